@@ -1,0 +1,114 @@
+package hakmem
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/heap"
+)
+
+// Arena allocates by moving a pointer and frees all at once. It is for one
+// goroutine at a time and must be made by NewArena. Its memory is not freed
+// block by block: giving it to Free is misuse and panics.
+type Arena struct {
+	next, end uintptr // what is left of the current chunk
+	chunks    []chunk
+	current   int // index of the chunk in use; later ones are empty
+	closed    bool
+}
+
+type chunk struct{ start, size uintptr }
+
+const (
+	// firstChunk is the size of an Arena's first chunk, one page, and each next
+	// one is twice as large up to lastChunk, a superslab's size: the waste of
+	// the last chunk stays below half, the number of chunks logarithmic.
+	firstChunk = 64 << 10
+	lastChunk  = 2 << 20
+)
+
+// NewArena returns an empty Arena, which holds no memory yet.
+func NewArena() *Arena { return &Arena{current: -1} }
+
+// Alloc returns n bytes whose address is a multiple of align, a power of two up
+// to 64 KiB, with undefined contents. n = 0 gives a valid pointer that need not
+// be unique. It panics with *OutOfMemoryError when memory is out. The memory is
+// valid until Reset or Close.
+func (a *Arena) Alloc(n, align uintptr) unsafe.Pointer {
+	if align == 0 || align&(align-1) != 0 || align > firstChunk {
+		panic(fmt.Sprintf("hakmem: Arena.Alloc: alignment %d: use a power of two from 1 to %d", align, firstChunk))
+	}
+	p := (a.next + align - 1) &^ (align - 1)
+	if p < a.next || p > a.end || a.end-p < n || a.end == 0 {
+		a.mustBeOpen("Arena.Alloc")
+		a.more(n)
+		p = a.next // a chunk starts on a page: aligned
+	}
+	a.next = p + n
+	return heap.Pointer(p)
+}
+
+// more makes a chunk with room for n bytes the current one: the next of those
+// kept by Reset, if it is large enough, else a new one.
+func (a *Arena) more(n uintptr) {
+	for a.current+1 < len(a.chunks) {
+		a.current++
+		if c := a.chunks[a.current]; c.size >= n {
+			a.next, a.end = c.start, c.start+c.size
+			return
+		}
+	}
+	size := uintptr(firstChunk)
+	if len(a.chunks) > 0 {
+		size = min(a.chunks[len(a.chunks)-1].size*2, lastChunk)
+	}
+	p, usable := heap.Chunk(max(size, n))
+	if p == 0 {
+		panic(outOfMemory(n))
+	}
+	a.chunks = append(a.chunks, chunk{p, usable})
+	a.current = len(a.chunks) - 1
+	a.next, a.end = p, p+usable
+}
+
+// Reset makes all of the Arena's memory free for its next allocations and keeps
+// it. Everything allocated before is invalid.
+func (a *Arena) Reset() {
+	a.mustBeOpen("Arena.Reset")
+	a.current, a.next, a.end = -1, 0, 0
+}
+
+// Close gives the Arena's memory back. Any later use of the Arena, a second
+// Close too, panics with a *MisuseError.
+func (a *Arena) Close() {
+	a.mustBeOpen("Arena.Close")
+	for _, c := range a.chunks {
+		heap.FreeChunk(c.start)
+	}
+	*a = Arena{closed: true, current: -1}
+}
+
+func (a *Arena) mustBeOpen(op string) {
+	if a.closed {
+		panic(&MisuseError{Op: op, Kind: kindClosedArena, Addr: uintptr(unsafe.Pointer(a))})
+	}
+}
+
+// NewIn returns a zeroed T in the Arena, under the conditions of New.
+func NewIn[T any](a *Arena) *T {
+	mustBePlain[T]()
+	size := unsafe.Sizeof(*new(T))
+	p := a.Alloc(size, unsafe.Alignof(*new(T)))
+	heap.Zero(p, size)
+	return (*T)(p)
+}
+
+// MakeSliceIn returns a zeroed slice in the Arena, under the conditions of
+// MakeSlice.
+func MakeSliceIn[T any](a *Arena, len, cap int) []T {
+	mustBePlain[T]()
+	size := sliceBytes[T]("MakeSliceIn", len, cap)
+	p := a.Alloc(size, unsafe.Alignof(*new(T)))
+	heap.Zero(p, size)
+	return unsafe.Slice((*T)(p), cap)[:len]
+}

@@ -1,0 +1,118 @@
+package hakmem
+
+import (
+	"fmt"
+
+	"github.com/hakmem/hakmem/internal/heap"
+)
+
+// MisuseError is the value of the panic that an invalid free, reallocation or
+// size query raises. Nothing was changed before the panic (but see Late).
+type MisuseError struct {
+	// Op is the function that was called, "Free" or "Heap.Close" for example.
+	Op string
+	// Kind is what is wrong: "double free", "use after free", "interior
+	// pointer", "unaligned pointer", "not hakmem's", "never allocated", "arena
+	// memory", "closed heap", "closed arena".
+	Kind string
+	// Addr is the pointer that was given. Block is the start of the block it
+	// lies in, and Class that block's size in bytes, where they are known.
+	Addr, Block, Class uintptr
+	// Late says that two frees of Addr overlapped in time and that the second
+	// was found only now, by an operation that need not be to blame. The copy
+	// was dropped.
+	Late bool
+}
+
+// Error names the operation, the address, the block and the remedy.
+func (e *MisuseError) Error() string {
+	s := fmt.Sprintf("hakmem: %s(%#x): %s", e.Op, e.Addr, e.Kind)
+	if e.Late {
+		s += " (detected late)"
+	}
+	if e.Block != 0 && e.Class != 0 {
+		s += fmt.Sprintf(" (block %#x of %d bytes)", e.Block, e.Class)
+	}
+	if r := remedies[e.Kind]; r != "" {
+		s += "; " + r
+	}
+	return s
+}
+
+const (
+	kindDoubleFree  = "double free"
+	kindUseAfter    = "use after free"
+	kindInterior    = "interior pointer"
+	kindUnaligned   = "unaligned pointer"
+	kindForeign     = "not hakmem's"
+	kindNever       = "never allocated"
+	kindArena       = "arena memory"
+	kindClosedHeap  = "closed heap"
+	kindClosedArena = "closed arena"
+)
+
+var remedies = map[string]string{
+	kindDoubleFree:  "the block is not allocated: free each block once",
+	kindUseAfter:    "the block is not allocated: keep it until the last use",
+	kindInterior:    "pass the pointer that the allocation returned",
+	kindUnaligned:   "pass the pointer that the allocation returned",
+	kindForeign:     "only memory of hakmem's may be given to it",
+	kindNever:       "no block was ever at this address",
+	kindArena:       "an Arena's memory is freed by its Reset or Close",
+	kindClosedHeap:  "do not use a Heap after Close",
+	kindClosedArena: "do not use an Arena after Close",
+}
+
+// misuse turns the engine's finding into the error of operation op.
+func misuse(op string, f heap.Fault) *MisuseError {
+	e := &MisuseError{Op: op, Addr: f.Addr, Block: f.Block, Class: f.Class}
+	switch f.Kind {
+	case heap.Freed:
+		e.Kind = kindUseAfter
+		if op == "Free" || op == "FreeBytes" || op == "FreeSlice" || op == "Delete" || op == "Heap.Free" {
+			e.Kind = kindDoubleFree
+		}
+	case heap.LateFreed:
+		e.Kind, e.Late = kindDoubleFree, true
+	case heap.Interior:
+		e.Kind = kindInterior
+	case heap.Unaligned:
+		e.Kind = kindUnaligned
+	case heap.Foreign:
+		e.Kind = kindForeign
+	case heap.NeverAllocated:
+		e.Kind = kindNever
+	case heap.InArena:
+		e.Kind = kindArena
+	}
+	return e
+}
+
+// OutOfMemoryError is the value of the panic that the []byte and typed
+// functions raise where Malloc would return nil. The program may recover and
+// go on.
+type OutOfMemoryError struct {
+	// Size is the number of bytes asked for, or the largest uintptr when the
+	// request does not fit one.
+	Size uintptr
+	// Reason is the first error of Err, if there was one.
+	Reason error
+}
+
+func (e *OutOfMemoryError) Error() string {
+	s := fmt.Sprintf("hakmem: out of memory: no block of %d bytes", e.Size)
+	if e.Size == ^uintptr(0) {
+		s = "hakmem: out of memory: the size asked for does not fit an address"
+	}
+	if e.Reason != nil {
+		s += ": " + e.Reason.Error()
+	}
+	return s
+}
+
+// Unwrap returns Reason.
+func (e *OutOfMemoryError) Unwrap() error { return e.Reason }
+
+func outOfMemory(size uintptr) *OutOfMemoryError {
+	return &OutOfMemoryError{Size: size, Reason: Err()}
+}

@@ -1,0 +1,159 @@
+package hakmem
+
+import (
+	"fmt"
+	"math/bits"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// Malloc and Free are in fast.go.
+
+// maxAlign is the largest alignment AlignedAlloc grants: a superslab's.
+const maxAlign = 2 << 20
+
+// MallocAt is Malloc for a site: the block counts as alive under the site in
+// ReadStats until it is freed. It costs a few tens of nanoseconds more than
+// Malloc, and so does the block's Free. Site 0 is no site.
+func MallocAt(site Site, size uintptr) unsafe.Pointer {
+	if uint32(site) > heap.NumSites() {
+		panic(fmt.Sprintf("hakmem: MallocAt: site %d was not registered: use the result of RegisterSite", site))
+	}
+	return heap.Pointer(heap.MallocAt(uint32(site), size))
+}
+
+// Calloc returns a block for n elements of size bytes each, all zero, aligned
+// to 16 bytes; nil when memory is out or n·size overflows. Any goroutine.
+func Calloc(n, size uintptr) unsafe.Pointer {
+	hi, total := bits.Mul64(uint64(n), uint64(size))
+	if hi != 0 {
+		return nil
+	}
+	return mallocZero(uintptr(total))
+}
+
+// mallocZero is Malloc with the size bytes cleared.
+func mallocZero(size uintptr) unsafe.Pointer {
+	if size > sizeclass.MaxMid {
+		return heap.Pointer(heap.MallocZero(0, size))
+	}
+	p := Malloc(size)
+	if p != nil {
+		heap.Zero(p, size)
+	}
+	return p
+}
+
+// Realloc returns a block of at least size bytes with the contents of the block
+// at p as far as both reach; bytes beyond the old block's usable size are
+// undefined. It may be the same block. p nil is Malloc(size); size 0 gives the
+// smallest block. When memory is out it returns nil, and p stays valid.
+// Otherwise the caller owns the result and p is freed if it is another block.
+//
+// The site of the block is kept; an alignment above 16 bytes is not. An invalid
+// p panics as in Free. Any goroutine.
+func Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
+	return realloc("Realloc", p, size, Malloc, Free)
+}
+
+// realloc is Realloc through the given malloc and free.
+func realloc(op string, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) unsafe.Pointer {
+	if p == nil {
+		return malloc(size)
+	}
+	old, site, bad := heap.Size(uintptr(p))
+	if bad.Kind != heap.OK {
+		panic(misuse(op, bad))
+	}
+	if fits(old, size) {
+		return p
+	}
+	var q unsafe.Pointer
+	if site != 0 {
+		q = heap.Pointer(heap.MallocAt(site, size))
+	} else {
+		q = malloc(size)
+	}
+	if q == nil {
+		return nil
+	}
+	heap.Copy(q, p, min(old, size))
+	free(p)
+	return q
+}
+
+// fits reports whether a block of usable bytes should stay where it is for
+// size: it is large enough, and a fresh block would not be under half of it.
+func fits(usable, size uintptr) bool {
+	return size <= usable && (GoodSize(size) > usable/2 || usable == sizeclass.Granule)
+}
+
+// AlignedAlloc returns a block of at least size bytes whose address is a
+// multiple of align, with undefined contents, or nil when memory is out. align
+// must be a power of two up to 2 MiB; another value panics. Any goroutine; free
+// it with Free.
+func AlignedAlloc(align, size uintptr) unsafe.Pointer {
+	if align == 0 || align&(align-1) != 0 || align > maxAlign {
+		panic(fmt.Sprintf("hakmem: AlignedAlloc: alignment %d: use a power of two from 1 to %d", align, maxAlign))
+	}
+	if align <= sizeclass.Granule {
+		return Malloc(size)
+	}
+	return heap.Pointer(heap.MallocAligned(align, size))
+}
+
+// UsableSize returns the number of bytes that the block at p has, at least what
+// was asked for; nil gives 0. All of them may be used. An invalid p panics as in
+// Free. Any goroutine; the caller must hold the block.
+func UsableSize(p unsafe.Pointer) uintptr {
+	if p == nil {
+		return 0
+	}
+	n, _, bad := heap.Size(uintptr(p))
+	if bad.Kind != heap.OK {
+		panic(misuse("UsableSize", bad))
+	}
+	return n
+}
+
+// GoodSize returns the usable size that Malloc(size) gives: asking for it wastes
+// nothing. A size that no block can have is returned as it is.
+func GoodSize(size uintptr) uintptr {
+	if size <= sizeclass.MaxMid {
+		return uintptr(sizeclass.Classes[sizeclass.Of(size)].Size)
+	}
+	if n, ok := sizeclass.SpanSize(size); ok {
+		return n
+	}
+	return size
+}
+
+// SizeClasses returns the block sizes up to 32 KiB in ascending order, in
+// bytes. The caller owns the slice.
+func SizeClasses() []int {
+	s := make([]int, 0, sizeclass.Num)
+	for _, c := range sizeclass.Classes[1:] {
+		s = append(s, int(c.Size))
+	}
+	return s
+}
+
+// Trim gives back to the operating system what no live block needs: it empties
+// the magazines of every P and decommits the memory of all free pages. Heaps
+// keep their magazines: they belong to their goroutines. Any goroutine may call
+// it while others allocate; it stops the world for some tens of microseconds.
+func Trim() {
+	if bad := heap.Trim(); bad.Kind != heap.OK {
+		panic(misuse("Trim", bad))
+	}
+}
+
+// Site is the label of an allocation's purpose, made by RegisterSite.
+type Site uint32
+
+// RegisterSite returns the site called name: the same name gives the same site.
+// There can be 65,535 of them; beyond that it returns 0, which is no site. Any
+// goroutine.
+func RegisterSite(name string) Site { return Site(heap.RegisterSite(name)) }

@@ -1,0 +1,264 @@
+package heap
+
+import (
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// outOfMemory counts allocations that returned nil.
+var outOfMemory atomic.Uint64
+
+// Malloc is the slow path of every allocation: blocks of any size, for the
+// current P (own = 0) or for a Heap. It returns 0 when memory is out. Not
+// entered; takes locks and makes system calls where the fast path could not
+// serve.
+func Malloc(own, size uintptr) uintptr {
+	if size > sizeclass.MaxMid {
+		return mallocSpan(size, 1, 0)
+	}
+	c := sizeclass.Of(size)
+	return mallocClass(own, c, c)
+}
+
+// mallocClass returns a block of class c whose live state is v, through the
+// front. Before it gives up it brings together what the caches of all Ps hold.
+func mallocClass(own uintptr, c, v uint8) uintptr {
+	missed, reclaimed, leased := false, false, false
+	for {
+		f, tok := enter(own)
+		if p := pop(f, c); p != 0 {
+			setLive(p, c, v)
+			leave(tok)
+			return p
+		}
+		if f == trapFront {
+			leave(tok)
+			if !installFront() {
+				return noMemory()
+			}
+			continue
+		}
+		if !missed {
+			missed = true
+			*misses(f, c)++
+		}
+		if s := *lease(f, c); s != 0 {
+			want := min(policy.Current().Refill, int(head(f).cap[c]))
+			if carve(f, c, s, want) > 0 {
+				p := pop(f, c)
+				setLive(p, c, v)
+				*refills(f, c)++
+				if !leased {
+					head(f).ownHits++ // stage 0; the others are counted by acquire
+				}
+				leave(tok)
+				return p
+			}
+			*lease(f, c) = 0
+			leave(tok)
+			retire(s)
+		} else {
+			leave(tok)
+		}
+		s := acquire(c)
+		if s == 0 {
+			if !reclaimed && reclaim() {
+				reclaimed = true
+				continue
+			}
+			if reclaimed {
+				reclaimFailed()
+			}
+			return noMemory()
+		}
+		f, tok = enter(own)
+		if f == trapFront || *lease(f, c) != 0 {
+			leave(tok)
+			retire(s) // another goroutine of this P was first; s becomes PARTIAL
+			continue
+		}
+		*lease(f, c) = s
+		leased = true
+		leave(tok)
+	}
+}
+
+func noMemory() uintptr {
+	outOfMemory.Add(1)
+	return 0
+}
+
+// A failed allocation first tries to bring together what magazines, leases and
+// EMPTY slabs hold. That stops the world, so in a storm of failures each try
+// that did not help doubles, up to maxReclaimSkip, the number of failures that
+// do without one; a slab that becomes EMPTY ends the wait.
+var reclaimSkip, reclaimPenalty atomic.Int64
+
+// maxReclaimSkip keeps a storm of 10^6 failures under 4000 stops of the world.
+const maxReclaimSkip = 255
+
+// reclaim reports whether it did something that makes another try worth while.
+func reclaim() bool {
+	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 {
+		return false
+	}
+	if late := drainAll(); late != 0 {
+		lateFound.Store(late)
+	}
+	sweepEmpty()
+	return true
+}
+
+func reclaimFailed() {
+	n := min(reclaimPenalty.Load()*2+1, maxReclaimSkip)
+	reclaimPenalty.Store(n)
+	reclaimSkip.Store(n)
+}
+
+// moreToReclaim notes that a slab became EMPTY.
+func moreToReclaim() {
+	if reclaimPenalty.Load() != 0 {
+		reclaimPenalty.Store(0)
+		reclaimSkip.Store(0)
+	}
+}
+
+// Free is the slow path of every free. It checks p again, under enter, and
+// either gives the block back or returns what is wrong with it, with nothing
+// changed. Not entered.
+func Free(own, p uintptr) Fault {
+	if !region.ready.Load() {
+		return Fault{Kind: Foreign, Addr: p}
+	}
+	var buf [MaxMag]uintptr
+	for {
+		f, tok := enter(own)
+		at, m, why := liveByte(p)
+		if why != OK {
+			leave(tok)
+			return fault(p, m, why)
+		}
+		if m.kind == kindSpan {
+			leave(tok)
+			return freeSpan(p)
+		}
+		c := m.class
+		v := *u8(at)
+		if checkLive && v == 0 {
+			leave(tok)
+			return fault(p, m, Freed)
+		}
+		if f == trapFront {
+			leave(tok)
+			if own != 0 {
+				fatal("free through a closed front", p, c)
+			}
+			if installFront() {
+				continue
+			}
+			// No memory for a front: give the block straight to its slab.
+			*u8(at) = 0
+			unsite(p, c, v)
+			buf[0] = p
+			return lateFault(flush(buf[:1], c))
+		}
+		*u8(at) = 0
+		unsite(p, c, v)
+		if push(f, c, p) {
+			leave(tok)
+			return Fault{}
+		}
+		n := takeOldest(f, c, &buf)
+		*flushes(f, c)++
+		push(f, c, p)
+		leave(tok)
+		return lateFault(flush(buf[:n], c))
+	}
+}
+
+func lateFault(late uintptr) Fault {
+	if late == 0 {
+		return Fault{}
+	}
+	m := meta((late - region.base) >> pageShift)
+	return Fault{Kind: LateFreed, Addr: late, Block: late, Class: uintptr(sizeclass.Classes[m.class].Size)}
+}
+
+// fault describes the invalid pointer p, which liveByte refused with why.
+func fault(p uintptr, m *pageMeta, why Kind) Fault {
+	x := Fault{Kind: why, Addr: p}
+	if m == nil {
+		return x
+	}
+	switch m.kind {
+	case kindTiny, kindMid:
+		k := &sizeclass.Classes[m.class]
+		i, _ := k.Index(p - m.start)
+		x.Class = uintptr(k.Size)
+		if i < k.Blocks {
+			x.Block = m.start + uintptr(i)*uintptr(k.Size)
+		}
+	case kindSpan, kindSpanTail, kindSpanFreed:
+		x.Block = m.start
+		x.Class = meta((m.start - region.base) >> pageShift).spanSize
+	}
+	return x
+}
+
+// Size returns the usable bytes of the live block at p and its site, or what is
+// wrong with p. Any goroutine; the caller holds the block.
+func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
+	if !region.ready.Load() {
+		return 0, 0, Fault{Kind: Foreign, Addr: p}
+	}
+	at, m, why := liveByte(p)
+	if why != OK {
+		return 0, 0, fault(p, m, why)
+	}
+	if m.kind == kindSpan {
+		if m.flags&flagArena != 0 {
+			return 0, 0, fault(p, m, InArena)
+		}
+		return m.spanSize, m.site, Fault{}
+	}
+	v := *u8(at)
+	if checkLive && v == 0 {
+		return 0, 0, fault(p, m, Freed)
+	}
+	return uintptr(sizeclass.Classes[m.class].Size), siteOf(p, v), Fault{}
+}
+
+// MallocAt is Malloc for the current P with a site.
+func MallocAt(site uint32, size uintptr) uintptr {
+	if site == 0 || !checkLive {
+		return Malloc(0, size)
+	}
+	if size > sizeclass.MaxMid {
+		return mallocSpan(size, 1, site)
+	}
+	if !siteMap() {
+		return noMemory()
+	}
+	c := sizeclass.Of(size)
+	p := mallocClass(0, c, liveSited)
+	if p != 0 {
+		setSite(p, c, site)
+	}
+	return p
+}
+
+// MallocAligned is Malloc for the current P with an alignment, a power of two.
+func MallocAligned(align, size uintptr) uintptr {
+	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
+		// Slabs start on a page and every class is m·2^k: the next class whose
+		// size the alignment divides serves.
+		for c := sizeclass.Of(size); c <= sizeclass.Num; c++ {
+			if uintptr(sizeclass.Classes[c].Size)&(align-1) == 0 {
+				return mallocClass(0, c, c)
+			}
+		}
+	}
+	return mallocSpan(max(size, sizeclass.MaxMid+1), max(align>>pageShift, 1), 0)
+}

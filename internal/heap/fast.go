@@ -1,0 +1,60 @@
+package heap
+
+import (
+	"math/bits"
+	"unsafe"
+)
+
+// What the public package's fast section needs of the engine besides its
+// variables. All are nosplit, small enough to inline, and cannot panic.
+
+// fastSection says that the public package has verified the non-preemptible
+// fast section (see its fast.go); written once, before any allocation.
+var fastSection bool
+
+// EnableFastSection lets the global functions use it. Called by the public
+// package's init.
+func EnableFastSection() { fastSection = true }
+
+// Pin and Unpin pin the goroutine to its P; Pin returns the P's number.
+func Pin() int { return procPin() }
+func Unpin()   { procUnpin() }
+
+// Pointer turns the address of a block, or 0, into a pointer.
+//
+//go:nosplit
+//go:nocheckptr
+func Pointer(p uintptr) unsafe.Pointer { return unsafe.Add(nil, p) }
+
+// MidState returns the address of the live byte of the block at p, a pointer
+// into the region, or nil when p is not the start of a block above 1 KiB.
+//
+//go:nosplit
+//go:nocheckptr
+func MidState(p unsafe.Pointer) *uint8 {
+	m := (*pageMeta)(unsafe.Add(nil, Pages+(uintptr(p)-Base)>>pageShift<<pageMetaShift))
+	hi, lo := bits.Mul64(uint64(uintptr(p)-m.start), m.recip)
+	if lo >= m.recip || hi >= uint64(len(m.states)) {
+		return nil
+	}
+	return (*uint8)(unsafe.Add(nil, m.state+uintptr(hi)))
+}
+
+// MidSet marks the block at p, of a class above 1 KiB, as live.
+//
+//go:nosplit
+//go:nocheckptr
+func MidSet(p unsafe.Pointer, c uint8) {
+	m := (*pageMeta)(unsafe.Add(nil, Pages+(uintptr(p)-Base)>>pageShift<<pageMetaShift))
+	hi, _ := bits.Mul64(uint64(uintptr(p)-m.start), m.recip)
+	*(*uint8)(unsafe.Add(nil, m.state+uintptr(hi))) = c
+}
+
+// PageClass returns the address of the class of the slab that holds p, a pointer
+// into the region; 0 where there is no slab.
+//
+//go:nosplit
+//go:nocheckptr
+func PageClass(p unsafe.Pointer) *uint8 {
+	return &(*pageMeta)(unsafe.Add(nil, Pages+(uintptr(p)-Base)>>pageShift<<pageMetaShift)).class
+}

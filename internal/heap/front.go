@@ -1,0 +1,414 @@
+package heap
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// A front is the magazines, the leases and the counters of one P or one Heap.
+// It is touched only (a) in the fast section on its P, (b) under enter on its
+// P, (c) by its Heap's goroutine, (d) by the drainer after grace.
+//
+// It lies off-heap, aligned to 4 KiB so that the word of class c is at
+// front | c<<3 (one instruction, and then addressing through one register):
+//
+//	0     [128]tops      address of the magazine's top slot, for each class
+//	1024  [128]leases    slabID that the front may carve from, for each class
+//	2048  [80]misses  [80]refills  [80]flushes     counters
+//	4096  capacities, identity: frontHead
+//	8192  [73]magazines  1 KiB each: the slots of a class
+//
+// A magazine grows upwards. Its bottom slot is a sentinel that always holds 0,
+// so a pop that reads 0 found it empty; its last slot is the last word of the
+// 1 KiB, so a push whose slot would be 1 KiB-aligned found it full. The
+// capacity is where the sentinel lies. There are no counts and no bounds.
+const (
+	topsOffset    = 0
+	leasesOffset  = 1024
+	missesOffset  = 2048
+	refillsOffset = missesOffset + countWords*8
+	flushesOffset = refillsOffset + countWords*8
+	headOffset    = 4096
+	magOffset     = 8192
+
+	// MagSize is the bytes of a magazine's slots: 127 blocks and the sentinel.
+	// A power of two so that "full" is one test of an address; 1 KiB and not
+	// more so that the tops of many classes do not fall into one cache set.
+	MagSize = 1024
+	// LastSlot is the bits that are all set in the address of a last slot.
+	LastSlot = MagSize - 8
+	// MaxMag is the most blocks a magazine holds.
+	MaxMag = MagSize/8 - 1
+
+	countWords = 80 // Num+1 rounded up
+	frontSize  = magOffset + 76*MagSize
+	frontTypes = setClasses // entries of tops and leases
+)
+
+// frontHead is the part of a front that only slow paths use.
+type frontHead struct {
+	cap     [frontTypes]uint8 // blocks each magazine may hold
+	ownHits uint64            // stage 0: refills from the front's own lease
+	isHeap  bool
+	closed  bool
+}
+
+func head(f uintptr) *frontHead { return (*frontHead)(ptr(f + headOffset)) }
+
+func top(f uintptr, c uint8) *uintptr   { return word(f + topsOffset + uintptr(c)<<3) }
+func lease(f uintptr, c uint8) *slabID  { return (*slabID)(ptr(f + leasesOffset + uintptr(c)<<3)) }
+func misses(f uintptr, c uint8) *uint64 { return u64(f + missesOffset + uintptr(c)<<3) }
+func refills(f uintptr, c uint8) *uint64 {
+	return u64(f + refillsOffset + uintptr(c)<<3)
+}
+func flushes(f uintptr, c uint8) *uint64 {
+	return u64(f + flushesOffset + uintptr(c)<<3)
+}
+
+// last returns the address of the last slot of class c's magazine.
+func last(f uintptr, c uint8) uintptr { return f + magOffset + uintptr(c+1)*MagSize - 8 }
+
+// sentinel returns the address of its bottom slot.
+func sentinel(f uintptr, c uint8) uintptr { return last(f, c) - uintptr(head(f).cap[c])*8 }
+
+// held returns the number of blocks in class c's magazine.
+func held(f uintptr, c uint8) uintptr {
+	return (atomic.LoadUintptr(top(f, c)) - sentinel(f, c)) / 8
+}
+
+// pop takes the magazine's top block, or returns 0 when it is empty.
+func pop(f uintptr, c uint8) uintptr {
+	t := top(f, c)
+	p := *word(*t)
+	if p != 0 {
+		*t -= 8
+	}
+	return p
+}
+
+// push puts a block on the magazine, or returns false when it is full.
+func push(f uintptr, c uint8, p uintptr) bool {
+	t := top(f, c)
+	slot := *t + 8
+	if slot%MagSize == 0 {
+		return false
+	}
+	*word(slot) = p
+	*t = slot
+	return true
+}
+
+// trapFront is the front of every P that has none yet, and of closed Heaps: all
+// its magazines are both empty and full, because their tops point at a slot
+// that holds 0 and whose successor is 1 KiB-aligned. It is never written after
+// init.
+var (
+	trapMemory [3 * 4096]byte
+	trapFront  uintptr
+)
+
+// MaxP is the number of Ps that have a front of their own; the Ps of a larger
+// GOMAXPROCS share the locked fronts below.
+const MaxP = 1024
+
+// Fronts is the table of fronts by P. Entries start as the trap front; a slow
+// path on the P swaps a front in, the drainer swaps the trap back.
+var Fronts [MaxP]uintptr
+
+// NumShards is the number of locked fronts: fallbacks where pinning is not
+// available. Four times the cores of a usual machine keep collisions rare.
+const NumShards = 64
+
+// shard is a front behind a lock.
+type shard struct {
+	mu    sync.Mutex
+	front uintptr
+	_     [48]byte
+}
+
+var shards [NumShards]shard
+
+func init() {
+	trapFront = roundUp(uintptr(unsafe.Pointer(&trapMemory)), 4096)
+	// The trap slot: the last word of the trap front's second KiB, where a real
+	// front has leases; the trap's are all 0 as well.
+	slot := trapFront + 2*MagSize - 8
+	for c := range uintptr(frontTypes) {
+		*word(trapFront + c<<3) = slot
+	}
+	for i := range Fronts {
+		Fronts[i] = trapFront
+	}
+	for i := range shards {
+		shards[i].front = trapFront
+	}
+}
+
+// TrapFront returns the address that a Heap has before it is open and after it
+// was closed.
+func TrapFront() uintptr { return trapFront }
+
+// frontPool owns the memory of fronts: a range of its own, committed one front
+// at a time, upwards; fronts are used again, never freed. Counters stay with
+// the memory, so sums over all fronts ever built never lose a count.
+var frontPool struct {
+	mu    sync.Mutex
+	base  uintptr
+	max   uintptr // fronts there is address space for
+	built atomic.Uintptr
+	free  []uintptr
+}
+
+// maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 5 GiB of
+// address space.
+const maxFronts = 64 << 10
+
+func reserveFronts() error {
+	n := uintptr(maxFronts)
+	if left := osmem.AddressSpaceLeft() / 8; n > left/frontSize { // 1/8: see reserveRegion
+		n = max(left/frontSize, NumShards)
+	}
+	base, err := osmem.Reserve(roundUp(n*frontSize, pageSize), true)
+	if err != nil {
+		return err
+	}
+	osmem.Name(base, n*frontSize, "hakmem: fronts")
+	frontPool.base, frontPool.max = base, n
+	return nil
+}
+
+// newFront returns an empty front, or 0 when memory is out. Not pinned.
+func newFront(isHeap bool) uintptr {
+	if !Ready() {
+		return 0
+	}
+	fp := &frontPool
+	fp.mu.Lock()
+	var f uintptr
+	if n := len(fp.free); n > 0 {
+		f, fp.free = fp.free[n-1], fp.free[:n-1]
+	} else {
+		n := fp.built.Load()
+		f = fp.base + n*frontSize
+		if n == fp.max {
+			fp.mu.Unlock()
+			return 0
+		}
+		if err := osmem.Commit(f, frontSize); err != nil {
+			fp.mu.Unlock()
+			survive(err)
+			return 0
+		}
+		region.metaCommitted.Add(frontSize)
+		defer fp.built.Add(1) // once the front can be read
+	}
+	fp.mu.Unlock()
+	initFront(f, isHeap)
+	return f
+}
+
+// initFront cuts the magazines of an empty front to the policy's capacities.
+func initFront(f uintptr, isHeap bool) {
+	pol := policy.Current()
+	h := head(f)
+	h.isHeap, h.closed = isHeap, false
+	for c := range uint8(frontTypes) {
+		if c == 0 || c > sizeclass.Num {
+			*top(f, c) = trapFront + 2*MagSize - 8
+			continue
+		}
+		size := int(sizeclass.Classes[c].Size)
+		n := min(pol.MagBlocks, max(pol.MagBytes/size, 2))
+		if c > sizeclass.NumTiny {
+			n = min(pol.MidBlocks, max(pol.MidBytes/size, 2))
+		}
+		h.cap[c] = uint8(min(n, MaxMag))
+		*word(sentinel(f, c)) = 0
+		atomic.StoreUintptr(top(f, c), sentinel(f, c))
+	}
+}
+
+// recycle puts a drained front back into the pool.
+func recycle(f uintptr) {
+	frontPool.mu.Lock()
+	frontPool.free = append(frontPool.free, f)
+	frontPool.mu.Unlock()
+}
+
+// A token says how enter got hold of a front.
+type token int
+
+const (
+	pinned token = -1 - iota // the P is pinned
+	owned                    // a Heap's own front: nothing to give back
+)
+
+// enter gives the caller the front to use: a Heap's own, or the current P's
+// with the P pinned, or a locked one. Until leave, the caller must not block,
+// allocate Go memory, panic or make a system call (package comment).
+//
+// The goroutine may be on another P than at the last look, so what was found
+// empty or full then must be tried again first.
+func enter(own uintptr) (f uintptr, tok token) {
+	if own != 0 {
+		return own, owned
+	}
+	if canPin {
+		pid := procPin()
+		if uint(pid) < MaxP {
+			return atomic.LoadUintptr(&Fronts[pid]), pinned
+		}
+		procUnpin()
+	}
+	i := lockShard()
+	return shards[i].front, token(i)
+}
+
+func leave(tok token) {
+	switch {
+	case tok == owned:
+	case tok == pinned:
+		procUnpin()
+	default:
+		shards[tok].mu.Unlock()
+	}
+}
+
+// lockShard locks some shard and returns its index: one chosen by the address
+// of the goroutine's stack if it is free, else the next free one, else it
+// waits for the chosen one.
+func lockShard() int {
+	var here byte
+	// Goroutine stacks are at least 2 KiB apart; the multiplier spreads them
+	// (the golden ratio in 64 bits, Knuth vol. 3, 6.4).
+	h := uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9E3779B97F4A7C15
+	first := int(h >> 58) // 6 bits: NumShards
+	for i := range NumShards {
+		n := (first + i) % NumShards
+		if shards[n].mu.TryLock() {
+			return n
+		}
+	}
+	shards[first].mu.Lock()
+	return first
+}
+
+// installFront replaces the trap that the caller met by a front. It reports
+// false when memory is out. Not pinned; the P it serves is the one it ends on.
+func installFront() bool {
+	f := newFront(false)
+	if f == 0 {
+		return false
+	}
+	if canPin {
+		pid := procPin()
+		if uint(pid) < MaxP {
+			ok := atomic.CompareAndSwapUintptr(&Fronts[pid], trapFront, f)
+			procUnpin()
+			if !ok {
+				recycle(f)
+			}
+			return true
+		}
+		procUnpin()
+	}
+	// One shard at a time needs a front: the one the caller met, or another
+	// that some caller will meet.
+	for i := range shards {
+		s := &shards[i]
+		s.mu.Lock()
+		if s.front == trapFront {
+			s.front = f
+			s.mu.Unlock()
+			return true
+		}
+		s.mu.Unlock()
+	}
+	recycle(f)
+	return true
+}
+
+// drains counts the fronts emptied by drainAll.
+var drains atomic.Uint64
+
+// drainMu admits one drainer at a time; graceStats is where ReadMemStats writes.
+var (
+	drainMu    sync.Mutex
+	graceStats runtime.MemStats
+	drained    []uintptr
+)
+
+// drainAll empties every P's front, those of idle and vanished Ps too: swap the
+// trap in, wait until every section that could have read the old entry has
+// ended, then flush. Heaps' fronts belong to their goroutines and are left. Any
+// goroutine, not pinned. It returns the first late double free it met.
+func drainAll() (late uintptr) {
+	if !region.ready.Load() {
+		return 0
+	}
+	drainMu.Lock()
+	defer drainMu.Unlock()
+	drained = drained[:0]
+	for i := range Fronts {
+		if atomic.LoadUintptr(&Fronts[i]) != trapFront {
+			drained = append(drained, atomic.SwapUintptr(&Fronts[i], trapFront))
+		}
+	}
+	if len(drained) > 0 {
+		grace()
+	}
+	for i := range shards {
+		s := &shards[i]
+		s.mu.Lock()
+		if s.front != trapFront {
+			drained = append(drained, s.front)
+			s.front = trapFront
+		}
+		s.mu.Unlock()
+	}
+	for _, f := range drained {
+		if p := emptyFront(f); p != 0 {
+			late = p
+		}
+		recycle(f)
+		drains.Add(1)
+	}
+	return late
+}
+
+// grace waits for every fast section and every pinned section that was running
+// when it was called, and makes what they wrote visible. It holds because
+// ReadMemStats stops the world: neither kind of section has a safe point, so
+// the world cannot stop inside one. That is not a promise of Go; a test checks
+// it for each Go version.
+func grace() { runtime.ReadMemStats(&graceStats) }
+
+// emptyFront flushes every magazine and retires every lease of a front that
+// nobody else can reach.
+func emptyFront(f uintptr) (late uintptr) {
+	var buf [MaxMag]uintptr
+	for c := uint8(1); c <= sizeclass.Num; c++ {
+		n := 0
+		for p := pop(f, c); p != 0; p = pop(f, c) {
+			buf[n] = p
+			n++
+		}
+		if n > 0 {
+			*flushes(f, c)++
+			if p := flush(buf[:n], c); p != 0 {
+				late = p
+			}
+		}
+		if s := *lease(f, c); s != 0 {
+			*lease(f, c) = 0
+			retire(s)
+		}
+	}
+	return late
+}

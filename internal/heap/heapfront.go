@@ -1,0 +1,16 @@
+package heap
+
+// FrontBytes is the memory of one front.
+const FrontBytes = frontSize
+
+// NewHeapFront returns a front for a Heap, or 0 when memory is out. Not entered.
+func NewHeapFront() uintptr { return newFront(true) }
+
+// CloseHeapFront gives the magazines and leases of a Heap's front back. The
+// caller must be the Heap's goroutine and must not use the front again.
+func CloseHeapFront(f uintptr) Fault {
+	late := emptyFront(f)
+	head(f).closed = true
+	recycle(f)
+	return lateFault(late)
+}

@@ -1,0 +1,101 @@
+package heap
+
+import (
+	"math/bits"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// Live state says of every block whether it is handed out. It is what makes a
+// double free, and every other invalid free, an error that is always found.
+//
+// For blocks up to 1 KiB it is the live map: one byte for each 16-byte granule
+// of the region, out of line. 0 means that no live block starts there,
+// otherwise it is the block's class. Byte stores do not tear and neighbours are
+// independent, so plain stores are right; a bit would need a locked operation.
+//
+// For blocks above 1 KiB, where 64 KiB of heap would touch 4 KiB of map for a
+// handful of blocks, it is a byte for each block of the slab, found by a
+// multiplication with the reciprocal of the block size (pageMeta).
+//
+// Spans need none: the kind of their first page says whether they are live.
+
+// liveSited stands in the live state of a block that has a site. Its magazine
+// is a trap like class 0's, so that the free comes to the slow path, which
+// knows the class from the page.
+const liveSited = setClasses - 1
+
+// liveByte returns the address of the live byte of the block at p, or 0 when p
+// is not the start of a block of a slab. why names what p is instead.
+func liveByte(p uintptr) (at uintptr, m *pageMeta, why Kind) {
+	off := p - region.base
+	if off >= region.committed.Load() {
+		if off < region.size {
+			return 0, nil, NeverAllocated
+		}
+		return 0, nil, Foreign
+	}
+	m = meta(off >> pageShift)
+	switch m.kind {
+	case kindTiny:
+		if p%sizeclass.Granule != 0 {
+			return 0, m, Unaligned
+		}
+		if _, start := sizeclass.Classes[m.class].Index(p - m.start); !start {
+			return 0, m, Interior
+		}
+		return Live + p>>granuleShift, m, OK
+	case kindMid:
+		hi, lo := bits.Mul64(uint64(p-m.start), m.recip)
+		switch {
+		case p%sizeclass.Granule != 0:
+			return 0, m, Unaligned
+		case lo >= m.recip || hi >= uint64(sizeclass.Classes[m.class].Blocks):
+			return 0, m, Interior
+		}
+		return m.state + uintptr(hi), m, OK
+	case kindSpan:
+		if p != m.start {
+			if p%sizeclass.Granule != 0 {
+				return 0, m, Unaligned
+			}
+			return 0, m, Interior
+		}
+		return 0, m, OK
+	case kindSpanTail:
+		if p%sizeclass.Granule != 0 {
+			return 0, m, Unaligned
+		}
+		return 0, m, Interior
+	case kindSpanFreed:
+		return 0, m, Freed
+	}
+	return 0, m, NeverAllocated
+}
+
+// setLive marks the block at p as live with value v, and is told its class.
+// The caller owns the block.
+func classSize(c uint8) uintptr { return uintptr(sizeclass.Classes[c].Size) }
+
+func setLive(p uintptr, c, v uint8) {
+	if c <= sizeclass.NumTiny {
+		*u8(Live + p>>granuleShift) = v
+		return
+	}
+	*u8(midState(p)) = v
+}
+
+// midState returns the address of the state byte of the mid block at p.
+func midState(p uintptr) uintptr {
+	m := meta((p - region.base) >> pageShift)
+	hi, _ := bits.Mul64(uint64(p-m.start), m.recip)
+	return m.state + uintptr(hi)
+}
+
+// isLive reports whether the block at p of class c is marked live.
+func isLive(p uintptr, c uint8) bool {
+	if c <= sizeclass.NumTiny {
+		return *u8(Live + p>>granuleShift) != 0
+	}
+	return *u8(midState(p)) != 0
+}

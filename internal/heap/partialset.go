@@ -1,0 +1,82 @@
+package heap
+
+import "math/bits"
+
+// A partial set is the set of a class's partly free slabs, by first page: a
+// slab is in it if and only if its state is PARTIAL. Owned by the class's lock.
+//
+// It is a bitmap over the region's pages with three levels of summary above,
+// each bit saying that a word of the level below is not zero: adding, removing
+// and finding the lowest member cost four words. The words of all classes for
+// the same 64 pages lie side by side, so that the sets of a small heap share
+// one page of memory however many classes it uses.
+const (
+	setClasses = 128                 // words side by side: Num+1 rounded up to a power of two
+	setUnit    = setClasses * 8 / 64 // level 0: bytes for each page of the region
+)
+
+// setLevels holds the address of each level; entry 0 is region.sets.
+var setLevels [4]uintptr
+
+// upperSetSize returns the bytes of the level whose bits stand for 2^shift/64
+// pages each.
+func upperSetSize(npages uintptr, shift uint) uintptr {
+	return (npages>>shift + 1) * setClasses * 8
+}
+
+func setWord(level int, class uint8, i uintptr) *uint64 {
+	return u64(setLevels[level] + (i*setClasses+uintptr(class))*8)
+}
+
+func setAdd(class uint8, page uintptr) {
+	for l := range setLevels {
+		w := setWord(l, class, page>>6)
+		old := *w
+		*w |= 1 << (page & 63)
+		if old != 0 {
+			return
+		}
+		page >>= 6
+	}
+}
+
+func setRemove(class uint8, page uintptr) {
+	for l := range setLevels {
+		w := setWord(l, class, page>>6)
+		*w &^= 1 << (page & 63)
+		if *w != 0 {
+			return
+		}
+		page >>= 6
+	}
+}
+
+// setNext returns the lowest member at or after page from.
+func setNext(class uint8, from uintptr) (page uintptr, ok bool) {
+	// Up: find a level with a set bit at or after from's position in its word.
+	l := 0
+	for {
+		if from>>6 >= setWords(l) {
+			return 0, false
+		}
+		if w := *setWord(l, class, from>>6) >> (from & 63); w != 0 {
+			from += uintptr(bits.TrailingZeros64(w))
+			break
+		}
+		if l == len(setLevels)-1 {
+			return 0, false
+		}
+		from = from>>6 + 1
+		l++
+	}
+	// Down: follow the lowest bits.
+	for ; l > 0; l-- {
+		from = from<<6 + uintptr(bits.TrailingZeros64(*setWord(l-1, class, from)))
+	}
+	return from, true
+}
+
+// setWords returns the number of words per class of a level that may be read.
+func setWords(level int) uintptr {
+	return (region.committed.Load()>>pageShift-1)>>(6*uint(level+1)) + 1
+}

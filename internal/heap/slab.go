@@ -1,0 +1,395 @@
+package heap
+
+import (
+	"fmt"
+	"math/bits"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// What a page is used for.
+const (
+	kindFree      uint8 = iota // no block: never used, or given back
+	kindTiny                   // a slab of a class up to 1 KiB
+	kindMid                    // part of a slab of a class above 1 KiB
+	kindSpan                   // first page of a span
+	kindSpanTail               // another page of a span
+	kindSpanFreed              // first page of a span that was freed, not used since
+)
+
+// Slab states. A set bit of a slab's bitmap means that the slab owns that
+// block. Only the holder of the carve right (the front that has the slab
+// LEASED, or the one goroutine that has it CLAIMED) clears bits; anyone who
+// holds a block may set its bit, without a lock. Every change of state, class
+// or set membership happens under the lock of the slab's current class.
+// PARTIAL if and only if in the class's partial set.
+const (
+	slabNone    uint32 = iota // no slab
+	slabLeased                // one front may carve from it
+	slabFull                  // nobody may: it had no free block when its lease ended
+	slabPartial               // has free blocks (or had, a moment ago)
+	slabClaimed               // one goroutine checks whether it is EMPTY
+)
+
+// pageMeta describes one page. A slab or span is known by its first page,
+// which alone has the slab fields.
+//
+// The first 32 bytes are what a free above 1 KiB reads: for every page of a mid
+// slab, the slab's start, its state bytes and the reciprocal of its block size.
+// recip is 0 for all other pages, which the fast path takes as "not mine".
+type pageMeta struct {
+	start uintptr // address of the run's first page
+	state uintptr // kindMid: address of the slab's state bytes
+	recip uint64  // kindMid: sizeclass.Class.Recip
+	class uint8   // kindTiny, kindMid
+	kind  uint8
+	flags uint8  // spans: flagArena
+	_     uint8  //
+	pages uint32 // first page of a span or slab: length in pages
+
+	// Spans: usable bytes and site. Slabs: see the state constants.
+	spanSize  uintptr
+	slabState atomic.Uint32
+	slabClass atomic.Uint32 // 0 when it is no slab
+	lowWord   uint32        // where the carve right's holder last found a free block
+	site      uint32        // spans
+	_         [8]byte
+	// states has one byte for each block of a mid slab (at most 64): 0 = not
+	// live, else its class or liveSited. See live.go.
+	states [64]uint8
+}
+
+const (
+	pageMetaSize  = 128
+	pageMetaShift = 7
+	// maxWords is the bitmap words reserved for each page: a slab of the
+	// smallest class has 4096 blocks.
+	maxWords = pageSize / sizeclass.Granule / 64
+)
+
+const flagArena = 1 // the span belongs to an Arena: Free refuses it
+
+// slabID is a slab's first page in the region, plus one; 0 is no slab.
+type slabID uintptr
+
+func meta(page uintptr) *pageMeta { return (*pageMeta)(ptr(region.pages.base + page<<pageMetaShift)) }
+
+func (s slabID) page() uintptr   { return uintptr(s) - 1 }
+func (s slabID) meta() *pageMeta { return meta(s.page()) }
+func (s slabID) addr() uintptr   { return region.base + s.page()<<pageShift }
+func (s slabID) bits(i uint32) *uint64 {
+	return u64(region.bits.base + s.page()*maxWords*8 + uintptr(i)*8)
+}
+
+// owner returns the slab that the block at p, which the caller holds, was cut
+// from. The slab cannot change class while a block of it is held.
+func owner(p uintptr) slabID {
+	m := meta((p - region.base) >> pageShift)
+	return slabID((m.start-region.base)>>pageShift + 1)
+}
+
+func fullWord(k *sizeclass.Class, i uint32) uint64 {
+	if i == k.Words-1 {
+		return k.LastBit
+	}
+	return ^uint64(0)
+}
+
+// allFree reports whether every bit of the slab's bitmap is set: nobody holds a
+// block of it. The truth only for the holder of the carve right.
+func (s slabID) allFree(k *sizeclass.Class) bool {
+	for i := uint32(0); i < k.Words; i++ {
+		if atomic.LoadUint64(s.bits(i)) != fullWord(k, i) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s slabID) anyFree(k *sizeclass.Class) bool {
+	for i := uint32(0); i < k.Words; i++ {
+		if atomic.LoadUint64(s.bits(i)) != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// freeBlocks counts the blocks the slab owns.
+func (s slabID) freeBlocks(k *sizeclass.Class) (n int) {
+	for i := uint32(0); i < k.Words; i++ {
+		n += bits.OnesCount64(atomic.LoadUint64(s.bits(i)))
+	}
+	return n
+}
+
+// classState is the shared part of one class. mu is the class's lock: it owns
+// the partial set and every state change of the class's slabs. No system call
+// and no other lock is taken under it.
+type classState struct {
+	mu     sync.Mutex
+	listed int // members of the partial set
+	// Where slabs were found, by stage; the own-lease stage is counted by fronts.
+	empty, partial, cross, fresh uint64
+	slabs                        int
+	_                            [64]byte // keep neighbours' locks off this line
+}
+
+var classes [sizeclass.Num + 1]classState
+
+// format makes the 2^order pages at page a slab of class c, owned by the
+// caller (LEASED, every block free). The pages must be held by the caller:
+// fresh from a superslab, or a CLAIMED slab whose lock-protected part is done.
+func format(page uintptr, c uint8) slabID {
+	s := slabID(page + 1)
+	k := &sizeclass.Classes[c]
+	n := uint32(1) << k.Order
+	start := s.addr()
+	for i := uintptr(0); i < uintptr(n); i++ {
+		m := meta(page + i)
+		m.start, m.class, m.flags = start, c, 0
+		if c > sizeclass.NumTiny {
+			m.kind, m.state, m.recip = kindMid, region.pages.base+page<<pageMetaShift+statesOffset, k.Recip
+		} else {
+			m.kind, m.state, m.recip = kindTiny, 0, 0
+		}
+	}
+	m := s.meta()
+	m.pages = n
+	m.lowWord = 0
+	for i := uint32(0); i < k.Words; i++ {
+		atomic.StoreUint64(s.bits(i), fullWord(k, i))
+	}
+	m.slabState.Store(slabLeased)
+	m.slabClass.Store(uint32(c))
+	return s
+}
+
+const statesOffset = 64
+
+// unformat takes a CLAIMED, all-free slab out of its class: after it the pages
+// hold no slab. Under the class's lock, so that a late enlist sees either the
+// old class or none.
+func unformat(s slabID) {
+	m := s.meta()
+	c := m.slabClass.Load()
+	k := &sizeclass.Classes[c]
+	cs := &classes[c]
+	cs.mu.Lock()
+	for i := uint32(0); i < k.Words; i++ {
+		atomic.StoreUint64(s.bits(i), 0)
+	}
+	for i := uintptr(0); i < 1<<k.Order; i++ {
+		m := meta(s.page() + i)
+		m.kind, m.class, m.recip = kindFree, 0, 0
+	}
+	m.slabState.Store(slabNone)
+	m.slabClass.Store(0)
+	cs.slabs--
+	cs.mu.Unlock()
+}
+
+// enlist makes a FULL slab PARTIAL. Between the caller's look at the slab and
+// this lock it may have been emptied, claimed and given another class;
+// re-reading the class under the lock makes that harmless.
+func enlist(s slabID) {
+	m := s.meta()
+	for {
+		c := m.slabClass.Load()
+		if c == 0 {
+			return
+		}
+		cs := &classes[c]
+		cs.mu.Lock()
+		if m.slabClass.Load() != c {
+			cs.mu.Unlock()
+			continue
+		}
+		if m.slabState.Load() == slabFull {
+			m.slabState.Store(slabPartial)
+			setAdd(uint8(c), s.page())
+			cs.listed++
+			if s.allFree(&sizeclass.Classes[c]) {
+				markEmpty(s.page())
+			} else {
+				unmarkEmpty(s.page()) // a hint from when it was leased
+			}
+		}
+		cs.mu.Unlock()
+		return
+	}
+}
+
+// unlist takes a PARTIAL slab out of its class's set and gives the caller the
+// carve right in state to. Under the class's lock.
+func unlist(cs *classState, c uint8, page uintptr, to uint32) slabID {
+	setRemove(c, page)
+	cs.listed--
+	s := slabID(page + 1)
+	s.meta().slabState.Store(to)
+	unmarkEmpty(page)
+	return s
+}
+
+// retire ends the carve right of a slab that its holder has no more use for:
+// FULL first, and only then a look at the words. With the or-then-look of
+// flush this is Dekker's pattern: one of the two sees the other.
+func retire(s slabID) {
+	m := s.meta()
+	c := m.slabClass.Load() // ours to read: the carve right is held
+	cs := &classes[c]
+	cs.mu.Lock()
+	m.slabState.Store(slabFull)
+	cs.mu.Unlock()
+	if s.anyFree(&sizeclass.Classes[c]) {
+		enlist(s)
+	}
+}
+
+// acquire finds a slab of class c with free blocks and returns it LEASED, or 0
+// when memory is out. It tries, in this order and each counted: the class's
+// partly free slabs, lowest address first (stage 1); its EMPTY ones (0.5, which
+// HAKMEM_SS_EMPTY_FIRST puts first); pages of the superslabs there are, then
+// EMPTY slabs of other classes (2); a new superslab (3). Not pinned; takes
+// locks; may make system calls.
+func acquire(c uint8) slabID {
+	pol := policy.Current()
+	if s := acquireListed(c, pol); s != 0 {
+		return s
+	}
+	cs := &classes[c]
+	order := sizeclass.Classes[c].Order
+	stage := &cs.cross
+	page, ok := takePages(order, false)
+	if !ok && pol.EmptyReuse && stealEmpty(order, pol) {
+		page, ok = takePages(order, false)
+	}
+	if !ok {
+		stage = &cs.fresh
+		page, ok = takePages(order, true)
+	}
+	if !ok {
+		return 0
+	}
+	s := format(page, c)
+	cs.mu.Lock()
+	*stage++
+	cs.slabs++
+	cs.mu.Unlock()
+	return s
+}
+
+// acquireListed is stages 1 and 0.5: slabs that already are of class c.
+func acquireListed(c uint8, pol *policy.Snapshot) slabID {
+	cs := &classes[c]
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	first, ok := setNext(c, 0)
+	if !ok {
+		return 0
+	}
+	if !pol.EmptyReuse {
+		cs.partial++
+		return unlist(cs, c, first, slabLeased)
+	}
+	// A partly free slab is better than an EMPTY one, which may be wanted whole;
+	// with EmptyFirst it is the other way round. Look at a bounded number.
+	page := first
+	for n := 0; ok && n < pol.EmptyScanLimit; n++ {
+		if isMarkedEmpty(page) == pol.EmptyFirst {
+			break
+		}
+		page, ok = setNext(c, page+1)
+	}
+	if !ok || isMarkedEmpty(page) != pol.EmptyFirst {
+		page = first
+	}
+	if isMarkedEmpty(page) {
+		cs.empty++
+	} else {
+		cs.partial++
+	}
+	return unlist(cs, c, page, slabLeased)
+}
+
+// stealEmpty looks for EMPTY slabs of any class and gives their pages back to
+// their superslabs until a run of 2^order pages may be had. It reports whether
+// it gave back any.
+func stealEmpty(order uint32, pol *policy.Snapshot) bool {
+	looked, got := 0, uint32(0)
+	end := region.committed.Load() >> superShift
+	for i := uintptr(0); i < end && looked < pol.EmptyScanLimit; i += 64 {
+		hints := u64(emptyHints + i/64*8)
+		for w := atomic.LoadUint64(hints); w != 0 && looked < pol.EmptyScanLimit; w &= w - 1 {
+			b := uintptr(bits.TrailingZeros64(w))
+			looked++
+			got |= stealFrom(i+b, pol)
+			if super(i+b).emptyMask.Load() == 0 {
+				atomic.AndUint64(hints, ^(uint64(1) << b))
+				if super(i+b).emptyMask.Load() != 0 { // set meanwhile: keep the hint
+					atomic.OrUint64(hints, 1<<b)
+				}
+			}
+			if got>>order != 0 {
+				return true
+			}
+		}
+	}
+	return got != 0
+}
+
+// stealFrom claims the EMPTY slabs of one superslab and gives their pages back.
+// It returns the set of orders given back.
+func stealFrom(c uintptr, pol *policy.Snapshot) (orders uint32) {
+	for m := super(c).emptyMask.Load(); m != 0; m &= m - 1 {
+		s := slabID(c*superPages + uintptr(bits.TrailingZeros32(m)) + 1)
+		if order, ok := claimEmpty(s, pol.MinKeep); ok {
+			giveBackPages(s.page(), order)
+			orders |= 1 << order
+		}
+	}
+	return orders
+}
+
+// claimEmpty takes a PARTIAL slab all of whose blocks are free out of its
+// class, and reports the order of the run of pages that the caller now holds.
+// Unlink under the lock, look without it: only the claimer may clear bits, so
+// while it looks they only grow.
+func claimEmpty(s slabID, minKeep int) (order uint32, ok bool) {
+	m := s.meta()
+	c := m.slabClass.Load()
+	if c == 0 {
+		unmarkEmpty(s.page())
+		return 0, false
+	}
+	cs := &classes[c]
+	cs.mu.Lock()
+	if m.slabClass.Load() != c || m.slabState.Load() != slabPartial {
+		unmarkEmpty(s.page()) // leased, or no longer what it was: it marks itself again
+		cs.mu.Unlock()
+		return 0, false
+	}
+	if cs.listed <= minKeep {
+		cs.mu.Unlock()
+		return 0, false
+	}
+	unlist(cs, uint8(c), s.page(), slabClaimed)
+	cs.mu.Unlock()
+	k := &sizeclass.Classes[c]
+	if !s.allFree(k) {
+		retire(s) // back to PARTIAL, or FULL if its last free block... was never there
+		return 0, false
+	}
+	unformat(s)
+	return k.Order, true
+}
+
+// fatal stops the program on a broken invariant of hakmem's own, with what is
+// known.
+func fatal(what string, addr uintptr, class uint8) {
+	panic(fmt.Sprintf("hakmem: broken invariant: %s (address %#x, class %d of %d bytes); please report it",
+		what, addr, class, sizeclass.Classes[class].Size))
+}

@@ -1,0 +1,135 @@
+package heap
+
+import (
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// superMeta describes 2 MiB of the region: a superslab when isSlabs, otherwise
+// a chunk of the page tree. free, dirty, isSlabs are owned by region.mu.
+type superMeta struct {
+	// free is the set of pages that belong to no slab (isSlabs) or no span.
+	free uint32
+	// dirty is the set of pages handed out since they were last zero.
+	dirty uint32
+	// emptyMask is the superslab's set of EMPTY slabs, by first page: slabs all
+	// of whose blocks are free. A hint: set without a lock by who completes a
+	// slab's bitmap, cleared by who takes the slab; the bitmap is the truth.
+	emptyMask atomic.Uint32
+	isSlabs   bool
+}
+
+const superMetaSize = 16
+
+func super(c uintptr) *superMeta { return (*superMeta)(ptr(region.supers + c*superMetaSize)) }
+
+// emptyHints is the address of a bitmap with a bit for every superslab whose
+// emptyMask may be non-zero, so that a search skips the others 64 at a time.
+var emptyHints uintptr
+
+// poolHints has, for each slab order, a bit for every superslab with a free
+// aligned run of that order. Owned by region.mu; grown with the region.
+var poolHints [sizeclass.MaxOrder + 1][]uint64
+
+// superslabs is the number of superslabs now in use.
+var superslabs atomic.Int64
+
+// markEmpty notes that the slab of blocks at page is EMPTY. Any goroutine.
+func markEmpty(page uintptr) {
+	c := page / superPages
+	super(c).emptyMask.Or(1 << (page % superPages))
+	atomic.OrUint64(u64(emptyHints+c/64*8), 1<<(c%64))
+}
+
+// unmarkEmpty notes that the slab at page is no longer to be had.
+func unmarkEmpty(page uintptr) {
+	super(page / superPages).emptyMask.And(^(uint32(1) << (page % superPages)))
+}
+
+func isMarkedEmpty(page uintptr) bool {
+	return super(page/superPages).emptyMask.Load()>>(page%superPages)&1 != 0
+}
+
+// alignedRuns returns the set of first pages of free, aligned runs of 2^order
+// pages in m.
+func alignedRuns(m uint32, order uint32) uint32 {
+	for o := uint32(0); o < order; o++ {
+		m &= m >> (1 << o)
+	}
+	starts := [...]uint32{^uint32(0), 0x55555555, 0x11111111, 0x01010101}
+	return m & starts[order]
+}
+
+// updatePool keeps poolHints true to the superslab's free set.
+func updatePool(c uintptr) {
+	s := super(c)
+	for o := range poolHints {
+		for uintptr(len(poolHints[o])) <= c/64 {
+			poolHints[o] = append(poolHints[o], 0)
+		}
+		w := &poolHints[o][c/64]
+		if s.isSlabs && alignedRuns(s.free, uint32(o)) != 0 {
+			*w |= 1 << (c % 64)
+		} else {
+			*w &^= 1 << (c % 64)
+		}
+	}
+}
+
+// takePages takes 2^order pages of a superslab for a slab: stage 2 (of the
+// superslabs there are) when fresh is false, stage 3 (a new one) when true. It
+// returns false when there are none. Takes region.mu.
+func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	for i, w := range poolHints[order] {
+		if w != 0 {
+			return cutPages(uintptr(i*64+bits.TrailingZeros64(w)), order), true
+		}
+	}
+	if !fresh {
+		return 0, false
+	}
+	c, ok := region.tree.findWhole()
+	if !ok {
+		if grow(superSize) != nil {
+			return 0, false
+		}
+		if c, ok = region.tree.findWhole(); !ok {
+			fatal("page tree lost the pages just committed", 0, 0)
+		}
+	}
+	super(c).isSlabs = true
+	region.tree.update(c, c)
+	superslabs.Add(1)
+	return cutPages(c, order), true
+}
+
+// cutPages takes the lowest aligned run of superslab c, which has one.
+func cutPages(c uintptr, order uint32) uintptr {
+	s := super(c)
+	b := bits.TrailingZeros32(alignedRuns(s.free, order))
+	m := (uint32(1)<<(1<<order) - 1) << b
+	s.free &^= m
+	s.dirty |= m
+	updatePool(c)
+	return c*superPages + uintptr(b)
+}
+
+// giveBackPages returns a slab's pages to its superslab, and a superslab
+// without slabs to the page tree. Takes region.mu.
+func giveBackPages(page uintptr, order uint32) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	c := page / superPages
+	s := super(c)
+	s.free |= (uint32(1)<<(1<<order) - 1) << (page % superPages)
+	if s.free == ^uint32(0) {
+		s.isSlabs = false
+		region.tree.update(c, c)
+		superslabs.Add(-1)
+	}
+	updatePool(c)
+}

@@ -1,0 +1,100 @@
+// Package osmem is hakmem's only door to the operating system's memory calls.
+//
+// The states of an address range, and who moves it between them:
+//
+//	unreserved --Reserve--> reserved (or readable) --Commit--> committed --Discard--> committed, zero
+//
+// A reserved range faults when touched; a readable one reads as zero and faults
+// when written; a committed one may be read and written and starts as zero.
+// Nothing is ever given back to "unreserved": see the region in package heap.
+//
+// All functions may be called from any goroutine, block in a system call, and
+// must not be called while pinned to a P. Each counts its call and each
+// failure; Inject makes chosen calls fail, for tests.
+package osmem
+
+import (
+	"errors"
+	"sync/atomic"
+)
+
+// Op names one kind of memory call.
+type Op uint8
+
+const (
+	OpReserve Op = iota
+	OpCommit
+	OpDiscard
+	numOps
+)
+
+func (o Op) String() string { return [...]string{"reserve", "commit", "discard"}[o] }
+
+// ErrInjected is what an injected failure returns by default.
+var ErrInjected = errors.New("osmem: injected failure")
+
+var (
+	calls  [numOps]atomic.Uint64
+	failed atomic.Uint64
+	inject atomic.Pointer[func(Op) error]
+)
+
+// Calls returns how often op reached the operating system.
+func Calls(op Op) uint64 { return calls[op].Load() }
+
+// Failed returns how many calls of any kind failed.
+func Failed() uint64 { return failed.Load() }
+
+// Inject makes every call ask f first; a non-nil error is returned in place of
+// the system call. Inject(nil) ends it. For tests.
+func Inject(f func(Op) error) {
+	if f == nil {
+		inject.Store(nil)
+		return
+	}
+	inject.Store(&f)
+}
+
+func do(op Op, call func() error) error {
+	if f := inject.Load(); f != nil {
+		if err := (*f)(op); err != nil {
+			failed.Add(1)
+			return err
+		}
+	}
+	calls[op].Add(1)
+	err := call()
+	if err != nil {
+		failed.Add(1)
+	}
+	return err
+}
+
+// Reserve takes size bytes of address space, a multiple of 64 KiB, without
+// memory behind them. The result is aligned to the operating system's page. A
+// readable range reads as zero (where ReadableReserve is true).
+func Reserve(size uintptr, readable bool) (addr uintptr, err error) {
+	err = do(OpReserve, func() (e error) { addr, e = reserve(size, readable); return e })
+	return addr, err
+}
+
+// Commit makes [addr, addr+size), a part of a reserved range aligned to the
+// operating system's page, readable and writable. Pages that were not committed
+// before read as zero.
+func Commit(addr, size uintptr) error {
+	return do(OpCommit, func() error { return commit(addr, size) })
+}
+
+// Discard gives the memory behind a committed range back to the operating
+// system; the range stays committed and reads as zero afterwards.
+func Discard(addr, size uintptr) error {
+	return do(OpDiscard, func() error { return discard(addr, size) })
+}
+
+// AddressSpaceLeft returns how many bytes of address space the process may
+// still reserve, or the largest uintptr where nothing limits it.
+func AddressSpaceLeft() uintptr { return addressSpaceLeft() }
+
+// Name labels a range in the operating system's listings, where it can. It is
+// best effort and not counted.
+func Name(addr, size uintptr, name string) { setName(addr, size, name) }

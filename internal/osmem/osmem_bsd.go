@@ -1,0 +1,46 @@
+//go:build darwin || freebsd
+
+package osmem
+
+import (
+	"math"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadableReserve says that a reserved range can read as zero for free.
+const ReadableReserve = true
+
+func reserve(size uintptr, readable bool) (uintptr, error) {
+	prot := unix.PROT_NONE
+	if readable {
+		prot = unix.PROT_READ
+	}
+	p, err := unix.MmapPtr(-1, 0, nil, size, prot, unix.MAP_PRIVATE|unix.MAP_ANON)
+	return uintptr(p), err
+}
+
+func commit(addr, size uintptr) error {
+	return unix.Mprotect(bytes(addr, size), unix.PROT_READ|unix.PROT_WRITE)
+}
+
+// discard maps fresh memory over the range: madvise promises neither zeroes
+// nor a smaller resident set on these systems. MAP_FIXED replaces only pages of
+// our own reservation.
+func discard(addr, size uintptr) error {
+	_, err := unix.MmapPtr(-1, 0, pointer(addr), size, unix.PROT_READ|unix.PROT_WRITE,
+		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
+	return err
+}
+
+// addressSpaceLeft is RLIMIT_AS; what the process already uses is not known
+// here, and heap takes only a quarter of the answer.
+func addressSpaceLeft() uintptr {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_AS, &lim) != nil || uint64(lim.Cur) >= math.MaxInt64 {
+		return math.MaxUint
+	}
+	return uintptr(lim.Cur)
+}
+
+func setName(addr, size uintptr, name string) {} // no such listing here

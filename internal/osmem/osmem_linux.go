@@ -1,0 +1,58 @@
+package osmem
+
+import (
+	"math"
+	"os"
+	"strconv"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// ReadableReserve says that a reserved range can read as zero for free.
+const ReadableReserve = true
+
+func reserve(size uintptr, readable bool) (uintptr, error) {
+	prot := unix.PROT_NONE
+	if readable {
+		prot = unix.PROT_READ
+	}
+	p, err := unix.MmapPtr(-1, 0, nil, size, prot, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
+	return uintptr(p), err
+}
+
+func commit(addr, size uintptr) error {
+	return unix.Mprotect(bytes(addr, size), unix.PROT_READ|unix.PROT_WRITE)
+}
+
+// discard uses MADV_DONTNEED, not MADV_FREE: the memory leaves the resident
+// set at once, so that what a monitor shows is true.
+func discard(addr, size uintptr) error {
+	return unix.Madvise(bytes(addr, size), unix.MADV_DONTNEED)
+}
+
+// addressSpaceLeft is RLIMIT_AS less what /proc says the process has.
+func addressSpaceLeft() uintptr {
+	var lim unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_AS, &lim) != nil || lim.Cur >= math.MaxInt64 {
+		return math.MaxUint
+	}
+	used := uint64(0)
+	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
+		first, _, _ := strings.Cut(string(b), " ")
+		if n, err := strconv.ParseUint(first, 10, 64); err == nil {
+			used = n * uint64(os.Getpagesize())
+		}
+	}
+	if used >= lim.Cur {
+		return 0
+	}
+	return uintptr(lim.Cur - used)
+}
+
+func setName(addr, size uintptr, name string) {
+	b := append([]byte(name), 0)
+	// Kernels before 5.17, or without CONFIG_ANON_VMA_NAME, refuse; nothing is lost.
+	_ = unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, addr, size, uintptr(unsafe.Pointer(&b[0])))
+}

@@ -1,0 +1,33 @@
+package osmem
+
+import (
+	"math"
+
+	"golang.org/x/sys/windows"
+)
+
+// ReadableReserve is false: a reserved range of Windows cannot be read, and
+// read-only committed memory would be charged. Package heap raises its bound
+// with each commit instead.
+const ReadableReserve = false
+
+func reserve(size uintptr, readable bool) (uintptr, error) {
+	return windows.VirtualAlloc(0, size, windows.MEM_RESERVE, windows.PAGE_NOACCESS)
+}
+
+func commit(addr, size uintptr) error {
+	_, err := windows.VirtualAlloc(addr, size, windows.MEM_COMMIT, windows.PAGE_READWRITE)
+	return err
+}
+
+// discard decommits and commits again: the pages come back as zero on demand.
+func discard(addr, size uintptr) error {
+	if err := windows.VirtualFree(addr, size, windows.MEM_DECOMMIT); err != nil {
+		return err
+	}
+	return commit(addr, size)
+}
+
+func addressSpaceLeft() uintptr { return math.MaxUint }
+
+func setName(addr, size uintptr, name string) {} // no such listing here

@@ -1,0 +1,262 @@
+// Package policy owns every tunable of hakmem: the immutable snapshot that
+// slow paths read, and the table of HAKMEM_* gates that fills it.
+//
+// There is one snapshot at a time, behind one atomic pointer. The malloc and
+// free fast paths never read it; a slow path loads it once and reads plain
+// fields. Nothing in a Snapshot changes after it is published: a change of
+// policy is a new Snapshot.
+package policy
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+)
+
+// Snapshot is one complete, immutable set of tunables. The zero value is not
+// valid; use Default or Parse.
+type Snapshot struct {
+	// MagBlocks is the largest number of blocks a tiny class's magazine may
+	// hold; MagBytes is the byte budget that lowers it for larger classes.
+	MagBlocks, MagBytes int
+	// MidBlocks and MidBytes are the same two limits for classes above 1 KiB.
+	MidBlocks, MidBytes int
+	// Refill is the number of blocks a magazine miss moves from the leased
+	// slab, at most; a full magazine gives back its older half.
+	Refill int
+	// EmptyReuse lets acquire take an EMPTY slab from another class (stage 2)
+	// and prefer those of its own class as a stage of their own (stage 0.5).
+	EmptyReuse bool
+	// EmptyFirst asks for stage 0.5 before stage 1.
+	EmptyFirst bool
+	// EmptyScanLimit bounds the superslabs looked at for EMPTY slabs.
+	EmptyScanLimit int
+	// MinKeep is the number of partly free slabs that a class keeps before
+	// another class may take its EMPTY ones.
+	MinKeep int
+	// CommitMin and CommitMax bound the commit step, in bytes: it starts at
+	// the first and doubles with each commit until it reaches the second.
+	CommitMin, CommitMax int
+	// RegionBytes is the address range to reserve; read once, at the first
+	// slow path.
+	RegionBytes int
+	// FastLane selects the non-preemptible fast section; off, every call pins
+	// its P.
+	FastLane bool
+	// Mode is the preset these values started from.
+	Mode string
+}
+
+// Kind says how a gate's value is read.
+type Kind uint8
+
+const (
+	Switch Kind = iota // 0 | 1 | off | on
+	Number             // a decimal integer within [Min, Max]
+	Choice             // one of a list of words
+)
+
+// Gate is one row of the gate table.
+type Gate struct {
+	Name    string // environment variable
+	Meaning string // one line
+	Default string // value when neither the variable, an Option nor a mode sets it
+	Since   string // version that introduced it
+	Kind    Kind
+	Min     int64 // Number: least value accepted
+	Max     int64 // Number: greatest value accepted
+	Choices []string
+
+	get func(*Snapshot) int64
+	set func(*Snapshot, int64)
+}
+
+func number(name, meaning, def string, min, max int64, field func(*Snapshot) *int) Gate {
+	return Gate{Name: name, Meaning: meaning, Default: def, Since: "0.1", Kind: Number, Min: min, Max: max,
+		get: func(s *Snapshot) int64 { return int64(*field(s)) },
+		set: func(s *Snapshot, v int64) { *field(s) = int(v) }}
+}
+
+func onOff(name, meaning, def string, field func(*Snapshot) *bool) Gate {
+	return Gate{Name: name, Meaning: meaning, Default: def, Since: "0.1", Kind: Switch,
+		get: func(s *Snapshot) int64 {
+			if *field(s) {
+				return 1
+			}
+			return 0
+		},
+		set: func(s *Snapshot, v int64) { *field(s) = v != 0 }}
+}
+
+// Modes are the presets of HAKMEM_MODE, in the original's order.
+var Modes = []string{"minimal", "fast", "balanced", "learning", "research"}
+
+// modeNotes says of a mode what it does not do yet.
+var modeNotes = map[string]string{
+	"learning": "the learner is not built yet: learning behaves as balanced",
+	"research": "the research boxes are not built yet: research behaves as balanced",
+}
+
+// presets gives, for each mode, the gates that differ from the defaults.
+var presets = map[string]map[string]int64{
+	// minimal: the least memory held by caches.
+	"minimal": {"HAKMEM_FRONT_V2_CAP": 16, "HAKMEM_MAG_BYTES": 4 << 10, "HAKMEM_CAP_MID": 4, "HAKMEM_MAG_MID_BYTES": 32 << 10, "HAKMEM_REFILL": 16},
+	// fast: the most blocks cached, larger commits.
+	"fast":     {"HAKMEM_MAG_BYTES": 64 << 10, "HAKMEM_MAG_MID_BYTES": 1 << 20, "HAKMEM_CAP_MID": 127, "HAKMEM_SS_COMMIT_MIN": 64 << 20},
+	"balanced": {},
+	"learning": {},
+	"research": {},
+}
+
+// gates is the one table of tunables. The numbers' origins are in
+// docs/ledger.md under the gate's name.
+var gates = []Gate{
+	{Name: "HAKMEM_MODE", Meaning: "preset over the gates below", Default: "balanced", Since: "0.1", Kind: Choice, Choices: Modes},
+	onOff("HAKMEM_FRONT_FASTLANE", "use the non-preemptible fast section; off: pin the P in every call", "1", func(s *Snapshot) *bool { return &s.FastLane }),
+	number("HAKMEM_FRONT_V2_CAP", "most blocks in a magazine of a class up to 1 KiB", "127", 2, 127, func(s *Snapshot) *int { return &s.MagBlocks }),
+	number("HAKMEM_MAG_BYTES", "byte budget of a magazine of a class up to 1 KiB", "32768", 0, 1<<30, func(s *Snapshot) *int { return &s.MagBytes }),
+	number("HAKMEM_CAP_MID", "most blocks in a magazine of a class above 1 KiB", "64", 2, 127, func(s *Snapshot) *int { return &s.MidBlocks }),
+	number("HAKMEM_MAG_MID_BYTES", "byte budget of a magazine of a class above 1 KiB", "262144", 0, 1<<30, func(s *Snapshot) *int { return &s.MidBytes }),
+	number("HAKMEM_REFILL", "most blocks moved into a magazine by one miss", "64", 1, 127, func(s *Snapshot) *int { return &s.Refill }),
+	onOff("HAKMEM_SS_EMPTY_REUSE", "reuse EMPTY slabs as a stage of their own and across classes", "1", func(s *Snapshot) *bool { return &s.EmptyReuse }),
+	onOff("HAKMEM_SS_EMPTY_FIRST", "try EMPTY slabs of the class (stage 0.5) before partly free ones (stage 1)", "0", func(s *Snapshot) *bool { return &s.EmptyFirst }),
+	number("HAKMEM_SS_EMPTY_SCAN_LIMIT", "superslabs looked at for EMPTY slabs in one search", "16", 1, 1<<20, func(s *Snapshot) *int { return &s.EmptyScanLimit }),
+	number("HAKMEM_SS_MIN_KEEP", "partly free slabs that a class keeps from other classes", "0", 0, 1<<20, func(s *Snapshot) *int { return &s.MinKeep }),
+	number("HAKMEM_SS_COMMIT_MIN", "first commit step in bytes", "2097152", 2<<20, 1<<32, func(s *Snapshot) *int { return &s.CommitMin }),
+	number("HAKMEM_SS_COMMIT_MAX", "largest commit step in bytes", "67108864", 2<<20, 1<<32, func(s *Snapshot) *int { return &s.CommitMax }),
+	number("HAKMEM_REGION_BYTES", "address range to reserve, in bytes", strconv.FormatInt(defaultRegion, 10), 256<<20, 1<<44, func(s *Snapshot) *int { return &s.RegionBytes }),
+}
+
+// Gates returns the table of gates in its documented order. The caller must
+// not change it.
+func Gates() []Gate { return gates }
+
+// Value returns gate g's value in snapshot s, as the environment would spell it.
+func (g *Gate) Value(s *Snapshot) string {
+	if g.Kind == Choice {
+		return s.Mode
+	}
+	return strconv.FormatInt(g.get(s), 10)
+}
+
+// GateError is a gate whose value could not be used. The default (or the
+// mode's value) is in force instead.
+type GateError struct{ Name, Value, Remedy string }
+
+func (e *GateError) Error() string {
+	return "hakmem: gate " + e.Name + ": cannot use the value " + strconv.Quote(e.Value) + ": " + e.Remedy
+}
+
+// parse reads one value as the gate spells it.
+func (g *Gate) parse(v string) (int64, *GateError) {
+	bad := func(remedy string) (int64, *GateError) { return 0, &GateError{g.Name, v, remedy} }
+	switch strings.ToLower(v) {
+	case "on":
+		if g.Kind == Switch {
+			return 1, nil
+		}
+	case "off":
+		if g.Kind == Switch {
+			return 0, nil
+		}
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	switch g.Kind {
+	case Switch:
+		if err != nil || n < 0 || n > 1 {
+			return bad("use 0, 1, off or on")
+		}
+	case Number:
+		if err != nil || n < g.Min || n > g.Max {
+			return bad("use a whole number from " + strconv.FormatInt(g.Min, 10) + " to " + strconv.FormatInt(g.Max, 10))
+		}
+	}
+	return n, nil
+}
+
+// Build makes a snapshot from a lookup of gate values, as os.LookupEnv is one.
+// Malformed values are reported and replaced by the mode's value.
+func Build(lookup func(string) (string, bool)) (*Snapshot, []error) {
+	s := &Snapshot{Mode: "balanced"}
+	var errs []error
+	if m, ok := lookup("HAKMEM_MODE"); ok && m != "" {
+		m = strings.ToLower(m)
+		if _, known := presets[m]; known {
+			s.Mode = m
+		} else {
+			errs = append(errs, &GateError{"HAKMEM_MODE", m, "use one of " + strings.Join(Modes, ", ")})
+		}
+	}
+	for i := range gates {
+		g := &gates[i]
+		if g.Kind == Choice {
+			continue
+		}
+		def, err := g.parse(g.Default)
+		if err != nil {
+			panic(err) // the table itself is wrong
+		}
+		if v, ok := presets[s.Mode][g.Name]; ok {
+			def = v
+		}
+		g.set(s, def)
+		if v, ok := lookup(g.Name); ok && v != "" {
+			n, err := g.parse(v)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			g.set(s, n)
+		}
+	}
+	if s.CommitMax < s.CommitMin {
+		errs = append(errs, &GateError{"HAKMEM_SS_COMMIT_MAX", strconv.Itoa(s.CommitMax), "use a value not below HAKMEM_SS_COMMIT_MIN"})
+		s.CommitMax = s.CommitMin
+	}
+	return s, errs
+}
+
+// ModeNote says what mode m does not do yet, or "".
+func ModeNote(m string) string { return modeNotes[m] }
+
+var (
+	current atomic.Pointer[Snapshot]
+	mu      sync.Mutex // guards the first load and Set
+	loadErr []error    // what Build reported for the current snapshot
+)
+
+// Current returns the snapshot in force, reading the environment on first use.
+// Safe from any goroutine; the result never changes.
+func Current() *Snapshot {
+	if s := current.Load(); s != nil {
+		return s
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if s := current.Load(); s != nil {
+		return s
+	}
+	s, errs := Build(os.LookupEnv)
+	loadErr = errs
+	current.Store(s)
+	return s
+}
+
+// Set publishes s, built by Build with the given errors, in place of the
+// current snapshot.
+func Set(s *Snapshot, errs []error) {
+	mu.Lock()
+	defer mu.Unlock()
+	loadErr = errs
+	current.Store(s)
+}
+
+// Errors returns what was malformed in the values behind the current snapshot.
+func Errors() []error {
+	Current()
+	mu.Lock()
+	defer mu.Unlock()
+	return loadErr
+}

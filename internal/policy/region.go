@@ -1,0 +1,7 @@
+//go:build !race
+
+package policy
+
+// defaultRegion is the address range reserved by default: 1 TiB, well beyond
+// the memory of today's machines and 1/128 of a 47-bit address space.
+const defaultRegion = 1 << 40

@@ -1,0 +1,124 @@
+// Package sizeclass owns the table of size classes: which size a block of n
+// bytes gets, and how a slab of a class is cut.
+//
+// The classes are 16-byte steps up to 128 B, then eight to each doubling up to
+// 32 KiB, so a block above 128 B is at most 12.5 % larger than asked for. Class
+// 0 is not a size: it is the trap class (see package heap). Every class size is
+// m·2^k with 8 ≤ m ≤ 16, so an alignment of 2^k is met by the next class whose
+// size it divides.
+package sizeclass
+
+import "math/bits"
+
+const (
+	// Granule is the least block size and the alignment of every block.
+	Granule = 16
+	// MaxTiny is the largest tiny class: its blocks' live state is the direct
+	// map. MaxMid is the largest class of all; above it a block is a span.
+	MaxTiny = 1 << 10
+	MaxMid  = 32 << 10
+	// NumTiny and Num count the classes 1..NumTiny and 1..Num: 8 steps of 16 B,
+	// 3 doublings to 1 KiB and 5 more to 32 KiB, eight classes each.
+	NumTiny = 8 + 3*8
+	Num     = NumTiny + 5*8
+
+	// PageShift is the size of a page, 64 KiB: the unit of slabs and spans.
+	PageShift = 16
+	PageSize  = 1 << PageShift
+	// MaxOrder bounds a slab to 2^MaxOrder pages (512 KiB), so that the largest
+	// class still has 16 blocks in a slab.
+	MaxOrder = 3
+)
+
+// Class describes one size class.
+type Class struct {
+	Size    uint32 // bytes of a block
+	Blocks  uint32 // blocks in a slab
+	Words   uint32 // 64-bit words of a slab's bitmap
+	Order   uint32 // a slab is 2^Order pages
+	Recip   uint64 // ⌈2^64/Size⌉: see Index
+	LastBit uint64 // mask of the bits in use in the bitmap's last word
+}
+
+var (
+	// Classes is indexed by class; entry 0 is the trap class, all zero.
+	Classes = makeClasses()
+	// Small gives the class of a size ≤ MaxTiny, indexed by (size+15)/16: the
+	// compiler proves that index to be in bounds from the test of the size.
+	Small = makeSmall()
+	// Mid gives the class of a size in (MaxTiny, MaxMid], indexed by
+	// (size-1)/128: class boundaries above 1 KiB are multiples of 128.
+	Mid = makeMid()
+)
+
+func makeClasses() (t [Num + 1]Class) {
+	size := uint32(0)
+	for c := 1; c <= Num; c++ {
+		step := uint32(Granule)
+		if size >= 128 {
+			step = 1 << (bits.Len32(size) - 1) / 8
+		}
+		size += step
+		k := &t[c]
+		k.Size = size
+		// Enough pages for at least 16 blocks, and for at most 64 above 1 KiB,
+		// whose state bytes live in the page's metadata.
+		for k.Order < MaxOrder && (PageSize<<k.Order)/size < 32 {
+			k.Order++
+		}
+		k.Blocks = (PageSize << k.Order) / size
+		k.Words = (k.Blocks + 63) / 64
+		k.LastBit = ^uint64(0) >> ((64 - k.Blocks%64) % 64)
+		k.Recip = ^uint64(0)/uint64(size) + 1
+	}
+	return t
+}
+
+func makeSmall() (t [MaxTiny/Granule + 1]uint8) {
+	c := uint8(1)
+	for i := range t {
+		if uint32(i*Granule) > Classes[c].Size {
+			c++
+		}
+		t[i] = c
+	}
+	return t
+}
+
+func makeMid() (t [256]uint8) {
+	c := uint8(NumTiny + 1)
+	for i := MaxTiny / 128; i < 256; i++ {
+		if uint32(i+1)*128 > Classes[c].Size {
+			c++
+		}
+		t[i] = c
+	}
+	return t
+}
+
+// Of returns the class of a block of size bytes, size ≤ MaxMid.
+func Of(size uintptr) uint8 {
+	if size <= MaxTiny {
+		return Small[(size+Granule-1)/Granule]
+	}
+	return Mid[uint8((size-1)/128)]
+}
+
+// Index returns the index of the block of class c that holds the byte at
+// offset off of a slab, and whether off is that block's start. off must be
+// below 2^32. It multiplies by the reciprocal instead of dividing (Granlund and
+// Montgomery, PLDI 1994): with r = ⌈2^64/size⌉ the high word of off·r is the
+// quotient, and the low word is below r exactly when nothing remains.
+func (c *Class) Index(off uintptr) (i uint32, start bool) {
+	hi, lo := bits.Mul64(uint64(off), c.Recip)
+	return uint32(hi), lo < c.Recip
+}
+
+// SpanSize returns the usable bytes of a span for size > MaxMid bytes: size
+// rounded up to an eighth of its doubling, at least 4 KiB. ok is false when
+// the result does not fit a uintptr.
+func SpanSize(size uintptr) (n uintptr, ok bool) {
+	step := uintptr(1) << (bits.Len64(uint64(size-1)) - 1) / 8
+	n = (size + step - 1) &^ (step - 1)
+	return n, n >= size
+}

@@ -1,0 +1,61 @@
+package sizeclass
+
+import "testing"
+
+// TestEverySize checks each size's class against the definition: the smallest
+// class that holds it, and the waste the package promises.
+func TestEverySize(t *testing.T) {
+	for size := uintptr(0); size <= MaxMid; size++ {
+		c := Of(size)
+		got := uintptr(Classes[c].Size)
+		if got < size || (c > 1 && uintptr(Classes[c-1].Size) >= size) {
+			t.Fatalf("size %d: class %d of %d bytes is not the smallest that fits", size, c, got)
+		}
+		if size > 128 && (got-size)*8 > size {
+			t.Fatalf("size %d: block of %d bytes wastes more than 12.5 %%", size, got)
+		}
+	}
+	if Classes[Num].Size != MaxMid || Classes[NumTiny].Size != MaxTiny {
+		t.Fatalf("last classes are %d and %d bytes", Classes[NumTiny].Size, Classes[Num].Size)
+	}
+}
+
+// TestIndexEveryOffset checks the reciprocal at every offset of every class's
+// slab.
+func TestIndexEveryOffset(t *testing.T) {
+	for c := 1; c <= Num; c++ {
+		k := &Classes[c]
+		for off := uintptr(0); off < PageSize<<k.Order; off++ {
+			i, start := k.Index(off)
+			if uintptr(i) != off/uintptr(k.Size) || start != (off%uintptr(k.Size) == 0) {
+				t.Fatalf("class %d (%d B): Index(%d) = %d, %v", c, k.Size, off, i, start)
+			}
+		}
+	}
+}
+
+func TestSlabs(t *testing.T) {
+	for c := 1; c <= Num; c++ {
+		k := &Classes[c]
+		if c > NumTiny && k.Blocks > 64 || k.Blocks < 16 || c <= NumTiny && k.Order != 0 {
+			t.Errorf("class %d (%d B): %d blocks in %d pages", c, k.Size, k.Blocks, 1<<k.Order)
+		}
+		if waste := uint32(PageSize<<k.Order) - k.Blocks*k.Size; waste*16 > PageSize<<k.Order {
+			t.Errorf("class %d (%d B): slab of %d pages wastes %d bytes", c, k.Size, 1<<k.Order, waste)
+		}
+	}
+}
+
+func TestSpanSize(t *testing.T) {
+	for _, tt := range []struct{ size, want uintptr }{
+		{MaxMid + 1, 36 << 10}, {36 << 10, 36 << 10}, {64 << 10, 64 << 10}, {64<<10 + 1, 72 << 10},
+		{2 << 20, 2 << 20}, {2<<20 + 1, 2<<20 + 256<<10}, {3 << 20, 3 << 20},
+	} {
+		if got, ok := SpanSize(tt.size); got != tt.want || !ok {
+			t.Errorf("SpanSize(%d) = %d, %v; want %d", tt.size, got, ok, tt.want)
+		}
+	}
+	if n, ok := SpanSize(^uintptr(0)); ok {
+		t.Errorf("SpanSize(max) = %d, true; want overflow", n)
+	}
+}

@@ -1,0 +1,113 @@
+package hakmem
+
+import (
+	"errors"
+	"os"
+	"strconv"
+
+	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// Toggle is an option that is on, off, or left to the environment or the mode.
+type Toggle uint8
+
+// The values of a Toggle.
+const (
+	Default Toggle = iota
+	On
+	Off
+)
+
+// Options has every gate as a field. A zero field leaves the gate to its
+// environment variable, else to the mode, else to its default. What each gate
+// does, and its default, is printed by "hakmem env".
+type Options struct {
+	Mode string // HAKMEM_MODE: minimal, fast, balanced, learning or research
+
+	FrontFastLane    Toggle // HAKMEM_FRONT_FASTLANE
+	FrontV2Cap       int    // HAKMEM_FRONT_V2_CAP: blocks
+	MagBytes         int    // HAKMEM_MAG_BYTES
+	CapMid           int    // HAKMEM_CAP_MID: blocks
+	MagMidBytes      int    // HAKMEM_MAG_MID_BYTES
+	Refill           int    // HAKMEM_REFILL: blocks
+	SSEmptyReuse     Toggle // HAKMEM_SS_EMPTY_REUSE
+	SSEmptyFirst     Toggle // HAKMEM_SS_EMPTY_FIRST
+	SSEmptyScanLimit int    // HAKMEM_SS_EMPTY_SCAN_LIMIT: superslabs
+	SSMinKeep        int    // HAKMEM_SS_MIN_KEEP: slabs
+	SSCommitMin      int    // HAKMEM_SS_COMMIT_MIN: bytes
+	SSCommitMax      int    // HAKMEM_SS_COMMIT_MAX: bytes
+	RegionBytes      int    // HAKMEM_REGION_BYTES
+}
+
+// values returns the gates that o sets, spelled as the environment would.
+func (o *Options) values() map[string]string {
+	v := map[string]string{}
+	number := func(name string, n int) {
+		if n != 0 {
+			v[name] = strconv.Itoa(n)
+		}
+	}
+	toggle := func(name string, t Toggle) {
+		switch t {
+		case Default:
+		case On:
+			v[name] = "1"
+		case Off:
+			v[name] = "0"
+		default:
+			v[name] = "Toggle(" + strconv.Itoa(int(t)) + ")" // refused by the gate
+		}
+	}
+	if o.Mode != "" {
+		v["HAKMEM_MODE"] = o.Mode
+	}
+	toggle("HAKMEM_FRONT_FASTLANE", o.FrontFastLane)
+	number("HAKMEM_FRONT_V2_CAP", o.FrontV2Cap)
+	number("HAKMEM_MAG_BYTES", o.MagBytes)
+	number("HAKMEM_CAP_MID", o.CapMid)
+	number("HAKMEM_MAG_MID_BYTES", o.MagMidBytes)
+	number("HAKMEM_REFILL", o.Refill)
+	toggle("HAKMEM_SS_EMPTY_REUSE", o.SSEmptyReuse)
+	toggle("HAKMEM_SS_EMPTY_FIRST", o.SSEmptyFirst)
+	number("HAKMEM_SS_EMPTY_SCAN_LIMIT", o.SSEmptyScanLimit)
+	number("HAKMEM_SS_MIN_KEEP", o.SSMinKeep)
+	number("HAKMEM_SS_COMMIT_MIN", o.SSCommitMin)
+	number("HAKMEM_SS_COMMIT_MAX", o.SSCommitMax)
+	number("HAKMEM_REGION_BYTES", o.RegionBytes)
+	return v
+}
+
+// ErrConfigured is what Configure returns once hakmem has been used.
+var ErrConfigured = errors.New("hakmem: Configure: the allocator is in use already: call it before the first allocation")
+
+// Configure sets gates from the program: o's fields win over the environment.
+// It must be called before the first allocation; later it returns
+// ErrConfigured. A value that a gate cannot use is an error that names it, and
+// then nothing has changed. Any goroutine.
+func Configure(o Options) error {
+	set := o.values()
+	s, errs := policy.Build(func(name string) (string, bool) {
+		if v, ok := set[name]; ok {
+			return v, true
+		}
+		return os.LookupEnv(name)
+	})
+	var bad []error
+	for _, err := range errs {
+		// Malformed variables of the environment are Err's to tell.
+		var g *policy.GateError
+		if errors.As(err, &g) {
+			if _, ours := set[g.Name]; ours {
+				bad = append(bad, err)
+			}
+		}
+	}
+	if len(bad) > 0 {
+		return errors.Join(bad...)
+	}
+	if !heap.Configure(func() { policy.Set(s, errs) }) {
+		return ErrConfigured
+	}
+	return nil
+}

@@ -1,0 +1,155 @@
+package hakmem
+
+import (
+	"errors"
+	"sync"
+
+	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// Stats is a picture of the whole allocator, filled by ReadStats.
+//
+// It is exact when no goroutine is allocating or freeing; taken while others
+// do, every number was true at some moment during the call, but not all at the
+// same one. Byte figures of blocks count the block's whole size class (see
+// GoodSize), not the size that was asked for.
+type Stats struct {
+	// Reserved is the address space of the region, in bytes; Committed the
+	// part of it that may be touched. Metadata counts the committed bytes of
+	// hakmem's own maps, which are not part of Committed.
+	Reserved, Committed, Metadata uint64
+	// Live is the bytes of blocks handed out and not yet freed, LiveBlocks
+	// their number. InMagazines is the bytes of free blocks that wait in the
+	// magazines of all fronts.
+	Live, LiveBlocks, InMagazines uint64
+
+	// Classes has one entry per size class up to 32 KiB, in ascending size.
+	Classes []ClassStats
+	// Spans describes blocks above 32 KiB.
+	Spans SpanStats
+	// Stages counts where slabs were found.
+	Stages StageStats
+	// SystemCalls counts memory system calls.
+	SystemCalls SystemCallStats
+	// Sites has one entry per registered site, in order of registration.
+	Sites []SiteStats
+
+	// Superslabs is the number of superslabs now in use, Fronts the number of
+	// fronts (one per P that has allocated, one per open Heap).
+	Superslabs, Fronts int
+	// Drains counts the fronts emptied by Trim or under memory pressure.
+	Drains uint64
+	// LateDoubleFrees counts double frees found only when a copy of the block
+	// left its magazine; each was dropped.
+	LateDoubleFrees uint64
+	// OutOfMemory counts allocations that returned nil.
+	OutOfMemory uint64
+	// Errors lists what went wrong and was survived: malformed gates, a
+	// refused reservation or commit. It is what Err joins.
+	Errors []error
+}
+
+// ClassStats describes one size class.
+type ClassStats struct {
+	Size uint64 // bytes of a block
+	// Live is the number of blocks handed out, Free the number owned by slabs,
+	// InMagazines the number that waits in magazines: together, every block of
+	// the class's slabs.
+	Live, Free, InMagazines uint64
+	Slabs                   uint64 // slabs of the class now
+	// FrontHits counts allocations served by a magazine; Misses those that
+	// found it empty; Refills how often blocks were moved from a slab into a
+	// magazine, Flushes how often a full one gave its older half back.
+	FrontHits, Misses, Refills, Flushes uint64
+}
+
+// SpanStats describes blocks above 32 KiB, each a run of pages of its own.
+type SpanStats struct {
+	LiveBlocks, LiveBytes uint64
+	Allocs, Frees         uint64
+}
+
+// StageStats counts where an empty magazine found its slab, in the order of
+// the search.
+type StageStats struct {
+	OwnLease   uint64 // 0: the front's leased slab still had free blocks
+	Empty      uint64 // 0.5: an EMPTY slab of the class
+	Partial    uint64 // 1: a partly free slab of the class, lowest address first
+	CrossClass uint64 // 2: never-used pages of a superslab, or an EMPTY slab of another class
+	Superslab  uint64 // 3: a new superslab
+}
+
+// SystemCallStats counts the memory system calls made, and those of them that
+// failed.
+type SystemCallStats struct {
+	Reserve, Commit, Decommit uint64 // mmap, mprotect, madvise on Linux
+	Failed                    uint64
+}
+
+// SiteStats describes what is alive of one site.
+type SiteStats struct {
+	Site       Site
+	Name       string
+	LiveBytes  uint64
+	LiveBlocks uint64
+}
+
+// totals is where ReadStats collects; it is large, and one at a time is enough.
+var totals struct {
+	sync.Mutex
+	heap.Totals
+}
+
+// ReadStats fills s with the state of the allocator. It reuses the slices that s
+// has, so that a Stats read again and again costs no Go memory. Any goroutine;
+// it looks at every page in use, about a millisecond for each gigabyte.
+func ReadStats(s *Stats) {
+	totals.Lock()
+	defer totals.Unlock()
+	t := &totals.Totals
+	heap.ReadTotals(t)
+	*s = Stats{
+		Reserved: t.Reserved, Committed: t.Committed, Metadata: t.Metadata,
+		Classes: s.Classes[:0], Sites: s.Sites[:0], Errors: s.Errors[:0],
+		Spans: SpanStats{
+			LiveBlocks: uint64(t.SpanBlocks), LiveBytes: uint64(t.SpanBytes),
+			Allocs: t.SpanAllocs, Frees: t.SpanFrees,
+		},
+		Stages: StageStats{OwnLease: t.OwnHits},
+		SystemCalls: SystemCallStats{
+			Reserve: osmem.Calls(osmem.OpReserve), Commit: osmem.Calls(osmem.OpCommit),
+			Decommit: osmem.Calls(osmem.OpDiscard), Failed: osmem.Failed(),
+		},
+		Superslabs: t.Superslabs, Fronts: t.Fronts, Drains: t.Drains,
+		LateDoubleFrees: t.LateFrees, OutOfMemory: t.OutOfMemory,
+	}
+	s.Live, s.LiveBlocks = s.Spans.LiveBytes, s.Spans.LiveBlocks
+	for c := 1; c <= sizeclass.Num; c++ {
+		ct := &t.Classes[c]
+		live := ct.Blocks - ct.Free - ct.InMagazines
+		s.Classes = append(s.Classes, ClassStats{
+			Size: ct.Size, Live: live, Free: ct.Free, InMagazines: ct.InMagazines, Slabs: ct.Slabs,
+			Misses: ct.Misses, Refills: ct.Refills, Flushes: ct.Flushes,
+		})
+		s.Live += live * ct.Size
+		s.LiveBlocks += live
+		s.InMagazines += ct.InMagazines * ct.Size
+		s.Stages.Empty += ct.Empty
+		s.Stages.Partial += ct.Partial
+		s.Stages.CrossClass += ct.Cross
+		s.Stages.Superslab += ct.Fresh
+	}
+	for i := uint32(1); i <= heap.NumSites(); i++ {
+		name, bytes, blocks := heap.Site(i)
+		s.Sites = append(s.Sites, SiteStats{Site(i), name, uint64(bytes), uint64(blocks)})
+	}
+	s.Errors = append(append(s.Errors, policy.Errors()...), heap.Survived()...)
+}
+
+// Err returns what went wrong so far and was survived, joined into one error:
+// malformed gates, a refused reservation or commit. nil when nothing did. Any
+// goroutine.
+func Err() error { return errors.Join(append(policy.Errors(), heap.Survived()...)...) }

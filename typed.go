@@ -1,0 +1,142 @@
+package hakmem
+
+import (
+	"fmt"
+	"reflect"
+	"sync"
+	"unsafe"
+)
+
+// Alloc returns a slice of n bytes with len = cap = n in a block of its own.
+// Its contents are undefined. n = 0 gives an empty slice that is not nil (and is
+// freed like any other); n < 0 panics; a panic with *OutOfMemoryError says that
+// memory is out. Any goroutine. The caller owns the slice until FreeBytes.
+func Alloc(n int) []byte {
+	return bytesOf(Malloc(length("Alloc", n)), n)
+}
+
+// AllocZeroed is Alloc with every byte zero.
+func AllocZeroed(n int) []byte {
+	return bytesOf(mallocZero(length("AllocZeroed", n)), n)
+}
+
+func length(op string, n int) uintptr {
+	if n < 0 {
+		panic(fmt.Sprintf("hakmem: %s(%d): the length must not be negative", op, n))
+	}
+	return uintptr(n)
+}
+
+func bytesOf(p unsafe.Pointer, n int) []byte {
+	if p == nil {
+		panic(outOfMemory(uintptr(n)))
+	}
+	return unsafe.Slice((*byte)(p), n)
+}
+
+// FreeBytes frees a slice that Alloc or AllocZeroed returned. b must start
+// where that result did; its length does not matter. nil is fine. Any other
+// slice (of the middle of one, or one that append has moved to the Go heap) is
+// misuse and panics as Free does.
+func FreeBytes(b []byte) { release("FreeBytes", unsafe.Pointer(unsafe.SliceData(b))) }
+
+// release is Free under the name of the typed function that was called.
+func release(op string, p unsafe.Pointer) {
+	if p == nil {
+		return
+	}
+	defer func() {
+		if e := recover(); e != nil {
+			if m, ok := e.(*MisuseError); ok {
+				m.Op = op
+			}
+			panic(e)
+		}
+	}()
+	Free(p)
+}
+
+// New returns a zeroed T in a block of its own, aligned to 16 bytes. It panics
+// with *OutOfMemoryError when memory is out. A T that holds Go pointers (also
+// strings, slices, maps, channels, functions, interfaces) is refused with a
+// panic that names the field: the collector does not look into hakmem's memory,
+// so what such a field points to would be collected. Any goroutine.
+func New[T any]() *T {
+	mustBePlain[T]()
+	size := unsafe.Sizeof(*new(T))
+	p := mallocZero(size)
+	if p == nil {
+		panic(outOfMemory(size))
+	}
+	return (*T)(p)
+}
+
+// Delete frees what New returned. nil is fine; misuse panics as in Free.
+func Delete[T any](p *T) { release("Delete", unsafe.Pointer(p)) }
+
+// MakeSlice returns a zeroed slice of T with the given length and capacity, in
+// a block of its own. It panics when 0 ≤ len ≤ cap does not hold, with
+// *OutOfMemoryError when memory is out, and for a T that holds Go pointers as
+// New does. Appending beyond cap moves the slice to the Go heap: keep the
+// original for FreeSlice. Any goroutine.
+func MakeSlice[T any](len, cap int) []T {
+	mustBePlain[T]()
+	size := sliceBytes[T]("MakeSlice", len, cap)
+	p := mallocZero(size)
+	if p == nil {
+		panic(outOfMemory(size))
+	}
+	return unsafe.Slice((*T)(p), cap)[:len]
+}
+
+// sliceBytes returns the bytes of cap elements, after checking len and cap.
+func sliceBytes[T any](op string, len, cap int) uintptr {
+	if len < 0 || cap < len {
+		panic(fmt.Sprintf("hakmem: %s(%d, %d): need 0 <= len <= cap", op, len, cap))
+	}
+	size := unsafe.Sizeof(*new(T))
+	if size != 0 && uintptr(cap) > ^uintptr(0)/2/size {
+		panic(outOfMemory(^uintptr(0)))
+	}
+	return uintptr(cap) * size
+}
+
+// FreeSlice frees a slice that MakeSlice returned; see FreeBytes.
+func FreeSlice[T any](s []T) { release("FreeSlice", unsafe.Pointer(unsafe.SliceData(s))) }
+
+// plain remembers the types that hold no Go pointers.
+var plain sync.Map // reflect.Type → nothing
+
+func mustBePlain[T any]() {
+	t := reflect.TypeFor[T]()
+	if _, ok := plain.Load(t); ok {
+		return
+	}
+	if path, kind := pointerIn(t, t.String()); path != "" {
+		panic(fmt.Sprintf("hakmem: type %s cannot live outside the Go heap: %s is a Go %s, which the collector would not see; keep an index or a copy of the bytes instead", t, path, kind))
+	}
+	plain.Store(t, nil)
+}
+
+// pointerIn returns the path and kind of the first Go pointer in t, or "".
+func pointerIn(t reflect.Type, path string) (string, reflect.Kind) {
+	switch t.Kind() {
+	case reflect.Array:
+		if t.Len() == 0 {
+			return "", 0
+		}
+		return pointerIn(t.Elem(), path+"[0]")
+	case reflect.Struct:
+		for i := range t.NumField() {
+			f := t.Field(i)
+			if p, k := pointerIn(f.Type, path+"."+f.Name); p != "" {
+				return p, k
+			}
+		}
+		return "", 0
+	case reflect.Chan, reflect.Func, reflect.Interface, reflect.Map, reflect.Pointer,
+		reflect.Slice, reflect.String, reflect.UnsafePointer:
+		return path, t.Kind()
+	}
+	return "", 0
+}
