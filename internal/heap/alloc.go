@@ -3,7 +3,6 @@ package heap
 import (
 	"sync/atomic"
 
-	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -45,8 +44,7 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 			*misses(f, c)++
 		}
 		if s := *lease(f, c); s != 0 {
-			want := min(policy.Current().Refill, int(head(f).cap[c]))
-			if carve(f, c, s, want) > 0 {
+			if refill(f, c, s) > 0 {
 				p := pop(f, c)
 				setLive(p, c, v)
 				*refills(f, c)++
@@ -132,8 +130,7 @@ func Free(own, p uintptr) Fault {
 	if !region.ready.Load() {
 		return Fault{Kind: Foreign, Addr: p}
 	}
-	var buf [MaxMag]uintptr
-	for {
+	for noFront := false; ; {
 		f, tok := enter(own)
 		at, m, why := liveByte(p)
 		if why != OK {
@@ -144,25 +141,15 @@ func Free(own, p uintptr) Fault {
 			leave(tok)
 			return freeSpan(p)
 		}
-		c := m.class
-		v := *u8(at)
+		c, v := m.class, *u8(at)
 		if checkLive && v == 0 {
 			leave(tok)
 			return fault(p, m, Freed)
 		}
-		if f == trapFront {
+		if f == trapFront && !noFront {
 			leave(tok)
-			if own != 0 {
-				fatal("free through a closed front", p, c)
-			}
-			if installFront() {
-				continue
-			}
-			// No memory for a front: give the block straight to its slab.
-			*u8(at) = 0
-			unsite(p, c, v)
-			buf[0] = p
-			return lateFault(flush(buf[:1], c))
+			noFront = !installFront() // then the block goes straight to its slab
+			continue
 		}
 		*u8(at) = 0
 		unsite(p, c, v)
@@ -170,13 +157,25 @@ func Free(own, p uintptr) Fault {
 			leave(tok)
 			return Fault{}
 		}
-		n := takeOldest(f, c, &buf)
-		*flushes(f, c)++
-		push(f, c, p)
-		leave(tok)
-		return lateFault(flush(buf[:n], c))
+		if noFront && f == trapFront {
+			leave(tok)
+			return flushOne(p, c)
+		}
+		return overflow(f, tok, c, p)
 	}
 }
+
+// overflow makes room in a full magazine for p and gives the oldest blocks back
+// to their slabs. Entered; leaves.
+func overflow(f uintptr, tok token, c uint8, p uintptr) Fault {
+	var buf [MaxMag]uintptr
+	n := takeOldest(f, c, &buf)
+	push(f, c, p)
+	leave(tok)
+	return lateFault(flush(buf[:n], c))
+}
+
+func flushOne(p uintptr, c uint8) Fault { return lateFault(flush([]uintptr{p}, c)) }
 
 func lateFault(late uintptr) Fault {
 	if late == 0 {

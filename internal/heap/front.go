@@ -53,8 +53,15 @@ const (
 
 // frontHead is the part of a front that only slow paths use.
 type frontHead struct {
-	cap     [frontTypes]uint8 // blocks each magazine may hold
-	ownHits uint64            // stage 0: refills from the front's own lease
+	cap [frontTypes]uint8 // blocks each magazine may hold
+	// How many blocks the next miss brings and the next overflow gives back.
+	// Both start at firstBatch, double each time up to the policy's Refill and
+	// half the capacity, and start anew when the other happens: a program that
+	// allocates and frees in turns comes to rest within the magazine, and one
+	// that only does one of them soon moves the most at a time.
+	refillBatch, flushBatch [frontTypes]uint8
+
+	ownHits uint64 // stage 0: refills from the front's own lease
 	isHeap  bool
 	closed  bool
 }
@@ -112,6 +119,10 @@ var (
 	trapMemory [3 * 4096]byte
 	trapFront  uintptr
 )
+
+// firstBatch is 1/8 of the largest magazine: turns of up to 7/8 of a magazine
+// cost nothing (docs/ledger.md, "batch growth").
+const firstBatch = 16
 
 // MaxP is the number of Ps that have a front of their own; the Ps of a larger
 // GOMAXPROCS share the locked fronts below.
@@ -229,6 +240,7 @@ func initFront(f uintptr, isHeap bool) {
 			n = min(pol.MidBlocks, max(pol.MidBytes/size, 2))
 		}
 		h.cap[c] = uint8(min(n, MaxMag))
+		h.refillBatch[c], h.flushBatch[c] = firstBatch, firstBatch
 		*word(sentinel(f, c)) = 0
 		atomic.StoreUintptr(top(f, c), sentinel(f, c))
 	}

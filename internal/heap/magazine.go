@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -77,11 +78,26 @@ var (
 	lateFound atomic.Uintptr
 )
 
-// takeOldest moves the older half of class c's full magazine to buf. Entered.
+// refill moves blocks of the leased slab s into class c's empty magazine and
+// returns how many. Entered; see carve.
+func refill(f uintptr, c uint8, s slabID) int {
+	h := head(f)
+	most := min(policy.Current().Refill, int(h.cap[c]))
+	n := carve(f, c, s, min(int(h.refillBatch[c]), most))
+	h.refillBatch[c] = uint8(min(2*int(h.refillBatch[c]), most))
+	h.flushBatch[c] = firstBatch
+	return n
+}
+
+// takeOldest moves the oldest blocks of class c's full magazine to buf, a half
+// of them at most. Entered.
 func takeOldest(f uintptr, c uint8, buf *[MaxMag]uintptr) int {
+	h := head(f)
 	bottom := sentinel(f, c) + 8
-	count := int(*top(f, c)+8-bottom) / 8
-	n := (count + 1) / 2
+	count := int(h.cap[c])
+	n := min(int(h.flushBatch[c]), (count+1)/2)
+	h.flushBatch[c] = uint8(min(2*n, (count+1)/2))
+	h.refillBatch[c] = firstBatch
 	for i := range n {
 		buf[i] = *word(bottom + uintptr(i)*8)
 	}
@@ -89,6 +105,7 @@ func takeOldest(f uintptr, c uint8, buf *[MaxMag]uintptr) int {
 		*word(bottom + uintptr(i-n)*8) = *word(bottom + uintptr(i)*8)
 	}
 	*top(f, c) -= uintptr(n) * 8
+	*flushes(f, c)++
 	return n
 }
 
