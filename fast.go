@@ -43,9 +43,10 @@ import (
 //go:nocheckptr
 //go:norace
 func Malloc(size uintptr) unsafe.Pointer {
+	m := getm()
 	if size < heap.SmallLimit {
 		c := *(*uint8)(unsafe.Add(unsafe.Pointer(&sizeclass.Small), (size+15)>>4))
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
 			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
 			top := *w
 			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
@@ -102,10 +103,11 @@ func mallocMid(size uintptr) unsafe.Pointer {
 func Free(p unsafe.Pointer) {
 	// One compare tests range, alignment and nil: an unaligned offset has its
 	// low bits rotated to the top.
+	m := getm()
 	g := uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4))
 	if g < heap.GlobalLimit {
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
-			live := (*uint8)(unsafe.Add(nil, heap.Live+uintptr(p)>>4))
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
+			live := (*uint8)(unsafe.Add(nil, heap.LiveMap+g))
 			var c uint8
 			if heap.CheckLive {
 				c = *live // 0, not a live block: the trap class

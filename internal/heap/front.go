@@ -1,6 +1,7 @@
 package heap
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -201,26 +202,26 @@ func newFront(isHeap bool) uintptr {
 	}
 	fp := &frontPool
 	fp.mu.Lock()
-	var f uintptr
+	defer fp.mu.Unlock()
 	if n := len(fp.free); n > 0 {
-		f, fp.free = fp.free[n-1], fp.free[:n-1]
-	} else {
-		n := fp.built.Load()
-		f = fp.base + n*frontSize
-		if n == fp.max {
-			fp.mu.Unlock()
-			return 0
-		}
-		if err := osmem.Commit(f, frontSize); err != nil {
-			fp.mu.Unlock()
-			survive(err)
-			return 0
-		}
-		region.metaCommitted.Add(frontSize)
-		defer fp.built.Add(1) // once the front can be read
+		f := fp.free[n-1]
+		fp.free = fp.free[:n-1]
+		initFront(f, isHeap)
+		return f
 	}
-	fp.mu.Unlock()
+	n := fp.built.Load()
+	if n == fp.max {
+		survive(fmt.Errorf("hakmem: %d fronts are in use, the most there can be: Close Heaps", n))
+		return 0
+	}
+	f := fp.base + n*frontSize
+	if err := osmem.Commit(f, frontSize); err != nil {
+		survive(fmt.Errorf("hakmem: commit of a front of %d bytes: %w", uint64(frontSize), err))
+		return 0
+	}
+	region.metaCommitted.Add(frontSize)
 	initFront(f, isHeap)
+	fp.built.Store(n + 1) // now that ReadTotals may look at it
 	return f
 }
 

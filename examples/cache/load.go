@@ -1,0 +1,261 @@
+package main
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hakmem/hakmem/examples/cache/lru"
+)
+
+// config is a load run, as the flags give it.
+type config struct {
+	bytes      byteSize // limit of the cache
+	seconds    float64  // length of the measured phase
+	goroutines int
+	min, max   byteSize // lengths of values
+	read       float64  // share of operations that read
+}
+
+// result is what one backend's run measured. It travels from the child process
+// to its parent as JSON.
+type result struct {
+	Backend string
+	Seconds float64
+	Procs   int // GOMAXPROCS
+
+	Ops, Hits, Misses, Sets, Evictions uint64
+
+	Entries    int
+	BlockBytes int64 // as the cache's limit counts them
+	ValueBytes int64
+
+	P50, P999, Worst time.Duration // of single operations
+
+	GCCPUSeconds float64
+	GCCycles     uint64
+	GCPause      time.Duration // the longest
+
+	RSS, PeakRSS int64 // 0: not known on this system
+}
+
+// keyLen is the length of every key: "key:" and 16 hexadecimal digits.
+const keyLen = 4 + 16
+
+// Keys are drawn from a Zipf distribution over twice as many as the cache
+// holds: the k-th most popular has the weight 1/(k+8)^1.01. Lengths of values
+// are spread evenly over the logarithm, as in real caches: as many between 64
+// and 128 bytes as between 8 and 16 KiB.
+const (
+	zipfExponent = 1.01
+	zipfOffset   = 8
+	keysPerEntry = 2
+	fillFactor   = 1.2 // entries written to fill the cache, per entry expected to fit
+)
+
+// entries is the number of entries expected to fit.
+func (c *config) entries() float64 {
+	mean := float64(c.min)
+	if c.max > c.min {
+		mean = float64(c.max-c.min) / math.Log(float64(c.max)/float64(c.min))
+	}
+	return float64(c.bytes) / (mean + keyLen)
+}
+
+// run fills the cache to its limit, calls begin, and loads the cache until
+// keepGoing, which is asked before each step of each goroutine, says no.
+func run[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], begin func() (keepGoing func() bool)) (result, error) {
+	var failed firstError
+	workers := make([]*worker[B, M], cfg.goroutines)
+	for i := range workers {
+		workers[i] = newWorker(cfg, cache, uint64(i))
+	}
+
+	var todo atomic.Int64
+	todo.Store(int64(cfg.entries()*fillFactor) + 1)
+	together(workers, func(w *worker[B, M]) {
+		for id := todo.Add(-1); id >= 0 && !failed.set(w.write(uint64(id))); id = todo.Add(-1) {
+		}
+	})
+	filled := cache.Stats()
+
+	runtime.GC() // so that what is counted from here on belongs to the load
+	for _, w := range workers {
+		w.latency = histogram{}
+	}
+	keepGoing := begin()
+	gcBefore, start := readGC(), time.Now()
+	together(workers, func(w *worker[B, M]) {
+		for keepGoing() && !failed.set(w.step()) {
+		}
+	})
+	elapsed, gc := time.Since(start), readGC()
+	rss, peak := readRSS()
+	if failed.err != nil {
+		return result{}, failed.err
+	}
+
+	var all histogram
+	for _, w := range workers {
+		all.add(&w.latency)
+	}
+	s := cache.Stats()
+	return result{
+		Seconds: elapsed.Seconds(), Procs: runtime.GOMAXPROCS(0),
+		Ops: all.n, Hits: s.Hits - filled.Hits, Misses: s.Misses - filled.Misses,
+		Sets: s.Sets - filled.Sets, Evictions: s.Evictions - filled.Evictions,
+		Entries: s.Len, BlockBytes: s.Bytes, ValueBytes: s.ValueBytes,
+		P50: all.quantile(0.5), P999: all.quantile(0.999), Worst: all.max,
+		GCCPUSeconds: gc.cpuSeconds - gcBefore.cpuSeconds,
+		GCCycles:     gc.cycles - gcBefore.cycles,
+		GCPause:      gc.worstPause(gcBefore),
+		RSS:          rss, PeakRSS: peak,
+	}, nil
+}
+
+// together runs f for each worker in a goroutine of its own and waits for all.
+func together[W any](workers []W, f func(W)) {
+	var wg sync.WaitGroup
+	for _, w := range workers {
+		wg.Go(func() { f(w) })
+	}
+	wg.Wait()
+}
+
+// firstError keeps the first error of several goroutines and tells all of them
+// to stop.
+type firstError struct {
+	stop atomic.Bool
+	once sync.Once
+	err  error
+}
+
+func (f *firstError) set(err error) (stop bool) {
+	if err != nil {
+		f.once.Do(func() { f.err = err; f.stop.Store(true) })
+	}
+	return f.stop.Load()
+}
+
+// worker is one goroutine's share of the load. After its construction it
+// allocates nothing in the Go heap.
+type worker[B any, M lru.Memory[B]] struct {
+	cfg        config
+	cache      *lru.Cache[B, M]
+	rng        *rand.Rand
+	zipf       *rand.Zipf
+	key        []byte
+	value, got []byte
+	start      time.Time
+	latency    histogram
+}
+
+func newWorker[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], seed uint64) *worker[B, M] {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	return &worker[B, M]{
+		cfg: cfg, cache: cache, rng: rng,
+		zipf:  rand.NewZipf(rng, zipfExponent, zipfOffset, uint64(cfg.entries()*keysPerEntry)),
+		key:   append(make([]byte, 0, keyLen), "key:0000000000000000"...),
+		value: make([]byte, cfg.max),
+		got:   make([]byte, 0, cfg.max),
+		start: time.Now(),
+	}
+}
+
+// step is one operation on a random key; a read that misses is followed by the
+// write that a program would do then.
+func (w *worker[B, M]) step() error {
+	id := w.zipf.Uint64()
+	if w.rng.Float64() < w.cfg.read {
+		if found, err := w.read(id); found || err != nil {
+			return err
+		}
+	}
+	return w.write(id)
+}
+
+// read gets the key's value and verifies it.
+func (w *worker[B, M]) read(id uint64) (found bool, err error) {
+	w.setKey(id)
+	began := time.Since(w.start)
+	w.got, err = w.cache.Append(w.got[:0], string(w.key))
+	w.latency.record(time.Since(w.start) - began)
+	if errors.Is(err, lru.ErrMissing) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if at := mismatch(w.got, id); at >= 0 {
+		return true, fmt.Errorf("corrupt value: the key %s has a value of %d bytes that is wrong at byte %d", w.key, len(w.got), at)
+	}
+	return true, nil
+}
+
+// write sets the key to a value of random length.
+func (w *worker[B, M]) write(id uint64) error {
+	w.setKey(id)
+	ratio := float64(w.cfg.max) / float64(w.cfg.min)
+	n := int(float64(w.cfg.min) * math.Pow(ratio, w.rng.Float64()))
+	value := w.value[:min(max(n, int(w.cfg.min)), int(w.cfg.max))]
+	fillPattern(value, id)
+	began := time.Since(w.start)
+	err := w.cache.Set(string(w.key), value)
+	w.latency.record(time.Since(w.start) - began)
+	return err
+}
+
+func (w *worker[B, M]) setKey(id uint64) {
+	for i := keyLen - 1; i >= 4; i-- {
+		w.key[i] = "0123456789abcdef"[id&15]
+		id >>= 4
+	}
+}
+
+// The contents of a value follow from its key and its length: a sequence of
+// 64-bit words, each the one before plus an odd constant. A block that another
+// one overlaps, that was freed too early, or that mixes two lengths, shows.
+const patternStep = 0x9e3779b97f4a7c15
+
+func patternStart(id uint64, n int) uint64 {
+	x := (id<<24 ^ uint64(n)) * 0xbf58476d1ce4e5b9
+	return x ^ x>>31
+}
+
+func fillPattern(value []byte, id uint64) {
+	x := patternStart(id, len(value))
+	for len(value) >= 8 {
+		binary.LittleEndian.PutUint64(value, x)
+		x += patternStep
+		value = value[8:]
+	}
+	for i := range value {
+		value[i] = byte(x >> (8 * i))
+	}
+}
+
+// mismatch returns where value differs from its pattern to within 8 bytes, or
+// -1.
+func mismatch(value []byte, id uint64) int {
+	n := len(value)
+	x := patternStart(id, n)
+	for len(value) >= 8 {
+		if binary.LittleEndian.Uint64(value) != x {
+			return n - len(value)
+		}
+		x += patternStep
+		value = value[8:]
+	}
+	for i := range value {
+		if value[i] != byte(x>>(8*i)) {
+			return n - len(value)
+		}
+	}
+	return -1
+}

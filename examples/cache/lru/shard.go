@@ -1,0 +1,198 @@
+package lru
+
+import "sync"
+
+// shard is one lock's share of the cache: a complete LRU cache for the keys
+// whose hash selects it. It owns its blocks. Every method except reclaim needs
+// mu held by the caller.
+//
+// A chained hash table finds a slot, and a ring through the slots keeps the
+// order of use. All links are slot indexes, so with a pointer-free block type
+// the collector scans nothing but the two slice headers here:
+//
+//	heads [ 0 | 3 | 0 | 1 ]          hash & (len-1) → first slot of the chain
+//	            │       └──────────────┐
+//	slots [ sentinel | 1: next 2 | 2: next 0 | 3: next 0 | … ]
+//	          ring of older/newer links: 0 → most recent → … → least recent → 0
+//
+// Slot 0 is the ring's sentinel, so index 0 also says "none" in a chain.
+// Unused slots are chained through next, too.
+type shard[B any, M Memory[B]] struct {
+	mu     sync.Mutex
+	mem    M
+	limit  int64 // bytes stays at or below it whenever mu is free
+	heads  []uint32
+	slots  []slot[B]
+	unused uint32
+	closed bool
+	stats  Stats
+	_      [64]byte // keeps neighbouring shards' locks on different cache lines
+}
+
+// slot describes one entry. The block holds the key's bytes, then the value's.
+type slot[B any] struct {
+	hash         uint64
+	block        B
+	keyLen       uint32
+	next         uint32 // of the chain
+	newer, older uint32 // of the ring
+}
+
+// minBuckets is the size of an empty hash table; it doubles when there are more
+// entries than buckets.
+const minBuckets = 16
+
+func (s *shard[B, M]) init(limit int64) {
+	s.limit = limit
+	s.heads = make([]uint32, minBuckets)
+	s.slots = make([]slot[B], 1, minBuckets)
+}
+
+// head is the place of the first slot of the hash's chain.
+func (s *shard[B, M]) head(hash uint64) *uint32 {
+	return &s.heads[hash&uint64(len(s.heads)-1)]
+}
+
+// find returns the key's slot, or 0. Keys with equal hashes are told apart by
+// their bytes.
+func (s *shard[B, M]) find(hash uint64, key string) uint32 {
+	for i := *s.head(hash); i != 0; i = s.slots[i].next {
+		e := &s.slots[i]
+		if e.hash == hash && int(e.keyLen) == len(key) && string(s.mem.Bytes(e.block)[:e.keyLen]) == key {
+			return i
+		}
+	}
+	return 0
+}
+
+// use finds the key's value, makes it the most recent one and counts the hit or
+// the miss. The value is valid while mu stays held.
+func (s *shard[B, M]) use(hash uint64, key string) ([]byte, error) {
+	if s.closed {
+		return nil, ErrClosed
+	}
+	i := s.find(hash, key)
+	if i == 0 {
+		s.stats.Misses++
+		return nil, ErrMissing
+	}
+	s.stats.Hits++
+	if s.slots[0].older != i {
+		s.unlink(i)
+		s.link(i)
+	}
+	e := &s.slots[i]
+	b := s.mem.Bytes(e.block)
+	return b[e.keyLen:len(b):len(b)], nil
+}
+
+// put makes the block, which holds key and value, the key's entry. It takes
+// ownership of the block. The previous value goes, and so do the least recently
+// used entries that the new one leaves no room for: cost ≤ limit, so it fits in
+// the end.
+func (s *shard[B, M]) put(hash uint64, key string, block B, cost int64) error {
+	if s.closed {
+		s.mem.Free(block)
+		return ErrClosed
+	}
+	if i := s.find(hash, key); i != 0 {
+		s.remove(i)
+	}
+	for s.stats.Bytes+cost > s.limit {
+		s.evict()
+	}
+	if s.stats.Len == len(s.heads) {
+		s.grow()
+	}
+	i := s.unused
+	if i != 0 {
+		s.unused = s.slots[i].next
+	} else {
+		i = uint32(len(s.slots))
+		s.slots = append(s.slots, slot[B]{})
+	}
+	head := s.head(hash)
+	s.slots[i] = slot[B]{hash: hash, block: block, keyLen: uint32(len(key)), next: *head}
+	*head = i
+	s.link(i)
+	s.stats.Sets++
+	s.stats.Len++
+	s.stats.Bytes += cost
+	s.stats.ValueBytes += int64(len(s.mem.Bytes(block)) - len(key))
+	return nil
+}
+
+// remove takes the entry out and frees its block.
+func (s *shard[B, M]) remove(i uint32) {
+	e := &s.slots[i]
+	at := s.head(e.hash)
+	for *at != i {
+		at = &s.slots[*at].next
+	}
+	*at = e.next
+	s.unlink(i)
+
+	n := len(s.mem.Bytes(e.block))
+	s.stats.Len--
+	s.stats.Bytes -= int64(s.mem.Cost(n))
+	s.stats.ValueBytes -= int64(n) - int64(e.keyLen)
+	s.mem.Free(e.block)
+	*e = slot[B]{next: s.unused} // forgets a Go pointer in the block
+	s.unused = i
+}
+
+// evict removes the least recently used entry; there must be one.
+func (s *shard[B, M]) evict() {
+	s.remove(s.slots[0].newer)
+	s.stats.Evictions++
+}
+
+// reclaim evicts entries until bytes of memory have been freed or none are
+// left, and returns what it freed. It takes the lock itself.
+func (s *shard[B, M]) reclaim(bytes int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	before := s.stats.Bytes
+	for s.stats.Len > 0 && before-s.stats.Bytes < bytes {
+		s.evict()
+	}
+	return before - s.stats.Bytes
+}
+
+// link makes the slot the most recent of the ring.
+func (s *shard[B, M]) link(i uint32) {
+	first := s.slots[0].older
+	s.slots[i].newer, s.slots[i].older = 0, first
+	s.slots[first].newer = i
+	s.slots[0].older = i
+}
+
+// unlink takes the slot out of the ring.
+func (s *shard[B, M]) unlink(i uint32) {
+	e := &s.slots[i]
+	s.slots[e.newer].older = e.older
+	s.slots[e.older].newer = e.newer
+}
+
+// grow doubles the hash table.
+func (s *shard[B, M]) grow() {
+	s.heads = make([]uint32, 2*len(s.heads))
+	for i := s.slots[0].older; i != 0; i = s.slots[i].older {
+		head := s.head(s.slots[i].hash)
+		s.slots[i].next = *head
+		*head = i
+	}
+}
+
+// close frees every block and refuses what comes later. It returns false if it
+// had been called before.
+func (s *shard[B, M]) close() bool {
+	if s.closed {
+		return false
+	}
+	for s.stats.Len > 0 {
+		s.remove(s.slots[0].newer)
+	}
+	s.closed, s.heads, s.slots = true, nil, nil
+	return true
+}

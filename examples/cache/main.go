@@ -1,0 +1,175 @@
+// Command cache runs an in-memory LRU cache (package lru) under load twice:
+// with its values in hakmem's memory, and with the same values in the Go heap.
+// Each run is a process of its own, so that neither garbage collection nor
+// resident memory of one shows in the other. It prints both side by side.
+//
+//	go run ./examples/cache
+//	go run ./examples/cache -bytes 2GiB -seconds 10
+//
+// Every value read is verified against its key and length. The exit status is 0
+// after a good run, 1 if it failed, 2 if the flags make no sense.
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/hakmem/hakmem/examples/cache/lru"
+)
+
+func main() {
+	os.Exit(start(os.Args[1:], os.Stdout, os.Stderr))
+}
+
+// backend is a memory that the cache can run on.
+type backend struct {
+	name string
+	run  func(cfg config, begin func() (keepGoing func() bool)) (result, error)
+}
+
+// backends in the order in which they run.
+var backends = []backend{
+	{"hakmem", runOn[lru.HakmemBlock, lru.Hakmem]},
+	{"go", runOn[[]byte, lru.GoHeap]},
+}
+
+func runOn[B any, M lru.Memory[B]](cfg config, begin func() func() bool) (result, error) {
+	var mem M
+	cache, err := lru.New[B](mem, int64(cfg.bytes), 0)
+	if err != nil {
+		return result{}, err
+	}
+	defer cache.Close()
+	return run(cfg, cache, begin)
+}
+
+// start is main without its process: it returns the exit status.
+func start(args []string, stdout, stderr io.Writer) int {
+	cfg := config{bytes: 256 << 20, seconds: 3, goroutines: runtime.GOMAXPROCS(0), min: 64, max: 16 << 10, read: 0.8}
+	f := flag.NewFlagSet("cache", flag.ContinueOnError)
+	f.SetOutput(io.Discard)
+	f.Var(&cfg.bytes, "bytes", "limit of the cache, a `size`: 65536, 512MiB, 2GiB")
+	f.Float64Var(&cfg.seconds, "seconds", cfg.seconds, "length of the load, after the cache is full")
+	f.IntVar(&cfg.goroutines, "goroutines", cfg.goroutines, "goroutines that use the cache")
+	f.Var(&cfg.min, "min", "`size` of the shortest value")
+	f.Var(&cfg.max, "max", "`size` of the longest value")
+	f.Float64Var(&cfg.read, "read", cfg.read, "share of the operations that read, 0 to 1")
+	choice := f.String("backend", "both", "where values live: hakmem, go or both")
+	child := f.Bool("child", false, "internal: run one backend in this process and print JSON")
+
+	err := f.Parse(args)
+	switch {
+	case errors.Is(err, flag.ErrHelp):
+		f.SetOutput(stdout)
+		fmt.Fprintln(stdout, "cache runs the same cache with its values in hakmem's memory and in the Go heap.\n\nFlags:")
+		f.PrintDefaults()
+		return 0
+	case err == nil && f.NArg() > 0:
+		err = fmt.Errorf("unexpected argument %q: all settings are flags", f.Arg(0))
+	case err == nil:
+		err = cfg.validate()
+	}
+	chosen := slices.DeleteFunc(slices.Clone(backends), func(b backend) bool {
+		return *choice != b.name && *choice != "both"
+	})
+	if err == nil && (len(chosen) == 0 || *child && len(chosen) > 1) {
+		err = fmt.Errorf("-backend %q: choose hakmem, go or both", *choice)
+	}
+	if err != nil {
+		fmt.Fprintf(stderr, "cache: %v\nRun with -help for all flags.\n", err)
+		return 2
+	}
+
+	if *child {
+		err = runChild(chosen[0], cfg, stdout)
+	} else {
+		var args []string // what was set, in a form that does not depend on how
+		f.Visit(func(set *flag.Flag) { args = append(args, "-"+set.Name+"="+set.Value.String()) })
+		err = runParent(chosen, cfg, args, stdout, stderr)
+	}
+	if err != nil {
+		fmt.Fprintln(stderr, "cache:", err)
+		return 1
+	}
+	return 0
+}
+
+// validate names the flag, its value and a remedy.
+func (c *config) validate() error {
+	const leastBytes, mostGoroutines, mostSeconds = 1 << 20, 1024, 24 * 60 * 60
+	switch {
+	case c.bytes < leastBytes:
+		return fmt.Errorf("-bytes %v: a cache needs at least 1MiB", &c.bytes)
+	case !(c.seconds > 0 && c.seconds <= mostSeconds): // NaN, too
+		return fmt.Errorf("-seconds %v: choose more than 0 and at most %d", c.seconds, mostSeconds)
+	case c.goroutines < 1 || c.goroutines > mostGoroutines:
+		return fmt.Errorf("-goroutines %d: choose 1 to %d", c.goroutines, mostGoroutines)
+	case !(c.read >= 0 && c.read <= 1):
+		return fmt.Errorf("-read %v: choose a share between 0 and 1, such as 0.8", c.read)
+	case c.min < 1:
+		return fmt.Errorf("-min %v: the shortest value needs at least 1 byte", &c.min)
+	case c.max < c.min:
+		return fmt.Errorf("-max %v: it must not be less than -min, %v", &c.max, &c.min)
+	}
+	// Building the cache tells how large a shard is; nothing is allocated yet.
+	cache, err := lru.NewGoHeap(int64(c.bytes))
+	if err != nil {
+		return fmt.Errorf("-bytes %v: %w", &c.bytes, err)
+	}
+	defer cache.Close()
+	// Both memories round up by an eighth at most.
+	if room := byteSize(cache.ShardLimit()) / 8 * 7; c.max > room-keyLen {
+		return fmt.Errorf("-max %v: a cache of %v takes values up to %d bytes; lower -max or raise -bytes", &c.max, &c.bytes, room-keyLen)
+	}
+	return nil
+}
+
+// runChild runs one backend in this process and prints its result as JSON.
+func runChild(b backend, cfg config, stdout io.Writer) error {
+	r, err := b.run(cfg, func() func() bool {
+		var expired atomic.Bool
+		time.AfterFunc(time.Duration(cfg.seconds*float64(time.Second)), func() { expired.Store(true) })
+		return func() bool { return !expired.Load() }
+	})
+	if err != nil {
+		return err
+	}
+	r.Backend = b.name
+	return json.NewEncoder(stdout).Encode(r)
+}
+
+// runParent runs each backend in a process of its own and prints the table.
+func runParent(chosen []backend, cfg config, args []string, stdout, stderr io.Writer) error {
+	program, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	var results []result
+	for _, b := range chosen {
+		fmt.Fprintf(stderr, "%s: filling %v, then %v s of load …\n", b.name, &cfg.bytes, cfg.seconds)
+		cmd := exec.Command(program, append(slices.Clone(args), "-backend="+b.name, "-child")...)
+		cmd.Stderr = stderr
+		out, err := cmd.Output()
+		if err != nil {
+			return fmt.Errorf("the run of %s failed: %w", b.name, err)
+		}
+		var r result
+		if err := json.Unmarshal(out, &r); err != nil {
+			return fmt.Errorf("the run of %s printed no result: %w", b.name, err)
+		}
+		results = append(results, r)
+	}
+	fmt.Fprintf(stdout, "\n%v cache, values of %v to %v, %.0f %% reads, %d goroutines on %d Ps, %s %s/%s\n\n",
+		&cfg.bytes, &cfg.min, &cfg.max, 100*cfg.read, cfg.goroutines, results[0].Procs, runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	_, err = io.WriteString(stdout, table(results))
+	return err
+}

@@ -1,0 +1,176 @@
+//go:build go1.26 && !go1.28 && (amd64 || arm64) && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
+
+package hakmem
+
+import (
+	"os"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/heap"
+)
+
+// The tests of the fast section for the Go version they run on: that it is in
+// force, that it stands a world that stops all the time, and that the same code
+// without its conditions does not.
+
+func TestFastSectionInForce(t *testing.T) {
+	if os.Getenv("HAKMEM_FRONT_FASTLANE") != "" {
+		t.Skip("skipped: HAKMEM_FRONT_FASTLANE is set")
+	}
+	Free(Malloc(1))
+	if heap.SmallLimit == 0 || heap.MidRange == 0 || heap.GlobalLimit == 0 {
+		t.Fatalf("the fast section is off on %s: is the offset of m.p still %d?", runtime.Version(), mP)
+	}
+	n := 0
+	for range 1000 {
+		if !sameP() {
+			n++
+		}
+		runtime.Gosched()
+	}
+	if n != 0 {
+		t.Fatalf("getm and procPin disagreed %d times of 1000", n)
+	}
+}
+
+// stopTheWorldUntil stops the world again and again until done.
+func stopTheWorldUntil(done *atomic.Bool) {
+	var m runtime.MemStats
+	for !done.Load() {
+		runtime.ReadMemStats(&m)
+	}
+}
+
+// TestFastSectionUnderStopTheWorld writes each block's own address into it and
+// finds it there at the free: a section torn by a preemption would hand one
+// block to two holders.
+func TestFastSectionUnderStopTheWorld(t *testing.T) {
+	rounds := 300_000
+	if testing.Short() {
+		rounds = 30_000
+	}
+	var done atomic.Bool
+	var stopper, workers sync.WaitGroup
+	stopper.Go(func() { stopTheWorldUntil(&done) })
+	for g := range 8 {
+		workers.Go(func() {
+			var held [64]unsafe.Pointer
+			r := uint32(g + 1)
+			for range rounds {
+				r ^= r << 13
+				r ^= r >> 17
+				r ^= r << 5
+				i := r % 64
+				if p := held[i]; p != nil {
+					if *(*uintptr)(p) != uintptr(p)^uintptr(g) {
+						t.Errorf("block %p of worker %d holds %#x", p, g, *(*uintptr)(p))
+						return
+					}
+					Free(p)
+					held[i] = nil
+					continue
+				}
+				p := Malloc(uintptr(16 + r>>8%2000))
+				*(*uintptr)(p) = uintptr(p) ^ uintptr(g)
+				held[i] = p
+			}
+			for _, p := range held {
+				Free(p)
+			}
+		})
+	}
+	workers.Wait()
+	done.Store(true)
+	stopper.Wait()
+}
+
+// toy is a per-P counter pair like a magazine's top and slot: the two must
+// always agree.
+type toy struct {
+	a, b uint64
+	_    [48]byte
+}
+
+var toys [heap.MaxP]toy
+
+// step changes this P's toy in two stores, as push does. With nosplit it cannot
+// be interrupted between them; torn is what it found wrong.
+//
+//go:nosplit
+//go:noinline
+//go:nocheckptr
+func stepSafe() (torn bool) {
+	t := &toys[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(heap.MaxP-1)]
+	a := t.a
+	torn = a != t.b
+	t.a = a + 1
+	for range 64 { // widen the window
+		t.b = a
+	}
+	t.b = a + 1
+	return torn
+}
+
+// stepUnsafe is stepSafe without nosplit: the negative control.
+//
+//go:noinline
+//go:nocheckptr
+func stepUnsafe() (torn bool) {
+	t := &toys[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(heap.MaxP-1)]
+	a := t.a
+	torn = a != t.b
+	t.a = a + 1
+	for range 64 {
+		t.b = a
+	}
+	t.b = a + 1
+	return torn
+}
+
+// runToys steps from eight goroutines while the world stops all the time, until
+// something is torn or the deadline has passed.
+func runToys(step func() bool, deadline time.Duration) (torn bool, steps int64) {
+	clear(toys[:])
+	var done, found atomic.Bool
+	var total atomic.Int64
+	var wg sync.WaitGroup
+	end := time.Now().Add(deadline)
+	for range 8 {
+		wg.Go(func() {
+			for !done.Load() {
+				for range 1000 {
+					if step() {
+						found.Store(true)
+						done.Store(true)
+					}
+				}
+				if total.Add(1000); time.Now().After(end) {
+					done.Store(true)
+				}
+			}
+		})
+	}
+	stopTheWorldUntil(&done)
+	wg.Wait()
+	return found.Load(), total.Load()
+}
+
+// TestNosplitIsWhatProtects: the section's two stores stay together with nosplit
+// and come apart without. The second half is what shows that the first could
+// have failed; the limits are of patience, not of correctness (it takes well
+// under a second).
+func TestNosplitIsWhatProtects(t *testing.T) {
+	if torn, n := runToys(stepSafe, time.Second); torn {
+		t.Fatalf("a nosplit section was torn within %d steps", n)
+	}
+	torn, n := runToys(stepUnsafe, 30*time.Second)
+	if !torn {
+		t.Fatalf("the negative control was not torn in %d steps: this test shows nothing any more", n)
+	}
+	t.Logf("without nosplit: torn within %d steps", n)
+}

@@ -1,0 +1,157 @@
+//go:build go1.26 && !go1.28 && amd64 && !hakmem_pin && !hakmem_nopin && !hakmem_nolive && !race && !asan && !msan
+
+// Package golden holds the fast paths to a count of instructions, loads and
+// branches: a guard of their speed that needs no clock. (tcmalloc keeps such a
+// file for its fast path.)
+package golden
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"runtime"
+	"strings"
+	"testing"
+)
+
+var update = flag.Bool("update", false, "rewrite testdata/amd64.txt; add a line to docs/ledger.md")
+
+type count struct{ instructions, loads, branches int }
+
+// ceilings are the limits set for the project; a golden file above them fails.
+var ceilings = map[string]count{
+	"Malloc":      {40, 10, 99},
+	"Free":        {40, 10, 99},
+	"Heap.Malloc": {24, 99, 99},
+	"Heap.Free":   {24, 99, 99},
+}
+
+// TestGoldenCounts counts, in a program that is built here: Malloc and Free, with
+// runtime.getm, which each calls; and of the Heap's paths what is inlined into
+// the caller.
+func TestGoldenCounts(t *testing.T) {
+	bin := build(t)
+	getm := read(t, bin, `^runtime\.getm$`, "")
+	got := map[string]count{
+		"Malloc":      read(t, bin, `^github.com/hakmem/hakmem\.Malloc$`, "").add(getm),
+		"Free":        read(t, bin, `^github.com/hakmem/hakmem\.Free$`, "").add(getm),
+		"Heap.Malloc": read(t, bin, `^main\.heapMalloc$`, "heap.go"),
+		"Heap.Free":   read(t, bin, `^main\.heapFree$`, "heap.go"),
+	}
+	text := fmt.Sprintf("# %s: instructions, loads, conditional branches\n", goVersion())
+	for _, name := range []string{"Malloc", "Free", "Heap.Malloc", "Heap.Free"} {
+		c, most := got[name], ceilings[name]
+		if c.instructions > most.instructions || c.loads > most.loads {
+			t.Errorf("%s: %+v is above the ceiling %+v", name, c, most)
+		}
+		text += fmt.Sprintf("%s %d %d %d\n", name, c.instructions, c.loads, c.branches)
+	}
+	file := filepath.Join("testdata", "amd64.txt")
+	if *update {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if version, _, _ := strings.Cut(string(want), ":"); version != "# "+goVersion() {
+		t.Skipf("skipped: the golden counts are those of %s; this is %s (the ceilings were checked)", version[2:], goVersion())
+	}
+	if text != string(want) {
+		t.Errorf("the counts changed; if that is wanted, run go test ./internal/golden -update and add a line to docs/ledger.md\ngot:\n%swant:\n%s", text, want)
+	}
+}
+
+// TestInlining checks that the Heap's fast paths are part of their caller and
+// that the global ones are not: inlined, they would be preemptible.
+func TestInlining(t *testing.T) {
+	bin := build(t)
+	for fn, file := range map[string]string{`^main\.heapMalloc$`: "heap.go:", `^main\.heapFree$`: "heap.go:"} {
+		if text := objdump(t, bin, fn); !strings.Contains(text, file) || strings.Contains(text, "CALL github.com/hakmem") {
+			t.Errorf("%s: the fast path is not part of its caller:\n%s", fn, text)
+		}
+	}
+	text := objdump(t, bin, `^main\.globalPair$`)
+	for _, call := range []string{"CALL github.com/hakmem/hakmem.Malloc(SB)", "CALL github.com/hakmem/hakmem.Free(SB)"} {
+		if !strings.Contains(text, call) || strings.Contains(text, "fast.go:") {
+			t.Errorf("globalPair: no %q:\n%s", call, text)
+		}
+	}
+}
+
+func goVersion() string { // major.minor: patch releases keep the code generator
+	v := strings.SplitN(runtime.Version(), ".", 3)
+	return strings.Join(v[:2], ".")
+}
+
+func build(t *testing.T) string {
+	bin := filepath.Join(t.TempDir(), "program")
+	cmd := exec.Command("go", "build", "-o", bin, "./program")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("go build: %v\n%s", err, out)
+	}
+	return bin
+}
+
+func objdump(t *testing.T, bin, symbol string) string {
+	out, err := exec.Command("go", "tool", "objdump", "-s", symbol, bin).CombinedOutput()
+	if err != nil {
+		t.Fatalf("go tool objdump: %v\n%s", err, out)
+	}
+	return string(out)
+}
+
+// line matches objdump's "  file.go:12	0x1234	4889e5	MOVQ SP, BP".
+var line = regexp.MustCompile(`^\s+(\S+):\d+\s+0x[0-9a-f]+\s+[0-9a-f]+\s+(\S+)(.*)$`)
+
+// read counts the instructions of a function, those of one source file if file
+// is not "".
+func read(t *testing.T, bin, symbol, file string) (c count) {
+	for _, l := range strings.Split(objdump(t, bin, symbol), "\n") {
+		m := line.FindStringSubmatch(l)
+		if m == nil || file != "" && m[1] != file {
+			continue
+		}
+		op, args := m[2], strings.TrimSpace(m[3])
+		if strings.HasPrefix(op, "NOP") || strings.HasPrefix(op, "XCHGW") || op == "INT" { // padding
+			continue
+		}
+		c.instructions++
+		if op[0] == 'J' && op != "JMP" {
+			c.branches++
+		}
+		if reads(op, args) {
+			c.loads++
+		}
+	}
+	if c.instructions == 0 {
+		t.Fatalf("no code of %s found", symbol)
+	}
+	return c
+}
+
+// reads reports whether an instruction reads memory: any memory operand, but
+// for an address computation, a call or jump, and the destination of a move.
+func reads(op, args string) bool {
+	if op == "CALL" || op[0] == 'J' || strings.HasPrefix(op, "LEA") {
+		return false
+	}
+	operands := strings.Split(args, ", ")
+	for i, a := range operands {
+		isMemory := strings.Contains(a, "(") && !strings.HasPrefix(a, "$")
+		isMoved := strings.HasPrefix(op, "MOV") && i == len(operands)-1
+		if isMemory && !isMoved {
+			return true
+		}
+	}
+	return false
+}
+
+func (c count) add(d count) count {
+	return count{c.instructions + d.instructions, c.loads + d.loads, c.branches + d.branches}
+}
