@@ -1,0 +1,36 @@
+//go:build darwin || freebsd || netbsd || openbsd || dragonfly
+
+package bench
+
+import (
+	"runtime"
+	"syscall"
+)
+
+// usage looks at this process; its current resident memory is not known here.
+func usage() (u processUsage) {
+	var ru syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &ru) == nil {
+		u.faults, u.peak = uint64(ru.Minflt), uint64(ru.Maxrss)
+		if runtime.GOOS != "darwin" { // macOS counts bytes, the others KiB
+			u.peak <<= 10
+		}
+	}
+	return u
+}
+
+func cpuModel() string { return sysctl("hw.model", "machdep.cpu.brand_string") }
+func kernel() string   { return sysctl("kern.osrelease") }
+
+func hugePages() string { return unknown }
+
+// sysctl returns the last of the named values that exists.
+func sysctl(names ...string) string {
+	found := unknown
+	for _, n := range names {
+		if v, err := syscall.Sysctl(n); err == nil && v != "" {
+			found = v
+		}
+	}
+	return found
+}

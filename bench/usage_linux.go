@@ -1,0 +1,68 @@
+package bench
+
+import (
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// usage looks at this process.
+func usage() (u processUsage) {
+	var ru syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &ru) == nil {
+		u.faults = uint64(ru.Minflt)
+	}
+	text, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return u
+	}
+	for line := range strings.Lines(string(text)) {
+		name, value, _ := strings.Cut(line, ":")
+		kib, _ := strconv.ParseUint(strings.TrimSuffix(strings.TrimSpace(value), " kB"), 10, 64)
+		switch name {
+		case "VmHWM":
+			u.peak = kib << 10
+		case "VmRSS":
+			u.rss = kib << 10
+		}
+	}
+	return u
+}
+
+func cpuModel() string {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		return unknown
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
+			return strings.TrimSpace(value)
+		}
+	}
+	return unknown // arm64 kernels name no model
+}
+
+func kernel() string {
+	return firstLine("/proc/sys/kernel/osrelease")
+}
+
+// hugePages tells whether the kernel backs plain memory with huge pages, which
+// moves resident memory and page faults.
+func hugePages() string {
+	_, choice, ok := strings.Cut(firstLine("/sys/kernel/mm/transparent_hugepage/enabled"), "[")
+	if !ok {
+		return unknown
+	}
+	choice, _, _ = strings.Cut(choice, "]")
+	return choice
+}
+
+func firstLine(path string) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return unknown
+	}
+	line, _, _ := strings.Cut(string(text), "\n")
+	return line
+}

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"runtime/debug"
+	"strconv"
+	"strings"
+
+	"github.com/hakmem/hakmem/bench"
+)
+
+// sourceTree returns the root of hakmem's source tree: the one around the
+// working directory, else the one this program was built from; "" if there is
+// none.
+func sourceTree() string {
+	var starts []string
+	if dir, err := os.Getwd(); err == nil {
+		starts = append(starts, dir)
+	}
+	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
+		starts = append(starts, filepath.Dir(file))
+	}
+	for _, dir := range starts {
+		for {
+			mod, err := os.ReadFile(filepath.Join(dir, "cmd", "hakmem", "go.mod"))
+			if err == nil && bytes.Contains(mod, []byte("module github.com/hakmem/hakmem/cmd/hakmem")) {
+				return dir
+			}
+			parent := filepath.Dir(dir)
+			if parent == dir {
+				break
+			}
+			dir = parent
+		}
+	}
+	return ""
+}
+
+// buildDriver returns the path of the C driver, built if it is missing or
+// older than its source: in the source tree, or from the copy inside this
+// program in the user's cache directory.
+func buildDriver(ctx context.Context) (string, error) {
+	if err := onLinux(); err != nil {
+		return "", err
+	}
+	if tree := sourceTree(); tree != "" {
+		native := filepath.Join(tree, "bench", "native")
+		path, err := makeDriver(ctx, native, filepath.Join(native, "build"))
+		if err == nil {
+			return path, nil
+		} // a tree that may only be read is no obstacle
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	// The directory's name tells versions of the driver apart.
+	sum := sha256.Sum256(append(bytes.Clone(bench.DriverSource), bench.DriverSetup...))
+	dir := filepath.Join(cache, "hakmem", fmt.Sprintf("driver-%x", sum[:8]))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("cannot build the C driver: %w", err)
+	}
+	for name, text := range map[string][]byte{"driver.c": bench.DriverSource, "setup.sh": bench.DriverSetup} {
+		path := filepath.Join(dir, name)
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
+			continue // keeps its time, and so the driver built from it
+		}
+		if err := os.WriteFile(path, text, 0o644); err != nil {
+			return "", fmt.Errorf("cannot build the C driver: %w", err)
+		}
+	}
+	return makeDriver(ctx, dir, dir)
+}
+
+// makeDriver brings the driver in directory out up to date with source.
+func makeDriver(ctx context.Context, source, out string) (string, error) {
+	path := filepath.Join(out, "driver")
+	built, err := os.Stat(path)
+	if err == nil {
+		c, err := os.Stat(filepath.Join(source, "driver.c"))
+		sh, err2 := os.Stat(filepath.Join(source, "setup.sh"))
+		if err == nil && err2 == nil && built.ModTime().After(c.ModTime()) && built.ModTime().After(sh.ModTime()) {
+			return path, nil
+		}
+	}
+	text, err := exec.CommandContext(ctx, "sh", filepath.Join(source, "setup.sh"), "--build", out).CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("cannot build the C driver: %w: %s", err, firstLine(string(text)))
+	}
+	return path, nil
+}
+
+// buildLayouts builds this program n times from source, each time with the
+// linker placing the functions in another random order: where code lies moves
+// results by several percent, and no single placement is the true one. The
+// function returned removes the programs.
+func buildLayouts(ctx context.Context, n int, bar *progress) (programs []string, clean func(), err error) {
+	tree := sourceTree()
+	if tree == "" {
+		return nil, nil, errors.New("--layouts builds hakmem from its source: start it inside the source tree")
+	}
+	dir, err := os.MkdirTemp("", "hakmem-layouts-")
+	if err != nil {
+		return nil, nil, err
+	}
+	clean = func() { os.RemoveAll(dir) }
+	defer bar.close()
+	for k := 1; k <= n; k++ {
+		bar.doing("building layout " + strconv.Itoa(k))
+		path := filepath.Join(dir, fmt.Sprintf("hakmem-%d", k))
+		args := []string{"build", "-C", filepath.Join(tree, "cmd", "hakmem"), "-o", path, "-ldflags=-randlayout=" + strconv.Itoa(k)}
+		text, err := exec.CommandContext(ctx, "go", append(append(args, sameBuild()...), ".")...).CombinedOutput()
+		if err != nil {
+			clean()
+			return nil, nil, fmt.Errorf("--layouts: building layout %d: %w: %s", k, err, strings.TrimSpace(string(text)))
+		}
+		programs = append(programs, path)
+		bar.step()
+	}
+	return programs, clean, nil
+}
+
+// sameBuild returns the build flags of this program that change its code.
+func sameBuild() []string {
+	var flags []string
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return nil
+	}
+	for _, s := range info.Settings {
+		switch s.Key {
+		case "-tags", "-gcflags", "-race":
+			flags = append(flags, s.Key+"="+s.Value)
+		}
+	}
+	return flags
+}

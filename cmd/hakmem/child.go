@@ -1,0 +1,97 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hakmem/hakmem/bench"
+)
+
+// childName is the hidden verb under which this program runs one measurement
+// in a process of its own: memory, page faults and the garbage collector's
+// state are then that allocator's alone.
+const childName = "__run"
+
+func childVerb() *cli.Command {
+	return &cli.Command{
+		Name: childName, Hidden: true, HideHelp: true, SkipFlagParsing: true,
+		Action: func(_ context.Context, c *cli.Command) error {
+			var spec bench.Spec
+			if err := json.Unmarshal([]byte(c.Args().First()), &spec); err != nil {
+				return usagef("%s is not for use by hand: %w", childName, err)
+			}
+			r, err := bench.Measure(spec)
+			if err != nil {
+				return err
+			}
+			return json.NewEncoder(c.Root().Writer).Encode(r)
+		},
+	}
+}
+
+// command is a child process that performs one run and prints it as JSON.
+type command struct {
+	path string
+	args []string
+	env  []string
+}
+
+// goCommand is the child that measures an allocator of package bench with the
+// given program, a build of this one.
+func goCommand(program string, env []string, j job, allocator string) command {
+	spec, err := json.Marshal(bench.Spec{Workload: j.workload, Allocator: allocator, Params: j.params})
+	if err != nil {
+		panic(err) // a Spec holds words and numbers
+	}
+	return command{program, []string{childName, string(spec)}, env}
+}
+
+// run executes the child and decodes what it prints into result. It ends the
+// child after limit. The error says, in one line, why there is no result.
+func (cmd command) run(ctx context.Context, limit time.Duration, result any) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("ended after the time limit of %v (see --limit)", limit))
+	defer cancel()
+	c := exec.CommandContext(ctx, cmd.path, cmd.args...)
+	c.Env = cmd.env
+	c.WaitDelay = time.Second // for a descendant that keeps the pipes open
+	var out, errs bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errs
+	err := c.Run()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if err != nil {
+		var exit *exec.ExitError
+		if line := firstLine(errs.String()); errors.As(err, &exit) && line != "" {
+			return fmt.Errorf("%w: %s", err, line)
+		}
+		return err
+	}
+	if err := json.Unmarshal(out.Bytes(), result); err != nil {
+		return fmt.Errorf("printed no result: %q", firstLine(out.String()+errs.String()))
+	}
+	return nil
+}
+
+func firstLine(text string) string {
+	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	return line
+}
+
+// self is the path of this program.
+func self() (string, error) {
+	path, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("cannot find this program to start it again: %w", err)
+	}
+	return path, nil
+}

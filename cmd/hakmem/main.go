@@ -1,0 +1,84 @@
+// Command hakmem measures the hakmem allocator and shows its state.
+//
+//	hakmem bench random_mixed     the allocators that a Go program can choose from
+//	hakmem compare random_mixed   hakmem beside mimalloc, jemalloc, tcmalloc, glibc
+//	hakmem env                    the HAKMEM_* gates
+//	hakmem stats                  ReadStats after a short workload
+//	hakmem version
+//
+// Each verb is in a file of its own.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+
+	"github.com/urfave/cli/v3"
+)
+
+// Exit statuses.
+const (
+	exitFailed = 1 // the work could not be done
+	exitUsage  = 2 // the command line, or a parameter in it, is wrong
+)
+
+// usageError is a mistake in the command line. Its text names the mistaken
+// value and what to write instead.
+type usageError struct{ error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// badFlags turns what the flag parser found into a usageError.
+func badFlags(_ context.Context, c *cli.Command, err error, _ bool) error {
+	return usagef("%w; `%s --help` lists the flags", err, c.FullName())
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
+}
+
+// run executes one command line and returns the exit status.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	root := &cli.Command{
+		Name:                  "hakmem",
+		Usage:                 "measure the hakmem allocator and show its state",
+		Writer:                stdout,
+		ErrWriter:             stderr,
+		EnableShellCompletion: true,
+		OnUsageError:          badFlags,
+		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // the status is ours
+		Commands:              []*cli.Command{benchVerb(), compareVerb(), envVerb(), statsVerb(), versionVerb(), childVerb()},
+		Action: func(_ context.Context, c *cli.Command) error {
+			if verb := c.Args().First(); verb != "" {
+				return usagef("unknown verb %q; use bench, compare, env, stats or version", verb)
+			}
+			return cli.ShowRootCommandHelp(c)
+		},
+	}
+	err := root.Run(ctx, args)
+	var usage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &usage):
+		fmt.Fprintln(stderr, "hakmem:", err)
+		return exitUsage
+	default:
+		fmt.Fprintln(stderr, "hakmem:", err)
+		return exitFailed
+	}
+}
+
+// noArguments refuses arguments to a verb that takes none.
+func noArguments(c *cli.Command) error {
+	if c.Args().Present() {
+		return usagef("%s takes no argument, got %q; leave it out", c.FullName(), c.Args().First())
+	}
+	return nil
+}

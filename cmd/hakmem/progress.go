@@ -1,0 +1,55 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"time"
+)
+
+// progress is a bar on a terminal. In a pipe it writes nothing. It belongs to
+// one goroutine.
+type progress struct {
+	out         io.Writer // nil: no terminal
+	done, total int
+	start       time.Time
+}
+
+// newProgress returns a bar of total steps for out, if that is a terminal.
+func newProgress(out io.Writer, total int) *progress {
+	p := &progress{total: total, start: time.Now()}
+	if f, ok := out.(*os.File); ok && os.Getenv("TERM") != "dumb" {
+		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
+			p.out = out
+		}
+	}
+	return p
+}
+
+// doing shows what is being worked on.
+func (p *progress) doing(what string) {
+	if p.out == nil {
+		return
+	}
+	const width = 24 // columns: leaves room for the words in a terminal of 80
+	full := width * p.done / max(p.total, 1)
+	left := ""
+	if p.done > 0 {
+		d := time.Since(p.start) / time.Duration(p.done) * time.Duration(p.total-p.done)
+		left = fmt.Sprintf(", %v left", d.Round(time.Second))
+	}
+	// \x1b[K clears what a longer line left behind
+	fmt.Fprintf(p.out, "\r[%s%s] %d/%d %s%s\x1b[K",
+		strings.Repeat("#", full), strings.Repeat(".", width-full), p.done, p.total, what, left)
+}
+
+// step counts one step as done.
+func (p *progress) step() { p.done++ }
+
+// close removes the bar.
+func (p *progress) close() {
+	if p.out != nil {
+		fmt.Fprint(p.out, "\r\x1b[K")
+	}
+}
