@@ -91,10 +91,12 @@ func mallocMid(size uintptr) unsafe.Pointer {
 //
 // An invalid p (freed before, inside a block, unaligned, not hakmem's) panics
 // with a *MisuseError and changes nothing. Two frees of one block that overlap
-// in time can both pass that check; the second is found at the latest when both
-// copies have left their magazines: the copy is dropped, counted
-// (Stats.LateDoubleFrees) and reported, by a panic of the operation that found
-// it, as "double free (detected late)".
+// in time can both pass that check, and the block is then in two magazines. The
+// second copy is found at the latest when both have left their magazines
+// towards the slab: it is dropped, counted (Stats.LateDoubleFrees) and reported,
+// by a panic of the operation that found it, as "double free (detected late)".
+// If both left as blocks of a Malloc instead, two holders share the block, and
+// the later of their frees is the double free that is reported.
 //
 //go:nosplit
 //go:noinline
@@ -103,30 +105,28 @@ func mallocMid(size uintptr) unsafe.Pointer {
 func Free(p unsafe.Pointer) {
 	// One compare tests range, alignment and nil: an unaligned offset has its
 	// low bits rotated to the top.
-	m := getm()
-	g := uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4))
-	if g < heap.GlobalLimit {
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
-			live := (*uint8)(unsafe.Add(nil, heap.LiveMap+g))
-			var c uint8
-			if heap.CheckLive {
-				c = *live // 0, not a live block: the trap class
-			} else {
-				c = *heap.PageClass(p)
-			}
-			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
-			slot := *w + 8
-			if slot&(heap.MagSize-1) != 0 {
-				if heap.CheckLive {
+	m, base := getm(), heap.GlobalBase
+	g := bits.RotateLeft64(uint64(uintptr(p)-base), -4)
+	if page := g >> 12; page < heap.MaxPages {
+		// The class comes from the page, not from the live byte: the page's is in
+		// the cache even where the live byte is not, and nothing below has to wait
+		// for the latter but a branch, which is predicted.
+		c := heap.PageClass[page]
+		live := (*uint8)(unsafe.Add(nil, base+uintptr(g)))
+		if *live == c {
+			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
+				w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
+				if top := *w; top&(heap.MagSize-1) != 0 {
 					*live = 0
+					*(*uintptr)(unsafe.Add(nil, top+8)) = uintptr(p)
+					*w += 8
+					goto done // one way out: one copy of the frame's end
 				}
-				*(*uintptr)(unsafe.Add(nil, slot)) = uintptr(p)
-				*w = slot
-				return
 			}
 		}
 	}
 	freeMid(p)
+done:
 }
 
 // freeMid is Free's fast section for blocks above 1 KiB, whose live byte is
@@ -137,16 +137,14 @@ func Free(p unsafe.Pointer) {
 //go:nocheckptr
 //go:norace
 func freeMid(p unsafe.Pointer) {
-	g := uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4))
-	if g < heap.GlobalLimit && heap.CheckLive {
+	if heap.CheckLive && bits.RotateLeft64(uint64(uintptr(p)-heap.GlobalBase), -4) < heap.MidGranules {
 		if live := heap.MidState(p); live != nil {
 			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 				w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(*live)<<3))
-				slot := *w + 8
-				if slot&(heap.MagSize-1) != 0 {
+				if top := *w; top&(heap.MagSize-1) != 0 {
 					*live = 0
-					*(*uintptr)(unsafe.Add(nil, slot)) = uintptr(p)
-					*w = slot
+					*(*uintptr)(unsafe.Add(nil, top+8)) = uintptr(p)
+					*w += 8
 					return
 				}
 			}

@@ -64,11 +64,11 @@ func popFront(h *Heap, size uintptr, slow func(*Heap, uintptr) unsafe.Pointer) (
 //go:nocheckptr
 func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Pointer)) {
 	if uintptr(g) < heap.HeapLimit {
-		live := (*uint8)(unsafe.Add(nil, heap.LiveMap+uintptr(g)))
+		live := (*uint8)(unsafe.Add(nil, heap.Base+uintptr(g)))
 		if !heap.CheckLive {
-			live = heap.PageClass(p)
+			live = heap.PageClassOf(p)
 		}
-		if w := (*uintptr)(unsafe.Add(nil, h.front|uintptr(*live)<<3)); *w&heap.LastSlot != heap.LastSlot {
+		if w := (*uintptr)(unsafe.Add(nil, h.front|uintptr(*live)<<3)); *w&(heap.MagSize-1) != 0 {
 			if heap.CheckLive {
 				*live = 0
 			}

@@ -17,7 +17,7 @@ import (
 // same one. Byte figures of blocks count the block's whole size class (see
 // GoodSize), not the size that was asked for.
 type Stats struct {
-	// Reserved is the address space of the region, in bytes; Committed the
+	// Reserved is the address space for blocks, in bytes; Committed the
 	// part of it that may be touched. Metadata counts the committed bytes of
 	// hakmem's own maps, which are not part of Committed.
 	Reserved, Committed, Metadata uint64
@@ -60,9 +60,14 @@ type ClassStats struct {
 	// the class's slabs.
 	Live, Free, InMagazines uint64
 	Slabs                   uint64 // slabs of the class now
-	// FrontHits counts allocations served by a magazine; Misses those that
-	// found it empty; Refills how often blocks were moved from a slab into a
-	// magazine, Flushes how often a full one gave its older half back.
+	// Misses counts allocations that found the magazine empty, Refills how often
+	// blocks were then moved into it from a slab, Flushes how often a full one
+	// gave its oldest blocks back. FrontHits counts the allocations that the
+	// magazines are known to have served: the fast path counts nothing, so it is
+	// what the blocks brought by refills prove. A block that was freed into a
+	// magazine and allocated again in between is not seen: FrontHits + Misses is
+	// the number of allocations while nothing is freed, and at most that
+	// otherwise.
 	FrontHits, Misses, Refills, Flushes uint64
 }
 
@@ -132,7 +137,7 @@ func ReadStats(s *Stats) {
 		live := ct.Blocks - ct.Free - ct.InMagazines
 		s.Classes = append(s.Classes, ClassStats{
 			Size: ct.Size, Live: live, Free: ct.Free, InMagazines: ct.InMagazines, Slabs: ct.Slabs,
-			Misses: ct.Misses, Refills: ct.Refills, Flushes: ct.Flushes,
+			FrontHits: ct.Hits, Misses: ct.Misses, Refills: ct.Refills, Flushes: ct.Flushes,
 		})
 		s.Live += live * ct.Size
 		s.LiveBlocks += live

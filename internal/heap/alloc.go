@@ -48,6 +48,7 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 				p := pop(f, c)
 				setLive(p, c, v)
 				*refills(f, c)++
+				look(f, c, 0)
 				if !leased {
 					head(f).ownHits++ // stage 0; the others are counted by acquire
 				}
@@ -137,7 +138,7 @@ func Free(own, p uintptr) Fault {
 			leave(tok)
 			return fault(p, m, why)
 		}
-		if m.kind == kindSpan {
+		if at == 0 {
 			leave(tok)
 			return freeSpan(p)
 		}
@@ -171,6 +172,7 @@ func overflow(f uintptr, tok token, c uint8, p uintptr) Fault {
 	var buf [MaxMag]uintptr
 	n := takeOldest(f, c, &buf)
 	push(f, c, p)
+	look(f, c, uintptr(head(f).cap[c]))
 	leave(tok)
 	return lateFault(flush(buf[:n], c))
 }
@@ -216,10 +218,7 @@ func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
 	if why != OK {
 		return 0, 0, fault(p, m, why)
 	}
-	if m.kind == kindSpan {
-		if m.flags&flagArena != 0 {
-			return 0, 0, fault(p, m, InArena)
-		}
+	if at == 0 {
 		return m.spanSize, m.site, Fault{}
 	}
 	v := *u8(at)

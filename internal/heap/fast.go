@@ -50,11 +50,11 @@ func MidSet(p unsafe.Pointer, c uint8) {
 	*(*uint8)(unsafe.Add(nil, m.state+uintptr(hi))) = c
 }
 
-// PageClass returns the address of the class of the slab that holds p, a pointer
+// PageClassOf returns the address of the class of the slab that holds p, a pointer
 // into the region; 0 where there is no slab.
 //
 //go:nosplit
 //go:nocheckptr
-func PageClass(p unsafe.Pointer) *uint8 {
+func PageClassOf(p unsafe.Pointer) *uint8 {
 	return &(*pageMeta)(unsafe.Add(nil, Pages+(uintptr(p)-Base)>>pageShift<<pageMetaShift)).class
 }

@@ -21,14 +21,14 @@ import (
 //
 //	0     [128]tops      address of the magazine's top slot, for each class
 //	1024  [128]leases    slabID that the front may carve from, for each class
-//	2048  [80]misses  [80]refills  [80]flushes     counters
+//	2048  [80]misses  [80]refills  [80]flushes     counters, by class
 //	4096  capacities, identity: frontHead
 //	8192  [73]magazines  1 KiB each: the slots of a class
 //
 // A magazine grows upwards. Its bottom slot is a sentinel that always holds 0,
-// so a pop that reads 0 found it empty; its last slot is the last word of the
-// 1 KiB, so a push whose slot would be 1 KiB-aligned found it full. The
-// capacity is where the sentinel lies. There are no counts and no bounds.
+// so a pop that reads 0 found it empty; its last slot is aligned to 1 KiB, so a
+// push that finds such an address as the top found it full. The capacity is
+// where the sentinel lies. There are no counts and no bounds.
 const (
 	topsOffset    = 0
 	leasesOffset  = 1024
@@ -42,8 +42,6 @@ const (
 	// A power of two so that "full" is one test of an address; 1 KiB and not
 	// more so that the tops of many classes do not fall into one cache set.
 	MagSize = 1024
-	// LastSlot is the bits that are all set in the address of a last slot.
-	LastSlot = MagSize - 8
 	// MaxMag is the most blocks a magazine holds.
 	MaxMag = MagSize/8 - 1
 
@@ -61,6 +59,12 @@ type frontHead struct {
 	// allocates and frees in turns comes to rest within the magazine, and one
 	// that only does one of them soon moves the most at a time.
 	refillBatch, flushBatch [frontTypes]uint8
+
+	// hits counts the pops that slow paths can prove: between two looks at a
+	// magazine at least as many blocks were popped as it lost. seen is the
+	// number of blocks at the last look.
+	hits [frontTypes]uint64
+	seen [frontTypes]uint8
 
 	ownHits uint64 // stage 0: refills from the front's own lease
 	isHeap  bool
@@ -80,7 +84,7 @@ func flushes(f uintptr, c uint8) *uint64 {
 }
 
 // last returns the address of the last slot of class c's magazine.
-func last(f uintptr, c uint8) uintptr { return f + magOffset + uintptr(c+1)*MagSize - 8 }
+func last(f uintptr, c uint8) uintptr { return f + magOffset + uintptr(c)*MagSize }
 
 // sentinel returns the address of its bottom slot.
 func sentinel(f uintptr, c uint8) uintptr { return last(f, c) - uintptr(head(f).cap[c])*8 }
@@ -88,6 +92,16 @@ func sentinel(f uintptr, c uint8) uintptr { return last(f, c) - uintptr(head(f).
 // held returns the number of blocks in class c's magazine.
 func held(f uintptr, c uint8) uintptr {
 	return (atomic.LoadUintptr(top(f, c)) - sentinel(f, c)) / 8
+}
+
+// look counts the pops since the last look at class c's magazine, which had
+// before blocks until the caller changed it, and notes how many it has now.
+func look(f uintptr, c uint8, before uintptr) {
+	h := head(f)
+	if seen := uintptr(h.seen[c]); seen > before {
+		h.hits[c] += uint64(seen - before)
+	}
+	h.seen[c] = uint8(held(f, c))
 }
 
 // pop takes the magazine's top block, or returns 0 when it is empty.
@@ -103,18 +117,17 @@ func pop(f uintptr, c uint8) uintptr {
 // push puts a block on the magazine, or returns false when it is full.
 func push(f uintptr, c uint8, p uintptr) bool {
 	t := top(f, c)
-	slot := *t + 8
-	if slot%MagSize == 0 {
+	if *t%MagSize == 0 {
 		return false
 	}
-	*word(slot) = p
-	*t = slot
+	*t += 8
+	*word(*t) = p
 	return true
 }
 
 // trapFront is the front of every P that has none yet, and of closed Heaps: all
 // its magazines are both empty and full, because their tops point at a slot
-// that holds 0 and whose successor is 1 KiB-aligned. It is never written after
+// that holds 0 and is aligned to 1 KiB. It is never written after
 // init.
 var (
 	trapMemory [3 * 4096]byte
@@ -148,9 +161,8 @@ var shards [NumShards]shard
 
 func init() {
 	trapFront = roundUp(uintptr(unsafe.Pointer(&trapMemory)), 4096)
-	// The trap slot: the last word of the trap front's second KiB, where a real
-	// front has leases; the trap's are all 0 as well.
-	slot := trapFront + 2*MagSize - 8
+	// The trap slot: the first word of the trap front's leases, all 0.
+	slot := trapFront + leasesOffset
 	for c := range uintptr(frontTypes) {
 		*word(trapFront + c<<3) = slot
 	}
@@ -181,18 +193,13 @@ var frontPool struct {
 // address space.
 const maxFronts = 64 << 10
 
-func reserveFronts() error {
+// frontsWanted returns the number of fronts to reserve address space for.
+func frontsWanted() uintptr {
 	n := uintptr(maxFronts)
 	if left := osmem.AddressSpaceLeft() / 8; n > left/frontSize { // 1/8: see reserveRegion
 		n = max(left/frontSize, NumShards)
 	}
-	base, err := osmem.Reserve(roundUp(n*frontSize, pageSize), true)
-	if err != nil {
-		return err
-	}
-	osmem.Name(base, n*frontSize, "hakmem: fronts")
-	frontPool.base, frontPool.max = base, n
-	return nil
+	return n
 }
 
 // newFront returns an empty front, or 0 when memory is out. Not pinned.
@@ -232,7 +239,7 @@ func initFront(f uintptr, isHeap bool) {
 	h.isHeap, h.closed = isHeap, false
 	for c := range uint8(frontTypes) {
 		if c == 0 || c > sizeclass.Num {
-			*top(f, c) = trapFront + 2*MagSize - 8
+			*top(f, c) = *top(trapFront, 0)
 			continue
 		}
 		size := int(sizeclass.Classes[c].Size)
@@ -242,6 +249,7 @@ func initFront(f uintptr, isHeap bool) {
 		}
 		h.cap[c] = uint8(min(n, MaxMag))
 		h.refillBatch[c], h.flushBatch[c] = firstBatch, firstBatch
+		h.seen[c] = 0
 		*word(sentinel(f, c)) = 0
 		atomic.StoreUintptr(top(f, c), sentinel(f, c))
 	}

@@ -25,11 +25,13 @@ import (
 // knows the class from the page.
 const liveSited = setClasses - 1
 
-// liveByte returns the address of the live byte of the block at p, or 0 when p
-// is not the start of a block of a slab. why names what p is instead.
+// liveByte returns the address of the live byte of the block at p. It is 0 with
+// why = OK for the start of a span, which a free at the same time may end; for
+// what is not the start of a block why says what it is. The caller decides by
+// at, not by another look at the page.
 func liveByte(p uintptr) (at uintptr, m *pageMeta, why Kind) {
 	off := p - region.base
-	if off >= region.committed.Load() {
+	if off >= region.committed.Load() || off < region.first {
 		if off < region.size {
 			return 0, nil, NeverAllocated
 		}
@@ -54,16 +56,13 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, why Kind) {
 			return 0, m, Interior
 		}
 		return m.state + uintptr(hi), m, OK
-	case kindSpan:
-		if p != m.start {
-			if p%sizeclass.Granule != 0 {
-				return 0, m, Unaligned
-			}
-			return 0, m, Interior
-		}
-		return 0, m, OK
-	case kindSpanTail:
-		if p%sizeclass.Granule != 0 {
+	case kindSpan, kindSpanTail:
+		switch {
+		case meta((m.start-region.base)>>pageShift).flags&flagArena != 0:
+			return 0, m, InArena
+		case p == m.start:
+			return 0, m, OK
+		case p%sizeclass.Granule != 0:
 			return 0, m, Unaligned
 		}
 		return 0, m, Interior

@@ -54,6 +54,7 @@ func setRemove(class uint8, page uintptr) {
 // setNext returns the lowest member at or after page from.
 func setNext(class uint8, from uintptr) (page uintptr, ok bool) {
 	// Up: find a level with a set bit at or after from's position in its word.
+	from = max(from, region.first>>pageShift)
 	l := 0
 	for {
 		if from>>6 >= setWords(l) {

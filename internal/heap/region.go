@@ -40,38 +40,67 @@ var (
 	// MaxMid, when the fast section may be used; 0 sends every size to the slow
 	// path.
 	SmallLimit, MidRange uintptr
-	// Base is the region's first address. GlobalLimit and HeapLimit bound
-	// (p-Base)>>4 for pointers that the fast free of the global functions and
-	// of a Heap may look up; 0 sends every pointer to the slow path.
-	Base, GlobalLimit, HeapLimit uintptr
-	// LiveMap is the address of the live map; Live is LiveMap less Base>>4, so
-	// that the live byte of p is at Live + p>>4.
-	LiveMap, Live uintptr
+	// Base is the region's first address; GlobalBase is the same for the global
+	// functions where the fast section may be used, and otherwise, noBase, an
+	// address from which no pointer's distance is one within a region.
+	Base       uintptr
+	GlobalBase uintptr = noBase
+	// HeapLimit bounds (p-Base)>>4 for pointers whose live byte a Heap's fast
+	// free may look up; MidGranules is the same for the global functions'
+	// pages. 0 sends every pointer to the slow path.
+	HeapLimit   uintptr
+	MidGranules uint64
+	// Live is Base less Base>>4: the live map begins at Base, so the live byte
+	// of p is at Live + p>>4, which is Base + (p-Base)>>4.
+	Live uintptr
 	// Pages is the address of the page table's first entry.
 	Pages uintptr
 )
+
+const (
+	// MaxPages is the pages of the largest region: 1 TiB for blocks and a 15th
+	// of that for the live map, rounded up.
+	MaxPages = (maxRegion + maxRegion/8) >> pageShift
+
+	maxRegion = 1 << 40
+
+	// noBase has the top bit and the lowest bit set: subtracted from a pointer
+	// it leaves a distance of over 2^62, or one that is not a multiple of 16.
+	noBase = 1<<63 + 1
+)
+
+// PageClass has the class of each page of the region: that of the tiny slab it
+// is, or 0. One byte a page, so that the classes of a gigabyte fit the first
+// cache; a plain array of the largest size, because untouched memory is free
+// and its address and length are constants.
+var PageClass [MaxPages]uint8
 
 // area is one kind of metadata: a fixed number of bytes for each page of the
 // region, committed as the region is. Owned by region.mu.
 type area struct {
 	base      uintptr
 	unit      uintptr // bytes for each page of the region
-	committed uintptr // bytes committed from base
+	committed uintptr // bytes from base that need no commit any more
 	lazy      bool    // committed only once it has a user
 }
 
 // The region: one range of address space, reserved by the first slow path and
 // never unmapped while the process lives, so that a stale pointer can never
-// land in memory that Go has taken since. Committed pages are contiguous from
-// base. All fields are owned by mu, but for those written once by reserve,
-// which may be read by who has seen ready.
-var region struct {
+// land in memory that Go has taken since. It begins with the live map of the
+// whole region, so that one address, the base, leads to a block's page and to
+// its live byte; the pages for blocks follow. Committed pages are contiguous.
+// All fields are owned by mu, but for those written once by reserve, which may
+// be read by who has seen ready.
+var region regionState
+
+type regionState struct {
 	mu    sync.Mutex
 	ready atomic.Bool
-	tried bool // reserve has run; the outcome stands
+	tries uint // calls of reserveRegion so far
 
 	base, size uintptr
-	committed  atomic.Uintptr // bytes from base that may be touched
+	first      uintptr        // offset of the first page for blocks
+	committed  atomic.Uintptr // offset up to which pages may be touched
 	step       uintptr        // next commit step, in bytes
 
 	live   area    // one byte per granule: see live.go
@@ -83,6 +112,11 @@ var region struct {
 	tree   pageTree
 
 	metaCommitted atomic.Uintptr // bytes of metadata that may be written
+}
+
+// areas lists the metadata that grows with the committed pages.
+func (r *regionState) areas() [5]*area {
+	return [...]*area{&r.live, &r.pages, &r.bits, &r.sets, &r.sites}
 }
 
 // ErrRegion is what every allocation fails with when no region could be had.
@@ -120,13 +154,20 @@ func Ready() bool {
 	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	if !region.tried {
-		region.tried = true
-		if err := reserveRegion(); err != nil {
-			survive(err)
-		}
+	if region.ready.Load() {
+		return true
 	}
-	return region.ready.Load()
+	// The refusal may pass, but a try costs many system calls: of n failed
+	// allocations log2(n) try again.
+	region.tries++
+	if region.tries&(region.tries-1) != 0 {
+		return false
+	}
+	if err := reserveRegion(); err != nil {
+		survive(err)
+		return false
+	}
+	return true
 }
 
 // Configure calls set if no allocation was made yet, and reports whether it
@@ -134,7 +175,7 @@ func Ready() bool {
 func Configure(set func()) bool {
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	if region.tried {
+	if region.tries > 0 {
 		return false
 	}
 	set()
@@ -143,7 +184,7 @@ func Configure(set func()) bool {
 
 // reserveRegion takes the region and its metadata. Called once, under mu.
 func reserveRegion() error {
-	size := uintptr(policy.Current().RegionBytes) &^ (superSize - 1)
+	size := min(uintptr(policy.Current().RegionBytes), maxRegion) &^ (superSize - 1)
 	// The metadata below adds about a fifth to the region; a quarter of what is
 	// left leaves the rest of the program most of it.
 	if left := osmem.AddressSpaceLeft(); size > left/4 {
@@ -154,6 +195,9 @@ func reserveRegion() error {
 		if err = tryReserve(size); err == nil {
 			return nil
 		}
+		if size/2 >= minRegion {
+			survive(fmt.Errorf("hakmem: region of %d bytes: %w; trying half", size, err))
+		}
 	}
 	if err == nil {
 		err = fmt.Errorf("a limit leaves less than 4 x %d bytes", uint64(minRegion))
@@ -161,48 +205,75 @@ func reserveRegion() error {
 	return fmt.Errorf("%w: %w; raise RLIMIT_AS (ulimit -v) or lower HAKMEM_REGION_BYTES", ErrRegion, err)
 }
 
-// tryReserve reserves a region of size bytes and everything beside it. What
-// was reserved before a failure stays reserved: address space only.
-func tryReserve(size uintptr) error {
-	r := &region
-	base, err := osmem.Reserve(size+superSize, false)
-	if err != nil {
-		return err
-	}
-	base = (base + superSize - 1) &^ (superSize - 1)
-	npages := size >> pageShift
-	for _, a := range []struct {
-		*area
-		unit uintptr
-		lazy bool
-	}{
-		{&r.live, pageSize >> granuleShift, false},
-		{&r.pages, pageMetaSize, false},
-		{&r.bits, maxWords * 8, false},
-		{&r.sets, setUnit, false},
-		{&r.sites, pageSize >> granuleShift * 2, true},
-	} {
-		b, err := osmem.Reserve(npages*a.unit, true)
+// tryReserve reserves a region with size bytes for blocks and everything beside
+// it, or nothing.
+func tryReserve(size uintptr) (err error) {
+	var taken [][2]uintptr
+	reserve := func(n uintptr, readable bool) uintptr {
 		if err != nil {
-			return err
+			return 0
 		}
-		*a.area = area{base: b, unit: a.unit, lazy: a.lazy}
+		n = roundUp(n, pageSize)
+		var addr uintptr
+		if addr, err = osmem.Reserve(n, readable); err == nil {
+			taken = append(taken, [2]uintptr{addr, n})
+		}
+		return addr
 	}
-	fixed, err := reserveFixed(npages)
+	defer func() {
+		if err != nil {
+			for _, t := range taken {
+				osmem.Release(t[0], t[1])
+			}
+		}
+	}()
+
+	r := &region
+	// The live map covers its own pages too, a 16th of the whole.
+	first := roundUp(size/15, superSize)
+	size += first
+	npages := size >> pageShift
+	base := roundUp(reserve(size+superSize, false), superSize)
+	r.live = area{base: base, unit: pageSize >> granuleShift}
+	r.pages = area{unit: pageMetaSize}
+	r.bits = area{unit: maxWords * 8}
+	r.sets = area{unit: setUnit}
+	r.sites = area{unit: pageSize >> granuleShift * 2, lazy: true}
+	for i, a := range r.areas() {
+		if i > 0 { // the live map lies in the region
+			a.base = reserve(npages*a.unit, true)
+		}
+		// The live map's own pages need no metadata.
+		a.committed = first >> pageShift * a.unit &^ (pageSize - 1)
+	}
+	parts, fixedSize := r.fixedParts(npages)
+	fixed := reserve(fixedSize, true)
+	fronts := frontsWanted()
+	frontBase := reserve(fronts*frontSize, true)
+	if err == nil {
+		err = osmem.MakeReadable(base, first)
+	}
+	if err == nil {
+		err = osmem.Commit(fixed, fixedSize)
+	}
 	if err != nil {
 		return err
 	}
-	if err := reserveFronts(); err != nil {
-		return err
+	for _, p := range parts {
+		*p.addr = fixed
+		fixed += roundUp(p.n, 64)
 	}
+	r.tree.init(npages / superPages)
+	setLevels[0] = r.sets.base
+	frontPool.base, frontPool.max = frontBase, fronts
 	osmem.Name(base, size, "hakmem: region")
-	osmem.Name(r.live.base, npages*r.live.unit, "hakmem: live map")
-	r.base, r.size = base, size
+	r.base, r.size, r.first = base, size, first
+	r.committed.Store(first)
 	r.step = uintptr(policy.Current().CommitMin)
-	r.metaCommitted.Add(fixed)
+	r.metaCommitted.Add(fixedSize)
 
 	Base = base
-	LiveMap, Live = r.live.base, r.live.base-base>>granuleShift
+	Live = base - base>>granuleShift
 	Pages = r.pages.base
 	if osmem.ReadableReserve {
 		setLimits(size)
@@ -211,43 +282,29 @@ func tryReserve(size uintptr) error {
 	return nil
 }
 
-// reserveFixed takes the structures whose size depends on the region alone:
-// superMeta, the page tree, upper levels of the partial sets. They are
-// committed whole: 0.004 % of the region, touched only as far as it is used.
-func reserveFixed(npages uintptr) (uintptr, error) {
-	r := &region
+// part is one of the structures whose size depends on the region's alone.
+type part struct {
+	addr *uintptr
+	n    uintptr
+}
+
+// fixedParts lists the superMeta array, the page tree, the hints and the upper
+// levels of the partial sets, with their size together. They are committed
+// whole, 0.004 % of the region, and touched only as far as it is used.
+func (r *regionState) fixedParts(npages uintptr) (parts [6]part, total uintptr) {
 	supers := npages / superPages
-	treeBytes := treeSize(supers)
-	parts := []struct {
-		addr *uintptr
-		n    uintptr
-	}{
+	parts = [...]part{
 		{&r.supers, supers * superMetaSize},
-		{&r.tree.base, treeBytes},
+		{&r.tree.base, treeSize(supers)},
 		{&emptyHints, (supers/64 + 1) * 8},
 		{&setLevels[1], upperSetSize(npages, 12)},
 		{&setLevels[2], upperSetSize(npages, 18)},
 		{&setLevels[3], upperSetSize(npages, 24)},
 	}
-	total := uintptr(0)
 	for _, p := range parts {
 		total += roundUp(p.n, 64)
 	}
-	total = roundUp(total, pageSize)
-	base, err := osmem.Reserve(total, true)
-	if err != nil {
-		return 0, err
-	}
-	if err := osmem.Commit(base, total); err != nil {
-		return 0, err
-	}
-	for _, p := range parts {
-		*p.addr = base
-		base += roundUp(p.n, 64)
-	}
-	r.tree.init(supers)
-	setLevels[0] = r.sets.base
-	return total, nil
+	return parts, roundUp(total, pageSize)
 }
 
 func roundUp(n, to uintptr) uintptr { return (n + to - 1) &^ (to - 1) }
@@ -256,7 +313,8 @@ func roundUp(n, to uintptr) uintptr { return (n + to - 1) &^ (to - 1) }
 func setLimits(end uintptr) {
 	HeapLimit = end >> granuleShift
 	if fastSection && policy.Current().FastLane {
-		GlobalLimit = HeapLimit
+		MidGranules = uint64(HeapLimit)
+		GlobalBase = Base
 		SmallLimit = sizeclass.MaxTiny + 1
 		MidRange = sizeclass.MaxMid - sizeclass.MaxTiny
 	}
@@ -265,7 +323,7 @@ func setLimits(end uintptr) {
 // ensure commits a's metadata for the first n bytes of the region.
 func (a *area) ensure(n uintptr) error {
 	want := roundUp(n, metaStep) >> pageShift * a.unit
-	if most := region.size >> pageShift * a.unit; want > most {
+	if most := roundUp(region.size>>pageShift*a.unit, pageSize); want > most {
 		want = most
 	}
 	if want <= a.committed {
@@ -289,7 +347,7 @@ func grow(need uintptr) error {
 	if need > r.size-old {
 		return fmt.Errorf("hakmem: the region of %d bytes is full: raise HAKMEM_REGION_BYTES", r.size)
 	}
-	step := min(max(r.step, need), r.size-old)
+	step := min(max(roundUp(r.step, superSize), need), r.size-old)
 	err := commitTo(old, old+step)
 	if err != nil && step > need {
 		step = need // the system may have room for what is needed now
@@ -310,7 +368,7 @@ func grow(need uintptr) error {
 
 func commitTo(old, end uintptr) error {
 	r := &region
-	for _, a := range []*area{&r.live, &r.pages, &r.bits, &r.sets, &r.sites} {
+	for _, a := range r.areas() {
 		if a.lazy {
 			continue
 		}

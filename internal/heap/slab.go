@@ -155,6 +155,7 @@ func format(page uintptr, c uint8) slabID {
 			m.kind, m.state, m.recip = kindMid, region.pages.base+page<<pageMetaShift+statesOffset, k.Recip
 		} else {
 			m.kind, m.state, m.recip = kindTiny, 0, 0
+			PageClass[page+i] = c
 		}
 	}
 	m := s.meta()
@@ -185,6 +186,7 @@ func unformat(s slabID) {
 	for i := uintptr(0); i < 1<<k.Order; i++ {
 		m := meta(s.page() + i)
 		m.kind, m.class, m.recip = kindFree, 0, 0
+		PageClass[s.page()+i] = 0
 	}
 	m.slabState.Store(slabNone)
 	m.slabClass.Store(0)
@@ -264,11 +266,11 @@ func acquire(c uint8) slabID {
 	order := sizeclass.Classes[c].Order
 	stage := &cs.cross
 	page, ok := takePages(order, false)
-	if !ok && pol.EmptyReuse && stealEmpty(order, pol) {
-		page, ok = takePages(order, false)
-	}
+	stolen := !ok && pol.EmptyReuse && stealEmpty(order, pol)
 	if !ok {
-		stage = &cs.fresh
+		if !stolen { // else whole superslabs may have become free
+			stage = &cs.fresh
+		}
 		page, ok = takePages(order, true)
 	}
 	if !ok {
@@ -321,7 +323,7 @@ func acquireListed(c uint8, pol *policy.Snapshot) slabID {
 func stealEmpty(order uint32, pol *policy.Snapshot) bool {
 	looked, got := 0, uint32(0)
 	end := region.committed.Load() >> superShift
-	for i := uintptr(0); i < end && looked < pol.EmptyScanLimit; i += 64 {
+	for i := region.first >> superShift &^ 63; i < end && looked < pol.EmptyScanLimit; i += 64 {
 		hints := u64(emptyHints + i/64*8)
 		for w := atomic.LoadUint64(hints); w != 0 && looked < pol.EmptyScanLimit; w &= w - 1 {
 			b := uintptr(bits.TrailingZeros64(w))

@@ -23,7 +23,7 @@ func mallocSpan(size, alignPages uintptr, site uint32) uintptr {
 // newSpan also reports whether the span still reads as zero.
 func newSpan(size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zero bool) {
 	usable, ok := sizeclass.SpanSize(size)
-	if !Ready() || !ok || usable > region.size {
+	if !Ready() || !ok || usable > region.size-region.first {
 		return noMemory(), false
 	}
 	n := roundUp(usable, pageSize) >> pageShift
@@ -91,9 +91,6 @@ func freeSpan(p uintptr) Fault {
 	defer region.mu.Unlock()
 	if m.kind != kindSpan || m.start != p {
 		return fault(p, m, Freed)
-	}
-	if m.flags&flagArena != 0 {
-		return fault(p, m, InArena)
 	}
 	releaseSpan(page, m)
 	return Fault{}

@@ -8,13 +8,13 @@ import (
 
 // ClassTotals is what Totals says of one class.
 type ClassTotals struct {
-	Size                     uint64
-	Free, InMagazines        uint64 // blocks
-	Blocks                   uint64 // all blocks of the class's slabs
-	Slabs                    uint64
-	Misses, Refills, Flushes uint64
-	Empty, Partial, Cross    uint64 // acquisitions by stage
-	Fresh                    uint64
+	Size                           uint64
+	Free, InMagazines              uint64 // blocks
+	Blocks                         uint64 // all blocks of the class's slabs
+	Slabs                          uint64
+	Hits, Misses, Refills, Flushes uint64
+	Empty, Partial, Cross          uint64 // acquisitions by stage
+	Fresh                          uint64
 }
 
 // Totals is a picture of the engine: exact when nobody allocates or frees.
@@ -39,8 +39,8 @@ func ReadTotals(t *Totals) {
 	if !region.ready.Load() {
 		return
 	}
-	t.Reserved = uint64(region.size)
-	t.Committed = uint64(region.committed.Load())
+	t.Reserved = uint64(region.size - region.first)
+	t.Committed = uint64(region.committed.Load() - region.first)
 	t.Metadata = uint64(region.metaCommitted.Load())
 	t.Superslabs = int(superslabs.Load())
 	t.SpanBlocks, t.SpanBytes = spanStats.liveBlocks.Load(), spanStats.liveBytes.Load()
@@ -53,7 +53,7 @@ func ReadTotals(t *Totals) {
 		ct.Empty, ct.Partial, ct.Cross, ct.Fresh = cs.empty, cs.partial, cs.cross, cs.fresh
 		cs.mu.Unlock()
 	}
-	for page := uintptr(0); page < region.committed.Load()>>pageShift; page++ {
+	for page := region.first >> pageShift; page < region.committed.Load()>>pageShift; page++ {
 		c := meta(page).slabClass.Load()
 		if c == 0 {
 			continue
@@ -68,7 +68,12 @@ func ReadTotals(t *Totals) {
 		t.OwnHits += atomic.LoadUint64(&head(f).ownHits)
 		for c := uint8(1); c <= sizeclass.Num; c++ {
 			ct := &t.Classes[c]
-			ct.InMagazines += uint64(held(f, c))
+			n := held(f, c)
+			ct.InMagazines += uint64(n)
+			ct.Hits += atomic.LoadUint64(&head(f).hits[c])
+			if seen := uintptr(head(f).seen[c]); seen > n {
+				ct.Hits += uint64(seen - n)
+			}
 			ct.Misses += atomic.LoadUint64(misses(f, c))
 			ct.Refills += atomic.LoadUint64(refills(f, c))
 			ct.Flushes += atomic.LoadUint64(flushes(f, c))

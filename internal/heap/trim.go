@@ -53,7 +53,7 @@ func nextListed(c uint8, from uintptr) (uintptr, bool) {
 // chunk's pages taken out of use while the system call runs without the lock.
 func discardFree() {
 	end := region.committed.Load() >> superShift
-	for c := uintptr(0); c < end; c++ {
+	for c := region.first >> superShift; c < end; c++ {
 		region.mu.Lock()
 		s := super(c)
 		m := s.free & s.dirty

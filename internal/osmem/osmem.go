@@ -6,7 +6,8 @@
 //
 // A reserved range faults when touched; a readable one reads as zero and faults
 // when written; a committed one may be read and written and starts as zero.
-// Nothing is ever given back to "unreserved": see the region in package heap.
+// Nothing that was in use is ever given back to "unreserved": see the region in
+// package heap.
 //
 // All functions may be called from any goroutine, block in a system call, and
 // must not be called while pinned to a P. Each counts its call and each
@@ -76,6 +77,16 @@ func do(op Op, call func() error) error {
 func Reserve(size uintptr, readable bool) (addr uintptr, err error) {
 	err = do(OpReserve, func() (e error) { addr, e = reserve(size, readable); return e })
 	return addr, err
+}
+
+// Release gives up a reservation that was never handed out, after a failure
+// beside it. It is not counted.
+func Release(addr, size uintptr) { release(addr, size) }
+
+// MakeReadable makes a part of a reserved range readable, where ReadableReserve
+// is true. It is part of a reservation and counted as one.
+func MakeReadable(addr, size uintptr) error {
+	return do(OpReserve, func() error { return makeReadable(addr, size) })
 }
 
 // Commit makes [addr, addr+size), a part of a reserved range aligned to the

@@ -22,6 +22,12 @@ func reserve(size uintptr, readable bool) (uintptr, error) {
 	return uintptr(p), err
 }
 
+func release(addr, size uintptr) { _ = unix.MunmapPtr(pointer(addr), size) }
+
+func makeReadable(addr, size uintptr) error {
+	return unix.Mprotect(bytes(addr, size), unix.PROT_READ)
+}
+
 func commit(addr, size uintptr) error {
 	return unix.Mprotect(bytes(addr, size), unix.PROT_READ|unix.PROT_WRITE)
 }

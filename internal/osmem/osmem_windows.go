@@ -15,6 +15,10 @@ func reserve(size uintptr, readable bool) (uintptr, error) {
 	return windows.VirtualAlloc(0, size, windows.MEM_RESERVE, windows.PAGE_NOACCESS)
 }
 
+func release(addr, size uintptr) { _ = windows.VirtualFree(addr, 0, windows.MEM_RELEASE) }
+
+func makeReadable(addr, size uintptr) error { return nil } // see ReadableReserve
+
 func commit(addr, size uintptr) error {
 	_, err := windows.VirtualAlloc(addr, size, windows.MEM_COMMIT, windows.PAGE_READWRITE)
 	return err

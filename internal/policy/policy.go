@@ -126,7 +126,7 @@ var gates = []Gate{
 	number("HAKMEM_SS_MIN_KEEP", "partly free slabs that a class keeps from other classes", "0", 0, 1<<20, func(s *Snapshot) *int { return &s.MinKeep }),
 	number("HAKMEM_SS_COMMIT_MIN", "first commit step in bytes", "2097152", 2<<20, 1<<32, func(s *Snapshot) *int { return &s.CommitMin }),
 	number("HAKMEM_SS_COMMIT_MAX", "largest commit step in bytes", "67108864", 2<<20, 1<<32, func(s *Snapshot) *int { return &s.CommitMax }),
-	number("HAKMEM_REGION_BYTES", "address range to reserve, in bytes", strconv.FormatInt(defaultRegion, 10), 256<<20, 1<<44, func(s *Snapshot) *int { return &s.RegionBytes }),
+	number("HAKMEM_REGION_BYTES", "address range to reserve, in bytes", strconv.FormatInt(defaultRegion, 10), 256<<20, 1<<40, func(s *Snapshot) *int { return &s.RegionBytes }),
 }
 
 // Gates returns the table of gates in its documented order. The caller must

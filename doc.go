@@ -1,0 +1,92 @@
+// Package hakmem is a memory allocator outside the Go heap, in pure Go: blocks
+// of any size, freed one by one, from every goroutine, without cgo, linker flags
+// or work for the garbage collector.
+//
+//	b := hakmem.Alloc(4096) // []byte, contents undefined
+//	defer hakmem.FreeBytes(b)
+//
+// The memory is manual: a block lives until it is freed, it must not hold Go
+// pointers, and using it after its free is an error that the garbage collector
+// will not prevent. What hakmem does prevent is listed under Misuse.
+//
+// # The nouns
+//
+// The region is one range of address space, reserved by the first allocation
+// (1 TiB, or what can be had) and never unmapped, so "pointer minus base" leads
+// from a block to everything known of it. It is divided into pages of 64 KiB.
+//
+// One page allocator (internal/heap/pagetree.go) hands out runs of pages, lowest
+// address first. A run is either a span, the home of one block above 32 KiB, or
+// a superslab: 2 MiB, 32 pages, from which slabs are cut. A slab (64 KiB, or a
+// run of pages above 1 KiB) holds the blocks of one size class. Size classes are
+// 16 bytes apart up to 128 bytes and then eight to a doubling.
+//
+// Everything hakmem knows of a block lies outside the block. Each slab has a
+// bitmap: a set bit is a block that the slab owns. The live map has one byte for
+// each 16 bytes of the region: the class of the live block that starts there, or
+// 0. Blocks above 1 KiB have one byte each instead.
+//
+// A magazine is an array of free blocks of one class. A front is the set of
+// magazines of one P, which is Go's name for a processor slot, or of one Heap.
+// Each front has, for each class, a lease: the exclusive right to take blocks
+// from one slab, so that two Ps do not share the cache lines of a slab.
+//
+// The policy is an immutable snapshot of every tunable, read only in slow paths;
+// HAKMEM_* environment variables and Configure fill it. A site is the label of
+// an allocation's purpose.
+//
+// # The path of a malloc
+//
+//  1. Malloc (fast.go): the size gives the class by a table.
+//  2. The current P's front is found without pinning: the code is nosplit, which
+//     the runtime never preempts, and reads the P from the thread.
+//  3. Pop the class's magazine: one load; a 0 says that it is empty.
+//  4. Write the class into the block's live byte. Done: the block was not
+//     touched, no atomic was used.
+//  5. mallocMid does the same for sizes above 1 KiB.
+//  6. Empty: heap.Malloc (internal/heap/alloc.go) pins the P, tries again, and
+//     refills the magazine from the leased slab: it clears bits of the bitmap,
+//     one atomic for each word of 64 blocks (magazine.go).
+//  7. Lease exhausted: unpin, retire it, and acquire another slab (slab.go): a
+//     partly free slab of the class, lowest address first (stage 1); an EMPTY
+//     one (0.5); unused pages of a superslab, or an EMPTY slab of another class
+//     (2); a new superslab (3), which may commit more of the region.
+//  8. Sizes above 32 KiB take a span of pages (span.go).
+//  9. Nothing left: what idle magazines and EMPTY slabs hold is brought together
+//     and tried once more; then the result is nil.
+//
+// # The path of a free
+//
+//  1. Free (fast.go): one rotation and one compare test that the pointer is
+//     inside the region and aligned.
+//  2. The live byte is the class; 0, for whatever is not the start of a live
+//     block, is the trap class, whose magazine is always full.
+//  3. Clear the live byte and push the block onto the magazine. Done.
+//  4. freeMid does the same for blocks above 1 KiB, through the page.
+//  5. Full, or trapped: heap.Free (internal/heap/alloc.go) looks at the page,
+//     and either reports what is wrong with the pointer, or frees a span, or
+//     moves the magazine's oldest blocks back to their slabs: it sets bits, one
+//     atomic for each run of blocks in a word (magazine.go).
+//  6. A slab that was out of blocks becomes PARTIAL and is listed; one whose
+//     bits are all set is EMPTY, and its pages may serve another class.
+//
+// # Misuse
+//
+// Every invalid free panics with a *MisuseError before anything is changed: of a
+// block that was freed already (also long ago, also when its memory serves
+// another size now), of a pointer into a block, of an unaligned pointer, of Go
+// memory, of any other address. Realloc, UsableSize and the typed functions
+// check likewise. The one exception in time: two frees of one block that overlap
+// may both pass the check; the second is found at the latest when both copies
+// have left their magazines towards the slab, and is then dropped, counted and
+// reported as detected late. (If both copies were handed out again before, the
+// free of the second is reported.) A free of a block that was freed and is now the start of a new
+// live block cannot be told from a right one.
+//
+// # Concurrency
+//
+// Every function may be called from any goroutine at any time; a Heap and an
+// Arena are for one goroutine at a time. GOMAXPROCS may change while the program
+// runs. Which Go versions use the nosplit section, and what the others do, is in
+// docs/design.md.
+package hakmem

@@ -1,0 +1,180 @@
+package hakmem_test
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+)
+
+func ExampleMalloc() {
+	p := hakmem.Malloc(100)
+	if p == nil {
+		fmt.Println("out of memory:", hakmem.Err())
+		return
+	}
+	defer hakmem.Free(p)
+
+	b := unsafe.Slice((*byte)(p), 100) // a view of the block; p owns it
+	copy(b, "outside the Go heap")
+	fmt.Printf("%s, %d bytes usable\n", b[:19], hakmem.UsableSize(p))
+	// Output: outside the Go heap, 112 bytes usable
+}
+
+func ExampleCalloc() {
+	p := hakmem.Calloc(1000, 8) // zeroed
+	defer hakmem.Free(p)
+	fmt.Println(unsafe.Slice((*int64)(p), 1000)[999])
+	fmt.Println(hakmem.Calloc(1<<40, 1<<40)) // the product overflows
+	// Output:
+	// 0
+	// <nil>
+}
+
+func ExampleRealloc() {
+	p := hakmem.Malloc(5)
+	copy(unsafe.Slice((*byte)(p), 5), "grows")
+
+	q := hakmem.Realloc(p, 5000)
+	if q == nil {
+		hakmem.Free(p) // a Realloc that fails leaves p valid
+		return
+	}
+	defer hakmem.Free(q) // not p: that block is gone
+	fmt.Printf("%s\n", unsafe.Slice((*byte)(q), 5))
+	// Output: grows
+}
+
+func ExampleAlignedAlloc() {
+	p := hakmem.AlignedAlloc(4096, 100)
+	defer hakmem.Free(p)
+	fmt.Println(uintptr(p) % 4096)
+	// Output: 0
+}
+
+func ExampleFree() {
+	p := hakmem.Malloc(64)
+	hakmem.Free(p)
+
+	defer func() {
+		m := recover().(*hakmem.MisuseError)
+		fmt.Println(m.Op, "-", m.Kind, "-", m.Class, "bytes")
+	}()
+	hakmem.Free(p) // again: refused, and nothing is damaged
+	// Output: Free - double free - 64 bytes
+}
+
+func ExampleAlloc() {
+	b := hakmem.Alloc(11)
+	defer hakmem.FreeBytes(b) // b as it came: neither a sub-slice nor what append made of it
+	copy(b, "hello world")
+	fmt.Println(string(b), len(b), cap(b))
+	// Output: hello world 11 11
+}
+
+func ExampleNew() {
+	type point struct{ X, Y float64 } // no Go pointers: the collector would not see them
+	p := hakmem.New[point]()
+	defer hakmem.Delete(p)
+	p.X = 3
+	fmt.Println(*p)
+	// Output: {3 0}
+}
+
+func ExampleNew_pointers() {
+	type user struct {
+		ID   int
+		Name string
+	}
+	defer func() { fmt.Println(recover()) }()
+	hakmem.New[user]()
+	// Output: hakmem: type hakmem_test.user cannot live outside the Go heap: hakmem_test.user.Name is a Go string, which the collector would not see; keep an index or a copy of the bytes instead
+}
+
+func ExampleMakeSlice() {
+	s := hakmem.MakeSlice[uint32](0, 1000)
+	defer hakmem.FreeSlice(s)
+	for i := range uint32(1000) {
+		s = append(s, i*i) // stays within the capacity, so within the block
+	}
+	fmt.Println(len(s), s[999])
+	// Output: 1000 998001
+}
+
+func ExampleHeap() {
+	h := hakmem.NewHeap() // for one goroutine at a time
+	p := h.Malloc(32)
+	q := h.Malloc(32)
+	h.Free(p)
+	h.Close()
+
+	hakmem.Free(q) // blocks outlive their Heap, and anyone may free them
+	// Output:
+}
+
+func ExampleArena() {
+	a := hakmem.NewArena()
+	defer a.Close()
+	for request := range 3 {
+		ids := hakmem.MakeSliceIn[int](a, 0, 100)
+		ids = append(ids, request)
+		sum := hakmem.NewIn[float64](a)
+		*sum += float64(ids[0])
+		fmt.Println(*sum)
+		a.Reset() // frees everything at once and keeps the memory
+	}
+	// Output:
+	// 0
+	// 1
+	// 2
+}
+
+func ExampleMallocAt() {
+	cache := hakmem.RegisterSite("session cache")
+	p := hakmem.MallocAt(cache, 1000)
+	q := hakmem.MallocAt(cache, 1000)
+
+	var s hakmem.Stats
+	report := func() {
+		hakmem.ReadStats(&s)
+		for _, x := range s.Sites {
+			if x.Site == cache {
+				fmt.Printf("%s: %d blocks, %d bytes\n", x.Name, x.LiveBlocks, x.LiveBytes)
+			}
+		}
+	}
+	report()
+	hakmem.Free(p)
+	report()
+	hakmem.Free(q)
+	// Output:
+	// session cache: 2 blocks, 2048 bytes
+	// session cache: 1 blocks, 1024 bytes
+}
+
+func ExampleReadStats() {
+	var before, after hakmem.Stats
+	hakmem.ReadStats(&before)
+	p := hakmem.Malloc(1 << 20)
+	hakmem.ReadStats(&after) // exact, because nobody allocates meanwhile
+	fmt.Println(after.Live-before.Live, after.LiveBlocks-before.LiveBlocks)
+	hakmem.Free(p)
+	// Output: 1048576 1
+}
+
+func ExampleGoodSize() {
+	fmt.Println(hakmem.GoodSize(100), hakmem.GoodSize(1000), hakmem.GoodSize(100_000))
+	// Output: 112 1024 106496
+}
+
+// Configure comes before the first allocation, in main or an init function; it
+// is not run here, where other examples have allocated already.
+func ExampleConfigure() {
+	err := hakmem.Configure(hakmem.Options{
+		Mode:        "minimal", // hold as little as possible in caches
+		RegionBytes: 8 << 30,
+	})
+	if err != nil {
+		fmt.Println(err)
+	}
+}

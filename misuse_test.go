@@ -1,0 +1,791 @@
+package hakmem_test
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+)
+
+// Misuse: every invalid pointer, through every function that takes one, for
+// every kind of block. Each must panic with a *MisuseError that tells the truth
+// and change nothing.
+
+// taker is a function that takes a block's pointer.
+type taker struct {
+	op    string // as MisuseError.Op spells it
+	frees bool
+	call  func(unsafe.Pointer)
+}
+
+// takers are all of them. UsableSize and the reallocations use a block, the
+// others free it.
+func takers(t *testing.T) []taker {
+	h := hakmem.NewHeap()
+	t.Cleanup(h.Close)
+	return []taker{
+		{"Free", true, hakmem.Free},
+		{"Heap.Free", true, h.Free},
+		{"FreeBytes", true, func(p unsafe.Pointer) { hakmem.FreeBytes(unsafe.Slice((*byte)(p), 1)) }},
+		{"FreeSlice", true, func(p unsafe.Pointer) { hakmem.FreeSlice(unsafe.Slice((*int8)(p), 1)[:0]) }},
+		{"Delete", true, func(p unsafe.Pointer) { hakmem.Delete((*bool)(p)) }},
+		{"UsableSize", false, func(p unsafe.Pointer) { hakmem.UsableSize(p) }},
+		{"Realloc", false, func(p unsafe.Pointer) { hakmem.Realloc(p, 50) }},
+		{"Realloc", false, func(p unsafe.Pointer) { hakmem.Realloc(p, 0) }},
+		{"Realloc", false, func(p unsafe.Pointer) { hakmem.Realloc(p, 500_000) }},
+		{"Realloc", false, func(p unsafe.Pointer) { hakmem.Realloc(p, absurd) }},
+		{"Heap.Realloc", false, func(p unsafe.Pointer) { h.Realloc(p, 50) }},
+		{"Heap.Realloc", false, func(p unsafe.Pointer) { h.Realloc(p, 500_000) }},
+	}
+}
+
+// The kinds of MisuseError.Kind. freed stands for the two that a freed block
+// gives: "double free" to who frees it, "use after free" to who uses it.
+const (
+	freed    = "freed"
+	interior = "interior pointer"
+	unalign  = "unaligned pointer"
+	foreign  = "not hakmem's"
+	never    = "never allocated"
+	arena    = "arena memory"
+)
+
+// refuse passes p to every taker and wants a *MisuseError of one of the kinds
+// from each, and nothing changed. of is the block that p lies in, or the zero
+// block. A test's first failure is its last: what follows it would only be its
+// consequence.
+func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of block, kinds ...string) {
+	t.Helper()
+	var before, after hakmem.Stats
+	for _, k := range takers {
+		if t.Failed() {
+			return
+		}
+		hakmem.ReadStats(&before)
+		m, instead := misuseOf(func() { k.call(p) })
+		if m == nil {
+			t.Errorf("%s(%s %p): %s, want *MisuseError", k.op, what, p, instead)
+			return // the state is not what the following cases assume
+		}
+		hakmem.ReadStats(&after)
+		if d := statsDiff(&before, &after); d != "" {
+			t.Errorf("%s(%s %p) changed %s", k.op, what, p, d)
+		}
+		if m.Op != k.op || m.Addr != uintptr(p) || m.Late {
+			t.Errorf("%s(%s %p): error %+v", k.op, what, p, *m)
+		}
+		want := slices.Clone(kinds)
+		if i := slices.Index(want, freed); i >= 0 {
+			want[i] = "use after free"
+			if k.frees {
+				want[i] = "double free"
+			}
+		}
+		if !slices.Contains(want, m.Kind) {
+			t.Errorf("%s(%s %p): kind %q, want one of %q", k.op, what, p, m.Kind, want)
+		}
+		if m.Block != 0 && m.Class != 0 && (m.Addr < m.Block || m.Addr >= m.Block+(m.Class+65535)&^65535) { // a span has its last page whole
+			t.Errorf("%s(%s %p): said to lie in block %#x of %d bytes", k.op, what, p, m.Block, m.Class)
+		}
+		if of.p != nil && (m.Block != uintptr(of.p) || m.Class != hakmem.GoodSize(of.size)) {
+			t.Errorf("%s(%s %p): said to lie in block %#x of %d bytes, and lies in %v", k.op, what, p, m.Block, m.Class, of)
+		}
+		if text := m.Error(); !strings.Contains(text, m.Op) || !strings.Contains(text, m.Kind) || !strings.Contains(text, fmt.Sprintf("%#x", m.Addr)) {
+			t.Errorf("%s(%s %p): error text %q lacks the operation, the kind or the address", k.op, what, p, text)
+		}
+	}
+}
+
+// usableAndFreeable wants the block to be as it was, and frees it.
+func (b block) usableAndFreeable(t *testing.T) {
+	t.Helper()
+	b.check(t)
+	if u := hakmem.UsableSize(b.p); u < b.size {
+		t.Errorf("%v: usable size %d after the misuse", b, u)
+	}
+	if v := panicOf(func() { hakmem.Free(b.p) }); v != nil {
+		t.Errorf("%v cannot be freed after the misuse: %v", b, v)
+	}
+}
+
+// sources are the ways to get a block of the sizes below; what is misuse must
+// not depend on them.
+func sources(t *testing.T) map[string]func(uintptr) unsafe.Pointer {
+	h := hakmem.NewHeap()
+	t.Cleanup(h.Close)
+	site := hakmem.RegisterSite("misuse_test")
+	return map[string]func(uintptr) unsafe.Pointer{
+		"Malloc":       hakmem.Malloc,
+		"Heap.Malloc":  h.Malloc,
+		"MallocAt":     func(n uintptr) unsafe.Pointer { return hakmem.MallocAt(site, n) },
+		"AlignedAlloc": func(n uintptr) unsafe.Pointer { return hakmem.AlignedAlloc(16, n) },
+	}
+}
+
+func TestMisuseInsideLiveBlock(t *testing.T) {
+	takers := takers(t)
+	for source, malloc := range sources(t) {
+		for _, k := range kindSizes {
+			t.Run(source+"/"+k.kind, func(t *testing.T) {
+				size := hakmem.GoodSize(k.size)
+				b := newBlock(t, malloc, size, 42)
+				for _, off := range []uintptr{16, 32, 4096, 65536, size / 2 &^ 15, size - 16, size - 4096, size - 65536} {
+					if off > 0 && off < size { // also when the subtraction wraps
+						refuse(t, takers, fmt.Sprintf("block+%d", off), unsafe.Add(b.p, off), b, interior)
+					}
+				}
+				for _, off := range []uintptr{1, 8, 15, 17, 4095, 65537, size/2 | 1, size - 1} {
+					if off < size {
+						refuse(t, takers, fmt.Sprintf("block+%d", off), unsafe.Add(b.p, off), b, unalign)
+					}
+				}
+				b.usableAndFreeable(t)
+			})
+		}
+	}
+}
+
+// TestMisuseBehindBlocks: the end of a block, and the tail of a slab or of a
+// span's last page that no block has.
+func TestMisuseBehindBlocks(t *testing.T) {
+	takers := takers(t)
+	for _, size := range []uintptr{40000, 70000, 200_000, 2<<20 + 1} {
+		b := newBlock(t, hakmem.Malloc, size, 1)
+		usable := hakmem.UsableSize(b.p)
+		for off := usable; off%65536 != 0; off += 4096 { // up to the page's end
+			refuse(t, takers, fmt.Sprintf("span+%d", off), unsafe.Add(b.p, off), block{}, interior, never)
+		}
+		b.usableAndFreeable(t)
+	}
+	for _, size := range []uintptr{48, 80, 720, 960, 1152, 3584, 11264, 28672} {
+		// The last block of a slab: hold all blocks of some slabs, and find one
+		// whose end is not a block's start because the slab has only a tail left.
+		var blocks []block
+		starts := map[uintptr]bool{}
+		for i := range uint64(3 * 512 << 10 / uint64(size)) {
+			b := newBlock(t, hakmem.Malloc, size, i)
+			blocks = append(blocks, b)
+			starts[uintptr(b.p)] = true
+		}
+		tails := 0
+		for _, b := range blocks {
+			end := uintptr(b.p) + size
+			if boundary := (end + 65535) &^ 65535; !starts[end] && boundary-end < size && boundary != end && tails < 3 {
+				if !slices.ContainsFunc(blocks, func(o block) bool { return uintptr(o.p) < boundary && boundary < uintptr(o.p)+size }) {
+					tails++
+					refuse(t, takers, fmt.Sprintf("tail of a slab of %d", size), unsafe.Add(b.p, size), block{}, freed, interior, never)
+				}
+			}
+		}
+		for _, b := range blocks {
+			b.usableAndFreeable(t)
+		}
+	}
+}
+
+func TestMisuseDoubleFree(t *testing.T) {
+	takers := takers(t)
+	for source, malloc := range sources(t) {
+		for _, k := range kindSizes {
+			t.Run(source+"/"+k.kind, func(t *testing.T) {
+				b := newBlock(t, malloc, k.size, 1)
+				hakmem.Free(b.p)
+				refuse(t, takers, "freed", b.p, block{}, freed)
+			})
+		}
+	}
+}
+
+// otherWork is n operations on blocks of every kind but those of the given
+// class, so that a freed block of that class cannot become live again.
+func otherWork(r *rand.Rand, n int, class uintptr) {
+	var held []unsafe.Pointer
+	for range n {
+		if i := r.IntN(64); i < len(held) {
+			hakmem.Free(held[i])
+			held = slices.Delete(held, i, i+1)
+			continue
+		}
+		size := kindSizes[r.IntN(len(kindSizes))].size
+		if hakmem.GoodSize(size) != class {
+			held = append(held, hakmem.Malloc(size))
+		}
+	}
+	for _, p := range held {
+		hakmem.Free(p)
+	}
+}
+
+func TestMisuseDelayedDoubleFree(t *testing.T) {
+	takers := takers(t)
+	r := newRand(t, 3)
+	for source, malloc := range sources(t) {
+		for _, trim := range []bool{false, true} {
+			for _, k := range kindSizes {
+				t.Run(fmt.Sprintf("%s/%s/trim=%v", source, k.kind, trim), func(t *testing.T) {
+					class := hakmem.GoodSize(k.size)
+					var blocks []block
+					for i := range uint64(5) {
+						blocks = append(blocks, newBlock(t, malloc, k.size, i))
+					}
+					freedOnes := []block{blocks[1], blocks[3]}
+					for _, b := range freedOnes {
+						hakmem.Free(b.p)
+					}
+					if trim {
+						hakmem.Trim()
+					}
+					otherWork(r, 1000, class)
+					for _, b := range freedOnes {
+						// A span's pages may have become part of another block meanwhile;
+						// then it is that block's interior.
+						refuse(t, takers, "freed long ago", b.p, block{}, freed, interior, never)
+					}
+					for i, b := range blocks {
+						if i%2 == 0 {
+							b.usableAndFreeable(t)
+						}
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestMisuseAfterReuseByAnotherSize frees blocks of one class, lets blocks of
+// another take their memory, and frees the old pointers again. Where an old
+// pointer is a new block's start it is that block's name and nothing is wrong
+// with it; everywhere else it must be refused and the new block be unharmed.
+func TestMisuseAfterReuseByAnotherSize(t *testing.T) {
+	takers := takers(t)
+	classes := []uintptr{48, 1024, 3072, 20480, 40960, 327680, 3 << 20}
+	for _, a := range classes {
+		for _, b := range classes {
+			if a == b {
+				continue
+			}
+			t.Run(fmt.Sprintf("%d by %d", a, b), func(t *testing.T) {
+				const bytes = 8 << 20
+				hakmem.Trim() // memory that becomes free only later would be taken first
+				var old []unsafe.Pointer
+				for range bytes / a {
+					old = append(old, hakmem.Malloc(a))
+				}
+				for _, p := range old {
+					hakmem.Free(p)
+				}
+				hakmem.Trim() // empties the magazines: now all of it may be used again
+				var blocks []block
+				for i := range uint64(2 * bytes / b) {
+					blocks = append(blocks, newBlock(t, hakmem.Malloc, b, i))
+				}
+				mustNotOverlap(t, blocks)
+				slices.SortFunc(blocks, func(x, y block) int { return int(uintptr(x.p)>>4) - int(uintptr(y.p)>>4) })
+				tried := 0
+				for i := 0; i < len(old) && tried < 20; i += 1 + len(old)/500 {
+					p := old[i]
+					at, starts := slices.BinarySearchFunc(blocks, p, func(x block, p unsafe.Pointer) int { return int(uintptr(x.p)>>4) - int(uintptr(p)>>4) })
+					if starts || at == 0 {
+						continue
+					}
+					if in := blocks[at-1]; uintptr(p) < uintptr(in.p)+b {
+						tried++
+						refuse(t, takers, fmt.Sprintf("freed as %d, now inside a block of %d", a, b), p, in, interior)
+						in.check(t)
+					}
+				}
+				if tried == 0 && a < b {
+					t.Errorf("no block of %d bytes lies where those of %d were: memory is not used again across classes", b, a)
+				}
+				for _, x := range blocks {
+					x.usableAndFreeable(t)
+				}
+			})
+		}
+	}
+}
+
+var (
+	globalBytes [64]byte
+	globalData  = [8]uint64{1, 2, 3} // in the data segment, not the bss
+)
+
+func TestMisuseOfMemoryThatIsNotHakmems(t *testing.T) {
+	takers := takers(t)
+	var onStack [64]byte
+	onHeap := make([]byte, 1<<20)
+	small := new(int64)
+	b := newBlock(t, hakmem.Malloc, 100, 9)
+	for what, p := range map[string]unsafe.Pointer{
+		"stack":             unsafe.Pointer(&onStack),
+		"middle of a stack": unsafe.Pointer(&onStack[17]),
+		"Go heap":           unsafe.Pointer(&onHeap[0]),
+		"Go heap, middle":   unsafe.Pointer(&onHeap[5000]),
+		"small Go object":   unsafe.Pointer(small),
+		"bss":               unsafe.Pointer(&globalBytes),
+		"data":              unsafe.Pointer(&globalData[1]),
+		"read-only data":    unsafe.Pointer(unsafe.StringData("read-only data")),
+		"code":              **(**unsafe.Pointer)(unsafe.Pointer(&codePointer)),
+		"empty slice":       unsafe.Pointer(unsafe.SliceData([]byte{})),
+	} {
+		refuse(t, takers, what, p, block{}, foreign)
+	}
+	runtime.KeepAlive(onHeap)
+	b.usableAndFreeable(t)
+}
+
+var codePointer = func() {}
+
+func TestMisuseOfWildAddresses(t *testing.T) {
+	takers := takers(t)
+	b := newBlock(t, hakmem.Malloc, 100, 9)
+	s := readStats()
+	at := func(addr uintptr) unsafe.Pointer { return unsafe.Add(nil, addr) }
+	for what, addr := range map[string]uintptr{
+		"one page":       4096,
+		"0xdeadbeef":     0xdeadbeef,
+		"0xdeadbeef000":  0xdeadbeef000,
+		"2^46":           1 << 46,
+		"2^47":           1 << 47,
+		"not canonical":  0x0123456789abcde0,
+		"2^63":           1 << 63,
+		"-16":            math.MaxUint - 15,
+		"-4096":          math.MaxUint - 4095,
+		"all ones":       math.MaxUint,
+		"block - region": uintptr(b.p) - uintptr(s.Reserved),
+		"block + region": uintptr(b.p) + uintptr(s.Reserved),
+		"block + 2^60":   uintptr(b.p) + 1<<60,
+		"block ^ 2^63":   uintptr(b.p) ^ 1<<63,
+	} {
+		refuse(t, takers, what, at(addr), block{}, foreign)
+	}
+	b.usableAndFreeable(t)
+}
+
+// TestMisuseOfSmallIntegers keeps the values off a stack that may be copied:
+// the runtime stops the program when it finds a pointer below 4096 on one. So
+// the stack is grown before and the collector, which shrinks stacks, is off.
+func TestMisuseOfSmallIntegers(t *testing.T) {
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	ops := takers(t)
+	type outcome struct {
+		op   string
+		n    uintptr
+		m    *hakmem.MisuseError
+		what string
+	}
+	var got []outcome
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		growStack(64)
+		for _, n := range []uintptr{1, 2, 8, 15, 16, 17, 24, 32, 255, 256, 4080, 4095} {
+			for _, k := range ops {
+				m, instead := misuseAt(k.call, n)
+				got = append(got, outcome{k.op, n, m, instead})
+			}
+		}
+	})
+	wg.Wait()
+	for _, o := range got {
+		if o.m == nil {
+			t.Errorf("%s(%d): %s", o.op, o.n, o.what)
+		} else if o.m.Kind != foreign || o.m.Op != o.op || o.m.Addr != o.n {
+			t.Errorf("%s(%d): error %+v", o.op, o.n, *o.m)
+		}
+	}
+}
+
+// growStack uses n KiB of stack.
+//
+//go:noinline
+func growStack(n int) (sum byte) {
+	var b [1024]byte
+	if n > 0 {
+		sum = growStack(n - 1)
+	}
+	b[n] = 1
+	return sum + b[n/2]
+}
+
+// misuseAt is nocheckptr: pointers below 4096 are what checkptr refuses.
+//
+//go:nocheckptr
+func misuseAt(call func(unsafe.Pointer), addr uintptr) (m *hakmem.MisuseError, instead string) {
+	return misuseOf(func() { callAt(call, addr) })
+}
+
+//go:noinline
+//go:nocheckptr
+func callAt(call func(unsafe.Pointer), addr uintptr) { call(unsafe.Add(nil, addr)) }
+
+func TestMisuseOfNeverAllocatedAddresses(t *testing.T) {
+	takers := takers(t)
+	b := newBlock(t, hakmem.Malloc, 64, 1)
+	s := readStats()
+	// Committed pages come lowest first, so what is committed ends below
+	// block + Committed, and the region goes on far above.
+	for what, off := range map[string]uint64{
+		"just above what is committed": s.Committed,
+		"half a region up":             s.Reserved / 2,
+		"most of a region up":          s.Reserved / 4 * 3,
+	} {
+		for _, more := range []uint64{0, 16, 4096, 65536, 2 << 20} {
+			refuse(t, takers, what, unsafe.Add(b.p, off+more), block{}, never)
+		}
+		refuse(t, takers, what+", unaligned", unsafe.Add(b.p, off+1), block{}, never, unalign)
+	}
+	// Below all blocks there is metadata, or the region has not begun.
+	for _, down := range []uint64{s.Committed + 1<<20, s.Reserved / 64, s.Reserved / 20, s.Reserved / 4} {
+		refuse(t, takers, "below all blocks", unsafe.Add(b.p, -int(down&^15)), block{}, never, foreign)
+	}
+	// Free pages below it: the middle of a span that is no more.
+	span := hakmem.Malloc(4 << 20)
+	hakmem.Free(span)
+	for _, off := range []uintptr{65536, 1 << 20, 4<<20 - 16} {
+		refuse(t, takers, "middle of a freed span", unsafe.Add(span, off), block{}, never, freed, interior)
+	}
+	b.usableAndFreeable(t)
+}
+
+func TestMisuseOfArenaMemory(t *testing.T) {
+	takers := takers(t)
+	a := hakmem.NewArena()
+	var blocks []block
+	for i, n := range []uintptr{16, 16, 100, 3000, 60_000, 200_000, 3 << 20} {
+		p := a.Alloc(n, 16)
+		fill(p, n, uint64(i))
+		blocks = append(blocks, block{p, n, uint64(i)})
+	}
+	for _, b := range blocks {
+		refuse(t, takers, "arena memory", b.p, block{}, arena)
+		refuse(t, takers, "arena memory, unaligned", unsafe.Add(b.p, 1), block{}, arena, unalign)
+	}
+	for _, b := range blocks {
+		b.check(t)
+	}
+	fill(a.Alloc(1000, 16), 1000, 1)
+	a.Reset()
+	refuse(t, takers, "arena memory after Reset", blocks[0].p, block{}, arena)
+	a.Close()
+	for _, b := range blocks {
+		refuse(t, takers, "memory of a closed arena", b.p, block{}, freed, interior, never)
+	}
+}
+
+func TestMisuseOfSlices(t *testing.T) {
+	for _, n := range []int{2, 40, 1024, 5000, 32 << 10, 100_000, 3 << 20} {
+		b := hakmem.Alloc(n)
+		fill(unsafe.Pointer(unsafe.SliceData(b)), uintptr(n), 5)
+		subs := map[string][]byte{
+			"b[1:]":           b[1:],
+			"b[len/2:]":       b[n/2:],
+			"b[len-1:]":       b[n-1:],
+			"b[1:1]":          b[1:1],
+			"append(b, x)":    append(b, 1),
+			"append(nil, b…)": append([]byte(nil), b...),
+			"[]byte{}":        {},
+		}
+		if n > 16 {
+			subs["b[16:]"] = b[16:]
+		}
+		for what, sub := range subs {
+			before := readStats()
+			m, instead := misuseOf(func() { hakmem.FreeBytes(sub) })
+			after := readStats()
+			if m == nil {
+				t.Fatalf("FreeBytes(%s) of %d bytes: %s", what, n, instead)
+			}
+			if m.Op != "FreeBytes" || m.Addr != uintptr(unsafe.Pointer(unsafe.SliceData(sub))) || !slices.Contains([]string{interior, unalign, foreign}, m.Kind) {
+				t.Errorf("FreeBytes(%s) of %d bytes: error %+v", what, n, *m)
+			}
+			if d := statsDiff(&before, &after); d != "" {
+				t.Errorf("FreeBytes(%s) of %d bytes changed %s", what, n, d)
+			}
+		}
+		block{unsafe.Pointer(unsafe.SliceData(b)), uintptr(n), 5}.usableAndFreeable(t)
+		if m, instead := misuseOf(func() { hakmem.FreeBytes(b) }); m == nil {
+			t.Errorf("FreeBytes of a freed slice of %d bytes: %s", n, instead)
+		}
+	}
+
+	s := hakmem.MakeSlice[uint64](10, 10)
+	grown := append(s, 1)
+	for what, sub := range map[string][]uint64{"s[1:]": s[1:], "s[9:]": s[9:], "append(s, x)": grown} {
+		if m, instead := misuseOf(func() { hakmem.FreeSlice(sub) }); m == nil || m.Op != "FreeSlice" {
+			t.Errorf("FreeSlice(%s): %s %v", what, instead, m)
+		}
+	}
+	hakmem.FreeSlice(s)
+
+	x := hakmem.New[plainStruct]()
+	for what, do := range map[string]func(){
+		"a field":   func() { hakmem.Delete(&x.B) },
+		"a Go heap": func() { hakmem.Delete(new(plainStruct)) },
+		"a global":  func() { hakmem.Delete(&globalData) },
+	} {
+		if m, instead := misuseOf(do); m == nil || m.Op != "Delete" {
+			t.Errorf("Delete(%s): %s %v", what, instead, m)
+		}
+	}
+	hakmem.Delete(x)
+	if m, instead := misuseOf(func() { hakmem.Delete(x) }); m == nil || m.Kind != "double free" {
+		t.Errorf("Delete twice: %s %v", instead, m)
+	}
+}
+
+// TestMisuseFromManyGoroutines: what is refused must not disturb those who do
+// nothing wrong at the same time.
+func TestMisuseFromManyGoroutines(t *testing.T) {
+	rounds := 3000
+	if testing.Short() {
+		rounds = 500
+	}
+	base := readStats()
+	var wg sync.WaitGroup
+	for g := range uint64(8) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(g, 1))
+			var onStack [16]byte
+			for i := range rounds {
+				b := newBlock(t, hakmem.Malloc, kindSizes[r.IntN(11)].size, g<<32|uint64(i))
+				for _, p := range []unsafe.Pointer{unsafe.Add(b.p, 1), unsafe.Pointer(&onStack), unsafe.Add(b.p, 1<<60)} {
+					if m, instead := misuseOf(func() { hakmem.Free(p) }); m == nil {
+						t.Errorf("Free(%p): %s", p, instead)
+						return
+					}
+				}
+				if !intact(b.p, b.size, b.key) {
+					t.Errorf("%v: contents changed", b)
+					return
+				}
+				hakmem.Free(b.p)
+			}
+		})
+	}
+	wg.Wait()
+	if now := readStats(); now.Live != base.Live || now.LiveBlocks != base.LiveBlocks {
+		t.Errorf("live %d bytes in %d blocks, before %d in %d", now.Live, now.LiveBlocks, base.Live, base.LiveBlocks)
+	}
+}
+
+// racers run a function on two goroutines at the same moment, again and again.
+type racers struct {
+	do          func(which int)
+	round, done atomic.Uint64
+	stop        atomic.Bool
+	wg          sync.WaitGroup
+	sink        uint64
+}
+
+// start makes the second goroutine; the caller of next is the first.
+func (r *racers) start(do func(which int)) {
+	r.do = do
+	r.wg.Go(func() {
+		for seen := uint64(0); ; seen++ {
+			// Spin: waking up takes longer than the window.
+			for i := 1; r.round.Load() == seen; i++ {
+				if r.stop.Load() {
+					return
+				}
+				if i%1000 == 0 {
+					runtime.Gosched()
+				}
+			}
+			do(1)
+			r.done.Add(1)
+		}
+	})
+}
+
+// next calls do(0) and do(1) at the same moment: the other goroutine learns of
+// it some tens of nanoseconds later, so this one waits for 0 to 127 steps, each
+// time another number, and now and then the two meet.
+func (r *racers) next() {
+	n := r.round.Add(1)
+	for i := range n * 37 % 128 {
+		r.sink += i
+	}
+	r.do(0)
+	for i := 1; r.done.Load() < n; i++ {
+		if i%1000 == 0 {
+			runtime.Gosched()
+		}
+	}
+}
+
+func (r *racers) end() {
+	r.stop.Store(true)
+	r.wg.Wait()
+}
+
+// TestMisuseRacingFrees lets two goroutines free the same block at the same
+// time. Either one of them panics, or both pass and the second is found late:
+// when its copy leaves its magazine, here by Trim. In the end the heap is as if
+// each block had been freed once.
+func TestMisuseRacingFrees(t *testing.T) {
+	rounds := 20_000
+	if testing.Short() {
+		rounds = 2000
+	}
+	for _, k := range kindSizes {
+		if k.size > 1<<20 {
+			continue // decided under a lock, like the smaller spans
+		}
+		t.Run(k.kind, func(t *testing.T) {
+			hakmem.Trim()
+			base := readStats()
+			var p unsafe.Pointer
+			var outcome [2]any
+			h := hakmem.NewHeap()
+			frees := []func(unsafe.Pointer){hakmem.Free, hakmem.Free}
+			var r racers
+			r.start(func(which int) { outcome[which] = panicOf(func() { frees[which](p) }) })
+			both, late := uint64(0), uint64(0)
+			for i := range rounds {
+				// Through a Heap half the time: its magazine is another than the P's.
+				if frees[1] = hakmem.Free; i%2 == 0 {
+					frees[1] = h.Free
+				}
+				if p = hakmem.Malloc(k.size); p == nil {
+					t.Fatal("nil")
+				}
+				r.next()
+				n := 0
+				for _, v := range outcome {
+					if v == nil {
+						continue
+					}
+					m, ok := v.(*hakmem.MisuseError)
+					if !ok || m.Kind != "double free" {
+						t.Fatalf("round %d: panic %v", i, v)
+					}
+					if m.Late {
+						late++
+						continue
+					}
+					n++
+				}
+				switch n {
+				case 0: // both passed: bring the copies out of their magazines
+					both++
+					h.Close() // reports too, if the late copy is in its magazine
+					h = hakmem.NewHeap()
+					for range 2 {
+						if v := panicOf(hakmem.Trim); v != nil {
+							if m, ok := v.(*hakmem.MisuseError); !ok || !m.Late || m.Addr != uintptr(p) {
+								t.Fatalf("Trim panicked with %v", v)
+							}
+							late++
+						}
+					}
+				case 2:
+					t.Fatalf("round %d: both frees of %p were refused: %v, %v", i, p, outcome[0], outcome[1])
+				}
+			}
+			r.end()
+			h.Close()
+			now := readStats()
+			if got := now.LateDoubleFrees - base.LateDoubleFrees; got != both {
+				t.Errorf("%d pairs of frees both passed, %d were counted as found late", both, got)
+			}
+			if now.Live != base.Live || now.LiveBlocks != base.LiveBlocks {
+				t.Errorf("live %d bytes in %d blocks, before %d in %d", now.Live, now.LiveBlocks, base.Live, base.LiveBlocks)
+			}
+			t.Logf("%d of %d pairs both passed, %d reported by a late panic", both, rounds, late)
+			// Nothing is handed out twice.
+			var blocks []block
+			for i := range uint64(min(200_000, 64<<20/uint64(k.size))) {
+				blocks = append(blocks, newBlock(t, hakmem.Malloc, k.size, i))
+			}
+			mustNotOverlap(t, blocks)
+			for _, b := range blocks {
+				b.check(t)
+				hakmem.Free(b.p)
+			}
+		})
+	}
+}
+
+// passed tells from what a free panicked with whether it took its block: a late
+// report is of some earlier block.
+func passed(v any) bool {
+	m, ok := v.(*hakmem.MisuseError)
+	return v == nil || ok && m.Late
+}
+
+// TestMisuseRacingFreesThenMalloc lets both copies of a block that was freed
+// twice at the same time leave their magazines through Malloc, which does not
+// look whether a block is live. It may then have two holders, and is found when
+// the second of them frees it; every other copy is found late. In the end as
+// many are found as passed.
+func TestMisuseRacingFreesThenMalloc(t *testing.T) {
+	rounds := 50_000
+	if testing.Short() {
+		rounds = 5000
+	}
+	for _, size := range []uintptr{48, 1024, 3000} {
+		t.Run(fmt.Sprint(size), func(t *testing.T) {
+			hakmem.Trim()
+			base := readStats()
+			var p unsafe.Pointer
+			var freeing bool // else allocating
+			var outcome [2]any
+			var got [2]unsafe.Pointer
+			h := hakmem.NewHeap()
+			var r racers
+			r.start(func(which int) {
+				free, malloc := hakmem.Free, hakmem.Malloc
+				if which == 1 {
+					free, malloc = h.Free, h.Malloc
+				}
+				if freeing {
+					outcome[which] = panicOf(func() { free(p) })
+				} else {
+					got[which] = malloc(size)
+				}
+			})
+			both, twice, refused := uint64(0), 0, uint64(0)
+			for range rounds {
+				p = hakmem.Malloc(size)
+				freeing = true
+				r.next()
+				if passed(outcome[0]) && passed(outcome[1]) {
+					both++
+				}
+				freeing = false
+				r.next()
+				if got[0] == got[1] {
+					twice++
+				}
+				for which, free := range []func(unsafe.Pointer){hakmem.Free, h.Free} {
+					if v := panicOf(func() { free(got[which]) }); !passed(v) {
+						refused++
+						if _, ok := v.(*hakmem.MisuseError); !ok {
+							t.Fatal(v)
+						}
+					}
+				}
+			}
+			r.end()
+			panicOf(h.Close) // may report what is found late
+			panicOf(hakmem.Trim)
+			now := readStats()
+			if late := now.LateDoubleFrees - base.LateDoubleFrees; late+refused != both {
+				t.Errorf("%d pairs of frees both passed; %d were found late and %d at the second holder's free", both, late, refused)
+			}
+			if now.Live != base.Live || now.LiveBlocks != base.LiveBlocks {
+				t.Errorf("live %d bytes in %d blocks, before %d in %d", now.Live, now.LiveBlocks, base.Live, base.LiveBlocks)
+			}
+			t.Logf("%d of %d pairs both passed, %d blocks had two holders", both, rounds, twice)
+		})
+	}
+}

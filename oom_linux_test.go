@@ -1,0 +1,75 @@
+package hakmem_test
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/hakmem/hakmem"
+)
+
+func init() { children["address space limit"] = addressSpaceLimit }
+
+// addressSpaceLimit limits the process's address space to what it has now and
+// arg bytes more, before the first allocation. The rule is that hakmem takes at
+// most a quarter of what is left and wants 256 MiB at least.
+func addressSpaceLimit(arg string) error {
+	more, _ := strconv.ParseUint(arg, 10, 64)
+	b, err := os.ReadFile("/proc/self/statm")
+	if err != nil {
+		return err
+	}
+	first, _, _ := strings.Cut(string(b), " ")
+	pages, err := strconv.ParseUint(first, 10, 64)
+	if err != nil {
+		return err
+	}
+	var lim syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &lim); err != nil {
+		return err
+	}
+	lim.Cur = pages*uint64(os.Getpagesize()) + more
+	if more < 16<<20 { // an absolute limit, below what the Go runtime has already
+		lim.Cur = more << 20
+	}
+	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &lim); err != nil {
+		return err
+	}
+	if more < 1<<30 {
+		return without()
+	}
+	if n, err := work(1, 32<<20, 1); n != 0 || err != nil {
+		return fmt.Errorf("%d failures: %w: %w", n, err, hakmem.Err())
+	}
+	if s := readStats(); s.Reserved < 256<<20 || s.Reserved > more/4 {
+		return fmt.Errorf("reserved %d bytes, want a quarter of what is left at most", s.Reserved)
+	}
+	if err := hakmem.Err(); err != nil {
+		return err
+	}
+	// Fill what there is; then all must work again.
+	for range 2 {
+		if n, err := work(2, 4<<30, 500); n == 0 || err != nil {
+			return fmt.Errorf("%d failures: %w", n, err)
+		}
+	}
+	if s := readStats(); s.Live != 0 {
+		return fmt.Errorf("live %d bytes", s.Live)
+	}
+	return nothingLost()
+}
+
+func TestAddressSpaceLimit(t *testing.T) {
+	if raceEnabled {
+		t.Skip("skipped: -race; its shadow memory alone is larger than the limits")
+	}
+	for _, mib := range []uint64{512, 2048} { // in all: the Go runtime has taken most of it
+		inChild(t, "address space limit", strconv.FormatUint(mib, 10))
+	}
+	for _, more := range []uint64{64 << 20, 512 << 20, 2 << 30, 8 << 30} {
+		inChild(t, "address space limit", strconv.FormatUint(more, 10))
+	}
+}
