@@ -44,6 +44,9 @@ import (
 //go:norace
 func Malloc(size uintptr) unsafe.Pointer {
 	m := getm()
+	if !haveGetm {
+		return heap.MallocPinned(size)
+	}
 	if size < heap.SmallLimit {
 		c := *(*uint8)(unsafe.Add(unsafe.Pointer(&sizeclass.Small), (size+15)>>4))
 		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
@@ -103,6 +106,12 @@ func mallocMid(size uintptr) unsafe.Pointer {
 //go:nocheckptr
 //go:norace
 func Free(p unsafe.Pointer) {
+	if !haveGetm {
+		if !heap.FreePinned(p) {
+			freeSlow(p)
+		}
+		return
+	}
 	// One compare tests range, alignment and nil: an unaligned offset has its
 	// low bits rotated to the top.
 	m, base := getm(), heap.GlobalBase

@@ -3,6 +3,7 @@ package hakmem_test
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -18,6 +19,11 @@ func init() { children["address space limit"] = addressSpaceLimit }
 // most a quarter of what is left and wants 256 MiB at least.
 func addressSpaceLimit(arg string) error {
 	more, _ := strconv.ParseUint(arg, 10, 64)
+	// The Go runtime itself stops the program when its heap cannot grow, so it
+	// gets its memory before: a garbage object that large stays mapped.
+	goHeap = make([]byte, 64<<20)
+	goHeap = nil
+	runtime.GC()
 	b, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return err
@@ -61,6 +67,8 @@ func addressSpaceLimit(arg string) error {
 	}
 	return nothingLost()
 }
+
+var goHeap []byte // a global, so that the compiler does not drop it
 
 func TestAddressSpaceLimit(t *testing.T) {
 	if raceEnabled {

@@ -22,10 +22,6 @@ func u8(a uintptr) *uint8 { return (*uint8)(unsafe.Add(nil, a)) }
 
 //go:nosplit
 //go:nocheckptr
-func u32(a uintptr) *uint32 { return (*uint32)(unsafe.Add(nil, a)) }
-
-//go:nosplit
-//go:nocheckptr
 func u64(a uintptr) *uint64 { return (*uint64)(unsafe.Add(nil, a)) }
 
 //go:nosplit

@@ -1,0 +1,58 @@
+package heap
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// The fast paths of builds without the fast section: the same work with the P
+// pinned. What they cannot serve goes to Malloc and Free (alloc.go), which are
+// the whole of it where pinning is not available either.
+//
+// norace: the block that was handed out carries the order between the writes of
+// its page's metadata and these reads, through memory that the race detector
+// does not see.
+
+// MallocPinned is the allocation of the global functions in such builds.
+//
+//go:norace
+func MallocPinned(size uintptr) unsafe.Pointer {
+	if canPin && size <= sizeclass.MaxTiny {
+		c := sizeclass.Small[(size+15)>>4]
+		if pid := procPin(); uint(pid) < MaxP {
+			if p := pop(atomic.LoadUintptr(&Fronts[pid]), c); p != 0 {
+				if checkLive {
+					*u8(Live + p>>granuleShift) = c
+				}
+				procUnpin()
+				return Pointer(p)
+			}
+		}
+		procUnpin()
+	}
+	return Pointer(Malloc(0, size))
+}
+
+// FreePinned gives the block at p back if it is a live tiny block and its
+// magazine has room, and reports whether it did.
+//
+//go:norace
+func FreePinned(p unsafe.Pointer) bool {
+	g := bits.RotateLeft64(uint64(uintptr(p)-Base), -4)
+	page := g >> (pageShift - granuleShift)
+	if !canPin || page >= MaxPages || PageClass[page] == 0 {
+		return false
+	}
+	c, live := PageClass[page], u8(Base+uintptr(g))
+	done := false
+	if pid := procPin(); uint(pid) < MaxP && (!checkLive || *live == c) {
+		if done = push(atomic.LoadUintptr(&Fronts[pid]), c, uintptr(p)); done && checkLive {
+			*live = 0
+		}
+	}
+	procUnpin()
+	return done
+}
