@@ -1,0 +1,91 @@
+package policy
+
+import (
+	"errors"
+	"strings"
+	"testing"
+)
+
+func lookup(env map[string]string) func(string) (string, bool) {
+	return func(name string) (string, bool) { v, ok := env[name]; return v, ok }
+}
+
+func TestBuild(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		env  map[string]string
+		get  func(*Snapshot) int
+		want int
+		bad  string // gate that must be reported
+	}{
+		{"default", nil, func(s *Snapshot) int { return s.Refill }, 64, ""},
+		{"set", map[string]string{"HAKMEM_REFILL": "7"}, func(s *Snapshot) int { return s.Refill }, 7, ""},
+		{"empty is unset", map[string]string{"HAKMEM_REFILL": ""}, func(s *Snapshot) int { return s.Refill }, 64, ""},
+		{"not a number", map[string]string{"HAKMEM_REFILL": "many"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_REFILL"},
+		{"too small", map[string]string{"HAKMEM_REFILL": "0"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_REFILL"},
+		{"too large", map[string]string{"HAKMEM_REFILL": "128"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_REFILL"},
+		{"a word for a number", map[string]string{"HAKMEM_REFILL": "on"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_REFILL"},
+		{"off", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "off"}, emptyReuse, 0, ""},
+		{"OFF", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "OFF"}, emptyReuse, 0, ""},
+		{"0", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "0"}, emptyReuse, 0, ""},
+		{"2 for a switch", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "2"}, emptyReuse, 1, "HAKMEM_SS_EMPTY_REUSE"},
+		{"mode", map[string]string{"HAKMEM_MODE": "minimal"}, func(s *Snapshot) int { return s.Refill }, 16, ""},
+		{"mode, and a gate over it", map[string]string{"HAKMEM_MODE": "minimal", "HAKMEM_REFILL": "20"}, func(s *Snapshot) int { return s.Refill }, 20, ""},
+		{"mode, and a bad gate", map[string]string{"HAKMEM_MODE": "minimal", "HAKMEM_REFILL": "x"}, func(s *Snapshot) int { return s.Refill }, 16, "HAKMEM_REFILL"},
+		{"unknown mode", map[string]string{"HAKMEM_MODE": "turbo"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_MODE"},
+		{"maximum below minimum", map[string]string{"HAKMEM_SS_COMMIT_MIN": "67108864", "HAKMEM_SS_COMMIT_MAX": "2097152"},
+			func(s *Snapshot) int { return s.CommitMax }, 64 << 20, "HAKMEM_SS_COMMIT_MAX"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s, errs := Build(lookup(tt.env))
+			if got := tt.get(s); got != tt.want {
+				t.Errorf("got %d, want %d", got, tt.want)
+			}
+			if tt.bad == "" {
+				if len(errs) > 0 {
+					t.Errorf("unexpected: %v", errs)
+				}
+				return
+			}
+			var g *GateError
+			if len(errs) != 1 || !errors.As(errs[0], &g) || g.Name != tt.bad || !strings.Contains(g.Error(), g.Value) || g.Remedy == "" {
+				t.Errorf("errors %v; want one of %s with its value and a remedy", errs, tt.bad)
+			}
+		})
+	}
+}
+
+func emptyReuse(s *Snapshot) int {
+	if s.EmptyReuse {
+		return 1
+	}
+	return 0
+}
+
+// TestTable checks that every row is complete and that its default, and each
+// preset's value, is one that the gate accepts and shows again.
+func TestTable(t *testing.T) {
+	seen := map[string]*Gate{}
+	for i := range gates {
+		g := &gates[i]
+		if g.Meaning == "" || g.Since == "" || !strings.HasPrefix(g.Name, "HAKMEM_") || seen[g.Name] != nil {
+			t.Errorf("row %d is incomplete or double: %+v", i, g)
+		}
+		seen[g.Name] = g
+		s, errs := Build(lookup(map[string]string{g.Name: g.Default}))
+		if len(errs) > 0 || g.Value(s) != g.Default {
+			t.Errorf("%s: default %q is shown as %q (%v)", g.Name, g.Default, g.Value(s), errs)
+		}
+	}
+	for _, mode := range Modes {
+		for name, v := range presets[mode] {
+			g := seen[name]
+			if g == nil || v < g.Min || g.Kind == Number && v > g.Max {
+				t.Errorf("mode %s: %s=%d is not a value of the gate", mode, name, v)
+			}
+		}
+	}
+	if len(presets) != len(Modes) {
+		t.Errorf("%d presets for %d modes", len(presets), len(Modes))
+	}
+}
