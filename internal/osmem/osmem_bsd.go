@@ -8,27 +8,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadableReserve says that a reserved range can read as zero for free.
-const ReadableReserve = true
-
-func reserve(size uintptr, readable bool) (uintptr, error) {
-	prot := unix.PROT_NONE
-	if readable {
-		prot = unix.PROT_READ
-	}
-	p, err := unix.MmapPtr(-1, 0, nil, size, prot, unix.MAP_PRIVATE|unix.MAP_ANON)
-	return uintptr(p), err
-}
-
-func release(addr, size uintptr) { _ = unix.MunmapPtr(pointer(addr), size) }
-
-func makeReadable(addr, size uintptr) error {
-	return unix.Mprotect(bytes(addr, size), unix.PROT_READ)
-}
-
-func commit(addr, size uintptr) error {
-	return unix.Mprotect(bytes(addr, size), unix.PROT_READ|unix.PROT_WRITE)
-}
+// noReserve: these systems do not account for memory before it is touched.
+const noReserve = 0
 
 // discard maps fresh memory over the range: madvise promises neither zeroes
 // nor a smaller resident set on these systems. MAP_FIXED replaces only pages of

@@ -10,27 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReadableReserve says that a reserved range can read as zero for free.
-const ReadableReserve = true
-
-func reserve(size uintptr, readable bool) (uintptr, error) {
-	prot := unix.PROT_NONE
-	if readable {
-		prot = unix.PROT_READ
-	}
-	p, err := unix.MmapPtr(-1, 0, nil, size, prot, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)
-	return uintptr(p), err
-}
-
-func release(addr, size uintptr) { _ = unix.MunmapPtr(pointer(addr), size) }
-
-func makeReadable(addr, size uintptr) error {
-	return unix.Mprotect(bytes(addr, size), unix.PROT_READ)
-}
-
-func commit(addr, size uintptr) error {
-	return unix.Mprotect(bytes(addr, size), unix.PROT_READ|unix.PROT_WRITE)
-}
+// noReserve keeps a reservation out of the system's accounting of swap.
+const noReserve = unix.MAP_NORESERVE
 
 // discard uses MADV_DONTNEED, not MADV_FREE: the memory leaves the resident
 // set at once, so that what a monitor shows is true.

@@ -1,0 +1,27 @@
+//go:build linux || darwin || freebsd
+
+package osmem
+
+import "golang.org/x/sys/unix"
+
+// ReadableReserve says that a reserved range can read as zero for free.
+const ReadableReserve = true
+
+func reserve(size uintptr, readable bool) (uintptr, error) {
+	prot := unix.PROT_NONE
+	if readable {
+		prot = unix.PROT_READ
+	}
+	p, err := unix.MmapPtr(-1, 0, nil, size, prot, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve)
+	return uintptr(p), err
+}
+
+func release(addr, size uintptr) { _ = unix.MunmapPtr(pointer(addr), size) }
+
+func makeReadable(addr, size uintptr) error {
+	return unix.Mprotect(bytes(addr, size), unix.PROT_READ)
+}
+
+func commit(addr, size uintptr) error {
+	return unix.Mprotect(bytes(addr, size), unix.PROT_READ|unix.PROT_WRITE)
+}
