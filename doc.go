@@ -37,13 +37,14 @@
 //
 // # The path of a malloc
 //
-//  1. Malloc (fast.go): the size gives the class by a table.
-//  2. The current P's front is found without pinning: the code is nosplit, which
-//     the runtime never preempts, and reads the P from the thread.
+//  1. Malloc (fast.go) calls the fast section (fast_amd64.h, fast_arm64.go): the
+//     size gives the class by a table.
+//  2. The current P's front is found without pinning, in code that the runtime
+//     never preempts.
 //  3. Pop the class's magazine: one load; a 0 says that it is empty.
 //  4. Write the class into the block's live byte. Done: the block was not
 //     touched, no atomic was used.
-//  5. mallocMid does the same for sizes above 1 KiB.
+//  5. mallocMid (fast_mid.go) does the same for sizes above 1 KiB.
 //  6. Empty: heap.Malloc (internal/heap/alloc.go) pins the P, tries again, and
 //     refills the magazine from the leased slab: it clears bits of the bitmap,
 //     one atomic for each word of 64 blocks (magazine.go).
@@ -57,12 +58,13 @@
 //
 // # The path of a free
 //
-//  1. Free (fast.go): one rotation and one compare test that the pointer is
-//     inside the region and aligned.
-//  2. The live byte is the class; 0, for whatever is not the start of a live
-//     block, is the trap class, whose magazine is always full.
-//  3. Clear the live byte and push the block onto the magazine. Done.
-//  4. freeMid does the same for blocks above 1 KiB, through the page.
+//  1. Free (fast.go) calls the fast section: one rotation and one compare test
+//     that the pointer is inside the region and aligned.
+//  2. The page gives the class; where there is no tiny slab that is 0, the trap
+//     class, whose magazine is always full.
+//  3. The live byte must be the class: so it is a live block. Clear it and push
+//     the block onto the magazine. Done.
+//  4. freeMid (fast_mid.go) does the same for blocks above 1 KiB.
 //  5. Full, or trapped: heap.Free (internal/heap/alloc.go) looks at the page,
 //     and either reports what is wrong with the pointer, or frees a span, or
 //     moves the magazine's oldest blocks back to their slabs: it sets bits, one
@@ -87,6 +89,6 @@
 //
 // Every function may be called from any goroutine at any time; a Heap and an
 // Arena are for one goroutine at a time. GOMAXPROCS may change while the program
-// runs. Which Go versions use the nosplit section, and what the others do, is in
+// runs. Which Go versions use the fast section, and what the others do, is in
 // docs/design.md.
 package hakmem

@@ -22,9 +22,8 @@ func TestFastSectionInForce(t *testing.T) {
 	if os.Getenv("HAKMEM_FRONT_FASTLANE") != "" {
 		t.Skip("skipped: HAKMEM_FRONT_FASTLANE is set")
 	}
-	Free(Malloc(1))
-	if heap.SmallLimit == 0 || heap.MidRange == 0 || heap.GlobalBase != heap.Base {
-		t.Fatalf("the fast section is off on %s: is the offset of m.p still %d?", runtime.Version(), mP)
+	if !verified() {
+		t.Fatalf("the fast section is off on %s: are the offsets of g.m and m.p still 48 and %d?", runtime.Version(), mP)
 	}
 	n := 0
 	for range 1000 {
@@ -34,7 +33,7 @@ func TestFastSectionInForce(t *testing.T) {
 		runtime.Gosched()
 	}
 	if n != 0 {
-		t.Fatalf("getm and procPin disagreed %d times of 1000", n)
+		t.Fatalf("the fast section and procPin disagreed %d times of 1000", n)
 	}
 }
 

@@ -63,7 +63,7 @@ func popFront(h *Heap, size uintptr, slow func(*Heap, uintptr) unsafe.Pointer) (
 
 //go:nocheckptr
 func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Pointer)) {
-	if uintptr(g) < heap.HeapLimit {
+	if uintptr(g) < heap.Granules {
 		live := (*uint8)(unsafe.Add(nil, heap.Base+uintptr(g)))
 		if !heap.CheckLive {
 			live = heap.PageClassOf(p)

@@ -106,7 +106,7 @@ func Configure(o Options) error {
 	if len(bad) > 0 {
 		return errors.Join(bad...)
 	}
-	if !heap.Configure(func() { policy.Set(s, errs) }) {
+	if !heap.Configure(func() { policy.Set(s, errs); chooseRoad() }) {
 		return ErrConfigured
 	}
 	return nil

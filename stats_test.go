@@ -298,6 +298,9 @@ func TestStatsCounters(t *testing.T) {
 		if delta(flushes) != 0 {
 			t.Errorf("size %d: %d flushes while only allocating", size, delta(flushes))
 		}
+		if hits := delta(func(c *hakmem.ClassStats) uint64 { return c.FrontHits }); hits+m+1 != 10*blocks { // +1: p, which a Free put there
+			t.Errorf("size %d: %d hits and %d misses for %d allocations", size, hits, m, 10*blocks)
+		}
 
 		s = readStats()
 		for _, p := range ps {

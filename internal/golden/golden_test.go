@@ -8,11 +8,13 @@ package golden
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -24,25 +26,28 @@ type count struct{ instructions, loads, branches int }
 // ceilings are the limits set for the project; a golden file above them fails.
 var ceilings = map[string]count{
 	"Malloc":      {40, 10, 99},
+	"Malloc.call": {3, 2, 0},
 	"Free":        {40, 10, 99},
+	"Free.call":   {3, 2, 0},
 	"Heap.Malloc": {24, 99, 99},
 	"Heap.Free":   {24, 99, 99},
 }
 
-// TestGoldenCounts counts, in a program that is built here: Malloc and Free, with
-// runtime.getm, which each calls; and of the Heap's paths what is inlined into
-// the caller.
+// TestGoldenCounts counts, in a program that is built here: the routines that
+// Malloc and Free reach, to their last instruction; the calls of them, which are
+// in the caller; and of the Heap's paths what is inlined into the caller.
 func TestGoldenCounts(t *testing.T) {
 	bin := build(t)
-	getm := read(t, bin, `^runtime\.getm$`, "")
 	got := map[string]count{
-		"Malloc":      read(t, bin, `^github.com/hakmem/hakmem\.Malloc$`, "").add(getm),
-		"Free":        read(t, bin, `^github.com/hakmem/hakmem\.Free$`, "").add(getm),
+		"Malloc":      read(t, bin, `^github.com/hakmem/hakmem\.mallocTiny\.abi0$`, ""),
+		"Malloc.call": read(t, bin, `^main\.globalMalloc$`, "fast.go"),
+		"Free":        read(t, bin, `^github.com/hakmem/hakmem\.freeTiny\.abi0$`, ""),
+		"Free.call":   read(t, bin, `^main\.globalFree$`, "fast.go"),
 		"Heap.Malloc": read(t, bin, `^main\.heapMalloc$`, "heap.go"),
 		"Heap.Free":   read(t, bin, `^main\.heapFree$`, "heap.go"),
 	}
 	text := fmt.Sprintf("# %s: instructions, loads, conditional branches\n", goVersion())
-	for _, name := range []string{"Malloc", "Free", "Heap.Malloc", "Heap.Free"} {
+	for _, name := range slices.Sorted(maps.Keys(got)) {
 		c, most := got[name], ceilings[name]
 		if c.instructions > most.instructions || c.loads > most.loads {
 			t.Errorf("%s: %+v is above the ceiling %+v", name, c, most)
@@ -76,10 +81,12 @@ func TestInlining(t *testing.T) {
 			t.Errorf("%s: the fast path is not part of its caller:\n%s", fn, text)
 		}
 	}
-	text := objdump(t, bin, `^main\.globalPair$`)
-	for _, call := range []string{"CALL github.com/hakmem/hakmem.Malloc(SB)", "CALL github.com/hakmem/hakmem.Free(SB)"} {
-		if !strings.Contains(text, call) || strings.Contains(text, "fast.go:") {
-			t.Errorf("globalPair: no %q:\n%s", call, text)
+	// Of the global functions nothing but the call through the function value may
+	// be in the caller: the section itself would be preemptible there.
+	for _, fn := range []string{`^main\.globalMalloc$`, `^main\.globalFree$`} {
+		text := objdump(t, bin, fn)
+		if strings.Contains(text, "internal/heap.") || !strings.Contains(text, "CALL") || strings.Contains(text, "fast_amd64.h:") {
+			t.Errorf("%s: the fast section is part of its caller:\n%s", fn, text)
 		}
 	}
 }
@@ -150,8 +157,4 @@ func reads(op, args string) bool {
 		}
 	}
 	return false
-}
-
-func (c count) add(d count) count {
-	return count{c.instructions + d.instructions, c.loads + d.loads, c.branches + d.branches}
 }

@@ -8,14 +8,6 @@ import (
 // What the public package's fast section needs of the engine besides its
 // variables. All are nosplit, small enough to inline, and cannot panic.
 
-// fastSection says that the public package has verified the non-preemptible
-// fast section (see its fast.go); written once, before any allocation.
-var fastSection bool
-
-// EnableFastSection lets the global functions use it. Called by the public
-// package's init.
-func EnableFastSection() { fastSection = true }
-
 // Pin and Unpin pin the goroutine to its P; Pin returns the P's number.
 func Pin() int { return procPin() }
 func Unpin()   { procUnpin() }

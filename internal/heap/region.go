@@ -32,24 +32,16 @@ const (
 
 // What the fast paths need to know of the region. Written once, when the region
 // is reserved, under region.mu, before any block is handed out. (Where reserved
-// memory cannot be read, the limits grow with each commit; see
+// memory cannot be read, Granules grows with each commit; see
 // osmem.ReadableReserve.) Plain variables, not a struct: a field would cost the
 // Heap's fast paths the inliner's last unit.
 var (
-	// SmallLimit is MaxTiny+1, and MidRange the number of sizes between that and
-	// MaxMid, when the fast section may be used; 0 sends every size to the slow
-	// path.
-	SmallLimit, MidRange uintptr
-	// Base is the region's first address; GlobalBase is the same for the global
-	// functions where the fast section may be used, and otherwise, noBase, an
+	// Base is the region's first address, and until there is a region noBase, an
 	// address from which no pointer's distance is one within a region.
-	Base       uintptr
-	GlobalBase uintptr = noBase
-	// HeapLimit bounds (p-Base)>>4 for pointers whose live byte a Heap's fast
-	// free may look up; MidGranules is the same for the global functions'
-	// pages. 0 sends every pointer to the slow path.
-	HeapLimit   uintptr
-	MidGranules uint64
+	Base uintptr = noBase
+	// Granules bounds (p-Base)>>4 for pointers into the region; 0 until there is
+	// one.
+	Granules uintptr
 	// Live is Base less Base>>4: the live map begins at Base, so the live byte
 	// of p is at Live + p>>4, which is Base + (p-Base)>>4.
 	Live uintptr
@@ -276,7 +268,7 @@ func tryReserve(size uintptr) (err error) {
 	Live = base - base>>granuleShift
 	Pages = r.pages.base
 	if osmem.ReadableReserve {
-		setLimits(size)
+		Granules = size >> granuleShift
 	}
 	r.ready.Store(true)
 	return nil
@@ -308,17 +300,6 @@ func (r *regionState) fixedParts(npages uintptr) (parts [6]part, total uintptr) 
 }
 
 func roundUp(n, to uintptr) uintptr { return (n + to - 1) &^ (to - 1) }
-
-// setLimits lets the fast frees look up pointers below offset end.
-func setLimits(end uintptr) {
-	HeapLimit = end >> granuleShift
-	if fastSection && policy.Current().FastLane {
-		MidGranules = uint64(HeapLimit)
-		GlobalBase = Base
-		SmallLimit = sizeclass.MaxTiny + 1
-		MidRange = sizeclass.MaxMid - sizeclass.MaxTiny
-	}
-}
 
 // ensure commits a's metadata for the first n bytes of the region.
 func (a *area) ensure(n uintptr) error {
@@ -359,7 +340,7 @@ func grow(need uintptr) error {
 	}
 	r.committed.Store(old + step)
 	if !osmem.ReadableReserve {
-		setLimits(old + step)
+		Granules = (old + step) >> granuleShift
 	}
 	r.step = min(r.step*2, uintptr(policy.Current().CommitMax))
 	r.tree.add(old>>superShift, (old+step)>>superShift)

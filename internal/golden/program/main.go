@@ -15,10 +15,13 @@ func heapMalloc(h *hakmem.Heap, size uintptr) unsafe.Pointer { return h.Malloc(s
 func heapFree(h *hakmem.Heap, p unsafe.Pointer) { h.Free(p) }
 
 //go:noinline
-func globalPair(size uintptr) { hakmem.Free(hakmem.Malloc(size)) }
+func globalMalloc(size uintptr) unsafe.Pointer { return hakmem.Malloc(size) }
+
+//go:noinline
+func globalFree(p unsafe.Pointer) { hakmem.Free(p) }
 
 func main() {
 	h := hakmem.NewHeap()
 	heapFree(h, heapMalloc(h, 1))
-	globalPair(1)
+	globalFree(globalMalloc(1))
 }

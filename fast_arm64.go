@@ -1,0 +1,70 @@
+//go:build go1.26 && !go1.28 && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
+
+package hakmem
+
+import (
+	"math/bits"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// The fast section for tiny blocks in nosplit Go. fast_amd64.h has the same in
+// assembly, which needs no call to find the P and therefore no stack frame.
+
+func fastSection() (func(uintptr) unsafe.Pointer, func(unsafe.Pointer)) {
+	return mallocTiny, freeTiny
+}
+
+//go:nocheckptr
+func currentP() []uintptr { return []uintptr{*(*uintptr)(unsafe.Add(nil, getm()+mP))} }
+
+//go:nosplit
+//go:noinline
+//go:nocheckptr
+func mallocTiny(size uintptr) unsafe.Pointer {
+	m := getm()
+	if size <= sizeclass.MaxTiny {
+		c := sizeclass.Small[(size+15)>>4]
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
+			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
+			top := *w
+			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
+				*w = top - 8
+				if heap.CheckLive {
+					*(*uint8)(unsafe.Add(nil, heap.Live+uintptr(p)>>4)) = c
+				}
+				return p
+			}
+		}
+	}
+	return mallocMid(size)
+}
+
+//go:nosplit
+//go:noinline
+//go:nocheckptr
+func freeTiny(p unsafe.Pointer) {
+	m := getm()
+	g := bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)
+	if page := g >> 12; page < heap.MaxPages {
+		c := heap.PageClass[page]
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
+			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
+			// Class 0 is always full, so the live byte is only read where there is one.
+			if top := *w; top&(heap.MagSize-1) != 0 {
+				live := (*uint8)(unsafe.Add(nil, heap.Base+uintptr(g)))
+				if !heap.CheckLive || *live == c {
+					if heap.CheckLive {
+						*live = 0
+					}
+					*(*uintptr)(unsafe.Add(nil, top+8)) = uintptr(p)
+					*w += 8
+					return
+				}
+			}
+		}
+	}
+	freeMid(p)
+}
