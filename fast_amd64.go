@@ -64,4 +64,10 @@ func currentP() []uintptr {
 	return []uintptr{raw(), *(*uintptr)(unsafe.Add(nil, getm()+mP))}
 }
 
-var _ = [...]func(){mallocTiny, freeTiny, pOfG} // declared for vet's check of the assembly
+// What only the assembly uses, for checkers that do not read it.
+var (
+	_ = [...]func(){mallocTiny, freeTiny, pOfG}
+	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmFullMask}
+	_ = &mallocMidValue
+	_ = &freeMidValue
+)

@@ -3,7 +3,6 @@ package hakmem_test
 import (
 	"fmt"
 	"os"
-	"runtime"
 	"strconv"
 	"strings"
 	"syscall"
@@ -12,6 +11,10 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
+// goNeeds is what the Go runtime wants for itself: it stops the program when it
+// cannot map an arena of 64 MiB.
+const goNeeds = 160 << 20
+
 func init() { children["address space limit"] = addressSpaceLimit }
 
 // addressSpaceLimit limits the process's address space to what it has now and
@@ -19,11 +22,6 @@ func init() { children["address space limit"] = addressSpaceLimit }
 // most a quarter of what is left and wants 256 MiB at least.
 func addressSpaceLimit(arg string) error {
 	more, _ := strconv.ParseUint(arg, 10, 64)
-	// The Go runtime itself stops the program when its heap cannot grow, so it
-	// gets its memory before: a garbage object that large stays mapped.
-	goHeap = make([]byte, 64<<20)
-	goHeap = nil
-	runtime.GC()
 	b, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
 		return err
@@ -37,9 +35,10 @@ func addressSpaceLimit(arg string) error {
 	if err := syscall.Getrlimit(syscall.RLIMIT_AS, &lim); err != nil {
 		return err
 	}
-	lim.Cur = pages*uint64(os.Getpagesize()) + more
-	if more < 16<<20 { // an absolute limit, below what the Go runtime has already
-		lim.Cur = more << 20
+	used := pages * uint64(os.Getpagesize())
+	lim.Cur = used + more
+	if more < 1<<20 { // an absolute limit in MiB, which may be less than Go's runtime has
+		lim.Cur = max(more<<20, used+goNeeds)
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &lim); err != nil {
 		return err
@@ -68,8 +67,6 @@ func addressSpaceLimit(arg string) error {
 	return nothingLost()
 }
 
-var goHeap []byte // a global, so that the compiler does not drop it
-
 func TestAddressSpaceLimit(t *testing.T) {
 	if raceEnabled {
 		t.Skip("skipped: -race; its shadow memory alone is larger than the limits")
@@ -77,7 +74,7 @@ func TestAddressSpaceLimit(t *testing.T) {
 	for _, mib := range []uint64{512, 2048} { // in all: the Go runtime has taken most of it
 		inChild(t, "address space limit", strconv.FormatUint(mib, 10))
 	}
-	for _, more := range []uint64{64 << 20, 512 << 20, 2 << 30, 8 << 30} {
+	for _, more := range []uint64{goNeeds, 512 << 20, 2 << 30, 8 << 30} {
 		inChild(t, "address space limit", strconv.FormatUint(more, 10))
 	}
 }

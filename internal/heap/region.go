@@ -179,8 +179,9 @@ func reserveRegion() error {
 	size := min(uintptr(policy.Current().RegionBytes), maxRegion) &^ (superSize - 1)
 	// The metadata below adds about a fifth to the region; a quarter of what is
 	// left leaves the rest of the program most of it.
+	// Where that is too little, the least region may take up to half.
 	if left := osmem.AddressSpaceLeft(); size > left/4 {
-		size = left / 4 &^ (superSize - 1)
+		size = max(left/4, min(left/2, minRegion)) &^ (superSize - 1)
 	}
 	var err error
 	for ; size >= minRegion; size = size / 2 &^ (superSize - 1) {
