@@ -54,11 +54,26 @@ func Free(p unsafe.Pointer) { fastFree(p) }
 //   - Nothing in it can panic.
 //   - Instrumented builds (race, asan, msan) do not use it.
 var (
-	fastMalloc = heap.MallocPinned
+	fastMalloc = mallocPinned
 	fastFree   = freePinned
 )
 
-func mallocSlow(size uintptr) unsafe.Pointer { return heap.Pointer(heap.Malloc(0, size)) }
+func mallocSlow(size uintptr) unsafe.Pointer {
+	p := heap.Malloc(0, size)
+	reportLate("Malloc", 0, p)
+	return heap.Pointer(p)
+}
+
+// reportLate panics if an allocation has found a late double free; the block p
+// that it would have returned goes back first.
+func reportLate(op string, own, p uintptr) {
+	if late := heap.TakeLateFree(); late.Kind != heap.OK {
+		if p != 0 {
+			heap.Free(own, p)
+		}
+		panic(misuse(op, late))
+	}
+}
 
 func freeSlow(p unsafe.Pointer) {
 	if p == nil {
@@ -67,6 +82,13 @@ func freeSlow(p unsafe.Pointer) {
 	if bad := heap.Free(0, uintptr(p)); bad.Kind != heap.OK {
 		panic(misuse("Free", bad))
 	}
+}
+
+func mallocPinned(size uintptr) unsafe.Pointer {
+	if p := heap.MallocPinned(size); p != nil {
+		return p
+	}
+	return mallocSlow(size)
 }
 
 func freePinned(p unsafe.Pointer) {
@@ -80,7 +102,7 @@ func init() { chooseRoad() }
 // chooseRoad takes the fast section if this build has one, the policy wants it
 // and it was verified. Called by init and by Configure, before any allocation.
 func chooseRoad() {
-	fastMalloc, fastFree = heap.MallocPinned, freePinned
+	fastMalloc, fastFree = mallocPinned, freePinned
 	if haveFast && policy.Current().FastLane && verified() {
 		fastMalloc, fastFree = fastSection()
 	}

@@ -88,7 +88,9 @@ func (h *Heap) mustBeOpen(op string) {
 
 func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
 	h.mustBeOpen("Heap.Malloc")
-	return heap.Pointer(heap.Malloc(h.front, size))
+	p := heap.Malloc(h.front, size)
+	reportLate("Heap.Malloc", h.front, p)
+	return heap.Pointer(p)
 }
 
 func heapFreeSlow(h *Heap, p unsafe.Pointer) {

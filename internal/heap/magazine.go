@@ -71,12 +71,21 @@ func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
 	return 0, false
 }
 
-// lateFrees counts double frees found at a carve or a flush; lateFound is the
-// last one found at a carve, which has nobody to report to at once.
+// lateFrees counts double frees found at a carve or a flush; lateFound is one
+// found where there was nobody to report it to, at a carve or a reclaim.
 var (
 	lateFrees atomic.Uint64
 	lateFound atomic.Uintptr
 )
+
+// TakeLateFree returns a late double free that was found by an allocation and is
+// still to be reported, once.
+func TakeLateFree() Fault {
+	if lateFound.Load() == 0 {
+		return Fault{}
+	}
+	return lateFault(lateFound.Swap(0))
+}
 
 // refill moves blocks of the leased slab s into class c's empty magazine and
 // returns how many. Entered; see carve.

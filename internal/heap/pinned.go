@@ -16,7 +16,7 @@ import (
 // its page's metadata and these reads, through memory that the race detector
 // does not see.
 
-// MallocPinned is the allocation of the global functions in such builds.
+// MallocPinned returns a tiny block if the P's magazine has one, else nil.
 //
 //go:norace
 func MallocPinned(size uintptr) unsafe.Pointer {
@@ -33,7 +33,7 @@ func MallocPinned(size uintptr) unsafe.Pointer {
 		}
 		procUnpin()
 	}
-	return Pointer(Malloc(0, size))
+	return nil
 }
 
 // FreePinned gives the block at p back if it is a live tiny block and its
