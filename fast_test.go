@@ -115,12 +115,17 @@ func stepSafe() (torn bool) {
 	return torn
 }
 
-// stepUnsafe is stepSafe without nosplit: the negative control.
+// stepUnsafe is stepSafe without nosplit: the negative control. Stopped after
+// getm, it may even find that its thread has lost its P.
 //
 //go:noinline
 //go:nocheckptr
 func stepUnsafe() (torn bool) {
-	t := &toys[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(heap.MaxP-1)]
+	p := *(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))
+	if p == nil {
+		return true
+	}
+	t := &toys[*(*uint32)(p)&(heap.MaxP-1)]
 	a := t.a
 	torn = a != t.b
 	t.a = a + 1
