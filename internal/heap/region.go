@@ -174,12 +174,13 @@ func Configure(set func()) bool {
 	return true
 }
 
-// reserveRegion takes the region and its metadata. Called once, under mu.
+// reserveRegion takes the region and its metadata, until it has succeeded once.
+// Called under mu.
 func reserveRegion() error {
 	size := min(uintptr(policy.Current().RegionBytes), maxRegion) &^ (superSize - 1)
 	// The metadata below adds about a fifth to the region; a quarter of what is
-	// left leaves the rest of the program most of it.
-	// Where that is too little, the least region may take up to half.
+	// left leaves the rest of the program most of it. Where that is too little,
+	// the least region may take up to half.
 	if left := osmem.AddressSpaceLeft(); size > left/4 {
 		size = max(left/4, min(left/2, minRegion)) &^ (superSize - 1)
 	}
@@ -193,7 +194,7 @@ func reserveRegion() error {
 		}
 	}
 	if err == nil {
-		err = fmt.Errorf("a limit leaves less than 4 x %d bytes", uint64(minRegion))
+		err = fmt.Errorf("a limit leaves less than 2 x %d bytes", uint64(minRegion))
 	}
 	return fmt.Errorf("%w: %w; raise RLIMIT_AS (ulimit -v) or lower HAKMEM_REGION_BYTES", ErrRegion, err)
 }
