@@ -49,8 +49,9 @@ func Free(p unsafe.Pointer) { fastFree(p) }
 //
 //   - The section is never inlined: a copy in an ordinary function would be
 //     preemptible. (Malloc and Free may be; they only call.)
-//   - It calls nothing after it has read its P but, as its last act, the slow
-//     path.
+//   - It calls nothing between finding its P and its last touch of the P's
+//     front; as its last act it may call the slow path. (Built with -l even a
+//     small helper is a call, and a preemptible one if it is not nosplit.)
 //   - Nothing in it can panic.
 //   - Instrumented builds (race, asan, msan) do not use it.
 var (

@@ -24,10 +24,9 @@ func currentP() []uintptr { return []uintptr{*(*uintptr)(unsafe.Add(nil, getm()+
 //go:noinline
 //go:nocheckptr
 func mallocTiny(size uintptr) unsafe.Pointer {
-	m := getm()
 	if size <= sizeclass.MaxTiny {
 		c := sizeclass.Small[(size+15)>>4]
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
 			top := *w
 			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
@@ -46,11 +45,10 @@ func mallocTiny(size uintptr) unsafe.Pointer {
 //go:noinline
 //go:nocheckptr
 func freeTiny(p unsafe.Pointer) {
-	m := getm()
 	g := bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)
 	if page := g >> 12; page < heap.MaxPages {
 		c := heap.PageClass[page]
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
 			// Class 0 is always full, so the live byte is only read where there is one.
 			if top := *w; top&(heap.MagSize-1) != 0 {

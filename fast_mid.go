@@ -35,10 +35,9 @@ func getm() uintptr
 //go:noinline
 //go:nocheckptr
 func mallocMid(size uintptr) unsafe.Pointer {
-	m := getm()
 	if size-(sizeclass.MaxTiny+1) < sizeclass.MaxMid-sizeclass.MaxTiny {
 		c := sizeclass.Mid[uint8((size-1)>>7)]
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
 			top := *w
 			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
@@ -59,10 +58,9 @@ func mallocMid(size uintptr) unsafe.Pointer {
 //go:noinline
 //go:nocheckptr
 func freeMid(p unsafe.Pointer) {
-	m := getm()
 	if heap.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)) < heap.Granules {
 		if live := heap.MidState(p); live != nil {
-			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, m+mP))); pid < heap.MaxP {
+			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 				w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(*live)<<3))
 				if top := *w; top&(heap.MagSize-1) != 0 {
 					*live = 0
