@@ -6,7 +6,7 @@ import (
 )
 
 // What the public package's fast section needs of the engine besides its
-// variables. All are nosplit, small enough to inline, and cannot panic.
+// variables. What it calls is nosplit and cannot panic.
 
 // Pin and Unpin pin the goroutine to its P; Pin returns the P's number.
 func Pin() int { return procPin() }
@@ -37,16 +37,9 @@ func MidState(p unsafe.Pointer) *uint8 {
 //go:nosplit
 //go:nocheckptr
 func MidSet(p unsafe.Pointer, c uint8) {
-	m := (*pageMeta)(unsafe.Add(nil, Pages+(uintptr(p)-Base)>>pageShift<<pageMetaShift))
-	hi, _ := bits.Mul64(uint64(uintptr(p)-m.start), m.recip)
-	*(*uint8)(unsafe.Add(nil, m.state+uintptr(hi))) = c
+	*u8(midState(uintptr(p))) = c
 }
 
-// PageClassOf returns the address of the class of the slab that holds p, a pointer
-// into the region; 0 where there is no slab.
-//
-//go:nosplit
-//go:nocheckptr
-func PageClassOf(p unsafe.Pointer) *uint8 {
-	return &(*pageMeta)(unsafe.Add(nil, Pages+(uintptr(p)-Base)>>pageShift<<pageMetaShift)).class
-}
+// PageClassOf returns the address of PageClass's entry for p, a pointer into the
+// region.
+func PageClassOf(p unsafe.Pointer) *uint8 { return &PageClass[(uintptr(p)-Base)>>pageShift] }

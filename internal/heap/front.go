@@ -22,7 +22,7 @@ import (
 //	0     [128]tops      address of the magazine's top slot, for each class
 //	1024  [128]leases    slabID that the front may carve from, for each class
 //	2048  [80]misses  [80]refills  [80]flushes     counters, by class
-//	4096  capacities, identity: frontHead
+//	4096  capacities, batches, counters: frontHead
 //	8192  [73]magazines  1 KiB each: the slots of a class
 //
 // A magazine grows upwards. Its bottom slot is a sentinel that always holds 0,
@@ -67,8 +67,6 @@ type frontHead struct {
 	seen [frontTypes]uint8
 
 	ownHits uint64 // stage 0: refills from the front's own lease
-	isHeap  bool
-	closed  bool
 }
 
 func head(f uintptr) *frontHead { return (*frontHead)(ptr(f + headOffset)) }
@@ -203,7 +201,7 @@ func frontsWanted() uintptr {
 }
 
 // newFront returns an empty front, or 0 when memory is out. Not pinned.
-func newFront(isHeap bool) uintptr {
+func newFront() uintptr {
 	if !Ready() {
 		return 0
 	}
@@ -213,7 +211,7 @@ func newFront(isHeap bool) uintptr {
 	if n := len(fp.free); n > 0 {
 		f := fp.free[n-1]
 		fp.free = fp.free[:n-1]
-		initFront(f, isHeap)
+		initFront(f)
 		return f
 	}
 	n := fp.built.Load()
@@ -227,16 +225,15 @@ func newFront(isHeap bool) uintptr {
 		return 0
 	}
 	region.metaCommitted.Add(frontSize)
-	initFront(f, isHeap)
+	initFront(f)
 	fp.built.Store(n + 1) // now that ReadTotals may look at it
 	return f
 }
 
 // initFront cuts the magazines of an empty front to the policy's capacities.
-func initFront(f uintptr, isHeap bool) {
+func initFront(f uintptr) {
 	pol := policy.Current()
 	h := head(f)
-	h.isHeap, h.closed = isHeap, false
 	for c := range uint8(frontTypes) {
 		if c == 0 || c > sizeclass.Num {
 			*top(f, c) = *top(trapFront, 0)
@@ -323,7 +320,7 @@ func lockShard() int {
 // installFront replaces the trap that the caller met by a front. It reports
 // false when memory is out. Not pinned; the P it serves is the one it ends on.
 func installFront() bool {
-	f := newFront(false)
+	f := newFront()
 	if f == 0 {
 		return false
 	}
@@ -368,7 +365,7 @@ var (
 // drainAll empties every P's front, those of idle and vanished Ps too: swap the
 // trap in, wait until every section that could have read the old entry has
 // ended, then flush. Heaps' fronts belong to their goroutines and are left. Any
-// goroutine, not pinned. It returns the first late double free it met.
+// goroutine, not pinned. It returns a late double free that it met, or 0.
 func drainAll() (late uintptr) {
 	if !region.ready.Load() {
 		return 0

@@ -4,13 +4,12 @@ package heap
 const FrontBytes = frontSize
 
 // NewHeapFront returns a front for a Heap, or 0 when memory is out. Not entered.
-func NewHeapFront() uintptr { return newFront(true) }
+func NewHeapFront() uintptr { return newFront() }
 
 // CloseHeapFront gives the magazines and leases of a Heap's front back. The
 // caller must be the Heap's goroutine and must not use the front again.
 func CloseHeapFront(f uintptr) Fault {
 	late := emptyFront(f)
-	head(f).closed = true
 	recycle(f)
 	return lateFault(late)
 }

@@ -72,10 +72,11 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, why Kind) {
 	return 0, m, NeverAllocated
 }
 
-// setLive marks the block at p as live with value v, and is told its class.
-// The caller owns the block.
+// classSize returns the bytes of a block of class c.
 func classSize(c uint8) uintptr { return uintptr(sizeclass.Classes[c].Size) }
 
+// setLive marks the block at p, of class c, as live with value v. The caller
+// owns the block.
 func setLive(p uintptr, c, v uint8) {
 	if c <= sizeclass.NumTiny {
 		*u8(Live + p>>granuleShift) = v
@@ -84,9 +85,13 @@ func setLive(p uintptr, c, v uint8) {
 	*u8(midState(p)) = v
 }
 
-// midState returns the address of the state byte of the mid block at p.
+// midState returns the address of the state byte of the mid block at p. Nosplit
+// because the fast section uses it, through MidSet.
+//
+//go:nosplit
+//go:nocheckptr
 func midState(p uintptr) uintptr {
-	m := meta((p - region.base) >> pageShift)
+	m := (*pageMeta)(ptr(Pages + (p-Base)>>pageShift<<pageMetaShift))
 	hi, _ := bits.Mul64(uint64(p-m.start), m.recip)
 	return m.state + uintptr(hi)
 }
