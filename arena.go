@@ -62,8 +62,9 @@ func (a *Arena) more(n uintptr) {
 	if len(a.chunks) > 0 {
 		size = min(a.chunks[len(a.chunks)-1].size*2, lastChunk)
 	}
-	p, usable := heap.Chunk(max(size, n))
-	if p == 0 {
+	size = max(size, n)
+	p, usable := heap.Chunk(size)
+	if handOut('a', p, size, 0) == nil {
 		panic(outOfMemory(n))
 	}
 	a.chunks = append(a.chunks, chunk{p, usable})
@@ -83,7 +84,7 @@ func (a *Arena) Reset() {
 func (a *Arena) Close() {
 	a.mustBeOpen("Arena.Close")
 	for _, c := range a.chunks {
-		heap.FreeChunk(c.start)
+		freeChunk(c.start)
 	}
 	*a = Arena{closed: true, current: -1}
 }

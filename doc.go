@@ -85,6 +85,13 @@
 // free of the second is reported.) A free of a block that was freed and is now the start of a new
 // live block cannot be told from a right one.
 //
+// # Traces
+//
+// StartTrace, or HAKMEM_TRACE=path, writes a line for each call of an allocation
+// function (trace.go). The fast paths do not know of it: while a trace runs the
+// front of every P and Heap is the trap front, whose magazines are empty and full
+// at once, so that every call takes the slow path.
+//
 // # Concurrency
 //
 // Every function may be called from any goroutine at any time; a Heap and an

@@ -62,7 +62,7 @@ var (
 func mallocSlow(size uintptr) unsafe.Pointer {
 	p := heap.Malloc(0, size)
 	reportLate("Malloc", 0, p)
-	return heap.Pointer(p)
+	return handOut('a', p, size, 0)
 }
 
 // reportLate panics if an allocation has found a late double free; the block p
@@ -80,7 +80,7 @@ func freeSlow(p unsafe.Pointer) {
 	if p == nil {
 		return
 	}
-	if bad := heap.Free(0, uintptr(p)); bad.Kind != heap.OK {
+	if bad := freeBlock(0, uintptr(p)); bad.Kind != heap.OK {
 		panic(misuse("Free", bad))
 	}
 }

@@ -21,7 +21,7 @@ func MallocAt(site Site, size uintptr) unsafe.Pointer {
 	if uint32(site) > heap.NumSites() {
 		panic(fmt.Sprintf("hakmem: MallocAt: site %d was not registered: use the result of RegisterSite", site))
 	}
-	return heap.Pointer(heap.MallocAt(uint32(site), size))
+	return handOut('a', heap.MallocAt(uint32(site), size), size, 0)
 }
 
 // Calloc returns a block for n elements of size bytes each, all zero, aligned
@@ -36,8 +36,8 @@ func Calloc(n, size uintptr) unsafe.Pointer {
 
 // mallocZero is Malloc with the size bytes cleared.
 func mallocZero(size uintptr) unsafe.Pointer {
-	if size > sizeclass.MaxMid {
-		return heap.Pointer(heap.MallocZero(0, size))
+	if size > sizeclass.MaxMid || heap.Tracing() {
+		return handOut('z', heap.MallocZero(0, size), size, 0)
 	}
 	p := Malloc(size)
 	if p != nil {
@@ -55,11 +55,12 @@ func mallocZero(size uintptr) unsafe.Pointer {
 // The site of the block is kept; an alignment above 16 bytes is not. An invalid
 // p panics as in Free. Any goroutine.
 func Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
-	return realloc("Realloc", p, size, Malloc, Free)
+	return realloc("Realloc", 0, p, size, Malloc, Free)
 }
 
-// realloc is Realloc through the given malloc and free.
-func realloc(op string, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) unsafe.Pointer {
+// realloc is Realloc through the given malloc and free, those of the front own
+// (0: the P's).
+func realloc(op string, own uintptr, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) unsafe.Pointer {
 	if p == nil {
 		return malloc(size)
 	}
@@ -67,20 +68,31 @@ func realloc(op string, p unsafe.Pointer, size uintptr, malloc func(uintptr) uns
 	if bad.Kind != heap.OK {
 		panic(misuse(op, bad))
 	}
+	traced := heap.Tracing()
 	if fits(old, size) {
+		if traced {
+			trace.add('r', uintptr(p), size, uintptr(p))
+		}
 		return p
 	}
 	var q unsafe.Pointer
-	if site != 0 {
+	switch {
+	case site != 0:
 		q = heap.Pointer(heap.MallocAt(site, size))
-	} else {
+	case traced:
+		q = heap.Pointer(heap.Malloc(own, size))
+	default:
 		q = malloc(size)
 	}
 	if q == nil {
 		return nil
 	}
 	heap.Copy(q, p, min(old, size))
-	free(p)
+	if !traced {
+		free(p)
+	} else if bad := trace.free(own, uintptr(p), 'r', uintptr(q), size); bad.Kind != heap.OK {
+		panic(misuse(op, bad))
+	}
 	return q
 }
 
@@ -98,10 +110,10 @@ func AlignedAlloc(align, size uintptr) unsafe.Pointer {
 	if align == 0 || align&(align-1) != 0 || align > maxAlign {
 		panic(fmt.Sprintf("hakmem: AlignedAlloc: alignment %d: use a power of two from 1 to %d", align, maxAlign))
 	}
-	if align <= sizeclass.Granule {
+	if align <= sizeclass.Granule && !heap.Tracing() {
 		return Malloc(size)
 	}
-	return heap.Pointer(heap.MallocAligned(align, size))
+	return handOut('g', heap.MallocAligned(align, size), size, align)
 }
 
 // UsableSize returns the number of bytes that the block at p has, at least what

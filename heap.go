@@ -18,7 +18,8 @@ import (
 // that it did not allocate. Trim does not reach into a Heap; Close gives back
 // what its magazines hold.
 type Heap struct {
-	front uintptr // the trap front when closed
+	front uintptr // what the fast paths use: own, or the trap front
+	own   uintptr // 0 when closed
 }
 
 // NewHeap returns a new Heap. It panics with *OutOfMemoryError when memory is
@@ -28,7 +29,9 @@ func NewHeap() *Heap {
 	if f == 0 {
 		panic(outOfMemory(heap.FrontBytes))
 	}
-	return &Heap{front: f}
+	h := &Heap{own: f}
+	h.slowPath("NewHeap")
+	return h
 }
 
 // The fast paths are written so that they inline into the caller: the inliner
@@ -80,51 +83,57 @@ func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Poin
 	slow(h, p)
 }
 
-func (h *Heap) mustBeOpen(op string) {
-	if h.front == heap.TrapFront() || h.front == 0 {
+// slowPath begins every slow path: the Heap must be open, and while calls are
+// traced its fast paths get the trap front, so that the next call comes here
+// again. (No one else may touch the Heap when a trace starts or stops.)
+func (h *Heap) slowPath(op string) {
+	if h.own == 0 {
 		panic(&MisuseError{Op: op, Kind: kindClosedHeap, Addr: uintptr(unsafe.Pointer(h))})
+	}
+	if h.front = h.own; heap.Tracing() {
+		h.front = heap.TrapFront()
 	}
 }
 
 func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
-	h.mustBeOpen("Heap.Malloc")
-	p := heap.Malloc(h.front, size)
-	reportLate("Heap.Malloc", h.front, p)
-	return heap.Pointer(p)
+	h.slowPath("Heap.Malloc")
+	p := heap.Malloc(h.own, size)
+	reportLate("Heap.Malloc", h.own, p)
+	return handOut('a', p, size, 0)
 }
 
 func heapFreeSlow(h *Heap, p unsafe.Pointer) {
 	if p == nil {
 		return
 	}
-	h.mustBeOpen("Heap.Free")
-	if bad := heap.Free(h.front, uintptr(p)); bad.Kind != heap.OK {
+	h.slowPath("Heap.Free")
+	if bad := freeBlock(h.own, uintptr(p)); bad.Kind != heap.OK {
 		panic(misuse("Heap.Free", bad))
 	}
 }
 
 // Calloc is the package's Calloc through the Heap.
 func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
-	h.mustBeOpen("Heap.Calloc")
+	h.slowPath("Heap.Calloc")
 	hi, total := bits.Mul64(uint64(n), uint64(size))
 	if hi != 0 {
 		return nil
 	}
-	return heap.Pointer(heap.MallocZero(h.front, uintptr(total)))
+	return handOut('z', heap.MallocZero(h.own, uintptr(total)), uintptr(total), 0)
 }
 
 // Realloc is the package's Realloc through the Heap.
 func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
-	h.mustBeOpen("Heap.Realloc")
-	return realloc("Heap.Realloc", p, size, h.Malloc, h.Free)
+	h.slowPath("Heap.Realloc")
+	return realloc("Heap.Realloc", h.own, p, size, h.Malloc, h.Free)
 }
 
 // Close gives the Heap's magazines back. Its blocks stay allocated. Any later
 // use of the Heap, a second Close too, panics with a *MisuseError.
 func (h *Heap) Close() {
-	h.mustBeOpen("Heap.Close")
-	f := h.front
-	h.front = heap.TrapFront()
+	h.slowPath("Heap.Close")
+	f := h.own
+	h.front, h.own = heap.TrapFront(), 0
 	if bad := heap.CloseHeapFront(f); bad.Kind != heap.OK {
 		panic(misuse("Heap.Close", bad))
 	}

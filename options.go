@@ -19,7 +19,8 @@ const (
 	Off
 )
 
-// Options has every gate as a field. A zero field leaves the gate to its
+// Options has every gate as a field but HAKMEM_TRACE, for which there is
+// StartTrace. A zero field leaves the gate to its
 // environment variable, else to the mode, else to its default. What each gate
 // does, and its default, is printed by "hakmem env".
 type Options struct {

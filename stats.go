@@ -40,7 +40,8 @@ type Stats struct {
 	// Superslabs is the number of superslabs now in use, Fronts the number of
 	// fronts (one per P that has allocated, one per open Heap).
 	Superslabs, Fronts int
-	// Drains counts the fronts emptied by Trim or under memory pressure.
+	// Drains counts the fronts emptied by Trim, under memory pressure, or because
+	// a trace began or ended.
 	Drains uint64
 	// LateDoubleFrees counts double frees found only when a copy of the block
 	// left its magazine; each was dropped.
@@ -48,7 +49,8 @@ type Stats struct {
 	// OutOfMemory counts allocations that returned nil.
 	OutOfMemory uint64
 	// Errors lists what went wrong and was survived: malformed gates, a
-	// refused reservation or commit. It is what Err joins.
+	// refused reservation or commit, a trace that could not be written. It is
+	// what Err joins.
 	Errors []error
 }
 
@@ -155,6 +157,6 @@ func ReadStats(s *Stats) {
 }
 
 // Err returns what went wrong so far and was survived, joined into one error:
-// malformed gates, a refused reservation or commit. nil when nothing did. Any
-// goroutine.
+// malformed gates, a refused reservation or commit, a trace that could not be
+// written. nil when nothing did. Any goroutine.
 func Err() error { return errors.Join(append(policy.Errors(), heap.Survived()...)...) }

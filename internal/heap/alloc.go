@@ -34,7 +34,7 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 		}
 		if f == trapFront {
 			leave(tok)
-			if !installFront() {
+			if !installFront(tok) {
 				return noMemory()
 			}
 			continue
@@ -149,7 +149,7 @@ func Free(own, p uintptr) Fault {
 		}
 		if f == trapFront && !noFront {
 			leave(tok)
-			noFront = !installFront() // then the block goes straight to its slab
+			noFront = !installFront(tok) // then the block goes straight to its slab
 			continue
 		}
 		*u8(at) = 0

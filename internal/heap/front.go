@@ -123,7 +123,8 @@ func push(f uintptr, c uint8, p uintptr) bool {
 	return true
 }
 
-// trapFront is the front of every P that has none yet, and of closed Heaps: all
+// trapFront is the front of every P that has none yet, of every P and Heap while
+// calls are traced (trace.go), and of closed Heaps: all
 // its magazines are both empty and full, because their tops point at a slot
 // that holds 0 and is aligned to 1 KiB. It is never written after
 // init.
@@ -145,7 +146,8 @@ const MaxP = 1024
 var Fronts [MaxP]uintptr
 
 // NumShards is the number of locked fronts: fallbacks where pinning is not
-// available. Four times the cores of a usual machine keep collisions rare.
+// available, or not wanted because calls are traced. Four times the cores of a
+// usual machine keep collisions rare.
 const NumShards = 64
 
 // shard is a front behind a lock.
@@ -172,8 +174,8 @@ func init() {
 	}
 }
 
-// TrapFront returns the address that a Heap has before it is open and after it
-// was closed.
+// TrapFront returns the address that a Heap's fast paths are given after it was
+// closed and while calls are traced.
 func TrapFront() uintptr { return trapFront }
 
 // frontPool owns the memory of fronts: a range of its own, committed one front
@@ -268,7 +270,8 @@ const (
 )
 
 // enter gives the caller the front to use: a Heap's own, or the current P's
-// with the P pinned, or a locked one. Until leave, the caller must not block,
+// with the P pinned, or (without pinning, and while calls are traced) a locked
+// one. Until leave, the caller must not block,
 // allocate Go memory, panic or make a system call (package comment).
 //
 // The goroutine may be on another P than at the last look, so what was found
@@ -277,7 +280,7 @@ func enter(own uintptr) (f uintptr, tok token) {
 	if own != 0 {
 		return own, owned
 	}
-	if canPin {
+	if canPin && !tracing.Load() {
 		pid := procPin()
 		if uint(pid) < MaxP {
 			return atomic.LoadUintptr(&Fronts[pid]), pinned
@@ -317,38 +320,31 @@ func lockShard() int {
 	return first
 }
 
-// installFront replaces the trap that the caller met by a front. It reports
-// false when memory is out. Not pinned; the P it serves is the one it ends on.
-func installFront() bool {
+// installFront replaces the trap that the caller met under tok by a front. It
+// reports false when memory is out; otherwise the caller enters again, and may
+// meet another trap. Not entered; the P it serves is the one it ends on.
+func installFront(tok token) bool {
 	f := newFront()
 	if f == 0 {
 		return false
 	}
-	if canPin {
+	ok := false
+	if tok == pinned {
+		// The look at tracing must be pinned: see SetTracing.
 		pid := procPin()
-		if uint(pid) < MaxP {
-			ok := atomic.CompareAndSwapUintptr(&Fronts[pid], trapFront, f)
-			procUnpin()
-			if !ok {
-				recycle(f)
-			}
-			return true
-		}
+		ok = uint(pid) < MaxP && !tracing.Load() && atomic.CompareAndSwapUintptr(&Fronts[pid], trapFront, f)
 		procUnpin()
-	}
-	// One shard at a time needs a front: the one the caller met, or another
-	// that some caller will meet.
-	for i := range shards {
-		s := &shards[i]
+	} else {
+		s := &shards[tok]
 		s.mu.Lock()
-		if s.front == trapFront {
+		if ok = s.front == trapFront; ok {
 			s.front = f
-			s.mu.Unlock()
-			return true
 		}
 		s.mu.Unlock()
 	}
-	recycle(f)
+	if !ok {
+		recycle(f)
+	}
 	return true
 }
 

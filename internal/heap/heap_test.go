@@ -279,3 +279,27 @@ func TestTrimReturnsMemory(t *testing.T) {
 	}
 	Free(0, p)
 }
+
+// TestNoFrontWhileTracing: a slow path that met the trap before tracing began
+// does not give its P a front afterwards.
+func TestNoFrontWhileTracing(t *testing.T) {
+	SetTracing(true)
+	defer SetTracing(false)
+	if !installFront(pinned) {
+		t.Fatal("no front")
+	}
+	for pid := range Fronts {
+		if Fronts[pid] != trapFront {
+			t.Errorf("P %d has a front", pid)
+		}
+	}
+	p := Malloc(0, 100)
+	if _, tok := enter(0); tok < 0 {
+		t.Errorf("enter gave token %d, want a locked front's", tok)
+	} else {
+		leave(tok)
+	}
+	if bad := Free(0, p); bad.Kind != OK {
+		t.Errorf("Free: %+v", bad)
+	}
+}

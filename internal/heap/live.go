@@ -25,6 +25,10 @@ import (
 // knows the class from the page.
 const liveSited = setClasses - 1
 
+// liveTraced is the same for a block whose allocation is in a trace: its free is
+// for the slow path to record.
+const liveTraced = setClasses - 2
+
 // liveByte returns the address of the live byte of the block at p. It is 0 with
 // why = OK for the start of a span, which a free at the same time may end; for
 // what is not the start of a block why says what it is. The caller decides by

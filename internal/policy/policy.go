@@ -45,6 +45,8 @@ type Snapshot struct {
 	// FastLane selects the non-preemptible fast section; off, every call pins
 	// its P.
 	FastLane bool
+	// Trace is the path of a file to write a trace of all calls into, or "".
+	Trace string
 	// Mode is the preset these values started from.
 	Mode string
 }
@@ -56,6 +58,7 @@ const (
 	Switch Kind = iota // 0 | 1 | off | on
 	Number             // a decimal integer within [Min, Max]
 	Choice             // one of a list of words
+	Text               // anything
 )
 
 // Gate is one row of the gate table.
@@ -71,6 +74,8 @@ type Gate struct {
 
 	get func(*Snapshot) int64
 	set func(*Snapshot, int64)
+
+	text func(*Snapshot) *string // Text: the field
 }
 
 func number(name, meaning, def string, min, max int64, field func(*Snapshot) *int) Gate {
@@ -114,6 +119,8 @@ var presets = map[string]map[string]int64{
 // docs/ledger.md under the gate's name.
 var gates = []Gate{
 	{Name: "HAKMEM_MODE", Meaning: "preset over the gates below", Default: "balanced", Since: "0.1", Kind: Choice, Choices: Modes},
+	{Name: "HAKMEM_TRACE", Meaning: "file to write a trace of every call into (see StartTrace), from the first call on", Since: "0.1", Kind: Text,
+		text: func(s *Snapshot) *string { return &s.Trace }},
 	onOff("HAKMEM_FRONT_FASTLANE", "use the non-preemptible fast section; off: pin the P in every call", "1", func(s *Snapshot) *bool { return &s.FastLane }),
 	number("HAKMEM_FRONT_V2_CAP", "most blocks in a magazine of a class up to 1 KiB", "127", 2, 127, func(s *Snapshot) *int { return &s.MagBlocks }),
 	number("HAKMEM_MAG_BYTES", "byte budget of a magazine of a class up to 1 KiB", "32768", 0, 1<<30, func(s *Snapshot) *int { return &s.MagBytes }),
@@ -135,8 +142,11 @@ func Gates() []Gate { return gates }
 
 // Value returns gate g's value in snapshot s, as the environment would spell it.
 func (g *Gate) Value(s *Snapshot) string {
-	if g.Kind == Choice {
+	switch g.Kind {
+	case Choice:
 		return s.Mode
+	case Text:
+		return *g.text(s)
 	}
 	return strconv.FormatInt(g.get(s), 10)
 }
@@ -191,7 +201,11 @@ func Build(lookup func(string) (string, bool)) (*Snapshot, []error) {
 	}
 	for i := range gates {
 		g := &gates[i]
-		if g.Kind == Choice {
+		switch g.Kind {
+		case Choice:
+			continue
+		case Text:
+			*g.text(s), _ = lookup(g.Name)
 			continue
 		}
 		def, err := g.parse(g.Default)

@@ -1,0 +1,299 @@
+package hakmem
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// StartTrace begins to write a trace of the calls of this package's allocation
+// functions to w: what a program asks of its allocator, to look at or to replay.
+// It returns an error when a trace runs already, or when w refuses the first
+// line. Any goroutine, while others allocate. The variable HAKMEM_TRACE=path
+// starts a trace into that file with the process's first call.
+//
+// The trace is text. The first line is "hakmem trace 1", then there is one line
+// for each call that succeeded, in one of these forms:
+//
+//	a P ID SIZE        an allocation: Malloc, MallocAt, Alloc, Realloc of nil, a chunk of an Arena
+//	z P ID SIZE        one of zeroed memory: Calloc, AllocZeroed, New, MakeSlice
+//	g P ID SIZE ALIGN  AlignedAlloc
+//	r P ID SIZE OLD    Realloc: block OLD became block ID, perhaps the same
+//	f P ID             a free: Free, FreeBytes, Delete, FreeSlice, Close of an Arena for each chunk
+//
+// A Heap's methods are recorded as the functions they stand for. P is the number
+// of the P that ran the call, in decimal (Go has no public number of a goroutine;
+// with the build tag hakmem_nopin it is 0). ID and OLD name a block, in
+// hexadecimal: its address less the region's, over 16. No two live blocks have
+// the same. SIZE is the number of bytes asked for and ALIGN the alignment, in
+// decimal. A reader should skip lines that begin with "#" and empty ones. Not
+// recorded are calls that failed or panicked, frees of nil, and the memory that
+// an Arena cuts from its chunks.
+//
+// For each block the lines are in the order of what happened to it: a block's
+// allocation, then its free, then the next allocation of the same address. A
+// free, or the OLD of a Realloc, may name a block that no line has allocated:
+// one from before the trace. Calls that StartTrace or StopTrace overlaps may be
+// missing, or be recorded as their parts (a Realloc as an allocation and a free).
+// A Heap made before StartTrace is traced from its first call on that its
+// magazines cannot serve; what it did until then is missing. (The free of a block
+// that is in the trace is such a call.)
+//
+// While a trace runs every call takes the slow path and a lock, some hundred
+// nanoseconds; when none runs tracing costs nothing. Blocks allocated meanwhile
+// are freed by the slow path afterwards, too.
+//
+// w is called by the calls that are traced and by a goroutine of its own, one at
+// a time, with whole lines, and after StopTrace no more. It must not use this
+// package, nor wait for a goroutine that does: that call would wait for w. Lines
+// are gathered up to 4 KiB and a tenth of a second, so that the last ones are
+// missing when a process ends without StopTrace. When w fails recording ends;
+// StopTrace and Err tell.
+func StartTrace(w io.Writer) error {
+	t := &trace
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.w != nil {
+		return errors.New("hakmem: StartTrace: a trace is running already: end it with StopTrace")
+	}
+	t.begin(w)
+	if t.flush(); t.err != nil {
+		t.w = nil
+		return t.err
+	}
+	heap.SetTracing(true)
+	return nil
+}
+
+// StopTrace ends the trace: it writes what was gathered and returns the first
+// error of the writer. Calls are fast again from then on. Without a trace it
+// does nothing and returns nil. Any goroutine, while others allocate.
+func StopTrace() error {
+	t := &trace
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.w == nil {
+		return nil
+	}
+	t.flush()
+	if f, ok := t.w.(*traceFile); ok {
+		if err := f.close(); t.err == nil && err != nil {
+			t.fail(err)
+		}
+	}
+	// No line is added from here on, and only then are calls left untraced: the
+	// trace is a part without gaps.
+	t.w = nil
+	heap.SetTracing(false)
+	return t.err
+}
+
+const (
+	// traceBuffer is when lines are written: some 200 of them, which makes writing
+	// to a file 20 of the 90 ns of a traced call (64 KiB did not make it less), and
+	// so few that a process which ends without StopTrace has written nearly all.
+	traceBuffer = 4 << 10
+	// traceDelay is how long lines wait at most: a person who looks at the file
+	// sees no delay, and ten writes a second cost nothing.
+	traceDelay = 100 * time.Millisecond
+	// maxLine: an operation, four 64-bit numbers in decimal at most, and blanks.
+	maxLine = 1 + 4*(1+20) + 1
+)
+
+// trace is the one trace. Its lock orders the lines. It is taken before any lock
+// of the allocator and never while pinned, because w may block.
+//
+// That the lines are in order needs two things. A block's line of allocation is
+// added before the caller gets the block, so before its free. And a block is
+// freed under the lock, together with the adding of the line: who gets the block
+// the next moment must take the lock to add its own. (Two frees of a block at
+// the same time find each other out there, too: the second is not live.)
+var trace tracer
+
+type tracer struct {
+	mu    sync.Mutex
+	w     io.Writer // nil: no trace
+	err   error     // the first error of w: nothing is added after it
+	buf   []byte    // whole lines that w has not got yet
+	timer *time.Timer
+	armed bool // the timer runs
+}
+
+func init() {
+	if path := policy.Current().Trace; path != "" {
+		trace.begin(&traceFile{path: path})
+		heap.SetTracing(true)
+	}
+}
+
+// begin makes w the writer. Under mu.
+func (t *tracer) begin(w io.Writer) {
+	t.w, t.err = w, nil
+	t.buf = append(t.buf[:0], "hakmem trace 1\n"...)
+	if cap(t.buf) < traceBuffer+maxLine {
+		t.buf = append(make([]byte, 0, traceBuffer+maxLine), t.buf...)
+	}
+}
+
+// flush gives w the lines that wait. Under mu.
+func (t *tracer) flush() {
+	if t.err != nil || len(t.buf) == 0 {
+		return
+	}
+	n, err := t.w.Write(t.buf)
+	if err == nil && n < len(t.buf) {
+		err = io.ErrShortWrite
+	}
+	t.buf = t.buf[:0]
+	if err != nil {
+		t.fail(err)
+	}
+}
+
+// fail ends the recording. Under mu.
+func (t *tracer) fail(err error) {
+	t.err = fmt.Errorf("hakmem: the trace ended early: %w", err)
+	heap.Survive(t.err)
+	if heap.Tracing() {
+		heap.SetTracing(false)
+	}
+}
+
+// tick is what the timer runs. With nothing to do it stops until the next line.
+func (t *tracer) tick() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.armed = t.w != nil && t.err == nil && len(t.buf) > 0; t.armed {
+		t.flush()
+		t.timer.Reset(traceDelay)
+	}
+}
+
+// pid returns the number of the P that runs the caller.
+func pid() int {
+	n := heap.Pin()
+	heap.Unpin()
+	return n
+}
+
+// line adds the line of one call by P who on the block at p. last is the
+// alignment of op 'g', the old block of op 'r'. Under mu.
+func (t *tracer) line(who int, op byte, p, size, last uintptr) {
+	if t.w == nil || t.err != nil {
+		return
+	}
+	b := append(t.buf, op, ' ')
+	b = strconv.AppendInt(b, int64(who), 10)
+	b = append(b, ' ')
+	b = strconv.AppendUint(b, blockID(p), 16)
+	if op != 'f' {
+		heap.MarkTraced(p)
+		b = append(b, ' ')
+		b = strconv.AppendUint(b, uint64(size), 10)
+	}
+	switch op {
+	case 'g':
+		b = append(b, ' ')
+		b = strconv.AppendUint(b, uint64(last), 10)
+	case 'r':
+		b = append(b, ' ')
+		b = strconv.AppendUint(b, blockID(last), 16)
+	}
+	t.buf = append(b, '\n')
+	switch {
+	case len(t.buf) >= traceBuffer:
+		t.flush()
+	case t.timer == nil:
+		t.armed = true
+		t.timer = time.AfterFunc(traceDelay, t.tick)
+	case !t.armed:
+		t.armed = true
+		t.timer.Reset(traceDelay)
+	}
+}
+
+// blockID names the block at p in a trace.
+func blockID(p uintptr) uint64 { return uint64(p-heap.Base) >> 4 }
+
+// handOut turns the block at p, which an allocation is about to return, into a
+// pointer. It records the allocation if calls are traced; p may be 0.
+func handOut(op byte, p, size, align uintptr) unsafe.Pointer {
+	if p != 0 && heap.Tracing() {
+		trace.add(op, p, size, align)
+	}
+	return heap.Pointer(p)
+}
+
+func (t *tracer) add(op byte, p, size, last uintptr) {
+	who := pid()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.line(who, op, p, size, last)
+}
+
+// freeBlock is heap.Free, recorded if calls are traced.
+func freeBlock(own, p uintptr) heap.Fault {
+	if !heap.Tracing() {
+		return heap.Free(own, p)
+	}
+	return trace.free(own, p, 'f', p, 0)
+}
+
+// free frees the block at old and adds the line of op for block p: of the free
+// itself, or of the Realloc that moved old to p.
+func (t *tracer) free(own, old uintptr, op byte, p, size uintptr) heap.Fault {
+	who := pid()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	bad := heap.Free(own, old)
+	if bad.Kind == heap.OK || bad.Kind == heap.LateFreed { // late is another block's misuse: old is freed
+		t.line(who, op, p, size, old)
+	}
+	return bad
+}
+
+// freeChunk is heap.FreeChunk, recorded if calls are traced.
+func freeChunk(p uintptr) {
+	if !heap.Tracing() {
+		heap.FreeChunk(p)
+		return
+	}
+	who := pid()
+	trace.mu.Lock()
+	defer trace.mu.Unlock()
+	heap.FreeChunk(p)
+	trace.line(who, 'f', p, 0, 0)
+}
+
+// traceFile is the file of HAKMEM_TRACE. Its first write creates it, so that a
+// process that imports this package and does not use it (one that starts the
+// program that is meant, say) leaves the file alone.
+type traceFile struct {
+	path string
+	file *os.File
+}
+
+func (f *traceFile) Write(b []byte) (int, error) {
+	if f.file == nil {
+		var err error
+		if f.file, err = os.Create(f.path); err != nil {
+			return 0, err
+		}
+	}
+	return f.file.Write(b)
+}
+
+func (f *traceFile) close() error {
+	if f.file == nil {
+		return nil
+	}
+	return f.file.Close()
+}
