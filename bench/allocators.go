@@ -5,55 +5,101 @@ import (
 	"math/bits"
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"unsafe"
 
 	"modernc.org/memory"
+
+	"github.com/hakmem/hakmem"
 )
 
 // Empty is the name of the loop without an allocator.
 const Empty = "empty"
 
+// Cgo is the name of C's malloc through cgo. Only a build with the tag
+// hakmem_cgo has it.
+const Cgo = "cgo"
+
 // allocator is one row of the table of what can be measured.
 type allocator struct {
-	name       string
-	mixed, hot func(*worker)
-	// threadedMixed and threadedHot replace the loops for more than one
-	// thread, where an allocator needs it.
-	threadedMixed, threadedHot func(*worker)
-	version                    func() string
+	name    string
+	loops   map[string]func(*worker)
+	version func() string
+	// shared says that the loops are for more than one thread, and that those
+	// of the row of the same name without it are not.
+	shared bool
+	// calls returns the functions that the observed loop calls for one worker;
+	// nil for the empty loop.
+	calls func() calls
 }
 
+// calls are an allocator's functions. A block is what the generated loops take
+// for one (gen/main.go), and data finds its bytes.
+type calls struct {
+	malloc, calloc func(size uintptr) unsafe.Pointer
+	realloc        func(p unsafe.Pointer, size, more uintptr) unsafe.Pointer
+	memalign       func(align, size uintptr) unsafe.Pointer
+	free           func(unsafe.Pointer)
+	data           func(unsafe.Pointer) unsafe.Pointer
+}
+
+func same(p unsafe.Pointer) unsafe.Pointer { return p }
+
 var allocators = []allocator{
-	{name: "hakmem", mixed: mixedHakmem, hot: hotHakmem, version: hakmemVersion},
-	{name: "hakmem-heap", mixed: mixedHeap, hot: hotHeap, version: hakmemVersion},
-	{name: "go", mixed: mixedGo, hot: hotGo, version: runtime.Version},
-	{name: "pool", mixed: mixedPool, hot: hotPool, version: runtime.Version},
-	{name: "modernc", mixed: mixedModernc, hot: hotModernc,
-		threadedMixed: mixedModerncLocked, threadedHot: hotModerncLocked,
-		version: func() string { return ModuleVersion("modernc.org/memory") }},
-	{name: Empty, mixed: mixedEmpty, hot: hotEmpty, version: func() string { return "" }},
+	{name: "hakmem", loops: loopsHakmem, version: hakmemVersion, calls: func() calls {
+		return calls{hakmem.Malloc, func(n uintptr) unsafe.Pointer { return hakmem.Calloc(1, n) },
+			func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { return hakmem.Realloc(p, more) },
+			hakmem.AlignedAlloc, hakmem.Free, same}
+	}},
+	{name: "hakmem-heap", loops: loopsHeap, version: hakmemVersion, calls: func() calls {
+		h := hakmem.NewHeap() // a worker has one goroutine at a time; never closed: the process ends
+		return calls{h.Malloc, func(n uintptr) unsafe.Pointer { return h.Calloc(1, n) },
+			func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { return h.Realloc(p, more) },
+			hakmem.AlignedAlloc, h.Free, same}
+	}},
+	{name: "go", loops: loopsGo, version: runtime.Version, calls: func() calls {
+		return calls{goMalloc, goMalloc, goRealloc,
+			func(align, n uintptr) unsafe.Pointer { return goMalloc(n + align) }, func(unsafe.Pointer) {}, same}
+	}},
+	{name: "pool", loops: loopsPool, version: runtime.Version, calls: func() calls {
+		return calls{func(n uintptr) unsafe.Pointer { return unsafe.Pointer(poolGet(n)) },
+			func(n uintptr) unsafe.Pointer { return unsafe.Pointer(poolGetZeroed(n)) },
+			func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { return poolRealloc(p, more) },
+			func(align, n uintptr) unsafe.Pointer { return unsafe.Pointer(poolGet(n + align)) },
+			func(p unsafe.Pointer) { poolPut((*[]byte)(p)) },
+			func(p unsafe.Pointer) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(*(*[]byte)(p))) }}
+	}},
+	{name: "modernc", loops: loopsModernc, version: moderncVersion, calls: moderncCalls},
+	{name: "modernc", loops: loopsModerncLocked, version: moderncVersion, shared: true, calls: moderncCalls},
+	{name: Empty, loops: loopsEmpty, version: func() string { return "" }},
 }
 
 // Allocators lists the allocators that Measure knows, without Empty.
 func Allocators() []string {
 	var names []string
 	for _, a := range allocators {
-		if a.name != Empty {
+		if a.name != Empty && !slices.Contains(names, a.name) {
 			names = append(names, a.name)
 		}
 	}
 	return names
 }
 
-func find(name string) (*allocator, error) {
+// find returns the row of that name, the one for several threads if there is
+// one and that is what is asked for.
+func find(name string, threaded bool) (*allocator, error) {
+	var found *allocator
 	for i := range allocators {
-		if allocators[i].name == name {
-			return &allocators[i], nil
+		if a := &allocators[i]; a.name == name && (found == nil || threaded && a.shared) {
+			found = a
 		}
 	}
-	return nil, fmt.Errorf("allocator %q: use one of %s", name, strings.Join(Allocators(), ", "))
+	if found == nil {
+		return nil, fmt.Errorf("allocator %q: use one of %s", name, strings.Join(Allocators(), ", "))
+	}
+	return found, nil
 }
 
 func hakmemVersion() string { return ModuleVersion("github.com/hakmem/hakmem") }
@@ -92,7 +138,7 @@ func ModuleVersion(path string) string {
 var pools [64]sync.Pool
 
 func poolGet(size uintptr) *[]byte {
-	i := bits.Len64(uint64(size - 1))
+	i := bits.Len64(uint64(max(size, 1) - 1))
 	if b, ok := pools[i].Get().(*[]byte); ok {
 		return b
 	}
@@ -102,21 +148,84 @@ func poolGet(size uintptr) *[]byte {
 
 func poolPut(b *[]byte) { pools[bits.Len64(uint64(cap(*b)-1))].Put(b) }
 
+func poolGetZeroed(size uintptr) *[]byte {
+	b := poolGet(size)
+	clear((*b)[:size])
+	return b
+}
+
+// poolRealloc keeps a buffer that is large enough.
+func poolRealloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
+	b := (*[]byte)(p)
+	if uintptr(cap(*b)) >= size {
+		return p
+	}
+	more := poolGet(size)
+	copy(*more, *b)
+	poolPut(b)
+	return unsafe.Pointer(more)
+}
+
+func goMalloc(size uintptr) unsafe.Pointer {
+	return unsafe.Pointer(unsafe.SliceData(make([]byte, size)))
+}
+
+func goRealloc(p unsafe.Pointer, size, more uintptr) unsafe.Pointer {
+	b := make([]byte, more)
+	copy(b, unsafe.Slice((*byte)(p), size))
+	return unsafe.Pointer(unsafe.SliceData(b))
+}
+
 var (
 	moderncMu     sync.Mutex // guards moderncShared when there are threads
 	moderncShared memory.Allocator
 )
 
-func moderncMalloc(a *memory.Allocator, size uintptr) unsafe.Pointer {
-	p, err := a.UintptrMalloc(int(size))
+func moderncVersion() string { return ModuleVersion("modernc.org/memory") }
+
+func moderncMalloc(size uintptr) unsafe.Pointer {
+	return moderncBlock(moderncShared.UintptrMalloc(int(max(size, 1)))) // it has no block of size 0
+}
+
+func moderncCalloc(size uintptr) unsafe.Pointer {
+	return moderncBlock(moderncShared.UintptrCalloc(int(max(size, 1))))
+}
+
+func moderncRealloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
+	return moderncBlock(moderncShared.UintptrRealloc(uintptr(p), int(size)))
+}
+
+// moderncCalls lock, whether there are threads or not: the observed loop is not
+// what speed is measured with.
+func moderncCalls() calls {
+	locked := func(f func(uintptr) unsafe.Pointer) func(uintptr) unsafe.Pointer {
+		return func(size uintptr) unsafe.Pointer {
+			moderncMu.Lock()
+			defer moderncMu.Unlock()
+			return f(size)
+		}
+	}
+	return calls{locked(moderncMalloc), locked(moderncCalloc),
+		func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer {
+			return locked(func(n uintptr) unsafe.Pointer { return moderncRealloc(p, n) })(more)
+		},
+		func(align, n uintptr) unsafe.Pointer { return locked(moderncMalloc)(n + align) },
+		func(p unsafe.Pointer) {
+			moderncMu.Lock()
+			defer moderncMu.Unlock()
+			moderncFree(p)
+		}, same}
+}
+
+func moderncBlock(p uintptr, err error) unsafe.Pointer {
 	if err != nil {
 		panic(err)
 	}
 	return unsafe.Add(nil, p)
 }
 
-func moderncFree(a *memory.Allocator, p unsafe.Pointer) {
-	if err := a.UintptrFree(uintptr(p)); err != nil {
+func moderncFree(p unsafe.Pointer) {
+	if err := moderncShared.UintptrFree(uintptr(p)); err != nil {
 		panic(err)
 	}
 }

@@ -2,10 +2,11 @@
 // once, and runs them over several allocators in the calling process.
 //
 // A workload is a loop of allocations and frees whose order follows from its
-// parameters alone; bench/native/driver.c is its twin in C. For every allocator
-// there is a loop of its own in loops_gen.go, so that what is timed is a direct
-// call of that allocator. The loop "empty" calls none: its time is what the
-// others are compared net of.
+// parameters alone; bench/native/loops.h is its twin in C. For every allocator
+// there is a loop of its own in loops_*_gen.go, so that what is timed is a
+// direct call of that allocator. The loop "empty" calls none: its time is what
+// the others are compared net of. The loop "observed" calls any of them through
+// an observer, which hashes, verifies or samples the operations.
 //
 // Measure belongs into a process of its own: peak memory, page faults and the
 // state of the garbage collector are the process's.
@@ -15,174 +16,23 @@ package bench
 
 import (
 	"fmt"
-	"math"
 	"runtime"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 	"unsafe"
 )
 
-// The workloads.
-const (
-	// RandomMixed frees or fills random slots with blocks of random size.
-	RandomMixed = "random_mixed"
-	// TinyHot allocates a batch of equal small blocks and frees it in reverse.
-	TinyHot = "tiny_hot"
-)
-
-// Workloads lists the workloads in the order in which they are documented.
-var Workloads = []string{RandomMixed, TinyHot}
-
-// HotBatch and HotSize are tiny_hot's number of blocks in a batch and their
-// size in bytes: the original hakmem's benchmark of that name.
-const (
-	HotBatch = 100
-	HotSize  = 32
-)
-
-// Params are the parameters of a workload. TinyHot uses Iters and Threads only.
-type Params struct {
-	// Min and Max bound the size of a block, in bytes, both included.
-	Min, Max uint64
-	// WS is the number of slots of each thread: about half of them are
-	// occupied at any time.
-	WS uint64
-	// Iters is the number of operations of each thread. For RandomMixed a step
-	// is one; for TinyHot an allocation and a free are one each, and Iters is
-	// rounded up to whole batches.
-	Iters uint64
-	// Threads is the number of goroutines, each with slots of its own.
-	Threads int
-	// Seed starts the random sequence; thread i starts from Seed+i. Not 0.
-	Seed uint32
-}
-
-// Default returns the parameters in force where nothing else is said: the
-// original hakmem's, with 20 million operations so that a run takes some tenths
-// of a second.
-func Default() Params {
-	return Params{Min: 16, Max: 1024, WS: 400, Iters: 20_000_000, Threads: 1, Seed: 1}
-}
-
-// Bounds of the parameters. Sizes and slots are drawn as a 32-bit number times
-// the range; these keep the product, and the memory asked for, in hand.
-const (
-	MaxSize    = 1 << 30 // bytes of a block
-	MaxWS      = 1 << 28 // slots: 2 GiB of them
-	MaxIters   = 1 << 50 // days of work
-	MaxThreads = 4096    // more tell nothing
-)
-
-// A ParamError is a parameter that a workload cannot use.
-type ParamError struct{ Name, Value, Remedy string }
-
-func (e *ParamError) Error() string {
-	return "--" + e.Name + " " + e.Value + ": " + e.Remedy
-}
-
-// Validate reports the first parameter that the workload cannot use, as a
-// *ParamError.
-func (p Params) Validate(workload string) error {
-	bounds := []struct {
-		name     string
-		v        uint64
-		min, max uint64
-	}{
-		{"min", p.Min, 1, MaxSize},
-		{"max", p.Max, 1, MaxSize},
-		{"ws", p.WS, 1, MaxWS},
-		{"iters", p.Iters, 1, MaxIters},
-		{"threads", uint64(p.Threads), 1, MaxThreads},
-		{"seed", uint64(p.Seed), 1, math.MaxUint32},
-	}
-	for _, b := range bounds {
-		if b.v < b.min || b.v > b.max {
-			return &ParamError{b.name, strconv.FormatUint(b.v, 10), fmt.Sprintf("use a whole number from %d to %d", b.min, b.max)}
-		}
-	}
-	if p.Min > p.Max {
-		return &ParamError{"min", strconv.FormatUint(p.Min, 10), fmt.Sprintf("use a size not above --max, which is %d", p.Max)}
-	}
-	for _, w := range Workloads {
-		if w == workload {
-			return nil
-		}
-	}
-	return fmt.Errorf("workload %q: use one of %s", workload, strings.Join(Workloads, ", "))
-}
-
-// Map returns the parameters that the workload uses, under their names in the
-// command line and in reports.
-func (p Params) Map(workload string) map[string]any {
-	m := map[string]any{"iters": p.Iters, "threads": p.Threads}
-	switch workload {
-	case RandomMixed:
-		m["min"], m["max"], m["ws"], m["seed"] = p.Min, p.Max, p.WS, p.Seed
-	case TinyHot:
-		m["size"], m["batch"] = HotSize, HotBatch
-	}
-	return m
-}
-
-// Ops is the number of operations that all threads together perform.
-func (p Params) Ops(workload string) uint64 {
-	n := p.Iters
-	if workload == TinyHot {
-		n = p.batches() * 2 * HotBatch
-	}
-	return n * uint64(p.Threads)
-}
-
-// batches is the number of tiny_hot batches of each thread.
-func (p Params) batches() uint64 {
-	const ops = 2 * HotBatch
-	return (p.Iters + ops - 1) / ops
-}
-
-// threadSeed is the seed of thread i: Seed+i, or where that is 0, the fixed
-// point of xorshift, the seed of Marsaglia's own example.
-func (p Params) threadSeed(i int) uint32 {
-	if s := p.Seed + uint32(i); s != 0 {
-		return s
-	}
-	return 2463534242
-}
-
-// SequenceHash is a hash of the operations of random_mixed's first thread:
-// FNV-1a over the 64-bit words (1 for an allocation or 0 for a free, size or 0,
-// slot) of every step. The C driver prints the same number with --hash.
-func (p Params) SequenceHash() uint64 {
-	const offset, prime = 14695981039346656037, 1099511628211 // FNV-1a, 64 bits
-	h := uint64(offset)
-	full := make([]bool, p.WS)
-	x := p.threadSeed(0)
-	next := func() uint64 {
-		x ^= x << 13
-		x ^= x >> 17
-		x ^= x << 5
-		return uint64(x)
-	}
-	for range p.Iters {
-		slot := next() * p.WS >> 32
-		var op, size uint64
-		if !full[slot] {
-			op, size = 1, p.Min+next()*(p.Max-p.Min+1)>>32
-		}
-		full[slot] = !full[slot]
-		for _, word := range [...]uint64{op, size, slot} {
-			h = (h ^ word) * prime
-		}
-	}
-	return h
-}
-
 // A Spec names one measurement.
 type Spec struct {
 	Workload, Allocator string
 	Params              Params
+	// Observe says what is to be observed beside the time of the whole; the
+	// time then includes what that costs.
+	Observe Observation
+	// Linger is for how long the process stays idle after everything was freed,
+	// before it looks at its memory once more (Run.LaterRSS). 0: not at all.
+	Linger time.Duration
 }
 
 // A Run is the outcome of one measurement. Memory and fault figures are 0 where
@@ -193,16 +43,26 @@ type Run struct {
 	NsPerOp float64 `json:"ns_per_op"` // 1e9 / OpsPerS: with T threads, a T-th of what one thread waits
 	// PeakRSS is the process's peak resident memory in bytes, IdleRSS its
 	// resident memory just before the loop, EndRSS that after everything was
-	// freed.
-	PeakRSS uint64 `json:"peak_rss_bytes"`
-	IdleRSS uint64 `json:"idle_rss_bytes"`
-	EndRSS  uint64 `json:"end_rss_bytes"`
+	// freed, LaterRSS that after Spec.Linger more.
+	PeakRSS  uint64 `json:"peak_rss_bytes"`
+	IdleRSS  uint64 `json:"idle_rss_bytes"`
+	EndRSS   uint64 `json:"end_rss_bytes"`
+	LaterRSS uint64 `json:"later_rss_bytes,omitempty"`
 	// MinorFaults is the number of page faults during the loop.
 	MinorFaults uint64 `json:"minor_faults"`
+	// Begin and End bound the loop, in nanoseconds of CLOCK_MONOTONIC; 0 where
+	// that clock is not at hand. For who watches the process from outside.
+	Begin int64 `json:"begin_ns,omitempty"`
+	End   int64 `json:"end_ns,omitempty"`
 	// Version is the allocator's version, where it can be found.
 	Version string `json:"version,omitempty"`
 	// Layout is the number of the code layout measured, 0 for the plain build.
 	Layout int `json:"layout,omitempty"`
+	// Area is the resident memory over IdleRSS, in bytes times seconds, summed
+	// over the loop by who watched the process; 0 if nobody did.
+	Area float64 `json:"rss_byte_seconds,omitempty"`
+	// What was observed, if that was asked for.
+	Observed *Observed `json:"observed,omitempty"`
 }
 
 // slotPad is the number of unused slots behind a thread's last: two cache
@@ -213,15 +73,33 @@ const slotPad = 16
 // fields under "given", which are set before that starts.
 type worker struct {
 	// given
-	seed           uint32
-	ws, span       uint64 // slots; number of different sizes
-	low            uintptr
-	iters, batches uint64
-	scratch        unsafe.Pointer // the empty loop's only block
-	gate           *gate
+	id      int
+	p       Params
+	seed    uint32
+	scratch unsafe.Pointer // the empty loop's only block
+	obs     *observer      // of the observed loop
+	shared  *shared
+	partner *worker // for the loops whose threads have a second one: runs from begin to end
 
 	start, stop time.Time
 	sink        uintptr // keeps the empty loop's frees from being dropped
+	sum         uint64  // keeps reads of blocks from being dropped
+}
+
+// shared is what the threads of a workload have in common.
+type shared struct {
+	gate    gate
+	barrier barrier
+	tape    *tape
+	turns   []uint32 // of the tape's slots: the next operation's Seq
+	// words or pointers, as the allocator's slots are, hold the blocks that
+	// threads hand to each other.
+	words    []uintptr
+	pointers []unsafe.Pointer
+	sizes    []uint32 // mstress: of the blocks; rptest: to draw from
+	mail     []uint32 // mstress: the transfers; rptest: the mailboxes
+	// xmalloc's batches, by number.
+	idle, full stack
 }
 
 // gate lets all workers start at once, and keeps their blocks alive until the
@@ -235,9 +113,13 @@ type gate struct {
 
 // begin waits for all workers and starts the clock.
 func (w *worker) begin() {
-	w.gate.ready.Done()
-	for !w.gate.open.Load() { // spins: a wake-up would not reach all at once
+	g := &w.shared.gate
+	g.ready.Done()
+	for !g.open.Load() { // spins: a wake-up would not reach all at once
 		runtime.Gosched()
+	}
+	if w.obs != nil {
+		w.obs.on, w.partner.obs.on = true, true
 	}
 	w.start = time.Now()
 }
@@ -245,57 +127,162 @@ func (w *worker) begin() {
 // end stops the clock.
 func (w *worker) end() {
 	w.stop = time.Now()
-	w.gate.finished.Done()
-	<-w.gate.looked
+	if w.obs != nil {
+		w.obs.on, w.partner.obs.on = false, false
+	}
+	w.shared.gate.finished.Done()
+	<-w.shared.gate.looked
+}
+
+// alone runs f in a new goroutine and waits for it: what a C program does in a
+// thread of its own.
+func (w *worker) alone(f func()) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	<-done
+}
+
+// A barrier lets n goroutines wait for each other, again and again.
+type barrier struct {
+	mu      sync.Mutex
+	all     sync.Cond // of mu
+	n       int
+	arrived int
+	turn    uint64
+}
+
+func newBarrier(n int) barrier { return barrier{n: n} }
+
+// wait returns when all have called it, true to the last of them.
+func (b *barrier) wait() (last bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.all.L = &b.mu
+	if b.arrived++; b.arrived == b.n {
+		b.arrived = 0
+		b.turn++
+		b.all.Broadcast()
+		return true
+	}
+	for turn := b.turn; turn == b.turn; {
+		b.all.Wait()
+	}
+	return false
+}
+
+// random is the start of the thread's sequence for step: its seed, spread over
+// 64 bits by the finaliser of splitmix64 (Steele, Lea and Flood, 2014). Not 0.
+func (w *worker) random() uint64 {
+	x := uint64(w.seed) + 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return max(x^x>>31, 1)
+}
+
+// slots and pointerSlots return n touched slots: only those of the kind that an
+// allocator uses cost memory worth the name.
+func slots(n int) []uintptr {
+	s := make([]uintptr, n)
+	clear(s)
+	return s
+}
+
+func pointerSlots(n int) []unsafe.Pointer { return make([]unsafe.Pointer, n) }
+
+// step is the next of Marsaglia's xorshift64 sequence (13, 7, 17).
+func step(x uint64) uint64 {
+	x ^= x << 13
+	x ^= x >> 7
+	return x ^ x<<17
+}
+
+// below maps a random number to 0 … n-1 by its upper half; n is below 1<<32.
+func below(x, n uint64) uint64 { return x >> 32 * n >> 32 }
+
+// fillWords writes v into the n/8 words at p; sumWords adds them up.
+func fillWords(p unsafe.Pointer, n uintptr, v uint64) {
+	for off := uintptr(0); off < n&^7; off += 8 {
+		*(*uint64)(unsafe.Add(p, off)) = v
+	}
+}
+
+func sumWords(p unsafe.Pointer, n uintptr) (sum uint64) {
+	for off := uintptr(0); off < n&^7; off += 8 {
+		sum += *(*uint64)(unsafe.Add(p, off))
+	}
+	return sum
 }
 
 // Measure runs one workload over one allocator and returns what it took. It is
 // to be called once in a process.
 func Measure(s Spec) (Run, error) {
-	if err := s.Params.Validate(s.Workload); err != nil {
-		return Run{}, err
-	}
-	a, err := find(s.Allocator)
+	workload, err := FindWorkload(s.Workload)
 	if err != nil {
 		return Run{}, err
 	}
-	loop := a.mixed
-	if s.Workload == TinyHot {
-		loop = a.hot
+	p := s.Params
+	if err := workload.Validate(p); err != nil {
+		return Run{}, err
 	}
-	if s.Params.Threads > 1 && a.threadedMixed != nil {
-		loop = a.threadedMixed
-		if s.Workload == TinyHot {
-			loop = a.threadedHot
+	a, err := find(s.Allocator, p.Threads > 1 || loopInfo[workload.Loop].pairs)
+	if err != nil {
+		return Run{}, err
+	}
+	common := &shared{barrier: newBarrier(p.Threads)}
+	common.gate.looked = make(chan struct{})
+	info := loopInfo[workload.Loop]
+	if info.prepare != nil {
+		if err := info.prepare(&p, common); err != nil {
+			return Run{}, err
 		}
 	}
+	loops := a.loops
+	if s.Observe != "" {
+		if a.calls == nil {
+			return Run{}, fmt.Errorf("the loop %q allocates nothing that could be observed", a.name)
+		}
+		loops = loopsObserved
+	}
+	loop := loops[workload.Loop]
 
-	p := s.Params
-	scratch := make([]byte, max(p.Max, HotSize))
-	clear(scratch) // its pages are not the loop's to touch
-	g := &gate{looked: make(chan struct{})}
+	scratch := p.Max
+	if info.scratch != nil {
+		scratch = info.scratch(p)
+	}
+	var check *checker
+	if s.Observe == ObserveVerify {
+		check = newChecker()
+	}
+	g := &common.gate
 	g.ready.Add(p.Threads)
 	g.finished.Add(p.Threads)
 	var done sync.WaitGroup
 	workers := make([]*worker, p.Threads)
 	for i := range workers {
-		w := &worker{
-			seed: p.threadSeed(i), ws: p.WS, span: p.Max - p.Min + 1, low: uintptr(p.Min),
-			iters: p.Iters, batches: p.batches(),
-			scratch: unsafe.Pointer(unsafe.SliceData(scratch)), gate: g,
-		}
-		if p.Threads > 1 { // a buffer of its own: a shared one would bounce
-			own := make([]byte, len(scratch)+2*64)
-			clear(own)
+		w := &worker{id: i, p: p, seed: p.threadSeed(i), shared: common}
+		w.partner = &worker{id: i, p: p, seed: w.seed, shared: common}
+		if a.name == Empty { // a buffer of its own: a shared one would bounce
+			own := make([]byte, scratch+2*64)
+			clear(own) // its pages are not the loop's to touch
 			w.scratch = unsafe.Pointer(unsafe.SliceData(own))
+			w.partner.scratch = w.scratch
+		}
+		if s.Observe != "" {
+			w.obs = newObserver(a.calls(), s.Observe, p.threadSeed(i), check)
+			w.partner.obs = newObserver(a.calls(), s.Observe, p.threadSeed(i), check)
 		}
 		workers[i] = w
 		done.Go(func() { loop(w) })
 	}
 	g.ready.Wait()
 	before := usage()
+	begin := mark(markBegin)
 	g.open.Store(true)
 	g.finished.Wait()
+	stop := mark(markEnd)
 	after := usage()
 	close(g.looked)
 	done.Wait()
@@ -315,9 +302,23 @@ func Measure(s Spec) (Run, error) {
 		// Linux notes a peak only now and then: what was seen counts as well.
 		PeakRSS: max(before.peak, after.peak, end.peak), IdleRSS: before.rss, EndRSS: end.rss,
 		MinorFaults: after.faults - before.faults,
-		Version:     a.version(),
+		Begin:       begin, End: stop,
+		Version: a.version(),
 	}
-	r.OpsPerS = float64(p.Ops(s.Workload)) / r.Seconds
+	r.OpsPerS = float64(workload.Ops(p)) / r.Seconds
+	if workload.Loop == "tape" {
+		r.OpsPerS = float64(common.tape.timed(p.Rounds)) / r.Seconds
+	}
 	r.NsPerOp = 1e9 / r.OpsPerS
+	if s.Observe != "" {
+		if r.Observed, err = observed(workers, s.Observe, check); err != nil {
+			return r, fmt.Errorf("%s over %s: %w", s.Workload, s.Allocator, err)
+		}
+	}
+	runtime.KeepAlive(workers)
+	if s.Linger > 0 {
+		time.Sleep(s.Linger)
+		r.LaterRSS = usage().rss
+	}
 	return r, nil
 }

@@ -9,28 +9,45 @@ import (
 	"reflect"
 	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 )
 
-// TestMeasure runs every loop, also with more threads than one.
+// small returns a workload's parameters at a size for tests: every loop goes
+// through all that it does, in milliseconds.
+func small(w *Workload) Params {
+	p := w.Params
+	for i := range ParamTable {
+		t := &ParamTable[i]
+		limit, ok := map[string]uint64{"ws": 60, "iters": 3001, "rounds": 3}[t.Name]
+		if ok && w.Uses(t) {
+			t.Set(&p, min(t.Get(&p), limit))
+		}
+	}
+	if shrink := loopInfo[w.Loop].small; shrink != nil {
+		shrink(&p)
+	}
+	return p
+}
+
+// TestMeasure runs every workload over every allocator, also with more threads.
 func TestMeasure(t *testing.T) {
-	for _, workload := range Workloads {
+	for i := range Workloads {
+		w := &Workloads[i]
 		for _, name := range append(Allocators(), Empty) {
 			for _, threads := range []int{1, 3} {
-				t.Run(fmt.Sprintf("%s_%s_%d", workload, name, threads), func(t *testing.T) {
-					p := Default()
-					p.Iters, p.WS, p.Max, p.Threads = 20_001, 50, 40_000, threads
-					r, err := Measure(Spec{workload, name, p})
+				t.Run(fmt.Sprintf("%s_%s_%d", w.Name, name, threads), func(t *testing.T) {
+					p := small(w)
+					p.Threads = threads
+					r, err := Measure(Spec{Workload: w.Name, Allocator: name, Params: p})
 					if err != nil {
 						t.Fatal(err)
 					}
 					if r.Seconds <= 0 || r.OpsPerS <= 0 || r.NsPerOp <= 0 {
 						t.Errorf("no time measured: %+v", r)
 					}
-					if runtime.GOOS == "linux" && (r.PeakRSS == 0 || r.PeakRSS < r.IdleRSS) {
-						t.Errorf("peak of %d bytes resident with %d before the loop", r.PeakRSS, r.IdleRSS)
+					if runtime.GOOS == "linux" && (r.PeakRSS == 0 || r.PeakRSS < r.IdleRSS || r.End <= r.Begin) {
+						t.Errorf("peak of %d bytes resident with %d before the loop, from %d to %d ns", r.PeakRSS, r.IdleRSS, r.Begin, r.End)
 					}
 				})
 			}
@@ -38,48 +55,168 @@ func TestMeasure(t *testing.T) {
 	}
 }
 
+// TestVerify runs every workload with its blocks filled and checked.
+func TestVerify(t *testing.T) {
+	for i := range Workloads {
+		w := &Workloads[i]
+		for _, name := range Allocators() {
+			for _, threads := range []int{1, 2} {
+				t.Run(fmt.Sprintf("%s_%s_%d", w.Name, name, threads), func(t *testing.T) {
+					p := small(w)
+					p.Threads = threads
+					r, err := Measure(Spec{Workload: w.Name, Allocator: name, Params: p, Observe: ObserveVerify})
+					if err != nil {
+						t.Fatal(err)
+					}
+					if r.Observed.Verified == 0 {
+						t.Error("no block was checked")
+					}
+				})
+			}
+		}
+	}
+}
+
+func TestLatency(t *testing.T) {
+	w := &Workloads[0]
+	p := small(w)
+	p.Iters = 100_000
+	r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveLatency})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var samples uint64
+	for _, pair := range r.Observed.Latency {
+		samples += pair[1]
+	}
+	if expected := p.Iters / sampleEvery; samples < expected/2 || samples > 2*expected || len(r.Observed.Clock) == 0 {
+		t.Errorf("%d samples of %d operations, clock %v", samples, p.Iters, r.Observed.Clock)
+	}
+}
+
+// TestTwins compares the operations of the two languages, thread by thread, in
+// every workload.
+func TestTwins(t *testing.T) {
+	driver := buildDriver(t)
+	for i := range Workloads {
+		w := &Workloads[i]
+		for _, threads := range []int{1, 3} {
+			for _, seed := range []uint32{1, 77} {
+				t.Run(fmt.Sprintf("%s_%d_%d", w.Name, threads, seed), func(t *testing.T) {
+					p := small(w)
+					p.Threads = threads
+					if p.Seed != 0 {
+						p.Seed = seed
+					}
+					r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveHash})
+					if err != nil {
+						t.Fatal(err)
+					}
+					var c Run
+					runDriver(t, driver, &c, append(w.Args(p), "--observe", "hash")...)
+					if len(r.Observed.Hashes) != threads || c.Observed == nil || !slices.Equal(r.Observed.Hashes, c.Observed.Hashes) {
+						t.Errorf("%+v: hashes %v in Go, %+v in C", p, r.Observed.Hashes, c.Observed)
+					}
+					if slices.Contains(r.Observed.Hashes, fmt.Sprintf("%016x", uint64(fnvOffset))) {
+						t.Errorf("a thread without operations: %v", r.Observed.Hashes)
+					}
+				})
+			}
+		}
+	}
+}
+
+// TestHash sees that a changed operation changes the hash.
+func TestHash(t *testing.T) {
+	hash := func(change func(*Params)) string {
+		w := &Workloads[0]
+		p := small(w)
+		change(&p)
+		r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveHash})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Observed.Hashes[0]
+	}
+	plain := hash(func(*Params) {})
+	if again := hash(func(*Params) {}); again != plain {
+		t.Errorf("two runs have the hashes %s and %s", plain, again)
+	}
+	for _, change := range []func(*Params){
+		func(p *Params) { p.Seed++ }, func(p *Params) { p.Max++ }, func(p *Params) { p.WS++ }, func(p *Params) { p.Iters++ },
+	} {
+		if hash(change) == plain {
+			t.Error("another sequence has the same hash")
+		}
+	}
+}
+
 func TestMeasureRefuses(t *testing.T) {
-	if _, err := Measure(Spec{RandomMixed, "nobody", Default()}); err == nil || !strings.Contains(err.Error(), `"nobody"`) {
+	w := &Workloads[0]
+	if _, err := Measure(Spec{Workload: w.Name, Allocator: "nobody", Params: w.Params}); err == nil || !strings.Contains(err.Error(), `"nobody"`) {
 		t.Errorf("an unknown allocator: %v", err)
 	}
-	if _, err := Measure(Spec{"nothing", "go", Default()}); err == nil || !strings.Contains(err.Error(), `"nothing"`) {
+	if _, err := Measure(Spec{Workload: "nothing", Allocator: "go", Params: w.Params}); err == nil || !strings.Contains(err.Error(), `"nothing"`) {
 		t.Errorf("an unknown workload: %v", err)
 	}
 }
 
 func TestValidate(t *testing.T) {
+	mixed, _ := FindWorkload("random_mixed")
+	hot, _ := FindWorkload("tiny_hot")
 	for _, c := range []struct {
+		w      *Workload
 		name   string // of the parameter refused; "": none
 		change func(*Params)
 	}{
-		{"", func(*Params) {}},
-		{"", func(p *Params) { p.Min, p.Max = 1, 1 }},
-		{"min", func(p *Params) { p.Min = 0 }},
-		{"min", func(p *Params) { p.Min = p.Max + 1 }},
-		{"max", func(p *Params) { p.Max = MaxSize + 1 }},
-		{"ws", func(p *Params) { p.WS = 0 }},
-		{"iters", func(p *Params) { p.Iters = 0 }},
-		{"threads", func(p *Params) { p.Threads = 0 }},
-		{"threads", func(p *Params) { p.Threads = -1 }},
-		{"seed", func(p *Params) { p.Seed = 0 }},
+		{mixed, "", func(*Params) {}},
+		{mixed, "", func(p *Params) { p.Min, p.Max = 1, 1 }},
+		{mixed, "min", func(p *Params) { p.Min = 0 }},
+		{mixed, "min", func(p *Params) { p.Min = p.Max + 1 }},
+		{mixed, "max", func(p *Params) { p.Max = MaxSize + 1 }},
+		{mixed, "ws", func(p *Params) { p.WS = 0 }},
+		{mixed, "iters", func(p *Params) { p.Iters = 0 }},
+		{mixed, "threads", func(p *Params) { p.Threads = 0 }},
+		{mixed, "threads", func(p *Params) { p.Threads = -1 }},
+		{mixed, "seed", func(p *Params) { p.Seed = 0 }},
+		{mixed, "alive", func(p *Params) { p.Alive = 3 }},
+		{hot, "min", func(p *Params) { p.Min, p.Max = 16, 32 }},
 	} {
-		p := Default()
+		p := c.w.Params
 		c.change(&p)
-		err := p.Validate(RandomMixed)
+		err := c.w.Validate(p)
 		var bad *ParamError
 		if errors.As(err, &bad) != (c.name != "") || (bad != nil && bad.Name != c.name) {
-			t.Errorf("%+v: %v, want a complaint about %q", p, err, c.name)
+			t.Errorf("%s %+v: %v, want a complaint about %q", c.w.Name, p, err, c.name)
+		}
+	}
+	for i := range Workloads {
+		if err := Workloads[i].Validate(Workloads[i].Params); err != nil {
+			t.Errorf("%s refuses its own parameters: %v", Workloads[i].Name, err)
 		}
 	}
 }
 
 func TestOps(t *testing.T) {
+	mixed, _ := FindWorkload("random_mixed")
+	hot, _ := FindWorkload("tiny_hot")
 	p := Params{Iters: 201, Threads: 2}
-	if n := p.Ops(RandomMixed); n != 402 {
+	if n := mixed.Ops(p); n != 402 {
 		t.Errorf("random_mixed: %d operations, want 402", n)
 	}
-	if n := p.Ops(TinyHot); n != 800 { // two whole batches of 200 each
+	if n := hot.Ops(p); n != 800 { // two whole batches of 200 each
 		t.Errorf("tiny_hot: %d operations, want 800", n)
+	}
+}
+
+func TestScale(t *testing.T) {
+	w, _ := FindWorkload("random_mixed")
+	p := w.Scale(w.Params, 0.25)
+	if p.WS != w.Params.WS/4 || p.Iters != w.Params.Iters/4 || p.Max != w.Params.Max || p.Threads != w.Params.Threads {
+		t.Errorf("a quarter of %+v is %+v", w.Params, p)
+	}
+	if p := w.Scale(w.Params, 1e-12); p.WS != 1 || p.Iters != 1 {
+		t.Errorf("next to nothing of it is %+v", p)
 	}
 }
 
@@ -90,22 +227,10 @@ func TestThreadSeed(t *testing.T) {
 	}
 }
 
-// hashed are the parameters for which the operations of the two languages are
-// compared, and what the hash was when it was written down.
-var hashed = []struct {
-	p    Params
-	want uint64
-}{
-	{Params{Min: 16, Max: 1024, WS: 400, Iters: 100_000, Seed: 1}, 16268853923394057455},
-	{Params{Min: 8, Max: 128, WS: 400, Iters: 100_000, Seed: 7}, 13626275212321453305},
-	{Params{Min: 1, Max: 1, WS: 1, Iters: 1000, Seed: 1<<32 - 1}, 11236679341730431021},
-	{Params{Min: 16, Max: 1 << 20, WS: 100_000, Iters: 100_000, Seed: 12345}, 14738245413678118439},
-}
-
-func TestSequence(t *testing.T) {
-	for _, c := range hashed {
-		if got := c.p.SequenceHash(); got != c.want {
-			t.Errorf("%+v: hash %d, want %d: the operations changed", c.p, got, c.want)
+func TestBucket(t *testing.T) {
+	for ns := uint64(0); ns < 1<<20; ns += 1 + ns/500 {
+		if b := bucket(ns); b > ns || ns < 2048 && b != ns || float64(ns-b) > float64(ns)/1000 {
+			t.Errorf("%d ns is counted as %d", ns, b)
 		}
 	}
 }
@@ -128,44 +253,39 @@ func buildDriver(t *testing.T) string {
 	return filepath.Join(dir, "driver")
 }
 
-func driverFlags(p Params) []string {
-	var flags []string
-	for name, v := range p.Map(RandomMixed) {
-		flags = append(flags, "--"+name, fmt.Sprint(v))
+// runDriver runs the driver and decodes what it prints.
+func runDriver(t *testing.T, driver string, r *Run, args ...string) {
+	t.Helper()
+	out, err := exec.Command(driver, args...).Output()
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		t.Fatalf("%v: %v: %s", args, err, exit.Stderr)
 	}
-	return flags
-}
-
-func TestDriverSequence(t *testing.T) {
-	driver := buildDriver(t)
-	for _, c := range hashed {
-		c.p.Threads = 1
-		out, err := exec.Command(driver, append(driverFlags(c.p), "random_mixed", "--hash")...).Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if got := strings.TrimSpace(string(out)); got != strconv.FormatUint(c.want, 10) {
-			t.Errorf("%+v: C has hash %s, Go %d", c.p, got, c.want)
-		}
+	if err == nil {
+		err = json.Unmarshal(out, r)
+	}
+	if err != nil {
+		t.Fatalf("%v: %v: %s", args, err, out)
 	}
 }
 
 func TestDriverRuns(t *testing.T) {
 	driver := buildDriver(t)
-	for _, args := range []string{
-		"random_mixed", "--threads 3 random_mixed --ws 50", "random_mixed --empty --threads 2",
-		"tiny_hot", "tiny_hot --empty", "tiny_hot --threads 2",
-	} {
-		out, err := exec.Command(driver, append(strings.Fields(args), "--iters", "20000")...).Output()
-		var r Run
-		if err == nil {
-			err = json.Unmarshal(out, &r)
-		}
-		if err != nil || r.Seconds <= 0 || r.OpsPerS <= 0 || r.NsPerOp <= 0 || r.PeakRSS == 0 || r.Version == "" {
-			t.Errorf("%s: %v, %+v from %s", args, err, r, out)
+	for i := range Workloads {
+		w := &Workloads[i]
+		p := small(w)
+		for _, more := range [][]string{nil, {"--empty"}, {"--observe", "verify"}, {"--observe", "latency"}, {"--threads", "3"}} {
+			var r Run
+			runDriver(t, driver, &r, append(w.Args(p), more...)...)
+			if r.Seconds <= 0 || r.PeakRSS == 0 || r.End <= r.Begin || r.Version == "" {
+				t.Errorf("%s %v: %+v", w.Name, more, r)
+			}
+			if slices.Contains(more, "verify") && r.Observed.Verified == 0 || slices.Contains(more, "latency") && r.Observed.Every == 0 {
+				t.Errorf("%s %v: observed %+v", w.Name, more, r.Observed)
+			}
 		}
 	}
-	for _, args := range []string{"", "nothing", "random_mixed --min", "random_mixed --ws 0", "random_mixed --min -1", "random_mixed --nope", "random_mixed --min 9 --max 8"} {
+	for _, args := range []string{"", "nothing", "random_mixed --min", "random_mixed --ws 0", "random_mixed --min -1", "random_mixed --nope", "random_mixed --min 9 --max 8", "random_mixed --observe smell"} {
 		var exit *exec.ExitError
 		if err := exec.Command(driver, strings.Fields(args)...).Run(); !errors.As(err, &exit) || exit.ExitCode() != 2 {
 			t.Errorf("%q: %v, want exit status 2", args, err)
@@ -207,7 +327,7 @@ func TestSummarize(t *testing.T) {
 // TestSchema holds the keys that other programs read.
 func TestSchema(t *testing.T) {
 	report := Report{
-		Workload: RandomMixed, Params: Default().Map(RandomMixed), Machine: ThisMachine(),
+		Workload: "random_mixed", Params: Workloads[0].Map(Workloads[0].Params), Machine: ThisMachine(),
 		Results: []Result{Summarize("go", []Run{{Seconds: 1, OpsPerS: 2e9, NsPerOp: 0.5, PeakRSS: 1 << 40, MinorFaults: 3, Version: "v"}}, nil)},
 		Absent:  []Absent{{"modernc", "not here"}},
 	}
@@ -232,7 +352,8 @@ func TestSchema(t *testing.T) {
 		}
 	}
 	check("the report", m, "workload", "params", "machine", "results", "absent")
-	check("a result", m["results"].([]any)[0], "allocator", "version", "ops_per_s", "ns_per_op", "net_ns_per_op", "peak_rss_bytes", "minor_faults", "runs")
+	check("a result", m["results"].([]any)[0], "allocator", "version", "ops_per_s", "ns_per_op", "net_ns_per_op", "peak_rss_bytes", "minor_faults", "runs",
+		"ns_per_op_low", "ns_per_op_high", "confidence", "peak_over_idle_bytes", "rss_byte_seconds")
 	check("an absence", m["absent"].([]any)[0], "allocator", "reason")
 
 	var back Report

@@ -1,12 +1,12 @@
 package bench
 
-import _ "embed"
+import "embed"
 
-// DriverSource and DriverSetup are the C twin of this package and the script
-// that builds it, for programs that run outside of the source tree.
-var (
-	//go:embed native/driver.c
-	DriverSource []byte
-	//go:embed native/setup.sh
-	DriverSetup []byte
-)
+// Native is the C twin of this package and the script that builds it, for
+// programs that run outside of the source tree: the files of DriverFiles.
+//
+//go:embed native/driver.c native/common.h native/loops.h native/observe.h native/setup.sh
+var Native embed.FS
+
+// DriverFiles are the names of the files in Native, below "native/".
+var DriverFiles = []string{"driver.c", "common.h", "loops.h", "observe.h", "setup.sh"}

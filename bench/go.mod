@@ -7,6 +7,11 @@ require (
 	modernc.org/memory v1.12.1
 )
 
-require golang.org/x/sys v0.49.0 // indirect
+require (
+	github.com/hakmem/hakmem/bench/cgomalloc v0.0.0
+	golang.org/x/sys v0.49.0
+)
 
 replace github.com/hakmem/hakmem => ..
+
+replace github.com/hakmem/hakmem/bench/cgomalloc => ./cgomalloc

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // usage looks at this process.
@@ -65,4 +67,16 @@ func firstLine(path string) string {
 	}
 	line, _, _ := strings.Cut(string(text), "\n")
 	return line
+}
+
+// mark returns the time on the clock that other processes see as well, and
+// makes a system call that who traces this process recognises: madvise of
+// nothing at an address that spells which.
+func mark(address uintptr) int64 {
+	syscall.Syscall(syscall.SYS_MADVISE, address, 0, 0) // of no bytes: no effect
+	var t unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) != nil {
+		return 0
+	}
+	return t.Nano()
 }

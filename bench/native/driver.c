@@ -1,198 +1,111 @@
 /*
  * driver.c: the workloads of package bench, in C, over malloc and free.
  *
- *   driver random_mixed|tiny_hot [--min N --max N --ws N --iters N --threads N
- *                                 --seed N] [--empty] [--hash]
+ *   driver LOOP [--min N --max N ... --tape FILE] [--empty]
+ *               [--observe hash|verify|latency] [--linger SECONDS]
  *
  * Which allocator is measured is decided from outside, with LD_PRELOAD; the
  * output names the library that malloc came from. One line of JSON is printed,
- * with the field names of bench.Run. --empty runs the loop without allocator,
- * --hash prints a hash of random_mixed's operations instead of running them.
- *
- * The loops are those of bench/loops_gen.go, statement by statement: where one
- * changes, so must the other.
+ * with the field names of bench.Run. --empty runs the loop without allocator;
+ * --observe hashes, verifies or samples the operations; --linger looks at the
+ * memory once more, that long after everything was freed.
  */
-#define _GNU_SOURCE /* dladdr, RTLD_DEFAULT, RUSAGE_THREAD */
+#define _GNU_SOURCE /* dladdr, RTLD_DEFAULT, MAP_POPULATE */
 #include <dlfcn.h>
-#include <errno.h>
-#include <pthread.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-#include <time.h>
 
-enum {
-	HOT_BATCH = 100, /* tiny_hot: blocks in a batch */
-	HOT_SIZE = 32,   /* and their size in bytes */
-	SLOT_PAD = 16,   /* unused slots behind a thread's last: two cache lines */
-};
+#include "common.h"
+#include "observe.h"
 
-struct params {
-	uint64_t min, max, ws, iters, threads, seed;
-};
+#define NAME(f) f##_direct
+#define MALLOC(size, slot) malloc(size)
+#define CALLOC(size, slot) calloc(1, size)
+#define REALLOC(p, size, more, slot) realloc(p, more)
+#define MEMALIGN(align, size, slot) aligned(align, size)
+#define FREE(p, slot) free(p)
+#define FREE_HANDED(p) free(p)
+#define WRITE(p, off) (((volatile char *)(p))[off] = 1)
+#define FILL(p, size, v) fill_words(p, size, v)
+#define SUM(p, size) sum_words(p, size)
+#include "loops.h"
+#undef NAME
+#undef MALLOC
+#undef CALLOC
+#undef REALLOC
+#undef MEMALIGN
+#undef FREE
+#undef FREE_HANDED
 
-struct worker {
-	struct params p;
-	uint32_t seed;
-	uintptr_t *slots; /* mapped, not allocated: the allocator is not to see them */
-	char *scratch;    /* the empty loop's only block */
-	double start, stop;
-	uint64_t faults; /* minor page faults of the loop */
-	pthread_t thread;
-};
+/* The empty loops' allocator. The asm keeps the compiler from dropping the
+ * free; malloc and free themselves are not known to it (-fno-builtin). */
+#define NAME(f) f##_empty
+#define MALLOC(size, slot) ((void)(size), w->scratch)
+#define CALLOC(size, slot) ((void)(size), w->scratch)
+#define REALLOC(p, size, more, slot) (p)
+#define MEMALIGN(align, size, slot) ((void)(align), (void)(size), w->scratch)
+#define FREE(p, slot) __asm__ volatile("" : : "r"(p))
+#define FREE_HANDED(p) __asm__ volatile("" : : "r"(p))
+#include "loops.h"
+#undef NAME
+#undef MALLOC
+#undef CALLOC
+#undef REALLOC
+#undef MEMALIGN
+#undef FREE
+#undef FREE_HANDED
+#undef WRITE
+#undef FILL
+#undef SUM
 
-/* All threads start their loops at once, and none frees its last blocks before
- * all loops have ended. */
-static pthread_barrier_t opened, finished;
+#define NAME(f) f##_observed
+#define MALLOC(size, slot) obs_malloc(w->obs, size, slot)
+#define CALLOC(size, slot) obs_calloc(w->obs, size, slot)
+#define REALLOC(p, size, more, slot) obs_realloc(w->obs, p, more, slot)
+#define MEMALIGN(align, size, slot) obs_memalign(w->obs, align, size, slot)
+#define FREE(p, slot) obs_free(w->obs, p, slot)
+#define FREE_HANDED(p) obs_free_handed(w->obs, p)
+#define WRITE(p, off) (writable(w->obs) ? (void)(((volatile char *)(p))[off] = 1) : (void)0)
+#define FILL(p, size, v) (writable(w->obs) ? fill_words(p, size, v) : (void)0)
+#define SUM(p, size) (writable(w->obs) ? sum_words(p, size) : 0)
+#include "loops.h"
 
-static double now(void) {
-	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+/* status reads one figure of /proc/self/status, in bytes; 0 if there is none.
+ * It does not allocate: the allocator under test is not to see it. */
+static uint64_t status(const char *name) {
+	static char text[8192]; /* the file has about 1500 bytes */
+	int fd = open("/proc/self/status", O_RDONLY);
+	if (fd < 0)
+		return 0;
+	ssize_t n = read(fd, text, sizeof text - 1);
+	close(fd);
+	text[n > 0 ? n : 0] = 0;
+	char *at = strstr(text, name);
+	return at == NULL ? 0 : strtoull(at + strlen(name), NULL, 10) << 10;
 }
 
-static void fail(const char *what) {
-	fprintf(stderr, "driver: %s: %s\n", what, strerror(errno));
-	exit(1);
-}
+/* The addresses of two system calls without effect between which the timed
+ * part lies, for who traces them: as in ../report.go. */
+static const uintptr_t mark_begin = (uintptr_t)0x68616b42 << 12, mark_end = (uintptr_t)0x68616b45 << 12;
 
-/* pages returns n zeroed bytes whose pages have been touched. */
-static void *pages(size_t n) {
-	void *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	if (p == MAP_FAILED)
-		fail("mmap");
-	memset(p, 0, n);
-	return p;
-}
-
-static uint64_t thread_faults(void) {
+static uint64_t faults(void) {
 	struct rusage u;
-	getrusage(RUSAGE_THREAD, &u);
+	getrusage(RUSAGE_SELF, &u);
 	return (uint64_t)u.ru_minflt;
 }
 
-static void begin(struct worker *w) {
-	w->faults = thread_faults();
-	pthread_barrier_wait(&opened);
-	w->start = now();
+static void look_before(struct shared *s) {
+	s->idle_rss = status("VmRSS:");
+	s->faults = faults();
+	madvise((void *)mark_begin, 0, 0);
+	s->begin_ns = now_ns();
 }
 
-static void end(struct worker *w) {
-	w->stop = now();
-	w->faults = thread_faults() - w->faults;
-	pthread_barrier_wait(&finished);
-}
-
-/* The empty loop's allocator. The asm keeps the compiler from dropping the
- * free; malloc and free themselves are not known to it (-fno-builtin). */
-#define SCRATCH(n) (w->scratch)
-#define DISCARD(p) __asm__ volatile("" : : "r"(p))
-
-#define MIXED(NAME, MALLOC, FREE)                                        \
-	static void *NAME(void *arg) {                                   \
-		struct worker *w = arg;                                  \
-		uintptr_t *slots = w->slots;                             \
-		uint32_t x = w->seed;                                    \
-		uint64_t ws = w->p.ws, low = w->p.min;                   \
-		uint64_t span = w->p.max - w->p.min + 1;                 \
-		begin(w);                                                \
-		for (uint64_t n = w->p.iters; n != 0; n--) {             \
-			x ^= x << 13;                                    \
-			x ^= x >> 17;                                    \
-			x ^= x << 5;                                     \
-			uintptr_t *s = &slots[(uint64_t)x * ws >> 32];   \
-			if (*s != 0) {                                   \
-				FREE((void *)*s);                        \
-				*s = 0;                                  \
-			} else {                                         \
-				x ^= x << 13;                            \
-				x ^= x >> 17;                            \
-				x ^= x << 5;                             \
-				size_t size = low + ((uint64_t)x * span >> 32); \
-				volatile char *p = MALLOC(size);         \
-				p[0] = 1;                                \
-				p[size - 1] = 1;                         \
-				*s = (uintptr_t)p;                       \
-			}                                                \
-		}                                                        \
-		end(w);                                                  \
-		for (uint64_t i = 0; i < ws; i++)                        \
-			if (slots[i] != 0)                               \
-				FREE((void *)slots[i]);                  \
-		return NULL;                                             \
-	}
-
-#define HOT(NAME, MALLOC, FREE)                                          \
-	static void *NAME(void *arg) {                                   \
-		struct worker *w = arg;                                  \
-		void *slots[HOT_BATCH];                                  \
-		uint64_t ops = 2 * HOT_BATCH;                            \
-		begin(w);                                                \
-		for (uint64_t n = (w->p.iters + ops - 1) / ops; n != 0; n--) { \
-			for (int i = 0; i < HOT_BATCH; i++) {            \
-				volatile char *p = MALLOC(HOT_SIZE);     \
-				p[0] = 1;                                \
-				slots[i] = (void *)p;                    \
-			}                                                \
-			for (int i = HOT_BATCH - 1; i >= 0; i--)         \
-				FREE(slots[i]);                          \
-		}                                                        \
-		end(w);                                                  \
-		return NULL;                                             \
-	}
-
-MIXED(mixed_malloc, malloc, free)
-MIXED(mixed_empty, SCRATCH, DISCARD)
-HOT(hot_malloc, malloc, free)
-HOT(hot_empty, SCRATCH, DISCARD)
-
-/* thread_seed is seed+i, never 0: that is the fixed point of xorshift. */
-static uint32_t thread_seed(const struct params *p, uint64_t i) {
-	uint32_t s = (uint32_t)p->seed + (uint32_t)i;
-	return s != 0 ? s : 2463534242u;
-}
-
-/* sequence_hash is bench.Params.SequenceHash. */
-static uint64_t sequence_hash(const struct params *p) {
-	char *full = pages(p->ws);
-	uint64_t h = 14695981039346656037u;
-	uint32_t x = thread_seed(p, 0);
-	for (uint64_t n = p->iters; n != 0; n--) {
-		uint64_t word[3] = {0, 0, 0};
-		x ^= x << 13;
-		x ^= x >> 17;
-		x ^= x << 5;
-		uint64_t slot = (uint64_t)x * p->ws >> 32;
-		if (!full[slot]) {
-			x ^= x << 13;
-			x ^= x >> 17;
-			x ^= x << 5;
-			word[0] = 1;
-			word[1] = p->min + ((uint64_t)x * (p->max - p->min + 1) >> 32);
-		}
-		word[2] = slot;
-		full[slot] = !full[slot];
-		for (int i = 0; i < 3; i++)
-			h = (h ^ word[i]) * 1099511628211u;
-	}
-	return h;
-}
-
-/* status reads one figure of /proc/self/status, in bytes; 0 if there is none. */
-static uint64_t status(const char *name) {
-	char line[256];
-	unsigned long long kib = 0;
-	FILE *f = fopen("/proc/self/status", "r");
-	if (f == NULL)
-		return 0;
-	while (fgets(line, sizeof line, f) != NULL)
-		if (strncmp(line, name, strlen(name)) == 0)
-			sscanf(line + strlen(name), ": %llu", &kib);
-	fclose(f);
-	return (uint64_t)kib << 10;
+static void look_after(struct shared *s) {
+	s->end_ns = now_ns();
+	madvise((void *)mark_end, 0, 0);
+	s->faults = faults() - s->faults;
+	/* Linux notes a peak only now and then: what was seen counts as well. */
+	s->peak_rss = status("VmHWM:");
+	s->peak_rss = s->peak_rss > s->idle_rss ? s->peak_rss : s->idle_rss;
 }
 
 /* version asks the allocator in force for its version. */
@@ -244,20 +157,39 @@ static const char *malloc_from(void) {
 
 static void usage(const char *why, const char *what) {
 	fprintf(stderr, "driver: %s \"%s\"\n"
-		"usage: driver random_mixed|tiny_hot [--min N] [--max N] [--ws N] "
-		"[--iters N] [--threads N] [--seed N] [--empty] [--hash]\n", why, what);
+		"usage: driver LOOP [--min N] [--max N] [--ws N] [--iters N] [--rounds N] [--alive N]\n"
+		"  [--stride N] [--threads N] [--seed N] [--tape FILE] [--empty]\n"
+		"  [--observe hash|verify|latency] [--linger SECONDS]\n"
+		"loops:", why, what);
+	for (const struct loop *l = loops_direct; l->name != NULL; l++)
+		fprintf(stderr, " %s", l->name);
+	fprintf(stderr, "\n");
 	exit(2);
 }
 
+struct job {
+	struct worker *w;
+	void (*run)(struct worker *);
+};
+
+static void *run_job(void *arg) {
+	struct job *j = arg;
+	j->run(j->w);
+	return NULL;
+}
+
 int main(int argc, char **argv) {
-	struct params p = {16, 1024, 400, 20000000, 1, 1}; /* as bench.Default */
+	struct params p = {.threads = 1, .seed = 1};
+	uint64_t linger = 0;
 	const struct { const char *name; uint64_t *value; } numbers[] = {
-		{"--min", &p.min}, {"--max", &p.max}, {"--ws", &p.ws},
-		{"--iters", &p.iters}, {"--threads", &p.threads}, {"--seed", &p.seed},
+		{"--min", &p.min}, {"--max", &p.max}, {"--ws", &p.ws}, {"--iters", &p.iters},
+		{"--rounds", &p.rounds}, {"--alive", &p.alive}, {"--stride", &p.stride},
+		{"--threads", &p.threads}, {"--seed", &p.seed}, {"--linger", &linger},
 	};
 	const size_t count = sizeof numbers / sizeof numbers[0];
-	const char *workload = NULL;
-	int empty = 0, hash = 0;
+	const char *name = NULL;
+	int empty = 0;
+	enum observation what = OBSERVE_NOTHING;
 	for (int i = 1; i < argc; i++) {
 		size_t k = 0;
 		while (k < count && strcmp(argv[i], numbers[k].name) != 0)
@@ -272,67 +204,88 @@ int main(int argc, char **argv) {
 				usage("not a number above 0:", argv[i]);
 		} else if (strcmp(argv[i], "--empty") == 0) {
 			empty = 1;
-		} else if (strcmp(argv[i], "--hash") == 0) {
-			hash = 1;
-		} else if (workload == NULL && argv[i][0] != '-') {
-			workload = argv[i];
+		} else if (strcmp(argv[i], "--observe") == 0 || strcmp(argv[i], "--tape") == 0) {
+			if (i + 1 == argc)
+				usage("nothing after", argv[i]);
+			const char *value = argv[i + 1];
+			if (strcmp(argv[i++], "--tape") == 0)
+				p.tape = value;
+			else if (strcmp(value, "hash") == 0)
+				what = OBSERVE_HASH;
+			else if (strcmp(value, "verify") == 0)
+				what = OBSERVE_VERIFY;
+			else if (strcmp(value, "latency") == 0)
+				what = OBSERVE_LATENCY;
+			else
+				usage("use hash, verify or latency, not", value);
+		} else if (name == NULL && argv[i][0] != '-') {
+			name = argv[i];
 		} else {
 			usage("unknown argument", argv[i]);
 		}
 	}
-	if (workload == NULL)
-		usage("no workload given;", "random_mixed or tiny_hot");
-	int hot = strcmp(workload, "tiny_hot") == 0;
-	if (!hot && strcmp(workload, "random_mixed") != 0)
-		usage("unknown workload", workload);
+	if (name == NULL)
+		usage("no loop given;", "random_mixed");
+	const struct loop *loop = empty ? loops_empty : what != OBSERVE_NOTHING ? loops_observed : loops_direct;
+	while (loop->name != NULL && strcmp(loop->name, name) != 0)
+		loop++;
+	if (loop->name == NULL)
+		usage("unknown loop", name);
 	if (p.min > p.max)
-		usage("--min is above --max in", workload);
-	if (hash) {
-		printf("%llu\n", (unsigned long long)sequence_hash(&p));
-		return 0;
-	}
+		usage("--min is above --max in", name);
 
-	void *(*loop)(void *) = hot ? (empty ? hot_empty : hot_malloc) : (empty ? mixed_empty : mixed_malloc);
-	pthread_barrier_init(&opened, NULL, (unsigned)p.threads);
-	pthread_barrier_init(&finished, NULL, (unsigned)p.threads);
-	struct worker *w = pages(p.threads * sizeof *w);
+	struct shared *s = pages(sizeof *s);
+	pthread_barrier_t *barriers[] = {&s->barrier, &s->ready, &s->opened, &s->finished, &s->looked};
+	for (size_t i = 0; i < sizeof barriers / sizeof *barriers; i++)
+		pthread_barrier_init(barriers[i], NULL, (unsigned)p.threads);
+	prepare(&p, s);
+	struct worker *w = pages(2 * p.threads * sizeof *w); /* and their partners */
+	struct job *jobs = pages(p.threads * sizeof *jobs);
 	for (uint64_t i = 0; i < p.threads; i++) {
 		w[i].p = p;
+		w[i].id = i;
 		w[i].seed = thread_seed(&p, i);
-		w[i].slots = pages((p.ws + SLOT_PAD) * sizeof(uintptr_t));
-		w[i].scratch = pages(p.max > HOT_SIZE ? p.max : HOT_SIZE);
+		w[i].shared = s;
+		if (empty)
+			w[i].scratch = pages(scratch_size(name, &p));
+		if (what != OBSERVE_NOTHING)
+			w[i].obs = new_observer(what, w[i].seed);
+		struct worker *partner = w[i].partner = &w[p.threads + i];
+		*partner = w[i];
+		if (what != OBSERVE_NOTHING)
+			partner->obs = new_observer(what, w[i].seed);
+		jobs[i] = (struct job){&w[i], loop->run};
 	}
-	uint64_t idle = status("VmRSS");
 	/* A single thread is the main one: glibc takes its locks only in a process
 	 * that has more. */
 	if (p.threads == 1)
-		loop(&w[0]);
+		loop->run(&w[0]);
 	else
 		for (uint64_t i = 0; i < p.threads; i++)
-			if ((errno = pthread_create(&w[i].thread, NULL, loop, &w[i])) != 0)
+			if ((errno = pthread_create(&w[i].thread, NULL, run_job, &jobs[i])) != 0)
 				fail("pthread_create");
 	for (uint64_t i = 0; i < p.threads && p.threads > 1; i++)
 		pthread_join(w[i].thread, NULL);
 
 	double first = w[0].start, last = w[0].stop;
-	uint64_t faults = w[0].faults;
 	for (uint64_t i = 1; i < p.threads; i++) {
 		first = w[i].start < first ? w[i].start : first;
 		last = w[i].stop > last ? w[i].stop : last;
-		faults += w[i].faults;
 	}
-	/* Linux notes a peak only now and then: what was seen counts as well. */
-	uint64_t peak = status("VmHWM"), rss = status("VmRSS");
-	peak = peak > idle ? peak : idle;
+	uint64_t rss = status("VmRSS:"), later = 0;
+	if (linger > 0) {
+		sleep((unsigned)linger);
+		later = status("VmRSS:");
+	}
 	double seconds = last - first > 1e-9 ? last - first : 1e-9;
-	uint64_t batch = 2 * HOT_BATCH;
-	uint64_t each = hot ? (p.iters + batch - 1) / batch * batch : p.iters;
-	double ops = (double)each * (double)p.threads;
-	printf("{\"seconds\":%.9f,\"ops_per_s\":%.1f,\"ns_per_op\":%.6f,"
-	       "\"peak_rss_bytes\":%llu,\"idle_rss_bytes\":%llu,\"end_rss_bytes\":%llu,"
-	       "\"minor_faults\":%llu,\"version\":\"%s\",\"malloc_from\":\"%s\"}\n",
-	       seconds, ops / seconds, seconds * 1e9 / ops,
-	       (unsigned long long)peak, (unsigned long long)idle,
-	       (unsigned long long)rss, (unsigned long long)faults, version(), malloc_from());
+	printf("{\"seconds\":%.9f,\"peak_rss_bytes\":%llu,\"idle_rss_bytes\":%llu,\"end_rss_bytes\":%llu,"
+	       "\"later_rss_bytes\":%llu,\"minor_faults\":%llu,\"begin_ns\":%llu,\"end_ns\":%llu,"
+	       "\"version\":\"%s\",\"malloc_from\":\"%s\"",
+	       seconds, (unsigned long long)s->peak_rss, (unsigned long long)s->idle_rss,
+	       (unsigned long long)rss, (unsigned long long)later, (unsigned long long)s->faults,
+	       (unsigned long long)s->begin_ns, (unsigned long long)s->end_ns, version(), malloc_from());
+	if (what != OBSERVE_NOTHING)
+		print_observed(w, p.threads, what);
+	printf("}\n");
 	return 0;
 }

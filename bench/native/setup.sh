@@ -46,7 +46,7 @@ build_driver() {
 	fi
 	mkdir -p "$1" &&
 		"$cc" -std=c11 -O2 -Wall -Wextra -pthread \
-			-fno-builtin-malloc -fno-builtin-free \
+			-fno-builtin-malloc -fno-builtin-free -fno-builtin-calloc -fno-builtin-realloc \
 			-o "$1/driver.$$" "$here/driver.c" -ldl &&
 		mv "$1/driver.$$" "$1/driver" # in one step: another build may run
 }

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"os"
 
 	"github.com/urfave/cli/v3"
@@ -9,30 +11,44 @@ import (
 	"github.com/hakmem/hakmem/bench"
 )
 
+// verifyFlag makes a measuring verb check instead of measure.
+var verifyFlag = &cli.BoolFlag{Name: "verify", Usage: "fill every block and check it when it is freed, instead of measuring"}
+
 func benchVerb() *cli.Command {
+	known := bench.Allocators()
 	return &cli.Command{
 		Name:      "bench",
 		Usage:     "measure hakmem and the allocators that a Go program can choose from",
-		ArgsUsage: "random_mixed|tiny_hot",
-		Description: "random_mixed: each operation frees a random slot, or fills it with a block of random size.\n" +
-			"tiny_hot: batches of 100 blocks of 32 bytes, allocated and freed in reverse.\n\n" +
-			"Each run is a process of its own, which inherits the environment: HAKMEM_* gates apply.\n" +
+		ArgsUsage: "WORKLOAD",
+		Description: "Each run is a process of its own, which inherits the environment: HAKMEM_* gates apply.\n" +
 			"\"net\" is less the time of the same loop without an allocator. With more than one thread,\n" +
-			"ops/s is the sum of all threads and ns/op its inverse.",
-		Flags:        jobFlags(bench.Allocators()),
+			"ops/s is the sum of all threads and ns/op its inverse.\n\nWorkloads:\n" + workloadList(),
+		Flags:        append(jobFlags(known, known, defaultRuns), verifyFlag),
 		OnUsageError: badFlags,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			j, err := readJob(c, bench.Allocators())
+			name, err := oneWorkload(c)
 			if err != nil {
 				return err
 			}
+			j, err := readJob(c, name, known)
+			if err != nil {
+				return err
+			}
+			clean, err := j.makeTape(c.String("dist"))
+			if err != nil {
+				return err
+			}
+			defer clean()
 			program, err := self()
 			if err != nil {
 				return err
 			}
 			var contestants []*contestant
 			for _, name := range append(j.alloc, bench.Empty) {
-				contestants = append(contestants, &contestant{name: name, side: sideGo, commands: []command{goCommand(program, os.Environ(), j, name)}})
+				contestants = append(contestants, goContestant(name, []string{program}, os.Environ(), j))
+			}
+			if c.Bool("verify") {
+				return verify(ctx, j, contestants, c.Root().Writer, c.Root().ErrWriter)
 			}
 			bar := newProgress(c.Root().ErrWriter, j.runs*len(contestants))
 			err = interleave(ctx, j, contestants, bar)
@@ -41,10 +57,49 @@ func benchVerb() *cli.Command {
 				return err
 			}
 			report := makeReport(j, contestants)
-			if j.json {
+			if c.Bool("json") {
 				return printJSON(c.Root().Writer, report)
 			}
 			return printBench(c.Root().Writer, j, report)
 		},
 	}
+}
+
+// goContestant measures an allocator of package bench with the given builds of
+// this program, one for each code layout.
+func goContestant(name string, programs, env []string, j job) *contestant {
+	return &contestant{name: name, side: sideGo, layouts: len(programs), command: func(layout int, v variant) command {
+		return goCommand(programs[layout], env, j, name, v)
+	}}
+}
+
+// verify runs every contestant once with its blocks checked. It fails if one of
+// those that could be run did.
+func verify(ctx context.Context, j job, contestants []*contestant, out, errs io.Writer) error {
+	bar := newProgress(errs, len(contestants))
+	defer bar.close()
+	failed := 0
+	for _, c := range contestants {
+		if c.name == bench.Empty {
+			continue
+		}
+		if c.absent != "" {
+			fmt.Fprintf(out, "%s: absent: %s\n", c.name, c.absent)
+			continue
+		}
+		bar.doing(c.name)
+		r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: bench.ObserveVerify}), false)
+		bar.close()
+		if err != nil {
+			failed++
+			fmt.Fprintf(out, "%s: FAILED: %v\n", c.name, err)
+		} else {
+			fmt.Fprintf(out, "%s: %d blocks checked\n", c.name, r.Observed.Verified)
+		}
+		bar.step()
+	}
+	if failed > 0 {
+		return fmt.Errorf("%s: %d allocator(s) failed", j.workload.Name, failed)
+	}
+	return nil
 }

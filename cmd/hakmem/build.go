@@ -63,12 +63,21 @@ func buildDriver(ctx context.Context) (string, error) {
 		cache = os.TempDir()
 	}
 	// The directory's name tells versions of the driver apart.
-	sum := sha256.Sum256(append(bytes.Clone(bench.DriverSource), bench.DriverSetup...))
-	dir := filepath.Join(cache, "hakmem", fmt.Sprintf("driver-%x", sum[:8]))
+	files := map[string][]byte{}
+	sum := sha256.New()
+	for _, name := range bench.DriverFiles {
+		text, err := bench.Native.ReadFile("native/" + name)
+		if err != nil {
+			return "", err
+		}
+		files[name] = text
+		sum.Write(text)
+	}
+	dir := filepath.Join(cache, "hakmem", fmt.Sprintf("driver-%x", sum.Sum(nil)[:8]))
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("cannot build the C driver: %w", err)
 	}
-	for name, text := range map[string][]byte{"driver.c": bench.DriverSource, "setup.sh": bench.DriverSetup} {
+	for name, text := range files {
 		path := filepath.Join(dir, name)
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
 			continue // keeps its time, and so the driver built from it
@@ -83,11 +92,13 @@ func buildDriver(ctx context.Context) (string, error) {
 // makeDriver brings the driver in directory out up to date with source.
 func makeDriver(ctx context.Context, source, out string) (string, error) {
 	path := filepath.Join(out, "driver")
-	built, err := os.Stat(path)
-	if err == nil {
-		c, err := os.Stat(filepath.Join(source, "driver.c"))
-		sh, err2 := os.Stat(filepath.Join(source, "setup.sh"))
-		if err == nil && err2 == nil && built.ModTime().After(c.ModTime()) && built.ModTime().After(sh.ModTime()) {
+	if built, err := os.Stat(path); err == nil {
+		fresh := true
+		for _, name := range bench.DriverFiles {
+			f, err := os.Stat(filepath.Join(source, name))
+			fresh = fresh && err == nil && built.ModTime().After(f.ModTime())
+		}
+		if fresh {
 			return path, nil
 		}
 	}
@@ -126,6 +137,28 @@ func buildLayouts(ctx context.Context, n int, bar *progress) (programs []string,
 		bar.step()
 	}
 	return programs, clean, nil
+}
+
+// buildCgo builds this program with the allocator of C's malloc through cgo.
+func buildCgo(ctx context.Context) (string, error) {
+	tree := sourceTree()
+	if tree == "" {
+		return "", errors.New("it is built from hakmem's source: start this inside the source tree")
+	}
+	if _, err := exec.LookPath("gcc"); err != nil && os.Getenv("CC") == "" {
+		return "", errors.New("no gcc here, which cgo needs")
+	}
+	dir, err := os.UserCacheDir()
+	if err != nil {
+		dir = os.TempDir()
+	}
+	path := filepath.Join(dir, "hakmem", fmt.Sprintf("cgo-%d", os.Getpid()))
+	c := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(tree, "cmd", "hakmem"), "-o", path, "-tags", "hakmem_cgo", ".")
+	c.Env = append(os.Environ(), "CGO_ENABLED=1")
+	if text, err := c.CombinedOutput(); err != nil {
+		return "", fmt.Errorf("it does not build: %w: %s", err, firstLine(string(text)))
+	}
+	return path, nil
 }
 
 // sameBuild returns the build flags of this program that change its code.

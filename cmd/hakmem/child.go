@@ -45,19 +45,53 @@ type command struct {
 	env  []string
 }
 
+// variant is how a run differs from a plain, timed one.
+type variant struct {
+	observe bench.Observation
+	linger  time.Duration
+}
+
 // goCommand is the child that measures an allocator of package bench with the
 // given program, a build of this one.
-func goCommand(program string, env []string, j job, allocator string) command {
-	spec, err := json.Marshal(bench.Spec{Workload: j.workload, Allocator: allocator, Params: j.params})
+func goCommand(program string, env []string, j job, allocator string, v variant) command {
+	spec, err := json.Marshal(bench.Spec{
+		Workload: j.workload.Name, Allocator: allocator, Params: j.params, Observe: v.observe, Linger: v.linger,
+	})
 	if err != nil {
 		panic(err) // a Spec holds words and numbers
 	}
 	return command{program, []string{childName, string(spec)}, env}
 }
 
-// run executes the child and decodes what it prints into result. It ends the
-// child after limit. The error says, in one line, why there is no result.
-func (cmd command) run(ctx context.Context, limit time.Duration, result any) error {
+// driverCommand is the child that runs the C driver with a library preloaded,
+// "" for none.
+func driverCommand(driver string, env []string, j job, library string, empty bool, v variant) command {
+	args := j.workload.Args(j.params)
+	if empty {
+		args = append(args, "--empty")
+	}
+	if v.observe != "" {
+		args = append(args, "--observe", string(v.observe))
+	}
+	if v.linger > 0 {
+		args = append(args, "--linger", fmt.Sprint(max(1, int(v.linger.Seconds()))))
+	}
+	if library != "" {
+		env = append(append([]string{}, env...), "LD_PRELOAD="+library)
+	}
+	return command{driver, args, env}
+}
+
+// childRun is what a child prints: the C driver also names malloc's library.
+type childRun struct {
+	bench.Run
+	MallocFrom string `json:"malloc_from"`
+}
+
+// run executes the child and decodes what it prints. It ends the child after
+// limit, and watches its memory if asked to. The error says, in one line, why
+// there is no result.
+func (cmd command) run(ctx context.Context, limit time.Duration, watch bool) (r childRun, curve []sample, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("ended after the time limit of %v (see --limit)", limit))
 	defer cancel()
 	c := exec.CommandContext(ctx, cmd.path, cmd.args...)
@@ -65,21 +99,30 @@ func (cmd command) run(ctx context.Context, limit time.Duration, result any) err
 	c.WaitDelay = time.Second // for a descendant that keeps the pipes open
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
-	err := c.Run()
+	if err := c.Start(); err != nil {
+		return r, nil, err
+	}
+	if watch {
+		stop := watchMemory(c.Process.Pid)
+		err = c.Wait()
+		curve = stop()
+	} else {
+		err = c.Wait()
+	}
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		return r, nil, context.Cause(ctx)
 	}
 	if err != nil {
 		var exit *exec.ExitError
 		if line := firstLine(errs.String()); errors.As(err, &exit) && line != "" {
-			return fmt.Errorf("%w: %s", err, line)
+			return r, nil, fmt.Errorf("%w: %s", err, line)
 		}
-		return err
+		return r, nil, err
 	}
-	if err := json.Unmarshal(out.Bytes(), result); err != nil {
-		return fmt.Errorf("printed no result: %q", firstLine(out.String()+errs.String()))
+	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
+		return r, nil, fmt.Errorf("printed no result: %q", firstLine(out.String()+errs.String()))
 	}
-	return nil
+	return r, curve, nil
 }
 
 func firstLine(text string) string {

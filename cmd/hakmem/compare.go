@@ -5,304 +5,241 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
 )
 
-// peer is a malloc that the C driver can be run with.
-type peer struct {
-	name    string
-	library string // for LD_PRELOAD, found by the dynamic linker; "": what libc has
-	debian  string // the package that holds it
-}
+// Of `compare all`:
+const (
+	// allBudget is the time that one allocator may take for its timed runs of a
+	// workload, beyond minRuns: the slowest would otherwise take most of an hour.
+	allBudget = 6 * time.Second
+	// defaultLater is when memory is looked at once more: longer than the decay
+	// times of the peers that return memory at all.
+	defaultLater = 5 * time.Second
+)
 
-var peers = []peer{
-	{"mimalloc", "libmimalloc.so.2", "libmimalloc2.0"},
-	{"jemalloc", "libjemalloc.so.2", "libjemalloc2"},
-	{"tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"},
-	{"glibc", "", ""},
-}
-
-// droppedEnv are the beginnings of the variables that would tune one side: the
-// allocators' own, the Go runtime's and the dynamic linker's.
-var droppedEnv = []string{
-	"HAKMEM_", "MIMALLOC_", "MALLOC_", "_RJEM_MALLOC_", "JEMALLOC_", "TCMALLOC_", "GLIBC_TUNABLES",
-	"GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "LD_PRELOAD",
-}
+// laterQuick are the workloads for which `compare all --quick` waits to see
+// what is returned.
+var laterQuick = []string{"mstress", "frag"}
 
 func compareVerb() *cli.Command {
-	// The default is the Go side's own two interfaces and all peers.
-	defaults := []string{"hakmem", "hakmem-heap"}
-	known := bench.Allocators()
-	for _, p := range peers {
-		defaults = append(defaults, p.name)
-		known = append(known, p.name)
-	}
-	flags := jobFlags(known)
-	flags[0].(*cli.StringFlag).Value = strings.Join(defaults, ",") // --alloc
-	flags = append(flags,
-		&cli.StringFlag{Name: "layouts", Usage: "build hakmem's side in `N` random code layouts and report the median over them (needs the go tool and the source)"},
-		&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"},
-		&cli.StringSliceFlag{Name: "lib", Usage: "use another library for a peer, as in mimalloc=/path/libmimalloc.so (`NAME=PATH`); may be repeated"},
-	)
+	all, _ := readField(&cli.Command{}) // no flags: the known peers
+	known := all.known()
+	flags := append(jobFlags(known, known, defaultRuns), fieldFlags()...)
 	return &cli.Command{
 		Name:      "compare",
-		Usage:     "measure hakmem beside mimalloc, jemalloc, tcmalloc and glibc",
-		ArgsUsage: "random_mixed|tiny_hot",
-		Description: "The peers run the same loop in C (bench/native/driver.c) with LD_PRELOAD; the driver is built\n" +
+		Usage:     "measure hakmem beside mimalloc, jemalloc, tcmalloc, glibc, and the Go allocators",
+		ArgsUsage: "WORKLOAD|all",
+		Description: "The native peers run the same loop in C (bench/native) with LD_PRELOAD; the driver is built\n" +
 			"with the C compiler at hand. bench/native/setup.sh installs the peers on Debian.\n\n" +
 			"Each run is a process of its own, in an environment without " + strings.Join(droppedEnv, "*, ") + "*,\n" +
-			"but for what --env passes on. A ratio is the peer's time over hakmem's: above 1, hakmem is faster.\n" +
-			"\"net\" takes from each side the time of its own loop without an allocator.",
-		Flags: flags, OnUsageError: badFlags,
+			"but for what --env passes on. First the first allocator runs against itself: what differs there\n" +
+			"is noise. A ratio is the peer's figure over hakmem's: above 1, hakmem is faster or smaller.\n" +
+			"\"net\" takes from each side the time of its own loop without an allocator.\n\nWorkloads:\n" + workloadList(),
+		Flags: append(flags, verifyFlag,
+			&cli.BoolFlag{Name: "quick", Usage: "with all: the " + fmt.Sprint(len(quickNames())) + " workloads that tell most, and 3 runs"},
+			&cli.BoolFlag{Name: "csv", Usage: "print the results as CSV"},
+			&cli.StringFlag{Name: "later", Value: defaultLater.String(), Usage: "look at the memory once more, this `time` after everything was freed; 0: do not"},
+		),
+		OnUsageError:              badFlags,
 		DisableSliceFlagSeparator: true, // values of --env may hold commas
-		Action: func(ctx context.Context, c *cli.Command) error {
-			j, err := readJob(c, known)
-			if err != nil {
-				return err
-			}
-			setup, err := readCompare(c)
-			if err != nil {
-				return err
-			}
-			contestants, clean, err := setup.contestants(ctx, j, c.Root().ErrWriter)
-			if err != nil {
-				return err
-			}
-			defer clean()
-			bar := newProgress(c.Root().ErrWriter, j.runs*max(setup.layouts, 1)*len(contestants))
-			err = interleave(ctx, j, contestants, bar)
-			bar.close()
-			if err != nil {
-				return err
-			}
-			explainAbsent(contestants)
-			report := makeReport(j, contestants)
-			ratios := makeRatios(report)
-			if j.json {
-				return printJSON(c.Root().Writer, struct {
-					bench.Report
-					Ratios []ratioRow `json:"ratios"`
-				}{report, ratios})
-			}
-			if err := printResults(c.Root().Writer, j, report); err != nil {
-				return err
-			}
-			return printRatios(c.Root().Writer, ratios)
-		},
+		Action:                    compareAction,
 	}
 }
 
-// comparison is what compare's own flags ask for.
-type comparison struct {
-	layouts int // 0: this very program
-	env     []string
-	library map[string]string // by peer, in place of its own
+func quickNames() []string {
+	var names []string
+	for i := range bench.Workloads {
+		if bench.Workloads[i].Quick {
+			names = append(names, bench.Workloads[i].Name)
+		}
+	}
+	return names
 }
 
-func readCompare(c *cli.Command) (comparison, error) {
-	s := comparison{env: cleanEnv(os.Environ()), library: map[string]string{}}
-	if c.IsSet("layouts") {
-		n, err := readNumber(c, "layouts", maxRuns)
-		if err != nil {
-			return s, err
-		}
-		s.layouts = int(n)
-	}
-	for _, v := range c.StringSlice("env") {
-		name, _, hasValue := strings.Cut(v, "=")
-		if name == "" {
-			return s, usagef("--env %q: use NAME=VALUE, or NAME to pass on the value it has", v)
-		}
-		if !hasValue {
-			value, ok := os.LookupEnv(name)
-			if !ok {
-				return s, usagef("--env %q: the variable is not set; set it or use %s=VALUE", v, name)
-			}
-			v = name + "=" + value
-		}
-		s.env = append(s.env, v)
-	}
-	for _, v := range c.StringSlice("lib") {
-		name, path, _ := strings.Cut(v, "=")
-		if !slices.ContainsFunc(peers, func(p peer) bool { return p.name == name && p.library != "" }) || path == "" {
-			return s, usagef("--lib %q: use mimalloc=PATH, jemalloc=PATH or tcmalloc=PATH", v)
-		}
-		s.library[name] = path
-	}
-	return s, nil
-}
-
-// cleanEnv returns env without what would tune one side.
-func cleanEnv(env []string) []string {
-	return slices.DeleteFunc(slices.Clone(env), func(v string) bool {
-		return slices.ContainsFunc(droppedEnv, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
-	})
-}
-
-// contestants prepares both sides: programs are built here, before anything is
-// measured. The function returned removes what was built for this call only.
-func (s comparison) contestants(ctx context.Context, j job, stderr io.Writer) ([]*contestant, func(), error) {
-	program, err := self()
+func compareAction(ctx context.Context, c *cli.Command) error {
+	name, err := oneWorkload(c)
 	if err != nil {
-		return nil, nil, err
+		return err
 	}
-	programs, clean := []string{program}, func() {}
-	if s.layouts > 0 {
-		if programs, clean, err = buildLayouts(ctx, s.layouts, newProgress(stderr, s.layouts)); err != nil {
-			return nil, nil, err
+	if c.Bool("json") && c.Bool("csv") {
+		return usagef("--json and --csv: use one of them")
+	}
+	f, err := readField(c)
+	if err != nil {
+		return err
+	}
+	known := f.known()
+	names := []string{name}
+	switch quick := c.Bool("quick"); {
+	case quick && name != "all":
+		return usagef("--quick: it chooses workloads; use `compare all --quick`")
+	case quick:
+		names = quickNames()
+	case name == "all":
+		names = workloadNames()
+	}
+	var jobs []job
+	for _, name := range names {
+		j, err := readOneOf(c, name, known, len(names) > 1)
+		if err != nil {
+			return err
+		}
+		jobs = append(jobs, j)
+	}
+	// The default stands for all, those added with --peer as well.
+	alloc := jobs[0].alloc
+	if !c.IsSet("alloc") {
+		alloc = known
+	}
+	var later time.Duration
+	if c.String("later") != "0" {
+		if later, err = readTime(c, "later"); err != nil {
+			return err
 		}
 	}
-	var list []*contestant
-	goSide := func(name string) {
-		c := &contestant{name: name, side: sideGo}
-		for _, p := range programs {
-			c.commands = append(c.commands, goCommand(p, s.env, j, name))
-		}
-		list = append(list, c)
+	bar := newProgress(c.Root().ErrWriter, max(f.layouts, 1))
+	defer func() { f.clean() }()
+	if err := f.prepare(ctx, alloc, bar); err != nil {
+		return err
 	}
-	var driver string
-	var driverErr error
-	cSide := func(name, library string, more ...string) {
-		if driver == "" && driverErr == nil {
-			driver, driverErr = buildDriver(ctx)
-		}
-		c := &contestant{name: name, side: sideC, preload: library}
-		if driverErr != nil {
-			c.absent = driverErr.Error()
-		}
-		env := s.env
-		if library != "" {
-			env = append(slices.Clone(env), "LD_PRELOAD="+library)
-		}
-		c.commands = []command{{driver, append(driverArgs(j), more...), env}}
-		list = append(list, c)
+	all := bench.Collection{Command: commandLine(), Started: time.Now().UTC().Format(time.RFC3339), Machine: bench.ThisMachine()}
+	out := c.Root().Writer
+	start := time.Now()
+	steps := 0
+	for _, j := range jobs {
+		steps += (2+len(alloc)+2)*j.runs*max(f.layouts, 1) + 2*len(alloc)
 	}
-	for _, name := range j.alloc {
-		i := slices.IndexFunc(peers, func(p peer) bool { return p.name == name })
-		if i < 0 {
-			goSide(name)
+	bar = newProgress(c.Root().ErrWriter, steps)
+	defer bar.close()
+	for i, j := range jobs {
+		wait := later
+		if c.Bool("quick") && !slices.Contains(laterQuick, j.workload.Name) {
+			wait = 0
+		}
+		report, err := f.compare(ctx, j, alloc, c, wait, bar)
+		if err != nil {
+			return err
+		}
+		bar.close()
+		if report == nil { // verified
 			continue
 		}
-		library := peers[i].library
-		if other := s.library[name]; other != "" {
-			library = other
-		}
-		cSide(name, library)
-	}
-	if slices.ContainsFunc(list, func(c *contestant) bool { return c.side == sideGo }) {
-		goSide(bench.Empty)
-	}
-	if driver != "" {
-		cSide(bench.Empty, "", "--empty")
-	}
-	return list, clean, nil
-}
-
-// driverArgs are the C driver's arguments for the job.
-func driverArgs(j job) []string {
-	args := []string{j.workload}
-	add := func(name string, v any) { args = append(args, "--"+name, fmt.Sprint(v)) }
-	p := j.params
-	add("min", p.Min)
-	add("max", p.Max)
-	add("ws", p.WS)
-	add("iters", p.Iters)
-	add("threads", p.Threads)
-	add("seed", p.Seed)
-	return args
-}
-
-// sameFile tells whether malloc, which came from the file from, is that of the
-// library that was preloaded. The dynamic linker may have found it by name.
-func sameFile(from, library string) bool {
-	return filepath.Base(from) == filepath.Base(library)
-}
-
-// explainAbsent says of the peers how they can be had, and that what passes
-// for glibc is another libc.
-func explainAbsent(contestants []*contestant) {
-	for _, c := range contestants {
-		i := slices.IndexFunc(peers, func(p peer) bool { return p.name == c.name })
-		if i < 0 {
+		all.Reports = append(all.Reports, *report)
+		if c.Bool("json") || c.Bool("csv") {
 			continue
 		}
-		if strings.HasPrefix(c.absent, "LD_PRELOAD") && c.preload == peers[i].library {
-			c.absent = fmt.Sprintf("the dynamic linker does not find %s (Debian: %s; bench/native/setup.sh installs it)", c.preload, peers[i].debian)
+		if i > 0 {
+			fmt.Fprintln(out)
 		}
-		if c.preload == "" && len(c.runs) > 0 && !strings.HasPrefix(c.runs[0].Version, c.name) {
-			c.absent = "the C library here is not " + c.name
-		}
-	}
-}
-
-// ratioRow is one peer's time over that of one hakmem interface.
-type ratioRow struct {
-	Hakmem string  `json:"hakmem"`
-	Peer   string  `json:"peer"`
-	Raw    float64 `json:"raw"`
-	Net    float64 `json:"net"` // 0 if a loop was no slower than its empty one
-	// Low and High are the raw ratio in hakmem's worst and best code layout;
-	// equal to Raw where there is but one.
-	Low  float64 `json:"raw_worst_layout"`
-	High float64 `json:"raw_best_layout"`
-}
-
-func makeRatios(report bench.Report) []ratioRow {
-	rows := []ratioRow{}
-	for _, h := range report.Results {
-		if !isHakmem(h.Allocator) {
-			continue
-		}
-		slowest, fastest := h.NsPerOp, h.NsPerOp
-		for _, t := range bench.LayoutTimes(h.Runs) {
-			slowest, fastest = max(slowest, t), min(fastest, t)
-		}
-		for _, p := range report.Results {
-			if isHakmem(p.Allocator) {
-				continue
-			}
-			row := ratioRow{Hakmem: h.Allocator, Peer: p.Allocator, Raw: p.NsPerOp / h.NsPerOp, Low: p.NsPerOp / slowest, High: p.NsPerOp / fastest}
-			if p.NetNsPerOp > 0 && h.NetNsPerOp > 0 {
-				row.Net = p.NetNsPerOp / h.NetNsPerOp
-			}
-			rows = append(rows, row)
+		if err := printComparison(out, j, *report); err != nil && len(jobs) == 1 {
+			return err
 		}
 	}
-	return rows
-}
-
-func printRatios(out io.Writer, rows []ratioRow) error {
-	if len(rows) == 0 {
+	all.Seconds = time.Since(start).Seconds()
+	switch {
+	case len(all.Reports) == 0:
 		return nil
-	}
-	fmt.Fprint(out, "\npeer's time / hakmem's time (above 1: hakmem is faster)\n")
-	w := newTable(out)
-	fmt.Fprint(w, "hakmem\tpeer\traw\tnet\traw, worst to best layout\n")
-	for _, r := range rows {
-		layouts := "-"
-		if r.Low != r.High {
-			layouts = fmt.Sprintf("%.3f to %.3f", r.Low, r.High)
-		}
-		net := "n/a"
-		if r.Net > 0 {
-			net = fmt.Sprintf("%.3f", r.Net)
-		}
-		fmt.Fprintf(w, "%s\t%s\t%.3f\t%s\t%s\n", r.Hakmem, r.Peer, r.Raw, net, layouts)
-	}
-	return w.Flush()
-}
-
-// onLinux says why there is no C side elsewhere.
-func onLinux() error {
-	if runtime.GOOS != "linux" {
-		return fmt.Errorf("the C side needs Linux's LD_PRELOAD and /proc; this is %s", runtime.GOOS)
+	case c.Bool("csv"):
+		return printCSV(out, all.Reports)
+	case c.Bool("json") && name == "all":
+		return printJSON(out, all)
+	case c.Bool("json"):
+		return printJSON(out, all.Reports[0])
+	case len(jobs) > 1:
+		return printWorst(out, all)
 	}
 	return nil
+}
+
+// readOneOf is readJob for one of several workloads: flags that it has no use
+// for are not its concern, and each gets a budget of time.
+func readOneOf(c *cli.Command, name string, known []string, several bool) (job, error) {
+	if !several {
+		return readJob(c, name, known)
+	}
+	for _, p := range bench.ParamTable {
+		if c.IsSet(p.Name) {
+			return job{}, usagef("--%s %s: with all, each workload has its own parameters; use --scale, or one workload", p.Name, c.String(p.Name))
+		}
+	}
+	var j job
+	w, err := bench.FindWorkload(name)
+	if err != nil {
+		return j, err
+	}
+	j.workload = w
+	if err := j.readShared(c, known); err != nil {
+		return j, err
+	}
+	j.budget = allBudget
+	if c.Bool("quick") && !c.IsSet("runs") {
+		j.runs = minRuns
+	}
+	return j, nil
+}
+
+// compare measures one workload. It returns nil where it was to verify.
+func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Command, later time.Duration, bar *progress) (*bench.Report, error) {
+	clean, err := j.makeTape(c.String("dist"))
+	if err != nil {
+		return nil, err
+	}
+	defer clean()
+	contestants := f.contestants(j, alloc)
+	if c.Bool("verify") {
+		fmt.Fprintf(c.Root().Writer, "%s\n", j.title())
+		return nil, verify(ctx, j, contestants, c.Root().Writer, c.Root().ErrWriter)
+	}
+	started := time.Now().UTC().Format(time.RFC3339)
+	// A/A: the first that is hakmem's, else the first.
+	first := max(0, slices.IndexFunc(alloc, isHakmem))
+	twins := []*contestant{f.contestants(j, alloc)[first], f.contestants(j, alloc)[first]}
+	if err := interleave(ctx, j, twins, bar); err != nil {
+		return nil, err
+	}
+	if err := interleave(ctx, j, contestants, bar); err != nil {
+		return nil, err
+	}
+	explainAbsent(contestants)
+	for _, c := range contestants {
+		if c.absent == "" && c.name != bench.Empty {
+			bar.doing(fmt.Sprintf("%s: %s, latency", j.workload.Name, c.name))
+			c.sampleLatency(ctx, j)
+			bar.step()
+		}
+	}
+	settle(ctx, j, contestants, later, bar)
+	if ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	report := makeReport(j, contestants)
+	for i := range report.Results {
+		if report.Results[i].LaterRSS != nil {
+			report.Results[i].Later = later.Seconds()
+		}
+	}
+	report.Ratios = makeRatios(report)
+	report.Noise = makeNoise(alloc[first], twins[0].runs, twins[1].runs)
+	report.Command, report.Started = commandLine(), started
+	report.Environment, report.Dropped = f.set, f.dropped
+	return &report, nil
+}
+
+// commandLine is this command as a reader would repeat it.
+func commandLine() []string { return append([]string{"hakmem"}, os.Args[1:]...) }
+
+// printComparison prints one report as tables.
+func printComparison(out io.Writer, j job, report bench.Report) error {
+	if err := printResults(out, j, report); err != nil {
+		return err
+	}
+	printMemory(out, report)
+	return printRatios(out, report)
 }

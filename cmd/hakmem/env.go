@@ -57,6 +57,8 @@ func values(g *policy.Gate) string {
 	switch g.Kind {
 	case policy.Switch:
 		return "0|1|off|on"
+	case policy.Text:
+		return "a path"
 	case policy.Choice:
 		return strings.Join(g.Choices, "|")
 	default:

@@ -13,104 +13,138 @@ import (
 	"github.com/hakmem/hakmem/bench"
 )
 
-// job is what the flags of bench and compare ask for.
+// job is one workload and how often it is to be measured.
 type job struct {
-	workload string
+	workload *bench.Workload
 	params   bench.Params
 	alloc    []string // what to measure, in this order
 	runs     int
-	json     bool
 	limit    time.Duration // for one child process
+	tapeOps  uint64        // of the tape, if there is one
+	budget   time.Duration // for all timed runs of one allocator, beyond minRuns; 0: none
 }
 
 const (
 	// defaultRuns is odd, so that the median is one of the runs, and enough
 	// that two disturbed ones do not move it.
 	defaultRuns = 5
+	// minRuns are made however long they take: a median needs three.
+	minRuns = 3
 	// maxRuns bounds --runs and --layouts: beyond it lies a typing error.
 	maxRuns = 10_000
 	// defaultLimit ends a child that hangs. The slowest allocator takes some
-	// seconds for the default 20 million operations.
+	// ten seconds for the default parameters.
 	defaultLimit = 2 * time.Minute
 )
 
-// jobFlags returns the flags that bench and compare share. They are strings
-// for the parser, so that what is wrong with one is said in our words.
-func jobFlags(known []string) []cli.Flag {
-	d := bench.Default()
-	number := func(name string, value uint64, usage string) cli.Flag {
-		return &cli.StringFlag{Name: name, Value: strconv.FormatUint(value, 10), Usage: usage}
+// workloadNames are the words that the measuring verbs accept.
+func workloadNames() []string { return append(bench.WorkloadNames(), bench.DistWorkload) }
+
+// workloadList describes them, a line each, for the help.
+func workloadList() string {
+	var b strings.Builder
+	for _, name := range workloadNames() {
+		if w, err := bench.FindWorkload(name); err == nil {
+			fmt.Fprintf(&b, "  %-14s %s\n", name, w.Doc)
+		}
 	}
-	list := strings.Join(known, ",")
-	return []cli.Flag{
-		&cli.StringFlag{Name: "alloc", Value: list, Usage: "what to measure: some of " + list},
-		number("min", d.Min, "random_mixed: smallest block in `bytes`"),
-		number("max", d.Max, "random_mixed: largest block in `bytes`"),
-		number("ws", d.WS, "random_mixed: working set in `slots` per thread"),
-		number("iters", d.Iters, "operations per thread"),
-		number("threads", uint64(d.Threads), "threads, each with slots of its own"),
-		number("seed", uint64(d.Seed), "random_mixed: start of the random sequence; thread i takes seed+i"),
-		number("runs", defaultRuns, "runs of each, interleaved; medians are reported"),
-		&cli.StringFlag{Name: "limit", Value: defaultLimit.String(), Usage: "`time` after which one run is ended and its allocator called absent"},
-		&cli.BoolFlag{Name: "json", Usage: "print a JSON report"},
-	}
+	return b.String()
 }
 
-// readJob reads and checks the flags and the workload.
-func readJob(c *cli.Command, known []string) (job, error) {
-	j := job{json: c.Bool("json")}
-	switch args := c.Args().Slice(); {
-	case len(args) == 0:
-		return j, usagef("no workload given; use one of %s", strings.Join(bench.Workloads, ", "))
-	case len(args) > 1:
-		return j, usagef("one workload at a time, got %q; leave %q out", args, args[1])
-	case !slices.Contains(bench.Workloads, args[0]):
-		return j, usagef("unknown workload %q; use one of %s", args[0], strings.Join(bench.Workloads, ", "))
-	default:
-		j.workload = args[0]
+// jobFlags returns the flags that the measuring verbs share. They are strings
+// for the parser, so that what is wrong with one is said in our words.
+func jobFlags(known, defaults []string, runs int) []cli.Flag {
+	flags := []cli.Flag{
+		&cli.StringFlag{Name: "alloc", Value: strings.Join(defaults, ","), Usage: "what to measure: some of " + strings.Join(known, ",")},
+		&cli.StringFlag{Name: "runs", Value: strconv.Itoa(runs), Usage: "runs of each, interleaved; medians are reported"},
+		&cli.StringFlag{Name: "limit", Value: defaultLimit.String(), Usage: "`time` after which one run is ended and its allocator called absent"},
+		&cli.StringFlag{Name: "scale", Value: "1", Usage: "multiply slots and operations by this `factor`, for machines with less memory or time"},
+		&cli.BoolFlag{Name: "json", Usage: "print a JSON report"},
 	}
-	if j.workload == bench.TinyHot {
-		for _, name := range []string{"min", "max", "ws"} {
-			if c.IsSet(name) {
-				return j, usagef("--%s %s: tiny_hot has blocks of %d bytes in batches of %d; leave the flag out, or use random_mixed",
-					name, c.String(name), bench.HotSize, bench.HotBatch)
-			}
+	for _, p := range bench.ParamTable {
+		flags = append(flags, &cli.StringFlag{Name: p.Name, Usage: p.Doc + " (where the workload has it)"})
+	}
+	return append(flags,
+		&cli.StringFlag{Name: "dist", Value: "web", Usage: "dist: a CSV `FILE` of size,rate,live rows, or web, a built-in one"})
+}
+
+// readJob reads and checks the flags for one workload.
+func readJob(c *cli.Command, name string, known []string) (job, error) {
+	var j job
+	if !slices.Contains(workloadNames(), name) {
+		return j, usagef("unknown workload %q; use one of %s", name, strings.Join(workloadNames(), ", "))
+	}
+	w, err := bench.FindWorkload(name)
+	if err != nil {
+		return j, err
+	}
+	j.workload = w
+	if err := j.readShared(c, known); err != nil {
+		return j, err
+	}
+	for i := range bench.ParamTable {
+		p := &bench.ParamTable[i]
+		if !c.IsSet(p.Name) {
+			continue
 		}
-	}
-	var threads, runs, seed uint64
-	for _, n := range []struct {
-		name string
-		v    *uint64
-		max  uint64
-	}{
-		{"min", &j.params.Min, bench.MaxSize},
-		{"max", &j.params.Max, bench.MaxSize},
-		{"ws", &j.params.WS, bench.MaxWS},
-		{"iters", &j.params.Iters, bench.MaxIters},
-		{"threads", &threads, bench.MaxThreads},
-		{"seed", &seed, 1<<32 - 1},
-		{"runs", &runs, maxRuns},
-	} {
-		var err error
-		if *n.v, err = readNumber(c, n.name, n.max); err != nil {
+		v, err := readNumber(c, p.Name, p.Max)
+		if err != nil {
 			return j, err
 		}
+		p.Set(&j.params, v)
 	}
-	j.params.Threads, j.params.Seed, j.runs = int(threads), uint32(seed), int(runs)
-	if err := j.params.Validate(j.workload); err != nil {
+	if err := w.Validate(j.params); err != nil {
 		var p *bench.ParamError
 		if errors.As(err, &p) {
 			return j, usageError{err}
 		}
 		return j, err
 	}
-	limit, err := time.ParseDuration(c.String("limit"))
-	if err != nil || limit <= 0 {
-		return j, usagef("--limit %q: use a time above 0, such as 90s or 5m", c.String("limit"))
+	return j, nil
+}
+
+// readShared reads what does not depend on the workload, and scales its
+// parameters.
+func (j *job) readShared(c *cli.Command, known []string) error {
+	scale, err := strconv.ParseFloat(c.String("scale"), 64)
+	if err != nil || !(scale > 0 && scale <= 1000) {
+		return usagef("--scale %q: use a number above 0, such as 0.1", c.String("scale"))
 	}
-	j.limit = limit
+	j.params = j.workload.Params
+	if scale != 1 {
+		j.params = j.workload.Scale(j.params, scale)
+	}
+	runs, err := readNumber(c, "runs", maxRuns)
+	if err != nil {
+		return err
+	}
+	j.runs = int(runs)
+	if j.limit, err = readTime(c, "limit"); err != nil {
+		return err
+	}
 	j.alloc, err = readList("alloc", c.String("alloc"), known)
-	return j, err
+	return err
+}
+
+// oneWorkload returns the only argument.
+func oneWorkload(c *cli.Command) (string, error) {
+	switch args := c.Args().Slice(); {
+	case len(args) == 0:
+		return "", usagef("no workload given; use one of %s", strings.Join(workloadNames(), ", "))
+	case len(args) > 1:
+		return "", usagef("one workload at a time, got %q; leave %q out", args, args[1])
+	default:
+		return args[0], nil
+	}
+}
+
+// readTime reads a flag that is a time above 0.
+func readTime(c *cli.Command, name string) (time.Duration, error) {
+	d, err := time.ParseDuration(c.String(name))
+	if err != nil || d <= 0 {
+		return 0, usagef("--%s %q: use a time above 0, such as 90s or 5m", name, c.String(name))
+	}
+	return d, nil
 }
 
 // readNumber reads a flag that is a whole number from 1 to max; underscores
@@ -141,18 +175,20 @@ func readList(name, text string, known []string) ([]string, error) {
 
 // paramMap is the parameters as the report shows them.
 func (j job) paramMap() map[string]any {
-	m := j.params.Map(j.workload)
+	m := j.workload.Map(j.params)
 	m["runs"] = j.runs
 	return m
 }
 
 // title describes the job in one line.
 func (j job) title() string {
-	p := j.params
-	if j.workload == bench.TinyHot {
-		return fmt.Sprintf("%s: %d B in batches of %d, %d ops per thread, %d thread(s), %d run(s)",
-			j.workload, bench.HotSize, bench.HotBatch, p.Iters, p.Threads, j.runs)
+	var b strings.Builder
+	b.WriteString(j.workload.Name)
+	for i := range bench.ParamTable {
+		if p := &bench.ParamTable[i]; j.workload.Uses(p) {
+			fmt.Fprintf(&b, " --%s %d", p.Name, p.Get(&j.params))
+		}
 	}
-	return fmt.Sprintf("%s: %d-%d B, %d slots, %d ops per thread, %d thread(s), seed %d, %d run(s)",
-		j.workload, p.Min, p.Max, p.WS, p.Iters, p.Threads, p.Seed, j.runs)
+	fmt.Fprintf(&b, ", %d run(s)", j.runs)
+	return b.String()
 }

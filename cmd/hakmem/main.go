@@ -1,7 +1,12 @@
 // Command hakmem measures the hakmem allocator and shows its state.
 //
 //	hakmem bench random_mixed     the allocators that a Go program can choose from
-//	hakmem compare random_mixed   hakmem beside mimalloc, jemalloc, tcmalloc, glibc
+//	hakmem compare random_mixed   hakmem beside mimalloc, jemalloc, tcmalloc, glibc and those
+//	hakmem compare all --quick    the same for eight workloads
+//	hakmem ab --gate G=0,1 W      whether a gate's other value is faster
+//	hakmem replay FILE            a recorded trace over all allocators
+//	hakmem record -- PROGRAM      a trace of a program that uses hakmem
+//	hakmem report RESULT.json...  one HTML page with charts from JSON results
 //	hakmem env                    the HAKMEM_* gates
 //	hakmem stats                  ReadStats after a short workload
 //	hakmem version
@@ -53,19 +58,25 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		EnableShellCompletion: true,
 		OnUsageError:          badFlags,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // the status is ours
-		Commands:              []*cli.Command{benchVerb(), compareVerb(), envVerb(), statsVerb(), versionVerb(), childVerb()},
+		Commands:              []*cli.Command{benchVerb(), compareVerb(), abVerb(), replayVerb(), recordVerb(), reportVerb(), envVerb(), statsVerb(), versionVerb(), childVerb()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if verb := c.Args().First(); verb != "" {
-				return usagef("unknown verb %q; use bench, compare, env, stats or version", verb)
+				return usagef("unknown verb %q; use bench, compare, ab, replay, record, report, env, stats or version", verb)
 			}
 			return cli.ShowRootCommandHelp(c)
 		},
 	}
 	err := root.Run(ctx, args)
 	var usage usageError
+	var other status
 	switch {
 	case err == nil:
 		return 0
+	case errors.As(err, &other):
+		if other.error != nil {
+			fmt.Fprintln(stderr, "hakmem:", other.error)
+		}
+		return other.code
 	case errors.As(err, &usage):
 		fmt.Fprintln(stderr, "hakmem:", err)
 		return exitUsage

@@ -2,11 +2,16 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"encoding/csv"
 	"encoding/json"
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
@@ -63,7 +68,7 @@ func TestFlagPlacement(t *testing.T) {
 			t.Errorf("%s: status %d, %v, %s", line, status, err, errs)
 			continue
 		}
-		if r.Workload != bench.RandomMixed || r.Params["ws"] != 50.0 || r.Params["iters"] != 2000.0 ||
+		if r.Workload != "random_mixed" || r.Params["ws"] != 50.0 || r.Params["iters"] != 2000.0 ||
 			len(r.Results) != 1 || r.Results[0].Allocator != "go" {
 			t.Errorf("%s: %s", line, out)
 		}
@@ -78,6 +83,17 @@ func TestBadInput(t *testing.T) {
 		{"bench random_mixed tiny_hot", `"tiny_hot"`, "leave"},
 		{"bench random_mixed --min x", `"x"`, "whole number from 1 to"},
 		{"bench random_mixed --min -5", `"-5"`, "whole number from 1 to"},
+		{"bench random_mixed --rounds 3", "--rounds 3", "leave it out"},
+		{"bench random_mixed --scale 0", `"0"`, "above 0"},
+		{"bench dist --dist nowhere.csv", `"nowhere.csv"`, "CSV"},
+		{"compare all --ws 3", "--ws 3", "--scale"},
+		{"compare tiny_hot --quick", "--quick", "compare all"},
+		{"compare tiny_hot --json --csv", "--json", "one of them"},
+		{"compare tiny_hot --later never", `"never"`, "90s"},
+		{"compare tiny_hot --peer go=/x", `"go=/x"`, "another name"},
+		{"replay", "0 arguments", "name a file"},
+		{"replay x --format y", `"y"`, "aosp"},
+		{"record", "no program", "record -o FILE"},
 		{"bench random_mixed --max 99999999999", `"99999999999"`, "to 1073741824"},
 		{"bench random_mixed --min 100 --max 50", "100", "not above --max"},
 		{"bench random_mixed --seed 0", `"0"`, "whole number from 1 to"},
@@ -88,7 +104,7 @@ func TestBadInput(t *testing.T) {
 		{"bench random_mixed --alloc go,foo", `"foo"`, "modernc"},
 		{"bench random_mixed --alloc=", `""`, "modernc"},
 		{"bench random_mixed --nope", "-nope", "--help"},
-		{"bench tiny_hot --ws 3", "--ws 3", "random_mixed"},
+		{"bench tiny_hot --ws 3", "--ws 3", "leave it out"},
 		{"compare tiny_hot --alloc foo", `"foo"`, "mimalloc"},
 		{"compare tiny_hot --layouts 0", `"0"`, "whole number from 1 to"},
 		{"compare tiny_hot --env NOT_SET_ANYWHERE", `"NOT_SET_ANYWHERE"`, "=VALUE"},
@@ -96,7 +112,7 @@ func TestBadInput(t *testing.T) {
 		{"stats now", `"now"`, "leave it out"},
 		{"env now", `"now"`, "leave it out"},
 		{"version now", `"now"`, "leave it out"},
-		{"nonsense", `"nonsense"`, "bench, compare, env, stats or version"},
+		{"nonsense", `"nonsense"`, "bench, compare, ab, replay, record, report, env, stats or version"},
 		{"--nope", "-nope", "--help"},
 	} {
 		status, out, errs := hakmemCommand(strings.Fields(c.line)...)
@@ -109,7 +125,7 @@ func TestBadInput(t *testing.T) {
 // TestBenchJSON runs all allocators and reads the report as another program
 // would.
 func TestBenchJSON(t *testing.T) {
-	for _, workload := range bench.Workloads {
+	for _, workload := range []string{"random_mixed", "tiny_hot", "larson", bench.DistWorkload} {
 		status, out, errs := hakmemCommand("bench", workload, "--json", "--iters", "2000", "--runs", "3", "--threads", "2")
 		if status != 0 || errs != "" {
 			t.Fatalf("status %d: %s", status, errs)
@@ -123,7 +139,7 @@ func TestBenchJSON(t *testing.T) {
 			keys = append(keys, k)
 		}
 		slices.Sort(keys)
-		if want := []string{"absent", "machine", "params", "results", "workload"}; !slices.Equal(keys, want) {
+		if want := []string{"absent", "loops", "machine", "params", "results", "workload"}; !slices.Equal(keys, want) {
 			t.Errorf("keys %q, want %q", keys, want)
 		}
 		for _, result := range r["results"].([]any) {
@@ -188,12 +204,18 @@ func TestChildFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for mode, want := range map[string]string{"hang": "time limit of 300ms", "crash": "status 3: a reason", "babble": `"no JSON"`} {
-		c := &contestant{name: mode, commands: []command{{program, nil, append(os.Environ(), asProgram+"="+mode)}}}
+		c := &contestant{name: mode, layouts: 1, command: func(int, variant) command {
+			return command{program, nil, append(os.Environ(), asProgram+"="+mode)}
+		}}
 		limit := time.Minute
 		if mode == "hang" {
 			limit = 300 * time.Millisecond
 		}
-		j := job{workload: bench.TinyHot, params: bench.Default(), runs: 2, limit: limit}
+		hot, err := bench.FindWorkload("tiny_hot")
+		if err != nil {
+			t.Fatal(err)
+		}
+		j := job{workload: hot, params: hot.Params, runs: 2, limit: limit}
 		if err := interleave(context.Background(), j, []*contestant{c}, newProgress(nil, 2)); err != nil {
 			t.Errorf("%s: %v", mode, err)
 		}
@@ -207,14 +229,11 @@ func TestChildFails(t *testing.T) {
 // TestCompare runs both sides where there is a C compiler, with a peer that
 // does not exist; elsewhere it wants the reason for all peers' absence.
 func TestCompare(t *testing.T) {
-	status, out, errs := hakmemCommand("compare", "tiny_hot", "--json", "--alloc", "hakmem,jemalloc,glibc", "--lib", "jemalloc=/nonexistent/libjemalloc.so", "--iters", "2000", "--runs", "1")
+	status, out, errs := hakmemCommand("compare", "tiny_hot", "--json", "--alloc", "hakmem,jemalloc,glibc", "--lib", "jemalloc=/nonexistent/libjemalloc.so", "--iters", "200000", "--runs", "2", "--later", "1s", "--env", "UNUSED=1")
 	if status != 0 || errs != "" {
 		t.Fatalf("status %d: %s", status, errs)
 	}
-	var r struct {
-		bench.Report
-		Ratios []ratioRow
-	}
+	var r bench.Report
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatal(err)
 	}
@@ -231,15 +250,34 @@ func TestCompare(t *testing.T) {
 	if i := slices.IndexFunc(r.Absent, func(a bench.Absent) bool { return a.Allocator == "glibc" }); i >= 0 {
 		t.Skip("glibc did not run: " + r.Absent[i].Reason)
 	}
-	if len(r.Ratios) != 1 || r.Ratios[0].Peer != "glibc" || r.Ratios[0].Raw <= 0 {
+	if len(r.Ratios) != 1 || r.Ratios[0].Peer != "glibc" || r.Ratios[0].Raw <= 0 || r.Ratios[0].P <= 0 || r.Ratios[0].Memory <= 0 {
 		t.Errorf("ratios %+v", r.Ratios)
+	}
+	if r.Noise == nil || r.Noise.Allocator != "hakmem" || r.Noise.Runs != 2 || r.Noise.Ratio <= 0 {
+		t.Errorf("noise %+v", r.Noise)
+	}
+	if len(r.Loops) != 2 || len(r.Command) == 0 || r.Started == "" || !slices.Equal(r.Environment, []string{"UNUSED=1"}) {
+		t.Errorf("loops %v, command %q at %s with %q", r.Loops, r.Command, r.Started, r.Environment)
+	}
+	_, noStrace := exec.LookPath("strace")
+	for _, result := range r.Results {
+		if l := result.Latency; l == nil || l.Samples == 0 || l.P999 < l.P50 || l.Max < l.P999 || len(l.Curve) == 0 {
+			t.Errorf("%s: latency %+v", result.Allocator, l)
+		}
+		if result.LaterRSS == nil || result.Later != 1 {
+			t.Errorf("%s: memory was not looked at again", result.Allocator)
+		}
+		if noStrace == nil && result.MemoryCalls == nil {
+			t.Errorf("%s: memory calls were not counted", result.Allocator)
+		}
 	}
 }
 
 func TestCleanEnv(t *testing.T) {
 	env := []string{"PATH=/bin", "HAKMEM_MODE=fast", "MALLOC_ARENA_MAX=1", "MIMALLOC_VERBOSE=1", "GOGC=off", "HOME=/"}
-	if got := cleanEnv(env); !slices.Equal(got, []string{"PATH=/bin", "HOME=/"}) {
-		t.Errorf("left: %q", got)
+	kept, dropped := cleanEnv(env)
+	if !slices.Equal(kept, []string{"PATH=/bin", "HOME=/"}) || !slices.Equal(dropped, []string{"HAKMEM_MODE", "MALLOC_ARENA_MAX", "MIMALLOC_VERBOSE", "GOGC"}) {
+		t.Errorf("left %q, dropped %q", kept, dropped)
 	}
 	if len(env) != 6 || env[1] != "HAKMEM_MODE=fast" {
 		t.Errorf("the argument was changed: %q", env)
@@ -248,12 +286,237 @@ func TestCleanEnv(t *testing.T) {
 
 func TestRatios(t *testing.T) {
 	rows := makeRatios(bench.Report{Results: []bench.Result{
-		{Allocator: "hakmem", NsPerOp: 10, NetNsPerOp: 4, Runs: []bench.Run{{Layout: 1, NsPerOp: 8}, {Layout: 2, NsPerOp: 12}}},
-		{Allocator: "mimalloc", NsPerOp: 12, NetNsPerOp: 6},
+		{Allocator: "hakmem", NsPerOp: 10, NetNsPerOp: 4, OverIdle: 100, RSSSeconds: 10, Latency: &bench.Latency{P99: 20},
+			Runs: []bench.Run{{Layout: 1, NsPerOp: 8}, {Layout: 2, NsPerOp: 12}}},
+		{Allocator: "mimalloc", NsPerOp: 12, NetNsPerOp: 6, OverIdle: 150, Latency: &bench.Latency{P99: 30}},
 	}})
-	want := ratioRow{Hakmem: "hakmem", Peer: "mimalloc", Raw: 1.2, Net: 1.5, Low: 1, High: 1.5}
+	want := bench.Ratio{Hakmem: "hakmem", Peer: "mimalloc", Raw: 1.2, Net: 1.5, Low: 1, High: 1.5, P: 1, Memory: 1.5, P99: 1.5}
 	if len(rows) != 1 || rows[0] != want {
 		t.Errorf("%+v, want %+v", rows, want)
+	}
+}
+
+func runsOf(times ...float64) (runs []bench.Run) {
+	for _, t := range times {
+		runs = append(runs, bench.Run{NsPerOp: t})
+	}
+	return runs
+}
+
+func TestInterval(t *testing.T) {
+	if low, high, level := interval(runsOf(3, 1, 2)); low != 1 || high != 3 || level != 0.75 {
+		t.Errorf("three runs: %v to %v with %v", low, high, level)
+	}
+	if low, high, level := interval(runsOf(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)); low != 2 || high != 9 || level < 0.95 {
+		t.Errorf("ten runs: %v to %v with %v", low, high, level)
+	}
+}
+
+// TestHalfWidth has the ranks of the tables of order statistics: of 10 values
+// the second and the ninth bound the median with 97.9 %.
+func TestHalfWidth(t *testing.T) {
+	for _, c := range []struct {
+		n    int
+		want float64
+	}{{0, math.Inf(1)}, {1, 0}, {5, 2}, {6, 2.5}, {10, 3.5}, {20, 4.5}} {
+		var values []float64
+		for i := range c.n {
+			values = append(values, float64(i))
+		}
+		if got := halfWidth(values); got != c.want {
+			t.Errorf("%d values: %v, want %v", c.n, got, c.want)
+		}
+	}
+}
+
+// TestJudge has series with a given effect and noise.
+func TestJudge(t *testing.T) {
+	series := func(center, noise float64, phase int) *contestant {
+		c := &contestant{}
+		for i := range 10 {
+			c.runs = append(c.runs, bench.Run{NsPerOp: center * (1 + noise*float64((i*7+phase)%10-5)/5)})
+		}
+		return c
+	}
+	for _, c := range []struct {
+		name   string
+		a, b   float64
+		noise  float64
+		expect string
+	}{
+		{"faster", 10, 9.7, 0.002, "GO"},
+		{"slower", 10, 10.3, 0.002, "NO-GO"},
+		{"the same", 10, 10, 0.002, "NEUTRAL"},
+		{"a little faster", 10, 9.95, 0.002, "NEUTRAL"},
+		{"faster in noise", 10, 9.7, 0.08, "UNSURE"},
+		{"the same in noise", 10, 10, 0.08, "UNSURE"},
+	} {
+		tr := trial{a: series(c.a, c.noise, 0), b: series(c.b, c.noise, 3), again: series(c.a, c.noise, 6)}
+		if v := tr.judge(); v.Word != c.expect {
+			t.Errorf("%s: %+v, want %s", c.name, v, c.expect)
+		}
+	}
+}
+
+// TestJudgeNoise draws A/A series: no effect, noise of 0.5 to 8 %, a drift, and
+// now and then a disturbed run. None may be called GO or NO-GO.
+func TestJudgeNoise(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	for i := range 5000 {
+		noise := []float64{0.005, 0.01, 0.03, 0.08}[i%4]
+		drift := 0.1 * r.Float64()
+		var tr trial
+		tr.a, tr.b, tr.again = &contestant{}, &contestant{}, &contestant{}
+		for run := range 10 {
+			for _, c := range []*contestant{tr.a, tr.b, tr.again} {
+				ns := 10 * (1 + noise*r.NormFloat64() + drift*float64(run)/10)
+				if r.IntN(15) == 0 {
+					ns *= 1.5
+				}
+				c.runs = append(c.runs, bench.Run{NsPerOp: ns})
+			}
+		}
+		if v := tr.judge(); v.Word == "GO" || v.Word == "NO-GO" {
+			t.Errorf("draw %d with noise %v: %+v", i, noise, v)
+		}
+	}
+}
+
+func TestParsePerf(t *testing.T) {
+	text := "2000,,instructions:u,1,100.00,,\n<not supported>,,cycles:u,0,100.00,,\n"
+	if got := parsePerf(text, 100); got != "20 instructions" {
+		t.Errorf("%q", got)
+	}
+	if got := parsePerf("<not supported>,,cycles:u,0,100.00,,\n", 1); got != "" {
+		t.Errorf("%q of a machine without counters", got)
+	}
+}
+
+// TestAB runs a trial and checks what is refused, with the status of ab.
+func TestAB(t *testing.T) {
+	ledger := filepath.Join(t.TempDir(), "ledger.md")
+	if err := os.WriteFile(ledger, []byte("# Ledger\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	line := []string{"ab", "tiny_hot", "--gate", "HAKMEM_FRONT_FASTLANE=1,0", "--iters", "20000", "--runs", "3", "--append", ledger}
+	status, out, errs := hakmemCommand(line...)
+	if status < exitGo || status > exitUnsure || errs != "" {
+		t.Fatalf("status %d: %s", status, errs)
+	}
+	word := []string{"GO", "NO-GO", "NEUTRAL", "UNSURE"}[status]
+	if !strings.Contains(out, "\n"+word+": ") || !strings.Contains(out, "off again") || !strings.Contains(out, "hardware counters") {
+		t.Errorf("status %d, output %s", status, out)
+	}
+	text, err := os.ReadFile(ledger)
+	if err != nil || !strings.HasPrefix(string(text), "# Ledger\n\n## HAKMEM_FRONT_FASTLANE=0 against 1 on tiny_hot ("+word+")") {
+		t.Errorf("%v, the ledger is %q", err, text)
+	}
+	for _, c := range []struct{ line, value, remedy string }{
+		{"ab tiny_hot", `""`, "NAME=OFF,ON"},
+		{"ab tiny_hot --gate HAKMEM_NOPE=0,1", "HAKMEM_NOPE", "hakmem env"},
+		{"ab tiny_hot --gate HAKMEM_FRONT_FASTLANE=0,maybe", "maybe", "use 0, 1"},
+		{"ab nothing --gate HAKMEM_FRONT_FASTLANE=0,1", `"nothing"`, "random_mixed"},
+		{"ab tiny_hot --nope", "-nope", "--help"},
+		{"ab tiny_hot --iters 2000 --runs 1 --gate HAKMEM_FRONT_FASTLANE=0,1 --append /nonexistent/ledger", "/nonexistent/ledger", "create the file"},
+	} {
+		status, _, errs := hakmemCommand(strings.Fields(c.line)...)
+		if status != exitAB || !strings.Contains(errs, c.value) || !strings.Contains(errs, c.remedy) {
+			t.Errorf("%s: status %d, %q, want %q and %q", c.line, status, errs, c.value, c.remedy)
+		}
+	}
+}
+
+// TestRecordAndReplay records this program's stats verb, looks at the trace and
+// replays it.
+func TestRecordAndReplay(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv(asProgram, "1")
+	file := filepath.Join(t.TempDir(), "stats.trace")
+	status, _, errs := hakmemCommand("record", "-o", file, "--", program, "stats", "--json")
+	if status != 0 || !strings.Contains(errs, "calls recorded") {
+		t.Fatalf("status %d: %s", status, errs)
+	}
+	status, out, errs := hakmemCommand("replay", file, "--stats")
+	if status != 0 || !strings.Contains(out, "malloc") || !strings.Contains(out, "1000") {
+		t.Errorf("status %d: %s%s", status, out, errs)
+	}
+	status, out, errs = hakmemCommand("replay", "--runs", "1", "--alloc", "hakmem,hakmem-heap,go,modernc", file)
+	if status != 0 || !strings.Contains(out, "operations in") || !strings.Contains(out, "modernc") {
+		t.Errorf("status %d: %s%s", status, out, errs)
+	}
+	status, out, errs = hakmemCommand("replay", "--verify", "--alloc", "hakmem,pool", file)
+	if status != 0 || strings.Count(out, "blocks checked") != 2 {
+		t.Errorf("status %d: %s%s", status, out, errs)
+	}
+	// a program without hakmem
+	if status, _, errs := hakmemCommand("record", "-o", file, "go", "version"); status != exitFailed || !strings.Contains(errs, "no call of hakmem") {
+		t.Errorf("status %d: %s", status, errs)
+	}
+	if err := os.WriteFile(file, []byte("hakmem trace 1\na 0 1 16\nf 0 x y\n"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if status, _, errs := hakmemCommand("replay", file); status != exitFailed || !strings.Contains(errs, "stats.trace:3") {
+		t.Errorf("a malformed line: status %d: %s", status, errs)
+	}
+}
+
+func TestVerify(t *testing.T) {
+	status, out, errs := hakmemCommand("bench", "larson", "--verify", "--iters", "2000", "--rounds", "2", "--ws", "100")
+	if status != 0 || strings.Count(out, "blocks checked") != len(bench.Allocators()) {
+		t.Errorf("status %d: %s%s", status, out, errs)
+	}
+}
+
+func TestCSV(t *testing.T) {
+	status, out, errs := hakmemCommand(append([]string{"compare", "tiny_hot", "--csv", "--alloc", "hakmem,go", "--later", "0"}, tiny...)...)
+	lines, err := csv.NewReader(strings.NewReader(out)).ReadAll()
+	if status != 0 || err != nil || len(lines) != 3 || lines[1][1] != "hakmem" || lines[2][1] != "go" {
+		t.Errorf("status %d, %v: %s%s", status, err, out, errs)
+	}
+}
+
+func TestCountCalls(t *testing.T) {
+	begin, end := bench.Marks()
+	file := filepath.Join(t.TempDir(), "calls")
+	for _, c := range []struct {
+		text string
+		want uint64
+		ok   bool
+	}{
+		{"1 mmap(0, 1) = 2\n1 madvise(" + begin + ", 0, MADV_NORMAL) = 0\n2 mmap(0 <unfinished ...>\n1 brk(0) = 1\n2 <... mmap resumed>) = 0\n1 madvise(" + end + ", 0, 0) = 0\n1 munmap(0, 1) = 0\n", 2, true},
+		{"1 madvise(" + begin + ", 0, MADV_NORMAL) = 0\n1 madvise(" + end + ", 0, 0) = 0\n", 0, true},
+		{"1 mmap(0, 1) = 2\n", 0, false},
+	} {
+		if err := os.WriteFile(file, []byte(c.text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		if n, err := countCalls(file); n != c.want || (err == nil) != c.ok {
+			t.Errorf("%q: %d calls, %v", c.text, n, err)
+		}
+	}
+}
+
+func TestWatch(t *testing.T) {
+	r := bench.Run{Begin: 1e9, End: 3e9, Seconds: 2, IdleRSS: 100, PeakRSS: 400}
+	list := []sample{{0, 50}, {1e9, 100}, {2e9, 300}, {3e9, 200}, {4e9, 900}}
+	if got := area(list, r); got != 200 { // 0 for the first second, 200 over idle for the second
+		t.Errorf("%v byte seconds", got)
+	}
+	if got := area(nil, r); got != 600 {
+		t.Errorf("%v byte seconds of an unwatched run, want its peak all the time", got)
+	}
+	if got := curve(list, r); len(got) != 3 || got[1] != [2]float64{1, 300} {
+		t.Errorf("curve %v", got)
+	}
+	var many []sample
+	for i := range int64(10_000) {
+		many = append(many, sample{1e9 + i*1e5, uint64(i % 5000)})
+	}
+	if got := curve(many, r); len(got) > maxPoints || slices.MaxFunc(got, func(a, b [2]float64) int { return cmp.Compare(a[1], b[1]) })[1] != 4999 {
+		t.Errorf("%d points of 10000", len(got))
 	}
 }
 
@@ -264,7 +527,8 @@ func TestEnv(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := exec.Command(program, "env")
-	c.Env = append(cleanEnv(os.Environ()), asProgram+"=1", "HAKMEM_MODE=minimal", "HAKMEM_REFILL=many")
+	env, _ := cleanEnv(os.Environ())
+	c.Env = append(env, asProgram+"=1", "HAKMEM_MODE=minimal", "HAKMEM_REFILL=many")
 	out, err := c.Output()
 	if err != nil {
 		t.Fatal(err)

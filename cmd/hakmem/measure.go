@@ -4,6 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/hakmem/hakmem/bench"
 )
@@ -17,39 +21,38 @@ const (
 // contestant is one thing to measure: an allocator, or a side's empty loop.
 type contestant struct {
 	name, side string
-	// commands has one child for each code layout: just one, but for the Go
-	// side of `compare --layouts`.
-	commands []command
-	preload  string // C side: the library that must have supplied malloc
-	runs     []bench.Run
-	absent   string // why there is no result; "" if there is one
-}
+	layouts    int // code layouts: more than 1 only on the Go side of `compare --layouts`
+	// command returns the child for a layout, counted from 0.
+	command func(layout int, v variant) command
+	preload string // C side: the library that must have supplied malloc
 
-// childRun is what a child prints: the C driver also names malloc's library.
-type childRun struct {
-	bench.Run
-	MallocFrom string `json:"malloc_from"`
+	runs    []bench.Run
+	curves  [][]sample // of the same runs
+	spent   time.Duration
+	latency *bench.Latency
+	calls   *uint64
+	later   *int64
+	absent  string // why there is no result; "" if there is one
 }
 
 // interleave runs the contestants in turn, A B C A B C, so that what disturbs
 // the machine for a while does not fall on one of them. With several layouts
 // each turn goes through all of them; a contestant that has but one runs as
-// often as the others. One that fails is absent from then on. The error is that
-// of ctx.
+// often as the others. One that fails is absent from then on; one that has used
+// up its budget rests. The error is that of ctx.
 func interleave(ctx context.Context, j job, contestants []*contestant, bar *progress) error {
 	layouts := 1
 	for _, c := range contestants {
-		layouts = max(layouts, len(c.commands))
+		layouts = max(layouts, c.layouts)
 	}
 	for run := range j.runs {
 		for layout := range layouts {
 			for _, c := range contestants {
-				if c.absent != "" {
-					bar.step()
-					continue
+				tired := j.budget > 0 && run >= minRuns && c.spent > j.budget
+				if c.absent == "" && !tired {
+					bar.doing(fmt.Sprintf("%s: %s, run %d", j.workload.Name, c.name, run+1))
+					c.once(ctx, j, layout)
 				}
-				bar.doing(fmt.Sprintf("%s, run %d", c.name, run+1))
-				c.once(ctx, j, layout)
 				if ctx.Err() != nil {
 					return errors.New("interrupted")
 				}
@@ -60,33 +63,100 @@ func interleave(ctx context.Context, j job, contestants []*contestant, bar *prog
 	return nil
 }
 
-// once performs one run of c.
+// attempt performs one run of c in the variant.
+func (c *contestant) attempt(ctx context.Context, j job, cmd command, watch bool) (bench.Run, []sample, error) {
+	r, list, err := cmd.run(ctx, j.limit, watch)
+	if err != nil {
+		return r.Run, nil, err
+	}
+	if c.preload != "" && !sameFile(r.MallocFrom, c.preload) {
+		return r.Run, nil, fmt.Errorf("LD_PRELOAD of %s had no effect: malloc came from %s", c.preload, r.MallocFrom)
+	}
+	if r.OpsPerS == 0 { // the driver leaves the division to us
+		r.OpsPerS = float64(j.ops()) / r.Seconds
+		r.NsPerOp = 1e9 / r.OpsPerS
+	}
+	return r.Run, list, nil
+}
+
+// once performs one timed run of c.
 func (c *contestant) once(ctx context.Context, j job, layout int) {
-	var r childRun
-	if err := c.commands[layout%len(c.commands)].run(ctx, j.limit, &r); err != nil {
+	start := time.Now()
+	r, list, err := c.attempt(ctx, j, c.command(layout%c.layouts, variant{}), true)
+	c.spent += time.Since(start)
+	if err != nil {
 		c.absent = err.Error()
 		return
 	}
-	if c.preload != "" && !sameFile(r.MallocFrom, c.preload) {
-		c.absent = fmt.Sprintf("LD_PRELOAD of %s had no effect: malloc came from %s", c.preload, r.MallocFrom)
-		return
-	}
-	if len(c.commands) > 1 {
+	if c.layouts > 1 {
 		r.Layout = layout + 1 // the number given to the linker
 	}
-	c.runs = append(c.runs, r.Run)
+	r.Area = area(list, r)
+	c.runs, c.curves = append(c.runs, r), append(c.curves, list)
 }
 
-// makeReport sums up what interleave left in the contestants.
+// sampleLatency makes the run in which operations are sampled.
+func (c *contestant) sampleLatency(ctx context.Context, j job) {
+	if r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: bench.ObserveLatency}), false); err == nil && r.Observed != nil {
+		c.latency = makeLatency(*r.Observed)
+	}
+}
+
+// maxLingering bounds the children that sleep at the same time: those of
+// allocators that keep their memory keep up to some GiB.
+const maxLingering = 3
+
+// settle makes the run that counts the memory system calls and looks at the
+// memory after everything was freed. While a child lingers the next one's loop
+// runs: neither is timed. The children are started one after the other.
+func settle(ctx context.Context, j job, contestants []*contestant, linger time.Duration, bar *progress) {
+	dir, err := os.MkdirTemp("", "hakmem-calls-")
+	if err != nil {
+		return
+	}
+	defer os.RemoveAll(dir)
+	var all sync.WaitGroup
+	defer all.Wait()
+	places := make(chan struct{}, maxLingering)
+	for i, c := range contestants {
+		if c.absent != "" || c.name == bench.Empty {
+			continue
+		}
+		places <- struct{}{}
+		bar.doing(fmt.Sprintf("%s: %s, memory", j.workload.Name, c.name))
+		all.Go(func() {
+			defer func() { <-places }()
+			file := filepath.Join(dir, fmt.Sprint(i))
+			cmd, counted := c.command(0, variant{linger: linger}).traced(file)
+			r, _, err := c.attempt(ctx, j, cmd, false)
+			if err != nil {
+				return
+			}
+			if linger > 0 && r.LaterRSS > 0 {
+				over := int64(r.LaterRSS) - int64(r.IdleRSS)
+				c.later = &over
+			}
+			if n, err := countCalls(file); counted && err == nil {
+				c.calls = &n
+			}
+		})
+		bar.step()
+	}
+}
+
+// makeReport sums up what the runs left in the contestants.
 func makeReport(j job, contestants []*contestant) bench.Report {
 	report := bench.Report{
-		Workload: j.workload, Params: j.paramMap(), Machine: bench.ThisMachine(),
+		Workload: j.workload.Name, Params: j.paramMap(), Machine: bench.ThisMachine(),
 		Results: []bench.Result{}, Absent: []bench.Absent{},
 	}
 	empty := map[string][]bench.Run{}
 	for _, c := range contestants {
 		if c.name == bench.Empty {
 			empty[c.side] = c.runs
+			if c.absent == "" {
+				report.Loops = append(report.Loops, bench.Loop{Side: c.side, NsPerOp: bench.Summarize(c.name, c.runs, nil).NsPerOp})
+			}
 		}
 	}
 	for _, c := range contestants {
@@ -98,8 +168,29 @@ func makeReport(j job, contestants []*contestant) bench.Report {
 			}
 			report.Absent = append(report.Absent, bench.Absent{Allocator: name, Reason: c.absent})
 		case c.name != bench.Empty:
-			report.Results = append(report.Results, bench.Summarize(c.name, c.runs, empty[c.side]))
+			r := bench.Summarize(c.name, c.runs, empty[c.side])
+			r.Low, r.High, r.Confidence = interval(c.runs)
+			r.Latency, r.MemoryCalls, r.LaterRSS = c.latency, c.calls, c.later
+			r.Curve = medianCurve(c.runs, c.curves)
+			report.Results = append(report.Results, r)
 		}
 	}
 	return report
 }
+
+// medianCurve is the memory curve of the run whose time is the median's.
+func medianCurve(runs []bench.Run, curves [][]sample) [][2]float64 {
+	middle := bench.Summarize("", runs, nil).NsPerOp
+	best := 0
+	for i, r := range runs {
+		if abs(r.NsPerOp-middle) < abs(runs[best].NsPerOp-middle) {
+			best = i
+		}
+	}
+	if best >= len(curves) {
+		return nil
+	}
+	return curve(curves[best], runs[best])
+}
+
+func abs(x float64) float64 { return max(x, -x) }

@@ -1,10 +1,13 @@
 package main
 
 import (
+	"cmp"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"text/tabwriter"
@@ -48,13 +51,16 @@ func printResults(out io.Writer, j job, report bench.Report) error {
 	m := report.Machine
 	fmt.Fprintf(out, "%s\n%s, %d cores, %s/%s, kernel %s, %s\n\n", j.title(), m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.Go)
 	w := newTable(out)
-	fmt.Fprint(w, "allocator\tMops/s\tns/op\tspread\tnet ns/op\tpeak RSS\tover idle\tfaults\tversion\n")
+	fmt.Fprint(w, "allocator\tMops/s\tns/op\tinterval\tnet ns/op\tpeak RSS\tover idle\tfaults\tversion\n")
 	for _, r := range report.Results {
-		fmt.Fprintf(w, "%s\t%.1f\t%.3f\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Allocator, r.OpsPerS/1e6, r.NsPerOp, spread(r.Runs), known(r.NetNsPerOp, 3),
-			rss(float64(r.PeakRSS)), rss(overIdle(r.Runs)), known(float64(r.MinorFaults), 0), r.Version)
+		fmt.Fprintf(w, "%s\t%.1f\t%.3f\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Allocator, r.OpsPerS/1e6, r.NsPerOp, spread(r), known(r.NetNsPerOp, 3),
+			rss(float64(r.PeakRSS)), rss(float64(r.OverIdle)), known(float64(r.MinorFaults), 0), r.Version)
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	for _, l := range report.Loops {
+		fmt.Fprintf(out, "the loop alone, in %s: %.3f ns\n", map[string]string{sideGo: "Go", sideC: "C"}[l.Side], l.NsPerOp)
 	}
 	if len(report.Absent) > 0 {
 		fmt.Fprintln(out)
@@ -72,6 +78,9 @@ func newTable(out io.Writer) *tabwriter.Writer {
 	return tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 }
 
+// listOf is how flags write several names.
+func listOf(names []string) string { return strings.Join(names, ",") }
+
 func isHakmem(name string) bool { return strings.HasPrefix(name, "hakmem") }
 
 // ratio is a/b as the tables show it.
@@ -82,37 +91,137 @@ func ratio(a, b float64) string {
 	return strconv.FormatFloat(a/b, 'f', 2, 64)
 }
 
-// spread is the range of the times among the layouts, or where there is but
-// one, among the runs.
-func spread(runs []bench.Run) string {
-	times := bench.LayoutTimes(runs)
-	var values []float64
-	for _, t := range times {
-		values = append(values, t)
-	}
-	if len(values) == 1 {
-		values = values[:0]
-		for _, r := range runs {
-			values = append(values, r.NsPerOp)
-		}
-	}
-	low, high := values[0], values[0]
-	for _, v := range values {
-		low, high = min(low, v), max(high, v)
-	}
-	return fmt.Sprintf("%.2f-%.2f", low, high)
+// spread is the interval of the median time, with its confidence.
+func spread(r bench.Result) string {
+	return fmt.Sprintf("%.2f-%.2f (%.0f %%)", r.Low, r.High, 100*r.Confidence)
 }
 
-// overIdle is the median of what a run's peak memory exceeded that before its
-// loop by; 0 where memory is not known.
-func overIdle(runs []bench.Run) float64 {
-	var over []float64
-	for _, r := range runs {
-		if r.IdleRSS > 0 {
-			over = append(over, float64(r.PeakRSS)-float64(r.IdleRSS))
+// printMemory prints what compare finds out beside the time.
+func printMemory(out io.Writer, report bench.Report) {
+	fmt.Fprintln(out)
+	w := newTable(out)
+	fmt.Fprint(w, "allocator\tp50 ns\tp95\tp99\tp99.9\tclock\tRSS x time\tRSS later\tmemory calls\n")
+	for _, r := range report.Results {
+		fmt.Fprintf(w, "%s", r.Allocator)
+		if l := r.Latency; l != nil {
+			fmt.Fprintf(w, "\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", l.P50, l.P95, l.P99, l.P999, l.Clock)
+		} else {
+			fmt.Fprint(w, "\tn/a\tn/a\tn/a\tn/a\tn/a")
+		}
+		later, calls, area := "n/a", "n/a", "n/a"
+		if r.RSSSeconds > 0 {
+			area = size(r.RSSSeconds) + "·s"
+		}
+		if r.LaterRSS != nil {
+			later = size(float64(*r.LaterRSS))
+		}
+		if r.MemoryCalls != nil {
+			calls = strconv.FormatUint(*r.MemoryCalls, 10)
+		}
+		fmt.Fprintf(w, "\t%s\t%s\t%s\n", area, later, calls)
+	}
+	w.Flush()
+	if n := report.Noise; n != nil {
+		fmt.Fprintf(out, "noise: %s against itself: ratio %.3f, %d runs each over a range of %.1f %%\n", n.Allocator, n.Ratio, n.Runs, 100*n.Spread)
+	}
+}
+
+func printRatios(out io.Writer, report bench.Report) error {
+	if len(report.Ratios) == 0 {
+		return nil
+	}
+	fmt.Fprint(out, "\npeer's figure / hakmem's (above 1: hakmem is faster or smaller); p: the chance that time differs by chance\n")
+	w := newTable(out)
+	fmt.Fprint(w, "hakmem\tpeer\ttime\tnet\tworst to best layout\tp\tp99\tpeak over idle\tRSS x time\n")
+	for _, r := range report.Ratios {
+		layouts := "-"
+		if r.Low != r.High {
+			layouts = fmt.Sprintf("%.3f to %.3f", r.Low, r.High)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%.3f\t%s\t%s\t%.3f\t%s\t%s\t%s\n", r.Hakmem, r.Peer, r.Raw, known(r.Net, 3), layouts, r.P, known(r.P99, 2), known(r.Memory, 2), known(r.Area, 2))
+	}
+	return w.Flush()
+}
+
+// printWorst prints the ratios in which hakmem is furthest behind a native peer.
+func printWorst(out io.Writer, all bench.Collection) error {
+	const shown = 10
+	for _, kind := range []struct {
+		name  string
+		of    func(bench.Ratio) float64
+		least uint64 // bytes over idle of either, below which a ratio is about a few pages
+	}{
+		{"time", func(r bench.Ratio) float64 { return r.Raw }, 0},
+		{"peak memory over idle (from 8 MiB)", func(r bench.Ratio) float64 { return r.Memory }, 8 << 20},
+	} {
+		type row struct {
+			workload string
+			bench.Ratio
+		}
+		var rows []row
+		for _, report := range all.Reports {
+			for _, r := range report.Ratios {
+				if r.Hakmem == "hakmem" && kind.of(r) > 0 && (kind.least == 0 || most(report, "hakmem", r.Peer) >= kind.least) {
+					rows = append(rows, row{report.Workload, r})
+				}
+			}
+		}
+		slices.SortStableFunc(rows, func(a, b row) int { return cmp.Compare(kind.of(a.Ratio), kind.of(b.Ratio)) })
+		fmt.Fprintf(out, "\nthe worst ratios in %s\n", kind.name)
+		w := newTable(out)
+		for _, r := range rows[:min(shown, len(rows))] {
+			fmt.Fprintf(w, "%s\t%s\t%.3f\n", r.workload, r.Peer, kind.of(r.Ratio))
+		}
+		if err := w.Flush(); err != nil {
+			return err
 		}
 	}
-	return bench.Median(over)
+	_, err := fmt.Fprintf(out, "\n%d workloads in %.0f s\n", len(all.Reports), all.Seconds)
+	return err
+}
+
+// most is the larger memory over idle of two allocators.
+func most(report bench.Report, names ...string) (bytes uint64) {
+	for _, r := range report.Results {
+		if slices.Contains(names, r.Allocator) {
+			bytes = max(bytes, r.OverIdle)
+		}
+	}
+	return bytes
+}
+
+// printCSV prints a line for each result.
+func printCSV(out io.Writer, reports []bench.Report) error {
+	w := csv.NewWriter(out)
+	w.Write([]string{"workload", "allocator", "version", "runs", "ops_per_s", "ns_per_op", "ns_per_op_low", "ns_per_op_high", "confidence", "net_ns_per_op",
+		"p50_ns", "p95_ns", "p99_ns", "p99_9_ns", "peak_rss_bytes", "peak_over_idle_bytes", "rss_byte_seconds", "later_rss_bytes", "minor_faults", "memory_calls", "absent"})
+	number := func(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+	for _, report := range reports {
+		for _, r := range report.Results {
+			line := []string{report.Workload, r.Allocator, r.Version, strconv.Itoa(len(r.Runs)), number(r.OpsPerS), number(r.NsPerOp), number(r.Low), number(r.High), number(r.Confidence), number(r.NetNsPerOp)}
+			if l := r.Latency; l != nil {
+				line = append(line, number(l.P50), number(l.P95), number(l.P99), number(l.P999))
+			} else {
+				line = append(line, "", "", "", "")
+			}
+			line = append(line, number(float64(r.PeakRSS)), number(float64(r.OverIdle)), number(r.RSSSeconds))
+			later, calls := "", ""
+			if r.LaterRSS != nil {
+				later = strconv.FormatInt(*r.LaterRSS, 10)
+			}
+			if r.MemoryCalls != nil {
+				calls = strconv.FormatUint(*r.MemoryCalls, 10)
+			}
+			w.Write(append(line, later, number(float64(r.MinorFaults)), calls, ""))
+		}
+		for _, a := range report.Absent {
+			line := make([]string, 21)
+			line[0], line[1], line[20] = report.Workload, a.Allocator, a.Reason
+			w.Write(line)
+		}
+	}
+	w.Flush()
+	return w.Error()
 }
 
 // rss shows a number of bytes that is 0 where the system does not tell it.

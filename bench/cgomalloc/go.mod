@@ -1,0 +1,3 @@
+module github.com/hakmem/hakmem/bench/cgomalloc
+
+go 1.26.0

@@ -1,0 +1,379 @@
+package bench
+
+import (
+	"fmt"
+	"math/bits"
+	"slices"
+	"sync"
+	"time"
+	"unsafe"
+)
+
+// An Observation is what the observed loop does beside running.
+type Observation string
+
+// The observations.
+const (
+	// ObserveHash hashes each thread's operations: two programs with the same
+	// hashes perform the same.
+	ObserveHash Observation = "hash"
+	// ObserveVerify fills every block to its end and checks it when it is freed.
+	ObserveVerify Observation = "verify"
+	// ObserveLatency takes the time of sampled operations.
+	ObserveLatency Observation = "latency"
+)
+
+// Observed is the outcome of an observation.
+type Observed struct {
+	// Hashes has, for each thread, the FNV-1a hash (64 bits) over the words
+	// (1 for an allocation or 0 for a free, size or 0, slot) of every operation
+	// in its order, those before and after the timed part included.
+	Hashes []string `json:"hashes,omitempty"`
+	// Verified is the number of blocks that were checked.
+	Verified uint64 `json:"verified,omitempty"`
+	// Clock and Latency hold times in nanoseconds and how often each occurred:
+	// around nothing, and around sampled operations. From 2048 on, times are
+	// rounded down to 11 significant bits.
+	Clock   [][2]uint64 `json:"clock,omitempty"`
+	Latency [][2]uint64 `json:"latency,omitempty"`
+	// Every is the mean distance between two samples, in operations.
+	Every uint64 `json:"every,omitempty"`
+}
+
+// sampleEvery is the mean distance of two sampled operations: the two readings
+// of the clock, some 50 ns, then add about 1 ns to each operation.
+const sampleEvery = 64
+
+// observer stands between a worker's loop and an allocator. It belongs to the
+// worker.
+type observer struct {
+	a    calls
+	what Observation
+	on   bool // the timed part runs
+
+	hash uint64
+
+	check *checker
+
+	x     uint64 // of the random distances between samples
+	left  uint64 // operations until the next sample
+	times histogram
+	clock histogram
+}
+
+// epoch is what ticks counts from. Go reads one clock for the time since a time,
+// and two for the time itself.
+var epoch = time.Now()
+
+func ticks() time.Duration { return time.Since(epoch) }
+
+const fnvOffset, fnvPrime = 14695981039346656037, 1099511628211 // FNV-1a, 64 bits
+
+func newObserver(a calls, what Observation, seed uint32, check *checker) *observer {
+	o := &observer{a: a, what: what, hash: fnvOffset, check: check, x: uint64(seed) | 1<<32}
+	o.left = o.distance()
+	return o
+}
+
+// note adds one operation to the hash.
+func (o *observer) note(op, size, slot uint64) {
+	for _, word := range [...]uint64{op, size, slot} {
+		o.hash = (o.hash ^ word) * fnvPrime
+	}
+}
+
+// distance draws the number of operations up to the next sample: uniform, so
+// that no period of the loop is met again and again.
+func (o *observer) distance() uint64 {
+	o.x = step(o.x)
+	return 1 + below(o.x, 2*sampleEvery-1)
+}
+
+// sampled tells whether this operation is to be timed.
+func (o *observer) sampled() bool {
+	if o.what != ObserveLatency || !o.on {
+		return false
+	}
+	if o.left--; o.left != 0 {
+		return false
+	}
+	o.left = o.distance()
+	start := ticks() // the clock's own cost, in the same state of the caches
+	o.clock.add(ticks() - start)
+	return true
+}
+
+// touch writes a block's first byte, if it has one.
+func touch(p unsafe.Pointer, size uintptr) {
+	if size > 0 {
+		*(*byte)(p) = 1
+	}
+}
+
+func (o *observer) malloc(size uintptr, slot uint64) (p unsafe.Pointer) {
+	if o.sampled() {
+		start := ticks()
+		p = o.a.malloc(size)
+		touch(o.a.data(p), size)
+		o.times.add(ticks() - start)
+	} else {
+		p = o.a.malloc(size)
+	}
+	o.came(p, size, slot)
+	return p
+}
+
+func (o *observer) calloc(size uintptr, slot uint64) (p unsafe.Pointer) {
+	if o.sampled() {
+		start := ticks()
+		p = o.a.calloc(size)
+		touch(o.a.data(p), size)
+		o.times.add(ticks() - start)
+	} else {
+		p = o.a.calloc(size)
+	}
+	if o.check != nil {
+		o.check.zeroed(o.a.data(p), size)
+	}
+	o.came(p, size, slot)
+	return p
+}
+
+func (o *observer) memalign(align, size uintptr, slot uint64) (p unsafe.Pointer) {
+	if o.sampled() {
+		start := ticks()
+		p = o.a.memalign(align, size)
+		touch(o.a.data(p), size)
+		o.times.add(ticks() - start)
+	} else {
+		p = o.a.memalign(align, size)
+	}
+	o.came(p, size, slot)
+	return p
+}
+
+// came is told of each new block.
+func (o *observer) came(p unsafe.Pointer, size uintptr, slot uint64) {
+	switch o.what {
+	case ObserveHash:
+		o.note(1, uint64(size), slot)
+	case ObserveVerify:
+		o.check.came(o.a.data(p), size)
+	}
+}
+
+func (o *observer) realloc(p unsafe.Pointer, size, more uintptr, slot uint64) (q unsafe.Pointer) {
+	if o.check != nil {
+		o.check.gone(o.a.data(p))
+	}
+	if o.sampled() {
+		start := ticks()
+		q = o.a.realloc(p, size, more)
+		touch(o.a.data(q), more)
+		o.times.add(ticks() - start)
+	} else {
+		q = o.a.realloc(p, size, more)
+	}
+	o.came(q, more, slot)
+	return q
+}
+
+func (o *observer) free(p unsafe.Pointer, slot uint64) {
+	if o.what == ObserveHash {
+		o.note(0, 0, slot)
+	}
+	o.freeHanded(p)
+}
+
+func (o *observer) freeHanded(p unsafe.Pointer) {
+	if o.check != nil {
+		o.check.gone(o.a.data(p))
+	}
+	if o.sampled() {
+		start := ticks()
+		o.a.free(p)
+		o.times.add(ticks() - start)
+	} else {
+		o.a.free(p)
+	}
+}
+
+func (o *observer) data(p unsafe.Pointer) unsafe.Pointer { return o.a.data(p) }
+
+// write, fill and sum do what the loops do to their blocks, but for verified
+// ones: those hold the checker's pattern.
+func (o *observer) write(p unsafe.Pointer, off uintptr) {
+	if o.check == nil {
+		*(*byte)(unsafe.Add(o.a.data(p), off)) = 1
+	}
+}
+
+func (o *observer) fill(p unsafe.Pointer, size uintptr, v uint64) {
+	if o.check == nil {
+		fillWords(o.a.data(p), size, v)
+	}
+}
+
+func (o *observer) sum(p unsafe.Pointer, size uintptr) uint64 {
+	if o.check == nil {
+		return sumWords(o.a.data(p), size)
+	}
+	return 0
+}
+
+// checker knows the live blocks of all threads, so that it sees two that
+// overlap, and what is in them. Any goroutine may call it.
+type checker struct {
+	mu     sync.Mutex
+	live   map[uintptr]block
+	seed   uint64
+	count  uint64
+	failed error // the first fault
+}
+
+type block struct {
+	size uintptr
+	seed uint64
+}
+
+func newChecker() *checker { return &checker{live: map[uintptr]block{}, seed: 1} }
+
+// came fills a new block.
+func (c *checker) came(p unsafe.Pointer, size uintptr) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old, ok := c.live[uintptr(p)]; ok && size > 0 {
+		c.fail(fmt.Errorf("the block at %#x (%d bytes) was given out again, for %d bytes, while alive", uintptr(p), old.size, size))
+	}
+	c.seed = step(c.seed)
+	c.live[uintptr(p)] = block{size, c.seed}
+	pattern(p, size, c.seed)
+}
+
+// gone checks a block that is about to be freed.
+func (c *checker) gone(p unsafe.Pointer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b, ok := c.live[uintptr(p)]
+	if !ok {
+		c.fail(fmt.Errorf("the block at %#x is freed and was not allocated", uintptr(p)))
+		return
+	}
+	delete(c.live, uintptr(p))
+	c.count++
+	if off := differs(p, b.size, b.seed); off >= 0 {
+		c.fail(fmt.Errorf("byte %d of the block at %#x (%d bytes) changed while it was alive", off, uintptr(p), b.size))
+	}
+}
+
+// zeroed checks a new block that must hold zeros.
+func (c *checker) zeroed(p unsafe.Pointer, size uintptr) {
+	for i, v := range unsafe.Slice((*byte)(p), size) {
+		if v != 0 {
+			c.mu.Lock()
+			c.fail(fmt.Errorf("byte %d of the zeroed block at %#x (%d bytes) is %d", i, uintptr(p), size, v))
+			c.mu.Unlock()
+			return
+		}
+	}
+}
+
+// fail keeps the first fault. Called with mu held.
+func (c *checker) fail(err error) {
+	if c.failed == nil {
+		c.failed = err
+	}
+}
+
+// pattern writes bytes that follow from seed: whole words of it, and its lowest
+// bytes at the end; differs is the offset of the first word or byte that is
+// another, -1 if there is none. Every allocator aligns a block of 8 bytes or
+// more to 8.
+func pattern(p unsafe.Pointer, size uintptr, seed uint64) {
+	fillWords(p, size, seed)
+	for i := size &^ 7; i < size; i++ {
+		*(*byte)(unsafe.Add(p, i)) = byte(seed >> (i % 8 * 8))
+	}
+}
+
+func differs(p unsafe.Pointer, size uintptr, seed uint64) int {
+	for off := uintptr(0); off < size&^7; off += 8 {
+		if *(*uint64)(unsafe.Add(p, off)) != seed {
+			return int(off)
+		}
+	}
+	for i := size &^ 7; i < size; i++ {
+		if *(*byte)(unsafe.Add(p, i)) != byte(seed>>(i%8*8)) {
+			return int(i)
+		}
+	}
+	return -1
+}
+
+// histogram counts times in nanoseconds: each of its own below 2048, above in
+// 1024 steps for every doubling, the resolution of three decimal digits.
+type histogram struct{ counts map[uint64]uint64 }
+
+func (h *histogram) add(d time.Duration) {
+	if h.counts == nil {
+		h.counts = map[uint64]uint64{}
+	}
+	h.counts[bucket(uint64(max(d, 0)))]++
+}
+
+// bucket is the smallest time that is counted together with ns.
+func bucket(ns uint64) uint64 {
+	if shift := bits.Len64(ns) - 11; shift > 0 {
+		return ns >> shift << shift
+	}
+	return ns
+}
+
+// merge adds other's counts.
+func (h *histogram) merge(other *histogram) {
+	if h.counts == nil {
+		h.counts = map[uint64]uint64{}
+	}
+	for ns, n := range other.counts {
+		h.counts[ns] += n
+	}
+}
+
+// pairs lists the times in ascending order, each with its count.
+func (h *histogram) pairs() [][2]uint64 {
+	list := make([][2]uint64, 0, len(h.counts))
+	for ns, n := range h.counts {
+		list = append(list, [2]uint64{ns, n})
+	}
+	slices.SortFunc(list, func(a, b [2]uint64) int { return int(a[0]) - int(b[0]) })
+	return list
+}
+
+// observed sums up what the workers' observers saw. The error is the first
+// fault that verification found.
+func observed(workers []*worker, what Observation, check *checker) (*Observed, error) {
+	r := &Observed{}
+	var clock, times histogram
+	for _, w := range workers {
+		if what == ObserveHash {
+			r.Hashes = append(r.Hashes, fmt.Sprintf("%016x", w.obs.hash))
+		}
+		for _, o := range []*observer{w.obs, w.partner.obs} {
+			clock.merge(&o.clock)
+			times.merge(&o.times)
+		}
+	}
+	if what == ObserveLatency {
+		r.Clock, r.Latency, r.Every = clock.pairs(), times.pairs(), sampleEvery
+	}
+	if check != nil {
+		r.Verified = check.count
+		if check.failed != nil {
+			return r, check.failed
+		}
+		if n := len(check.live); n > 0 {
+			return r, fmt.Errorf("%d blocks were never freed", n)
+		}
+	}
+	return r, nil
+}

@@ -1,0 +1,193 @@
+// Package report turns the results that `hakmem bench --json` and `hakmem
+// compare --json` print into one HTML page that needs nothing but itself.
+package report
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/hakmem/hakmem/bench"
+)
+
+// Source is what one file holds: a collection, or a single report in the shape
+// of a collection of one.
+type Source struct {
+	Name string // of the file, without its directory
+	bench.Collection
+}
+
+const remedy = "give a file that `hakmem bench --json` or `hakmem compare --json` wrote"
+
+// Load reads result files. The error names the file, what was found in it, and
+// what to give instead.
+func Load(paths ...string) ([]Source, error) {
+	var sources []Source
+	for _, path := range paths {
+		data, err := os.ReadFile(path)
+		if err != nil {
+			return nil, fmt.Errorf("%w; %s", err, remedy)
+		}
+		c, err := parse(data)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w; %s", path, err, remedy)
+		}
+		sources = append(sources, Source{filepath.Base(path), c})
+	}
+	return sources, nil
+}
+
+// parse recognises a file by its fields, so that its name does not matter.
+func parse(data []byte) (bench.Collection, error) {
+	var c bench.Collection
+	if len(bytes.TrimSpace(data)) == 0 {
+		return c, errors.New("the file is empty")
+	}
+	var any json.RawMessage
+	if err := decode(data, &any); err != nil {
+		return c, fmt.Errorf("not JSON: %w", err)
+	}
+	var fields map[string]json.RawMessage
+	if err := decode(any, &fields); err != nil || fields == nil {
+		return c, fmt.Errorf("neither a report nor a collection of them: found %s", kind(any))
+	}
+	switch {
+	case fields["reports"] != nil:
+		if err := decode(data, &c); err != nil {
+			return c, fmt.Errorf("a collection with an unusable field: %w", err)
+		}
+	case fields["workload"] != nil && fields["results"] != nil:
+		var r bench.Report
+		if err := decode(data, &r); err != nil {
+			return c, fmt.Errorf("a report with an unusable field: %w", err)
+		}
+		c = bench.Collection{Command: r.Command, Started: r.Started, Machine: r.Machine, Reports: []bench.Report{r}}
+	default:
+		return c, fmt.Errorf("neither a report (workload, results) nor a collection (reports): found %s", kind(any))
+	}
+	if len(c.Reports) == 0 {
+		return c, errors.New("a collection without a report")
+	}
+	for i := range c.Reports {
+		r := &c.Reports[i]
+		if r.Workload == "" {
+			return c, fmt.Errorf("report %d of %d names no workload", i+1, len(c.Reports))
+		}
+		if r.Machine == (bench.Machine{}) {
+			r.Machine = c.Machine
+		}
+		if c.Machine == (bench.Machine{}) {
+			c.Machine = r.Machine
+		}
+		complete(r)
+	}
+	return c, nil
+}
+
+// decode reads the one JSON value that data holds. Parameters stay numbers as
+// they are written: 20000000 is not 2e+07.
+func decode(data []byte, v any) error {
+	d := json.NewDecoder(bytes.NewReader(data))
+	d.UseNumber()
+	if err := d.Decode(v); err != nil {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return errors.New("it ends too early")
+		}
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return fmt.Errorf("more follows after the first value, at byte %d", d.InputOffset())
+	}
+	return nil
+}
+
+// kind says in words what a JSON value is.
+func kind(value json.RawMessage) string {
+	switch value[0] {
+	case '{':
+		var fields map[string]json.RawMessage
+		if json.Unmarshal(value, &fields) != nil || len(fields) == 0 {
+			return "an object without fields"
+		}
+		const shown = 5
+		names := slices.Sorted(maps.Keys(fields))
+		more := ""
+		if len(names) > shown {
+			names, more = names[:shown], ", ..."
+		}
+		return fmt.Sprintf("an object with %q%s", names, more)
+	case '[':
+		return "an array"
+	case '"':
+		return "a string"
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "a boolean"
+	default:
+		return "a number"
+	}
+}
+
+// complete fills in what older reports, and those of bench, leave out although
+// it follows from the rest: memory over idle, and the ratios.
+func complete(r *bench.Report) {
+	for i := range r.Results {
+		res := &r.Results[i]
+		if res.OverIdle > 0 {
+			continue
+		}
+		var over []float64
+		for _, run := range res.Runs {
+			if run.IdleRSS > 0 && run.PeakRSS > run.IdleRSS {
+				over = append(over, float64(run.PeakRSS-run.IdleRSS))
+			}
+		}
+		res.OverIdle = uint64(bench.Median(over))
+	}
+	for _, h := range r.Results {
+		if !isHakmem(h.Allocator) {
+			continue
+		}
+		for _, p := range r.Results {
+			if !isHakmem(p.Allocator) {
+				completeRatio(r, h, p)
+			}
+		}
+	}
+}
+
+func completeRatio(r *bench.Report, h, p bench.Result) {
+	i := slices.IndexFunc(r.Ratios, func(x bench.Ratio) bool { return x.Hakmem == h.Allocator && x.Peer == p.Allocator })
+	if i < 0 {
+		i = len(r.Ratios)
+		r.Ratios = append(r.Ratios, bench.Ratio{Hakmem: h.Allocator, Peer: p.Allocator})
+	}
+	x := &r.Ratios[i]
+	fill := func(ratio *float64, peer, ours float64) {
+		if *ratio == 0 && known(peer) && known(ours) {
+			*ratio = peer / ours
+		}
+	}
+	fill(&x.Raw, p.NsPerOp, h.NsPerOp)
+	fill(&x.Net, p.NetNsPerOp, h.NetNsPerOp)
+	fill(&x.Memory, float64(p.OverIdle), float64(h.OverIdle))
+	fill(&x.Area, p.RSSSeconds, h.RSSSeconds)
+	if h.Latency != nil && p.Latency != nil {
+		fill(&x.P99, p.Latency.P99, h.Latency.P99)
+	}
+}
+
+func isHakmem(name string) bool { return strings.HasPrefix(name, "hakmem") }
+
+// known tells whether a figure can be shown: reports hold 0 for one that is
+// not known, and what is absurdly large or small is a mistake that would spoil
+// the scale of a chart.
+func known(v float64) bool { return v > 1e-9 && v < 1e18 }

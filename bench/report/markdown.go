@@ -1,0 +1,157 @@
+package report
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/hakmem/hakmem/bench"
+)
+
+// The lines between which Markdown is put into a document.
+const (
+	MarkdownBegin = "<!-- results: what follows is written by `hakmem report` -->"
+	MarkdownEnd   = "<!-- end of the results -->"
+)
+
+// behind is the ratio below which a figure is set in bold: hakmem is behind by
+// more than two such runs differ by on a quiet machine.
+const behind = 0.97
+
+// Markdown writes the results as tables of workloads by allocators: time, peak
+// memory, memory later, and the 99th percentile of latencies. hakmem's column
+// holds figures, the others hold theirs over hakmem's.
+func Markdown(w io.Writer, sources []Source) error {
+	var b bytes.Buffer
+	for _, s := range sources {
+		m := s.Machine
+		fmt.Fprintf(&b, "`%s`, %s, %.0f minutes: %s, %d cores, %s/%s, kernel %s, huge pages %s, %s.\n\n",
+			shell(s.Command), s.Started, s.Seconds/60, m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.HugePages, m.Go)
+		versions(&b, s.Reports)
+		for _, t := range markdownTables {
+			t.write(&b, s.Reports)
+		}
+	}
+	_, err := w.Write(b.Bytes())
+	return err
+}
+
+// Into replaces what is between the two marks in text by the tables.
+func Into(text []byte, sources []Source) ([]byte, error) {
+	before, rest, ok := bytes.Cut(text, []byte(MarkdownBegin))
+	if !ok {
+		return nil, fmt.Errorf("no line %q in it: write it where the tables are to stand", MarkdownBegin)
+	}
+	_, after, ok := bytes.Cut(rest, []byte(MarkdownEnd))
+	if !ok {
+		return nil, fmt.Errorf("no line %q in it: write it where the tables end", MarkdownEnd)
+	}
+	var b bytes.Buffer
+	b.Write(before)
+	b.WriteString(MarkdownBegin + "\n\n")
+	if err := Markdown(&b, sources); err != nil {
+		return nil, err
+	}
+	b.WriteString(MarkdownEnd)
+	b.Write(after)
+	return b.Bytes(), nil
+}
+
+// versions lists what was measured.
+func versions(b *bytes.Buffer, reports []bench.Report) {
+	var list []string
+	for _, r := range reports {
+		for _, result := range r.Results {
+			v := result.Allocator + " (" + result.Version + ")"
+			if !slices.Contains(list, v) && result.Version != "" {
+				list = append(list, v)
+			}
+		}
+	}
+	fmt.Fprintf(b, "Measured: %s.\n\n", strings.Join(list, ", "))
+}
+
+// markdownTable is one figure of all workloads and allocators.
+type markdownTable struct {
+	title string
+	// figure is the allocator's; 0 if it is not known. show writes hakmem's.
+	figure func(bench.Result) float64
+	show   func(float64) string
+	// plain tables hold figures in all columns: where they may be 0 or less, a
+	// ratio says nothing.
+	plain bool
+}
+
+const mib = 1 << 20
+
+var markdownTables = []markdownTable{
+	{title: "Time: ns per operation, and the others' over it",
+		figure: func(r bench.Result) float64 { return r.NsPerOp },
+		show:   func(v float64) string { return fmt.Sprintf("%.4g ns", v) }},
+	{title: "Peak memory over idle: MiB, and the others' over it",
+		figure: func(r bench.Result) float64 { return float64(r.OverIdle) / mib },
+		show:   func(v float64) string { return fmt.Sprintf("%.1f", v) }},
+	{title: "Memory over idle 5 s after everything was freed: MiB", plain: true,
+		figure: func(r bench.Result) float64 {
+			if r.LaterRSS == nil {
+				return 0
+			}
+			return max(float64(*r.LaterRSS)/mib, 0.05) // 0 stands for not known
+		},
+		show: func(v float64) string { return fmt.Sprintf("%.1f", v) }},
+	{title: "Latency, 99th percentile: ns", plain: true,
+		figure: func(r bench.Result) float64 {
+			if r.Latency == nil {
+				return 0
+			}
+			return max(r.Latency.P99, 1) // below the clock's resolution
+		},
+		show: func(v float64) string { return fmt.Sprintf("%.0f", v) }},
+}
+
+func (t markdownTable) write(b *bytes.Buffer, reports []bench.Report) {
+	var names []string
+	for _, r := range reports {
+		for _, result := range r.Results {
+			if !slices.Contains(names, result.Allocator) {
+				names = append(names, result.Allocator)
+			}
+		}
+	}
+	const base = "hakmem"
+	fmt.Fprintf(b, "**%s**\n\n| workload |", t.title)
+	for _, name := range names {
+		fmt.Fprintf(b, " %s |", name)
+	}
+	b.WriteString("\n|---|" + strings.Repeat("---:|", len(names)) + "\n")
+	for _, r := range reports {
+		of := map[string]float64{}
+		for _, result := range r.Results {
+			of[result.Allocator] = t.figure(result)
+		}
+		var row strings.Builder
+		known := false
+		for _, name := range names {
+			v := of[name]
+			known = known || v != 0
+			cell := "n/a"
+			switch ratio := v / of[base]; {
+			case v == 0:
+			case name == base || t.plain:
+				cell = t.show(v)
+			case of[base] == 0:
+			case ratio < behind:
+				cell = fmt.Sprintf("**%.2f**", ratio)
+			default:
+				cell = fmt.Sprintf("%.2f", ratio)
+			}
+			fmt.Fprintf(&row, " %s |", cell)
+		}
+		if known {
+			fmt.Fprintf(b, "| %s |%s\n", r.Workload, row.String())
+		}
+	}
+	b.WriteString("\n")
+}

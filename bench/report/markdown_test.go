@@ -1,0 +1,52 @@
+package report
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/hakmem/hakmem/bench"
+)
+
+func TestMarkdown(t *testing.T) {
+	later := int64(3 << 20)
+	sources := []Source{{Name: "x", Collection: bench.Collection{
+		Command: []string{"hakmem", "compare", "all"}, Started: "2026-01-02T03:04:05Z", Seconds: 120,
+		Reports: []bench.Report{{Workload: "w", Results: []bench.Result{
+			{Allocator: "hakmem", Version: "v1", NsPerOp: 10, OverIdle: 2 << 20, LaterRSS: &later},
+			{Allocator: "fast", Version: "v2", NsPerOp: 9, OverIdle: 3 << 20},
+			{Allocator: "slow", Version: "v3", NsPerOp: 25},
+		}}, {Workload: "unknown", Results: []bench.Result{{Allocator: "hakmem"}}}},
+	}}}
+	var b bytes.Buffer
+	if err := Markdown(&b, sources); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"`hakmem compare all`, 2026-01-02T03:04:05Z, 2 minutes",
+		"Measured: hakmem (v1), fast (v2), slow (v3).",
+		"| workload | hakmem | fast | slow |\n|---|---:|---:|---:|\n| w | 10 ns | **0.90** | 2.50 |\n\n", // no row of unknown
+		"| w | 2.0 | 1.50 | n/a |\n",
+		"| w | 3.0 | n/a | n/a |\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("no %q in\n%s", want, b.String())
+		}
+	}
+	text := "before\n" + MarkdownBegin + "\nold\n" + MarkdownEnd + "\nafter\n"
+	for range 2 { // the second time replaces what the first wrote
+		out, err := Into([]byte(text), sources)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text = string(out)
+	}
+	if !strings.HasPrefix(text, "before\n"+MarkdownBegin+"\n\n`hakmem") || !strings.HasSuffix(text, MarkdownEnd+"\nafter\n") || strings.Contains(text, "old") || strings.Count(text, "| w | 10 ns") != 1 {
+		t.Errorf("the document is\n%s", text)
+	}
+	for _, bad := range []string{"no mark", MarkdownBegin} {
+		if _, err := Into([]byte(bad), sources); err == nil {
+			t.Errorf("%q was accepted", bad)
+		}
+	}
+}

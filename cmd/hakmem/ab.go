@@ -1,0 +1,333 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/csv"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"os/exec"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// The exit statuses of ab.
+const (
+	exitGo = iota
+	exitNoGo
+	exitNeutral
+	exitUnsure
+	exitAB // something went wrong
+)
+
+const (
+	// abRuns and abEffect are Box Theory's rule: 10 runs, and 1 %.
+	abRuns   = 10
+	abEffect = 0.01
+	// abChance is how seldom noise may look like an effect: whoever judges a
+	// gate a day would be wrong once in 27 years. 10 runs that are all faster
+	// than 20 others have a Mann-Whitney probability of 0.00000007.
+	abChance = 0.0001
+)
+
+// status is an exit status with a reason to print, or none.
+type status struct {
+	code int
+	error
+}
+
+func (s status) Unwrap() error { return s.error }
+
+func abVerb() *cli.Command {
+	interfaces := []string{"hakmem", "hakmem-heap"}
+	flags := jobFlags(interfaces, interfaces[:1], abRuns)
+	return &cli.Command{
+		Name:      "ab",
+		Usage:     "judge a gate: the same program with two of its values, in turns",
+		ArgsUsage: "WORKLOAD",
+		Description: "Two values of one HAKMEM_* gate, in one program, in an environment without other gates, in\n" +
+			"turns with a third series that has the first value again: what that differs by is noise.\n" +
+			"GO (exit status 0): the second value is faster by 1 % or more. NO-GO (1): slower by 1 % or more.\n" +
+			"NEUTRAL (2): neither. UNSURE (3): the noise exceeds the effect; repeat with more runs on a\n" +
+			"quieter machine. 4: an error.\n\nWorkloads:\n" + workloadList(),
+		Flags: append(flags,
+			&cli.StringFlag{Name: "gate", Usage: "the gate and its two values: `NAME=OFF,ON`"},
+			&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME=VALUE` on to all runs; may be repeated"},
+			&cli.StringFlag{Name: "append", TakesFile: true, Usage: "append the result to `FILE`, in Markdown"},
+		),
+		DisableSliceFlagSeparator: true,
+		OnUsageError: func(ctx context.Context, c *cli.Command, err error, sub bool) error {
+			return status{exitAB, badFlags(ctx, c, err, sub)}
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			code, err := abAction(ctx, c)
+			if err != nil {
+				code = exitAB
+			}
+			if code == 0 {
+				return nil
+			}
+			return status{code, err}
+		},
+	}
+}
+
+// trial is one A/B comparison.
+type trial struct {
+	job
+	gate, off, on string
+	a, b, again   *contestant
+}
+
+func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
+	name, err := oneWorkload(c)
+	if err != nil {
+		return 0, err
+	}
+	var t trial
+	if t.job, err = readJob(c, name, []string{"hakmem", "hakmem-heap"}); err != nil {
+		return 0, err
+	}
+	if t.gate, t.off, t.on, err = readGate(c.String("gate")); err != nil {
+		return 0, err
+	}
+	env, _ := cleanEnv(os.Environ())
+	for _, v := range c.StringSlice("env") {
+		if name, _, ok := strings.Cut(v, "="); !ok || name == "" || name == t.gate {
+			return 0, usagef("--env %q: use NAME=VALUE, of another variable than the gate", v)
+		}
+		env = append(env, v)
+	}
+	clean, err := t.makeTape(c.String("dist"))
+	if err != nil {
+		return 0, err
+	}
+	defer clean()
+	program, err := self()
+	if err != nil {
+		return 0, err
+	}
+	arm := func(label, value string) *contestant {
+		c := goContestant(t.alloc[0], []string{program}, append(slices.Clone(env), t.gate+"="+value), t.job)
+		c.name = label
+		return c
+	}
+	t.a, t.b, t.again = arm("off", t.off), arm("on", t.on), arm("off again", t.off)
+	bar := newProgress(c.Root().ErrWriter, 3*t.runs)
+	err = t.run(ctx, bar)
+	bar.close()
+	if err != nil {
+		return 0, err
+	}
+	v := t.judge()
+	counters := t.counters(ctx)
+	out := c.Root().Writer
+	if c.Bool("json") {
+		err = printJSON(out, struct {
+			Gate, Off, On string
+			Verdict       verdict
+			Workload      string
+			Params        map[string]any
+			A, B, Again   []bench.Run
+		}{t.gate, t.off, t.on, v, t.workload.Name, t.paramMap(), t.a.runs, t.b.runs, t.again.runs})
+	} else {
+		err = t.print(out, v, counters)
+	}
+	if file := c.String("append"); file != "" && err == nil {
+		err = appendText(file, t.entry(v, counters))
+	}
+	return v.code(), err
+}
+
+// readGate reads NAME=OFF,ON and checks both values against the table of gates.
+func readGate(text string) (name, off, on string, err error) {
+	name, values, _ := strings.Cut(text, "=")
+	off, on, ok := strings.Cut(values, ",")
+	if !ok || off == "" || on == "" {
+		return "", "", "", usagef("--gate %q: use NAME=OFF,ON, such as HAKMEM_FRONT_FASTLANE=0,1", text)
+	}
+	if !slices.ContainsFunc(policy.Gates(), func(g policy.Gate) bool { return g.Name == name }) {
+		return "", "", "", usagef("--gate %q: there is no gate %s; `hakmem env` lists them", text, name)
+	}
+	for _, v := range []string{off, on} {
+		if _, problems := policy.Build(func(n string) (string, bool) { return v, n == name }); len(problems) > 0 {
+			return "", "", "", usagef("--gate %q: %w", text, problems[0])
+		}
+	}
+	return name, off, on, nil
+}
+
+// run makes the runs. The three take turns in every order, so that who comes
+// after whom favours none.
+func (t *trial) run(ctx context.Context, bar *progress) error {
+	orders := [][3]*contestant{
+		{t.a, t.b, t.again}, {t.again, t.b, t.a}, {t.b, t.a, t.again},
+		{t.b, t.again, t.a}, {t.a, t.again, t.b}, {t.again, t.a, t.b},
+	}
+	for run := range t.runs {
+		for _, c := range orders[run%len(orders)] {
+			bar.doing(fmt.Sprintf("%s, run %d", c.name, run+1))
+			c.once(ctx, t.job, 0)
+			if ctx.Err() != nil {
+				return errors.New("interrupted")
+			}
+			if c.absent != "" {
+				return fmt.Errorf("%s: %s", c.name, c.absent)
+			}
+			bar.step()
+		}
+	}
+	return nil
+}
+
+// verdict is what a trial shows. Effects are shares: 0.02 is 2 % more
+// throughput with the second value.
+type verdict struct {
+	Word   string
+	Effect float64
+	// Noise is the larger of what the two series with the same value differ by
+	// and the half-width of the 95 % interval of the effect.
+	Noise float64
+	P     float64 // Mann-Whitney
+}
+
+// judge compares the series.
+func (t *trial) judge() verdict {
+	ratios := func(slow, fast []bench.Run) []float64 { // of the runs of each turn
+		list := make([]float64, len(slow))
+		for i := range list {
+			list[i] = slow[i].NsPerOp/fast[i].NsPerOp - 1
+		}
+		return list
+	}
+	// Half of the turns compare the second value with either series of the first.
+	base := slices.Concat(ratios(t.a.runs, t.b.runs), ratios(t.again.runs, t.b.runs))
+	same := ratios(t.again.runs, t.a.runs)
+	v := verdict{Effect: bench.Median(base), P: chance(slices.Concat(t.a.runs, t.again.runs), t.b.runs)}
+	v.Noise = max(math.Abs(bench.Median(same)), halfWidth(same))
+	v.Word = "NEUTRAL"
+	switch {
+	case math.Abs(v.Effect) >= abEffect && (v.Noise >= math.Abs(v.Effect) || v.P > abChance):
+		v.Word = "UNSURE"
+	case v.Effect >= abEffect:
+		v.Word = "GO"
+	case v.Effect <= -abEffect:
+		v.Word = "NO-GO"
+	case v.Noise >= abEffect:
+		v.Word = "UNSURE"
+	}
+	return v
+}
+
+// halfWidth is half of the width of the 95 % interval of the median of values:
+// between order statistics, by the binomial distribution (David and Nagaraja,
+// Order Statistics, 7.1). For fewer than 6 values it is half of their range.
+func halfWidth(values []float64) float64 {
+	v := slices.Sorted(slices.Values(values))
+	n := len(v)
+	if n == 0 {
+		return math.Inf(1)
+	}
+	// k: how many may be dropped on either side with P(Bin(n,1/2) < k) <= 2.5 %
+	k, below := 0, math.Pow(0.5, float64(n))
+	for term := below; below <= 0.025; k++ {
+		term *= float64(n-k) / float64(k+1)
+		below += term
+	}
+	k = max(0, k-1)
+	return (v[n-1-k] - v[k]) / 2
+}
+
+func (v verdict) code() int {
+	return map[string]int{"GO": exitGo, "NO-GO": exitNoGo, "NEUTRAL": exitNeutral, "UNSURE": exitUnsure}[v.Word]
+}
+
+func (t *trial) print(out io.Writer, v verdict, counters string) error {
+	fmt.Fprintf(out, "%s=%s against %s: %s, %s\n", t.gate, t.on, t.off, t.title(), t.alloc[0])
+	w := newTable(out)
+	for _, c := range []*contestant{t.a, t.b, t.again} {
+		low, high, level := interval(c.runs)
+		fmt.Fprintf(w, "%s\t%.3f ns/op\t%.3f-%.3f (%.0f %%)\n", c.name, bench.Median(times(c.runs)), low, high, 100*level)
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	fmt.Fprintln(out, counters)
+	_, err := fmt.Fprintf(out, "%s: %+.2f %%, noise %.2f %%, p %.5f\n", v.Word, 100*v.Effect, 100*v.Noise, v.P)
+	return err
+}
+
+// entry is the ledger's entry.
+func (t *trial) entry(v verdict, counters string) string {
+	return fmt.Sprintf("\n## %s=%s against %s on %s (%s)\n%s. `hakmem ab --gate %s=%s,%s %s --alloc %s`: %.3f against %.3f ns/op (again: %.3f), effect %+.2f %%, noise %.2f %%, p %.5f. %s\n",
+		t.gate, t.on, t.off, t.workload.Name, v.Word, time.Now().UTC().Format("2006-01-02"),
+		t.gate, t.off, t.on, t.title(), t.alloc[0],
+		bench.Median(times(t.b.runs)), bench.Median(times(t.a.runs)), bench.Median(times(t.again.runs)),
+		100*v.Effect, 100*v.Noise, v.P, counters)
+}
+
+// appendText adds text to the end of a file that exists.
+func appendText(path, text string) error {
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("--append: %w; create the file first", err)
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
+// perfEvents are the hardware counters that are shown, where there are any.
+var perfEvents = []string{"instructions:u", "cycles:u", "branch-misses:u", "cache-misses:u"}
+
+// counters makes one more run of both values under `perf stat`. It returns a
+// line that gives each counter per operation, or says why there is none.
+func (t *trial) counters(ctx context.Context) string {
+	perf, err := exec.LookPath("perf")
+	if err != nil {
+		return "hardware counters: no perf on this machine"
+	}
+	var parts []string
+	for _, arm := range []*contestant{t.a, t.b} {
+		cmd := arm.command(0, variant{})
+		c := exec.CommandContext(ctx, perf, append([]string{"stat", "-x", ",", "-e", strings.Join(perfEvents, ","), cmd.path}, cmd.args...)...)
+		c.Env = cmd.env
+		var errs bytes.Buffer
+		c.Stderr = &errs // where perf writes
+		if err := c.Run(); err != nil {
+			return "hardware counters: perf stat failed: " + firstLine(errs.String())
+		}
+		counted := parsePerf(errs.String(), t.ops())
+		if counted == "" {
+			return "hardware counters: not supported on this machine"
+		}
+		parts = append(parts, arm.name+": "+counted)
+	}
+	return "hardware counters per operation: " + strings.Join(parts, "; ")
+}
+
+// parsePerf reads the output of perf stat -x, and divides by ops.
+func parsePerf(text string, ops uint64) string {
+	r := csv.NewReader(strings.NewReader(text))
+	r.FieldsPerRecord = -1
+	lines, _ := r.ReadAll()
+	var parts []string
+	for _, line := range lines {
+		if len(line) < 3 {
+			continue
+		}
+		if n, err := strconv.ParseFloat(line[0], 64); err == nil {
+			parts = append(parts, fmt.Sprintf("%.4g %s", n/float64(ops), strings.TrimSuffix(line[2], ":u")))
+		}
+	}
+	return strings.Join(parts, ", ")
+}

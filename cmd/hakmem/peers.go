@@ -1,0 +1,236 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hakmem/hakmem/bench"
+)
+
+// peer is a malloc that the C driver can be run with.
+type peer struct {
+	name    string
+	library string // for LD_PRELOAD, found by the dynamic linker; "": what libc has
+	debian  string // the package that holds it
+}
+
+var peers = []peer{
+	{"mimalloc", "libmimalloc.so.2", "libmimalloc2.0"},
+	{"jemalloc", "libjemalloc.so.2", "libjemalloc2"},
+	{"tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"},
+	{"glibc", "", ""},
+}
+
+// droppedEnv are the beginnings of the variables that would tune one side: the
+// allocators' own, the Go runtime's and the dynamic linker's.
+var droppedEnv = []string{
+	"HAKMEM_", "MIMALLOC_", "MALLOC_", "_RJEM_MALLOC_", "JEMALLOC_", "TCMALLOC_", "GLIBC_TUNABLES",
+	"GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "LD_PRELOAD",
+}
+
+// field is who takes part in a comparison, and in which environment.
+type field struct {
+	peers   []peer
+	layouts int // 0: this very program
+	env     []string
+	set     []string // of env, what was asked for
+	dropped []string // the names that were left out of the caller's environment
+
+	// What prepare finds.
+	programs []string
+	cgo      string // the program that has cgo's malloc
+	cgoErr   error
+	driver   string
+	noDriver error
+	clean    func()
+}
+
+// fieldFlags are the flags of who takes part.
+func fieldFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{Name: "layouts", Usage: "build hakmem's side in `N` random code layouts and report the median over them (needs the go tool and the source)"},
+		&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"},
+		&cli.StringSliceFlag{Name: "peer", Usage: "add a peer, a library to preload: `NAME=PATH`; the name of a known one replaces its library; may be repeated"},
+		&cli.StringSliceFlag{Name: "lib", Hidden: true, Usage: "the same as --peer"},
+	}
+}
+
+// readField reads fieldFlags.
+func readField(c *cli.Command) (*field, error) {
+	f := &field{peers: slices.Clone(peers), clean: func() {}}
+	f.env, f.dropped = cleanEnv(os.Environ())
+	if c.IsSet("layouts") {
+		n, err := readNumber(c, "layouts", maxRuns)
+		if err != nil {
+			return nil, err
+		}
+		f.layouts = int(n)
+	}
+	for _, v := range c.StringSlice("env") {
+		name, _, hasValue := strings.Cut(v, "=")
+		if name == "" {
+			return nil, usagef("--env %q: use NAME=VALUE, or NAME to pass on the value it has", v)
+		}
+		if !hasValue {
+			value, ok := os.LookupEnv(name)
+			if !ok {
+				return nil, usagef("--env %q: the variable is not set; set it or use %s=VALUE", v, name)
+			}
+			v = name + "=" + value
+		}
+		f.set = append(f.set, v)
+	}
+	f.env = append(f.env, f.set...)
+	for _, flag := range []string{"peer", "lib"} {
+		for _, v := range c.StringSlice(flag) {
+			name, path, _ := strings.Cut(v, "=")
+			i := slices.IndexFunc(f.peers, func(p peer) bool { return p.name == name })
+			switch {
+			case name == "" || path == "":
+				return nil, usagef("--%s %q: use NAME=PATH, such as mymalloc=/path/libmymalloc.so", flag, v)
+			case slices.Contains(bench.Allocators(), name) || name == bench.Cgo || i >= 0 && f.peers[i].library == "":
+				return nil, usagef("--%s %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, tcmalloc=PATH", flag, v, name)
+			case i >= 0:
+				f.peers[i].library = path
+			default:
+				f.peers = append(f.peers, peer{name: name, library: path})
+			}
+		}
+	}
+	return f, nil
+}
+
+// known lists what can take part: hakmem's two interfaces, the native peers, the
+// Go peers.
+func (f *field) known() []string {
+	names := []string{"hakmem", "hakmem-heap"}
+	for _, p := range f.peers {
+		names = append(names, p.name)
+	}
+	for _, name := range append(bench.Allocators(), bench.Cgo) {
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// cleanEnv returns env without what would tune one side, and the names of what
+// it left out.
+func cleanEnv(env []string) (kept, dropped []string) {
+	for _, v := range env {
+		if slices.ContainsFunc(droppedEnv, func(prefix string) bool { return strings.HasPrefix(v, prefix) }) {
+			name, _, _ := strings.Cut(v, "=")
+			dropped = append(dropped, name)
+		} else {
+			kept = append(kept, v)
+		}
+	}
+	return kept, dropped
+}
+
+// prepare builds the programs that the names need, before anything is measured.
+// f.clean removes what was built for this call only.
+func (f *field) prepare(ctx context.Context, names []string, bar *progress) error {
+	program, err := self()
+	if err != nil {
+		return err
+	}
+	f.programs = []string{program}
+	if f.layouts > 0 {
+		if f.programs, f.clean, err = buildLayouts(ctx, f.layouts, bar); err != nil {
+			return err
+		}
+	}
+	if slices.Contains(names, bench.Cgo) {
+		bar.doing("building with cgo")
+		f.cgo, f.cgoErr = buildCgo(ctx)
+		if f.cgo != "" {
+			clean := f.clean
+			f.clean = func() { clean(); os.Remove(f.cgo) }
+		}
+	}
+	if slices.ContainsFunc(f.peers, func(p peer) bool { return slices.Contains(names, p.name) }) {
+		bar.doing("building the C driver")
+		f.driver, f.noDriver = buildDriver(ctx)
+	}
+	bar.close()
+	return nil
+}
+
+// contestants are those of the names for one job, and both empty loops.
+func (f *field) contestants(j job, names []string) []*contestant {
+	var list []*contestant
+	cSide := func(name, library string, empty bool) {
+		c := &contestant{name: name, side: sideC, layouts: 1, preload: library, command: func(_ int, v variant) command {
+			return driverCommand(f.driver, f.env, j, library, empty, v)
+		}}
+		if f.noDriver != nil {
+			c.absent = f.noDriver.Error()
+		}
+		list = append(list, c)
+	}
+	goSide := false
+	for _, name := range names {
+		i := slices.IndexFunc(f.peers, func(p peer) bool { return p.name == name })
+		switch {
+		case i >= 0:
+			cSide(name, f.peers[i].library, false)
+		case name == bench.Cgo:
+			c := goContestant(name, []string{f.cgo}, f.env, j)
+			if f.cgoErr != nil {
+				c.absent = f.cgoErr.Error()
+			}
+			list = append(list, c)
+			goSide = true
+		default:
+			list = append(list, goContestant(name, f.programs, f.env, j))
+			goSide = true
+		}
+	}
+	if goSide {
+		list = append(list, goContestant(bench.Empty, f.programs, f.env, j))
+	}
+	if f.driver != "" {
+		cSide(bench.Empty, "", true)
+	}
+	return list
+}
+
+// explainAbsent says of the peers how they can be had, and that what passes
+// for glibc is another libc.
+func explainAbsent(contestants []*contestant) {
+	for _, c := range contestants {
+		i := slices.IndexFunc(peers, func(p peer) bool { return p.name == c.name })
+		if i < 0 {
+			continue
+		}
+		if strings.HasPrefix(c.absent, "LD_PRELOAD") && c.preload == peers[i].library {
+			c.absent = fmt.Sprintf("the dynamic linker does not find %s (Debian: %s; bench/native/setup.sh installs it)", c.preload, peers[i].debian)
+		}
+		if c.preload == "" && len(c.runs) > 0 && !strings.HasPrefix(c.runs[0].Version, c.name) {
+			c.absent = "the C library here is not " + c.name
+		}
+	}
+}
+
+// sameFile tells whether malloc, which came from the file from, is that of the
+// library that was preloaded. The dynamic linker may have found it by name.
+func sameFile(from, library string) bool {
+	return filepath.Base(from) == filepath.Base(library)
+}
+
+// onLinux says why there is no C side elsewhere.
+func onLinux() error {
+	if runtime.GOOS != "linux" {
+		return fmt.Errorf("the C side needs Linux's LD_PRELOAD and /proc; this is %s", runtime.GOOS)
+	}
+	return nil
+}

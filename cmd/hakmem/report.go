@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hakmem/hakmem/bench/report"
+)
+
+func reportVerb() *cli.Command {
+	return &cli.Command{
+		Name:      "report",
+		Usage:     "make one HTML page with charts from results",
+		ArgsUsage: "RESULT.json...",
+		Description: "A result is what `bench --json` or `compare --json` printed. The page holds all of the\n" +
+			"results and needs no other file, and no network.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "into", TakesFile: true, Usage: "instead of a page, put tables into the Markdown document `FILE`, between its two marks"},
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "report.html", TakesFile: true, Usage: "write the page to `FILE`; - is standard output"},
+		},
+		OnUsageError: badFlags,
+		Action: func(_ context.Context, c *cli.Command) error {
+			if !c.Args().Present() {
+				return usagef("no result file given; name one or more that `hakmem bench --json` or `hakmem compare --json` wrote")
+			}
+			results, output := c.Args().Slice(), c.String("output")
+			if into := c.String("into"); into != "" {
+				return tablesInto(into, results)
+			}
+			if err := checkOutput(output, results); err != nil {
+				return err
+			}
+			sources, err := report.Load(results...)
+			if err != nil {
+				return err
+			}
+			if output == "-" {
+				return report.Write(c.Root().Writer, sources)
+			}
+			return writeFile(output, func(w io.Writer) error { return report.Write(w, sources) })
+		},
+	}
+}
+
+// tablesInto replaces the tables in a Markdown document.
+func tablesInto(name string, results []string) error {
+	sources, err := report.Load(results...)
+	if err != nil {
+		return err
+	}
+	text, err := os.ReadFile(name)
+	if err != nil {
+		return err
+	}
+	if text, err = report.Into(text, sources); err != nil {
+		return fmt.Errorf("--into %s: %w", name, err)
+	}
+	return writeFile(name, func(w io.Writer) error {
+		_, err := w.Write(text)
+		return err
+	})
+}
+
+// checkOutput refuses what writeFile would destroy: it puts a new file in the
+// place of the old one.
+func checkOutput(output string, results []string) error {
+	switch info, err := os.Lstat(output); {
+	case output == "-":
+	case output == "":
+		return usagef("--output %q: name a file, or - for standard output", output)
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return usagef("--output %q is not a regular file; name another file, or - for standard output", output)
+	default:
+		for _, name := range results {
+			if r, err := os.Stat(name); err == nil && os.SameFile(info, r) {
+				return usagef("--output %q is one of the results; name another file", output)
+			}
+		}
+	}
+	return nil
+}
+
+// writeFile writes a file that is there either in full or not at all: it gets
+// its name when it is complete.
+func writeFile(name string, write func(io.Writer) error) error {
+	// Not os.CreateTemp, which would leave the file to its owner alone.
+	temp := fmt.Sprintf("%s.%d.tmp", name, os.Getpid())
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
+	if err != nil {
+		return err
+	}
+	if err = errors.Join(write(f), f.Close()); err == nil {
+		err = os.Rename(temp, name)
+	}
+	if err != nil {
+		os.Remove(temp)
+	}
+	return err
+}

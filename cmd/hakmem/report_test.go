@@ -1,0 +1,120 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const someReport = `{"workload": "random_mixed", "results": [{"allocator": "hakmem", "ns_per_op": 9}, {"allocator": "glibc", "ns_per_op": 18}]}`
+
+// inReportDir moves the test into a directory of its own, with a result in it.
+func inReportDir(t *testing.T) {
+	t.Helper()
+	t.Chdir(t.TempDir())
+	if err := os.WriteFile("r.json", []byte(someReport), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestReport(t *testing.T) {
+	for _, c := range []struct{ line, file string }{
+		{"report r.json", "report.html"},
+		{"report r.json -o other.html", "other.html"},
+		{"report --output=other.html r.json r.json", "other.html"},
+		{"report -o - r.json", ""},
+		{"report r.json -o -", ""},
+	} {
+		inReportDir(t)
+		status, page, errs := hakmemCommand(strings.Fields(c.line)...)
+		if c.file != "" {
+			if page != "" {
+				t.Errorf("%s: prints %q", c.line, page)
+			}
+			b, err := os.ReadFile(c.file)
+			if err != nil {
+				t.Errorf("%s: %v", c.line, err)
+			}
+			page = string(b)
+		}
+		if status != 0 || errs != "" || !strings.HasPrefix(page, "<!DOCTYPE html>") || !strings.Contains(page, "2.00×") {
+			t.Errorf("%s: status %d, %q; page %.100q", c.line, status, errs, page)
+		}
+		left, err := filepath.Glob("*.tmp")
+		if err != nil || left != nil {
+			t.Errorf("%s: leaves %q, %v", c.line, left, err)
+		}
+	}
+}
+
+func TestReportRefuses(t *testing.T) {
+	for _, c := range []struct {
+		line   string
+		status int
+		want   []string
+	}{
+		{"report", exitUsage, []string{"no result file", "--json"}},
+		{"report r.json -o r.json", exitUsage, []string{`"r.json"`, "another file"}},
+		{"report r.json -o .", exitUsage, []string{`"."`, "not a regular file"}},
+		{"report r.json --output=", exitUsage, []string{`""`, "standard output"}},
+		{"report missing.json", exitFailed, []string{"missing.json", "--json"}},
+		{"report r.json kept.html", exitFailed, []string{"kept.html", "not JSON", "--json"}},
+		{"report r.json -o no/such.html", exitFailed, []string{"no/such.html"}},
+	} {
+		inReportDir(t)
+		if err := os.WriteFile("kept.html", []byte("kept"), 0o666); err != nil {
+			t.Fatal(err)
+		}
+		status, out, errs := hakmemCommand(strings.Fields(c.line)...)
+		if status != c.status || out != "" || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%s: status %d, want %d; %q; prints %q", c.line, status, c.status, errs, out)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(errs, want) {
+				t.Errorf("%s: %q does not say %q", c.line, errs, want)
+			}
+		}
+		if b, err := os.ReadFile("r.json"); err != nil || string(b) != someReport {
+			t.Errorf("%s: r.json holds %q, %v", c.line, b, err)
+		}
+		if _, err := os.Stat("report.html"); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: report.html: %v", c.line, err)
+		}
+	}
+}
+
+// A file that cannot be written in full leaves the one before it as it was.
+func TestWriteFile(t *testing.T) {
+	t.Chdir(t.TempDir())
+	write := func(text string, err error) func(io.Writer) error {
+		return func(w io.Writer) error {
+			fmt.Fprint(w, text)
+			return err
+		}
+	}
+	full := errors.New("disk full")
+	for _, c := range []struct {
+		text string
+		err  error
+		want string
+	}{
+		{"one", nil, "one"},
+		{"half of tw", full, "one"},
+		{"two", nil, "two"},
+	} {
+		if err := writeFile("f", write(c.text, c.err)); !errors.Is(err, c.err) {
+			t.Errorf("%q: %v, want %v", c.text, err, c.err)
+		}
+		got, err := os.ReadFile("f")
+		if err != nil || string(got) != c.want {
+			t.Errorf("the file holds %q, %v; want %q", got, err, c.want)
+		}
+		if files, err := os.ReadDir("."); err != nil || len(files) != 1 {
+			t.Errorf("%d files, %v; want one", len(files), err)
+		}
+	}
+}

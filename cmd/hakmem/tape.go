@@ -1,0 +1,70 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/trace"
+)
+
+// makeTape writes the tape of a job whose workload needs one and sets the job's
+// parameters to it. The function returned removes the file.
+func (j *job) makeTape(dist string) (clean func(), err error) {
+	if j.workload.Name != bench.DistWorkload {
+		return func() {}, nil
+	}
+	d, err := readDistribution(dist)
+	if err != nil {
+		return nil, err
+	}
+	tape, err := d.Tape(trace.TapeOptions{
+		Ops: int(j.params.Iters), LiveBytes: j.params.WS << 20, Threads: j.params.Threads, Seed: uint64(j.params.Seed),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--dist %s: %w", dist, err)
+	}
+	return j.useTape(tape)
+}
+
+// useTape writes the tape to a file of its own.
+func (j *job) useTape(tape *trace.Tape) (clean func(), err error) {
+	dir, err := os.MkdirTemp("", "hakmem-tape-")
+	if err != nil {
+		return nil, err
+	}
+	clean = func() { os.RemoveAll(dir) }
+	j.params.Tape = filepath.Join(dir, "tape")
+	j.params.Threads = tape.Threads
+	if err = tape.Save(j.params.Tape); err == nil {
+		j.tapeOps, err = bench.TapeOps(j.params.Tape, j.params.Rounds)
+	}
+	if err != nil {
+		clean()
+		return nil, err
+	}
+	return clean, nil
+}
+
+func readDistribution(name string) (trace.Distribution, error) {
+	if filepath.Ext(name) == "" {
+		if d, err := trace.Builtin(name); err == nil {
+			return d, nil
+		}
+	}
+	f, err := os.Open(name)
+	if err != nil {
+		return trace.Distribution{}, usagef("--dist %q: use web, or the path of a CSV file of size,rate,live rows: %w", name, err)
+	}
+	defer f.Close()
+	return trace.ReadDistribution(f, name)
+}
+
+// ops is the number of operations of a run.
+func (j job) ops() uint64 {
+	if j.tapeOps > 0 {
+		return j.tapeOps
+	}
+	return j.workload.Ops(j.params)
+}
