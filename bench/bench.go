@@ -15,6 +15,7 @@ package bench
 //go:generate go run ./gen
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"sync"
@@ -42,7 +43,7 @@ type Run struct {
 	OpsPerS float64 `json:"ops_per_s"` // of all threads together
 	NsPerOp float64 `json:"ns_per_op"` // 1e9 / OpsPerS: with T threads, a T-th of what one thread waits
 	// PeakRSS is the process's peak resident memory in bytes, IdleRSS its
-	// resident memory just before the loop, EndRSS that after everything was
+	// resident memory just before the loop's first allocation, EndRSS that after everything was
 	// freed, LaterRSS that after Spec.Linger more.
 	PeakRSS  uint64 `json:"peak_rss_bytes"`
 	IdleRSS  uint64 `json:"idle_rss_bytes"`
@@ -90,6 +91,7 @@ type worker struct {
 type shared struct {
 	gate    gate
 	barrier barrier
+	idleRSS uint64 // what worker.idle noted, 0 if it was not called
 	tape    *tape
 	turns   []uint32 // of the tape's slots: the next operation's Seq
 	// words or pointers, as the allocator's slots are, hold the blocks that
@@ -109,6 +111,16 @@ type gate struct {
 	open     atomic.Bool    // begin may return
 	finished sync.WaitGroup // workers that have yet to reach end
 	looked   chan struct{}  // closed: end may return
+}
+
+// idle notes the process's memory before the loops' own blocks: a loop that
+// allocates before its clock starts calls it first, in all threads.
+func (w *worker) idle() {
+	w.shared.barrier.wait()
+	if w.id == 0 {
+		w.shared.idleRSS = usage().rss
+	}
+	w.shared.barrier.wait()
 }
 
 // begin waits for all workers and starts the clock.
@@ -300,7 +312,7 @@ func Measure(s Spec) (Run, error) {
 	r := Run{
 		Seconds: max(last.Sub(first).Seconds(), 1e-9), // a coarse clock may say 0
 		// Linux notes a peak only now and then: what was seen counts as well.
-		PeakRSS: max(before.peak, after.peak, end.peak), IdleRSS: before.rss, EndRSS: end.rss,
+		PeakRSS: max(before.peak, after.peak, end.peak), IdleRSS: cmp.Or(common.idleRSS, before.rss), EndRSS: end.rss,
 		MinorFaults: after.faults - before.faults,
 		Begin:       begin, End: stop,
 		Version: a.version(),

@@ -51,6 +51,7 @@ func allocTestCgo(w *worker) {
 	popular := newPareto(ws)
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
+	w.idle()
 
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
@@ -242,6 +243,7 @@ func glibcThreadCgo(w *worker) {
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
+	w.idle()
 
 	for i := range ws {
 		x = step(x)
@@ -278,6 +280,7 @@ func larsonCgo(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { x = larsonWarmCgo(w, slots, x) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -345,6 +348,7 @@ func mallocLargeCgo(w *worker) {
 	slots := make([]uintptr, ws+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 
 	for i := range ws {
 		x = step(x)
@@ -405,6 +409,7 @@ func mleakCgo(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { mleakFillCgo(w, slots) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -737,6 +742,7 @@ func rptestCgo(w *worker) {
 	buffers, mail := w.shared.words, w.shared.mail
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
+	w.idle()
 
 	rptestFillCgo(w, sizes, slots, 0, 1, ws)
 	w.begin()
@@ -896,6 +902,7 @@ func sh8benchCgo(w *worker) {
 	w.shared.barrier.wait()
 	table := w.shared.words
 	x := w.random()
+	w.idle()
 
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
@@ -945,6 +952,7 @@ func tapeCgo(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
 	initial := t.initial[w.id]
+	w.idle()
 	tapePassCgo(w, ops[:initial], olds) // no tape begins with a realloc
 	w.begin()
 	tapePassCgo(w, ops[initial:], olds)

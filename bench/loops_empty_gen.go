@@ -48,6 +48,7 @@ func allocTestEmpty(w *worker) {
 	popular := newPareto(ws)
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
+	w.idle()
 	scratch, sink := w.scratch, &w.sink
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
@@ -245,6 +246,7 @@ func glibcThreadEmpty(w *worker) {
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
+	w.idle()
 	scratch, sink := w.scratch, &w.sink
 	for i := range ws {
 		x = step(x)
@@ -283,6 +285,7 @@ func larsonEmpty(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { x = larsonWarmEmpty(w, slots, x) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -352,6 +355,7 @@ func mallocLargeEmpty(w *worker) {
 	slots := make([]uintptr, ws+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	scratch, sink := w.scratch, &w.sink
 	for i := range ws {
 		x = step(x)
@@ -415,6 +419,7 @@ func mleakEmpty(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { mleakFillEmpty(w, slots) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -755,6 +760,7 @@ func rptestEmpty(w *worker) {
 	buffers, mail := w.shared.words, w.shared.mail
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
+	w.idle()
 	scratch, sink := w.scratch, &w.sink
 	rptestFillEmpty(w, sizes, slots, 0, 1, ws, scratch, sink)
 	w.begin()
@@ -916,6 +922,7 @@ func sh8benchEmpty(w *worker) {
 	w.shared.barrier.wait()
 	table := w.shared.words
 	x := w.random()
+	w.idle()
 	scratch, sink := w.scratch, &w.sink
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
@@ -967,6 +974,7 @@ func tapeEmpty(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
 	initial := t.initial[w.id]
+	w.idle()
 	tapePassEmpty(w, ops[:initial], olds) // no tape begins with a realloc
 	w.begin()
 	tapePassEmpty(w, ops[initial:], olds)

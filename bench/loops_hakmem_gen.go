@@ -49,6 +49,7 @@ func allocTestHakmem(w *worker) {
 	popular := newPareto(ws)
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
+	w.idle()
 
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
@@ -240,6 +241,7 @@ func glibcThreadHakmem(w *worker) {
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
+	w.idle()
 
 	for i := range ws {
 		x = step(x)
@@ -276,6 +278,7 @@ func larsonHakmem(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { x = larsonWarmHakmem(w, slots, x) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -343,6 +346,7 @@ func mallocLargeHakmem(w *worker) {
 	slots := make([]uintptr, ws+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 
 	for i := range ws {
 		x = step(x)
@@ -403,6 +407,7 @@ func mleakHakmem(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { mleakFillHakmem(w, slots) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -735,6 +740,7 @@ func rptestHakmem(w *worker) {
 	buffers, mail := w.shared.words, w.shared.mail
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
+	w.idle()
 
 	rptestFillHakmem(w, sizes, slots, 0, 1, ws)
 	w.begin()
@@ -894,6 +900,7 @@ func sh8benchHakmem(w *worker) {
 	w.shared.barrier.wait()
 	table := w.shared.words
 	x := w.random()
+	w.idle()
 
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
@@ -943,6 +950,7 @@ func tapeHakmem(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
 	initial := t.initial[w.id]
+	w.idle()
 	tapePassHakmem(w, ops[:initial], olds) // no tape begins with a realloc
 	w.begin()
 	tapePassHakmem(w, ops[initial:], olds)

@@ -49,6 +49,7 @@ func allocTestHeap(w *worker) {
 	popular := newPareto(ws)
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
+	w.idle()
 	h := hakmem.NewHeap()
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
@@ -240,6 +241,7 @@ func glibcThreadHeap(w *worker) {
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
+	w.idle()
 	h := hakmem.NewHeap()
 	for i := range ws {
 		x = step(x)
@@ -276,6 +278,7 @@ func larsonHeap(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { x = larsonWarmHeap(w, slots, x) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -343,6 +346,7 @@ func mallocLargeHeap(w *worker) {
 	slots := make([]uintptr, ws+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	h := hakmem.NewHeap()
 	for i := range ws {
 		x = step(x)
@@ -403,6 +407,7 @@ func mleakHeap(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { mleakFillHeap(w, slots) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -735,6 +740,7 @@ func rptestHeap(w *worker) {
 	buffers, mail := w.shared.words, w.shared.mail
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
+	w.idle()
 	h := hakmem.NewHeap()
 	rptestFillHeap(w, sizes, slots, 0, 1, ws, h)
 	w.begin()
@@ -894,6 +900,7 @@ func sh8benchHeap(w *worker) {
 	w.shared.barrier.wait()
 	table := w.shared.words
 	x := w.random()
+	w.idle()
 	h := hakmem.NewHeap()
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
@@ -943,6 +950,7 @@ func tapeHeap(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
 	initial := t.initial[w.id]
+	w.idle()
 	tapePassHeap(w, ops[:initial], olds) // no tape begins with a realloc
 	w.begin()
 	tapePassHeap(w, ops[initial:], olds)

@@ -48,6 +48,7 @@ func allocTestModerncLocked(w *worker) {
 	popular := newPareto(ws)
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
+	w.idle()
 
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
@@ -267,6 +268,7 @@ func glibcThreadModerncLocked(w *worker) {
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
+	w.idle()
 
 	for i := range ws {
 		x = step(x)
@@ -311,6 +313,7 @@ func larsonModerncLocked(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { x = larsonWarmModerncLocked(w, slots, x) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -386,6 +389,7 @@ func mallocLargeModerncLocked(w *worker) {
 	slots := make([]uintptr, ws+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 
 	for i := range ws {
 		x = step(x)
@@ -458,6 +462,7 @@ func mleakModerncLocked(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { mleakFillModerncLocked(w, slots) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -836,6 +841,7 @@ func rptestModerncLocked(w *worker) {
 	buffers, mail := w.shared.words, w.shared.mail
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
+	w.idle()
 
 	rptestFillModerncLocked(w, sizes, slots, 0, 1, ws)
 	w.begin()
@@ -1009,6 +1015,7 @@ func sh8benchModerncLocked(w *worker) {
 	w.shared.barrier.wait()
 	table := w.shared.words
 	x := w.random()
+	w.idle()
 
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
@@ -1066,6 +1073,7 @@ func tapeModerncLocked(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
 	initial := t.initial[w.id]
+	w.idle()
 	tapePassModerncLocked(w, ops[:initial], olds) // no tape begins with a realloc
 	w.begin()
 	tapePassModerncLocked(w, ops[initial:], olds)

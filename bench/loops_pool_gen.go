@@ -48,6 +48,7 @@ func allocTestPool(w *worker) {
 	popular := newPareto(ws)
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
+	w.idle()
 
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
@@ -239,6 +240,7 @@ func glibcThreadPool(w *worker) {
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
+	w.idle()
 
 	for i := range ws {
 		x = step(x)
@@ -275,6 +277,7 @@ func larsonPool(w *worker) {
 	slots := make([]unsafe.Pointer, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { x = larsonWarmPool(w, slots, x) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -342,6 +345,7 @@ func mallocLargePool(w *worker) {
 	slots := make([]unsafe.Pointer, ws+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 
 	for i := range ws {
 		x = step(x)
@@ -402,6 +406,7 @@ func mleakPool(w *worker) {
 	slots := make([]unsafe.Pointer, w.p.WS+slotPad)
 	clear(slots)
 	x := w.random()
+	w.idle()
 	w.alone(func() { mleakFillPool(w, slots) })
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
@@ -734,6 +739,7 @@ func rptestPool(w *worker) {
 	buffers, mail := w.shared.pointers, w.shared.mail
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
+	w.idle()
 
 	rptestFillPool(w, sizes, slots, 0, 1, ws)
 	w.begin()
@@ -893,6 +899,7 @@ func sh8benchPool(w *worker) {
 	w.shared.barrier.wait()
 	table := w.shared.pointers
 	x := w.random()
+	w.idle()
 
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
@@ -942,6 +949,7 @@ func tapePool(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
 	initial := t.initial[w.id]
+	w.idle()
 	tapePassPool(w, ops[:initial], olds) // no tape begins with a realloc
 	w.begin()
 	tapePassPool(w, ops[initial:], olds)

@@ -463,8 +463,18 @@ static void prepare(struct params *p, struct shared *s) {
 }
 
 static void observe(struct worker *w, int on);
+static uint64_t status(const char *name);
 static void look_before(struct shared *);
 static void look_after(struct shared *);
+
+/* idle notes the process's memory before the loops' own blocks: a loop that
+ * allocates before its clock starts calls it first, in all threads. */
+static inline void idle(struct worker *w) {
+	pthread_barrier_wait(&w->shared->barrier);
+	if (w->id == 0)
+		w->shared->idle_rss = status("VmRSS:");
+	pthread_barrier_wait(&w->shared->barrier);
+}
 
 static void begin(struct worker *w) {
 	pthread_barrier_wait(&w->shared->ready);

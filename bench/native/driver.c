@@ -93,7 +93,8 @@ static uint64_t faults(void) {
 }
 
 static void look_before(struct shared *s) {
-	s->idle_rss = status("VmRSS:");
+	if (s->idle_rss == 0)
+		s->idle_rss = status("VmRSS:");
 	s->faults = faults();
 	madvise((void *)mark_begin, 0, 0);
 	s->begin_ns = now_ns();

@@ -153,6 +153,7 @@ static void NAME(larson_warm)(void *arg) {
 
 static void NAME(larson)(struct worker *w) {
 	struct NAME(larson_state) l = {w, pages((w->p.ws + SLOT_PAD) * sizeof(void *)), random_start(w), 0};
+	idle(w);
 	alone(NAME(larson_warm), &l);
 	begin(w);
 	l.n = w->p.iters;
@@ -229,6 +230,7 @@ static void NAME(tape)(struct worker *w) {
 	struct tape *t = w->shared->tape;
 	const struct op *ops = t->thread[w->id].ops, *stop = ops + t->thread[w->id].count;
 	const struct op *initial = ops + t->thread[w->id].initial;
+	idle(w);
 	NAME(tape_pass)(w, ops, initial);
 	begin(w);
 	NAME(tape_pass)(w, initial, stop);
@@ -256,6 +258,7 @@ static void NAME(alloc_test)(struct worker *w) {
 	new_pareto(&popular, ws);
 	uint64_t x = random_start(w), low = w->p.min, high = w->p.max, top = top_level(low, high);
 	uint64_t total = 0;
+	idle(w);
 	for (uint64_t i = 0; i < ws; i += 2) {
 		x = step(x);
 		size_t size = level_size(x, low, high, top);
@@ -344,6 +347,7 @@ static void NAME(sh8bench)(struct worker *w) {
 	pthread_barrier_wait(&w->shared->barrier);
 	void **table = w->shared->pointers;
 	uint64_t x = random_start(w);
+	idle(w);
 	for (uint64_t k = id; k < SH8_TABLE; k += threads) {
 		x = step(x);
 		size_t size = low + below(x, span);
@@ -452,6 +456,7 @@ static void NAME(glibc_thread)(struct worker *w) {
 	void **slots = pages((ws + SLOT_PAD) * sizeof *slots);
 	uint32_t *sizes = pages(THREAD_SIZES * sizeof *sizes);
 	uint64_t x = inverse_squares(sizes, random_start(w), w->p.min, w->p.max);
+	idle(w);
 	for (uint64_t i = 0; i < ws; i++) {
 		x = step(x);
 		size_t size = sizes[below(x, THREAD_SIZES)];
@@ -503,6 +508,7 @@ static void NAME(mleak_turn)(void *arg) {
 
 static void NAME(mleak)(struct worker *w) {
 	struct NAME(mleak_state) l = {w, pages((w->p.ws + SLOT_PAD) * sizeof(void *)), random_start(w)};
+	idle(w);
 	alone(NAME(mleak_fill), &l);
 	begin(w);
 	for (uint64_t n = w->p.rounds; n != 0; n--)
@@ -518,6 +524,7 @@ static void NAME(malloc_large)(struct worker *w) {
 	size_t stride = w->p.stride;
 	void **slots = pages((ws + SLOT_PAD) * sizeof *slots);
 	uint64_t x = random_start(w);
+	idle(w);
 	for (uint64_t i = 0; i < ws; i++) {
 		x = step(x);
 		size_t size = low + below(x, span);
@@ -791,6 +798,7 @@ static void NAME(rptest)(struct worker *w) {
 	uint32_t mine = (uint32_t)w->id;
 	struct rptest_draw sizes = {shared->sizes, below(random_start(w), RPTEST_SIZES), rptest_stride(RPTEST_SIZES, w->id)};
 	uint64_t hop = rptest_stride(ws, w->id), s = 0;
+	idle(w);
 	NAME(rptest_fill)(w, &sizes, slots, ws, 0, 1, ws);
 	begin(w);
 	for (uint64_t n = 0; n != w->p.rounds; n++) {

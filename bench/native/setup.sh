@@ -1,7 +1,7 @@
 #!/bin/sh
 # setup.sh: get what `hakmem compare` measures hakmem against.
 #
-#   setup.sh                installs Debian's mimalloc, jemalloc and tcmalloc
+#   setup.sh                installs Debian's mimalloc, jemalloc, tcmalloc and strace
 #                           where it can, then builds build/driver
 #   setup.sh --build DIR    only builds DIR/driver
 #
@@ -10,7 +10,7 @@
 set -u
 
 here=$(cd "$(dirname "$0")" && pwd)
-packages='libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4'
+packages='libmimalloc2.0 libjemalloc2 libtcmalloc-minimal4 strace'
 
 install_peers() {
 	missing=
