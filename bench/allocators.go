@@ -166,8 +166,9 @@ func poolRealloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	return unsafe.Pointer(more)
 }
 
+// goMalloc never returns the one address that all slices of no bytes have.
 func goMalloc(size uintptr) unsafe.Pointer {
-	return unsafe.Pointer(unsafe.SliceData(make([]byte, size)))
+	return unsafe.Pointer(unsafe.SliceData(make([]byte, max(size, 1))))
 }
 
 func goRealloc(p unsafe.Pointer, size, more uintptr) unsafe.Pointer {

@@ -18,6 +18,7 @@ import (
 	"cmp"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -118,7 +119,7 @@ type gate struct {
 func (w *worker) idle() {
 	w.shared.barrier.wait()
 	if w.id == 0 {
-		w.shared.idleRSS = usage().rss
+		w.shared.idleRSS = idleUsage().rss
 	}
 	w.shared.barrier.wait()
 }
@@ -148,14 +149,7 @@ func (w *worker) end() {
 
 // alone runs f in a new goroutine and waits for it: what a C program does in a
 // thread of its own.
-func (w *worker) alone(f func()) {
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		f()
-	}()
-	<-done
-}
+func (w *worker) alone(f func()) { beside(f)() }
 
 // A barrier lets n goroutines wait for each other, again and again.
 type barrier struct {
@@ -194,15 +188,12 @@ func (w *worker) random() uint64 {
 	return max(x^x>>31, 1)
 }
 
-// slots and pointerSlots return n touched slots: only those of the kind that an
-// allocator uses cost memory worth the name.
-func slots(n int) []uintptr {
-	s := make([]uintptr, n)
+// touched returns n slots whose pages are there.
+func touched[T uintptr | unsafe.Pointer | uint32](n int) []T {
+	s := make([]T, n)
 	clear(s)
 	return s
 }
-
-func pointerSlots(n int) []unsafe.Pointer { return make([]unsafe.Pointer, n) }
 
 // step is the next of Marsaglia's xorshift64 sequence (13, 7, 17).
 func step(x uint64) uint64 {
@@ -250,6 +241,7 @@ func Measure(s Spec) (Run, error) {
 		if err := info.prepare(&p, common); err != nil {
 			return Run{}, err
 		}
+		debug.FreeOSMemory() // what preparing left behind is not the loop's to use
 	}
 	loops := a.loops
 	if s.Observe != "" {
@@ -291,6 +283,9 @@ func Measure(s Spec) (Run, error) {
 	}
 	g.ready.Wait()
 	before := usage()
+	if common.idleRSS == 0 {
+		before = idleUsage()
+	}
 	begin := mark(markBegin)
 	g.open.Store(true)
 	g.finished.Wait()
@@ -312,7 +307,7 @@ func Measure(s Spec) (Run, error) {
 	r := Run{
 		Seconds: max(last.Sub(first).Seconds(), 1e-9), // a coarse clock may say 0
 		// Linux notes a peak only now and then: what was seen counts as well.
-		PeakRSS: max(before.peak, after.peak, end.peak), IdleRSS: cmp.Or(common.idleRSS, before.rss), EndRSS: end.rss,
+		PeakRSS: max(common.idleRSS, before.rss, before.peak, after.peak, end.peak), IdleRSS: cmp.Or(common.idleRSS, before.rss), EndRSS: end.rss,
 		MinorFaults: after.faults - before.faults,
 		Begin:       begin, End: stop,
 		Version: a.version(),

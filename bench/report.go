@@ -75,11 +75,14 @@ type Result struct {
 	// since the loop began, and bytes.
 	Curve [][2]float64 `json:"rss_curve,omitempty"`
 	Runs  []Run        `json:"runs"`
+	// Notes say why a figure beside the time is missing.
+	Notes []string `json:"notes,omitempty"`
 }
 
 // Latency describes sampled operations, in nanoseconds, in a run of its own.
 // An operation is an allocation with the write of its first byte, or a free.
-// The clock's own cost has been subtracted.
+// The clock's own cost has been subtracted. A percentile beyond which there is
+// less than one sample is 0.
 type Latency struct {
 	Samples uint64       `json:"samples"`
 	Every   uint64       `json:"every"`    // one of so many operations was sampled, on average

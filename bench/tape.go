@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"github.com/hakmem/hakmem/bench/trace"
 )
@@ -26,18 +27,21 @@ func (t *tape) timed(rounds uint64) uint64 {
 	return rounds*uint64(t.all+t.left) - uint64(t.start+t.left)
 }
 
-// TapeOps is the number of timed operations of the tape in the file at path,
-// executed rounds times.
-func TapeOps(path string, rounds uint64) (uint64, error) {
-	t, err := trace.Load(path)
-	if err != nil {
-		return 0, err
+// TapeOps is the number of timed operations of the tape, executed rounds times.
+func TapeOps(t *trace.Tape, rounds uint64) uint64 {
+	left := 0
+	alive := make([]bool, t.Slots)
+	for _, op := range t.Ops {
+		if now := op.Kind != trace.Free; now != alive[op.Slot] {
+			alive[op.Slot] = now
+			if now {
+				left++
+			} else {
+				left--
+			}
+		}
 	}
-	var s shared
-	if err := useTape(t, &Params{Threads: t.Threads}, &s); err != nil {
-		return 0, err
-	}
-	return s.tape.timed(rounds), nil
+	return (&tape{start: t.Initial, left: left, all: len(t.Ops)}).timed(rounds)
 }
 
 // loadTape reads the file p.Tape. It sets p.Max to the largest size, for the
@@ -60,6 +64,13 @@ func useTape(from *trace.Tape, p *Params, s *shared) error {
 	}
 	sizes := make([]uint64, from.Slots)
 	alive := make([]bool, from.Slots)
+	count := make([]int, from.Threads)
+	for _, op := range from.Ops {
+		count[op.Thread]++
+	}
+	for i, n := range count {
+		t.ops[i] = make([]trace.Op, 0, n)
+	}
 	for i, op := range from.Ops {
 		t.ops[op.Thread] = append(t.ops[op.Thread], op)
 		if i < from.Initial {
@@ -77,8 +88,7 @@ func useTape(from *trace.Tape, p *Params, s *shared) error {
 		}
 	}
 	s.tape = t
-	s.words, s.pointers, s.turns = slots(from.Slots), pointerSlots(from.Slots), make([]uint32, from.Slots)
-	clear(s.turns)
+	s.words, s.pointers, s.turns = touched[uintptr](from.Slots), touched[unsafe.Pointer](from.Slots), touched[uint32](from.Slots)
 	return nil
 }
 

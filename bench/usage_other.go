@@ -10,3 +10,5 @@ func kernel() string    { return unknown }
 func hugePages() string { return unknown }
 
 func mark(uintptr) int64 { return 0 }
+
+func idleUsage() processUsage { return usage() }

@@ -280,7 +280,9 @@ func (w *Workload) Args(p Params) []string {
 // (above 0), but at least 1.
 func (w *Workload) Scale(p Params, scale float64) Params {
 	for i := range ParamTable {
-		if t := &ParamTable[i]; t.Scaled && w.Uses(t) {
+		t := &ParamTable[i]
+		// Where a loop has no inner repetitions, the rounds are its work.
+		if (t.Scaled || t.Name == "rounds" && loopInfo[w.Loop].scaleRounds) && w.Uses(t) {
 			t.Set(&p, max(1, uint64(float64(t.Get(&p))*scale)))
 		}
 	}
@@ -299,13 +301,14 @@ func (w *Workload) Ops(p Params) uint64 {
 
 // info is what is known of a loop beside its code.
 type info struct {
-	ops       func(Params) uint64 // of one thread
-	all       func(Params) uint64 // of all threads, where they differ
-	pairs     bool                // each thread has a partner: one is two
-	check     func(Params) error  // bounds that the table cannot say; nil: none
-	constants map[string]any      // fixed numbers that reports show
-	scratch   func(Params) uint64 // size of the empty loop's only block; nil: Max
-	small     func(*Params)       // fits the parameters for tests further; nil: no need
+	ops         func(Params) uint64 // of one thread
+	all         func(Params) uint64 // of all threads, where they differ
+	pairs       bool                // each thread has a partner: one is two
+	check       func(Params) error  // bounds that the table cannot say; nil: none
+	constants   map[string]any      // fixed numbers that reports show
+	scratch     func(Params) uint64 // size of the empty loop's only block; nil: Max
+	scaleRounds bool                // the rounds scale too, see Workload.Scale
+	small       func(*Params)       // fits the parameters for tests further; nil: no need
 	// prepare makes what the threads share, before they start; nil: nothing. It
 	// may complete the parameters.
 	prepare func(*Params, *shared) error
@@ -327,17 +330,22 @@ var loopInfo = map[string]info{
 	"tiny_hot": {ops: func(p Params) uint64 { return batches(p) * 2 * HotBatch },
 		constants: map[string]any{"size": HotSize, "batch": HotBatch},
 		scratch:   func(Params) uint64 { return HotSize }},
-	"larson": {ops: func(p Params) uint64 { return 2 * p.Rounds * p.Iters }},
+	"larson": {ops: func(p Params) uint64 { return 2 * p.Rounds * p.Iters }, check: func(p Params) error {
+		if p.Min < 2 {
+			return &ParamError{"min", strconv.FormatUint(p.Min, 10), "larson writes two bytes; use 2 or more"}
+		}
+		return nil
+	}},
 	"pages": {ops: func(p Params) uint64 { return 2 * p.Iters },
 		small: func(p *Params) { p.Iters = 35 }}, // twice around a ring of 16
 	"tape": {ops: func(Params) uint64 { return 1 }, prepare: loadTape}, // only the file tells how many
-	"mixed": {ops: func(p Params) uint64 { return 2 * p.Rounds * (1000 + 100 + 10) },
+	"mixed": {scaleRounds: true, ops: func(p Params) uint64 { return 2 * p.Rounds * (1000 + 100 + 10) },
 		small:     func(p *Params) { p.Rounds = 1 },
 		constants: map[string]any{"sizes": "1000 x 64 KiB, 100 x 256 KiB, 10 x 2 MiB"},
 		scratch:   func(Params) uint64 { return 2 * mib }},
 	"alloc_test": {ops: func(p Params) uint64 { return p.Iters },
 		constants: map[string]any{"draws": "80 % to 20 % of the slots, six times over"}},
-	"sh6bench": {ops: func(p Params) uint64 { return 2 * p.Rounds * sh6Mallocs(p) },
+	"sh6bench": {scaleRounds: true, ops: func(p Params) uint64 { return 2 * p.Rounds * sh6Mallocs(p) },
 		small:     func(p *Params) { p.Max, p.Rounds = 50, 1 },
 		constants: map[string]any{"repeats": "10 from 1000 B on, 50 from 100 B on, else 250"}},
 	"sh8bench": {ops: func(p Params) uint64 { return 2 * p.Iters },
@@ -349,7 +357,7 @@ var loopInfo = map[string]info{
 		constants: map[string]any{"batches": simpleCounts}},
 	"glibc_thread": {ops: func(p Params) uint64 { return 2 * p.Iters },
 		constants: map[string]any{"sizes": threadSizes}},
-	"mleak": {ops: func(p Params) uint64 { return 2 * p.Rounds * leakThreads },
+	"mleak": {scaleRounds: true, ops: func(p Params) uint64 { return 2 * p.Rounds * leakThreads },
 		constants: map[string]any{"threads_of_a_round": leakThreads, "size": leakSize},
 		scratch:   func(Params) uint64 { return leakSize }},
 	"mstress": {all: mstressOps, check: mstressCheck,

@@ -26,8 +26,8 @@ import (
 //go:embed loops/*.tmpl
 var loops embed.FS
 
-// family is an allocator as the templates see it: fragments of Go, in which %p
-// stands for the block's variable and %s for other operands, in order.
+// family is an allocator as the templates see it: fragments of Go, in which %1,
+// %2 … stand for a method's operands, in order.
 //
 // In all of them a block is one word, an unsafe.Pointer: the block's address or,
 // for the pool, that of the slice which holds it.
@@ -104,8 +104,8 @@ func (f family) FreeHanded(p string) string {
 	return f.Free(p, "")
 }
 
-// Data is the address of block p's bytes, an unsafe.Pointer. A checked block's
-// bytes are not the loop's to write: use Write, or ask {{"{{if .Observed}}"}}.
+// Data is the address of block p's bytes, an unsafe.Pointer. Use Write to write
+// them: while blocks are verified they are not the loop's.
 func (f family) Data(p string) string {
 	if f.data == "" {
 		return p

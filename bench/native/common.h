@@ -463,7 +463,7 @@ static void prepare(struct params *p, struct shared *s) {
 }
 
 static void observe(struct worker *w, int on);
-static uint64_t status(const char *name);
+static uint64_t idle_status(void);
 static void look_before(struct shared *);
 static void look_after(struct shared *);
 
@@ -472,7 +472,7 @@ static void look_after(struct shared *);
 static inline void idle(struct worker *w) {
 	pthread_barrier_wait(&w->shared->barrier);
 	if (w->id == 0)
-		w->shared->idle_rss = status("VmRSS:");
+		w->shared->idle_rss = idle_status();
 	pthread_barrier_wait(&w->shared->barrier);
 }
 

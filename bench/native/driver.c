@@ -2,7 +2,7 @@
  * driver.c: the workloads of package bench, in C, over malloc and free.
  *
  *   driver LOOP [--min N --max N ... --tape FILE] [--empty]
- *               [--observe hash|verify|latency] [--linger SECONDS]
+ *               [--observe hash|verify|latency] [--linger MS]
  *
  * Which allocator is measured is decided from outside, with LD_PRELOAD; the
  * output names the library that malloc came from. One line of JSON is printed,
@@ -92,9 +92,21 @@ static uint64_t faults(void) {
 	return (uint64_t)u.ru_minflt;
 }
 
+/* idle_status looks at the memory and lets the peak begin anew, so that what
+ * the harness used before does not count. */
+static uint64_t idle_status(void) {
+	int fd = open("/proc/self/clear_refs", O_WRONLY);
+	if (fd >= 0) {
+		ssize_t n = write(fd, "5", 1); /* proc_pid_clear_refs(5) */
+		(void)n;
+		close(fd);
+	}
+	return status("VmRSS:");
+}
+
 static void look_before(struct shared *s) {
 	if (s->idle_rss == 0)
-		s->idle_rss = status("VmRSS:");
+		s->idle_rss = idle_status();
 	s->faults = faults();
 	madvise((void *)mark_begin, 0, 0);
 	s->begin_ns = now_ns();
@@ -107,6 +119,15 @@ static void look_after(struct shared *s) {
 	/* Linux notes a peak only now and then: what was seen counts as well. */
 	s->peak_rss = status("VmHWM:");
 	s->peak_rss = s->peak_rss > s->idle_rss ? s->peak_rss : s->idle_rss;
+}
+
+/* malloc_from names the file that malloc was taken from. */
+static const char *malloc_from(void) {
+	Dl_info info;
+	void *m = dlsym(RTLD_DEFAULT, "malloc");
+	if (m == NULL || dladdr(m, &info) == 0 || info.dli_fname == NULL)
+		return "";
+	return info.dli_fname;
 }
 
 /* version asks the allocator in force for its version. */
@@ -143,24 +164,16 @@ static const char *version(void) {
 		return text;
 	}
 	if (gnu_get_libc_version != NULL)
-		snprintf(text, sizeof text, "glibc %s", gnu_get_libc_version());
+		snprintf(text, sizeof text, "%s%s", strstr(malloc_from(), "/libc.so") != NULL ? "glibc " : "unknown, over glibc ",
+			gnu_get_libc_version());
 	return text;
-}
-
-/* malloc_from names the file that malloc was taken from. */
-static const char *malloc_from(void) {
-	Dl_info info;
-	void *m = dlsym(RTLD_DEFAULT, "malloc");
-	if (m == NULL || dladdr(m, &info) == 0 || info.dli_fname == NULL)
-		return "";
-	return info.dli_fname;
 }
 
 static void usage(const char *why, const char *what) {
 	fprintf(stderr, "driver: %s \"%s\"\n"
 		"usage: driver LOOP [--min N] [--max N] [--ws N] [--iters N] [--rounds N] [--alive N]\n"
 		"  [--stride N] [--threads N] [--seed N] [--tape FILE] [--empty]\n"
-		"  [--observe hash|verify|latency] [--linger SECONDS]\n"
+		"  [--observe hash|verify|latency] [--linger MS]\n"
 		"loops:", why, what);
 	for (const struct loop *l = loops_direct; l->name != NULL; l++)
 		fprintf(stderr, " %s", l->name);
@@ -275,7 +288,8 @@ int main(int argc, char **argv) {
 	}
 	uint64_t rss = status("VmRSS:"), later = 0;
 	if (linger > 0) {
-		sleep((unsigned)linger);
+		struct timespec t = {(time_t)(linger / 1000), (long)(linger % 1000) * 1000000};
+		nanosleep(&t, NULL);
 		later = status("VmRSS:");
 	}
 	double seconds = last - first > 1e-9 ? last - first : 1e-9;

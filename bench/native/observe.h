@@ -181,7 +181,7 @@ static void came(struct observer *o, void *p, size_t size, uint64_t slot) {
 
 /* touch writes a block's first byte, if it has one. */
 static inline void touch(char *p, size_t size) {
-	if (size > 0)
+	if (size > 0 && p != NULL) /* who allocates sees that it is NULL */
 		*(volatile char *)p = 1;
 }
 
@@ -232,7 +232,7 @@ SOMETIMES void *obs_calloc(struct observer *o, size_t size, uint64_t slot) {
 	} else {
 		p = calloc(1, size);
 	}
-	if (o->what == OBSERVE_VERIFY)
+	if (o->what == OBSERVE_VERIFY && p != NULL)
 		check_zeroed(p, size);
 	came(o, p, size, slot);
 	return p;

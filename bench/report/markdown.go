@@ -30,6 +30,8 @@ func Markdown(w io.Writer, sources []Source) error {
 		fmt.Fprintf(&b, "`%s`, %s, %.0f minutes: %s, %d cores, %s/%s, kernel %s, huge pages %s, %s.\n\n",
 			shell(s.Command), s.Started, s.Seconds/60, m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.HugePages, m.Go)
 		versions(&b, s.Reports)
+		selfRatios(&b, s.Reports)
+		absent(&b, s.Reports)
 		for _, t := range markdownTables {
 			t.write(&b, s.Reports)
 		}
@@ -73,11 +75,34 @@ func versions(b *bytes.Buffer, reports []bench.Report) {
 	fmt.Fprintf(b, "Measured: %s.\n\n", strings.Join(list, ", "))
 }
 
+// selfRatios lists what the A/A runs differed by.
+func selfRatios(b *bytes.Buffer, reports []bench.Report) {
+	var list []string
+	for _, r := range reports {
+		if r.Noise != nil {
+			list = append(list, fmt.Sprintf("%s %.2f", r.Workload, r.Noise.Ratio))
+		}
+	}
+	if len(list) > 0 {
+		fmt.Fprintf(b, "hakmem over itself, in time, before each comparison: %s.\n\n", strings.Join(list, ", "))
+	}
+}
+
+// absent lists who could not be measured, and why.
+func absent(b *bytes.Buffer, reports []bench.Report) {
+	for _, r := range reports {
+		for _, a := range r.Absent {
+			fmt.Fprintf(b, "Absent from %s: %s: %s.\n\n", r.Workload, a.Allocator, a.Reason)
+		}
+	}
+}
+
 // markdownTable is one figure of all workloads and allocators.
 type markdownTable struct {
 	title string
-	// figure is the allocator's; 0 if it is not known. show writes hakmem's.
-	figure func(bench.Result) float64
+	// figure is the allocator's; ok is false if it is not known. show writes
+	// hakmem's.
+	figure func(bench.Result) (v float64, ok bool)
 	show   func(float64) string
 	// plain tables hold figures in all columns: where they may be 0 or less, a
 	// ratio says nothing.
@@ -88,25 +113,25 @@ const mib = 1 << 20
 
 var markdownTables = []markdownTable{
 	{title: "Time: ns per operation, and the others' over it",
-		figure: func(r bench.Result) float64 { return r.NsPerOp },
+		figure: func(r bench.Result) (float64, bool) { return r.NsPerOp, r.NsPerOp > 0 },
 		show:   func(v float64) string { return fmt.Sprintf("%.4g ns", v) }},
 	{title: "Peak memory over idle: MiB, and the others' over it",
-		figure: func(r bench.Result) float64 { return float64(r.OverIdle) / mib },
+		figure: func(r bench.Result) (float64, bool) { return float64(r.OverIdle) / mib, r.OverIdle > 0 },
 		show:   func(v float64) string { return fmt.Sprintf("%.1f", v) }},
-	{title: "Memory over idle 5 s after everything was freed: MiB", plain: true,
-		figure: func(r bench.Result) float64 {
+	{title: "Memory over idle some seconds after everything was freed: MiB", plain: true,
+		figure: func(r bench.Result) (float64, bool) {
 			if r.LaterRSS == nil {
-				return 0
+				return 0, false
 			}
-			return max(float64(*r.LaterRSS)/mib, 0.05) // 0 stands for not known
+			return float64(*r.LaterRSS) / mib, true
 		},
 		show: func(v float64) string { return fmt.Sprintf("%.1f", v) }},
 	{title: "Latency, 99th percentile: ns", plain: true,
-		figure: func(r bench.Result) float64 {
-			if r.Latency == nil {
-				return 0
+		figure: func(r bench.Result) (float64, bool) {
+			if r.Latency == nil || r.Latency.P99 == 0 {
+				return 0, false
 			}
-			return max(r.Latency.P99, 1) // below the clock's resolution
+			return r.Latency.P99, true
 		},
 		show: func(v float64) string { return fmt.Sprintf("%.0f", v) }},
 }
@@ -127,29 +152,26 @@ func (t markdownTable) write(b *bytes.Buffer, reports []bench.Report) {
 	}
 	b.WriteString("\n|---|" + strings.Repeat("---:|", len(names)) + "\n")
 	for _, r := range reports {
-		of := map[string]float64{}
-		for _, result := range r.Results {
-			of[result.Allocator] = t.figure(result)
-		}
 		var row strings.Builder
-		known := false
+		any := false
+		ours, known := t.figure(find(&r, base))
 		for _, name := range names {
-			v := of[name]
-			known = known || v != 0
+			v, ok := t.figure(find(&r, name))
+			any = any || ok
 			cell := "n/a"
-			switch ratio := v / of[base]; {
-			case v == 0:
+			switch {
+			case !ok:
 			case name == base || t.plain:
 				cell = t.show(v)
-			case of[base] == 0:
-			case ratio < behind:
-				cell = fmt.Sprintf("**%.2f**", ratio)
+			case !known:
+			case v/ours < behind && !isHakmem(name):
+				cell = fmt.Sprintf("**%.2f**", v/ours)
 			default:
-				cell = fmt.Sprintf("%.2f", ratio)
+				cell = fmt.Sprintf("%.2f", v/ours)
 			}
 			fmt.Fprintf(&row, " %s |", cell)
 		}
-		if known {
+		if any {
 			fmt.Fprintf(b, "| %s |%s\n", r.Workload, row.String())
 		}
 	}

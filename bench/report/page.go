@@ -218,13 +218,15 @@ type quantity func(r *bench.Report, x bench.Ratio) bar
 func timeOf(r *bench.Report, x bench.Ratio) bar {
 	n := noiseOf(r)
 	b := bar{group: x.Hakmem, name: x.Peer, ratio: x.Raw, low: x.Low, high: x.High, second: x.Net}
-	b.unclear = n.within(x.Raw) || x.P > 0.05
 	ours, theirs := find(r, x.Hakmem), find(r, x.Peer)
+	// Three runs each cannot give less than 0.1, whatever they are.
+	chance := x.P > 0.05 && len(ours.Runs) > 3 && len(theirs.Runs) > 3
+	b.unclear = n.within(x.Raw) || chance
 	b.title = fmt.Sprintf("%s over %s: %s in time (%s over %s)", x.Peer, x.Hakmem, times(x.Raw), nanos(theirs.NsPerOp), nanos(ours.NsPerOp))
 	if known(x.Low) && known(x.High) && x.Low != x.High {
 		b.title += fmt.Sprintf("; %s to %s by code layout", times(x.Low), times(x.High))
 	}
-	if x.P > 0.05 {
+	if chance {
 		b.title += fmt.Sprintf("; p = %.2f: may be chance", x.P)
 	} else if b.unclear {
 		b.title += "; within the noise"

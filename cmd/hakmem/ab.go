@@ -38,6 +38,9 @@ const (
 	// gate a day would be wrong once in 27 years. 10 runs that are all faster
 	// than 20 others have a Mann-Whitney probability of 0.00000007.
 	abChance = 0.0001
+	// abLeast runs can at best reach that: 7 that are all faster than 14 others
+	// have 2 in 116,280.
+	abLeast = 7
 )
 
 // status is an exit status with a reason to print, or none.
@@ -62,7 +65,7 @@ func abVerb() *cli.Command {
 			"quieter machine. 4: an error.\n\nWorkloads:\n" + workloadList(),
 		Flags: append(flags,
 			&cli.StringFlag{Name: "gate", Usage: "the gate and its two values: `NAME=OFF,ON`"},
-			&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME=VALUE` on to all runs; may be repeated"},
+			&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"},
 			&cli.StringFlag{Name: "append", TakesFile: true, Usage: "append the result to `FILE`, in Markdown"},
 		),
 		DisableSliceFlagSeparator: true,
@@ -86,6 +89,7 @@ func abVerb() *cli.Command {
 type trial struct {
 	job
 	gate, off, on string
+	env           []string // what --env passes on
 	a, b, again   *contestant
 }
 
@@ -101,12 +105,25 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 	if t.gate, t.off, t.on, err = readGate(c.String("gate")); err != nil {
 		return 0, err
 	}
-	env, _ := cleanEnv(os.Environ())
-	for _, v := range c.StringSlice("env") {
-		if name, _, ok := strings.Cut(v, "="); !ok || name == "" || name == t.gate {
-			return 0, usagef("--env %q: use NAME=VALUE, of another variable than the gate", v)
+	if len(t.alloc) > 1 {
+		return 0, usagef("--alloc %q: one interface at a time; use hakmem or hakmem-heap", c.String("alloc"))
+	}
+	if t.env, err = readEnv(c); err != nil {
+		return 0, err
+	}
+	for _, v := range t.env {
+		if strings.HasPrefix(v, t.gate+"=") {
+			return 0, usagef("--env %q: that is the gate under trial; use another variable", v)
 		}
-		env = append(env, v)
+	}
+	env, _ := cleanEnv(os.Environ())
+	env = append(env, t.env...)
+	var ledger *os.File
+	if file := c.String("append"); file != "" { // before the runs: a mistake must not cost them
+		if ledger, err = os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0); err != nil {
+			return 0, usagef("--append: %w; create the file first", err)
+		}
+		defer ledger.Close()
 	}
 	clean, err := t.makeTape(c.String("dist"))
 	if err != nil {
@@ -133,20 +150,37 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 	counters := t.counters(ctx)
 	out := c.Root().Writer
 	if c.Bool("json") {
-		err = printJSON(out, struct {
-			Gate, Off, On string
-			Verdict       verdict
-			Workload      string
-			Params        map[string]any
-			A, B, Again   []bench.Run
-		}{t.gate, t.off, t.on, v, t.workload.Name, t.paramMap(), t.a.runs, t.b.runs, t.again.runs})
+		err = printJSON(out, abReport{
+			Gate: t.gate, Off: t.off, On: t.on, Verdict: v, Counters: counters,
+			Workload: t.workload.Name, Params: t.paramMap(), Allocator: t.alloc[0],
+			Machine: bench.ThisMachine(), Command: commandLine(), Environment: t.env,
+			RunsOff: t.a.runs, RunsOn: t.b.runs, RunsOffAgain: t.again.runs,
+		})
 	} else {
 		err = t.print(out, v, counters)
 	}
-	if file := c.String("append"); file != "" && err == nil {
-		err = appendText(file, t.entry(v, counters))
+	if ledger != nil && err == nil {
+		_, err = ledger.WriteString(t.entry(v, counters))
 	}
 	return v.code(), err
+}
+
+// abReport is what --json prints.
+type abReport struct {
+	Gate         string         `json:"gate"`
+	Off          string         `json:"off"`
+	On           string         `json:"on"`
+	Verdict      verdict        `json:"verdict"`
+	Counters     string         `json:"counters"`
+	Workload     string         `json:"workload"`
+	Params       map[string]any `json:"params"`
+	Allocator    string         `json:"allocator"`
+	Machine      bench.Machine  `json:"machine"`
+	Command      []string       `json:"command"`
+	Environment  []string       `json:"environment,omitempty"`
+	RunsOff      []bench.Run    `json:"runs_off"`
+	RunsOn       []bench.Run    `json:"runs_on"`
+	RunsOffAgain []bench.Run    `json:"runs_off_again"`
 }
 
 // readGate reads NAME=OFF,ON and checks both values against the table of gates.
@@ -193,12 +227,12 @@ func (t *trial) run(ctx context.Context, bar *progress) error {
 // verdict is what a trial shows. Effects are shares: 0.02 is 2 % more
 // throughput with the second value.
 type verdict struct {
-	Word   string
-	Effect float64
+	Word   string  `json:"verdict"`
+	Effect float64 `json:"effect"`
 	// Noise is the larger of what the two series with the same value differ by
-	// and the half-width of the 95 % interval of the effect.
-	Noise float64
-	P     float64 // Mann-Whitney
+	// and the half-width of the 95 % interval of that.
+	Noise float64 `json:"noise"`
+	P     float64 `json:"p"` // Mann-Whitney
 }
 
 // judge compares the series.
@@ -263,27 +297,24 @@ func (t *trial) print(out io.Writer, v verdict, counters string) error {
 		return err
 	}
 	fmt.Fprintln(out, counters)
+	if t.runs < abLeast {
+		fmt.Fprintf(out, "%d runs cannot tell an effect from chance; use %d or more\n", t.runs, abLeast)
+	}
 	_, err := fmt.Fprintf(out, "%s: %+.2f %%, noise %.2f %%, p %.5f\n", v.Word, 100*v.Effect, 100*v.Noise, v.P)
 	return err
 }
 
 // entry is the ledger's entry.
 func (t *trial) entry(v verdict, counters string) string {
-	return fmt.Sprintf("\n## %s=%s against %s on %s (%s)\n%s. `hakmem ab --gate %s=%s,%s %s --alloc %s`: %.3f against %.3f ns/op (again: %.3f), effect %+.2f %%, noise %.2f %%, p %.5f. %s\n",
+	passed := ""
+	for _, v := range t.env {
+		passed += " --env " + v
+	}
+	return fmt.Sprintf("\n## %s=%s against %s on %s (%s)\n%s. `hakmem ab --gate %s=%s,%s%s %s --alloc %s`: %.3f against %.3f ns/op (again: %.3f), effect %+.2f %%, noise %.2f %%, p %.5f. %s\n",
 		t.gate, t.on, t.off, t.workload.Name, v.Word, time.Now().UTC().Format("2006-01-02"),
-		t.gate, t.off, t.on, t.title(), t.alloc[0],
+		t.gate, t.off, t.on, passed, t.title(), t.alloc[0],
 		bench.Median(times(t.b.runs)), bench.Median(times(t.a.runs)), bench.Median(times(t.again.runs)),
 		100*v.Effect, 100*v.Noise, v.P, counters)
-}
-
-// appendText adds text to the end of a file that exists.
-func appendText(path, text string) error {
-	f, err := os.OpenFile(path, os.O_APPEND|os.O_WRONLY, 0)
-	if err != nil {
-		return fmt.Errorf("--append: %w; create the file first", err)
-	}
-	_, err = f.WriteString(text)
-	return errors.Join(err, f.Close())
 }
 
 // perfEvents are the hardware counters that are shown, where there are any.
@@ -299,10 +330,13 @@ func (t *trial) counters(ctx context.Context) string {
 	var parts []string
 	for _, arm := range []*contestant{t.a, t.b} {
 		cmd := arm.command(0, variant{})
-		c := exec.CommandContext(ctx, perf, append([]string{"stat", "-x", ",", "-e", strings.Join(perfEvents, ","), cmd.path}, cmd.args...)...)
+		limited, cancel := context.WithTimeout(ctx, t.limit)
+		defer cancel()
+		c := exec.CommandContext(limited, perf, append([]string{"stat", "-x", ",", "-e", strings.Join(perfEvents, ","), cmd.path}, cmd.args...)...)
 		c.Env = cmd.env
 		var errs bytes.Buffer
 		c.Stderr = &errs // where perf writes
+		ownGroup(c)
 		if err := c.Run(); err != nil {
 			return "hardware counters: perf stat failed: " + firstLine(errs.String())
 		}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -58,7 +59,7 @@ func benchVerb() *cli.Command {
 			}
 			report := makeReport(j, contestants)
 			if c.Bool("json") {
-				return printJSON(c.Root().Writer, report)
+				return errors.Join(printJSON(c.Root().Writer, report), measured(report))
 			}
 			return printBench(c.Root().Writer, j, report)
 		},
@@ -90,10 +91,15 @@ func verify(ctx context.Context, j job, contestants []*contestant, out, errs io.
 		bar.doing(c.name)
 		r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: bench.ObserveVerify}), false)
 		bar.close()
-		if err != nil {
+		switch {
+		case ctx.Err() != nil:
+			return errInterrupted
+		case errors.Is(err, errNoLibrary):
+			fmt.Fprintf(out, "%s: absent: %v\n", c.name, err)
+		case err != nil:
 			failed++
 			fmt.Fprintf(out, "%s: FAILED: %v\n", c.name, err)
-		} else {
+		default:
 			fmt.Fprintf(out, "%s: %d blocks checked\n", c.name, r.Observed.Verified)
 		}
 		bar.step()

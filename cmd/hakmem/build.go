@@ -116,11 +116,11 @@ func makeDriver(ctx context.Context, source, out string) (string, error) {
 func buildLayouts(ctx context.Context, n int, bar *progress) (programs []string, clean func(), err error) {
 	tree := sourceTree()
 	if tree == "" {
-		return nil, nil, errors.New("--layouts builds hakmem from its source: start it inside the source tree")
+		return nil, func() {}, errors.New("--layouts builds hakmem from its source: start it inside the source tree")
 	}
 	dir, err := os.MkdirTemp("", "hakmem-layouts-")
 	if err != nil {
-		return nil, nil, err
+		return nil, func() {}, err
 	}
 	clean = func() { os.RemoveAll(dir) }
 	defer bar.close()
@@ -131,7 +131,7 @@ func buildLayouts(ctx context.Context, n int, bar *progress) (programs []string,
 		text, err := exec.CommandContext(ctx, "go", append(append(args, sameBuild()...), ".")...).CombinedOutput()
 		if err != nil {
 			clean()
-			return nil, nil, fmt.Errorf("--layouts: building layout %d: %w: %s", k, err, strings.TrimSpace(string(text)))
+			return nil, func() {}, fmt.Errorf("--layouts: building layout %d: %w: %s", k, err, strings.TrimSpace(string(text)))
 		}
 		programs = append(programs, path)
 		bar.step()

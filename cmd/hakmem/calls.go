@@ -25,6 +25,14 @@ func (cmd command) traced(file string) (traced command, ok bool) {
 	return command{strace, append(args, cmd.args...), cmd.env}, true
 }
 
+// loopEnded tells whether the mark of the end is in the file. strace writes its
+// lines one by one.
+func loopEnded(file string) bool {
+	text, err := os.ReadFile(file)
+	_, end := bench.Marks()
+	return err == nil && bytes.Contains(text, []byte("madvise("+end+","))
+}
+
 // countCalls counts the calls between the two marks that a child makes.
 func countCalls(file string) (uint64, error) {
 	text, err := os.ReadFile(file)

@@ -74,7 +74,7 @@ func driverCommand(driver string, env []string, j job, library string, empty boo
 		args = append(args, "--observe", string(v.observe))
 	}
 	if v.linger > 0 {
-		args = append(args, "--linger", fmt.Sprint(max(1, int(v.linger.Seconds()))))
+		args = append(args, "--linger", fmt.Sprint(max(1, v.linger.Milliseconds())))
 	}
 	if library != "" {
 		env = append(append([]string{}, env...), "LD_PRELOAD="+library)
@@ -97,7 +97,8 @@ func (cmd command) run(ctx context.Context, limit time.Duration, watch bool) (r 
 	c := exec.CommandContext(ctx, cmd.path, cmd.args...)
 	c.Env = cmd.env
 	c.WaitDelay = time.Second // for a descendant that keeps the pipes open
-	var out, errs bytes.Buffer
+	ownGroup(c)
+	out, errs := limited{most: maxOutput}, limited{most: maxErrors}
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Start(); err != nil {
 		return r, nil, err
@@ -125,8 +126,31 @@ func (cmd command) run(ctx context.Context, limit time.Duration, watch bool) (r 
 	return r, curve, nil
 }
 
+// What a child may print: a result with its latencies has some 100 KiB. A
+// library that logs every call must not fill our memory.
+const (
+	maxOutput = 64 << 20
+	maxErrors = 64 << 10
+)
+
+// limited keeps the first bytes that are written to it.
+type limited struct {
+	bytes.Buffer
+	most int
+}
+
+func (l *limited) Write(b []byte) (int, error) {
+	l.Buffer.Write(b[:min(len(b), l.most-l.Len())])
+	return len(b), nil
+}
+
+// firstLine is the first line of text, or its beginning.
 func firstLine(text string) string {
+	const most = 200 // bytes: what a terminal shows in three lines
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
+	if len(line) > most {
+		line = strings.ToValidUTF8(line[:most], "") + " …"
+	}
 	return line
 }
 

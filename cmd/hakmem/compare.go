@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -118,16 +119,21 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 	}
 	bar = newProgress(c.Root().ErrWriter, steps)
 	defer bar.close()
+	var failed error
 	for i, j := range jobs {
 		wait := later
 		if c.Bool("quick") && !slices.Contains(laterQuick, j.workload.Name) {
 			wait = 0
 		}
 		report, err := f.compare(ctx, j, alloc, c, wait, bar)
-		if err != nil {
-			return err
-		}
 		bar.close()
+		if err != nil {
+			failed = errors.Join(failed, err)
+			if ctx.Err() != nil { // what is complete is printed all the same
+				break
+			}
+			continue
+		}
 		if report == nil { // verified
 			continue
 		}
@@ -138,24 +144,27 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 		if i > 0 {
 			fmt.Fprintln(out)
 		}
-		if err := printComparison(out, j, *report); err != nil && len(jobs) == 1 {
-			return err
-		}
+		failed = errors.Join(failed, printComparison(out, j, *report))
 	}
 	all.Seconds = time.Since(start).Seconds()
+	if c.Bool("json") || c.Bool("csv") {
+		for _, report := range all.Reports {
+			failed = errors.Join(failed, measured(report))
+		}
+	}
 	switch {
 	case len(all.Reports) == 0:
-		return nil
+		return failed
 	case c.Bool("csv"):
-		return printCSV(out, all.Reports)
+		err = printCSV(out, all.Reports)
 	case c.Bool("json") && name == "all":
-		return printJSON(out, all)
+		err = printJSON(out, all)
 	case c.Bool("json"):
-		return printJSON(out, all.Reports[0])
+		err = printJSON(out, all.Reports[0])
 	case len(jobs) > 1:
-		return printWorst(out, all)
+		err = printWorst(out, all)
 	}
-	return nil
+	return errors.Join(failed, err)
 }
 
 // readOneOf is readJob for one of several workloads: flags that it has no use
@@ -177,6 +186,9 @@ func readOneOf(c *cli.Command, name string, known []string, several bool) (job, 
 	j.workload = w
 	if err := j.readShared(c, known); err != nil {
 		return j, err
+	}
+	if err := w.Validate(j.params); err != nil {
+		return j, usagef("--scale %s: %s: %w", c.String("scale"), name, err)
 	}
 	j.budget = allBudget
 	if c.Bool("quick") && !c.IsSet("runs") {
@@ -217,7 +229,7 @@ func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Comma
 	}
 	settle(ctx, j, contestants, later, bar)
 	if ctx.Err() != nil {
-		return nil, ctx.Err()
+		return nil, errInterrupted
 	}
 	report := makeReport(j, contestants)
 	for i := range report.Results {
@@ -227,9 +239,14 @@ func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Comma
 	}
 	report.Ratios = makeRatios(report)
 	report.Noise = makeNoise(alloc[first], twins[0].runs, twins[1].runs)
+	f.sign(&report, started)
+	return &report, nil
+}
+
+// sign says in the report how it came about.
+func (f *field) sign(report *bench.Report, started string) {
 	report.Command, report.Started = commandLine(), started
 	report.Environment, report.Dropped = f.set, f.dropped
-	return &report, nil
 }
 
 // commandLine is this command as a reader would repeat it.

@@ -93,6 +93,9 @@ func readJob(c *cli.Command, name string, known []string) (job, error) {
 		}
 		p.Set(&j.params, v)
 	}
+	if c.IsSet("dist") && name != bench.DistWorkload {
+		return j, usagef("--dist %q: %s has its own sizes; use the workload dist", c.String("dist"), name)
+	}
 	if err := w.Validate(j.params); err != nil {
 		var p *bench.ParamError
 		if errors.As(err, &p) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -33,6 +34,7 @@ type contestant struct {
 	calls   *uint64
 	later   *int64
 	absent  string // why there is no result; "" if there is one
+	notes   []string
 }
 
 // interleave runs the contestants in turn, A B C A B C, so that what disturbs
@@ -54,7 +56,7 @@ func interleave(ctx context.Context, j job, contestants []*contestant, bar *prog
 					c.once(ctx, j, layout)
 				}
 				if ctx.Err() != nil {
-					return errors.New("interrupted")
+					return errInterrupted
 				}
 				bar.step()
 			}
@@ -63,6 +65,12 @@ func interleave(ctx context.Context, j job, contestants []*contestant, bar *prog
 	return nil
 }
 
+var (
+	errInterrupted = errors.New("interrupted")
+	// errNoLibrary: the peer is not installed.
+	errNoLibrary = errors.New("the library was not preloaded")
+)
+
 // attempt performs one run of c in the variant.
 func (c *contestant) attempt(ctx context.Context, j job, cmd command, watch bool) (bench.Run, []sample, error) {
 	r, list, err := cmd.run(ctx, j.limit, watch)
@@ -70,7 +78,7 @@ func (c *contestant) attempt(ctx context.Context, j job, cmd command, watch bool
 		return r.Run, nil, err
 	}
 	if c.preload != "" && !sameFile(r.MallocFrom, c.preload) {
-		return r.Run, nil, fmt.Errorf("LD_PRELOAD of %s had no effect: malloc came from %s", c.preload, r.MallocFrom)
+		return r.Run, nil, fmt.Errorf("%w: LD_PRELOAD of %s had no effect, malloc came from %s", errNoLibrary, c.preload, r.MallocFrom)
 	}
 	if r.OpsPerS == 0 { // the driver leaves the division to us
 		r.OpsPerS = float64(j.ops()) / r.Seconds
@@ -97,18 +105,21 @@ func (c *contestant) once(ctx context.Context, j job, layout int) {
 
 // sampleLatency makes the run in which operations are sampled.
 func (c *contestant) sampleLatency(ctx context.Context, j job) {
-	if r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: bench.ObserveLatency}), false); err == nil && r.Observed != nil {
+	switch r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: bench.ObserveLatency}), false); {
+	case err != nil:
+		c.notes = append(c.notes, "latency: "+err.Error())
+	case r.Observed != nil:
 		c.latency = makeLatency(*r.Observed)
 	}
 }
 
 // maxLingering bounds the children that sleep at the same time: those of
-// allocators that keep their memory keep up to some GiB.
+// allocators that keep their memory keep up to 2 GiB each.
 const maxLingering = 3
 
 // settle makes the run that counts the memory system calls and looks at the
-// memory after everything was freed. While a child lingers the next one's loop
-// runs: neither is timed. The children are started one after the other.
+// memory after everything was freed. While children linger the next one's loop
+// runs, but never two loops at a time.
 func settle(ctx context.Context, j job, contestants []*contestant, linger time.Duration, bar *progress) {
 	dir, err := os.MkdirTemp("", "hakmem-calls-")
 	if err != nil {
@@ -118,29 +129,56 @@ func settle(ctx context.Context, j job, contestants []*contestant, linger time.D
 	var all sync.WaitGroup
 	defer all.Wait()
 	places := make(chan struct{}, maxLingering)
+	j.limit += linger
 	for i, c := range contestants {
 		if c.absent != "" || c.name == bench.Empty {
 			continue
 		}
 		places <- struct{}{}
 		bar.doing(fmt.Sprintf("%s: %s, memory", j.workload.Name, c.name))
+		file := filepath.Join(dir, fmt.Sprint(i))
+		done := make(chan struct{})
 		all.Go(func() {
-			defer func() { <-places }()
-			file := filepath.Join(dir, fmt.Sprint(i))
-			cmd, counted := c.command(0, variant{linger: linger}).traced(file)
-			r, _, err := c.attempt(ctx, j, cmd, false)
-			if err != nil {
-				return
-			}
-			if linger > 0 && r.LaterRSS > 0 {
-				over := int64(r.LaterRSS) - int64(r.IdleRSS)
-				c.later = &over
-			}
-			if n, err := countCalls(file); counted && err == nil {
-				c.calls = &n
-			}
+			defer func() { close(done); <-places }()
+			c.settle(ctx, j, linger, file)
 		})
+		for over := false; !over; { // the loop, that is: with the mark of its end
+			select {
+			case <-done:
+				over = true
+			case <-time.After(20 * time.Millisecond): // short beside a loop, and little to read
+				over = loopEnded(file)
+			}
+		}
 		bar.step()
+	}
+}
+
+// settle is one contestant's part of the above.
+func (c *contestant) settle(ctx context.Context, j job, linger time.Duration, file string) {
+	plain := c.command(0, variant{linger: linger})
+	cmd, counted := plain.traced(file)
+	r, _, err := c.attempt(ctx, j, cmd, false)
+	if err != nil && counted && ctx.Err() == nil { // tracing may be forbidden
+		c.notes = append(c.notes, "memory calls: "+err.Error())
+		counted = false
+		r, _, err = c.attempt(ctx, j, plain, false)
+	}
+	if err != nil {
+		c.notes = append(c.notes, "memory: "+err.Error())
+		return
+	}
+	if linger > 0 && r.LaterRSS > 0 {
+		over := int64(r.LaterRSS) - int64(r.IdleRSS)
+		c.later = &over
+	}
+	if !counted {
+		return
+	}
+	if n, err := countCalls(file); err != nil {
+		c.notes = append(c.notes, "memory calls: "+err.Error())
+	} else {
+		c.calls = &n
 	}
 }
 
@@ -170,7 +208,7 @@ func makeReport(j job, contestants []*contestant) bench.Report {
 		case c.name != bench.Empty:
 			r := bench.Summarize(c.name, c.runs, empty[c.side])
 			r.Low, r.High, r.Confidence = interval(c.runs)
-			r.Latency, r.MemoryCalls, r.LaterRSS = c.latency, c.calls, c.later
+			r.Latency, r.MemoryCalls, r.LaterRSS, r.Notes = c.latency, c.calls, c.later, c.notes
 			r.Curve = medianCurve(c.runs, c.curves)
 			report.Results = append(report.Results, r)
 		}
@@ -183,7 +221,7 @@ func medianCurve(runs []bench.Run, curves [][]sample) [][2]float64 {
 	middle := bench.Summarize("", runs, nil).NsPerOp
 	best := 0
 	for i, r := range runs {
-		if abs(r.NsPerOp-middle) < abs(runs[best].NsPerOp-middle) {
+		if math.Abs(r.NsPerOp-middle) < math.Abs(runs[best].NsPerOp-middle) {
 			best = i
 		}
 	}
@@ -192,5 +230,3 @@ func medianCurve(runs []bench.Run, curves [][]sample) [][2]float64 {
 	}
 	return curve(curves[best], runs[best])
 }
-
-func abs(x float64) float64 { return max(x, -x) }

@@ -73,6 +73,37 @@ func readField(c *cli.Command) (*field, error) {
 		}
 		f.layouts = int(n)
 	}
+	var err error
+	if f.set, err = readEnv(c); err != nil {
+		return nil, err
+	}
+	f.env = append(f.env, f.set...)
+	for _, flag := range []string{"peer", "lib"} {
+		for _, v := range c.StringSlice(flag) {
+			name, path, _ := strings.Cut(v, "=")
+			if abs, err := filepath.Abs(path); err == nil {
+				if _, err := os.Stat(abs); err == nil {
+					path = abs // the linker would look for a bare name elsewhere
+				}
+			}
+			i := slices.IndexFunc(f.peers, func(p peer) bool { return p.name == name })
+			switch {
+			case name == "" || path == "" || strings.ContainsAny(name, ", "):
+				return nil, usagef("--%s %q: use NAME=PATH, such as mymalloc=/path/libmymalloc.so", flag, v)
+			case slices.Contains(bench.Allocators(), name) || isHakmem(name) || name == bench.Cgo || name == bench.Empty || i >= 0 && f.peers[i].library == "":
+				return nil, usagef("--%s %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, tcmalloc=PATH", flag, v, name)
+			case i >= 0:
+				f.peers[i].library = path
+			default:
+				f.peers = append(f.peers, peer{name: name, library: path})
+			}
+		}
+	}
+	return f, nil
+}
+
+// readEnv reads the variables that --env passes on.
+func readEnv(c *cli.Command) (set []string, err error) {
 	for _, v := range c.StringSlice("env") {
 		name, _, hasValue := strings.Cut(v, "=")
 		if name == "" {
@@ -85,26 +116,9 @@ func readField(c *cli.Command) (*field, error) {
 			}
 			v = name + "=" + value
 		}
-		f.set = append(f.set, v)
+		set = append(set, v)
 	}
-	f.env = append(f.env, f.set...)
-	for _, flag := range []string{"peer", "lib"} {
-		for _, v := range c.StringSlice(flag) {
-			name, path, _ := strings.Cut(v, "=")
-			i := slices.IndexFunc(f.peers, func(p peer) bool { return p.name == name })
-			switch {
-			case name == "" || path == "":
-				return nil, usagef("--%s %q: use NAME=PATH, such as mymalloc=/path/libmymalloc.so", flag, v)
-			case slices.Contains(bench.Allocators(), name) || name == bench.Cgo || i >= 0 && f.peers[i].library == "":
-				return nil, usagef("--%s %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, tcmalloc=PATH", flag, v, name)
-			case i >= 0:
-				f.peers[i].library = path
-			default:
-				f.peers = append(f.peers, peer{name: name, library: path})
-			}
-		}
-	}
-	return f, nil
+	return set, nil
 }
 
 // known lists what can take part: hakmem's two interfaces, the native peers, the
@@ -212,10 +226,10 @@ func explainAbsent(contestants []*contestant) {
 		if i < 0 {
 			continue
 		}
-		if strings.HasPrefix(c.absent, "LD_PRELOAD") && c.preload == peers[i].library {
+		if strings.HasPrefix(c.absent, errNoLibrary.Error()) && c.preload == peers[i].library {
 			c.absent = fmt.Sprintf("the dynamic linker does not find %s (Debian: %s; bench/native/setup.sh installs it)", c.preload, peers[i].debian)
 		}
-		if c.preload == "" && len(c.runs) > 0 && !strings.HasPrefix(c.runs[0].Version, c.name) {
+		if c.preload == "" && len(c.runs) > 0 && !strings.HasPrefix(c.runs[0].Version, c.name+" ") {
 			c.absent = "the C library here is not " + c.name
 		}
 	}

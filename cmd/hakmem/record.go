@@ -8,11 +8,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench/trace"
 )
+
+// recordGrace is the time that an interrupted program has to end by itself.
+const recordGrace = 10 * time.Second
 
 func recordVerb() *cli.Command {
 	return &cli.Command{
@@ -38,11 +42,20 @@ func recordVerb() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if _, err := exec.LookPath(args[0]); err != nil {
+				return usagef("%w; name a program", err)
+			}
+			if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
+				return usagef("--output %q is not a regular file; name another", c.String("output"))
+			}
 			if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
 				return err // an old trace would pass for this program's
 			}
 			p := exec.CommandContext(ctx, args[0], args[1:]...)
 			p.Env = append(os.Environ(), "HAKMEM_TRACE="+file)
+			// The program may end its trace, and itself, in good order.
+			p.Cancel = func() error { return p.Process.Signal(os.Interrupt) }
+			p.WaitDelay = recordGrace
 			p.Stdin, p.Stdout, p.Stderr = os.Stdin, c.Root().Writer, c.Root().ErrWriter
 			ran := p.Run()
 			r, err := trace.Open(file)

@@ -2,9 +2,11 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strconv"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -99,6 +101,10 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
+	if len(tape.Ops) == 0 {
+		return fmt.Errorf("%s holds no operation that could be repeated; see --stats", path)
+	}
+	started := time.Now().UTC().Format(time.RFC3339)
 	clean, err := j.useTape(tape)
 	if err != nil {
 		return err
@@ -121,11 +127,12 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 	}
 	explainAbsent(contestants)
 	report := makeReport(j, contestants)
+	f.sign(&report, started)
 	report.Params["trace"] = path
 	report.Params["peak_live_bytes"] = tape.PeakLive
 	report.Ratios = makeRatios(report)
 	if c.Bool("json") {
-		return printJSON(out, report)
+		return errors.Join(printJSON(out, report), measured(report))
 	}
 	fmt.Fprintf(out, "%s: %d operations in %d thread(s), at most %s in %d blocks alive, %d anomalies\n",
 		path, len(tape.Ops), tape.Threads, size(float64(tape.PeakLive)), tape.PeakBlocks, tape.Anomalies.Total())

@@ -100,13 +100,15 @@ func makeLatency(o bench.Observed) *bench.Latency {
 	at := func(percentile float64) float64 {
 		return max(0, float64(h.ValueAtQuantile(percentile))-cost)
 	}
-	l := &bench.Latency{
-		Samples: uint64(h.TotalCount()), Every: o.Every, Clock: cost,
-		P50: at(50), P95: at(95), P99: at(99), P999: at(99.9), Max: at(100),
-	}
+	l := &bench.Latency{Samples: uint64(h.TotalCount()), Every: o.Every, Clock: cost, P50: at(50), Max: at(100)}
+	named := map[float64]*float64{95: &l.P95, 99: &l.P99, 99.9: &l.P999}
 	for _, p := range percentiles {
-		if (1-p/100)*float64(l.Samples) >= 1 { // further out there is no sample
-			l.Curve = append(l.Curve, [2]float64{p, at(p)})
+		if (100-p)*float64(l.Samples) < 100 { // further out there is no sample
+			break
+		}
+		l.Curve = append(l.Curve, [2]float64{p, at(p)})
+		if v := named[p]; v != nil {
+			*v = max(at(p), 1) // what is below the clock's resolution is known all the same
 		}
 	}
 	l.Curve = append(l.Curve, [2]float64{100, l.Max})

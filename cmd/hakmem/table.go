@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"encoding/csv"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -68,8 +67,18 @@ func printResults(out io.Writer, j job, report bench.Report) error {
 	for _, a := range report.Absent {
 		fmt.Fprintf(out, "absent: %s: %s\n", a.Allocator, a.Reason)
 	}
+	for _, r := range report.Results {
+		for _, note := range r.Notes {
+			fmt.Fprintf(out, "%s: %s\n", r.Allocator, note)
+		}
+	}
+	return measured(report)
+}
+
+// measured is an error if nothing was.
+func measured(report bench.Report) error {
 	if len(report.Results) == 0 {
-		return errors.New("nothing could be measured")
+		return fmt.Errorf("%s: nothing could be measured", report.Workload)
 	}
 	return nil
 }
@@ -104,7 +113,7 @@ func printMemory(out io.Writer, report bench.Report) {
 	for _, r := range report.Results {
 		fmt.Fprintf(w, "%s", r.Allocator)
 		if l := r.Latency; l != nil {
-			fmt.Fprintf(w, "\t%.0f\t%.0f\t%.0f\t%.0f\t%.0f", l.P50, l.P95, l.P99, l.P999, l.Clock)
+			fmt.Fprintf(w, "\t%.0f\t%s\t%s\t%s\t%.0f", l.P50, known(l.P95, 0), known(l.P99, 0), known(l.P999, 0), l.Clock)
 		} else {
 			fmt.Fprint(w, "\tn/a\tn/a\tn/a\tn/a\tn/a")
 		}
@@ -143,7 +152,7 @@ func printRatios(out io.Writer, report bench.Report) error {
 	return w.Flush()
 }
 
-// printWorst prints the ratios in which hakmem is furthest behind a native peer.
+// printWorst prints the ratios in which hakmem is furthest behind a peer.
 func printWorst(out io.Writer, all bench.Collection) error {
 	const shown = 10
 	for _, kind := range []struct {

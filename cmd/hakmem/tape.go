@@ -15,6 +15,9 @@ func (j *job) makeTape(dist string) (clean func(), err error) {
 	if j.workload.Name != bench.DistWorkload {
 		return func() {}, nil
 	}
+	if dist == "" {
+		dist = "web"
+	}
 	d, err := readDistribution(dist)
 	if err != nil {
 		return nil, err
@@ -37,10 +40,8 @@ func (j *job) useTape(tape *trace.Tape) (clean func(), err error) {
 	clean = func() { os.RemoveAll(dir) }
 	j.params.Tape = filepath.Join(dir, "tape")
 	j.params.Threads = tape.Threads
-	if err = tape.Save(j.params.Tape); err == nil {
-		j.tapeOps, err = bench.TapeOps(j.params.Tape, j.params.Rounds)
-	}
-	if err != nil {
+	j.tapeOps = bench.TapeOps(tape, j.params.Rounds)
+	if err = tape.Save(j.params.Tape); err != nil {
 		clean()
 		return nil, err
 	}
