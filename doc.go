@@ -44,7 +44,8 @@
 //  3. Pop the class's magazine: one load; a 0 says that it is empty.
 //  4. Write the class into the block's live byte. Done: the block was not
 //     touched, no atomic was used.
-//  5. mallocMid (fast_mid.go) does the same for sizes above 1 KiB.
+//  5. mallocMid (fast_mid.go) does the same for sizes above 1 KiB, up to spans of
+//     2 MiB, of which the magazines keep freed ones warm.
 //  6. Empty: heap.Malloc (internal/heap/alloc.go) pins the P, tries again, and
 //     refills the magazine from the leased slab: it clears bits of the bitmap,
 //     one atomic for each word of 64 blocks (magazine.go).
@@ -52,7 +53,8 @@
 //     partly free slab of the class, lowest address first (stage 1); an EMPTY
 //     one (0.5); unused pages of a superslab, or an EMPTY slab of another class
 //     (2); a new superslab (3), which may commit more of the region.
-//  8. Sizes above 32 KiB take a span of pages (span.go).
+//  8. Sizes above 32 KiB, where no span is warm, take one from the page tree
+//     (span.go).
 //  9. Nothing left: what idle magazines and EMPTY slabs hold is brought together
 //     and tried once more; then the result is nil.
 //
@@ -66,9 +68,9 @@
 //     the block onto the magazine. Done.
 //  4. freeMid (fast_mid.go) does the same for blocks above 1 KiB.
 //  5. Full, or trapped: heap.Free (internal/heap/alloc.go) looks at the page,
-//     and either reports what is wrong with the pointer, or frees a span, or
-//     moves the magazine's oldest blocks back to their slabs: it sets bits, one
-//     atomic for each run of blocks in a word (magazine.go).
+//     and either reports what is wrong with the pointer, or moves the magazine's
+//     oldest blocks back to their slabs: it sets bits, one atomic for each run of
+//     blocks in a word (magazine.go). Spans go back to the page tree.
 //  6. A slab that was out of blocks becomes PARTIAL and is listed; one whose
 //     bits are all set is EMPTY, and its pages may serve another class.
 //

@@ -10,7 +10,7 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The fast section for blocks above 1 KiB, in nosplit Go. Metadata is addressed
+// The fast section for blocks above 1 KiB, warm spans included, in nosplit Go. Metadata is addressed
 // by uintptr (see internal/heap/ptr.go for why that is valid); a slot is loaded
 // as an unsafe.Pointer only to hand the block out.
 
@@ -35,8 +35,14 @@ func getm() uintptr
 //go:noinline
 //go:nocheckptr
 func mallocMid(size uintptr) unsafe.Pointer {
-	if size-(sizeclass.MaxTiny+1) < sizeclass.MaxMid-sizeclass.MaxTiny {
-		c := sizeclass.Mid[uint8((size-1)>>7)]
+	if size-(sizeclass.MaxTiny+1) < sizeclass.MaxWarm-sizeclass.MaxTiny {
+		var c uint8
+		if size <= sizeclass.MaxMid {
+			c = sizeclass.Mid[uint8((size-1)>>7)]
+		} else { // sizeclass.SpanOf
+			k := bits.Len64(uint64(size - 1))
+			c = uint8(sizeclass.Num + 1 - 8 + (k-16)*8 + int((size-1)>>(uint(k-4)&63)))
+		}
 		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
 			top := *w

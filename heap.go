@@ -96,6 +96,9 @@ func (h *Heap) slowPath(op string) {
 }
 
 func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
+	if p := heap.PopOwn(h.front, size); p != nil {
+		return p
+	}
 	h.slowPath("Heap.Malloc")
 	p := heap.Malloc(h.own, size)
 	reportLate("Heap.Malloc", h.own, p)
@@ -103,7 +106,7 @@ func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
 }
 
 func heapFreeSlow(h *Heap, p unsafe.Pointer) {
-	if p == nil {
+	if heap.PushOwn(h.front, p) || p == nil {
 		return
 	}
 	h.slowPath("Heap.Free")

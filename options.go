@@ -31,6 +31,7 @@ type Options struct {
 	MagBytes         int    // HAKMEM_MAG_BYTES
 	CapMid           int    // HAKMEM_CAP_MID: blocks
 	MagMidBytes      int    // HAKMEM_MAG_MID_BYTES
+	MagWarmBytes     int    // HAKMEM_MAG_WARM_BYTES
 	Refill           int    // HAKMEM_REFILL: blocks
 	SSEmptyReuse     Toggle // HAKMEM_SS_EMPTY_REUSE
 	SSEmptyFirst     Toggle // HAKMEM_SS_EMPTY_FIRST
@@ -68,6 +69,7 @@ func (o *Options) values() map[string]string {
 	number("HAKMEM_MAG_BYTES", o.MagBytes)
 	number("HAKMEM_CAP_MID", o.CapMid)
 	number("HAKMEM_MAG_MID_BYTES", o.MagMidBytes)
+	number("HAKMEM_MAG_WARM_BYTES", o.MagWarmBytes)
 	number("HAKMEM_REFILL", o.Refill)
 	toggle("HAKMEM_SS_EMPTY_REUSE", o.SSEmptyReuse)
 	toggle("HAKMEM_SS_EMPTY_FIRST", o.SSEmptyFirst)

@@ -76,7 +76,13 @@ type ClassStats struct {
 // SpanStats describes blocks above 32 KiB, each a run of pages of its own.
 type SpanStats struct {
 	LiveBlocks, LiveBytes uint64
-	Allocs, Frees         uint64
+	// WarmBlocks and WarmBytes are freed spans that wait in magazines, with their
+	// memory.
+	WarmBlocks, WarmBytes uint64
+	// Allocs and Frees count the spans that were made of free pages, and whose
+	// pages became free again: Allocs - Frees = LiveBlocks + WarmBlocks. What the
+	// magazines serve in between is not counted.
+	Allocs, Frees uint64
 }
 
 // StageStats counts where an empty magazine found its slab, in the order of
@@ -122,7 +128,8 @@ func ReadStats(s *Stats) {
 		Reserved: t.Reserved, Committed: t.Committed, Metadata: t.Metadata,
 		Classes: s.Classes[:0], Sites: s.Sites[:0], Errors: s.Errors[:0],
 		Spans: SpanStats{
-			LiveBlocks: uint64(t.SpanBlocks), LiveBytes: uint64(t.SpanBytes),
+			LiveBlocks: t.SpanBlocks, LiveBytes: t.SpanBytes,
+			WarmBlocks: t.WarmBlocks, WarmBytes: t.WarmBytes,
 			Allocs: t.SpanAllocs, Frees: t.SpanFrees,
 		},
 		Stages: StageStats{OwnLease: t.OwnHits},

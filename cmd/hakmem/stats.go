@@ -96,7 +96,8 @@ func printStats(out io.Writer, s hakmem.Stats) error {
 	row("drains", s.Drains)
 	row("late double frees", s.LateDoubleFrees)
 	row("out of memory", s.OutOfMemory)
-	row("spans", fmt.Sprintf("%d live, %s; %d allocations, %d frees", s.Spans.LiveBlocks, size(float64(s.Spans.LiveBytes)), s.Spans.Allocs, s.Spans.Frees))
+	row("spans", fmt.Sprintf("%d live, %s; %d warm, %s; %d made of free pages, %d given back", s.Spans.LiveBlocks, size(float64(s.Spans.LiveBytes)),
+		s.Spans.WarmBlocks, size(float64(s.Spans.WarmBytes)), s.Spans.Allocs, s.Spans.Frees))
 	row("slabs found in stage", fmt.Sprintf("0 lease %d, 0.5 empty %d, 1 partial %d, 2 cross-class %d, 3 superslab %d",
 		s.Stages.OwnLease, s.Stages.Empty, s.Stages.Partial, s.Stages.CrossClass, s.Stages.Superslab))
 	row("system calls", fmt.Sprintf("%d reserve, %d commit, %d decommit, %d failed",

@@ -15,6 +15,12 @@ var outOfMemory atomic.Uint64
 // serve.
 func Malloc(own, size uintptr) uintptr {
 	if size > sizeclass.MaxMid {
+		if size <= sizeclass.MaxWarm {
+			c := sizeclass.SpanOf(size)
+			if p := mallocWarm(own, c, c); p != 0 {
+				return p
+			}
+		}
 		return mallocSpan(size, 1, 0)
 	}
 	c := sizeclass.Of(size)
@@ -38,6 +44,9 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 				return noMemory()
 			}
 			continue
+		}
+		if head(f).cap[c] == 0 {
+			makeMagazine(f, c)
 		}
 		if !missed {
 			missed = true
@@ -138,10 +147,6 @@ func Free(own, p uintptr) Fault {
 			leave(tok)
 			return fault(p, m, why)
 		}
-		if at == 0 {
-			leave(tok)
-			return freeSpan(p)
-		}
 		c, v := m.class, *u8(at)
 		if checkLive && v == 0 {
 			leave(tok)
@@ -153,6 +158,10 @@ func Free(own, p uintptr) Fault {
 			continue
 		}
 		*u8(at) = 0
+		if m.kind == kindSpan {
+			unlabelSpan(m)
+			return freeWarm(f, tok, c, p)
+		}
 		unsite(p, c, v)
 		if push(f, c, p) {
 			leave(tok)
@@ -161,6 +170,19 @@ func Free(own, p uintptr) Fault {
 		if noFront && f == trapFront {
 			leave(tok)
 			return flushOne(p, c)
+		}
+		if head(f).cap[c] == 0 {
+			// The front's first block of the class. If it is another front's (its
+			// slab is not leased here), it would share cache lines with that one's:
+			// it goes back, and a malloc here will take from a slab of its own.
+			makeMagazine(f, c)
+			if *lease(f, c) != owner(p) {
+				leave(tok)
+				return flushOne(p, c)
+			}
+			push(f, c, p)
+			leave(tok)
+			return Fault{}
 		}
 		return overflow(f, tok, c, p)
 	}
@@ -183,8 +205,7 @@ func lateFault(late uintptr) Fault {
 	if late == 0 {
 		return Fault{}
 	}
-	m := meta((late - region.base) >> pageShift)
-	return Fault{Kind: LateFreed, Addr: late, Block: late, Class: uintptr(sizeclass.Classes[m.class].Size)}
+	return Fault{Kind: LateFreed, Addr: late, Block: late, Class: fault(late, meta((late-region.base)>>pageShift), LateFreed).Class}
 }
 
 // fault describes the invalid pointer p, which liveByte refused with why.
@@ -218,12 +239,12 @@ func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
 	if why != OK {
 		return 0, 0, fault(p, m, why)
 	}
-	if at == 0 {
-		return m.spanSize, m.site, Fault{}
-	}
 	v := *u8(at)
 	if checkLive && v == 0 {
 		return 0, 0, fault(p, m, Freed)
+	}
+	if m.kind == kindSpan {
+		return m.spanSize, m.site, Fault{}
 	}
 	return uintptr(sizeclass.Classes[m.class].Size), siteOf(p, v), Fault{}
 }
@@ -234,6 +255,12 @@ func MallocAt(site uint32, size uintptr) uintptr {
 		return Malloc(0, size)
 	}
 	if size > sizeclass.MaxMid {
+		if size <= sizeclass.MaxWarm {
+			if p := mallocWarm(0, sizeclass.SpanOf(size), liveSited); p != 0 {
+				labelSpan(p, site)
+				return p
+			}
+		}
 		return mallocSpan(size, 1, site)
 	}
 	if !siteMap() {
@@ -258,5 +285,9 @@ func MallocAligned(align, size uintptr) uintptr {
 			}
 		}
 	}
-	return mallocSpan(max(size, sizeclass.MaxMid+1), max(align>>pageShift, 1), 0)
+	size = max(size, sizeclass.MaxMid+1)
+	if align <= pageSize { // every span is aligned to a page
+		return Malloc(0, size)
+	}
+	return mallocSpan(size, align>>pageShift, 0)
 }

@@ -21,21 +21,24 @@ import (
 //
 //	0     [128]tops      address of the magazine's top slot, for each class
 //	1024  [128]leases    slabID that the front may carve from, for each class
-//	2048  [80]misses  [80]refills  [80]flushes     counters, by class
-//	4096  capacities, batches, counters: frontHead
-//	8192  [73]magazines  1 KiB each: the slots of a class
+//	2048  [128]misses  [128]refills  [128]flushes     counters, by class
+//	5120  capacities, batches, counters: frontHead
+//	8192  [121]magazines 1 KiB each: the slots of a class
 //
 // A magazine grows upwards. Its bottom slot is a sentinel that always holds 0,
 // so a pop that reads 0 found it empty; its last slot is aligned to 1 KiB, so a
 // push that finds such an address as the top found it full. The capacity is
 // where the sentinel lies. There are no counts and no bounds.
+//
+// A magazine is made when the front first needs it (makeMagazine). Until then it
+// is a trap, like the trap front's, and its memory is not touched.
 const (
 	topsOffset    = 0
 	leasesOffset  = 1024
 	missesOffset  = 2048
 	refillsOffset = missesOffset + countWords*8
 	flushesOffset = refillsOffset + countWords*8
-	headOffset    = 4096
+	headOffset    = flushesOffset + countWords*8
 	magOffset     = 8192
 
 	// MagSize is the bytes of a magazine's slots: 127 blocks and the sentinel.
@@ -45,9 +48,9 @@ const (
 	// MaxMag is the most blocks a magazine holds.
 	MaxMag = MagSize/8 - 1
 
-	countWords = 80 // Num+1 rounded up
-	frontSize  = magOffset + 76*MagSize
-	frontTypes = setClasses // entries of tops and leases
+	countWords = frontTypes
+	frontSize  = magOffset + (sizeclass.NumAll+4)&^3*MagSize // whole system pages
+	frontTypes = setClasses                                  // entries of tops and leases
 )
 
 // frontHead is the part of a front that only slow paths use.
@@ -89,7 +92,11 @@ func sentinel(f uintptr, c uint8) uintptr { return last(f, c) - uintptr(head(f).
 
 // held returns the number of blocks in class c's magazine.
 func held(f uintptr, c uint8) uintptr {
-	return (atomic.LoadUintptr(top(f, c)) - sentinel(f, c)) / 8
+	n := (atomic.LoadUintptr(top(f, c)) - sentinel(f, c)) / 8
+	if n > MaxMag { // the trap: it is not made yet, or is just being made
+		return 0
+	}
+	return n
 }
 
 // look counts the pops since the last look at class c's magazine, which had
@@ -232,26 +239,32 @@ func newFront() uintptr {
 	return f
 }
 
-// initFront cuts the magazines of an empty front to the policy's capacities.
+// initFront makes all magazines of an empty front traps.
 func initFront(f uintptr) {
-	pol := policy.Current()
 	h := head(f)
 	for c := range uint8(frontTypes) {
-		if c == 0 || c > sizeclass.Num {
-			*top(f, c) = *top(trapFront, 0)
-			continue
-		}
-		size := int(sizeclass.Classes[c].Size)
-		n := min(pol.MagBlocks, max(pol.MagBytes/size, 2))
-		if c > sizeclass.NumTiny {
-			n = min(pol.MidBlocks, max(pol.MidBytes/size, 2))
-		}
-		h.cap[c] = uint8(min(n, MaxMag))
-		h.refillBatch[c], h.flushBatch[c] = firstBatch, firstBatch
-		h.seen[c] = 0
-		*word(sentinel(f, c)) = 0
-		atomic.StoreUintptr(top(f, c), sentinel(f, c))
+		h.cap[c], h.seen[c] = 0, 0
+		atomic.StoreUintptr(top(f, c), *top(trapFront, 0))
 	}
+}
+
+// makeMagazine makes class c's magazine, with the policy's capacity. Entered.
+func makeMagazine(f uintptr, c uint8) {
+	pol := policy.Current()
+	n := 0
+	switch {
+	case c <= sizeclass.NumTiny:
+		n = min(pol.MagBlocks, max(pol.MagBytes/int(classSize(c)), 2))
+	case c <= sizeclass.Num:
+		n = min(pol.MidBlocks, max(pol.MidBytes/int(classSize(c)), 2))
+	default:
+		n = max(pol.WarmBytes/int(sizeclass.SpanBytes(c)), 1)
+	}
+	h := head(f)
+	h.cap[c] = uint8(min(n, MaxMag))
+	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstBatch
+	*word(sentinel(f, c)) = 0
+	atomic.StoreUintptr(top(f, c), sentinel(f, c))
 }
 
 // recycle puts a drained front back into the pool.
@@ -407,7 +420,7 @@ func grace() { runtime.ReadMemStats(&graceStats) }
 // nobody else can reach.
 func emptyFront(f uintptr) (late uintptr) {
 	var buf [MaxMag]uintptr
-	for c := uint8(1); c <= sizeclass.Num; c++ {
+	for c := uint8(1); c <= sizeclass.NumAll; c++ {
 		n := 0
 		for p := pop(f, c); p != 0; p = pop(f, c) {
 			buf[n] = p
@@ -415,7 +428,11 @@ func emptyFront(f uintptr) (late uintptr) {
 		}
 		if n > 0 {
 			*flushes(f, c)++
-			if p := flush(buf[:n], c); p != 0 {
+			give := flush
+			if c > sizeclass.Num {
+				give = func(spans []uintptr, _ uint8) uintptr { return releaseSpans(spans) }
+			}
+			if p := give(buf[:n], c); p != 0 {
 				late = p
 			}
 		}

@@ -18,7 +18,7 @@ import (
 // handful of blocks, it is a byte for each block of the slab, found by a
 // multiplication with the reciprocal of the block size (pageMeta).
 //
-// Spans need none: the kind of their first page says whether they are live.
+// Spans have theirs where a mid slab has its first block's.
 
 // liveSited stands in the live state of a block that has a site. Its magazine
 // is a trap like class 0's, so that the free comes to the slow path, which
@@ -29,10 +29,8 @@ const liveSited = setClasses - 1
 // for the slow path to record.
 const liveTraced = setClasses - 2
 
-// liveByte returns the address of the live byte of the block at p. It is 0 with
-// why = OK for the start of a span, which a free at the same time may end; for
-// what is not the start of a block why says what it is. The caller decides by
-// at, not by another look at the page.
+// liveByte returns the address of the live byte of the block at p; for what is
+// not the start of a block, why says what it is.
 func liveByte(p uintptr) (at uintptr, m *pageMeta, why Kind) {
 	off := p - region.base
 	if off >= region.committed.Load() || off < region.first {
@@ -64,8 +62,8 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, why Kind) {
 		switch {
 		case meta((m.start-region.base)>>pageShift).flags&flagArena != 0:
 			return 0, m, InArena
-		case p == m.start:
-			return 0, m, OK
+		case p == m.start && m.kind == kindSpan:
+			return m.state, m, OK
 		case p%sizeclass.Granule != 0:
 			return 0, m, Unaligned
 		}

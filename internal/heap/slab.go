@@ -39,12 +39,13 @@ const (
 //
 // The first 32 bytes are what a free above 1 KiB reads: for every page of a mid
 // slab, the slab's start, its state bytes and the reciprocal of its block size.
-// recip is 0 for all other pages, which the fast path takes as "not mine".
+// recip is 0 for all other pages, which the fast path takes as "not mine". The
+// first page of a span has the same for its one block (span.go).
 type pageMeta struct {
 	start uintptr // address of the run's first page
-	state uintptr // kindMid: address of the slab's state bytes
-	recip uint64  // kindMid: sizeclass.Class.Recip
-	class uint8   // kindTiny, kindMid
+	state uintptr // kindMid: address of the slab's state bytes; kindSpan: of its own
+	recip uint64  // kindMid: sizeclass.Class.Recip; kindSpan: 1
+	class uint8   // kindTiny, kindMid; kindSpan: 0 above 2 MiB
 	kind  uint8
 	flags uint8  // spans: flagArena
 	_     uint8  //

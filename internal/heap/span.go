@@ -6,10 +6,61 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// spanStats counts spans. Live figures are exact when quiescent.
+// Spans up to 2 MiB have size classes too, above those of slabs, and a freed one
+// stays warm in a magazine: its pages are still there, and the next allocation
+// of the class takes it without a lock, through the same fast section as a mid
+// block. For that the first page's metadata looks like a mid slab's with one
+// block: states[0] is the span's live state, and recip 1 makes every offset but
+// 0 an interior pointer. A span that no magazine has room for goes back to the
+// page tree; its pages keep their memory until they are discarded (trim.go).
+//
+// Two frees of a span that overlap can both pass its live state, as with other
+// blocks. The second copy is found when it comes to the page tree.
+
+// spanStats counts the spans that came from the page tree and went back to it.
 var spanStats struct {
-	liveBlocks, liveBytes atomic.Int64
-	allocs, frees         atomic.Uint64
+	allocs, frees atomic.Uint64
+}
+
+// liveBig is the live state of a span without a class. Its magazine is a trap,
+// like those of liveSited and liveTraced.
+const liveBig = setClasses - 3
+
+// mallocWarm returns a warm span of class c with live state v, or 0 if the front
+// has none.
+func mallocWarm(own uintptr, c, v uint8) uintptr {
+	f, tok := enter(own)
+	p := pop(f, c)
+	if p != 0 {
+		setLive(p, c, v)
+	} else if f != trapFront {
+		*misses(f, c)++
+	}
+	leave(tok)
+	return p
+}
+
+// freeWarm takes the freed span of class c (0: none) at p into the magazine,
+// where there is room, and gives what must make room back to the page tree.
+// Entered; leaves.
+func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
+	var buf [MaxMag]uintptr
+	n := 1
+	switch {
+	case c == 0 || f == trapFront:
+		buf[0] = p
+	case head(f).cap[c] == 0:
+		makeMagazine(f, c)
+		push(f, c, p)
+		n = 0
+	case push(f, c, p):
+		n = 0
+	default:
+		n = takeOldest(f, c, &buf)
+		push(f, c, p)
+	}
+	leave(tok)
+	return lateFault(releaseSpans(buf[:n]))
 }
 
 // mallocSpan returns a span of at least size bytes whose address is a multiple
@@ -42,10 +93,23 @@ func newSpan(size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zer
 		m.start, m.recip, m.class, m.kind = p, 0, 0, kindSpanTail
 	}
 	m := meta(page)
-	m.pages, m.spanSize, m.site, m.flags, m.kind = uint32(n), usable, site, flags, kindSpan
+	m.pages, m.spanSize, m.site, m.flags = uint32(n), usable, site, flags
+	if flags&flagArena == 0 { // else it stays unknown to the fast section
+		if usable <= sizeclass.MaxWarm {
+			m.class = sizeclass.SpanOf(usable)
+		}
+		m.state, m.recip = region.pages.base+page<<pageMetaShift+statesOffset, 1
+		switch {
+		case site != 0:
+			m.states[0] = liveSited
+		case m.class != 0:
+			m.states[0] = m.class
+		default:
+			m.states[0] = liveBig
+		}
+	}
+	m.kind = kindSpan
 	spanStats.allocs.Add(1)
-	spanStats.liveBlocks.Add(1)
-	spanStats.liveBytes.Add(int64(usable))
 	if site != 0 {
 		siteAdd(site, int64(usable), 1)
 	}
@@ -82,30 +146,49 @@ func takeRun(n, alignPages uintptr) (page uintptr, clean, ok bool) {
 	return page, r.tree.mark(page, n, false), true
 }
 
-// freeSpan gives the span at p back. The kind of its first page decides, under
-// the region's lock, which of two frees at the same time is the second.
-func freeSpan(p uintptr) Fault {
-	page := (p - region.base) >> pageShift
-	m := meta(page)
+// releaseSpans gives freed spans back to the page tree. It returns the address
+// of one that is live, or was given back before: a double free that raced past
+// the live state; or 0. Not entered; the caller holds the spans.
+func releaseSpans(spans []uintptr) (late uintptr) {
+	if len(spans) == 0 {
+		return 0
+	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	if m.kind != kindSpan || m.start != p {
-		return fault(p, m, Freed)
+	for _, p := range spans {
+		page := (p - region.base) >> pageShift
+		m := meta(page)
+		if m.kind != kindSpan || m.start != p || m.states[0] != 0 {
+			late = p
+			lateFrees.Add(1)
+			continue
+		}
+		releaseSpan(page, m)
 	}
-	releaseSpan(page, m)
-	return Fault{}
+	return late
 }
 
-// releaseSpan returns a live span's pages to the tree. Under region.mu.
-func releaseSpan(page uintptr, m *pageMeta) {
-	n := uintptr(m.pages)
+// labelSpan gives the span at p, which the caller holds, a site.
+func labelSpan(p uintptr, site uint32) {
+	m := meta((p - region.base) >> pageShift)
+	m.site = site
+	siteAdd(site, int64(m.spanSize), 1)
+}
+
+// unlabelSpan takes a freed span's site away.
+func unlabelSpan(m *pageMeta) {
 	if m.site != 0 {
 		siteAdd(m.site, -int64(m.spanSize), -1)
+		m.site = 0
 	}
+}
+
+// releaseSpan returns a span's pages to the tree. Under region.mu.
+func releaseSpan(page uintptr, m *pageMeta) {
+	n := uintptr(m.pages)
+	unlabelSpan(m)
 	spanStats.frees.Add(1)
-	spanStats.liveBlocks.Add(-1)
-	spanStats.liveBytes.Add(-int64(m.spanSize))
-	m.kind = kindSpanFreed
+	m.kind, m.class, m.recip = kindSpanFreed, 0, 0
 	for i := uintptr(1); i < n; i++ {
 		meta(page + i).kind = kindFree
 	}
@@ -116,6 +199,13 @@ func releaseSpan(page uintptr, m *pageMeta) {
 // span that still reads as zero is not cleared again.
 func MallocZero(own, n uintptr) uintptr {
 	if n > sizeclass.MaxMid {
+		if n <= sizeclass.MaxWarm {
+			c := sizeclass.SpanOf(n)
+			if p := mallocWarm(own, c, c); p != 0 {
+				Zero(ptr(p), n)
+				return p
+			}
+		}
 		p, zero := newSpan(n, 1, 0, 0)
 		if p != 0 && !zero {
 			Zero(ptr(p), n)

@@ -22,7 +22,8 @@ type Totals struct {
 	Reserved, Committed, Metadata  uint64
 	OwnHits                        uint64
 	Classes                        [sizeclass.Num + 1]ClassTotals
-	SpanBlocks, SpanBytes          int64
+	SpanBlocks, SpanBytes          uint64 // live
+	WarmBlocks, WarmBytes          uint64 // in magazines
 	SpanAllocs, SpanFrees          uint64
 	Superslabs, Fronts             int
 	Drains, LateFrees, OutOfMemory uint64
@@ -43,7 +44,6 @@ func ReadTotals(t *Totals) {
 	t.Committed = uint64(region.committed.Load() - region.first)
 	t.Metadata = uint64(region.metaCommitted.Load())
 	t.Superslabs = int(superslabs.Load())
-	t.SpanBlocks, t.SpanBytes = spanStats.liveBlocks.Load(), spanStats.liveBytes.Load()
 	t.SpanAllocs, t.SpanFrees = spanStats.allocs.Load(), spanStats.frees.Load()
 	t.Drains, t.LateFrees = drains.Load(), lateFrees.Load()
 
@@ -54,8 +54,13 @@ func ReadTotals(t *Totals) {
 		cs.mu.Unlock()
 	}
 	for page := region.first >> pageShift; page < region.committed.Load()>>pageShift; page++ {
-		c := meta(page).slabClass.Load()
+		m := meta(page)
+		c := m.slabClass.Load()
 		if c == 0 {
+			if m.kind == kindSpan {
+				t.SpanBlocks++
+				t.SpanBytes += uint64(m.spanSize)
+			}
 			continue
 		}
 		k, ct := &sizeclass.Classes[c], &t.Classes[c]
@@ -78,7 +83,15 @@ func ReadTotals(t *Totals) {
 			ct.Refills += atomic.LoadUint64(refills(f, c))
 			ct.Flushes += atomic.LoadUint64(flushes(f, c))
 		}
+		for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
+			n := uint64(held(f, c))
+			t.WarmBlocks += n
+			t.WarmBytes += n * uint64(sizeclass.SpanBytes(c))
+		}
 	}
+	// What is warm was counted as alive above.
+	t.SpanBlocks -= min(t.SpanBlocks, t.WarmBlocks)
+	t.SpanBytes -= min(t.SpanBytes, t.WarmBytes)
 	frontPool.mu.Lock()
 	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free)
 	frontPool.mu.Unlock()

@@ -23,6 +23,8 @@ type Snapshot struct {
 	MagBlocks, MagBytes int
 	// MidBlocks and MidBytes are the same two limits for classes above 1 KiB.
 	MidBlocks, MidBytes int
+	// WarmBytes is the same limit for spans; one block has room in any case.
+	WarmBytes int
 	// Refill is the number of blocks a magazine miss moves from the leased
 	// slab, at most; a full magazine gives back its older half.
 	Refill int
@@ -126,6 +128,7 @@ var gates = []Gate{
 	number("HAKMEM_MAG_BYTES", "byte budget of a magazine of a class up to 1 KiB", "32768", 0, 1<<30, func(s *Snapshot) *int { return &s.MagBytes }),
 	number("HAKMEM_CAP_MID", "most blocks in a magazine of a class above 1 KiB", "64", 2, 127, func(s *Snapshot) *int { return &s.MidBlocks }),
 	number("HAKMEM_MAG_MID_BYTES", "byte budget of a magazine of a class above 1 KiB", "262144", 0, 1<<30, func(s *Snapshot) *int { return &s.MidBytes }),
+	number("HAKMEM_MAG_WARM_BYTES", "byte budget of a magazine of a class above 32 KiB", "2097152", 0, 1<<30, func(s *Snapshot) *int { return &s.WarmBytes }),
 	number("HAKMEM_REFILL", "most blocks moved into a magazine by one miss", "64", 1, 127, func(s *Snapshot) *int { return &s.Refill }),
 	onOff("HAKMEM_SS_EMPTY_REUSE", "reuse EMPTY slabs as a stage of their own and across classes", "1", func(s *Snapshot) *bool { return &s.EmptyReuse }),
 	onOff("HAKMEM_SS_EMPTY_FIRST", "try EMPTY slabs of the class (stage 0.5) before partly free ones (stage 1)", "0", func(s *Snapshot) *bool { return &s.EmptyFirst }),

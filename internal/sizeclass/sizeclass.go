@@ -21,6 +21,11 @@ const (
 	// 3 doublings to 1 KiB and 5 more to 32 KiB, eight classes each.
 	NumTiny = 8 + 3*8
 	Num     = NumTiny + 5*8
+	// MaxWarm is the largest span that has a class, a superslab's size. Classes
+	// Num+1..NumAll are those of spans: 6 doublings from 32 KiB on, eight each.
+	MaxWarm = 2 << 20
+	NumWarm = 6 * 8
+	NumAll  = Num + NumWarm
 
 	// PageShift is the size of a page, 64 KiB: the unit of slabs and spans.
 	PageShift = 16
@@ -112,6 +117,20 @@ func Of(size uintptr) uint8 {
 func (c *Class) Index(off uintptr) (i uint32, start bool) {
 	hi, lo := bits.Mul64(uint64(off), c.Recip)
 	return uint32(hi), lo < c.Recip
+}
+
+// SpanOf returns the class of a span of size bytes, MaxMid < size ≤ MaxWarm. Its
+// blocks have SpanSize(size) bytes. The leading four bits of size-1 are the
+// eighth of the doubling, 8 to 15.
+func SpanOf(size uintptr) uint8 {
+	k := bits.Len64(uint64(size - 1))
+	return uint8(Num + 1 - 8 + (k-16)*8 + int((size-1)>>(k-4)))
+}
+
+// SpanBytes returns the usable bytes of span class c, Num < c ≤ NumAll.
+func SpanBytes(c uint8) uintptr {
+	k, i := (c-Num-1)/8+16, (c-Num-1)%8+8
+	return uintptr(i+1) << (k - 4)
 }
 
 // SpanSize returns the usable bytes of a span for size > MaxMid bytes: size

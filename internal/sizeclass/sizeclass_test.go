@@ -59,3 +59,25 @@ func TestSpanSize(t *testing.T) {
 		t.Errorf("SpanSize(max) = %d, true; want overflow", n)
 	}
 }
+
+// TestSpanOf checks every size that has a span class, in steps and around every
+// boundary, against SpanSize.
+func TestSpanOf(t *testing.T) {
+	check := func(size uintptr) {
+		c := SpanOf(size)
+		want, _ := SpanSize(size)
+		if c <= Num || c > NumAll || SpanBytes(c) != want {
+			t.Fatalf("size %d has class %d of %d bytes, want %d bytes", size, c, SpanBytes(c), want)
+		}
+	}
+	for size := uintptr(MaxMid + 1); size <= MaxWarm; size += 509 {
+		check(size)
+	}
+	for c := uint8(Num + 1); c <= NumAll; c++ {
+		check(SpanBytes(c))
+		check(SpanBytes(c) - 1)
+		if c < NumAll {
+			check(SpanBytes(c) + 1)
+		}
+	}
+}

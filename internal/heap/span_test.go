@@ -1,0 +1,154 @@
+package heap
+
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// warmFront gives the test a front of its own, as a Heap has one.
+func warmFront(t *testing.T) uintptr {
+	t.Helper()
+	f := front(t)
+	t.Cleanup(func() {
+		if bad := CloseHeapFront(f); bad.Kind != OK {
+			t.Errorf("closing the front: %+v", bad)
+		}
+	})
+	return f
+}
+
+// TestWarmSpan: a freed span comes back to the next allocation of its class,
+// and not to one of another class.
+func TestWarmSpan(t *testing.T) {
+	f := warmFront(t)
+	for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
+		size := sizeclass.SpanBytes(c)
+		p := Malloc(f, size)
+		if got, _, bad := Size(p); got != size || bad.Kind != OK {
+			t.Fatalf("a span of %d bytes has %d, %+v", size, got, bad)
+		}
+		if bad := Free(f, p); bad.Kind != OK {
+			t.Fatalf("free of %d bytes: %+v", size, bad)
+		}
+		if n := held(f, c); n != 1 {
+			t.Errorf("%d spans of %d bytes in the magazine, want 1", n, size)
+		}
+		other := Malloc(f, size+1) // of the class above, or of none
+		if other == p {
+			t.Errorf("the span of %d bytes served %d", size, size+1)
+		}
+		if q := Malloc(f, size-100); q != p {
+			t.Errorf("%d bytes: %#x came back after %#x", size, q, p)
+		}
+		Free(f, p)
+		Free(f, other)
+	}
+}
+
+// TestWarmBudget: a magazine holds spans up to its bytes, one at least; the
+// oldest go back to the page tree.
+func TestWarmBudget(t *testing.T) {
+	f := warmFront(t)
+	for _, size := range []uintptr{40 << 10, 256 << 10, 2 << 20} {
+		c := sizeclass.SpanOf(size)
+		var all []uintptr
+		for range 2 * MaxMag {
+			all = append(all, Malloc(f, size))
+		}
+		freed := spanStats.frees.Load()
+		for _, p := range all {
+			if bad := Free(f, p); bad.Kind != OK {
+				t.Fatal(bad)
+			}
+		}
+		most := max(2<<20/sizeclass.SpanBytes(c), 1)
+		if n := held(f, c); n == 0 || n > most {
+			t.Errorf("%d bytes: %d spans are warm, want 1 to %d", size, n, most)
+		} else if back := spanStats.frees.Load() - freed; back != uint64(len(all))-uint64(n) {
+			t.Errorf("%d bytes: %d spans went back, %d are warm, of %d", size, back, n, len(all))
+		}
+	}
+}
+
+// TestWarmMisuse: every kind of invalid free of a span that is warm, was given
+// back, or is in two magazines.
+func TestWarmMisuse(t *testing.T) {
+	f, g := warmFront(t), warmFront(t)
+	const size = 100 << 10
+	p := Malloc(f, size)
+	if bad := Free(f, p+16); bad.Kind != Interior || bad.Block != p {
+		t.Errorf("interior: %+v", bad)
+	}
+	if bad := Free(f, p+pageSize); bad.Kind != Interior || bad.Block != p {
+		t.Errorf("interior, second page: %+v", bad)
+	}
+	Free(f, p)
+	for _, front := range []uintptr{f, g} {
+		if bad := Free(front, p); bad.Kind != Freed {
+			t.Errorf("freed twice: %+v", bad)
+		}
+	}
+	if _, _, bad := Size(p); bad.Kind != Freed {
+		t.Errorf("size of a warm span: %+v", bad)
+	}
+	// Two frees that overlapped: the second copy is found at the page tree.
+	q := Malloc(f, size)
+	if q != p {
+		t.Fatalf("%#x came back after %#x", q, p)
+	}
+	c := sizeclass.SpanOf(size)
+	makeMagazine(g, c)
+	push(g, c, q)
+	setLive(q, c, 0)
+	push(f, c, q)
+	before := lateFrees.Load()
+	if late := emptyFront(f); late != 0 {
+		t.Errorf("the first copy was late: %#x", late)
+	}
+	if late := emptyFront(g); late != q || lateFrees.Load() != before+1 {
+		t.Errorf("the second copy: late %#x, want %#x", late, q)
+	}
+	if bad := Free(f, q); bad.Kind != Freed {
+		t.Errorf("free of a span that went back: %+v", bad)
+	}
+}
+
+// TestWarmSite: a span's site ends with its free, warm or not.
+func TestWarmSite(t *testing.T) {
+	s := RegisterSite("TestWarmSite")
+	for range 3 {
+		p := MallocAt(s, 300<<10)
+		if _, site, bad := Size(p); site != s || bad.Kind != OK {
+			t.Errorf("site %d, %+v", site, bad)
+		}
+		if _, bytes, blocks := Site(s); bytes != 320<<10 || blocks != 1 {
+			t.Errorf("%d bytes in %d blocks", bytes, blocks)
+		}
+		Free(0, p)
+		if _, bytes, blocks := Site(s); bytes != 0 || blocks != 0 {
+			t.Errorf("%d bytes in %d blocks after the free", bytes, blocks)
+		}
+		q := Malloc(0, 300<<10)
+		if _, site, _ := Size(q); site != 0 {
+			t.Errorf("a span without site has site %d", site)
+		}
+		Free(0, q)
+	}
+}
+
+// TestWarmZero: a zeroed span is zero whether it is warm or fresh.
+func TestWarmZero(t *testing.T) {
+	f := warmFront(t)
+	for range 3 {
+		const n = 130_000
+		p := MallocZero(f, n)
+		for i := range uintptr(n) {
+			if *u8(p + i) != 0 {
+				t.Fatalf("byte %d is %d", i, *u8(p + i))
+			}
+			*u8(p + i) = 1
+		}
+		Free(f, p)
+	}
+}
