@@ -640,9 +640,6 @@ func TestMisuseRacingFrees(t *testing.T) {
 		rounds = 2000
 	}
 	for _, k := range kindSizes {
-		if k.size > 1<<20 {
-			continue // decided under a lock, like the smaller spans
-		}
 		t.Run(k.kind, func(t *testing.T) {
 			hakmem.Trim()
 			base := readStats()
@@ -680,7 +677,12 @@ func TestMisuseRacingFrees(t *testing.T) {
 				switch n {
 				case 0: // both passed: bring the copies out of their magazines
 					both++
-					h.Close() // reports too, if the late copy is in its magazine
+					if v := panicOf(h.Close); v != nil { // the late copy was in its magazine
+						if m, ok := v.(*hakmem.MisuseError); !ok || !m.Late || m.Addr != uintptr(p) {
+							t.Fatalf("Close panicked with %v", v)
+						}
+						late++
+					}
 					h = hakmem.NewHeap()
 					for range 2 {
 						if v := panicOf(hakmem.Trim); v != nil {

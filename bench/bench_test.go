@@ -37,6 +37,9 @@ func TestMeasure(t *testing.T) {
 		for _, name := range append(Allocators(), Empty) {
 			for _, threads := range []int{1, 3} {
 				t.Run(fmt.Sprintf("%s_%s_%d", w.Name, name, threads), func(t *testing.T) {
+					if name == Empty && threads > 1 && raceOn {
+						t.Skip("-race: threads that hand on blocks hand on their only one")
+					}
 					p := small(w)
 					p.Threads = threads
 					r, err := Measure(Spec{Workload: w.Name, Allocator: name, Params: p})

@@ -68,8 +68,8 @@ func TestTapes(t *testing.T) {
 	for name, p := range tapes(t) {
 		for _, a := range append(Allocators(), Empty) {
 			for _, what := range []Observation{"", ObserveVerify, ObserveLatency} {
-				if a == Empty && what != "" {
-					continue
+				if a == Empty && (what != "" || raceOn && p.Threads > 1) {
+					continue // under -race: as in TestMeasure
 				}
 				r, err := Measure(Spec{Workload: TapeWorkload, Allocator: a, Params: p, Observe: what})
 				if err != nil {

@@ -152,6 +152,10 @@ func Free(own, p uintptr) Fault {
 			leave(tok)
 			return fault(p, m, Freed)
 		}
+		if m.kind == kindSpan && c == 0 {
+			leave(tok)
+			return freeBig(p)
+		}
 		if f == trapFront && !noFront {
 			leave(tok)
 			noFront = !installFront(tok) // then the block goes straight to its slab

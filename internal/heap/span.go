@@ -14,8 +14,9 @@ import (
 // 0 an interior pointer. A span that no magazine has room for goes back to the
 // page tree; its pages keep their memory until they are discarded (trim.go).
 //
-// Two frees of a span that overlap can both pass its live state, as with other
-// blocks. The second copy is found when it comes to the page tree.
+// Two frees of such a span that overlap can both pass its live state, as with
+// other blocks. The second copy is found when it comes to the page tree. Larger
+// spans are freed under the region's lock, where the second free is found.
 
 // spanStats counts the spans that came from the page tree and went back to it.
 var spanStats struct {
@@ -40,14 +41,13 @@ func mallocWarm(own uintptr, c, v uint8) uintptr {
 	return p
 }
 
-// freeWarm takes the freed span of class c (0: none) at p into the magazine,
-// where there is room, and gives what must make room back to the page tree.
-// Entered; leaves.
+// freeWarm takes the freed span of class c at p into the magazine, where there
+// is room, and gives what must make room back to the page tree. Entered; leaves.
 func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
 	var buf [MaxMag]uintptr
 	n := 1
 	switch {
-	case c == 0 || f == trapFront:
+	case f == trapFront:
 		buf[0] = p
 	case head(f).cap[c] == 0:
 		makeMagazine(f, c)
@@ -166,6 +166,21 @@ func releaseSpans(spans []uintptr) (late uintptr) {
 		releaseSpan(page, m)
 	}
 	return late
+}
+
+// freeBig frees the span without a class at p. Its state is decided under the
+// region's lock: of two frees at the same time one is the second.
+func freeBig(p uintptr) Fault {
+	page := (p - region.base) >> pageShift
+	m := meta(page)
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	if m.kind != kindSpan || m.start != p || checkLive && m.states[0] == 0 {
+		return fault(p, m, Freed)
+	}
+	m.states[0] = 0
+	releaseSpan(page, m)
+	return Fault{}
 }
 
 // labelSpan gives the span at p, which the caller holds, a site.
