@@ -142,7 +142,7 @@ func Free(own, p uintptr) Fault {
 	}
 	for noFront := false; ; {
 		f, tok := enter(own)
-		at, m, why := liveByte(p)
+		at, m, span, why := liveByte(p)
 		if why != OK {
 			leave(tok)
 			return fault(p, m, why)
@@ -152,7 +152,7 @@ func Free(own, p uintptr) Fault {
 			leave(tok)
 			return fault(p, m, Freed)
 		}
-		if m.kind == kindSpan && c == 0 {
+		if span && c == 0 {
 			leave(tok)
 			return freeBig(p)
 		}
@@ -162,7 +162,7 @@ func Free(own, p uintptr) Fault {
 			continue
 		}
 		*u8(at) = 0
-		if m.kind == kindSpan {
+		if span {
 			unlabelSpan(m)
 			return freeWarm(f, tok, c, p)
 		}
@@ -239,7 +239,7 @@ func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
 	if !region.ready.Load() {
 		return 0, 0, Fault{Kind: Foreign, Addr: p}
 	}
-	at, m, why := liveByte(p)
+	at, m, span, why := liveByte(p)
 	if why != OK {
 		return 0, 0, fault(p, m, why)
 	}
@@ -247,7 +247,7 @@ func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
 	if checkLive && v == 0 {
 		return 0, 0, fault(p, m, Freed)
 	}
-	if m.kind == kindSpan {
+	if span {
 		return m.spanSize, m.site, Fault{}
 	}
 	return uintptr(sizeclass.Classes[m.class].Size), siteOf(p, v), Fault{}

@@ -29,49 +29,51 @@ const liveSited = setClasses - 1
 // for the slow path to record.
 const liveTraced = setClasses - 2
 
-// liveByte returns the address of the live byte of the block at p; for what is
-// not the start of a block, why says what it is.
-func liveByte(p uintptr) (at uintptr, m *pageMeta, why Kind) {
+// liveByte returns the address of the live byte of the block at p and whether
+// the block is a span; for what is not the start of a block, why says what it
+// is. The caller decides by span, not by another look at the page: a free of the
+// same span at the same time may change its kind in between.
+func liveByte(p uintptr) (at uintptr, m *pageMeta, span bool, why Kind) {
 	off := p - region.base
 	if off >= region.committed.Load() || off < region.first {
 		if off < region.size {
-			return 0, nil, NeverAllocated
+			return 0, nil, false, NeverAllocated
 		}
-		return 0, nil, Foreign
+		return 0, nil, false, Foreign
 	}
 	m = meta(off >> pageShift)
-	switch m.kind {
+	switch kind := m.kind; kind {
 	case kindTiny:
 		if p%sizeclass.Granule != 0 {
-			return 0, m, Unaligned
+			return 0, m, false, Unaligned
 		}
 		if _, start := sizeclass.Classes[m.class].Index(p - m.start); !start {
-			return 0, m, Interior
+			return 0, m, false, Interior
 		}
-		return Live + p>>granuleShift, m, OK
+		return Live + p>>granuleShift, m, false, OK
 	case kindMid:
 		hi, lo := bits.Mul64(uint64(p-m.start), m.recip)
 		switch {
 		case p%sizeclass.Granule != 0:
-			return 0, m, Unaligned
+			return 0, m, false, Unaligned
 		case lo >= m.recip || hi >= uint64(sizeclass.Classes[m.class].Blocks):
-			return 0, m, Interior
+			return 0, m, false, Interior
 		}
-		return m.state + uintptr(hi), m, OK
+		return m.state + uintptr(hi), m, false, OK
 	case kindSpan, kindSpanTail:
 		switch {
 		case meta((m.start-region.base)>>pageShift).flags&flagArena != 0:
-			return 0, m, InArena
-		case p == m.start && m.kind == kindSpan:
-			return m.state, m, OK
+			return 0, m, false, InArena
+		case p == m.start && kind == kindSpan:
+			return m.state, m, true, OK
 		case p%sizeclass.Granule != 0:
-			return 0, m, Unaligned
+			return 0, m, false, Unaligned
 		}
-		return 0, m, Interior
+		return 0, m, false, Interior
 	case kindSpanFreed:
-		return 0, m, Freed
+		return 0, m, false, Freed
 	}
-	return 0, m, NeverAllocated
+	return 0, m, false, NeverAllocated
 }
 
 // classSize returns the bytes of a block of class c.

@@ -34,7 +34,7 @@ func SetTracing(on bool) {
 // Without it that free would be missing, and the next allocation of the address
 // would be recorded while the trace still has the block as live.
 func MarkTraced(p uintptr) {
-	if at, _, why := liveByte(p); checkLive && why == OK && *u8(at) != liveSited {
+	if at, _, _, why := liveByte(p); checkLive && why == OK && *u8(at) != liveSited {
 		*u8(at) = liveTraced
 	}
 }
