@@ -200,11 +200,7 @@ func (f family) SlotArray() string {
 // Observed tells whether the calls go through an observer.
 func (f family) Observed() bool { return f.observe }
 
-// Real tells whether blocks are memory of their own.
-func (f family) Real() bool { return f.Func != "Empty" }
-
-// expand replaces each %s by the next operand and each %N by operand N,
-// counted from 1.
+// expand replaces each %N by operand N, counted from 1.
 func expand(text string, operands ...string) string {
 	for i, o := range operands {
 		text = strings.ReplaceAll(text, fmt.Sprintf("%%%d", i+1), o)
