@@ -39,9 +39,8 @@ func mallocMid(size uintptr) unsafe.Pointer {
 		var c uint8
 		if size <= sizeclass.MaxMid {
 			c = sizeclass.Mid[uint8((size-1)>>7)]
-		} else { // sizeclass.SpanOf
-			k := bits.Len64(uint64(size - 1))
-			c = uint8(sizeclass.Num + 1 - 8 + (k-16)*8 + int((size-1)>>(uint(k-4)&63)))
+		} else {
+			c = sizeclass.SpanOf(size)
 		}
 		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))

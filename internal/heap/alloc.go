@@ -15,11 +15,8 @@ var outOfMemory atomic.Uint64
 // serve.
 func Malloc(own, size uintptr) uintptr {
 	if size > sizeclass.MaxMid {
-		if size <= sizeclass.MaxWarm {
-			c := sizeclass.SpanOf(size)
-			if p := mallocWarm(own, c, c); p != 0 {
-				return p
-			}
+		if p := mallocWarm(own, size, 0); p != 0 {
+			return p
 		}
 		return mallocSpan(size, 1, 0)
 	}
@@ -259,11 +256,9 @@ func MallocAt(site uint32, size uintptr) uintptr {
 		return Malloc(0, size)
 	}
 	if size > sizeclass.MaxMid {
-		if size <= sizeclass.MaxWarm {
-			if p := mallocWarm(0, sizeclass.SpanOf(size), liveSited); p != 0 {
-				labelSpan(p, site)
-				return p
-			}
+		if p := mallocWarm(0, size, liveSited); p != 0 {
+			labelSpan(p, site)
+			return p
 		}
 		return mallocSpan(size, 1, site)
 	}

@@ -27,9 +27,16 @@ var spanStats struct {
 // like those of liveSited and liveTraced.
 const liveBig = setClasses - 3
 
-// mallocWarm returns a warm span of class c with live state v, or 0 if the front
-// has none.
-func mallocWarm(own uintptr, c, v uint8) uintptr {
+// mallocWarm returns a warm span for size bytes, more than MaxMid, with live
+// state v (0: its class), or 0 if the front has none.
+func mallocWarm(own, size uintptr, v uint8) uintptr {
+	if size > sizeclass.MaxWarm {
+		return 0
+	}
+	c := sizeclass.SpanOf(size)
+	if v == 0 {
+		v = c
+	}
 	f, tok := enter(own)
 	p := pop(f, c)
 	if p != 0 {
@@ -214,12 +221,9 @@ func releaseSpan(page uintptr, m *pageMeta) {
 // span that still reads as zero is not cleared again.
 func MallocZero(own, n uintptr) uintptr {
 	if n > sizeclass.MaxMid {
-		if n <= sizeclass.MaxWarm {
-			c := sizeclass.SpanOf(n)
-			if p := mallocWarm(own, c, c); p != 0 {
-				Zero(ptr(p), n)
-				return p
-			}
+		if p := mallocWarm(own, n, 0); p != 0 {
+			Zero(ptr(p), n)
+			return p
 		}
 		p, zero := newSpan(n, 1, 0, 0)
 		if p != 0 && !zero {

@@ -121,10 +121,12 @@ func (c *Class) Index(off uintptr) (i uint32, start bool) {
 
 // SpanOf returns the class of a span of size bytes, MaxMid < size ≤ MaxWarm. Its
 // blocks have SpanSize(size) bytes. The leading four bits of size-1 are the
-// eighth of the doubling, 8 to 15.
+// eighth of the doubling, 8 to 15. Nosplit because the fast section uses it.
+//
+//go:nosplit
 func SpanOf(size uintptr) uint8 {
 	k := bits.Len64(uint64(size - 1))
-	return uint8(Num + 1 - 8 + (k-16)*8 + int((size-1)>>(k-4)))
+	return uint8(Num + 1 - 8 + (k-16)*8 + int((size-1)>>(uint(k-4)&63)))
 }
 
 // SpanBytes returns the usable bytes of span class c, Num < c ≤ NumAll.
