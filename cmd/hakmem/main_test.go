@@ -91,6 +91,8 @@ func TestBadInput(t *testing.T) {
 		{"compare tiny_hot --json --csv", "--json", "one of them"},
 		{"compare tiny_hot --later never", `"never"`, "90s"},
 		{"compare tiny_hot --peer go=/x", `"go=/x"`, "another name"},
+		{"compare tiny_hot --peer mine=", `"mine="`, "NAME=PATH"},
+		{"compare tiny_hot --peer hakmem-mine=/x", `"hakmem-mine=/x"`, "another name"},
 		{"replay", "0 arguments", "name a file"},
 		{"replay x --format y", `"y"`, "aosp"},
 		{"record", "no program", "record -o FILE"},

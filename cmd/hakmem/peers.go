@@ -57,8 +57,7 @@ func fieldFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "layouts", Usage: "build hakmem's side in `N` random code layouts and report the median over them (needs the go tool and the source)"},
 		&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"},
-		&cli.StringSliceFlag{Name: "peer", Usage: "add a peer, a library to preload: `NAME=PATH`; the name of a known one replaces its library; may be repeated"},
-		&cli.StringSliceFlag{Name: "lib", Hidden: true, Usage: "the same as --peer"},
+		&cli.StringSliceFlag{Name: "peer", Aliases: []string{"lib"}, Usage: "add a peer, a library to preload: `NAME=PATH`; the name of a known one replaces its library; may be repeated"},
 	}
 }
 
@@ -78,25 +77,23 @@ func readField(c *cli.Command) (*field, error) {
 		return nil, err
 	}
 	f.env = append(f.env, f.set...)
-	for _, flag := range []string{"peer", "lib"} {
-		for _, v := range c.StringSlice(flag) {
-			name, path, _ := strings.Cut(v, "=")
+	for _, v := range c.StringSlice("peer") {
+		name, path, _ := strings.Cut(v, "=")
+		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
 			if abs, err := filepath.Abs(path); err == nil {
-				if _, err := os.Stat(abs); err == nil {
-					path = abs // the linker would look for a bare name elsewhere
-				}
+				path = abs // the linker would look for a bare name elsewhere
 			}
-			i := slices.IndexFunc(f.peers, func(p peer) bool { return p.name == name })
-			switch {
-			case name == "" || path == "" || strings.ContainsAny(name, ", "):
-				return nil, usagef("--%s %q: use NAME=PATH, such as mymalloc=/path/libmymalloc.so", flag, v)
-			case slices.Contains(bench.Allocators(), name) || isHakmem(name) || name == bench.Cgo || name == bench.Empty || i >= 0 && f.peers[i].library == "":
-				return nil, usagef("--%s %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, tcmalloc=PATH", flag, v, name)
-			case i >= 0:
-				f.peers[i].library = path
-			default:
-				f.peers = append(f.peers, peer{name: name, library: path})
-			}
+		}
+		i := slices.IndexFunc(f.peers, func(p peer) bool { return p.name == name })
+		switch {
+		case name == "" || path == "" || strings.ContainsAny(name, ", "):
+			return nil, usagef("--peer %q: use NAME=PATH, such as mymalloc=/path/libmymalloc.so", v)
+		case slices.Contains(bench.Allocators(), name) || isHakmem(name) || name == bench.Cgo || name == bench.Empty || i >= 0 && f.peers[i].library == "":
+			return nil, usagef("--peer %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, tcmalloc=PATH", v, name)
+		case i >= 0:
+			f.peers[i].library = path
+		default:
+			f.peers = append(f.peers, peer{name: name, library: path})
 		}
 	}
 	return f, nil
