@@ -52,6 +52,9 @@ func mallocZero(size uintptr) unsafe.Pointer {
 // smallest block. When memory is out it returns nil, and p stays valid.
 // Otherwise the caller owns the result and p is freed if it is another block.
 //
+// A block above 32 KiB grows where it is when the pages behind it are free, and
+// gives its last pages back where it is when it becomes smaller.
+//
 // The site of the block is kept; an alignment above 16 bytes is not. An invalid
 // p panics as in Free. Any goroutine.
 func Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
@@ -70,6 +73,12 @@ func realloc(op string, own uintptr, p unsafe.Pointer, size uintptr, malloc func
 	}
 	traced := heap.Tracing()
 	if fits(old, size) {
+		if traced {
+			trace.add('r', uintptr(p), size, uintptr(p))
+		}
+		return p
+	}
+	if old > sizeclass.MaxMid && heap.Resize(uintptr(p), size) {
 		if traced {
 			trace.add('r', uintptr(p), size, uintptr(p))
 		}
@@ -152,15 +161,34 @@ func SizeClasses() []int {
 	return s
 }
 
-// Trim gives back to the operating system what no live block needs: it empties
-// the magazines of every P and decommits the memory of all free pages. Heaps
-// keep their magazines: they belong to their goroutines. Any goroutine may call
-// it while others allocate; it stops the world for some tens of microseconds.
+// Trim gives back to the operating system, now, what no live block needs: it
+// empties the magazines of every P and all caches, and returns the memory of all
+// free pages. Heaps keep their magazines: they belong to their goroutines. Any
+// goroutine may call it while others allocate; it stops the world for some tens
+// of microseconds. Without it the scavenger does the same by and by.
 func Trim() {
 	if bad := heap.Trim(); bad.Kind != heap.OK {
 		panic(misuse("Trim", bad))
 	}
 }
+
+// SetMemoryLimit limits the memory behind blocks, that of live ones and that
+// which is kept for later ones, counted in pages of 64 KiB, with hakmem's own
+// tables (Stats.Metadata) left out. Both limits are in bytes, and 0 is none.
+//
+// Near the soft limit the scavenger keeps nothing: it empties caches and returns
+// what is free, at once and at each of its ticks. Beyond the hard limit an
+// allocation that needs more memory returns nil, after it has tried to make room
+// by emptying caches; freeing blocks makes allocations work again. Memory above
+// a limit that is set later is not taken away from live blocks.
+//
+// It is an error, and nothing changes, if soft is above hard or hard is not 0
+// and below 2 MiB. Any goroutine, at any time; HAKMEM_MEMORY_SOFT and
+// HAKMEM_MEMORY_HARD set the limits at start.
+func SetMemoryLimit(soft, hard uint64) error { return heap.SetMemoryLimit(soft, hard) }
+
+// MemoryLimit returns the limits in force, in bytes; 0 is none. Any goroutine.
+func MemoryLimit() (soft, hard uint64) { return heap.MemoryLimit() }
 
 // Site is the label of an allocation's purpose, made by RegisterSite.
 type Site uint32

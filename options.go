@@ -32,6 +32,14 @@ type Options struct {
 	CapMid           int    // HAKMEM_CAP_MID: blocks
 	MagMidBytes      int    // HAKMEM_MAG_MID_BYTES
 	MagWarmBytes     int    // HAKMEM_MAG_WARM_BYTES
+	WarmSlots        int    // HAKMEM_WARM_SLOTS
+	WhaleBytes       int    // HAKMEM_WHALE_BYTES
+	Keep             string // HAKMEM_KEEP: auto or always
+	DecayMs          int    // HAKMEM_DECAY_MS: milliseconds
+	THP              string // HAKMEM_THP: never, auto or always
+	MemorySoft       int    // HAKMEM_MEMORY_SOFT: bytes
+	MemoryHard       int    // HAKMEM_MEMORY_HARD: bytes
+	Timing           Toggle // HAKMEM_TIMING
 	Refill           int    // HAKMEM_REFILL: blocks
 	SSEmptyReuse     Toggle // HAKMEM_SS_EMPTY_REUSE
 	SSEmptyFirst     Toggle // HAKMEM_SS_EMPTY_FIRST
@@ -61,8 +69,10 @@ func (o *Options) values() map[string]string {
 			v[name] = "Toggle(" + strconv.Itoa(int(t)) + ")" // refused by the gate
 		}
 	}
-	if o.Mode != "" {
-		v["HAKMEM_MODE"] = o.Mode
+	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_THP": o.THP} {
+		if word != "" {
+			v[name] = word
+		}
 	}
 	toggle("HAKMEM_FRONT_FASTLANE", o.FrontFastLane)
 	number("HAKMEM_FRONT_V2_CAP", o.FrontV2Cap)
@@ -70,6 +80,12 @@ func (o *Options) values() map[string]string {
 	number("HAKMEM_CAP_MID", o.CapMid)
 	number("HAKMEM_MAG_MID_BYTES", o.MagMidBytes)
 	number("HAKMEM_MAG_WARM_BYTES", o.MagWarmBytes)
+	number("HAKMEM_WARM_SLOTS", o.WarmSlots)
+	number("HAKMEM_WHALE_BYTES", o.WhaleBytes)
+	number("HAKMEM_DECAY_MS", o.DecayMs)
+	number("HAKMEM_MEMORY_SOFT", o.MemorySoft)
+	number("HAKMEM_MEMORY_HARD", o.MemoryHard)
+	toggle("HAKMEM_TIMING", o.Timing)
 	number("HAKMEM_REFILL", o.Refill)
 	toggle("HAKMEM_SS_EMPTY_REUSE", o.SSEmptyReuse)
 	toggle("HAKMEM_SS_EMPTY_FIRST", o.SSEmptyFirst)

@@ -1,6 +1,7 @@
 package heap
 
 import (
+	"math"
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -27,6 +28,7 @@ func Malloc(own, size uintptr) uintptr {
 // mallocClass returns a block of class c whose live state is v, through the
 // front. Before it gives up it brings together what the caches of all Ps hold.
 func mallocClass(own uintptr, c, v uint8) uintptr {
+	pollHeap(own)
 	missed, reclaimed, leased := false, false, false
 	for {
 		f, tok := enter(own)
@@ -59,6 +61,7 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 					head(f).ownHits++ // stage 0; the others are counted by acquire
 				}
 				leave(tok)
+				kick()
 				return p
 			}
 			*lease(f, c) = 0
@@ -68,6 +71,7 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 			leave(tok)
 		}
 		s := acquire(c)
+		kickPressed()
 		if s == 0 {
 			if !reclaimed && reclaim() {
 				reclaimed = true
@@ -109,10 +113,17 @@ func reclaim() bool {
 	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 {
 		return false
 	}
-	if late := drainAll(); late != 0 {
+	scavenger.mu.Lock()
+	defer scavenger.mu.Unlock()
+	late := drainAll()
+	_, l := trimCaches(scavenger.now, 0)
+	sweepEmpty()
+	if memoryLimit.hard.Load() != 0 { // then warm pages count as well
+		purgePages(math.MaxInt, scavenger.now, 0, false)
+	}
+	if late = max(late, l); late != 0 {
 		lateFound.Store(late)
 	}
-	sweepEmpty()
 	return true
 }
 
@@ -137,6 +148,7 @@ func Free(own, p uintptr) Fault {
 	if !region.ready.Load() {
 		return Fault{Kind: Foreign, Addr: p}
 	}
+	pollHeap(own)
 	for noFront := false; ; {
 		f, tok := enter(own)
 		at, m, span, why := liveByte(p)
@@ -160,7 +172,15 @@ func Free(own, p uintptr) Fault {
 		}
 		*u8(at) = 0
 		if span {
-			unlabelSpan(m)
+			if site := m.site; site != 0 {
+				unlabelSpan(m)
+				if p = giveBig(site, c, p); p == 0 {
+					leave(tok)
+					kick()
+					return Fault{}
+				}
+				c = meta((p - region.base) >> pageShift).class
+			}
 			return freeWarm(f, tok, c, p)
 		}
 		unsite(p, c, v)
@@ -197,10 +217,16 @@ func overflow(f uintptr, tok token, c uint8, p uintptr) Fault {
 	push(f, c, p)
 	look(f, c, uintptr(head(f).cap[c]))
 	leave(tok)
-	return lateFault(flush(buf[:n], c))
+	late := flush(buf[:n], c)
+	kick()
+	return lateFault(late)
 }
 
-func flushOne(p uintptr, c uint8) Fault { return lateFault(flush([]uintptr{p}, c)) }
+func flushOne(p uintptr, c uint8) Fault {
+	late := flush([]uintptr{p}, c)
+	kick()
+	return lateFault(late)
+}
 
 func lateFault(late uintptr) Fault {
 	if late == 0 {
@@ -256,7 +282,7 @@ func MallocAt(site uint32, size uintptr) uintptr {
 		return Malloc(0, size)
 	}
 	if size > sizeclass.MaxMid {
-		if p := mallocWarm(0, size, liveSited); p != 0 {
+		if p := mallocWarm(0, size, site); p != 0 {
 			labelSpan(p, site)
 			return p
 		}

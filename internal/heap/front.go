@@ -70,6 +70,11 @@ type frontHead struct {
 	seen [frontTypes]uint8
 
 	ownHits uint64 // stage 0: refills from the front's own lease
+
+	// A Heap's: the scavenger's epoch when it last trimmed itself, and what each
+	// magazine held then.
+	epoch uint32
+	mark  [frontTypes]uint8
 }
 
 func head(f uintptr) *frontHead { return (*frontHead)(ptr(f + headOffset)) }
@@ -371,19 +376,31 @@ var (
 	drained    []uintptr
 )
 
-// drainAll empties every P's front, those of idle and vanished Ps too: swap the
-// trap in, wait until every section that could have read the old entry has
-// ended, then flush. Heaps' fronts belong to their goroutines and are left. Any
+// drainAll empties every P's front, those of idle and vanished Ps too. Any
 // goroutine, not pinned. It returns a late double free that it met, or 0.
 func drainAll() (late uintptr) {
+	_, late = drainFronts(func(int, uintptr) bool { return true })
+	return late
+}
+
+// drainFronts empties the fronts that choose takes, of Ps (numbered from 0) and
+// shards (from MaxP): swap the trap in, wait until every section that could have
+// read the old entry has ended, then flush. Heaps' fronts belong to their
+// goroutines and are left. Any goroutine, not pinned. It reports whether there
+// are fronts that were not chosen.
+func drainFronts(choose func(i int, f uintptr) bool) (left bool, late uintptr) {
 	if !region.ready.Load() {
-		return 0
+		return false, 0
 	}
 	drainMu.Lock()
 	defer drainMu.Unlock()
 	drained = drained[:0]
 	for i := range Fronts {
-		if atomic.LoadUintptr(&Fronts[i]) != trapFront {
+		if f := atomic.LoadUintptr(&Fronts[i]); f == trapFront {
+			continue
+		} else if !choose(i, f) {
+			left = true
+		} else {
 			drained = append(drained, atomic.SwapUintptr(&Fronts[i], trapFront))
 		}
 	}
@@ -393,20 +410,22 @@ func drainAll() (late uintptr) {
 	for i := range shards {
 		s := &shards[i]
 		s.mu.Lock()
-		if s.front != trapFront {
+		switch {
+		case s.front == trapFront:
+		case !choose(MaxP+i, s.front):
+			left = true
+		default:
 			drained = append(drained, s.front)
 			s.front = trapFront
 		}
 		s.mu.Unlock()
 	}
 	for _, f := range drained {
-		if p := emptyFront(f); p != 0 {
-			late = p
-		}
+		late = max(late, emptyFront(f))
 		recycle(f)
 		drains.Add(1)
 	}
-	return late
+	return left, late
 }
 
 // grace waits for every fast section and every pinned section that was running
@@ -419,27 +438,30 @@ func grace() { runtime.ReadMemStats(&graceStats) }
 // emptyFront flushes every magazine and retires every lease of a front that
 // nobody else can reach.
 func emptyFront(f uintptr) (late uintptr) {
-	var buf [MaxMag]uintptr
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n := 0
-		for p := pop(f, c); p != 0; p = pop(f, c) {
-			buf[n] = p
-			n++
-		}
-		if n > 0 {
-			*flushes(f, c)++
-			give := flush
-			if c > sizeclass.Num {
-				give = func(spans []uintptr, _ uint8) uintptr { return releaseSpans(spans) }
-			}
-			if p := give(buf[:n], c); p != 0 {
-				late = p
-			}
-		}
+		late = max(late, emptyMagazine(f, c))
 		if s := *lease(f, c); s != 0 {
 			*lease(f, c) = 0
 			retire(s)
 		}
 	}
 	return late
+}
+
+// emptyMagazine gives back all blocks of a magazine of such a front.
+func emptyMagazine(f uintptr, c uint8) (late uintptr) {
+	var buf [MaxMag]uintptr
+	n := 0
+	for p := pop(f, c); p != 0; p = pop(f, c) {
+		buf[n] = p
+		n++
+	}
+	if n == 0 {
+		return 0
+	}
+	*flushes(f, c)++
+	if c > sizeclass.Num {
+		return releaseSpans(buf[:n])
+	}
+	return flush(buf[:n], c)
 }

@@ -117,6 +117,29 @@ func (t *pageTree) findWhole() (chunk uintptr, ok bool) {
 	return i - t.leaves, true
 }
 
+// isFree reports whether n pages from page on are committed and free, and belong
+// to no superslab.
+func (t *pageTree) isFree(page, n uintptr) bool {
+	for p := page; p < page+n; p++ {
+		s := super(p / superPages)
+		if p >= region.committed.Load()>>pageShift || s.isSlabs || s.free>>(p%superPages)&1 == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// cleanPages returns how many of n pages from page on have no memory behind
+// them.
+func (t *pageTree) cleanPages(page, n uintptr) (clean int) {
+	for p := page; p < page+n; p++ {
+		if super(p/superPages).dirty>>(p%superPages)&1 == 0 {
+			clean++
+		}
+	}
+	return clean
+}
+
 // mark takes (free = false) or frees (free = true) n pages from page on. Taken
 // pages become dirty; clean reports whether none of them was before, so that
 // they still read as zero.
@@ -131,13 +154,10 @@ func (t *pageTree) mark(page, n uintptr, free bool) (clean bool) {
 		if c == last {
 			m &= ^uint32(0) >> (superPages - 1 - (page+n-1)%superPages)
 		}
-		s := super(c)
 		if free {
-			s.free |= m
-		} else {
-			s.free &^= m
-			clean = clean && s.dirty&m == 0
-			s.dirty |= m
+			super(c).give(m)
+		} else if !super(c).take(m) {
+			clean = false
 		}
 	}
 	t.update(first, last)

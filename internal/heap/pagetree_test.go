@@ -11,11 +11,11 @@ import (
 func newTree(t *testing.T, chunks uintptr) *pageTree {
 	nodes := make([]byte, treeSize(chunks)+64)
 	supers := make([]byte, chunks*superMetaSize+64)
-	saved := region.supers
+	saved, use := region.supers, pageUse
 	region.supers = uintptr(unsafe.Pointer(unsafe.SliceData(supers)))
 	tree := &pageTree{base: uintptr(unsafe.Pointer(unsafe.SliceData(nodes)))}
 	t.Cleanup(func() {
-		region.supers = saved
+		region.supers, pageUse = saved, use
 		_, _ = nodes[0], supers[0] // alive until here
 	})
 	tree.init(chunks)

@@ -265,6 +265,11 @@ func tryReserve(size uintptr) (err error) {
 	r.committed.Store(first)
 	r.step = uintptr(policy.Current().CommitMin)
 	r.metaCommitted.Add(fixedSize)
+	whales.spans = make([]whale, 0, maxWhales)
+	pol := policy.Current()
+	if !limitSet {
+		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))
+	}
 
 	Base = base
 	Live = base - base>>granuleShift

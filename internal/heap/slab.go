@@ -330,18 +330,24 @@ func stealEmpty(order uint32, pol *policy.Snapshot) bool {
 			b := uintptr(bits.TrailingZeros64(w))
 			looked++
 			got |= stealFrom(i+b, pol)
-			if super(i+b).emptyMask.Load() == 0 {
-				atomic.AndUint64(hints, ^(uint64(1) << b))
-				if super(i+b).emptyMask.Load() != 0 { // set meanwhile: keep the hint
-					atomic.OrUint64(hints, 1<<b)
-				}
-			}
+			dropHint(i + b)
 			if got>>order != 0 {
 				return true
 			}
 		}
 	}
 	return got != 0
+}
+
+// dropHint takes away the hint that superslab c has EMPTY slabs, if it has none.
+func dropHint(c uintptr) {
+	hints := u64(emptyHints + c/64*8)
+	if super(c).emptyMask.Load() == 0 {
+		atomic.AndUint64(hints, ^(uint64(1) << (c % 64)))
+		if super(c).emptyMask.Load() != 0 { // set meanwhile: keep the hint
+			atomic.OrUint64(hints, 1<<(c%64))
+		}
+	}
 }
 
 // stealFrom claims the EMPTY slabs of one superslab and gives their pages back.

@@ -27,29 +27,39 @@ var spanStats struct {
 // like those of liveSited and liveTraced.
 const liveBig = setClasses - 3
 
-// mallocWarm returns a warm span for size bytes, more than MaxMid, with live
-// state v (0: its class), or 0 if the front has none.
-func mallocWarm(own, size uintptr, v uint8) uintptr {
+// mallocWarm returns a warm span for size bytes, more than MaxMid, of site (0:
+// none), or 0 if neither the caches (spancache.go) nor the front have one.
+func mallocWarm(own, size uintptr, site uint32) uintptr {
 	if size > sizeclass.MaxWarm {
 		return 0
 	}
 	c := sizeclass.SpanOf(size)
-	if v == 0 {
-		v = c
+	v := c
+	if site != 0 {
+		v = liveSited
+		if p := takeBig(site, c); p != 0 {
+			setLive(p, c, v)
+			return p
+		}
 	}
 	f, tok := enter(own)
 	p := pop(f, c)
-	if p != 0 {
-		setLive(p, c, v)
-	} else if f != trapFront {
+	if p == 0 && f != trapFront {
 		*misses(f, c)++
 	}
 	leave(tok)
+	if p == 0 {
+		p = takeShared(c)
+	}
+	if p != 0 {
+		setLive(p, c, v)
+	}
 	return p
 }
 
 // freeWarm takes the freed span of class c at p into the magazine, where there
-// is room, and gives what must make room back to the page tree. Entered; leaves.
+// is room; what must make room goes to the shared slots, and where they are full
+// back to the page tree. Entered; leaves.
 func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
 	var buf [MaxMag]uintptr
 	n := 1
@@ -67,7 +77,12 @@ func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
 		push(f, c, p)
 	}
 	leave(tok)
-	return lateFault(releaseSpans(buf[:n]))
+	for n > 0 && giveShared(c, buf[n-1]) {
+		n--
+	}
+	late := releaseSpans(buf[:n])
+	kick()
+	return lateFault(late)
 }
 
 // mallocSpan returns a span of at least size bytes whose address is a multiple
@@ -84,8 +99,23 @@ func newSpan(size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zer
 	if !Ready() || !ok || usable > region.size-region.first {
 		return noMemory(), false
 	}
+	if usable > sizeclass.MaxWarm && flags == 0 {
+		region.mu.Lock()
+		if p = takeWhale(usable, alignPages); p != 0 {
+			page := (p - region.base) >> pageShift
+			meta(page).states[0] = liveBig
+			region.mu.Unlock()
+			if site != 0 {
+				meta(page).states[0] = liveSited
+				labelSpan(p, site)
+			}
+			return p, false
+		}
+		region.mu.Unlock()
+	}
 	n := roundUp(usable, pageSize) >> pageShift
 	page, zero, ok := takeRun(n, alignPages)
+	kickPressed()
 	if !ok && reclaim() {
 		if page, zero, ok = takeRun(n, alignPages); !ok {
 			reclaimFailed()
@@ -142,7 +172,7 @@ func takeRun(n, alignPages uintptr) (page uintptr, clean, ok bool) {
 			}
 			have++
 		}
-		if grow((want-have)<<pageShift) != nil {
+		if !allowed(int(want-have)) || grow((want-have)<<pageShift) != nil {
 			return 0, false, false
 		}
 		if page, ok = r.tree.find(uint32(want)); !ok {
@@ -150,7 +180,69 @@ func takeRun(n, alignPages uintptr) (page uintptr, clean, ok bool) {
 		}
 	}
 	page = roundUp(page, alignPages)
+	if memoryLimit.hard.Load() != 0 && !allowed(int(r.tree.cleanPages(page, n))) {
+		return 0, false, false
+	}
 	return page, r.tree.mark(page, n, false), true
+}
+
+// Resize makes the live span at p one of at least size bytes where it is, by
+// giving back its last pages or taking the next ones if they are free, and
+// reports whether it could. The caller holds the block; its class may change.
+func Resize(p, size uintptr) bool {
+	ok := resize(p, size)
+	kickPressed()
+	kick()
+	return ok
+}
+
+func resize(p, size uintptr) bool {
+	at, m, span, why := liveByte(p)
+	if why != OK || !span || size <= sizeclass.MaxMid || checkLive && *u8(at) == 0 {
+		return false
+	}
+	usable, ok := sizeclass.SpanSize(size)
+	if !ok || usable > region.size-region.first {
+		return false
+	}
+	r := &region
+	page := (p - r.base) >> pageShift
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	have, want := uintptr(m.pages), roundUp(usable, pageSize)>>pageShift
+	switch {
+	case want > have:
+		if !r.tree.isFree(page+have, want-have) || !allowed(r.tree.cleanPages(page+have, want-have)) {
+			return false
+		}
+		r.tree.mark(page+have, want-have, false)
+		for i := have; i < want; i++ {
+			t := meta(page + i)
+			t.start, t.recip, t.class, t.kind = p, 0, 0, kindSpanTail
+		}
+	case want < have:
+		for i := want; i < have; i++ {
+			meta(page + i).kind = kindFree
+		}
+		r.tree.mark(page+want, have-want, true)
+	}
+	if m.site != 0 {
+		siteAdd(m.site, int64(usable)-int64(m.spanSize), 0)
+	}
+	old := m.class
+	m.pages, m.spanSize, m.class = uint32(want), usable, 0
+	if usable <= sizeclass.MaxWarm {
+		m.class = sizeclass.SpanOf(usable)
+	}
+	// The live state is the class, or one that says more than it (liveSited).
+	switch {
+	case *u8(at) != old && *u8(at) != liveBig:
+	case m.class != 0:
+		*u8(at) = m.class
+	default:
+		*u8(at) = liveBig
+	}
+	return true
 }
 
 // releaseSpans gives freed spans back to the page tree. It returns the address
@@ -181,12 +273,17 @@ func freeBig(p uintptr) Fault {
 	page := (p - region.base) >> pageShift
 	m := meta(page)
 	region.mu.Lock()
-	defer region.mu.Unlock()
 	if m.kind != kindSpan || m.start != p || checkLive && m.states[0] == 0 {
+		region.mu.Unlock()
 		return fault(p, m, Freed)
 	}
 	m.states[0] = 0
-	releaseSpan(page, m)
+	unlabelSpan(m)
+	if !giveWhale(p, m.spanSize) {
+		releaseSpan(page, m)
+	}
+	region.mu.Unlock()
+	kick()
 	return Fault{}
 }
 
@@ -208,7 +305,6 @@ func unlabelSpan(m *pageMeta) {
 // releaseSpan returns a span's pages to the tree. Under region.mu.
 func releaseSpan(page uintptr, m *pageMeta) {
 	n := uintptr(m.pages)
-	unlabelSpan(m)
 	spanStats.frees.Add(1)
 	m.kind, m.class, m.recip = kindSpanFreed, 0, 0
 	for i := uintptr(1); i < n; i++ {
@@ -251,10 +347,11 @@ func Chunk(size uintptr) (p, usable uintptr) {
 func FreeChunk(p uintptr) {
 	page := (p - region.base) >> pageShift
 	region.mu.Lock()
-	defer region.mu.Unlock()
 	m := meta(page)
 	if m.kind != kindSpan || m.start != p || m.flags&flagArena == 0 {
 		fatal("an Arena's chunk is not one", p, 0)
 	}
 	releaseSpan(page, m)
+	region.mu.Unlock()
+	kick()
 }

@@ -2,6 +2,7 @@ package heap
 
 import (
 	"sync/atomic"
+	"time"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -23,7 +24,9 @@ type Totals struct {
 	OwnHits                        uint64
 	Classes                        [sizeclass.Num + 1]ClassTotals
 	SpanBlocks, SpanBytes          uint64 // live
-	WarmBlocks, WarmBytes          uint64 // in magazines
+	WarmBlocks, WarmBytes          uint64 // freed, with their memory
+	Shared, Big, Whale             CacheTotals
+	Scavenger                      ScavengerTotals
 	SpanAllocs, SpanFrees          uint64
 	Superslabs, Fronts             int
 	Drains, LateFrees, OutOfMemory uint64
@@ -57,7 +60,12 @@ func ReadTotals(t *Totals) {
 		m := meta(page)
 		c := m.slabClass.Load()
 		if c == 0 {
-			if m.kind == kindSpan {
+			switch {
+			case m.kind != kindSpan:
+			case checkLive && m.states[0] == 0 && m.flags&flagArena == 0:
+				t.WarmBlocks++ // freed, and in a magazine or a cache
+				t.WarmBytes += uint64(m.spanSize)
+			default:
 				t.SpanBlocks++
 				t.SpanBytes += uint64(m.spanSize)
 			}
@@ -83,16 +91,55 @@ func ReadTotals(t *Totals) {
 			ct.Refills += atomic.LoadUint64(refills(f, c))
 			ct.Flushes += atomic.LoadUint64(flushes(f, c))
 		}
-		for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
-			n := uint64(held(f, c))
-			t.WarmBlocks += n
-			t.WarmBytes += n * uint64(sizeclass.SpanBytes(c))
-		}
 	}
-	// What is warm was counted as alive above.
-	t.SpanBlocks -= min(t.SpanBlocks, t.WarmBlocks)
-	t.SpanBytes -= min(t.SpanBytes, t.WarmBytes)
+	t.readCaches()
 	frontPool.mu.Lock()
 	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free)
 	frontPool.mu.Unlock()
+}
+
+// ScavengerTotals is what Totals says of memory kept and returned, in bytes.
+type ScavengerTotals struct {
+	Used, Warm             uint64
+	KeptReused, KeptInVain uint64
+	Returned, FaultedAgain uint64
+	Ticks, LimitRefused    uint64
+	Window                 time.Duration
+	Armed                  bool
+}
+
+// readCaches fills what is known of the span caches and the scavenger.
+func (t *Totals) readCaches() {
+	t.Shared, t.Big = sharedCount.totals(), bigCount.totals()
+	for i := range shared {
+		for j := range shared[i].slot {
+			if shared[i].slot[j].Load() != 0 {
+				t.Shared.Blocks++
+				t.Shared.Bytes += uint64(sizeclass.SpanBytes(uint8(sizeclass.Num + 1 + i)))
+			}
+		}
+	}
+	for i := range bigCache {
+		if v := bigCache[i].Load(); v != 0 {
+			t.Big.Blocks++
+			t.Big.Bytes += uint64(sizeclass.SpanBytes(uint8(v)))
+		}
+	}
+	region.mu.Lock()
+	window := scavenger.window
+	t.Whale = whales.count.totals()
+	t.Whale.Blocks, t.Whale.Bytes = uint64(len(whales.spans)), uint64(whales.bytes)
+	u := pageUse
+	region.mu.Unlock()
+	if window == 0 {
+		window = decay()
+	}
+	bytes := func(pages uint64) uint64 { return pages << pageShift }
+	t.Scavenger = ScavengerTotals{
+		Used: bytes(uint64(u.used)), Warm: bytes(uint64(u.warm)),
+		KeptReused: bytes(u.reused), KeptInVain: bytes(u.vain),
+		Returned: bytes(u.returned), FaultedAgain: bytes(u.again),
+		Ticks: scavenger.ticks.Load(), LimitRefused: limitHit.Load(),
+		Window: time.Duration(window) * time.Millisecond, Armed: scavenger.armed.Load(),
+	}
 }

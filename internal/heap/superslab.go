@@ -3,6 +3,7 @@ package heap
 import (
 	"math/bits"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -19,9 +20,18 @@ type superMeta struct {
 	// slab's bitmap, cleared by who takes the slab; the bitmap is the truth.
 	emptyMask atomic.Uint32
 	isSlabs   bool
+	// tiny is the set of pages whose live map may have memory behind it.
+	tiny uint32
+	// purged is the set of pages whose memory was returned to the system and
+	// that were not used since, purgedAt when that was last done, freedAt when a
+	// page was last given back: both in milliseconds (scavenger.go).
+	purged, purgedAt, freedAt uint32
+	// wasEmpty is what emptyMask was when the scavenger last looked. Owned by the
+	// scavenger.
+	wasEmpty uint32
 }
 
-const superMetaSize = 16
+const superMetaSize = unsafe.Sizeof(superMeta{})
 
 func super(c uintptr) *superMeta { return (*superMeta)(ptr(region.supers + c*superMetaSize)) }
 
@@ -86,7 +96,7 @@ func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
 	defer region.mu.Unlock()
 	for i, w := range poolHints[order] {
 		if w != 0 {
-			return cutPages(uintptr(i*64+bits.TrailingZeros64(w)), order), true
+			return cutPages(uintptr(i*64+bits.TrailingZeros64(w)), order)
 		}
 	}
 	if !fresh {
@@ -94,7 +104,7 @@ func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
 	}
 	c, ok := region.tree.findWhole()
 	if !ok {
-		if grow(superSize) != nil {
+		if !allowed(1<<order) || grow(superSize) != nil {
 			return 0, false
 		}
 		if c, ok = region.tree.findWhole(); !ok {
@@ -104,18 +114,36 @@ func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
 	super(c).isSlabs = true
 	region.tree.update(c, c)
 	superslabs.Add(1)
-	return cutPages(c, order), true
+	return cutPages(c, order)
 }
 
-// cutPages takes the lowest aligned run of superslab c, which has one.
-func cutPages(c uintptr, order uint32) uintptr {
+// cutPages takes the lowest aligned run of superslab c, which has one, if the
+// memory limit allows.
+func cutPages(c uintptr, order uint32) (page uintptr, ok bool) {
 	s := super(c)
 	b := bits.TrailingZeros32(alignedRuns(s.free, order))
 	m := (uint32(1)<<(1<<order) - 1) << b
-	s.free &^= m
-	s.dirty |= m
+	ok = allowed(bits.OnesCount32(m &^ s.dirty))
+	if ok {
+		s.take(m)
+		if order == 0 { // as all slabs of tiny classes, and few others
+			s.tiny |= m
+		}
+	}
+	unslab(c)
+	return c*superPages + uintptr(b), ok
+}
+
+// unslab gives chunk c back to the page tree if it is a superslab without slabs,
+// and makes the pool agree with it in any case. Under region.mu.
+func unslab(c uintptr) {
+	s := super(c)
+	if s.isSlabs && s.free == ^uint32(0) {
+		s.isSlabs = false
+		superslabs.Add(-1)
+		region.tree.update(c, c)
+	}
 	updatePool(c)
-	return c*superPages + uintptr(b)
 }
 
 // giveBackPages returns a slab's pages to its superslab, and a superslab
@@ -124,12 +152,6 @@ func giveBackPages(page uintptr, order uint32) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	c := page / superPages
-	s := super(c)
-	s.free |= (uint32(1)<<(1<<order) - 1) << (page % superPages)
-	if s.free == ^uint32(0) {
-		s.isSlabs = false
-		region.tree.update(c, c)
-		superslabs.Add(-1)
-	}
-	updatePool(c)
+	super(c).give((uint32(1)<<(1<<order) - 1) << (page % superPages))
+	unslab(c)
 }

@@ -9,6 +9,7 @@ package policy
 
 import (
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -44,6 +45,21 @@ type Snapshot struct {
 	// RegionBytes is the address range to reserve; read once, at the first
 	// slow path.
 	RegionBytes int
+	// WarmSlots is the number of shared slots of each span class in use.
+	WarmSlots int
+	// WhaleBytes bounds the whale cache.
+	WhaleBytes int
+	// KeepAlways switches the scavenger off.
+	KeepAlways bool
+	// DecayMs is the scavenger's default window in milliseconds.
+	DecayMs int
+	// HugePages is what to advise the operating system: never, auto or always.
+	HugePages HugePages
+	// MemorySoft and MemoryHard are the memory limits at start, in bytes; 0 is
+	// none.
+	MemorySoft, MemoryHard int
+	// Timing counts the cycles of slow paths by phase.
+	Timing bool
 	// FastLane selects the non-preemptible fast section; off, every call pins
 	// its P.
 	FastLane bool
@@ -52,6 +68,15 @@ type Snapshot struct {
 	// Mode is the preset these values started from.
 	Mode string
 }
+
+// HugePages is a value of HAKMEM_THP.
+type HugePages uint8
+
+const (
+	HugeNever HugePages = iota
+	HugeAuto
+	HugeAlways
+)
 
 // Kind says how a gate's value is read.
 type Kind uint8
@@ -97,6 +122,10 @@ func onOff(name, meaning, def string, field func(*Snapshot) *bool) Gate {
 		set: func(s *Snapshot, v int64) { *field(s) = v != 0 }}
 }
 
+func choice(name, meaning, def string, choices []string, get func(*Snapshot) int64, set func(*Snapshot, int64)) Gate {
+	return Gate{Name: name, Meaning: meaning, Default: def, Since: "0.1", Kind: Choice, Choices: choices, get: get, set: set}
+}
+
 // Modes are the presets of HAKMEM_MODE, in the original's order.
 var Modes = []string{"minimal", "fast", "balanced", "learning", "research"}
 
@@ -129,6 +158,23 @@ var gates = []Gate{
 	number("HAKMEM_CAP_MID", "most blocks in a magazine of a class above 1 KiB", "64", 2, 127, func(s *Snapshot) *int { return &s.MidBlocks }),
 	number("HAKMEM_MAG_MID_BYTES", "byte budget of a magazine of a class above 1 KiB", "262144", 0, 1<<30, func(s *Snapshot) *int { return &s.MidBytes }),
 	number("HAKMEM_MAG_WARM_BYTES", "byte budget of a magazine of a class above 32 KiB", "2097152", 0, 1<<30, func(s *Snapshot) *int { return &s.WarmBytes }),
+	number("HAKMEM_WARM_SLOTS", "shared slots of each class above 32 KiB, for what overflows the magazines", "16", 0, 16, func(s *Snapshot) *int { return &s.WarmSlots }),
+	number("HAKMEM_WHALE_BYTES", "byte limit of the cache of freed blocks above 2 MiB", "268435456", 0, 1<<40, func(s *Snapshot) *int { return &s.WhaleBytes }),
+	choice("HAKMEM_KEEP", "free memory: give it back by the scavenger's judgement (auto), or never but by Trim (always)", "auto", []string{"auto", "always"},
+		func(s *Snapshot) int64 {
+			if s.KeepAlways {
+				return 1
+			}
+			return 0
+		},
+		func(s *Snapshot, v int64) { s.KeepAlways = v == 1 }),
+	number("HAKMEM_DECAY_MS", "the scavenger's default window in milliseconds: it keeps what the peak of that time needed", "2500", 1, 1<<24, func(s *Snapshot) *int { return &s.DecayMs }),
+	choice("HAKMEM_THP", "transparent huge pages: ask for none, for those of a large heap, or for all", "auto", []string{"never", "auto", "always"},
+		func(s *Snapshot) int64 { return int64(s.HugePages) },
+		func(s *Snapshot, v int64) { s.HugePages = HugePages(v) }),
+	number("HAKMEM_MEMORY_SOFT", "bytes of memory near which the scavenger keeps nothing; 0: no limit (see SetMemoryLimit)", "0", 0, 1<<40, func(s *Snapshot) *int { return &s.MemorySoft }),
+	number("HAKMEM_MEMORY_HARD", "bytes of memory beyond which allocations return nil; 0: no limit", "0", 0, 1<<40, func(s *Snapshot) *int { return &s.MemoryHard }),
+	onOff("HAKMEM_TIMING", "count the cycles of slow paths by phase (see ReadStats)", "0", func(s *Snapshot) *bool { return &s.Timing }),
 	number("HAKMEM_REFILL", "most blocks moved into a magazine by one miss", "64", 1, 127, func(s *Snapshot) *int { return &s.Refill }),
 	onOff("HAKMEM_SS_EMPTY_REUSE", "reuse EMPTY slabs as a stage of their own and across classes", "1", func(s *Snapshot) *bool { return &s.EmptyReuse }),
 	onOff("HAKMEM_SS_EMPTY_FIRST", "try EMPTY slabs of the class (stage 0.5) before partly free ones (stage 1)", "0", func(s *Snapshot) *bool { return &s.EmptyFirst }),
@@ -145,11 +191,13 @@ func Gates() []Gate { return gates }
 
 // Value returns gate g's value in snapshot s, as the environment would spell it.
 func (g *Gate) Value(s *Snapshot) string {
-	switch g.Kind {
-	case Choice:
-		return s.Mode
-	case Text:
+	switch {
+	case g.Kind == Text:
 		return *g.text(s)
+	case g.Kind == Choice && g.get == nil:
+		return s.Mode
+	case g.Kind == Choice:
+		return g.Choices[g.get(s)]
 	}
 	return strconv.FormatInt(g.get(s), 10)
 }
@@ -174,6 +222,12 @@ func (g *Gate) parse(v string) (int64, *GateError) {
 		if g.Kind == Switch {
 			return 0, nil
 		}
+	}
+	if g.Kind == Choice {
+		if i := slices.Index(g.Choices, strings.ToLower(v)); i >= 0 {
+			return int64(i), nil
+		}
+		return bad("use one of " + strings.Join(g.Choices, ", "))
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
 	switch g.Kind {
@@ -204,10 +258,10 @@ func Build(lookup func(string) (string, bool)) (*Snapshot, []error) {
 	}
 	for i := range gates {
 		g := &gates[i]
-		switch g.Kind {
-		case Choice:
+		switch {
+		case g.Kind == Choice && g.set == nil: // the mode
 			continue
-		case Text:
+		case g.Kind == Text:
 			*g.text(s), _ = lookup(g.Name)
 			continue
 		}
@@ -231,6 +285,10 @@ func Build(lookup func(string) (string, bool)) (*Snapshot, []error) {
 	if s.CommitMax < s.CommitMin {
 		errs = append(errs, &GateError{"HAKMEM_SS_COMMIT_MAX", strconv.Itoa(s.CommitMax), "use a value not below HAKMEM_SS_COMMIT_MIN"})
 		s.CommitMax = s.CommitMin
+	}
+	if s.MemoryHard != 0 && s.MemorySoft > s.MemoryHard {
+		errs = append(errs, &GateError{"HAKMEM_MEMORY_SOFT", strconv.Itoa(s.MemorySoft), "use a value not above HAKMEM_MEMORY_HARD"})
+		s.MemorySoft = s.MemoryHard
 	}
 	return s, errs
 }

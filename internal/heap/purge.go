@@ -1,0 +1,162 @@
+package heap
+
+import (
+	"math/bits"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+)
+
+// purgeBatch is how many chunks, 2 MiB each, one round of a purge takes out of
+// use at a time: runs merge across their borders, so 64 MiB need one system call
+// where they are wholly free.
+const purgeBatch = 32
+
+// purgePages returns the memory of about want free, dirty pages to the operating
+// system, highest address first, but not of chunks in which a page was freed
+// less than age milliseconds before now. kept says that these pages had been
+// kept for the window. It returns the number of pages.
+//
+// While the system call runs, the pages are out of use and no lock is held.
+func purgePages(want int, now, age uint32, kept bool) (n int) {
+	first := region.first >> superShift
+	var take [purgeBatch]uint32
+	for end := region.committed.Load() >> superShift; end > first && n < want; {
+		c := max(first, (end-1)&^(purgeBatch-1)) // a batch is aligned: huge pages stay whole
+		found := 0
+		region.mu.Lock()
+		for i := range take[:end-c] {
+			take[i] = 0
+			s := super(c + uintptr(i))
+			m := s.free & s.dirty
+			if m == 0 || now-s.freedAt < age {
+				continue
+			}
+			take[i] = m
+			found += bits.OnesCount32(m)
+		}
+		for i := range take[:end-c] { // too many: the lowest chunks keep theirs
+			if found <= want-n {
+				break
+			}
+			if k := bits.OnesCount32(take[i]); k > 0 && found-k >= want-n {
+				found -= k
+				take[i] = 0
+			}
+		}
+		for i, m := range take[:end-c] {
+			if m != 0 {
+				super(c + uintptr(i)).free &^= m
+				updateChunk(c + uintptr(i))
+			}
+		}
+		region.mu.Unlock()
+		if found > 0 {
+			n += purgeBatchPages(c, take[:end-c], kept)
+		}
+		end = c
+	}
+	return n
+}
+
+// purgeBatchPages returns the memory of the pages take of the chunks from c on,
+// which are out of use, and puts them back into use. It returns their number.
+func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
+	var cleaned, tiny [purgeBatch]uint32
+	eachRun(take, func(page, length int) {
+		if discard(region.base+(c*superPages+uintptr(page))<<pageShift, uintptr(length)<<pageShift) {
+			setRun(cleaned[:], page, length)
+		}
+	})
+	region.mu.Lock()
+	for i := range take {
+		tiny[i] = take[i] & cleaned[i] & super(c+uintptr(i)).tiny
+	}
+	region.mu.Unlock()
+	// The live map beside them is all zero: no block of them is live.
+	dropped := tiny
+	eachRun(tiny[:], func(page, length int) {
+		unit := region.live.unit
+		if !discard(region.live.base+(c*superPages+uintptr(page))*unit, uintptr(length)*unit) {
+			clearRun(dropped[:], page, length)
+		}
+	})
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	now := milliseconds()
+	for i, m := range take {
+		if m == 0 {
+			continue
+		}
+		s := super(c + uintptr(i))
+		s.free |= m
+		s.dirty &^= cleaned[i]
+		s.tiny &^= dropped[i]
+		if kept { // else it was not the scavenger's choice
+			s.purged |= cleaned[i]
+			s.purgedAt = now
+		}
+		n += bits.OnesCount32(cleaned[i])
+		region.tree.update(c+uintptr(i), c+uintptr(i))
+		unslab(c + uintptr(i))
+	}
+	u := &pageUse
+	u.warm -= n
+	u.returned += uint64(n)
+	if kept {
+		u.vain += uint64(n)
+	}
+	return n
+}
+
+func discard(addr, size uintptr) bool {
+	if err := osmem.Discard(addr, size); err != nil {
+		survive(err)
+		return false
+	}
+	return true
+}
+
+// updateChunk makes the page tree and the pool agree with chunk c's free mask.
+func updateChunk(c uintptr) {
+	region.tree.update(c, c)
+	updatePool(c)
+}
+
+// eachRun calls f for each run of set bits in a row of masks.
+func eachRun(masks []uint32, f func(from, length int)) {
+	start := -1
+	for i, m := range masks {
+		for b := 0; b < superPages; {
+			rest := m >> b
+			if start < 0 {
+				if rest == 0 {
+					break
+				}
+				b += bits.TrailingZeros32(rest)
+				start = i*superPages + b
+				continue
+			}
+			b += bits.TrailingZeros32(^rest)
+			if b < superPages {
+				f(start, i*superPages+b-start)
+				start = -1
+			}
+		}
+	}
+	if start >= 0 {
+		f(start, len(masks)*superPages-start)
+	}
+}
+
+// setRun and clearRun change a run of bits in a row of masks.
+func setRun(masks []uint32, from, length int) {
+	for b := from; b < from+length; b++ {
+		masks[b/superPages] |= 1 << (b % superPages)
+	}
+}
+
+func clearRun(masks []uint32, from, length int) {
+	for b := from; b < from+length; b++ {
+		masks[b/superPages] &^= 1 << (b % superPages)
+	}
+}

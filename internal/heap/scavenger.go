@@ -1,0 +1,444 @@
+package heap
+
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// The scavenger returns memory that is no longer needed. It is a timer, not a
+// goroutine: slow paths that leave something to return start it (kick), each
+// tick does a little and sets the timer again, and when nothing is left it is
+// not set any more. A program that has stopped allocating ends with neither.
+//
+// What a tick does, each step turning memory into the next step's:
+//
+//  1. fronts of idle and vanished Ps are drained (trimFronts), and so are those
+//     with large idle magazines; Heaps trim themselves in their slow paths;
+//  2. spans that have been in a shared cache for long go to the page tree
+//     (trimCaches);
+//  3. slabs that have been EMPTY for a tick give their pages back (sweepIdle);
+//  4. free pages are returned to the operating system by temperature (purge).
+//
+// Temperature: as many free pages as would bring the pages in use to the most
+// they were within the window are HOT: kept. The others are WARM for as long as
+// the window after a page of their 2 MiB was freed, then COLD: returned, highest
+// address first, since the page tree hands out the lowest.
+//
+// The window adapts by what came of earlier decisions (judge): pages that were
+// returned and soon taken again make it longer, memory that was kept for a whole
+// window and not missed afterwards makes it shorter.
+var scavenger = scavengerState{clock: realClock{}}
+
+type scavengerState struct {
+	armed atomic.Bool // the timer is set, or a tick is running
+	epoch atomic.Uint32
+
+	mu    sync.Mutex // one tick, Trim or SetClock at a time
+	clock clock
+	// now is the clock at the last tick or kick, in milliseconds. Owned by
+	// region.mu; the holder of mu may read it.
+	now uint32
+	// window is in milliseconds, 0 until the first tick. Written under mu and
+	// region.mu.
+	window uint32
+	peaks  [peakBuckets]peakBucket
+	next   int // bucket to write
+
+	judgeAt  uint32 // when to judge the last purge, if judging
+	judging  bool
+	purged   uint64 // pages of purges to be judged
+	againWas uint64 // pageUse.again at the last tick
+	fronts   [MaxP + NumShards]*seenFront
+	ticks    atomic.Uint64
+
+	generation int    // counts clocks. Owned by mu and region.mu, written under both
+	urged      bool   // kickPressed has been, at urgedAt. Owned by region.mu
+	urgedAt    uint32 //
+}
+
+type peakBucket struct {
+	pages int
+	at    uint32
+}
+
+const (
+	// ticksPerWindow: the default window of 2.5 s has ticks of 250 ms, of which
+	// one costs some microseconds.
+	ticksPerWindow = 10
+	// The window's bounds, as parts of the default: with 2.5 s they are 0.5 and
+	// 4 s. The longest leaves a second for a purge 5 s after a peak.
+	minWindowPart, maxWindowPart = 0.2, 1.6
+	// peakBuckets holds the peaks of the longest window.
+	peakBuckets = 16 + 1
+	// horizonWindows: memory taken again within this many default windows after
+	// it was returned should have been kept.
+	horizonWindows = 4
+	// idleTicks is how many ticks a front must look the same to be idle. (A
+	// front in use that looks the same by chance only loses its magazines.)
+	idleTicks = 4
+	// maxIdleTicks bounds how rarely a front that is often idle and rebuilt is
+	// drained.
+	maxIdleTicks = 64
+	// idleBytes is what must lie in idle magazines of a busy front to drain it: a
+	// drain stops the world.
+	idleBytes = 1 << 20
+)
+
+// clock is the scavenger's time. Tests inject another.
+type clock interface {
+	// Now is the time since some moment.
+	Now() time.Duration
+	// AfterFunc calls tick once, on a goroutine of its own, d from now.
+	AfterFunc(d time.Duration, tick func())
+}
+
+type realClock struct{}
+
+var processStart = time.Now()
+
+func (realClock) Now() time.Duration                     { return time.Since(processStart) }
+func (realClock) AfterFunc(d time.Duration, tick func()) { time.AfterFunc(d, tick) }
+
+// SetClock gives the scavenger another clock; nil is the real one. What the old
+// one was asked to call does nothing any more. For tests.
+func SetClock(c clock) {
+	s := &scavenger
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c == nil {
+		c = realClock{}
+	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	s.clock = c
+	s.now = milliseconds()
+	s.generation++
+	s.armed.Store(false)
+}
+
+// milliseconds is the clock's time. It wraps after 49 days; only differences
+// are used. Under region.mu or scavenger.mu.
+func milliseconds() uint32 { return uint32(scavenger.clock.Now().Milliseconds()) }
+
+// decay is the default window in milliseconds.
+func decay() uint32 { return uint32(policy.Current().DecayMs) }
+
+func horizon() uint32 { return horizonWindows * decay() }
+
+// tick is the time between ticks: at least 1 ms.
+func tickTime() time.Duration {
+	return max(time.Duration(decay())*time.Millisecond/ticksPerWindow, time.Millisecond)
+}
+
+// kick starts the scavenger if it does not run. Any goroutine, not entered and
+// without locks; one load if it runs.
+func kick() {
+	if !scavenger.armed.Load() && !policy.Current().KeepAlways {
+		arm()
+	}
+}
+
+func arm() {
+	s := &scavenger
+	if !s.armed.CompareAndSwap(false, true) {
+		return
+	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	s.now = milliseconds()
+	s.setTimer()
+}
+
+// setTimer sets the timer. Under region.mu or scavenger.mu.
+func (s *scavengerState) setTimer() {
+	generation := s.generation
+	s.clock.AfterFunc(tickTime(), func() { s.tick(generation) })
+}
+
+// tick is what the timer runs.
+func (s *scavengerState) tick(generation int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.generation != generation {
+		return // set for another clock
+	}
+	left, late := scavenge(false)
+	if late != 0 {
+		lateFound.Store(late)
+	}
+	if !left {
+		// First say that nothing runs, then look again: who leaves something to
+		// return does it the other way round.
+		s.armed.Store(false)
+		if !somethingLeft() || !s.armed.CompareAndSwap(false, true) {
+			return
+		}
+	}
+	s.setTimer()
+}
+
+// kickPressed asks for the work of a tick now if memory has come near the soft
+// limit; at most once for each tick's time. Any goroutine, not entered and
+// without locks.
+func kickPressed() {
+	s := &scavenger
+	if memoryLimit.soft.Load() == 0 || !pressed() {
+		return
+	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	if now := milliseconds(); !s.urged || time.Duration(now-s.urgedAt)*time.Millisecond >= tickTime() {
+		s.urged, s.urgedAt = true, now
+		s.clock.AfterFunc(0, func() {
+			s.mu.Lock()
+			_, late := scavenge(false)
+			s.mu.Unlock()
+			if late != 0 {
+				lateFound.Store(late)
+			}
+			kick()
+		})
+	}
+}
+
+// scavenge does one tick's work and reports whether there is more to do later.
+// all is Trim: everything that no block needs is returned now. Under
+// scavenger.mu. It also returns a late double free that it met, or 0.
+func scavenge(all bool) (left bool, late uintptr) {
+	s := &scavenger
+	s.ticks.Add(1)
+	s.epoch.Add(1)
+	now := s.look()
+	all = all || pressed()
+	age := s.window
+	if all {
+		age = 0
+	}
+	busy, late := trimFronts(all)
+	cached, l := trimCaches(now, age)
+	empty := sweepIdle(all)
+	warm := s.purge(now, all)
+	return busy || cached || empty || warm, max(late, l)
+}
+
+// look notes the time and the peak since the last tick, and judges.
+func (s *scavengerState) look() (now uint32) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	u := &pageUse
+	if s.window == 0 {
+		s.window = decay()
+	}
+	now = milliseconds()
+	s.peaks[s.next] = peakBucket{u.peak, now}
+	s.next = (s.next + 1) % peakBuckets
+	s.now = now
+	u.peak = u.used
+	s.judge(now, u.again)
+	return now
+}
+
+// judge adapts the window. Of memory that was returned, a 16th taken again is
+// enough to be sorry; memory that was kept in vain shortens the window to a
+// quarter, so that two misjudged periods bring it to its least.
+func (s *scavengerState) judge(now uint32, again uint64) {
+	if got := again - s.againWas; got > 0 && got >= s.purged/16 {
+		s.window = min(2*s.window, uint32(maxWindowPart*float64(decay())))
+		s.judging, s.purged = false, 0
+	} else if s.judging && int32(now-s.judgeAt) >= 0 {
+		s.window = max(s.window/4, uint32(minWindowPart*float64(decay())))
+		s.judging, s.purged = false, 0
+	}
+	s.againWas = again
+}
+
+// minJudged is the pages of a purge worth learning from: 16 MiB.
+const minJudged = 16 << 20 >> pageShift
+
+// purge returns COLD pages, and reports whether warm ones are left.
+func (s *scavengerState) purge(now uint32, all bool) (left bool) {
+	keep, age := 0, uint32(0)
+	region.mu.Lock()
+	u := &pageUse
+	if !all {
+		age = s.window
+		for _, b := range s.peaks {
+			// A bucket tells of the time before it was written.
+			if now-b.at <= s.window {
+				keep = max(keep, b.pages-u.used)
+			}
+		}
+	}
+	warm := u.warm
+	region.mu.Unlock()
+	if warm > keep {
+		n := purgePages(warm-keep, now, age, !all)
+		if !all && n > 0 {
+			if s.purged += uint64(n); s.purged >= minJudged && !s.judging {
+				s.judging, s.judgeAt = true, now+horizon()
+			}
+		}
+		warm -= n
+	}
+	return warm > 0
+}
+
+// somethingLeft reports whether a tick would find something: a look that is
+// right when it says no and nobody allocates or frees.
+func somethingLeft() bool {
+	region.mu.Lock()
+	left := pageUse.warm > 0 || len(whales.spans) > 0
+	region.mu.Unlock()
+	for i := range Fronts {
+		left = left || atomic.LoadUintptr(&Fronts[i]) != trapFront
+	}
+	for i := range shards {
+		s := &shards[i]
+		s.mu.Lock()
+		left = left || s.front != trapFront
+		s.mu.Unlock()
+	}
+	for i := range shared {
+		for j := range shared[i].slot {
+			left = left || shared[i].slot[j].Load() != 0
+		}
+	}
+	for i := range bigCache {
+		left = left || bigCache[i].Load() != 0
+	}
+	for i := region.first >> superShift &^ 63; i < region.committed.Load()>>superShift; i += 64 {
+		left = left || atomic.LoadUint64(u64(emptyHints+i/64*8)) != 0
+	}
+	return left
+}
+
+// seenFront is what the scavenger knows of one entry of the table of fronts.
+type seenFront struct {
+	front uintptr
+	tops  [sizeclass.NumAll + 1]uintptr
+	same  [sizeclass.NumAll + 1]uint8 // ticks that the class looked the same
+	need  uint8                       // ticks until it counts as idle
+	calm  uint8                       // ticks since the front was last drained
+}
+
+// look compares the front with the last look. It returns how many bytes lie in
+// magazines that have been idle, and whether all of it was.
+func (s *seenFront) look(f uintptr) (bytes uintptr, all bool) {
+	if s.front != f {
+		*s = seenFront{front: f, need: max(s.need, idleTicks), calm: s.calm}
+	}
+	s.calm = min(s.calm+1, maxIdleTicks)
+	if s.calm == maxIdleTicks {
+		s.need = idleTicks
+	}
+	all = true
+	for c := uint8(1); c <= sizeclass.NumAll; c++ {
+		t := atomic.LoadUintptr(top(f, c))
+		if s.tops[c] != t {
+			s.tops[c], s.same[c] = t, 0
+		} else {
+			s.same[c] = min(s.same[c]+1, maxIdleTicks)
+		}
+		if s.same[c] < s.need {
+			all = false
+		} else if n := held(f, c); n > 0 {
+			bytes += n * blockBytes(c)
+		}
+	}
+	return bytes, all
+}
+
+// drained notes that the front was given up: if it is soon there again and idle
+// again, that should not be done as often.
+func (s *seenFront) drained() {
+	s.front, s.calm, s.need = 0, 0, min(2*max(s.need, idleTicks), maxIdleTicks)
+}
+
+func blockBytes(c uint8) uintptr {
+	if c > sizeclass.Num {
+		return sizeclass.SpanBytes(c)
+	}
+	return classSize(c)
+}
+
+// trimFronts drains the fronts of idle and vanished Ps, and those that hold much
+// in idle magazines; all of them if all. It reports whether fronts are left.
+// Under scavenger.mu.
+func trimFronts(all bool) (left bool, late uintptr) {
+	if all {
+		return false, drainAll()
+	}
+	s := &scavenger
+	return drainFronts(func(i int, f uintptr) bool {
+		if s.fronts[i] == nil {
+			s.fronts[i] = new(seenFront)
+		}
+		seen := s.fronts[i]
+		bytes, idle := seen.look(f)
+		if idle || bytes >= idleBytes {
+			seen.drained()
+			return true
+		}
+		return false
+	})
+}
+
+// pollHeap trims a Heap's front if the scavenger has been at work since it last
+// did. By the Heap's goroutine.
+func pollHeap(own uintptr) {
+	if own != 0 && head(own).epoch != scavenger.epoch.Load() {
+		if late := trimHeap(own); late != 0 {
+			lateFound.Store(late)
+		}
+	}
+}
+
+// trimHeap gives back what has lain in a Heap's magazines since the scavenger's
+// epoch before the last one that the Heap saw. By the Heap's goroutine, from its
+// slow paths: nobody else may touch its front, so an idle Heap keeps what it has.
+func trimHeap(f uintptr) (late uintptr) {
+	h := head(f)
+	h.epoch = scavenger.epoch.Load()
+	for c := uint8(1); c <= sizeclass.NumAll; c++ {
+		n := uint8(held(f, c))
+		if n > 0 && h.mark[c] == n {
+			late = max(late, emptyMagazine(f, c))
+			n = 0
+		}
+		h.mark[c] = n
+	}
+	return late
+}
+
+// sweepIdle gives back the pages of slabs that were EMPTY at the last tick too;
+// of all EMPTY slabs if all. It reports whether some are left.
+func sweepIdle(all bool) (left bool) {
+	if all {
+		sweepEmpty()
+		return false
+	}
+	end := region.committed.Load() >> superShift
+	for i := region.first >> superShift &^ 63; i < end; i += 64 {
+		hints := u64(emptyHints + i/64*8)
+		for w := atomic.LoadUint64(hints); w != 0; w &= w - 1 {
+			c := i + uintptr(bits.TrailingZeros64(w))
+			s := super(c)
+			m := s.emptyMask.Load()
+			for old := m & s.wasEmpty; old != 0; old &= old - 1 {
+				slab := slabID(c*superPages + uintptr(bits.TrailingZeros32(old)) + 1)
+				if order, ok := claimEmpty(slab, 0); ok {
+					giveBackPages(slab.page(), order)
+				}
+			}
+			s.wasEmpty = s.emptyMask.Load()
+			left = left || s.wasEmpty != 0
+			dropHint(c)
+		}
+	}
+	return left
+}

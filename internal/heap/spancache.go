@@ -1,0 +1,240 @@
+package heap
+
+import (
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// Freed spans with their memory, kept where the next allocation finds them. The
+// first are in the magazines (span.go). Behind those are, in the order in which
+// an allocation looks:
+//
+//   - the BigCache: one span for a (site, class), so that a site gets back the
+//     memory it had, whatever else frees spans of that class in between;
+//   - the shared slots of each class, where the magazines' overflow goes: taken
+//     and given by one atomic swap, for all Ps;
+//   - the whale cache: spans above 2 MiB, first in first out, of at most so many
+//     bytes.
+//
+// A cached span is one that was freed: kindSpan with live state 0. What stays
+// in a cache for the scavenger's window goes back to the page tree.
+
+// cacheCount counts what one cache did. Atomic: caches are shared.
+type cacheCount struct{ hits, misses, evictions atomic.Uint64 }
+
+// CacheTotals is what Totals says of one cache.
+type CacheTotals struct{ Hits, Misses, Evictions, Blocks, Bytes uint64 }
+
+func (n *cacheCount) totals() CacheTotals {
+	return CacheTotals{Hits: n.hits.Load(), Misses: n.misses.Load(), Evictions: n.evictions.Load()}
+}
+
+// Shared slots.
+
+// warmSlots is the number of shared slots of a class: two lines of eight words,
+// and as many blocks as the workloads json16 to vm16 keep alive.
+const warmSlots = 16
+
+type slotLine struct {
+	slot [warmSlots]atomic.Uintptr // addresses of freed spans, or 0
+}
+
+var (
+	shared      [sizeclass.NumWarm]slotLine
+	sharedCount cacheCount
+)
+
+// takeShared returns a span of class c from the shared slots, or 0.
+func takeShared(c uint8) uintptr {
+	line := &shared[c-sizeclass.Num-1]
+	for i := range line.slot {
+		if s := &line.slot[i]; s.Load() != 0 {
+			if p := s.Swap(0); p != 0 {
+				sharedCount.hits.Add(1)
+				return p
+			}
+		}
+	}
+	sharedCount.misses.Add(1)
+	return 0
+}
+
+// giveShared puts the freed span of class c at p into a shared slot, or reports
+// that none is empty.
+func giveShared(c uint8, p uintptr) bool {
+	line := &shared[c-sizeclass.Num-1]
+	for i := range policy.Current().WarmSlots {
+		if s := &line.slot[i]; s.Load() == 0 && s.CompareAndSwap(0, p) {
+			return true
+		}
+	}
+	sharedCount.evictions.Add(1)
+	return false
+}
+
+// The BigCache.
+
+// bigEntries is the number of its entries: 64 sites with four classes each, as
+// in the C hakmem. Two keys that meet in an entry evict each other.
+const bigEntries = 256
+
+// A bigKey is page<<24 | site<<8 | class: a page's number has 25 bits at most.
+var (
+	bigCache [bigEntries]atomic.Uint64
+	bigCount cacheCount
+)
+
+func bigEntry(site uint32, c uint8) (e *atomic.Uint64, key uint64) {
+	key = uint64(site)<<8 | uint64(c)
+	return &bigCache[key*0x9E3779B97F4A7C15>>56], key // Knuth's multiplier, as in lockShard
+}
+
+// takeBig returns the span that the BigCache has for (site, c), or 0.
+func takeBig(site uint32, c uint8) uintptr {
+	e, key := bigEntry(site, c)
+	if v := e.Load(); v != 0 && v&(1<<24-1) == key && e.CompareAndSwap(v, 0) {
+		bigCount.hits.Add(1)
+		return region.base + uintptr(v>>24)<<pageShift
+	}
+	bigCount.misses.Add(1)
+	return 0
+}
+
+// giveBig puts the freed span at p into the entry of (site, c) and returns the
+// span that was there, or 0.
+func giveBig(site uint32, c uint8, p uintptr) (evicted uintptr) {
+	e, key := bigEntry(site, c)
+	old := e.Swap(uint64((p-region.base)>>pageShift)<<24 | key)
+	if old == 0 {
+		return 0
+	}
+	bigCount.evictions.Add(1)
+	return region.base + uintptr(old>>24)<<pageShift
+}
+
+// The whale cache.
+
+// maxWhales bounds the list that an allocation above 2 MiB walks.
+const maxWhales = 64
+
+// whales is the cache, oldest first. Owned by region.mu.
+var whales struct {
+	spans []whale // capacity maxWhales, made by tryReserve
+	bytes uintptr
+	count cacheCount
+}
+
+type whale struct {
+	p, size uintptr
+	since   uint32 // milliseconds
+}
+
+// takeWhale returns a cached span of exactly size usable bytes at a multiple of
+// alignPages pages, the one freed last, or 0. Under region.mu.
+func takeWhale(size, alignPages uintptr) uintptr {
+	w := &whales
+	for i := len(w.spans) - 1; i >= 0; i-- {
+		if s := w.spans[i]; s.size == size && (s.p-region.base)>>pageShift%alignPages == 0 {
+			w.spans = append(w.spans[:i], w.spans[i+1:]...)
+			w.bytes -= size
+			w.count.hits.Add(1)
+			return s.p
+		}
+	}
+	w.count.misses.Add(1)
+	return 0
+}
+
+// giveWhale caches the freed span at p, or reports that it is larger than the
+// cache; the oldest make room. Under region.mu.
+func giveWhale(p, size uintptr) bool {
+	limit := uintptr(policy.Current().WhaleBytes)
+	if size > limit || pressedBy(pageUse.used+pageUse.warm) {
+		return false
+	}
+	w := &whales
+	for len(w.spans) == maxWhales || w.bytes+size > limit {
+		w.count.evictions.Add(1)
+		dropWhale()
+	}
+	w.spans = append(w.spans, whale{p, size, scavenger.now})
+	w.bytes += size
+	return true
+}
+
+// dropWhale gives the oldest cached span's pages back. Under region.mu.
+func dropWhale() {
+	w := &whales
+	s := w.spans[0]
+	w.spans = append(w.spans[:0], w.spans[1:]...)
+	w.bytes -= s.size
+	page := (s.p - region.base) >> pageShift
+	releaseSpan(page, meta(page))
+}
+
+// cached is a look at the caches that are shared: what the scavenger saw in each
+// slot, to find those that nobody has used since.
+var cachesSeen struct {
+	shared [sizeclass.NumWarm][warmSlots]seenSlot
+	big    [bigEntries]seenSlot
+}
+
+type seenSlot struct {
+	word  uint64
+	since uint32
+}
+
+// stale reports whether the slot has had the same content since before age
+// milliseconds ago. (It may have been used in between: then it is too soon for
+// once.)
+func (s *seenSlot) stale(word uint64, now, age uint32) bool {
+	if s.word != word {
+		s.word, s.since = word, now
+	}
+	return word != 0 && now-s.since >= age
+}
+
+// trimCaches gives back what has been in the shared caches for age milliseconds.
+// It reports whether something is left, and a late double free it met. By the
+// scavenger's lock; not entered.
+func trimCaches(now, age uint32) (left bool, late uintptr) {
+	var buf [MaxMag]uintptr
+	n := 0
+	put := func(p uintptr) {
+		if n == len(buf) {
+			late = max(late, releaseSpans(buf[:n]))
+			n = 0
+		}
+		buf[n] = p
+		n++
+	}
+	for i := range shared {
+		for j := range shared[i].slot {
+			s, seen := &shared[i].slot[j], &cachesSeen.shared[i][j]
+			switch p := s.Load(); {
+			case seen.stale(uint64(p), now, age) && s.CompareAndSwap(p, 0):
+				put(p)
+			case p != 0:
+				left = true
+			}
+		}
+	}
+	for i := range bigCache {
+		e := &bigCache[i]
+		switch v := e.Load(); {
+		case cachesSeen.big[i].stale(v, now, age) && e.CompareAndSwap(v, 0):
+			put(region.base + uintptr(v>>24)<<pageShift)
+		case v != 0:
+			left = true
+		}
+	}
+	late = max(late, releaseSpans(buf[:n]))
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	for len(whales.spans) > 0 && now-whales.spans[0].since >= age {
+		dropWhale()
+	}
+	return left || len(whales.spans) > 0, late
+}
