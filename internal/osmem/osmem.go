@@ -10,8 +10,8 @@
 // package heap.
 //
 // All functions may be called from any goroutine, block in a system call, and
-// must not be called while pinned to a P. Each counts its call and each
-// failure; Inject makes chosen calls fail, for tests.
+// must not be called while pinned to a P. Those that have an Op count each
+// system call and each failure; Inject makes chosen calls fail, for tests.
 package osmem
 
 import (
@@ -26,10 +26,14 @@ const (
 	OpReserve Op = iota
 	OpCommit
 	OpDiscard
+	OpResident
+	OpAdvise
 	numOps
 )
 
-func (o Op) String() string { return [...]string{"reserve", "commit", "discard"}[o] }
+var opNames = [numOps]string{"reserve", "commit", "discard", "resident", "advise"}
+
+func (o Op) String() string { return opNames[o] }
 
 // ErrInjected is what an injected failure returns by default.
 var ErrInjected = errors.New("osmem: injected failure")
@@ -46,7 +50,7 @@ func Calls(op Op) uint64 { return calls[op].Load() }
 // Failed returns how many calls of any kind failed.
 func Failed() uint64 { return failed.Load() }
 
-// Inject makes every call ask f first; a non-nil error is returned in place of
+// Inject makes every call that has an Op ask f first; a non-nil error is returned in place of
 // the system call. Inject(nil) ends it. For tests.
 func Inject(f func(Op) error) {
 	if f == nil {
@@ -76,7 +80,10 @@ func do(op Op, call func() error) error {
 // readable range reads as zero (where ReadableReserve is true).
 func Reserve(size uintptr, readable bool) (addr uintptr, err error) {
 	err = do(OpReserve, func() (e error) { addr, e = reserve(size, readable); return e })
-	return addr, err
+	if err != nil {
+		return 0, err // mmap fails with an address of all ones
+	}
+	return addr, nil
 }
 
 // Release gives up a reservation that was never handed out, after a failure
@@ -91,13 +98,20 @@ func MakeReadable(addr, size uintptr) error {
 
 // Commit makes [addr, addr+size), a part of a reserved range aligned to the
 // operating system's page, readable and writable. Pages that were not committed
-// before read as zero.
+// before read as zero. After an error some of them may be committed: repeating
+// the call, or going without them, are both right.
 func Commit(addr, size uintptr) error {
 	return do(OpCommit, func() error { return commit(addr, size) })
 }
 
+// ErrDecommitted is wrapped in an error of Discard that left the range, or a
+// part of it, without memory that may be touched, until a Commit of it succeeds.
+var ErrDecommitted = errors.New("osmem: the range is no longer committed")
+
 // Discard gives the memory behind a committed range back to the operating
-// system; the range stays committed and reads as zero afterwards.
+// system; the range stays committed and reads as zero afterwards. After an error
+// each page may hold what it held or zeroes, and is still committed, unless the
+// error wraps ErrDecommitted, which it never does on Linux.
 func Discard(addr, size uintptr) error {
 	return do(OpDiscard, func() error { return discard(addr, size) })
 }

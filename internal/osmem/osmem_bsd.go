@@ -3,6 +3,7 @@
 package osmem
 
 import (
+	"fmt"
 	"math"
 
 	"golang.org/x/sys/unix"
@@ -13,11 +14,15 @@ const noReserve = 0
 
 // discard maps fresh memory over the range: madvise promises neither zeroes
 // nor a smaller resident set on these systems. MAP_FIXED replaces only pages of
-// our own reservation.
+// our own reservation. POSIX lets a failure have unmapped them, so it is
+// reported as if it had.
 func discard(addr, size uintptr) error {
 	_, err := unix.MmapPtr(-1, 0, pointer(addr), size, unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
-	return err
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrDecommitted, err)
+	}
+	return nil
 }
 
 // addressSpaceLeft is RLIMIT_AS; what the process already uses is not known

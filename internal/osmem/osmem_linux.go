@@ -3,8 +3,6 @@ package osmem
 import (
 	"math"
 	"os"
-	"strconv"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -25,13 +23,8 @@ func addressSpaceLeft() uintptr {
 	if unix.Getrlimit(unix.RLIMIT_AS, &lim) != nil || lim.Cur >= math.MaxInt64 {
 		return math.MaxUint
 	}
-	used := uint64(0)
-	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
-		first, _, _ := strings.Cut(string(b), " ")
-		if n, err := strconv.ParseUint(first, 10, 64); err == nil {
-			used = n * uint64(os.Getpagesize())
-		}
-	}
+	pages, _, _ := statm()
+	used := pages * uint64(os.Getpagesize())
 	if used >= lim.Cur {
 		return 0
 	}
@@ -41,5 +34,6 @@ func addressSpaceLeft() uintptr {
 func setName(addr, size uintptr, name string) {
 	b := append([]byte(name), 0)
 	// Kernels before 5.17, or without CONFIG_ANON_VMA_NAME, refuse; nothing is lost.
-	_ = unix.Prctl(unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, addr, size, uintptr(unsafe.Pointer(&b[0])))
+	// Not unix.Prctl: only a call of assembly keeps b in its place.
+	_, _, _ = unix.Syscall6(unix.SYS_PRCTL, unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, addr, size, uintptr(unsafe.Pointer(&b[0])), 0)
 }

@@ -1,0 +1,109 @@
+package osmem
+
+import (
+	"errors"
+	"os"
+	"strings"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+var errNoScratch = errors.New("osmem: Resident needs scratch memory")
+
+func resident(addr, size uintptr, vec []byte) (int, error) {
+	if len(vec) == 0 {
+		return 0, errNoScratch
+	}
+	pageSize := uintptr(os.Getpagesize())
+	pages := 0
+	for left := (size + pageSize - 1) / pageSize; left > 0; {
+		n := min(left, uintptr(len(vec)))
+		err := do(OpResident, func() error {
+			// A call of assembly, in this form: so vec need not be in Go's heap.
+			_, _, errno := unix.Syscall(unix.SYS_MINCORE, addr, n*pageSize, uintptr(unsafe.Pointer(&vec[0])))
+			if errno != 0 {
+				return errno
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, err
+		}
+		for _, v := range vec[:n] {
+			pages += int(v & 1) // the other bits are reserved
+		}
+		addr += n * pageSize
+		left -= n
+	}
+	return pages, nil
+}
+
+func hugePages(addr, size uintptr, want bool) error {
+	advice := unix.MADV_NOHUGEPAGE
+	if want {
+		advice = unix.MADV_HUGEPAGE
+	}
+	return do(OpAdvise, func() error { return unix.Madvise(bytes(addr, size), advice) })
+}
+
+func hugePageMode() string {
+	b, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")
+	if err != nil {
+		return ""
+	}
+	return chosen(string(b))
+}
+
+// chosen returns the word in brackets of a list like "always [madvise] never".
+func chosen(list string) string {
+	_, rest, _ := strings.Cut(list, "[")
+	word, _, ok := strings.Cut(rest, "]")
+	if !ok {
+		return ""
+	}
+	return word
+}
+
+func residentBytes() (uint64, bool) {
+	_, pages, ok := statm()
+	return pages * uint64(os.Getpagesize()), ok
+}
+
+var statmPath = [...]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/', 's', 't', 'a', 't', 'm', 0}
+
+// statm returns the pages of address space that the process has and those that
+// are resident. The system calls are made here because unix.Open copies its path
+// to Go's heap, as unix.Read moves its buffer under the race detector, and who
+// measures memory should not use more of it.
+func statm() (size, resident uint64, ok bool) {
+	dir := unix.AT_FDCWD // a variable: the constant is negative
+	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&statmPath[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
+	if errno != 0 {
+		return 0, 0, false
+	}
+	defer unix.Close(int(fd))
+	var line [128]byte // seven numbers; the first two fit in any case
+	n, _, errno := unix.Syscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&line[0])), uintptr(len(line)))
+	if errno != 0 {
+		return 0, 0, false
+	}
+	return parseStatm(line[:n])
+}
+
+// parseStatm reads the first two numbers of a line; both end in a space.
+func parseStatm(line []byte) (size, resident uint64, ok bool) {
+	var fields [2]uint64
+	for i := range fields {
+		end := 0
+		for end < len(line) && line[end] >= '0' && line[end] <= '9' {
+			fields[i] = fields[i]*10 + uint64(line[end]-'0')
+			end++
+		}
+		if end == 0 || end == len(line) || line[end] != ' ' {
+			return 0, 0, false
+		}
+		line = line[end+1:]
+	}
+	return fields[0], fields[1], true
+}

@@ -1,0 +1,291 @@
+package osmem
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+var pageSize = uintptr(os.Getpagesize())
+
+// smallPages returns n committed pages that no huge page will ever be put
+// behind, whatever the system's setting: so each is touched on its own.
+func smallPages(t *testing.T, n uintptr) (addr uintptr, mem []byte) {
+	t.Helper()
+	size := (n*pageSize + 0xffff) &^ 0xffff
+	addr, err := Reserve(size, false)
+	if err == nil {
+		t.Cleanup(func() { Release(addr, size) })
+		err = Commit(addr, size)
+	}
+	if err == nil && HugePageMode() != "" {
+		err = HugePages(addr, size, false)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr, bytes(addr, n*pageSize)
+}
+
+func TestResident(t *testing.T) {
+	const n = 50
+	for _, c := range []struct {
+		name    string
+		touched func(page uintptr) bool
+		want    int
+	}{
+		{"none", func(uintptr) bool { return false }, 0},
+		{"first", func(p uintptr) bool { return p == 0 }, 1},
+		{"last", func(p uintptr) bool { return p == n-1 }, 1},
+		{"every third", func(p uintptr) bool { return p%3 == 0 }, 17},
+		{"all", func(uintptr) bool { return true }, n},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			addr, mem := smallPages(t, n)
+			for p := range uintptr(n) {
+				if c.touched(p) {
+					mem[p*pageSize] = 1
+				}
+			}
+			for _, scratch := range []int{1, 7, n - 1, n, 4 * n} {
+				before := Calls(OpResident)
+				got, err := Resident(addr, n*pageSize-1, make([]byte, scratch)) // rounded up
+				if err != nil || got != c.want {
+					t.Errorf("with %d bytes of scratch: %d pages, %v; want %d", scratch, got, err, c.want)
+				}
+				if calls, want := Calls(OpResident)-before, uint64((n+scratch-1)/scratch); calls != want {
+					t.Errorf("with %d bytes of scratch: %d calls counted, want %d", scratch, calls, want)
+				}
+			}
+		})
+	}
+}
+
+// TestResidentChanges: what the comment of Resident says of pages that are only
+// read, of discarded ones, and of parts.
+func TestResidentChanges(t *testing.T) {
+	const n = 8
+	addr, mem := smallPages(t, n)
+	check := func(what string, first, pages uintptr, want int) {
+		t.Helper()
+		if got, err := Resident(addr+first*pageSize, pages*pageSize, make([]byte, 3)); err != nil || got != want {
+			t.Errorf("%s: %d pages, %v; want %d", what, got, err, want)
+		}
+	}
+	if mem[2*pageSize] != 0 {
+		t.Error("fresh memory is not zero")
+	}
+	check("one page read", 0, n, 1)
+	for p := range uintptr(n) {
+		mem[p*pageSize] = 1
+	}
+	check("no page", 3, 0, 0)
+	if err := Discard(addr+2*pageSize, 3*pageSize); err != nil {
+		t.Fatal(err)
+	}
+	check("three discarded", 0, n, n-3)
+	check("those", 2, 3, 0)
+	check("those and the next", 2, 4, 1)
+}
+
+func TestResidentErrors(t *testing.T) {
+	defer Inject(nil)
+	const n = 10
+	addr, mem := smallPages(t, n)
+	clear(mem)
+	gone, err := Reserve(mib, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Release(gone, mib)
+	second := func() func(Op) error { // refuses the second piece
+		calls := 0
+		return func(op Op) error {
+			if calls++; op == OpResident && calls == 2 {
+				return ErrInjected
+			}
+			return nil
+		}
+	}
+	for _, c := range []struct {
+		name    string
+		addr    uintptr
+		scratch int
+		inject  func(Op) error
+		want    error
+		calls   uint64
+	}{
+		{"no scratch", addr, 0, nil, errNoScratch, 0},
+		{"unaligned", addr + 1, n, nil, unix.EINVAL, 1},
+		{"not mapped", gone, n, nil, unix.ENOMEM, 1},
+		{"refused at the second piece", addr, 4, second(), ErrInjected, 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			Inject(c.inject)
+			defer Inject(nil)
+			calls, failures := Calls(OpResident), Failed()
+			got, err := Resident(c.addr, n*pageSize, make([]byte, c.scratch))
+			if got != 0 || !errors.Is(err, c.want) {
+				t.Errorf("%d pages, %v; want 0, %v", got, err, c.want)
+			}
+			wantFailures := uint64(1)
+			if c.want == errNoScratch {
+				wantFailures = 0
+			}
+			if calls, failures = Calls(OpResident)-calls, Failed()-failures; calls != c.calls || failures != wantFailures {
+				t.Errorf("%d calls and %d failures counted, want %d and %d", calls, failures, c.calls, wantFailures)
+			}
+		})
+	}
+}
+
+// TestHugePages reads the flags that the kernel shows for the range.
+func TestHugePages(t *testing.T) {
+	if HugePageMode() == "" {
+		t.Skip("a kernel without huge pages")
+	}
+	defer Inject(nil)
+	addr, mem := smallPages(t, 64)
+	size := 64 * pageSize
+	if err := unix.Madvise(mem, unix.MADV_HUGEPAGE); err != nil || !slices.Contains(vmFlags(t, addr), "hg") {
+		t.Skip("the flags are not shown, as under emulation:", err)
+	}
+	for _, c := range []struct {
+		want       bool
+		flag, none string
+	}{{false, "nh", "hg"}, {true, "hg", "nh"}} {
+		calls := Calls(OpAdvise)
+		if err := HugePages(addr, size, c.want); err != nil {
+			t.Fatal(err)
+		}
+		if n := Calls(OpAdvise) - calls; n != 1 {
+			t.Errorf("%d calls counted, want 1", n)
+		}
+		if flags := vmFlags(t, addr); !slices.Contains(flags, c.flag) || slices.Contains(flags, c.none) {
+			t.Errorf("after HugePages(%v) the flags are %v", c.want, flags)
+		}
+	}
+	Inject(func(Op) error { return ErrInjected })
+	if err := HugePages(addr, size, false); !errors.Is(err, ErrInjected) {
+		t.Errorf("HugePages = %v", err)
+	}
+	if flags := vmFlags(t, addr); slices.Contains(flags, "nh") {
+		t.Errorf("a refused call changed the flags to %v", flags)
+	}
+}
+
+// vmFlags returns the flags of the mapping that addr is in.
+func vmFlags(t *testing.T, addr uintptr) []string {
+	t.Helper()
+	f, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		t.Skip(err)
+	}
+	defer f.Close()
+	inside := false
+	for s := bufio.NewScanner(f); s.Scan(); {
+		var low, high uintptr
+		if n, _ := fmt.Sscanf(s.Text(), "%x-%x ", &low, &high); n == 2 {
+			inside = low <= addr && addr < high
+		} else if flags, ok := strings.CutPrefix(s.Text(), "VmFlags:"); ok && inside {
+			return strings.Fields(flags)
+		}
+	}
+	t.Skip("no flags in /proc/self/smaps")
+	return nil
+}
+
+func TestHugePageMode(t *testing.T) {
+	mode := HugePageMode()
+	if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage/enabled"); err != nil {
+		if mode != "" {
+			t.Errorf("mode %q without the setting", mode)
+		}
+	} else if !slices.Contains([]string{"always", "madvise", "never"}, mode) {
+		t.Errorf("mode %q", mode)
+	}
+	for _, c := range []struct{ list, want string }{
+		{"[always] madvise never\n", "always"}, {"always [madvise] never\n", "madvise"}, {"always madvise [never]\n", "never"},
+		{"", ""}, {"always madvise never\n", ""}, {"always [madvise", ""},
+	} {
+		if got := chosen(c.list); got != c.want {
+			t.Errorf("of %q, %q is chosen, want %q", c.list, got, c.want)
+		}
+	}
+}
+
+func TestProcessFaults(t *testing.T) {
+	const n = 1000
+	_, mem := smallPages(t, n)
+	minor, major := ProcessFaults()
+	for p := range uintptr(n) {
+		mem[p*pageSize] = 1
+	}
+	minor2, major2 := ProcessFaults()
+	if minor2 < minor+n || minor2 > minor+100*n || major2 < major {
+		t.Errorf("touching %d pages made %d minor and %d major faults", n, minor2-minor, major2-major)
+	}
+}
+
+func TestResidentBytes(t *testing.T) {
+	const size = 64 * mib
+	addr, mem := smallPages(t, size/pageSize)
+	read := func() uint64 {
+		n, ok := ResidentBytes()
+		if !ok {
+			t.Skip("no /proc")
+		}
+		return n
+	}
+	before := read()
+	for p := uintptr(0); p < size; p += pageSize {
+		mem[p] = 1
+	}
+	full := read()
+	if err := Discard(addr, size); err != nil {
+		t.Fatal(err)
+	}
+	after := read()
+	// A quarter for what the rest of the process does, and the kernel's lag.
+	if full < before+size*3/4 || full > before+size*5/4 || after > full-size*3/4 {
+		t.Errorf("%d before, %d with %d more, %d after it was discarded", before, full, size, after)
+	}
+}
+
+func TestParseStatm(t *testing.T) {
+	for _, c := range []struct {
+		line           string
+		size, resident uint64
+		ok             bool
+	}{
+		{"1234 56 7 8 0 9 0\n", 1234, 56, true},
+		{"18446744073709551615 0 ", 1<<64 - 1, 0, true},
+		{"", 0, 0, false}, {"12", 0, 0, false}, {"12 ", 0, 0, false}, {"12 34", 0, 0, false},
+		{" 12 34 ", 0, 0, false}, {"12 x ", 0, 0, false}, {"-1 2 ", 0, 0, false},
+	} {
+		if size, resident, ok := parseStatm([]byte(c.line)); size != c.size || resident != c.resident || ok != c.ok {
+			t.Errorf("%q is %d, %d, %v; want %d, %d, %v", c.line, size, resident, ok, c.size, c.resident, c.ok)
+		}
+	}
+}
+
+// TestNoAllocation: who measures memory does not use more of it.
+func TestNoAllocation(t *testing.T) {
+	addr, _ := smallPages(t, 64)
+	if n := testing.AllocsPerRun(100, func() {
+		var vec [16]byte
+		if _, err := Resident(addr, 64*pageSize, vec[:]); err != nil {
+			t.Error(err)
+		}
+		ResidentBytes()
+		ProcessFaults()
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}

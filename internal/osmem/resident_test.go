@@ -1,0 +1,54 @@
+package osmem
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"testing"
+)
+
+func TestOpString(t *testing.T) {
+	for op, want := range map[Op]string{
+		OpReserve: "reserve", OpCommit: "commit", OpDiscard: "discard", OpResident: "resident", OpAdvise: "advise",
+	} {
+		if got := op.String(); got != want {
+			t.Errorf("op %d is %q, want %q", op, got, want)
+		}
+	}
+	if numOps != 5 {
+		t.Errorf("%d ops, of which the table above has 5", numOps)
+	}
+}
+
+// TestFailedReserve: a caller that keeps what it got must not keep an address.
+func TestFailedReserve(t *testing.T) {
+	failures := Failed()
+	addr, err := Reserve(1<<62, false) // more than any processor can address
+	if addr != 0 || err == nil {
+		t.Errorf("Reserve = %#x, %v", addr, err)
+	}
+	if n := Failed() - failures; n != 1 {
+		t.Errorf("%d failures counted, want 1", n)
+	}
+}
+
+// TestNotSupported: elsewhere than on Linux nothing is asked of the system.
+func TestNotSupported(t *testing.T) {
+	if runtime.GOOS == "linux" {
+		t.Skip("Linux supports all of it")
+	}
+	asked := Calls(OpResident) + Calls(OpAdvise)
+	if pages, err := Resident(0, 1<<20, make([]byte, 1)); pages != 0 || !errors.Is(err, ErrNotSupported) {
+		t.Errorf("Resident = %d, %v", pages, err)
+	}
+	if err := HugePages(0, 1<<20, true); err != nil {
+		t.Errorf("HugePages = %v", err)
+	}
+	if got := Calls(OpResident) + Calls(OpAdvise); got != asked {
+		t.Errorf("%d calls counted", got-asked)
+	}
+	bytes, ok := ResidentBytes()
+	if got, want := fmt.Sprint(HugePageMode(), bytes, ok), fmt.Sprint("", 0, false); got != want {
+		t.Errorf("mode and resident bytes are %s, want %s", got, want)
+	}
+}

@@ -1,0 +1,200 @@
+// Package telemetry measures hakmem's slow paths: how often each phase ran, and
+// for how many ticks of the processor's cycle counter.
+//
+// It is off until SetTiming(true). Off, a phase costs one load and two branches.
+// On, it costs two readings of the counter and two or three atomic additions on
+// cache lines that all Ps share: good enough to see which phase takes the time,
+// not to be left on in production.
+//
+// Begin and End allocate nothing, never block and never panic: they may be used
+// while pinned to a P, and from any goroutine. They know nothing of nesting, so
+// a phase that runs inside another is counted in both, and they measure elapsed
+// time, so a phase that blocks or is preempted counts the time off the processor
+// as well.
+package telemetry
+
+import (
+	"math/bits"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// Phase is one part of the slow paths.
+type Phase uint8
+
+const (
+	Refill    Phase = iota // blocks from a slab into a magazine
+	Flush                  // blocks from a magazine to their slabs
+	Acquire                // finding a slab for a lease
+	Retire                 // giving a lease up
+	SpanTake               // pages for a span
+	SpanGive               // the pages of a span back
+	Commit                 // raising the committed bound
+	Drain                  // emptying the fronts
+	Sweep                  // bringing free pages together
+	Purge                  // memory back to the operating system
+	NumPhases              // their number, not a phase
+)
+
+var phaseNames = [NumPhases]string{
+	"refill", "flush", "acquire", "retire", "span take", "span give", "commit", "drain", "sweep", "purge",
+}
+
+// String returns the phase in lower case, or "unknown".
+func (p Phase) String() string {
+	if p < NumPhases {
+		return phaseNames[p]
+	}
+	return "unknown"
+}
+
+// Buckets is the number of a phase's histogram buckets.
+const Buckets = 32
+
+// total is what is known of one phase. The buckets are the count as well: a
+// counter of its own would be another atomic addition.
+type total struct {
+	cycles, max atomic.Uint64
+	buckets     [Buckets]atomic.Uint64
+	// Two phases never share a cache line of up to 128 bytes, however the array
+	// is aligned.
+	_ [128]byte
+}
+
+var (
+	on     atomic.Bool // atomic only so that the race detector knows; costs a plain load
+	totals [NumPhases]total
+	origin struct {
+		sync.Mutex
+		instant
+		set bool
+	}
+)
+
+// instant is one moment on both clocks.
+type instant struct {
+	ticks uint64
+	at    time.Time
+}
+
+// SetTiming turns the timing on or off. Meant for the start of the program; any
+// goroutine may call it, not pinned. Turning it off keeps the totals, and a
+// phase that had begun is still added.
+func SetTiming(enable bool) {
+	if enable {
+		origin.Lock()
+		if !origin.set {
+			origin.instant, origin.set = readClocks(), true
+		}
+		origin.Unlock()
+	}
+	on.Store(enable)
+}
+
+// Begin returns the cycle counter for End, or 0 when the timing is off. Any
+// goroutine, also pinned.
+func Begin() uint64 {
+	if !on.Load() {
+		return 0
+	}
+	return ticks()
+}
+
+// End adds the time since begin, a result of Begin, to phase p; it does nothing
+// when begin is 0 or p is no phase. Any goroutine, also pinned; not necessarily
+// the processor that Begin ran on.
+func End(p Phase, begin uint64) {
+	if begin != 0 {
+		end(p, begin)
+	}
+}
+
+//go:noinline
+func end(p Phase, begin uint64) { record(p, ticks()-begin) }
+
+func record(p Phase, n uint64) {
+	if p >= NumPhases {
+		return
+	}
+	if int64(n) < 0 {
+		n = 0 // the counters of two processors may differ by a few ticks
+	}
+	t := &totals[p]
+	t.cycles.Add(n)
+	t.buckets[min(bits.Len64(n), Buckets-1)].Add(1)
+	for m := t.max.Load(); n > m && !t.max.CompareAndSwap(m, n); m = t.max.Load() {
+	}
+}
+
+// Timing is the total of one phase, in ticks of the cycle counter (see Unit).
+type Timing struct {
+	Count     uint64 // how often the phase ended
+	Cycles    uint64 // ticks of all of them
+	MaxCycles uint64 // ticks of the longest
+}
+
+// ReadTiming fills dst with the totals since the program started. Any goroutine;
+// a phase that ends meanwhile may be in some of its numbers only.
+func ReadTiming(dst *[NumPhases]Timing) {
+	for p := range totals {
+		t := &totals[p]
+		dst[p] = Timing{Cycles: t.cycles.Load(), MaxCycles: t.max.Load()}
+		for i := range t.buckets {
+			dst[p].Count += t.buckets[i].Load()
+		}
+	}
+}
+
+// ReadHistogram fills dst with how often phase p took how long: dst[i] counts
+// the times of 2^(i-1) up to 2^i - 1 ticks, dst[0] those of none, the last one
+// also everything longer. Any goroutine. Zeros when p is no phase.
+func ReadHistogram(p Phase, dst *[Buckets]uint64) {
+	*dst = [Buckets]uint64{}
+	if p >= NumPhases {
+		return
+	}
+	for i := range dst {
+		dst[i] = totals[p].buckets[i].Load()
+	}
+}
+
+// Hz returns the ticks of the cycle counter in a second: nanoseconds are
+// ticks * 1e9 / Hz. It is 0 until SetTiming(true). Any goroutine, not pinned.
+//
+// Where the unit is not known, it is measured against the monotonic clock from
+// the first SetTiming(true) to this call. Each end of that interval is known to
+// some 100 ns, so the result is within 2 % after 10 µs and 0.1 % after 1 ms,
+// and no better than the system disciplines its clock (some 0.01 %) after that.
+// A suspended machine may stop one of the clocks and not the other.
+func Hz() float64 {
+	origin.Lock()
+	defer origin.Unlock()
+	if !origin.set {
+		return 0
+	}
+	if knownHz != 0 {
+		return knownHz
+	}
+	now := readClocks()
+	seconds := now.at.Sub(origin.at).Seconds()
+	if seconds <= 0 || now.ticks <= origin.ticks {
+		return 0
+	}
+	return float64(now.ticks-origin.ticks) / seconds
+}
+
+// readClocks reads both clocks as near to each other as a few tries allow: one
+// try may be interrupted between them.
+func readClocks() (best instant) {
+	shortest := time.Duration(1<<63 - 1)
+	for range 8 {
+		before := time.Now()
+		n := ticks()
+		d := time.Since(before)
+		if d < shortest {
+			shortest, best = d, instant{n, before.Add(d / 2)}
+		}
+	}
+	return best
+}
