@@ -65,6 +65,7 @@ const (
 // consequence.
 func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of block, kinds ...string) {
 	t.Helper()
+	quiet(t)
 	var before, after hakmem.Stats
 	for _, k := range takers {
 		if t.Failed() {
@@ -485,6 +486,7 @@ func TestMisuseOfArenaMemory(t *testing.T) {
 }
 
 func TestMisuseOfSlices(t *testing.T) {
+	quiet(t)
 	for _, n := range []int{2, 40, 1024, 5000, 32 << 10, 100_000, 3 << 20} {
 		b := hakmem.Alloc(n)
 		fill(unsafe.Pointer(unsafe.SliceData(b)), uintptr(n), 5)

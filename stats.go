@@ -3,11 +3,13 @@ package hakmem
 import (
 	"errors"
 	"sync"
+	"time"
 
 	"github.com/hakmem/hakmem/internal/heap"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // Stats is a picture of the whole allocator, filled by ReadStats.
@@ -30,6 +32,13 @@ type Stats struct {
 	Classes []ClassStats
 	// Spans describes blocks above 32 KiB.
 	Spans SpanStats
+	// Scavenger says what became of freed memory.
+	Scavenger ScavengerStats
+	// Faults counts page faults by what the memory was used for.
+	Faults FaultStats
+	// Timing has the cycles of the slow paths, one entry for each phase; empty
+	// unless HAKMEM_TIMING is on.
+	Timing []PhaseTiming
 	// Stages counts where slabs were found.
 	Stages StageStats
 	// SystemCalls counts memory system calls.
@@ -76,13 +85,64 @@ type ClassStats struct {
 // SpanStats describes blocks above 32 KiB, each a run of pages of its own.
 type SpanStats struct {
 	LiveBlocks, LiveBytes uint64
-	// WarmBlocks and WarmBytes are freed spans that wait in magazines, with their
-	// memory.
+	// WarmBlocks and WarmBytes are freed spans that wait in magazines and caches,
+	// with their memory.
 	WarmBlocks, WarmBytes uint64
+	// Shared is the slots behind the magazines, BigCache the spans kept for the
+	// site that freed them, Whale the spans above 2 MiB.
+	Shared, BigCache, Whale CacheStats
 	// Allocs and Frees count the spans that were made of free pages, and whose
 	// pages became free again: Allocs - Frees = LiveBlocks + WarmBlocks. What the
 	// magazines serve in between is not counted.
 	Allocs, Frees uint64
+}
+
+// CacheStats describes a cache of freed spans.
+type CacheStats struct {
+	// Hits and Misses count the allocations that looked there. Evictions counts
+	// the spans that it had no room for, or that made room for others.
+	Hits, Misses, Evictions uint64
+	Blocks, Bytes           uint64 // what it holds
+}
+
+// ScavengerStats says what became of freed memory, in bytes, by pages of 64 KiB.
+type ScavengerStats struct {
+	// Used is the memory of slabs and of spans, live or cached; Warm is free pages
+	// that still have their memory. The two are what SetMemoryLimit limits.
+	Used, Warm uint64
+	// KeptReused counts free memory that was kept and taken again; KeptInVain
+	// that which was kept for the whole window and then returned. Returned counts
+	// all that went back to the operating system, FaultedAgain that part of it
+	// which was taken again so soon that it should have been kept, the rest,
+	// ReturnedRightly, was not.
+	KeptReused, KeptInVain, Returned, FaultedAgain, ReturnedRightly uint64
+	// Window is the time whose peak of demand decides how much is kept, and for
+	// which more is kept; it adapts to the counts above.
+	Window time.Duration
+	// Ticks counts the scavenger's looks. Running says that its timer is set: there
+	// is something that it may return.
+	Ticks   uint64
+	Running bool
+	// LimitRefused counts the times that the hard memory limit refused memory.
+	LimitRefused uint64
+}
+
+// FaultStats counts system pages that were faulted in, by what they were used
+// for. It is measured where the system tells which pages are resident (Linux),
+// else 0: what is resident now, and what was each time memory was returned. A
+// huge page counts as all of its pages.
+type FaultStats struct {
+	Tiny, Mid, Large, Big uint64 // blocks up to 1 KiB, 32 KiB, 2 MiB, and above
+}
+
+// PhaseTiming is the time of one phase of the slow paths. Phases contain each
+// other: a commit is part of an acquire.
+type PhaseTiming struct {
+	Phase string
+	// Count is how often it ran; Cycles and MaxCycles are in ticks of the
+	// processor's counter, Total is Cycles as time.
+	Count, Cycles, MaxCycles uint64
+	Total                    time.Duration
 }
 
 // StageStats counts where an empty magazine found its slab, in the order of
@@ -99,6 +159,7 @@ type StageStats struct {
 // failed.
 type SystemCallStats struct {
 	Reserve, Commit, Decommit uint64 // mmap, mprotect, madvise on Linux
+	Advise                    uint64 // madvise for huge pages
 	Failed                    uint64
 }
 
@@ -116,9 +177,11 @@ var totals struct {
 	heap.Totals
 }
 
+var timing [telemetry.NumPhases]telemetry.Timing // under totals' lock
+
 // ReadStats fills s with the state of the allocator. It reuses the slices that s
 // has, so that a Stats read again and again costs no Go memory. Any goroutine;
-// it looks at every page in use, about a millisecond for each gigabyte.
+// it looks at every page in use, some milliseconds for each gigabyte.
 func ReadStats(s *Stats) {
 	totals.Lock()
 	defer totals.Unlock()
@@ -126,19 +189,40 @@ func ReadStats(s *Stats) {
 	heap.ReadTotals(t)
 	*s = Stats{
 		Reserved: t.Reserved, Committed: t.Committed, Metadata: t.Metadata,
-		Classes: s.Classes[:0], Sites: s.Sites[:0], Errors: s.Errors[:0],
+		Classes: s.Classes[:0], Sites: s.Sites[:0], Errors: s.Errors[:0], Timing: s.Timing[:0],
 		Spans: SpanStats{
 			LiveBlocks: t.SpanBlocks, LiveBytes: t.SpanBytes,
 			WarmBlocks: t.WarmBlocks, WarmBytes: t.WarmBytes,
 			Allocs: t.SpanAllocs, Frees: t.SpanFrees,
+			Shared: CacheStats(t.Shared), BigCache: CacheStats(t.Big), Whale: CacheStats(t.Whale),
 		},
+		Scavenger: ScavengerStats{
+			Used: t.Scavenger.Used, Warm: t.Scavenger.Warm,
+			KeptReused: t.Scavenger.KeptReused, KeptInVain: t.Scavenger.KeptInVain,
+			Returned: t.Scavenger.Returned, FaultedAgain: t.Scavenger.FaultedAgain,
+			ReturnedRightly: t.Scavenger.Returned - t.Scavenger.FaultedAgain,
+			Window:          t.Scavenger.Window, Ticks: t.Scavenger.Ticks, Running: t.Scavenger.Armed,
+			LimitRefused: t.Scavenger.LimitRefused,
+		},
+		Faults: FaultStats{Tiny: t.Faults[0], Mid: t.Faults[1], Large: t.Faults[2], Big: t.Faults[3]},
 		Stages: StageStats{OwnLease: t.OwnHits},
 		SystemCalls: SystemCallStats{
 			Reserve: osmem.Calls(osmem.OpReserve), Commit: osmem.Calls(osmem.OpCommit),
-			Decommit: osmem.Calls(osmem.OpDiscard), Failed: osmem.Failed(),
+			Decommit: osmem.Calls(osmem.OpDiscard), Advise: osmem.Calls(osmem.OpAdvise),
+			Failed: osmem.Failed(),
 		},
 		Superslabs: t.Superslabs, Fronts: t.Fronts, Drains: t.Drains,
 		LateDoubleFrees: t.LateFrees, OutOfMemory: t.OutOfMemory,
+	}
+	if policy.Current().Timing {
+		telemetry.ReadTiming(&timing)
+		hz := telemetry.Hz()
+		for p, n := range timing {
+			s.Timing = append(s.Timing, PhaseTiming{Phase: telemetry.Phase(p).String(), Count: n.Count, Cycles: n.Cycles, MaxCycles: n.MaxCycles})
+			if hz > 0 {
+				s.Timing[p].Total = time.Duration(float64(n.Cycles) / hz * 1e9)
+			}
+		}
 	}
 	s.Live, s.LiveBlocks = s.Spans.LiveBytes, s.Spans.LiveBlocks
 	for c := 1; c <= sizeclass.Num; c++ {

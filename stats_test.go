@@ -113,6 +113,7 @@ func mustAddUp(t *testing.T, when string, s *hakmem.Stats) {
 }
 
 func TestStatsBalance(t *testing.T) {
+	quiet(t)
 	hakmem.Trim()
 	site := hakmem.RegisterSite("TestStatsBalance")
 	h := hakmem.NewHeap()
@@ -185,6 +186,7 @@ func TestStatsBalance(t *testing.T) {
 
 // TestStatsHeapMagazines: Trim does not reach into a Heap, Close does.
 func TestStatsHeapMagazines(t *testing.T) {
+	quiet(t)
 	hakmem.Trim()
 	h := hakmem.NewHeap()
 	h.Free(h.Malloc(64))
@@ -202,6 +204,7 @@ func TestStatsHeapMagazines(t *testing.T) {
 
 // TestStatsAfterTrim: nothing live is nothing held, but for metadata.
 func TestStatsAfterTrim(t *testing.T) {
+	quiet(t)
 	hakmem.Trim()
 	base := readStats()
 	var ps []unsafe.Pointer
@@ -246,6 +249,7 @@ func stageSum(s *hakmem.Stats) uint64 {
 // TestStatsCounters follows the counters of one class through known work, with
 // a Heap, whose front nobody else uses.
 func TestStatsCounters(t *testing.T) {
+	quiet(t)
 	for _, size := range []uintptr{16, 48, 1024, 5000, 32 << 10} {
 		hakmem.Trim()
 		h := hakmem.NewHeap()
@@ -322,6 +326,7 @@ func TestStatsCounters(t *testing.T) {
 
 // TestStatsStages brings every stage of the search for a slab about.
 func TestStatsStages(t *testing.T) {
+	quiet(t)
 	const size = 2048 // 32 to a slab of one page
 	hakmem.Trim()
 	h := hakmem.NewHeap()
@@ -391,6 +396,7 @@ func TestStatsStages(t *testing.T) {
 
 // TestStatsSteadyStateMakesNoSystemCalls: after warm-up the same work needs none.
 func TestStatsSteadyStateMakesNoSystemCalls(t *testing.T) {
+	quiet(t)
 	r := newRand(t, 29)
 	var held [2000]unsafe.Pointer
 	work := func(n int) {
@@ -420,6 +426,7 @@ func TestStatsSteadyStateMakesNoSystemCalls(t *testing.T) {
 
 // TestStatsOutOfMemoryIsCounted counts the allocations that gave nil.
 func TestStatsOutOfMemoryIsCounted(t *testing.T) {
+	quiet(t)
 	before := readStats()
 	for range 10 {
 		if hakmem.Malloc(absurd) != nil {
@@ -443,6 +450,7 @@ func noGoAllocs(t *testing.T, what string, f func()) {
 }
 
 func TestStatsReadWithoutGoAllocations(t *testing.T) {
+	quiet(t)
 	if err := hakmem.Err(); err != nil {
 		t.Skipf("skipped: there are errors to copy: %v", err)
 	}

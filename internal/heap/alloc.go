@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // outOfMemory counts allocations that returned nil.
@@ -52,7 +53,10 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 			*misses(f, c)++
 		}
 		if s := *lease(f, c); s != 0 {
-			if refill(f, c, s) > 0 {
+			began := telemetry.Begin()
+			n := refill(f, c, s)
+			telemetry.End(telemetry.Refill, began)
+			if n > 0 {
 				p := pop(f, c)
 				setLive(p, c, v)
 				*refills(f, c)++
@@ -66,11 +70,15 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 			}
 			*lease(f, c) = 0
 			leave(tok)
+			began = telemetry.Begin()
 			retire(s)
+			telemetry.End(telemetry.Retire, began)
 		} else {
 			leave(tok)
 		}
+		began := telemetry.Begin()
 		s := acquire(c)
+		telemetry.End(telemetry.Acquire, began)
 		kickPressed()
 		if s == 0 {
 			if !reclaimed && reclaim() {
@@ -99,10 +107,11 @@ func noMemory() uintptr {
 	return 0
 }
 
-// A failed allocation first tries to bring together what magazines, leases and
-// EMPTY slabs hold. That stops the world, so in a storm of failures each try
-// that did not help doubles, up to maxReclaimSkip, the number of failures that
-// do without one; a slab that becomes EMPTY ends the wait.
+// A failed allocation first tries to bring together what magazines, leases,
+// caches and EMPTY slabs hold. That stops the world, so in a storm of failures
+// each try that did not help doubles, up to maxReclaimSkip, the number of
+// failures that do without one. A slab that becomes EMPTY ends the wait, and so
+// do blocks that have come to lie in magazines and caches since.
 var reclaimSkip, reclaimPenalty atomic.Int64
 
 // maxReclaimSkip keeps a storm of 10^6 failures under 4000 stops of the world.
@@ -110,7 +119,7 @@ const maxReclaimSkip = 255
 
 // reclaim reports whether it did something that makes another try worth while.
 func reclaim() bool {
-	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 {
+	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && cachedBytes() < pageSize {
 		return false
 	}
 	scavenger.mu.Lock()
@@ -125,6 +134,34 @@ func reclaim() bool {
 		lateFound.Store(late)
 	}
 	return true
+}
+
+// cachedBytes returns the bytes of free blocks in the Ps' magazines and the
+// shared caches.
+func cachedBytes() (n uintptr) {
+	for i := range Fronts {
+		if f := atomic.LoadUintptr(&Fronts[i]); f != trapFront {
+			for c := uint8(1); c <= sizeclass.NumAll; c++ {
+				n += held(f, c) * blockBytes(c)
+			}
+		}
+	}
+	for i := range shared {
+		for j := range shared[i].slot {
+			if shared[i].slot[j].Load() != 0 {
+				n += sizeclass.SpanBytes(uint8(sizeclass.Num + 1 + i))
+			}
+		}
+	}
+	for i := range bigCache {
+		if v := bigCache[i].Load(); v != 0 {
+			n += sizeclass.SpanBytes(uint8(v))
+		}
+	}
+	region.mu.Lock()
+	n += whales.bytes
+	region.mu.Unlock()
+	return n
 }
 
 func reclaimFailed() {
@@ -217,15 +254,22 @@ func overflow(f uintptr, tok token, c uint8, p uintptr) Fault {
 	push(f, c, p)
 	look(f, c, uintptr(head(f).cap[c]))
 	leave(tok)
-	late := flush(buf[:n], c)
+	late := timedFlush(buf[:n], c)
 	kick()
 	return lateFault(late)
 }
 
 func flushOne(p uintptr, c uint8) Fault {
-	late := flush([]uintptr{p}, c)
+	late := timedFlush([]uintptr{p}, c)
 	kick()
 	return lateFault(late)
+}
+
+func timedFlush(blocks []uintptr, c uint8) (late uintptr) {
+	began := telemetry.Begin()
+	late = flush(blocks, c)
+	telemetry.End(telemetry.Flush, began)
+	return late
 }
 
 func lateFault(late uintptr) Fault {

@@ -10,6 +10,7 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // A front is the magazines, the leases and the counters of one P or one Heap.
@@ -394,6 +395,8 @@ func drainFronts(choose func(i int, f uintptr) bool) (left bool, late uintptr) {
 	}
 	drainMu.Lock()
 	defer drainMu.Unlock()
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.Drain, began)
 	drained = drained[:0]
 	for i := range Fronts {
 		if f := atomic.LoadUintptr(&Fronts[i]); f == trapFront {
@@ -463,5 +466,5 @@ func emptyMagazine(f uintptr, c uint8) (late uintptr) {
 	if c > sizeclass.Num {
 		return releaseSpans(buf[:n])
 	}
-	return flush(buf[:n], c)
+	return timedFlush(buf[:n], c)
 }

@@ -1,9 +1,12 @@
 package heap
 
 import (
+	"errors"
 	"math/bits"
+	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // purgeBatch is how many chunks, 2 MiB each, one round of a purge takes out of
@@ -18,6 +21,9 @@ const purgeBatch = 32
 //
 // While the system call runs, the pages are out of use and no lock is held.
 func purgePages(want int, now, age uint32, kept bool) (n int) {
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.Purge, began)
+	findLost()
 	first := region.first >> superShift
 	var take [purgeBatch]uint32
 	for end := region.committed.Load() >> superShift; end > first && n < want; {
@@ -61,23 +67,34 @@ func purgePages(want int, now, age uint32, kept bool) (n int) {
 // purgeBatchPages returns the memory of the pages take of the chunks from c on,
 // which are out of use, and puts them back into use. It returns their number.
 func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
-	var cleaned, tiny [purgeBatch]uint32
+	var cleaned, tiny, lost [purgeBatch]uint32
+	first := c * superPages
 	eachRun(take, func(page, length int) {
-		if discard(region.base+(c*superPages+uintptr(page))<<pageShift, uintptr(length)<<pageShift) {
+		counts := countResident(first+uintptr(page), uintptr(length))
+		cleanedOK, usable := discard(region.base+(first+uintptr(page))<<pageShift, uintptr(length)<<pageShift)
+		if cleanedOK {
 			setRun(cleaned[:], page, length)
+			countReturned(counts)
+		}
+		if !usable {
+			setRun(lost[:], page, length)
 		}
 	})
 	region.mu.Lock()
 	for i := range take {
-		tiny[i] = take[i] & cleaned[i] & super(c+uintptr(i)).tiny
+		tiny[i] = cleaned[i] & super(c+uintptr(i)).tiny
 	}
 	region.mu.Unlock()
 	// The live map beside them is all zero: no block of them is live.
 	dropped := tiny
 	eachRun(tiny[:], func(page, length int) {
 		unit := region.live.unit
-		if !discard(region.live.base+(c*superPages+uintptr(page))*unit, uintptr(length)*unit) {
+		ok, usable := discard(region.live.base+(first+uintptr(page))*unit, uintptr(length)*unit)
+		if !ok {
 			clearRun(dropped[:], page, length)
+		}
+		if !usable {
+			setRun(lost[:], page, length)
 		}
 	})
 	region.mu.Lock()
@@ -88,7 +105,11 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 			continue
 		}
 		s := super(c + uintptr(i))
-		s.free |= m
+		s.free |= m &^ lost[i]
+		if lost[i] != 0 {
+			s.lost |= lost[i]
+			anyLost.Store(true)
+		}
 		s.dirty &^= cleaned[i]
 		s.tiny &^= dropped[i]
 		if kept { // else it was not the scavenger's choice
@@ -108,12 +129,51 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 	return n
 }
 
-func discard(addr, size uintptr) bool {
-	if err := osmem.Discard(addr, size); err != nil {
-		survive(err)
-		return false
+// discard returns memory to the operating system and reports whether it is gone.
+// Where that is done in two steps the second may fail and leave memory that may
+// not be touched; it is then tried once more, and if that fails too the memory is
+// not usable until findLost has had success.
+func discard(addr, size uintptr) (ok, usable bool) {
+	err := osmem.Discard(addr, size)
+	if err == nil {
+		return true, true
 	}
-	return true
+	survive(err)
+	if errors.Is(err, osmem.ErrDecommitted) {
+		err = osmem.Commit(addr, size)
+		return err == nil, err == nil
+	}
+	return false, true
+}
+
+// anyLost says that findLost may have something to do.
+var anyLost atomic.Bool
+
+// findLost commits pages again that discard left unusable. They are taken for
+// dirty, which is always safe.
+func findLost() {
+	if !anyLost.Swap(false) {
+		return
+	}
+	end := region.committed.Load() >> superShift
+	for c := region.first >> superShift; c < end; c++ {
+		region.mu.Lock()
+		s := super(c)
+		if s.lost != 0 {
+			start, unit := c*superPages, region.live.unit
+			if osmem.Commit(region.base+start<<pageShift, superSize) == nil &&
+				osmem.Commit(region.live.base+start*unit, superPages*unit) == nil {
+				pageUse.warm += bits.OnesCount32(s.lost &^ s.dirty)
+				s.dirty |= s.lost
+				s.free |= s.lost
+				s.lost = 0
+				updateChunk(c)
+			} else {
+				anyLost.Store(true)
+			}
+		}
+		region.mu.Unlock()
+	}
 }
 
 // updateChunk makes the page tree and the pool agree with chunk c's free mask.

@@ -9,6 +9,7 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 const (
@@ -267,6 +268,8 @@ func tryReserve(size uintptr) (err error) {
 	r.metaCommitted.Add(fixedSize)
 	whales.spans = make([]whale, 0, maxWhales)
 	pol := policy.Current()
+	telemetry.SetTiming(pol.Timing)
+	r.adviseHuge(pol.HugePages)
 	if !limitSet {
 		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))
 	}
@@ -329,6 +332,8 @@ func (a *area) ensure(n uintptr) error {
 // the page tree. Called under region.mu. On failure nothing has changed but
 // perhaps some metadata that is now committed ahead of its use.
 func grow(need uintptr) error {
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.Commit, began)
 	r := &region
 	old := r.committed.Load()
 	need = roundUp(need, superSize)
@@ -351,7 +356,36 @@ func grow(need uintptr) error {
 	}
 	r.step = min(r.step*2, uintptr(policy.Current().CommitMax))
 	r.tree.add(old>>superShift, (old+step)>>superShift)
+	if pol := policy.Current(); pol.HugePages == policy.HugeAuto && old-r.first < hugeFrom && r.committed.Load()-r.first >= hugeFrom {
+		r.advise(r.committed.Load(), true)
+	}
 	return nil
+}
+
+// hugeFrom is how much must be committed before HAKMEM_THP=auto asks for huge
+// pages, for what is committed from then on. See docs/ledger.md, "Huge pages".
+const hugeFrom = 256 << 20
+
+// adviseHuge tells the operating system what the policy wants for the whole
+// region. Called under mu.
+func (r *regionState) adviseHuge(want policy.HugePages) {
+	switch want {
+	case policy.HugeNever:
+		r.advise(r.first, false)
+	case policy.HugeAlways:
+		r.advise(r.first, true)
+	}
+}
+
+// advise asks for huge pages, or for none, from offset from on. Where the system
+// has none there is nothing to ask.
+func (r *regionState) advise(from uintptr, huge bool) {
+	if osmem.HugePageMode() == "" || from >= r.size {
+		return
+	}
+	if err := osmem.HugePages(r.base+from, r.size-from, huge); err != nil {
+		survive(fmt.Errorf("hakmem: advice on huge pages: %w; HAKMEM_THP has no effect", err))
+	}
 }
 
 func commitTo(old, end uintptr) error {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // The scavenger returns memory that is no longer needed. It is a timer, not a
@@ -418,6 +419,8 @@ func trimHeap(f uintptr) (late uintptr) {
 // sweepIdle gives back the pages of slabs that were EMPTY at the last tick too;
 // of all EMPTY slabs if all. It reports whether some are left.
 func sweepIdle(all bool) (left bool) {
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.Sweep, began)
 	if all {
 		sweepEmpty()
 		return false

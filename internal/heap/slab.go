@@ -42,14 +42,14 @@ const (
 // recip is 0 for all other pages, which the fast path takes as "not mine". The
 // first page of a span has the same for its one block (span.go).
 type pageMeta struct {
-	start uintptr // address of the run's first page
-	state uintptr // kindMid: address of the slab's state bytes; kindSpan: of its own
-	recip uint64  // kindMid: sizeclass.Class.Recip; kindSpan: 1
-	class uint8   // kindTiny, kindMid; kindSpan: 0 above 2 MiB
-	kind  uint8
-	flags uint8  // spans: flagArena
-	_     uint8  //
-	pages uint32 // first page of a span or slab: length in pages
+	start  uintptr // address of the run's first page
+	state  uintptr // kindMid: address of the slab's state bytes; kindSpan: of its own
+	recip  uint64  // kindMid: sizeclass.Class.Recip; kindSpan: 1
+	class  uint8   // kindTiny, kindMid; kindSpan: 0 above 2 MiB
+	kind   uint8
+	flags  uint8  // spans: flagArena
+	bucket uint8  // what it was last used for: see residency.go
+	pages  uint32 // first page of a span or slab: length in pages
 
 	// Spans: usable bytes and site. Slabs: see the state constants.
 	spanSize  uintptr
@@ -153,8 +153,10 @@ func format(page uintptr, c uint8) slabID {
 		m := meta(page + i)
 		m.start, m.class, m.flags = start, c, 0
 		if c > sizeclass.NumTiny {
+			m.bucket = bucketMid
 			m.kind, m.state, m.recip = kindMid, region.pages.base+page<<pageMetaShift+statesOffset, k.Recip
 		} else {
+			m.bucket = bucketTiny
 			m.kind, m.state, m.recip = kindTiny, 0, 0
 			PageClass[page+i] = c
 		}

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // Spans up to 2 MiB have size classes too, above those of slabs, and a freed one
@@ -113,6 +114,8 @@ func newSpan(size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zer
 		}
 		region.mu.Unlock()
 	}
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.SpanTake, began)
 	n := roundUp(usable, pageSize) >> pageShift
 	page, zero, ok := takeRun(n, alignPages)
 	kickPressed()
@@ -127,7 +130,7 @@ func newSpan(size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zer
 	p = region.base + page<<pageShift
 	for i := range n {
 		m := meta(page + i)
-		m.start, m.recip, m.class, m.kind = p, 0, 0, kindSpanTail
+		m.start, m.recip, m.class, m.kind, m.bucket = p, 0, 0, kindSpanTail, bucketOf(usable)
 	}
 	m := meta(page)
 	m.pages, m.spanSize, m.site, m.flags = uint32(n), usable, site, flags
@@ -218,7 +221,7 @@ func resize(p, size uintptr) bool {
 		r.tree.mark(page+have, want-have, false)
 		for i := have; i < want; i++ {
 			t := meta(page + i)
-			t.start, t.recip, t.class, t.kind = p, 0, 0, kindSpanTail
+			t.start, t.recip, t.class, t.kind, t.bucket = p, 0, 0, kindSpanTail, bucketOf(usable)
 		}
 	case want < have:
 		for i := want; i < have; i++ {
@@ -252,6 +255,8 @@ func releaseSpans(spans []uintptr) (late uintptr) {
 	if len(spans) == 0 {
 		return 0
 	}
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.SpanGive, began)
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	for _, p := range spans {

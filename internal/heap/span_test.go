@@ -46,8 +46,8 @@ func TestWarmSpan(t *testing.T) {
 	}
 }
 
-// TestWarmBudget: a magazine holds spans up to its bytes, one at least; the
-// oldest go back to the page tree.
+// TestWarmBudget: a magazine holds spans up to its bytes, one at least; what
+// overflows fills the shared slots, and the rest goes back to the page tree.
 func TestWarmBudget(t *testing.T) {
 	f := warmFront(t)
 	for _, size := range []uintptr{40 << 10, 256 << 10, 2 << 20} {
@@ -65,8 +65,16 @@ func TestWarmBudget(t *testing.T) {
 		most := max(2<<20/sizeclass.SpanBytes(c), 1)
 		if n := held(f, c); n == 0 || n > most {
 			t.Errorf("%d bytes: %d spans are warm, want 1 to %d", size, n, most)
-		} else if back := spanStats.frees.Load() - freed; back != uint64(len(all))-uint64(n) {
-			t.Errorf("%d bytes: %d spans went back, %d are warm, of %d", size, back, n, len(all))
+		} else if back := spanStats.frees.Load() - freed; back != uint64(len(all))-uint64(n)-warmSlots {
+			t.Errorf("%d bytes: %d spans went back, %d are warm, %d shared, of %d", size, back, n, warmSlots, len(all))
+		}
+		for range warmSlots {
+			if p := takeShared(c); p == 0 || releaseSpans([]uintptr{p}) != 0 {
+				t.Fatalf("%d bytes: shared slots are not full", size)
+			}
+		}
+		if p := takeShared(c); p != 0 {
+			t.Errorf("%d bytes: more than %d shared slots", size, warmSlots)
 		}
 	}
 }

@@ -27,6 +27,7 @@ type Totals struct {
 	WarmBlocks, WarmBytes          uint64 // freed, with their memory
 	Shared, Big, Whale             CacheTotals
 	Scavenger                      ScavengerTotals
+	Faults                         [numBuckets]uint64 // tiny, mid, large, big
 	SpanAllocs, SpanFrees          uint64
 	Superslabs, Fronts             int
 	Drains, LateFrees, OutOfMemory uint64
@@ -93,6 +94,7 @@ func ReadTotals(t *Totals) {
 		}
 	}
 	t.readCaches()
+	t.Faults = readFaults()
 	frontPool.mu.Lock()
 	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free)
 	frontPool.mu.Unlock()

@@ -26,6 +26,8 @@ type superMeta struct {
 	// that were not used since, purgedAt when that was last done, freedAt when a
 	// page was last given back: both in milliseconds (scavenger.go).
 	purged, purgedAt, freedAt uint32
+	// lost is the set of pages that may not be touched (purge.go, discard).
+	lost uint32
 	// wasEmpty is what emptyMask was when the scavenger last looked. Owned by the
 	// scavenger.
 	wasEmpty uint32

@@ -1,0 +1,102 @@
+package heap
+
+import (
+	"math/bits"
+	"os"
+	"sync"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// Page faults by what the memory was used for. They are measured, not guessed
+// from what was handed out: a system page that is resident was faulted in since
+// its memory was last returned, so the faults so far are the resident pages now
+// and those that were resident each time something was returned. (A huge page is
+// one fault and counts as all of its pages.)
+
+// Buckets of pages, by the blocks in them.
+const (
+	bucketTiny  uint8 = iota // up to 1 KiB
+	bucketMid                // to 32 KiB
+	bucketLarge              // to 2 MiB
+	bucketBig                // above
+	numBuckets
+)
+
+func bucketOf(spanBytes uintptr) uint8 {
+	if spanBytes > sizeclass.MaxWarm {
+		return bucketBig
+	}
+	return bucketLarge
+}
+
+// residency counts, by bucket, the system pages that were resident when their
+// memory was returned.
+var residency struct {
+	sync.Mutex
+	returned faultCounts
+	// vec is the scratch of one look, at a batch of purge's: 64 MiB in pages of 4
+	// KiB.
+	vec [purgeBatch * superSize / 4096]byte
+}
+
+type faultCounts [numBuckets]uint64
+
+// countResident returns the resident system pages among length pages from page
+// on, at most purgeBatch chunks.
+func countResident(page, length uintptr) (counts faultCounts) {
+	r := &residency
+	r.Lock()
+	defer r.Unlock()
+	n, err := osmem.Resident(region.base+page<<pageShift, length<<pageShift, r.vec[:])
+	if err != nil || n == 0 {
+		return // not known here; nothing depends on it
+	}
+	perPage := uintptr(max(pageSize/os.Getpagesize(), 1))
+	for i := range length {
+		for _, v := range r.vec[i*perPage : (i+1)*perPage] {
+			counts[meta(page+i).bucket] += uint64(v & 1)
+		}
+	}
+	return counts
+}
+
+// countReturned notes that memory with these resident pages was returned.
+func countReturned(counts faultCounts) {
+	residency.Lock()
+	defer residency.Unlock()
+	for b, n := range counts {
+		residency.returned[b] += n
+	}
+}
+
+// readFaults returns the system pages faulted in so far, by bucket.
+func readFaults() (counts faultCounts) {
+	residency.Lock()
+	counts = residency.returned
+	residency.Unlock()
+	var dirty [purgeBatch]uint32
+	end := region.committed.Load() >> superShift
+	for c := region.first >> superShift; c < end; c += purgeBatch {
+		n := min(purgeBatch, end-c)
+		any := uint32(0)
+		region.mu.Lock()
+		for i := range n {
+			dirty[i] = super(c + i).dirty
+			any |= dirty[i]
+		}
+		region.mu.Unlock()
+		if any == 0 {
+			continue
+		}
+		last := n - 1
+		for dirty[last] == 0 {
+			last--
+		}
+		for b, n := range countResident(c*superPages, last*superPages+uintptr(bits.Len32(dirty[last]))) {
+			counts[b] += n
+		}
+	}
+	return counts
+}
