@@ -140,11 +140,26 @@ func (t *pageTree) cleanPages(page, n uintptr) (clean int) {
 	return clean
 }
 
-// mark takes (free = false) or frees (free = true) n pages from page on. Taken
-// pages become dirty; clean reports whether none of them was before, so that
-// they still read as zero.
-func (t *pageTree) mark(page, n uintptr, free bool) (clean bool) {
+// take hands out n pages from page on. clean reports whether none of them has
+// memory behind it, so that they still read as zero.
+func (t *pageTree) take(page, n uintptr) (clean bool) {
 	clean = true
+	t.each(page, n, func(s *superMeta, m uint32) {
+		if !s.take(m) {
+			clean = false
+		}
+	})
+	return clean
+}
+
+// give takes n pages from page on back, which were last used at the given time.
+func (t *pageTree) give(page, n uintptr, at uint32) {
+	t.each(page, n, func(s *superMeta, m uint32) { s.give(m, at) })
+}
+
+// each calls f for the chunks of n pages from page on, with their pages, and
+// updates the tree.
+func (t *pageTree) each(page, n uintptr, f func(s *superMeta, m uint32)) {
 	first, last := page/superPages, (page+n-1)/superPages
 	for c := first; c <= last; c++ {
 		m := ^uint32(0)
@@ -154,12 +169,7 @@ func (t *pageTree) mark(page, n uintptr, free bool) (clean bool) {
 		if c == last {
 			m &= ^uint32(0) >> (superPages - 1 - (page+n-1)%superPages)
 		}
-		if free {
-			super(c).give(m)
-		} else if !super(c).take(m) {
-			clean = false
-		}
+		f(super(c), m)
 	}
 	t.update(first, last)
-	return clean
 }

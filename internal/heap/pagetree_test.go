@@ -50,7 +50,7 @@ func TestPageTreeAgainstModel(t *testing.T) {
 	for step := range 20_000 {
 		if len(held) > 0 && r.IntN(5) < 2 {
 			i := r.IntN(len(held))
-			tree.mark(uintptr(held[i].page), uintptr(held[i].n), true)
+			tree.give(uintptr(held[i].page), uintptr(held[i].n), 0)
 			for p := range held[i].n {
 				free[held[i].page+p] = true
 			}
@@ -70,7 +70,7 @@ func TestPageTreeAgainstModel(t *testing.T) {
 		if !ok {
 			continue
 		}
-		tree.mark(page, uintptr(n), false)
+		tree.take(page, uintptr(n))
 		for p := range n {
 			free[wantPage+p] = false
 		}
@@ -97,11 +97,11 @@ func TestPageTreeAgainstModel(t *testing.T) {
 
 func TestPageTreeKnowsCleanPages(t *testing.T) {
 	tree := newTree(t, 4)
-	if !tree.mark(3, 40, false) {
+	if !tree.take(3, 40) {
 		t.Error("never used pages are not clean")
 	}
-	tree.mark(3, 40, true)
-	if tree.mark(0, 2, false) != true || tree.mark(2, 2, false) != false {
+	tree.give(3, 40, 0)
+	if tree.take(0, 2) != true || tree.take(2, 2) != false {
 		t.Error("pages 0-1 should be clean, pages 2-3 not")
 	}
 }

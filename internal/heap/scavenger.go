@@ -244,6 +244,15 @@ func (s *scavengerState) look() (now uint32) {
 	return now
 }
 
+// forgetPeaks takes pages out of the peaks: they were cached, and nobody wanted
+// them. Under mu and region.mu.
+func forgetPeaks(pages int) {
+	for i := range scavenger.peaks {
+		scavenger.peaks[i].pages -= pages
+	}
+	pageUse.peak = max(pageUse.peak-pages, pageUse.used)
+}
+
 // judge adapts the window. Of memory that was returned, a 16th taken again is
 // enough to be sorry; memory that was kept in vain shortens the window to a
 // quarter, so that two misjudged periods bring it to its least.

@@ -186,7 +186,7 @@ func takeRun(n, alignPages uintptr) (page uintptr, clean, ok bool) {
 	if memoryLimit.hard.Load() != 0 && !allowed(int(r.tree.cleanPages(page, n))) {
 		return 0, false, false
 	}
-	return page, r.tree.mark(page, n, false), true
+	return page, r.tree.take(page, n), true
 }
 
 // Resize makes the live span at p one of at least size bytes where it is, by
@@ -218,7 +218,7 @@ func resize(p, size uintptr) bool {
 		if !r.tree.isFree(page+have, want-have) || !allowed(r.tree.cleanPages(page+have, want-have)) {
 			return false
 		}
-		r.tree.mark(page+have, want-have, false)
+		r.tree.take(page+have, want-have)
 		for i := have; i < want; i++ {
 			t := meta(page + i)
 			t.start, t.recip, t.class, t.kind, t.bucket = p, 0, 0, kindSpanTail, bucketOf(usable)
@@ -227,7 +227,7 @@ func resize(p, size uintptr) bool {
 		for i := want; i < have; i++ {
 			meta(page + i).kind = kindFree
 		}
-		r.tree.mark(page+want, have-want, true)
+		r.tree.give(page+want, have-want, scavenger.now)
 	}
 	if m.site != 0 {
 		siteAdd(m.site, int64(usable)-int64(m.spanSize), 0)
@@ -259,6 +259,12 @@ func releaseSpans(spans []uintptr) (late uintptr) {
 	defer telemetry.End(telemetry.SpanGive, began)
 	region.mu.Lock()
 	defer region.mu.Unlock()
+	return releaseIdle(spans, scavenger.now)
+}
+
+// releaseIdle is releaseSpans for spans last used at the given time. Under
+// region.mu.
+func releaseIdle(spans []uintptr, at uint32) (late uintptr) {
 	for _, p := range spans {
 		page := (p - region.base) >> pageShift
 		m := meta(page)
@@ -267,7 +273,7 @@ func releaseSpans(spans []uintptr) (late uintptr) {
 			lateFrees.Add(1)
 			continue
 		}
-		releaseSpan(page, m)
+		releaseSpan(page, m, at)
 	}
 	return late
 }
@@ -285,7 +291,7 @@ func freeBig(p uintptr) Fault {
 	m.states[0] = 0
 	unlabelSpan(m)
 	if !giveWhale(p, m.spanSize) {
-		releaseSpan(page, m)
+		releaseSpan(page, m, scavenger.now)
 	}
 	region.mu.Unlock()
 	kick()
@@ -307,15 +313,16 @@ func unlabelSpan(m *pageMeta) {
 	}
 }
 
-// releaseSpan returns a span's pages to the tree. Under region.mu.
-func releaseSpan(page uintptr, m *pageMeta) {
+// releaseSpan returns the pages of a span that was last used at the given time to
+// the tree. Under region.mu.
+func releaseSpan(page uintptr, m *pageMeta, at uint32) {
 	n := uintptr(m.pages)
 	spanStats.frees.Add(1)
 	m.kind, m.class, m.recip = kindSpanFreed, 0, 0
 	for i := uintptr(1); i < n; i++ {
 		meta(page + i).kind = kindFree
 	}
-	region.tree.mark(page, n, true)
+	region.tree.give(page, n, at)
 }
 
 // MallocZero is Malloc for the current P or a Heap, with n bytes cleared; a
@@ -356,7 +363,7 @@ func FreeChunk(p uintptr) {
 	if m.kind != kindSpan || m.start != p || m.flags&flagArena == 0 {
 		fatal("an Arena's chunk is not one", p, 0)
 	}
-	releaseSpan(page, m)
+	releaseSpan(page, m, scavenger.now)
 	region.mu.Unlock()
 	kick()
 }

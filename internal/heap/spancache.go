@@ -171,7 +171,7 @@ func dropWhale() {
 	w.spans = append(w.spans[:0], w.spans[1:]...)
 	w.bytes -= s.size
 	page := (s.p - region.base) >> pageShift
-	releaseSpan(page, meta(page))
+	releaseSpan(page, meta(page), s.since)
 }
 
 // cached is a look at the caches that are shared: what the scavenger saw in each
@@ -197,15 +197,22 @@ func (s *seenSlot) stale(word uint64, now, age uint32) bool {
 }
 
 // trimCaches gives back what has been in the shared caches for age milliseconds.
-// It reports whether something is left, and a late double free it met. By the
-// scavenger's lock; not entered.
+// That is no demand: the peaks forget it. It reports whether something is left,
+// and a late double free it met. By the scavenger's lock; not entered.
 func trimCaches(now, age uint32) (left bool, late uintptr) {
 	var buf [MaxMag]uintptr
 	n := 0
+	flush := func() {
+		region.mu.Lock()
+		defer region.mu.Unlock()
+		was := pageUse.used
+		late = max(late, releaseIdle(buf[:n], now-age))
+		n = 0
+		forgetPeaks(was - pageUse.used)
+	}
 	put := func(p uintptr) {
 		if n == len(buf) {
-			late = max(late, releaseSpans(buf[:n]))
-			n = 0
+			flush()
 		}
 		buf[n] = p
 		n++
@@ -230,11 +237,13 @@ func trimCaches(now, age uint32) (left bool, late uintptr) {
 			left = true
 		}
 	}
-	late = max(late, releaseSpans(buf[:n]))
+	flush()
 	region.mu.Lock()
 	defer region.mu.Unlock()
+	was := pageUse.used
 	for len(whales.spans) > 0 && now-whales.spans[0].since >= age {
 		dropWhale()
 	}
+	forgetPeaks(was - pageUse.used)
 	return left || len(whales.spans) > 0, late
 }

@@ -154,6 +154,6 @@ func giveBackPages(page uintptr, order uint32) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	c := page / superPages
-	super(c).give((uint32(1)<<(1<<order) - 1) << (page % superPages))
+	super(c).give((uint32(1)<<(1<<order)-1)<<(page%superPages), scavenger.now)
 	unslab(c)
 }

@@ -41,14 +41,16 @@ func (s *superMeta) take(m uint32) (clean bool) {
 	return warm == 0
 }
 
-// give takes back the pages m of the chunk, which were handed out. Under
-// region.mu.
-func (s *superMeta) give(m uint32) {
+// give takes back the pages m of the chunk, which were handed out and last used
+// at the given time. Under region.mu.
+func (s *superMeta) give(m, at uint32) {
 	n := bits.OnesCount32(m)
 	pageUse.used -= n
 	pageUse.warm += n
 	s.free |= m
-	s.freedAt = scavenger.now
+	if int32(at-s.freedAt) > 0 {
+		s.freedAt = at
+	}
 }
 
 // memoryLimit is what SetMemoryLimit sets, in pages; 0 is no limit. Written

@@ -1,0 +1,627 @@
+package heap
+
+import (
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// manualClock is a clock that a test moves. Its timers run on the test's
+// goroutine.
+type manualClock struct {
+	mu     sync.Mutex
+	now    time.Duration
+	timers []manualTimer
+}
+
+type manualTimer struct {
+	at   time.Duration
+	call func()
+}
+
+func (c *manualClock) Now() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *manualClock) AfterFunc(d time.Duration, call func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timers = append(c.timers, manualTimer{c.now + d, call})
+}
+
+// advance moves the clock by d and runs what is due on the way, in order.
+func (c *manualClock) advance(d time.Duration) {
+	c.mu.Lock()
+	end := c.now + d
+	for {
+		next := -1
+		for i, t := range c.timers {
+			if t.at <= end && (next < 0 || t.at < c.timers[next].at) {
+				next = i
+			}
+		}
+		if next < 0 {
+			break
+		}
+		t := c.timers[next]
+		c.timers = slices.Delete(c.timers, next, next+1)
+		c.now = max(c.now, t.at)
+		c.mu.Unlock()
+		t.call()
+		c.mu.Lock()
+	}
+	c.now = end
+	c.mu.Unlock()
+}
+
+func (c *manualClock) pending() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.timers)
+}
+
+// withClock gives the scavenger a clock that the test moves, a heap without free
+// memory, and the default window.
+func withClock(t *testing.T) *manualClock {
+	t.Helper()
+	if !Ready() {
+		t.Fatal(Survived())
+	}
+	c := &manualClock{now: time.Hour}
+	SetClock(c)
+	Trim()
+	s := &scavenger
+	s.mu.Lock()
+	region.mu.Lock()
+	s.window, s.judging, s.purged, s.againWas = decay(), false, 0, pageUse.again
+	s.peaks = [peakBuckets]peakBucket{}
+	region.mu.Unlock()
+	clear(s.fronts[:])
+	s.mu.Unlock()
+	t.Cleanup(func() { SetClock(nil) })
+	return c
+}
+
+func use() (used, warm int) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	return pageUse.used, pageUse.warm
+}
+
+// fillBytes allocates total bytes in blocks of size and touches each page.
+func fillBytes(t *testing.T, total, size uintptr) (blocks []uintptr) {
+	t.Helper()
+	for range total / size {
+		p := Malloc(0, size)
+		if p == 0 {
+			t.Fatal("out of memory", Survived())
+		}
+		for i := uintptr(0); i < size; i += 4096 {
+			*u8(p + i) = 1
+		}
+		blocks = append(blocks, p)
+	}
+	return blocks
+}
+
+func freeBlocks(t *testing.T, blocks []uintptr) {
+	t.Helper()
+	for _, p := range blocks {
+		if bad := Free(0, p); bad.Kind != OK {
+			t.Fatalf("Free(%#x) = %+v", p, bad)
+		}
+	}
+}
+
+const mebibyte = 1 << 20
+
+// TestScavengerReturnsAPeak: after a peak of blocks of every kind the memory is
+// kept for the window, returned before 5 s have passed, and then nothing is left
+// that would call again.
+func TestScavengerReturnsAPeak(t *testing.T) {
+	for _, size := range []uintptr{48, 1000, 5000, 32 << 10, 100 << 10, 2 << 20, 5 << 20} {
+		c := withClock(t)
+		before, _ := use()
+		blocks := fillBytes(t, 64*mebibyte, size)
+		freeBlocks(t, blocks)
+		if c.pending() == 0 {
+			t.Fatalf("%d bytes: no timer after 64 MiB were freed", size)
+		}
+		c.advance(time.Second)
+		if used, warm := use(); used+warm < 60*16 {
+			t.Errorf("%d bytes: %d pages of the peak left after a second: nothing was kept", size, used+warm)
+		}
+		c.advance(4 * time.Second)
+		if used, warm := use(); used+warm-before > 6*16 {
+			t.Errorf("%d bytes: %d pages in use and %d warm after 5 s, %d were in use before the peak", size, used, warm, before)
+		}
+		c.advance(30 * time.Second)
+		if used, warm := use(); warm != 0 || used > before {
+			t.Errorf("%d bytes: %d pages in use and %d warm in the end, %d in use before", size, used, warm, before)
+		}
+		if n := c.pending(); n != 0 || scavenger.armed.Load() {
+			t.Errorf("%d bytes: %d timers are set with nothing to return", size, n)
+		}
+		// It starts again.
+		freeBlocks(t, fillBytes(t, mebibyte, size))
+		if c.pending() == 0 && size <= mebibyte {
+			t.Errorf("%d bytes: no timer for what was freed later", size)
+		}
+	}
+}
+
+// TestScavengerKeepsWhatIsWanted: demand that comes back within the window never
+// leads to a return; KEEP=always sets no timer at all.
+func TestScavengerKeepsWhatIsWanted(t *testing.T) {
+	c := withClock(t)
+	calls := osmem.Calls(osmem.OpDiscard)
+	for range 10 {
+		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
+		c.advance(2 * time.Second)
+	}
+	if n := osmem.Calls(osmem.OpDiscard) - calls; n != 0 {
+		t.Errorf("demand every 2 s: %d times memory was returned", n)
+	}
+
+	c = withClock(t)
+	withPolicy(t, map[string]string{"HAKMEM_KEEP": "always"})
+	freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
+	if n := c.pending(); n != 0 {
+		t.Errorf("HAKMEM_KEEP=always: %d timers", n)
+	}
+	Trim() // still works
+	if _, warm := use(); warm != 0 {
+		t.Errorf("HAKMEM_KEEP=always: %d warm pages after Trim", warm)
+	}
+}
+
+// withPolicy sets gates for the test.
+func withPolicy(t *testing.T, gates map[string]string) {
+	t.Helper()
+	old := policy.Current()
+	s, errs := policy.Build(func(name string) (string, bool) { v, ok := gates[name]; return v, ok })
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	policy.Set(s, nil)
+	t.Cleanup(func() { policy.Set(old, nil) })
+}
+
+// TestScavengerLearns: what comes of a decision moves the window, within its
+// bounds, and the tracker counts it.
+func TestScavengerLearns(t *testing.T) {
+	period := func(c *manualClock, d time.Duration) {
+		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
+		c.advance(d)
+	}
+	t.Run("in vain", func(t *testing.T) {
+		c := withClock(t)
+		was := pageUse
+		for range 4 {
+			period(c, time.Minute)
+		}
+		if got := scavenger.window; got != 500 {
+			t.Errorf("the window is %d ms after four minutes with a peak each, want its least, 500", got)
+		}
+		if pageUse.vain-was.vain < 4*50*16 || pageUse.again != was.again {
+			t.Errorf("kept in vain: %d pages, faulted again: %d; want 4 peaks of 1024 or nearly so, and none",
+				pageUse.vain-was.vain, pageUse.again-was.again)
+		}
+	})
+	t.Run("faulted again", func(t *testing.T) {
+		c := withClock(t)
+		was := pageUse
+		period(c, 6*time.Second)
+		period(c, 6*time.Second) // takes what was returned 2 or 3 s ago
+		period(c, 0)
+		if got := scavenger.window; got != 4000 {
+			t.Errorf("the window is %d ms after memory was missed, want its most, 4000", got)
+		}
+		if pageUse.again-was.again < 50*16 {
+			t.Errorf("faulted again: %d pages, want a peak of 1024 or nearly so", pageUse.again-was.again)
+		}
+		if got := pageUse.again - was.again; got > pageUse.returned-was.returned {
+			t.Errorf("faulted again: %d pages of %d returned", got, pageUse.returned-was.returned)
+		}
+	})
+	t.Run("kept and reused", func(t *testing.T) {
+		c := withClock(t)
+		was := pageUse
+		period(c, time.Second)
+		period(c, time.Second)
+		if pageUse.reused-was.reused < 40*16 { // the rest comes from magazines and shared slots
+			t.Errorf("kept and reused: %d pages, want most of a peak of 1024", pageUse.reused-was.reused)
+		}
+	})
+}
+
+// TestScavengerEndsWithNothing: with the real clock and a short window, a program
+// that has stopped allocating has no goroutine and no timer of hakmem's.
+func TestScavengerEndsWithNothing(t *testing.T) {
+	withClock(t)
+	SetClock(nil)
+	withPolicy(t, map[string]string{"HAKMEM_DECAY_MS": "20"})
+	goroutines := runtime.NumGoroutine()
+	blocks := fillBytes(t, 16*mebibyte, 100<<10)
+	blocks = append(blocks, fillBytes(t, mebibyte, 100)...)
+	freeBlocks(t, blocks)
+	if !scavenger.armed.Load() {
+		t.Fatal("no timer after 17 MiB were freed")
+	}
+	for deadline := time.Now().Add(20 * time.Second); scavenger.armed.Load(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the timer is still set after 20 s")
+		}
+	}
+	scavenger.mu.Lock() // the last tick has ended
+	scavenger.mu.Unlock()
+	if _, warm := use(); warm != 0 {
+		t.Errorf("%d pages are warm", warm)
+	}
+	for range 1000 { // its goroutine may still be on its way out
+		if runtime.NumGoroutine() <= goroutines {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if n := runtime.NumGoroutine(); n > goroutines {
+		buf := make([]byte, 1<<16)
+		t.Errorf("%d goroutines, %d before:\n%s", n, goroutines, buf[:runtime.Stack(buf, true)])
+	}
+}
+
+// TestScavengerDrainsIdleFronts: a front that nobody uses is drained, one that is
+// used is not.
+func TestScavengerDrainsIdleFronts(t *testing.T) {
+	if !canPin {
+		t.Skip("without pinning there are no fronts of Ps")
+	}
+	c := withClock(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var blocks []uintptr
+	used := drains.Load()
+	for range 40 {
+		c.advance(tickTime())
+		p := Malloc(0, 64)
+		if p == 0 {
+			t.Fatal(Survived())
+		}
+		blocks = append(blocks, p)
+	}
+	freeBlocks(t, blocks)
+	busy := drains.Load() - used
+	c.advance(5 * time.Second)
+	if busy > 1 { // the other Ps' from before
+		t.Errorf("a front in use was drained %d times", busy)
+	}
+	if idle := drains.Load() - used - busy; idle == 0 {
+		t.Error("an idle front was not drained in 5 s")
+	}
+	for i := range Fronts {
+		if Fronts[i] != trapFront {
+			t.Errorf("P %d still has a front", i)
+		}
+	}
+}
+
+// TestHeapTrimsItself: what lies idle in a Heap's magazines goes back when the
+// Heap comes to a slow path and the scavenger has been at work twice.
+func TestHeapTrimsItself(t *testing.T) {
+	c := withClock(t)
+	f := warmFront(t)
+	p := Malloc(f, mebibyte)
+	if bad := Free(f, p); bad.Kind != OK {
+		t.Fatal(bad)
+	}
+	class := sizeclass.SpanOf(mebibyte)
+	for range 3 {
+		if held(f, class) == 0 {
+			break
+		}
+		kick()
+		c.advance(tickTime())
+		Free(f, Malloc(f, 100<<10)) // other work
+	}
+	if n := held(f, class); n != 0 {
+		t.Errorf("%d idle spans in the Heap's magazine", n)
+	}
+}
+
+// TestTrimTakesEverything: magazines, shared slots, the BigCache, whales.
+func TestTrimTakesEverything(t *testing.T) {
+	withClock(t)
+	before, _ := use()
+	site := RegisterSite("trim takes everything")
+	var blocks []uintptr
+	for _, size := range []uintptr{64, 2000, 40 << 10, mebibyte, 3 * mebibyte, 40 * mebibyte} {
+		for range 20 {
+			blocks = append(blocks, Malloc(0, size), MallocAt(site, size))
+		}
+	}
+	freeBlocks(t, blocks)
+	var totals Totals
+	ReadTotals(&totals)
+	if totals.Shared.Blocks == 0 || totals.Big.Blocks == 0 || totals.Whale.Blocks == 0 {
+		t.Errorf("caches are empty: shared %+v, big %+v, whale %+v", totals.Shared, totals.Big, totals.Whale)
+	}
+	Trim()
+	if used, warm := use(); used > before || warm != 0 {
+		t.Errorf("%d pages in use, %d warm; %d in use before", used, warm, before)
+	}
+}
+
+// TestSpanCaches: hits, misses and evictions of the three caches.
+func TestSpanCaches(t *testing.T) {
+	withClock(t)
+	a, b := RegisterSite("span caches a"), RegisterSite("span caches b")
+	var was, is Totals
+	t.Run("BigCache", func(t *testing.T) {
+		ReadTotals(&was)
+		const size = 300 << 10
+		p := MallocAt(a, size)
+		Free(0, p)
+		if q := MallocAt(b, size); q == p {
+			t.Error("another site got the site's block")
+		} else {
+			Free(0, q)
+		}
+		if q := Malloc(0, size); q == p {
+			t.Error("an allocation without a site got the site's block")
+		} else {
+			Free(0, q)
+		}
+		if q := MallocAt(a, size+1000); q != p { // the same class
+			t.Errorf("the site got %#x back, want %#x", q, p)
+		}
+		x := MallocAt(a, size)
+		Free(0, p)
+		Free(0, x) // evicts p
+		if q := MallocAt(a, size); q != x {
+			t.Errorf("the site got %#x back, want %#x", q, x)
+		}
+		Free(0, x)
+		ReadTotals(&is)
+		if h, m, e := is.Big.Hits-was.Big.Hits, is.Big.Misses-was.Big.Misses, is.Big.Evictions-was.Big.Evictions; h != 2 || m != 3 || e != 1 {
+			t.Errorf("%d hits, %d misses, %d evictions; want 2, 3, 1", h, m, e)
+		}
+		if bad := Free(0, x); bad.Kind != Freed {
+			t.Errorf("a second free of a block in the BigCache: %+v", bad)
+		}
+	})
+	t.Run("shared", func(t *testing.T) {
+		Trim()
+		ReadTotals(&was)
+		const size, n = 2 * mebibyte, 10 // one fits a magazine
+		blocks := fillBytes(t, n*size, size)
+		freeBlocks(t, blocks)
+		ReadTotals(&is)
+		if is.Shared.Blocks < n-2 || is.SpanFrees != was.SpanFrees {
+			t.Errorf("%d blocks in shared slots, %d went back; want %d and 0", is.Shared.Blocks, is.SpanFrees-was.SpanFrees, n-1)
+		}
+		again := fillBytes(t, n*size, size)
+		ReadTotals(&is)
+		if h := is.Shared.Hits - was.Shared.Hits; h < n-2 {
+			t.Errorf("%d hits, want %d", h, n-1)
+		}
+		slices.Sort(blocks)
+		slices.Sort(again)
+		if !slices.Equal(blocks, again) {
+			t.Errorf("other blocks came back: %#x, want %#x", again, blocks)
+		}
+		freeBlocks(t, again)
+		freeBlocks(t, fillBytes(t, 40*size, size))
+		ReadTotals(&is)
+		if is.Shared.Blocks != warmSlots || is.Shared.Evictions == was.Shared.Evictions {
+			t.Errorf("%+v, want %d blocks and evictions", is.Shared, warmSlots)
+		}
+	})
+	t.Run("whale", func(t *testing.T) {
+		Trim()
+		withPolicy(t, map[string]string{"HAKMEM_WHALE_BYTES": "33554432"})
+		ReadTotals(&was)
+		const size = 10 * mebibyte
+		blocks := fillBytes(t, 4*size, size)
+		freeBlocks(t, blocks) // three fit: the first is evicted
+		ReadTotals(&is)
+		if is.Whale.Blocks != 3 || is.Whale.Bytes != 3*size || is.Whale.Evictions-was.Whale.Evictions != 1 {
+			t.Errorf("%+v, want 3 blocks of 10 MiB, 1 eviction", is.Whale)
+		}
+		if q := Malloc(0, size-4096); q != blocks[3] {
+			t.Errorf("got %#x, want the one freed last, %#x", q, blocks[3])
+		} else if bad := Free(0, q); bad.Kind != OK {
+			t.Error(bad)
+		} else if bad := Free(0, q); bad.Kind != Freed {
+			t.Errorf("a second free of a block in the whale cache: %+v", bad)
+		}
+		if q := Malloc(0, size/2); slices.Contains(blocks, q) && q != blocks[0] {
+			t.Errorf("a block of another size came from the cache: %#x of %#x", q, blocks)
+		} else {
+			Free(0, q)
+		}
+		q := Malloc(0, 40*mebibyte) // larger than the cache
+		Free(0, q)
+		ReadTotals(&is)
+		if is.Whale.Hits-was.Whale.Hits != 1 || is.Whale.Bytes > 32*mebibyte {
+			t.Errorf("%+v, want 1 hit more than %d and at most 32 MiB", is.Whale, was.Whale.Hits)
+		}
+	})
+}
+
+// TestMemoryLimits: beyond the hard limit nothing, after a free again; near the
+// soft one nothing is kept.
+func TestMemoryLimits(t *testing.T) {
+	noLimit := func() {
+		if err := SetMemoryLimit(0, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, tt := range []struct {
+		soft, hard uint64
+		want       string
+	}{
+		{2, 1, "soft limit of 2 bytes above the hard limit of 1"},
+		{0, 1 << 20, "hard limit of 1048576 bytes"},
+	} {
+		if err := SetMemoryLimit(tt.soft, tt.hard); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("SetMemoryLimit(%d, %d) = %v, want it to say %q", tt.soft, tt.hard, err, tt.want)
+		}
+		if soft, hard := MemoryLimit(); soft != 0 || hard != 0 {
+			t.Errorf("a refused limit is in force: %d, %d", soft, hard)
+		}
+	}
+	for _, size := range []uintptr{64, 900, 6000, 40 << 10, mebibyte, 5 * mebibyte} {
+		withClock(t)
+		used, warm := use()
+		hard := uint64(used+warm)<<pageShift + 64*mebibyte
+		if err := SetMemoryLimit(0, hard); err != nil {
+			t.Fatal(err)
+		}
+		var blocks []uintptr
+		total := uintptr(0)
+		for {
+			p := Malloc(0, size)
+			if p == 0 {
+				break
+			}
+			blocks = append(blocks, p)
+			if size > sizeclass.MaxMid {
+				total += roundUp(size, pageSize)
+			} else {
+				total += size
+			}
+			if total > 80*mebibyte {
+				t.Fatalf("%d bytes: %d MiB in spite of a limit of 64", size, total>>20)
+			}
+		}
+		if total < 50*mebibyte {
+			t.Errorf("%d bytes: nil after %d MiB, the limit is 64", size, total>>20)
+		}
+		if used, warm := use(); uint64(used+warm)<<pageShift > hard {
+			t.Errorf("%d bytes: %d pages, the limit is %d bytes", size, used+warm, hard)
+		}
+		for range 1000 {
+			if p := Malloc(0, size); p != 0 {
+				blocks = append(blocks, p)
+			}
+		}
+		// Freeing makes allocations work again: of this size and of others.
+		freeBlocks(t, blocks)
+		for _, other := range []uintptr{size, 300, 20 << 10, 3 * mebibyte} {
+			p := Malloc(0, other)
+			if p == 0 {
+				t.Errorf("%d bytes: all freed, and no %d bytes", size, other)
+				continue
+			}
+			Free(0, p)
+		}
+		noLimit()
+	}
+
+	c := withClock(t)
+	used, _ := use()
+	if err := SetMemoryLimit(uint64(used)<<pageShift+64*mebibyte, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer noLimit()
+	blocks := fillBytes(t, 80*mebibyte, 256<<10)
+	c.advance(0) // the tick that was asked for
+	freeBlocks(t, blocks)
+	c.advance(2 * tickTime())
+	if now, warm := use(); now+warm-used > 60*16 {
+		t.Errorf("above the soft limit, all freed: %d pages left after two ticks, most of a peak of 1280", now+warm-used)
+	}
+}
+
+// TestResizeInPlace: a span grows into the free pages behind it and shrinks where
+// it is; its contents and its class are right, and a double free of it is found.
+func TestResizeInPlace(t *testing.T) {
+	withClock(t)
+	p := Malloc(0, 100<<10)
+	*u8(p), *u8(p + 100<<10 - 1) = 1, 2
+	used, _ := use()
+	for _, size := range []uintptr{128 << 10, 190 << 10, 3 * mebibyte, 70 << 10, 33 << 10, 40 << 10, 10 * mebibyte, 500 << 10} {
+		if !Resize(p, size) {
+			t.Fatalf("no %d bytes in place, with nothing behind", size)
+		}
+		n, _, bad := Size(p)
+		if want, _ := sizeclass.SpanSize(size); bad.Kind != OK || n != want {
+			t.Errorf("%d bytes: size %d, %+v; want %d", size, n, bad, want)
+		}
+		if *u8(p) != 1 || size > 100<<10 && size < 3*mebibyte && *u8(p + 100<<10 - 1) != 2 && size < 200<<10 {
+			t.Errorf("%d bytes: contents changed", size)
+		}
+		now, _ := use()
+		pages := int(roundUp(n, pageSize) >> pageShift)
+		if now-used != pages-2 {
+			t.Errorf("%d bytes: %d pages more in use, want %d", size, now-used, pages-2)
+		}
+		if bad := Free(0, p+roundUp(n, pageSize)); bad.Kind == OK || bad.Block == p {
+			t.Errorf("%d bytes: the page behind the block: %+v", size, bad)
+		}
+		if bad := Free(0, p+roundUp(n, pageSize)-16); bad.Kind != Interior || bad.Block != p {
+			t.Errorf("%d bytes: the block's last page: %+v", size, bad)
+		}
+	}
+	q := Malloc(0, 64<<10)
+	if q > p && Resize(p, q-p+1) {
+		t.Error("grew over a live block")
+	}
+	if Resize(p, 1<<60) || Resize(p, 1000) {
+		t.Error("an impossible size, or one that is no span's, was granted")
+	}
+	if bad := Free(0, p); bad.Kind != OK {
+		t.Error(bad)
+	}
+	if bad := Free(0, p); bad.Kind != Freed {
+		t.Errorf("a second free: %+v", bad)
+	}
+	if Resize(p, 600<<10) {
+		t.Error("a freed block was resized")
+	}
+	Free(0, q)
+
+	site := RegisterSite("resize")
+	p = MallocAt(site, 100<<10)
+	if Resize(p, 5*mebibyte) {
+		if _, bytes, blocks := Site(site); bytes != 5*mebibyte || blocks != 1 {
+			t.Errorf("the site has %d bytes in %d blocks", bytes, blocks)
+		}
+	}
+	Free(0, p)
+	if _, bytes, blocks := Site(site); bytes != 0 || blocks != 0 {
+		t.Errorf("the site has %d bytes in %d blocks", bytes, blocks)
+	}
+}
+
+// TestRuns: eachRun finds what setRun made.
+func TestRuns(t *testing.T) {
+	for _, want := range [][][2]int{
+		{}, {{0, 1}}, {{31, 2}}, {{0, 128}}, {{5, 3}, {31, 1}, {33, 62}, {96, 32}}, {{32, 32}, {127, 1}}, {{0, 32}, {64, 32}},
+	} {
+		var masks [4]uint32
+		for _, r := range want {
+			setRun(masks[:], r[0], r[1])
+		}
+		got := [][2]int{}
+		eachRun(masks[:], func(from, n int) { got = append(got, [2]int{from, n}) })
+		if !slices.Equal(got, want) {
+			t.Errorf("%v gives %v", want, got)
+		}
+		for _, r := range want {
+			clearRun(masks[:], r[0], r[1])
+		}
+		if masks != [4]uint32{} {
+			t.Errorf("%v: clearRun leaves %x", want, masks)
+		}
+	}
+}
