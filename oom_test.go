@@ -30,19 +30,21 @@ const childVar = "TEST_CHILD_OF_HAKMEM"
 // children are the cases. A case that returns an error, or does not return, has
 // failed.
 var children = map[string]func(arg string) error{
-	"commit refused once":      commitRefusedOnce,
-	"commit refused from":      commitRefusedFrom,
-	"commit refused at random": commitRefusedAtRandom,
-	"decommit refused":         decommitRefused,
-	"reserve refused once":     reserveRefusedOnce,
-	"reservation refused":      reservationRefused,
-	"storm":                    storm,
-	"realloc in full region":   reallocInFullRegion,
-	"gate":                     gateInForce,
-	"malformed gates":          malformedGates,
-	"configure":                configure,
-	"before first use":         beforeFirstUse,
-	"wild addresses":           wildAddresses,
+	"commit refused once":        commitRefusedOnce,
+	"commit refused from":        commitRefusedFrom,
+	"commit refused at random":   commitRefusedAtRandom,
+	"decommit refused":           decommitRefused,
+	"any call refused once":      anyCallRefusedOnce,
+	"any call refused at random": anyCallRefusedAtRandom,
+	"reserve refused once":       reserveRefusedOnce,
+	"reservation refused":        reservationRefused,
+	"storm":                      storm,
+	"realloc in full region":     reallocInFullRegion,
+	"gate":                       gateInForce,
+	"malformed gates":            malformedGates,
+	"configure":                  configure,
+	"before first use":           beforeFirstUse,
+	"wild addresses":             wildAddresses,
 }
 
 func TestMain(m *testing.M) {
@@ -318,6 +320,111 @@ func decommitRefused(string) error {
 	}
 	osmem.Inject(nil)
 	return nothingLost()
+}
+
+// churn is work by several goroutines, with Trim and ReadStats in between, while
+// the scavenger is as quick as it can be.
+func churn(seed uint64) error {
+	var wg sync.WaitGroup
+	errs := make(chan any, 3)
+	for g := range uint64(3) {
+		wg.Go(func() {
+			errs <- panicOf(func() { _, err := work(seed*10+g, 32<<20, 5000); failIf(err) })
+		})
+	}
+	wg.Go(func() {
+		for range 5 {
+			hakmem.Trim()
+			readStats()
+		}
+	})
+	wg.Wait()
+	for range 3 {
+		v := <-errs
+		if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
+			return fmt.Errorf("panic: %v", v)
+		}
+	}
+	return nil
+}
+
+// anyRefused makes calls of every kind fail, counted together, for which when(n)
+// holds. Of two refused discards one leaves the memory decommitted, as it may
+// happen where that is done in two steps.
+func anyRefused(when func(n int) bool) (calls func() int) {
+	var mu sync.Mutex
+	n, refused := 0, 0
+	osmem.Inject(func(op osmem.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if n++; !when(n) {
+			return nil
+		}
+		if refused++; op == osmem.OpDiscard && refused%2 == 0 {
+			return fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)
+		}
+		return osmem.ErrInjected
+	})
+	return func() int {
+		mu.Lock()
+		defer mu.Unlock()
+		return n
+	}
+}
+
+// quick makes the scavenger work a hundred times as often, and the region ask for
+// huge pages and commit in small steps, for as many kinds of calls as there are.
+var quick = append([]string{"HAKMEM_DECAY_MS=20", "HAKMEM_THP=always"}, smallSteps...)
+
+// anyCallRefusedOnce: arg is which.
+func anyCallRefusedOnce(arg string) error {
+	nth, _ := strconv.Atoi(arg)
+	anyRefused(func(n int) bool { return n == nth })
+	if err := churn(uint64(nth)); err != nil {
+		return err
+	}
+	osmem.Inject(nil)
+	if nth < 100 { // surely reached; Err keeps only the first errors
+		if err := reported(); err != nil {
+			return err
+		}
+	}
+	return nothingLost()
+}
+
+func anyCallRefusedAtRandom(arg string) error {
+	seed, _ := strconv.ParseUint(arg, 10, 64)
+	r := rand.New(rand.NewPCG(seed, 3))
+	odds := []uint{2, 5, 30}[seed%3]
+	anyRefused(func(int) bool { return r.UintN(odds) == 0 })
+	for i := range uint64(3) {
+		if err := churn(seed + i); err != nil {
+			return err
+		}
+	}
+	osmem.Inject(nil)
+	if err := comesBack(); err != nil {
+		return err
+	}
+	return nothingLost()
+}
+
+// TestAnyCallRefused: whichever memory call of the system fails, one or some, no
+// block is lost, no lock is left held, and the next try is possible.
+func TestAnyCallRefused(t *testing.T) {
+	step, seeds := 1, 9
+	if testing.Short() || raceEnabled {
+		step, seeds = 12, 3
+	}
+	for n := 1; n <= 48; n += step {
+		inChild(t, "any call refused once", strconv.Itoa(n), quick...)
+	}
+	for n := 50; n <= 800; n += 50 * step {
+		inChild(t, "any call refused once", strconv.Itoa(n), quick...)
+	}
+	for seed := range seeds {
+		inChild(t, "any call refused at random", strconv.Itoa(seed), quick...)
+	}
 }
 
 // reserveRefusedOnce: a smaller region serves.

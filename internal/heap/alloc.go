@@ -122,13 +122,16 @@ func reclaim() bool {
 	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && cachedBytes() < pageSize {
 		return false
 	}
-	scavenger.mu.Lock()
-	defer scavenger.mu.Unlock()
+	s := &scavenger
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.moving.Lock()
 	late := drainAll()
-	_, l := trimCaches(scavenger.now, 0)
+	_, l := trimCaches(s.now, 0)
 	sweepEmpty()
+	s.moving.Unlock()
 	if memoryLimit.hard.Load() != 0 { // then warm pages count as well
-		purgePages(math.MaxInt, scavenger.now, 0, false)
+		purgePages(math.MaxInt, s.now, 0, false)
 	}
 	if late = max(late, l); late != 0 {
 		lateFound.Store(late)

@@ -140,8 +140,7 @@ func discard(addr, size uintptr) (ok, usable bool) {
 	}
 	survive(err)
 	if errors.Is(err, osmem.ErrDecommitted) {
-		err = osmem.Commit(addr, size)
-		return err == nil, err == nil
+		return false, osmem.Commit(addr, size) == nil
 	}
 	return false, true
 }

@@ -356,34 +356,18 @@ func grow(need uintptr) error {
 	}
 	r.step = min(r.step*2, uintptr(policy.Current().CommitMax))
 	r.tree.add(old>>superShift, (old+step)>>superShift)
-	if pol := policy.Current(); pol.HugePages == policy.HugeAuto && old-r.first < hugeFrom && r.committed.Load()-r.first >= hugeFrom {
-		r.advise(r.committed.Load(), true)
-	}
 	return nil
 }
 
-// hugeFrom is how much must be committed before HAKMEM_THP=auto asks for huge
-// pages, for what is committed from then on. See docs/ledger.md, "Huge pages".
-const hugeFrom = 256 << 20
-
 // adviseHuge tells the operating system what the policy wants for the whole
-// region. Called under mu.
+// region; auto is to leave it to the system, for the reason in docs/ledger.md,
+// "Huge pages". Where the system has none there is nothing to ask. Called under
+// mu.
 func (r *regionState) adviseHuge(want policy.HugePages) {
-	switch want {
-	case policy.HugeNever:
-		r.advise(r.first, false)
-	case policy.HugeAlways:
-		r.advise(r.first, true)
-	}
-}
-
-// advise asks for huge pages, or for none, from offset from on. Where the system
-// has none there is nothing to ask.
-func (r *regionState) advise(from uintptr, huge bool) {
-	if osmem.HugePageMode() == "" || from >= r.size {
+	if want == policy.HugeAuto || osmem.HugePageMode() == "" {
 		return
 	}
-	if err := osmem.HugePages(r.base+from, r.size-from, huge); err != nil {
+	if err := osmem.HugePages(r.base, r.size, want == policy.HugeAlways); err != nil {
 		survive(fmt.Errorf("hakmem: advice on huge pages: %w; HAKMEM_THP has no effect", err))
 	}
 }

@@ -1,6 +1,8 @@
 package heap
 
 import (
+	"errors"
+	"fmt"
 	"math/bits"
 	"os"
 	"sync"
@@ -50,8 +52,11 @@ func countResident(page, length uintptr) (counts faultCounts) {
 	r.Lock()
 	defer r.Unlock()
 	n, err := osmem.Resident(region.base+page<<pageShift, length<<pageShift, r.vec[:])
-	if err != nil || n == 0 {
-		return // not known here; nothing depends on it
+	if err != nil || n == 0 { // nothing depends on it
+		if err != nil && !errors.Is(err, osmem.ErrNotSupported) {
+			survive(fmt.Errorf("hakmem: resident pages: %w", err))
+		}
+		return
 	}
 	perPage := uintptr(max(pageSize/os.Getpagesize(), 1))
 	for i := range length {

@@ -39,8 +39,11 @@ type scavengerState struct {
 	armed atomic.Bool // the timer is set, or a tick is running
 	epoch atomic.Uint32
 
-	mu    sync.Mutex // one tick, Trim or SetClock at a time
-	clock clock
+	mu sync.Mutex // one tick, Trim or SetClock at a time
+	// moving is held, after mu, while free blocks are on their way from one place
+	// to another, where ReadTotals would not find them.
+	moving sync.Mutex
+	clock  clock
 	// now is the clock at the last tick or kick, in milliseconds. Owned by
 	// region.mu; the holder of mu may read it.
 	now uint32
@@ -220,9 +223,11 @@ func scavenge(all bool) (left bool, late uintptr) {
 	if all {
 		age = 0
 	}
+	s.moving.Lock()
 	busy, late := trimFronts(all)
 	cached, l := trimCaches(now, age)
 	empty := sweepIdle(all)
+	s.moving.Unlock()
 	warm := s.purge(now, all)
 	return busy || cached || empty || warm, max(late, l)
 }

@@ -51,6 +51,7 @@ func ReadTotals(t *Totals) {
 	t.SpanAllocs, t.SpanFrees = spanStats.allocs.Load(), spanStats.frees.Load()
 	t.Drains, t.LateFrees = drains.Load(), lateFrees.Load()
 
+	scavenger.moving.Lock()
 	for c := range classes {
 		cs, ct := &classes[c], &t.Classes[c]
 		cs.mu.Lock()
@@ -93,6 +94,7 @@ func ReadTotals(t *Totals) {
 			ct.Flushes += atomic.LoadUint64(flushes(f, c))
 		}
 	}
+	scavenger.moving.Unlock()
 	t.readCaches()
 	t.Faults = readFaults()
 	frontPool.mu.Lock()
