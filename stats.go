@@ -116,6 +116,9 @@ type ScavengerStats struct {
 	// which was taken again so soon that it should have been kept, the rest,
 	// ReturnedRightly, was not.
 	KeptReused, KeptInVain, Returned, FaultedAgain, ReturnedRightly uint64
+	// Holes is the memory of free blocks that was returned from slabs with live
+	// blocks, so far.
+	Holes uint64
 	// Window is the time whose peak of demand decides how much is kept, and for
 	// which more is kept; it adapts to the counts above.
 	Window time.Duration
@@ -200,6 +203,7 @@ func ReadStats(s *Stats) {
 			Used: t.Scavenger.Used, Warm: t.Scavenger.Warm,
 			KeptReused: t.Scavenger.KeptReused, KeptInVain: t.Scavenger.KeptInVain,
 			Returned: t.Scavenger.Returned, FaultedAgain: t.Scavenger.FaultedAgain,
+			Holes:           t.Scavenger.Holes,
 			ReturnedRightly: t.Scavenger.Returned - t.Scavenger.FaultedAgain,
 			Window:          t.Scavenger.Window, Ticks: t.Scavenger.Ticks, Running: t.Scavenger.Armed,
 			LimitRefused: t.Scavenger.LimitRefused,

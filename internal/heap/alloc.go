@@ -125,13 +125,14 @@ func reclaim() bool {
 	s := &scavenger
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	now := milliseconds()
 	s.moving.Lock()
 	late := drainAll()
-	_, l := trimCaches(s.now, 0)
+	_, l := trimCaches(now, 0)
 	sweepEmpty()
 	s.moving.Unlock()
 	if memoryLimit.hard.Load() != 0 { // then warm pages count as well
-		purgePages(math.MaxInt, s.now, 0, false)
+		purgePages(math.MaxInt, now, 0, false)
 	}
 	if late = max(late, l); late != 0 {
 		lateFound.Store(late)

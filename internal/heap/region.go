@@ -356,6 +356,7 @@ func grow(need uintptr) error {
 	}
 	r.step = min(r.step*2, uintptr(policy.Current().CommitMax))
 	r.tree.add(old>>superShift, (old+step)>>superShift)
+	kickGrown(old + step - r.first)
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"os"
 	"sync"
 
 	"github.com/hakmem/hakmem/internal/osmem"
@@ -58,7 +57,7 @@ func countResident(page, length uintptr) (counts faultCounts) {
 		}
 		return
 	}
-	perPage := uintptr(max(pageSize/os.Getpagesize(), 1))
+	perPage := uintptr(max(pageSize/osmem.PageSize(), 1))
 	for i := range length {
 		for _, v := range r.vec[i*perPage : (i+1)*perPage] {
 			counts[meta(page+i).bucket] += uint64(v & 1)

@@ -1,6 +1,7 @@
 package heap
 
 import (
+	"math"
 	"math/bits"
 	"sync"
 	"sync/atomic"
@@ -45,8 +46,13 @@ type scavengerState struct {
 	moving sync.Mutex
 	clock  clock
 	// now is the clock at the last tick or kick, in milliseconds. Owned by
-	// region.mu; the holder of mu may read it.
+	// region.mu.
 	now uint32
+	// grownTo is what was committed when growth last made holes. Owned by
+	// region.mu.
+	grownTo uintptr
+	// listed is now for who makes a slab PARTIAL, without region.mu.
+	listed atomic.Uint32
 	// window is in milliseconds, 0 until the first tick. Written under mu and
 	// region.mu.
 	window uint32
@@ -59,6 +65,7 @@ type scavengerState struct {
 	againWas uint64 // pageUse.again at the last tick
 	fronts   [MaxP + NumShards]*seenFront
 	ticks    atomic.Uint64
+	punchAt  punchCursor
 
 	generation int    // counts clocks. Owned by mu and region.mu, written under both
 	urged      bool   // kickPressed has been, at urgedAt. Owned by region.mu
@@ -70,28 +77,42 @@ type peakBucket struct {
 	at    uint32
 }
 
+// Times are in parts of the default window, HAKMEM_DECAY_MS. Its 2.2 s outlast
+// demand that comes back every 2 s (docs/ledger.md, "Sawtooth").
 const (
-	// ticksPerWindow: the default window of 2.5 s has ticks of 250 ms, of which
-	// one costs some microseconds.
+	// minWindow and maxWindow bound the window, in hundredths: 0.22 and 3.96 s.
+	// The longest leaves a second for a purge 5 s after a peak.
+	minWindow, maxWindow = 10, 180
+	// ticksPerWindow: each tick costs some microseconds, and what is returned may
+	// be late by one.
 	ticksPerWindow = 10
-	// The window's bounds, as parts of the default: with 2.5 s they are 0.5 and
-	// 4 s. The longest leaves a second for a purge 5 s after a peak.
-	minWindowPart, maxWindowPart = 0.2, 1.6
-	// peakBuckets holds the peaks of the longest window.
-	peakBuckets = 16 + 1
+	// minTick, in hundredths: 55 ms even where the window is at its least.
+	minTick = 2.5
+	// peakBuckets holds the peaks of a window, and of twice that many ticks when
+	// it has just become longer.
+	peakBuckets = 2*ticksPerWindow + 4
 	// horizonWindows: memory taken again within this many default windows after
 	// it was returned should have been kept.
 	horizonWindows = 4
-	// idleTicks is how many ticks a front must look the same to be idle. (A
-	// front in use that looks the same by chance only loses its magazines.)
-	idleTicks = 4
-	// maxIdleTicks bounds how rarely a front that is often idle and rebuilt is
-	// drained.
-	maxIdleTicks = 64
+	// idleAfter is for how long a front must look the same to be idle, in
+	// hundredths: 0.88 s. (A front in use that looks the same by chance only
+	// loses its magazines.) maxIdle is the most that it may become for a front
+	// that is often idle and soon built again: 14 s.
+	idleAfter, maxIdle = 40, 640
 	// idleBytes is what must lie in idle magazines of a busy front to drain it: a
 	// drain stops the world.
 	idleBytes = 1 << 20
 )
+
+// punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest commit step, and an
+// 8th. punchScan: the slabs that a tick looks at otherwise, for 1/2 ms.
+const (
+	punchGrowth = 64 << 20
+	punchScan   = 4096
+)
+
+// decayPart is so many hundredths of the default window, in milliseconds.
+func decayPart(hundredths float64) uint32 { return uint32(hundredths * float64(decay()) / 100) }
 
 // clock is the scavenger's time. Tests inject another.
 type clock interface {
@@ -121,6 +142,7 @@ func SetClock(c clock) {
 	defer region.mu.Unlock()
 	s.clock = c
 	s.now = milliseconds()
+	s.listed.Store(s.now)
 	s.generation++
 	s.armed.Store(false)
 }
@@ -134,9 +156,14 @@ func decay() uint32 { return uint32(policy.Current().DecayMs) }
 
 func horizon() uint32 { return horizonWindows * decay() }
 
-// tick is the time between ticks: at least 1 ms.
+// tickTime is the time between ticks: at least 1 ms. Under region.mu or
+// scavenger.mu.
 func tickTime() time.Duration {
-	return max(time.Duration(decay())*time.Millisecond/ticksPerWindow, time.Millisecond)
+	window := scavenger.window
+	if window == 0 {
+		window = decay()
+	}
+	return time.Duration(max(window/ticksPerWindow, decayPart(minTick), 1)) * time.Millisecond
 }
 
 // kick starts the scavenger if it does not run. Any goroutine, not entered and
@@ -155,6 +182,7 @@ func arm() {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	s.now = milliseconds()
+	s.listed.Store(s.now)
 	s.setTimer()
 }
 
@@ -184,6 +212,25 @@ func (s *scavengerState) tick(generation int) {
 		}
 	}
 	s.setTimer()
+}
+
+// kickGrown makes holes in sparse slabs now if the heap has grown much: a class
+// takes new pages while others may hold memory that they do not use. Under
+// region.mu.
+func kickGrown(committed uintptr) {
+	s := &scavenger
+	if committed < s.grownTo+max(punchGrowth, committed/32) || policy.Current().KeepAlways {
+		return
+	}
+	s.grownTo = committed
+	s.clock.AfterFunc(0, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		region.mu.Lock()
+		now := milliseconds()
+		region.mu.Unlock()
+		punchSlabs(now, 0, worthGrowing, math.MaxInt)
+	})
 }
 
 // kickPressed asks for the work of a tick now if memory has come near the soft
@@ -224,12 +271,17 @@ func scavenge(all bool) (left bool, late uintptr) {
 		age = 0
 	}
 	s.moving.Lock()
-	busy, late := trimFronts(all)
+	busy, late := trimFronts(now, all)
 	cached, l := trimCaches(now, age)
 	empty := sweepIdle(all)
 	s.moving.Unlock()
 	warm := s.purge(now, all)
-	return busy || cached || empty || warm, max(late, l)
+	most := punchScan
+	if age == 0 {
+		most = math.MaxInt
+	}
+	sparse := punchSlabs(now, age, worthIdle, most)
+	return busy || cached || empty || warm || sparse, max(late, l)
 }
 
 // look notes the time and the peak since the last tick, and judges.
@@ -244,6 +296,7 @@ func (s *scavengerState) look() (now uint32) {
 	s.peaks[s.next] = peakBucket{u.peak, now}
 	s.next = (s.next + 1) % peakBuckets
 	s.now = now
+	s.listed.Store(s.now)
 	u.peak = u.used
 	s.judge(now, u.again)
 	return now
@@ -263,10 +316,10 @@ func forgetPeaks(pages int) {
 // quarter, so that two misjudged periods bring it to its least.
 func (s *scavengerState) judge(now uint32, again uint64) {
 	if got := again - s.againWas; got > 0 && got >= s.purged/16 {
-		s.window = min(2*s.window, uint32(maxWindowPart*float64(decay())))
+		s.window = min(2*s.window, decayPart(maxWindow))
 		s.judging, s.purged = false, 0
 	} else if s.judging && int32(now-s.judgeAt) >= 0 {
-		s.window = max(s.window/4, uint32(minWindowPart*float64(decay())))
+		s.window = max(s.window/4, decayPart(minWindow))
 		s.judging, s.purged = false, 0
 	}
 	s.againWas = again
@@ -333,33 +386,30 @@ func somethingLeft() bool {
 }
 
 // seenFront is what the scavenger knows of one entry of the table of fronts.
+// Times are in milliseconds.
 type seenFront struct {
 	front uintptr
 	tops  [sizeclass.NumAll + 1]uintptr
-	same  [sizeclass.NumAll + 1]uint8 // ticks that the class looked the same
-	need  uint8                       // ticks until it counts as idle
-	calm  uint8                       // ticks since the front was last drained
+	since [sizeclass.NumAll + 1]uint32 // when the class first looked like that
+	need  uint32                       // for how long it must, to be idle
+	built uint32                       // when the front was first seen
 }
 
 // look compares the front with the last look. It returns how many bytes lie in
 // magazines that have been idle, and whether all of it was.
-func (s *seenFront) look(f uintptr) (bytes uintptr, all bool) {
-	if s.front != f {
-		*s = seenFront{front: f, need: max(s.need, idleTicks), calm: s.calm}
-	}
-	s.calm = min(s.calm+1, maxIdleTicks)
-	if s.calm == maxIdleTicks {
-		s.need = idleTicks
+func (s *seenFront) look(f uintptr, now uint32) (bytes uintptr, all bool) {
+	fresh := s.front != f
+	if fresh {
+		s.front, s.built, s.need = f, now, max(s.need, decayPart(idleAfter))
+	} else if now-s.built >= decayPart(maxIdle) {
+		s.need = decayPart(idleAfter) // it has been in use for long
 	}
 	all = true
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		t := atomic.LoadUintptr(top(f, c))
-		if s.tops[c] != t {
-			s.tops[c], s.same[c] = t, 0
-		} else {
-			s.same[c] = min(s.same[c]+1, maxIdleTicks)
+		if t := atomic.LoadUintptr(top(f, c)); fresh || s.tops[c] != t {
+			s.tops[c], s.since[c] = t, now
 		}
-		if s.same[c] < s.need {
+		if now-s.since[c] < s.need {
 			all = false
 		} else if n := held(f, c); n > 0 {
 			bytes += n * blockBytes(c)
@@ -370,9 +420,7 @@ func (s *seenFront) look(f uintptr) (bytes uintptr, all bool) {
 
 // drained notes that the front was given up: if it is soon there again and idle
 // again, that should not be done as often.
-func (s *seenFront) drained() {
-	s.front, s.calm, s.need = 0, 0, min(2*max(s.need, idleTicks), maxIdleTicks)
-}
+func (s *seenFront) drained() { s.front, s.need = 0, min(2*s.need, decayPart(maxIdle)) }
 
 func blockBytes(c uint8) uintptr {
 	if c > sizeclass.Num {
@@ -384,7 +432,7 @@ func blockBytes(c uint8) uintptr {
 // trimFronts drains the fronts of idle and vanished Ps, and those that hold much
 // in idle magazines; all of them if all. It reports whether fronts are left.
 // Under scavenger.mu.
-func trimFronts(all bool) (left bool, late uintptr) {
+func trimFronts(now uint32, all bool) (left bool, late uintptr) {
 	if all {
 		return false, drainAll()
 	}
@@ -394,7 +442,7 @@ func trimFronts(all bool) (left bool, late uintptr) {
 			s.fronts[i] = new(seenFront)
 		}
 		seen := s.fronts[i]
-		bytes, idle := seen.look(f)
+		bytes, idle := seen.look(f, now)
 		if idle || bytes >= idleBytes {
 			seen.drained()
 			return true

@@ -209,8 +209,8 @@ func TestScavengerLearns(t *testing.T) {
 		for range 4 {
 			period(c, time.Minute)
 		}
-		if got := scavenger.window; got != 500 {
-			t.Errorf("the window is %d ms after four minutes with a peak each, want its least, 500", got)
+		if got := scavenger.window; got != 220 {
+			t.Errorf("the window is %d ms after four minutes with a peak each, want its least, 220", got)
 		}
 		if pageUse.vain-was.vain < 4*50*16 || pageUse.again != was.again {
 			t.Errorf("kept in vain: %d pages, faulted again: %d; want 4 peaks of 1024 or nearly so, and none",
@@ -223,8 +223,8 @@ func TestScavengerLearns(t *testing.T) {
 		period(c, 6*time.Second)
 		period(c, 6*time.Second) // takes what was returned 2 or 3 s ago
 		period(c, 0)
-		if got := scavenger.window; got != 4000 {
-			t.Errorf("the window is %d ms after memory was missed, want its most, 4000", got)
+		if got := scavenger.window; got != 3960 {
+			t.Errorf("the window is %d ms after memory was missed, want its most, 3960", got)
 		}
 		if pageUse.again-was.again < 50*16 {
 			t.Errorf("faulted again: %d pages, want a peak of 1024 or nearly so", pageUse.again-was.again)
@@ -300,12 +300,12 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 	}
 	freeBlocks(t, blocks)
 	busy := drains.Load() - used
-	c.advance(5 * time.Second)
+	c.advance(8 * time.Second)
 	if busy > 1 { // the other Ps' from before
 		t.Errorf("a front in use was drained %d times", busy)
 	}
 	if idle := drains.Load() - used - busy; idle == 0 {
-		t.Error("an idle front was not drained in 5 s")
+		t.Error("an idle front was not drained in 8 s")
 	}
 	for i := range Fronts {
 		if Fronts[i] != trapFront {

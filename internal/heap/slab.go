@@ -56,8 +56,12 @@ type pageMeta struct {
 	slabState atomic.Uint32
 	slabClass atomic.Uint32 // 0 when it is no slab
 	lowWord   uint32        // where the carve right's holder last found a free block
-	site      uint32        // spans
-	_         [8]byte
+	// site is a span's site; of a slab, since when it is PARTIAL, in milliseconds.
+	site uint32
+	// holes is the set of a PARTIAL slab's units whose memory was returned since it
+	// was last LEASED (punch.go). Owned by who has the slab CLAIMED, else by the
+	// class's lock.
+	holes uint64
 	// states has one byte for each block of a mid slab (at most 64): 0 = not
 	// live, else its class or liveSited. See live.go.
 	states [64]uint8
@@ -162,8 +166,7 @@ func format(page uintptr, c uint8) slabID {
 		}
 	}
 	m := s.meta()
-	m.pages = n
-	m.lowWord = 0
+	m.pages, m.lowWord, m.holes = n, 0, 0
 	for i := uint32(0); i < k.Words; i++ {
 		atomic.StoreUint64(s.bits(i), fullWord(k, i))
 	}
@@ -215,6 +218,7 @@ func enlist(s slabID) {
 		}
 		if m.slabState.Load() == slabFull {
 			m.slabState.Store(slabPartial)
+			m.site = scavenger.listed.Load()
 			setAdd(uint8(c), s.page())
 			cs.listed++
 			if s.allFree(&sizeclass.Classes[c]) {
@@ -234,7 +238,11 @@ func unlist(cs *classState, c uint8, page uintptr, to uint32) slabID {
 	setRemove(c, page)
 	cs.listed--
 	s := slabID(page + 1)
-	s.meta().slabState.Store(to)
+	m := s.meta()
+	m.slabState.Store(to)
+	if to == slabLeased {
+		m.holes = 0 // its memory will be used
+	}
 	unmarkEmpty(page)
 	return s
 }

@@ -104,12 +104,12 @@ func ReadTotals(t *Totals) {
 
 // ScavengerTotals is what Totals says of memory kept and returned, in bytes.
 type ScavengerTotals struct {
-	Used, Warm             uint64
-	KeptReused, KeptInVain uint64
-	Returned, FaultedAgain uint64
-	Ticks, LimitRefused    uint64
-	Window                 time.Duration
-	Armed                  bool
+	Used, Warm                    uint64
+	KeptReused, KeptInVain        uint64
+	Returned, FaultedAgain, Holes uint64
+	Ticks, LimitRefused           uint64
+	Window                        time.Duration
+	Armed                         bool
 }
 
 // readCaches fills what is known of the span caches and the scavenger.
@@ -142,7 +142,7 @@ func (t *Totals) readCaches() {
 	t.Scavenger = ScavengerTotals{
 		Used: bytes(uint64(u.used)), Warm: bytes(uint64(u.warm)),
 		KeptReused: bytes(u.reused), KeptInVain: bytes(u.vain),
-		Returned: bytes(u.returned), FaultedAgain: bytes(u.again),
+		Returned: bytes(u.returned), FaultedAgain: bytes(u.again), Holes: punched.Load(),
 		Ticks: scavenger.ticks.Load(), LimitRefused: limitHit.Load(),
 		Window: time.Duration(window) * time.Millisecond, Armed: scavenger.armed.Load(),
 	}

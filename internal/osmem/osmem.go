@@ -16,6 +16,7 @@ package osmem
 
 import (
 	"errors"
+	"os"
 	"sync/atomic"
 )
 
@@ -115,6 +116,11 @@ var ErrDecommitted = errors.New("osmem: the range is no longer committed")
 func Discard(addr, size uintptr) error {
 	return do(OpDiscard, func() error { return discard(addr, size) })
 }
+
+// PageSize returns the operating system's page size in bytes.
+func PageSize() int { return systemPage }
+
+var systemPage = os.Getpagesize()
 
 // AddressSpaceLeft returns how many bytes of address space the process may
 // still reserve, or the largest uintptr where nothing limits it.

@@ -168,7 +168,7 @@ var gates = []Gate{
 			return 0
 		},
 		func(s *Snapshot, v int64) { s.KeepAlways = v == 1 }),
-	number("HAKMEM_DECAY_MS", "the scavenger's default window in milliseconds: it keeps what the peak of that time needed", "2500", 1, 1<<24, func(s *Snapshot) *int { return &s.DecayMs }),
+	number("HAKMEM_DECAY_MS", "the scavenger's default window in milliseconds: it keeps what the peak of that time needed", "2200", 1, 1<<24, func(s *Snapshot) *int { return &s.DecayMs }),
 	choice("HAKMEM_THP", "transparent huge pages: ask the system for none, leave it to the system (auto), or ask for all", "auto", []string{"never", "auto", "always"},
 		func(s *Snapshot) int64 { return int64(s.HugePages) },
 		func(s *Snapshot, v int64) { s.HugePages = HugePages(v) }),

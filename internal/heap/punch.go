@@ -1,0 +1,158 @@
+package heap
+
+import (
+	"math"
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
+)
+
+// Holes. A slab with few live blocks keeps its pages from every other use, but
+// the memory behind its free blocks can be returned, by units of a 64th of the
+// slab, at least 4 KiB. The slab stays what it is; a block that is allocated
+// there faults its memory in again.
+//
+// While it looks and returns, the scavenger has the slab CLAIMED: only the
+// claimer may clear bits, so what is free stays free.
+
+// punchUnit is the least unit of a hole: the usual system page. Where system
+// pages are larger nothing is punched.
+const punchUnit = 4 << 10
+
+// A slab is worth it if enough of it can be returned that was not before. In
+// units of 64: one that has not been used for the window, an 8th, which is two
+// units of a tiny slab; while the heap grows, when the system calls are in the way
+// of the program, half (docs/ledger.md, "Holes").
+const (
+	worthIdle    = 8
+	worthGrowing = 32
+)
+
+// punched counts the bytes returned so far.
+var punched atomic.Uint64
+
+// punchLost lists slabs with memory that may not be touched, which stay CLAIMED
+// until a commit has success. Owned by scavenger.mu.
+var punchLost []slabID
+
+// punchCursor is where the last look at the slabs ended.
+type punchCursor struct {
+	class uint8
+	page  uintptr
+}
+
+// punchSlabs looks at most slabs, or all, and punches those that have been
+// PARTIAL for age milliseconds and are worth it. It reports whether it did not come round, or left
+// some that are too young. Under scavenger.mu.
+func punchSlabs(now, age uint32, worth, most int) (left bool) {
+	if osmem.PageSize() != punchUnit {
+		return false
+	}
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.Purge, began)
+	lost := punchLost
+	punchLost = nil
+	for _, s := range lost {
+		if m := s.meta(); osmem.Commit(s.addr(), uintptr(m.pages)<<pageShift) == nil {
+			retire(s)
+		} else {
+			punchLost = append(punchLost, s)
+		}
+	}
+	at := &scavenger.punchAt
+	if most == math.MaxInt {
+		*at = punchCursor{}
+	}
+	for at.class = max(at.class, 1); at.class <= sizeclass.Num; at.class++ {
+		c, cs := at.class, &classes[at.class]
+		for ; ; at.page++ {
+			if most--; most < 0 {
+				return true
+			}
+			// One slab at a time, so that the lock is short.
+			cs.mu.Lock()
+			page, ok := setNext(c, at.page)
+			if !ok {
+				cs.mu.Unlock()
+				break
+			}
+			at.page = page
+			s := slabID(page + 1)
+			m := s.meta()
+			switch {
+			case isMarkedEmpty(page): // sweepIdle's
+			case bits.OnesCount64(s.holes(c)&^m.holes) *64 < worth*s.units():
+			case now-m.site < age:
+				left = true
+			default:
+				unlist(cs, c, page, slabClaimed)
+				cs.mu.Unlock()
+				s.punch(c)
+				continue
+			}
+			cs.mu.Unlock()
+		}
+		at.page = 0
+	}
+	*at = punchCursor{}
+	return left || len(punchLost) > 0
+}
+
+// units is the number of units that the slab is divided into.
+func (s slabID) units() int { return min(int(s.meta().pages)*pageSize/punchUnit, 64) }
+
+// holes returns the units of the slab of class c that hold no byte of a block
+// that the slab does not own. A look; the truth for the holder of the carve right.
+func (s slabID) holes(c uint8) (holes uint64) {
+	k := &sizeclass.Classes[c]
+	n := uint32(s.units())
+	unit := s.meta().pages * pageSize / n
+	for i := range n {
+		from, to := i*unit/k.Size, ((i+1)*unit-1)/k.Size
+		if s.ownsBlocks(from, min(to, k.Blocks-1)) {
+			holes |= 1 << i
+		}
+	}
+	return holes
+}
+
+// ownsBlocks reports whether the slab owns blocks from..to; of none it does.
+func (s slabID) ownsBlocks(from, to uint32) bool {
+	for from <= to {
+		n := min(64-from%64, to-from+1)
+		if mask := ^uint64(0) >> (64 - n) << (from % 64); atomic.LoadUint64(s.bits(from/64))&mask != mask {
+			return false
+		}
+		from += n
+	}
+	return true
+}
+
+// punch returns the memory of the CLAIMED slab's holes and ends the claim.
+func (s slabID) punch(c uint8) {
+	m := s.meta()
+	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
+	holes := s.holes(c)
+	usable := true
+	for todo := holes &^ m.holes; todo != 0; {
+		from := bits.TrailingZeros64(todo)
+		n := bits.TrailingZeros64(^(todo >> from))
+		todo &^= ^uint64(0) >> (64 - n) << from
+		ok, u := discard(s.addr()+uintptr(from)*unit, uintptr(n)*unit)
+		if ok {
+			punched.Add(uint64(n) * uint64(unit))
+		} else {
+			holes &^= ^uint64(0) >> (64 - n) << from
+		}
+		usable = usable && u
+	}
+	m.holes |= holes
+	if !usable {
+		punchLost = append(punchLost, s)
+		return
+	}
+	retire(s)
+}
