@@ -20,7 +20,8 @@ func Malloc(own, size uintptr) uintptr {
 		if p := mallocWarm(own, size, 0); p != 0 {
 			return p
 		}
-		return mallocSpan(size, 1, 0)
+		p, _ := newSpan(own, size, 1, 0, 0)
+		return p
 	}
 	c := sizeclass.Of(size)
 	return mallocClass(own, c, c)

@@ -76,6 +76,8 @@ type frontHead struct {
 	// magazine held then.
 	epoch uint32
 	mark  [frontTypes]uint8
+	// idle is what each magazine of spans held when trimIdleSpans last looked.
+	idle [frontTypes]uint8
 }
 
 func head(f uintptr) *frontHead { return (*frontHead)(ptr(f + headOffset)) }

@@ -273,7 +273,7 @@ func TestTrimReturnsMemory(t *testing.T) {
 			t.Fatalf("superslab %d: free pages %#x are still dirty", c, s.free&s.dirty)
 		}
 	}
-	p, zero := newSpan(5<<20, 1, 0, 0)
+	p, zero := newSpan(0, 5<<20, 1, 0, 0)
 	if !zero || slices.ContainsFunc(unsafe.Slice((*byte)(ptr(p)), 5<<20), func(b byte) bool { return b != 0 }) {
 		t.Errorf("the span after Trim: zero = %v", zero)
 	}

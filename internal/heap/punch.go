@@ -84,7 +84,7 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 			m := s.meta()
 			switch {
 			case isMarkedEmpty(page): // sweepIdle's
-			case bits.OnesCount64(s.holes(c)&^m.holes) *64 < worth*s.units():
+			case bits.OnesCount64(s.holes(c)&^m.holes)*64 < worth*s.units():
 			case now-m.site < age:
 				left = true
 			default:

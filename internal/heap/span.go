@@ -90,12 +90,12 @@ func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
 // of alignPages pages, or 0. Its pages come from the page tree, lowest address
 // first; the tail of the last page beyond the usable size is never touched.
 func mallocSpan(size, alignPages uintptr, site uint32) uintptr {
-	p, _ := newSpan(size, alignPages, site, 0)
+	p, _ := newSpan(0, size, alignPages, site, 0)
 	return p
 }
 
 // newSpan also reports whether the span still reads as zero.
-func newSpan(size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zero bool) {
+func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zero bool) {
 	usable, ok := sizeclass.SpanSize(size)
 	if !Ready() || !ok || usable > region.size-region.first {
 		return noMemory(), false
@@ -117,10 +117,14 @@ func newSpan(size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zer
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.SpanTake, began)
 	n := roundUp(usable, pageSize) >> pageShift
-	page, zero, ok := takeRun(n, alignPages)
+	page, zero, ok := takeRun(n, alignPages, true)
+	if !ok { // memory that is idle in caches comes before new memory
+		trimIdleSpans(own)
+		page, zero, ok = takeRun(n, alignPages, false)
+	}
 	kickPressed()
 	if !ok && reclaim() {
-		if page, zero, ok = takeRun(n, alignPages); !ok {
+		if page, zero, ok = takeRun(n, alignPages, false); !ok {
 			reclaimFailed()
 		}
 	}
@@ -156,13 +160,17 @@ func newSpan(size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zer
 	return p, zero
 }
 
-// takeRun takes n pages from the page tree, committing more if it must.
-func takeRun(n, alignPages uintptr) (page uintptr, clean, ok bool) {
+// takeRun takes n pages from the page tree, committing more if it must; if warm,
+// only pages that all have memory already, if those are the ones found first.
+func takeRun(n, alignPages uintptr, warm bool) (page uintptr, clean, ok bool) {
 	r := &region
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	want := n + alignPages - 1 // a run this long holds an aligned one
 	page, ok = r.tree.find(uint32(want))
+	if warm && (!ok || r.tree.cleanPages(roundUp(page, alignPages), n) > 0) {
+		return 0, false, false
+	}
 	if !ok {
 		// What is free at the end of the committed pages need not be committed again.
 		end := r.committed.Load()
@@ -246,6 +254,41 @@ func resize(p, size uintptr) bool {
 		*u8(at) = liveBig
 	}
 	return true
+}
+
+// trimIdleSpans gives back the spans in the magazines of the front that the caller
+// uses which nobody touched since it last did so, and whales beyond their share.
+// Not entered.
+func trimIdleSpans(own uintptr) {
+	var buf [MaxMag]uintptr
+	n := 0
+	f, tok := enter(own)
+	if f != trapFront {
+		h := head(f)
+		for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
+			k := held(f, c)
+			if k > 0 && uint8(k) == h.idle[c] && n+int(k) <= len(buf) {
+				for ; k > 0; k-- {
+					buf[n] = pop(f, c)
+					n++
+				}
+			}
+			h.idle[c] = uint8(k)
+		}
+	}
+	leave(tok)
+	if late := releaseSpans(buf[:n]); late != 0 {
+		lateFound.Store(late)
+	}
+	region.mu.Lock()
+	if late := dropShared(); late != 0 {
+		lateFound.Store(late)
+	}
+	for len(whales.spans) > 0 && whales.bytes > uintptr(pageUse.used)<<pageShift/whaleShare {
+		whales.count.evictions.Add(1)
+		dropWhale()
+	}
+	region.mu.Unlock()
 }
 
 // releaseSpans gives freed spans back to the page tree. It returns the address
@@ -333,7 +376,7 @@ func MallocZero(own, n uintptr) uintptr {
 			Zero(ptr(p), n)
 			return p
 		}
-		p, zero := newSpan(n, 1, 0, 0)
+		p, zero := newSpan(own, n, 1, 0, 0)
 		if p != 0 && !zero {
 			Zero(ptr(p), n)
 		}
@@ -348,7 +391,7 @@ func MallocZero(own, n uintptr) uintptr {
 
 // Chunk returns a span for an Arena's use: Free and its kin refuse it.
 func Chunk(size uintptr) (p, usable uintptr) {
-	p, _ = newSpan(max(size, sizeclass.MaxMid+1), 1, 0, flagArena)
+	p, _ = newSpan(0, max(size, sizeclass.MaxMid+1), 1, 0, flagArena)
 	if p == 0 {
 		return 0, 0
 	}

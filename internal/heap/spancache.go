@@ -74,6 +74,29 @@ func giveShared(c uint8, p uintptr) bool {
 	return false
 }
 
+// sharedSeen is what dropShared last saw. Owned by region.mu.
+var sharedSeen [sizeclass.NumWarm][warmSlots]uintptr
+
+// dropShared gives back the spans in shared slots that nobody took since it last
+// looked. Under region.mu.
+func dropShared() (late uintptr) {
+	for i := range shared {
+		for j := range shared[i].slot {
+			s, seen := &shared[i].slot[j], &sharedSeen[i][j]
+			p := s.Load()
+			if p == 0 && *seen == 0 {
+				break // they are filled from the first on
+			}
+			if p != 0 && p == *seen && s.CompareAndSwap(p, 0) {
+				late = max(late, releaseIdle([]uintptr{p}, scavenger.now))
+				p = 0
+			}
+			*seen = p
+		}
+	}
+	return late
+}
+
 // The BigCache.
 
 // bigEntries is the number of its entries: 64 sites with four classes each, as
@@ -115,6 +138,10 @@ func giveBig(site uint32, c uint8, p uintptr) (evicted uintptr) {
 }
 
 // The whale cache.
+
+// whaleShare: memory that nobody has does not grow while whales are more than a
+// 16th of what is in use (trimIdleSpans).
+const whaleShare = 16
 
 // maxWhales bounds the list that an allocation above 2 MiB walks.
 const maxWhales = 64
