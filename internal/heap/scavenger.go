@@ -80,9 +80,10 @@ type peakBucket struct {
 // Times are in parts of the default window, HAKMEM_DECAY_MS. Its 2.2 s outlast
 // demand that comes back every 2 s (docs/ledger.md, "Sawtooth").
 const (
-	// minWindow and maxWindow bound the window, in hundredths: 0.22 and 3.96 s.
-	// The longest leaves a second for a purge 5 s after a peak.
-	minWindow, maxWindow = 10, 180
+	// minWindow and maxWindow bound the window, in hundredths: 0.22 and 3.08 s.
+	// With the longest an EMPTY slab is found up to two ticks of 0.3 s late and
+	// returned up to one late: 4 s, and a second for the purge itself.
+	minWindow, maxWindow = 10, 140
 	// ticksPerWindow: each tick costs some microseconds, and what is returned may
 	// be late by one.
 	ticksPerWindow = 10

@@ -1,6 +1,8 @@
 package heap
 
 import (
+	"math"
+	"math/rand/v2"
 	"runtime"
 	"slices"
 	"strings"
@@ -223,8 +225,8 @@ func TestScavengerLearns(t *testing.T) {
 		period(c, 6*time.Second)
 		period(c, 6*time.Second) // takes what was returned 2 or 3 s ago
 		period(c, 0)
-		if got := scavenger.window; got != 3960 {
-			t.Errorf("the window is %d ms after memory was missed, want its most, 3960", got)
+		if got := scavenger.window; got != 3080 {
+			t.Errorf("the window is %d ms after memory was missed, want its most, 3080", got)
 		}
 		if pageUse.again-was.again < 50*16 {
 			t.Errorf("faulted again: %d pages, want a peak of 1024 or nearly so", pageUse.again-was.again)
@@ -624,4 +626,126 @@ func TestRuns(t *testing.T) {
 			t.Errorf("%v: clearRun leaves %x", want, masks)
 		}
 	}
+}
+
+// TestHoles: the memory of free blocks goes back although their slabs have live
+// blocks, these keep their contents, and the blocks can be had again. It is done
+// once, and not before the window has passed.
+func TestHoles(t *testing.T) {
+	if osmem.PageSize() != punchUnit {
+		t.Skipf("system pages of %d bytes", osmem.PageSize())
+	}
+	for _, size := range []uintptr{16, 48, 1024, 3 << 10, 20 << 10} {
+		c := withClock(t)
+		const total = 32 * mebibyte
+		blocks := fillBytes(t, total, size)
+		var live, rest []uintptr
+		k := int(256 * 1024 / size) // one in 256 KiB stays
+		for i, p := range blocks {
+			if i%k == 0 {
+				*u64(p) = uint64(p)
+				live = append(live, p)
+			} else {
+				rest = append(rest, p)
+			}
+		}
+		was, calls := punched.Load(), osmem.Calls(osmem.OpDiscard)
+		freeBlocks(t, rest)
+		c.advance(time.Second)
+		if n := punched.Load() - was; n != 0 {
+			t.Errorf("%d bytes: %d bytes of holes after a second", size, n)
+		}
+		c.advance(4 * time.Second)
+		// Slabs of small blocks are one page, so three of four are EMPTY.
+		slab := uintptr(pageSize) << sizeclass.Classes[sizeclass.Of(size)].Order
+		want := uint64(total / 256 / 1024 * (min(slab, 256<<10) - 2*max(size, 8192)) / 2)
+		got := punched.Load() - was
+		if got < want || got > total {
+			t.Errorf("%d bytes: %d KiB of holes, want at least %d", size, got>>10, want>>10)
+		}
+		calls = osmem.Calls(osmem.OpDiscard) - calls
+		c.advance(time.Minute)
+		kick()
+		c.advance(time.Minute)
+		if again := punched.Load() - was - got; again > got/8 {
+			t.Errorf("%d bytes: %d KiB of holes were made again", size, again>>10)
+		}
+		if c.pending() != 0 {
+			t.Errorf("%d bytes: the timer does not stop", size)
+		}
+		for _, p := range live {
+			if *u64(p) != uint64(p) {
+				t.Fatalf("%d bytes: the block at %#x has %#x", size, p, *u64(p))
+			}
+		}
+		more := fillBytes(t, total/2, size)
+		for _, p := range live {
+			if *u64(p) != uint64(p) {
+				t.Fatalf("%d bytes: the block at %#x has %#x after others were allocated", size, p, *u64(p))
+			}
+		}
+		freeBlocks(t, append(more, live...))
+	}
+}
+
+// TestHolesWhileUsed: goroutines allocate and free while the slabs are punched
+// all the time; no block loses its contents.
+func TestHolesWhileUsed(t *testing.T) {
+	withClock(t)
+	SetClock(nil)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for g := range uint64(3) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(g, 7))
+			sizes := []uintptr{16, 64, 200, 1500, 9000}
+			slots := make([]uintptr, 20_000)
+			for i := range 400_000 {
+				s := &slots[r.IntN(len(slots))]
+				if *s != 0 {
+					if *u64(*s) != uint64(*s)+g {
+						t.Errorf("block %#x has %#x", *s, *u64(*s))
+						return
+					}
+					if bad := Free(0, *s); bad.Kind != OK {
+						t.Error(bad)
+						return
+					}
+					*s = 0
+				}
+				if i%5 > 0 && i%100_000 < 70_000 {
+					*s = Malloc(0, sizes[r.IntN(len(sizes))])
+					*u64(*s) = uint64(*s) + g
+				}
+			}
+			for _, p := range slots {
+				if p != 0 {
+					Free(0, p)
+				}
+			}
+		})
+	}
+	was := punched.Load()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				scavenger.mu.Lock()
+				punchSlabs(0, 0, 1, math.MaxInt)
+				scavenger.mu.Unlock()
+				runtime.Gosched()
+			}
+		}
+	}()
+	wg.Wait()
+	close(stop)
+	<-done
+	if punched.Load() == was {
+		t.Error("no slab was punched")
+	}
+	Trim()
 }
