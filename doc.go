@@ -53,8 +53,8 @@
 //     partly free slab of the class, lowest address first (stage 1); an EMPTY
 //     one (0.5); unused pages of a superslab, or an EMPTY slab of another class
 //     (2); a new superslab (3), which may commit more of the region.
-//  8. Sizes above 32 KiB, where no span is warm, take one from the page tree
-//     (span.go).
+//  8. Sizes above 32 KiB: where the magazine has no warm span, one from the shared
+//     caches (spancache.go), else from the page tree (span.go).
 //  9. Nothing left: what idle magazines and EMPTY slabs hold is brought together
 //     and tried once more; then the result is nil.
 //
@@ -70,9 +70,19 @@
 //  5. Full, or trapped: heap.Free (internal/heap/alloc.go) looks at the page,
 //     and either reports what is wrong with the pointer, or moves the magazine's
 //     oldest blocks back to their slabs: it sets bits, one atomic for each run of
-//     blocks in a word (magazine.go). Spans go back to the page tree.
+//     blocks in a word (magazine.go). Spans go to the shared caches, then to the
+//     page tree.
 //  6. A slab that was out of blocks becomes PARTIAL and is listed; one whose
 //     bits are all set is EMPTY, and its pages may serve another class.
+//
+// # Returning memory
+//
+// What is freed stays for a while, because a page that is faulted in again costs
+// more than a hundred allocations. The scavenger (scavenger.go), a timer that is
+// set only while there is something to return, keeps what the demand of the last
+// seconds would need and gives the rest back: idle magazines, idle spans, EMPTY
+// slabs, free pages (purge.go), and the free blocks' memory in sparse slabs
+// (punch.go). Trim does all of it at once. SetMemoryLimit bounds what is held.
 //
 // # Misuse
 //

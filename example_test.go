@@ -178,3 +178,20 @@ func ExampleConfigure() {
 		fmt.Println(err)
 	}
 }
+
+func ExampleSetMemoryLimit() {
+	if err := hakmem.SetMemoryLimit(48<<20, 64<<20); err != nil {
+		fmt.Println(err)
+	}
+	p := hakmem.Malloc(100 << 20)
+	fmt.Println(p == nil)
+	if err := hakmem.SetMemoryLimit(0, 0); err != nil { // no limit
+		fmt.Println(err)
+	}
+	p = hakmem.Malloc(100 << 20)
+	fmt.Println(p == nil)
+	hakmem.Free(p)
+	// Output:
+	// true
+	// false
+}

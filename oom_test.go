@@ -30,6 +30,8 @@ const childVar = "TEST_CHILD_OF_HAKMEM"
 // children are the cases. A case that returns an error, or does not return, has
 // failed.
 var children = map[string]func(arg string) error{
+	"memory limit":               memoryLimit,
+	"limit storm":                limitStorm,
 	"commit refused once":        commitRefusedOnce,
 	"commit refused from":        commitRefusedFrom,
 	"commit refused at random":   commitRefusedAtRandom,
@@ -962,3 +964,96 @@ func configure(string) error {
 func TestConfigure(t *testing.T) {
 	inChild(t, "configure", "", "HAKMEM_REFILL=abc", "HAKMEM_CAP_MID=32")
 }
+
+// memoryLimit: the gates' limits hold from the first allocation on, and
+// SetMemoryLimit changes them.
+func memoryLimit(string) error {
+	if soft, hard := hakmem.MemoryLimit(); soft != 0 || hard != 0 {
+		return fmt.Errorf("limits of %d and %d before the first allocation", soft, hard)
+	}
+	fill := func() (blocks []unsafe.Pointer) {
+		for len(blocks) < 10_000 {
+			p := hakmem.Malloc(100_000)
+			if p == nil {
+				return blocks
+			}
+			blocks = append(blocks, p)
+		}
+		return blocks
+	}
+	blocks := fill()
+	if soft, hard := hakmem.MemoryLimit(); soft != 16<<20 || hard != 32<<20 {
+		return fmt.Errorf("limits of %d and %d from the gates", soft, hard)
+	}
+	if n := len(blocks); n < 240 || n > 256 { // 2 pages of 64 KiB each
+		return fmt.Errorf("%d blocks of 128 KiB in 32 MiB", n)
+	}
+	if v := panicOf(func() { hakmem.Alloc(100_000) }); v == nil {
+		return errors.New("Alloc beyond the limit did not panic")
+	} else if _, ok := v.(*hakmem.OutOfMemoryError); !ok {
+		return fmt.Errorf("Alloc beyond the limit: %v", v)
+	}
+	if s := readStats(); s.Scavenger.LimitRefused == 0 || s.OutOfMemory == 0 {
+		return fmt.Errorf("not counted: %d refused, %d out of memory", s.Scavenger.LimitRefused, s.OutOfMemory)
+	}
+	if err := hakmem.SetMemoryLimit(0, 64<<20); err != nil {
+		return err
+	}
+	more := fill()
+	if n := len(more); n < 240 || n > 256 {
+		return fmt.Errorf("%d blocks more with a limit of 64 MiB", n)
+	}
+	if err := hakmem.SetMemoryLimit(100<<20, 64<<20); err == nil {
+		return errors.New("a soft limit above the hard one was taken")
+	}
+	for _, p := range append(blocks, more...) {
+		hakmem.Free(p)
+	}
+	p := hakmem.Malloc(50 << 20)
+	if p == nil {
+		return errors.New("all freed, and no 50 MiB in 64")
+	}
+	hakmem.Free(p)
+	if err := hakmem.SetMemoryLimit(0, 0); err != nil {
+		return err
+	}
+	return nothingLost()
+}
+
+func TestMemoryLimit(t *testing.T) {
+	inChild(t, "memory limit", "", "HAKMEM_MEMORY_SOFT=16777216", "HAKMEM_MEMORY_HARD=33554432")
+}
+
+// limitStorm: 10^6 failures at the limit, then normal work.
+func limitStorm(string) error {
+	if err := hakmem.SetMemoryLimit(0, 8<<20); err != nil {
+		return err
+	}
+	var blocks []unsafe.Pointer
+	for failures := 0; failures < 1_000_000; {
+		if p := hakmem.Malloc(3000); p != nil {
+			blocks = append(blocks, p)
+		} else {
+			failures++
+		}
+	}
+	if drains := readStats().Drains; drains > 10_000 {
+		return fmt.Errorf("%d drains in 10^6 failures", drains)
+	}
+	for i, p := range blocks {
+		hakmem.Free(p)
+		if i%100 == 99 {
+			p := hakmem.Malloc(3000)
+			if p == nil {
+				return fmt.Errorf("nil after %d blocks were freed", i)
+			}
+			hakmem.Free(p)
+		}
+	}
+	if err := hakmem.SetMemoryLimit(0, 0); err != nil {
+		return err
+	}
+	return nothingLost()
+}
+
+func TestLimitStorm(t *testing.T) { inChild(t, "limit storm", "") }

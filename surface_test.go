@@ -885,3 +885,34 @@ func TestTrimKeepsLiveBlocks(t *testing.T) {
 		}
 	}
 }
+
+// TestReallocInPlace: a block above 32 KiB grows into free pages behind it, and
+// gives its last pages back, without moving; over a live block it moves.
+func TestReallocInPlace(t *testing.T) {
+	quiet(t)
+	hakmem.Trim()
+	p := hakmem.Malloc(3 << 20)
+	fill(p, 3<<20, 1)
+	for _, size := range []uintptr{4 << 20, 40 << 20, 100 << 10, 64 << 10, 200 << 10} {
+		q := hakmem.Realloc(p, size)
+		if q != p {
+			t.Fatalf("Realloc to %d moved a block with nothing behind it", size)
+		}
+		if !intact(p, 64<<10-64, 1) {
+			t.Errorf("Realloc to %d lost contents", size)
+		}
+		if n := hakmem.UsableSize(p); n < size || n > 2*size { // over half is kept as it is
+			t.Errorf("UsableSize after Realloc to %d: %d", size, n)
+		}
+	}
+	next := hakmem.Malloc(1 << 20) // lowest address first: right behind it
+	q := hakmem.Realloc(p, 3<<20)
+	if q == p && uintptr(next) > uintptr(p) && uintptr(next) < uintptr(p)+3<<20 {
+		t.Error("grew over a live block")
+	}
+	if !intact(q, 64<<10-64, 1) {
+		t.Error("a move lost contents")
+	}
+	hakmem.Free(next)
+	hakmem.Free(q)
+}

@@ -64,6 +64,7 @@ func statsWorkload() error {
 		if p == nil {
 			return errors.Join(errors.New("the workload ran out of memory"), hakmem.Err())
 		}
+		*(*byte)(p) = 1 // so that there are page faults to tell of
 		if i%2 == 1 {
 			hakmem.Free(p)
 		}
@@ -98,6 +99,18 @@ func printStats(out io.Writer, s hakmem.Stats) error {
 	row("out of memory", s.OutOfMemory)
 	row("spans", fmt.Sprintf("%d live, %s; %d warm, %s; %d made of free pages, %d given back", s.Spans.LiveBlocks, size(float64(s.Spans.LiveBytes)),
 		s.Spans.WarmBlocks, size(float64(s.Spans.WarmBytes)), s.Spans.Allocs, s.Spans.Frees))
+	cache := func(name string, c hakmem.CacheStats) {
+		row(name, fmt.Sprintf("%d hits, %d misses, %d evictions; holds %d, %s", c.Hits, c.Misses, c.Evictions, c.Blocks, size(float64(c.Bytes))))
+	}
+	cache("shared slots", s.Spans.Shared)
+	cache("BigCache", s.Spans.BigCache)
+	cache("whale cache", s.Spans.Whale)
+	sc := s.Scavenger
+	row("memory", fmt.Sprintf("%s used, %s warm", size(float64(sc.Used)), size(float64(sc.Warm))))
+	row("kept", fmt.Sprintf("%s reused, %s in vain", size(float64(sc.KeptReused)), size(float64(sc.KeptInVain))))
+	row("returned", fmt.Sprintf("%s rightly, %s faulted again, %s of holes", size(float64(sc.ReturnedRightly)), size(float64(sc.FaultedAgain)), size(float64(sc.Holes))))
+	row("scavenger", fmt.Sprintf("%d ticks, window %v, running %t", sc.Ticks, sc.Window, sc.Running))
+	row("pages faulted in", fmt.Sprintf("%d tiny, %d mid, %d large, %d big", s.Faults.Tiny, s.Faults.Mid, s.Faults.Large, s.Faults.Big))
 	row("slabs found in stage", fmt.Sprintf("0 lease %d, 0.5 empty %d, 1 partial %d, 2 cross-class %d, 3 superslab %d",
 		s.Stages.OwnLease, s.Stages.Empty, s.Stages.Partial, s.Stages.CrossClass, s.Stages.Superslab))
 	row("system calls", fmt.Sprintf("%d reserve, %d commit, %d decommit, %d failed",
@@ -116,6 +129,15 @@ func printStats(out io.Writer, s hakmem.Stats) error {
 	}
 	if err := w.Flush(); err != nil {
 		return err
+	}
+	if len(s.Timing) > 0 {
+		fmt.Fprint(w, "\nphase\truns\tcycles\tlongest\ttotal\n")
+		for _, t := range s.Timing {
+			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%v\n", t.Phase, t.Count, t.Cycles, t.MaxCycles, t.Total)
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
 	}
 	for _, err := range s.Errors {
 		fmt.Fprintln(out, "problem:", err)

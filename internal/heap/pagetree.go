@@ -117,12 +117,12 @@ func (t *pageTree) findWhole() (chunk uintptr, ok bool) {
 	return i - t.leaves, true
 }
 
-// isFree reports whether n pages from page on are committed and free, and belong
-// to no superslab.
+// isFree reports whether n committed pages from page on are free, and belong to no
+// superslab.
 func (t *pageTree) isFree(page, n uintptr) bool {
 	for p := page; p < page+n; p++ {
 		s := super(p / superPages)
-		if p >= region.committed.Load()>>pageShift || s.isSlabs || s.free>>(p%superPages)&1 == 0 {
+		if s.isSlabs || s.free>>(p%superPages)&1 == 0 {
 			return false
 		}
 	}

@@ -223,7 +223,12 @@ func resize(p, size uintptr) bool {
 	have, want := uintptr(m.pages), roundUp(usable, pageSize)>>pageShift
 	switch {
 	case want > have:
-		if !r.tree.isFree(page+have, want-have) || !allowed(r.tree.cleanPages(page+have, want-have)) {
+		next, end := page+have, r.committed.Load()>>pageShift
+		behind := min(page+want, end) - next // of the pages wanted, those committed
+		if !r.tree.isFree(next, behind) || !allowed(r.tree.cleanPages(next, behind)+int(want-have-behind)) {
+			return false
+		}
+		if page+want > end && grow((page+want-end)<<pageShift) != nil {
 			return false
 		}
 		r.tree.take(page+have, want-have)
