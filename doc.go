@@ -69,8 +69,8 @@
 //  4. freeMid (fast_mid.go) does the same for blocks above 1 KiB.
 //  5. Full, or trapped: heap.Free (internal/heap/alloc.go) looks at the page,
 //     and either reports what is wrong with the pointer, or moves the magazine's
-//     oldest blocks back to their slabs: it sets bits, one atomic for each run of
-//     blocks in a word (magazine.go). Spans go back to the page tree.
+//     oldest blocks back to their slabs: it gathers bits and sets them, as a rule
+//     one atomic for each word (magazine.go). Spans go back to the page tree.
 //  6. A slab that was out of blocks becomes PARTIAL and is listed; one whose
 //     bits are all set is EMPTY, and its pages may serve another class.
 //

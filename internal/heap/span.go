@@ -51,7 +51,7 @@ func mallocWarm(own, size uintptr, v uint8) uintptr {
 // freeWarm takes the freed span of class c at p into the magazine, where there
 // is room, and gives what must make room back to the page tree. Entered; leaves.
 func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
-	var buf [MaxMag]uintptr
+	var buf [maxFlush]uintptr
 	n := 1
 	switch {
 	case f == trapFront:
