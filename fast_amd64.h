@@ -44,8 +44,7 @@ TEXT ·mallocTiny(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ  (SI), BX             // its block
 	TESTQ BX, BX
 	JZ    slow                 // the sentinel: empty
-	SUBQ  $8, SI
-	MOVQ  SI, (DI)
+	ADDQ  $-8, (DI)
 	MOVQ  BX, AX
 #ifdef CHECK_LIVE
 	SHRQ  $4, BX
@@ -75,8 +74,7 @@ found:
 	MOVQ  (SI), BX             // its block
 	TESTQ BX, BX
 	JZ    slow
-	SUBQ  $8, SI
-	MOVQ  SI, (DI)
+	ADDQ  $-8, (DI)
 	MOVQ  BX, AX
 #ifdef CHECK_LIVE
 	MOVQ  BX, R9
