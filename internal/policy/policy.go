@@ -127,7 +127,7 @@ var gates = []Gate{
 	number("HAKMEM_FRONT_V2_CAP", "most blocks in a magazine of a class up to 1 KiB", "127", 2, 127, func(s *Snapshot) *int { return &s.MagBlocks }),
 	number("HAKMEM_MAG_BYTES", "byte budget of a magazine of a class up to 1 KiB", "65536", 0, 1<<30, func(s *Snapshot) *int { return &s.MagBytes }),
 	number("HAKMEM_CAP_MID", "most blocks in a magazine of a class above 1 KiB", "64", 2, 127, func(s *Snapshot) *int { return &s.MidBlocks }),
-	number("HAKMEM_MAG_MID_BYTES", "byte budget of a magazine of a class above 1 KiB", "262144", 0, 1<<30, func(s *Snapshot) *int { return &s.MidBytes }),
+	number("HAKMEM_MAG_MID_BYTES", "byte budget of a magazine of a class above 1 KiB", "524288", 0, 1<<30, func(s *Snapshot) *int { return &s.MidBytes }),
 	number("HAKMEM_MAG_WARM_BYTES", "byte budget of a magazine of a class above 32 KiB", "2097152", 0, 1<<30, func(s *Snapshot) *int { return &s.WarmBytes }),
 	number("HAKMEM_REFILL", "most blocks moved into a magazine by one miss", "64", 1, 127, func(s *Snapshot) *int { return &s.Refill }),
 	onOff("HAKMEM_SS_EMPTY_REUSE", "reuse EMPTY slabs as a stage of their own and across classes", "1", func(s *Snapshot) *bool { return &s.EmptyReuse }),
