@@ -44,8 +44,8 @@
 //  3. Pop the class's magazine: one load; a 0 says that it is empty.
 //  4. Write the class into the block's live byte. Done: the block was not
 //     touched, no atomic was used.
-//  5. mallocMid (fast_mid.go) does the same for sizes above 1 KiB, up to spans of
-//     2 MiB, of which the magazines keep freed ones warm.
+//  5. mallocMid, in the same files, does the same for sizes above 1 KiB, up to
+//     spans of 2 MiB, of which the magazines keep freed ones warm.
 //  6. Empty: heap.Malloc (internal/heap/alloc.go) pins the P, tries again, and
 //     refills the magazine from the leased slab: it clears bits of the bitmap,
 //     one atomic for each word of 64 blocks (magazine.go).
@@ -66,12 +66,12 @@
 //     class, whose magazine is always full.
 //  3. The live byte must be the class: so it is a live block. Clear it and push
 //     the block onto the magazine. Done.
-//  4. freeMid (fast_mid.go) does the same for blocks above 1 KiB.
+//  4. freeMid does the same for blocks above 1 KiB.
 //  5. Full, or trapped: heap.Free (internal/heap/alloc.go) looks at the page,
 //     and either reports what is wrong with the pointer, or moves the magazine's
-//     oldest blocks back to their slabs: it sets bits, one atomic for each run of
-//     blocks in a word (magazine.go). Spans go to the shared caches, then to the
-//     page tree.
+//     oldest blocks back to their slabs: it gathers bits and sets them, as a rule
+//     one atomic for each word (magazine.go). Spans go to the shared caches,
+//     then to the page tree.
 //  6. A slab that was out of blocks becomes PARTIAL and is listed; one whose
 //     bits are all set is EMPTY, and its pages may serve another class.
 //

@@ -34,8 +34,8 @@ func Malloc(size uintptr) unsafe.Pointer { return fastMalloc(size) }
 func Free(p unsafe.Pointer) { fastFree(p) }
 
 // fastMalloc and fastFree are the road that Malloc and Free take, chosen by
-// chooseRoad: the fast section (fast_amd64.h, fast_arm64.go and, above 1 KiB,
-// fast_mid.go), or the same work with the P pinned (internal/heap/pinned.go).
+// chooseRoad: the fast section (fast_amd64.h, fast_arm64.go), or the same work
+// with the P pinned (internal/heap/pinned.go).
 //
 // The fast section is the part of Malloc and Free that runs without pinning,
 // without atomics and without touching the block. It finds its P from the

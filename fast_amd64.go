@@ -9,7 +9,7 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The fast section for tiny blocks in assembly: fast_amd64.h. A Go function has
+// The fast section in assembly: fast_amd64.h. A Go function has
 // no other way to its P than a call, and a call costs a stack frame and two
 // spills; together that is as much as the rest of the section.
 //
@@ -27,11 +27,29 @@ const (
 	asmMaxP     = heap.MaxP
 	asmMaxPages = heap.MaxPages
 	asmFullMask = heap.MagSize - 1
+
+	asmMaxMid  = sizeclass.MaxMid
+	asmMaxWarm = sizeclass.MaxWarm
+	// The class of a span whose size less 1 has its leading bit at 0 and nothing
+	// behind it, were there one: SpanOf(MaxMid+1) is Num+1, the leading bit there is
+	// 15, and the four leading bits are 8.
+	asmSpanClass = sizeclass.Num + 1 - 15*8 - 8
+
+	asmMetaShift = heap.MetaShift
+	asmMetaMask  = 1<<heap.MetaShift - 1
+	asmMetaStart = heap.MetaStart
+	asmMetaState = heap.MetaState
+	asmMetaRecip = heap.MetaRecip
+	asmMetaClass = heap.MetaClass
+	asmStates    = heap.MetaStates
 )
 
-// Implemented in fast_amd64.h; to be called only through function values.
+// Implemented in fast_amd64.h; to be called only through function values, and
+// mallocMid and freeMid not at all: mallocTiny and freeTiny go on there.
 func mallocTiny()
+func mallocMid()
 func freeTiny()
+func freeMid()
 func pOfG()
 
 // entries returns the addresses of the three routines' first instructions.
@@ -40,11 +58,11 @@ func entries() (malloc, free, p uintptr)
 // code holds those addresses: what the function values point at.
 var code struct{ malloc, free, p uintptr }
 
-// mallocMidValue and freeMidValue are where the routines go on with what they
+// mallocSlowValue and freeSlowValue are where the routines go on with what they
 // cannot serve.
 var (
-	mallocMidValue = mallocMid
-	freeMidValue   = freeMid
+	mallocSlowValue = mallocSlow
+	freeSlowValue   = freeSlow
 )
 
 func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) {
@@ -53,8 +71,8 @@ func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointe
 	return *(*func(uintptr) unsafe.Pointer)(unsafe.Pointer(&m)), *(*func(unsafe.Pointer))(unsafe.Pointer(&f))
 }
 
-// currentP returns the P's address as the routines find it, and as fast_mid.go
-// does.
+// currentP returns the P's address as the routines find it, and as
+// getm leads to it.
 //
 //go:nocheckptr
 func currentP() []uintptr {
@@ -66,8 +84,10 @@ func currentP() []uintptr {
 
 // What only the assembly uses, for checkers that do not read it.
 var (
-	_ = [...]func(){mallocTiny, freeTiny, pOfG}
-	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmFullMask}
-	_ = &mallocMidValue
-	_ = &freeMidValue
+	_ = [...]func(){mallocTiny, mallocMid, freeTiny, freeMid, pOfG}
+	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmFullMask, asmMaxMid, asmMaxWarm}
+	_ = [...]int{asmSpanClass, asmMetaShift, asmMetaMask, asmStates}
+	_ = [...]uintptr{asmMetaStart, asmMetaState, asmMetaRecip, asmMetaClass}
+	_ = &mallocSlowValue
+	_ = &freeSlowValue
 )

@@ -1,5 +1,5 @@
-// The fast section for tiny blocks; see fast_amd64.go for how it is called and
-// fast.go for why it is atomic with regard to its P.
+// The fast section; see fast_amd64.go for how it is called and fast.go for why it
+// is atomic with regard to its P.
 //
 // Go's register convention: arguments and results in AX, the goroutine in R14;
 // SP, BP, R14 and X15 are kept, everything else may be changed. The routines are
@@ -13,7 +13,10 @@
 #define LIVE github·com∕hakmem∕hakmem∕internal∕heap·Live(SB)
 #define FRONTS github·com∕hakmem∕hakmem∕internal∕heap·Fronts(SB)
 #define PAGECLASS github·com∕hakmem∕hakmem∕internal∕heap·PageClass(SB)
+#define PAGES github·com∕hakmem∕hakmem∕internal∕heap·Pages(SB)
+#define GRANULES github·com∕hakmem∕hakmem∕internal∕heap·Granules(SB)
 #define SMALL github·com∕hakmem∕hakmem∕internal∕sizeclass·Small(SB)
+#define MID github·com∕hakmem∕hakmem∕internal∕sizeclass·Mid(SB)
 
 // WORD(class, word): word = the address of class's word in this P's front.
 // Changes DX and R8; goes to slow when the P has no front of its own.
@@ -31,7 +34,7 @@
 // func mallocTiny(size uintptr) unsafe.Pointer
 TEXT ·mallocTiny(SB), NOSPLIT|NOFRAME, $0-0
 	CMPQ  AX, $const_asmMaxTiny
-	JA    slow
+	JA    mid
 	LEAQ  15(AX), CX
 	SHRQ  $4, CX
 	LEAQ  SMALL, SI
@@ -41,8 +44,7 @@ TEXT ·mallocTiny(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ  (SI), BX             // its block
 	TESTQ BX, BX
 	JZ    slow                 // the sentinel: empty
-	SUBQ  $8, SI
-	MOVQ  SI, (DI)
+	ADDQ  $-8, (DI)
 	MOVQ  BX, AX
 #ifdef CHECK_LIVE
 	SHRQ  $4, BX
@@ -50,8 +52,54 @@ TEXT ·mallocTiny(SB), NOSPLIT|NOFRAME, $0-0
 	MOVB  CX, (BX)
 #endif
 	RET
+mid:
+	JMP   ·mallocMid(SB)
 slow:
-	MOVQ  ·mallocMidValue(SB), DX
+	MOVQ  ·mallocSlowValue(SB), DX
+	JMP   (DX)
+
+// The second part of mallocTiny, for blocks above 1 KiB, warm spans included.
+//
+// func mallocMid(size uintptr) unsafe.Pointer
+TEXT ·mallocMid(SB), NOSPLIT|NOFRAME, $0-0
+	LEAQ  -1(AX), BX
+	CMPQ  AX, $const_asmMaxMid
+	JA    span
+	SHRQ  $7, BX
+	LEAQ  MID, SI
+	MOVBLZX (SI)(BX*1), CX     // the class
+found:
+	WORD(CX, DI)
+	MOVQ  (DI), SI             // the top slot
+	MOVQ  (SI), BX             // its block
+	TESTQ BX, BX
+	JZ    slow
+	ADDQ  $-8, (DI)
+	MOVQ  BX, AX
+#ifdef CHECK_LIVE
+	MOVQ  BX, R9
+	SUBQ  BASE, R9
+	SHRQ  $(16-const_asmMetaShift), R9
+	ANDQ  $~const_asmMetaMask, R9
+	ADDQ  PAGES, R9            // the page's metadata
+	SUBQ  const_asmMetaStart(R9), AX
+	MULQ  const_asmMetaRecip(R9)
+	ADDQ  const_asmMetaState(R9), DX
+	MOVB  CX, (DX)
+	MOVQ  BX, AX
+#endif
+	RET
+span:
+	CMPQ  AX, $const_asmMaxWarm
+	JA    slow
+	// sizeclass.SpanOf: the position of the leading bit, and the four bits there.
+	BSRQ  BX, DX
+	LEAQ  -3(DX), CX
+	SHRQ  CX, BX
+	LEAQ  const_asmSpanClass(BX)(DX*8), CX
+	JMP   found
+slow:
+	MOVQ  ·mallocSlowValue(SB), DX
 	JMP   (DX)
 
 // func freeTiny(p unsafe.Pointer)
@@ -74,7 +122,7 @@ TEXT ·freeTiny(SB), NOSPLIT|NOFRAME, $0-0
 	WORD(CX, DI)
 	MOVQ  (DI), SI             // the top slot
 	TESTL $const_asmFullMask, SI
-	JZ    slow                 // full; class 0 always is, so there is a live byte below
+	JZ    full                 // class 0 always is, so there is a live byte below
 #ifdef CHECK_LIVE
 	CMPB  CX, (BX)
 	JNE   slow
@@ -83,8 +131,54 @@ TEXT ·freeTiny(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ  AX, 8(SI)
 	ADDQ  $8, (DI)
 	RET
+full:
+	JMP   ·freeMid(SB)
 slow:
-	MOVQ  ·freeMidValue(SB), DX
+	MOVQ  ·freeSlowValue(SB), DX
+	JMP   (DX)
+
+// The second part of freeTiny: the magazine of the page's class, in CX, is full,
+// which is so for every page without tiny blocks. DI still has the address of
+// the class's word, which for class 0 is the front itself, and BX that of the
+// live byte of a tiny block: base plus granule.
+//
+// func freeMid(p unsafe.Pointer)
+TEXT ·freeMid(SB), NOSPLIT|NOFRAME, $0-0
+#ifdef CHECK_LIVE
+	TESTL CX, CX
+	JNZ   slow
+	SUBQ  BASE, BX             // the granule
+	CMPQ  BX, GRANULES
+	JAE   slow
+	SHRQ  $(12-const_asmMetaShift), BX
+	ANDQ  $~const_asmMetaMask, BX
+	ADDQ  PAGES, BX            // the page's metadata
+	MOVQ  AX, R9
+	SUBQ  const_asmMetaStart(BX), AX
+	MOVQ  const_asmMetaRecip(BX), R10
+	MULQ  R10
+	CMPQ  AX, R10              // the start of a block? no: 0 of any other page
+	JAE   back
+	CMPQ  DX, $const_asmStates
+	JAE   back
+	ADDQ  const_asmMetaState(BX), DX // its live byte
+	// The class comes from the page for the reason that freeTiny has.
+	MOVBLZX const_asmMetaClass(BX), CX
+	LEAQ  (DI)(CX*8), DI
+	MOVQ  (DI), SI             // the top slot
+	TESTL $const_asmFullMask, SI
+	JZ    back                 // full, or of no class
+	CMPB  CX, (DX)
+	JNE   back
+	MOVB  $0, (DX)
+	MOVQ  R9, 8(SI)
+	ADDQ  $8, (DI)
+	RET
+back:
+	MOVQ  R9, AX
+slow:
+#endif
+	MOVQ  ·freeSlowValue(SB), DX
 	JMP   (DX)
 
 // func pOfG() uintptr

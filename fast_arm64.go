@@ -10,8 +10,11 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The fast section for tiny blocks in nosplit Go. fast_amd64.h has the same in
-// assembly, which needs no call to find the P and therefore no stack frame.
+// The fast section in nosplit Go. fast_amd64.h has the same in assembly, which
+// needs no call to find the P and therefore no stack frame.
+//
+// Metadata is addressed by uintptr (see internal/heap/ptr.go for why that is
+// valid); a slot is loaded as an unsafe.Pointer only to hand the block out.
 
 func fastSection() (func(uintptr) unsafe.Pointer, func(unsafe.Pointer)) {
 	return mallocTiny, freeTiny
@@ -65,4 +68,55 @@ func freeTiny(p unsafe.Pointer) {
 		}
 	}
 	freeMid(p)
+}
+
+// mallocMid is the fast section's second part, for blocks above 1 KiB, warm spans
+// included: what its first part, for tiny blocks, could not serve.
+//
+//go:nosplit
+//go:noinline
+//go:nocheckptr
+func mallocMid(size uintptr) unsafe.Pointer {
+	if size-(sizeclass.MaxTiny+1) < sizeclass.MaxWarm-sizeclass.MaxTiny {
+		var c uint8
+		if size <= sizeclass.MaxMid {
+			c = sizeclass.Mid[uint8((size-1)>>7)]
+		} else {
+			c = sizeclass.SpanOf(size)
+		}
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
+			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
+			top := *w
+			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
+				*w = top - 8
+				if heap.CheckLive {
+					heap.MidSet(p, c)
+				}
+				return p
+			}
+		}
+	}
+	return mallocSlow(size)
+}
+
+// freeMid is mallocMid's counterpart. The live byte is found through the page.
+//
+//go:nosplit
+//go:noinline
+//go:nocheckptr
+func freeMid(p unsafe.Pointer) {
+	if heap.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)) < heap.Granules {
+		if live := heap.MidState(p); live != nil {
+			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
+				w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(*live)<<3))
+				if top := *w; top&(heap.MagSize-1) != 0 {
+					*live = 0
+					*(*uintptr)(unsafe.Add(nil, top+8)) = uintptr(p)
+					*w += 8
+					return
+				}
+			}
+		}
+	}
+	freeSlow(p)
 }

@@ -1,1 +1,1 @@
-// This file lets the package declare a function without a body (fast_mid.go).
+// This file lets the package declare a function without a body (fast_p.go).

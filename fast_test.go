@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // The tests of the fast section for the Go version they run on: that it is in
@@ -177,4 +178,25 @@ func TestNosplitIsWhatProtects(t *testing.T) {
 		t.Fatalf("the negative control was not torn in %d steps: this test shows nothing any more", n)
 	}
 	t.Logf("without nosplit: torn within %d steps", n)
+}
+
+// TestMidSizes has the fast section find the class of every size above 1 KiB
+// that has one: a block that was freed just now comes back for its own size, and
+// for none that needs a larger block.
+func TestMidSizes(t *testing.T) {
+	for size := uintptr(sizeclass.MaxTiny - 2); size <= sizeclass.MaxWarm+2; size++ {
+		p := Malloc(size)
+		Free(p)
+		q := Malloc(size) // this one from the magazine
+		if n := UsableSize(q); n != GoodSize(size) {
+			t.Fatalf("size %d: a block of %d bytes, want %d", size, n, GoodSize(size))
+		}
+		Free(q)
+		// On to the next boundary, give or take 1.
+		if good := GoodSize(size); size+1 < good {
+			if size++; size < good-2 && size > sizeclass.MaxMid {
+				size = good - 2
+			}
+		}
+	}
 }

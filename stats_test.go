@@ -293,7 +293,8 @@ func TestStatsCounters(t *testing.T) {
 		}
 		now = readStats()
 		m, r, n := delta(misses), delta(refills), delta(slabs)
-		if m != r || r < 10 || r > 10*blocks || n < 9 || n > 11 {
+		// 9: the magazine may begin with a slab's worth, and no refill brings more.
+		if m != r || r < 9 || r > 10*blocks || n < 9 || n > 11 {
 			t.Errorf("size %d: %d blocks, %d a slab: %d misses, %d refills, %d slabs", size, 10*blocks, blocks, m, r, n)
 		}
 		if got := stageSum(&now) - stageSum(&s); got != r {

@@ -27,8 +27,10 @@ type count struct{ instructions, loads, branches int }
 var ceilings = map[string]count{
 	"Malloc":      {40, 10, 99},
 	"Malloc.call": {3, 2, 0},
+	"Malloc.mid":  {50, 20, 99}, // what Malloc goes on with above 1 KiB
 	"Free":        {40, 10, 99},
 	"Free.call":   {3, 2, 0},
+	"Free.mid":    {50, 20, 99},
 	"Heap.Malloc": {24, 99, 99},
 	"Heap.Free":   {24, 99, 99},
 }
@@ -40,8 +42,10 @@ func TestGoldenCounts(t *testing.T) {
 	bin := build(t)
 	got := map[string]count{
 		"Malloc":      read(t, bin, `^github.com/hakmem/hakmem\.mallocTiny\.abi0$`, ""),
+		"Malloc.mid":  read(t, bin, `^github.com/hakmem/hakmem\.mallocMid\.abi0$`, ""),
 		"Malloc.call": read(t, bin, `^main\.globalMalloc$`, "fast.go"),
 		"Free":        read(t, bin, `^github.com/hakmem/hakmem\.freeTiny\.abi0$`, ""),
+		"Free.mid":    read(t, bin, `^github.com/hakmem/hakmem\.freeMid\.abi0$`, ""),
 		"Free.call":   read(t, bin, `^main\.globalFree$`, "fast.go"),
 		"Heap.Malloc": read(t, bin, `^main\.heapMalloc$`, "heap.go"),
 		"Heap.Free":   read(t, bin, `^main\.heapFree$`, "heap.go"),

@@ -254,7 +254,7 @@ func Free(own, p uintptr) Fault {
 // overflow makes room in a full magazine for p and gives the oldest blocks back
 // to their slabs. Entered; leaves.
 func overflow(f uintptr, tok token, c uint8, p uintptr) Fault {
-	var buf [MaxMag]uintptr
+	var buf [maxFlush]uintptr
 	n := takeOldest(f, c, &buf)
 	push(f, c, p)
 	look(f, c, uintptr(head(f).cap[c]))

@@ -8,6 +8,17 @@ import (
 // What the public package's fast section needs of the engine besides its
 // variables. What it calls is nosplit and cannot panic.
 
+// What the assembly reads of a page's metadata: its size as a power of two, the
+// offsets of fields, and the bytes of live state.
+const (
+	MetaShift  = pageMetaShift
+	MetaStart  = unsafe.Offsetof(pageMeta{}.start)
+	MetaState  = unsafe.Offsetof(pageMeta{}.state)
+	MetaRecip  = unsafe.Offsetof(pageMeta{}.recip)
+	MetaClass  = unsafe.Offsetof(pageMeta{}.class)
+	MetaStates = len(pageMeta{}.states)
+)
+
 // Pin and Unpin pin the goroutine to its P; Pin returns the P's number.
 func Pin() int { return procPin() }
 func Unpin()   { procUnpin() }

@@ -107,3 +107,12 @@ func isLive(p uintptr, c uint8) bool {
 	}
 	return *u8(midState(p)) != 0
 }
+
+// liveBytes returns the address of the live byte of slab s's first block, and
+// the distance from each block's to the next one's.
+func liveBytes(s slabID, c uint8) (first, step uintptr) {
+	if c <= sizeclass.NumTiny {
+		return Live + s.addr()>>granuleShift, classSize(c) >> granuleShift
+	}
+	return s.meta().state, 1
+}

@@ -3,6 +3,7 @@ package heap
 import (
 	"math/bits"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -23,41 +24,75 @@ func carve(f uintptr, c uint8, s slabID, want int) (n int) {
 		}
 	}
 	m.lowWord = low
-	var sel [maxWords]uint64 // chosen bits of each word from low on
-	words := 0
+	// Count first: then slots are filled from the top one down, by ascending
+	// address. Until the second look at a word its bits can only grow.
 	for w := low; w < k.Words && n < want; w++ {
+		n += bits.OnesCount64(atomic.LoadUint64(s.bits(w)))
+	}
+	n = min(n, want)
+	bottom := sentinel(f, c)
+	slot := bottom + uintptr(n)*8
+	size := uintptr(k.Size)
+	live0, step := liveBytes(s, c) // the live byte of block j is at live0 + j·step
+	live := uint8(0)               // all the blocks' live bytes, together
+	for w, left := low, n; left > 0; w++ {
 		b := s.bits(w)
 		v := atomic.LoadUint64(b)
-		for have := bits.OnesCount64(v); have > want-n; have-- {
-			v &^= 1 << (63 - bits.LeadingZeros64(v)) // leave the highest ones
-		}
-		if v != 0 {
-			atomic.AndUint64(b, ^v)
-			n += bits.OnesCount64(v)
-		}
-		sel[words] = v
-		words++
-	}
-	slot := sentinel(f, c)
-	start, size := s.addr(), uintptr(k.Size)
-	for i := words - 1; i >= 0; i-- {
-		base := start + uintptr(low+uint32(i))*64*size
-		for v := sel[i]; v != 0; {
-			b := 63 - bits.LeadingZeros64(v)
-			v &^= 1 << b
-			p := base + uintptr(b)*size
-			if checkLive && isLive(p, c) {
-				n-- // a late double free put it there; the block stays its holder's
-				lateFrees.Add(1)
-				lateFound.Store(p)
-				continue
+		rest := v // what stays in the slab
+		first := uintptr(bits.TrailingZeros64(v))
+		if run := v >> (first & 63); run&(run+1) == 0 && v != 0 {
+			// One run of blocks, as in a slab that was free as a whole.
+			j := uintptr(w)*64 + first
+			p, at := s.addr()+j*size, live0+j*step
+			here := min(bits.OnesCount64(run), left)
+			rest &^= (1<<uint(here) - 1) << (first & 63)
+			left -= here
+			for end := slot - uintptr(here)*8; slot > end; slot -= 8 {
+				*word(slot) = p
+				if checkLive {
+					live |= *u8(at)
+				}
+				p += size
+				at += step
 			}
-			slot += 8
-			*word(slot) = p
+		} else {
+			p0, at0 := s.addr()+uintptr(w)*64*size, live0+uintptr(w)*64*step
+			for ; rest != 0 && left > 0; rest &= rest - 1 {
+				j := uintptr(bits.TrailingZeros64(rest))
+				*word(slot) = p0 + j*size
+				slot -= 8
+				if checkLive {
+					live |= *u8(at0 + j*step)
+				}
+				left--
+			}
+		}
+		if v != rest {
+			atomic.AndUint64(b, rest|^v)
 		}
 	}
-	*top(f, c) = slot
+	if live != 0 {
+		n = dropLive(bottom, c, n)
+	}
+	*top(f, c) = bottom + uintptr(n)*8
 	return n
+}
+
+// dropLive takes those of the n blocks above the slot bottom that are live out
+// of the slots, and returns how many are left. A late double free put them into
+// their slab; they stay their holders'.
+func dropLive(bottom uintptr, c uint8, n int) (left int) {
+	for i := 1; i <= n; i++ {
+		p := *word(bottom + uintptr(i)*8)
+		if isLive(p, c) {
+			lateFrees.Add(1)
+			lateFound.Store(p)
+			continue
+		}
+		left++
+		*word(bottom + uintptr(left)*8) = p
+	}
+	return left
 }
 
 // firstFree returns the first word in [from, to) of the slab's bitmap that has a
@@ -98,76 +133,146 @@ func refill(f uintptr, c uint8, s slabID) int {
 	return n
 }
 
+// maxFlush is the most blocks that a full magazine gives back at a time.
+const maxFlush = (MaxMag + 1) / 2
+
 // takeOldest moves the oldest blocks of class c's full magazine to buf, a half
 // of them at most. Entered.
-func takeOldest(f uintptr, c uint8, buf *[MaxMag]uintptr) int {
+//
+//go:nocheckptr
+func takeOldest(f uintptr, c uint8, buf *[maxFlush]uintptr) int {
 	h := head(f)
-	bottom := sentinel(f, c) + 8
-	count := int(h.cap[c])
-	n := min(int(h.flushBatch[c]), (count+1)/2)
-	h.flushBatch[c] = uint8(min(2*n, (count+1)/2))
+	mag := unsafe.Slice(word(sentinel(f, c)+8), int(h.cap[c]))
+	half := (len(mag) + 1) / 2
+	n := min(int(h.flushBatch[c]), half)
+	h.flushBatch[c] = uint8(min(2*n, half))
 	h.refillBatch[c] = firstBatch
-	for i := range n {
-		buf[i] = *word(bottom + uintptr(i)*8)
-	}
-	for i := n; i < count; i++ {
-		*word(bottom + uintptr(i-n)*8) = *word(bottom + uintptr(i)*8)
-	}
+	copy(buf[:n], mag)
+	copy(mag, mag[n:])
 	*top(f, c) -= uintptr(n) * 8
 	*flushes(f, c)++
 	return n
 }
 
-// flush gives blocks of class c back to their slabs: one atomic or for each run
-// of blocks in the same word. It returns the address of a block that was free
-// or live already, a double free that raced past the live state, or 0. Not
+// wordMask is blocks that go back to their slab: bits to be set in one word.
+type wordMask struct {
+	word uintptr // address of the word of the bitmap
+	mask uint64
+}
+
+// flush gathers bits of up to 2^gatherBits words before it sets them: an atomic
+// or costs as much as everything else for five blocks, and blocks freed at
+// random return to the same few words again and again. Half of a magazine of
+// any class above 64 B, cut from one slab, needs no more (16 words are a slab of
+// 64 B blocks).
+const gatherBits = 4
+
+// gatherSlot returns the place of a bitmap word among the gathered ones. The
+// multiplier spreads neighbouring words as well as neighbouring slabs of any
+// order (the golden ratio in 64 bits, Knuth vol. 3, 6.4).
+func gatherSlot(word uintptr) uint64 {
+	return uint64(word>>3) * 0x9E3779B97F4A7C15 >> (64 - gatherBits)
+}
+
+// flush gives blocks of class c back to their slabs, with one atomic or for
+// many blocks of the same word. It returns the address of a block that was free
+// or live already, or whose slab is gone: a double free that raced past the live state, or 0. Not
 // entered; the caller holds the blocks.
 //
 // The geometry of a slab is read while still holding a block of it: it cannot
 // be given another class then. After the or it may.
 func flush(blocks []uintptr, c uint8) (late uintptr) {
 	k := &sizeclass.Classes[c]
+	size, recip := uintptr(k.Size), k.Short()
+	var gathered [1 << gatherBits]wordMask
+	used := uint64(0) // the gathered words, a bit for each
+	base, rows, live0 := region.base, region.bits.base, Live
+	tiny, step := c <= sizeclass.NumTiny, size>>granuleShift // from live byte to live byte
+	if !tiny {
+		step = 1
+	}
 	for i := 0; i < len(blocks); {
-		s := owner(blocks[i])
-		start := s.addr()
-		w := ^uint32(0)
-		var mask uint64
+		// The slab of the next block, and its first block's live byte.
+		p := blocks[i]
+		page := (p - base) >> pageShift
+		m := meta(page)
+		if m.class != c { // the copy of a late double free has outlived the slab
+			late = p
+			lateFrees.Add(1)
+			i++
+			continue
+		}
+		start := base + page<<pageShift
+		live := live0 + start>>granuleShift
+		if !tiny {
+			start, live = m.start, m.state
+			page = (start - base) >> pageShift
+		}
+		// The word, what of the slab it stands for, and the live byte of that.
+		w := uintptr(uint64(p-start) * recip >> sizeclass.ShortBits / 64)
+		at := rows + page*maxWords*8 + w*8
+		span := min(64*size, pageSize<<k.Order-w*64*size)
+		start += w * 64 * size
+		live += w * 64 * step
+		n := gatherSlot(at)
+		g := &gathered[n]
+		if g.word != at {
+			if g.mask != 0 {
+				if x := giveBack(*g, k); x != 0 {
+					late = x
+				}
+			}
+			used |= 1 << n
+			*g = wordMask{word: at}
+		}
+		// It and those behind it of the same word.
+		mask := g.mask
 		for ; i < len(blocks); i++ {
 			off := blocks[i] - start
-			if off >= pageSize<<k.Order {
-				break // another slab
-			}
-			j, _ := k.Index(off)
-			if w == ^uint32(0) {
-				w = j / 64
-			} else if w != j/64 {
+			if off >= span {
 				break
 			}
-			bit := uint64(1) << (j % 64)
-			if mask&bit != 0 || checkLive && isLive(blocks[i], c) {
+			j := uint64(off) * recip >> sizeclass.ShortBits
+			if mask>>(j&63)&1 != 0 || checkLive && *u8(live + uintptr(j)*step) != 0 {
 				late = blocks[i]
 				lateFrees.Add(1)
 				continue
 			}
-			mask |= bit
+			mask |= 1 << (j & 63)
 		}
-		if mask == 0 {
-			continue
+		g.mask = mask
+	}
+	for ; used != 0; used &= used - 1 {
+		g := gathered[bits.TrailingZeros64(used)%len(gathered)]
+		if g.mask == 0 {
+			continue // late ones only
 		}
-		old := atomic.OrUint64(s.bits(w), mask)
-		if both := old & mask; both != 0 {
-			late = start + uintptr(w*64+uint32(bits.TrailingZeros64(both)))*uintptr(k.Size)
-			lateFrees.Add(uint64(bits.OnesCount64(both)))
+		if x := giveBack(g, k); x != 0 {
+			late = x
 		}
-		// The or first, then the state: with retire's FULL first, then the words,
-		// one of the two sees the other.
-		if s.meta().slabState.Load() == slabFull {
-			enlist(s)
-		}
-		if old|mask == fullWord(k, w) && s.allFree(k) {
-			markEmpty(s.page())
-			moreToReclaim()
-		}
+	}
+	return late
+}
+
+// giveBack sets the bits of blocks of class k, which the caller holds, in a word
+// of their slab's bitmap. It returns the address of a block whose bit was set
+// already, or 0.
+func giveBack(g wordMask, k *sizeclass.Class) (late uintptr) {
+	at := g.word - region.bits.base
+	s, w := slabID(at/(maxWords*8)+1), uint32(at/8%maxWords)
+	old := atomic.OrUint64(u64(g.word), g.mask)
+	if both := old & g.mask; both != 0 {
+		late = s.addr() + uintptr(w*64+uint32(bits.TrailingZeros64(both)))*uintptr(k.Size)
+		lateFrees.Add(uint64(bits.OnesCount64(both)))
+	}
+	// The or first, then the state: with retire's FULL first, then the words,
+	// one of the two sees the other.
+	if s.meta().slabState.Load() == slabFull {
+		enlist(s)
+	}
+	if old|g.mask == fullWord(k, w) && s.allFree(k) {
+		markEmpty(s.page())
+		moreToReclaim()
 	}
 	return late
 }

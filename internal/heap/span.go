@@ -62,7 +62,7 @@ func mallocWarm(own, size uintptr, site uint32) uintptr {
 // is room; what must make room goes to the shared slots, and where they are full
 // back to the page tree. Entered; leaves.
 func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
-	var buf [MaxMag]uintptr
+	var buf [maxFlush]uintptr
 	n := 1
 	switch {
 	case f == trapFront:

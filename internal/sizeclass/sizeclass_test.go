@@ -30,6 +30,9 @@ func TestIndexEveryOffset(t *testing.T) {
 			if uintptr(i) != off/uintptr(k.Size) || start != (off%uintptr(k.Size) == 0) {
 				t.Fatalf("class %d (%d B): Index(%d) = %d, %v", c, k.Size, off, i, start)
 			}
+			if short := uint64(off) * k.Short() >> ShortBits; uint32(short) != i {
+				t.Fatalf("class %d (%d B): offset %d is in block %d, Short gives %d", c, k.Size, off, i, short)
+			}
 		}
 	}
 }

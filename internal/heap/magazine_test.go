@@ -1,0 +1,149 @@
+package heap
+
+import (
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// isFree reports whether the bit of the block at p is set, by division.
+func isFree(p uintptr, c uint8) bool {
+	s := owner(p)
+	j := (p - s.addr()) / uintptr(sizeclass.Classes[c].Size)
+	return atomic.LoadUint64(s.bits(uint32(j/64)))>>(j%64)&1 != 0
+}
+
+// TestFlushAndCarve takes blocks of several slabs, gives them back in random
+// order, and looks at every bit; then it takes what the gaps leave, and checks
+// that nothing is handed out twice and that pops ascend within a carve.
+func TestFlushAndCarve(t *testing.T) {
+	r := rand.New(rand.NewPCG(7, 8))
+	for _, size := range []uintptr{16, 48, 64, 80, 320, 1024, 1152, 5000, 32 << 10} {
+		c := sizeclass.Of(size)
+		k := &sizeclass.Classes[c]
+		f := front(t)
+		n := min(3*int(k.Blocks)+7, 3000)
+		all := make([]uintptr, n)
+		for i := range all {
+			if all[i] = Malloc(f, size); isFree(all[i], c) {
+				t.Fatalf("%d B: the bit of a block in use is set", size)
+			}
+		}
+		r.Shuffle(n, func(i, j int) { all[i], all[j] = all[j], all[i] })
+		back, kept := all[:n*2/3], all[n*2/3:]
+		for _, p := range back {
+			setLive(p, c, 0)
+		}
+		for batch := range slices.Chunk(back, maxFlush) {
+			if late := flush(batch, c); late != 0 {
+				t.Fatalf("%d B: flush took %#x for a late double free", size, late)
+			}
+		}
+		for _, p := range back {
+			if !isFree(p, c) {
+				t.Fatalf("%d B: the bit of the flushed block %#x is clear", size, p)
+			}
+		}
+		for _, p := range kept {
+			if isFree(p, c) {
+				t.Fatalf("%d B: a flush set the bit of %#x, which is in use", size, p)
+			}
+		}
+		before := lateFrees.Load()
+		if checkLive {
+			for batch := range slices.Chunk(back, maxFlush) { // a second time
+				if flush(batch, c) == 0 {
+					t.Errorf("%d B: a flush of free blocks was silent", size)
+				}
+			}
+			if got := lateFrees.Load() - before; got != uint64(len(back)) {
+				t.Errorf("%d B: %d late double frees counted, want %d", size, got, len(back))
+			}
+		}
+		held := map[uintptr]bool{}
+		for _, p := range kept {
+			held[p] = true
+		}
+		s := owner(back[0])
+		for range n {
+			p := Malloc(f, size)
+			if held[p] || isFree(p, c) || (p-owner(p).addr())%uintptr(k.Size) != 0 {
+				t.Fatalf("%d B: %#x was handed out while it is not free, or is no block", size, p)
+			}
+			held[p] = true
+			if q := *word(*top(f, c)); q != 0 && q < p && owner(q) == owner(p) && s == owner(p) {
+				t.Fatalf("%d B: %#x is to follow %#x", size, q, p)
+			}
+			s = owner(p)
+		}
+		for p := range held {
+			if bad := Free(f, p); bad.Kind != OK {
+				t.Fatalf("%d B: %+v", size, bad)
+			}
+		}
+		CloseHeapFront(f)
+	}
+}
+
+// TestCarveDropsLive: of blocks that a late double free put into their slab, a
+// carve drops each that is live, whether its word is one run or has gaps.
+func TestCarveDropsLive(t *testing.T) {
+	if !checkLive {
+		t.Skip("skipped: hakmem_nolive does not look at the live state")
+	}
+	for _, size := range []uintptr{64, 4096} {
+		for _, gaps := range []bool{false, true} {
+			f := front(t)
+			c := sizeclass.Of(size)
+			s := acquire(c)
+			var live []uintptr
+			for j := uint32(0); j < sizeclass.Classes[c].Blocks; j++ {
+				if p := s.addr() + uintptr(j)*uintptr(sizeclass.Classes[c].Size); isFree(p, c) && j%5 == 3 {
+					setLive(p, c, c)
+					live = append(live, p)
+				} else if gaps && j%7 == 0 {
+					atomic.AndUint64(s.bits(j/64), ^(uint64(1) << (j % 64)))
+				}
+			}
+			makeMagazine(f, c)
+			before := lateFrees.Load()
+			n := carve(f, c, s, 16)
+			if n >= 16 || n != int(held(f, c)) || lateFrees.Load()-before != uint64(16-n) {
+				t.Errorf("%d B: carved %d of 16 blocks, %d late frees", size, n, lateFrees.Load()-before)
+			}
+			last := uintptr(0)
+			for p := pop(f, c); p != 0; p = pop(f, c) {
+				if slices.Contains(live, p) || p <= last {
+					t.Errorf("%d B: carve took %#x after %#x", size, p, last)
+				}
+				last = p
+			}
+			lateFound.Store(0)
+			for _, p := range live {
+				setLive(p, c, 0)
+			}
+			for j := uint32(0); j < sizeclass.Classes[c].Words; j++ {
+				atomic.StoreUint64(s.bits(j), fullWord(&sizeclass.Classes[c], j))
+			}
+			retire(s)
+			CloseHeapFront(f)
+		}
+	}
+}
+
+// TestFlushOutlived: the second copy of a block comes back when its slab's pages
+// serve another class.
+func TestFlushOutlived(t *testing.T) {
+	for _, size := range []uintptr{64, 4096} {
+		c := sizeclass.Of(size)
+		s := acquire(sizeclass.Of(2 * size))
+		before := lateFrees.Load()
+		if p := s.addr(); flush([]uintptr{p, p + size}, c) == 0 || lateFrees.Load() != before+2 {
+			t.Errorf("%d B: %d late double frees counted, want 2", size, lateFrees.Load()-before)
+		}
+		retire(s)
+	}
+}
