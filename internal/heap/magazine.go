@@ -17,13 +17,13 @@ import (
 func carve(f uintptr, c uint8, s slabID, want int) (n int) {
 	k := &sizeclass.Classes[c]
 	m := s.meta()
-	low, ok := s.firstFree(m.lowWord, k.Words)
+	low, ok := s.firstFree(uint32(m.lowWord), k.Words)
 	if !ok { // blocks may have been freed below the mark
-		if low, ok = s.firstFree(0, m.lowWord); !ok {
+		if low, ok = s.firstFree(0, uint32(m.lowWord)); !ok {
 			return 0
 		}
 	}
-	m.lowWord = low
+	m.lowWord = uint8(low)
 	// Count first: then slots are filled from the top one down, by ascending
 	// address. Until the second look at a word its bits can only grow.
 	for w := low; w < k.Words && n < want; w++ {

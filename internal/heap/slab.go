@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -35,15 +36,22 @@ const (
 )
 
 // pageMeta describes one page. A slab or span is known by its first page,
-// which alone has the slab fields.
+// which alone has the slab fields. It is two cache lines.
 //
-// The first 32 bytes are what a free above 1 KiB reads: for every page of a mid
+// The second begins with what a free above 1 KiB reads: for every page of a mid
 // slab, the slab's start, its state bytes and the reciprocal of its block size.
 // recip is 0 for all other pages, which the fast path takes as "not mine". The
-// first page of a span has the same for its one block (span.go).
+// first page of a span has the same for its one block (span.go), and the state of
+// that block besides, so that it needs no other line. That this line is the
+// second, an odd one, keeps it out of the cache set in which the first byte of
+// every system page lies: programs write there (docs/ledger.md, "Cache sets").
 type pageMeta struct {
+	// states has one byte for each block of a mid slab (at most 64): 0 = not
+	// live, else its class or liveSited. See live.go.
+	states [64]uint8
+
 	start  uintptr // address of the run's first page
-	state  uintptr // kindMid: address of the slab's state bytes; kindSpan: of its own
+	state  uintptr // kindMid: address of the slab's state bytes; kindSpan: of live
 	recip  uint64  // kindMid: sizeclass.Class.Recip; kindSpan: 1
 	class  uint8   // kindTiny, kindMid; kindSpan: 0 above 2 MiB
 	kind   uint8
@@ -51,20 +59,18 @@ type pageMeta struct {
 	bucket uint8  // what it was last used for: see residency.go
 	pages  uint32 // first page of a span or slab: length in pages
 
-	// Spans: usable bytes and site. Slabs: see the state constants.
+	// Spans: usable bytes, live state, site. Slabs: see the state constants.
 	spanSize  uintptr
 	slabState atomic.Uint32
 	slabClass atomic.Uint32 // 0 when it is no slab
-	lowWord   uint32        // where the carve right's holder last found a free block
+	live      uint8
+	lowWord   uint8 // where the carve right's holder last found a free block
 	// site is a span's site; of a slab, since when it is PARTIAL, in milliseconds.
 	site uint32
 	// holes is the set of a PARTIAL slab's units whose memory was returned since it
 	// was last LEASED (punch.go). Owned by who has the slab CLAIMED, else by the
 	// class's lock.
 	holes uint64
-	// states has one byte for each block of a mid slab (at most 64): 0 = not
-	// live, else its class or liveSited. See live.go.
-	states [64]uint8
 }
 
 const (
@@ -158,7 +164,7 @@ func format(page uintptr, c uint8) slabID {
 		m.start, m.class, m.flags = start, c, 0
 		if c > sizeclass.NumTiny {
 			m.bucket = bucketMid
-			m.kind, m.state, m.recip = kindMid, region.pages.base+page<<pageMetaShift+statesOffset, k.Recip
+			m.kind, m.state, m.recip = kindMid, region.pages.base+page<<pageMetaShift, k.Recip
 		} else {
 			m.bucket = bucketTiny
 			m.kind, m.state, m.recip = kindTiny, 0, 0
@@ -175,7 +181,7 @@ func format(page uintptr, c uint8) slabID {
 	return s
 }
 
-const statesOffset = 64
+const liveOffset = unsafe.Offsetof(pageMeta{}.live)
 
 // unformat takes a CLAIMED, all-free slab out of its class: after it the pages
 // hold no slab. Under the class's lock, so that a late enlist sees either the

@@ -11,7 +11,7 @@ import (
 // stays warm in a magazine: its pages are still there, and the next allocation
 // of the class takes it without a lock, through the same fast section as a mid
 // block. For that the first page's metadata looks like a mid slab's with one
-// block: states[0] is the span's live state, and recip 1 makes every offset but
+// block: live is the span's live state, and recip 1 makes every offset but
 // 0 an interior pointer. A span that no magazine has room for goes back to the
 // page tree; its pages keep their memory until they are discarded (trim.go).
 //
@@ -104,10 +104,10 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 		region.mu.Lock()
 		if p = takeWhale(usable, alignPages); p != 0 {
 			page := (p - region.base) >> pageShift
-			meta(page).states[0] = liveBig
+			meta(page).live = liveBig
 			region.mu.Unlock()
 			if site != 0 {
-				meta(page).states[0] = liveSited
+				meta(page).live = liveSited
 				labelSpan(p, site)
 			}
 			return p, false
@@ -142,14 +142,14 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 		if usable <= sizeclass.MaxWarm {
 			m.class = sizeclass.SpanOf(usable)
 		}
-		m.state, m.recip = region.pages.base+page<<pageMetaShift+statesOffset, 1
+		m.state, m.recip = region.pages.base+page<<pageMetaShift+liveOffset, 1
 		switch {
 		case site != 0:
-			m.states[0] = liveSited
+			m.live = liveSited
 		case m.class != 0:
-			m.states[0] = m.class
+			m.live = m.class
 		default:
-			m.states[0] = liveBig
+			m.live = liveBig
 		}
 	}
 	m.kind = kindSpan
@@ -316,7 +316,7 @@ func releaseIdle(spans []uintptr, at uint32) (late uintptr) {
 	for _, p := range spans {
 		page := (p - region.base) >> pageShift
 		m := meta(page)
-		if m.kind != kindSpan || m.start != p || m.states[0] != 0 {
+		if m.kind != kindSpan || m.start != p || m.live != 0 {
 			late = p
 			lateFrees.Add(1)
 			continue
@@ -332,11 +332,11 @@ func freeBig(p uintptr) Fault {
 	page := (p - region.base) >> pageShift
 	m := meta(page)
 	region.mu.Lock()
-	if m.kind != kindSpan || m.start != p || checkLive && m.states[0] == 0 {
+	if m.kind != kindSpan || m.start != p || checkLive && m.live == 0 {
 		region.mu.Unlock()
 		return fault(p, m, Freed)
 	}
-	m.states[0] = 0
+	m.live = 0
 	unlabelSpan(m)
 	if !giveWhale(p, m.spanSize) {
 		releaseSpan(page, m, scavenger.now)

@@ -39,6 +39,8 @@ const warmSlots = 16
 
 type slotLine struct {
 	slot [warmSlots]atomic.Uintptr // addresses of freed spans, or 0
+	uses atomic.Uint32             // spans given
+	_    [60]byte                  // keep neighbours off this line
 }
 
 var (
@@ -67,6 +69,7 @@ func giveShared(c uint8, p uintptr) bool {
 	line := &shared[c-sizeclass.Num-1]
 	for i := range policy.Current().WarmSlots {
 		if s := &line.slot[i]; s.Load() == 0 && s.CompareAndSwap(0, p) {
+			line.uses.Add(1)
 			return true
 		}
 	}
@@ -103,8 +106,11 @@ func dropShared() (late uintptr) {
 // in the C hakmem. Two keys that meet in an entry evict each other.
 const bigEntries = 256
 
-// A bigKey is page<<24 | site<<8 | class: a page's number has 25 bits at most.
+// An entry is turn<<49 | page<<24 | site<<8 | class: a page's number has 25 bits at
+// most. The turn counts spans given, so that one that was used is not taken for
+// one that was not.
 var (
+	bigTurn  atomic.Uint64
 	bigCache [bigEntries]atomic.Uint64
 	bigCount cacheCount
 )
@@ -119,7 +125,7 @@ func takeBig(site uint32, c uint8) uintptr {
 	e, key := bigEntry(site, c)
 	if v := e.Load(); v != 0 && v&(1<<24-1) == key && e.CompareAndSwap(v, 0) {
 		bigCount.hits.Add(1)
-		return region.base + uintptr(v>>24)<<pageShift
+		return bigAddr(v)
 	}
 	bigCount.misses.Add(1)
 	return 0
@@ -129,13 +135,16 @@ func takeBig(site uint32, c uint8) uintptr {
 // span that was there, or 0.
 func giveBig(site uint32, c uint8, p uintptr) (evicted uintptr) {
 	e, key := bigEntry(site, c)
-	old := e.Swap(uint64((p-region.base)>>pageShift)<<24 | key)
+	old := e.Swap(bigTurn.Add(1)<<49 | uint64((p-region.base)>>pageShift)<<24 | key)
 	if old == 0 {
 		return 0
 	}
 	bigCount.evictions.Add(1)
-	return region.base + uintptr(old>>24)<<pageShift
+	return bigAddr(old)
 }
+
+// bigAddr is the address of the span in entry v.
+func bigAddr(v uint64) uintptr { return region.base + uintptr(v>>24&(1<<25-1))<<pageShift }
 
 // The whale cache.
 
@@ -201,10 +210,11 @@ func dropWhale() {
 	releaseSpan(page, meta(page), s.since)
 }
 
-// cached is a look at the caches that are shared: what the scavenger saw in each
+// cachesSeen is a look at the caches that are shared: what the scavenger saw in each
 // slot, to find those that nobody has used since.
 var cachesSeen struct {
 	shared [sizeclass.NumWarm][warmSlots]seenSlot
+	uses   [sizeclass.NumWarm]uint32
 	big    [bigEntries]seenSlot
 }
 
@@ -214,8 +224,7 @@ type seenSlot struct {
 }
 
 // stale reports whether the slot has had the same content since before age
-// milliseconds ago. (It may have been used in between: then it is too soon for
-// once.)
+// milliseconds ago.
 func (s *seenSlot) stale(word uint64, now, age uint32) bool {
 	if s.word != word {
 		s.word, s.since = word, now
@@ -245,8 +254,14 @@ func trimCaches(now, age uint32) (left bool, late uintptr) {
 		n++
 	}
 	for i := range shared {
+		uses := shared[i].uses.Load()
+		used := uses != cachesSeen.uses[i] // then any of them may have been
+		cachesSeen.uses[i] = uses
 		for j := range shared[i].slot {
 			s, seen := &shared[i].slot[j], &cachesSeen.shared[i][j]
+			if used {
+				seen.word = 0
+			}
 			switch p := s.Load(); {
 			case seen.stale(uint64(p), now, age) && s.CompareAndSwap(p, 0):
 				put(p)
@@ -259,7 +274,7 @@ func trimCaches(now, age uint32) (left bool, late uintptr) {
 		e := &bigCache[i]
 		switch v := e.Load(); {
 		case cachesSeen.big[i].stale(v, now, age) && e.CompareAndSwap(v, 0):
-			put(region.base + uintptr(v>>24)<<pageShift)
+			put(bigAddr(v))
 		case v != 0:
 			left = true
 		}

@@ -64,7 +64,7 @@ func ReadTotals(t *Totals) {
 		if c == 0 {
 			switch {
 			case m.kind != kindSpan:
-			case checkLive && m.states[0] == 0 && m.flags&flagArena == 0:
+			case checkLive && m.live == 0 && m.flags&flagArena == 0:
 				t.WarmBlocks++ // freed, and in a magazine or a cache
 				t.WarmBytes += uint64(m.spanSize)
 			default:
