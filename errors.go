@@ -57,7 +57,7 @@ var remedies = map[string]string{
 	kindInterior:    "pass the pointer that the allocation returned",
 	kindUnaligned:   "pass the pointer that the allocation returned",
 	kindForeign:     "only memory of hakmem's may be given to it",
-	kindNever:       "no block was ever at this address",
+	kindNever:       "there is no block at this address",
 	kindArena:       "an Arena's memory is freed by its Reset or Close",
 	kindClosedHeap:  "do not use a Heap after Close",
 	kindClosedArena: "do not use an Arena after Close",

@@ -968,7 +968,7 @@ func TestConfigure(t *testing.T) {
 // memoryLimit: the gates' limits hold from the first allocation on, and
 // SetMemoryLimit changes them.
 func memoryLimit(string) error {
-	if soft, hard := hakmem.MemoryLimit(); soft != 0 || hard != 0 {
+	if soft, hard := hakmem.MemoryLimit(); soft != 16<<20 || hard != 32<<20 {
 		return fmt.Errorf("limits of %d and %d before the first allocation", soft, hard)
 	}
 	fill := func() (blocks []unsafe.Pointer) {

@@ -49,8 +49,8 @@ type Stats struct {
 	// Superslabs is the number of superslabs now in use, Fronts the number of
 	// fronts (one per P that has allocated, one per open Heap).
 	Superslabs, Fronts int
-	// Drains counts the fronts emptied by Trim, under memory pressure, or because
-	// a trace began or ended.
+	// Drains counts the fronts emptied by the scavenger, by Trim, under memory
+	// pressure, or because a trace began or ended.
 	Drains uint64
 	// LateDoubleFrees counts double frees found only when a copy of the block
 	// left its magazine; each was dropped.

@@ -17,6 +17,7 @@ var outOfMemory atomic.Uint64
 // serve.
 func Malloc(own, size uintptr) uintptr {
 	if size > sizeclass.MaxMid {
+		pollHeap(own)
 		if p := mallocWarm(own, size, 0); p != 0 {
 			return p
 		}
@@ -82,7 +83,7 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 		telemetry.End(telemetry.Acquire, began)
 		kickPressed()
 		if s == 0 {
-			if !reclaimed && reclaim() {
+			if !reclaimed && reclaim(own) {
 				reclaimed = true
 				continue
 			}
@@ -112,23 +113,37 @@ func noMemory() uintptr {
 // caches and EMPTY slabs hold. That stops the world, so in a storm of failures
 // each try that did not help doubles, up to maxReclaimSkip, the number of
 // failures that do without one. A slab that becomes EMPTY ends the wait, and so
-// do blocks that have come to lie in magazines and caches since.
-var reclaimSkip, reclaimPenalty atomic.Int64
+// does what is freed into the shared caches; blocks in magazines, which those of
+// others fill all the time, at most once in a millisecond.
+var (
+	reclaimSkip, reclaimPenalty atomic.Int64
+	reclaimedAt                 atomic.Uint32 // milliseconds
+)
 
 // maxReclaimSkip keeps a storm of 10^6 failures under 4000 stops of the world.
 const maxReclaimSkip = 255
 
-// reclaim reports whether it did something that makes another try worth while.
-func reclaim() bool {
-	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && cachedBytes() < pageSize {
+// reclaim reports whether it did something that makes another try of the front
+// own (0: the P's) worth while. Not entered.
+func reclaim(own uintptr) bool {
+	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && !worthReclaim() {
 		return false
 	}
 	s := &scavenger
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	region.mu.Lock()
 	now := milliseconds()
+	region.mu.Unlock()
+	reclaimedAt.Store(now)
+	findLost()
 	s.moving.Lock()
 	late := drainAll()
+	if own != 0 { // a Heap's, by its goroutine
+		for c := uint8(1); c <= sizeclass.NumAll; c++ {
+			late = max(late, emptyMagazine(own, c))
+		}
+	}
 	_, l := trimCaches(now, 0)
 	sweepEmpty()
 	s.moving.Unlock()
@@ -141,16 +156,10 @@ func reclaim() bool {
 	return true
 }
 
-// cachedBytes returns the bytes of free blocks in the Ps' magazines and the
-// shared caches.
-func cachedBytes() (n uintptr) {
-	for i := range Fronts {
-		if f := atomic.LoadUintptr(&Fronts[i]); f != trapFront {
-			for c := uint8(1); c <= sizeclass.NumAll; c++ {
-				n += held(f, c) * blockBytes(c)
-			}
-		}
-	}
+// worthReclaim reports whether enough was freed since the last reclaim, which
+// left none of it.
+func worthReclaim() bool {
+	n := uintptr(0)
 	for i := range shared {
 		for j := range shared[i].slot {
 			if shared[i].slot[j].Load() != 0 {
@@ -165,7 +174,38 @@ func cachedBytes() (n uintptr) {
 	}
 	region.mu.Lock()
 	n += whales.bytes
+	if memoryLimit.hard.Load() != 0 {
+		n += uintptr(pageUse.warm) << pageShift
+	}
+	now := milliseconds()
 	region.mu.Unlock()
+	if n < pageSize && now != reclaimedAt.Load() {
+		n += inMagazines()
+	}
+	return n >= pageSize
+}
+
+// inMagazines returns the bytes of free blocks in the magazines of all fronts but
+// Heaps'.
+func inMagazines() (n uintptr) {
+	count := func(f uintptr) {
+		for c := uint8(1); c <= sizeclass.NumAll; c++ {
+			n += held(f, c) * blockBytes(c)
+		}
+	}
+	for i := range Fronts {
+		if f := atomic.LoadUintptr(&Fronts[i]); f != trapFront {
+			count(f)
+		}
+	}
+	for i := range shards {
+		s := &shards[i]
+		s.mu.Lock()
+		if s.front != trapFront {
+			count(s.front)
+		}
+		s.mu.Unlock()
+	}
 	return n
 }
 
@@ -216,12 +256,11 @@ func Free(own, p uintptr) Fault {
 		if span {
 			if site := m.site; site != 0 {
 				unlabelSpan(m)
-				if p = giveBig(site, c, p); p == 0 {
+				if p, c = giveBig(site, c, p); p == 0 {
 					leave(tok)
 					kick()
 					return Fault{}
 				}
-				c = meta((p - region.base) >> pageShift).class
 			}
 			return freeWarm(f, tok, c, p)
 		}
@@ -291,7 +330,7 @@ func fault(p uintptr, m *pageMeta, why Kind) Fault {
 		return x
 	}
 	switch m.kind {
-	case kindTiny, kindMid:
+	case kindTiny, kindMid, kindSlabFreed:
 		k := &sizeclass.Classes[m.class]
 		i, _ := k.Index(p - m.start)
 		x.Class = uintptr(k.Size)

@@ -10,7 +10,7 @@ const (
 	Interior            // inside a block
 	Unaligned           // in the region, not a multiple of 16
 	Foreign             // not in the region
-	NeverAllocated      // in the region, where no block ever was
+	NeverAllocated      // in the region, where there is no block
 	InArena             // memory of an Arena
 )
 

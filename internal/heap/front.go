@@ -50,8 +50,9 @@ const (
 	MaxMag = MagSize/8 - 1
 
 	countWords = frontTypes
-	frontSize  = magOffset + (sizeclass.NumAll+4)&^3*MagSize // whole system pages
-	frontTypes = setClasses                                  // entries of tops and leases
+	// Whole system pages, on every system: those are up to 64 KiB.
+	frontSize  = (magOffset + (sizeclass.NumAll+1)*MagSize + pageSize - 1) &^ (pageSize - 1)
+	frontTypes = setClasses // entries of tops and leases
 )
 
 // frontHead is the part of a front that only slow paths use.
@@ -250,8 +251,9 @@ func newFront() uintptr {
 // initFront makes all magazines of an empty front traps.
 func initFront(f uintptr) {
 	h := head(f)
+	h.epoch = scavenger.epoch.Load()
 	for c := range uint8(frontTypes) {
-		h.cap[c], h.seen[c] = 0, 0
+		h.cap[c], h.seen[c], h.mark[c], h.idle[c] = 0, 0, 0, 0
 		atomic.StoreUintptr(top(f, c), *top(trapFront, 0))
 	}
 }

@@ -53,5 +53,6 @@ func PushOwn(f uintptr, p unsafe.Pointer) bool {
 func CloseHeapFront(f uintptr) Fault {
 	late := emptyFront(f)
 	recycle(f)
+	kick()
 	return lateFault(late)
 }

@@ -72,6 +72,11 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, span bool, why Kind) {
 		return 0, m, false, Interior
 	case kindSpanFreed:
 		return 0, m, false, Freed
+	case kindSlabFreed:
+		k := &sizeclass.Classes[m.class]
+		if i, start := k.Index(p - m.start); start && i < k.Blocks {
+			return 0, m, false, Freed
+		}
 	}
 	return 0, m, false, NeverAllocated
 }

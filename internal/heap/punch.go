@@ -42,6 +42,7 @@ var punchLost []slabID
 type punchCursor struct {
 	class uint8
 	page  uintptr
+	young bool // this round met slabs that may be punched later
 }
 
 // punchSlabs looks at most slabs, or all, and punches those that have been
@@ -85,8 +86,8 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 			switch {
 			case isMarkedEmpty(page): // sweepIdle's
 			case bits.OnesCount64(s.holes(c)&^m.holes)*64 < worth*s.units():
-			case now-m.site < age:
-				left = true
+			case age > 0 && now-m.listedAt() < age:
+				at.young = true
 			default:
 				unlist(cs, c, page, slabClaimed)
 				cs.mu.Unlock()
@@ -97,8 +98,17 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 		}
 		at.page = 0
 	}
+	left = at.young || len(punchLost) > 0
 	*at = punchCursor{}
-	return left || len(punchLost) > 0
+	return left
+}
+
+// listedAt returns since when the slab is PARTIAL, or a later time.
+func (m *pageMeta) listedAt() uint32 {
+	if s := &scavenger; m.site == s.idleStamp.Load() {
+		return s.armedAt.Load()
+	}
+	return m.site
 }
 
 // units is the number of units that the slab is divided into.
@@ -141,8 +151,11 @@ func (s slabID) punch(c uint8) {
 		from := bits.TrailingZeros64(todo)
 		n := bits.TrailingZeros64(^(todo >> from))
 		todo &^= ^uint64(0) >> (64 - n) << from
-		ok, u := discard(s.addr()+uintptr(from)*unit, uintptr(n)*unit)
+		addr, size := s.addr()+uintptr(from)*unit, uintptr(n)*unit
+		counts := countResident(addr, size)
+		ok, u := discard(addr, size)
 		if ok {
+			countReturned(counts)
 			punched.Add(uint64(n) * uint64(unit))
 		} else {
 			holes &^= ^uint64(0) >> (64 - n) << from

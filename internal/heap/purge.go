@@ -34,7 +34,7 @@ func purgePages(want int, now, age uint32, kept bool) (n int) {
 			take[i] = 0
 			s := super(c + uintptr(i))
 			m := s.free & s.dirty
-			if m == 0 || now-s.freedAt < age {
+			if m == 0 || age > 0 && int32(now-s.freedAt) < int32(age) {
 				continue
 			}
 			take[i] = m
@@ -70,8 +70,9 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 	var cleaned, tiny, lost [purgeBatch]uint32
 	first := c * superPages
 	eachRun(take, func(page, length int) {
-		counts := countResident(first+uintptr(page), uintptr(length))
-		cleanedOK, usable := discard(region.base+(first+uintptr(page))<<pageShift, uintptr(length)<<pageShift)
+		addr, size := region.base+(first+uintptr(page))<<pageShift, uintptr(length)<<pageShift
+		counts := countResident(addr, size)
+		cleanedOK, usable := discard(addr, size)
 		if cleanedOK {
 			setRun(cleaned[:], page, length)
 			countReturned(counts)
@@ -80,12 +81,15 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 			setRun(lost[:], page, length)
 		}
 	})
+	// The live map beside them is all zero: no block of them is live. Where system
+	// pages are larger than a page's part of it, their neighbours' may not be.
 	region.mu.Lock()
 	for i := range take {
-		tiny[i] = cleaned[i] & super(c+uintptr(i)).tiny
+		if uintptr(osmem.PageSize()) <= region.live.unit {
+			tiny[i] = cleaned[i] & super(c+uintptr(i)).tiny
+		}
 	}
 	region.mu.Unlock()
-	// The live map beside them is all zero: no block of them is live.
 	dropped := tiny
 	eachRun(tiny[:], func(page, length int) {
 		unit := region.live.unit
@@ -166,7 +170,8 @@ func findLost() {
 				s.dirty |= s.lost
 				s.free |= s.lost
 				s.lost = 0
-				updateChunk(c)
+				region.tree.update(c, c)
+				unslab(c)
 			} else {
 				anyLost.Store(true)
 			}

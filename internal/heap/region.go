@@ -313,7 +313,7 @@ func roundUp(n, to uintptr) uintptr { return (n + to - 1) &^ (to - 1) }
 
 // ensure commits a's metadata for the first n bytes of the region.
 func (a *area) ensure(n uintptr) error {
-	want := roundUp(n, metaStep) >> pageShift * a.unit
+	want := roundUp(roundUp(n, metaStep)>>pageShift*a.unit, pageSize)
 	if most := roundUp(region.size>>pageShift*a.unit, pageSize); want > most {
 		want = most
 	}

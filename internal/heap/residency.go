@@ -44,24 +44,23 @@ var residency struct {
 
 type faultCounts [numBuckets]uint64
 
-// countResident returns the resident system pages among length pages from page
-// on, at most purgeBatch chunks.
-func countResident(page, length uintptr) (counts faultCounts) {
+// countResident returns the resident system pages of a range of the region, at
+// most purgeBatch chunks.
+func countResident(addr, size uintptr) (counts faultCounts) {
 	r := &residency
 	r.Lock()
 	defer r.Unlock()
-	n, err := osmem.Resident(region.base+page<<pageShift, length<<pageShift, r.vec[:])
+	n, err := osmem.Resident(addr, size, r.vec[:])
 	if err != nil || n == 0 { // nothing depends on it
 		if err != nil && !errors.Is(err, osmem.ErrNotSupported) {
 			survive(fmt.Errorf("hakmem: resident pages: %w", err))
 		}
 		return
 	}
-	perPage := uintptr(max(pageSize/osmem.PageSize(), 1))
-	for i := range length {
-		for _, v := range r.vec[i*perPage : (i+1)*perPage] {
-			counts[meta(page+i).bucket] += uint64(v & 1)
-		}
+	step := uintptr(osmem.PageSize())
+	for i, v := range r.vec[:(size+step-1)/step] {
+		page := (addr - region.base + uintptr(i)*step) >> pageShift
+		counts[meta(page).bucket] += uint64(v & 1)
 	}
 	return counts
 }
@@ -98,7 +97,8 @@ func readFaults() (counts faultCounts) {
 		for dirty[last] == 0 {
 			last--
 		}
-		for b, n := range countResident(c*superPages, last*superPages+uintptr(bits.Len32(dirty[last]))) {
+		pages := last*superPages + uintptr(bits.Len32(dirty[last]))
+		for b, n := range countResident(region.base+c<<superShift, pages<<pageShift) {
 			counts[b] += n
 		}
 	}

@@ -53,6 +53,9 @@ type scavengerState struct {
 	grownTo uintptr
 	// listed is now for who makes a slab PARTIAL, without region.mu.
 	listed atomic.Uint32
+	// idleStamp is what listed was until the timer was last set, at armedAt: what
+	// was stamped with it may be as young as that.
+	idleStamp, armedAt atomic.Uint32
 	// window is in milliseconds, 0 until the first tick. Written under mu and
 	// region.mu.
 	window uint32
@@ -68,8 +71,7 @@ type scavengerState struct {
 	punchAt  punchCursor
 
 	generation int    // counts clocks. Owned by mu and region.mu, written under both
-	urged      bool   // kickPressed has been, at urgedAt. Owned by region.mu
-	urgedAt    uint32 //
+	urgedAt    uint32 // when kickPressed last was; 0: never. Owned by region.mu
 }
 
 type peakBucket struct {
@@ -105,8 +107,8 @@ const (
 	idleBytes = 1 << 20
 )
 
-// punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest commit step, and an
-// 8th. punchScan: the slabs that a tick looks at otherwise, for 1/2 ms.
+// punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest
+// commit step, and a 32nd. punchScan: the slabs that a tick looks at otherwise, for 1/2 ms.
 const (
 	punchGrowth = 64 << 20
 	punchScan   = 4096
@@ -182,8 +184,10 @@ func arm() {
 	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
+	s.idleStamp.Store(s.listed.Load())
 	s.now = milliseconds()
 	s.listed.Store(s.now)
+	s.armedAt.Store(s.now)
 	s.setTimer()
 }
 
@@ -220,17 +224,37 @@ func (s *scavengerState) tick(generation int) {
 // region.mu.
 func kickGrown(committed uintptr) {
 	s := &scavenger
-	if committed < s.grownTo+max(punchGrowth, committed/32) || policy.Current().KeepAlways {
+	if policy.Current().KeepAlways {
+		return
+	}
+	// A timer set inside a testing/synctest bubble ends with it. This is one of the
+	// few places where that shows.
+	now := milliseconds()
+	if s.armed.Load() && time.Duration(now-s.now)*time.Millisecond > lostTicks*tickTime() {
+		s.now = now
+		s.generation++
+		s.setTimer()
+	}
+	if committed < s.grownTo+max(punchGrowth, committed/32) {
 		return
 	}
 	s.grownTo = committed
+	s.soon(func() { punchSlabs(now, 0, worthGrowing, math.MaxInt) })
+}
+
+// lostTicks: a timer that is later than that does not come.
+const lostTicks = 100
+
+// soon does something under mu on a goroutine of its own, unless the clock is
+// another one by then. Under region.mu.
+func (s *scavengerState) soon(do func()) {
+	generation := s.generation
 	s.clock.AfterFunc(0, func() {
 		s.mu.Lock()
 		defer s.mu.Unlock()
-		region.mu.Lock()
-		now := milliseconds()
-		region.mu.Unlock()
-		punchSlabs(now, 0, worthGrowing, math.MaxInt)
+		if s.generation == generation {
+			do()
+		}
 	})
 }
 
@@ -244,13 +268,13 @@ func kickPressed() {
 	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	if now := milliseconds(); !s.urged || time.Duration(now-s.urgedAt)*time.Millisecond >= tickTime() {
-		s.urged, s.urgedAt = true, now
-		s.clock.AfterFunc(0, func() {
-			s.mu.Lock()
-			_, late := scavenge(false)
-			s.mu.Unlock()
-			if late != 0 {
+	if now := milliseconds(); s.urgedAt == 0 || time.Duration(now-s.urgedAt)*time.Millisecond >= tickTime() {
+		s.urgedAt = max(now, 1)
+		s.soon(func() {
+			if !pressed() {
+				return
+			}
+			if _, late := scavenge(false); late != 0 {
 				lateFound.Store(late)
 			}
 			kick()
@@ -316,7 +340,7 @@ func forgetPeaks(pages int) {
 // enough to be sorry; memory that was kept in vain shortens the window to a
 // quarter, so that two misjudged periods bring it to its least.
 func (s *scavengerState) judge(now uint32, again uint64) {
-	if got := again - s.againWas; got > 0 && got >= s.purged/16 {
+	if got := again - s.againWas; got >= max(minJudged, s.purged)/16 {
 		s.window = min(2*s.window, decayPart(maxWindow))
 		s.judging, s.purged = false, 0
 	} else if s.judging && int32(now-s.judgeAt) >= 0 {
@@ -354,7 +378,7 @@ func (s *scavengerState) purge(now uint32, all bool) (left bool) {
 		}
 		warm -= n
 	}
-	return warm > 0
+	return warm > 0 || anyLost.Load()
 }
 
 // somethingLeft reports whether a tick would find something: a look that is
@@ -456,8 +480,12 @@ func trimFronts(now uint32, all bool) (left bool, late uintptr) {
 // did. By the Heap's goroutine.
 func pollHeap(own uintptr) {
 	if own != 0 && head(own).epoch != scavenger.epoch.Load() {
-		if late := trimHeap(own); late != 0 {
+		trimmed, late := trimHeap(own)
+		if late != 0 {
 			lateFound.Store(late)
+		}
+		if trimmed {
+			kick()
 		}
 	}
 }
@@ -465,18 +493,18 @@ func pollHeap(own uintptr) {
 // trimHeap gives back what has lain in a Heap's magazines since the scavenger's
 // epoch before the last one that the Heap saw. By the Heap's goroutine, from its
 // slow paths: nobody else may touch its front, so an idle Heap keeps what it has.
-func trimHeap(f uintptr) (late uintptr) {
+func trimHeap(f uintptr) (trimmed bool, late uintptr) {
 	h := head(f)
 	h.epoch = scavenger.epoch.Load()
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
 		n := uint8(held(f, c))
 		if n > 0 && h.mark[c] == n {
 			late = max(late, emptyMagazine(f, c))
-			n = 0
+			n, trimmed = 0, true
 		}
 		h.mark[c] = n
 	}
-	return late
+	return trimmed, late
 }
 
 // sweepIdle gives back the pages of slabs that were EMPTY at the last tick too;

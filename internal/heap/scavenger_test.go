@@ -749,3 +749,38 @@ func TestHolesWhileUsed(t *testing.T) {
 	}
 	Trim()
 }
+
+// TestMetadataIsSmall: what hakmem's own tables have in memory for mid blocks and
+// spans is at most 2 % of it.
+func TestMetadataIsSmall(t *testing.T) {
+	resident := func() (n int) {
+		vec := make([]byte, 1<<16)
+		for _, a := range region.areas() {
+			from := uintptr(0)
+			if a == &region.live {
+				from = region.first >> pageShift * a.unit &^ (pageSize - 1)
+			}
+			if a.committed <= from {
+				continue
+			}
+			pages, err := osmem.Resident(a.base+from, a.committed-from, vec)
+			if err != nil {
+				t.Skip(err)
+			}
+			n += pages * osmem.PageSize()
+		}
+		return n
+	}
+	for _, size := range []uintptr{1152, 3 << 10, 8 << 10, 32 << 10, 40 << 10, 256 << 10, 5 * mebibyte} {
+		withClock(t)
+		before := resident()
+		const total = 128 * mebibyte
+		blocks := fillBytes(t, total, size)
+		if n := resident() - before; n > total/50 {
+			t.Errorf("%d bytes: %d KiB of metadata for 128 MiB, over 2 %%", size, n>>10)
+		} else {
+			t.Logf("%d bytes: %.2f %%", size, 100*float64(n)/total)
+		}
+		freeBlocks(t, blocks)
+	}
+}

@@ -19,6 +19,7 @@ const (
 	kindSpan                   // first page of a span
 	kindSpanTail               // another page of a span
 	kindSpanFreed              // first page of a span that was freed, not used since
+	kindSlabFreed              // page of a slab that was given back, not used since
 )
 
 // Slab states. A set bit of a slab's bitmap means that the slab owns that
@@ -32,7 +33,7 @@ const (
 	slabLeased                // one front may carve from it
 	slabFull                  // nobody may: it had no free block when its lease ended
 	slabPartial               // has free blocks (or had, a moment ago)
-	slabClaimed               // one goroutine checks whether it is EMPTY
+	slabClaimed               // one goroutine checks whether it is EMPTY, or returns its holes
 )
 
 // pageMeta describes one page. A slab or span is known by its first page,
@@ -197,7 +198,7 @@ func unformat(s slabID) {
 	}
 	for i := uintptr(0); i < 1<<k.Order; i++ {
 		m := meta(s.page() + i)
-		m.kind, m.class, m.recip = kindFree, 0, 0
+		m.kind, m.recip = kindSlabFreed, 0 // the class stays, for who frees twice
 		PageClass[s.page()+i] = 0
 	}
 	m.slabState.Store(slabNone)
@@ -231,6 +232,9 @@ func enlist(s slabID) {
 				markEmpty(s.page())
 			} else {
 				unmarkEmpty(s.page()) // a hint from when it was leased
+				if s.allFree(&sizeclass.Classes[c]) {
+					markEmpty(s.page()) // or the one of who completed it just now
+				}
 			}
 		}
 		cs.mu.Unlock()

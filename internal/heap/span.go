@@ -13,7 +13,7 @@ import (
 // block. For that the first page's metadata looks like a mid slab's with one
 // block: live is the span's live state, and recip 1 makes every offset but
 // 0 an interior pointer. A span that no magazine has room for goes back to the
-// page tree; its pages keep their memory until they are discarded (trim.go).
+// page tree; its pages keep their memory until they are discarded (purge.go).
 //
 // Two frees of such a span that overlap can both pass its live state, as with
 // other blocks. The second copy is found when it comes to the page tree. Larger
@@ -38,7 +38,7 @@ func mallocWarm(own, size uintptr, site uint32) uintptr {
 	v := c
 	if site != 0 {
 		v = liveSited
-		if p := takeBig(site, c); p != 0 {
+		if p := takeBig(site, c); p != 0 && isCached(p, c) {
 			setLive(p, c, v)
 			return p
 		}
@@ -52,10 +52,24 @@ func mallocWarm(own, size uintptr, site uint32) uintptr {
 	if p == 0 {
 		p = takeShared(c)
 	}
-	if p != 0 {
-		setLive(p, c, v)
+	if p == 0 || !isCached(p, c) {
+		return 0
 	}
+	setLive(p, c, v)
 	return p
+}
+
+// isCached reports whether p, which came out of a cache, is a freed span of class
+// c. If it is not, it was freed twice at the same moment, and the other copy has
+// gone its way: this one is dropped, and reported by the next allocation.
+func isCached(p uintptr, c uint8) bool {
+	m := meta((p - region.base) >> pageShift)
+	if m.kind == kindSpan && m.start == p && m.class == c && (!checkLive || m.live == 0) {
+		return true
+	}
+	lateFrees.Add(1)
+	lateFound.Store(p)
+	return false
 }
 
 // freeWarm takes the freed span of class c at p into the magazine, where there
@@ -120,10 +134,11 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 	page, zero, ok := takeRun(n, alignPages, true)
 	if !ok { // memory that is idle in caches comes before new memory
 		trimIdleSpans(own)
+		kick()
 		page, zero, ok = takeRun(n, alignPages, false)
 	}
 	kickPressed()
-	if !ok && reclaim() {
+	if !ok && reclaim(own) {
 		if page, zero, ok = takeRun(n, alignPages, false); !ok {
 			reclaimFailed()
 		}
@@ -183,7 +198,7 @@ func takeRun(n, alignPages uintptr, warm bool) (page uintptr, clean, ok bool) {
 			}
 			have++
 		}
-		if !allowed(int(want-have)) || grow((want-have)<<pageShift) != nil {
+		if !allowed(int(n-min(have, n))) || grow((want-have)<<pageShift) != nil {
 			return 0, false, false
 		}
 		if page, ok = r.tree.find(uint32(want)); !ok {
@@ -201,20 +216,24 @@ func takeRun(n, alignPages uintptr, warm bool) (page uintptr, clean, ok bool) {
 // giving back its last pages or taking the next ones if they are free, and
 // reports whether it could. The caller holds the block; its class may change.
 func Resize(p, size uintptr) bool {
-	ok := resize(p, size)
+	ok, limited := resize(p, size)
+	if limited && reclaim(0) {
+		ok, _ = resize(p, size)
+	}
 	kickPressed()
 	kick()
 	return ok
 }
 
-func resize(p, size uintptr) bool {
+// resize also reports whether it was the memory limit that refused.
+func resize(p, size uintptr) (ok, limited bool) {
 	at, m, span, why := liveByte(p)
 	if why != OK || !span || size <= sizeclass.MaxMid || checkLive && *u8(at) == 0 {
-		return false
+		return false, false
 	}
-	usable, ok := sizeclass.SpanSize(size)
-	if !ok || usable > region.size-region.first {
-		return false
+	usable, fits := sizeclass.SpanSize(size)
+	if !fits || usable > region.size-region.first {
+		return false, false
 	}
 	r := &region
 	page := (p - r.base) >> pageShift
@@ -225,11 +244,14 @@ func resize(p, size uintptr) bool {
 	case want > have:
 		next, end := page+have, r.committed.Load()>>pageShift
 		behind := min(page+want, end) - next // of the pages wanted, those committed
-		if !r.tree.isFree(next, behind) || !allowed(r.tree.cleanPages(next, behind)+int(want-have-behind)) {
-			return false
+		if !r.tree.isFree(next, behind) {
+			return false, false
+		}
+		if !allowed(r.tree.cleanPages(next, behind) + int(want-have-behind)) {
+			return false, true
 		}
 		if page+want > end && grow((page+want-end)<<pageShift) != nil {
-			return false
+			return false, false
 		}
 		r.tree.take(page+have, want-have)
 		for i := have; i < want; i++ {
@@ -258,7 +280,7 @@ func resize(p, size uintptr) bool {
 	default:
 		*u8(at) = liveBig
 	}
-	return true
+	return true, false
 }
 
 // trimIdleSpans gives back the spans in the magazines of the front that the caller

@@ -39,7 +39,7 @@ const warmSlots = 16
 
 type slotLine struct {
 	slot [warmSlots]atomic.Uintptr // addresses of freed spans, or 0
-	uses atomic.Uint32             // spans given
+	used atomic.Uint32             // slots given to since trimCaches last looked
 	_    [60]byte                  // keep neighbours off this line
 }
 
@@ -69,7 +69,7 @@ func giveShared(c uint8, p uintptr) bool {
 	line := &shared[c-sizeclass.Num-1]
 	for i := range policy.Current().WarmSlots {
 		if s := &line.slot[i]; s.Load() == 0 && s.CompareAndSwap(0, p) {
-			line.uses.Add(1)
+			line.used.Or(1 << i)
 			return true
 		}
 	}
@@ -87,9 +87,6 @@ func dropShared() (late uintptr) {
 		for j := range shared[i].slot {
 			s, seen := &shared[i].slot[j], &sharedSeen[i][j]
 			p := s.Load()
-			if p == 0 && *seen == 0 {
-				break // they are filled from the first on
-			}
 			if p != 0 && p == *seen && s.CompareAndSwap(p, 0) {
 				late = max(late, releaseIdle([]uintptr{p}, scavenger.now))
 				p = 0
@@ -132,15 +129,15 @@ func takeBig(site uint32, c uint8) uintptr {
 }
 
 // giveBig puts the freed span at p into the entry of (site, c) and returns the
-// span that was there, or 0.
-func giveBig(site uint32, c uint8, p uintptr) (evicted uintptr) {
+// span that was there with its class, or 0.
+func giveBig(site uint32, c uint8, p uintptr) (evicted uintptr, class uint8) {
 	e, key := bigEntry(site, c)
 	old := e.Swap(bigTurn.Add(1)<<49 | uint64((p-region.base)>>pageShift)<<24 | key)
 	if old == 0 {
-		return 0
+		return 0, 0
 	}
 	bigCount.evictions.Add(1)
-	return bigAddr(old)
+	return bigAddr(old), uint8(old)
 }
 
 // bigAddr is the address of the span in entry v.
@@ -195,7 +192,7 @@ func giveWhale(p, size uintptr) bool {
 		w.count.evictions.Add(1)
 		dropWhale()
 	}
-	w.spans = append(w.spans, whale{p, size, scavenger.now})
+	w.spans = append(w.spans, whale{p, size, milliseconds()})
 	w.bytes += size
 	return true
 }
@@ -214,7 +211,6 @@ func dropWhale() {
 // slot, to find those that nobody has used since.
 var cachesSeen struct {
 	shared [sizeclass.NumWarm][warmSlots]seenSlot
-	uses   [sizeclass.NumWarm]uint32
 	big    [bigEntries]seenSlot
 }
 
@@ -254,13 +250,11 @@ func trimCaches(now, age uint32) (left bool, late uintptr) {
 		n++
 	}
 	for i := range shared {
-		uses := shared[i].uses.Load()
-		used := uses != cachesSeen.uses[i] // then any of them may have been
-		cachesSeen.uses[i] = uses
+		used := shared[i].used.Swap(0)
 		for j := range shared[i].slot {
 			s, seen := &shared[i].slot[j], &cachesSeen.shared[i][j]
-			if used {
-				seen.word = 0
+			if used>>j&1 != 0 {
+				seen.word = 0 // not the same, whatever it is
 			}
 			switch p := s.Load(); {
 			case seen.stale(uint64(p), now, age) && s.CompareAndSwap(p, 0):

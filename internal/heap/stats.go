@@ -48,10 +48,10 @@ func ReadTotals(t *Totals) {
 	t.Committed = uint64(region.committed.Load() - region.first)
 	t.Metadata = uint64(region.metaCommitted.Load())
 	t.Superslabs = int(superslabs.Load())
-	t.SpanAllocs, t.SpanFrees = spanStats.allocs.Load(), spanStats.frees.Load()
 	t.Drains, t.LateFrees = drains.Load(), lateFrees.Load()
 
 	scavenger.moving.Lock()
+	t.SpanAllocs, t.SpanFrees = spanStats.allocs.Load(), spanStats.frees.Load()
 	for c := range classes {
 		cs, ct := &classes[c], &t.Classes[c]
 		cs.mu.Lock()
@@ -94,8 +94,8 @@ func ReadTotals(t *Totals) {
 			ct.Flushes += atomic.LoadUint64(flushes(f, c))
 		}
 	}
-	scavenger.moving.Unlock()
 	t.readCaches()
+	scavenger.moving.Unlock()
 	t.Faults = readFaults()
 	frontPool.mu.Lock()
 	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free)

@@ -24,6 +24,8 @@ func SetTracing(on bool) {
 	drainMu.Lock()
 	grace()
 	drainMu.Unlock()
+	scavenger.moving.Lock()
+	defer scavenger.moving.Unlock()
 	if late := drainAll(); late != 0 {
 		lateFound.Store(late)
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/bits"
 	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/policy"
 )
 
 // pageUse counts the region's pages by what they are, and keeps book on whether
@@ -48,7 +50,11 @@ func (s *superMeta) give(m, at uint32) {
 	pageUse.used -= n
 	pageUse.warm += n
 	s.free |= m
-	if int32(at-s.freedAt) > 0 {
+	now := scavenger.now
+	if int32(at-now) > 0 {
+		at = now
+	}
+	if now-at <= now-s.freedAt { // the later one
 		s.freedAt = at
 	}
 }
@@ -84,13 +90,20 @@ var limitSet bool
 
 // setMemoryLimit is SetMemoryLimit under region.mu.
 func setMemoryLimit(soft, hard uint64) {
-	pages := func(n uint64) int64 { return int64(min(n, maxRegion) >> pageShift) }
+	pages := func(n uint64) int64 { return int64(roundUp(uintptr(min(n, maxRegion)), pageSize) >> pageShift) }
 	memoryLimit.soft.Store(pages(soft))
 	memoryLimit.hard.Store(pages(hard))
 }
 
-// MemoryLimit returns the limits in force, in bytes.
+// MemoryLimit returns the limits in force, in bytes, or those that will be with
+// the first allocation.
 func MemoryLimit() (soft, hard uint64) {
+	region.mu.Lock()
+	set := limitSet || region.ready.Load()
+	region.mu.Unlock()
+	if pol := policy.Current(); !set {
+		return uint64(pol.MemorySoft), uint64(pol.MemoryHard)
+	}
 	return uint64(memoryLimit.soft.Load()) << pageShift, uint64(memoryLimit.hard.Load()) << pageShift
 }
 

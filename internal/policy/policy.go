@@ -160,7 +160,7 @@ var gates = []Gate{
 	number("HAKMEM_MAG_WARM_BYTES", "byte budget of a magazine of a class above 32 KiB", "2097152", 0, 1<<30, func(s *Snapshot) *int { return &s.WarmBytes }),
 	number("HAKMEM_WARM_SLOTS", "shared slots of each class above 32 KiB, for what overflows the magazines", "16", 0, 16, func(s *Snapshot) *int { return &s.WarmSlots }),
 	number("HAKMEM_WHALE_BYTES", "byte limit of the cache of freed blocks above 2 MiB", "268435456", 0, 1<<40, func(s *Snapshot) *int { return &s.WhaleBytes }),
-	choice("HAKMEM_KEEP", "free memory: give it back by the scavenger's judgement (auto), or never but by Trim (always)", "auto", []string{"auto", "always"},
+	choice("HAKMEM_KEEP", "free memory: give it back by the scavenger's judgement (auto), or only by Trim and at memory limits (always)", "auto", []string{"auto", "always"},
 		func(s *Snapshot) int64 {
 			if s.KeepAlways {
 				return 1
@@ -285,6 +285,10 @@ func Build(lookup func(string) (string, bool)) (*Snapshot, []error) {
 	if s.CommitMax < s.CommitMin {
 		errs = append(errs, &GateError{"HAKMEM_SS_COMMIT_MAX", strconv.Itoa(s.CommitMax), "use a value not below HAKMEM_SS_COMMIT_MIN"})
 		s.CommitMax = s.CommitMin
+	}
+	if s.MemoryHard != 0 && s.MemoryHard < 2<<20 {
+		errs = append(errs, &GateError{"HAKMEM_MEMORY_HARD", strconv.Itoa(s.MemoryHard), "use 0 for no limit, or at least 2097152"})
+		s.MemoryHard = 0
 	}
 	if s.MemoryHard != 0 && s.MemorySoft > s.MemoryHard {
 		errs = append(errs, &GateError{"HAKMEM_MEMORY_SOFT", strconv.Itoa(s.MemorySoft), "use a value not above HAKMEM_MEMORY_HARD"})
