@@ -126,7 +126,7 @@ const maxReclaimSkip = 255
 // reclaim reports whether it did something that makes another try of the front
 // own (0: the P's) worth while. Not entered.
 func reclaim(own uintptr) bool {
-	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && !worthReclaim() {
+	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && !worthReclaim(own) {
 		return false
 	}
 	s := &scavenger
@@ -158,8 +158,11 @@ func reclaim(own uintptr) bool {
 
 // worthReclaim reports whether enough was freed since the last reclaim, which
 // left none of it.
-func worthReclaim() bool {
+func worthReclaim(own uintptr) bool {
 	n := uintptr(0)
+	if own != 0 {
+		n = heldBytes(own)
+	}
 	for i := range shared {
 		for j := range shared[i].slot {
 			if shared[i].slot[j].Load() != 0 {
@@ -185,24 +188,27 @@ func worthReclaim() bool {
 	return n >= pageSize
 }
 
+// heldBytes returns the bytes of free blocks in the magazines of a front.
+func heldBytes(f uintptr) (n uintptr) {
+	for c := uint8(1); c <= sizeclass.NumAll; c++ {
+		n += held(f, c) * blockBytes(c)
+	}
+	return n
+}
+
 // inMagazines returns the bytes of free blocks in the magazines of all fronts but
 // Heaps'.
 func inMagazines() (n uintptr) {
-	count := func(f uintptr) {
-		for c := uint8(1); c <= sizeclass.NumAll; c++ {
-			n += held(f, c) * blockBytes(c)
-		}
-	}
 	for i := range Fronts {
 		if f := atomic.LoadUintptr(&Fronts[i]); f != trapFront {
-			count(f)
+			n += heldBytes(f)
 		}
 	}
 	for i := range shards {
 		s := &shards[i]
 		s.mu.Lock()
 		if s.front != trapFront {
-			count(s.front)
+			n += heldBytes(s.front)
 		}
 		s.mu.Unlock()
 	}

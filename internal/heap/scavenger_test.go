@@ -784,3 +784,149 @@ func TestMetadataIsSmall(t *testing.T) {
 		freeBlocks(t, blocks)
 	}
 }
+
+// TestWhalesAreKept: demand for large blocks that comes every 2 s never faults,
+// also when the timer has stopped in between.
+func TestWhalesAreKept(t *testing.T) {
+	c := withClock(t)
+	calls := osmem.Calls(osmem.OpDiscard)
+	for range 5 {
+		p := fillBytes(t, 10*mebibyte, 10*mebibyte)
+		c.advance(2 * time.Second)
+		freeBlocks(t, p)
+		c.advance(2 * time.Second)
+	}
+	if n := osmem.Calls(osmem.OpDiscard) - calls; n != 0 {
+		t.Errorf("%d times memory was returned", n)
+	}
+}
+
+// TestIdleSlotsAreReturned: what lies in shared slots after a peak goes back
+// although the first of them is used all the time.
+func TestIdleSlotsAreReturned(t *testing.T) {
+	c := withClock(t)
+	const size, alive = 2 * mebibyte, 12
+	freeBlocks(t, fillBytes(t, alive*size, size))
+	class := sizeclass.SpanOf(size)
+	for range 40 {
+		c.advance(250 * time.Millisecond)
+		p := takeShared(class)
+		if p == 0 || !giveShared(class, p) {
+			t.Fatal("no span in the shared slots")
+		}
+	}
+	var totals Totals
+	ReadTotals(&totals)
+	if totals.Shared.Blocks != 1 {
+		t.Errorf("%d spans in shared slots after 10 s in which one was used", totals.Shared.Blocks)
+	}
+}
+
+// TestLateSpanInBigCache: a span that two overlapping frees put into the BigCache
+// and into a magazine, and that went back to the page tree from there, is dropped
+// when it leaves the BigCache.
+func TestLateSpanInBigCache(t *testing.T) {
+	withClock(t)
+	site := RegisterSite("late span")
+	const size = 300 << 10
+	class := sizeclass.SpanOf(size)
+	for name, next := range map[string]func() uintptr{
+		"by an allocation": func() uintptr { return MallocAt(site, size) },
+		"by an eviction": func() uintptr {
+			q := mallocSpan(size, 1, 0)
+			if p, c := giveBig(site, class, q); p == 0 || c != class {
+				t.Errorf("evicted %#x of class %d", p, c)
+			} else if late := releaseSpans([]uintptr{p}); late != p {
+				t.Errorf("the page tree took the span twice: late %#x, want %#x", late, p)
+			}
+			return takeBig(site, class)
+		},
+	} {
+		TakeLateFree()
+		was := lateFrees.Load()
+		p := MallocAt(site, size)
+		Free(0, p)
+		if late := releaseSpans([]uintptr{p}); late != 0 { // the other copy
+			t.Fatalf("%s: late %#x", name, late)
+		}
+		if q := next(); q == 0 || q == p && meta((p-region.base)>>pageShift).live == 0 {
+			t.Errorf("%s: got %#x", name, q)
+		} else if meta((q-region.base)>>pageShift).live != 0 {
+			Free(0, q)
+		} else {
+			releaseSpans([]uintptr{q})
+		}
+		if lateFrees.Load() != was+1 {
+			t.Errorf("%s: %d late double frees, want 1", name, lateFrees.Load()-was)
+		}
+	}
+	TakeLateFree()
+	Trim()
+}
+
+// TestFreeingHelpsAtTheLimit: after a storm of failures, what is freed can be had
+// in another size at once, wherever it went: page tree, whale cache, a Heap's
+// magazines.
+func TestFreeingHelpsAtTheLimit(t *testing.T) {
+	noLimit := func() {
+		if err := SetMemoryLimit(0, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	defer noLimit()
+	limit := func() {
+		used, warm := use()
+		if err := SetMemoryLimit(0, uint64(used+warm)<<pageShift+64*mebibyte); err != nil {
+			t.Fatal(err)
+		}
+	}
+	storm := func(own, size uintptr) (blocks []uintptr) {
+		for failures := 0; failures < 1000; {
+			if p := Malloc(own, size); p != 0 {
+				blocks = append(blocks, p)
+			} else {
+				failures++
+			}
+		}
+		return blocks
+	}
+	for _, whaleBytes := range []string{"0", "268435456"} {
+		withClock(t)
+		withPolicy(t, map[string]string{"HAKMEM_WHALE_BYTES": whaleBytes})
+		limit()
+		blocks := storm(0, 3*mebibyte)
+		for i := 3; i < 13; i += 4 { // not neighbours
+			freeBlocks(t, []uintptr{blocks[i], blocks[i+2]})
+			p := Malloc(0, 5*mebibyte)
+			if p == 0 {
+				t.Fatalf("whale cache %s: 6 MiB were freed, and no 5 MiB", whaleBytes)
+			}
+			freeBlocks(t, []uintptr{p})
+			blocks[i], blocks[i+2] = 0, 0
+		}
+		for _, p := range blocks {
+			if p != 0 {
+				freeBlocks(t, []uintptr{p})
+			}
+		}
+		noLimit()
+	}
+
+	withClock(t)
+	f := warmFront(t)
+	limit()
+	blocks := storm(f, 500<<10)
+	for _, p := range blocks[:4] {
+		if bad := Free(f, p); bad.Kind != OK {
+			t.Fatal(bad)
+		}
+	}
+	if p := Malloc(f, 100<<10); p == 0 {
+		t.Error("a Heap gets nothing while its own magazines hold 2 MiB")
+	} else {
+		Free(f, p)
+	}
+	for _, p := range blocks[4:] {
+		Free(f, p)
+	}
+}
