@@ -17,7 +17,7 @@ import (
 // It is touched only (a) in the fast section on its P, (b) under enter on its
 // P, (c) by its Heap's goroutine, (d) by the drainer after grace.
 //
-// It lies off-heap, aligned to 4 KiB so that the word of class c is at
+// It lies off-heap, aligned to 1 KiB so that the word of class c is at
 // front | c<<3 (one instruction, and then addressing through one register):
 //
 //	0     [128]tops      address of the magazine's top slot, for each class
@@ -49,9 +49,16 @@ const (
 	// MaxMag is the most blocks a magazine holds.
 	MaxMag = MagSize/8 - 1
 
+	// frontSkew is where a front begins in its first system page. The words that
+	// the fast section writes and those by which it finds the P must differ in
+	// their last 12 bits, or loads wait for stores they only look like
+	// (docs/ledger.md, "Words that look alike"): in Go 1.26 the field id of a p ends
+	// in 0x008, the field p of an m in 0x0d8, 0x8d8 or, the first one's, 0x350.
+	frontSkew = 1024
+
 	countWords = frontTypes
 	// Whole system pages, on every system: those are up to 64 KiB.
-	frontSize  = (magOffset + (sizeclass.NumAll+1)*MagSize + pageSize - 1) &^ (pageSize - 1)
+	frontSize  = (frontSkew + magOffset + (sizeclass.NumAll+1)*MagSize + pageSize - 1) &^ (pageSize - 1)
 	frontTypes = setClasses // entries of tops and leases
 )
 
@@ -218,6 +225,9 @@ func frontsWanted() uintptr {
 	return n
 }
 
+// frontAt returns the address of front n.
+func frontAt(n uintptr) uintptr { return frontPool.base + n*frontSize + frontSkew }
+
 // newFront returns an empty front, or 0 when memory is out. Not pinned.
 func newFront() uintptr {
 	if !Ready() {
@@ -237,8 +247,8 @@ func newFront() uintptr {
 		survive(fmt.Errorf("hakmem: %d fronts are in use, the most there can be: Close Heaps", n))
 		return 0
 	}
-	f := fp.base + n*frontSize
-	if err := osmem.Commit(f, frontSize); err != nil {
+	f := frontAt(n)
+	if err := osmem.Commit(f-frontSkew, frontSize); err != nil {
 		survive(fmt.Errorf("hakmem: commit of a front of %d bytes: %w", uint64(frontSize), err))
 		return 0
 	}

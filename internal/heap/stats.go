@@ -79,7 +79,7 @@ func ReadTotals(t *Totals) {
 		ct.Free += uint64(slabID(page + 1).freeBlocks(k))
 	}
 	for i := uintptr(0); i < frontPool.built.Load(); i++ {
-		f := frontPool.base + i*frontSize
+		f := frontAt(i)
 		t.OwnHits += atomic.LoadUint64(&head(f).ownHits)
 		for c := uint8(1); c <= sizeclass.Num; c++ {
 			ct := &t.Classes[c]
