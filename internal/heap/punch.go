@@ -1,6 +1,7 @@
 package heap
 
 import (
+	"errors"
 	"math"
 	"math/bits"
 	"sync/atomic"
@@ -25,10 +26,10 @@ const punchUnit = 4 << 10
 // A slab is worth it if enough of it can be returned that was not before. In
 // units of 64: one that has not been used for the window, an 8th, which is two
 // units of a tiny slab; while the heap grows, when the system calls are in the way
-// of the program, half (docs/ledger.md, "Holes").
+// of the program, a quarter (docs/ledger.md, "Holes").
 const (
 	worthIdle    = 8
-	worthGrowing = 32
+	worthGrowing = 16
 )
 
 // punched counts the bytes returned so far.
@@ -71,6 +72,7 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 		c, cs := at.class, &classes[at.class]
 		for ; ; at.page++ {
 			if most--; most < 0 {
+				punchNow()
 				return true
 			}
 			// One slab at a time, so that the lock is short.
@@ -98,6 +100,7 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 		}
 		at.page = 0
 	}
+	punchNow()
 	left = at.young || len(punchLost) > 0
 	*at = punchCursor{}
 	return left
@@ -141,31 +144,89 @@ func (s slabID) ownsBlocks(from, to uint32) bool {
 	return true
 }
 
-// punch returns the memory of the CLAIMED slab's holes and ends the claim.
+// punching gathers the holes of CLAIMED slabs, so that their memory is returned
+// by few system calls. Owned by scavenger.mu.
+var punching struct {
+	slabs  [punchSlabsAtOnce]punchSlab
+	n      int
+	ranges [osmem.MaxRanges]osmem.Range
+	of     [osmem.MaxRanges]uint8 // the slab of each range
+	r      int
+}
+
+type punchSlab struct {
+	slab  slabID
+	holes uint64
+	lost  bool
+}
+
+// punchSlabsAtOnce: so few that a class does not miss them, with enough ranges
+// for 16 system pages in each, half of which are holes with others between them.
+const punchSlabsAtOnce = 64
+
+// punch adds the CLAIMED slab, whose claim ends with the next punchNow.
 func (s slabID) punch(c uint8) {
+	b := &punching
 	m := s.meta()
 	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
 	holes := s.holes(c)
-	usable := true
 	for todo := holes &^ m.holes; todo != 0; {
 		from := bits.TrailingZeros64(todo)
 		n := bits.TrailingZeros64(^(todo >> from))
 		todo &^= ^uint64(0) >> (64 - n) << from
-		addr, size := s.addr()+uintptr(from)*unit, uintptr(n)*unit
-		counts := countResident(addr, size)
-		ok, u := discard(addr, size)
-		if ok {
-			countReturned(counts)
-			punched.Add(uint64(n) * uint64(unit))
-		} else {
-			holes &^= ^uint64(0) >> (64 - n) << from
+		b.ranges[b.r] = osmem.Range{Addr: s.addr() + uintptr(from)*unit, Size: uintptr(n) * unit}
+		b.of[b.r] = uint8(b.n)
+		b.r++
+	}
+	b.slabs[b.n] = punchSlab{slab: s, holes: holes}
+	b.n++
+	if b.n == len(b.slabs) || b.r > len(b.ranges)-32 { // the most that 64 units can be
+		punchNow()
+	}
+}
+
+// punchNow returns the memory that was gathered and ends the claims.
+func punchNow() {
+	b := &punching
+	for i := range b.n {
+		s := &b.slabs[i]
+		countHoles(s.slab, s.holes&^s.slab.meta().holes)
+	}
+	for done := 0; done < b.r; {
+		n, err := osmem.DiscardMany(b.ranges[done:b.r])
+		for _, r := range b.ranges[done : done+n] {
+			punched.Add(uint64(r.Size))
 		}
-		usable = usable && u
+		done += n
+		if err != nil { // the range's: the others go on
+			survive(err)
+			s, r := &b.slabs[b.of[done]], b.ranges[done]
+			unit := uintptr(s.slab.meta().pages) * pageSize / uintptr(s.slab.units())
+			s.holes &^= ^uint64(0) >> (64 - r.Size/unit) << ((r.Addr - s.slab.addr()) / unit)
+			if errors.Is(err, osmem.ErrDecommitted) && osmem.Commit(r.Addr, r.Size) != nil {
+				s.lost = true
+			}
+			done++
+		}
 	}
-	m.holes |= holes
-	if !usable {
-		punchLost = append(punchLost, s)
-		return
+	for i := range b.n {
+		s := &b.slabs[i]
+		s.slab.meta().holes |= s.holes
+		if s.lost {
+			punchLost = append(punchLost, s.slab)
+		} else {
+			retire(s.slab)
+		}
 	}
-	retire(s)
+	b.n, b.r = 0, 0
+}
+
+// countHoles notes that the resident system pages of a slab's units are about to
+// be returned.
+func countHoles(s slabID, units uint64) {
+	m := s.meta()
+	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
+	countReturned(countResident(s.addr(), uintptr(m.pages)<<pageShift, func(offset uintptr) bool {
+		return units>>(offset/unit)&1 != 0
+	}))
 }

@@ -71,7 +71,7 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 	first := c * superPages
 	eachRun(take, func(page, length int) {
 		addr, size := region.base+(first+uintptr(page))<<pageShift, uintptr(length)<<pageShift
-		counts := countResident(addr, size)
+		counts := countResident(addr, size, nil)
 		cleanedOK, usable := discard(addr, size)
 		if cleanedOK {
 			setRun(cleaned[:], page, length)

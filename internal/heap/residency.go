@@ -45,8 +45,8 @@ var residency struct {
 type faultCounts [numBuckets]uint64
 
 // countResident returns the resident system pages of a range of the region, at
-// most purgeBatch chunks.
-func countResident(addr, size uintptr) (counts faultCounts) {
+// most purgeBatch chunks, for whose offset in it only holds (nil: all).
+func countResident(addr, size uintptr, only func(offset uintptr) bool) (counts faultCounts) {
 	r := &residency
 	r.Lock()
 	defer r.Unlock()
@@ -59,8 +59,11 @@ func countResident(addr, size uintptr) (counts faultCounts) {
 	}
 	step := uintptr(osmem.PageSize())
 	for i, v := range r.vec[:(size+step-1)/step] {
+		if v&1 == 0 || only != nil && !only(uintptr(i)*step) {
+			continue
+		}
 		page := (addr - region.base + uintptr(i)*step) >> pageShift
-		counts[meta(page).bucket] += uint64(v & 1)
+		counts[meta(page).bucket]++
 	}
 	return counts
 }
@@ -98,7 +101,7 @@ func readFaults() (counts faultCounts) {
 			last--
 		}
 		pages := last*superPages + uintptr(bits.Len32(dirty[last]))
-		for b, n := range countResident(region.base+c<<superShift, pages<<pageShift) {
+		for b, n := range countResident(region.base+c<<superShift, pages<<pageShift, nil) {
 			counts[b] += n
 		}
 	}

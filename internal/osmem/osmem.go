@@ -117,6 +117,27 @@ func Discard(addr, size uintptr) error {
 	return do(OpDiscard, func() error { return discard(addr, size) })
 }
 
+// Range is a range of addresses, in bytes.
+type Range struct{ Addr, Size uintptr }
+
+// MaxRanges is the most ranges that one call of DiscardMany may be given: the
+// number of iovecs that Linux takes.
+const MaxRanges = 1024
+
+// DiscardMany is Discard for many ranges, with fewer calls where the system can.
+// It returns how many of them, from the first on, are done; if an error comes
+// with it, it is that of the range after these.
+func DiscardMany(r []Range) (done int, err error) {
+	for done < len(r) && err == nil {
+		n := 0
+		err = do(OpDiscard, func() (e error) { n, e = discardMany(r[done:]); return e })
+		if err == nil {
+			done += n
+		}
+	}
+	return done, err
+}
+
 // PageSize returns the operating system's page size in bytes.
 func PageSize() int { return systemPage }
 

@@ -65,3 +65,63 @@ func TestInject(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestDiscardMany: every other page of a range, in one call or many; after an
+// error the ranges before it are done and the others are not.
+func TestDiscardMany(t *testing.T) {
+	size := uintptr(PageSize())
+	const n = 3000 // more than one call takes
+	addr, err := Reserve(roundUpTo(2*n*size, 64<<10), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer Release(addr, roundUpTo(2*n*size, 64<<10))
+	if err := Commit(addr, 2*n*size); err != nil {
+		t.Fatal(err)
+	}
+	b := bytes(addr, 2*n*size)
+	var r []Range
+	for i := range uintptr(n) {
+		r = append(r, Range{addr + 2*i*size, size})
+	}
+	check := func(done int) {
+		t.Helper()
+		for i := range uintptr(n) {
+			if was := b[2*i*size] != 0; was != (int(i) >= done) || b[(2*i+1)*size] != 1 {
+				t.Fatalf("range %d of %d done: %d, and behind it %d", i, done, b[2*i*size], b[(2*i+1)*size])
+			}
+		}
+	}
+	fill := func() {
+		for i := uintptr(0); i < 2*n; i++ {
+			b[i*size] = 1
+		}
+	}
+	fill()
+	for from := 0; from < n; from += MaxRanges {
+		part := r[from:min(from+MaxRanges, n)]
+		if done, err := DiscardMany(part); done != len(part) || err != nil {
+			t.Fatalf("DiscardMany = %d, %v of %d", done, err, len(part))
+		}
+	}
+	check(n)
+	fill()
+	bad := append(append([]Range{}, r[:3]...), Range{addr + 1, size}, r[4]) // not aligned
+	if done, err := DiscardMany(bad); done != 3 || err == nil {
+		t.Errorf("DiscardMany with a bad fourth range = %d, %v", done, err)
+	}
+	check(3)
+	// Without the system call for many, if there is one.
+	fill()
+	if done, err := DiscardMany(r[:10]); done != 10 || err != nil {
+		t.Errorf("DiscardMany = %d, %v", done, err)
+	}
+	check(10)
+	defer Inject(nil)
+	Inject(func(Op) error { return ErrInjected })
+	if done, err := DiscardMany(r); done != 0 || !errors.Is(err, ErrInjected) {
+		t.Errorf("DiscardMany = %d, %v", done, err)
+	}
+}
+
+func roundUpTo(n, to uintptr) uintptr { return (n + to - 1) &^ (to - 1) }

@@ -1,0 +1,7 @@
+//go:build !linux
+
+package osmem
+
+// discardMany is discard for the first range of r: these systems take one at a
+// time.
+func discardMany(r []Range) (n int, err error) { return 1, discard(r[0].Addr, r[0].Size) }
