@@ -114,7 +114,11 @@ func TestBadInput(t *testing.T) {
 		{"stats now", `"now"`, "leave it out"},
 		{"env now", `"now"`, "leave it out"},
 		{"version now", `"now"`, "leave it out"},
-		{"nonsense", `"nonsense"`, "bench, compare, ab, replay, record, report, env, stats or version"},
+		{"nonsense", `"nonsense"`, "bench, compare, ab, replay, record, report, env, stats, sawtooth or version"},
+		{"sawtooth now", `"now"`, "leave it out"},
+		{"sawtooth --period 0s", "--period 0s", "up to an hour"},
+		{"sawtooth --periods 0", "--periods 0", "1 to 1000"},
+		{"sawtooth --peak 3", "--peak 3", "MiB from 16"},
 		{"--nope", "-nope", "--help"},
 	} {
 		status, out, errs := hakmemCommand(strings.Fields(c.line)...)
@@ -564,5 +568,25 @@ func TestVersion(t *testing.T) {
 	status, out, _ := hakmemCommand("version")
 	if status != 0 || !strings.HasPrefix(out, "hakmem ") || !strings.Contains(out, runtime.Version()) {
 		t.Errorf("status %d: %q", status, out)
+	}
+}
+
+// TestSawtooth: each period's figures, and what was live.
+func TestSawtooth(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("resident memory is read from /proc")
+	}
+	status, out, errs := hakmemCommand("sawtooth", "--peak", "64", "--period", "200ms", "--periods", "2", "--json")
+	var r sawtoothResult
+	if err := json.Unmarshal([]byte(out), &r); status != 0 || errs != "" || err != nil {
+		t.Fatalf("status %d, %q, %v", status, errs, err)
+	}
+	if len(r.Periods) != 2 || r.LiveBytes != 26*sawtoothBlock || r.FirstFaults == 0 || r.Faults < r.FirstFaults {
+		t.Errorf("%+v", r)
+	}
+	for i, p := range r.Periods { // within the window all of the peak is kept
+		if p.MeanRSS < 5 || p.EndRSS < 5 {
+			t.Errorf("period %d: %+v, want about 10 times what is live", i, p)
+		}
 	}
 }
