@@ -2,6 +2,7 @@ package hakmem
 
 import (
 	"fmt"
+	"runtime"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
@@ -10,14 +11,36 @@ import (
 // Arena allocates by moving a pointer and frees all at once. It is for one
 // goroutine at a time and must be made by NewArena. Its memory is not freed
 // block by block: giving it to Free is misuse and panics.
+//
+// The Arena owns its memory: it must stay reachable as long as its memory is
+// used, as it does where Close is called (or deferred) at the end. An Arena that
+// becomes unreachable without Close is an error that is survived: its memory is
+// freed some time after a garbage collection, Stats.Abandoned counts it and Err
+// tells of the first.
 type Arena struct {
 	next, end uintptr // what is left of the current chunk
-	chunks    []chunk
-	current   int // index of the chunk in use; later ones are empty
+	held      *chunks // nil before the first
+	current   int     // index of the chunk in use; later ones are empty
 	closed    bool
+	cleanup   runtime.Cleanup // since there are chunks
+}
+
+// chunks is what an Arena holds: an object of its own, for the cleanup of the
+// Arena, which must not refer to it.
+type chunks struct {
+	list  []chunk
+	arena uintptr // the Arena's address, to be told
+	by    stack   // who made it allocate the first chunk
 }
 
 type chunk struct{ start, size uintptr }
+
+// free gives all chunks back.
+func (c *chunks) free() {
+	for _, c := range c.list {
+		freeChunk(c.start)
+	}
+}
 
 const (
 	// firstChunk is the size of an Arena's first chunk, one page, and each next
@@ -33,7 +56,7 @@ func NewArena() *Arena { return &Arena{current: -1} }
 // Alloc returns n bytes whose address is a multiple of align, a power of two up
 // to 64 KiB, with undefined contents. n = 0 gives a valid pointer that need not
 // be unique. It panics with *OutOfMemoryError when memory is out. The memory is
-// valid until Reset or Close.
+// valid until Reset or Close, while the Arena is reachable.
 func (a *Arena) Alloc(n, align uintptr) unsafe.Pointer {
 	if align == 0 || align&(align-1) != 0 || align > firstChunk {
 		panic(fmt.Sprintf("hakmem: Arena.Alloc: alignment %d: use a power of two from 1 to %d", align, firstChunk))
@@ -51,24 +74,29 @@ func (a *Arena) Alloc(n, align uintptr) unsafe.Pointer {
 // more makes a chunk with room for n bytes the current one: the next of those
 // kept by Reset, if it is large enough, else a new one.
 func (a *Arena) more(n uintptr) {
-	for a.current+1 < len(a.chunks) {
+	if a.held == nil {
+		a.held = &chunks{arena: uintptr(unsafe.Pointer(a)), by: callers()}
+		a.cleanup = runtime.AddCleanup(a, abandonArena, a.held)
+	}
+	h := a.held
+	for a.current+1 < len(h.list) {
 		a.current++
-		if c := a.chunks[a.current]; c.size >= n {
+		if c := h.list[a.current]; c.size >= n {
 			a.next, a.end = c.start, c.start+c.size
 			return
 		}
 	}
 	size := uintptr(firstChunk)
-	if len(a.chunks) > 0 {
-		size = min(a.chunks[len(a.chunks)-1].size*2, lastChunk)
+	if len(h.list) > 0 {
+		size = min(h.list[len(h.list)-1].size*2, lastChunk)
 	}
 	size = max(size, n)
 	p, usable := heap.Chunk(size)
 	if handOut('a', p, size, 0) == nil {
 		panic(outOfMemory(n))
 	}
-	a.chunks = append(a.chunks, chunk{p, usable})
-	a.current = len(a.chunks) - 1
+	h.list = append(h.list, chunk{p, usable})
+	a.current = len(h.list) - 1
 	a.next, a.end = p, p+usable
 }
 
@@ -83,10 +111,11 @@ func (a *Arena) Reset() {
 // Close too, panics with a *MisuseError.
 func (a *Arena) Close() {
 	a.mustBeOpen("Arena.Close")
-	for _, c := range a.chunks {
-		freeChunk(c.start)
+	if a.held != nil {
+		a.held.free()
+		a.cleanup.Stop()
 	}
-	*a = Arena{closed: true, current: -1}
+	*a = Arena{closed: true, current: -1} // the Arena is alive until here, so Stop is in time
 }
 
 func (a *Arena) mustBeOpen(op string) {
@@ -101,6 +130,7 @@ func NewIn[T any](a *Arena) *T {
 	size := unsafe.Sizeof(*new(T))
 	p := a.Alloc(size, unsafe.Alignof(*new(T)))
 	heap.Zero(p, size)
+	runtime.KeepAlive(a)
 	return (*T)(p)
 }
 
@@ -111,5 +141,6 @@ func MakeSliceIn[T any](a *Arena, len, cap int) []T {
 	size := sliceBytes[T]("MakeSliceIn", len, cap)
 	p := a.Alloc(size, unsafe.Alignof(*new(T)))
 	heap.Zero(p, size)
+	runtime.KeepAlive(a)
 	return unsafe.Slice((*T)(p), cap)[:len]
 }

@@ -97,12 +97,26 @@
 // free of the second is reported.) A free of a block that was freed and is now the start of a new
 // live block cannot be told from a right one.
 //
+// Two gates find more (docs/design.md section 11). HAKMEM_GUARD=1/N puts one in N
+// blocks between pages that fault, and CatchFaults tells what block a fault
+// belongs to. HAKMEM_HARDEN=1 finds writes behind a block and after its free, when
+// the block is freed or leaves the quarantine.
+//
 // # Traces
 //
 // StartTrace, or HAKMEM_TRACE=path, writes a line for each call of an allocation
-// function (trace.go). The fast paths do not know of it: while a trace runs the
-// front of every P and Heap is the trap front, whose magazines are empty and full
-// at once, so that every call takes the slow path.
+// function (trace.go). The fast paths do not know of it: while calls are watched
+// (watch.go) the front of every P and Heap is the trap front, whose magazines are
+// empty and full at once, so that every call takes the slow path.
+//
+// # Leaks
+//
+// LiveBlocks walks over every live block (internal/heap/walk.go). Package
+// hakmemtest makes a test fail that leaves blocks behind: while its NoLeaks is
+// active calls are watched, and the stack of each allocation is recorded
+// (internal/heap/record.go). A Heap or an Arena that becomes unreachable without
+// Close is noticed by a cleanup of the collector's (abandon.go): its memory goes
+// back, Stats.Abandoned counts it, and Err tells of the first.
 //
 // # Concurrency
 //

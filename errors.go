@@ -13,14 +13,22 @@ type MisuseError struct {
 	Op string
 	// Kind is what is wrong: "double free", "use after free", "interior
 	// pointer", "unaligned pointer", "not hakmem's", "never allocated", "arena
-	// memory", "closed heap", "closed arena".
+	// memory", "closed heap", "closed arena"; with HAKMEM_HARDEN or HAKMEM_GUARD
+	// also "buffer overflow", "buffer underflow" and "write after free".
 	Kind string
 	// Addr is the pointer that was given. Block is the start of the block it
 	// lies in, and Class that block's size in bytes, where they are known.
 	Addr, Block, Class uintptr
-	// Late says that two frees of Addr overlapped in time and that the second
-	// was found only now, by an operation that need not be to blame. The copy
-	// was dropped.
+	// Offset is how many bytes from Block the first byte lies that was touched, of a
+	// "buffer overflow", a "buffer underflow" (before it), a "write after free" and
+	// a "use after free" that faulted.
+	Offset uintptr
+	// AllocStack and FreeStack are where a guarded block was allocated and freed,
+	// for runtime.CallersFrames; Stacks prints them.
+	AllocStack, FreeStack []uintptr
+	// Late says that the misuse happened before, and was found only now, by an
+	// operation that need not be to blame: two frees of Addr overlapped in time (the
+	// copy was dropped), or a freed block was written to.
 	Late bool
 }
 
@@ -29,6 +37,14 @@ func (e *MisuseError) Error() string {
 	s := fmt.Sprintf("hakmem: %s(%#x): %s", e.Op, e.Addr, e.Kind)
 	if e.Late {
 		s += " (detected late)"
+	}
+	switch {
+	case e.Kind == kindUnderflow:
+		s += fmt.Sprintf(": byte -%d was touched", e.Offset)
+	case e.Kind == kindOverflow || e.Kind == kindWritten:
+		s += fmt.Sprintf(": byte %d was touched", e.Offset)
+	case e.Op == opFault:
+		s += fmt.Sprintf(" of byte %d", e.Offset)
 	}
 	if e.Block != 0 && e.Class != 0 {
 		s += fmt.Sprintf(" (block %#x of %d bytes)", e.Block, e.Class)
@@ -47,7 +63,11 @@ const (
 	kindForeign     = "not hakmem's"
 	kindNever       = "never allocated"
 	kindArena       = "arena memory"
+	kindOverflow    = "buffer overflow"
+	kindUnderflow   = "buffer underflow"
+	kindWritten     = "write after free"
 	kindClosedHeap  = "closed heap"
+	kindCopiedHeap  = "copied heap"
 	kindClosedArena = "closed arena"
 )
 
@@ -59,13 +79,17 @@ var remedies = map[string]string{
 	kindForeign:     "only memory of hakmem's may be given to it",
 	kindNever:       "there is no block at this address",
 	kindArena:       "an Arena's memory is freed by its Reset or Close",
+	kindOverflow:    "keep to the bytes asked for, here and in the block before",
+	kindUnderflow:   "keep to the bytes asked for",
+	kindWritten:     "do not use a block after its free: HAKMEM_TRACE tells who had it",
+	kindCopiedHeap:  "a Heap must not be copied: pass the *Heap on",
 	kindClosedHeap:  "do not use a Heap after Close",
 	kindClosedArena: "do not use an Arena after Close",
 }
 
 // misuse turns the engine's finding into the error of operation op.
 func misuse(op string, f heap.Fault) *MisuseError {
-	e := &MisuseError{Op: op, Addr: f.Addr, Block: f.Block, Class: f.Class}
+	e := &MisuseError{Op: op, Addr: f.Addr, Block: f.Block, Class: f.Class, AllocStack: f.AllocStack, FreeStack: f.FreeStack}
 	switch f.Kind {
 	case heap.Freed:
 		e.Kind = kindUseAfter
@@ -84,6 +108,14 @@ func misuse(op string, f heap.Fault) *MisuseError {
 		e.Kind = kindNever
 	case heap.InArena:
 		e.Kind = kindArena
+	case heap.Overflow:
+		e.Kind, e.Offset = kindOverflow, f.Offset
+	case heap.Underflow:
+		e.Kind, e.Offset = kindUnderflow, f.Offset
+	case heap.UsedFreed:
+		e.Kind, e.Offset = kindUseAfter, f.Offset
+	case heap.WrittenFreed:
+		e.Kind, e.Offset, e.Late = kindWritten, f.Offset, true
 	}
 	return e
 }

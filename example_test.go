@@ -195,3 +195,27 @@ func ExampleSetMemoryLimit() {
 	// true
 	// false
 }
+
+func ExampleCatchFaults() {
+	// With HAKMEM_GUARD=1/1 the write below would be reported with the block and the
+	// stacks of its allocation and its free.
+	hakmem.CatchFaults(func() {
+		b := hakmem.Alloc(100)
+		b[99] = 1
+		hakmem.FreeBytes(b)
+		fmt.Println("no fault")
+	})
+	// Output: no fault
+}
+
+func ExampleLiveBlocks() {
+	site := hakmem.RegisterSite("example")
+	p := hakmem.MallocAt(site, 100)
+	for b := range hakmem.LiveBlocks() {
+		if b.Site == site {
+			fmt.Println(b.SiteName, b.Size, b.Addr == uintptr(p))
+			hakmem.Free(b.Pointer()) // the loop may free what it is given
+		}
+	}
+	// Output: example 112 true
+}

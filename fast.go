@@ -104,7 +104,8 @@ func init() { chooseRoad() }
 // and it was verified. Called by init and by Configure, before any allocation.
 func chooseRoad() {
 	fastMalloc, fastFree = mallocPinned, freePinned
-	if haveFast && policy.Current().FastLane && verified() {
+	sampled := policy.Current().Guard > 1
+	if haveFast && (canSample || !sampled) && policy.Current().FastLane && verified() {
 		fastMalloc, fastFree = fastSection()
 	}
 }

@@ -27,6 +27,7 @@ const (
 	asmMaxP     = heap.MaxP
 	asmMaxPages = heap.MaxPages
 	asmFullMask = heap.MagSize - 1
+	asmSample   = heap.SampleOffset
 
 	asmMaxMid  = sizeclass.MaxMid
 	asmMaxWarm = sizeclass.MaxWarm
@@ -51,9 +52,10 @@ func mallocMid()
 func freeTiny()
 func freeMid()
 func pOfG()
+func mallocSampled()
 
-// entries returns the addresses of the three routines' first instructions.
-func entries() (malloc, free, p uintptr)
+// entries returns the addresses of the routines' first instructions.
+func entries() (malloc, free, p, sampled uintptr)
 
 // code holds those addresses: what the function values point at.
 var code struct{ malloc, free, p uintptr }
@@ -65,8 +67,14 @@ var (
 	freeSlowValue   = freeSlow
 )
 
+// canSample says that the fast section can count for HAKMEM_GUARD.
+const canSample = true
+
 func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) {
-	code.malloc, code.free, _ = entries()
+	var sampled uintptr
+	if code.malloc, code.free, _, sampled = entries(); heap.GuardRate() > 1 {
+		code.malloc = sampled
+	}
 	m, f := &code.malloc, &code.free
 	return *(*func(uintptr) unsafe.Pointer)(unsafe.Pointer(&m)), *(*func(unsafe.Pointer))(unsafe.Pointer(&f))
 }
@@ -76,7 +84,7 @@ func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointe
 //
 //go:nocheckptr
 func currentP() []uintptr {
-	_, _, code.p = entries()
+	_, _, code.p, _ = entries()
 	p := &code.p
 	raw := *(*func() uintptr)(unsafe.Pointer(&p))
 	return []uintptr{raw(), *(*uintptr)(unsafe.Add(nil, getm()+mP))}
@@ -84,8 +92,8 @@ func currentP() []uintptr {
 
 // What only the assembly uses, for checkers that do not read it.
 var (
-	_ = [...]func(){mallocTiny, mallocMid, freeTiny, freeMid, pOfG}
-	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmFullMask, asmMaxMid, asmMaxWarm}
+	_ = [...]func(){mallocTiny, mallocMid, mallocSampled, freeTiny, freeMid, pOfG}
+	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmFullMask, asmSample, asmMaxMid, asmMaxWarm}
 	_ = [...]int{asmSpanClass, asmMetaShift, asmMetaMask, asmStates}
 	_ = [...]uintptr{asmMetaStart, asmMetaState, asmMetaRecip, asmMetaClass}
 	_ = &mallocSlowValue

@@ -181,18 +181,58 @@ slow:
 	MOVQ  ·freeSlowValue(SB), DX
 	JMP   (DX)
 
+// mallocTiny for HAKMEM_GUARD=1/N: the front counts down to its next sample.
+//
+// func mallocSampled(size uintptr) unsafe.Pointer
+TEXT ·mallocSampled(SB), NOSPLIT|NOFRAME, $0-0
+	MOVQ  const_asmGM(R14), DX
+	MOVQ  const_asmMP(DX), DX
+	MOVL  (DX), DX
+	CMPL  DX, $const_asmMaxP
+	JAE   slow
+	LEAQ  FRONTS, R8
+	MOVQ  (R8)(DX*8), R8
+	SUBQ  $1, const_asmSample(R8)
+	JLE   slow
+	CMPQ  AX, $const_asmMaxTiny
+	JA    mid
+	LEAQ  15(AX), CX
+	SHRQ  $4, CX
+	LEAQ  SMALL, SI
+	MOVBLZX (SI)(CX*1), CX
+	LEAQ  (R8)(CX*8), DI
+	MOVQ  (DI), SI
+	MOVQ  (SI), BX
+	TESTQ BX, BX
+	JZ    slow
+	ADDQ  $-8, (DI)
+	MOVQ  BX, AX
+#ifdef CHECK_LIVE
+	SHRQ  $4, BX
+	ADDQ  LIVE, BX
+	MOVB  CX, (BX)
+#endif
+	RET
+mid:
+	JMP   ·mallocMid(SB)
+slow:
+	MOVQ  ·mallocSlowValue(SB), DX
+	JMP   (DX)
+
 // func pOfG() uintptr
 TEXT ·pOfG(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ  const_asmGM(R14), AX
 	MOVQ  const_asmMP(AX), AX
 	RET
 
-// func entries() (malloc, free, p uintptr)
-TEXT ·entries(SB), NOSPLIT, $0-24
+// func entries() (malloc, free, p, sampled uintptr)
+TEXT ·entries(SB), NOSPLIT, $0-32
 	LEAQ  ·mallocTiny(SB), AX
 	MOVQ  AX, malloc+0(FP)
 	LEAQ  ·freeTiny(SB), AX
 	MOVQ  AX, free+8(FP)
 	LEAQ  ·pOfG(SB), AX
 	MOVQ  AX, p+16(FP)
+	LEAQ  ·mallocSampled(SB), AX
+	MOVQ  AX, sampled+24(FP)
 	RET

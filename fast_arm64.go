@@ -16,6 +16,9 @@ import (
 // Metadata is addressed by uintptr (see internal/heap/ptr.go for why that is
 // valid); a slot is loaded as an unsafe.Pointer only to hand the block out.
 
+// canSample says that the fast section can count for HAKMEM_GUARD: else it pins.
+const canSample = false
+
 func fastSection() (func(uintptr) unsafe.Pointer, func(unsafe.Pointer)) {
 	return mallocTiny, freeTiny
 }

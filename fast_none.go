@@ -8,6 +8,8 @@ import "unsafe"
 // front).
 const haveFast = false
 
+const canSample = false
+
 func fastSection() (func(uintptr) unsafe.Pointer, func(unsafe.Pointer)) { panic("unreachable") }
 
 func currentP() []uintptr { panic("unreachable") }

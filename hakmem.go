@@ -36,7 +36,7 @@ func Calloc(n, size uintptr) unsafe.Pointer {
 
 // mallocZero is Malloc with the size bytes cleared.
 func mallocZero(size uintptr) unsafe.Pointer {
-	if size > sizeclass.MaxMid || heap.Tracing() {
+	if size > sizeclass.MaxMid || heap.Watched() {
 		return handOut('z', heap.MallocZero(0, size), size, 0)
 	}
 	p := Malloc(size)
@@ -58,12 +58,12 @@ func mallocZero(size uintptr) unsafe.Pointer {
 // The site of the block is kept; an alignment above 16 bytes is not. An invalid
 // p panics as in Free. Any goroutine.
 func Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
-	return realloc("Realloc", 0, p, size, Malloc, Free)
+	return realloc("Realloc", 0, p, size, Malloc)
 }
 
-// realloc is Realloc through the given malloc and free, those of the front own
+// realloc is Realloc through the given malloc, that of the front own
 // (0: the P's).
-func realloc(op string, own uintptr, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) unsafe.Pointer {
+func realloc(op string, own uintptr, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer) unsafe.Pointer {
 	if p == nil {
 		return malloc(size)
 	}
@@ -71,16 +71,16 @@ func realloc(op string, own uintptr, p unsafe.Pointer, size uintptr, malloc func
 	if bad.Kind != heap.OK {
 		panic(misuse(op, bad))
 	}
-	traced := heap.Tracing()
+	watched := heap.Watched()
 	if fits(old, size) {
-		if traced {
-			trace.add('r', uintptr(p), size, uintptr(p))
+		if watched {
+			watchInPlace(uintptr(p), size)
 		}
 		return p
 	}
 	if old > sizeclass.MaxMid && heap.Resize(uintptr(p), size) {
-		if traced {
-			trace.add('r', uintptr(p), size, uintptr(p))
+		if watched {
+			watchInPlace(uintptr(p), size)
 		}
 		return p
 	}
@@ -88,7 +88,7 @@ func realloc(op string, own uintptr, p unsafe.Pointer, size uintptr, malloc func
 	switch {
 	case site != 0:
 		q = heap.Pointer(heap.MallocAt(site, size))
-	case traced:
+	case watched:
 		q = heap.Pointer(heap.Malloc(own, size))
 	default:
 		q = malloc(size)
@@ -97,9 +97,16 @@ func realloc(op string, own uintptr, p unsafe.Pointer, size uintptr, malloc func
 		return nil
 	}
 	heap.Copy(q, p, min(old, size))
-	if !traced {
-		free(p)
-	} else if bad := trace.free(own, uintptr(p), 'r', uintptr(q), size); bad.Kind != heap.OK {
+	if watched {
+		bad = watchMoved(own, uintptr(p), uintptr(q), size)
+	} else {
+		bad = heap.Free(own, uintptr(p))
+	}
+	switch {
+	case bad.Kind == heap.OK:
+	case bad.Freed(): // another block's misuse: the caller must get this one
+		heap.Postpone(bad)
+	default:
 		panic(misuse(op, bad))
 	}
 	return q
@@ -119,7 +126,7 @@ func AlignedAlloc(align, size uintptr) unsafe.Pointer {
 	if align == 0 || align&(align-1) != 0 || align > maxAlign {
 		panic(fmt.Sprintf("hakmem: AlignedAlloc: alignment %d: use a power of two from 1 to %d", align, maxAlign))
 	}
-	if align <= sizeclass.Granule && !heap.Tracing() {
+	if align <= sizeclass.Granule && !heap.Watched() {
 		return Malloc(size)
 	}
 	return handOut('g', heap.MallocAligned(align, size), size, align)

@@ -2,6 +2,7 @@ package hakmem
 
 import (
 	"math/bits"
+	"runtime"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
@@ -16,11 +17,19 @@ import (
 // Its blocks are ordinary blocks: any goroutine may free them with Free or
 // through another Heap, they may outlive the Heap, and a Heap may free blocks
 // that it did not allocate. Trim does not reach into a Heap; Close gives back
-// what its magazines hold.
+// what its magazines hold. A Heap that becomes unreachable without Close is an
+// error that is survived: its magazines go back some time after a garbage
+// collection, Stats.Abandoned counts it and Err tells of the first.
 type Heap struct {
-	front uintptr // what the fast paths use: own, or the trap front
-	own   uintptr // 0 when closed
+	front   uintptr // what the fast paths use: own, or the trap front
+	own     uintptr // 0 when closed
+	self    uintptr // the Heap's address, which a copy of it does not have
+	cleanup runtime.Cleanup
 }
+
+// A slow path keeps its Heap alive while it uses the front (runtime.KeepAlive): the
+// front of an unreachable Heap is given back. Why the fast paths need not is in
+// internal/heap/abandon.go.
 
 // NewHeap returns a new Heap. It panics with *OutOfMemoryError when memory is
 // out. Any goroutine.
@@ -30,7 +39,9 @@ func NewHeap() *Heap {
 		panic(outOfMemory(heap.FrontBytes))
 	}
 	h := &Heap{own: f}
+	h.self = uintptr(unsafe.Pointer(h))
 	h.slowPath("NewHeap")
+	h.cleanup = runtime.AddCleanup(h, abandonHeap, abandonedHeap{f, uintptr(unsafe.Pointer(h)), callers()})
 	return h
 }
 
@@ -48,6 +59,7 @@ func (h *Heap) Free(p unsafe.Pointer) {
 	pushFront(h, bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4), p, heapFreeSlow)
 }
 
+//go:norace
 //go:nocheckptr
 func popFront(h *Heap, size uintptr, slow func(*Heap, uintptr) unsafe.Pointer) (p unsafe.Pointer) {
 	if size <= sizeclass.MaxTiny {
@@ -64,6 +76,7 @@ func popFront(h *Heap, size uintptr, slow func(*Heap, uintptr) unsafe.Pointer) (
 	return slow(h, size)
 }
 
+//go:norace
 //go:nocheckptr
 func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Pointer)) {
 	if uintptr(g) < heap.Granules {
@@ -84,33 +97,41 @@ func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Poin
 }
 
 // slowPath begins every slow path: the Heap must be open, and while calls are
-// traced its fast paths get the trap front, so that the next call comes here
-// again. (No one else may touch the Heap when a trace starts or stops.)
+// watched its fast paths get the trap front, so that the next call comes here
+// again. (No one else may touch the Heap when the watching begins or ends.)
 func (h *Heap) slowPath(op string) {
 	if h.own == 0 {
 		panic(&MisuseError{Op: op, Kind: kindClosedHeap, Addr: uintptr(unsafe.Pointer(h))})
 	}
-	if h.front = h.own; heap.Tracing() {
+	if h.self != uintptr(unsafe.Pointer(h)) {
+		panic(&MisuseError{Op: op, Kind: kindCopiedHeap, Addr: uintptr(unsafe.Pointer(h))})
+	}
+	if h.front = h.own; heap.AlwaysSlow() {
 		h.front = heap.TrapFront()
 	}
 }
 
 func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
 	if p := heap.PopOwn(h.front, size); p != nil {
+		runtime.KeepAlive(h)
 		return p
 	}
 	h.slowPath("Heap.Malloc")
 	p := heap.Malloc(h.own, size)
 	reportLate("Heap.Malloc", h.own, p)
+	runtime.KeepAlive(h)
 	return handOut('a', p, size, 0)
 }
 
 func heapFreeSlow(h *Heap, p unsafe.Pointer) {
 	if heap.PushOwn(h.front, p) || p == nil {
+		runtime.KeepAlive(h)
 		return
 	}
 	h.slowPath("Heap.Free")
-	if bad := freeBlock(h.own, uintptr(p)); bad.Kind != heap.OK {
+	bad := freeBlock(h.own, uintptr(p))
+	runtime.KeepAlive(h)
+	if bad.Kind != heap.OK {
 		panic(misuse("Heap.Free", bad))
 	}
 }
@@ -122,13 +143,17 @@ func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
 	if hi != 0 {
 		return nil
 	}
-	return handOut('z', heap.MallocZero(h.own, uintptr(total)), uintptr(total), 0)
+	p := heap.MallocZero(h.own, uintptr(total))
+	runtime.KeepAlive(h)
+	return handOut('z', p, uintptr(total), 0)
 }
 
 // Realloc is the package's Realloc through the Heap.
 func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Realloc")
-	return realloc("Heap.Realloc", h.own, p, size, h.Malloc, h.Free)
+	q := realloc("Heap.Realloc", h.own, p, size, h.Malloc)
+	runtime.KeepAlive(h)
+	return q
 }
 
 // Close gives the Heap's magazines back. Its blocks stay allocated. Any later
@@ -137,6 +162,8 @@ func (h *Heap) Close() {
 	h.slowPath("Heap.Close")
 	f := h.own
 	h.front, h.own = heap.TrapFront(), 0
+	h.cleanup.Stop()
+	runtime.KeepAlive(h) // or Stop may come too late
 	if bad := heap.CloseHeapFront(f); bad.Kind != heap.OK {
 		panic(misuse("Heap.Close", bad))
 	}

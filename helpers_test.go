@@ -266,3 +266,11 @@ var kindSizes = []struct {
 
 // absurd is a size that no region has.
 const absurd = uintptr(1) << 60
+
+// wild is unsafe.Add without the checks that -race puts on it: for pointers that
+// are wrong on purpose.
+//
+//go:nocheckptr
+func wild[I int | uint | uintptr | int64 | uint64](p unsafe.Pointer, n I) unsafe.Pointer {
+	return unsafe.Add(p, n)
+}

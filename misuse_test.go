@@ -141,12 +141,12 @@ func TestMisuseInsideLiveBlock(t *testing.T) {
 				b := newBlock(t, malloc, size, 42)
 				for _, off := range []uintptr{16, 32, 4096, 65536, size / 2 &^ 15, size - 16, size - 4096, size - 65536} {
 					if off > 0 && off < size { // also when the subtraction wraps
-						refuse(t, takers, fmt.Sprintf("block+%d", off), unsafe.Add(b.p, off), b, interior)
+						refuse(t, takers, fmt.Sprintf("block+%d", off), wild(b.p, off), b, interior)
 					}
 				}
 				for _, off := range []uintptr{1, 8, 15, 17, 4095, 65537, size/2 | 1, size - 1} {
 					if off < size {
-						refuse(t, takers, fmt.Sprintf("block+%d", off), unsafe.Add(b.p, off), b, unalign)
+						refuse(t, takers, fmt.Sprintf("block+%d", off), wild(b.p, off), b, unalign)
 					}
 				}
 				b.usableAndFreeable(t)
@@ -163,7 +163,7 @@ func TestMisuseBehindBlocks(t *testing.T) {
 		b := newBlock(t, hakmem.Malloc, size, 1)
 		usable := hakmem.UsableSize(b.p)
 		for off := usable; off%65536 != 0; off += 4096 { // up to the page's end
-			refuse(t, takers, fmt.Sprintf("span+%d", off), unsafe.Add(b.p, off), block{}, interior, never)
+			refuse(t, takers, fmt.Sprintf("span+%d", off), wild(b.p, off), block{}, interior, never)
 		}
 		b.usableAndFreeable(t)
 	}
@@ -183,7 +183,7 @@ func TestMisuseBehindBlocks(t *testing.T) {
 			if boundary := (end + 65535) &^ 65535; !starts[end] && boundary-end < size && boundary != end && tails < 3 {
 				if !slices.ContainsFunc(blocks, func(o block) bool { return uintptr(o.p) < boundary && boundary < uintptr(o.p)+size }) {
 					tails++
-					refuse(t, takers, fmt.Sprintf("tail of a slab of %d", size), unsafe.Add(b.p, size), block{}, freed, interior, never)
+					refuse(t, takers, fmt.Sprintf("tail of a slab of %d", size), wild(b.p, size), block{}, freed, interior, never)
 				}
 			}
 		}
@@ -353,7 +353,7 @@ func TestMisuseOfWildAddresses(t *testing.T) {
 	takers := takers(t)
 	b := newBlock(t, hakmem.Malloc, 100, 9)
 	s := readStats()
-	at := func(addr uintptr) unsafe.Pointer { return unsafe.Add(nil, addr) }
+	at := func(addr uintptr) unsafe.Pointer { return wild(nil, addr) }
 	for what, addr := range map[string]uintptr{
 		"one page":       4096,
 		"0xdeadbeef":     0xdeadbeef,
@@ -429,7 +429,7 @@ func misuseAt(call func(unsafe.Pointer), addr uintptr) (m *hakmem.MisuseError, i
 
 //go:noinline
 //go:nocheckptr
-func callAt(call func(unsafe.Pointer), addr uintptr) { call(unsafe.Add(nil, addr)) }
+func callAt(call func(unsafe.Pointer), addr uintptr) { call(wild(nil, addr)) }
 
 func TestMisuseOfNeverAllocatedAddresses(t *testing.T) {
 	takers := takers(t)
@@ -443,19 +443,19 @@ func TestMisuseOfNeverAllocatedAddresses(t *testing.T) {
 		"most of a region up":          s.Reserved / 4 * 3,
 	} {
 		for _, more := range []uint64{0, 16, 4096, 65536, 2 << 20} {
-			refuse(t, takers, what, unsafe.Add(b.p, off+more), block{}, never)
+			refuse(t, takers, what, wild(b.p, off+more), block{}, never)
 		}
-		refuse(t, takers, what+", unaligned", unsafe.Add(b.p, off+1), block{}, never, unalign)
+		refuse(t, takers, what+", unaligned", wild(b.p, off+1), block{}, never, unalign)
 	}
 	// Below all blocks there is metadata, or the region has not begun.
 	for _, down := range []uint64{s.Committed + 1<<20, s.Reserved / 64, s.Reserved / 20, s.Reserved / 4} {
-		refuse(t, takers, "below all blocks", unsafe.Add(b.p, -int(down&^15)), block{}, never, foreign)
+		refuse(t, takers, "below all blocks", wild(b.p, -int(down&^15)), block{}, never, foreign)
 	}
 	// Free pages below it: the middle of a span that is no more.
 	span := hakmem.Malloc(4 << 20)
 	hakmem.Free(span)
 	for _, off := range []uintptr{65536, 1 << 20, 4<<20 - 16} {
-		refuse(t, takers, "middle of a freed span", unsafe.Add(span, off), block{}, never, freed, interior)
+		refuse(t, takers, "middle of a freed span", wild(span, off), block{}, never, freed, interior)
 	}
 	b.usableAndFreeable(t)
 }
@@ -471,7 +471,7 @@ func TestMisuseOfArenaMemory(t *testing.T) {
 	}
 	for _, b := range blocks {
 		refuse(t, takers, "arena memory", b.p, block{}, arena)
-		refuse(t, takers, "arena memory, unaligned", unsafe.Add(b.p, 1), block{}, arena, unalign)
+		refuse(t, takers, "arena memory, unaligned", wild(b.p, 1), block{}, arena, unalign)
 	}
 	for _, b := range blocks {
 		b.check(t)
@@ -562,7 +562,7 @@ func TestMisuseFromManyGoroutines(t *testing.T) {
 			var onStack [16]byte
 			for i := range rounds {
 				b := newBlock(t, hakmem.Malloc, kindSizes[r.IntN(11)].size, g<<32|uint64(i))
-				for _, p := range []unsafe.Pointer{unsafe.Add(b.p, 1), unsafe.Pointer(&onStack), unsafe.Add(b.p, 1<<60)} {
+				for _, p := range []unsafe.Pointer{wild(b.p, 1), unsafe.Pointer(&onStack), wild(b.p, 1<<60)} {
 					if m, instead := misuseOf(func() { hakmem.Free(p) }); m == nil {
 						t.Errorf("Free(%p): %s", p, instead)
 						return

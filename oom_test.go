@@ -31,6 +31,10 @@ const childVar = "TEST_CHILD_OF_HAKMEM"
 // failed.
 var children = map[string]func(arg string) error{
 	"memory limit":               memoryLimit,
+	"hardened":                   hardened,
+	"guarded always":             guardedAlways,
+	"guarded rate":               guardedRate,
+	"hardened work":              hardenedWork,
 	"limit storm":                limitStorm,
 	"commit refused once":        commitRefusedOnce,
 	"commit refused from":        commitRefusedFrom,
@@ -120,7 +124,7 @@ func work(seed, bytes uint64, want int) (failures int, err error) {
 			if len(blocks) > 0 {
 				old := &blocks[r.IntN(len(blocks))]
 				p := hakmem.Realloc(old.p, b.size)
-				if !intact(old.p, old.size, old.key) && p == nil {
+				if p == nil && !intact(old.p, old.size, old.key) {
 					return failures, fmt.Errorf("a Realloc that failed damaged %v", *old)
 				}
 				if p == nil {
@@ -611,7 +615,7 @@ func wildAddresses(string) error {
 		}
 	}
 	for _, off := range offsets {
-		p := unsafe.Add(b.p, off)
+		p := wild(b.p, off)
 		if p == b.p || uintptr(p) < 4096 {
 			continue
 		}

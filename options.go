@@ -39,6 +39,8 @@ type Options struct {
 	THP              string // HAKMEM_THP: never, auto or always
 	MemorySoft       int    // HAKMEM_MEMORY_SOFT: bytes
 	MemoryHard       int    // HAKMEM_MEMORY_HARD: bytes
+	Guard            int    // HAKMEM_GUARD: N of 1/N
+	Harden           Toggle // HAKMEM_HARDEN
 	Timing           Toggle // HAKMEM_TIMING
 	Refill           int    // HAKMEM_REFILL: blocks
 	SSEmptyReuse     Toggle // HAKMEM_SS_EMPTY_REUSE
@@ -85,6 +87,10 @@ func (o *Options) values() map[string]string {
 	number("HAKMEM_DECAY_MS", o.DecayMs)
 	number("HAKMEM_MEMORY_SOFT", o.MemorySoft)
 	number("HAKMEM_MEMORY_HARD", o.MemoryHard)
+	if o.Guard != 0 {
+		v["HAKMEM_GUARD"] = "1/" + strconv.Itoa(o.Guard)
+	}
+	toggle("HAKMEM_HARDEN", o.Harden)
 	toggle("HAKMEM_TIMING", o.Timing)
 	number("HAKMEM_REFILL", o.Refill)
 	toggle("HAKMEM_SS_EMPTY_REUSE", o.SSEmptyReuse)

@@ -25,7 +25,7 @@ type Stats struct {
 	Reserved, Committed, Metadata uint64
 	// Live is the bytes of blocks handed out and not yet freed, LiveBlocks
 	// their number. InMagazines is the bytes of free blocks that wait in the
-	// magazines of all fronts.
+	// magazines of all fronts, and with HAKMEM_HARDEN in its quarantine.
 	Live, LiveBlocks, InMagazines uint64
 
 	// Classes has one entry per size class up to 32 KiB, in ascending size.
@@ -39,6 +39,8 @@ type Stats struct {
 	// Timing has the cycles of the slow paths, one entry for each phase; empty
 	// unless HAKMEM_TIMING is on.
 	Timing []PhaseTiming
+	// Guard counts guarded blocks (HAKMEM_GUARD).
+	Guard GuardStats
 	// Stages counts where slabs were found.
 	Stages StageStats
 	// SystemCalls counts memory system calls.
@@ -57,11 +59,17 @@ type Stats struct {
 	LateDoubleFrees uint64
 	// OutOfMemory counts allocations that returned nil.
 	OutOfMemory uint64
+	// Abandoned counts Heaps and Arenas that became unreachable without Close.
+	Abandoned AbandonedStats
 	// Errors lists what went wrong and was survived: malformed gates, a
-	// refused reservation or commit, a trace that could not be written. It is
-	// what Err joins.
+	// refused reservation or commit, a trace that could not be written, the first
+	// abandoned Heap and Arena. It is what Err joins.
 	Errors []error
 }
+
+// AbandonedStats counts what became unreachable without Close. Its memory was
+// given back; that of Arenas which never allocated is none, and they do not count.
+type AbandonedStats struct{ Heaps, Arenas uint64 }
 
 // ClassStats describes one size class.
 type ClassStats struct {
@@ -148,6 +156,13 @@ type PhaseTiming struct {
 	Total                    time.Duration
 }
 
+// GuardStats counts the blocks of HAKMEM_GUARD. They are counted nowhere else.
+type GuardStats struct {
+	Live    uint64 // now
+	Samples uint64 // so far
+	Skipped uint64 // due, but the last was less than 2 ms ago, or there was no place
+}
+
 // StageStats counts where an empty magazine found its slab, in the order of
 // the search.
 type StageStats struct {
@@ -217,6 +232,7 @@ func ReadStats(s *Stats) {
 		},
 		Superslabs: t.Superslabs, Fronts: t.Fronts, Drains: t.Drains,
 		LateDoubleFrees: t.LateFrees, OutOfMemory: t.OutOfMemory,
+		Abandoned: AbandonedStats{abandoned.heaps.Load(), abandoned.arenas.Load()},
 	}
 	if policy.Current().Timing {
 		telemetry.ReadTiming(&timing)
@@ -228,6 +244,8 @@ func ReadStats(s *Stats) {
 			}
 		}
 	}
+	live, samples, skipped := heap.GuardTotals()
+	s.Guard = GuardStats{uint64(live), samples, skipped}
 	s.Live, s.LiveBlocks = s.Spans.LiveBytes, s.Spans.LiveBlocks
 	for c := 1; c <= sizeclass.Num; c++ {
 		ct := &t.Classes[c]
@@ -253,5 +271,6 @@ func ReadStats(s *Stats) {
 
 // Err returns what went wrong so far and was survived, joined into one error:
 // malformed gates, a refused reservation or commit, a trace that could not be
-// written. nil when nothing did. Any goroutine.
+// written, the first Heap and the first Arena dropped without Close. nil when
+// nothing did. Any goroutine.
 func Err() error { return errors.Join(append(policy.Errors(), heap.Survived()...)...) }

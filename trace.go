@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"sync"
 	"time"
-	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -69,7 +68,7 @@ func StartTrace(w io.Writer) error {
 		t.w = nil
 		return t.err
 	}
-	heap.SetTracing(true)
+	heap.Watch(heap.WatchCalls, true)
 	return nil
 }
 
@@ -92,7 +91,7 @@ func StopTrace() error {
 	// No line is added from here on, and only then are calls left untraced: the
 	// trace is a part without gaps.
 	t.w = nil
-	heap.SetTracing(false)
+	heap.Watch(heap.WatchCalls, false)
 	return t.err
 }
 
@@ -130,7 +129,7 @@ type tracer struct {
 func init() {
 	if path := policy.Current().Trace; path != "" {
 		trace.begin(&traceFile{path: path})
-		heap.SetTracing(true)
+		heap.Watch(heap.WatchCalls, true)
 	}
 }
 
@@ -162,8 +161,8 @@ func (t *tracer) flush() {
 func (t *tracer) fail(err error) {
 	t.err = fmt.Errorf("hakmem: the trace ended early: %w", err)
 	heap.Survive(t.err)
-	if heap.Tracing() {
-		heap.SetTracing(false)
+	if heap.Watching(heap.WatchCalls) {
+		heap.Watch(heap.WatchCalls, false)
 	}
 }
 
@@ -195,7 +194,7 @@ func (t *tracer) line(who int, op byte, p, size, last uintptr) {
 	b = append(b, ' ')
 	b = strconv.AppendUint(b, blockID(p), 16)
 	if op != 'f' {
-		heap.MarkTraced(p)
+		heap.MarkWatched(p)
 		b = append(b, ' ')
 		b = strconv.AppendUint(b, uint64(size), 10)
 	}
@@ -223,54 +222,12 @@ func (t *tracer) line(who int, op byte, p, size, last uintptr) {
 // blockID names the block at p in a trace.
 func blockID(p uintptr) uint64 { return uint64(p-heap.Base) >> 4 }
 
-// handOut turns the block at p, which an allocation is about to return, into a
-// pointer. It records the allocation if calls are traced; p may be 0.
-func handOut(op byte, p, size, align uintptr) unsafe.Pointer {
-	if p != 0 && heap.Tracing() {
-		trace.add(op, p, size, align)
-	}
-	return heap.Pointer(p)
-}
-
+// add adds the line of an allocation, or of a Realloc in place.
 func (t *tracer) add(op byte, p, size, last uintptr) {
 	who := pid()
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.line(who, op, p, size, last)
-}
-
-// freeBlock is heap.Free, recorded if calls are traced.
-func freeBlock(own, p uintptr) heap.Fault {
-	if !heap.Tracing() {
-		return heap.Free(own, p)
-	}
-	return trace.free(own, p, 'f', p, 0)
-}
-
-// free frees the block at old and adds the line of op for block p: of the free
-// itself, or of the Realloc that moved old to p.
-func (t *tracer) free(own, old uintptr, op byte, p, size uintptr) heap.Fault {
-	who := pid()
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	bad := heap.Free(own, old)
-	if bad.Kind == heap.OK || bad.Kind == heap.LateFreed { // late is another block's misuse: old is freed
-		t.line(who, op, p, size, old)
-	}
-	return bad
-}
-
-// freeChunk is heap.FreeChunk, recorded if calls are traced.
-func freeChunk(p uintptr) {
-	if !heap.Tracing() {
-		heap.FreeChunk(p)
-		return
-	}
-	who := pid()
-	trace.mu.Lock()
-	defer trace.mu.Unlock()
-	heap.FreeChunk(p)
-	trace.line(who, 'f', p, 0, 0)
 }
 
 // traceFile is the file of HAKMEM_TRACE. Its first write creates it, so that a

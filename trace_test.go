@@ -319,6 +319,9 @@ func TestTraceLines(t *testing.T) {
 			refused(func() { hakmem.UsableSize(p) })
 		}},
 	} {
+		if raceEnabled && tt.name == "a Heap from before" {
+			continue // Heaps have no fast path here: they follow at once
+		}
 		for _, k := range kindSizes {
 			want = []string{"hakmem trace 1\n"}
 			before = hakmem.NewHeap()
@@ -579,7 +582,7 @@ func TestTraceEndsFast(t *testing.T) {
 		hakmem.Free(hakmem.Malloc(16))
 		for _, h := range []*hakmem.Heap{before, during} {
 			h.Free(h.Malloc(16))
-			if heapOnTrap(h) {
+			if heapOnTrap(h) && !raceEnabled { // where Heaps have no fast path
 				t.Error("a Heap is still on the slow path")
 			}
 		}
@@ -694,7 +697,7 @@ func traceWriteErrors(string) error {
 			hakmem.Free(hakmem.Malloc(100))
 			h.Free(h.Malloc(100))
 		}
-		if heap.Tracing() {
+		if heap.Watching(heap.WatchCalls) {
 			return errors.New("calls are slow after the writer has failed")
 		}
 		if w.calls != writes {

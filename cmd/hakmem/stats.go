@@ -97,6 +97,7 @@ func printStats(out io.Writer, s hakmem.Stats) error {
 	row("drains", s.Drains)
 	row("late double frees", s.LateDoubleFrees)
 	row("out of memory", s.OutOfMemory)
+	row("abandoned", fmt.Sprintf("%d Heaps, %d Arenas", s.Abandoned.Heaps, s.Abandoned.Arenas))
 	row("spans", fmt.Sprintf("%d live, %s; %d warm, %s; %d made of free pages, %d given back", s.Spans.LiveBlocks, size(float64(s.Spans.LiveBytes)),
 		s.Spans.WarmBlocks, size(float64(s.Spans.WarmBytes)), s.Spans.Allocs, s.Spans.Frees))
 	cache := func(name string, c hakmem.CacheStats) {

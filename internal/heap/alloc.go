@@ -16,6 +16,16 @@ var outOfMemory atomic.Uint64
 // entered; takes locks and makes system calls where the fast path could not
 // serve.
 func Malloc(own, size uintptr) uintptr {
+	if p := guarded(own, size, 1, 0); p != 0 {
+		return p
+	}
+	if Hardened() {
+		return hardMalloc(size, func(n uintptr) uintptr { return malloc(own, n) })
+	}
+	return malloc(own, size)
+}
+
+func malloc(own, size uintptr) uintptr {
 	if size > sizeclass.MaxMid {
 		pollHeap(own)
 		if p := mallocWarm(own, size, 0); p != 0 {
@@ -59,6 +69,12 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 			n := refill(f, c, s)
 			telemetry.End(telemetry.Refill, began)
 			if n > 0 {
+				if Hardened() {
+					shuffle(f, c, n)
+				}
+				if own != 0 { // its pops do not count
+					*sampleWord(f) -= int64(n)
+				}
 				p := pop(f, c)
 				setLive(p, c, v)
 				*refills(f, c)++
@@ -147,6 +163,7 @@ func reclaim(own uintptr) bool {
 	_, l := trimCaches(now, 0)
 	sweepEmpty()
 	s.moving.Unlock()
+	Postpone(emptyQuarantine())
 	if memoryLimit.hard.Load() != 0 { // then warm pages count as well
 		purgePages(math.MaxInt, now, 0, false)
 	}
@@ -199,8 +216,9 @@ func heldBytes(f uintptr) (n uintptr) {
 // inMagazines returns the bytes of free blocks in the magazines of all fronts but
 // Heaps'.
 func inMagazines() (n uintptr) {
-	for i := range Fronts {
-		if f := atomic.LoadUintptr(&Fronts[i]); f != trapFront {
+	fronts := frontTable.Load()
+	for i := range fronts {
+		if f := atomic.LoadUintptr(&fronts[i]); f != trapFront {
 			n += heldBytes(f)
 		}
 	}
@@ -236,7 +254,13 @@ func Free(own, p uintptr) Fault {
 	if !region.ready.Load() {
 		return Fault{Kind: Foreign, Addr: p}
 	}
+	if isGuarded(p) {
+		return guardFree(p)
+	}
 	pollHeap(own)
+	if Hardened() {
+		return hardFree(p)
+	}
 	for noFront := false; ; {
 		f, tok := enter(own)
 		at, m, span, why := liveByte(p)
@@ -244,7 +268,7 @@ func Free(own, p uintptr) Fault {
 			leave(tok)
 			return fault(p, m, why)
 		}
-		c, v := m.class, *u8(at)
+		c, v := m.class, state(at)
 		if checkLive && v == 0 {
 			leave(tok)
 			return fault(p, m, Freed)
@@ -258,7 +282,10 @@ func Free(own, p uintptr) Fault {
 			noFront = !installFront(tok) // then the block goes straight to its slab
 			continue
 		}
-		*u8(at) = 0
+		if tracked {
+			raceRelease(p, usableBytes(m, span))
+		}
+		putState(at, 0)
 		if span {
 			if site := m.site; site != 0 {
 				unlabelSpan(m)
@@ -356,13 +383,26 @@ func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
 	if !region.ready.Load() {
 		return 0, 0, Fault{Kind: Foreign, Addr: p}
 	}
+	if isGuarded(p) {
+		return guardSize(p)
+	}
 	at, m, span, why := liveByte(p)
 	if why != OK {
 		return 0, 0, fault(p, m, why)
 	}
-	v := *u8(at)
+	v := state(at)
 	if checkLive && v == 0 {
 		return 0, 0, fault(p, m, Freed)
+	}
+	if Hardened() {
+		n, damage, ok := unseal(p, m, span)
+		if !ok {
+			return 0, 0, overflowed(p, n, damage, m, span)
+		}
+		if span {
+			return n, m.site, Fault{}
+		}
+		return n, siteOf(p, v), Fault{}
 	}
 	if span {
 		return m.spanSize, m.site, Fault{}
@@ -372,8 +412,18 @@ func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
 
 // MallocAt is Malloc for the current P with a site.
 func MallocAt(site uint32, size uintptr) uintptr {
+	if p := guarded(0, size, 1, site); p != 0 {
+		return p
+	}
+	if Hardened() {
+		return hardMalloc(size, func(n uintptr) uintptr { return mallocAt(site, n) })
+	}
+	return mallocAt(site, size)
+}
+
+func mallocAt(site uint32, size uintptr) uintptr {
 	if site == 0 || !checkLive {
-		return Malloc(0, size)
+		return malloc(0, size)
 	}
 	if size > sizeclass.MaxMid {
 		if p := mallocWarm(0, size, site); p != 0 {
@@ -395,6 +445,16 @@ func MallocAt(site uint32, size uintptr) uintptr {
 
 // MallocAligned is Malloc for the current P with an alignment, a power of two.
 func MallocAligned(align, size uintptr) uintptr {
+	if p := guarded(0, size, align, 0); p != 0 {
+		return p
+	}
+	if Hardened() {
+		return hardMalloc(size, func(n uintptr) uintptr { return mallocAligned(align, n) })
+	}
+	return mallocAligned(align, size)
+}
+
+func mallocAligned(align, size uintptr) uintptr {
 	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
 		// Slabs start on a page and every class is m·2^k: the next class whose
 		// size the alignment divides serves.
@@ -406,7 +466,7 @@ func MallocAligned(align, size uintptr) uintptr {
 	}
 	size = max(size, sizeclass.MaxMid+1)
 	if align <= pageSize { // every span is aligned to a page
-		return Malloc(0, size)
+		return malloc(0, size)
 	}
 	return mallocSpan(size, align>>pageShift, 0)
 }

@@ -147,7 +147,7 @@ func push(f uintptr, c uint8, p uintptr) bool {
 }
 
 // trapFront is the front of every P that has none yet, of every P and Heap while
-// calls are traced (trace.go), and of closed Heaps: all
+// calls are watched (watch.go), and of closed Heaps: all
 // its magazines are both empty and full, because their tops point at a slot
 // that holds 0 and is aligned to 1 KiB. It is never written after
 // init.
@@ -168,8 +168,15 @@ const MaxP = 1024
 // path on the P swaps a front in, the drainer swaps the trap back.
 var Fronts [MaxP]uintptr
 
+// hardFronts is the table that slow paths use while blocks are hardened; Fronts
+// then holds nothing but traps.
+var hardFronts [MaxP]uintptr
+
+// frontTable is the table that slow paths use. Set before there is a region.
+var frontTable atomic.Pointer[[MaxP]uintptr]
+
 // NumShards is the number of locked fronts: fallbacks where pinning is not
-// available, or not wanted because calls are traced. Four times the cores of a
+// available, or not wanted because calls are watched. Four times the cores of a
 // usual machine keep collisions rare.
 const NumShards = 64
 
@@ -189,8 +196,9 @@ func init() {
 	for c := range uintptr(frontTypes) {
 		*word(trapFront + c<<3) = slot
 	}
+	frontTable.Store(&Fronts)
 	for i := range Fronts {
-		Fronts[i] = trapFront
+		Fronts[i], hardFronts[i] = trapFront, trapFront
 	}
 	for i := range shards {
 		shards[i].front = trapFront
@@ -198,7 +206,7 @@ func init() {
 }
 
 // TrapFront returns the address that a Heap's fast paths are given after it was
-// closed and while calls are traced.
+// closed and while calls are watched.
 func TrapFront() uintptr { return trapFront }
 
 // frontPool owns the memory of fronts: a range of its own, committed one front
@@ -262,6 +270,7 @@ func newFront() uintptr {
 func initFront(f uintptr) {
 	h := head(f)
 	h.epoch = scavenger.epoch.Load()
+	*sampleWord(f) = sampleInterval()
 	for c := range uint8(frontTypes) {
 		h.cap[c], h.seen[c], h.mark[c], h.idle[c] = 0, 0, 0, 0
 		atomic.StoreUintptr(top(f, c), *top(trapFront, 0))
@@ -303,7 +312,7 @@ const (
 )
 
 // enter gives the caller the front to use: a Heap's own, or the current P's
-// with the P pinned, or (without pinning, and while calls are traced) a locked
+// with the P pinned, or (without pinning, and while calls are watched) a locked
 // one. Until leave, the caller must not block,
 // allocate Go memory, panic or make a system call (package comment).
 //
@@ -313,10 +322,10 @@ func enter(own uintptr) (f uintptr, tok token) {
 	if own != 0 {
 		return own, owned
 	}
-	if canPin && !tracing.Load() {
+	if canPin && !Watched() {
 		pid := procPin()
 		if uint(pid) < MaxP {
-			return atomic.LoadUintptr(&Fronts[pid]), pinned
+			return atomic.LoadUintptr(&frontTable.Load()[pid]), pinned
 		}
 		procUnpin()
 	}
@@ -363,9 +372,9 @@ func installFront(tok token) bool {
 	}
 	ok := false
 	if tok == pinned {
-		// The look at tracing must be pinned: see SetTracing.
+		// The look at watched must be pinned: see Watch.
 		pid := procPin()
-		ok = uint(pid) < MaxP && !tracing.Load() && atomic.CompareAndSwapUintptr(&Fronts[pid], trapFront, f)
+		ok = uint(pid) < MaxP && !Watched() && atomic.CompareAndSwapUintptr(&frontTable.Load()[pid], trapFront, f)
 		procUnpin()
 	} else {
 		s := &shards[tok]
@@ -412,13 +421,14 @@ func drainFronts(choose func(i int, f uintptr) bool) (left bool, late uintptr) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Drain, began)
 	drained = drained[:0]
-	for i := range Fronts {
-		if f := atomic.LoadUintptr(&Fronts[i]); f == trapFront {
+	fronts := frontTable.Load()
+	for i := range fronts {
+		if f := atomic.LoadUintptr(&fronts[i]); f == trapFront {
 			continue
 		} else if !choose(i, f) {
 			left = true
 		} else {
-			drained = append(drained, atomic.SwapUintptr(&Fronts[i], trapFront))
+			drained = append(drained, atomic.SwapUintptr(&fronts[i], trapFront))
 		}
 	}
 	if len(drained) > 0 {

@@ -280,11 +280,11 @@ func TestTrimReturnsMemory(t *testing.T) {
 	Free(0, p)
 }
 
-// TestNoFrontWhileTracing: a slow path that met the trap before tracing began
+// TestNoFrontWhileWatched: a slow path that met the trap before watching began
 // does not give its P a front afterwards.
-func TestNoFrontWhileTracing(t *testing.T) {
-	SetTracing(true)
-	defer SetTracing(false)
+func TestNoFrontWhileWatched(t *testing.T) {
+	Watch(WatchCalls, true)
+	defer Watch(WatchCalls, false)
 	if !installFront(pinned) {
 		t.Fatal("no front")
 	}

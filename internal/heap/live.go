@@ -25,9 +25,9 @@ import (
 // knows the class from the page.
 const liveSited = setClasses - 1
 
-// liveTraced is the same for a block whose allocation is in a trace: its free is
-// for the slow path to record.
-const liveTraced = setClasses - 2
+// liveWatched is the same for a block whose allocation is in a trace or has its
+// stack recorded: its free is for the slow path to tell.
+const liveWatched = setClasses - 2
 
 // liveByte returns the address of the live byte of the block at p and whether
 // the block is a span; for what is not the start of a block, why says what it
@@ -87,12 +87,27 @@ func classSize(c uint8) uintptr { return uintptr(sizeclass.Classes[c].Size) }
 // setLive marks the block at p, of class c, as live with value v. The caller
 // owns the block.
 func setLive(p uintptr, c, v uint8) {
+	if tracked {
+		raceAcquire(p, blockBytes(c))
+	}
 	if c <= sizeclass.NumTiny {
-		*u8(Live + p>>granuleShift) = v
+		putState(Live+p>>granuleShift, v)
 		return
 	}
-	*u8(midState(p)) = v
+	putState(midState(p), v)
 }
+
+// state and putState read and write a byte of live state. In race builds the live
+// map is memory that the detector watches, and what hakmem does there is its own
+// affair.
+//
+//go:norace
+//go:nocheckptr
+func state(at uintptr) uint8 { return *u8(at) }
+
+//go:norace
+//go:nocheckptr
+func putState(at uintptr, v uint8) { *u8(at) = v }
 
 // midState returns the address of the state byte of the mid block at p. Nosplit
 // because the fast section uses it, through MidSet.
@@ -108,9 +123,9 @@ func midState(p uintptr) uintptr {
 // isLive reports whether the block at p of class c is marked live.
 func isLive(p uintptr, c uint8) bool {
 	if c <= sizeclass.NumTiny {
-		return *u8(Live + p>>granuleShift) != 0
+		return state(Live+p>>granuleShift) != 0
 	}
-	return *u8(midState(p)) != 0
+	return state(midState(p)) != 0
 }
 
 // liveBytes returns the address of the live byte of slab s's first block, and

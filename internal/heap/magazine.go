@@ -2,6 +2,7 @@ package heap
 
 import (
 	"math/bits"
+	"sync"
 	"sync/atomic"
 	"unsafe"
 
@@ -50,7 +51,7 @@ func carve(f uintptr, c uint8, s slabID, want int) (n int) {
 			for end := slot - uintptr(here)*8; slot > end; slot -= 8 {
 				*word(slot) = p
 				if checkLive {
-					live |= *u8(at)
+					live |= state(at)
 				}
 				p += size
 				at += step
@@ -62,7 +63,7 @@ func carve(f uintptr, c uint8, s slabID, want int) (n int) {
 				*word(slot) = p0 + j*size
 				slot -= 8
 				if checkLive {
-					live |= *u8(at0 + j*step)
+					live |= state(at0 + j*step)
 				}
 				left--
 			}
@@ -113,13 +114,50 @@ var (
 	lateFound atomic.Uintptr
 )
 
-// TakeLateFree returns a late double free that was found by an allocation and is
-// still to be reported, once.
+// postponed holds what was found where there was nobody to report it to, or where
+// something else was reported: by Postpone, oldest first.
+var postponed struct {
+	sync.Mutex
+	any    atomic.Bool
+	faults []Fault
+}
+
+// maxPostponed bounds the list: a program with more than that to report will meet
+// the rest when it runs again.
+const maxPostponed = 64
+
+// Postpone leaves f for the next TakeLateFree, unless it is OK. Not entered.
+func Postpone(f Fault) {
+	p := &postponed
+	p.Lock()
+	defer p.Unlock()
+	if f.Kind != OK && len(p.faults) < maxPostponed {
+		p.faults = append(p.faults, f)
+		p.any.Store(true)
+	}
+}
+
+// TakeLateFree returns a misuse that was found earlier and is still to be
+// reported, once. Not entered.
 func TakeLateFree() Fault {
-	if lateFound.Load() == 0 {
+	if lateFound.Load() != 0 {
+		if p := lateFound.Swap(0); p != 0 {
+			return lateFault(p)
+		}
+	}
+	if !postponed.any.Load() {
 		return Fault{}
 	}
-	return lateFault(lateFound.Swap(0))
+	p := &postponed
+	p.Lock()
+	defer p.Unlock()
+	if len(p.faults) == 0 {
+		return Fault{}
+	}
+	f := p.faults[0]
+	p.faults = append(p.faults[:0], p.faults[1:]...)
+	p.any.Store(len(p.faults) > 0)
+	return f
 }
 
 // refill moves blocks of the leased slab s into class c's empty magazine and
@@ -233,7 +271,7 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 				break
 			}
 			j := uint64(off) * recip >> sizeclass.ShortBits
-			if mask>>(j&63)&1 != 0 || checkLive && *u8(live + uintptr(j)*step) != 0 {
+			if mask>>(j&63)&1 != 0 || checkLive && state(live+uintptr(j)*step) != 0 {
 				late = blocks[i]
 				lateFrees.Add(1)
 				continue

@@ -23,11 +23,21 @@ func MallocPinned(size uintptr) unsafe.Pointer {
 	if canPin && size <= sizeclass.MaxTiny {
 		c := sizeclass.Small[(size+15)>>4]
 		if pid := procPin(); uint(pid) < MaxP {
-			if p := pop(atomic.LoadUintptr(&Fronts[pid]), c); p != 0 {
+			f := atomic.LoadUintptr(&Fronts[pid])
+			if w := sampleWord(f); GuardRate() > 1 && f != trapFront {
+				if *w--; *w <= 0 {
+					procUnpin()
+					return nil
+				}
+			}
+			if p := pop(f, c); p != 0 {
 				if checkLive {
 					*u8(Live + p>>granuleShift) = c
 				}
 				procUnpin()
+				if tracked {
+					raceAcquire(p, classSize(c))
+				}
 				return Pointer(p)
 			}
 		}
@@ -48,6 +58,9 @@ func FreePinned(p unsafe.Pointer) bool {
 	}
 	c, live := PageClass[page], u8(Base+uintptr(g))
 	done := false
+	if tracked {
+		raceRelease(uintptr(p), classSize(c))
+	}
 	if pid := procPin(); uint(pid) < MaxP && (!checkLive || *live == c) {
 		if done = push(atomic.LoadUintptr(&Fronts[pid]), c, uintptr(p)); done && checkLive {
 			*live = 0

@@ -178,7 +178,7 @@ func Configure(set func()) bool {
 // reserveRegion takes the region and its metadata, until it has succeeded once.
 // Called under mu.
 func reserveRegion() error {
-	size := min(uintptr(policy.Current().RegionBytes), maxRegion) &^ (superSize - 1)
+	size := min(uintptr(policy.Current().RegionBytes), maxRegion, maxTracked) &^ (superSize - 1)
 	// The metadata below adds about a fifth to the region; a quarter of what is
 	// left leaves the rest of the program most of it. Where that is too little,
 	// the least region may take up to half.
@@ -228,7 +228,11 @@ func tryReserve(size uintptr) (err error) {
 	first := roundUp(size/15, superSize)
 	size += first
 	npages := size >> pageShift
-	base := roundUp(reserve(size+superSize, false), superSize)
+	var base uintptr
+	if base, err = reserveBlocks(roundUp(size+superSize, pageSize)); err == nil && !tracked {
+		taken = append(taken, [2]uintptr{base, roundUp(size+superSize, pageSize)})
+	}
+	base = roundUp(base, superSize)
 	r.live = area{base: base, unit: pageSize >> granuleShift}
 	r.pages = area{unit: pageMetaSize}
 	r.bits = area{unit: maxWords * 8}
@@ -269,6 +273,9 @@ func tryReserve(size uintptr) (err error) {
 	whales.spans = make([]whale, 0, maxWhales)
 	pol := policy.Current()
 	telemetry.SetTiming(pol.Timing)
+	if pol.Harden || pol.Guard == 1 {
+		frontTable.Store(&hardFronts)
+	}
 	r.adviseHuge(pol.HugePages)
 	if !limitSet {
 		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))

@@ -387,8 +387,9 @@ func somethingLeft() bool {
 	region.mu.Lock()
 	left := pageUse.warm > 0 || len(whales.spans) > 0
 	region.mu.Unlock()
-	for i := range Fronts {
-		left = left || atomic.LoadUintptr(&Fronts[i]) != trapFront
+	fronts := frontTable.Load()
+	for i := range fronts {
+		left = left || atomic.LoadUintptr(&fronts[i]) != trapFront
 	}
 	for i := range shards {
 		s := &shards[i]

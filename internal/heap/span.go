@@ -25,7 +25,7 @@ var spanStats struct {
 }
 
 // liveBig is the live state of a span without a class. Its magazine is a trap,
-// like those of liveSited and liveTraced.
+// like those of liveSited and liveWatched.
 const liveBig = setClasses - 3
 
 // mallocWarm returns a warm span for size bytes, more than MaxMid, of site (0:
@@ -118,6 +118,9 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 		region.mu.Lock()
 		if p = takeWhale(usable, alignPages); p != 0 {
 			page := (p - region.base) >> pageShift
+			if tracked {
+				raceAcquire(p, usable)
+			}
 			meta(page).live = liveBig
 			region.mu.Unlock()
 			if site != 0 {
@@ -147,6 +150,9 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 		return noMemory(), false
 	}
 	p = region.base + page<<pageShift
+	if tracked {
+		raceAcquire(p, n<<pageShift)
+	}
 	for i := range n {
 		m := meta(page + i)
 		m.start, m.recip, m.class, m.kind, m.bucket = p, 0, 0, kindSpanTail, bucketOf(usable)
@@ -216,6 +222,9 @@ func takeRun(n, alignPages uintptr, warm bool) (page uintptr, clean, ok bool) {
 // giving back its last pages or taking the next ones if they are free, and
 // reports whether it could. The caller holds the block; its class may change.
 func Resize(p, size uintptr) bool {
+	if Hardened() || isGuarded(p) {
+		return false
+	}
 	ok, limited := resize(p, size)
 	if limited && reclaim(0) {
 		ok, _ = resize(p, size)
@@ -228,7 +237,7 @@ func Resize(p, size uintptr) bool {
 // resize also reports whether it was the memory limit that refused.
 func resize(p, size uintptr) (ok, limited bool) {
 	at, m, span, why := liveByte(p)
-	if why != OK || !span || size <= sizeclass.MaxMid || checkLive && *u8(at) == 0 {
+	if why != OK || !span || size <= sizeclass.MaxMid || checkLive && state(at) == 0 {
 		return false, false
 	}
 	usable, fits := sizeclass.SpanSize(size)
@@ -358,6 +367,9 @@ func freeBig(p uintptr) Fault {
 		region.mu.Unlock()
 		return fault(p, m, Freed)
 	}
+	if tracked {
+		raceRelease(p, m.spanSize)
+	}
 	m.live = 0
 	unlabelSpan(m)
 	if !giveWhale(p, m.spanSize) {
@@ -398,7 +410,11 @@ func releaseSpan(page uintptr, m *pageMeta, at uint32) {
 // MallocZero is Malloc for the current P or a Heap, with n bytes cleared; a
 // span that still reads as zero is not cleared again.
 func MallocZero(own, n uintptr) uintptr {
-	if n > sizeclass.MaxMid {
+	if p := guarded(own, n, 1, 0); p != 0 {
+		Zero(ptr(p), n)
+		return p
+	}
+	if n > sizeclass.MaxMid && !Hardened() {
 		if p := mallocWarm(own, n, 0); p != 0 {
 			Zero(ptr(p), n)
 			return p
@@ -432,6 +448,9 @@ func FreeChunk(p uintptr) {
 	m := meta(page)
 	if m.kind != kindSpan || m.start != p || m.flags&flagArena == 0 {
 		fatal("an Arena's chunk is not one", p, 0)
+	}
+	if tracked {
+		raceRelease(p, m.spanSize)
 	}
 	releaseSpan(page, m, scavenger.now)
 	region.mu.Unlock()

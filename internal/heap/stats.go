@@ -94,6 +94,14 @@ func ReadTotals(t *Totals) {
 			ct.Flushes += atomic.LoadUint64(flushes(f, c))
 		}
 	}
+	q := &quarantine
+	q.Lock()
+	for i := range q.n {
+		if b := q.ring[(q.first+i)%len(q.ring)]; !b.span {
+			t.Classes[b.class].InMagazines++ // those of spans are warm
+		}
+	}
+	q.Unlock()
 	t.readCaches()
 	scavenger.moving.Unlock()
 	t.Faults = readFaults()

@@ -10,10 +10,16 @@ func Trim() Fault {
 	if !region.ready.Load() {
 		return Fault{}
 	}
+	bad := emptyQuarantine()
 	scavenger.mu.Lock()
 	defer scavenger.mu.Unlock()
-	_, late := scavenge(true)
-	return lateFault(late)
+	if _, late := scavenge(true); late != 0 {
+		return lateFault(late)
+	}
+	if bad.Kind == OK {
+		return TakeLateFree()
+	}
+	return bad
 }
 
 // sweepEmpty gives the pages of every EMPTY slab back.

@@ -18,6 +18,7 @@ import (
 	"errors"
 	"os"
 	"sync/atomic"
+	"unsafe"
 )
 
 // Op names one kind of memory call.
@@ -87,6 +88,25 @@ func Reserve(size uintptr, readable bool) (addr uintptr, err error) {
 	return addr, nil
 }
 
+// goMemory is what ReserveTracked gave out: kept, because parts of it may have
+// other protections than the Go heap's.
+var goMemory []byte
+
+// ReserveTracked is Reserve with memory of the Go heap, which the race detector
+// watches. It is readable and writable from the start; protections can be changed
+// as with any other. There is one such range, given out again if it is reserved
+// again; it is never released. Not for use by several goroutines at once.
+func ReserveTracked(size uintptr) (addr uintptr, err error) {
+	err = do(OpReserve, func() error {
+		if uintptr(len(goMemory)) < size {
+			goMemory = make([]byte, size)
+		}
+		addr = uintptr(unsafe.Pointer(unsafe.SliceData(goMemory)))
+		return nil
+	})
+	return addr, err
+}
+
 // Release gives up a reservation that was never handed out, after a failure
 // beside it. It is not counted.
 func Release(addr, size uintptr) { release(addr, size) }
@@ -136,6 +156,12 @@ func DiscardMany(r []Range) (done int, err error) {
 		}
 	}
 	return done, err
+}
+
+// Withdraw gives the memory behind a committed range back and makes the range
+// fault when touched, as before its Commit. After an error it may be either.
+func Withdraw(addr, size uintptr) error {
+	return do(OpDiscard, func() error { return withdraw(addr, size) })
 }
 
 // PageSize returns the operating system's page size in bytes.

@@ -22,6 +22,13 @@ func makeReadable(addr, size uintptr) error {
 	return unix.Mprotect(bytes(addr, size), unix.PROT_READ)
 }
 
+func withdraw(addr, size uintptr) error {
+	if err := discard(addr, size); err != nil {
+		return err
+	}
+	return unix.Mprotect(bytes(addr, size), unix.PROT_NONE)
+}
+
 func commit(addr, size uintptr) error {
 	return unix.Mprotect(bytes(addr, size), unix.PROT_READ|unix.PROT_WRITE)
 }

@@ -25,6 +25,8 @@ func commit(addr, size uintptr) error {
 	return err
 }
 
+func withdraw(addr, size uintptr) error { return windows.VirtualFree(addr, size, windows.MEM_DECOMMIT) }
+
 // discard decommits and commits again: the pages come back as zero on demand.
 // In between another process may take what the system can commit.
 func discard(addr, size uintptr) error {

@@ -60,6 +60,10 @@ type Snapshot struct {
 	MemorySoft, MemoryHard int
 	// Timing counts the cycles of slow paths by phase.
 	Timing bool
+	// Guard is N when one in N blocks is to lie between guard pages, 0 for none.
+	Guard int
+	// Harden adds canaries, poison and a quarantine to every block.
+	Harden bool
 	// FastLane selects the non-preemptible fast section; off, every call pins
 	// its P.
 	FastLane bool
@@ -86,6 +90,7 @@ const (
 	Number             // a decimal integer within [Min, Max]
 	Choice             // one of a list of words
 	Text               // anything
+	Rate               // 1/N, or 0
 )
 
 // Gate is one row of the gate table.
@@ -174,6 +179,9 @@ var gates = []Gate{
 		func(s *Snapshot, v int64) { s.HugePages = HugePages(v) }),
 	number("HAKMEM_MEMORY_SOFT", "bytes of memory near which the scavenger keeps nothing; 0: no limit (see SetMemoryLimit)", "0", 0, 1<<40, func(s *Snapshot) *int { return &s.MemorySoft }),
 	number("HAKMEM_MEMORY_HARD", "bytes of memory beyond which allocations return nil; 0: no limit", "0", 0, 1<<40, func(s *Snapshot) *int { return &s.MemoryHard }),
+	{Name: "HAKMEM_GUARD", Meaning: "put one in N blocks between guard pages: 1/N, such as 1/5000; 0: none (see CatchFaults)", Default: "0", Since: "0.1", Kind: Rate, Min: 0, Max: 1 << 40,
+		get: func(s *Snapshot) int64 { return int64(s.Guard) }, set: func(s *Snapshot, v int64) { s.Guard = int(v) }},
+	onOff("HAKMEM_HARDEN", "find writes behind a block and after its free: canaries, poison, quarantine, random order; every call takes the slow path", "0", func(s *Snapshot) *bool { return &s.Harden }),
 	onOff("HAKMEM_TIMING", "count the cycles of slow paths by phase (see ReadStats)", "0", func(s *Snapshot) *bool { return &s.Timing }),
 	number("HAKMEM_REFILL", "most blocks moved into a magazine by one miss", "64", 1, 127, func(s *Snapshot) *int { return &s.Refill }),
 	onOff("HAKMEM_SS_EMPTY_REUSE", "reuse EMPTY slabs as a stage of their own and across classes", "1", func(s *Snapshot) *bool { return &s.EmptyReuse }),
@@ -198,6 +206,8 @@ func (g *Gate) Value(s *Snapshot) string {
 		return s.Mode
 	case g.Kind == Choice:
 		return g.Choices[g.get(s)]
+	case g.Kind == Rate && g.get(s) != 0:
+		return "1/" + strconv.FormatInt(g.get(s), 10)
 	}
 	return strconv.FormatInt(g.get(s), 10)
 }
@@ -228,6 +238,14 @@ func (g *Gate) parse(v string) (int64, *GateError) {
 			return int64(i), nil
 		}
 		return bad("use one of " + strings.Join(g.Choices, ", "))
+	}
+	if g.Kind == Rate {
+		text, ratio := strings.CutPrefix(v, "1/")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 || n > g.Max || ratio && n == 0 || !ratio && n > 1 {
+			return bad("use 1/N with a whole number N, 1 for every block, or 0 for none")
+		}
+		return n, nil
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
 	switch g.Kind {

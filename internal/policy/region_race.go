@@ -2,6 +2,6 @@
 
 package policy
 
-// defaultRegion is smaller in race builds, whose shadow memory takes most of
-// the address space.
-const defaultRegion = 1 << 36
+// defaultRegion is smaller in race builds, where it is memory of the Go heap, so
+// that the race detector watches it.
+const defaultRegion = 2 << 30

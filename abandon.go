@@ -1,0 +1,62 @@
+package hakmem
+
+import (
+	"fmt"
+	"runtime"
+	"strings"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/heap"
+)
+
+// Heaps and Arenas that were dropped without Close. The collector finds them
+// unreachable and runs a cleanup, on a goroutine of the runtime's.
+
+// abandoned counts them.
+var abandoned struct{ heaps, arenas atomic.Uint64 }
+
+// stack is the innermost callers of a function, up to three of them in this
+// package. It is most of what noticing costs: half a microsecond.
+type stack [5]uintptr
+
+func callers() (s stack) {
+	runtime.Callers(2, s[:])
+	return s
+}
+
+// String names the caller of this package.
+func (s stack) String() string {
+	frames := runtime.CallersFrames(s[:])
+	for {
+		f, more := frames.Next()
+		if f.Function != "" && !strings.HasPrefix(f.Function, "github.com/hakmem/hakmem.") {
+			return fmt.Sprintf("%s (%s:%d)", f.Function, f.File, f.Line)
+		}
+		if !more {
+			return "a function that is not known"
+		}
+	}
+}
+
+// abandonedHeap is what is known of a Heap, without a reference to it.
+type abandonedHeap struct {
+	front, heap uintptr
+	by          stack
+}
+
+func abandonHeap(h abandonedHeap) {
+	if abandoned.heaps.Add(1) == 1 {
+		heap.Survive(fmt.Errorf("hakmem: the Heap at %#x, made by %v, was dropped without Close: its magazines were given back; Close each Heap (Stats.Abandoned counts such Heaps, this is the first)", h.heap, h.by))
+	}
+	heap.AbandonHeapFront(h.front)
+}
+
+func abandonArena(c *chunks) {
+	if len(c.list) == 0 { // memory was out
+		return
+	}
+	if abandoned.arenas.Add(1) == 1 {
+		heap.Survive(fmt.Errorf("hakmem: the Arena at %#x, first used by %v, was dropped without Close: its memory was freed, %d chunks, the first at %#x; Close each Arena (Stats.Abandoned counts such Arenas, this is the first)", c.arena, c.by, len(c.list), c.list[0].start))
+	}
+	c.free()
+}

@@ -1,0 +1,265 @@
+package hakmem_test
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+)
+
+func init() {
+	children["abandoned"] = abandonedOnes
+	children["abandoned in the last call"] = abandonedInTheLastCall
+}
+
+// dropHeaps uses n Heaps and leaves each without Close. Their magazines hold
+// blocks, and a lease of each class.
+//
+//go:noinline
+func dropHeaps(n int) {
+	for range n {
+		h := hakmem.NewHeap()
+		for _, k := range kindSizes {
+			p, q := h.Malloc(k.size), h.Malloc(k.size)
+			h.Free(p)
+			h.Free(q)
+		}
+	}
+}
+
+//go:noinline
+func dropArenas(n int) {
+	for range n {
+		a := hakmem.NewArena()
+		a.Alloc(100_000, 8)
+		*hakmem.NewIn[int](a) = 1
+		hakmem.NewArena() // never used: not counted
+	}
+}
+
+// collected collects garbage until done, or returns what is missing.
+func collected(done func(*hakmem.Stats) bool) error {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+		runtime.GC()
+		if s := readStats(); done(&s) {
+			return nil
+		} else if time.Now().After(end) {
+			return fmt.Errorf("abandoned: %+v; %d fronts, live %d, in magazines %d", s.Abandoned, s.Fronts, s.Live, s.InMagazines)
+		}
+	}
+}
+
+func abandonedOnes(string) error {
+	closed, arena := hakmem.NewHeap(), hakmem.NewArena()
+	closed.Free(closed.Malloc(100))
+	arena.Alloc(100, 1)
+	closed.Close()
+	arena.Close()
+	keep := hakmem.NewHeap()
+	kept := keep.Malloc(100)
+	fill(kept, 100, 1)
+	base := readStats()
+	if base.Abandoned != (hakmem.AbandonedStats{}) || hakmem.Err() != nil {
+		return fmt.Errorf("at the start: %+v, %w", base.Abandoned, hakmem.Err())
+	}
+	dropHeaps(10)
+	if err := collected(func(s *hakmem.Stats) bool { return s.Abandoned.Heaps == 10 && s.Fronts == base.Fronts }); err != nil {
+		return err
+	}
+	hakmem.Trim() // what is now in shared caches; it does not reach into a Heap's front
+	s := readStats()
+	if s.Live != base.Live || s.InMagazines > base.InMagazines || s.Spans.WarmBlocks > base.Spans.WarmBlocks {
+		return fmt.Errorf("after Heaps: live %d, in magazines %d, %d warm spans; before %d, %d, %d", s.Live, s.InMagazines, s.Spans.WarmBlocks, base.Live, base.InMagazines, base.Spans.WarmBlocks)
+	}
+	dropArenas(10)
+	if err := collected(func(s *hakmem.Stats) bool { return s.Abandoned.Arenas == 10 && s.Live == base.Live }); err != nil {
+		return err
+	}
+	if s := readStats(); s.Abandoned.Heaps != 10 || s.LiveBlocks != base.LiveBlocks {
+		return fmt.Errorf("after Arenas: %+v, %d live blocks, before %d", s.Abandoned, s.LiveBlocks, base.LiveBlocks)
+	}
+	// Err tells of the first of each, and where it was made.
+	text := fmt.Sprint(hakmem.Err())
+	for _, want := range []string{"the Heap at 0x", "dropHeaps (", "Close each Heap", "the Arena at 0x", "dropArenas (", "Close each Arena", "abandon_test.go:"} {
+		if !strings.Contains(text, want) {
+			return fmt.Errorf("no %q in Err: %s", want, text)
+		}
+	}
+	if n := len(readStats().Errors); n != 2 {
+		return fmt.Errorf("%d errors: %s", n, text)
+	}
+	if !intact(kept, 100, 1) {
+		return errors.New("a block of an open Heap was changed")
+	}
+	keep.Free(kept)
+	keep.Close()
+	runtime.KeepAlive(closed)
+	runtime.KeepAlive(arena)
+	return nil
+}
+
+func TestAbandoned(t *testing.T) { inChild(t, "abandoned", "") }
+
+// TestAbandonedInTheLastCall: the Heap's last call runs while the collector finds
+// it dead. (In a process of its own: it leaves thousands of fronts.)
+func TestAbandonedInTheLastCall(t *testing.T) { inChild(t, "abandoned in the last call", "") }
+
+func abandonedInTheLastCall(string) error {
+	before := readStats()
+	rounds := 300
+	if raceEnabled {
+		rounds = 60
+	}
+	var bad atomic.Pointer[string]
+	check := func(b block) {
+		if !intact(b.p, b.size, b.key) {
+			s := fmt.Sprintf("%v: its contents were changed", b)
+			bad.Store(&s)
+		}
+	}
+	var wg, gc sync.WaitGroup
+	stop := make(chan struct{})
+	gc.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				runtime.GC()
+			}
+		}
+	})
+	const goroutines = 4
+	for g := range uint64(goroutines) {
+		wg.Go(func() {
+			var last []block
+			for i := range rounds {
+				h := hakmem.NewHeap()
+				size := kindSizes[i%(len(kindSizes)-4)].size
+				var blocks []block
+				for j := range 100 {
+					b := block{h.Malloc(size), size, g<<32 + uint64(i*100+j)}
+					fill(b.p, size, b.key)
+					blocks = append(blocks, b)
+				}
+				for _, b := range blocks[1:50] {
+					h.Free(b.p)
+				}
+				for range 20 {
+					h.Free(h.Malloc(size))
+				}
+				// h is dead from here on. And Heaps whose only call is a slow one:
+				last = append(last, blocks[0])
+				for j, b := range blocks[50:] {
+					check(b)
+					switch j % 10 {
+					case 0:
+						hakmem.NewHeap().Free(b.p)
+						b.p = hakmem.NewHeap().Malloc(size)
+						fill(b.p, size, b.key)
+						last = append(last, b)
+					default:
+						hakmem.Free(b.p)
+					}
+				}
+				if len(last) > 50 {
+					if a, b, yes := overlapping(last); yes {
+						s := fmt.Sprintf("%v overlaps %v", a, b)
+						bad.Store(&s)
+					}
+					for _, b := range last {
+						check(b)
+						hakmem.Free(b.p)
+					}
+					last = last[:0]
+				}
+			}
+			for _, b := range last {
+				check(b)
+				hakmem.Free(b.p)
+			}
+		})
+	}
+	wg.Wait()
+	close(stop)
+	gc.Wait()
+	want := before.Abandoned.Heaps + goroutines*11*uint64(rounds)
+	if s := bad.Load(); s != nil {
+		return errors.New(*s)
+	}
+	if err := collected(func(s *hakmem.Stats) bool {
+		return s.Abandoned.Heaps >= want && s.Fronts <= before.Fronts+runtime.GOMAXPROCS(0)
+	}); err != nil {
+		return fmt.Errorf("%w; want %d Heaps", err, want)
+	}
+	after := readStats()
+	if after.Live != before.Live || after.LateDoubleFrees != before.LateDoubleFrees {
+		return fmt.Errorf("live %d, %d late double frees; before %d, %d", after.Live, after.LateDoubleFrees, before.Live, before.LateDoubleFrees)
+	}
+	return nil
+}
+
+// gate is a writer that waits in a Write while it is closed.
+type gate struct {
+	sync.Mutex
+	waits chan bool
+}
+
+func (g *gate) Write(b []byte) (int, error) {
+	select {
+	case g.waits <- true:
+	default:
+	}
+	g.Lock()
+	defer g.Unlock()
+	return len(b), nil
+}
+
+// TestSlowPathKeepsItsHeap: a Heap whose last call waits for a trace's writer is
+// not abandoned.
+func TestSlowPathKeepsItsHeap(t *testing.T) {
+	for name, call := range map[string]func(h *hakmem.Heap, p unsafe.Pointer){
+		"Free":    func(h *hakmem.Heap, p unsafe.Pointer) { h.Free(p) },
+		"Realloc": func(h *hakmem.Heap, p unsafe.Pointer) { hakmem.Free(h.Realloc(p, 5000)) },
+	} {
+		before := readStats().Abandoned.Heaps
+		g := &gate{waits: make(chan bool, 1)}
+		if err := hakmem.StartTrace(g); err != nil {
+			t.Fatal(err)
+		}
+		<-g.waits // the first line
+		p := hakmem.Malloc(100)
+		g.Lock()
+		var wg sync.WaitGroup
+		wg.Go(func() { // until the writer is called
+			for range 2000 {
+				hakmem.Free(hakmem.Malloc(10))
+			}
+		})
+		<-g.waits
+		wg.Go(func() { call(hakmem.NewHeap(), p) })
+		for range 20 { // it waits for the writer's lock
+			time.Sleep(time.Millisecond)
+			runtime.GC()
+		}
+		time.Sleep(10 * time.Millisecond)
+		if n := readStats().Abandoned.Heaps - before; n != 0 {
+			t.Errorf("%s: the Heap was given up during the call", name)
+		}
+		g.Unlock()
+		wg.Wait()
+		if err := collected(func(s *hakmem.Stats) bool { return s.Abandoned.Heaps > before }); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := hakmem.StopTrace(); err != nil {
+			t.Error(err)
+		}
+	}
+}

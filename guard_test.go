@@ -1,0 +1,152 @@
+package hakmem_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+)
+
+// HAKMEM_GUARD: an access beyond a guarded block, or after its free, faults, and
+// CatchFaults tells what it was.
+
+//go:noinline
+func allocateGuarded(size uintptr) unsafe.Pointer { return hakmem.Malloc(size) }
+
+//go:noinline
+func freeGuarded(p unsafe.Pointer) { hakmem.Free(p) }
+
+// touch reads or writes one byte inside CatchFaults.
+func touch(p unsafe.Pointer, n int, write bool) (m *hakmem.MisuseError, instead any) {
+	m, text := misuseOf(func() {
+		hakmem.CatchFaults(func() {
+			b := (*byte)(unsafe.Add(p, n))
+			if write {
+				*b = 1
+			} else {
+				sinkByte = *b
+			}
+		})
+	})
+	if text != "it returned" {
+		instead = text
+	}
+	return m, instead
+}
+
+var sinkByte byte
+
+func guardedAlways(string) error {
+	for _, size := range []int{1, 8, 16, 100, 1000, 4096, 5000, 40_000, 1 << 20, 3 << 20} {
+		left, right := 0, 0
+		for range 40 {
+			p := allocateGuarded(uintptr(size))
+			if n := hakmem.UsableSize(p); n != uintptr(size) || uintptr(p)%16 != 0 {
+				return fmt.Errorf("%p of %d bytes has %d", p, size, n)
+			}
+			fill(p, uintptr(size), 1)
+			const page = 4096
+			for _, write := range []bool{false, true} {
+				// Where a page ends, or begins, at the block, the next byte faults.
+				if m, instead := touch(p, -1, write); m != nil {
+					left++
+					if m.Kind != "buffer underflow" || m.Offset != 1 || m.Block != uintptr(p) || m.Class != uintptr(size) {
+						return fmt.Errorf("%d bytes, byte -1: %+v", size, m)
+					}
+				} else if instead != nil {
+					return fmt.Errorf("%d bytes, byte -1: %v", size, instead)
+				} else if write {
+					*(*byte)(unsafe.Add(p, -1)) = 0xCA // mended
+				}
+				behind := (size + 15) &^ 15
+				if m, _ := touch(p, behind, write); m != nil {
+					right++
+					if m.Kind != "buffer overflow" || m.Offset != uintptr(behind) || !strings.Contains(m.Stacks(), "allocateGuarded") {
+						return fmt.Errorf("%d bytes, byte %d: %+v\n%s", size, behind, m, m.Stacks())
+					}
+				} else if write {
+					*(*byte)(unsafe.Add(p, behind)) = 0xCA
+				}
+				far := int((uintptr(p)+uintptr(size)+page-1)&^(page-1)-uintptr(p)) + int(page)/2
+				if m, _ := touch(p, far, write); m == nil || m.Kind != "buffer overflow" || m.Offset != uintptr(far) {
+					return fmt.Errorf("%d bytes, byte %d, in the guard page: %+v", size, far, m)
+				}
+			}
+			if size%16 != 0 { // the bytes up to the alignment are checked at the free
+				b := (*byte)(unsafe.Add(p, size))
+				*b ^= 1
+				m, instead := misuseOf(func() { freeGuarded(p) })
+				if m == nil || m.Kind != "buffer overflow" || m.Offset != uintptr(size) {
+					return fmt.Errorf("%d bytes, byte %d written: %+v %v", size, size, m, instead)
+				}
+				*b ^= 1
+			}
+			if m, _ := misuseOf(func() { freeGuarded(unsafe.Add(p, 16)) }); size > 16 && (m == nil || m.Kind != interior) {
+				return fmt.Errorf("%d bytes, interior: %+v", size, m)
+			}
+			freeGuarded(p)
+			for _, n := range []int{0, size / 2, size - 1} {
+				m, instead := touch(p, n, n%2 == 0)
+				if m == nil || m.Kind != "use after free" || m.Offset != uintptr(n) || !strings.Contains(m.Stacks(), "freeGuarded") || !strings.Contains(m.Stacks(), "allocateGuarded") {
+					return fmt.Errorf("%d bytes, byte %d after free: %+v %v", size, n, m, instead)
+				}
+			}
+			for _, use := range []func(){func() { freeGuarded(p) }, func() { hakmem.UsableSize(p) }, func() { hakmem.Realloc(p, 10) }} {
+				if m, _ := misuseOf(use); m == nil || m.Kind != "double free" && m.Kind != "use after free" || !strings.Contains(m.Stacks(), "freeGuarded") {
+					return fmt.Errorf("%d bytes, freed and used: %+v", size, m)
+				}
+			}
+		}
+		if left == 0 || right == 0 {
+			return fmt.Errorf("%d bytes: %d faults before and %d behind 40 blocks", size, left, right)
+		}
+	}
+	// Faults elsewhere, and panics, pass through.
+	if v := panicOf(func() { hakmem.CatchFaults(func() { panic("mine") }) }); v != "mine" {
+		return fmt.Errorf("a panic became %v", v)
+	}
+	if v := panicOf(func() { hakmem.CatchFaults(func() { sinkByte = *(*byte)(unsafe.Add(nil, 1<<40)) }) }); v == nil {
+		return fmt.Errorf("a fault elsewhere passed unseen")
+	} else if _, ours := v.(*hakmem.MisuseError); ours {
+		return fmt.Errorf("a fault elsewhere became %v", v)
+	}
+	hakmem.CatchFaults(func() {})
+	if n, err := work(1, 16<<20, 1); n != 0 || err != nil {
+		return fmt.Errorf("%d failures: %v", n, err)
+	}
+	s := readStats()
+	if s.Guard.Live != 0 || s.Guard.Samples < 400 || s.Live != 0 {
+		return fmt.Errorf("all freed: %+v, live %d", s.Guard, s.Live)
+	}
+	return nothingLost()
+}
+
+// guardedRate: blocks are drawn at the rate asked for, of all sizes.
+func guardedRate(string) error {
+	slots := make([]unsafe.Pointer, 400)
+	const n = 2_000_000
+	for i := range n {
+		s := &slots[i%len(slots)]
+		hakmem.Free(*s)
+		*s = hakmem.Malloc(uintptr(i%1000) + 1)
+		*(*byte)(*s) = 1
+	}
+	for _, p := range slots {
+		hakmem.Free(p)
+	}
+	s := readStats()
+	if got, want := s.Guard.Samples+s.Guard.Skipped, uint64(n/1000); got < want*8/10 || got > want*12/10 {
+		return fmt.Errorf("%d samples of %d blocks at 1/1000, want about %d", got, n, want)
+	}
+	if s.Guard.Samples == 0 || s.Guard.Live != 0 {
+		return fmt.Errorf("%+v", s.Guard)
+	}
+	return churn(3)
+}
+
+func TestGuard(t *testing.T) {
+	inChild(t, "guarded always", "", "HAKMEM_GUARD=1/1")
+	inChild(t, "guarded rate", "", "HAKMEM_GUARD=1/1000")
+}

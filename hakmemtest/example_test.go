@@ -1,0 +1,28 @@
+package hakmemtest_test
+
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/hakmemtest"
+)
+
+// list is what the example tests: it owns hakmem's memory.
+type list struct{ items []byte }
+
+func newList() *list     { return &list{items: hakmem.Alloc(1000)} }
+func (l *list) Close()   { hakmem.FreeBytes(l.items) }
+func (l *list) Len() int { return len(l.items) }
+
+func ExampleNoLeaks() {
+	// A test of yours:
+	testList := func(t *testing.T) {
+		hakmemtest.NoLeaks(t) // first
+		l := newList()
+		defer l.Close() // without it the test fails and names newList
+		if l.Len() != 1000 {
+			t.Error("the list is too short")
+		}
+	}
+	_ = testList
+}

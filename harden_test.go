@@ -1,0 +1,137 @@
+package hakmem_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+)
+
+// HAKMEM_HARDEN=1: what is written behind a block or after its free is found.
+
+var hardSizes = []uintptr{0, 1, 8, 15, 16, 17, 100, 1000, 1024, 1025, 5000, 32 << 10, 32<<10 + 1, 100_000, 1 << 20, 2 << 20, 3 << 20}
+
+func hardened(string) error {
+	// Normal work stays normal.
+	if n, err := work(1, 64<<20, 1); n != 0 || err != nil {
+		return fmt.Errorf("%d failures: %v: %v", n, err, hakmem.Err())
+	}
+	for _, size := range hardSizes {
+		p := hakmem.Malloc(size)
+		if n := hakmem.UsableSize(p); n != size {
+			return fmt.Errorf("UsableSize of %d bytes: %d", size, n)
+		}
+		fill(p, size, 1)
+		for _, far := range []uintptr{0, 7, 31} { // an overflow by 1, 8, 32 bytes
+			if size+far >= hakmem.GoodSize(size+16) {
+				continue // in the block behind
+			}
+			b := (*byte)(unsafe.Add(p, size+far))
+			old := *b
+			*b ^= 0x55
+			for _, use := range []struct {
+				op   string
+				call func()
+			}{{"Free", func() { hakmem.Free(p) }}, {"UsableSize", func() { hakmem.UsableSize(p) }}, {"Realloc", func() { hakmem.Realloc(p, 10) }}} {
+				m, instead := misuseOf(use.call)
+				if m == nil || m.Kind != "buffer overflow" {
+					return fmt.Errorf("%s of %d bytes, written at +%d: %v %v", use.op, size, far, m, instead)
+				}
+				if m.Block != uintptr(p) || far < 8 && m.Offset != size+far || !strings.Contains(m.Error(), "was touched") {
+					return fmt.Errorf("%s of %d bytes, written at +%d: %+v: %v", use.op, size, far, m, m)
+				}
+			}
+			*b = old
+		}
+		if !intact(p, size, 1) {
+			return fmt.Errorf("%d bytes: contents changed", size)
+		}
+		hakmem.Free(p)
+		if m, _ := misuseOf(func() { hakmem.Free(p) }); m == nil || m.Kind != "double free" {
+			return fmt.Errorf("%d bytes: a second free: %v", size, m)
+		}
+	}
+	// A write before the block hits the one before it, if that is a neighbour; a
+	// write after free is found when the block leaves the quarantine.
+	for _, size := range hardSizes {
+		for _, at := range []uintptr{0, size / 2, size - 1} {
+			if size == 0 {
+				continue
+			}
+			p := hakmem.Malloc(size)
+			hakmem.Free(p)
+			*(*byte)(unsafe.Add(p, at)) ^= 1
+			m, _ := misuseOf(hakmem.Trim)
+			if m == nil || m.Kind != "write after free" || m.Block != uintptr(p) || m.Offset != at || !m.Late {
+				return fmt.Errorf("%d bytes, byte %d written after free: %+v", size, at, m)
+			}
+		}
+	}
+	// The quarantine lets go by itself, too.
+	p := hakmem.Malloc(64)
+	hakmem.Free(p)
+	*(*byte)(unsafe.Add(p, 10)) = 1
+	found := false
+	for range 3000 {
+		m, _ := misuseOf(func() { hakmem.Free(hakmem.Malloc(64)) })
+		found = found || m != nil && m.Kind == "write after free" && m.Offset == 10
+	}
+	if !found {
+		return fmt.Errorf("a write after free was not found in 3000 frees")
+	}
+	// Blocks are not handed out in the order of their addresses.
+	ascents, last := 0, uintptr(0)
+	for range 1000 {
+		p := uintptr(hakmem.Malloc(200))
+		if p > last {
+			ascents++
+		}
+		last = p
+	}
+	if ascents < 300 || ascents > 700 {
+		return fmt.Errorf("%d of 1000 blocks lie above the one before: that is no random order", ascents)
+	}
+	return nil
+}
+
+// hardenedWork: the quarantine keeps nothing that is missed, from many goroutines.
+func hardenedWork(string) error {
+	if err := churn(7); err != nil {
+		return err
+	}
+	a := hakmem.NewArena()
+	r := rand.New(rand.NewPCG(1, 1))
+	for range 1000 {
+		n := r.UintN(5000)
+		fill(a.Alloc(uintptr(n), 16), uintptr(n), 3)
+	}
+	a.Close()
+	h := hakmem.NewHeap()
+	for i := range uintptr(2000) {
+		p := h.Malloc(i)
+		fill(p, i, 1)
+		h.Free(p)
+	}
+	h.Close()
+	s := hakmem.MakeSlice[uint64](10, 100)
+	hakmem.FreeSlice(s)
+	if z := hakmem.AllocZeroed(100_000); !isZero(unsafe.Pointer(&z[0]), 100_000) {
+		return fmt.Errorf("AllocZeroed is not zero")
+	} else {
+		hakmem.FreeBytes(z)
+	}
+	p := hakmem.AlignedAlloc(4096, 100)
+	if uintptr(p)%4096 != 0 {
+		return fmt.Errorf("AlignedAlloc(4096) = %p", p)
+	}
+	hakmem.Free(p)
+	return nothingLost()
+}
+
+func TestHarden(t *testing.T) {
+	inChild(t, "hardened", "", "HAKMEM_HARDEN=1")
+	inChild(t, "hardened work", "", "HAKMEM_HARDEN=1", "HAKMEM_DECAY_MS=20")
+}

@@ -1,0 +1,351 @@
+package heap
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// HAKMEM_GUARD=1/N: one in N blocks, drawn at random, lies alone between pages
+// that fault, in a range of its own outside the region, and so does its address
+// after the free. (The idea is that of GWP-ASan and of electric fence.) What the
+// program does there wrongly ends in a fault at the very instruction; the public
+// CatchFaults tells what block it was.
+//
+// Who counts: each front has a word that says how many allocations are still to
+// go until the next sample (sampleWord). The fast section for this mode takes one
+// off; below 0 it takes the slow path, which samples. Heaps, whose fast paths are
+// part of the program, count what their refills bring.
+
+const (
+	// guardSpace is the address space of guarded blocks. Each address is used once
+	// until it is exhausted, so that a stale pointer faults for as long as can be.
+	guardSpace = 16 << 30
+	// guardSlots bounds the guarded blocks at a time, and the freed ones that are
+	// remembered: of live ones each needs two mappings, and Linux allows 65530.
+	guardSlots = 16 << 10
+	// guardStack is the depth of the stacks that are remembered.
+	guardStack = 24
+	// guardEvery is the least time between two samples. It bounds what sampling costs
+	// where a program allocates many millions of blocks a second: some 10 µs for
+	// each sample, in half a percent of the time. It does not hold for a rate of
+	// 1/100 or more, which is for finding something at any cost.
+	guardEvery  = 2 * time.Millisecond
+	guardAlways = 100
+)
+
+// guardSlot is one guarded block, live or freed.
+type guardSlot struct {
+	start, pages uintptr // its system pages; one more on each side faults
+	p, size      uintptr
+	site         uint32
+	live         bool
+	alloc, free  [guardStack]uintptr
+	nAlloc       int
+	nFree        int
+}
+
+var guard struct {
+	sync.Mutex
+	on               atomic.Bool // there are, or were, guarded blocks
+	base, next, end  uintptr
+	slots            []*guardSlot // by address
+	freed            []*guardSlot // the oldest first
+	live             int
+	notBefore        time.Duration // when the next sample may be, since the process began
+	samples, skipped uint64
+}
+
+// sampleWord is the word of a front that the fast section counts down: the last
+// lease, of which no class makes use.
+func sampleWord(f uintptr) *int64 { return (*int64)(ptr(f + SampleOffset)) }
+
+// SampleOffset is where that word lies in a front.
+const SampleOffset = leasesOffset + (frontTypes-1)*8
+
+// GuardRate returns N of HAKMEM_GUARD=1/N, 0 when it is off.
+func GuardRate() int { return policy.Current().Guard }
+
+// sampleInterval draws how many allocations to go until the next sample: N in the
+// mean.
+func sampleInterval() int64 {
+	n := int64(GuardRate())
+	if n <= 1 {
+		return 0
+	}
+	return 1 + rand.Int64N(2*n-1)
+}
+
+// due reports whether the front's next sample is due, and draws another interval.
+func due(own uintptr) bool {
+	f, tok := enter(own)
+	is := false
+	if f != trapFront {
+		w := sampleWord(f)
+		if tok >= 0 {
+			*w-- // a locked front: no fast path has counted
+		}
+		is = *w <= 0
+	}
+	leave(tok)
+	if !is {
+		return false
+	}
+	next := sampleInterval()
+	f, tok = enter(own)
+	if f != trapFront {
+		*sampleWord(f) = next
+	}
+	leave(tok)
+	return true
+}
+
+// guarded returns a guarded block if one is due for this allocation of size bytes
+// at a multiple of align, else 0.
+func guarded(own, size, align uintptr, site uint32) uintptr {
+	rate := GuardRate()
+	if rate == 0 || align > uintptr(osmem.PageSize()) || size > guardSpace/16 || rate > 1 && !due(own) || !Ready() {
+		return 0
+	}
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	if rate > guardAlways {
+		now := time.Since(processStart)
+		if now < g.notBefore {
+			g.skipped++
+			return 0
+		}
+		g.notBefore = now + guardEvery
+	}
+	s := guardSlotFor(size)
+	if s == nil {
+		g.skipped++
+		return 0
+	}
+	page := uintptr(osmem.PageSize())
+	if err := osmem.Commit(s.start, s.pages*page); err != nil {
+		survive(fmt.Errorf("hakmem: guarded block: %w", err))
+		g.freed = append(g.freed, s)
+		g.skipped++
+		return 0
+	}
+	// One half end at the guard page behind them, as far as their alignment lets
+	// them; the other half begin at the one before.
+	s.p = s.start
+	if align = max(align, 16); rand.Uint32()&1 == 0 {
+		s.p = (s.start + s.pages*page - size) &^ (align - 1)
+	}
+	s.size, s.site, s.live, s.nFree = size, site, true, 0
+	s.nAlloc = runtime.Callers(4, s.alloc[:])
+	fillCanary(s)
+	g.live++
+	g.samples++
+	g.on.Store(true)
+	if site != 0 {
+		siteAdd(site, int64(size), 1)
+	}
+	return s.p
+}
+
+// guardSlotFor returns a slot with room for size bytes, or nil. Under guard's
+// lock.
+func guardSlotFor(size uintptr) *guardSlot {
+	g := &guard
+	page := uintptr(osmem.PageSize())
+	pages := max(roundUp(size, page)/page, 1)
+	if g.base == 0 {
+		n := uintptr(guardSpace)
+		if left := osmem.AddressSpaceLeft(); n > left/16 {
+			n = left / 16 &^ (pageSize - 1)
+		}
+		base, err := osmem.Reserve(n, false)
+		if err != nil {
+			survive(fmt.Errorf("hakmem: HAKMEM_GUARD: no address space of %d bytes: %w", n, err))
+			g.base = 1 // once is enough
+			return nil
+		}
+		osmem.Name(base, n, "hakmem: guarded blocks")
+		g.base, g.next, g.end = base, base, base+n
+	}
+	if need := (pages + 1) * page; len(g.slots) < guardSlots && g.end-g.next >= need+page {
+		s := &guardSlot{start: g.next + page, pages: pages}
+		g.next += need
+		g.slots = append(g.slots, s)
+		return s
+	}
+	for i, s := range g.freed {
+		if s.pages == pages {
+			g.freed = append(g.freed[:i], g.freed[i+1:]...)
+			return s
+		}
+	}
+	return nil
+}
+
+// fillCanary fills what is left of the slot's pages; damaged finds where that was
+// written.
+func fillCanary(s *guardSlot) {
+	end := s.start + s.pages*uintptr(osmem.PageSize())
+	for _, r := range [][2]uintptr{{s.start, s.p}, {s.p + s.size, end}} {
+		for b := r[0]; b < r[1]; b++ {
+			*u8(b) = canary
+		}
+	}
+}
+
+func (s *guardSlot) damaged() (at uintptr, yes bool) {
+	end := s.start + s.pages*uintptr(osmem.PageSize())
+	for b := s.p + s.size; b < end; b++ {
+		if *u8(b) != canary {
+			return b, true
+		}
+	}
+	for b := s.p; b > s.start; b-- {
+		if *u8(b - 1) != canary {
+			return b - 1, true
+		}
+	}
+	return 0, false
+}
+
+// slotAt returns the slot whose pages, or guard pages, hold address a, or nil.
+// Under guard's lock.
+func slotAt(a uintptr) *guardSlot {
+	g := &guard
+	if a < g.base || a >= g.next+uintptr(osmem.PageSize()) {
+		return nil
+	}
+	// The last slot that begins at or before a; a guard page belongs to the one
+	// that it follows, or to the next if a is in its second half.
+	page := uintptr(osmem.PageSize())
+	i := sort.Search(len(g.slots), func(i int) bool { return g.slots[i].start > a })
+	if i > 0 {
+		s := g.slots[i-1]
+		if end := s.start + s.pages*page; a < end+page/2 || i == len(g.slots) {
+			return s
+		}
+	}
+	if i < len(g.slots) {
+		return g.slots[i]
+	}
+	return nil
+}
+
+// isGuarded reports whether p may be a guarded block. It costs nothing while
+// there is none.
+func isGuarded(p uintptr) bool {
+	g := &guard
+	if !g.on.Load() {
+		return false
+	}
+	g.Lock()
+	defer g.Unlock()
+	return p >= g.base && p < g.end
+}
+
+// guardCheck returns the live slot of the block at p, or what is wrong. Under
+// guard's lock.
+func guardCheck(p uintptr) (*guardSlot, Fault) {
+	s := slotAt(p)
+	switch {
+	case s == nil:
+		return nil, Fault{Kind: NeverAllocated, Addr: p}
+	case !s.live && p == s.p:
+		return nil, s.fault(Freed, p)
+	case !s.live:
+		return nil, s.fault(NeverAllocated, p)
+	case p != s.p && p%16 != 0:
+		return nil, s.fault(Unaligned, p)
+	case p != s.p:
+		return nil, s.fault(Interior, p)
+	}
+	if at, yes := s.damaged(); yes {
+		bad := s.fault(Overflow, at)
+		bad.Addr = p
+		return nil, bad
+	}
+	return s, Fault{}
+}
+
+// fault describes what was found at address a of the slot.
+func (s *guardSlot) fault(kind Kind, a uintptr) Fault {
+	f := Fault{Kind: kind, Addr: a, Block: s.p, Class: s.size}
+	f.AllocStack = append(f.AllocStack, s.alloc[:s.nAlloc]...)
+	f.FreeStack = append(f.FreeStack, s.free[:s.nFree]...)
+	if kind == Overflow {
+		f.Offset = a - s.p
+		if a < s.p {
+			f.Kind, f.Offset = Underflow, s.p-a
+		}
+	}
+	return f
+}
+
+// guardFree is Free for an address among guarded blocks.
+func guardFree(p uintptr) Fault {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	s, bad := guardCheck(p)
+	if s == nil {
+		return bad
+	}
+	s.live = false
+	s.nFree = runtime.Callers(4, s.free[:])
+	if s.site != 0 {
+		siteAdd(s.site, -int64(s.size), -1)
+	}
+	g.live--
+	if err := osmem.Withdraw(s.start, s.pages*uintptr(osmem.PageSize())); err != nil {
+		survive(fmt.Errorf("hakmem: guarded block: %w", err))
+	}
+	g.freed = append(g.freed, s)
+	return Fault{}
+}
+
+// guardSize is Size for an address among guarded blocks.
+func guardSize(p uintptr) (size uintptr, site uint32, bad Fault) {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	s, bad := guardCheck(p)
+	if s == nil {
+		return 0, 0, bad
+	}
+	return s.size, s.site, Fault{}
+}
+
+// GuardTotals returns the guarded blocks now live, those made so far, and those
+// that were due and not made.
+func GuardTotals() (live int, samples, skipped uint64) {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	return g.live, g.samples, g.skipped
+}
+
+// GuardFault describes a fault of the processor at address a: OK if a is not
+// among guarded blocks.
+func GuardFault(a uintptr) Fault {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	s := slotAt(a)
+	switch {
+	case s == nil:
+		return Fault{}
+	case !s.live:
+		f := s.fault(UsedFreed, a)
+		f.Offset = a - s.p
+		return f
+	}
+	return s.fault(Overflow, a)
+}

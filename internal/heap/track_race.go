@@ -1,0 +1,44 @@
+//go:build race
+
+package heap
+
+import (
+	"runtime"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+)
+
+// In race builds the region is one allocation of Go's, so that the race detector
+// sees what a program does with blocks. What hakmem itself does with that memory,
+// the live map, is in functions that it does not watch (live.go).
+//
+// A block that one goroutine freed and another one gets is no race: a free is
+// ordered before the allocations after it. The order is kept for each page, since
+// what was freed as one size may come back as another; so the detector may take
+// two accesses for ordered that only share a page, and miss a race.
+
+// tracked says that the race detector watches blocks.
+const tracked = true
+
+// maxTracked bounds the region: Go has to find the memory in one piece, and counts
+// it as heap.
+const maxTracked = 2 << 30
+
+// reserveBlocks takes the region's memory.
+func reserveBlocks(n uintptr) (uintptr, error) { return osmem.ReserveTracked(n) }
+
+func pagePointer(page uintptr) uintptr { return region.base + page<<pageShift }
+
+// raceAcquire orders what follows after every raceRelease of the block's pages.
+func raceAcquire(p, n uintptr) {
+	for page := (p - region.base) >> pageShift; page <= (p+n-1-region.base)>>pageShift; page++ {
+		runtime.RaceAcquire(ptr(pagePointer(page)))
+	}
+}
+
+// raceRelease orders what went before, before every later raceAcquire.
+func raceRelease(p, n uintptr) {
+	for page := (p - region.base) >> pageShift; page <= (p+n-1-region.base)>>pageShift; page++ {
+		runtime.RaceReleaseMerge(ptr(pagePointer(page)))
+	}
+}

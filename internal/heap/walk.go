@@ -1,0 +1,154 @@
+package heap
+
+import "github.com/hakmem/hakmem/internal/sizeclass"
+
+// LiveBlock is a live block as a walk finds it.
+type LiveBlock struct {
+	Addr, Size uintptr // Size is that of the block's class; a guarded one's is exact
+	Site       uint32
+	Arena      bool // a chunk of an Arena
+	// Stack and Seq are what is recorded of its allocation (record.go): nil and 0
+	// when nothing is. Stack is shared and must not be changed.
+	Stack []uintptr
+	Seq   uint64
+
+	page  uintptr
+	class uint8      // 0: a span, or guarded
+	slot  *guardSlot // of a guarded block
+}
+
+// walkPages bounds how long a walk holds a lock where nothing is alive: so many
+// pages take some 20 µs.
+const walkPages = 1024
+
+// LiveFrom appends to blocks those that live in the first pages of the region
+// from page on, whole slabs and spans, and after the region some guarded ones. It
+// returns the page to go on with, and false at the end. Start with page 0. Any
+// goroutine, not entered; no lock is held when it returns.
+//
+// While others allocate and free it sees each block as it is at some moment: what
+// it reads are bytes and words that do not tear, and it takes nothing of them for
+// an address or an index before it has checked it.
+func LiveFrom(page uintptr, blocks []LiveBlock) (_ []LiveBlock, next uintptr, more bool) {
+	if !region.ready.Load() || !checkLive {
+		return blocks, page, false
+	}
+	if page >= MaxPages {
+		blocks, more = liveGuarded(page-MaxPages, blocks)
+		next = page + walkPages
+	} else {
+		blocks, next = liveInRegion(max(page, region.first>>pageShift), blocks)
+		if more = next < MaxPages; !more {
+			more = guard.on.Load()
+		}
+	}
+	addRecords(blocks)
+	return blocks, next, more
+}
+
+// liveInRegion is LiveFrom for the region. It returns MaxPages at its end.
+func liveInRegion(page uintptr, blocks []LiveBlock) (_ []LiveBlock, next uintptr) {
+	// Where returning memory takes two steps, the live map cannot be read between
+	// them: who returns it holds this lock.
+	scavenger.mu.Lock()
+	defer scavenger.mu.Unlock()
+	end := region.committed.Load() >> pageShift
+	for n := 0; page < end && len(blocks) == 0 && n < walkPages; n++ {
+		blocks = liveInPage(page, blocks)
+		page++
+	}
+	if page >= end {
+		page = MaxPages
+	}
+	return blocks, page
+}
+
+// liveGuarded appends the live ones of walkPages slots of guarded blocks, and
+// reports whether there are further slots.
+func liveGuarded(from uintptr, blocks []LiveBlock) (_ []LiveBlock, more bool) {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	n := uintptr(len(g.slots))
+	for _, s := range g.slots[min(from, n):min(from+walkPages, n)] {
+		if s.live {
+			b := LiveBlock{Addr: s.p, Size: s.size, Site: s.site, slot: s}
+			b.Stack = outside(append([]uintptr(nil), s.alloc[:s.nAlloc]...))
+			blocks = append(blocks, b)
+		}
+	}
+	return blocks, from+walkPages < n
+}
+
+// liveInPage appends the live blocks of the slab or span that begins at page.
+// Under scavenger.mu.
+func liveInPage(page uintptr, blocks []LiveBlock) []LiveBlock {
+	m := meta(page)
+	c := uint8(m.slabClass.Load())
+	if c == 0 {
+		if b := (LiveBlock{Addr: region.base + page<<pageShift, page: page}); b.isSpan() {
+			b.Size, b.Arena = m.spanSize, m.flags&flagArena != 0
+			b.Site = knownSite(m.site)
+			blocks = append(blocks, b)
+		}
+		return blocks
+	}
+	k := &sizeclass.Classes[c]
+	from := len(blocks)
+	for i := range uintptr(k.Blocks) {
+		b := LiveBlock{Addr: region.base + page<<pageShift + i*uintptr(k.Size), Size: uintptr(k.Size), page: page, class: c}
+		if v := b.value(); v == c || v == liveWatched {
+			blocks = append(blocks, b)
+		} else if v == liveSited {
+			if sitesOn.Load() {
+				b.Site = knownSite(uint32(*siteWord(b.Addr)))
+			}
+			blocks = append(blocks, b)
+		}
+	}
+	if m.slabClass.Load() != uint32(c) { // given back meanwhile: then nothing of it was alive
+		return blocks[:from]
+	}
+	return blocks
+}
+
+// value returns the live byte of a slab's block. It does not read where that is
+// from the page, which may be given another use meanwhile.
+func (b *LiveBlock) value() uint8 {
+	if b.class <= sizeclass.NumTiny {
+		return state(Live + b.Addr>>granuleShift)
+	}
+	i := (b.Addr - region.base - b.page<<pageShift) / classSize(b.class)
+	return state(region.pages.base + b.page<<pageMetaShift + i)
+}
+
+// isSpan reports whether a live span begins at b.Addr.
+func (b *LiveBlock) isSpan() bool {
+	m := meta(b.page)
+	return m.kind == kindSpan && m.start == b.Addr && (m.live != 0 || m.flags&flagArena != 0)
+}
+
+// StillLive reports whether a block that LiveFrom found is alive now (or another
+// one at its address, of its class). Any goroutine, not entered.
+func (b *LiveBlock) StillLive() bool {
+	switch {
+	case b.slot != nil:
+		guard.Lock()
+		defer guard.Unlock()
+		return b.slot.live && b.slot.p == b.Addr
+	case b.class == 0:
+		return b.isSpan()
+	}
+	scavenger.mu.Lock()
+	defer scavenger.mu.Unlock()
+	return meta(b.page).slabClass.Load() == uint32(b.class) && b.value() != 0
+}
+
+// knownSite returns s if there is such a site, else 0: a block's site is written
+// after the block is marked as live.
+func knownSite(s uint32) uint32 {
+	if counts := sites.counts.Load(); counts == nil || s > uint32(len(*counts)) {
+		return 0
+	}
+	return s
+}

@@ -1,0 +1,69 @@
+package heap
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// Who wants to see every call of the public package's functions: bits of watched.
+const (
+	WatchCalls  uint32 = 1 << iota // a trace of calls (the public package's trace.go)
+	WatchStacks                    // the stacks of allocations (record.go)
+)
+
+// watched is owned here, where it decides who gets a front: while it is not 0 no
+// P has one, so that every call of the global functions comes to a slow path, and
+// the slow paths work on the locked fronts (enter, installFront). Watch alone
+// changes it. Fast paths do not know of it.
+var (
+	watched atomic.Uint32
+	watchMu sync.Mutex // one Watch at a time; taken before any other of this package's
+)
+
+// Watched reports whether anyone watches calls. Any goroutine; slow paths only. A
+// call that overlaps Watch may see either.
+func Watched() bool { return watched.Load() != 0 }
+
+// Watching reports whether who (WatchCalls or WatchStacks) does.
+func Watching(who uint32) bool { return watched.Load()&who != 0 }
+
+// Watch begins or ends who's watching. When it has returned from beginning, every
+// later call for a P comes to a slow path. The fronts that the old state used are
+// drained, and each P or shard makes another when it needs one. Not entered; it
+// stops the world.
+func Watch(who uint32, on bool) {
+	watchMu.Lock()
+	defer watchMu.Unlock()
+	old := watched.Load()
+	now := old | who
+	if !on {
+		now = old &^ who
+	}
+	watched.Store(now)
+	if (old != 0) == (now != 0) {
+		return // the fronts are what they should be
+	}
+	// An installFront that read the old value is pinned: let it end, so that
+	// drainAll sees what it installed.
+	drainMu.Lock()
+	grace()
+	drainMu.Unlock()
+	scavenger.moving.Lock()
+	defer scavenger.moving.Unlock()
+	if late := drainAll(); late != 0 {
+		lateFound.Store(late)
+	}
+}
+
+// MarkWatched makes the free of the block at p, which the caller holds, come to a
+// slow path whoever frees it, also a Heap that has not met the watching yet.
+// Without it that free would be missing, and the next allocation of the address
+// would be seen while the block still counts as live.
+func MarkWatched(p uintptr) {
+	if at, _, _, why := liveByte(p); checkLive && why == OK && state(at) != liveSited {
+		putState(at, liveWatched)
+	}
+}
+
+// Survive records an error of the public package that did not stop hakmem.
+func Survive(err error) { survive(err) }

@@ -1,0 +1,146 @@
+// Command misuse does to hakmem what a program should not, one thing in each
+// process, and tells what came of it.
+//
+//	go run ./misuse                  every case at every level; prints a table
+//	go run ./misuse -run REGEXP      the cases whose names match
+//	go run ./misuse -levels LIST     some levels only
+//	go run ./misuse -markdown        the same as tables in docs/security.md
+//	go run ./misuse -messages        a message of each kind and function
+//	go run ./misuse CASE SIZE        one case in this process, as one line of JSON
+//
+// What should come of it is in testdata/outcomes.txt, which the tests hold.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"regexp"
+	"slices"
+	"strings"
+	"text/tabwriter"
+)
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintln(os.Stderr, "misuse:", err)
+		os.Exit(1)
+	}
+}
+
+func run(args []string) error {
+	flags := flag.NewFlagSet("misuse", flag.ExitOnError)
+	only := flags.String("run", "", "only the cases whose names match this `regexp`")
+	names := flags.String("levels", "", "only these levels, separated by commas")
+	markdown := flags.Bool("markdown", false, "write the tables into -doc instead of printing one")
+	doc := flags.String("doc", "docs/security.md", "the document of -markdown")
+	texts := flags.Bool("messages", false, "print a message of each kind and function, addresses replaced; what there is depends on HAKMEM_HARDEN and HAKMEM_GUARD")
+	flags.Usage = func() {
+		fmt.Fprintln(flags.Output(), "usage: misuse [flags]          all cases, a process each\n       misuse CASE SIZE        one case in this process\n\nflags:")
+		flags.PrintDefaults()
+		fmt.Fprintln(flags.Output(), "\nlevels:", levelNames(), "\nsizes: ", sizeNames, "\ncases:")
+		for _, c := range cases {
+			fmt.Fprintf(flags.Output(), "  %-28s %s %s\n", c.name, c.op, c.title)
+		}
+	}
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if *texts {
+		return printMessages(os.Stdout)
+	}
+	switch flags.NArg() {
+	case 0:
+	case 2:
+		return one(flags.Arg(0), flags.Arg(1))
+	default:
+		return fmt.Errorf("%d arguments: give CASE and SIZE, or none (-help lists them)", flags.NArg())
+	}
+	match, err := regexp.Compile(*only)
+	if err != nil {
+		return err
+	}
+	use := levels
+	if *names != "" {
+		use = nil
+		for _, n := range strings.Split(*names, ",") {
+			i := slices.IndexFunc(levels, func(l level) bool { return l.name == n })
+			if i < 0 {
+				return fmt.Errorf("level %q is none of %v", n, levelNames())
+			}
+			use = append(use, levels[i])
+		}
+	}
+	if *markdown && (*only != "" || *names != "") {
+		return fmt.Errorf("-markdown writes all cases and levels: leave -run and -levels away")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	r, err := newRunner("", nil)
+	if err != nil {
+		return err
+	}
+	defer r.close()
+	got, err := r.all(ctx, use, func(c *misuseCase, size string) bool { return match.MatchString(c.name) })
+	if err != nil {
+		return err
+	}
+	if *markdown {
+		return writeDocument(*doc, tableOf(got))
+	}
+	print(got)
+	for _, o := range got {
+		if slices.Contains([]string{corrupt, died, timeout}, o.Outcome) {
+			return fmt.Errorf("%s %s at level %s: %s", o.Case, o.Size, o.Level, o.Outcome)
+		}
+	}
+	return nil
+}
+
+// one runs a case in this process.
+func one(name, size string) error {
+	c := caseNamed(name)
+	if c == nil {
+		return fmt.Errorf("case %q: -help lists those that there are", name)
+	}
+	if !slices.Contains(c.sizes, size) {
+		return fmt.Errorf("case %s has no size %q, but %v", name, size, c.sizes)
+	}
+	line, err := json.Marshal(try(c, size))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Printf("%s%s\n", linePrefix, line)
+	return err
+}
+
+// linePrefix marks a process's line among what else it may print.
+const linePrefix = "misuse: "
+
+// print prints a line for each outcome, with the reason for what was not caught.
+func print(got []outcome) {
+	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
+	fmt.Fprintln(w, "case\tsize\tlevel\toutcome\tmessage or reason")
+	count := map[string]int{}
+	for _, o := range got {
+		more := o.Message
+		if o.Outcome == notCaught || o.text() == byChance {
+			more = caseNamed(o.Case).why.of(o.Level)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", o.Case, o.Size, o.Level, o.text(), more)
+		if count[o.Outcome]++; o.text() == byChance {
+			count[o.Outcome]--
+			count[byChance]++
+		}
+	}
+	w.Flush()
+	fmt.Println()
+	for _, s := range []string{atCall, callLater, later, fault, notCaught, byChance, lawful, cannot, skipped, corrupt, died, timeout} {
+		if count[s] > 0 {
+			fmt.Printf("%5d %s\n", count[s], s)
+		}
+	}
+}
