@@ -18,39 +18,58 @@
 #define SMALL github·com∕hakmem∕hakmem∕internal∕sizeclass·Small(SB)
 #define MID github·com∕hakmem∕hakmem∕internal∕sizeclass·Mid(SB)
 
-// WORD(class, word): word = the address of class's word in this P's front.
-// Changes DX and R8; goes to slow when the P has no front of its own.
-#define WORD(class, word) \
+// FINDP: DX = the number of this P; goes to slow when it has no front of its own.
+#define FINDP \
 	MOVQ  const_asmGM(R14), DX \
 	MOVQ  const_asmMP(DX), DX  \
 	MOVL  (DX), DX             \
 	CMPL  DX, $const_asmMaxP   \
-	JAE   slow                 \
+	JAE   slow
+
+// WORD(class, word): word = the address of class's word in this P's front.
+// Changes DX and R8; see FINDP.
+#define WORD(class, word) \
+	FINDP                      \
 	MOVL  class, word          \
 	SHLQ  $3, word             \
 	LEAQ  FRONTS, R8           \
 	ORQ   (R8)(DX*8), word
 
+// CLASS: CX = the class of a tiny size in AX. Changes SI.
+#define CLASS \
+	LEAQ  15(AX), CX           \
+	SHRQ  $4, CX               \
+	LEAQ  SMALL, SI            \
+	MOVBLZX (SI)(CX*1), CX
+
+// POP: AX and BX = the block on top of the magazine whose word DI points at, taken
+// off; goes to slow when that is the sentinel: it is empty. Changes SI.
+#define POP \
+	MOVQ  (DI), SI             \
+	MOVQ  (SI), BX             \
+	TESTQ BX, BX               \
+	JZ    slow                 \
+	ADDQ  $-8, (DI)            \
+	MOVQ  BX, AX
+
+// SETLIVE: marks the tiny block at BX, of class CX, as live. Changes BX.
+#ifdef CHECK_LIVE
+#define SETLIVE \
+	SHRQ  $4, BX               \
+	ADDQ  LIVE, BX             \
+	MOVB  CX, (BX)
+#else
+#define SETLIVE
+#endif
+
 // func mallocTiny(size uintptr) unsafe.Pointer
 TEXT ·mallocTiny(SB), NOSPLIT|NOFRAME, $0-0
 	CMPQ  AX, $const_asmMaxTiny
 	JA    mid
-	LEAQ  15(AX), CX
-	SHRQ  $4, CX
-	LEAQ  SMALL, SI
-	MOVBLZX (SI)(CX*1), CX     // the class
+	CLASS
 	WORD(CX, DI)
-	MOVQ  (DI), SI             // the top slot
-	MOVQ  (SI), BX             // its block
-	TESTQ BX, BX
-	JZ    slow                 // the sentinel: empty
-	ADDQ  $-8, (DI)
-	MOVQ  BX, AX
-#ifdef CHECK_LIVE
-	SHRQ  $4, BX
-	ADDQ  LIVE, BX
-	MOVB  CX, (BX)
-#endif
+	POP
+	SETLIVE
 	RET
 mid:
 	JMP   ·mallocMid(SB)
@@ -70,12 +89,7 @@ TEXT ·mallocMid(SB), NOSPLIT|NOFRAME, $0-0
 	MOVBLZX (SI)(BX*1), CX     // the class
 found:
 	WORD(CX, DI)
-	MOVQ  (DI), SI             // the top slot
-	MOVQ  (SI), BX             // its block
-	TESTQ BX, BX
-	JZ    slow
-	ADDQ  $-8, (DI)
-	MOVQ  BX, AX
+	POP
 #ifdef CHECK_LIVE
 	MOVQ  BX, R9
 	SUBQ  BASE, R9
@@ -185,33 +199,17 @@ slow:
 //
 // func mallocSampled(size uintptr) unsafe.Pointer
 TEXT ·mallocSampled(SB), NOSPLIT|NOFRAME, $0-0
-	MOVQ  const_asmGM(R14), DX
-	MOVQ  const_asmMP(DX), DX
-	MOVL  (DX), DX
-	CMPL  DX, $const_asmMaxP
-	JAE   slow
+	FINDP
 	LEAQ  FRONTS, R8
 	MOVQ  (R8)(DX*8), R8
 	SUBQ  $1, const_asmSample(R8)
 	JLE   slow
 	CMPQ  AX, $const_asmMaxTiny
 	JA    mid
-	LEAQ  15(AX), CX
-	SHRQ  $4, CX
-	LEAQ  SMALL, SI
-	MOVBLZX (SI)(CX*1), CX
+	CLASS
 	LEAQ  (R8)(CX*8), DI
-	MOVQ  (DI), SI
-	MOVQ  (SI), BX
-	TESTQ BX, BX
-	JZ    slow
-	ADDQ  $-8, (DI)
-	MOVQ  BX, AX
-#ifdef CHECK_LIVE
-	SHRQ  $4, BX
-	ADDQ  LIVE, BX
-	MOVB  CX, (BX)
-#endif
+	POP
+	SETLIVE
 	RET
 mid:
 	JMP   ·mallocMid(SB)

@@ -60,9 +60,7 @@ func takeAbandoned() {
 		return
 	}
 	for _, f := range a.fronts {
-		if late := emptyFront(f); late != 0 {
-			lateFound.Store(late)
-		}
+		postponeLate(emptyFront(f))
 		recycle(f)
 	}
 	a.fronts, a.delay = a.fronts[:0], 0

@@ -167,30 +167,18 @@ func reclaim(own uintptr) bool {
 	if memoryLimit.hard.Load() != 0 { // then warm pages count as well
 		purgePages(math.MaxInt, now, 0, false)
 	}
-	if late = max(late, l); late != 0 {
-		lateFound.Store(late)
-	}
+	postponeLate(max(late, l))
 	return true
 }
 
 // worthReclaim reports whether enough was freed since the last reclaim, which
 // left none of it.
 func worthReclaim(own uintptr) bool {
-	n := uintptr(0)
+	_, n := inShared()
+	_, big := inBig()
+	n += big
 	if own != 0 {
-		n = heldBytes(own)
-	}
-	for i := range shared {
-		for j := range shared[i].slot {
-			if shared[i].slot[j].Load() != 0 {
-				n += sizeclass.SpanBytes(uint8(sizeclass.Num + 1 + i))
-			}
-		}
-	}
-	for i := range bigCache {
-		if v := bigCache[i].Load(); v != 0 {
-			n += sizeclass.SpanBytes(uint8(v))
-		}
+		n += heldBytes(own)
 	}
 	region.mu.Lock()
 	n += whales.bytes

@@ -200,11 +200,7 @@ func hardFree(p uintptr) Fault {
 	for q.n == len(q.ring) || q.bytes+size > quarantineBytes {
 		old := q.take()
 		q.Unlock()
-		if f := letGo(old); bad.Kind == OK {
-			bad = f
-		} else {
-			Postpone(f)
-		}
+		bad = firstOf(bad, letGo(old))
 		q.Lock()
 	}
 	q.ring[(q.first+q.n)%len(q.ring)] = b
@@ -229,10 +225,7 @@ func letGo(b poisoned) Fault {
 		late = releaseSpans([]uintptr{b.p})
 	default:
 		region.mu.Lock()
-		page := (b.p - region.base) >> pageShift
-		if m := meta(page); !giveWhale(b.p, m.spanSize) {
-			releaseSpan(page, m, scavenger.now)
-		}
+		giveBigSpan(b.p, meta((b.p-region.base)>>pageShift))
 		region.mu.Unlock()
 	}
 	kick()
@@ -253,11 +246,7 @@ func emptyQuarantine() (bad Fault) {
 		}
 		b := q.take()
 		q.Unlock()
-		if f := letGo(b); bad.Kind == OK {
-			bad = f
-		} else {
-			Postpone(f)
-		}
+		bad = firstOf(bad, letGo(b))
 	}
 }
 

@@ -108,7 +108,7 @@ func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
 }
 
 // lateFrees counts double frees found at a carve or a flush; lateFound is one
-// found where there was nobody to report it to, at a carve or a reclaim.
+// found at a carve, which is pinned: the other places postpone.
 var (
 	lateFrees atomic.Uint64
 	lateFound atomic.Uintptr
@@ -128,13 +128,29 @@ const maxPostponed = 64
 
 // Postpone leaves f for the next TakeLateFree, unless it is OK. Not entered.
 func Postpone(f Fault) {
+	if f.Kind == OK {
+		return
+	}
 	p := &postponed
 	p.Lock()
 	defer p.Unlock()
-	if f.Kind != OK && len(p.faults) < maxPostponed {
+	if len(p.faults) < maxPostponed {
 		p.faults = append(p.faults, f)
 		p.any.Store(true)
 	}
+}
+
+// postponeLate is Postpone for a late double free of the block at late, 0 for none.
+func postponeLate(late uintptr) { Postpone(lateFault(late)) }
+
+// firstOf returns the first of two findings that is one, for who can report only
+// one, and postpones the other.
+func firstOf(a, b Fault) Fault {
+	if a.Kind == OK {
+		return b
+	}
+	Postpone(b)
+	return a
 }
 
 // TakeLateFree returns a misuse that was found earlier and is still to be

@@ -205,9 +205,7 @@ func (s *scavengerState) tick(generation int) {
 		return // set for another clock
 	}
 	left, late := scavenge(false)
-	if late != 0 {
-		lateFound.Store(late)
-	}
+	postponeLate(late)
 	if !left {
 		// First say that nothing runs, then look again: who leaves something to
 		// return does it the other way round.
@@ -274,9 +272,8 @@ func kickPressed() {
 			if !pressed() {
 				return
 			}
-			if _, late := scavenge(false); late != 0 {
-				lateFound.Store(late)
-			}
+			_, late := scavenge(false)
+			postponeLate(late)
 			kick()
 		})
 	}
@@ -482,9 +479,7 @@ func trimFronts(now uint32, all bool) (left bool, late uintptr) {
 func pollHeap(own uintptr) {
 	if own != 0 && head(own).epoch != scavenger.epoch.Load() {
 		trimmed, late := trimHeap(own)
-		if late != 0 {
-			lateFound.Store(late)
-		}
+		postponeLate(late)
 		if trimmed {
 			kick()
 		}

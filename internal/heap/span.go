@@ -68,7 +68,7 @@ func isCached(p uintptr, c uint8) bool {
 		return true
 	}
 	lateFrees.Add(1)
-	lateFound.Store(p)
+	postponeLate(p)
 	return false
 }
 
@@ -313,13 +313,9 @@ func trimIdleSpans(own uintptr) {
 		}
 	}
 	leave(tok)
-	if late := releaseSpans(buf[:n]); late != 0 {
-		lateFound.Store(late)
-	}
+	postponeLate(releaseSpans(buf[:n]))
 	region.mu.Lock()
-	if late := dropShared(); late != 0 {
-		lateFound.Store(late)
-	}
+	postponeLate(dropShared())
 	for len(whales.spans) > 0 && whales.bytes > uintptr(pageUse.used)<<pageShift/whaleShare {
 		whales.count.evictions.Add(1)
 		dropWhale()
@@ -372,12 +368,18 @@ func freeBig(p uintptr) Fault {
 	}
 	m.live = 0
 	unlabelSpan(m)
-	if !giveWhale(p, m.spanSize) {
-		releaseSpan(page, m, scavenger.now)
-	}
+	giveBigSpan(p, m)
 	region.mu.Unlock()
 	kick()
 	return Fault{}
+}
+
+// giveBigSpan caches the freed span without a class at p, or gives its pages back.
+// Under region.mu.
+func giveBigSpan(p uintptr, m *pageMeta) {
+	if !giveWhale(p, m.spanSize) {
+		releaseSpan((p-region.base)>>pageShift, m, scavenger.now)
+	}
 }
 
 // labelSpan gives the span at p, which the caller holds, a site.

@@ -77,6 +77,19 @@ func giveShared(c uint8, p uintptr) bool {
 	return false
 }
 
+// inShared returns how many spans lie in shared slots, and their bytes.
+func inShared() (blocks, bytes uintptr) {
+	for i := range shared {
+		for j := range shared[i].slot {
+			if shared[i].slot[j].Load() != 0 {
+				blocks++
+				bytes += sizeclass.SpanBytes(uint8(sizeclass.Num + 1 + i))
+			}
+		}
+	}
+	return blocks, bytes
+}
+
 // sharedSeen is what dropShared last saw. Owned by region.mu.
 var sharedSeen [sizeclass.NumWarm][warmSlots]uintptr
 
@@ -142,6 +155,17 @@ func giveBig(site uint32, c uint8, p uintptr) (evicted uintptr, class uint8) {
 
 // bigAddr is the address of the span in entry v.
 func bigAddr(v uint64) uintptr { return region.base + uintptr(v>>24&(1<<25-1))<<pageShift }
+
+// inBig returns how many spans lie in the BigCache, and their bytes.
+func inBig() (blocks, bytes uintptr) {
+	for i := range bigCache {
+		if v := bigCache[i].Load(); v != 0 {
+			blocks++
+			bytes += sizeclass.SpanBytes(uint8(v))
+		}
+	}
+	return blocks, bytes
+}
 
 // The whale cache.
 

@@ -123,19 +123,12 @@ type ScavengerTotals struct {
 // readCaches fills what is known of the span caches and the scavenger.
 func (t *Totals) readCaches() {
 	t.Shared, t.Big = sharedCount.totals(), bigCount.totals()
-	for i := range shared {
-		for j := range shared[i].slot {
-			if shared[i].slot[j].Load() != 0 {
-				t.Shared.Blocks++
-				t.Shared.Bytes += uint64(sizeclass.SpanBytes(uint8(sizeclass.Num + 1 + i)))
-			}
-		}
-	}
-	for i := range bigCache {
-		if v := bigCache[i].Load(); v != 0 {
-			t.Big.Blocks++
-			t.Big.Bytes += uint64(sizeclass.SpanBytes(uint8(v)))
-		}
+	for _, c := range []struct {
+		totals *CacheTotals
+		held   func() (blocks, bytes uintptr)
+	}{{&t.Shared, inShared}, {&t.Big, inBig}} {
+		blocks, bytes := c.held()
+		c.totals.Blocks, c.totals.Bytes = uint64(blocks), uint64(bytes)
 	}
 	region.mu.Lock()
 	window := scavenger.window

@@ -50,9 +50,7 @@ func Watch(who uint32, on bool) {
 	drainMu.Unlock()
 	scavenger.moving.Lock()
 	defer scavenger.moving.Unlock()
-	if late := drainAll(); late != 0 {
-		lateFound.Store(late)
-	}
+	postponeLate(drainAll())
 }
 
 // MarkWatched makes the free of the block at p, which the caller holds, come to a
