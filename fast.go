@@ -34,8 +34,9 @@ func Malloc(size uintptr) unsafe.Pointer { return fastMalloc(size) }
 func Free(p unsafe.Pointer) { fastFree(p) }
 
 // fastMalloc and fastFree are the road that Malloc and Free take, chosen by
-// chooseRoad: the fast section (fast_amd64.h, fast_arm64.go), or the same work
-// with the P pinned (internal/heap/pinned.go).
+// chooseRoad: the fast section (fast_amd64.h, fast_arm64.go), the same work with
+// the P pinned (internal/heap/pinned.go), or that of HAKMEM_HARDEN (harden.go
+// there).
 //
 // The fast section is the part of Malloc and Free that runs without pinning,
 // without atomics and without touching the block. It finds its P from the
@@ -98,11 +99,29 @@ func freePinned(p unsafe.Pointer) {
 	}
 }
 
+func mallocHardened(size uintptr) unsafe.Pointer {
+	if p := heap.MallocHard(size); p != nil {
+		return p
+	}
+	return mallocSlow(size)
+}
+
+func freeHardened(p unsafe.Pointer) {
+	if !heap.FreeHard(p) {
+		freeSlow(p)
+	}
+}
+
 func init() { chooseRoad() }
 
 // chooseRoad takes the fast section if this build has one, the policy wants it
-// and it was verified. Called by init and by Configure, before any allocation.
+// and it was verified; hardened blocks have a road of their own. Called by init
+// and by Configure, before any allocation.
 func chooseRoad() {
+	if heap.CanHard() {
+		fastMalloc, fastFree = mallocHardened, freeHardened
+		return
+	}
 	fastMalloc, fastFree = mallocPinned, freePinned
 	sampled := policy.Current().Guard > 1
 	if haveFast && (canSample || !sampled) && policy.Current().FastLane && verified() {

@@ -589,7 +589,7 @@ func afterFreeCases() (cs []*misuseCase) {
 			}
 		})
 	})
-	add("write-after-free-behind", "write behind the bytes asked for, then Trim", allSizes, reasons{"": whyContents, "harden": "the poison covers the bytes asked for, and of a freed block the canary is not looked at again"}, func(t *trial) {
+	add("write-after-free-behind", "write behind the bytes asked for, then Trim", allSizes, reasons{"": whyContents, "harden": "a span's poison covers the bytes asked for, and of a freed block the canary is not looked at again"}, func(t *trial) {
 		_, p, _ := t.row()
 		free(p)
 		t.misuse("write", func() { change(p+t.size, 1) })

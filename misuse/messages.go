@@ -67,17 +67,26 @@ func messages() (all []string) {
 		p := live(48)
 		change(p+50, 1)
 		give(p)
-		for _, find := range []func(){hakmem.Trim, func() {
-			for range 2000 {
-				hakmem.Free(hakmem.Malloc(64))
-			}
-		}, func() {
-			for range 2000 {
-				h.Free(h.Malloc(64))
-			}
-		}} {
-			change(freed(100)+10, 1)
-			say(find)
+		for _, c := range []struct {
+			free func(unsafe.Pointer)
+			find func()
+		}{
+			{hakmem.Free, hakmem.Trim},
+			{hakmem.Free, func() {
+				for range 2000 {
+					hakmem.Free(hakmem.Malloc(64))
+				}
+			}},
+			{h.Free, func() {
+				for range 2000 {
+					h.Free(h.Malloc(64))
+				}
+			}},
+		} {
+			p := live(100)
+			c.free(ptr(p))
+			change(p+10, 1)
+			say(c.find)
 		}
 		return all
 	case guarded():

@@ -20,7 +20,7 @@ func Malloc(own, size uintptr) uintptr {
 		return p
 	}
 	if Hardened() {
-		return hardMalloc(size, func(n uintptr) uintptr { return malloc(own, n) })
+		return sealed(malloc(own, hardSize(size)), size)
 	}
 	return malloc(own, size)
 }
@@ -156,6 +156,7 @@ func reclaim(own uintptr) bool {
 	s.moving.Lock()
 	late := drainAll()
 	if own != 0 { // a Heap's, by its goroutine
+		emptyQuarantine(own)
 		for c := uint8(1); c <= sizeclass.NumAll; c++ {
 			late = max(late, emptyMagazine(own, c))
 		}
@@ -163,7 +164,6 @@ func reclaim(own uintptr) bool {
 	_, l := trimCaches(now, 0)
 	sweepEmpty()
 	s.moving.Unlock()
-	Postpone(emptyQuarantine())
 	if memoryLimit.hard.Load() != 0 { // then warm pages count as well
 		purgePages(math.MaxInt, now, 0, false)
 	}
@@ -193,10 +193,11 @@ func worthReclaim(own uintptr) bool {
 	return n >= pageSize
 }
 
-// heldBytes returns the bytes of free blocks in the magazines of a front.
+// heldBytes returns the bytes of free blocks in the magazines and the quarantine
+// of a front.
 func heldBytes(f uintptr) (n uintptr) {
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n += held(f, c) * blockBytes(c)
+		n += (held(f, c) + uintptr(atomic.LoadUint32(&head(f).waiting[c]))) * blockBytes(c)
 	}
 	return n
 }
@@ -247,7 +248,7 @@ func Free(own, p uintptr) Fault {
 	}
 	pollHeap(own)
 	if Hardened() {
-		return hardFree(p)
+		return hardFree(own, p)
 	}
 	for noFront := false; ; {
 		f, tok := enter(own)
@@ -384,6 +385,9 @@ func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
 	}
 	if Hardened() {
 		n, damage, ok := unseal(p, m, span)
+		if !ok && isBroken(p, m, span) { // its free is under way
+			return 0, 0, fault(p, m, Freed)
+		}
 		if !ok {
 			return 0, 0, overflowed(p, n, damage, m, span)
 		}
@@ -404,7 +408,7 @@ func MallocAt(site uint32, size uintptr) uintptr {
 		return p
 	}
 	if Hardened() {
-		return hardMalloc(size, func(n uintptr) uintptr { return mallocAt(site, n) })
+		return sealed(mallocAt(site, hardSize(size)), size)
 	}
 	return mallocAt(site, size)
 }
@@ -437,7 +441,7 @@ func MallocAligned(align, size uintptr) uintptr {
 		return p
 	}
 	if Hardened() {
-		return hardMalloc(size, func(n uintptr) uintptr { return mallocAligned(align, n) })
+		return sealed(mallocAligned(align, hardSize(size)), size)
 	}
 	return mallocAligned(align, size)
 }

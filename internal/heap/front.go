@@ -25,6 +25,7 @@ import (
 //	2048  [128]misses  [128]refills  [128]flushes     counters, by class
 //	5120  capacities, batches, counters: frontHead
 //	8192  [121]magazines 1 KiB each: the slots of a class
+//	      quarantine     freed blocks, under HAKMEM_HARDEN (harden.go)
 //
 // A magazine grows upwards. Its bottom slot is a sentinel that always holds 0,
 // so a pop that reads 0 found it empty; its last slot is aligned to 1 KiB, so a
@@ -41,6 +42,9 @@ const (
 	flushesOffset = refillsOffset + countWords*8
 	headOffset    = flushesOffset + countWords*8
 	magOffset     = 8192
+	// Behind the last magazine. It takes no memory while nothing is hardened, and no
+	// address space: a front is whole pages.
+	quarantineOffset = magOffset + (sizeclass.NumAll+1)*MagSize
 
 	// MagSize is the bytes of a magazine's slots: 127 blocks and the sentinel.
 	// A power of two so that "full" is one test of an address; 1 KiB and not
@@ -58,7 +62,7 @@ const (
 
 	countWords = frontTypes
 	// Whole system pages, on every system: those are up to 64 KiB.
-	frontSize  = (frontSkew + magOffset + (sizeclass.NumAll+1)*MagSize + pageSize - 1) &^ (pageSize - 1)
+	frontSize  = (frontSkew + quarantineOffset + unsafe.Sizeof(quarantine{}) + pageSize - 1) &^ (pageSize - 1)
 	frontTypes = setClasses // entries of tops and leases
 )
 
@@ -77,6 +81,9 @@ type frontHead struct {
 	// number of blocks at the last look.
 	hits [frontTypes]uint64
 	seen [frontTypes]uint8
+
+	// waiting is the number of blocks in the quarantine.
+	waiting [frontTypes]uint32
 
 	ownHits uint64 // stage 0: refills from the front's own lease
 
@@ -462,9 +469,10 @@ func drainFronts(choose func(i int, f uintptr) bool) (left bool, late uintptr) {
 // it for each Go version.
 func grace() { runtime.ReadMemStats(&graceStats) }
 
-// emptyFront flushes every magazine and retires every lease of a front that
-// nobody else can reach.
+// emptyFront flushes every magazine, retires every lease and empties the
+// quarantine of a front that nobody else can reach.
 func emptyFront(f uintptr) (late uintptr) {
+	emptyQuarantine(f)
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
 		late = max(late, emptyMagazine(f, c))
 		if s := *lease(f, c); s != 0 {

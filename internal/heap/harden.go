@@ -1,13 +1,14 @@
 package heap
 
 import (
-	"encoding/binary"
+	"bytes"
 	"math/bits"
-	"sync"
+	"strings"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // HAKMEM_HARDEN: what a program writes where it should not is found, at the
@@ -16,12 +17,14 @@ import (
 // slow paths use another. Blocks are ordinary ones, a little larger:
 //
 //	p          p+size                usable-8
-//	| user's   | canary, up to 64 B  ...  | sealed size |
+//	| user's   | canary, up to 32 B  ...  | sealed size |
 //
 // A span has its size in the page's metadata instead, so that its last page stays
-// untouched. A freed block is filled with poison and waits in a quarantine, first
-// in first out; when it leaves, the poison must be whole. Blocks of a slab are
-// handed out in random order, so that what lies behind a block cannot be told.
+// untouched. A freed block is filled with poison (a span, as far as
+// the user's bytes reach) and waits in its front's
+// quarantine, first in first out; when it leaves, for a random place in the
+// magazine, the poison must be whole. A refill brings blocks in random order, so
+// that what lies behind a block cannot be told.
 //
 // The ideas are those of hardened_malloc (canaries, quarantine) and of mimalloc's
 // secure mode (random order).
@@ -29,16 +32,19 @@ import (
 const (
 	// hardTail is what a block is larger: 8 bytes of canary at least, and the size.
 	hardTail = 16
-	// canaryBytes bounds the canary behind a block, of which a size class may leave
-	// 12 % of the block free.
-	canaryBytes = 64
+	// canaryWords bounds the canary behind a block, of which a size class may leave
+	// 12 % free: as many words are always written, so that there is nothing for the
+	// processor to guess (docs/ledger.md, "Hardening without guesses").
+	canaryWords = 4
 
 	canary = 0xCA // an odd value, no ASCII, no small number
 	poison = 0xDB // the same, of which eight are no address that may be used
 
-	// The quarantine holds so many blocks and bytes; a block above maxPoison is
-	// neither poisoned nor held, since its pages alone would push out all others.
-	quarantineBlocks = 1024
+	// A front's quarantine holds so many blocks and bytes: a few blocks of each
+	// class, in a quarter of a usual second-level cache for blocks of 512 bytes. A
+	// block above maxPoison is neither poisoned nor held, since its pages alone
+	// would push out all others.
+	quarantineBlocks = 512
 	quarantineBytes  = 16 << 20
 	maxPoison        = 4 << 20
 )
@@ -67,15 +73,20 @@ func sealOf(p, size uintptr) uint64 {
 //go:nocheckptr
 func memory(p, n uintptr) []byte { return unsafe.Slice((*byte)(ptr(p)), n) }
 
-// hardMalloc returns a sealed block of size bytes that raw allocates.
-func hardMalloc(size uintptr, raw func(uintptr) uintptr) uintptr {
+// hardSize is the size of the block that holds a sealed one of size bytes; one
+// that nobody has when there is none.
+func hardSize(size uintptr) uintptr {
 	if size+hardTail < size {
-		return noMemory()
+		return ^uintptr(0)
 	}
-	p := raw(size + hardTail)
+	return size + hardTail
+}
+
+// sealed seals the new block of hardSize(size) at p, 0 for none, and returns p.
+func sealed(p, size uintptr) uintptr {
 	if p != 0 {
-		_, m, span, _ := liveByte(p)
-		seal(p, size, m, span)
+		m := meta((p - region.base) >> pageShift)
+		seal(p, size, m, m.kind == kindSpan)
 	}
 	return p
 }
@@ -88,66 +99,169 @@ func usableBytes(m *pageMeta, span bool) uintptr {
 	return classSize(m.class)
 }
 
-func seal(p, size uintptr, m *pageMeta, span bool) {
-	usable := usableBytes(m, span)
+// sealWord returns where the block's size is sealed, and where its canary ends at
+// the latest.
+func sealWord(p uintptr, m *pageMeta, span bool) (at *uint64, end uintptr) {
 	if span {
-		m.holes = sealOf(p, size)
-	} else {
-		usable -= 8
-		binary.NativeEndian.PutUint64(memory(p+usable, 8), sealOf(p, size))
+		return &m.holes, p + m.spanSize
 	}
-	tail := memory(p+size, min(usable-size, canaryBytes))
-	for i := range tail {
-		tail[i] = canary
-	}
+	end = p + classSize(m.class) - 8
+	return u64(end), end
+}
+
+func seal(p, size uintptr, m *pageMeta, span bool) {
+	at, end := sealWord(p, m, span)
+	*at = sealOf(p, size)
+	putCanary(p+size, end)
 }
 
 // unseal returns the size of the sealed live block at p, or how far from its
 // start the first byte lies that was written behind it.
 func unseal(p uintptr, m *pageMeta, span bool) (size, damage uintptr, ok bool) {
-	usable := usableBytes(m, span)
-	if span {
-		size = uintptr(m.holes ^ sealOf(p, 0))
-	} else {
-		usable -= 8
-		size = uintptr(binary.NativeEndian.Uint64(memory(p+usable, 8)) ^ sealOf(p, 0))
+	at, end := sealWord(p, m, span)
+	size = uintptr(atomic.LoadUint64(at) ^ sealOf(p, 0))
+	if size > end-p { // the size itself was written over: by what lies before it?
+		return 0, end - p, false
 	}
-	if size > usable { // the size itself was written over: by what lies before it?
-		return 0, usable, false
-	}
-	for i, b := range memory(p+size, min(usable-size, canaryBytes)) {
-		if b != canary {
-			return size, size + uintptr(i), false
-		}
+	if at, ok := canaryWhole(p+size, end); !ok {
+		return size, at - p, false
 	}
 	return size, 0, true
 }
 
-// quarantine holds freed blocks with their poison. Its lock also decides which of
-// two frees of one block is the second.
-var quarantine quarantineState
-
-type quarantineState struct {
-	sync.Mutex
-	ring  [quarantineBlocks]poisoned
-	first int // the oldest
-	n     int
-	bytes uintptr
+// breakSeal is the moment of the free of a block of size bytes: of two frees, one
+// breaks the seal.
+func breakSeal(p, size uintptr, m *pageMeta, span bool) bool {
+	at, _ := sealWord(p, m, span)
+	return atomic.CompareAndSwapUint64(at, sealOf(p, size), brokenSeal(p))
 }
 
-// poisoned is a freed block: its first size bytes are poison.
+func brokenSeal(p uintptr) uint64 { return sealOf(p, ^uintptr(0)) }
+
+// isBroken reports whether the block at p is being freed, or was.
+func isBroken(p uintptr, m *pageMeta, span bool) bool {
+	at, _ := sealWord(p, m, span)
+	w := atomic.LoadUint64(at)
+	return w == brokenSeal(p) || w == poisonWord
+}
+
+const (
+	canaryWord = canary * 0x0101010101010101
+	poisonWord = poison * 0x0101010101010101
+)
+
+// putCanary fills the bytes from a to b, at least 8 of them and at most
+// canaryWords words. The last words overlap where there are fewer.
+func putCanary(a, b uintptr) {
+	for i := uintptr(0); i < canaryWords; i++ {
+		*u64(min(a+i*8, b-8)) = canaryWord
+	}
+}
+
+// canaryWhole reports whether what putCanary wrote is there, and else the first
+// address where it is not.
+func canaryWhole(a, b uintptr) (at uintptr, ok bool) {
+	x := uint64(0)
+	for i := uintptr(0); i < canaryWords; i++ {
+		x |= *u64(min(a+i*8, b-8)) ^ canaryWord
+	}
+	if x == 0 {
+		return 0, true
+	}
+	for at = a; *u8(at) == canary; at++ {
+	}
+	return at, false
+}
+
+// quarantine is where a front's freed blocks wait with their poison, behind its
+// magazines. It is touched as the front is.
+type quarantine struct {
+	first, n uint32 // the oldest, and how many
+	bytes    uintptr
+	random   uint64 // the state of a generator
+	ring     [quarantineBlocks]poisoned
+}
+
+func quarantineOf(f uintptr) *quarantine { return (*quarantine)(ptr(f + quarantineOffset)) }
+
+// poisoned is a freed block of which the user had size bytes.
 type poisoned struct {
-	p, size uintptr
-	class   uint8 // 0: a span above 2 MiB
-	span    bool
+	p         uintptr
+	sizeClass uint64 // size << 8 | class; class 0 is a span above 2 MiB
 }
 
-// take takes the oldest block out. Under the lock.
-func (q *quarantineState) take() poisoned {
+func (b poisoned) size() uintptr { return uintptr(b.sizeClass >> 8) }
+func (b poisoned) class() uint8  { return uint8(b.sizeClass) }
+
+// bytes is how much of the block is poison: all of it in a slab, else what the
+// user had.
+func (b poisoned) bytes() uintptr {
+	if c := b.class(); c != 0 && c <= sizeclass.Num {
+		return classSize(c)
+	}
+	return b.size()
+}
+
+// fill makes the block poison.
+func (b poisoned) fill() {
+	p, n := b.p, b.bytes()
+	switch {
+	case n >= poisonStep: // the last step overlaps the one before
+		for i := uintptr(0); i < n; i += poisonStep {
+			*(*[poisonStep]byte)(ptr(p + min(i, n-poisonStep))) = poisonBytes
+		}
+	default: // a slab's block: a multiple of 16
+		for i := uintptr(0); i < n; i += 8 {
+			*u64(p + i) = poisonWord
+		}
+	}
+}
+
+// poisonStep is how much is filled in one step: a cache line.
+const poisonStep = 64
+
+var poisonBytes = [poisonStep]byte(bytes.Repeat([]byte{poison}, poisonStep))
+
+// poisons is what a freed block is compared with, as much in one step.
+var poisons = strings.Repeat(string([]byte{poison}), 1024)
+
+// whole reports whether the block is still poison, and else the offset of the
+// first byte that is not.
+func (b poisoned) whole() (offset uintptr, ok bool) {
+	p, n := b.p, b.bytes()
+	for ok = true; ok && n > 0; {
+		step := min(n, uintptr(len(poisons)))
+		ok = string(memory(p, step)) == poisons[:step]
+		p, n = p+step, n-step
+	}
+	if ok {
+		return 0, true
+	}
+	for *u8(b.p + offset) == poison {
+		offset++
+	}
+	return offset, false
+}
+
+// put takes b in, if there is room. Entered.
+func (q *quarantine) put(f uintptr, b poisoned) bool {
+	if q.n == quarantineBlocks || q.bytes+b.size() > quarantineBytes {
+		return false
+	}
+	q.ring[(q.first+q.n)%quarantineBlocks] = b
+	q.n++
+	q.bytes += b.size()
+	head(f).waiting[b.class()]++
+	return true
+}
+
+// take takes the oldest block out. Entered; there is one.
+func (q *quarantine) take(f uintptr) poisoned {
 	b := q.ring[q.first]
-	q.first = (q.first + 1) % len(q.ring)
+	q.first = (q.first + 1) % quarantineBlocks
 	q.n--
-	q.bytes -= b.size
+	q.bytes -= b.size()
+	head(f).waiting[b.class()]--
 	return b
 }
 
@@ -160,9 +274,8 @@ func overflowed(p, size, damage uintptr, m *pageMeta, span bool) Fault {
 }
 
 // hardFree is Free for a sealed block.
-func hardFree(p uintptr) Fault {
-	q := &quarantine
-	q.Lock()
+func hardFree(own, p uintptr) Fault {
+	f, tok := enter(own)
 	at, m, span, why := liveByte(p)
 	v := uint8(0)
 	if why == OK {
@@ -171,108 +284,197 @@ func hardFree(p uintptr) Fault {
 		}
 	}
 	if why != OK {
-		q.Unlock()
+		leave(tok)
 		return fault(p, m, why)
 	}
 	size, damage, ok := unseal(p, m, span)
-	if !ok {
-		q.Unlock()
+	if !ok && !isBroken(p, m, span) {
+		leave(tok)
 		return overflowed(p, size, damage, m, span)
+	}
+	if !ok || !breakSeal(p, size, m, span) {
+		leave(tok)
+		return fault(p, m, Freed)
 	}
 	if tracked {
 		raceRelease(p, usableBytes(m, span))
 	}
 	putState(at, 0)
-	b := poisoned{p, size, m.class, span}
-	q.Unlock()
-	if span {
-		unlabelSpan(m)
-	} else {
-		unsite(p, b.class, v)
+	b := poisoned{p, uint64(size)<<8 | uint64(m.class)}
+	if !span {
+		unsite(p, m.class, v)
+		b.fill()
+		return hold(own, f, tok, b)
 	}
-	if size > maxPoison {
-		b.size = 0
-		return letGo(b)
+	unlabelSpan(m)
+	if leave(tok); size > maxPoison {
+		b.sizeClass = uint64(m.class)
+		bad := letGo(b)
+		kick()
+		return bad
 	}
-	fillPoison(p, size)
-	bad := Fault{}
-	q.Lock()
-	for q.n == len(q.ring) || q.bytes+size > quarantineBytes {
-		old := q.take()
-		q.Unlock()
-		bad = firstOf(bad, letGo(old))
-		q.Lock()
-	}
-	q.ring[(q.first+q.n)%len(q.ring)] = b
-	q.n++
-	q.bytes += size
-	q.Unlock()
-	return bad
+	b.fill() // not entered: pages that were never written fault
+	f, tok = enter(own)
+	return hold(own, f, tok, b)
 }
 
+// hold puts b into the quarantine of f; the oldest ones make room, and go to their
+// magazines. It returns what is found wrong with these. Entered; leaves.
+func hold(own, f uintptr, tok token, b poisoned) (bad Fault) {
+	for {
+		if f == trapFront { // it was just drained, or this is another P
+			if leave(tok); installFront(tok) {
+				f, tok = enter(own)
+				continue
+			}
+			bad = firstOf(bad, letGo(b)) // no memory for a front
+			kick()
+			return bad
+		}
+		q := quarantineOf(f)
+		if q.put(f, b) {
+			leave(tok)
+			return bad
+		}
+		old := q.take(f)
+		c := old.class()
+		if _, ok := old.whole(); !ok || c == 0 || c > sizeclass.Num {
+			leave(tok)
+			bad = firstOf(bad, letGo(old))
+			kick()
+			f, tok = enter(own)
+			continue
+		}
+		if head(f).cap[c] == 0 {
+			makeMagazine(f, c)
+		}
+		if push(f, c, old.p) {
+			mix(f, c, q)
+			continue
+		}
+		bad = firstOf(bad, overflow(f, tok, c, old.p))
+		f, tok = enter(own)
+	}
+}
+
+// CanHard reports whether the pinned paths below serve: blocks are hardened, and
+// nothing else wants to see every call.
+func CanHard() bool { return Hardened() && canPin && checkLive && !tracked && GuardRate() == 0 }
+
+// MallocHard returns a sealed block up to 32 KiB if the P's magazine has one, else
+// nil. It is for who has asked CanHard.
+func MallocHard(size uintptr) unsafe.Pointer {
+	n := hardSize(size)
+	if n > sizeclass.MaxMid {
+		return nil
+	}
+	c := sizeclass.Of(n)
+	pid := procPin()
+	if uint(pid) >= MaxP {
+		procUnpin()
+		return nil
+	}
+	p := pop(atomic.LoadUintptr(&hardFronts[pid]), c)
+	if p == 0 {
+		procUnpin()
+		return nil
+	}
+	setLive(p, c, c)
+	procUnpin()
+	seal(p, size, meta((p-region.base)>>pageShift), false)
+	return Pointer(p)
+}
+
+// FreeHard frees a sealed block of a slab if there is nothing wrong with it or with
+// the block that leaves the quarantine for it, and reports whether it did; else the
+// block is as it was. It is for who has asked CanHard.
+func FreeHard(block unsafe.Pointer) bool {
+	p := uintptr(block)
+	pid := procPin()
+	if uint(pid) >= MaxP {
+		procUnpin()
+		return false
+	}
+	ok := freeHard(atomic.LoadUintptr(&hardFronts[pid]), p)
+	procUnpin()
+	return ok
+}
+
+func freeHard(f, p uintptr) bool {
+	at, m, span, why := liveByte(p)
+	if why != OK || span || f == trapFront || state(at) != m.class {
+		return false
+	}
+	size, _, ok := unseal(p, m, false)
+	if !ok {
+		return false
+	}
+	b, q := poisoned{p, uint64(size)<<8 | uint64(m.class)}, quarantineOf(f)
+	if q.n == quarantineBlocks {
+		old := &q.ring[q.first]
+		c := old.class()
+		if c == 0 || c > sizeclass.Num || *top(f, c)%MagSize == 0 || q.bytes-old.size()+size > quarantineBytes {
+			return false
+		}
+		if _, ok := old.whole(); !ok {
+			return false
+		}
+		push(f, c, q.take(f).p)
+		mix(f, c, q)
+	} else if q.bytes+size > quarantineBytes {
+		return false
+	}
+	if !breakSeal(p, size, m, false) {
+		return false
+	}
+	putState(at, 0)
+	b.fill()
+	q.put(f, b)
+	return true
+}
+
+// mix exchanges the block on top of class c's magazine with one below. Entered.
+func mix(f uintptr, c uint8, q *quarantine) {
+	q.random = nextRandom(q.random ^ secret)
+	t := *top(f, c)
+	n := (t - sentinel(f, c)) / 8
+	a, b := word(t), word(t-uintptr(q.random>>32*uint64(n)>>32)*8)
+	*a, *b = *b, *a
+}
+
+// nextRandom is a step of Knuth's MMIX generator, whose upper bits are good.
+func nextRandom(x uint64) uint64 { return x*6364136223846793005 + 1442695040888963407 }
+
 // letGo gives a block from the quarantine back to its slab or to the page tree,
-// and reports if it was written to since it was freed.
+// and reports if it was written to since it was freed. Not entered.
 func letGo(b poisoned) Fault {
 	bad := Fault{}
-	if damage, ok := wholePoison(b.p, b.size); !ok {
-		bad = Fault{Kind: WrittenFreed, Addr: b.p, Block: b.p, Class: b.size, Offset: damage}
+	if damage, ok := b.whole(); !ok {
+		bad = Fault{Kind: WrittenFreed, Addr: b.p, Block: b.p, Class: b.size(), Offset: damage}
 	}
 	var late uintptr
-	switch {
-	case !b.span:
-		late = flush([]uintptr{b.p}, b.class)
-	case b.class != 0:
-		late = releaseSpans([]uintptr{b.p})
-	default:
+	switch c := b.class(); {
+	case c == 0:
 		region.mu.Lock()
 		giveBigSpan(b.p, meta((b.p-region.base)>>pageShift))
 		region.mu.Unlock()
+	case c > sizeclass.Num:
+		late = releaseSpans([]uintptr{b.p})
+	default:
+		late = flush([]uintptr{b.p}, c)
 	}
-	kick()
-	if bad.Kind == OK {
-		return lateFault(late)
-	}
-	return bad
+	return firstOf(bad, lateFault(late))
 }
 
-// emptyQuarantine lets all blocks go. Not entered.
-func emptyQuarantine() (bad Fault) {
-	q := &quarantine
-	for {
-		q.Lock()
-		if q.n == 0 {
-			q.Unlock()
-			return bad
-		}
-		b := q.take()
-		q.Unlock()
-		bad = firstOf(bad, letGo(b))
+// emptyQuarantine lets all blocks go that wait in a front which nobody else can
+// reach, and postpones what it finds. Not entered.
+func emptyQuarantine(f uintptr) {
+	if !Hardened() {
+		return // and its memory stays untouched
 	}
-}
-
-const poisonWord = poison * 0x0101010101010101
-
-func fillPoison(p, n uintptr) {
-	for ; n >= 8; p, n = p+8, n-8 { // p is a multiple of 16
-		*u64(p) = poisonWord
+	for q := quarantineOf(f); q.n > 0; {
+		Postpone(letGo(q.take(f)))
 	}
-	for ; n > 0; p, n = p+1, n-1 {
-		*u8(p) = poison
-	}
-}
-
-// wholePoison reports whether n bytes at p are still poison, and else the first
-// offset that is not.
-func wholePoison(p, n uintptr) (damage uintptr, ok bool) {
-	i := uintptr(0)
-	for ; i+8 <= n && *u64(p + i) == poisonWord; i += 8 {
-	}
-	for ; i < n; i++ {
-		if *u8(p + i) != poison {
-			return i, false
-		}
-	}
-	return 0, true
 }
 
 // shuffle brings the n blocks on top of class c's magazine into random order.
@@ -281,7 +483,7 @@ func shuffle(f uintptr, c uint8, n int) {
 	t := *top(f, c)
 	x := shuffleState.Add(0x9E3779B97F4A7C15) ^ secret
 	for i := n - 1; i > 0; i-- {
-		x = x*6364136223846793005 + 1442695040888963407 // Knuth's MMIX generator
+		x = nextRandom(x)
 		j := int(x >> 32 * uint64(i+1) >> 32)
 		a, b := word(t-uintptr(i)*8), word(t-uintptr(j)*8)
 		*a, *b = *b, *a

@@ -54,5 +54,5 @@ func CloseHeapFront(f uintptr) Fault {
 	late := emptyFront(f)
 	recycle(f)
 	kick()
-	return lateFault(late)
+	return firstOf(lateFault(late), TakeLateFree())
 }

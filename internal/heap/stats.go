@@ -84,7 +84,7 @@ func ReadTotals(t *Totals) {
 		for c := uint8(1); c <= sizeclass.Num; c++ {
 			ct := &t.Classes[c]
 			n := held(f, c)
-			ct.InMagazines += uint64(n)
+			ct.InMagazines += uint64(n) + uint64(atomic.LoadUint32(&head(f).waiting[c]))
 			ct.Hits += atomic.LoadUint64(&head(f).hits[c])
 			if seen := uintptr(head(f).seen[c]); seen > n {
 				ct.Hits += uint64(seen - n)
@@ -94,14 +94,6 @@ func ReadTotals(t *Totals) {
 			ct.Flushes += atomic.LoadUint64(flushes(f, c))
 		}
 	}
-	q := &quarantine
-	q.Lock()
-	for i := range q.n {
-		if b := q.ring[(q.first+i)%len(q.ring)]; !b.span {
-			t.Classes[b.class].InMagazines++ // those of spans are warm
-		}
-	}
-	q.Unlock()
 	t.readCaches()
 	scavenger.moving.Unlock()
 	t.Faults = readFaults()

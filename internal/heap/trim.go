@@ -10,16 +10,12 @@ func Trim() Fault {
 	if !region.ready.Load() {
 		return Fault{}
 	}
-	bad := emptyQuarantine()
 	scavenger.mu.Lock()
 	defer scavenger.mu.Unlock()
 	if _, late := scavenge(true); late != 0 {
 		return lateFault(late)
 	}
-	if bad.Kind == OK {
-		return TakeLateFree()
-	}
-	return bad
+	return TakeLateFree()
 }
 
 // sweepEmpty gives the pages of every EMPTY slab back.
