@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/heap"
 )
 
@@ -35,8 +36,18 @@ type chunks struct {
 
 type chunk struct{ start, size uintptr }
 
+// poison makes all chunks unusable in programs built with -asan.
+func (c *chunks) poison() {
+	if asan.On {
+		for _, c := range c.list {
+			asan.Poison(c.start, c.size)
+		}
+	}
+}
+
 // free gives all chunks back.
 func (c *chunks) free() {
+	c.poison()
 	for _, c := range c.list {
 		freeChunk(c.start)
 	}
@@ -68,6 +79,7 @@ func (a *Arena) Alloc(n, align uintptr) unsafe.Pointer {
 		p = a.next // a chunk starts on a page: aligned
 	}
 	a.next = p + n
+	asan.Unpoison(p, n)
 	return heap.Pointer(p)
 }
 
@@ -95,6 +107,7 @@ func (a *Arena) more(n uintptr) {
 	if handOut('a', p, size, 0) == nil {
 		panic(outOfMemory(n))
 	}
+	asan.Poison(p, usable)
 	h.list = append(h.list, chunk{p, usable})
 	a.current = len(h.list) - 1
 	a.next, a.end = p, p+usable
@@ -104,6 +117,9 @@ func (a *Arena) more(n uintptr) {
 // it. Everything allocated before is invalid.
 func (a *Arena) Reset() {
 	a.mustBeOpen("Arena.Reset")
+	if a.held != nil {
+		a.held.poison()
+	}
 	a.current, a.next, a.end = -1, 0, 0
 }
 

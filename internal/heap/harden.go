@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -49,8 +50,12 @@ const (
 	maxPoison        = 4 << 20
 )
 
-// Hardened reports whether HAKMEM_HARDEN is on.
-func Hardened() bool { return policy.Current().Harden }
+// Hardened reports whether HAKMEM_HARDEN is on, or the program is built with -asan.
+// Then the sanitizer is told besides which bytes of a block are the user's: those
+// around them, and all of a freed block, end the process when they are touched.
+// What hakmem reads and writes there is in functions that the compiler does not
+// instrument: norace stands for asan, too.
+func Hardened() bool { return asan.On || policy.Current().Harden }
 
 // AlwaysSlow reports whether no fast path of a Heap may serve: calls are watched,
 // blocks are hardened, or all of them guarded, or the race detector watches them.
@@ -86,7 +91,10 @@ func hardSize(size uintptr) uintptr {
 func sealed(p, size uintptr) uintptr {
 	if p != 0 {
 		m := meta((p - region.base) >> pageShift)
-		seal(p, size, m, m.kind == kindSpan)
+		span := m.kind == kindSpan
+		seal(p, size, m, span)
+		asan.Poison(p+size, usableBytes(m, span)-size)
+		asan.Unpoison(p, size)
 	}
 	return p
 }
@@ -109,6 +117,7 @@ func sealWord(p uintptr, m *pageMeta, span bool) (at *uint64, end uintptr) {
 	return u64(end), end
 }
 
+//go:norace
 func seal(p, size uintptr, m *pageMeta, span bool) {
 	at, end := sealWord(p, m, span)
 	*at = sealOf(p, size)
@@ -117,6 +126,8 @@ func seal(p, size uintptr, m *pageMeta, span bool) {
 
 // unseal returns the size of the sealed live block at p, or how far from its
 // start the first byte lies that was written behind it.
+//
+//go:norace
 func unseal(p uintptr, m *pageMeta, span bool) (size, damage uintptr, ok bool) {
 	at, end := sealWord(p, m, span)
 	size = uintptr(atomic.LoadUint64(at) ^ sealOf(p, 0))
@@ -152,6 +163,8 @@ const (
 
 // putCanary fills the bytes from a to b, at least 8 of them and at most
 // canaryWords words. The last words overlap where there are fewer.
+//
+//go:norace
 func putCanary(a, b uintptr) {
 	for i := uintptr(0); i < canaryWords; i++ {
 		*u64(min(a+i*8, b-8)) = canaryWord
@@ -160,6 +173,8 @@ func putCanary(a, b uintptr) {
 
 // canaryWhole reports whether what putCanary wrote is there, and else the first
 // address where it is not.
+//
+//go:norace
 func canaryWhole(a, b uintptr) (at uintptr, ok bool) {
 	x := uint64(0)
 	for i := uintptr(0); i < canaryWords; i++ {
@@ -203,6 +218,8 @@ func (b poisoned) bytes() uintptr {
 }
 
 // fill makes the block poison.
+//
+//go:norace
 func (b poisoned) fill() {
 	p, n := b.p, b.bytes()
 	switch {
@@ -227,6 +244,8 @@ var poisons = strings.Repeat(string([]byte{poison}), 1024)
 
 // whole reports whether the block is still poison, and else the offset of the
 // first byte that is not.
+//
+//go:norace
 func (b poisoned) whole() (offset uintptr, ok bool) {
 	p, n := b.p, b.bytes()
 	for ok = true; ok && n > 0; {
@@ -301,13 +320,16 @@ func hardFree(own, p uintptr) Fault {
 	}
 	putState(at, 0)
 	b := poisoned{p, uint64(size)<<8 | uint64(m.class)}
-	if !span {
-		unsite(p, m.class, v)
+	usable := usableBytes(m, span)
+	if span {
+		unlabelSpan(m)
+	} else if unsite(p, m.class, v); !asan.On {
 		b.fill()
 		return hold(own, f, tok, b)
 	}
-	unlabelSpan(m)
-	if leave(tok); size > maxPoison {
+	leave(tok)
+	asan.Poison(p, usable)
+	if size > maxPoison {
 		b.sizeClass = uint64(m.class)
 		bad := letGo(b)
 		kick()
@@ -359,7 +381,9 @@ func hold(own, f uintptr, tok token, b poisoned) (bad Fault) {
 
 // CanHard reports whether the pinned paths below serve: blocks are hardened, and
 // nothing else wants to see every call.
-func CanHard() bool { return Hardened() && canPin && checkLive && !tracked && GuardRate() == 0 }
+func CanHard() bool {
+	return Hardened() && canPin && checkLive && !tracked && !asan.On && GuardRate() == 0
+}
 
 // MallocHard returns a sealed block up to 32 KiB if the P's magazine has one, else
 // nil. It is for who has asked CanHard.

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -273,7 +274,7 @@ func tryReserve(size uintptr) (err error) {
 	whales.spans = make([]whale, 0, maxWhales)
 	pol := policy.Current()
 	telemetry.SetTiming(pol.Timing)
-	if pol.Harden || pol.Guard == 1 {
+	if Hardened() || pol.Guard == 1 {
 		frontTable.Store(&hardFronts)
 	}
 	r.adviseHuge(pol.HugePages)
@@ -357,6 +358,7 @@ func grow(need uintptr) error {
 		survive(fmt.Errorf("hakmem: commit of %d bytes: %w", step, err))
 		return err
 	}
+	asan.Poison(r.base+old, step) // until blocks are handed out
 	r.committed.Store(old + step)
 	if !osmem.ReadableReserve {
 		Granules = (old + step) >> granuleShift
