@@ -247,6 +247,9 @@ var poisons = strings.Repeat(string([]byte{poison}), 1024)
 //
 //go:norace
 func (b poisoned) whole() (offset uintptr, ok bool) {
+	if asan.On { // it has seen to that, and does not want the block to be read
+		return 0, true
+	}
 	p, n := b.p, b.bytes()
 	for ok = true; ok && n > 0; {
 		step := min(n, uintptr(len(poisons)))
