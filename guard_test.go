@@ -149,4 +149,5 @@ func guardedRate(string) error {
 func TestGuard(t *testing.T) {
 	inChild(t, "guarded always", "", "HAKMEM_GUARD=1/1")
 	inChild(t, "guarded rate", "", "HAKMEM_GUARD=1/1000")
+	inChild(t, "guarded rate", "", "HAKMEM_GUARD=1/1000", "HAKMEM_HARDEN=1")
 }

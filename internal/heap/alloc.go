@@ -72,7 +72,7 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 				if Hardened() {
 					shuffle(f, c, n)
 				}
-				if own != 0 { // its pops do not count
+				if own != 0 && !AlwaysSlow() { // its pops do not count
 					*sampleWord(f) -= int64(n)
 				}
 				p := pop(f, c)

@@ -35,9 +35,9 @@ const (
 	guardStack = 24
 	// guardEvery is the least time between two samples. It bounds what sampling costs
 	// where a program allocates many millions of blocks a second: some 10 µs for
-	// each sample, in half a percent of the time. It does not hold for a rate of
+	// each sample, in a fifth of a percent of the time. It does not hold for a rate of
 	// 1/100 or more, which is for finding something at any cost.
-	guardEvery  = 2 * time.Millisecond
+	guardEvery  = 5 * time.Millisecond
 	guardAlways = 100
 )
 
@@ -89,8 +89,8 @@ func due(own uintptr) bool {
 	is := false
 	if f != trapFront {
 		w := sampleWord(f)
-		if tok >= 0 {
-			*w-- // a locked front: no fast path has counted
+		if tok >= 0 || Hardened() || own != 0 && AlwaysSlow() {
+			*w-- // no fast path has counted
 		}
 		is = *w <= 0
 	}
