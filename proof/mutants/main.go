@@ -1,0 +1,173 @@
+// Mutants shows what the tests are worth: it puts one defect at a time into a
+// copy of an engine's file and wants some test to fail.
+//
+//	go run ./proof/mutants              all of them, and a table
+//	go run ./proof/mutants -run REGEXP  those whose names match
+//	go run ./proof/mutants -list        their names and what they break
+//
+// The tree is not touched: the compiler is given the changed file by -overlay.
+// Each mutant is caught when a test fails, when the build does, or when the tests
+// do not end in time. Exit status 1: a mutant survived.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"time"
+)
+
+// suites are tried in turn until one fails: the quick ones first.
+var suites = []struct {
+	name string
+	args []string
+}{
+	{"engine", []string{"-short", "./internal/...", "./hakmemtest"}},
+	{"package", []string{"-short", "."}},
+	{"misuse", []string{"-short", "./misuse"}},
+	{"proof", []string{"./proof/..."}},
+}
+
+// suiteLimit is many times what a suite takes; a mutant that makes the engine
+// loop or wait for ever meets it.
+const suiteLimit = 5 * time.Minute
+
+func main() {
+	run := flag.String("run", "", "only mutants whose names match this `regexp`")
+	list := flag.Bool("list", false, "print what there is, and do nothing")
+	flag.Parse()
+	if err := mutate(*run, *list); err != nil {
+		fmt.Fprintln(os.Stderr, "mutants:", err)
+		os.Exit(1)
+	}
+}
+
+func mutate(run string, list bool) error {
+	which, err := regexp.Compile(run)
+	if err != nil {
+		return fmt.Errorf("-run %q: %w", run, err)
+	}
+	out, err := exec.Command("go", "env", "GOWORK").Output()
+	if err != nil {
+		return fmt.Errorf("go env GOWORK: %w", err)
+	}
+	root := filepath.Dir(strings.TrimSpace(string(out)))
+	if root == "." {
+		return fmt.Errorf("no go.work here: run it inside the repository")
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	var survived []string
+	fmt.Print("| mutant | what it breaks | caught by | after, s |\n|---|---|---|---|\n")
+	for _, m := range mutants {
+		if !which.MatchString(m.name) {
+			continue
+		}
+		if list {
+			fmt.Printf("| %s | %s | | |\n", m.name, m.why)
+			continue
+		}
+		began := time.Now()
+		by, err := m.caughtBy(ctx, root)
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		if by == "" {
+			by = "**nothing**"
+			survived = append(survived, m.name)
+		}
+		fmt.Printf("| %s | %s | %s | %.0f |\n", m.name, m.why, by, time.Since(began).Seconds())
+	}
+	if len(survived) > 0 {
+		return fmt.Errorf("%d survived: %s", len(survived), strings.Join(survived, ", "))
+	}
+	return nil
+}
+
+// apply returns the file's text with the defect.
+func (m mutant) apply(root string) ([]byte, error) {
+	text, err := os.ReadFile(filepath.Join(root, m.file))
+	if err != nil {
+		return nil, err
+	}
+	if n := strings.Count(string(text), m.old); n != 1 {
+		return nil, fmt.Errorf("%s has %d times %q: bring the mutant up to date", m.file, n, m.old)
+	}
+	return []byte(strings.Replace(string(text), m.old, m.new, 1)), nil
+}
+
+// caughtBy runs the suites over the defect and returns the first that fails, with
+// its first failing test.
+func (m mutant) caughtBy(ctx context.Context, root string) (string, error) {
+	text, err := m.apply(root)
+	if err != nil {
+		return "", err
+	}
+	dir, err := os.MkdirTemp("", "mutant")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(dir)
+	changed, overlay := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json")
+	replace, err := json.Marshal(map[string]any{"Replace": map[string]string{filepath.Join(root, m.file): changed}})
+	if err != nil {
+		return "", err
+	}
+	for name, b := range map[string][]byte{changed: text, overlay: replace} {
+		if err := os.WriteFile(name, b, 0o644); err != nil {
+			return "", err
+		}
+	}
+	for _, s := range suites {
+		by, err := runSuite(ctx, root, overlay, s.args)
+		if err != nil {
+			return "", err
+		}
+		if by != "" {
+			return s.name + ": " + by, nil
+		}
+	}
+	return "", nil
+}
+
+var (
+	failedTest = regexp.MustCompile(`(?m)^\s*--- FAIL: (\S+)`)
+	failedHow  = regexp.MustCompile(`(?m)^(?:panic: |fatal error: |unexpected fault address |FAIL\s)(.*)`)
+)
+
+// runSuite returns what failed, "" if nothing did.
+func runSuite(ctx context.Context, root, overlay string, args []string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, suiteLimit)
+	defer cancel()
+	// vet would refuse what some mutants leave unused; failfast: one is enough.
+	line := append([]string{"test", "-count=1", "-vet=off", "-failfast", "-overlay", overlay}, args...)
+	c := exec.CommandContext(ctx, "go", line...)
+	c.Dir = root
+	c.WaitDelay = 10 * time.Second
+	out, err := c.CombinedOutput()
+	switch {
+	case ctx.Err() == context.DeadlineExceeded:
+		return "no end in " + suiteLimit.String(), nil
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case err == nil:
+		return "", nil
+	case strings.Contains(string(out), "[build failed]"):
+		return "", fmt.Errorf("it does not compile:\n%s", out)
+	}
+	if t := failedTest.FindSubmatch(out); t != nil {
+		return string(t[1]), nil
+	}
+	if h := failedHow.FindSubmatch(out); h != nil {
+		how := []rune(string(h[1]))
+		return string(how[:min(len(how), 60)]), nil
+	}
+	return "the process ends: " + err.Error(), nil
+}
