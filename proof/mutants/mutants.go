@@ -178,7 +178,7 @@ var mutants = []mutant{
 		"the first word behind a block is not looked at"},
 	{"seal-not-exact", "internal/heap/harden.go",
 		"return atomic.CompareAndSwapUint64(at, sealOf(p, size), brokenSeal(p))",
-		"return true",
+		"return atomic.LoadUint64(at) != brokenSeal(p)",
 		"two frees at the same moment both pass"},
 	{"quarantine-leaks", "internal/heap/front.go",
 		"func emptyFront(f uintptr) (late uintptr) {\n\temptyQuarantine(f)",
