@@ -100,7 +100,8 @@
 // Two gates find more (docs/design.md section 11). HAKMEM_GUARD=1/N puts one in N
 // blocks between pages that fault, and CatchFaults tells what block a fault
 // belongs to. HAKMEM_HARDEN=1 finds writes behind a block and after its free, when
-// the block is freed or leaves the quarantine.
+// the block is freed or leaves the quarantine. In programs built with -asan it is on
+// by itself, and the sanitizer is told which bytes are the user's.
 //
 // # Traces
 //

@@ -363,7 +363,11 @@ func hold(own, f uintptr, tok token, b poisoned) (bad Fault) {
 		}
 		old := q.take(f)
 		c := old.class()
-		if _, ok := old.whole(); !ok || c == 0 || c > sizeclass.Num {
+		fine := c != 0 && c <= sizeclass.Num
+		if fine { // a span has too many pages to be looked at here
+			_, fine = old.whole()
+		}
+		if !fine {
 			leave(tok)
 			bad = firstOf(bad, letGo(old))
 			kick()
