@@ -1,0 +1,101 @@
+package explore
+
+import (
+	"slices"
+	"strings"
+	"testing"
+)
+
+// mostStates bounds every model here: a few seconds and 200 MB at the most.
+const mostStates = 2_000_000
+
+// check explores a model that must hold. A model without an end is a mistake: it
+// would never be asked what it has come to.
+func check[S comparable](t *testing.T, m Model[S]) Result {
+	t.Helper()
+	r := m.Run(mostStates)
+	if r.Bad != "" {
+		t.Fatal(r)
+	}
+	if r.Ends == 0 {
+		t.Fatal("no end is ever reached")
+	}
+	return r
+}
+
+// add sums up what was explored.
+func (r *Result) add(x Result) {
+	r.States += x.States
+	r.Steps += x.Steps
+	r.Ends += x.Ends
+}
+
+// caught explores the scenarios of a protocol with a mutation. One of them at least
+// must break, and say what is wanted; the shortest way there is logged.
+func caught[S comparable](t *testing.T, want string, models []Model[S]) {
+	t.Helper()
+	var best, other Result
+	for _, m := range models {
+		switch r := m.Run(mostStates); {
+		case !strings.Contains(r.Bad, want):
+			other = r
+		case best.Bad == "" || len(r.Trace) < len(best.Trace):
+			best = r
+		}
+	}
+	if best.Bad == "" {
+		t.Fatalf("the mutation is not caught: want a state with %q, have: %v", want, other)
+	}
+	t.Log(best)
+}
+
+// counter is two processes that add 1 to a word, by a load and a store.
+type counter struct {
+	n      int
+	pc, my [2]int
+}
+
+func counters(atomic bool) Model[counter] {
+	m := Model[counter]{
+		Always: func(s counter) string { return "" },
+		AtEnd: func(s counter) string {
+			if s.n != 2 {
+				return "an addition is lost"
+			}
+			return ""
+		},
+	}
+	for i, name := range []string{"a", "b"} {
+		m.Procs = append(m.Procs, func(s counter, to func(string, counter)) {
+			switch s.pc[i] {
+			case 0:
+				s.my[i] = s.n
+				s.pc[i] = 1
+				if atomic {
+					s.n++
+					s.pc[i] = 2
+				}
+				to(name+": load", s)
+			case 1:
+				s.n = s.my[i] + 1
+				s.pc[i] = 2
+				to(name+": store", s)
+			}
+		})
+	}
+	return m
+}
+
+// TestExplorer: the explorer itself finds all states, and a shortest trace.
+func TestExplorer(t *testing.T) {
+	if r := counters(true).Run(100); r.Bad != "" || r.States != 5 || r.Ends != 2 { // who was first stays known
+		t.Errorf("two atomic additions: %v", r)
+	}
+	r := counters(false).Run(100)
+	if r.Bad != "an addition is lost" || len(r.Trace) != 4 || slices.Index(r.Trace, "a: store") < slices.Index(r.Trace, "b: load") {
+		t.Errorf("two additions by load and store: %v", r)
+	}
+	if r := counters(false).Run(3); r.Bad != "more than 3 states" {
+		t.Errorf("bounded to 3 states: %v", r)
+	}
+}
