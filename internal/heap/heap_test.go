@@ -251,6 +251,30 @@ func TestEmptySlabsChangeClass(t *testing.T) {
 	}
 }
 
+// TestHintOfNewSlabStays: who found that a page is no slab, and takes its hint
+// away after it has become one and EMPTY, leaves that slab to be found.
+func TestHintOfNewSlabStays(t *testing.T) {
+	c := sizeclass.Of(512)
+	s := acquire(c)
+	for !s.allFree(&sizeclass.Classes[c]) { // one of another test's
+		defer retire(s)
+		s = acquire(c)
+	}
+	retire(s)
+	unmarkNone(s) // by who looked before that
+	if !isMarkedEmpty(s.page()) {
+		t.Error("the hint of an EMPTY slab is gone")
+	}
+	if _, ok := claimEmpty(s, 0); !ok {
+		t.Fatal("the EMPTY slab cannot be claimed")
+	}
+	giveBackPages(s.page(), 0)
+	markEmpty(s.page()) // late, by who gave the last block back
+	if _, ok := claimEmpty(s, 0); ok || isMarkedEmpty(s.page()) {
+		t.Error("the hint of a page that is no slab stays")
+	}
+}
+
 // TestTrimReturnsMemory: after everything is freed, Trim leaves no superslab in
 // use but those that leases hold, and the pages read as zero again.
 func TestTrimReturnsMemory(t *testing.T) {

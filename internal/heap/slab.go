@@ -212,33 +212,51 @@ func unformat(s slabID) {
 // re-reading the class under the lock makes that harmless.
 func enlist(s slabID) {
 	m := s.meta()
-	for {
-		c := m.slabClass.Load()
-		if c == 0 {
-			return
-		}
-		cs := &classes[c]
-		cs.mu.Lock()
-		if m.slabClass.Load() != c {
-			cs.mu.Unlock()
-			continue
-		}
-		if m.slabState.Load() == slabFull {
-			m.slabState.Store(slabPartial)
-			m.site = scavenger.listed.Load()
-			setAdd(uint8(c), s.page())
-			cs.listed++
+	c, cs := s.lockClass()
+	if c == 0 {
+		return
+	}
+	if m.slabState.Load() == slabFull {
+		m.slabState.Store(slabPartial)
+		m.site = scavenger.listed.Load()
+		setAdd(uint8(c), s.page())
+		cs.listed++
+		if s.allFree(&sizeclass.Classes[c]) {
+			markEmpty(s.page())
+		} else {
+			unmarkEmpty(s.page()) // a hint from when it was leased
 			if s.allFree(&sizeclass.Classes[c]) {
-				markEmpty(s.page())
-			} else {
-				unmarkEmpty(s.page()) // a hint from when it was leased
-				if s.allFree(&sizeclass.Classes[c]) {
-					markEmpty(s.page()) // or the one of who completed it just now
-				}
+				markEmpty(s.page()) // or the one of who completed it just now
 			}
 		}
+	}
+	cs.mu.Unlock()
+}
+
+// lockClass locks the class that the slab has, and returns it; 0, and nothing is
+// locked, if it is no slab. For who does not hold a block of it.
+func (s slabID) lockClass() (c uint32, cs *classState) {
+	m := s.meta()
+	for {
+		if c = m.slabClass.Load(); c == 0 {
+			return 0, nil
+		}
+		cs = &classes[c]
+		cs.mu.Lock()
+		if m.slabClass.Load() == c {
+			return c, cs
+		}
 		cs.mu.Unlock()
-		return
+	}
+}
+
+// unmarkNone takes away the hint of a page that is no slab. If it has become one
+// meanwhile, the hint may have been that one's, set once and for all when its last
+// block came back: it is set again, and is at worst a wrong one.
+func unmarkNone(s slabID) {
+	unmarkEmpty(s.page())
+	if s.meta().slabClass.Load() != 0 {
+		markEmpty(s.page())
 	}
 }
 
@@ -389,15 +407,13 @@ func stealFrom(c uintptr, pol *policy.Snapshot) (orders uint32) {
 // while it looks they only grow.
 func claimEmpty(s slabID, minKeep int) (order uint32, ok bool) {
 	m := s.meta()
-	c := m.slabClass.Load()
+	c, cs := s.lockClass()
 	if c == 0 {
-		unmarkEmpty(s.page())
+		unmarkNone(s)
 		return 0, false
 	}
-	cs := &classes[c]
-	cs.mu.Lock()
-	if m.slabClass.Load() != c || m.slabState.Load() != slabPartial {
-		unmarkEmpty(s.page()) // leased, or no longer what it was: it marks itself again
+	if m.slabState.Load() != slabPartial {
+		unmarkEmpty(s.page()) // leased, say: it is marked again when it is listed
 		cs.mu.Unlock()
 		return 0, false
 	}
