@@ -70,7 +70,7 @@ type scavengerState struct {
 	ticks    atomic.Uint64
 	punchAt  punchCursor
 
-	generation int    // counts clocks. Owned by mu and region.mu, written under both
+	generation int    // counts clocks and timers taken for lost. Owned by region.mu
 	urgedAt    uint32 // when kickPressed last was; 0: never. Owned by region.mu
 }
 
@@ -191,7 +191,7 @@ func arm() {
 	s.setTimer()
 }
 
-// setTimer sets the timer. Under region.mu or scavenger.mu.
+// setTimer sets the timer. Under region.mu.
 func (s *scavengerState) setTimer() {
 	generation := s.generation
 	s.clock.AfterFunc(tickTime(), func() { s.tick(generation) })
@@ -201,20 +201,31 @@ func (s *scavengerState) setTimer() {
 func (s *scavengerState) tick(generation int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.generation != generation {
-		return // set for another clock
+	if !s.during(generation, func() {}) {
+		return
 	}
 	left, late := scavenge(false)
 	postponeLate(late)
 	if !left {
 		// First say that nothing runs, then look again: who leaves something to
 		// return does it the other way round.
-		s.armed.Store(false)
-		if !somethingLeft() || !s.armed.CompareAndSwap(false, true) {
+		if !s.during(generation, func() { s.armed.Store(false) }) || !somethingLeft() || !s.armed.CompareAndSwap(false, true) {
 			return
 		}
 	}
-	s.setTimer()
+	s.during(generation, s.setTimer)
+}
+
+// during does something, which must not take locks, if there was no other clock and
+// no other timer since the given generation, and reports whether.
+func (s *scavengerState) during(generation int, do func()) bool {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	if s.generation != generation {
+		return false
+	}
+	do()
+	return true
 }
 
 // kickGrown makes holes in sparse slabs now if the heap has grown much: a class
@@ -248,9 +259,9 @@ const lostTicks = 100
 func (s *scavengerState) soon(do func()) {
 	generation := s.generation
 	s.clock.AfterFunc(0, func() {
-		s.mu.Lock()
+		s.mu.Lock() // from here on it is the same clock
 		defer s.mu.Unlock()
-		if s.generation == generation {
+		if s.during(generation, func() {}) {
 			do()
 		}
 	})

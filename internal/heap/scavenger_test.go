@@ -945,3 +945,44 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 		Free(f, p)
 	}
 }
+
+// grownClock is a manualClock under which the heap grows, a long time later, the
+// next time that somebody asks for the time: which is in the middle of a tick.
+type grownClock struct {
+	manualClock
+	later time.Duration
+}
+
+func (c *grownClock) Now() time.Duration {
+	if later := c.later; later > 0 {
+		c.later = 0
+		c.mu.Lock()
+		c.now += later
+		c.mu.Unlock()
+		kickGrown(0) // whoever asks for the time has region.mu
+	}
+	return c.manualClock.Now()
+}
+
+// TestOneTimer: a heap that grows while a tick takes very long sets the timer
+// anew, in the place of the one that it takes for lost, and not beside it.
+func TestOneTimer(t *testing.T) {
+	withClock(t)
+	c := &grownClock{manualClock: manualClock{now: time.Hour}}
+	SetClock(c)
+	blocks := fillBytes(t, 4*mebibyte, 4096)
+	kick()
+	if n := c.pending(); n != 1 {
+		t.Fatalf("%d timers are set, want 1", n)
+	}
+	c.later = 2 * lostTicks * time.Second
+	c.advance(time.Second)
+	if n := c.pending(); n != 1 {
+		t.Errorf("%d timers are set after the tick, want 1", n)
+	}
+	freeBlocks(t, blocks)
+	c.advance(time.Hour)
+	if n := c.pending(); n != 0 || scavenger.armed.Load() {
+		t.Errorf("%d timers are set for ever, armed: %v", n, scavenger.armed.Load())
+	}
+}
