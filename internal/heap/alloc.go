@@ -353,7 +353,7 @@ func fault(p uintptr, m *pageMeta, why Kind) Fault {
 	}
 	switch m.kind {
 	case kindTiny, kindMid, kindSlabFreed:
-		k := &sizeclass.Classes[m.class]
+		k := m.slabClassNow()
 		i, _ := k.Index(p - m.start)
 		x.Class = uintptr(k.Size)
 		if i < k.Blocks {

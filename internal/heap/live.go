@@ -47,7 +47,7 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, span bool, why Kind) {
 		if p%sizeclass.Granule != 0 {
 			return 0, m, false, Unaligned
 		}
-		if _, start := sizeclass.Classes[m.class].Index(p - m.start); !start {
+		if _, start := m.slabClassNow().Index(p - m.start); !start {
 			return 0, m, false, Interior
 		}
 		return Live + p>>granuleShift, m, false, OK
@@ -56,7 +56,7 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, span bool, why Kind) {
 		switch {
 		case p%sizeclass.Granule != 0:
 			return 0, m, false, Unaligned
-		case lo >= m.recip || hi >= uint64(sizeclass.Classes[m.class].Blocks):
+		case lo >= m.recip || hi >= uint64(m.slabClassNow().Blocks):
 			return 0, m, false, Interior
 		}
 		return m.state + uintptr(hi), m, false, OK
@@ -73,12 +73,22 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, span bool, why Kind) {
 	case kindSpanFreed:
 		return 0, m, false, Freed
 	case kindSlabFreed:
-		k := &sizeclass.Classes[m.class]
+		k := m.slabClassNow()
 		if i, start := k.Index(p - m.start); start && i < k.Blocks {
 			return 0, m, false, Freed
 		}
 	}
 	return 0, m, false, NeverAllocated
+}
+
+// slabClassNow is the class of a page that was a slab's a moment ago. To who does
+// not hold a block of it the page may have become a span's since, whose class is
+// none of a slab's; then it is the trap class, which has no blocks.
+func (m *pageMeta) slabClassNow() *sizeclass.Class {
+	if c := m.class; c <= sizeclass.Num {
+		return &sizeclass.Classes[c]
+	}
+	return &sizeclass.Classes[0]
 }
 
 // classSize returns the bytes of a block of class c.

@@ -160,3 +160,27 @@ func TestWarmZero(t *testing.T) {
 		Free(f, p)
 	}
 }
+
+// TestMisuseWhilePageChanges: a free of a block that is long gone may look at its
+// page while that becomes a span's, and find the kind of before with the class of
+// after. It must not panic: it is pinned.
+func TestMisuseWhilePageChanges(t *testing.T) {
+	p := Malloc(0, 100<<10)
+	m := meta((p - region.base) >> pageShift)
+	kind, recip := m.kind, m.recip
+	for _, old := range []uint8{kindTiny, kindMid, kindSlabFreed} {
+		m.kind, m.recip = old, 0
+		for _, q := range []uintptr{p, p + 16, p + 8} {
+			if _, _, _, why := liveByte(q); why == OK {
+				t.Errorf("kind %d: %#x is a block", old, q-p)
+			}
+			if bad := fault(q, m, Freed); bad.Block != 0 {
+				t.Errorf("kind %d: %#x is in a block: %+v", old, q-p, bad)
+			}
+		}
+	}
+	m.kind, m.recip = kind, recip
+	if bad := Free(0, p); bad.Kind != OK {
+		t.Errorf("%+v", bad)
+	}
+}
