@@ -1,0 +1,238 @@
+package explore
+
+import (
+	"fmt"
+	"testing"
+)
+
+// The scavenger's timer (internal/heap/scavenger.go): whoever leaves something to
+// return sets it if it is not set; a tick that finds nothing more to return lets it
+// end; a heap that grows sets it anew if it is lost. There must be one timer while
+// something is left, and never two.
+//
+// A timer may fire at any time after it was set. Growth may take it for lost at any
+// time: what lies in between may be as long as a process is stopped.
+
+type timerModel struct {
+	scripts [3]string // k: leaves something, and kicks. g: kickGrown
+
+	kickFirst  bool // kick before there is something
+	lookFirst  bool // tick: looks for something before it says that nothing runs
+	armOutside bool // arm: says that it runs before it has region.mu
+	anyTick    bool // tick: sets the timer whatever the generation is
+}
+
+type timerWorld struct {
+	work       bool     // there is something to return
+	armed      bool     // scavengerState.armed
+	generation uint8    // scavengerState.generation
+	timers     [4]uint8 // set, by generation
+	at, of     uint8    // the tick that runs, and its generation
+	p          [3]struct{ op, at uint8 }
+}
+
+const (
+	kLeave = iota
+	kLoad
+	kArm
+	kSet
+	kLate // what kickFirst leaves until then
+	kEnd
+)
+
+const (
+	tIdle = iota
+	tCurrent
+	tScavenge
+	tDisarm
+	tLeft
+	tArm
+	tSet
+)
+
+var (
+	kickSteps = [...]string{"leaves something", "kick: armed?", "arm", "arm: sets the timer", "leaves something late"}
+	tickSteps = [...]string{"tick", "tick: current?", "tick: scavenge", "tick: nothing runs", "tick: something left?", "tick: it runs", "tick: sets the timer"}
+)
+
+func (m *timerModel) model() Model[timerWorld] {
+	x := Model[timerWorld]{Always: m.always, AtEnd: m.atEnd}
+	for id := range m.scripts {
+		x.Procs = append(x.Procs, func(s timerWorld, to func(string, timerWorld)) {
+			name := "kickGrown"
+			if p := s.p[id]; int(p.op) < len(m.scripts[id]) && m.scripts[id][p.op] == 'k' {
+				name = kickSteps[p.at]
+			}
+			if m.step(&s, id) {
+				to(fmt.Sprintf("%d: %s", id, name), s)
+			}
+		})
+	}
+	x.Procs = append(x.Procs, func(s timerWorld, to func(string, timerWorld)) {
+		for g := range s.timers {
+			next := s
+			if m.tick(&next, uint8(g)) {
+				to(fmt.Sprintf("%s, of generation %d", tickSteps[s.at], next.of), next)
+			}
+			if s.at != tIdle {
+				break
+			}
+		}
+	})
+	return x
+}
+
+func (m *timerModel) step(s *timerWorld, id int) bool {
+	p := &s.p[id]
+	if int(p.op) == len(m.scripts[id]) {
+		return false
+	}
+	if m.scripts[id][p.op] == 'g' {
+		if s.armed && s.generation < 2 { // two are enough
+			s.generation++
+			s.timers[s.generation]++
+		}
+		p.op++
+		return true
+	}
+	next := p.at + 1
+	switch p.at {
+	case kLeave:
+		if !m.kickFirst {
+			s.work = true
+		}
+	case kLoad:
+		if s.armed {
+			next = kLate
+		}
+	case kArm: // under region.mu, with the setting of the timer
+		if next = kLate; !s.armed {
+			s.armed = true
+			if m.armOutside {
+				next = kSet
+			} else {
+				s.timers[s.generation]++
+			}
+		}
+	case kSet:
+		s.timers[s.generation]++
+	case kLate:
+		s.work = true
+	}
+	if next == kLate && !m.kickFirst {
+		next = kEnd
+	}
+	if p.at = next; next == kEnd {
+		p.at = 0
+		p.op++
+	}
+	return true
+}
+
+// tick does a step of the tick that runs, under scavenger.mu, or begins one of a
+// timer of generation g.
+func (m *timerModel) tick(s *timerWorld, g uint8) bool {
+	next := s.at + 1
+	current := s.of == s.generation || m.anyTick
+	switch s.at {
+	case tIdle:
+		if s.timers[g] == 0 {
+			return false
+		}
+		s.timers[g]--
+		s.of = g
+	case tCurrent:
+		if s.of != s.generation {
+			next = tIdle
+		}
+	case tScavenge:
+		s.work = false
+		if m.lookFirst {
+			next = tLeft
+		}
+	case tDisarm: // during
+		if s.armed = s.armed && !current; !current || m.lookFirst {
+			next = tIdle
+		}
+	case tLeft:
+		switch {
+		case !s.work && m.lookFirst:
+			next = tDisarm
+		case !s.work:
+			next = tIdle
+		case m.lookFirst:
+			next = tSet
+		}
+	case tArm: // compare and swap
+		if s.armed {
+			next = tIdle
+		}
+		s.armed = true
+	case tSet: // during
+		if next = tIdle; current {
+			s.timers[s.generation]++
+		}
+	}
+	if s.at = next; next == tIdle {
+		s.of = 0
+	}
+	return true
+}
+
+func (m *timerModel) always(s timerWorld) string {
+	n := s.timers[s.generation]
+	if s.at > tCurrent && s.of == s.generation && s.at != tLeft && s.at != tArm {
+		n++ // it will set the timer, or has just said that nothing runs
+	}
+	if n > 1 {
+		return "two timers are set"
+	}
+	return ""
+}
+
+func (m *timerModel) atEnd(s timerWorld) string {
+	switch {
+	case s.work:
+		return "something is left, and nobody will return it"
+	case s.armed:
+		return "the timer is said to be set for ever"
+	}
+	return ""
+}
+
+var timerScenarios = map[string]timerModel{
+	"two kick":                      {scripts: [3]string{"kk", "kk", ""}},
+	"two kick while the heap grows": {scripts: [3]string{"kk", "kk", "gg"}},
+	"three":                         {scripts: [3]string{"kgk", "kgk", "k"}},
+}
+
+func TestTimer(t *testing.T) {
+	var total Result
+	for name, m := range timerScenarios {
+		t.Run(name, func(t *testing.T) { total.add(check(t, m.model())) })
+	}
+	t.Log(total)
+}
+
+// TestTimerMutations: each part of the protocol is needed. The last two are what
+// the code once was.
+func TestTimerMutations(t *testing.T) {
+	for _, x := range []struct {
+		name, want string
+		mutate     func(*timerModel)
+	}{
+		{"kick, and then leave something", "nobody will return it", func(m *timerModel) { m.kickFirst = true }},
+		{"tick looks before it says that nothing runs", "nobody will return it", func(m *timerModel) { m.lookFirst = true }},
+		{"arm without the lock", "two timers", func(m *timerModel) { m.armOutside = true }},
+		{"a tick of before sets the timer of now", "two timers", func(m *timerModel) { m.anyTick = true }},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			var models []Model[timerWorld]
+			for _, m := range timerScenarios {
+				x.mutate(&m)
+				models = append(models, m.model())
+			}
+			caught(t, x.want, models)
+		})
+	}
+}
