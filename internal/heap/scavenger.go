@@ -179,11 +179,13 @@ func kick() {
 
 func arm() {
 	s := &scavenger
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	// Under the lock, with the time and the timer: kickGrown takes what is armed and
+	// has an old time for lost.
 	if !s.armed.CompareAndSwap(false, true) {
 		return
 	}
-	region.mu.Lock()
-	defer region.mu.Unlock()
 	s.idleStamp.Store(s.listed.Load())
 	s.now = milliseconds()
 	s.listed.Store(s.now)
