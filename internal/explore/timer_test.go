@@ -228,7 +228,7 @@ func TestTimerMutations(t *testing.T) {
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			var models []Model[timerWorld]
-			for _, m := range timerScenarios {
+			for _, m := range byName(timerScenarios) {
 				x.mutate(&m)
 				models = append(models, m.model())
 			}

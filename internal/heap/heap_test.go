@@ -102,7 +102,10 @@ func TestGraceWaits(t *testing.T) {
 		delete(sections, "nosplit")
 	}
 	for name, section := range sections {
-		for range 5 {
+		// Five times the section must have been running when grace was called: a look
+		// before is the control that waiting was needed.
+		running := 0
+		for try := 0; running < 5 && try < 100; try++ {
 			var started, ended atomic.Bool
 			var wg sync.WaitGroup
 			wg.Go(func() { section(&started, &ended) })
@@ -110,12 +113,19 @@ func TestGraceWaits(t *testing.T) {
 				runtime.Gosched()
 			}
 			drainMu.Lock()
+			early := ended.Load()
 			grace()
 			drainMu.Unlock()
 			if !ended.Load() {
 				t.Errorf("%s: grace returned while the section was running", name)
 			}
 			wg.Wait()
+			if !early {
+				running++
+			}
+		}
+		if running < 5 {
+			t.Errorf("%s: only %d times was a section running when grace was called: this test shows nothing any more", name, running)
 		}
 	}
 }
