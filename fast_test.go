@@ -3,8 +3,10 @@
 package hakmem
 
 import (
+	"math"
 	"os"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -38,11 +40,27 @@ func TestFastSectionInForce(t *testing.T) {
 	}
 }
 
-// stopTheWorldUntil stops the world again and again until done.
-func stopTheWorldUntil(done *atomic.Bool) {
+// TestFastSectionIsASymbol: the section is a function of its own, which is called by
+// its address, so that no caller has an inlined copy.
+func TestFastSectionIsASymbol(t *testing.T) {
+	if !verified() {
+		t.Skip("skipped: the fast section is off; see TestFastSectionInForce")
+	}
+	malloc, free := fastSection()
+	for want, pc := range map[string]uintptr{"malloc": **(**uintptr)(unsafe.Pointer(&malloc)), "free": **(**uintptr)(unsafe.Pointer(&free))} {
+		f := runtime.FuncForPC(pc)
+		if f == nil || f.Entry() != pc || !strings.HasPrefix(f.Name(), "github.com/hakmem/hakmem."+want) {
+			t.Errorf("%s goes to %#x, which is %v", want, pc, f)
+		}
+	}
+}
+
+// stopTheWorldUntil stops the world again and again until done, and counts.
+func stopTheWorldUntil(done *atomic.Bool, stops *atomic.Int64) {
 	var m runtime.MemStats
 	for !done.Load() {
 		runtime.ReadMemStats(&m)
+		stops.Add(1)
 	}
 }
 
@@ -50,18 +68,24 @@ func stopTheWorldUntil(done *atomic.Bool) {
 // finds it there at the free: a section torn by a preemption would hand one
 // block to two holders.
 func TestFastSectionUnderStopTheWorld(t *testing.T) {
-	rounds := 300_000
+	// So many stops at least: without them a run would show nothing. They take a
+	// second or two on two busy cores.
+	rounds, stops := 300_000, int64(200)
 	if testing.Short() {
-		rounds = 30_000
+		rounds, stops = 30_000, 50
 	}
+	end, soak := soaked()
 	var done atomic.Bool
 	var stopper, workers sync.WaitGroup
-	stopper.Go(func() { stopTheWorldUntil(&done) })
+	var stopped, ops atomic.Int64
+	stopper.Go(func() { stopTheWorldUntil(&done, &stopped) })
 	for g := range 8 {
 		workers.Go(func() {
 			var held [64]unsafe.Pointer
 			r := uint32(g + 1)
-			for range rounds {
+			n := 0
+			defer func() { ops.Add(int64(n)) }()
+			for ; n < rounds || stopped.Load() < stops || soak && (n%4096 != 0 || time.Now().Before(end)); n++ {
 				r ^= r << 13
 				r ^= r >> 17
 				r ^= r << 5
@@ -87,6 +111,7 @@ func TestFastSectionUnderStopTheWorld(t *testing.T) {
 	workers.Wait()
 	done.Store(true)
 	stopper.Wait()
+	t.Logf("%d operations, %d stops of the world", ops.Load(), stopped.Load())
 }
 
 // toy is a per-P counter pair like a magazine's top and slot: the two must
@@ -142,7 +167,7 @@ func stepUnsafe() (torn bool) {
 func runToys(step func() bool, deadline time.Duration) (torn bool, steps int64) {
 	clear(toys[:])
 	var done, found atomic.Bool
-	var total atomic.Int64
+	var total, stops atomic.Int64
 	var wg sync.WaitGroup
 	end := time.Now().Add(deadline)
 	for range 8 {
@@ -160,7 +185,7 @@ func runToys(step func() bool, deadline time.Duration) (torn bool, steps int64) 
 			}
 		})
 	}
-	stopTheWorldUntil(&done)
+	stopTheWorldUntil(&done, &stops)
 	wg.Wait()
 	return found.Load(), total.Load()
 }
@@ -178,6 +203,89 @@ func TestNosplitIsWhatProtects(t *testing.T) {
 		t.Fatalf("the negative control was not torn in %d steps: this test shows nothing any more", n)
 	}
 	t.Logf("without nosplit: torn within %d steps", n)
+}
+
+// toyTable is a table of toys as Fronts is one of fronts.
+var toyTable [heap.MaxP]uintptr
+
+// stepTable is stepSafe with the toy that this P's entry has: a section that a
+// drain may take the toy from.
+//
+//go:nosplit
+//go:noinline
+//go:nocheckptr
+func stepTable() bool {
+	t := (*toy)(unsafe.Add(nil, toyTable[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(heap.MaxP-1)]))
+	a := t.a
+	t.a = a + 1
+	for range 64 {
+		t.b = a
+	}
+	t.b = a + 1
+	return false
+}
+
+// drainToys swaps the entries of all Ps for other toys, waits for grace, and looks
+// at those that it took away, while four goroutines step. It reports whether one of
+// them was in use.
+func drainToys(grace func(), most int, patience time.Duration) (torn bool, drains int) {
+	clear(toys[:])
+	procs := runtime.GOMAXPROCS(0)
+	next := 0
+	fresh := func() uintptr {
+		next = (next + 1) % len(toys)
+		return uintptr(unsafe.Pointer(&toys[next]))
+	}
+	for i := range procs {
+		toyTable[i] = fresh()
+	}
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for !done.Load() {
+				for range 100 {
+					stepTable()
+				}
+				runtime.Gosched() // the world can stop here, and hardly elsewhere
+			}
+		})
+	}
+	for end := time.Now().Add(patience); !torn && drains < most && time.Now().Before(end); drains++ {
+		var old []uintptr
+		for i := range procs {
+			old = append(old, atomic.SwapUintptr(&toyTable[i], fresh()))
+		}
+		grace()
+		for _, p := range old {
+			x := (*toy)(unsafe.Add(nil, p))
+			a, b := atomic.LoadUint64(&x.a), atomic.LoadUint64(&x.b)
+			torn = torn || a != b || atomic.LoadUint64(&x.a) != a
+		}
+	}
+	done.Store(true)
+	wg.Wait()
+	return torn, drains
+}
+
+// TestGraceIsWhatProtects: what a drain takes away is no longer in use after the
+// grace, and is without it. As in TestNosplitIsWhatProtects, the limits are of
+// patience.
+func TestGraceIsWhatProtects(t *testing.T) {
+	if old := runtime.GOMAXPROCS(0); old < 2 {
+		defer runtime.GOMAXPROCS(old)
+		runtime.GOMAXPROCS(2)
+	}
+	var m runtime.MemStats
+	const patience = 30 * time.Second
+	torn, n := drainToys(func() { runtime.ReadMemStats(&m) }, 1000, patience)
+	if torn || n < 100 {
+		t.Fatalf("%d drains of 1000; the last took away what a section was using: %v", n, torn)
+	}
+	if torn, n = drainToys(func() {}, math.MaxInt, patience); !torn {
+		t.Fatalf("%d drains without grace took nothing away from a section: this test shows nothing any more", n)
+	}
+	t.Logf("without grace: taken from a section within %d drains", n)
 }
 
 // TestMidSizes has the fast section find the class of every size above 1 KiB
