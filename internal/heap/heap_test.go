@@ -264,6 +264,9 @@ func TestEmptySlabsChangeClass(t *testing.T) {
 // TestHintOfNewSlabStays: who found that a page is no slab, and takes its hint
 // away after it has become one and EMPTY, leaves that slab to be found.
 func TestHintOfNewSlabStays(t *testing.T) {
+	if !Ready() {
+		t.Fatal(Survived())
+	}
 	c := sizeclass.Of(512)
 	s := acquire(c)
 	for !s.allFree(&sizeclass.Classes[c]) { // one of another test's
