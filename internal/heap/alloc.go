@@ -240,13 +240,20 @@ func moreToReclaim() {
 // either gives the block back or returns what is wrong with it, with nothing
 // changed. Not entered.
 func Free(own, p uintptr) Fault {
+	bad := free(own, p)
+	if bad.Kind == OK { // afterwards: an invalid free is not to change a Heap's magazines
+		pollHeap(own)
+	}
+	return bad
+}
+
+func free(own, p uintptr) Fault {
 	if !region.ready.Load() {
 		return Fault{Kind: Foreign, Addr: p}
 	}
 	if isGuarded(p) {
 		return guardFree(p)
 	}
-	pollHeap(own)
 	if Hardened() {
 		return hardFree(own, p)
 	}

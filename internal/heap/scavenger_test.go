@@ -986,3 +986,38 @@ func TestOneTimer(t *testing.T) {
 		t.Errorf("%d timers are set for ever, armed: %v", n, scavenger.armed.Load())
 	}
 }
+
+// TestInvalidFreeTrimsNoHeap: a Heap trims its magazines in its own slow paths, but
+// an invalid free, which is one, changes nothing.
+func TestInvalidFreeTrimsNoHeap(t *testing.T) {
+	c := withClock(t)
+	f := front(t)
+	defer CloseHeapFront(f)
+	class := sizeclass.Of(48)
+	idle := func() {
+		Free(0, Malloc(0, 3<<20)) // something to return, or the scavenger does not look
+		c.advance(time.Minute)
+	}
+	if bad := Free(f, Malloc(f, 48)); bad.Kind != OK {
+		t.Fatalf("%+v", bad)
+	}
+	idle()
+	trimHeap(f) // marks what lies there
+	idle()
+	n := held(f, class)
+	if head(f).epoch == scavenger.epoch.Load() || n == 0 {
+		t.Fatalf("%d blocks in the magazine, and no turn to trim it: the test shows nothing", n)
+	}
+	if bad := Free(f, 1<<60); bad.Kind != Foreign {
+		t.Errorf("%+v", bad)
+	}
+	if held(f, class) != n {
+		t.Errorf("an invalid free trimmed the magazine: %d of %d blocks left", held(f, class), n)
+	}
+	if bad := Free(f, Malloc(0, 100_000)); bad.Kind != OK {
+		t.Fatalf("%+v", bad)
+	}
+	if held(f, class) != 0 {
+		t.Errorf("a valid one did not: %d blocks left", held(f, class))
+	}
+}
