@@ -93,6 +93,9 @@ func guardedAlways(string) error {
 					return fmt.Errorf("%d bytes, byte %d after free: %+v %v", size, n, m, instead)
 				}
 			}
+			if m, instead := touch(p, -1, false); m == nil || m.Kind != "buffer underflow" || m.Offset != 1 || !strings.Contains(m.Stacks(), "freeGuarded") {
+				return fmt.Errorf("%d bytes, byte -1 after free: %+v %v", size, m, instead)
+			}
 			for _, use := range []func(){func() { freeGuarded(p) }, func() { hakmem.UsableSize(p) }, func() { hakmem.Realloc(p, 10) }} {
 				if m, _ := misuseOf(use); m == nil || m.Kind != "double free" && m.Kind != "use after free" || !strings.Contains(m.Stacks(), "freeGuarded") {
 					return fmt.Errorf("%d bytes, freed and used: %+v", size, m)

@@ -156,7 +156,8 @@ type PhaseTiming struct {
 	Total                    time.Duration
 }
 
-// GuardStats counts the blocks of HAKMEM_GUARD. They are counted nowhere else.
+// GuardStats counts the blocks of HAKMEM_GUARD. But for their site's figures they
+// are counted nowhere else.
 type GuardStats struct {
 	Live    uint64 // now
 	Samples uint64 // so far

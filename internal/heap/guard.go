@@ -342,7 +342,7 @@ func GuardFault(a uintptr) Fault {
 	switch {
 	case s == nil:
 		return Fault{}
-	case !s.live:
+	case !s.live && a >= s.p: // below it, its being freed is not what is wrong
 		f := s.fault(UsedFreed, a)
 		f.Offset = a - s.p
 		return f
