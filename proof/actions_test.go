@@ -1,0 +1,868 @@
+package proof
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"reflect"
+	"runtime"
+	"slices"
+	"strings"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+)
+
+// action is one thing that a machine can do.
+type action struct {
+	name string
+	of   group
+	// reaches names the functions and methods of hakmem that it calls; a test
+	// compares all of them with what there is.
+	reaches []string
+	// do does it, and reports false where the machine's state does not allow it.
+	do func(*machine) bool
+}
+
+// group says what an action is about; a fuzz target takes a few of them.
+type group int
+
+const (
+	global group = 1 << iota
+	private
+	arenas
+	typed
+	world
+	misuse
+)
+
+// actions are all of them. A new one goes to the end: seeds of fuzz targets name
+// an action by its index among those of the target.
+var actions = []action{
+	{"malloc", global, []string{"Malloc"}, func(m *machine) bool {
+		return m.allocate(want{op: "Malloc", size: m.anySize(), exact: true}, func(w want) unsafe.Pointer { return hakmem.Malloc(w.size) })
+	}},
+	{"malloc at", global, []string{"MallocAt"}, func(m *machine) bool {
+		w := want{op: "MallocAt", size: m.anySize(), exact: true, site: m.sites[m.choose("site", len(m.sites))]}
+		return m.allocate(w, func(w want) unsafe.Pointer { return hakmem.MallocAt(w.site, w.size) })
+	}},
+	{"calloc", global, []string{"Calloc"}, func(m *machine) bool {
+		n := uintptr(m.choose("elements", 9))
+		size := m.anySize() / max(n, 1)
+		return m.allocate(want{op: "Calloc", size: n * size, exact: true, zero: true}, func(want) unsafe.Pointer { return hakmem.Calloc(n, size) })
+	}},
+	{"aligned alloc", global, []string{"AlignedAlloc"}, func(m *machine) bool {
+		w := want{op: "AlignedAlloc", align: 1 << m.choose("alignment", 22), size: m.anySize()}
+		return m.allocate(w, func(w want) unsafe.Pointer { return hakmem.AlignedAlloc(w.align, w.size) })
+	}},
+	{"realloc", global, []string{"Realloc"}, func(m *machine) bool { return m.realloc("Realloc", hakmem.Realloc) }},
+	{"free", global, []string{"Free"}, func(m *machine) bool { return m.free(hakmem.Free) }},
+	{"usable size", global, []string{"UsableSize", "GoodSize", "SizeClasses"}, (*machine).usableSizes},
+	{"many of a size", global, []string{"Malloc"}, (*machine).many},
+	{"free many", global, []string{"Free"}, (*machine).freeMany},
+
+	{"new heap", private, []string{"NewHeap"}, func(m *machine) bool {
+		if len(m.heaps) == maxHandles {
+			return false
+		}
+		m.do(func() { m.heaps = append(m.heaps, hakmem.NewHeap()) })
+		return true
+	}},
+	{"close heap", private, []string{"Heap.Close"}, func(m *machine) bool {
+		if len(m.heaps) == 0 {
+			return false
+		}
+		m.closeHeap(m.choose("heap", len(m.heaps)))
+		return true
+	}},
+	{"heap malloc", private, []string{"Heap.Malloc"}, func(m *machine) bool {
+		h := m.heap()
+		return m.allocate(want{op: "Heap.Malloc", size: m.anySize(), exact: true}, func(w want) unsafe.Pointer { return h.Malloc(w.size) })
+	}},
+	{"heap calloc", private, []string{"Heap.Calloc"}, func(m *machine) bool {
+		h := m.heap()
+		return m.allocate(want{op: "Heap.Calloc", size: m.anySize(), exact: true, zero: true}, func(w want) unsafe.Pointer { return h.Calloc(1, w.size) })
+	}},
+	{"heap realloc", private, []string{"Heap.Realloc"}, func(m *machine) bool { return m.realloc("Heap.Realloc", m.heap().Realloc) }},
+	{"heap free", private, []string{"Heap.Free"}, func(m *machine) bool { return m.free(m.heap().Free) }},
+
+	{"new arena", arenas, []string{"NewArena"}, func(m *machine) bool {
+		if len(m.arenas) == maxHandles {
+			return false
+		}
+		m.arenas = append(m.arenas, &arena{a: hakmem.NewArena()})
+		return true
+	}},
+	{"arena alloc", arenas, []string{"Arena.Alloc"}, func(m *machine) bool {
+		n, align := m.anySize(), uintptr(1)<<m.choose("alignment", 17)
+		return m.cut("Arena.Alloc", n, align, false, func(a *hakmem.Arena) unsafe.Pointer { return a.Alloc(n, align) })
+	}},
+	{"new in", arenas, []string{"NewIn"}, func(m *machine) bool {
+		return m.cut("NewIn", unsafe.Sizeof(record{}), 8, true, func(a *hakmem.Arena) unsafe.Pointer { return unsafe.Pointer(hakmem.NewIn[record](a)) })
+	}},
+	{"make slice in", arenas, []string{"MakeSliceIn"}, func(m *machine) bool {
+		n := int(m.anySize()) / 4
+		return m.cut("MakeSliceIn", uintptr(n)*4, 4, true, func(a *hakmem.Arena) unsafe.Pointer {
+			s := hakmem.MakeSliceIn[int32](a, n/2, n)
+			if len(s) != n/2 || cap(s) != n {
+				m.Fatalf("MakeSliceIn(%d, %d): length %d, capacity %d", n/2, n, len(s), cap(s))
+			}
+			return unsafe.Pointer(unsafe.SliceData(s))
+		})
+	}},
+	{"reset arena", arenas, []string{"Arena.Reset"}, func(m *machine) bool {
+		if len(m.arenas) == 0 {
+			return false
+		}
+		a := m.arenas[m.choose("arena", len(m.arenas))]
+		m.clear(a)
+		a.a.Reset()
+		return true
+	}},
+	{"close arena", arenas, []string{"Arena.Close"}, func(m *machine) bool {
+		if len(m.arenas) == 0 {
+			return false
+		}
+		m.closeArena(m.choose("arena", len(m.arenas)))
+		return true
+	}},
+
+	{"alloc", typed, []string{"Alloc"}, func(m *machine) bool { return m.allocBytes("Alloc", hakmem.Alloc, false) }},
+	{"alloc zeroed", typed, []string{"AllocZeroed"}, func(m *machine) bool { return m.allocBytes("AllocZeroed", hakmem.AllocZeroed, true) }},
+	{"new", typed, []string{"New"}, func(m *machine) bool {
+		switch m.choose("type", 4) {
+		case 0:
+			return m.newOf("New[record]", unsafe.Sizeof(record{}), func() unsafe.Pointer { return unsafe.Pointer(hakmem.New[record]()) })
+		case 1:
+			return m.newOf("New[struct{}]", 0, func() unsafe.Pointer { return unsafe.Pointer(hakmem.New[struct{}]()) })
+		case 2:
+			return m.newOf("New[[3000]byte]", 3000, func() unsafe.Pointer { return unsafe.Pointer(hakmem.New[[3000]byte]()) })
+		}
+		return m.newOf("New[[10000]int64]", 80000, func() unsafe.Pointer { return unsafe.Pointer(hakmem.New[[10000]int64]()) })
+	}},
+	{"make slice", typed, []string{"MakeSlice"}, func(m *machine) bool {
+		n := int(m.anySize() / unsafe.Sizeof(record{}))
+		return m.newOf("MakeSlice", uintptr(n)*unsafe.Sizeof(record{}), func() unsafe.Pointer {
+			s := hakmem.MakeSlice[record](n/3, n)
+			if len(s) != n/3 || cap(s) != n || s == nil {
+				m.Fatalf("MakeSlice(%d, %d): length %d, capacity %d", n/3, n, len(s), cap(s))
+			}
+			return unsafe.Pointer(unsafe.SliceData(s))
+		})
+	}},
+	{"free bytes", typed, []string{"FreeBytes"}, func(m *machine) bool {
+		return m.free(func(p unsafe.Pointer) { hakmem.FreeBytes(sliceAt[byte](p)[:0]) })
+	}},
+	{"delete", typed, []string{"Delete"}, func(m *machine) bool {
+		return m.free(func(p unsafe.Pointer) { hakmem.Delete((*byte)(p)) })
+	}},
+	{"free slice", typed, []string{"FreeSlice"}, func(m *machine) bool {
+		return m.free(func(p unsafe.Pointer) { hakmem.FreeSlice(sliceAt[int8](p)) })
+	}},
+
+	{"trim", world, []string{"Trim"}, (*machine).trim},
+	{"statistics", world, []string{"ReadStats", "Err", "LiveBlocks", "LiveBlock.Pointer"}, (*machine).statistics},
+	{"free in a walk", world, []string{"LiveBlocks", "LiveBlock.Pointer", "Free"}, (*machine).freeInAWalk},
+	{"memory limit", world, []string{"SetMemoryLimit", "MemoryLimit"}, (*machine).limits},
+	{"time", world, nil, func(m *machine) bool {
+		d := windows[m.choose("time", len(windows))]
+		m.elsewhere(func() { m.clock.advance(d) })
+		return true
+	}},
+	{"GOMAXPROCS", world, nil, func(m *machine) bool {
+		runtime.GOMAXPROCS([]int{1, 2, 3, 7, 16, 64}[m.choose("Ps", 6)])
+		return true
+	}},
+	{"trace", world, []string{"StartTrace", "StopTrace"}, (*machine).trace},
+	{"site", world, []string{"RegisterSite"}, func(m *machine) bool {
+		for i, name := range []string{"proof a", "proof b"} {
+			if s := hakmem.RegisterSite(name); s != m.sites[i] {
+				m.Fatalf("site %q is %d, and was %d", name, s, m.sites[i])
+			}
+		}
+		return true
+	}},
+	{"configure", world, []string{"Configure"}, func(m *machine) bool {
+		m.mustChangeNothing("Configure", func() {
+			if err := hakmem.Configure(hakmem.Options{Refill: 3, Harden: hakmem.On}); !errors.Is(err, hakmem.ErrConfigured) {
+				m.Fatalf("Configure of an allocator in use: %v", err)
+			}
+		})
+		return true
+	}},
+	{"catch faults", world, []string{"CatchFaults", "MisuseError.Stacks", "MisuseError.Error"}, (*machine).catchFaults},
+
+	{"stale pointer", misuse, takers, (*machine).useStale},
+	{"interior pointer", misuse, takers, (*machine).useInterior},
+	{"foreign pointer", misuse, takers, (*machine).useForeign},
+	{"arena memory", misuse, takers, (*machine).useArenaMemory},
+	{"closed handle", misuse, []string{"Heap.Close", "Heap.Malloc", "Heap.Calloc", "Heap.Realloc", "Heap.Free", "Arena.Close", "Arena.Reset", "Arena.Alloc"}, (*machine).useClosed},
+	{"bad arguments", misuse, []string{"AlignedAlloc", "MallocAt", "Alloc", "AllocZeroed", "MakeSlice", "New", "NewIn", "MakeSliceIn", "Arena.Alloc", "SetMemoryLimit"}, (*machine).badArguments},
+	{"too much", misuse, []string{"Malloc", "Calloc", "MallocAt", "AlignedAlloc", "Realloc", "Heap.Malloc", "Alloc", "MakeSlice", "OutOfMemoryError.Error", "OutOfMemoryError.Unwrap"}, (*machine).tooMuch},
+	{"overflow", misuse, []string{"Free", "UsableSize", "Realloc", "Trim"}, (*machine).overflow},
+}
+
+// sliceAt returns a slice that begins at p, nil for nil.
+func sliceAt[T any](p unsafe.Pointer) []T {
+	if p == nil {
+		return nil
+	}
+	return unsafe.Slice((*T)(p), 1)
+}
+
+// record is a type without Go pointers, of a size that no class has.
+type record struct {
+	a int64
+	b [3]float32
+	c uint8
+}
+
+// heap returns an open Heap, made now if there is none.
+func (m *machine) heap() *hakmem.Heap {
+	if len(m.heaps) == 0 {
+		m.heaps = append(m.heaps, hakmem.NewHeap())
+	}
+	return m.heaps[m.choose("heap", len(m.heaps))]
+}
+
+func (m *machine) allocate(w want, call func(want) unsafe.Pointer) bool {
+	m.makeRoom()
+	var p unsafe.Pointer
+	m.do(func() { p = call(w) })
+	m.got(p, w)
+	return true
+}
+
+func (m *machine) free(free func(unsafe.Pointer)) bool {
+	i, ok := m.pick()
+	if !ok {
+		return false
+	}
+	m.do(func() { free(nil) })
+	away := m.choose("goroutine", 4) > 0
+	m.drop(i, func(p unsafe.Pointer) {
+		if away {
+			m.elsewhere(func() { free(p) })
+			return
+		}
+		free(p)
+	})
+	return true
+}
+
+func (m *machine) realloc(op string, call func(unsafe.Pointer, uintptr) unsafe.Pointer) bool {
+	m.makeRoom()
+	i, ok := m.pick()
+	w := want{op: op, size: m.anySize()}
+	if !ok {
+		w.exact = true
+		return m.allocate(w, func(w want) unsafe.Pointer { return call(nil, w.size) })
+	}
+	b := m.blocks[i]
+	m.mustBeIntact(b)
+	w.site = b.site
+	var p unsafe.Pointer
+	m.do(func() { p = call(b.p, w.size) })
+	if p == nil {
+		m.got(nil, w)
+		m.mustBeIntact(b)
+		return true
+	}
+	if !intact(p, b.usable, min(b.usable, w.size), b.key) {
+		m.Fatalf("%s(%v, %d) = %p lost the contents", op, b, w.size, p)
+	}
+	m.dropped(i)
+	if p == b.p {
+		m.stale = m.stale[:len(m.stale)-1]
+	}
+	m.got(p, w)
+	return true
+}
+
+func (m *machine) usableSizes() bool {
+	classes := hakmem.SizeClasses()
+	hakmem.ReadStats(&m.after)
+	if !slices.IsSorted(classes) || len(classes) != len(m.after.Classes) {
+		m.Fatalf("SizeClasses: %v; the statistics have %d", classes, len(m.after.Classes))
+	}
+	n := m.anySize()
+	good := hakmem.GoodSize(n)
+	if good < n || hakmem.GoodSize(good) != good || good <= 32<<10 && !slices.Contains(classes, int(good)) {
+		m.Fatalf("GoodSize(%d) = %d, and of that %d", n, good, hakmem.GoodSize(good))
+	}
+	if n := hakmem.UsableSize(nil); n != 0 {
+		m.Fatalf("UsableSize(nil) = %d", n)
+	}
+	for _, b := range m.blocks {
+		if n := m.usable(b.p); n != b.usable {
+			m.Fatalf("%v: UsableSize %d", b, n)
+		}
+	}
+	return true
+}
+
+// many allocates blocks of one size, so that slabs are exhausted and magazines
+// refilled.
+func (m *machine) many() bool {
+	m.makeRoom()
+	size := m.anySize()
+	for n := m.choose("number", 500); n > 0 && m.room(size); n-- {
+		if m.got(hakmem.Malloc(size), want{op: "Malloc", size: size, exact: true}) == nil {
+			break
+		}
+	}
+	return true
+}
+
+// freeMany frees some blocks of a range: with a stride, so that slabs stay
+// sparse, or all.
+func (m *machine) freeMany() bool {
+	if len(m.blocks) == 0 {
+		return false
+	}
+	from, n, stride := m.choose("block", len(m.blocks)), m.choose("number", 500), 1+m.choose("stride", 8)
+	free := hakmem.Free
+	if len(m.heaps) > 0 && n%2 == 1 {
+		free = m.heaps[0].Free
+	}
+	for i := from; i < len(m.blocks) && n > 0; n-- {
+		m.drop(i, free)
+		i += stride - 1
+	}
+	return true
+}
+
+// cut takes a piece of n bytes from an Arena.
+func (m *machine) cut(op string, n, align uintptr, zero bool, call func(*hakmem.Arena) unsafe.Pointer) bool {
+	m.makeRoom()
+	if len(m.arenas) == 0 {
+		m.arenas = append(m.arenas, &arena{a: hakmem.NewArena()})
+	}
+	a := m.arenas[m.choose("arena", len(m.arenas))]
+	p := m.orOutOfMemory(op, func() unsafe.Pointer { return call(a.a) })
+	if p == nil {
+		m.outOf++
+		return true
+	}
+	if uintptr(p)%align != 0 {
+		m.Fatalf("%s(%d, %d) = %p", op, n, align, p)
+	}
+	if zero && !isZero(p, n) {
+		m.Fatalf("%s: %d bytes at %p are not zero", op, n, p)
+	}
+	if n > 0 { // nothing need not be unique
+		m.add(&block{p: p, size: n, usable: n, arena: a})
+	}
+	return true
+}
+
+// orOutOfMemory calls a function that panics where Malloc would return nil.
+func (m *machine) orOutOfMemory(op string, call func() unsafe.Pointer) (p unsafe.Pointer) {
+	v := panicOf(func() { p = call() })
+	if v == nil {
+		return p
+	}
+	oom, ok := v.(*hakmem.OutOfMemoryError)
+	if !ok || !m.limit {
+		m.Fatalf("%s: panic: %v", op, v)
+	}
+	m.mustExplain(oom)
+	return nil
+}
+
+func (m *machine) mustExplain(oom *hakmem.OutOfMemoryError) {
+	if text := oom.Error(); !strings.Contains(text, "out of memory") || oom.Unwrap() != oom.Reason {
+		m.Fatalf("error %q, reason %v", text, oom.Unwrap())
+	}
+}
+
+func (m *machine) allocBytes(op string, call func(int) []byte, zero bool) bool {
+	m.makeRoom()
+	n := m.anySize()
+	p := m.orOutOfMemory(op, func() unsafe.Pointer {
+		b := call(int(n))
+		if len(b) != int(n) || cap(b) != int(n) || b == nil {
+			m.Fatalf("%s(%d): length %d, capacity %d", op, n, len(b), cap(b))
+		}
+		return unsafe.Pointer(unsafe.SliceData(b))
+	})
+	m.got(p, want{op: op, size: n, exact: true, zero: zero})
+	return true
+}
+
+func (m *machine) newOf(op string, n uintptr, call func() unsafe.Pointer) bool {
+	m.makeRoom()
+	m.got(m.orOutOfMemory(op, call), want{op: op, size: n, exact: true, zero: true})
+	return true
+}
+
+// trim: what no live block needs goes back, and nothing else.
+func (m *machine) trim() bool {
+	m.do(func() { hakmem.Trim() })
+	s := &m.after
+	hakmem.ReadStats(s)
+	// Other goroutines of the process do not allocate, so only Heaps have
+	// magazines now. (While P fronts are locked ones, there are none to empty.)
+	if len(m.heaps) == 0 && (s.InMagazines != 0 || s.Spans.WarmBlocks != 0) {
+		m.Fatalf("after Trim, without a Heap: %d bytes in magazines, %d warm spans", s.InMagazines, s.Spans.WarmBlocks)
+	}
+	if s.Scavenger.Warm != 0 {
+		m.Fatalf("after Trim: %d bytes are free and have their memory", s.Scavenger.Warm)
+	}
+	for _, b := range m.byAddr {
+		m.mustBeIntact(b)
+	}
+	return true
+}
+
+func (m *machine) statistics() bool {
+	// check, which follows, compares them with the books. Here: twice the same.
+	m.mustChangeNothing("ReadStats", func() {})
+	err, n := hakmem.Err(), len(m.after.Errors)
+	if (err == nil) != (n == 0) {
+		m.Fatalf("Err: %v; the statistics have %d errors", err, n)
+	}
+	for _, e := range m.after.Errors {
+		if !errors.Is(err, e) {
+			m.Fatalf("Err: %v lacks %v", err, e)
+		}
+	}
+	return true
+}
+
+// freeInAWalk frees blocks in the body of LiveBlocks' loop.
+func (m *machine) freeInAWalk() bool {
+	if len(m.blocks) == 0 {
+		return false
+	}
+	one := 1 + m.choose("one in", 8)
+	n, gone := 0, map[unsafe.Pointer]bool{}
+	for l := range hakmem.LiveBlocks() {
+		if n++; l.Arena || n%one != 0 {
+			continue
+		}
+		if b := m.at(l.Addr); b == nil || b.p != l.Pointer() || gone[b.p] {
+			m.Fatalf("LiveBlocks yields %+v, in the books there is %v, freed by this loop: %v", l, b, gone[l.Pointer()])
+		} else {
+			m.mustBeIntact(b)
+		}
+		hakmem.Free(l.Pointer())
+		gone[l.Pointer()] = true
+	}
+	for i := len(m.blocks) - 1; i >= 0; i-- {
+		if gone[m.blocks[i].p] {
+			m.dropped(i)
+		}
+	}
+	return true
+}
+
+func (m *machine) limits() bool {
+	const page = 64 << 10
+	soft, hard := uint64(m.choose("soft", 512))*page, uint64(0)
+	if n := m.choose("hard", 1024); n >= 32 { // 2 MiB is the least
+		hard = max(soft, uint64(n)*page)
+	}
+	if err := hakmem.SetMemoryLimit(soft, hard); err != nil {
+		m.Fatalf("SetMemoryLimit(%d, %d): %v", soft, hard, err)
+	}
+	m.limit = hard != 0
+	if s, h := hakmem.MemoryLimit(); s != soft || h != hard {
+		m.Fatalf("MemoryLimit is %d, %d; SetMemoryLimit was given %d, %d", s, h, soft, hard)
+	}
+	return true
+}
+
+// traceText takes what a trace writes and keeps its first line.
+type traceText struct{ bytes.Buffer }
+
+func (w *traceText) Write(b []byte) (int, error) {
+	if w.Len() < 64 {
+		w.Buffer.Write(b)
+	}
+	return len(b), nil
+}
+
+// trace switches it on or off.
+func (m *machine) trace() bool {
+	if m.traced {
+		if err := hakmem.StopTrace(); err != nil {
+			m.Fatalf("StopTrace: %v", err)
+		}
+		m.traced = false
+		return true
+	}
+	w := &traceText{}
+	if err := hakmem.StartTrace(w); err != nil {
+		m.Fatalf("StartTrace: %v", err)
+	}
+	m.traced = true
+	if !strings.HasPrefix(w.String(), "hakmem trace 1\n") {
+		m.Fatalf("a trace begins with %q", w.String())
+	}
+	if err := hakmem.StartTrace(w); err == nil {
+		m.Fatalf("two traces at the same time")
+	}
+	return true
+}
+
+// sink keeps reads from being dropped.
+var sink byte
+
+func (m *machine) catchFaults() bool {
+	if v := panicOf(func() { hakmem.CatchFaults(func() { panic("mine") }) }); v != "mine" {
+		m.Fatalf("CatchFaults passed a panic on as %v", v)
+	}
+	live := walked()
+	hakmem.ReadStats(&m.after)
+	if m.after.Guard.Live == 0 {
+		return true
+	}
+	// A byte of the page behind a guarded block; its second half is before the next.
+	b := live[len(live)-1-m.choose("guarded", int(m.after.Guard.Live))]
+	page := uintptr(os.Getpagesize())
+	off := (b.Addr+b.Size+page-1)&^(page-1) - b.Addr + page/4
+	if b.Size == 0 { // its one page lies behind it, or not
+		return true
+	}
+	var e *hakmem.MisuseError
+	m.mustChangeNothing("a fault", func() {
+		e, _ = misuseOf(func() { hakmem.CatchFaults(func() { sink += *(*byte)(wild(b.Pointer(), off)) }) })
+	})
+	if e == nil || e.Kind != "buffer overflow" || e.Block != b.Addr || e.Class != b.Size || e.Offset != off ||
+		!strings.Contains(e.Error(), "memory access") || !strings.Contains(e.Stacks(), "allocated by") {
+		m.Fatalf("byte %d of %+v: %v", off, b, e)
+	}
+	return true
+}
+
+// mustChangeNothing calls f and wants the statistics to be as before. Page faults
+// are left out: the tests themselves touch memory.
+func (m *machine) mustChangeNothing(what string, f func()) {
+	m.Helper()
+	hakmem.ReadStats(&m.before)
+	f()
+	hakmem.ReadStats(&m.after)
+	m.before.Faults, m.before.Timing = m.after.Faults, m.after.Timing
+	if reflect.DeepEqual(m.before, m.after) {
+		return
+	}
+	x, y := reflect.ValueOf(m.before), reflect.ValueOf(m.after)
+	var d []string
+	for i := range x.NumField() {
+		if u, v := x.Field(i).Interface(), y.Field(i).Interface(); !reflect.DeepEqual(u, v) {
+			d = append(d, fmt.Sprintf("%s: %+v -> %+v", x.Type().Field(i).Name, u, v))
+		}
+	}
+	m.Fatalf("%s changed %s", what, strings.Join(d, "; "))
+}
+
+// takers are the functions that take a pointer, as MisuseError.Op spells them.
+var takers = []string{"Free", "FreeBytes", "FreeSlice", "Delete", "UsableSize", "Realloc", "Heap.Free", "Heap.Realloc", "MisuseError.Error", "MisuseError.Stacks"}
+
+// take passes p to one of the takers.
+func (m *machine) take(op string, h *hakmem.Heap, p unsafe.Pointer, size uintptr) {
+	switch op {
+	case "Free":
+		hakmem.Free(p)
+	case "FreeBytes":
+		hakmem.FreeBytes(sliceAt[byte](p))
+	case "FreeSlice":
+		hakmem.FreeSlice(sliceAt[int8](p)[:0])
+	case "Delete":
+		hakmem.Delete((*bool)(p))
+	case "UsableSize":
+		hakmem.UsableSize(p)
+	case "Realloc":
+		hakmem.Realloc(p, size)
+	case "Heap.Free":
+		h.Free(p)
+	case "Heap.Realloc":
+		h.Realloc(p, size)
+	}
+}
+
+const (
+	freed    = "freed" // "double free" to who frees it, "use after free" to who uses it
+	interior = "interior pointer"
+	unalign  = "unaligned pointer"
+	foreign  = "not hakmem's"
+	never    = "never allocated"
+	inArena  = "arena memory"
+)
+
+// refuse passes the invalid pointer p to a taker and wants a *MisuseError of one
+// of the kinds, and nothing changed. of is the live block that p lies in, or nil.
+func (m *machine) refuse(what string, p unsafe.Pointer, of *block, kinds ...string) {
+	m.Helper()
+	op := takers[m.choose("taker", 8)]
+	size := []uintptr{0, 50, 500_000, 1 << 60}[m.choose("realloc to", 4)]
+	var h *hakmem.Heap
+	if strings.HasPrefix(op, "Heap.") {
+		h = m.heap()
+	}
+	var e *hakmem.MisuseError
+	var instead string
+	m.mustChangeNothing(fmt.Sprintf("%s of %s %p", op, what, p), func() {
+		e, instead = misuseOf(func() { m.take(op, h, p, size) })
+	})
+	if e == nil {
+		m.Fatalf("%s of %s %p: %s", op, what, p, instead)
+	}
+	want := "use after free"
+	if !strings.HasSuffix(op, "Realloc") && op != "UsableSize" {
+		want = "double free"
+	}
+	if e.Op != op || e.Addr != uintptr(p) || e.Late || !slices.Contains(kinds, e.Kind) && (e.Kind != want || !slices.Contains(kinds, freed)) {
+		m.Fatalf("%s of %s %p: error %+v, want one of %q", op, what, p, *e, kinds)
+	}
+	if of != nil && (e.Block != uintptr(of.p) || e.Class < of.usable) {
+		m.Fatalf("%s of %s %p: error %+v, it lies in %v", op, what, p, *e, of)
+	}
+	if text := e.Error(); !strings.Contains(text, op) || !strings.Contains(text, e.Kind) || !strings.Contains(text, fmt.Sprintf("%#x", uintptr(p))) {
+		m.Fatalf("%s of %s %p: error %q lacks the operation, the kind or the address", op, what, p, text)
+	}
+	if text := e.Stacks(); (text == "") != (len(e.AllocStack) == 0) {
+		m.Fatalf("%s of %s %p: stacks %q of %+v", op, what, p, text, *e)
+	}
+	if of != nil && of.arena == nil {
+		m.mustBeIntact(of)
+	}
+}
+
+// useStale gives a freed block to who must not have it. Where its address is that
+// of a new block it is that block's, and nothing is wrong with it.
+func (m *machine) useStale() bool {
+	if len(m.stale) == 0 {
+		return false
+	}
+	p := m.stale[len(m.stale)-1-m.choose("stale", len(m.stale))]
+	switch b := m.at(uintptr(p)); {
+	case b == nil:
+		m.refuse("freed", p, nil, freed, interior, never, inArena)
+	case b.arena != nil:
+		m.refuse("freed, now an Arena's", p, nil, inArena)
+	case b.p != p:
+		m.refuse("freed, now another's inside", p, b, interior)
+	default:
+		return false
+	}
+	return true
+}
+
+func (m *machine) useInterior() bool {
+	i, ok := m.pick()
+	if !ok {
+		return false
+	}
+	b := m.blocks[i]
+	if b.usable < 2 {
+		return false
+	}
+	off := uintptr(1 + m.choose("offset", int(b.usable)-1))
+	if off%16 == 0 {
+		m.refuse("inside", wild(b.p, off), b, interior)
+	} else {
+		m.refuse("inside, unaligned", wild(b.p, off), b, unalign)
+	}
+	return true
+}
+
+var globalBytes [64]byte
+
+func (m *machine) useForeign() bool {
+	var onStack [64]byte
+	onHeap := make([]byte, 1<<10)
+	b := &onStack[0]
+	if i, ok := m.pick(); ok {
+		b = (*byte)(m.blocks[i].p)
+	}
+	switch m.choose("foreign", 6) {
+	case 0:
+		m.refuse("the stack", unsafe.Pointer(&onStack[16]), nil, foreign)
+	case 1:
+		m.refuse("the Go heap", unsafe.Pointer(&onHeap[16]), nil, foreign)
+	case 2:
+		m.refuse("a global variable", unsafe.Pointer(&globalBytes[3]), nil, foreign)
+	case 3:
+		m.refuse("read-only data", unsafe.Pointer(unsafe.StringData("read-only data")), nil, foreign)
+	case 4:
+		m.refuse("a wild address", wild(unsafe.Pointer(b), 1<<60), nil, foreign)
+	case 5:
+		m.refuse("the end of the address space", wild(nil, math.MaxUint-15), nil, foreign)
+	}
+	runtime.KeepAlive(onHeap)
+	return true
+}
+
+func (m *machine) useArenaMemory() bool {
+	for _, a := range m.arenas {
+		if len(a.pieces) == 0 {
+			continue
+		}
+		b := a.pieces[m.choose("piece", len(a.pieces))]
+		m.refuse("a piece of an Arena", b.p, nil, inArena, unalign)
+		m.mustBeIntact(b)
+		return true
+	}
+	return false
+}
+
+// mustRefuse calls f, a use of a handle that is closed or a copy.
+func (m *machine) mustRefuse(op, kind string, f func()) {
+	m.Helper()
+	e, instead := misuseOf(f)
+	if e == nil || e.Op != op || e.Kind != kind || e.Late || e.Addr == 0 || !strings.Contains(e.Error(), op) {
+		m.Fatalf("%s of a %s: %s %+v", op, kind, instead, e)
+	}
+}
+
+func (m *machine) useClosed() bool {
+	h, a := hakmem.NewHeap(), hakmem.NewArena()
+	b := hakmem.Malloc(100)
+	if b == nil { // beyond the limit
+		m.outOf++
+	}
+	copied := *h
+	m.mustRefuse("Heap.Calloc", "copied heap", func() { copied.Calloc(1, 1) })
+	m.mustRefuse("Heap.Realloc", "copied heap", func() { copied.Realloc(nil, 1) })
+	m.mustRefuse("Heap.Close", "copied heap", func() { copied.Close() })
+	h.Close()
+	a.Close()
+	m.mustChangeNothing("a closed handle", func() {
+		m.mustRefuse("Heap.Malloc", "closed heap", func() { h.Malloc(10) })
+		m.mustRefuse("Heap.Calloc", "closed heap", func() { h.Calloc(1, 10) })
+		m.mustRefuse("Heap.Realloc", "closed heap", func() { h.Realloc(b, 10) })
+		m.mustRefuse("Heap.Close", "closed heap", func() { h.Close() })
+		m.mustRefuse("Arena.Alloc", "closed arena", func() { a.Alloc(10, 1) })
+		m.mustRefuse("Arena.Reset", "closed arena", func() { a.Reset() })
+		m.mustRefuse("Arena.Close", "closed arena", func() { a.Close() })
+		if b != nil {
+			m.mustRefuse("Heap.Free", "closed heap", func() { h.Free(b) })
+		}
+	})
+	hakmem.Free(b)
+	return true
+}
+
+func (m *machine) badArguments() bool {
+	if len(m.arenas) == 0 {
+		m.arenas = append(m.arenas, &arena{a: hakmem.NewArena()})
+	}
+	a := m.arenas[0].a
+	bad := []struct {
+		call  func()
+		names string
+	}{
+		{func() { hakmem.AlignedAlloc(0, 8) }, "alignment 0"},
+		{func() { hakmem.AlignedAlloc(48, 8) }, "alignment 48"},
+		{func() { hakmem.AlignedAlloc(4<<20, 8) }, "alignment 4194304"},
+		{func() { hakmem.MallocAt(1<<31, 8) }, "site 2147483648"},
+		{func() { hakmem.Alloc(-1) }, "Alloc(-1)"},
+		{func() { hakmem.AllocZeroed(-5) }, "AllocZeroed(-5)"},
+		{func() { hakmem.MakeSlice[int32](-1, 4) }, "MakeSlice(-1, 4)"},
+		{func() { hakmem.MakeSlice[int32](3, 2) }, "MakeSlice(3, 2)"},
+		{func() { hakmem.MakeSlice[string](1, 1) }, "string"},
+		{func() { hakmem.New[struct{ next *record }]() }, "next"},
+		{func() { hakmem.NewIn[[]int](a) }, "[]int"},
+		{func() { hakmem.MakeSliceIn[int8](a, 2, 1) }, "MakeSliceIn(2, 1)"},
+		{func() { a.Alloc(8, 3) }, "alignment 3"},
+		{func() { a.Alloc(8, 128<<10) }, "alignment 131072"},
+	}
+	x := bad[m.choose("bad", len(bad))]
+	m.mustChangeNothing("bad arguments", func() {
+		v := panicOf(x.call)
+		if text, ok := v.(string); !ok || !strings.Contains(text, x.names) {
+			m.Fatalf("panic %v does not name %q", v, x.names)
+		}
+		soft, hard := hakmem.MemoryLimit()
+		if hakmem.SetMemoryLimit(4<<20, 3<<20) == nil || hakmem.SetMemoryLimit(0, 1<<20) == nil {
+			m.Fatalf("SetMemoryLimit took a soft limit above the hard one, or a hard one of 1 MiB")
+		}
+		if s, h := hakmem.MemoryLimit(); s != soft || h != hard {
+			m.Fatalf("limits that were refused changed %d, %d to %d, %d", soft, hard, s, h)
+		}
+	})
+	return true
+}
+
+// tooMuch asks for what no region has.
+func (m *machine) tooMuch() bool {
+	const absurd = uintptr(1) << 60
+	var b *block
+	if i, ok := m.pick(); ok {
+		b = m.blocks[i]
+	}
+	var p unsafe.Pointer
+	switch op := m.choose("too much", 7); op {
+	case 0:
+		p = hakmem.Malloc(absurd)
+	case 1:
+		p = hakmem.MallocAt(m.sites[0], absurd)
+	case 2:
+		p = hakmem.AlignedAlloc(4096, absurd)
+	case 3:
+		p = m.heap().Malloc(math.MaxUint)
+	case 4:
+		if b != nil {
+			p = hakmem.Realloc(b.p, absurd)
+			m.mustBeIntact(b)
+		} else {
+			p = hakmem.Realloc(nil, absurd)
+		}
+	case 5:
+		m.outOf-- // it is no size, so that no block was asked for
+		if p = hakmem.Calloc(1<<40, 1<<40); p == nil {
+			p = m.heap().Calloc(math.MaxUint, 2)
+		}
+	case 6:
+		var oom *hakmem.OutOfMemoryError
+		v := panicOf(func() { hakmem.Alloc(1 << 60) })
+		if err, ok := v.(error); !ok || !errors.As(err, &oom) || oom.Size != absurd {
+			m.Fatalf("Alloc of %d bytes: panic %v", absurd, v)
+		}
+		m.mustExplain(oom)
+		v = panicOf(func() { hakmem.MakeSlice[uint64](0, 1<<61) })
+		if err, ok := v.(error); !ok || !errors.As(err, &oom) || oom.Size != math.MaxUint {
+			m.Fatalf("MakeSlice of 2^64 bytes: panic %v", v)
+		}
+		m.mustExplain(oom)
+	}
+	if p != nil {
+		m.Fatalf("2^60 bytes at %p", p)
+	}
+	m.outOf++
+	return true
+}
+
+// overflow writes behind a block, and into one after its free: HAKMEM_HARDEN finds
+// it.
+func (m *machine) overflow() bool {
+	if !m.pol.Harden || m.pol.Guard != 0 {
+		return true
+	}
+	if i, ok := m.pick(); ok {
+		b := m.blocks[i]
+		behind := (*byte)(unsafe.Add(b.p, b.usable))
+		*behind ^= 0x55
+		func() {
+			defer func() { *behind ^= 0x55 }() // also when refuse fails: b is to be freed
+			m.refuse("a block written behind", b.p, nil, "buffer overflow")
+		}()
+	}
+	p := hakmem.Malloc(64)
+	if p == nil {
+		m.outOf++
+		return true
+	}
+	hakmem.Free(p)
+	at := uintptr(m.choose("byte", 64))
+	*(*byte)(unsafe.Add(p, at)) ^= 1
+	e, instead := misuseOf(hakmem.Trim)
+	if e == nil || e.Kind != "write after free" || e.Addr != uintptr(p) || e.Offset != at || !e.Late {
+		m.Fatalf("Trim, after byte %d of %p was written: %s %+v", at, p, instead, e)
+	}
+	return true
+}
