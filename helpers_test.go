@@ -243,6 +243,19 @@ func boundarySizes(most uintptr) []uintptr {
 	return sizes
 }
 
+// randomSize is mostly tiny, sometimes mid, rarely a span.
+func randomSize(r *rand.Rand) uintptr {
+	switch n := r.UintN(1000); {
+	case n < 900:
+		return uintptr(r.UintN(1025))
+	case n < 990:
+		return uintptr(1025 + r.UintN(31<<10))
+	case n < 999:
+		return uintptr(32<<10 + r.UintN(200<<10))
+	}
+	return uintptr(r.UintN(3 << 20))
+}
+
 // kindSizes has a size of every kind of block that the engine knows.
 var kindSizes = []struct {
 	kind string

@@ -308,7 +308,9 @@ func (m *machine) usableSizes() bool {
 func (m *machine) many() bool {
 	m.makeRoom()
 	size := m.anySize()
-	for n := m.choose("number", 500); n > 0 && m.room(size); n-- {
+	// At most 4 MiB: beyond two superslabs nothing new happens, but page faults.
+	n := min(uintptr(m.choose("number", 500)), 4<<20/max(size, 1))
+	for ; n > 0 && m.room(size); n-- {
 		if m.got(hakmem.Malloc(size), want{op: "Malloc", size: size, exact: true}) == nil {
 			break
 		}

@@ -1,0 +1,139 @@
+package proof
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// preset is a set of gates, as the environment has them.
+type preset struct {
+	name  string
+	gates string // NAME=VALUE, separated by spaces
+}
+
+// presets are the sets under which everything is run again, each in a process of
+// its own, since gates are read when a process starts. Together they have every
+// gate away from its default.
+var presets = []preset{
+	{"default", ""},
+	{"pinned", "HAKMEM_FRONT_FASTLANE=0"},
+	// The least of everything, so that each call is a slow path.
+	{"tiny magazines", "HAKMEM_FRONT_V2_CAP=2 HAKMEM_MAG_BYTES=0 HAKMEM_CAP_MID=2 HAKMEM_MAG_MID_BYTES=0 HAKMEM_MAG_WARM_BYTES=0 HAKMEM_WARM_SLOTS=0 HAKMEM_WHALE_BYTES=0 HAKMEM_REFILL=1"},
+	{"big magazines", "HAKMEM_MODE=fast HAKMEM_CAP_MID=127 HAKMEM_MAG_BYTES=1073741824 HAKMEM_MAG_MID_BYTES=1073741824 HAKMEM_MAG_WARM_BYTES=1073741824 HAKMEM_REFILL=127"},
+	{"minimal", "HAKMEM_MODE=minimal"},
+	{"harden", "HAKMEM_HARDEN=1"},
+	{"guard all", "HAKMEM_GUARD=1/1"},
+	{"guard some", "HAKMEM_GUARD=1/100"},
+	{"guard few", "HAKMEM_GUARD=1/5000"},
+	{"harden and guard some", "HAKMEM_HARDEN=1 HAKMEM_GUARD=1/100"},
+	{"keep always", "HAKMEM_KEEP=always"},
+	{"keep nothing", "HAKMEM_DECAY_MS=1 HAKMEM_WHALE_BYTES=0"},
+	{"huge pages", "HAKMEM_THP=always"},
+	{"no huge pages", "HAKMEM_THP=never"},
+	{"soft limit", "HAKMEM_MEMORY_SOFT=4194304"},
+	{"hard limit", "HAKMEM_MEMORY_HARD=16777216 HAKMEM_MEMORY_SOFT=8388608"},
+	{"timing", "HAKMEM_TIMING=1"},
+	{"EMPTY first", "HAKMEM_SS_EMPTY_FIRST=1 HAKMEM_SS_EMPTY_SCAN_LIMIT=1 HAKMEM_SS_MIN_KEEP=3"},
+	{"EMPTY never", "HAKMEM_SS_EMPTY_REUSE=0"},
+	{"small region", "HAKMEM_REGION_BYTES=268435456 HAKMEM_SS_COMMIT_MIN=67108864 HAKMEM_SS_COMMIT_MAX=67108864"},
+}
+
+// The rapid checks, and the operations of TestStress, for each preset: some tenths
+// of a second. The flags and the variable that are given to the parent win.
+const (
+	checksPerPreset = 15
+	opsPerPreset    = 50_000
+)
+
+// TestPresets runs the model, the fuzz targets' seeds and the stress in a child
+// for each preset.
+func TestPresets(t *testing.T) {
+	ops := os.Getenv(opsVar)
+	if ops == "" {
+		ops = fmt.Sprint(opsPerPreset)
+	}
+	run := "^(TestModel|TestStress|FuzzAll|FuzzPointers|FuzzHandOver)$" // FuzzAll has what the others have
+	if testing.Short() || raceEnabled {
+		run = "^(TestModel|TestStress|FuzzHandOver)$"
+	}
+	args := []string{"-test.run=" + run, "-test.v", "-rapid.nofailfile"}
+	checks := fmt.Sprintf("-rapid.checks=%d", checksPerPreset)
+	flag.Visit(func(f *flag.Flag) {
+		switch f.Name {
+		case "rapid.checks":
+			checks = "-rapid.checks=" + f.Value.String()
+		case "rapid.steps", "rapid.seed", "test.short":
+			args = append(args, "-"+f.Name+"="+f.Value.String())
+		}
+	})
+	args = append(args, checks)
+	for _, p := range presets {
+		t.Run(p.name, func(t *testing.T) {
+			t.Parallel() // as many children at a time as there are processors
+			ctx := t.Context()
+			if end, ok := t.Deadline(); ok {
+				var stop context.CancelFunc
+				ctx, stop = context.WithDeadline(ctx, end.Add(-5*time.Second)) // before the parent is killed
+				defer stop()
+			}
+			cmd := exec.CommandContext(ctx, os.Args[0], args...)
+			for _, v := range os.Environ() {
+				if name, _, _ := strings.Cut(v, "="); !isGate(name) && name != opsVar {
+					cmd.Env = append(cmd.Env, v)
+				}
+			}
+			cmd.Env = append(append(cmd.Env, strings.Fields(p.gates)...), opsVar+"="+ops)
+			out, err := cmd.CombinedOutput()
+			if err != nil {
+				t.Fatalf("%v\nto run it again: %s go test ./proof -run '%s' -rapid.nofailfile, with the -rapid.seed below\n%s", err, p.gates, run, out)
+			}
+			for _, line := range strings.Split(string(out), "\n") {
+				if strings.Contains(line, "actions") || strings.Contains(line, "in all tests so far") {
+					t.Log(strings.TrimSpace(line))
+				}
+			}
+		})
+	}
+}
+
+func isGate(name string) bool {
+	for _, g := range policy.Gates() {
+		if g.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
+// TestPresetsHaveEveryGate: a new gate needs a preset. The gates are well formed.
+func TestPresetsHaveEveryGate(t *testing.T) {
+	seen := map[string]bool{
+		"HAKMEM_TRACE": true, // a file; the action "trace" does the same
+	}
+	for _, p := range presets {
+		set := map[string]string{}
+		for _, v := range strings.Fields(p.gates) {
+			name, value, _ := strings.Cut(v, "=")
+			set[name], seen[name] = value, true
+			if !isGate(name) {
+				t.Errorf("preset %q: there is no gate %s", p.name, name)
+			}
+		}
+		if _, errs := policy.Build(func(name string) (string, bool) { v, ok := set[name]; return v, ok }); len(errs) > 0 {
+			t.Errorf("preset %q: %v", p.name, errs)
+		}
+	}
+	for _, g := range policy.Gates() {
+		if !seen[g.Name] {
+			t.Errorf("no preset has %s", g.Name)
+		}
+	}
+}
