@@ -56,16 +56,19 @@ const (
 // TestPresets runs the model, the fuzz targets' seeds and the stress in a child
 // for each preset.
 func TestPresets(t *testing.T) {
-	ops := os.Getenv(opsVar)
+	ops, n := os.Getenv(opsVar), checksPerPreset
+	if testing.Short() || raceEnabled {
+		n /= 3
+	}
 	if ops == "" {
-		ops = fmt.Sprint(opsPerPreset)
+		ops = fmt.Sprint(opsPerPreset / checksPerPreset * n)
 	}
 	run := "^(TestModel|TestStress|FuzzAll|FuzzPointers|FuzzHandOver)$" // FuzzAll has what the others have
 	if testing.Short() || raceEnabled {
 		run = "^(TestModel|TestStress|FuzzHandOver)$"
 	}
 	args := []string{"-test.run=" + run, "-test.v", "-rapid.nofailfile"}
-	checks := fmt.Sprintf("-rapid.checks=%d", checksPerPreset)
+	checks := fmt.Sprintf("-rapid.checks=%d", n)
 	flag.Visit(func(f *flag.Flag) {
 		switch f.Name {
 		case "rapid.checks":
