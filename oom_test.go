@@ -167,12 +167,15 @@ func work(seed, bytes uint64, want int) (failures int, err error) {
 	return failures, nil
 }
 
-// nothingLost wants everything to be free again, before and after Trim, and
-// all kinds of blocks to be had.
+// nothingLost wants everything to be free again, before and after Trim, all
+// invariants to hold, and all kinds of blocks to be had.
 func nothingLost() error {
 	for range 2 {
 		if s := readStats(); s.Live != 0 || s.LiveBlocks != 0 || s.LateDoubleFrees != 0 {
 			return fmt.Errorf("all freed: live %d bytes in %d blocks, %d late double frees", s.Live, s.LiveBlocks, s.LateDoubleFrees)
+		}
+		if err := hakmem.CheckInvariants(); err != nil {
+			return err
 		}
 		hakmem.Trim()
 	}
@@ -185,7 +188,7 @@ func nothingLost() error {
 	if s := readStats(); s.Live != 0 {
 		return fmt.Errorf("normal work afterwards: live %d bytes", s.Live)
 	}
-	return nil
+	return hakmem.CheckInvariants()
 }
 
 // reported wants Err and Stats.Errors to tell of an injected failure.

@@ -266,6 +266,9 @@ func checkQuiescent(t testing.TB) {
 }
 
 func quiescent() error {
+	if err := hakmem.CheckInvariants(); err != nil {
+		return err
+	}
 	var s hakmem.Stats
 	hakmem.ReadStats(&s)
 	live := walked()

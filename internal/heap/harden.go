@@ -500,9 +500,6 @@ func letGo(b poisoned) Fault {
 // emptyQuarantine lets all blocks go that wait in a front which nobody else can
 // reach, and postpones what it finds. Not entered.
 func emptyQuarantine(f uintptr) {
-	if !Hardened() {
-		return // and its memory stays untouched
-	}
 	for q := quarantineOf(f); q.n > 0; {
 		Postpone(letGo(q.take(f)))
 	}

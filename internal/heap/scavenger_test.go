@@ -1,8 +1,10 @@
 package heap
 
 import (
+	"fmt"
 	"math"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -72,10 +74,15 @@ func (c *manualClock) pending() int {
 }
 
 // TestMain stops the clock: tests look into the engine, and some put other memory
-// in the place of its tables.
+// in the place of its tables. What they leave behind must fit together.
 func TestMain(m *testing.M) {
 	SetClock(&manualClock{})
-	m.Run()
+	status := m.Run()
+	if err := CheckInvariants(); err != nil {
+		fmt.Fprintln(os.Stderr, "after all tests:", err)
+		status = 1
+	}
+	os.Exit(status)
 }
 
 // withClock gives the scavenger a clock that the test moves, a heap without free
@@ -96,7 +103,10 @@ func withClock(t *testing.T) *manualClock {
 	region.mu.Unlock()
 	clear(s.fronts[:])
 	s.mu.Unlock()
-	t.Cleanup(func() { SetClock(&manualClock{}) })
+	t.Cleanup(func() {
+		SetClock(&manualClock{})
+		mustHold(t)
+	})
 	return c
 }
 

@@ -1,0 +1,537 @@
+package heap
+
+import (
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// The half of CheckInvariants that looks at the region: what each page is, and
+// the tables that say so in other words. By checker.check, under its locks.
+
+// checkRegion looks at the bounds of what is committed.
+func (k *checker) checkRegion() {
+	r := &region
+	of := subject{noun: "region", addr: r.base}
+	end := r.committed.Load()
+	if end < r.first || end > r.size || end%superSize != 0 {
+		k.bad(of, "whole superslabs of the region are committed", hex(end), fmt.Sprintf("a multiple of %#x from %#x to %#x", superSize, r.first, r.size))
+	}
+	_, metadata := r.fixedParts(r.size >> pageShift)
+	metadata += frontPool.built.Load() * frontSize
+	for i, a := range r.areas() {
+		least := end >> pageShift * a.unit
+		if a.lazy {
+			least = 0
+		}
+		if a.committed < least {
+			k.bad(subject{noun: "metadata", addr: a.base}, "metadata is committed with the pages it is of", a.committed, fmt.Sprintf("at least %d (area %d)", least, i))
+		}
+		metadata += a.committed - r.first>>pageShift*a.unit&^(pageSize-1)
+	}
+	if n := r.metaCommitted.Load(); n != metadata {
+		k.bad(of, "committed metadata adds up", n, metadata)
+	}
+	if r.sites.lazy == sitesOn.Load() {
+		k.bad(of, "the site map is committed when there are sites", r.sites.lazy, !r.sites.lazy)
+	}
+	granules := r.size >> granuleShift
+	if !osmem.ReadableReserve {
+		granules = end >> granuleShift
+	}
+	if Base != r.base || Live != r.base-r.base>>granuleShift || Pages != r.pages.base || Granules != granules {
+		k.bad(of, "fast paths know the region", fmt.Sprintf("Base %#x, Live %#x, Pages %#x, Granules %#x", Base, Live, Pages, Granules),
+			fmt.Sprintf("%#x, %#x, %#x, %#x", r.base, r.base-r.base>>granuleShift, r.pages.base, granules))
+	}
+}
+
+// checkPages looks at each page as a part of its slab or span, or as free, and at
+// each superslab.
+func (k *checker) checkPages() {
+	end := region.committed.Load() >> pageShift
+	for c := region.first >> superShift; c < end/superPages; c++ {
+		k.checkSuper(c)
+	}
+	for page := region.first >> pageShift; page < end; {
+		m := meta(page)
+		n := uintptr(1)
+		switch {
+		case m.slabClass.Load() != 0:
+			n = k.checkSlab(slabID(page + 1))
+		case m.kind == kindSpan:
+			n = k.checkSpan(page)
+		default:
+			k.checkFree(page)
+		}
+		page += max(n, 1)
+	}
+}
+
+// checkSuper looks at what is known of the pages of chunk c together.
+func (k *checker) checkSuper(c uintptr) {
+	s := super(c)
+	of := subject{noun: "superslab", addr: region.base + c<<superShift}
+	out := s.free | s.lost // pages that nobody uses
+	k.used += superPages - bits.OnesCount32(out)
+	k.warm += bits.OnesCount32(out & s.dirty)
+	if s.free&s.lost != 0 {
+		k.bad(of, "a lost page is not free", hex(s.free&s.lost), 0)
+	}
+	if x := ^out &^ s.dirty; x != 0 {
+		k.bad(of, "a page in use is dirty", hex(x), 0)
+	}
+	if x := s.purged &^ out; x != 0 {
+		k.bad(of, "a page in use is not one that was returned", hex(x), 0)
+	}
+	if s.isSlabs {
+		k.supers++
+		if s.free == ^uint32(0) {
+			k.bad(of, "a superslab has slabs", "none", "at least one")
+		}
+	}
+	for o := range poolHints {
+		want := s.isSlabs && alignedRuns(s.free, uint32(o)) != 0
+		got := c/64 < uintptr(len(poolHints[o])) && poolHints[o][c/64]>>(c%64)&1 != 0
+		if got != want {
+			k.bad(of, "pool hints tell where a slab fits", fmt.Sprintf("%t (order %d)", got, o), want)
+		}
+	}
+	if s.emptyMask.Load() != 0 && atomic.LoadUint64(u64(emptyHints+c/64*8))>>(c%64)&1 == 0 {
+		k.bad(of, "a superslab with EMPTY slabs has a hint", "none", hex(s.emptyMask.Load()))
+	}
+}
+
+// inUse reports whether the chunk counts the page as one that somebody has, and
+// as a page of a superslab.
+func inUse(page uintptr) (used, slabs bool) {
+	s := super(page / superPages)
+	return (s.free|s.lost)>>(page%superPages)&1 == 0, s.isSlabs
+}
+
+// checkSlab returns the pages to go on behind.
+func (k *checker) checkSlab(s slabID) (pages uintptr) {
+	m := s.meta()
+	c := uint8(m.slabClass.Load())
+	of := subject{noun: "slab", addr: s.addr(), class: c}
+	if m.slabClass.Load() > sizeclass.Num {
+		k.bad(of, "a slab has a class", m.slabClass.Load(), fmt.Sprintf("1 to %d", sizeclass.Num))
+		k.wild = true
+		return 1
+	}
+	cl := &sizeclass.Classes[c]
+	pages = 1 << cl.Order
+	k.slabs[c]++
+	if s.page()%pages != 0 {
+		k.bad(of, "a slab begins at a multiple of its length", s.page(), fmt.Sprintf("a multiple of %d", pages))
+		return 1
+	}
+	if uintptr(m.pages) != pages {
+		k.bad(of, "a slab has its class's pages", m.pages, pages)
+	}
+	k.checkSlabPages(s, c, pages)
+	k.checkSlabState(s, c)
+	k.checkBlocks(s, c)
+	return pages
+}
+
+func (k *checker) checkSlabPages(s slabID, c uint8, pages uintptr) {
+	cl := &sizeclass.Classes[c]
+	kind, bucket, recip, state, pageClass := kindMid, bucketMid, cl.Recip, region.pages.base+s.page()<<pageMetaShift, uint8(0)
+	if c <= sizeclass.NumTiny {
+		kind, bucket, recip, state, pageClass = kindTiny, bucketTiny, 0, 0, c
+	}
+	for page := s.page(); page < s.page()+pages; page++ {
+		m := meta(page)
+		of := subject{"page", region.base + page<<pageShift, c, s.addr()}
+		if m.start != s.addr() {
+			k.bad(of, "a slab's page knows its start", hex(m.start), hex(s.addr()))
+		}
+		if m.kind != kind || m.class != c || m.bucket != bucket || m.flags != 0 {
+			k.bad(of, "a slab's page has its kind and class", fmt.Sprintf("kind %d, class %d, bucket %d, flags %d", m.kind, m.class, m.bucket, m.flags),
+				fmt.Sprintf("%d, %d, %d, 0", kind, c, bucket))
+		}
+		if m.recip != recip || m.state != state || PageClass[page] != pageClass {
+			k.bad(of, "fast paths know a slab's page", fmt.Sprintf("recip %#x, state %#x, PageClass %d", m.recip, m.state, PageClass[page]),
+				fmt.Sprintf("%#x, %#x, %d", recip, state, pageClass))
+		}
+		if page != s.page() && (m.slabClass.Load() != 0 || m.slabState.Load() != slabNone) {
+			k.bad(of, "a slab's later pages begin no slab", fmt.Sprintf("class %d, state %d", m.slabClass.Load(), m.slabState.Load()), "0, 0")
+		}
+		if m.live != 0 {
+			k.bad(of, "a slab's page has no span's live state", m.live, 0)
+		}
+		if used, slabs := inUse(page); !used || !slabs {
+			k.bad(of, "a slab's page is a superslab's, and in use", fmt.Sprintf("superslab %t, in use %t", slabs, used), "both")
+		}
+		if c <= sizeclass.NumTiny && super(page/superPages).tiny>>(page%superPages)&1 == 0 {
+			k.bad(of, "the live map of a tiny slab may have memory", "no", "yes")
+		}
+	}
+}
+
+func (k *checker) checkSlabState(s slabID, c uint8) {
+	m := s.meta()
+	cl := &sizeclass.Classes[c]
+	of := subject{noun: "slab", addr: s.addr(), class: c}
+	if uint32(m.lowWord) >= cl.Words {
+		k.bad(of, "a slab's mark is a word of its bitmap", m.lowWord, fmt.Sprintf("below %d", cl.Words))
+	}
+	state := m.slabState.Load()
+	if f, leased := k.leases[s]; leased != (state == slabLeased) {
+		k.bad(of, "a slab is LEASED if a front leases it", fmt.Sprintf("state %d, front %#x", state, f), fmt.Sprintf("state %d, or no front", slabLeased))
+	}
+	if k.lost[s] != (state == slabClaimed) {
+		k.bad(of, "a slab stays CLAIMED if its memory is lost", fmt.Sprintf("state %d, lost %t", state, k.lost[s]), fmt.Sprintf("state %d and lost, or neither", slabClaimed))
+	}
+	listed := *setWord(0, c, s.page()>>6)>>(s.page()&63)&1 != 0
+	if listed != (state == slabPartial) {
+		k.bad(of, "a slab is PARTIAL if and only if listed", fmt.Sprintf("state %d, listed %t", state, listed), fmt.Sprintf("state %d and listed, or neither", slabPartial))
+	}
+	switch state {
+	case slabLeased, slabClaimed:
+	case slabFull:
+		if s.anyFree(cl) {
+			k.bad(of, "a FULL slab owns no block", s.freeBlocks(cl), 0)
+		}
+	case slabPartial:
+		k.listed[c]++
+		if s.allFree(cl) && !isMarkedEmpty(s.page()) {
+			k.bad(of, "a PARTIAL slab that owns all its blocks is marked EMPTY", "no mark", "a mark")
+		}
+	default:
+		k.bad(of, "a slab has a state", state, "LEASED, FULL, PARTIAL or CLAIMED")
+	}
+	if units := s.units(); m.holes != 0 && (state == slabLeased || state == slabFull) {
+		k.bad(of, "only a PARTIAL slab has holes", hex(m.holes), 0)
+	} else if units >= 1 && uintptr(m.pages) == 1<<cl.Order && m.holes&^s.holes(c) != 0 {
+		k.bad(of, "holes are the memory of free blocks", hex(m.holes), fmt.Sprintf("some of %#x", s.holes(c)))
+	}
+}
+
+// checkBlocks holds a slab's bitmap, the live states of its blocks and what waits
+// elsewhere against each other, a word of the bitmap at a time.
+func (k *checker) checkBlocks(s slabID, c uint8) {
+	cl := &sizeclass.Classes[c]
+	held := k.held[s]
+	if held == nil {
+		held = new(slabWords)
+	}
+	live0, step := Live+s.addr()>>granuleShift, uintptr(cl.Size)>>granuleShift
+	states, rest := live0, uintptr(pageSize>>granuleShift) // all bytes that may hold a live state
+	if c > sizeclass.NumTiny {
+		live0, step = region.pages.base+s.page()<<pageMetaShift, 1
+		states, rest = live0, uintptr(len(pageMeta{}.states))
+	}
+	count := 0
+	for w := range uint32(maxWords) {
+		owned := atomic.LoadUint64(s.bits(w))
+		all := uint64(0)
+		if w < cl.Words {
+			all = fullWord(cl, w)
+		}
+		if owned&^all != 0 {
+			k.bad(subject{noun: "slab", addr: s.addr(), class: c}, "a bitmap has bits of blocks only", fmt.Sprintf("%#x in word %d", owned, w), hex(all))
+		}
+		if all == 0 {
+			continue
+		}
+		live := uint64(0)
+		for m := all; m != 0; m &= m - 1 {
+			j := uintptr(w)*64 + uintptr(bits.TrailingZeros64(m))
+			if v := state(live0 + j*step); v != 0 {
+				live |= m & -m
+				k.liveBlock(s, c, j, v)
+			}
+		}
+		count += bits.OnesCount64(live)
+		wrong := owned&live | owned&held[w] | live&held[w]
+		if checkLive {
+			wrong |= all &^ (owned | live | held[w])
+		}
+		for wrong &= all; wrong != 0; wrong &= wrong - 1 {
+			k.misplaced(s, c, uintptr(w)*64+uintptr(bits.TrailingZeros64(wrong)), live, owned)
+		}
+	}
+	if n := nonZero(states, rest); n != count {
+		k.bad(subject{noun: "slab", addr: s.addr(), class: c}, "live states lie where blocks begin", n, count)
+	}
+	k.live[c] += uint64(count)
+}
+
+// liveBlock looks at the live state v of block j.
+func (k *checker) liveBlock(s slabID, c uint8, j uintptr, v uint8) {
+	p := s.addr() + j*classSize(c)
+	of := subject{"block", p, c, s.addr()}
+	switch v {
+	case c, liveWatched:
+	case liveSited:
+		site := uint32(0)
+		if sitesOn.Load() {
+			site = uint32(*siteWord(p))
+		}
+		if site == 0 || knownSite(site) == 0 {
+			k.bad(of, "a live block's site is registered", site, "a site")
+			return
+		}
+		k.alive(site, classSize(c))
+	default:
+		k.bad(of, "a live state is the class, or says more", v, fmt.Sprintf("%d, %d or %d", c, liveSited, liveWatched))
+	}
+}
+
+// misplaced says where block j is, which is in more than one place or in none.
+// live and owned are its words.
+func (k *checker) misplaced(s slabID, c uint8, j uintptr, live, owned uint64) {
+	p := s.addr() + j*classSize(c)
+	found := ""
+	add := func(is bool, where string) {
+		if is && found != "" {
+			found += " and "
+		}
+		if is {
+			found += where
+		}
+	}
+	add(live>>(j%64)&1 != 0, "live")
+	add(owned>>(j%64)&1 != 0, "owned by its slab")
+	at, waiting := k.places[p]
+	add(waiting, "in "+at.String())
+	if found == "" {
+		found = "nowhere"
+	}
+	k.bad(subject{"block", p, c, s.addr()}, "a block is in exactly one place", found, "live, owned by its slab, or waiting")
+}
+
+// checkSpan returns the pages to go on behind.
+func (k *checker) checkSpan(page uintptr) (pages uintptr) {
+	m := meta(page)
+	p := region.base + page<<pageShift
+	of := subject{noun: "span", addr: p, class: m.class}
+	k.spans++
+	pages = roundUp(m.spanSize, pageSize) >> pageShift
+	size, ok := sizeclass.SpanSize(max(m.spanSize, 1))
+	if m.spanSize <= sizeclass.MaxMid || !ok || size != m.spanSize || uintptr(m.pages) != pages || !isPage(page+pages-1) {
+		k.bad(of, "a span has a span's size and its pages", fmt.Sprintf("%d bytes, %d pages", m.spanSize, m.pages), fmt.Sprintf("%d bytes, %d pages", size, pages))
+		return 1
+	}
+	arena := m.flags&flagArena != 0
+	class, state, recip := uint8(0), region.pages.base+page<<pageMetaShift+liveOffset, uint64(1)
+	switch {
+	case arena:
+		state, recip = m.state, 0 // unknown to the fast paths
+	case size <= sizeclass.MaxWarm:
+		class = sizeclass.SpanOf(size)
+	}
+	if m.start != p || m.class != class || m.recip != recip || m.state != state {
+		k.bad(of, "fast paths know a span", fmt.Sprintf("start %#x, class %d, recip %d, state %#x", m.start, m.class, m.recip, m.state),
+			fmt.Sprintf("%#x, %d, %d, %#x", p, class, recip, state))
+	}
+	for i := page; i < page+pages; i++ {
+		t := meta(i)
+		of := subject{noun: "page", addr: region.base + i<<pageShift, slab: p}
+		if i > page && (t.kind != kindSpanTail || t.start != p || t.class != 0 || t.recip != 0 || t.live != 0) {
+			k.bad(of, "a span's later pages are its tail", fmt.Sprintf("kind %d, start %#x, class %d, recip %d, live %d", t.kind, t.start, t.class, t.recip, t.live),
+				fmt.Sprintf("%d, %#x, 0, 0, 0", kindSpanTail, p))
+		}
+		if used, slabs := inUse(i); !used || slabs {
+			k.bad(of, "a span's page is in use, and no superslab's", fmt.Sprintf("in use %t, superslab %t", used, slabs), "true, false")
+		}
+		k.noSlab(i, of)
+	}
+	if arena {
+		if m.live != 0 {
+			k.bad(of, "a chunk of an Arena has no live state", m.live, 0)
+		}
+		k.liveSpans++
+		return pages
+	}
+	k.checkSpanState(of, m)
+	return pages
+}
+
+// checkSpanState looks at whether a span is live or waits somewhere.
+func (k *checker) checkSpanState(of subject, m *pageMeta) {
+	at, waiting := k.places[of.addr]
+	found := "nowhere"
+	switch {
+	case m.live != 0 && waiting:
+		found = fmt.Sprintf("live and in %v", at)
+	case m.live != 0 || waiting || !checkLive:
+		found = ""
+	}
+	if found != "" {
+		k.bad(of, "a span is live or waits in one place", found, "one of them")
+	}
+	if !checkLive {
+		return
+	}
+	want := max(m.class, 1)
+	if m.class == 0 {
+		want = liveBig
+	}
+	switch {
+	case m.live != 0 && m.live != want && m.live != liveSited && m.live != liveWatched:
+		k.bad(of, "a span's live state is its class, or says more", m.live, fmt.Sprintf("0, %d, %d or %d", want, liveSited, liveWatched))
+	case (m.live == liveSited) != (m.site != 0) || m.site != 0 && knownSite(m.site) == 0:
+		k.bad(of, "a span has a site while its live state says so", fmt.Sprintf("site %d, live state %d", m.site, m.live), "both, or neither")
+	case m.live == liveSited:
+		k.alive(m.site, m.spanSize)
+	}
+	if m.live != 0 {
+		k.liveSpans++
+	}
+}
+
+// checkFree looks at a page that begins neither a slab nor a span.
+func (k *checker) checkFree(page uintptr) {
+	m := meta(page)
+	of := subject{noun: "page", addr: region.base + page<<pageShift}
+	used, _ := inUse(page)
+	switch m.kind {
+	case kindFree, kindSpanFreed, kindSlabFreed:
+		if used {
+			k.bad(of, "a page in use is a slab's or a span's", fmt.Sprintf("kind %d", m.kind), "one of theirs")
+		}
+	default:
+		k.bad(of, "a page that is no slab's or span's is free", fmt.Sprintf("kind %d", m.kind), fmt.Sprintf("%d, %d or %d", kindFree, kindSpanFreed, kindSlabFreed))
+	}
+	if m.recip != 0 || m.live != 0 {
+		k.bad(of, "fast paths find no block in a free page", fmt.Sprintf("recip %#x, live state %d", m.recip, m.live), "0, 0")
+	}
+	if m.kind == kindSlabFreed {
+		for w := range uint32(maxWords) {
+			if v := atomic.LoadUint64(slabID(page + 1).bits(w)); v != 0 {
+				k.bad(of, "a slab that was given back left no bits", fmt.Sprintf("%#x in word %d", v, w), 0)
+				break
+			}
+		}
+	}
+	k.noSlab(page, of)
+}
+
+// noSlab looks for what only slabs have in a page that is none's.
+func (k *checker) noSlab(page uintptr, of subject) {
+	m := meta(page)
+	if m.slabState.Load() != slabNone || m.slabClass.Load() != 0 || PageClass[page] != 0 {
+		k.bad(of, "a page without a slab says so", fmt.Sprintf("state %d, class %d, PageClass %d", m.slabState.Load(), m.slabClass.Load(), PageClass[page]), "0, 0, 0")
+	}
+	n := nonZero(region.pages.base+page<<pageMetaShift, uintptr(len(m.states)))
+	// Elsewhere the live map was never written, or was returned: it reads as zero,
+	// and need not be touched.
+	if s := super(page / superPages); (s.tiny&^s.lost)>>(page%superPages)&1 != 0 {
+		n += nonZero(Live+(region.base+page<<pageShift)>>granuleShift, pageSize>>granuleShift)
+	}
+	if n != 0 {
+		k.bad(of, "no live state is left where no slab is", n, 0)
+	}
+}
+
+// checkSets looks at all words of the partial sets: only PARTIAL slabs are in
+// them, and each summary is true.
+func (k *checker) checkSets() {
+	first := region.first >> pageShift
+	for l := range setLevels {
+		shift := 6 * uint(l+1) // pages for each word of this level
+		for i := first >> shift; i < setWords(l); i++ {
+			for c := range uint8(setClasses) {
+				w := *setWord(l, c, i)
+				if l == 0 {
+					for m := w; m != 0; m &= m - 1 {
+						page := i<<6 + uintptr(bits.TrailingZeros64(m))
+						if !isPage(page) || meta(page).slabClass.Load() != uint32(c) || meta(page).slabState.Load() != slabPartial {
+							k.bad(subject{noun: "partial set", addr: region.base + page<<pageShift, class: c}, "only PARTIAL slabs are in a partial set", "a member", "none")
+						}
+					}
+				}
+				if l+1 < len(setLevels) && (w != 0) != (*setWord(l+1, c, i>>6)>>(i&63)&1 != 0) {
+					k.bad(subject{noun: "partial set", addr: region.base + i<<shift<<pageShift, class: c}, "a summary says whether the word below is 0",
+						fmt.Sprintf("%#x below", w), fmt.Sprintf("as level %d says", l+1))
+				}
+			}
+		}
+	}
+}
+
+// checkTree looks at each node of the page tree above the committed chunks:
+// those of free pages, and each above as its children say. (Nothing in the tree
+// can be out of order or overlap: a node's place is its range.)
+func (k *checker) checkTree() {
+	t := &region.tree
+	lo, hi := region.first>>superShift, region.committed.Load()>>superShift
+	if lo == hi {
+		return
+	}
+	size := uint32(superPages) // pages below one child
+	lo, hi = t.leaves+lo, t.leaves+hi-1
+	for i := lo; i <= hi; i++ {
+		m := super(i - t.leaves).free
+		if super(i - t.leaves).isSlabs {
+			m = 0
+		}
+		n := longestRun(m)
+		want := treeNode{uint32(bits.TrailingZeros32(^m)), uint32(bits.LeadingZeros32(^m)), n, n / superPages}
+		if got := *t.node(i); got != want {
+			k.bad(subject{noun: "chunk", addr: region.base + (i-t.leaves)<<superShift}, "the page tree has the free pages", got, want)
+		}
+	}
+	for lo, hi = lo/2, hi/2; lo > 0; lo, hi, size = lo/2, hi/2, size*2 {
+		for i := lo; i <= hi; i++ {
+			l, r := *t.node(2 * i), *t.node(2*i + 1)
+			want := treeNode{l.pre, r.suf, max(l.max, r.max, l.suf+r.pre), l.whole | r.whole}
+			if l.pre == size {
+				want.pre += r.pre
+			}
+			if r.suf == size {
+				want.suf += l.suf
+			}
+			if got := *t.node(i); got != want {
+				k.bad(subject{noun: "tree node", addr: i}, "a node of the page tree sums up its children", got, want)
+			}
+		}
+	}
+}
+
+// checkCounts holds what was counted on the way against what hakmem counts.
+func (k *checker) checkCounts() {
+	for c := 1; c <= sizeclass.Num; c++ {
+		cs := &classes[c]
+		cs.mu.Lock()
+		slabs, listed := cs.slabs, cs.listed
+		cs.mu.Unlock()
+		if slabs != k.slabs[c] || listed != k.listed[c] {
+			k.bad(subject{noun: "class", class: uint8(c)}, "a class counts its slabs", fmt.Sprintf("%d slabs, %d listed", slabs, listed), fmt.Sprintf("%d, %d", k.slabs[c], k.listed[c]))
+		}
+	}
+	u := &pageUse
+	of := subject{noun: "page use"}
+	if u.used != k.used || u.warm != k.warm { // what the memory limits are held against
+		k.bad(of, "pages in use and warm pages are counted", fmt.Sprintf("%d, %d", u.used, u.warm), fmt.Sprintf("%d, %d", k.used, k.warm))
+	}
+	if u.peak < u.used {
+		k.bad(of, "the peak is at least the pages in use", u.peak, fmt.Sprint("at least ", u.used))
+	}
+	if u.again > u.vain || u.vain > u.returned {
+		k.bad(of, "pages faulted again were kept in vain and returned before", fmt.Sprintf("%d, %d, %d", u.again, u.vain, u.returned), "ascending")
+	}
+	if n := superslabs.Load(); n != k.supers {
+		k.bad(subject{noun: "superslabs"}, "superslabs are counted", n, k.supers)
+	}
+	if n := spanStats.allocs.Load() - spanStats.frees.Load(); n != uint64(k.spans) {
+		k.bad(subject{noun: "spans"}, "spans made less spans given back are those there are", n, k.spans)
+	}
+	if b := &punching; b.n != 0 || b.r != 0 {
+		k.bad(subject{noun: "punch"}, "no slab waits for its holes", fmt.Sprintf("%d slabs, %d ranges", b.n, b.r), "0, 0")
+	}
+	if soft, hard := memoryLimit.soft.Load(), memoryLimit.hard.Load(); limitSet && hard != 0 && soft > hard {
+		k.bad(subject{noun: "memory limit"}, "the soft limit is not above the hard one", soft, hard)
+	}
+	for s := uint32(1); s <= NumSites() && checkLive; s++ {
+		name, bytes, blocks := Site(s)
+		if want := k.sites[s]; bytes != want.bytes || blocks != want.blocks {
+			k.bad(subject{noun: fmt.Sprintf("site %q", name), addr: uintptr(s)}, "a site counts its live blocks", fmt.Sprintf("%d bytes, %d blocks", bytes, blocks), fmt.Sprintf("%d, %d", want.bytes, want.blocks))
+		}
+	}
+}

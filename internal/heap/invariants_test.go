@@ -1,0 +1,746 @@
+package heap
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
+	"maps"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// mustHold wants all invariants to hold.
+func mustHold(t testing.TB) {
+	t.Helper()
+	if err := CheckInvariants(); err != nil {
+		t.Error(err)
+	}
+}
+
+// smallHeap is a heap with something of every kind, for breakers to damage.
+type smallHeap struct {
+	f, g uintptr // fronts of two Heaps; g leases nothing and holds nothing
+
+	tiny       uintptr // a live tiny block that f allocated
+	class      uint8   // its class
+	leased     slabID  // its slab
+	owned      uintptr // a block that this slab owns
+	waiting    uintptr // one in f's magazine
+	sited      uintptr // a live tiny block with a site
+	site       uint32
+	siteClass  uint8
+	mid        uintptr // a live block of a mid class whose slabs have several pages
+	full       slabID  // a FULL slab, of mid's class
+	empty      slabID  // a PARTIAL slab that owns all its blocks
+	emptyClass uint8
+
+	span, sitedSpan, big uintptr // live spans of some pages
+	warm                 uintptr // a freed span in f's magazine, of
+	warmClass            uint8
+	inShared             *atomic.Uintptr // a shared slot with a span, of
+	sharedClass          uint8
+	inBig                *atomic.Uint64 // a BigCache entry with a span
+	chunk                uintptr        // of an Arena
+	guarded, withdrawn   *guardSlot
+	slabFreed            uintptr // page that was a tiny slab's and is free
+	free                 uintptr // page that is free
+}
+
+func newSmallHeap(t *testing.T) *smallHeap {
+	t.Helper()
+	withClock(t)
+	must := func(p uintptr) uintptr {
+		t.Helper()
+		if p == 0 {
+			t.Fatal(Survived())
+		}
+		return p
+	}
+	mustFree := func(f, p uintptr) {
+		t.Helper()
+		if bad := Free(f, p); bad.Kind != OK {
+			t.Fatalf("Free(%#x) = %+v", p, bad)
+		}
+	}
+	x := &smallHeap{f: front(t), g: front(t)}
+	var all, full []uintptr
+
+	// Pages that were a slab's: 48 MiB, more than what follows takes again.
+	for range 48 << 20 / 1024 {
+		all = append(all, must(Malloc(x.f, 1024)))
+	}
+	for _, p := range all {
+		mustFree(x.f, p)
+	}
+	emptyFront(x.f)
+	Trim()
+	all = all[:0]
+
+	x.class = sizeclass.Of(64)
+	x.tiny = must(Malloc(x.f, 64))
+	x.leased = owner(x.tiny)
+	x.waiting = *word(*top(x.f, x.class))
+	x.owned = x.leased.addr() + uintptr(bits.TrailingZeros64(*x.leased.bits(x.lastWord())))*64 + uintptr(x.lastWord())*64*64
+	x.site, x.siteClass = RegisterSite("invariants"), sizeclass.Of(200)
+	x.sited = must(MallocAt(x.site, 200))
+	for range 3*sizeclass.Classes[sizeclass.Of(20000)].Blocks + 5 {
+		full = append(full, must(Malloc(x.f, 20000)))
+	}
+	x.mid = full[0]
+	i := slices.IndexFunc(full, func(p uintptr) bool { return owner(p).meta().slabState.Load() == slabFull })
+	if i < 0 {
+		t.Fatal("no FULL slab")
+	}
+	x.full = owner(full[i])
+	x.emptyClass = sizeclass.Of(6000)
+	var slabs []slabID
+	for x.empty == 0 {
+		s := acquire(x.emptyClass)
+		if slabs = append(slabs, s); s.allFree(&sizeclass.Classes[x.emptyClass]) {
+			x.empty = s
+		}
+	}
+	for _, s := range slabs {
+		retire(s)
+	}
+
+	x.span, x.big = must(Malloc(x.f, 300<<10)), must(Malloc(x.f, 5<<20))
+	x.sitedSpan = must(MallocAt(x.site, 300<<10))
+	x.chunk, _ = Chunk(100 << 10)
+	must(x.chunk)
+	for size := uintptr(80); size < 83; size++ { // by hand, so that nothing else is hardened
+		q, c := must(Malloc(x.f, size)), sizeclass.Of(size)
+		setLive(q, c, 0)
+		b := poisoned{q, uint64(size)<<8 | uint64(c)}
+		b.fill()
+		if !quarantineOf(x.f).put(x.f, b) {
+			t.Fatal("no room in the quarantine")
+		}
+	}
+	t.Run("guarded blocks", func(t *testing.T) { // ends the policy
+		withPolicy(t, map[string]string{"HAKMEM_GUARD": "1/1"})
+		a, b := must(guarded(0, 100, 1, 0)), must(guarded(0, 100, 1, 0))
+		mustFree(0, b)
+		guard.Lock()
+		defer guard.Unlock()
+		x.guarded, x.withdrawn = slotAt(a), slotAt(b)
+	})
+	// First all the spans, then their frees: an allocation that needs new memory
+	// empties the caches.
+	x.warm, x.warmClass = must(Malloc(x.f, 200<<10)), sizeclass.SpanOf(200<<10)
+	slotted, whale1, whale2 := must(Malloc(x.f, 400<<10)), must(Malloc(0, 3<<20)), must(Malloc(0, 4<<20))
+	mustFree(0, must(MallocAt(x.site, 500<<10)))
+	x.inBig, _ = bigEntry(x.site, sizeclass.SpanOf(500<<10))
+	mustFree(x.f, x.warm)
+	mustFree(0, whale1)
+	mustFree(0, whale2)
+	x.sharedClass = sizeclass.SpanOf(400 << 10)
+	setLive(slotted, x.sharedClass, 0)
+	if !giveShared(x.sharedClass, slotted) {
+		t.Fatal("no shared slot")
+	}
+	line := &shared[x.sharedClass-sizeclass.Num-1]
+	for i := range line.slot {
+		if line.slot[i].Load() == slotted {
+			x.inShared = &line.slot[i]
+		}
+	}
+	if x.inShared == nil || x.inBig.Load() == 0 || len(whales.spans) < 2 || pop(x.f, x.warmClass) != x.warm || !push(x.f, x.warmClass, x.warm) {
+		t.Fatal("a cache is empty")
+	}
+	for page := region.first >> pageShift; isPage(page); page++ {
+		if used, _ := inUse(page); !used && super(page/superPages).free == ^uint32(0) {
+			x.free = page
+			if meta(page).kind == kindSlabFreed && PageClass[page] == 0 && meta(page).class <= sizeclass.NumTiny {
+				x.slabFreed = page
+			}
+		}
+	}
+	if x.free == 0 || x.slabFreed == 0 {
+		t.Fatalf("free pages: %d, one that was a slab's: %d", x.free, x.slabFreed)
+	}
+	// The live map of that page has memory again, so that it is looked at.
+	super(x.slabFreed / superPages).tiny |= 1 << (x.slabFreed % superPages)
+	t.Cleanup(func() {
+		for _, p := range append(full, x.tiny, x.span, x.big) {
+			mustFree(x.f, p)
+		}
+		mustFree(0, x.sited)
+		mustFree(0, x.sitedSpan)
+		mustFree(0, x.guarded.p)
+		FreeChunk(x.chunk)
+		for _, f := range []uintptr{x.f, x.g} {
+			if bad := CloseHeapFront(f); bad.Kind != OK {
+				t.Errorf("%+v", bad)
+			}
+		}
+		if bad := Trim(); bad.Kind != OK {
+			t.Errorf("%+v", bad)
+		}
+		mustHold(t)
+	})
+	mustHold(t)
+	return x
+}
+
+// lastWord is the last word of the leased slab's bitmap: refills begin with the
+// first one.
+func (x *smallHeap) lastWord() uint32 { return sizeclass.Classes[x.class].Words - 1 }
+
+// set puts a value in the place of another, and returns what undoes that.
+func set[T any](p *T, v T) (repair func()) {
+	old := *p
+	*p = v
+	return func() { *p = old }
+}
+
+func set8(a uintptr, v uint8) func()   { return set(u8(a), v) }
+func set64(a uintptr, v uint64) func() { return set(u64(a), v) }
+
+// swap is set for atomics.
+func swap[T any](a interface{ Swap(T) T }, v T) func() {
+	old := a.Swap(v)
+	return func() { a.Swap(old) }
+}
+
+// both undoes two damages, the last one first.
+func both(a, b func()) func() { return func() { b(); a() } }
+
+// breaker damages one field and says at which address the report must point,
+// 0 for any.
+type breaker struct {
+	rule string
+	what string
+	do   func(x *smallHeap) (at uintptr, repair func())
+}
+
+const onePlace = "a block is in exactly one place"
+
+func (x *smallHeap) bit(p uintptr, c uint8) (w *uint64, m uint64) {
+	s := owner(p)
+	j := (p - s.addr()) / classSize(c)
+	return s.bits(uint32(j / 64)), 1 << (j % 64)
+}
+
+func pageOf(p uintptr) uintptr { return (p - region.base) >> pageShift }
+
+// extraFront makes a front that is nobody's but in the table's entry.
+func extraFront(p *uintptr) func() {
+	f := newFront()
+	old := *p
+	*p = f
+	return func() { *p = old; recycle(f) }
+}
+
+var breakers = []breaker{
+	// Blocks.
+	{onePlace, "a live block that its slab owns", func(x *smallHeap) (uintptr, func()) {
+		w, m := x.bit(x.tiny, x.class)
+		return x.tiny, set(w, *w|m)
+	}},
+	{onePlace, "a block in a magazine that its slab owns", func(x *smallHeap) (uintptr, func()) {
+		w, m := x.bit(x.waiting, x.class)
+		return x.waiting, set(w, *w|m)
+	}},
+	{onePlace, "a block nowhere", func(x *smallHeap) (uintptr, func()) {
+		w, m := x.bit(x.owned, x.class)
+		return x.owned, set(w, *w&^m)
+	}},
+	{onePlace, "a live block in a magazine", func(x *smallHeap) (uintptr, func()) {
+		return x.waiting, set8(Live+x.waiting>>granuleShift, x.class)
+	}},
+	{onePlace, "a live mid block in a magazine", func(x *smallHeap) (uintptr, func()) {
+		c := sizeclass.Of(20000)
+		p := *word(*top(x.f, c))
+		return p, set8(midState(p), c)
+	}},
+	{onePlace, "a block twice in a magazine", func(x *smallHeap) (uintptr, func()) {
+		return x.waiting, set(word(*top(x.f, x.class)-8), x.waiting)
+	}},
+	{onePlace, "a live block in the quarantine", func(x *smallHeap) (uintptr, func()) {
+		q := quarantineOf(x.f)
+		b := &q.ring[q.first]
+		return b.p, set8(Live+b.p>>granuleShift, b.class())
+	}},
+	{"statistics count the live blocks", "a live byte that is lost", func(x *smallHeap) (uintptr, func()) {
+		return 0, set8(Live+x.tiny>>granuleShift, 0)
+	}},
+	{"a live state is the class, or says more", "another class", func(x *smallHeap) (uintptr, func()) {
+		return x.tiny, set8(Live+x.tiny>>granuleShift, x.class+1)
+	}},
+	{"live states lie where blocks begin", "one inside a block", func(x *smallHeap) (uintptr, func()) {
+		return x.leased.addr(), set8(Live+(x.tiny+16)>>granuleShift, x.class)
+	}},
+	{"live states lie where blocks begin", "one behind the last block of a mid slab", func(x *smallHeap) (uintptr, func()) {
+		return x.full.addr(), set(&x.full.meta().states[63], 1)
+	}},
+	{"a live block's site is registered", "a site that is none", func(x *smallHeap) (uintptr, func()) {
+		return x.sited, set(siteWord(x.sited), MaxSites)
+	}},
+	{"a site counts its live blocks", "a count too many", func(x *smallHeap) (uintptr, func()) {
+		siteAdd(x.site, 0, 1)
+		return uintptr(x.site), func() { siteAdd(x.site, 0, -1) }
+	}},
+	{"a site counts its live blocks", "bytes", func(x *smallHeap) (uintptr, func()) {
+		siteAdd(x.site, 8, 0)
+		return uintptr(x.site), func() { siteAdd(x.site, -8, 0) }
+	}},
+
+	// Fronts.
+	{"the trap front is never written", "a top", func(x *smallHeap) (uintptr, func()) {
+		return trapFront, set(top(trapFront, 5), *top(trapFront, 5)+8)
+	}},
+	{"a table's entry is a front", "none of those built", func(x *smallHeap) (uintptr, func()) {
+		return x.f + 8, set(&Fronts[MaxP-1], x.f+8)
+	}},
+	{"a front has one owner", "two Ps", func(x *smallHeap) (uintptr, func()) {
+		return x.g, both(set(&Fronts[MaxP-1], x.g), set(&Fronts[MaxP-2], x.g))
+	}},
+	{"a front has one owner", "a shard's and an abandoned Heap's", func(x *smallHeap) (uintptr, func()) {
+		return x.g, both(set(&shards[3].front, x.g), set(&abandoned.fronts, []uintptr{x.g}))
+	}},
+	{"a table that is not in use has traps only", "a front", func(x *smallHeap) (uintptr, func()) {
+		return x.g, set(&hardFronts[MaxP-1], x.g)
+	}},
+	{"a table that is not in use has traps only", "a P's front while calls are watched", func(x *smallHeap) (uintptr, func()) {
+		Watch(WatchCalls, true)
+		undo := extraFront(&Fronts[MaxP-1])
+		return Fronts[MaxP-1], func() { undo(); Watch(WatchCalls, false) }
+	}},
+	{"a class without blocks has a trap for a magazine", "the trap class", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(top(x.f, 0), sentinel(x.f, x.class))
+	}},
+	{"a magazine's top is one of its slots", "below the sentinel", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(top(x.f, x.class), sentinel(x.f, x.class)-8)
+	}},
+	{"a magazine's top is one of its slots", "beyond the last slot", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(top(x.f, x.class), last(x.f, x.class)+8)
+	}},
+	{"a magazine's top is one of its slots", "no capacity", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(&head(x.f).cap[x.class], 0)
+	}},
+	{"a magazine's sentinel is 0", "a block", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(word(sentinel(x.f, x.class)), x.waiting)
+	}},
+	{"a front in the pool is empty", "a block", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))
+	}},
+	{"a front in the pool leases nothing", "a lease", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))
+	}},
+	{"only classes of slabs are leased", "a class of spans", func(x *smallHeap) (uintptr, func()) {
+		return x.g, set(lease(x.g, sizeclass.Num+1), x.leased)
+	}},
+	{"a lease is a LEASED slab of its class", "a PARTIAL one", func(x *smallHeap) (uintptr, func()) {
+		return x.g, set(lease(x.g, x.emptyClass), x.empty)
+	}},
+	{"a lease is a LEASED slab of its class", "another class's", func(x *smallHeap) (uintptr, func()) {
+		return x.g, set(lease(x.g, x.class+1), x.leased)
+	}},
+	{"a lease is a LEASED slab of its class", "a page beyond the region", func(x *smallHeap) (uintptr, func()) {
+		return x.g, set(lease(x.g, x.class), slabID(region.size>>pageShift+1))
+	}},
+	{"a slab is leased once", "two fronts", func(x *smallHeap) (uintptr, func()) {
+		return x.g, set(lease(x.g, x.class), x.leased)
+	}},
+
+	// Caches.
+	{"what waits is a block of its class", "the inside of a block", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(word(*top(x.f, x.class)), x.waiting+16)
+	}},
+	{"what waits is a block of its class", "Go memory", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(word(*top(x.f, x.class)), 0x1000)
+	}},
+	{"what waits is a block of its class", "a span of another class in a shared slot", func(x *smallHeap) (uintptr, func()) {
+		return 0, swap[uintptr](x.inShared, x.span)
+	}},
+	{"a span is live or waits in one place", "a live one in a magazine", func(x *smallHeap) (uintptr, func()) {
+		return x.warm, set(&meta(pageOf(x.warm)).live, x.warmClass)
+	}},
+	{"a span is live or waits in one place", "one that left its shared slot", func(x *smallHeap) (uintptr, func()) {
+		return x.inShared.Load(), swap[uintptr](x.inShared, 0)
+	}},
+	{"a BigCache entry is where its key belongs", "another class", func(x *smallHeap) (uintptr, func()) {
+		return 0, swap[uint64](x.inBig, x.inBig.Load()+1)
+	}},
+	{"a whale has its span's size", "a page more", func(x *smallHeap) (uintptr, func()) {
+		return whales.spans[0].p, both(set(&whales.spans[0].size, whales.spans[0].size+pageSize), set(&whales.bytes, whales.bytes+pageSize))
+	}},
+	{"whales are oldest first", "the first one younger", func(x *smallHeap) (uintptr, func()) {
+		return whales.spans[1].p, set(&whales.spans[0].since, whales.spans[1].since+1)
+	}},
+	{"the whale cache adds up", "a byte more", func(x *smallHeap) (uintptr, func()) { return 0, set(&whales.bytes, whales.bytes+1) }},
+	{"a quarantine adds up", "a byte more", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(&quarantineOf(x.f).bytes, quarantineOf(x.f).bytes+1)
+	}},
+	{"a quarantine adds up", "a block that is not counted", func(x *smallHeap) (uintptr, func()) {
+		c := quarantineOf(x.f).ring[quarantineOf(x.f).first].class()
+		return x.f, set(&head(x.f).waiting[c], 0)
+	}},
+	{"a quarantine is within its ring", "a block more than it has room for", func(x *smallHeap) (uintptr, func()) {
+		return x.f, set(&quarantineOf(x.f).n, quarantineBlocks+1)
+	}},
+	{"slots of guarded blocks follow each other", "one moved", func(x *smallHeap) (uintptr, func()) {
+		return x.guarded.p, set(&x.guarded.start, x.guarded.start+uintptr(osmem.PageSize()))
+	}},
+	{"a guarded block is live or freed", "a withdrawn one that lives", func(x *smallHeap) (uintptr, func()) {
+		return x.withdrawn.p, set(&x.withdrawn.live, true)
+	}},
+	{"a guarded block is live or freed", "one that is freed and forgotten", func(x *smallHeap) (uintptr, func()) {
+		return x.guarded.p, set(&x.guarded.live, false)
+	}},
+	{"a guarded block lies in its slot", "a size beyond it", func(x *smallHeap) (uintptr, func()) {
+		return x.guarded.p, set(&x.guarded.size, 10<<20)
+	}},
+	{"guarded blocks are counted", "one more", func(x *smallHeap) (uintptr, func()) { return 0, set(&guard.live, guard.live+1) }},
+
+	// The region.
+	{"whole superslabs of the region are committed", "a page more", func(x *smallHeap) (uintptr, func()) {
+		old := region.committed.Load()
+		region.committed.Store(old + pageSize)
+		return region.base, func() { region.committed.Store(old) }
+	}},
+	{"metadata is committed with the pages it is of", "less", func(x *smallHeap) (uintptr, func()) {
+		return region.bits.base, set(&region.bits.committed, region.first>>pageShift*region.bits.unit)
+	}},
+	{"committed metadata adds up", "a byte more", func(x *smallHeap) (uintptr, func()) {
+		return region.base, swap[uintptr](&region.metaCommitted, region.metaCommitted.Load()+1)
+	}},
+	{"the site map is committed when there are sites", "not said", func(x *smallHeap) (uintptr, func()) {
+		return region.base, set(&region.sites.lazy, true)
+	}},
+	{"fast paths know the region", "another end", func(x *smallHeap) (uintptr, func()) { return region.base, set(&Granules, Granules-1) }},
+
+	// Superslabs.
+	{"a lost page is not free", "one that is both", func(x *smallHeap) (uintptr, func()) {
+		s := super(x.free / superPages)
+		return region.base + x.free>>5<<superShift, set(&s.lost, s.free)
+	}},
+	{"a page in use is dirty", "a clean one", func(x *smallHeap) (uintptr, func()) {
+		s := super(pageOf(x.span) / superPages)
+		return region.base + pageOf(x.span)>>5<<superShift, set(&s.dirty, s.dirty&^(1<<(pageOf(x.span)%superPages)))
+	}},
+	{"a page in use is not one that was returned", "one that was", func(x *smallHeap) (uintptr, func()) {
+		s := super(pageOf(x.span) / superPages)
+		return region.base + pageOf(x.span)>>5<<superShift, set(&s.purged, 1<<(pageOf(x.span)%superPages))
+	}},
+	{"a superslab has slabs", "one without", func(x *smallHeap) (uintptr, func()) {
+		return region.base + x.free>>5<<superShift, set(&super(x.free/superPages).isSlabs, true)
+	}},
+	{"pool hints tell where a slab fits", "one that is wrong", func(x *smallHeap) (uintptr, func()) {
+		c := x.empty.page() / superPages
+		w := &poolHints[2][c/64]
+		return region.base + c<<superShift, set(w, *w^1<<(c%64))
+	}},
+	{"a superslab with EMPTY slabs has a hint", "none", func(x *smallHeap) (uintptr, func()) {
+		return region.base + x.empty.page()>>5<<superShift, set64(emptyHints+x.empty.page()/superPages/64*8, 0)
+	}},
+
+	// Slabs.
+	{"a slab has a class", "one that no slab has", func(x *smallHeap) (uintptr, func()) {
+		return x.empty.addr(), swap[uint32](&x.empty.meta().slabClass, sizeclass.Num+1)
+	}},
+	{"a slab begins at a multiple of its length", "in its middle", func(x *smallHeap) (uintptr, func()) {
+		p := x.full.page()
+		return region.base + (p+1)<<pageShift, both(swap[uint32](&meta(p).slabClass, 0), swap[uint32](&meta(p+1).slabClass, uint32(sizeclass.Of(20000))))
+	}},
+	{"a slab has its class's pages", "one more", func(x *smallHeap) (uintptr, func()) {
+		return x.full.addr(), set(&x.full.meta().pages, x.full.meta().pages+1)
+	}},
+	{"a slab's page knows its start", "the last page's", func(x *smallHeap) (uintptr, func()) {
+		m := meta(x.full.page() + uintptr(x.full.meta().pages) - 1)
+		return x.full.addr() + uintptr(x.full.meta().pages-1)<<pageShift, set(&m.start, m.start+pageSize)
+	}},
+	{"a slab's page has its kind and class", "another class", func(x *smallHeap) (uintptr, func()) {
+		return x.empty.addr(), set(&x.empty.meta().class, x.emptyClass+1)
+	}},
+	{"a slab's page has its kind and class", "another bucket", func(x *smallHeap) (uintptr, func()) {
+		return x.empty.addr(), set(&x.empty.meta().bucket, bucketBig)
+	}},
+	{"fast paths know a slab's page", "another class", func(x *smallHeap) (uintptr, func()) {
+		return x.leased.addr(), set(&PageClass[x.leased.page()], x.class+1)
+	}},
+	{"fast paths know a slab's page", "another reciprocal", func(x *smallHeap) (uintptr, func()) {
+		return x.full.addr(), set(&x.full.meta().recip, 3)
+	}},
+	{"a slab's later pages begin no slab", "a state", func(x *smallHeap) (uintptr, func()) {
+		return x.full.addr() + pageSize, swap[uint32](&meta(x.full.page()+1).slabState, slabFull)
+	}},
+	{"a slab's page has no span's live state", "one", func(x *smallHeap) (uintptr, func()) {
+		return x.leased.addr(), set(&x.leased.meta().live, 1)
+	}},
+	{"a slab's page is a superslab's, and in use", "a free page", func(x *smallHeap) (uintptr, func()) {
+		s := super(x.leased.page() / superPages)
+		return x.leased.addr(), set(&s.free, s.free|1<<(x.leased.page()%superPages))
+	}},
+	{"the live map of a tiny slab may have memory", "not said", func(x *smallHeap) (uintptr, func()) {
+		return x.leased.addr(), set(&super(x.leased.page()/superPages).tiny, 0)
+	}},
+	{"a slab's mark is a word of its bitmap", "beyond", func(x *smallHeap) (uintptr, func()) {
+		return x.full.addr(), set(&x.full.meta().lowWord, 1)
+	}},
+	{"a slab is LEASED if a front leases it", "by none", func(x *smallHeap) (uintptr, func()) {
+		return x.leased.addr(), set(lease(x.f, x.class), 0)
+	}},
+	{"a slab stays CLAIMED if its memory is lost", "one that is not", func(x *smallHeap) (uintptr, func()) {
+		return x.full.addr(), swap[uint32](&x.full.meta().slabState, slabClaimed)
+	}},
+	{"a slab is PARTIAL if and only if listed", "one that is not listed", func(x *smallHeap) (uintptr, func()) {
+		setRemove(x.emptyClass, x.empty.page())
+		return x.empty.addr(), func() { setAdd(x.emptyClass, x.empty.page()) }
+	}},
+	{"a slab is PARTIAL if and only if listed", "a FULL one that is", func(x *smallHeap) (uintptr, func()) {
+		setAdd(sizeclass.Of(20000), x.full.page())
+		return x.full.addr(), func() { setRemove(sizeclass.Of(20000), x.full.page()) }
+	}},
+	{"a FULL slab owns no block", "one", func(x *smallHeap) (uintptr, func()) {
+		return x.full.addr(), set(x.full.bits(0), 1)
+	}},
+	{"a PARTIAL slab that owns all its blocks is marked EMPTY", "no mark", func(x *smallHeap) (uintptr, func()) {
+		unmarkEmpty(x.empty.page())
+		return x.empty.addr(), func() { markEmpty(x.empty.page()) }
+	}},
+	{"a slab has a state", "none", func(x *smallHeap) (uintptr, func()) {
+		return x.full.addr(), swap[uint32](&x.full.meta().slabState, slabNone)
+	}},
+	{"only a PARTIAL slab has holes", "a LEASED one", func(x *smallHeap) (uintptr, func()) {
+		return x.leased.addr(), set(&x.leased.meta().holes, 1<<15)
+	}},
+	{"holes are the memory of free blocks", "of a live one", func(x *smallHeap) (uintptr, func()) {
+		w, c := x.empty.bits(0), x.emptyClass
+		undo := both(set(w, *w&^1), set(&x.empty.meta().holes, 1))
+		return x.empty.addr(), both(set8(midState(x.empty.addr()), c), undo)
+	}},
+	{"a bitmap has bits of blocks only", "behind the last block", func(x *smallHeap) (uintptr, func()) {
+		return x.full.addr(), set(x.full.bits(1), 1)
+	}},
+	{"a class counts its slabs", "one more", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&classes[x.class].slabs, classes[x.class].slabs+1)
+	}},
+	{"a class counts its slabs", "one more listed", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&classes[x.class].listed, classes[x.class].listed+1)
+	}},
+	{"only PARTIAL slabs are in a partial set", "a free page", func(x *smallHeap) (uintptr, func()) {
+		setAdd(x.class, x.free)
+		return region.base + x.free<<pageShift, func() { setRemove(x.class, x.free) }
+	}},
+	{"a summary says whether the word below is 0", "0 above a member", func(x *smallHeap) (uintptr, func()) {
+		return region.base + x.empty.page()&^63<<pageShift, set(setWord(1, x.emptyClass, x.empty.page()>>12), 0)
+	}},
+	{"a summary says whether the word below is 0", "a bit above none, at the top", func(x *smallHeap) (uintptr, func()) {
+		w := setWord(3, setClasses-2, region.first>>pageShift>>24)
+		return 0, set(w, 1<<(region.first>>pageShift>>18&63))
+	}},
+
+	// Spans.
+	{"a span has a span's size and its pages", "a page less", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageOf(x.span))
+		return x.span, set(&m.pages, m.pages-1)
+	}},
+	{"a span has a span's size and its pages", "a size between two", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageOf(x.span))
+		return x.span, set(&m.spanSize, m.spanSize-16)
+	}},
+	{"fast paths know a span", "another class", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageOf(x.span))
+		return x.span, set(&m.class, m.class+1)
+	}},
+	{"fast paths know a span", "an Arena's chunk", func(x *smallHeap) (uintptr, func()) {
+		return x.chunk, set(&meta(pageOf(x.chunk)).recip, 1)
+	}},
+	{"a span's later pages are its tail", "another span's", func(x *smallHeap) (uintptr, func()) {
+		return x.span + pageSize, set(&meta(pageOf(x.span)+1).start, x.span+pageSize)
+	}},
+	{"a span's page is in use, and no superslab's", "a free page", func(x *smallHeap) (uintptr, func()) {
+		page := pageOf(x.span) + 1
+		s := super(page / superPages)
+		return x.span + pageSize, set(&s.free, s.free|1<<(page%superPages))
+	}},
+	{"a chunk of an Arena has no live state", "one", func(x *smallHeap) (uintptr, func()) {
+		return x.chunk, set(&meta(pageOf(x.chunk)).live, liveBig)
+	}},
+	{"a span's live state is its class, or says more", "another class", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageOf(x.span))
+		return x.span, set(&m.live, m.live+1)
+	}},
+	{"a span's live state is its class, or says more", "a class above 2 MiB", func(x *smallHeap) (uintptr, func()) {
+		return x.big, set(&meta(pageOf(x.big)).live, sizeclass.NumAll)
+	}},
+	{"a span has a site while its live state says so", "a site without", func(x *smallHeap) (uintptr, func()) {
+		return x.span, set(&meta(pageOf(x.span)).site, x.site)
+	}},
+	{"a span has a site while its live state says so", "a site that is none", func(x *smallHeap) (uintptr, func()) {
+		return x.sitedSpan, set(&meta(pageOf(x.sitedSpan)).site, MaxSites)
+	}},
+	{"statistics count the live spans", "a kind that is lost", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageOf(x.span)) // ReadTotals believes the page, the check its size
+		return 0, both(set(&m.spanSize, m.spanSize-16), func() {})
+	}},
+	{"spans made less spans given back are those there are", "one more", func(x *smallHeap) (uintptr, func()) {
+		return 0, swap[uint64](&spanStats.allocs, spanStats.allocs.Load()+1)
+	}},
+
+	// Free pages.
+	{"a page in use is a slab's or a span's", "one that is neither", func(x *smallHeap) (uintptr, func()) {
+		s := super(x.free / superPages)
+		return region.base + x.free<<pageShift, both(set(&s.free, s.free&^(1<<(x.free%superPages))), set(&s.dirty, s.dirty|1<<(x.free%superPages)))
+	}},
+	{"a page that is no slab's or span's is free", "a tail without a span", func(x *smallHeap) (uintptr, func()) {
+		return region.base + x.free<<pageShift, set(&meta(x.free).kind, kindSpanTail)
+	}},
+	{"fast paths find no block in a free page", "a reciprocal", func(x *smallHeap) (uintptr, func()) {
+		return region.base + x.free<<pageShift, set(&meta(x.free).recip, 1)
+	}},
+	{"a slab that was given back left no bits", "one", func(x *smallHeap) (uintptr, func()) {
+		return region.base + x.slabFreed<<pageShift, set(slabID(x.slabFreed+1).bits(3), 8)
+	}},
+	{"a page without a slab says so", "a class for the fast paths", func(x *smallHeap) (uintptr, func()) {
+		return region.base + x.free<<pageShift, set(&PageClass[x.free], 1)
+	}},
+	{"a page without a slab says so", "a span with a slab's state", func(x *smallHeap) (uintptr, func()) {
+		return x.span, swap[uint32](&meta(pageOf(x.span)).slabState, slabFull)
+	}},
+	{"no live state is left where no slab is", "in the live map", func(x *smallHeap) (uintptr, func()) {
+		p := region.base + x.slabFreed<<pageShift
+		return p, set8(Live+(p+4096)>>granuleShift, 3)
+	}},
+	{"no live state is left where no slab is", "a mid block's", func(x *smallHeap) (uintptr, func()) {
+		return x.span, set(&meta(pageOf(x.span)).states[40], 3)
+	}},
+
+	// The page tree and the counts.
+	{"the page tree has the free pages", "a page more", func(x *smallHeap) (uintptr, func()) {
+		n := region.tree.node(region.tree.leaves + pageOf(x.span)/superPages)
+		return region.base + pageOf(x.span)>>5<<superShift, set(&n.max, n.max+1)
+	}},
+	{"a node of the page tree sums up its children", "the root", func(x *smallHeap) (uintptr, func()) {
+		return 1, set(&region.tree.node(1).pre, 7)
+	}},
+	{"pages in use and warm pages are counted", "one more in use", func(x *smallHeap) (uintptr, func()) {
+		return 0, both(set(&pageUse.used, pageUse.used+1), set(&pageUse.peak, pageUse.peak+1))
+	}},
+	{"pages in use and warm pages are counted", "one more warm", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&pageUse.warm, pageUse.warm+1)
+	}},
+	{"the peak is at least the pages in use", "less", func(x *smallHeap) (uintptr, func()) { return 0, set(&pageUse.peak, pageUse.used-1) }},
+	{"pages faulted again were kept in vain and returned before", "more", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&pageUse.again, pageUse.returned+1)
+	}},
+	{"superslabs are counted", "one more", func(x *smallHeap) (uintptr, func()) {
+		superslabs.Add(1)
+		return 0, func() { superslabs.Add(-1) }
+	}},
+	{"no slab waits for its holes", "one", func(x *smallHeap) (uintptr, func()) { return 0, set(&punching.n, 1) }},
+	{"the soft limit is not above the hard one", "above", func(x *smallHeap) (uintptr, func()) {
+		soft, hard, was := memoryLimit.soft.Load(), memoryLimit.hard.Load(), limitSet
+		memoryLimit.soft.Store(1 << 40)
+		memoryLimit.hard.Store(1 << 39)
+		limitSet = true
+		return 0, func() {
+			memoryLimit.soft.Store(soft)
+			memoryLimit.hard.Store(hard)
+			limitSet = was
+		}
+	}},
+}
+
+// TestInvariantsBroken damages one thing after another in a sound heap, wants it
+// reported by its rule and its address, and repairs it.
+func TestInvariantsBroken(t *testing.T) {
+	if !checkLive {
+		t.Skip("skipped: hakmem_nolive has no live states to hold against each other")
+	}
+	x := newSmallHeap(t)
+	for _, b := range breakers {
+		t.Run(b.rule+"/"+b.what, func(t *testing.T) {
+			at, repair := b.do(x)
+			err := CheckInvariants()
+			repair()
+			if err == nil {
+				t.Fatal("nothing was reported")
+			}
+			found := slices.ContainsFunc(strings.Split(err.Error(), "\n"), func(line string) bool {
+				return strings.HasPrefix(line, "hakmem: broken invariant: "+b.rule+": ") && (at == 0 || strings.Contains(line, fmt.Sprintf("%#x", at))) &&
+					strings.Contains(line, ": found ") && strings.Contains(line, ", want ")
+			})
+			if !found {
+				t.Errorf("no %q at %#x in:\n%v", b.rule, at, err)
+			}
+			if err := CheckInvariants(); err != nil {
+				t.Fatalf("repaired, and still:\n%v", err)
+			}
+		})
+	}
+}
+
+// TestEveryInvariantIsBroken reads the rules out of the source, and wants a
+// breaker for each.
+func TestEveryInvariantIsBroken(t *testing.T) {
+	rules := map[string]bool{}
+	for _, file := range []string{"invariants.go", "invariants_region.go"} {
+		tree, err := parser.ParseFile(gotoken.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(tree, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if f, ok := call.Fun.(*ast.SelectorExpr); !ok || f.Sel.Name != "bad" {
+				return true
+			}
+			text, ok := call.Args[1].(*ast.BasicLit)
+			if !ok {
+				t.Fatalf("%s: a rule is not a constant text", file)
+			}
+			rule, err := strconv.Unquote(text.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules[rule] = true
+			return true
+		})
+	}
+	if len(rules) < 60 {
+		t.Errorf("%d rules found in the source", len(rules))
+	}
+	for _, b := range breakers {
+		if !rules[b.rule] {
+			t.Errorf("the breaker of %q breaks no rule", b.rule)
+		}
+	}
+	for _, rule := range slices.Sorted(maps.Keys(rules)) {
+		if !slices.ContainsFunc(breakers, func(b breaker) bool { return b.rule == rule }) {
+			t.Errorf("nothing breaks %q", rule)
+		}
+	}
+}
+
+// TestInvariantsReportIsBounded: one broken table does not fill the log.
+func TestInvariantsReportIsBounded(t *testing.T) {
+	if !checkLive {
+		t.Skip("skipped: see TestInvariantsBroken")
+	}
+	x := newSmallHeap(t)
+	w := x.leased.bits(0)
+	for i := range uint32(4) {
+		defer set(x.leased.bits(i), 0)()
+	}
+	err := CheckInvariants()
+	if err == nil {
+		t.Fatal("nothing was reported")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != maxFindings+1 || !strings.HasSuffix(lines[maxFindings], "more broken invariants") {
+		t.Errorf("%d lines, the last of them %q; bits %#x", len(lines), lines[len(lines)-1], *w)
+	}
+}
