@@ -220,7 +220,8 @@ func sumWords(p unsafe.Pointer, n uintptr) (sum uint64) {
 }
 
 // Measure runs one workload over one allocator and returns what it took. It is
-// to be called once in a process.
+// to be called once in a process, but for verification (ObserveVerify), which
+// leaves nothing of hakmem's behind.
 func Measure(s Spec) (Run, error) {
 	workload, err := FindWorkload(s.Workload)
 	if err != nil {
@@ -294,6 +295,10 @@ func Measure(s Spec) (Run, error) {
 	close(g.looked)
 	done.Wait()
 	end := usage()
+	for _, w := range workers {
+		w.obs.close()
+		w.partner.obs.close()
+	}
 
 	first, last := workers[0].start, workers[0].stop
 	for _, w := range workers[1:] {

@@ -75,6 +75,13 @@ func newObserver(a calls, what Observation, seed uint32, check *checker) *observ
 	return o
 }
 
+// close ends the use of the allocator. After the loop; o may be nil.
+func (o *observer) close() {
+	if o != nil && o.a.close != nil {
+		o.a.close()
+	}
+}
+
 // note adds one operation to the hash.
 func (o *observer) note(op, size, slot uint64) {
 	for _, word := range [...]uint64{op, size, slot} {

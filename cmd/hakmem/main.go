@@ -10,6 +10,7 @@
 //	hakmem env                    the HAKMEM_* gates
 //	hakmem stats                  ReadStats after a short workload
 //	hakmem sawtooth               what is kept and faulted again as demand comes and goes
+//	hakmem soak                   all workloads for a long time, with everything checked
 //	hakmem version
 //
 // Each verb is in a file of its own.
@@ -64,10 +65,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		EnableShellCompletion: true,
 		OnUsageError:          badFlags,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // the status is ours
-		Commands:              []*cli.Command{benchVerb(), compareVerb(), abVerb(), replayVerb(), recordVerb(), reportVerb(), envVerb(), statsVerb(), sawtoothVerb(), versionVerb(), childVerb()},
+		Commands:              []*cli.Command{benchVerb(), compareVerb(), abVerb(), replayVerb(), recordVerb(), reportVerb(), envVerb(), statsVerb(), sawtoothVerb(), soakVerb(), versionVerb(), childVerb()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if verb := c.Args().First(); verb != "" {
-				return usagef("unknown verb %q; use bench, compare, ab, replay, record, report, env, stats, sawtooth or version", verb)
+				return usagef("unknown verb %q; use bench, compare, ab, replay, record, report, env, stats, sawtooth, soak or version", verb)
 			}
 			return cli.ShowRootCommandHelp(c)
 		},

@@ -131,11 +131,16 @@ func TestBadInput(t *testing.T) {
 		{"stats now", `"now"`, "leave it out"},
 		{"env now", `"now"`, "leave it out"},
 		{"version now", `"now"`, "leave it out"},
-		{"nonsense", `"nonsense"`, "bench, compare, ab, replay, record, report, env, stats, sawtooth or version"},
+		{"nonsense", `"nonsense"`, "bench, compare, ab, replay, record, report, env, stats, sawtooth, soak or version"},
 		{"sawtooth now", `"now"`, "leave it out"},
 		{"sawtooth --period 0s", "--period 0s", "up to an hour"},
 		{"sawtooth --periods 0", "--periods 0", "1 to 1000"},
 		{"sawtooth --peak 3", "--peak 3", "MiB from 16"},
+		{"soak now", `"now"`, "leave it out"},
+		{"soak --for 0s", `"0s"`, "90s"},
+		{"soak --every 1", `"1"`, "90s"},
+		{"soak --seed 0", `"0"`, "whole number from 1"},
+		{"soak --threads 9999", `"9999"`, "to 4096"},
 		{"--nope", "-nope", "--help"},
 	} {
 		status, out, errs := hakmemCommand(strings.Fields(c.line)...)

@@ -1,0 +1,235 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/internal/osmem"
+)
+
+// A round is one workload over one of soakAllocators. It gets as many operations
+// as a random power of two within these bounds allows, so that rounds differ, and
+// at most soakBytes to fill and check; a round then takes some milliseconds to some
+// seconds.
+const (
+	soakLeastOps, soakMostOps = 1 << 14, 1 << 20
+	soakBytes                 = 2 << 30
+)
+
+var soakAllocators = []string{"hakmem", "hakmem-heap"}
+
+// How far resident memory may drift from the first line's. After Trim nothing is
+// alive, and what may have come since is: of hakmem, page metadata and bitmaps of
+// pages that were not committed then, 1 % of their memory (docs/design.md, section
+// 6); of Go, stacks, span tables and spare threads, which move by some MiB from
+// line to line (16 MiB is about four times the most seen in ten minutes).
+const (
+	soakSlack        = 16 << 20
+	soakMetadataPart = 100
+)
+
+func soakVerb() *cli.Command {
+	return &cli.Command{
+		Name: "soak", Usage: "run all workloads over hakmem for a long time, checking everything",
+		Description: "Runs the workloads of `bench` in rotation, through the global functions and through Heaps, with\n" +
+			"every block filled and checked. At least once in each --every (and at the end) it waits for the round\n" +
+			"to end, checks hakmem's invariants before and after a Trim, and prints a line of JSON. The first\n" +
+			"thing that is wrong ends it with status 1: a damaged block, memory still alive, a broken invariant,\n" +
+			"a late double free, or resident memory that has drifted from the first line's by more than\n" +
+			"16 MiB and 1 % of what was committed since. HAKMEM_* gates apply.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "for", Value: "1m", Usage: "how long; the last round is finished"},
+			&cli.StringFlag{Name: "every", Value: "1m", Usage: "`time` between two lines"},
+			&cli.StringFlag{Name: "seed", Value: "1", Usage: "start of the random sequence"},
+			&cli.StringFlag{Name: "threads", Value: "2", Usage: "threads of each workload"},
+		},
+		OnUsageError: badFlags,
+		Action: func(ctx context.Context, c *cli.Command) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			total, err := readTime(c, "for")
+			if err != nil {
+				return err
+			}
+			every, err := readTime(c, "every")
+			if err != nil {
+				return err
+			}
+			seed, err := readNumber(c, "seed", math.MaxUint32)
+			if err != nil {
+				return err
+			}
+			threads, err := readNumber(c, "threads", bench.MaxThreads)
+			if err != nil {
+				return err
+			}
+			s := &soak{out: c.Root().Writer, rng: rand.New(rand.NewPCG(seed, 0)), threads: int(threads), begin: time.Now(), done: map[string]bool{}}
+			return s.run(ctx, total, every)
+		},
+	}
+}
+
+// soak is one run of the verb.
+type soak struct {
+	out     io.Writer
+	rng     *rand.Rand
+	threads int
+	begin   time.Time
+
+	rounds   uint64
+	verified uint64
+	done     map[string]bool // names of workloads
+	lines    int
+	firstRSS uint64
+	first    hakmem.Stats // at the first line
+}
+
+// soakLine is what a line says. Bytes and counts are the process's, after Trim.
+type soakLine struct {
+	Time      time.Time `json:"time"`
+	Seconds   float64   `json:"seconds"` // since the beginning
+	Rounds    uint64    `json:"rounds"`
+	Verified  uint64    `json:"verified"` // blocks checked so far
+	Workloads []string  `json:"workloads"`
+	RSS       uint64    `json:"rss_bytes"`
+	Live      uint64    `json:"live_bytes"` // of hakmem's blocks
+	Drift     int64     `json:"rss_drift_bytes"`
+	DriftMost int64     `json:"rss_drift_limit_bytes"`
+	GoHeap    uint64    `json:"go_heap_bytes"`
+	Faults    uint64    `json:"page_faults"` // minor ones, so far
+	Misuse    uint64    `json:"misuse"`      // late double frees, so far
+	// Invariants is "ok", or what is broken.
+	Invariants string `json:"invariants"`
+}
+
+func (s *soak) run(ctx context.Context, total, every time.Duration) error {
+	next := every
+	for {
+		for i := range bench.Workloads {
+			for _, allocator := range soakAllocators {
+				if err := s.round(&bench.Workloads[i], allocator); err != nil {
+					return err
+				}
+				passed := time.Since(s.begin)
+				if passed >= next || passed >= total || ctx.Err() != nil {
+					if err := s.line(); err != nil {
+						return err
+					}
+					next = passed - passed%every + every
+				}
+				switch {
+				case ctx.Err() != nil:
+					return errInterrupted
+				case passed >= total:
+					return nil
+				}
+			}
+		}
+	}
+}
+
+// round runs one workload with its blocks verified.
+func (s *soak) round(w *bench.Workload, allocator string) error {
+	p := soakParams(w, float64(soakLeastOps)*math.Pow(float64(soakMostOps)/soakLeastOps, s.rng.Float64()), s.threads)
+	if p.Seed != 0 {
+		p.Seed = 1 + s.rng.Uint32N(math.MaxUint32)
+	}
+	r, err := bench.Measure(bench.Spec{Workload: w.Name, Allocator: allocator, Params: p, Observe: bench.ObserveVerify})
+	if err != nil {
+		return fmt.Errorf("round %d, %v: %w", s.rounds+1, w.Args(p), errors.Join(err, hakmem.CheckInvariants()))
+	}
+	s.rounds++
+	s.verified += r.Observed.Verified
+	s.done[w.Name] = true
+	return nil
+}
+
+// soakParams fits a workload's parameters to about ops operations.
+func soakParams(w *bench.Workload, ops float64, threads int) bench.Params {
+	p := w.Params
+	p.Threads = threads
+	if most := float64(p.Min+p.Max) / 2; most > 0 {
+		ops = min(ops, soakBytes/most)
+	}
+	p = w.Scale(p, min(1, ops/float64(w.Ops(p))))
+	// A smaller working set only where the operations follow from it.
+	q := p
+	q.WS = w.Params.WS
+	if w.Ops(q) == w.Ops(p) && w.Validate(q) == nil {
+		return q
+	}
+	return p
+}
+
+// line checks everything and prints a line. Between two rounds.
+func (s *soak) line() error {
+	broken := hakmem.CheckInvariants() // with full magazines and caches
+	if err := trim(); err != nil {
+		return err
+	}
+	broken = errors.Join(broken, hakmem.CheckInvariants())
+	// What the verification used goes back too, so that what is left is comparable.
+	debug.FreeOSMemory()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	var now hakmem.Stats
+	hakmem.ReadStats(&now)
+	l := soakLine{
+		Time: time.Now().UTC(), Seconds: time.Since(s.begin).Seconds(), Rounds: s.rounds, Verified: s.verified,
+		Live: now.Live, GoHeap: m.HeapAlloc, Misuse: now.LateDoubleFrees, Invariants: "ok",
+	}
+	rss, known := osmem.ResidentBytes()
+	l.RSS = rss
+	l.Faults, _ = osmem.ProcessFaults()
+	for name := range s.done {
+		l.Workloads = append(l.Workloads, name)
+	}
+	slices.Sort(l.Workloads)
+	if s.lines++; s.lines == 1 {
+		s.firstRSS, s.first = rss, now
+	}
+	l.Drift = int64(rss) - int64(s.firstRSS)
+	l.DriftMost = soakSlack + int64(now.Committed-s.first.Committed)/soakMetadataPart
+	if broken != nil {
+		l.Invariants = broken.Error()
+	}
+	if err := json.NewEncoder(s.out).Encode(l); err != nil {
+		return err
+	}
+	switch {
+	case broken != nil:
+		return broken
+	case l.Live != 0:
+		return fmt.Errorf("%d bytes in %d blocks are alive after everything was freed", now.Live, now.LiveBlocks)
+	case l.Misuse != 0:
+		return fmt.Errorf("%d late double frees: the workloads make none", l.Misuse)
+	case known && l.Drift > l.DriftMost:
+		return fmt.Errorf("resident memory has drifted by %d bytes from the first line's %d, and may by %d", l.Drift, s.firstRSS, l.DriftMost)
+	}
+	return nil
+}
+
+// trim is hakmem.Trim, which panics with what it finds.
+func trim() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("Trim: %v", v)
+		}
+	}()
+	hakmem.Trim()
+	return nil
+}

@@ -1,0 +1,63 @@
+package main
+
+import (
+	"encoding/json"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/bench"
+)
+
+// TestSoak: a few seconds of it, in a process of its own, with nothing wrong.
+func TestSoak(t *testing.T) {
+	out, errs := hakmemProgram(t, "soak", "--for", "3s", "--every", "1s")
+	if errs != "" {
+		t.Error(errs)
+	}
+	var last soakLine
+	for line := range strings.Lines(out) {
+		var l soakLine
+		if err := json.Unmarshal([]byte(line), &l); err != nil {
+			t.Fatalf("%v: %s", err, line)
+		}
+		if l.Seconds <= last.Seconds || l.Rounds <= last.Rounds || l.Verified <= last.Verified || len(l.Workloads) < len(last.Workloads) {
+			t.Errorf("%+v follows %+v", l, last)
+		}
+		if l.Invariants != "ok" || l.Live != 0 || l.Misuse != 0 || l.Drift > l.DriftMost || l.Time.IsZero() || l.GoHeap == 0 {
+			t.Errorf("%+v", l)
+		}
+		last = l
+	}
+	if last.Seconds < 3 || !slices.Contains(last.Workloads, bench.Workloads[0].Name) {
+		t.Errorf("the last line is %+v", last)
+	}
+}
+
+// TestSoakFails: a block that stays alive ends it with status 1, after its line.
+func TestSoakFails(t *testing.T) {
+	p := hakmem.Malloc(100)
+	defer hakmem.Free(p)
+	status, out, errs := hakmemCommand("soak", "--for", "1ms")
+	if status != exitFailed || !strings.Contains(errs, "alive") || strings.Count(out, "\n") != 1 {
+		t.Errorf("status %d, %q, %q", status, out, errs)
+	}
+}
+
+// TestSoakParams: every workload, however few operations it may have, gets
+// parameters that it can use and that keep it within some seconds.
+func TestSoakParams(t *testing.T) {
+	for i := range bench.Workloads {
+		w := &bench.Workloads[i]
+		for _, ops := range []float64{soakLeastOps, soakMostOps} {
+			p := soakParams(w, ops, 2)
+			if err := w.Validate(p); err != nil || p.Threads != 2 {
+				t.Errorf("%s, %.0f operations: %+v: %v", w.Name, ops, p, err)
+			}
+			if n := float64(w.Ops(p)); n > 4*soakMostOps || n*float64(p.Min+p.Max)/2 > 8*soakBytes {
+				t.Errorf("%s: %.0f operations of %.0f asked for: %+v", w.Name, n, ops, p)
+			}
+		}
+	}
+}
