@@ -35,7 +35,7 @@ var soakAllocators = []string{"hakmem", "hakmem-heap"}
 // alive, and what may have come since is: of hakmem, page metadata and bitmaps of
 // pages that were not committed then, 1 % of their memory (docs/design.md, section
 // 6); of Go, stacks, span tables and spare threads, which move by some MiB from
-// line to line (16 MiB is about four times the most seen in ten minutes).
+// line to line (16 MiB is four times the most that was seen in runs of some minutes).
 const (
 	soakSlack        = 16 << 20
 	soakMetadataPart = 100
@@ -227,7 +227,7 @@ func (s *soak) line() error {
 func trim() (err error) {
 	defer func() {
 		if v := recover(); v != nil {
-			err = fmt.Errorf("Trim: %v", v)
+			err = fmt.Errorf("while trimming: %v", v)
 		}
 	}()
 	hakmem.Trim()

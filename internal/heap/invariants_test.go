@@ -82,7 +82,6 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	}
 	emptyFront(x.f)
 	Trim()
-	all = all[:0]
 
 	x.class = sizeclass.Of(64)
 	x.tiny = must(Malloc(x.f, 64))
