@@ -24,7 +24,7 @@ func (k *checker) checkRegion() {
 	metadata += frontPool.built.Load() * frontSize
 	for i, a := range r.areas() {
 		least := end >> pageShift * a.unit
-		if a.lazy {
+		if a.lazy || end == r.first { // nothing of the region needs any yet
 			least = 0
 		}
 		if a.committed < least {
