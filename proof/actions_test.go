@@ -163,6 +163,12 @@ var actions = []action{
 	}},
 
 	{"trim", world, []string{"Trim"}, (*machine).trim},
+	{"check invariants", world, []string{"CheckInvariants"}, func(m *machine) bool {
+		if err := hakmem.CheckInvariants(); err != nil {
+			m.Fatalf("%v", err)
+		}
+		return true
+	}},
 	{"statistics", world, []string{"ReadStats", "Err", "LiveBlocks", "LiveBlock.Pointer"}, (*machine).statistics},
 	{"free in a walk", world, []string{"LiveBlocks", "LiveBlock.Pointer", "Free"}, (*machine).freeInAWalk},
 	{"memory limit", world, []string{"SetMemoryLimit", "MemoryLimit"}, (*machine).limits},
