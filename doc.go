@@ -94,7 +94,8 @@
 // may both pass the check; the second is found at the latest when both copies
 // have left their magazines towards the slab, and is then dropped, counted and
 // reported as detected late. (If both copies were handed out again before, the
-// free of the second is reported.) A free of a block that was freed and is now the start of a new
+// free of the second is reported. docs/concurrency.md, section 7, has what is left:
+// moments of some nanoseconds, which HAKMEM_HARDEN closes.) A free of a block that was freed and is now the start of a new
 // live block cannot be told from a right one.
 //
 // Two gates find more (docs/design.md section 11). HAKMEM_GUARD=1/N puts one in N
