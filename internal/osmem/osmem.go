@@ -19,6 +19,8 @@ import (
 	"os"
 	"sync/atomic"
 	"unsafe"
+
+	_ "github.com/hakmem/hakmem/internal/platform" // the build ends there where nothing here would compile
 )
 
 // Op names one kind of memory call.
