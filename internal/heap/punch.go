@@ -2,6 +2,7 @@ package heap
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"math/bits"
 	"sync/atomic"
@@ -58,7 +59,7 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 	lost := punchLost
 	punchLost = nil
 	for _, s := range lost {
-		if m := s.meta(); osmem.Commit(s.addr(), uintptr(m.pages)<<pageShift) == nil {
+		if m := s.meta(); recommit(s.addr(), uintptr(m.pages)<<pageShift) {
 			retire(s)
 		} else {
 			punchLost = append(punchLost, s)
@@ -199,11 +200,11 @@ func punchNow() {
 		}
 		done += n
 		if err != nil { // the range's: the others go on
-			survive(err)
+			survive(fmt.Errorf("hakmem: return of holes: %w", err))
 			s, r := &b.slabs[b.of[done]], b.ranges[done]
 			unit := uintptr(s.slab.meta().pages) * pageSize / uintptr(s.slab.units())
 			s.holes &^= ^uint64(0) >> (64 - r.Size/unit) << ((r.Addr - s.slab.addr()) / unit)
-			if errors.Is(err, osmem.ErrDecommitted) && osmem.Commit(r.Addr, r.Size) != nil {
+			if errors.Is(err, osmem.ErrDecommitted) && !recommit(r.Addr, r.Size) {
 				s.lost = true
 			}
 			done++

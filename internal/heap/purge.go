@@ -2,6 +2,7 @@ package heap
 
 import (
 	"errors"
+	"fmt"
 	"math/bits"
 	"sync/atomic"
 
@@ -23,7 +24,6 @@ const purgeBatch = 32
 func purgePages(want int, now, age uint32, kept bool) (n int) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
-	findLost()
 	first := region.first >> superShift
 	var take [purgeBatch]uint32
 	for end := region.committed.Load() >> superShift; end > first && n < want; {
@@ -142,11 +142,18 @@ func discard(addr, size uintptr) (ok, usable bool) {
 	if err == nil {
 		return true, true
 	}
-	survive(err)
-	if errors.Is(err, osmem.ErrDecommitted) {
-		return false, osmem.Commit(addr, size) == nil
+	survive(fmt.Errorf("hakmem: return of free pages: %w", err))
+	return false, !errors.Is(err, osmem.ErrDecommitted) || recommit(addr, size)
+}
+
+// recommit makes memory usable again that a discard has left decommitted, and
+// reports whether it could.
+func recommit(addr, size uintptr) bool {
+	err := osmem.Commit(addr, size)
+	if err != nil {
+		survive(fmt.Errorf("hakmem: commit of pages that could not be returned, which stay out of use until it succeeds: %w", err))
 	}
-	return false, true
+	return err == nil
 }
 
 // anyLost says that findLost may have something to do.
@@ -164,8 +171,7 @@ func findLost() {
 		s := super(c)
 		if s.lost != 0 {
 			start, unit := c*superPages, region.live.unit
-			if osmem.Commit(region.base+start<<pageShift, superSize) == nil &&
-				osmem.Commit(region.live.base+start*unit, superPages*unit) == nil {
+			if recommit(region.base+start<<pageShift, superSize) && recommit(region.live.base+start*unit, superPages*unit) {
 				pageUse.warm += bits.OnesCount32(s.lost &^ s.dirty)
 				s.dirty |= s.lost
 				s.free |= s.lost

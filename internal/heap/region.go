@@ -3,6 +3,7 @@ package heap
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -118,18 +119,24 @@ var ErrRegion = errors.New("hakmem: no address space could be reserved")
 
 var survived struct {
 	sync.Mutex
-	errs []error
+	errs  []error
+	texts [maxSurvived]string
 }
 
 // maxSurvived bounds the list of survived errors: the first ones tell most.
 const maxSurvived = 16
 
-// survive records an error that did not stop hakmem.
+// survive records an error that did not stop hakmem, unless there is one already
+// that reads the same: in a storm of failures the list would have no place for
+// another kind.
 func survive(err error) {
-	survived.Lock()
-	defer survived.Unlock()
-	if len(survived.errs) < maxSurvived {
-		survived.errs = append(survived.errs, err)
+	text := err.Error()
+	s := &survived
+	s.Lock()
+	defer s.Unlock()
+	n := len(s.errs)
+	if n < maxSurvived && !slices.Contains(s.texts[:n], text) {
+		s.texts[n], s.errs = text, append(s.errs, err)
 	}
 }
 

@@ -365,6 +365,7 @@ const minJudged = 16 << 20 >> pageShift
 
 // purge returns COLD pages, and reports whether warm ones are left.
 func (s *scavengerState) purge(now uint32, all bool) (left bool) {
+	findLost() // also when nothing is warm: it may be all there is
 	keep, age := 0, uint32(0)
 	region.mu.Lock()
 	u := &pageUse
