@@ -1,0 +1,128 @@
+package osmem
+
+import (
+	"errors"
+	"go/ast"
+	"go/build"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// refused lists the functions whose system calls can be made to fail, with their
+// Op and a call. The range is a committed page.
+var refused = map[string]struct {
+	op   Op
+	call func(addr, size uintptr) error
+}{
+	"Reserve":        {OpReserve, func(_, size uintptr) error { _, err := Reserve(size, false); return err }},
+	"ReserveTracked": {OpReserve, func(_, size uintptr) error { _, err := ReserveTracked(size); return err }},
+	"MakeReadable":   {OpReserve, MakeReadable},
+	"Commit":         {OpCommit, Commit},
+	"Discard":        {OpDiscard, Discard},
+	"DiscardMany":    {OpDiscard, func(addr, size uintptr) error { _, err := DiscardMany([]Range{{addr, size}}); return err }},
+	"Withdraw":       {OpDiscard, Withdraw},
+	"Resident":       {OpResident, func(addr, size uintptr) error { _, err := Resident(addr, size, make([]byte, 1)); return err }},
+	"HugePages":      {OpAdvise, func(addr, size uintptr) error { return HugePages(addr, size, false) }},
+}
+
+// neverRefused lists the other exported functions, and why they need no failure.
+var neverRefused = map[string]string{
+	"Release":          "a failure leaves address space reserved, which nothing can mend and nobody is told",
+	"Name":             "best effort: old kernels refuse it always",
+	"AddressSpaceLeft": "a failure counts as no limit; the reservation then fails if there is one",
+	"HugePageMode":     "a failure counts as a system without the setting",
+	"ProcessFaults":    "for statistics: zeros",
+	"ResidentBytes":    "for statistics: says when it does not know",
+	"PageSize":         "no system call",
+	"Calls":            "no system call",
+	"Failed":           "no system call",
+	"Inject":           "no system call",
+}
+
+// exported returns the exported functions of this build's sources.
+func exported(t *testing.T) (names []string) {
+	entries, err := os.ReadDir(".")
+	if err != nil {
+		t.Skip("the sources are not here:", err)
+	}
+	for _, e := range entries {
+		if ok, err := build.Default.MatchFile(".", e.Name()); err != nil || !ok || !strings.HasSuffix(e.Name(), ".go") || strings.HasSuffix(e.Name(), "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(token.NewFileSet(), e.Name(), nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil && fn.Name.IsExported() {
+				names = append(names, fn.Name.Name)
+			}
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// TestEveryFunctionIsInATable: a new system call cannot be forgotten.
+func TestEveryFunctionIsInATable(t *testing.T) {
+	listed := slices.Sorted(maps.Keys(refused))
+	listed = append(listed, slices.Collect(maps.Keys(neverRefused))...)
+	slices.Sort(listed)
+	if names := exported(t); !slices.Equal(names, listed) {
+		t.Errorf("the functions are\n%v\nand those in the tables\n%v", names, listed)
+	}
+	var ops [numOps]bool
+	for _, r := range refused {
+		ops[r.op] = true
+	}
+	if slices.Contains(ops[:], false) {
+		t.Errorf("an Op without a function: %v", ops)
+	}
+}
+
+// TestEveryFunctionCanBeRefused: with the function's Op and no other, as an error
+// that says so, counted as a failure and not as a call; without it there is none.
+func TestEveryFunctionCanBeRefused(t *testing.T) {
+	defer Inject(nil)
+	const size = 64 << 10 // a multiple of every system's page
+	for name, r := range refused {
+		if runtime.GOOS != "linux" && (r.op == OpResident || r.op == OpAdvise) {
+			continue // see TestNotSupported
+		}
+		if name == "HugePages" && HugePageMode() == "" {
+			continue // refused in any case
+		}
+		addr, err := Reserve(size, false)
+		if err == nil {
+			err = Commit(addr, size)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for op := range numOps {
+			Inject(func(o Op) error {
+				if o == op {
+					return ErrInjected
+				}
+				return nil
+			})
+			calls, failures := Calls(r.op), Failed()
+			err := r.call(addr, size)
+			Inject(nil)
+			calls, failures = Calls(r.op)-calls, Failed()-failures
+			if want := op == r.op; errors.Is(err, ErrInjected) != want || want && (calls != 0 || failures != 1) || !want && (err != nil || calls == 0 || failures != 0) {
+				t.Errorf("%s with %v refused: %v, %d calls and %d failures counted", name, op, err, calls, failures)
+			}
+			if err := Commit(addr, size); err != nil { // Withdraw took it
+				t.Fatal(err)
+			}
+		}
+		Release(addr, size)
+	}
+}
