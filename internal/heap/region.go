@@ -353,7 +353,9 @@ func grow(need uintptr) error {
 	old := r.committed.Load()
 	need = roundUp(need, superSize)
 	if need > r.size-old {
-		return fmt.Errorf("hakmem: the region of %d bytes is full: raise HAKMEM_REGION_BYTES", r.size)
+		err := fmt.Errorf("hakmem: the region of %d bytes is full: raise HAKMEM_REGION_BYTES", r.size)
+		survive(err)
+		return err
 	}
 	step := min(max(roundUp(r.step, superSize), need), r.size-old)
 	err := commitTo(old, old+step)
