@@ -3,6 +3,7 @@ package hakmem_test
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
@@ -15,7 +16,11 @@ import (
 // cannot map an arena of 64 MiB.
 const goNeeds = 160 << 20
 
-func init() { children["address space limit"] = addressSpaceLimit }
+func init() {
+	children["address space limit"] = addressSpaceLimit
+	children["address space limit from outside"] = limitFromOutside
+	children["nothing"] = func(string) error { return nil }
+}
 
 // addressSpaceLimit limits the process's address space to what it has now and
 // arg bytes more, before the first allocation. The rule is that hakmem takes at
@@ -78,5 +83,61 @@ func TestAddressSpaceLimit(t *testing.T) {
 	}
 	for _, more := range []uint64{goNeeds, 500 << 20, 640 << 20, 2 << 30, 8 << 30} {
 		inChild(t, "address space limit", strconv.FormatUint(more, 10))
+	}
+}
+
+// limitFromOutside is a program under a limit that was there before it: hakmem is
+// wholly there, or says why not. arg says that it must be there.
+func limitFromOutside(arg string) error {
+	if p := hakmem.Malloc(1); p == nil {
+		if arg == "usable" {
+			return fmt.Errorf("no region: %w", hakmem.Err())
+		}
+		if err := hakmem.Err(); err == nil || !strings.Contains(err.Error(), "RLIMIT_AS") {
+			return fmt.Errorf("no region, and Err() = %v does not name the limit", err)
+		}
+		return without()
+	} else {
+		hakmem.Free(p)
+	}
+	for _, bytes := range []uint64{32 << 20, 8 << 30} { // what is there, and more than there is
+		if n, err := work(1, bytes, 300); err != nil || (n == 0) != (bytes < 1<<30) {
+			return fmt.Errorf("%d bytes: %d failures: %w: %w", bytes, n, err, hakmem.Err())
+		}
+	}
+	return nothingLost()
+}
+
+// TestAddressSpaceLimitFromOutside: ulimit -v, as a user sets it. Below some 700 MiB
+// Go's runtime itself does not start (Go 1.26), whatever the program; it reserves 1.2
+// GiB where it can, so at 1.5 GiB nothing is left for a region.
+func TestAddressSpaceLimitFromOutside(t *testing.T) {
+	if raceEnabled {
+		t.Skip("skipped: -race; its shadow memory alone is larger than the limits")
+	}
+	shell, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip(err)
+	}
+	run := func(mib int, child string) (string, error) {
+		cmd := exec.Command(shell, "-c", fmt.Sprintf(`ulimit -v %d && exec "$0"`, mib<<10), os.Args[0])
+		cmd.Env = append(os.Environ(), childVar+"="+child)
+		out, err := cmd.CombinedOutput()
+		return string(out[:min(len(out), 2000)]), err
+	}
+	for _, c := range []struct {
+		mib    int
+		usable string
+	}{{64, ""}, {256, ""}, {512, ""}, {640, ""}, {768, ""}, {1024, ""}, {1536, ""}, {2048, "usable"}, {4096, "usable"}, {8192, "usable"}} {
+		if out, err := run(c.mib, "nothing"); err != nil {
+			if c.usable != "" {
+				t.Errorf("%d MiB: a program without hakmem does not start: %v\n%s", c.mib, err, out)
+			}
+			t.Logf("%d MiB: Go does not start", c.mib)
+			continue
+		}
+		if out, err := run(c.mib, "address space limit from outside:"+c.usable); err != nil {
+			t.Errorf("%d MiB: %v\n%s", c.mib, err, out)
+		}
 	}
 }

@@ -1,0 +1,266 @@
+package hakmem_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/osmem"
+)
+
+// Storms: a million failed allocations from several goroutines, for each reason that
+// there can be, then normal work. Speed is counted, not timed: what a loop of
+// allocations needs of slow paths and system calls before the storm and after it.
+
+func init() { children["storm from all sides"] = stormFromAllSides }
+
+// stormReasons make memory run out, once some is in use. They return how it comes
+// back, which is told whether the storm had filled memory.
+var stormReasons = map[string]func() (undo func() error, err error){
+	"memory limit": func() (func() error, error) {
+		return func() error { return hakmem.SetMemoryLimit(0, 0) }, hakmem.SetMemoryLimit(0, 24<<20)
+	},
+	"commits refused": func() (func() error, error) {
+		refuseCalls(osmem.OpCommit, func(int) bool { return true })
+		return func() error { osmem.Inject(nil); return nil }, nil
+	},
+	"any call refused": func() (func() error, error) {
+		osmem.Inject(func(osmem.Op) error { return osmem.ErrInjected })
+		return func() error { osmem.Inject(nil); return nil }, nil
+	},
+	"region full": func() (func() error, error) { // see smallRegion below
+		return func() error { return nil }, nil
+	},
+	// The kernel's own refusal: writable private memory counts, a reservation does not.
+	"RLIMIT_DATA": func() (func() error, error) {
+		var old syscall.Rlimit
+		if err := syscall.Getrlimit(rlimitData, &old); err != nil {
+			return nil, err
+		}
+		b, err := os.ReadFile("/proc/self/status")
+		if err != nil {
+			return nil, err
+		}
+		_, rest, _ := strings.Cut(string(b), "VmData:")
+		kib, err := strconv.ParseUint(strings.Fields(rest)[0], 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		// Less than a superslab, which is what hakmem will ask for; so this is left to
+		// Go, which stops the program when it is refused memory.
+		err = syscall.Setrlimit(rlimitData, &syscall.Rlimit{Cur: kib<<10 + 1900<<10, Max: old.Max})
+		return func() error { return syscall.Setrlimit(rlimitData, &old) }, err
+	},
+}
+
+const rlimitData = 2 // RLIMIT_DATA of Linux, which package syscall does not name everywhere
+
+// effort is what the loop of pace needed.
+type effort struct{ misses, refills, drains, calls uint64 }
+
+// pace allocates and frees in a steady state, by one goroutine, and tells what slow
+// paths and system calls that needed.
+func pace() (e effort, err error) {
+	var ps [400]unsafe.Pointer
+	loop := func(ops int) error {
+		r := rand.New(rand.NewPCG(7, 7))
+		for range ops {
+			slot := &ps[r.IntN(len(ps))]
+			hakmem.Free(*slot)
+			if *slot = hakmem.Malloc(uintptr(16 + r.IntN(1009))); *slot == nil {
+				return fmt.Errorf("no block in normal work: %w", hakmem.Err())
+			}
+		}
+		return nil
+	}
+	read := func() (e effort) {
+		s := readStats()
+		for _, c := range s.Classes {
+			e.misses, e.refills = e.misses+c.Misses, e.refills+c.Refills
+		}
+		return effort{e.misses, e.refills, s.Drains, s.SystemCalls.Commit + s.SystemCalls.Decommit + s.SystemCalls.Reserve + s.SystemCalls.Failed}
+	}
+	defer func() {
+		for _, p := range ps {
+			hakmem.Free(p)
+		}
+	}()
+	if err := loop(100_000); err != nil { // warm up
+		return e, err
+	}
+	before := read()
+	if err := loop(500_000); err != nil {
+		return e, err
+	}
+	after := read()
+	return effort{after.misses - before.misses, after.refills - before.refills, after.drains - before.drains, after.calls - before.calls}, nil
+}
+
+// goMemory is what the Go heap holds after a collection.
+func goMemory() (bytes, objects uint64) {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.GC() // what finalizers and pools held
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc, m.HeapObjects
+}
+
+// goGarbage makes Go's heap as large as it will need to be.
+func goGarbage() {
+	var keep [][]byte
+	for i := range 64 << 10 {
+		keep = append(keep, make([]byte, 16+i%64*16))
+	}
+	runtime.KeepAlive(keep)
+	runtime.GC()
+}
+
+// stormFromAllSides: arg is the reason.
+func stormFromAllSides(arg string) error {
+	const goroutines, failures = 4, 1_000_000
+	heap.SetClock(stopped{}) // the scavenger's work would be counted with the loop's
+	usual, err := pace()
+	if err != nil {
+		return err
+	}
+	hakmem.Trim()
+	goGarbage()
+	var heaps [goroutines]*hakmem.Heap
+	for g := range heaps {
+		heaps[g] = hakmem.NewHeap()
+	}
+	before := readStats()
+	undo, err := stormReasons[arg]()
+	if err != nil {
+		return err
+	}
+	bytesWas, objectsWas := goMemory()
+	goroutinesWas := runtime.NumGoroutine()
+	var failed atomic.Int64
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var problem error
+	var blocks [goroutines][]block
+	release := make(chan bool)
+	var full sync.WaitGroup
+	full.Add(goroutines)
+	for g := range goroutines {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 6))
+			malloc, free, calloc := hakmem.Malloc, hakmem.Free, hakmem.Calloc
+			if v := panicOf(func() {
+				h := heaps[g]
+				defer h.Close()
+				if g%2 == 1 {
+					malloc, free, calloc = h.Malloc, h.Free, h.Calloc
+				}
+				for i := uint64(0); failed.Load() < failures; i++ {
+					b := block{size: kindSizes[r.IntN(len(kindSizes))].size, key: uint64(g)<<40 | i}
+					switch i % 8 {
+					case 0:
+						b.p = calloc(1, b.size)
+					case 1:
+						b.p = hakmem.AlignedAlloc(4096, b.size)
+					case 2:
+						b.p = hakmem.MallocAt(hakmem.RegisterSite("storm"), b.size)
+					case 3:
+						if n := len(blocks[g]); n > 0 {
+							if p := hakmem.Realloc(blocks[g][n-1].p, 1<<32); p != nil {
+								panic("4 GiB in a storm")
+							}
+							failed.Add(1)
+						}
+						continue
+					default:
+						b.p = malloc(b.size)
+					}
+					if b.p == nil {
+						failed.Add(1)
+						continue
+					}
+					mark(b)
+					blocks[g] = append(blocks[g], b)
+				}
+				full.Done()
+				<-release
+				for _, b := range blocks[g] {
+					if !marked(b) {
+						panic(fmt.Sprintf("%v is damaged", b))
+					}
+					free(b.p)
+				}
+				blocks[g] = nil
+			}); v != nil {
+				mu.Lock()
+				problem = fmt.Errorf("goroutine %d: %v", g, v)
+				mu.Unlock()
+				failed.Store(failures)
+				full.Done()
+			}
+		})
+	}
+	full.Wait()
+	during := readStats()
+	if err := undo(); err != nil {
+		return err
+	}
+	close(release)
+	wg.Wait()
+	if problem != nil {
+		return problem
+	}
+	after := readStats()
+	if n := after.OutOfMemory - before.OutOfMemory; n < failures*7/8 || n > failures+failures/8 {
+		return fmt.Errorf("%d allocations that failed are counted as %d", failed.Load(), n)
+	}
+	// Each look for what magazines hold stops the world.
+	if n := during.Drains - before.Drains; n > failures/100 {
+		return fmt.Errorf("%d fronts were emptied in %d failures", n, failures)
+	}
+	if n := len(after.Errors); n > 16 {
+		return fmt.Errorf("%d errors are kept", n)
+	}
+	if arg != "memory limit" && hakmem.Err() == nil {
+		return fmt.Errorf("Err() does not tell of the storm")
+	}
+	bytes, objects := goMemory()
+	if bytes > bytesWas+1<<20 || objects > objectsWas+5000 || runtime.NumGoroutine() > goroutinesWas {
+		return fmt.Errorf("the storm leaves %d bytes, %d objects and %d goroutines in Go; before it there were %d, %d and %d",
+			bytes, objects, runtime.NumGoroutine(), bytesWas, objectsWas, goroutinesWas)
+	}
+	hakmem.Trim()
+	now, err := pace()
+	if err != nil {
+		return err
+	}
+	// A P more or less in the loop is a magazine more or less of each class.
+	if now.misses > 2*usual.misses+2000 || now.refills > 2*usual.refills+2000 || now.drains != usual.drains || now.calls > usual.calls+2 {
+		return fmt.Errorf("normal work after the storm needed %+v, before it %+v", now, usual)
+	}
+	hakmem.Trim()
+	if s := readStats(); s.Metadata > during.Metadata+64<<20 || s.Fronts > before.Fronts+goroutines+1 {
+		return fmt.Errorf("the storm leaves %d bytes of metadata and %d fronts, before %d and %d", s.Metadata, s.Fronts, before.Metadata, before.Fronts)
+	}
+	return givenBack()
+}
+
+func TestStormsFromAllSides(t *testing.T) {
+	for reason := range stormReasons {
+		if reason == "RLIMIT_DATA" && raceEnabled || (testing.Short() || raceEnabled) && reason == "region full" {
+			continue // the race detector's own memory counts; and time
+		}
+		t.Run(strings.ReplaceAll(reason, " ", "_"), func(t *testing.T) {
+			inChild(t, "storm from all sides", reason, smallRegion)
+		})
+	}
+}
