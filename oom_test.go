@@ -3,6 +3,7 @@ package hakmem_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -78,6 +79,9 @@ func inChild(t *testing.T, name, arg string, gates ...string) {
 		}
 	}
 	cmd.Env = append(append(cmd.Env, gates...), childVar+"="+name+":"+arg)
+	if f := flag.Lookup("test.gocoverdir"); f != nil && f.Value.String() != "" { // what it covers counts too
+		cmd.Env = append(cmd.Env, "GOCOVERDIR="+f.Value.String())
+	}
 	if raceEnabled { // a process that ends sleeps a second by default
 		cmd.Env = append(cmd.Env, strings.TrimSpace("GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	}
