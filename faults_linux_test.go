@@ -38,6 +38,7 @@ var faultModes = map[string][]string{
 	"harden":  {"HAKMEM_HARDEN=1"},
 	"guard":   {"HAKMEM_GUARD=1/1"},
 	"sampled": {"HAKMEM_GUARD=1/20"},
+	"pinned":  {"HAKMEM_GUARD=1/20", "HAKMEM_FRONT_FASTLANE=0"},
 	"both":    {"HAKMEM_HARDEN=1", "HAKMEM_GUARD=1/20"},
 }
 

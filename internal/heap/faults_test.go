@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"math/bits"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/hakmem/hakmem/internal/osmem"
 )
@@ -94,4 +96,149 @@ func TestSurvivedOnce(t *testing.T) {
 	if got := Survived(); len(got) != maxSurvived || got[1] != other {
 		t.Errorf("%d errors survived, want %d with the first ones first: %v", len(got), maxSurvived, got)
 	}
+}
+
+// told reports whether an error that survived has the text.
+func told(text string) bool {
+	return slices.ContainsFunc(Survived(), func(err error) bool { return strings.Contains(err.Error(), text) })
+}
+
+// TestSmallerCommit: where the system refuses a large step it is asked for what is
+// needed, and the refusal is told.
+func TestSmallerCommit(t *testing.T) {
+	withClock(t)
+	defer osmem.Inject(nil)
+	region.mu.Lock()
+	old, step := region.committed.Load(), region.step
+	region.step = 64 * mebibyte
+	refused := false
+	osmem.Inject(func(op osmem.Op) error {
+		if op == osmem.OpCommit && !refused {
+			refused = true
+			return osmem.ErrInjected
+		}
+		return nil
+	})
+	err := grow(3 * mebibyte)
+	region.step = step
+	grown := region.committed.Load() - old
+	region.mu.Unlock()
+	if err != nil || !refused || grown != 4*mebibyte {
+		t.Errorf("grow = %v, refused %v: %d bytes more, want 4 MiB", err, refused, grown)
+	}
+	if !told("trying") {
+		t.Errorf("the refusal is not told: %v", Survived())
+	}
+}
+
+// TestNoMoreFronts: when the pool of fronts is exhausted a Heap cannot be made, Err
+// tells why, and one that is closed makes place for another.
+func TestNoMoreFronts(t *testing.T) {
+	withClock(t)
+	var fronts []uintptr
+	frontPool.mu.Lock()
+	most, spare := frontPool.max, len(frontPool.free)
+	frontPool.max = frontPool.built.Load()
+	frontPool.mu.Unlock()
+	defer func() {
+		frontPool.mu.Lock()
+		frontPool.max = most
+		frontPool.mu.Unlock()
+	}()
+	for range spare {
+		fronts = append(fronts, NewHeapFront())
+	}
+	if f := NewHeapFront(); f != 0 || !told("Close Heaps") {
+		t.Errorf("one front more than there are: %#x; %v", f, Survived())
+	}
+	if spare == 0 {
+		t.Fatal("there was no front to close")
+	}
+	CloseHeapFront(fronts[0])
+	f := NewHeapFront()
+	if f == 0 {
+		t.Error("a closed Heap's front was not used again")
+	}
+	for _, f := range append(fronts[1:], f) {
+		CloseHeapFront(f)
+	}
+}
+
+// TestNoMoreSites: beyond the most sites there are a name gives none, and known names
+// their site.
+func TestNoMoreSites(t *testing.T) {
+	known := RegisterSite("known")
+	sites.mu.Lock()
+	names := sites.names
+	sites.names = make([]string, MaxSites)
+	sites.mu.Unlock()
+	none, again := RegisterSite("one too many"), RegisterSite("known")
+	sites.mu.Lock()
+	sites.names = names
+	sites.mu.Unlock()
+	if none != 0 || again != known || known == 0 {
+		t.Errorf("the site beyond the last is %d, a known one %d, was %d", none, again, known)
+	}
+}
+
+// TestLostTimer: a timer that never comes, as one that was set in a bubble of
+// testing/synctest, is set again when the heap grows.
+func TestLostTimer(t *testing.T) {
+	c := withClock(t)
+	freeBlocks(t, fillBytes(t, 4*mebibyte, 100_000))
+	if !scavenger.armed.Load() || c.pending() == 0 {
+		t.Fatal("no timer after 4 MiB were freed")
+	}
+	c.mu.Lock()
+	c.timers = nil
+	c.mu.Unlock()
+	lookAt := func(after time.Duration) int {
+		c.advance(after)
+		region.mu.Lock()
+		kickGrown(0)
+		region.mu.Unlock()
+		return c.pending()
+	}
+	if n := lookAt(lostTicks * tickTime() / 2); n != 0 {
+		t.Errorf("%d timers, though the first may still come", n)
+	}
+	if n := lookAt(lostTicks * tickTime()); n != 1 {
+		t.Errorf("%d timers after the first was lost, want another", n)
+	}
+	c.advance(time.Minute)
+	if _, warm := use(); warm != 0 || scavenger.armed.Load() {
+		t.Errorf("a minute later %d pages are warm", warm)
+	}
+}
+
+// TestResizeRefused: a span that cannot grow for want of a commit stays what it is,
+// and can when there is memory again.
+func TestResizeRefused(t *testing.T) {
+	withClock(t)
+	defer osmem.Inject(nil)
+	p := Malloc(0, 100<<10)
+	*u8(p + 100<<10 - 1) = 7
+	usable, _, _ := Size(p)
+	more := region.committed.Load() - (p - region.base) + 64*mebibyte // beyond what is committed
+	osmem.Inject(func(op osmem.Op) error {
+		if op == osmem.OpCommit {
+			return osmem.ErrInjected
+		}
+		return nil
+	})
+	used, _ := use()
+	if Resize(p, more) {
+		t.Error("a span grew without a commit")
+	}
+	if n, _, bad := Size(p); n != usable || bad.Kind != OK || *u8(p + 100<<10 - 1) != 7 {
+		t.Errorf("after a Resize that failed: %d bytes, %+v, want %d", n, bad, usable)
+	}
+	if now, _ := use(); now != used {
+		t.Errorf("after a Resize that failed: %d pages in use, before %d", now, used)
+	}
+	osmem.Inject(nil)
+	if !Resize(p, more) || *u8(p + 100<<10 - 1) != 7 {
+		t.Error("the span cannot grow, with memory again")
+	}
+	freeBlocks(t, []uintptr{p})
 }

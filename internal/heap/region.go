@@ -360,6 +360,7 @@ func grow(need uintptr) error {
 	step := min(max(roundUp(r.step, superSize), need), r.size-old)
 	err := commitTo(old, old+step)
 	if err != nil && step > need {
+		survive(fmt.Errorf("hakmem: commit of %d bytes: %w; trying %d", step, err, need))
 		step = need // the system may have room for what is needed now
 		err = commitTo(old, old+step)
 	}

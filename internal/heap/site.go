@@ -1,6 +1,7 @@
 package heap
 
 import (
+	"fmt"
 	"sync"
 	"sync/atomic"
 )
@@ -90,7 +91,7 @@ func siteMap() bool {
 		region.sites.lazy = false
 		if err := region.sites.ensure(max(region.committed.Load(), 1)); err != nil {
 			region.sites.lazy = true
-			survive(err)
+			survive(fmt.Errorf("hakmem: commit of the site map: %w", err))
 			return false
 		}
 		sitesOn.Store(true)

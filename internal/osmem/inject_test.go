@@ -126,3 +126,25 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 		Release(addr, size)
 	}
 }
+
+// TestErrors: what the system itself refuses comes back as an error and is counted.
+func TestErrors(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("others round the address")
+	}
+	const size = 64 << 10
+	addr, err := Reserve(2*size, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer Release(addr, 2*size)
+	for name, call := range map[string]func(addr, size uintptr) error{"MakeReadable": MakeReadable, "Commit": Commit, "Withdraw": Withdraw, "Discard": Discard} {
+		failures := Failed()
+		if err := call(addr+1, size); err == nil { // not aligned
+			t.Errorf("%s of a range that is not aligned had success", name)
+		}
+		if n := Failed() - failures; n != 1 {
+			t.Errorf("%s: %d failures counted, want 1", name, n)
+		}
+	}
+}

@@ -35,6 +35,9 @@ func TestBuild(t *testing.T) {
 		{"unknown mode", map[string]string{"HAKMEM_MODE": "turbo"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_MODE"},
 		{"maximum below minimum", map[string]string{"HAKMEM_SS_COMMIT_MIN": "67108864", "HAKMEM_SS_COMMIT_MAX": "2097152"},
 			func(s *Snapshot) int { return s.CommitMax }, 64 << 20, "HAKMEM_SS_COMMIT_MAX"},
+		{"hard limit below a superslab", map[string]string{"HAKMEM_MEMORY_HARD": "2097151"}, func(s *Snapshot) int { return s.MemoryHard }, 0, "HAKMEM_MEMORY_HARD"},
+		{"soft limit above the hard one", map[string]string{"HAKMEM_MEMORY_HARD": "4194304", "HAKMEM_MEMORY_SOFT": "4194305"},
+			func(s *Snapshot) int { return s.MemorySoft }, 4194304, "HAKMEM_MEMORY_SOFT"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, errs := Build(lookup(tt.env))
@@ -87,5 +90,35 @@ func TestTable(t *testing.T) {
 	}
 	if len(presets) != len(Modes) {
 		t.Errorf("%d presets for %d modes", len(presets), len(Modes))
+	}
+}
+
+// TestValues: a gate's value reads as it would be written.
+func TestValues(t *testing.T) {
+	env := map[string]string{"HAKMEM_TRACE": "some where", "HAKMEM_GUARD": "1/77", "HAKMEM_MODE": "minimal", "HAKMEM_THP": "always", "HAKMEM_REFILL": "9"}
+	s, errs := Build(lookup(env))
+	if len(errs) != 0 {
+		t.Fatal(errs)
+	}
+	seen := 0
+	for i := range Gates() {
+		g := &Gates()[i]
+		if want, ok := env[g.Name]; ok {
+			seen++
+			if got := g.Value(s); got != want {
+				t.Errorf("%s = %q, want %q", g.Name, got, want)
+			}
+		}
+	}
+	if seen != len(env) {
+		t.Errorf("%d of %d gates exist", seen, len(env))
+	}
+	for mode, want := range modeNotes {
+		if got := ModeNote(mode); got != want || want == "" {
+			t.Errorf("ModeNote(%q) = %q, want %q", mode, got, want)
+		}
+	}
+	if got := ModeNote("balanced"); got != "" {
+		t.Errorf("the default mode does everything, but for %q", got)
 	}
 }
