@@ -36,6 +36,16 @@ func TestBuild(t *testing.T) {
 		{"maximum below minimum", map[string]string{"HAKMEM_SS_COMMIT_MIN": "67108864", "HAKMEM_SS_COMMIT_MAX": "2097152"},
 			func(s *Snapshot) int { return s.CommitMax }, 64 << 20, "HAKMEM_SS_COMMIT_MAX"},
 		{"hard limit below a superslab", map[string]string{"HAKMEM_MEMORY_HARD": "2097151"}, func(s *Snapshot) int { return s.MemoryHard }, 0, "HAKMEM_MEMORY_HARD"},
+		{"one in 50", map[string]string{"HAKMEM_GUARD": "1/50"}, func(s *Snapshot) int { return s.Guard }, 50, ""},
+		{"none", map[string]string{"HAKMEM_GUARD": "0"}, func(s *Snapshot) int { return s.Guard }, 0, ""},
+		{"one in none", map[string]string{"HAKMEM_GUARD": "1/0"}, func(s *Snapshot) int { return s.Guard }, 0, "HAKMEM_GUARD"},
+		{"a rate without 1/", map[string]string{"HAKMEM_GUARD": "50"}, func(s *Snapshot) int { return s.Guard }, 0, "HAKMEM_GUARD"},
+		{"no choice", map[string]string{"HAKMEM_KEEP": "never"}, func(s *Snapshot) int {
+			if s.KeepAlways {
+				return 1
+			}
+			return 0
+		}, 0, "HAKMEM_KEEP"},
 		{"soft limit above the hard one", map[string]string{"HAKMEM_MEMORY_HARD": "4194304", "HAKMEM_MEMORY_SOFT": "4194305"},
 			func(s *Snapshot) int { return s.MemorySoft }, 4194304, "HAKMEM_MEMORY_SOFT"},
 	} {
