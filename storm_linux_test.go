@@ -125,9 +125,14 @@ func goGarbage() {
 	runtime.GC()
 }
 
-// stormFromAllSides: arg is the reason.
+// stormFromAllSides: arg is the reason and the number of failures.
 func stormFromAllSides(arg string) error {
-	const goroutines, failures = 4, 1_000_000
+	const goroutines = 4
+	arg, number, _ := strings.Cut(arg, "/")
+	failures, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return err
+	}
 	heap.SetClock(stopped{}) // the scavenger's work would be counted with the loop's
 	usual, err := pace()
 	if err != nil {
@@ -220,11 +225,12 @@ func stormFromAllSides(arg string) error {
 		return problem
 	}
 	after := readStats()
-	if n := after.OutOfMemory - before.OutOfMemory; n < failures*7/8 || n > failures+failures/8 {
+	if n := int64(after.OutOfMemory - before.OutOfMemory); n < failures*7/8 || n > failures+failures/8 {
 		return fmt.Errorf("%d allocations that failed are counted as %d", failed.Load(), n)
 	}
-	// Each look for what magazines hold stops the world.
-	if n := during.Drains - before.Drains; n > failures/100 {
+	// Each look for what magazines hold stops the world: at most once in a millisecond,
+	// however long the machine takes, and not with every failure.
+	if n := int64(during.Drains - before.Drains); n > failures/5 {
 		return fmt.Errorf("%d fronts were emptied in %d failures", n, failures)
 	}
 	if n := len(after.Errors); n > 16 {
@@ -255,12 +261,16 @@ func stormFromAllSides(arg string) error {
 }
 
 func TestStormsFromAllSides(t *testing.T) {
+	failures := 1_000_000
+	if testing.Short() || raceEnabled {
+		failures = 50_000
+	}
 	for reason := range stormReasons {
 		if reason == "RLIMIT_DATA" && raceEnabled || (testing.Short() || raceEnabled) && reason == "region full" {
 			continue // the race detector's own memory counts; and time
 		}
 		t.Run(strings.ReplaceAll(reason, " ", "_"), func(t *testing.T) {
-			inChild(t, "storm from all sides", reason, smallRegion)
+			inChild(t, "storm from all sides", fmt.Sprintf("%s/%d", reason, failures), smallRegion)
 		})
 	}
 }

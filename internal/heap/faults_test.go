@@ -242,3 +242,30 @@ func TestResizeRefused(t *testing.T) {
 	}
 	freeBlocks(t, []uintptr{p})
 }
+
+// TestFreeWithoutAFront: a P that has no front and can get none frees all the same:
+// the block goes straight to its slab, from which it comes again.
+func TestFreeWithoutAFront(t *testing.T) {
+	withClock(t)
+	blocks := fillBytes(t, mebibyte, 48)
+	Trim() // the P's front goes to the pool
+	frontPool.mu.Lock()
+	most, pool := frontPool.max, frontPool.free
+	frontPool.max, frontPool.free = frontPool.built.Load(), nil
+	frontPool.mu.Unlock()
+	if p := Malloc(0, 48); p != 0 {
+		t.Errorf("Malloc = %#x without a front", p)
+	}
+	freeBlocks(t, blocks)
+	if bad := Free(0, blocks[0]); bad.Kind != Freed {
+		t.Errorf("a second free: %+v", bad)
+	}
+	frontPool.mu.Lock()
+	frontPool.max, frontPool.free = most, pool
+	frontPool.mu.Unlock()
+	Trim()
+	if used, warm := use(); used != 0 || warm != 0 {
+		t.Errorf("all freed, trimmed: %d pages used, %d warm", used, warm)
+	}
+	freeBlocks(t, fillBytes(t, mebibyte, 48))
+}
