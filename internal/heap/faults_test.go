@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // lostPages returns the pages that are out of use because their memory may not be
@@ -268,4 +269,27 @@ func TestFreeWithoutAFront(t *testing.T) {
 		t.Errorf("all freed, trimmed: %d pages used, %d warm", used, warm)
 	}
 	freeBlocks(t, fillBytes(t, mebibyte, 48))
+}
+
+// TestFreedLongAgo: a free of a block whose slab was given back and serves nothing
+// now says that it was freed; of an address inside one, that there is none. (A span's
+// first page stands for the span.)
+func TestFreedLongAgo(t *testing.T) {
+	withClock(t)
+	for _, size := range []uintptr{48, 1000, 3000, 32 << 10, 100 << 10} {
+		blocks := fillBytes(t, 4*mebibyte, size)
+		freeBlocks(t, blocks)
+		Trim()
+		for _, p := range []uintptr{blocks[0], blocks[len(blocks)/2]} {
+			if bad := Free(0, p); bad.Kind != Freed || bad.Addr != p {
+				t.Errorf("%d bytes: a second free after Trim: %+v", size, bad)
+			}
+			if _, _, bad := Size(p); bad.Kind != Freed {
+				t.Errorf("%d bytes: the size after Trim: %+v", size, bad)
+			}
+			if bad := Free(0, p+16); bad.Kind == OK || bad.Kind == Freed && size <= sizeclass.MaxMid {
+				t.Errorf("%d bytes: a free inside, after Trim: %+v", size, bad)
+			}
+		}
+	}
 }
