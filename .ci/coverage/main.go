@@ -58,7 +58,7 @@ func coverage(profile, run, out string) error {
 		profile = filepath.Join(dir, "profile")
 		// -short has every kind of test, with fewer repetitions. Packages one at a time:
 		// some tests count what the machine does.
-		if err := command("go", "test", "-short", "-p", "1", "-covermode=atomic", "-coverpkg=./internal/...", "-run", run, "./...", "-args", "-test.gocoverdir="+dir); err != nil {
+		if err := command("go", "test", "-short", "-p", "1", "-timeout", "30m", "-covermode=atomic", "-coverpkg=./internal/...", "-run", run, "./...", "-args", "-test.gocoverdir="+dir); err != nil {
 			return err
 		}
 		if err := command("go", "tool", "covdata", "textfmt", "-i="+dir, "-o", profile); err != nil {
