@@ -7,6 +7,7 @@ import (
 	"go/build"
 	"go/parser"
 	"go/token"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"runtime"
@@ -175,10 +176,12 @@ func (in *injector) begin(refuse func(op osmem.Op, site string, nth int) bool) {
 // refusal to be counted.
 func (in *injector) end(failedBefore uint64) error {
 	osmem.Inject(nil)
+	hakmem.Trim() // waits for a tick that is still at work
 	in.Lock()
-	defer in.Unlock()
+	refused := maps.Clone(in.refused)
+	in.Unlock() // hakmem's locks come before this one
 	text, total := fmt.Sprint(hakmem.Err()), 0
-	for site, n := range in.refused {
+	for site, n := range refused {
 		total += n
 		if !strings.Contains(text, " at "+site) {
 			return fmt.Errorf("refused at %s, which Err() does not tell: %s", site, text)
@@ -396,6 +399,8 @@ func callsRefusedAtRandom(arg string) error {
 			return err
 		}
 	}
+	osmem.Inject(nil)
+	hakmem.Trim() // waits for a tick that is still at work
 	in.Lock()
 	refused := 0
 	for _, n := range in.refused {
@@ -405,7 +410,6 @@ func callsRefusedAtRandom(arg string) error {
 	if refused == 0 {
 		return fmt.Errorf("nothing was refused of %v", in.calls)
 	}
-	osmem.Inject(nil)
 	if err := reported(); err != nil {
 		return err
 	}
