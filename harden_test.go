@@ -54,6 +54,18 @@ func hardened(string) error {
 			return fmt.Errorf("%d bytes: a second free: %v", size, m)
 		}
 	}
+	// A write over the sealed size itself is told as one behind all that the user
+	// could have had.
+	p := hakmem.Malloc(100)
+	end := hakmem.GoodSize(100+16) - 8
+	seal := (*uint64)(unsafe.Add(p, end))
+	old := *seal
+	*seal = 1
+	if m, instead := misuseOf(func() { hakmem.Free(p) }); m == nil || m.Kind != "buffer overflow" || m.Offset != end || m.Class != end {
+		return fmt.Errorf("the sealed size written over: %+v %v", m, instead)
+	}
+	*seal = old
+	hakmem.Free(p)
 	// A write before the block hits the one before it, if that is a neighbour; a
 	// write after free is found when the block leaves the quarantine.
 	for _, size := range hardSizes {
@@ -71,7 +83,7 @@ func hardened(string) error {
 		}
 	}
 	// The quarantine lets go by itself, too.
-	p := hakmem.Malloc(64)
+	p = hakmem.Malloc(64)
 	hakmem.Free(p)
 	*(*byte)(unsafe.Add(p, 10)) = 1
 	found := false

@@ -169,7 +169,6 @@ func guardSlotFor(size uintptr) *guardSlot {
 		base, err := osmem.Reserve(n, false)
 		if err != nil {
 			survive(fmt.Errorf("hakmem: HAKMEM_GUARD: no address space of %d bytes: %w", n, err))
-			g.base = 1 // once is enough
 			return nil
 		}
 		osmem.Name(base, n, "hakmem: guarded blocks")

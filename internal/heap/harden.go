@@ -289,7 +289,7 @@ func (q *quarantine) take(f uintptr) poisoned {
 
 // overflowed describes the damage that unseal found.
 func overflowed(p, size, damage uintptr, m *pageMeta, span bool) Fault {
-	if size == 0 && damage == usableBytes(m, span) { // it is the size that was written over
+	if _, end := sealWord(p, m, span); size == 0 && damage == end-p { // it is the size that was written over
 		size = damage
 	}
 	return Fault{Kind: Overflow, Addr: p, Block: p, Class: size, Offset: damage}
