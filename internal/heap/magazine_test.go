@@ -1,7 +1,9 @@
 package heap
 
 import (
+	"math/bits"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
@@ -143,6 +145,65 @@ func TestFlushOutlived(t *testing.T) {
 		before := lateFrees.Load()
 		if p := s.addr(); flush([]uintptr{p, p + size}, c) == 0 || lateFrees.Load() != before+2 {
 			t.Errorf("%d B: %d late double frees counted, want 2", size, lateFrees.Load()-before)
+		}
+		retire(s)
+	}
+}
+
+// TestWordsAtOnce: two goroutines free the blocks of one slab, one by one and in
+// turns, so that both set bits of the same words, while a third carves; none is
+// lost, and none handed out twice.
+func TestWordsAtOnce(t *testing.T) {
+	const size, rounds = 16, 100
+	c := sizeclass.Of(size)
+	k := &sizeclass.Classes[c]
+	f := front(t)
+	Malloc(f, size) // makes the magazine
+	emptyMagazine(f, c)
+	for range rounds {
+		s := acquire(c) // and with it the carve right
+		ours := make([]bool, k.Blocks)
+		for w := range k.Words {
+			for v := atomic.SwapUint64(s.bits(w), 0); v != 0; v &= v - 1 {
+				ours[w*64+uint32(bits.TrailingZeros64(v))] = true
+			}
+		}
+		var ready, ended atomic.Int32
+		for half := range uint32(2) {
+			go func() {
+				for ready.Add(1); ready.Load() < 2; {
+					runtime.Gosched()
+				}
+				for j := half; j < k.Blocks; j += 2 {
+					if ours[j] {
+						flush([]uintptr{s.addr() + uintptr(j)*size}, c)
+					}
+				}
+				ended.Add(1)
+			}()
+		}
+		taken := make([]bool, k.Blocks)
+		for i := 0; ended.Load() < 2; i++ {
+			carve(f, c, s, 3)
+			for p := pop(f, c); p != 0; p = pop(f, c) {
+				j := (p - s.addr()) / size
+				if taken[j] || !ours[j] {
+					t.Fatalf("block %d of the slab was carved twice", j)
+				}
+				taken[j] = true
+			}
+			if i%64 == 0 { // for machines with one processor
+				runtime.Gosched()
+			}
+		}
+		for j, was := range ours {
+			p := s.addr() + uintptr(j)*size
+			if has := isFree(p, c); has == taken[j] && was || has && !was {
+				t.Fatalf("block %d: the slab has it: %t, carved: %t, before: %t", j, has, taken[j], was)
+			}
+			if taken[j] {
+				flush([]uintptr{p}, c)
+			}
 		}
 		retire(s)
 	}
