@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/examples/cache/lru"
+	"github.com/hakmem/hakmem/internal/asan"
 )
 
 // TestMain lets the test binary be the child process that runParent starts.
@@ -203,6 +204,9 @@ func TestPattern(t *testing.T) {
 }
 
 func TestWorkerAllocatesNothing(t *testing.T) {
+	if asan.On {
+		t.Skip("skipped: -asan; there instrumented code allocates from Go's heap")
+	}
 	cache, err := lru.New(newPool(33), 32*poolBlock, 1)
 	if err != nil {
 		t.Fatal(err)
