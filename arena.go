@@ -59,6 +59,10 @@ const (
 	// the last chunk stays below half, the number of chunks logarithmic.
 	firstChunk = 64 << 10
 	lastChunk  = 2 << 20
+
+	// asanGap lies unusable between the pieces in programs built with -asan: as
+	// much as hardening leaves behind a block at the least.
+	asanGap = 16
 )
 
 // NewArena returns an empty Arena, which holds no memory yet.
@@ -79,7 +83,10 @@ func (a *Arena) Alloc(n, align uintptr) unsafe.Pointer {
 		p = a.next // a chunk starts on a page: aligned
 	}
 	a.next = p + n
-	asan.Unpoison(p, n)
+	if asan.On {
+		a.next = min(a.next+asanGap, a.end)
+		asan.Unpoison(p, n)
+	}
 	return heap.Pointer(p)
 }
 

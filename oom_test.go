@@ -16,6 +16,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 )
@@ -730,6 +731,9 @@ func storm(arg string) error {
 }
 
 func TestStormOfFailures(t *testing.T) {
+	if asan.On {
+		t.Skip("skipped: -asan; it writes a word to blocks of a byte, which have room for it elsewhere")
+	}
 	for _, size := range []int{0, 100, 20_000, 100_000, 3 << 20} {
 		if testing.Short() && size != 0 {
 			continue

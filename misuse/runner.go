@@ -28,6 +28,8 @@ var levels = []level{
 	{"default", nil, nil, "as it comes"},
 	{"harden", []string{"HAKMEM_HARDEN=1"}, nil, "HAKMEM_HARDEN=1"},
 	{"guard", []string{"HAKMEM_GUARD=1"}, nil, "HAKMEM_GUARD=1, with CatchFaults"},
+	{"asan", nil, []string{"-asan"}, "built with -asan"},
+	{"race", nil, []string{"-race"}, "built with -race"},
 }
 
 func levelNames() (names []string) {

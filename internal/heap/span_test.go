@@ -21,6 +21,7 @@ func warmFront(t *testing.T) uintptr {
 // TestWarmSpan: a freed span comes back to the next allocation of its class,
 // and not to one of another class.
 func TestWarmSpan(t *testing.T) {
+	noQuarantine(t)
 	f := warmFront(t)
 	for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
 		size := sizeclass.SpanBytes(c)
@@ -49,6 +50,7 @@ func TestWarmSpan(t *testing.T) {
 // TestWarmBudget: a magazine holds spans up to its bytes, one at least; what
 // overflows fills the shared slots, and the rest goes back to the page tree.
 func TestWarmBudget(t *testing.T) {
+	noQuarantine(t)
 	f := warmFront(t)
 	for _, size := range []uintptr{40 << 10, 256 << 10, 2 << 20} {
 		c := sizeclass.SpanOf(size)
@@ -82,6 +84,7 @@ func TestWarmBudget(t *testing.T) {
 // TestWarmMisuse: every kind of invalid free of a span that is warm, was given
 // back, or is in two magazines.
 func TestWarmMisuse(t *testing.T) {
+	noQuarantine(t)
 	f, g := warmFront(t), warmFront(t)
 	const size = 100 << 10
 	p := Malloc(f, size)
