@@ -110,6 +110,9 @@ func (a *Arena) more(n uintptr) {
 		size = min(h.list[len(h.list)-1].size*2, lastChunk)
 	}
 	size = max(size, n)
+	if asan.On { // so that what lies behind the last piece is the chunk's (max: if it wraps)
+		size = max(size, size+asanGap)
+	}
 	p, usable := heap.Chunk(size)
 	if handOut('a', p, size, 0) == nil {
 		panic(outOfMemory(n))

@@ -43,7 +43,7 @@ type misuseCase struct {
 
 	// unsound: nothing may be expected of the allocator afterwards.
 	unsound bool
-	// chance: what comes of it differs from run to run.
+	// chance: what comes of it differs from run to run, but not at level race.
 	chance bool
 }
 
@@ -74,6 +74,9 @@ const (
 	whyType       = "the size comes from the block, not from the type: no harm is done"
 	whyHeap       = "a Heap has no lock and no owner: that is what makes it fast"
 	whyGoPointer  = "the collector does not look into hakmem's memory: only the typed functions know the type"
+	whyHolders    = "the byte is another live block's"
+	whyRaceRegion = "in race builds the region is one allocation of Go's, which may be used to its end"
+	whyPieceAgain = "the bytes are the next piece's, which may be used"
 	whyMoved      = "in place: Realloc had no reason to move the block, and the pointer is a right one"
 )
 
@@ -480,13 +483,13 @@ func boundsCases() (cs []*misuseCase) {
 		t.misuse("write", func() { change(p+40, 1) })
 		t.then("Free", func() { free(p) })
 	})
-	add("overflow-far", "write of 1 byte, 80 bytes behind a block", allSizes, reasons{"": whyContents, "harden": whyBeyond}, func(t *trial) {
+	add("overflow-far", "write of 1 byte, 80 bytes behind a block", allSizes, reasons{"": whyContents, "harden": whyBeyond, "asan": whyHolders}, func(t *trial) {
 		_, p, behind := t.row()
 		t.misuse("write", func() { change(p+t.size+80, 1) })
 		t.then("Free", func() { free(p) })
 		t.then("Free of the block behind", func() { free(behind) })
 	})
-	add("overflow-region", "write far behind all blocks, in hakmem's region", noSize, nil, func(t *trial) {
+	add("overflow-region", "write far behind all blocks, in hakmem's region", noSize, reasons{"race": whyRaceRegion}, func(t *trial) {
 		var s hakmem.Stats
 		p := inRegion()
 		hakmem.ReadStats(&s)
@@ -555,7 +558,7 @@ func afterFreeCases() (cs []*misuseCase) {
 		hakmem.Trim()
 		t.misuse("read", func() { t.sees(read(p + t.size/2)) })
 	})
-	add("read-after-reuse", "read, when the block is another's", allSizes, always(whyReads), func(t *trial) {
+	add("read-after-reuse", "read, when the block is another's", allSizes, reasons{"": whyReads, "asan": whyHolders}, func(t *trial) {
 		p := t.malloc()
 		free(p)
 		t.reuse(p)
@@ -790,7 +793,14 @@ func ownerCases() (cs []*misuseCase) {
 	closedArena("arena-closed-reset", "Arena.Reset", func(a *hakmem.Arena) { a.Reset() })
 	closedArena("arena-closed-close", "Arena.Close", func(a *hakmem.Arena) { a.Close() })
 
-	add("arena-write-after-reset", "write to an Arena's memory after Reset", allSizes, always(whyArena), func(t *trial) {
+	add("arena-write-after-reset-idle", "write to an Arena's memory after Reset", allSizes, always(whyArena), func(t *trial) {
+		a := hakmem.NewArena()
+		p := addr(a.Alloc(t.size, 16))
+		a.Reset()
+		t.misuse("write", func() { change(p, 1) })
+		t.then("Arena.Close", a.Close)
+	})
+	add("arena-write-after-reset", "the same, when it is another's", allSizes, reasons{"": whyArena, "asan": whyPieceAgain}, func(t *trial) {
 		a := hakmem.NewArena()
 		p := addr(a.Alloc(t.size, 16))
 		a.Reset()
@@ -808,6 +818,12 @@ func ownerCases() (cs []*misuseCase) {
 		a.Close()
 		t.misuse("write", func() { change(p, 1) })
 		t.then("Trim", hakmem.Trim)
+	})
+	add("arena-read-after-close", "read of an Arena's memory after Close", allSizes, always(whyReads), func(t *trial) {
+		a := hakmem.NewArena()
+		p := addr(a.Alloc(t.size, 16))
+		a.Close()
+		t.misuse("read", func() { read(p) })
 	})
 	add("arena-overflow-8", "write of 8 bytes behind a piece of an Arena", allSizes, always(whyArena), func(t *trial) {
 		a := hakmem.NewArena()

@@ -5,6 +5,7 @@
 //	go run ./misuse -run REGEXP      the cases whose names match
 //	go run ./misuse -levels LIST     some levels only
 //	go run ./misuse -markdown        the same as tables in docs/security.md
+//	go run ./misuse -rates N         what HAKMEM_GUARD=1/10 to 1/1000 finds of N misuses
 //	go run ./misuse -messages        a message of each kind and function
 //	go run ./misuse CASE SIZE        one case in this process, as one line of JSON
 //
@@ -37,6 +38,8 @@ func run(args []string) error {
 	names := flags.String("levels", "", "only these levels, separated by commas")
 	markdown := flags.Bool("markdown", false, "write the tables into -doc instead of printing one")
 	doc := flags.String("doc", "docs/security.md", "the document of -markdown")
+	rates := flags.Int("rates", 0, "print how many of `N` misuses HAKMEM_GUARD finds at some rates")
+	count := flags.Int("count-caught", 0, "do each misuse of -rates so many times in this process")
 	texts := flags.Bool("messages", false, "print a message of each kind and function, addresses replaced; what there is depends on HAKMEM_HARDEN and HAKMEM_GUARD")
 	flags.Usage = func() {
 		fmt.Fprintln(flags.Output(), "usage: misuse [flags]          all cases, a process each\n       misuse CASE SIZE        one case in this process\n\nflags:")
@@ -51,6 +54,12 @@ func run(args []string) error {
 	}
 	if *texts {
 		return printMessages(os.Stdout)
+	}
+	if *count > 0 {
+		return json.NewEncoder(os.Stdout).Encode(countCaught(*count))
+	}
+	if *rates > 0 {
+		return printRates(os.Stdout, *rates)
 	}
 	switch flags.NArg() {
 	case 0:
@@ -77,6 +86,16 @@ func run(args []string) error {
 	if *markdown && (*only != "" || *names != "") {
 		return fmt.Errorf("-markdown writes all cases and levels: leave -run and -levels away")
 	}
+	use = slices.DeleteFunc(slices.Clone(use), func(l level) bool {
+		why := l.missing()
+		if why != "" {
+			fmt.Fprintf(os.Stderr, "misuse: level %s is left out: %s\n", l.name, why)
+		}
+		return why != ""
+	})
+	if *markdown && len(use) < len(levels) {
+		return fmt.Errorf("-markdown needs every level")
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	r, err := newRunner("", nil)
@@ -84,7 +103,7 @@ func run(args []string) error {
 		return err
 	}
 	defer r.close()
-	got, err := r.all(ctx, use, func(c *misuseCase, size string) bool { return match.MatchString(c.name) })
+	got, err := r.all(ctx, use, func(_ level, c *misuseCase, size string) bool { return match.MatchString(c.name) })
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +38,31 @@ func levelNames() (names []string) {
 		names = append(names, l.name)
 	}
 	return names
+}
+
+// missing says what this machine lacks for the level, "" if nothing.
+func (l level) missing() string {
+	if len(l.flags) == 0 {
+		return ""
+	}
+	if slices.Contains(l.flags, "-asan") && runtime.GOOS != "linux" {
+		return "-asan is for Linux"
+	}
+	out, err := exec.Command("go", "env", "CGO_ENABLED", "CC").Output()
+	if err != nil {
+		return "no go command"
+	}
+	cgo, cc, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	if cgo != "1" {
+		return "CGO_ENABLED=0"
+	}
+	if words := strings.Fields(cc); len(words) > 0 {
+		cc = words[0]
+	}
+	if _, err := exec.LookPath(cc); err != nil {
+		return "no C compiler (" + cc + ")"
+	}
+	return ""
 }
 
 // childLimit is how long a process may take.
@@ -93,7 +119,7 @@ func (r *runner) build(ctx context.Context, levels []level) error {
 
 // all runs what want wants at every level, as many at a time as there are
 // processors, and returns the outcomes in the order of the cases.
-func (r *runner) all(ctx context.Context, levels []level, want func(c *misuseCase, size string) bool) ([]outcome, error) {
+func (r *runner) all(ctx context.Context, levels []level, want func(l level, c *misuseCase, size string) bool) ([]outcome, error) {
 	if err := r.build(ctx, levels); err != nil {
 		return nil, err
 	}
@@ -106,7 +132,7 @@ func (r *runner) all(ctx context.Context, levels []level, want func(c *misuseCas
 	for _, c := range cases {
 		for _, size := range c.sizes {
 			for _, l := range levels {
-				if want(c, size) {
+				if want(l, c, size) {
 					jobs = append(jobs, job{l, c, size})
 				}
 			}
@@ -138,7 +164,7 @@ func (r *runner) command(ctx context.Context, l level, args ...string) *exec.Cmd
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(append(cmd.Env, "GORACE=atexit_sleep_ms=0"), r.selfEnv...)
+	cmd.Env = append(append(cmd.Env, "GORACE=atexit_sleep_ms=0 halt_on_error=1"), r.selfEnv...)
 	cmd.Env = append(cmd.Env, l.env...)
 	return cmd
 }

@@ -222,6 +222,8 @@ func letter(text string) string {
 		return "A"
 	case strings.HasPrefix(text, later):
 		return "L"
+	case strings.HasPrefix(text, fault+": AddressSanitizer"):
+		return "A"
 	case strings.HasPrefix(text, fault):
 		return "V"
 	case strings.HasPrefix(text, cannot):

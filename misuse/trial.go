@@ -48,7 +48,7 @@ type outcome struct {
 // in every run.
 func (o outcome) text() string {
 	s := o.Outcome
-	if c := caseNamed(o.Case); c.chance && o.Outcome != corrupt && o.Outcome != timeout {
+	if c := caseNamed(o.Case); c.chance && o.Level != "race" && o.Outcome != corrupt && o.Outcome != timeout {
 		return byChance
 	}
 	if o.Level == "guard" && (o.Size == "tiny" || o.Size == "any") && strings.HasPrefix(o.Kind, "buffer ") || o.sideRead() {
