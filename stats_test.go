@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -113,6 +114,7 @@ func mustAddUp(t *testing.T, when string, s *hakmem.Stats) {
 }
 
 func TestStatsBalance(t *testing.T) {
+	classSizes(t)
 	quiet(t)
 	hakmem.Trim()
 	site := hakmem.RegisterSite("TestStatsBalance")
@@ -249,6 +251,7 @@ func stageSum(s *hakmem.Stats) uint64 {
 // TestStatsCounters follows the counters of one class through known work, with
 // a Heap, whose front nobody else uses.
 func TestStatsCounters(t *testing.T) {
+	classSizes(t)
 	quiet(t)
 	for _, size := range []uintptr{16, 48, 1024, 5000, 32 << 10} {
 		hakmem.Trim()
@@ -461,6 +464,9 @@ func TestStatsReadWithoutGoAllocations(t *testing.T) {
 
 // TestNoGoAllocations: no path of the allocator uses the Go heap after warm-up.
 func TestNoGoAllocations(t *testing.T) {
+	if asan.On {
+		t.Skip("skipped: -asan; there instrumented code allocates from Go's heap")
+	}
 	if raceEnabled {
 		t.Skip("skipped: -race; its instrumentation may allocate")
 	}

@@ -37,6 +37,7 @@ func allocators(t *testing.T) map[string]func(uintptr) unsafe.Pointer {
 }
 
 func TestMallocEverySize(t *testing.T) {
+	classSizes(t)
 	for name, malloc := range allocators(t) {
 		t.Run(name, func(t *testing.T) {
 			base := readStats()
@@ -263,6 +264,7 @@ func TestCallocAfterOtherUses(t *testing.T) {
 }
 
 func TestRealloc(t *testing.T) {
+	classSizes(t)
 	h := hakmem.NewHeap()
 	defer h.Close()
 	sizes := []uintptr{0, 1, 16, 17, 100, 128, 129, 1000, 1024, 1025, 5000, 32 << 10, 32<<10 + 1, 65536, 65537, 300_000, 2<<20 + 5}
@@ -310,6 +312,7 @@ func TestRealloc(t *testing.T) {
 }
 
 func TestReallocFailureKeepsTheBlock(t *testing.T) {
+	classSizes(t)
 	h := hakmem.NewHeap()
 	defer h.Close()
 	for _, k := range kindSizes {
@@ -760,6 +763,7 @@ func siteStats(t *testing.T, s hakmem.Site) hakmem.SiteStats {
 }
 
 func TestSites(t *testing.T) {
+	classSizes(t)
 	a, b := hakmem.RegisterSite("TestSites: a"), hakmem.RegisterSite("TestSites: b")
 	if a == 0 || b == 0 || a == b {
 		t.Fatalf("sites %d and %d", a, b)
@@ -889,6 +893,7 @@ func TestTrimKeepsLiveBlocks(t *testing.T) {
 // TestReallocInPlace: a block above 32 KiB grows into free pages behind it, and
 // gives its last pages back, without moving; over a live block it moves.
 func TestReallocInPlace(t *testing.T) {
+	classSizes(t)
 	quiet(t)
 	hakmem.Trim()
 	p := hakmem.Malloc(3 << 20)
