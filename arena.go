@@ -72,13 +72,16 @@ func NewArena() *Arena { return &Arena{current: -1} }
 // to 64 KiB, with undefined contents. n = 0 gives a valid pointer that need not
 // be unique. It panics with *OutOfMemoryError when memory is out. The memory is
 // valid until Reset or Close, while the Arena is reachable.
-func (a *Arena) Alloc(n, align uintptr) unsafe.Pointer {
+func (a *Arena) Alloc(n, align uintptr) unsafe.Pointer { return a.alloc("Arena.Alloc", n, align) }
+
+// alloc is Alloc under the name of the function that was called.
+func (a *Arena) alloc(op string, n, align uintptr) unsafe.Pointer {
 	if align == 0 || align&(align-1) != 0 || align > firstChunk {
-		panic(fmt.Sprintf("hakmem: Arena.Alloc: alignment %d: use a power of two from 1 to %d", align, firstChunk))
+		panic(fmt.Sprintf("hakmem: %s: alignment %d: use a power of two from 1 to %d", op, align, firstChunk))
 	}
 	p := (a.next + align - 1) &^ (align - 1)
 	if p < a.next || p > a.end || a.end-p < n || a.end == 0 {
-		a.mustBeOpen("Arena.Alloc")
+		a.mustBeOpen(op)
 		a.more(n)
 		p = a.next // a chunk starts on a page: aligned
 	}
@@ -154,7 +157,7 @@ func (a *Arena) mustBeOpen(op string) {
 func NewIn[T any](a *Arena) *T {
 	mustBePlain[T]()
 	size := unsafe.Sizeof(*new(T))
-	p := a.Alloc(size, unsafe.Alignof(*new(T)))
+	p := a.alloc("NewIn", size, unsafe.Alignof(*new(T)))
 	heap.Zero(p, size)
 	runtime.KeepAlive(a)
 	return (*T)(p)
@@ -165,7 +168,7 @@ func NewIn[T any](a *Arena) *T {
 func MakeSliceIn[T any](a *Arena, len, cap int) []T {
 	mustBePlain[T]()
 	size := sliceBytes[T]("MakeSliceIn", len, cap)
-	p := a.Alloc(size, unsafe.Alignof(*new(T)))
+	p := a.alloc("MakeSliceIn", size, unsafe.Alignof(*new(T)))
 	heap.Zero(p, size)
 	runtime.KeepAlive(a)
 	return unsafe.Slice((*T)(p), cap)[:len]

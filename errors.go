@@ -13,7 +13,8 @@ type MisuseError struct {
 	Op string
 	// Kind is what is wrong: "double free", "use after free", "interior
 	// pointer", "unaligned pointer", "not hakmem's", "never allocated", "arena
-	// memory", "closed heap", "closed arena"; with HAKMEM_HARDEN or HAKMEM_GUARD
+	// memory", "memory of a closed arena", "closed heap", "copied heap", "closed
+	// arena"; with HAKMEM_HARDEN or HAKMEM_GUARD
 	// also "buffer overflow", "buffer underflow" and "write after free".
 	Kind string
 	// Addr is the pointer that was given. Block is the start of the block it
@@ -32,7 +33,8 @@ type MisuseError struct {
 	Late bool
 }
 
-// Error names the operation, the address, the block and the remedy.
+// Error names the operation, the address, the block, where it was allocated and
+// freed as far as is known, and the remedy.
 func (e *MisuseError) Error() string {
 	s := fmt.Sprintf("hakmem: %s(%#x): %s", e.Op, e.Addr, e.Kind)
 	if e.Late {
@@ -45,9 +47,20 @@ func (e *MisuseError) Error() string {
 		s += fmt.Sprintf(": byte %d was touched", e.Offset)
 	case e.Op == opFault:
 		s += fmt.Sprintf(" of byte %d", e.Offset)
+	case e.Kind == kindClosedHeap || e.Kind == kindCopiedHeap || e.Kind == kindClosedArena:
+		s += " (the address is that of the handle)"
 	}
 	if e.Block != 0 && e.Class != 0 {
 		s += fmt.Sprintf(" (block %#x of %d bytes)", e.Block, e.Class)
+	}
+	if where := heap.Outside(e.AllocStack); where != "" {
+		s += ", allocated at " + where
+	}
+	if where := heap.Outside(e.FreeStack); where != "" {
+		s += ", freed at " + where
+	}
+	if e.AllocStack != nil {
+		s += " (Stacks has more)"
 	}
 	if r := remedies[e.Kind]; r != "" {
 		s += "; " + r
@@ -63,6 +76,7 @@ const (
 	kindForeign     = "not hakmem's"
 	kindNever       = "never allocated"
 	kindArena       = "arena memory"
+	kindWasArena    = "memory of a closed arena"
 	kindOverflow    = "buffer overflow"
 	kindUnderflow   = "buffer underflow"
 	kindWritten     = "write after free"
@@ -79,6 +93,7 @@ var remedies = map[string]string{
 	kindForeign:     "only memory of hakmem's may be given to it",
 	kindNever:       "there is no block at this address",
 	kindArena:       "an Arena's memory is freed by its Reset or Close",
+	kindWasArena:    "an Arena's memory is freed by its Close: do not free it, and do not use it afterwards",
 	kindOverflow:    "keep to the bytes asked for, here and in the block before",
 	kindUnderflow:   "keep to the bytes asked for",
 	kindWritten:     "do not use a block after its free: HAKMEM_TRACE tells who had it",
@@ -108,6 +123,8 @@ func misuse(op string, f heap.Fault) *MisuseError {
 		e.Kind = kindNever
 	case heap.InArena:
 		e.Kind = kindArena
+	case heap.WasArena:
+		e.Kind = kindWasArena
 	case heap.Overflow:
 		e.Kind, e.Offset = kindOverflow, f.Offset
 	case heap.Underflow:
@@ -131,13 +148,21 @@ type OutOfMemoryError struct {
 	Reason error
 }
 
+// mostMemory is 128 TiB, all that a process may address on most systems.
+const mostMemory = 1 << 47
+
 func (e *OutOfMemoryError) Error() string {
 	s := fmt.Sprintf("hakmem: out of memory: no block of %d bytes", e.Size)
 	if e.Size == ^uintptr(0) {
 		s = "hakmem: out of memory: the size asked for does not fit an address"
 	}
-	if e.Reason != nil {
+	switch {
+	case e.Reason != nil:
 		s += ": " + e.Reason.Error()
+	case e.Size > mostMemory:
+		s += "; ask for less: no machine has as much"
+	default:
+		s += "; free blocks, or raise what limits memory: HAKMEM_MEMORY_HARD, HAKMEM_REGION_BYTES or the container's limit"
 	}
 	return s
 }

@@ -491,7 +491,7 @@ func TestMisuseOfArenaMemory(t *testing.T) {
 	refuse(t, takers, "arena memory after Reset", blocks[0].p, block{}, arena)
 	a.Close()
 	for _, b := range blocks {
-		refuse(t, takers, "memory of a closed arena", b.p, block{}, freed, interior, never)
+		refuse(t, takers, "memory of a closed arena", b.p, block{}, "memory of a closed arena", interior, never)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"unsafe"
@@ -123,7 +124,8 @@ func messages() (all []string) {
 	give(addr(unsafe.Pointer(&global)))
 	give(inRegion() + 1<<30)
 	a := hakmem.NewArena()
-	give(addr(a.Alloc(100, 16)))
+	arenaPiece := addr(a.Alloc(100, 16))
+	give(arenaPiece)
 
 	// Two frees that overlap in time are chance: how the report would read.
 	for _, op := range []string{"Free", "Heap.Free", "Malloc", "Heap.Malloc", "Heap.Calloc", "Trim", "Heap.Close"} {
@@ -141,6 +143,7 @@ func messages() (all []string) {
 	say(func() { closed.Realloc(p, 1000) })
 	say(closed.Close)
 	a.Close()
+	give(arenaPiece)
 	say(func() { a.Alloc(8, 8) })
 	say(func() { hakmem.NewIn[pair](a) })
 	say(func() { hakmem.MakeSliceIn[pair](a, 1, 1) })
@@ -151,6 +154,7 @@ func messages() (all []string) {
 	say(func() { hakmem.AllocZeroed(1 << 62) })
 	say(func() { hakmem.MakeSlice[uint64](1<<62, 1<<62) })
 	say(func() { hakmem.NewArena().Alloc(math.MaxUint, 1) })
+	say(func() { panic(&hakmem.OutOfMemoryError{Size: 4096}) })
 	say(func() { hakmem.Alloc(minusOne) })
 	say(func() { hakmem.AllocZeroed(minusOne) })
 	say(func() { hakmem.MakeSlice[uint64](2, 1) })
@@ -169,10 +173,13 @@ func panicOf(do func()) (v any) {
 	return nil
 }
 
+// sourceLine matches a place in this program.
+var sourceLine = regexp.MustCompile(`(\w+\.go):\d+`)
+
 // replaced is the error's text, with the block's address as BLOCK and others as
 // what they are to it, or ADDR.
 func replaced(e *hakmem.MisuseError) string {
-	s := e.Error()
+	s := sourceLine.ReplaceAllString(e.Error(), "$1:LINE")
 	at := "ADDR"
 	switch {
 	case e.Block == 0:

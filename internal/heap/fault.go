@@ -12,6 +12,7 @@ const (
 	Foreign             // not in the region
 	NeverAllocated      // in the region, where there is no block
 	InArena             // memory of an Arena
+	WasArena            // memory of an Arena that was closed
 	Overflow            // bytes behind a live block were touched
 	Underflow           // bytes before a live block were touched
 	UsedFreed           // a freed block was touched, and a fault was the answer

@@ -71,6 +71,9 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, span bool, why Kind) {
 		}
 		return 0, m, false, Interior
 	case kindSpanFreed:
+		if first := meta((m.start - region.base) >> pageShift); first.kind == kindSpanFreed && first.flags&flagArena != 0 {
+			return 0, m, false, WasArena
+		}
 		return 0, m, false, Freed
 	case kindSlabFreed:
 		k := m.slabClassNow()

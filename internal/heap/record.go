@@ -1,6 +1,8 @@
 package heap
 
 import (
+	"fmt"
+	"path"
 	"runtime"
 	"strings"
 	"sync"
@@ -136,6 +138,15 @@ func outside(stack []uintptr) []uintptr {
 		}
 	}
 	return stack
+}
+
+// Outside returns file:line of the frame that called hakmem, "" for no stack.
+func Outside(stack []uintptr) string {
+	if len(stack) == 0 {
+		return ""
+	}
+	f, _ := runtime.CallersFrames(outside(stack)).Next()
+	return fmt.Sprintf("%s:%d", path.Base(f.File), f.Line)
 }
 
 // own reports whether a function belongs to the public package or to this one.
