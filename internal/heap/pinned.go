@@ -20,6 +20,9 @@ import (
 //
 //go:norace
 func MallocPinned(size uintptr) unsafe.Pointer {
+	if size > sizeclass.MaxTiny && GuardRate() > 1 {
+		countSample()
+	}
 	if canPin && size <= sizeclass.MaxTiny {
 		c := sizeclass.Small[(size+15)>>4]
 		if pid := procPin(); uint(pid) < MaxP {
@@ -44,6 +47,20 @@ func MallocPinned(size uintptr) unsafe.Pointer {
 		procUnpin()
 	}
 	return nil
+}
+
+// countSample takes one off the P's sample word for an allocation that has no fast
+// path here: the slow path only looks at it.
+func countSample() {
+	if !canPin {
+		return // it counts, as the front is locked
+	}
+	if pid := procPin(); uint(pid) < MaxP {
+		if f := atomic.LoadUintptr(&Fronts[pid]); f != trapFront {
+			*sampleWord(f)--
+		}
+	}
+	procUnpin()
 }
 
 // FreePinned gives the block at p back if it is a live tiny block and its
