@@ -113,10 +113,11 @@ func (a *Arena) more(n uintptr) {
 		size = min(h.list[len(h.list)-1].size*2, lastChunk)
 	}
 	size = max(size, n)
+	span := size
 	if asan.On { // so that what lies behind the last piece is the chunk's (max: if it wraps)
-		size = max(size, size+asanGap)
+		span = max(size, size+asanGap)
 	}
-	p, usable := heap.Chunk(size)
+	p, usable := heap.Chunk(span)
 	if handOut('a', p, size, 0) == nil {
 		panic(outOfMemory(n))
 	}

@@ -1,3 +1,6 @@
+// Some print the sizes of blocks, which are larger in programs built with -asan.
+//go:build !asan
+
 package hakmem_test
 
 import (

@@ -149,6 +149,7 @@ func TestImpossibleSizesGiveNil(t *testing.T) {
 }
 
 func TestCallocZeroes(t *testing.T) {
+	classSizes(t)
 	h := hakmem.NewHeap()
 	defer h.Close()
 	callocs := map[string]func(n, size uintptr) unsafe.Pointer{"Calloc": hakmem.Calloc, "Heap.Calloc": h.Calloc}
