@@ -183,14 +183,6 @@ func readStats() (s hakmem.Stats) {
 	return s
 }
 
-// mustHold wants all invariants to hold. The caller's goroutines have ended.
-func mustHold(t testing.TB) {
-	t.Helper()
-	if err := hakmem.CheckInvariants(); err != nil {
-		t.Error(err)
-	}
-}
-
 // stopped is a clock for the scavenger at which nothing ever happens.
 type stopped struct{}
 
