@@ -159,7 +159,8 @@ func TestWordsAtOnce(t *testing.T) {
 	c := sizeclass.Of(size)
 	k := &sizeclass.Classes[c]
 	f := front(t)
-	Malloc(f, size) // makes the magazine
+	defer CloseHeapFront(f)
+	Free(f, Malloc(f, size)) // makes the magazine
 	emptyMagazine(f, c)
 	for range rounds {
 		s := acquire(c) // and with it the carve right
@@ -208,4 +209,53 @@ func TestWordsAtOnce(t *testing.T) {
 		}
 		retire(s)
 	}
+}
+
+// TestRetireMeetsFree: a slab's lease ends while its first block comes back. One of
+// the two sees the other, so the slab is listed afterwards.
+func TestRetireMeetsFree(t *testing.T) {
+	const size = 1024
+	rounds := int32(1_000_000) // a few of them meet within the nanoseconds that matter
+	if testing.Short() {
+		rounds = 50_000
+	}
+	if !Ready() {
+		t.Fatal(Survived())
+	}
+	c := sizeclass.Of(size)
+	s := acquire(c)
+	all := atomic.SwapUint64(s.bits(0), 0)
+	p := s.addr() + uintptr(bits.TrailingZeros64(all))*size
+	var begun, ended atomic.Int32 // rounds
+	go func() {
+		for i := int32(1); i <= rounds; i++ {
+			for begun.Load() < i {
+				runtime.Gosched()
+			}
+			flush([]uintptr{p}, c)
+			ended.Store(i)
+		}
+	}()
+	for i := int32(1); i <= rounds; i++ {
+		begun.Store(i)
+		for range i % 64 { // so that the two meet at every point sometimes
+			begun.Load()
+		}
+		retire(s)
+		for ended.Load() < i {
+			runtime.Gosched()
+		}
+		if state := s.meta().slabState.Load(); state != slabPartial {
+			t.Fatalf("round %d: a slab with a free block is in state %d, want PARTIAL", i, state)
+		}
+		cs := &classes[c]
+		cs.mu.Lock()
+		unlist(cs, c, s.page(), slabLeased)
+		cs.mu.Unlock()
+		if i < rounds {
+			atomic.StoreUint64(s.bits(0), 0)
+		}
+	}
+	atomic.StoreUint64(s.bits(0), all)
+	retire(s)
 }

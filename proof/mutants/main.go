@@ -31,7 +31,7 @@ var suites = []struct {
 	name string
 	args []string
 }{
-	{"engine", []string{"-timeout=1m", "-short", "./internal/...", "./hakmemtest"}},
+	{"engine", []string{"-timeout=1m", "./internal/...", "./hakmemtest"}},
 	{"package", []string{"-timeout=3m", "-short", "."}},
 	{"misuse", []string{"-timeout=1m", "-short", "./misuse"}},
 	{"proof", []string{"-timeout=3m", "./proof/..."}},
