@@ -582,13 +582,16 @@ func afterFreeCases() (cs []*misuseCase) {
 		t.misuse("write", func() { change(p+t.size-1, 1) })
 		t.then("Trim", hakmem.Trim)
 	})
-	add("write-after-free-work", "write, then 2000 blocks allocated and freed", allSizes, hold, func(t *trial) {
-		p := t.malloc()
-		free(p)
+	add("write-after-free-work", "write, then 2000 blocks allocated and freed by the same Heap", allSizes, hold, func(t *trial) {
+		h := hakmem.NewHeap() // which Ps serve a goroutine is chance
+		defer h.Close()
+		p := addr(h.Malloc(t.size))
+		write(p, 'A')
+		h.Free(ptr(p))
 		t.misuse("write", func() { change(p+t.size/2, 1) })
-		t.then("Free of another", func() {
+		t.then("Heap.Free of another", func() {
 			for range 2000 {
-				free(t.mallocOf(64, 'C'))
+				h.Free(h.Malloc(64))
 			}
 		})
 	})

@@ -73,11 +73,6 @@ func messages() (all []string) {
 			find func()
 		}{
 			{hakmem.Free, hakmem.Trim},
-			{hakmem.Free, func() {
-				for range 2000 {
-					hakmem.Free(hakmem.Malloc(64))
-				}
-			}},
 			{h.Free, func() {
 				for range 2000 {
 					h.Free(h.Malloc(64))
@@ -89,6 +84,15 @@ func messages() (all []string) {
 			change(p+10, 1)
 			say(c.find)
 		}
+		say(func() { // one call for all, so that they meet in one quarantine
+			for i := range 2000 {
+				p := live(100)
+				hakmem.Free(ptr(p))
+				if i == 0 {
+					change(p+10, 1)
+				}
+			}
+		})
 		return all
 	case guarded():
 		page := uintptr(os.Getpagesize())
