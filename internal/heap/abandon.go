@@ -17,16 +17,20 @@ import (
 // instructions when the collector found the Heap dead. But these instructions have
 // no call among them, and so no point but an asynchronous preemption at which the
 // world can stop. Therefore: when a picture of all goroutines, taken with the world
-// stopped, shows none that is preempted asynchronously, that call has ended, and
-// there is none after it. Slow paths keep the Heap alive.
+// stopped, shows none that is preempted asynchronously in a function into which such
+// a fast path was inlined, that call has ended, and there is none after it. Slow
+// paths keep the Heap alive.
 var abandoned struct {
 	sync.Mutex
 	fronts []uintptr
 	delay  time.Duration // between the last two tries
 	armed  bool          // a timer will try again
+	// fastPathAt is what hasFastPath has found out, by entry address.
+	fastPathAt map[uintptr]bool
 }
 
-// The first try is made at once. A program whose Ps all compute may need several.
+// The first try is made at once. A program that is busy with its Heaps on all Ps may
+// need several.
 const (
 	abandonedRetry    = time.Millisecond
 	abandonedMaxRetry = time.Second
@@ -67,10 +71,15 @@ func takeAbandoned() {
 	kick()
 }
 
+// fastPaths begins the names of the functions of which a copy may be the fast path
+// of a Heap: the public package's.
+var fastPaths = "github.com/hakmem/hakmem."
+
 // nobodyPreempted reports whether there was a moment since it was called at which
-// no goroutine was preempted asynchronously: each one that is has
-// runtime.asyncPreempt at the top of its stack. TestNobodyPreempted checks that for
-// the Go version it runs on.
+// no goroutine was preempted asynchronously in a function with a fast path of a
+// Heap: each one that is preempted has runtime.asyncPreempt at the top of its stack.
+// TestNobodyPreempted checks that for the Go version it runs on. Under abandoned's
+// lock.
 func nobodyPreempted() bool {
 	records := make([]runtime.StackRecord, runtime.NumGoroutine()+16)
 	n, ok := runtime.GoroutineProfile(records)
@@ -79,12 +88,48 @@ func nobodyPreempted() bool {
 		n, ok = runtime.GoroutineProfile(records)
 	}
 	for i := range records[:n] {
-		stack := records[i].Stack()
-		for _, pc := range stack[:min(len(stack), 4)] {
+		stack, at := records[i].Stack(), -1
+		for j, pc := range stack[:min(len(stack), 4)] {
 			if f := runtime.FuncForPC(pc - 1); f != nil && strings.HasPrefix(f.Name(), "runtime.asyncPreempt") {
-				return false
+				at = j + 1 // the frame that was interrupted, or another of the runtime's
 			}
+		}
+		// The address is that of an instruction or, as for calls, the next one.
+		if at >= 0 && (at >= len(stack) || hasFastPath(stack[at]) || hasFastPath(stack[at]-1)) {
+			return false
 		}
 	}
 	return true
 }
+
+// hasFastPath reports whether the function with the instruction at pc has a copy of
+// a fast path in it, wherever: the compiler mixes the instructions of both. When in
+// doubt it has.
+func hasFastPath(pc uintptr) bool {
+	f := runtime.FuncForPC(pc)
+	if f == nil {
+		return true
+	}
+	entry := f.Entry() // of the function that is there, whatever is inlined at pc
+	has, known := abandoned.fastPathAt[entry]
+	if known {
+		return has
+	}
+	// The names of what is inlined are told address by address. A function of more
+	// than maxFunction bytes is not looked through.
+	for p := entry; !has; p++ {
+		f := runtime.FuncForPC(p)
+		if f == nil || f.Entry() != entry {
+			break
+		}
+		has = p-entry > maxFunction || strings.HasPrefix(f.Name(), fastPaths)
+	}
+	if abandoned.fastPathAt == nil {
+		abandoned.fastPathAt = map[uintptr]bool{}
+	}
+	abandoned.fastPathAt[entry] = has
+	return has
+}
+
+// maxFunction is looked through in some ten milliseconds.
+const maxFunction = 128 << 10

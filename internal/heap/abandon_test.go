@@ -1,6 +1,7 @@
 package heap
 
 import (
+	"reflect"
 	"runtime"
 	"testing"
 	"time"
@@ -13,9 +14,14 @@ import (
 //go:noinline
 func compute(n *int64, stop *bool) {
 	for !*stop {
-		*n++
+		step(n)
 	}
 }
+
+// step is inlined, as fast paths are.
+//
+//go:norace
+func step(n *int64) { *n++ }
 
 //go:norace
 func end(stop *bool) { *stop = true }
@@ -41,6 +47,19 @@ func TestNobodyPreempted(t *testing.T) {
 	done := make(chan bool)
 	go func() { compute(&n, &stop); done <- true }()
 	time.Sleep(20 * time.Millisecond)
+	// It computes in a function that has no fast path in it ...
+	abandoned.Lock()
+	if !nobodyPreempted() {
+		t.Error("a goroutine that has no Heap is in the way")
+	}
+	// ... and now in one that has.
+	defer func(was string) { fastPaths, abandoned.fastPathAt = was, nil }(fastPaths)
+	fastPaths, abandoned.fastPathAt = "github.com/hakmem/hakmem/internal/heap.step", nil
+	if !hasFastPath(reflect.ValueOf(compute).Pointer()) { // -race, -gcflags=-l
+		t.Log("step is not inlined in this build: any function of the package stands for one with a fast path")
+		fastPaths, abandoned.fastPathAt = "github.com/hakmem/hakmem/internal/heap.", nil
+	}
+	abandoned.Unlock()
 	for i := range 200 {
 		if nobodyPreempted() {
 			t.Errorf("look %d: a goroutine computes, and no preemption is seen", i)
