@@ -130,7 +130,7 @@ func seal(p, size uintptr, m *pageMeta, span bool) {
 //go:norace
 func unseal(p uintptr, m *pageMeta, span bool) (size, damage uintptr, ok bool) {
 	at, end := sealWord(p, m, span)
-	size = uintptr(atomic.LoadUint64(at) ^ sealOf(p, 0))
+	size = uintptr(loadSeal(at) ^ sealOf(p, 0))
 	if size > end-p { // the size itself was written over: by what lies before it?
 		return 0, end - p, false
 	}
@@ -141,10 +141,27 @@ func unseal(p uintptr, m *pageMeta, span bool) (size, damage uintptr, ok bool) {
 }
 
 // breakSeal is the moment of the free of a block of size bytes: of two frees, one
-// breaks the seal.
+// breaks the seal. (In race builds an atomic on the block would be reported beside
+// the program's own accesses, or hide a race between them: there two frees that
+// overlap may both pass, as without hardening.)
+//
+//go:norace
 func breakSeal(p, size uintptr, m *pageMeta, span bool) bool {
 	at, _ := sealWord(p, m, span)
+	if tracked {
+		was := *at
+		*at = brokenSeal(p)
+		return was == sealOf(p, size)
+	}
 	return atomic.CompareAndSwapUint64(at, sealOf(p, size), brokenSeal(p))
+}
+
+//go:norace
+func loadSeal(at *uint64) uint64 {
+	if tracked {
+		return *at
+	}
+	return atomic.LoadUint64(at)
 }
 
 func brokenSeal(p uintptr) uint64 { return sealOf(p, ^uintptr(0)) }
@@ -152,7 +169,7 @@ func brokenSeal(p uintptr) uint64 { return sealOf(p, ^uintptr(0)) }
 // isBroken reports whether the block at p is being freed, or was.
 func isBroken(p uintptr, m *pageMeta, span bool) bool {
 	at, _ := sealWord(p, m, span)
-	w := atomic.LoadUint64(at)
+	w := loadSeal(at)
 	return w == brokenSeal(p) || w == poisonWord
 }
 
@@ -251,6 +268,11 @@ func (b poisoned) whole() (offset uintptr, ok bool) {
 		return 0, true
 	}
 	p, n := b.p, b.bytes()
+	if tracked { // the race detector would be told of a comparison of strings
+		for n > 0 && *u8(p) == poison {
+			p, n = p+1, n-1
+		}
+	}
 	for ok = true; ok && n > 0; {
 		step := min(n, uintptr(len(poisons)))
 		ok = string(memory(p, step)) == poisons[:step]
