@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/asan"
 )
 
 // goNeeds is what the Go runtime wants for itself: it stops the program when it
@@ -114,6 +115,9 @@ func limitFromOutside(arg string) error {
 func TestAddressSpaceLimitFromOutside(t *testing.T) {
 	if raceEnabled {
 		t.Skip("skipped: -race; its shadow memory alone is larger than the limits")
+	}
+	if asan.On {
+		t.Skip("skipped: -asan; its shadow memory alone is larger than the limits")
 	}
 	shell, err := exec.LookPath("sh")
 	if err != nil {

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -147,17 +146,7 @@ func front(t *testing.T) uintptr {
 	return f
 }
 
-// noQuarantine skips a test of where a freed block goes, in programs built with
-// -asan: there it goes to the quarantine first, and its class is a larger one.
-func noQuarantine(t *testing.T) {
-	t.Helper()
-	if asan.On {
-		t.Skip("skipped: -asan; a freed block waits in the quarantine, and is larger")
-	}
-}
-
 func TestPopsAscend(t *testing.T) {
-	noQuarantine(t)
 	f := front(t)
 	defer CloseHeapFront(f)
 	c := sizeclass.Of(48)
@@ -181,7 +170,6 @@ func TestPopsAscend(t *testing.T) {
 // TestLateDoubleFree builds by hand what two overlapping frees leave behind:
 // two copies of a block in magazines, in each order of leaving them.
 func TestLateDoubleFree(t *testing.T) {
-	noQuarantine(t)
 	if !checkLive {
 		t.Skip("skipped: hakmem_nolive does not look at the live state")
 	}
@@ -303,9 +291,6 @@ func TestHintOfNewSlabStays(t *testing.T) {
 // TestTrimReturnsMemory: after everything is freed, Trim leaves no superslab in
 // use but those that leases hold, and the pages read as zero again.
 func TestTrimReturnsMemory(t *testing.T) {
-	if asan.On {
-		t.Skip("skipped: -asan; there a span that no allocation has sealed may not be used")
-	}
 	var all []uintptr
 	for range 100_000 {
 		p := Malloc(0, 400)

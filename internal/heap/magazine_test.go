@@ -22,7 +22,6 @@ func isFree(p uintptr, c uint8) bool {
 // order, and looks at every bit; then it takes what the gaps leave, and checks
 // that nothing is handed out twice and that pops ascend within a carve.
 func TestFlushAndCarve(t *testing.T) {
-	noQuarantine(t)
 	r := rand.New(rand.NewPCG(7, 8))
 	for _, size := range []uintptr{16, 48, 64, 80, 320, 1024, 1152, 5000, 32 << 10} {
 		c := sizeclass.Of(size)

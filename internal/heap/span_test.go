@@ -1,6 +1,9 @@
 package heap
 
 import (
+	"slices"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -21,7 +24,6 @@ func warmFront(t *testing.T) uintptr {
 // TestWarmSpan: a freed span comes back to the next allocation of its class,
 // and not to one of another class.
 func TestWarmSpan(t *testing.T) {
-	noQuarantine(t)
 	f := warmFront(t)
 	for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
 		size := sizeclass.SpanBytes(c)
@@ -50,7 +52,6 @@ func TestWarmSpan(t *testing.T) {
 // TestWarmBudget: a magazine holds spans up to its bytes, one at least; what
 // overflows fills the shared slots, and the rest goes back to the page tree.
 func TestWarmBudget(t *testing.T) {
-	noQuarantine(t)
 	f := warmFront(t)
 	for _, size := range []uintptr{40 << 10, 256 << 10, 2 << 20} {
 		c := sizeclass.SpanOf(size)
@@ -84,7 +85,6 @@ func TestWarmBudget(t *testing.T) {
 // TestWarmMisuse: every kind of invalid free of a span that is warm, was given
 // back, or is in two magazines.
 func TestWarmMisuse(t *testing.T) {
-	noQuarantine(t)
 	f, g := warmFront(t), warmFront(t)
 	const size = 100 << 10
 	p := Malloc(f, size)
@@ -185,5 +185,87 @@ func TestMisuseWhilePageChanges(t *testing.T) {
 	m.kind, m.recip = kind, recip
 	if bad := Free(0, p); bad.Kind != OK {
 		t.Errorf("%+v", bad)
+	}
+}
+
+// TestLateSpanInSlot: a span that two overlapping frees put into the magazine and
+// into a shared slot is handed out once; the other copy is dropped when it leaves
+// the slot.
+func TestLateSpanInSlot(t *testing.T) {
+	f := front(t)
+	defer CloseHeapFront(f)
+	const size = 300 << 10
+	c := sizeclass.SpanOf(size)
+	TakeLateFree()
+	p := Malloc(f, size)
+	Free(f, p)
+	if !giveShared(c, p) { // the other copy
+		t.Fatal("no shared slot is empty")
+	}
+	was := lateFrees.Load()
+	first, second := Malloc(f, size), Malloc(f, size)
+	if first != p || second == p || second == 0 {
+		t.Errorf("the span %#x is handed out as %#x and %#x", p, first, second)
+	}
+	if bad := TakeLateFree(); lateFrees.Load() != was+1 || bad.Kind != LateFreed || bad.Addr != p {
+		t.Errorf("%d late double frees, want 1; told: %+v", lateFrees.Load()-was, bad)
+	}
+	Free(f, first)
+	Free(f, second)
+}
+
+// TestSlotsAtOnce: goroutines take spans from the shared slots and put them back; no
+// span is with two of them, and none is lost.
+func TestSlotsAtOnce(t *testing.T) {
+	const size, spans, goroutines = 300 << 10, 2, 4
+	turns := 200_000
+	if testing.Short() {
+		turns = 20_000
+	}
+	c := sizeclass.SpanOf(size)
+	Trim()
+	var all [spans]uintptr
+	for i := range all {
+		if all[i] = Malloc(0, size); all[i] == 0 {
+			t.Fatal(Survived())
+		}
+	}
+	for _, p := range all {
+		setLive(p, c, 0)
+		if !giveShared(c, p) {
+			t.Fatal("no shared slot is empty")
+		}
+	}
+	var taken [spans]atomic.Bool
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for i := range turns {
+				p := takeShared(c)
+				if p == 0 {
+					continue
+				}
+				is := &taken[slices.Index(all[:], p)]
+				if is.Swap(true) {
+					t.Errorf("turn %d: the span %#x is taken twice", i, p)
+					return
+				}
+				is.Store(false)
+				if !giveShared(c, p) {
+					t.Errorf("turn %d: no slot is empty", i)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for range all {
+		p := takeShared(c)
+		i := slices.Index(all[:], p)
+		if i < 0 {
+			t.Fatalf("a slot has %#x, which is none of %#x", p, all)
+		}
+		all[i] = 1 // seen
+		releaseSpans([]uintptr{p})
 	}
 }
