@@ -599,6 +599,7 @@ const (
 	foreign  = "not hakmem's"
 	never    = "never allocated"
 	inArena  = "arena memory"
+	wasArena = "memory of a closed arena"
 )
 
 // refuse passes the invalid pointer p to a taker and wants a *MisuseError of one
@@ -649,7 +650,7 @@ func (m *machine) useStale() bool {
 	p := m.stale[len(m.stale)-1-m.choose("stale", len(m.stale))]
 	switch b := m.at(uintptr(p)); {
 	case b == nil:
-		m.refuse("freed", p, nil, freed, interior, never, inArena)
+		m.refuse("freed", p, nil, freed, interior, never, inArena, wasArena)
 	case b.arena != nil:
 		m.refuse("freed, now an Arena's", p, nil, inArena)
 	case b.p != p:
