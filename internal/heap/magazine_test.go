@@ -1,12 +1,14 @@
 package heap
 
 import (
+	"bytes"
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -210,51 +212,41 @@ func TestWordsAtOnce(t *testing.T) {
 	}
 }
 
-// TestRetireMeetsFree: a slab's lease ends while its first block comes back. One of
-// the two sees the other, so the slab is listed afterwards.
+// TestRetireMeetsFree: a slab's lease ends while its first block comes back, after
+// retire has begun and before it has the lock. It looks at the words last, so the
+// slab is listed afterwards.
 func TestRetireMeetsFree(t *testing.T) {
-	const size = 1024
-	rounds := int32(1_000_000) // a few of them meet within the nanoseconds that matter
-	if testing.Short() {
-		rounds = 50_000
-	}
 	if !Ready() {
 		t.Fatal(Survived())
 	}
+	const size = 1024
 	c := sizeclass.Of(size)
-	s := acquire(c)
-	all := atomic.SwapUint64(s.bits(0), 0)
+	s, cs := acquire(c), &classes[c]
+	all := atomic.SwapUint64(s.bits(0), 0) // all blocks are ours, and the carve right
 	p := s.addr() + uintptr(bits.TrailingZeros64(all))*size
-	var begun, ended atomic.Int32 // rounds
-	go func() {
-		for i := int32(1); i <= rounds; i++ {
-			for begun.Load() < i {
-				runtime.Gosched()
-			}
-			flush([]uintptr{p}, c)
-			ended.Store(i)
+	cs.mu.Lock()
+	done := make(chan bool)
+	go func() { retire(s); close(done) }()
+	stacks := make([]byte, 1<<20)
+	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
+		if text := stacks[:runtime.Stack(stacks, true)]; slices.ContainsFunc(bytes.Split(text, []byte("\n\n")), func(one []byte) bool {
+			return bytes.Contains(one, []byte("heap.retire(")) && bytes.Contains(one, []byte("[sync.Mutex.Lock"))
+		}) {
+			break
 		}
-	}()
-	for i := int32(1); i <= rounds; i++ {
-		begun.Store(i)
-		for range i % 64 { // so that the two meet at every point sometimes
-			begun.Load()
-		}
-		retire(s)
-		for ended.Load() < i {
-			runtime.Gosched()
-		}
-		if state := s.meta().slabState.Load(); state != slabPartial {
-			t.Fatalf("round %d: a slab with a free block is in state %d, want PARTIAL", i, state)
-		}
-		cs := &classes[c]
-		cs.mu.Lock()
-		unlist(cs, c, s.page(), slabLeased)
-		cs.mu.Unlock()
-		if i < rounds {
-			atomic.StoreUint64(s.bits(0), 0)
+		if time.Now().After(deadline) {
+			t.Fatalf("retire does not wait for the lock:\n%s", stacks)
 		}
 	}
+	flush([]uintptr{p}, c)
+	cs.mu.Unlock()
+	<-done
+	if state := s.meta().slabState.Load(); state != slabPartial {
+		t.Errorf("a slab with a free block is in state %d, want PARTIAL", state)
+	}
+	cs.mu.Lock()
+	unlist(cs, c, s.page(), slabLeased)
+	cs.mu.Unlock()
 	atomic.StoreUint64(s.bits(0), all)
 	retire(s)
 }
