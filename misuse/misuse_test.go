@@ -94,6 +94,9 @@ func TestOutcomes(t *testing.T) {
 		if raceEnabled && o.Case == "overflow-region" {
 			continue // there the region lies in the Go heap, and nothing faults behind it
 		}
+		if raceEnabled && o.Case == "free-racing" && o.Level == "harden" {
+			continue // there the seal is not broken by an atomic (internal/heap/harden.go)
+		}
 		if slices.Contains([]string{corrupt, died, timeout}, o.Outcome) && o.text() != byChance {
 			t.Errorf("%s %s at level %s: %s: %s", o.Case, o.Size, o.Level, o.text(), o.Message)
 			continue
