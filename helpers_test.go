@@ -297,28 +297,3 @@ const absurd = uintptr(1) << 60
 func wild[I int | uint | uintptr | int64 | uint64](p unsafe.Pointer, n I) unsafe.Pointer {
 	return unsafe.Add(p, n)
 }
-
-// mark fills a block: wholly when small, else where it begins and ends and at
-// every page, so that the cost stays with the allocator.
-func mark(b block) {
-	if b.size <= 4096 {
-		fill(b.p, b.size, b.key)
-		return
-	}
-	for off := uintptr(0); off < b.size-8; off += 4096 {
-		*(*uint64)(unsafe.Add(b.p, off)) = b.key + uint64(off)
-	}
-	*(*byte)(unsafe.Add(b.p, b.size-1)) = byte(b.key)
-}
-
-func marked(b block) bool {
-	if b.size <= 4096 {
-		return intact(b.p, b.size, b.key)
-	}
-	for off := uintptr(0); off < b.size-8; off += 4096 {
-		if *(*uint64)(unsafe.Add(b.p, off)) != b.key+uint64(off) {
-			return false
-		}
-	}
-	return *(*byte)(unsafe.Add(b.p, b.size-1)) == byte(b.key)
-}

@@ -194,13 +194,13 @@ func stormFromAllSides(arg string) error {
 						failed.Add(1)
 						continue
 					}
-					mark(b)
+					fill(b.p, b.size, b.key)
 					blocks[g] = append(blocks[g], b)
 				}
 				full.Done()
 				<-release
 				for _, b := range blocks[g] {
-					if !marked(b) {
+					if !intact(b.p, b.size, b.key) {
 						panic(fmt.Sprintf("%v is damaged", b))
 					}
 					free(b.p)
