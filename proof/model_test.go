@@ -72,6 +72,7 @@ type machine struct {
 func begin(t tb, s source) *machine {
 	t.Helper()
 	m := &machine{tb: t, source: s, procs: runtime.GOMAXPROCS(0), pol: policy.Current()}
+	hakmem.Trim() // what caches hold was put there by another clock's time
 	heap.SetClock(&m.clock)
 	if err := quiescent(); err != nil {
 		t.Fatalf("before the first action: %v", err)
@@ -124,6 +125,7 @@ func (m *machine) cleanUp() {
 	m.blocks, m.byAddr, m.heaps, m.arenas = nil, nil, nil, nil
 	_ = hakmem.SetMemoryLimit(m.soft, m.hard)
 	runtime.GOMAXPROCS(m.procs)
+	try(hakmem.Trim)
 	heap.SetClock(nil)
 }
 
