@@ -222,14 +222,19 @@ type poisoned struct {
 	sizeClass uint64 // size << 8 | class; class 0 is a span above 2 MiB
 }
 
+func newPoisoned(p, size uintptr, class uint8) poisoned {
+	return poisoned{p, uint64(size)<<8 | uint64(class)}
+}
+
 func (b poisoned) size() uintptr { return uintptr(b.sizeClass >> 8) }
 func (b poisoned) class() uint8  { return uint8(b.sizeClass) }
+func (b poisoned) inSlab() bool  { return b.class()-1 < sizeclass.Num }
 
 // bytes is how much of the block is poison: all of it in a slab, else what the
 // user had.
 func (b poisoned) bytes() uintptr {
-	if c := b.class(); c != 0 && c <= sizeclass.Num {
-		return classSize(c)
+	if b.inSlab() {
+		return classSize(b.class())
 	}
 	return b.size()
 }
@@ -340,12 +345,12 @@ func hardFree(own, p uintptr) Fault {
 		leave(tok)
 		return fault(p, m, Freed)
 	}
+	usable := usableBytes(m, span)
 	if tracked {
-		raceRelease(p, usableBytes(m, span))
+		raceRelease(p, usable)
 	}
 	putState(at, 0)
-	b := poisoned{p, uint64(size)<<8 | uint64(m.class)}
-	usable := usableBytes(m, span)
+	b := newPoisoned(p, size, m.class)
 	if span {
 		unlabelSpan(m)
 	} else if unsite(p, m.class, v); !asan.On {
@@ -355,8 +360,7 @@ func hardFree(own, p uintptr) Fault {
 	leave(tok)
 	asan.Poison(p, usable)
 	if size > maxPoison {
-		b.sizeClass = uint64(m.class)
-		bad := letGo(b)
+		bad := letGo(newPoisoned(p, 0, b.class())) // of which nothing is poison
 		kick()
 		return bad
 	}
@@ -384,8 +388,7 @@ func hold(own, f uintptr, tok token, b poisoned) (bad Fault) {
 			return bad
 		}
 		old := q.take(f)
-		c := old.class()
-		fine := c != 0 && c <= sizeclass.Num
+		c, fine := old.class(), old.inSlab()
 		if fine { // a span has too many pages to be looked at here
 			_, fine = old.whole()
 		}
@@ -462,11 +465,11 @@ func freeHard(f, p uintptr) bool {
 	if !ok {
 		return false
 	}
-	b, q := poisoned{p, uint64(size)<<8 | uint64(m.class)}, quarantineOf(f)
+	b, q := newPoisoned(p, size, m.class), quarantineOf(f)
 	if q.n == quarantineBlocks {
 		old := &q.ring[q.first]
 		c := old.class()
-		if c == 0 || c > sizeclass.Num || *top(f, c)%MagSize == 0 || q.bytes-old.size()+size > quarantineBytes {
+		if !old.inSlab() || *top(f, c)%MagSize == 0 || q.bytes-old.size()+size > quarantineBytes {
 			return false
 		}
 		if _, ok := old.whole(); !ok {

@@ -118,7 +118,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	for size := uintptr(80); size < 83; size++ { // by hand, so that nothing else is hardened
 		q, c := must(Malloc(x.f, size)), sizeclass.Of(size)
 		setLive(q, c, 0)
-		b := poisoned{q, uint64(size)<<8 | uint64(c)}
+		b := newPoisoned(q, size, c)
 		b.fill()
 		if !quarantineOf(x.f).put(x.f, b) {
 			t.Fatal("no room in the quarantine")
