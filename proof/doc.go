@@ -8,7 +8,7 @@
 //
 //	go test -run TestModel ./proof -rapid.checks=100000
 //	go test -run TestPresets ./proof -v -timeout 1h -rapid.checks=2000 -rapid.steps=50
-//	go test -run '^$' -fuzz FuzzAll -fuzztime 2m -fuzzminimizetime 1x ./proof
+//	go run ./proof/fuzz -minutes 5 -run FuzzAll
 //	HAKMEM_PROOF_OPS=100000000 go test -run TestStress -v ./proof
 //
 // Any of them may have gates in its environment (HAKMEM_HARDEN=1, say); TestPresets
