@@ -26,7 +26,8 @@ const (
 	asmMaxTiny  = sizeclass.MaxTiny
 	asmMaxP     = heap.MaxP
 	asmMaxPages = heap.MaxPages
-	asmFullMask = heap.MagSize - 1
+	asmTinyFull = heap.TinyMag - 1
+	asmMidFull  = heap.MidMag - 1
 	asmSample   = heap.SampleOffset
 
 	asmMaxMid  = sizeclass.MaxMid
@@ -39,16 +40,19 @@ const (
 	asmMetaShift = heap.MetaShift
 	asmMetaMask  = 1<<heap.MetaShift - 1
 	asmMetaStart = heap.MetaStart
-	asmMetaState = heap.MetaState
+	asmMetaLive0 = heap.MetaLive0
+	asmMetaLive  = heap.MetaLive
 	asmMetaRecip = heap.MetaRecip
 	asmMetaClass = heap.MetaClass
-	asmStates    = heap.MetaStates
+	asmKibShift  = heap.KibShift
+	asmPageKib   = 1<<(16-heap.KibShift) - 1 // the KiB of a page, less 1
 )
 
 // Implemented in fast_amd64.h; to be called only through function values, and
-// mallocMid and freeMid not at all: mallocTiny and freeTiny go on there.
+// mallocMid, mallocWarm and freeMid not at all: mallocTiny and freeTiny go on there.
 func mallocTiny()
 func mallocMid()
+func mallocWarm()
 func freeTiny()
 func freeMid()
 func pOfG()
@@ -92,10 +96,10 @@ func currentP() []uintptr {
 
 // What only the assembly uses, for checkers that do not read it.
 var (
-	_ = [...]func(){mallocTiny, mallocMid, mallocSampled, freeTiny, freeMid, pOfG}
-	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmFullMask, asmSample, asmMaxMid, asmMaxWarm}
-	_ = [...]int{asmSpanClass, asmMetaShift, asmMetaMask, asmStates}
-	_ = [...]uintptr{asmMetaStart, asmMetaState, asmMetaRecip, asmMetaClass}
+	_ = [...]func(){mallocTiny, mallocMid, mallocWarm, mallocSampled, freeTiny, freeMid, pOfG}
+	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmTinyFull, asmMidFull, asmSample, asmMaxMid, asmMaxWarm}
+	_ = [...]int{asmSpanClass, asmMetaShift, asmMetaMask, asmKibShift, asmPageKib}
+	_ = [...]uintptr{asmMetaStart, asmMetaLive0, asmMetaLive, asmMetaRecip, asmMetaClass}
 	_ = &mallocSlowValue
 	_ = &freeSlowValue
 )

@@ -77,7 +77,7 @@ slow:
 	MOVQ  ·mallocSlowValue(SB), DX
 	JMP   (DX)
 
-// The second part of mallocTiny, for blocks above 1 KiB, warm spans included.
+// The second part of mallocTiny, for blocks above 1 KiB.
 //
 // func mallocMid(size uintptr) unsafe.Pointer
 TEXT ·mallocMid(SB), NOSPLIT|NOFRAME, $0-0
@@ -87,23 +87,29 @@ TEXT ·mallocMid(SB), NOSPLIT|NOFRAME, $0-0
 	SHRQ  $7, BX
 	LEAQ  MID, SI
 	MOVBLZX (SI)(BX*1), CX     // the class
-found:
 	WORD(CX, DI)
 	POP
 #ifdef CHECK_LIVE
-	MOVQ  BX, R9
-	SUBQ  BASE, R9
-	SHRQ  $(16-const_asmMetaShift), R9
-	ANDQ  $~const_asmMetaMask, R9
-	ADDQ  PAGES, R9            // the page's metadata
-	SUBQ  const_asmMetaStart(R9), AX
-	MULQ  const_asmMetaRecip(R9)
-	ADDQ  const_asmMetaState(R9), DX
-	MOVB  CX, (DX)
-	MOVQ  BX, AX
+	// midLive: nothing is read but what the next allocation reads too.
+	SUBQ  BASE, BX
+	SHRQ  $const_asmKibShift, BX
+	MOVQ  BX, SI
+	ANDQ  $~const_asmPageKib, SI
+	ADDQ  SI, BX
+	ADDQ  PAGES, BX
+	MOVB  CX, (BX)
 #endif
 	RET
 span:
+	JMP   ·mallocWarm(SB)
+slow:
+	MOVQ  ·mallocSlowValue(SB), DX
+	JMP   (DX)
+
+// The third part, for warm spans; BX is the size less 1.
+//
+// func mallocWarm(size uintptr) unsafe.Pointer
+TEXT ·mallocWarm(SB), NOSPLIT|NOFRAME, $0-0
 	CMPQ  AX, $const_asmMaxWarm
 	JA    slow
 	// sizeclass.SpanOf: the position of the leading bit, and the four bits there.
@@ -111,7 +117,16 @@ span:
 	LEAQ  -3(DX), CX
 	SHRQ  CX, BX
 	LEAQ  const_asmSpanClass(BX)(DX*8), CX
-	JMP   found
+	WORD(CX, DI)
+	POP
+#ifdef CHECK_LIVE
+	// spanLive
+	SUBQ  BASE, BX
+	SHRQ  $(16-const_asmMetaShift), BX // a span begins with a page
+	ADDQ  PAGES, BX
+	MOVB  CX, const_asmMetaLive(BX)
+#endif
+	RET
 slow:
 	MOVQ  ·mallocSlowValue(SB), DX
 	JMP   (DX)
@@ -135,7 +150,7 @@ TEXT ·freeTiny(SB), NOSPLIT|NOFRAME, $0-0
 	MOVBLZX (SI)(CX*1), CX
 	WORD(CX, DI)
 	MOVQ  (DI), SI             // the top slot
-	TESTL $const_asmFullMask, SI
+	TESTL $const_asmTinyFull, SI
 	JZ    full                 // class 0 always is, so there is a live byte below
 #ifdef CHECK_LIVE
 	CMPB  CX, (BX)
@@ -164,25 +179,25 @@ TEXT ·freeMid(SB), NOSPLIT|NOFRAME, $0-0
 	SUBQ  BASE, BX             // the granule
 	CMPQ  BX, GRANULES
 	JAE   slow
+	MOVQ  BX, DX
+	SHRQ  $(const_asmKibShift-4), DX // the KiB
 	SHRQ  $(12-const_asmMetaShift), BX
 	ANDQ  $~const_asmMetaMask, BX
 	ADDQ  PAGES, BX            // the page's metadata
 	MOVQ  AX, R9
-	SUBQ  const_asmMetaStart(BX), AX
 	MOVQ  const_asmMetaRecip(BX), R10
-	MULQ  R10
-	CMPQ  AX, R10              // the start of a block? no: 0 of any other page
+	SUBQ  const_asmMetaStart(BX), AX
+	IMULQ R10, AX
+	CMPQ  AX, R10              // where a block can start? no: 0 of any other page
 	JAE   back
-	CMPQ  DX, $const_asmStates
-	JAE   back
-	ADDQ  const_asmMetaState(BX), DX // its live byte
+	ADDQ  const_asmMetaLive0(BX), DX // its live byte
 	// The class comes from the page for the reason that freeTiny has.
 	MOVBLZX const_asmMetaClass(BX), CX
 	LEAQ  (DI)(CX*8), DI
 	MOVQ  (DI), SI             // the top slot
-	TESTL $const_asmFullMask, SI
+	TESTL $const_asmMidFull, SI
 	JZ    back                 // full, or of no class
-	CMPB  CX, (DX)
+	CMPB  CX, (DX)             // 0 behind a slab's last block
 	JNE   back
 	MOVB  $0, (DX)
 	MOVQ  R9, 8(SI)

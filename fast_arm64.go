@@ -57,7 +57,7 @@ func freeTiny(p unsafe.Pointer) {
 		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
 			// Class 0 is always full, so the live byte is only read where there is one.
-			if top := *w; top&(heap.MagSize-1) != 0 {
+			if top := *w; top&(heap.TinyMag-1) != 0 {
 				live := (*uint8)(unsafe.Add(nil, heap.Base+uintptr(g)))
 				if !heap.CheckLive || *live == c {
 					if heap.CheckLive {
@@ -112,7 +112,7 @@ func freeMid(p unsafe.Pointer) {
 		if live := heap.MidState(p); live != nil {
 			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 				w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(*live)<<3))
-				if top := *w; top&(heap.MagSize-1) != 0 {
+				if top := *w; top&(heap.MidMag-1) != 0 {
 					*live = 0
 					*(*uintptr)(unsafe.Add(nil, top+8)) = uintptr(p)
 					*w += 8

@@ -84,7 +84,7 @@ func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Poin
 		if !heap.CheckLive {
 			live = heap.PageClassOf(p)
 		}
-		if w := (*uintptr)(unsafe.Add(nil, h.front|uintptr(*live)<<3)); *w&(heap.MagSize-1) != 0 {
+		if w := (*uintptr)(unsafe.Add(nil, h.front|uintptr(*live)<<3)); *w&(heap.TinyMag-1) != 0 {
 			if heap.CheckLive {
 				*live = 0
 			}

@@ -31,6 +31,7 @@ type Options struct {
 	MagBytes         int    // HAKMEM_MAG_BYTES
 	CapMid           int    // HAKMEM_CAP_MID: blocks
 	MagMidBytes      int    // HAKMEM_MAG_MID_BYTES
+	MagGrowBytes     int    // HAKMEM_MAG_GROW_BYTES
 	MagWarmBytes     int    // HAKMEM_MAG_WARM_BYTES
 	WarmSlots        int    // HAKMEM_WARM_SLOTS
 	WhaleBytes       int    // HAKMEM_WHALE_BYTES
@@ -81,6 +82,7 @@ func (o *Options) values() map[string]string {
 	number("HAKMEM_MAG_BYTES", o.MagBytes)
 	number("HAKMEM_CAP_MID", o.CapMid)
 	number("HAKMEM_MAG_MID_BYTES", o.MagMidBytes)
+	number("HAKMEM_MAG_GROW_BYTES", o.MagGrowBytes)
 	number("HAKMEM_MAG_WARM_BYTES", o.MagWarmBytes)
 	number("HAKMEM_WARM_SLOTS", o.WarmSlots)
 	number("HAKMEM_WHALE_BYTES", o.WhaleBytes)

@@ -27,7 +27,8 @@ type count struct{ instructions, loads, branches int }
 var ceilings = map[string]count{
 	"Malloc":      {40, 10, 99},
 	"Malloc.call": {3, 2, 0},
-	"Malloc.mid":  {50, 20, 99}, // what Malloc goes on with above 1 KiB
+	"Malloc.mid":  {50, 20, 99}, // what Malloc goes on with above 1 KiB, and
+	"Malloc.span": {50, 20, 99}, // above 32 KiB
 	"Free":        {40, 10, 99},
 	"Free.call":   {3, 2, 0},
 	"Free.mid":    {50, 20, 99},
@@ -43,6 +44,7 @@ func TestGoldenCounts(t *testing.T) {
 	got := map[string]count{
 		"Malloc":      read(t, bin, `^github.com/hakmem/hakmem\.mallocTiny\.abi0$`, ""),
 		"Malloc.mid":  read(t, bin, `^github.com/hakmem/hakmem\.mallocMid\.abi0$`, ""),
+		"Malloc.span": read(t, bin, `^github.com/hakmem/hakmem\.mallocWarm\.abi0$`, ""),
 		"Malloc.call": read(t, bin, `^main\.globalMalloc$`, "fast.go"),
 		"Free":        read(t, bin, `^github.com/hakmem/hakmem\.freeTiny\.abi0$`, ""),
 		"Free.mid":    read(t, bin, `^github.com/hakmem/hakmem\.freeMid\.abi0$`, ""),

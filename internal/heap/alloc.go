@@ -319,11 +319,23 @@ func free(own, p uintptr) Fault {
 	}
 }
 
-// overflow makes room in a full magazine for p and gives the oldest blocks back
-// to their slabs. Entered; leaves.
+// overflow makes room in a full magazine for p: it grows, or gives the oldest blocks
+// back to their slabs. Entered; leaves.
 func overflow(f uintptr, tok token, c uint8, p uintptr) Fault {
+	full := uintptr(head(f).cap[c])
+	if growMagazine(f, c) {
+		push(f, c, p)
+		look(f, c, full)
+		leave(tok)
+		return Fault{}
+	}
+	return spill(f, tok, c, p)
+}
+
+// spill is overflow of a magazine that does not grow. Entered; leaves.
+func spill(f uintptr, tok token, c uint8, p uintptr) Fault {
 	var buf [maxFlush]uintptr
-	n := takeOldest(f, c, &buf)
+	n := takeOldest(f, c, buf[:])
 	push(f, c, p)
 	look(f, c, uintptr(head(f).cap[c]))
 	leave(tok)

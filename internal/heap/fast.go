@@ -1,22 +1,24 @@
 package heap
 
 import (
-	"math/bits"
 	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // What the public package's fast section needs of the engine besides its
 // variables. What it calls is nosplit and cannot panic.
 
-// What the assembly reads of a page's metadata: its size as a power of two, the
-// offsets of fields, and the bytes of live state.
+// What the assembly knows of a page's metadata: its size as a power of two and the
+// offsets of fields; and of live bytes how far apart they are.
 const (
-	MetaShift  = pageMetaShift
-	MetaStart  = unsafe.Offsetof(pageMeta{}.start)
-	MetaState  = unsafe.Offsetof(pageMeta{}.state)
-	MetaRecip  = unsafe.Offsetof(pageMeta{}.recip)
-	MetaClass  = unsafe.Offsetof(pageMeta{}.class)
-	MetaStates = len(pageMeta{}.states)
+	MetaShift = pageMetaShift
+	MetaStart = unsafe.Offsetof(pageMeta{}.start)
+	MetaLive0 = unsafe.Offsetof(pageMeta{}.live0)
+	MetaRecip = unsafe.Offsetof(pageMeta{}.recip)
+	MetaClass = unsafe.Offsetof(pageMeta{}.class)
+	MetaLive  = liveOffset
+	KibShift  = kibShift
 )
 
 // Pin and Unpin pin the goroutine to its P; Pin returns the P's number.
@@ -30,25 +32,30 @@ func Unpin()   { procUnpin() }
 func Pointer(p uintptr) unsafe.Pointer { return unsafe.Add(nil, p) }
 
 // MidState returns the address of the live byte of the block at p, a pointer
-// into the region, or nil when p is not the start of a block above 1 KiB.
+// into the region, or nil when p is not where a block above 1 KiB can begin. Behind
+// the last block of a slab, where one more could, that byte is 0.
 //
 //go:nosplit
 //go:nocheckptr
 func MidState(p unsafe.Pointer) *uint8 {
-	m := (*pageMeta)(unsafe.Add(nil, Pages+(uintptr(p)-Base)>>pageShift<<pageMetaShift))
-	hi, lo := bits.Mul64(uint64(uintptr(p)-m.start), m.recip)
-	if lo >= m.recip || hi >= uint64(len(m.states)) {
+	off := uintptr(p) - Base
+	m := (*pageMeta)(unsafe.Add(nil, Pages+off>>pageShift<<pageMetaShift))
+	if lo := uint64(uintptr(p)-m.start) * m.recip; lo >= m.recip { // sizeclass.Class.Index
 		return nil
 	}
-	return (*uint8)(unsafe.Add(nil, m.state+uintptr(hi)))
+	return (*uint8)(unsafe.Add(nil, m.live0+off>>kibShift))
 }
 
-// MidSet marks the block at p, of a class above 1 KiB, as live.
+// MidSet marks the block at p, of a class c above 1 KiB, as live.
 //
 //go:nosplit
 //go:nocheckptr
 func MidSet(p unsafe.Pointer, c uint8) {
-	*u8(midState(uintptr(p))) = c
+	at := spanLive(uintptr(p))
+	if c <= sizeclass.Num {
+		at = midLive(uintptr(p))
+	}
+	*u8(at) = c
 }
 
 // PageClassOf returns the address of PageClass's entry for p, a pointer into the

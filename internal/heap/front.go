@@ -24,16 +24,17 @@ import (
 //	1024  [128]leases    slabID that the front may carve from, for each class
 //	2048  [128]misses  [128]refills  [128]flushes     counters, by class
 //	5120  capacities, batches, counters: frontHead
-//	8192  [121]magazines 1 KiB each: the slots of a class
+//	15360 magazines      the slots of a class: 8 KiB each up to 1 KiB blocks, then 1 KiB
 //	      quarantine     freed blocks, under HAKMEM_HARDEN (harden.go)
 //
-// A magazine grows upwards. Its bottom slot is a sentinel that always holds 0,
-// so a pop that reads 0 found it empty; its last slot is aligned to 1 KiB, so a
-// push that finds such an address as the top found it full. The capacity is
-// where the sentinel lies. There are no counts and no bounds.
+// A magazine is filled upwards. Its bottom slot is a sentinel that always holds 0,
+// so a pop that reads 0 found it empty; its last slot's address is a multiple of the
+// magazine's size, so a push that finds such an address as the top found it full.
+// The capacity is where the sentinel lies. There are no counts and no bounds.
 //
 // A magazine is made when the front first needs it (makeMagazine). Until then it
-// is a trap, like the trap front's, and its memory is not touched.
+// is a trap, like the trap front's, and its memory is not touched. One that runs
+// full and empty in turns grows downwards (growMagazine).
 const (
 	topsOffset    = 0
 	leasesOffset  = 1024
@@ -41,17 +42,21 @@ const (
 	refillsOffset = missesOffset + countWords*8
 	flushesOffset = refillsOffset + countWords*8
 	headOffset    = flushesOffset + countWords*8
-	magOffset     = 8192
-	// Behind the last magazine. It takes no memory while nothing is hardened, and no
-	// address space: a front is whole pages.
-	quarantineOffset = magOffset + (sizeclass.NumAll+1)*MagSize
+	// The last slot of class c is c, or c-NumTiny, magazines behind these. The first
+	// is where frontHead has ended and, from the page on, a multiple of TinyMag.
+	tinyOffset = 2*TinyMag - frontSkew
+	midOffset  = tinyOffset + sizeclass.NumTiny*TinyMag
+	// Behind the last magazine. It takes no memory while nothing is hardened.
+	quarantineOffset = midOffset + (sizeclass.NumAll-sizeclass.NumTiny+1)*MidMag
 
-	// MagSize is the bytes of a magazine's slots: 127 blocks and the sentinel.
-	// A power of two so that "full" is one test of an address; 1 KiB and not
-	// more so that the tops of many classes do not fall into one cache set.
-	MagSize = 1024
-	// MaxMag is the most blocks a magazine holds.
-	MaxMag = MagSize/8 - 1
+	// TinyMag is the bytes of the slots of a class up to 1 KiB, MidMag those of any
+	// other: 1023 and 127 blocks, and the sentinel. Powers of two so that "full" is one
+	// test of an address. HAKMEM_MAG_GROW_BYTES has room for no more than 1023 blocks of
+	// 512 B; above 1 KiB 127 blocks are a quarter of a MiB at least.
+	TinyMag = 8192
+	MidMag  = 1024
+	// maxMid is the most blocks of a magazine of MidMag.
+	maxMid = MidMag/8 - 1
 
 	// frontSkew is where a front begins in its first system page. The words that
 	// the fast section writes and those by which it finds the P must differ in
@@ -68,19 +73,19 @@ const (
 
 // frontHead is the part of a front that only slow paths use.
 type frontHead struct {
-	cap [frontTypes]uint8 // blocks each magazine may hold
+	cap [frontTypes]uint16 // blocks each magazine may hold
 	// How many blocks the next miss brings and the next overflow gives back.
 	// Both start at firstBatch, double each time up to the policy's Refill and
 	// half the capacity, and start anew when the other happens: a program that
 	// allocates and frees in turns comes to rest within the magazine, and one
 	// that only does one of them soon moves the most at a time.
-	refillBatch, flushBatch [frontTypes]uint8
+	refillBatch, flushBatch [frontTypes]uint16
 
 	// hits counts the pops that slow paths can prove: between two looks at a
 	// magazine at least as many blocks were popped as it lost. seen is the
 	// number of blocks at the last look.
 	hits [frontTypes]uint64
-	seen [frontTypes]uint8
+	seen [frontTypes]uint16
 
 	// waiting is the number of blocks in the quarantine.
 	waiting [frontTypes]uint32
@@ -90,10 +95,13 @@ type frontHead struct {
 	// A Heap's: the scavenger's epoch when it last trimmed itself, and what each
 	// magazine held then.
 	epoch uint32
-	mark  [frontTypes]uint8
+	mark  [frontTypes]uint16
 	// idle is what each magazine of spans held when trimIdleSpans last looked.
-	idle [frontTypes]uint8
+	idle [frontTypes]uint16
 }
+
+// The head must end where the slots of class 1 begin.
+const _ = tinyOffset - headOffset - unsafe.Sizeof(frontHead{})
 
 func head(f uintptr) *frontHead { return (*frontHead)(ptr(f + headOffset)) }
 
@@ -108,7 +116,23 @@ func flushes(f uintptr, c uint8) *uint64 {
 }
 
 // last returns the address of the last slot of class c's magazine.
-func last(f uintptr, c uint8) uintptr { return f + magOffset + uintptr(c)*MagSize }
+func last(f uintptr, c uint8) uintptr {
+	if c <= sizeclass.NumTiny {
+		return f + tinyOffset + uintptr(c)*TinyMag
+	}
+	return f + midOffset + uintptr(c-sizeclass.NumTiny)*MidMag
+}
+
+// magSize returns the bytes of its slots.
+func magSize(c uint8) uintptr {
+	if c <= sizeclass.NumTiny {
+		return TinyMag
+	}
+	return MidMag
+}
+
+// maxBlocks returns the most blocks that it can hold.
+func maxBlocks(c uint8) int { return int(magSize(c)/8 - 1) }
 
 // sentinel returns the address of its bottom slot.
 func sentinel(f uintptr, c uint8) uintptr { return last(f, c) - uintptr(head(f).cap[c])*8 }
@@ -116,7 +140,7 @@ func sentinel(f uintptr, c uint8) uintptr { return last(f, c) - uintptr(head(f).
 // held returns the number of blocks in class c's magazine.
 func held(f uintptr, c uint8) uintptr {
 	n := (atomic.LoadUintptr(top(f, c)) - sentinel(f, c)) / 8
-	if n > MaxMag { // the trap: it is not made yet, or is just being made
+	if n > uintptr(maxBlocks(c)) { // the trap: it is not made yet, or is just being made
 		return 0
 	}
 	return n
@@ -129,7 +153,7 @@ func look(f uintptr, c uint8, before uintptr) {
 	if seen := uintptr(h.seen[c]); seen > before {
 		h.hits[c] += uint64(seen - before)
 	}
-	h.seen[c] = uint8(held(f, c))
+	h.seen[c] = uint16(held(f, c))
 }
 
 // pop takes the magazine's top block, or returns 0 when it is empty.
@@ -145,7 +169,7 @@ func pop(f uintptr, c uint8) uintptr {
 // push puts a block on the magazine, or returns false when it is full.
 func push(f uintptr, c uint8, p uintptr) bool {
 	t := top(f, c)
-	if *t%MagSize == 0 {
+	if *t%magSize(c) == 0 {
 		return false
 	}
 	*t += 8
@@ -156,14 +180,17 @@ func push(f uintptr, c uint8, p uintptr) bool {
 // trapFront is the front of every P that has none yet, of every P and Heap while
 // calls are watched (watch.go), and of closed Heaps: all
 // its magazines are both empty and full, because their tops point at a slot
-// that holds 0 and is aligned to 1 KiB. It is never written after
+// that holds 0 and is aligned to the largest magazine. It is never written after
 // init.
 var (
-	trapMemory [3 * 4096]byte
+	trapMemory [trapSlot + 2*TinyMag]byte // TinyMag more than is used, for alignment
 	trapFront  uintptr
 )
 
-// firstBatch is 1/8 of the largest magazine: turns of up to 7/8 of a magazine
+// trapSlot is where the trap front has that slot, behind its head.
+const trapSlot = 2 * TinyMag
+
+// firstBatch is 1/8 of a magazine of 127: turns of up to 7/8 of a magazine
 // cost nothing (docs/ledger.md, "batch growth").
 const firstBatch = 16
 
@@ -197,9 +224,8 @@ type shard struct {
 var shards [NumShards]shard
 
 func init() {
-	trapFront = roundUp(uintptr(unsafe.Pointer(&trapMemory)), 4096)
-	// The trap slot: the first word of the trap front's leases, all 0.
-	slot := trapFront + leasesOffset
+	trapFront = roundUp(uintptr(unsafe.Pointer(&trapMemory)), TinyMag)
+	slot := trapFront + trapSlot
 	for c := range uintptr(frontTypes) {
 		*word(trapFront + c<<3) = slot
 	}
@@ -284,23 +310,53 @@ func initFront(f uintptr) {
 	}
 }
 
+// firstCap is the most blocks a magazine has room for before it grows.
+const firstCap = 127
+
 // makeMagazine makes class c's magazine, with the policy's capacity. Entered.
 func makeMagazine(f uintptr, c uint8) {
 	pol := policy.Current()
 	n := 0
 	switch {
 	case c <= sizeclass.NumTiny:
-		n = min(pol.MagBlocks, max(pol.MagBytes/int(classSize(c)), 2))
+		n = min(pol.MagBlocks, firstCap, max(pol.MagBytes/int(classSize(c)), 2))
 	case c <= sizeclass.Num:
 		n = min(pol.MidBlocks, max(pol.MidBytes/int(classSize(c)), 2))
 	default:
-		n = max(pol.WarmBytes/int(sizeclass.SpanBytes(c)), 1)
+		n = min(maxMid, max(pol.WarmBytes/int(sizeclass.SpanBytes(c)), 1))
 	}
 	h := head(f)
-	h.cap[c] = uint8(min(n, MaxMag))
-	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstBatch
+	h.cap[c] = uint16(n)
+	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
 	*word(sentinel(f, c)) = 0
 	atomic.StoreUintptr(top(f, c), sentinel(f, c))
+}
+
+// growMagazine doubles the room of class c's full magazine, within the policy's
+// limits, if that would have saved work: it was refilled since it was last full. So
+// what a program's turns of allocating and freeing need is there after a few of
+// them, and a program that only frees lets no magazine grow. (tcmalloc's thread
+// caches grow by the same sign, Bonwick's magazines by contention.) It
+// reports whether there is room now. Entered.
+//
+//go:nocheckptr
+func growMagazine(f uintptr, c uint8) bool {
+	h, pol := head(f), policy.Current()
+	most := min(pol.MagBlocks, pol.GrowBytes/int(blockBytes(c)))
+	if c > sizeclass.NumTiny {
+		most = min(pol.MidBlocks, pol.GrowBytes/int(blockBytes(c)))
+	}
+	old := int(h.cap[c])
+	n := min(2*old, most)
+	if h.refillBatch[c] == firstBatch || n <= old {
+		return false
+	}
+	from := unsafe.Slice(word(sentinel(f, c)), old+1)
+	h.cap[c] = uint16(n)
+	copy(unsafe.Slice(word(sentinel(f, c)), old+1), from) // the sentinel's 0 too
+	atomic.StoreUintptr(top(f, c), sentinel(f, c)+uintptr(old)*8)
+	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
+	return true
 }
 
 // recycle puts a drained front back into the pool.
@@ -485,18 +541,26 @@ func emptyFront(f uintptr) (late uintptr) {
 
 // emptyMagazine gives back all blocks of a magazine of such a front.
 func emptyMagazine(f uintptr, c uint8) (late uintptr) {
-	var buf [MaxMag]uintptr
-	n := 0
-	for p := pop(f, c); p != 0; p = pop(f, c) {
-		buf[n] = p
-		n++
-	}
-	if n == 0 {
+	if held(f, c) == 0 {
 		return 0
 	}
 	*flushes(f, c)++
-	if c > sizeclass.Num {
-		return releaseSpans(buf[:n])
+	var buf [maxFlush]uintptr
+	for n := len(buf); n == len(buf); {
+		n = 0
+		for n < len(buf) {
+			p := pop(f, c)
+			if p == 0 {
+				break
+			}
+			buf[n] = p
+			n++
+		}
+		if c > sizeclass.Num {
+			late = max(late, releaseSpans(buf[:n]))
+		} else {
+			late = max(late, timedFlush(buf[:n], c))
+		}
 	}
-	return timedFlush(buf[:n], c)
+	return late
 }

@@ -469,7 +469,7 @@ func freeHard(f, p uintptr) bool {
 	if q.n == quarantineBlocks {
 		old := &q.ring[q.first]
 		c := old.class()
-		if !old.inSlab() || *top(f, c)%MagSize == 0 || q.bytes-old.size()+size > quarantineBytes {
+		if !old.inSlab() || *top(f, c)%magSize(c) == 0 || q.bytes-old.size()+size > quarantineBytes {
 			return false
 		}
 		if _, ok := old.whole(); !ok {

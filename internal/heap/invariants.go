@@ -155,7 +155,7 @@ func (k *checker) check() {
 
 // checkFronts looks at who has which front, and at all magazines and leases.
 func (k *checker) checkFronts() {
-	slot := trapFront + leasesOffset
+	slot := trapFront + trapSlot
 	for c := range uint8(frontTypes) {
 		if t := *top(trapFront, c); t != slot || *word(slot) != 0 {
 			k.bad(subject{noun: "trap front", addr: trapFront, class: c}, "the trap front is never written", hex(t), hex(slot))
@@ -223,7 +223,7 @@ func (k *checker) checkMagazines(f uintptr) {
 		}
 		bottom, end := sentinel(f, c), last(f, c)
 		switch {
-		case head(f).cap[c] == 0 || head(f).cap[c] > MaxMag || t < bottom || t > end || t%8 != 0:
+		case head(f).cap[c] == 0 || int(head(f).cap[c]) > maxBlocks(c) || t < bottom || t > end || t%8 != 0:
 			k.bad(s, "a magazine's top is one of its slots", hex(t), fmt.Sprintf("%#x to %#x", bottom, end))
 			continue
 		case *word(bottom) != 0:

@@ -139,9 +139,9 @@ func (k *checker) checkSlab(s slabID) (pages uintptr) {
 
 func (k *checker) checkSlabPages(s slabID, c uint8, pages uintptr) {
 	cl := &sizeclass.Classes[c]
-	kind, bucket, recip, state, pageClass := kindMid, bucketMid, cl.Recip, region.pages.base+s.page()<<pageMetaShift, uint8(0)
+	kind, bucket, recip, pageClass := kindMid, bucketMid, cl.Recip, uint8(0)
 	if c <= sizeclass.NumTiny {
-		kind, bucket, recip, state, pageClass = kindTiny, bucketTiny, 0, 0, c
+		kind, bucket, recip, pageClass = kindTiny, bucketTiny, 0, c
 	}
 	for page := s.page(); page < s.page()+pages; page++ {
 		m := meta(page)
@@ -153,9 +153,13 @@ func (k *checker) checkSlabPages(s slabID, c uint8, pages uintptr) {
 			k.bad(of, "a slab's page has its kind and class", fmt.Sprintf("kind %d, class %d, bucket %d, flags %d", m.kind, m.class, m.bucket, m.flags),
 				fmt.Sprintf("%d, %d, %d, 0", kind, c, bucket))
 		}
-		if m.recip != recip || m.state != state || PageClass[page] != pageClass {
-			k.bad(of, "fast paths know a slab's page", fmt.Sprintf("recip %#x, state %#x, PageClass %d", m.recip, m.state, PageClass[page]),
-				fmt.Sprintf("%#x, %#x, %d", recip, state, pageClass))
+		at := uintptr(0)
+		if kind == kindMid {
+			at = live0(page, 0)
+		}
+		if m.recip != recip || m.live0 != at || PageClass[page] != pageClass {
+			k.bad(of, "fast paths know a slab's page", fmt.Sprintf("recip %#x, live0 %#x, PageClass %d", m.recip, m.live0, PageClass[page]),
+				fmt.Sprintf("%#x, %#x, %d", recip, at, pageClass))
 		}
 		if page != s.page() && (m.slabClass.Load() != 0 || m.slabState.Load() != slabNone) {
 			k.bad(of, "a slab's later pages begin no slab", fmt.Sprintf("class %d, state %d", m.slabClass.Load(), m.slabState.Load()), "0, 0")
@@ -219,12 +223,6 @@ func (k *checker) checkBlocks(s slabID, c uint8) {
 	if held == nil {
 		held = new(slabWords)
 	}
-	live0, step := Live+s.addr()>>granuleShift, uintptr(cl.Size)>>granuleShift
-	states, rest := live0, uintptr(pageSize>>granuleShift) // all bytes that may hold a live state
-	if c > sizeclass.NumTiny {
-		live0, step = region.pages.base+s.page()<<pageMetaShift, 1
-		states, rest = live0, uintptr(len(pageMeta{}.states))
-	}
 	count := 0
 	for w := range uint32(maxWords) {
 		owned := atomic.LoadUint64(s.bits(w))
@@ -241,7 +239,7 @@ func (k *checker) checkBlocks(s slabID, c uint8) {
 		live := uint64(0)
 		for m := all; m != 0; m &= m - 1 {
 			j := uintptr(w)*64 + uintptr(bits.TrailingZeros64(m))
-			if v := state(live0 + j*step); v != 0 {
+			if v := state(slabLive(s.addr()+j*uintptr(cl.Size), c)); v != 0 {
 				live |= m & -m
 				k.liveBlock(s, c, j, v)
 			}
@@ -255,7 +253,15 @@ func (k *checker) checkBlocks(s slabID, c uint8) {
 			k.misplaced(s, c, uintptr(w)*64+uintptr(bits.TrailingZeros64(wrong)), live, owned)
 		}
 	}
-	if n := nonZero(states, rest); n != count {
+	n := 0 // all bytes that may hold a live state
+	if c <= sizeclass.NumTiny {
+		n = nonZero(Live+s.addr()>>granuleShift, pageSize>>granuleShift)
+	} else {
+		for page := range uintptr(1) << cl.Order {
+			n += nonZero(midLive(s.addr()+page<<pageShift), uintptr(len(pageMeta{}.mid)))
+		}
+	}
+	if n != count {
 		k.bad(subject{noun: "slab", addr: s.addr(), class: c}, "live states lie where blocks begin", n, count)
 	}
 	k.live[c] += uint64(count)
@@ -318,16 +324,16 @@ func (k *checker) checkSpan(page uintptr) (pages uintptr) {
 		return 1
 	}
 	arena := m.flags&flagArena != 0
-	class, state, recip := uint8(0), region.pages.base+page<<pageMetaShift+liveOffset, uint64(1)
+	class, at, recip := uint8(0), live0(page, liveOffset), uint64(1)
 	switch {
 	case arena:
-		state, recip = m.state, 0 // unknown to the fast paths
+		at, recip = m.live0, 0 // unknown to the fast paths
 	case size <= sizeclass.MaxWarm:
 		class = sizeclass.SpanOf(size)
 	}
-	if m.start != p || m.class != class || m.recip != recip || m.state != state {
-		k.bad(of, "fast paths know a span", fmt.Sprintf("start %#x, class %d, recip %d, state %#x", m.start, m.class, m.recip, m.state),
-			fmt.Sprintf("%#x, %d, %d, %#x", p, class, recip, state))
+	if m.start != p || m.class != class || m.recip != recip || m.live0 != at {
+		k.bad(of, "fast paths know a span", fmt.Sprintf("start %#x, class %d, recip %d, live0 %#x", m.start, m.class, m.recip, m.live0),
+			fmt.Sprintf("%#x, %d, %d, %#x", p, class, recip, at))
 	}
 	for i := page; i < page+pages; i++ {
 		t := meta(i)
@@ -418,7 +424,7 @@ func (k *checker) noSlab(page uintptr, of subject) {
 	if m.slabState.Load() != slabNone || m.slabClass.Load() != 0 || PageClass[page] != 0 {
 		k.bad(of, "a page without a slab says so", fmt.Sprintf("state %d, class %d, PageClass %d", m.slabState.Load(), m.slabClass.Load(), PageClass[page]), "0, 0, 0")
 	}
-	n := nonZero(region.pages.base+page<<pageMetaShift, uintptr(len(m.states)))
+	n := nonZero(region.pages.base+page<<pageMetaShift, uintptr(len(m.mid)))
 	// Elsewhere the live map was never written, or was returned: it reads as zero,
 	// and need not be touched.
 	if s := super(page / superPages); (s.tiny&^s.lost)>>(page%superPages)&1 != 0 {

@@ -259,7 +259,7 @@ var breakers = []breaker{
 	{onePlace, "a live mid block in a magazine", func(x *smallHeap) (uintptr, func()) {
 		c := sizeclass.Of(20000)
 		p := *word(*top(x.f, c))
-		return p, set8(midState(p), c)
+		return p, set8(midLive(p), c)
 	}},
 	{onePlace, "a block twice in a magazine", func(x *smallHeap) (uintptr, func()) {
 		return x.waiting, set(word(*top(x.f, x.class)-8), x.waiting)
@@ -279,7 +279,7 @@ var breakers = []breaker{
 		return x.leased.addr(), set8(Live+(x.tiny+16)>>granuleShift, x.class)
 	}},
 	{"live states lie where blocks begin", "one behind the last block of a mid slab", func(x *smallHeap) (uintptr, func()) {
-		return x.full.addr(), set(&x.full.meta().states[63], 1)
+		return x.full.addr(), set(&x.full.meta().mid[63], 1)
 	}},
 	{"a live block's site is registered", "a site that is none", func(x *smallHeap) (uintptr, func()) {
 		return x.sited, set(siteWord(x.sited), MaxSites)
@@ -516,7 +516,7 @@ var breakers = []breaker{
 	{"holes are the memory of free blocks", "of a live one", func(x *smallHeap) (uintptr, func()) {
 		w, c := x.empty.bits(0), x.emptyClass
 		undo := both(set(w, *w&^1), set(&x.empty.meta().holes, 1))
-		return x.empty.addr(), both(set8(midState(x.empty.addr()), c), undo)
+		return x.empty.addr(), both(set8(midLive(x.empty.addr()), c), undo)
 	}},
 	{"a bitmap has bits of blocks only", "behind the last block", func(x *smallHeap) (uintptr, func()) {
 		return x.full.addr(), set(x.full.bits(1), 1)
@@ -612,7 +612,7 @@ var breakers = []breaker{
 		return p, set8(Live+(p+4096)>>granuleShift, 3)
 	}},
 	{"no live state is left where no slab is", "a mid block's", func(x *smallHeap) (uintptr, func()) {
-		return x.span, set(&meta(pageOf(x.span)).states[40], 3)
+		return x.span, set(&meta(pageOf(x.span)).mid[40], 3)
 	}},
 
 	// The page tree and the counts.

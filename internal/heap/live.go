@@ -15,10 +15,11 @@ import (
 // independent, so plain stores are right; a bit would need a locked operation.
 //
 // For blocks above 1 KiB, where 64 KiB of heap would touch 4 KiB of map for a
-// handful of blocks, it is a byte for each block of the slab, found by a
-// multiplication with the reciprocal of the block size (pageMeta).
+// handful of blocks, it is a byte for each KiB, in which at most one of them can
+// begin: half of a page's metadata. Its address follows from the block's, so that
+// an allocation need not read the metadata, which may be in no cache.
 //
-// Spans have theirs where a mid slab has its first block's.
+// Spans have theirs in the other half, with what a free of one reads (pageMeta).
 
 // liveSited stands in the live state of a block that has a site. Its magazine
 // is a trap like class 0's, so that the free comes to the slow path, which
@@ -28,6 +29,34 @@ const liveSited = setClasses - 1
 // liveWatched is the same for a block whose allocation is in a trace or has its
 // stack recorded: its free is for the slow path to tell.
 const liveWatched = setClasses - 2
+
+// kibShift is log2 of how far apart live bytes of mid blocks are. The smallest of
+// these blocks has 1152 bytes.
+const kibShift = 10
+
+// midLive returns the address of the live byte of the mid block at p:
+// meta(page).mid[k % 64] of its page = k/64, for the k-th KiB of the region.
+//
+//go:nosplit
+func midLive(p uintptr) uintptr {
+	k := (p - Base) >> kibShift
+	return Pages + k + k&^(pageSize>>kibShift-1) // 64 k/64 twice: metadata are 128 bytes
+}
+
+// spanLive returns that of the span at p.
+//
+//go:nosplit
+func spanLive(p uintptr) uintptr {
+	return Pages + (p-Base)>>pageShift<<pageMetaShift + liveOffset
+}
+
+// slabLive returns that of the block at p of a slab of class c.
+func slabLive(p uintptr, c uint8) uintptr {
+	if c <= sizeclass.NumTiny {
+		return Live + p>>granuleShift
+	}
+	return midLive(p)
+}
 
 // liveByte returns the address of the live byte of the block at p and whether
 // the block is a span; for what is not the start of a block, why says what it
@@ -59,13 +88,13 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, span bool, why Kind) {
 		case lo >= m.recip || hi >= uint64(m.slabClassNow().Blocks):
 			return 0, m, false, Interior
 		}
-		return m.state + uintptr(hi), m, false, OK
+		return midLive(p), m, false, OK
 	case kindSpan, kindSpanTail:
 		switch {
 		case meta((m.start-region.base)>>pageShift).flags&flagArena != 0:
 			return 0, m, false, InArena
 		case p == m.start && kind == kindSpan:
-			return m.state, m, true, OK
+			return spanLive(p), m, true, OK
 		case p%sizeclass.Granule != 0:
 			return 0, m, false, Unaligned
 		}
@@ -103,11 +132,11 @@ func setLive(p uintptr, c, v uint8) {
 	if tracked {
 		raceAcquire(p, blockBytes(c))
 	}
-	if c <= sizeclass.NumTiny {
-		putState(Live+p>>granuleShift, v)
+	if c > sizeclass.Num {
+		putState(spanLive(p), v)
 		return
 	}
-	putState(midState(p), v)
+	putState(slabLive(p, c), v)
 }
 
 // state and putState read and write a byte of live state. In race builds the live
@@ -122,30 +151,5 @@ func state(at uintptr) uint8 { return *u8(at) }
 //go:nocheckptr
 func putState(at uintptr, v uint8) { *u8(at) = v }
 
-// midState returns the address of the state byte of the mid block at p. Nosplit
-// because the fast section uses it, through MidSet.
-//
-//go:nosplit
-//go:nocheckptr
-func midState(p uintptr) uintptr {
-	m := (*pageMeta)(ptr(Pages + (p-Base)>>pageShift<<pageMetaShift))
-	hi, _ := bits.Mul64(uint64(p-m.start), m.recip)
-	return m.state + uintptr(hi)
-}
-
-// isLive reports whether the block at p of class c is marked live.
-func isLive(p uintptr, c uint8) bool {
-	if c <= sizeclass.NumTiny {
-		return state(Live+p>>granuleShift) != 0
-	}
-	return state(midState(p)) != 0
-}
-
-// liveBytes returns the address of the live byte of slab s's first block, and
-// the distance from each block's to the next one's.
-func liveBytes(s slabID, c uint8) (first, step uintptr) {
-	if c <= sizeclass.NumTiny {
-		return Live + s.addr()>>granuleShift, classSize(c) >> granuleShift
-	}
-	return s.meta().state, 1
-}
+// isLive reports whether the block at p of a slab of class c is marked live.
+func isLive(p uintptr, c uint8) bool { return state(slabLive(p, c)) != 0 }

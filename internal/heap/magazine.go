@@ -34,8 +34,7 @@ func carve(f uintptr, c uint8, s slabID, want int) (n int) {
 	bottom := sentinel(f, c)
 	slot := bottom + uintptr(n)*8
 	size := uintptr(k.Size)
-	live0, step := liveBytes(s, c) // the live byte of block j is at live0 + j·step
-	live := uint8(0)               // all the blocks' live bytes, together
+	live := uint8(0) // all the blocks' live bytes, together
 	for w, left := low, n; left > 0; w++ {
 		b := s.bits(w)
 		v := atomic.LoadUint64(b)
@@ -44,26 +43,25 @@ func carve(f uintptr, c uint8, s slabID, want int) (n int) {
 		if run := v >> (first & 63); run&(run+1) == 0 && v != 0 {
 			// One run of blocks, as in a slab that was free as a whole.
 			j := uintptr(w)*64 + first
-			p, at := s.addr()+j*size, live0+j*step
+			p := s.addr() + j*size
 			here := min(bits.OnesCount64(run), left)
 			rest &^= (1<<uint(here) - 1) << (first & 63)
 			left -= here
 			for end := slot - uintptr(here)*8; slot > end; slot -= 8 {
 				*word(slot) = p
 				if checkLive {
-					live |= state(at)
+					live |= state(slabLive(p, c))
 				}
 				p += size
-				at += step
 			}
 		} else {
-			p0, at0 := s.addr()+uintptr(w)*64*size, live0+uintptr(w)*64*step
+			p0 := s.addr() + uintptr(w)*64*size
 			for ; rest != 0 && left > 0; rest &= rest - 1 {
-				j := uintptr(bits.TrailingZeros64(rest))
-				*word(slot) = p0 + j*size
+				p := p0 + uintptr(bits.TrailingZeros64(rest))*size
+				*word(slot) = p
 				slot -= 8
 				if checkLive {
-					live |= state(at0 + j*step)
+					live |= state(slabLive(p, c))
 				}
 				left--
 			}
@@ -180,26 +178,30 @@ func TakeLateFree() Fault {
 // returns how many. Entered; see carve.
 func refill(f uintptr, c uint8, s slabID) int {
 	h := head(f)
-	most := min(policy.Current().Refill, int(h.cap[c]))
+	most := min(max(policy.Current().Refill, int(h.cap[c])/4), int(h.cap[c]))
 	n := carve(f, c, s, min(int(h.refillBatch[c]), most))
-	h.refillBatch[c] = uint8(min(2*int(h.refillBatch[c]), most))
-	h.flushBatch[c] = firstBatch
+	h.refillBatch[c] = uint16(max(firstBatch+1, min(2*int(h.refillBatch[c]), most)))
+	h.flushBatch[c] = firstFlush(int(h.cap[c]))
 	return n
 }
 
-// maxFlush is the most blocks that a full magazine gives back at a time.
-const maxFlush = (MaxMag + 1) / 2
+// maxFlush is the most blocks that a full magazine gives back at a time: a quarter
+// of the largest. What stays is moved down, a copy of 8 B a block.
+const maxFlush = 256
+
+// firstFlush is firstBatch for the flushes of a magazine of n blocks.
+func firstFlush(n int) uint16 { return uint16(max(firstBatch, n/8)) }
 
 // takeOldest moves the oldest blocks of class c's full magazine to buf, a half
 // of them at most. Entered.
 //
 //go:nocheckptr
-func takeOldest(f uintptr, c uint8, buf *[maxFlush]uintptr) int {
+func takeOldest(f uintptr, c uint8, buf []uintptr) int {
 	h := head(f)
 	mag := unsafe.Slice(word(sentinel(f, c)+8), int(h.cap[c]))
-	half := (len(mag) + 1) / 2
+	half := min((len(mag)+1)/2, len(buf))
 	n := min(int(h.flushBatch[c]), half)
-	h.flushBatch[c] = uint8(min(2*n, half))
+	h.flushBatch[c] = uint16(min(2*n, half))
 	h.refillBatch[c] = firstBatch
 	copy(buf[:n], mag)
 	copy(mag, mag[n:])
@@ -240,13 +242,9 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 	size, recip := uintptr(k.Size), k.Short()
 	var gathered [1 << gatherBits]wordMask
 	used := uint64(0) // the gathered words, a bit for each
-	base, rows, live0 := region.base, region.bits.base, Live
-	tiny, step := c <= sizeclass.NumTiny, size>>granuleShift // from live byte to live byte
-	if !tiny {
-		step = 1
-	}
+	base, rows := region.base, region.bits.base
 	for i := 0; i < len(blocks); {
-		// The slab of the next block, and its first block's live byte.
+		// The slab of the next block.
 		p := blocks[i]
 		page := (p - base) >> pageShift
 		m := meta(page)
@@ -257,17 +255,15 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 			continue
 		}
 		start := base + page<<pageShift
-		live := live0 + start>>granuleShift
-		if !tiny {
-			start, live = m.start, m.state
+		if c > sizeclass.NumTiny {
+			start = m.start
 			page = (start - base) >> pageShift
 		}
-		// The word, what of the slab it stands for, and the live byte of that.
+		// The word, and what of the slab it stands for.
 		w := uintptr(uint64(p-start) * recip >> sizeclass.ShortBits / 64)
 		at := rows + page*maxWords*8 + w*8
 		span := min(64*size, pageSize<<k.Order-w*64*size)
 		start += w * 64 * size
-		live += w * 64 * step
 		n := gatherSlot(at)
 		g := &gathered[n]
 		if g.word != at {
@@ -287,7 +283,7 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 				break
 			}
 			j := uint64(off) * recip >> sizeclass.ShortBits
-			if mask>>(j&63)&1 != 0 || checkLive && state(live+uintptr(j)*step) != 0 {
+			if mask>>(j&63)&1 != 0 || checkLive && state(slabLive(blocks[i], c)) != 0 {
 				late = blocks[i]
 				lateFrees.Add(1)
 				continue

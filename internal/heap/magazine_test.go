@@ -250,3 +250,75 @@ func TestRetireMeetsFree(t *testing.T) {
 	atomic.StoreUint64(s.bits(0), all)
 	retire(s)
 }
+
+// TestMagazineGrows: turns of allocating and freeing more than a magazine holds
+// double its room, up to the budget; freeing alone does not.
+func TestMagazineGrows(t *testing.T) {
+	for _, test := range []struct {
+		gates map[string]string
+		size  uintptr
+		want  []uint16 // the room after each turn
+	}{
+		{nil, 16, []uint16{254, 508, 1016, 1023, 1023}},
+		{nil, 512, []uint16{254, 508, 1016, 1023, 1023}},
+		{nil, 1024, []uint16{128, 256, 512, 512}}, // from 64 KiB to half a MiB
+		{nil, 2048, []uint16{127, 127}},           // from 64
+		{nil, 16 << 10, []uint16{16, 32, 32}},     // from 8
+		{nil, 32 << 10, []uint16{8, 16, 16}},      // from 4
+		{map[string]string{"HAKMEM_MAG_GROW_BYTES": "0"}, 16, []uint16{127, 127}},
+		{map[string]string{"HAKMEM_MAG_GROW_BYTES": "6400"}, 64, []uint16{127, 127}},
+		{map[string]string{"HAKMEM_FRONT_V2_CAP": "200"}, 16, []uint16{200, 200}},
+		{map[string]string{"HAKMEM_MODE": "minimal"}, 16, []uint16{16, 16}},
+	} {
+		withPolicy(t, test.gates)
+		f, c := front(t), sizeclass.Of(test.size)
+		for turn, want := range test.want {
+			var all []uintptr
+			seen := map[uintptr]bool{}
+			for range 3 * 1023 {
+				p := Malloc(f, test.size)
+				if p == 0 || seen[p] {
+					t.Fatalf("%d B, turn %d: %#x was handed out twice", test.size, turn, p)
+				}
+				seen[p] = true
+				all = append(all, p)
+			}
+			for _, p := range all {
+				if bad := Free(f, p); bad.Kind != OK {
+					t.Fatalf("%d B: %+v", test.size, bad)
+				}
+			}
+			if n := head(f).cap[c]; n != want {
+				t.Errorf("%d B with %v: room for %d blocks after turn %d, want %d", test.size, test.gates, n, turn, want)
+			}
+		}
+		// What it holds are freed blocks of the class, each once.
+		held := map[uintptr]bool{}
+		for slot := sentinel(f, c) + 8; slot <= *top(f, c); slot += 8 {
+			if p := *word(slot); held[p] || isLive(p, c) || classSize(meta((p-region.base)>>pageShift).class) != classSize(c) {
+				t.Fatalf("%d B: %#x in the magazine", test.size, p)
+			} else {
+				held[p] = true
+			}
+		}
+		if bad := CloseHeapFront(f); bad.Kind != OK {
+			t.Errorf("%d B: %+v", test.size, bad)
+		}
+	}
+	withPolicy(t, nil)
+	maker, other := front(t), front(t)
+	var all []uintptr
+	for range 2000 {
+		all = append(all, Malloc(maker, 64))
+	}
+	for _, p := range all {
+		if bad := Free(other, p); bad.Kind != OK {
+			t.Fatal(bad)
+		}
+	}
+	if n := head(other).cap[sizeclass.Of(64)]; n != firstCap {
+		t.Errorf("freeing alone made room for %d blocks, want %d", n, firstCap)
+	}
+	CloseHeapFront(maker)
+	CloseHeapFront(other)
+}

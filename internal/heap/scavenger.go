@@ -507,7 +507,7 @@ func trimHeap(f uintptr) (trimmed bool, late uintptr) {
 	h := head(f)
 	h.epoch = scavenger.epoch.Load()
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n := uint8(held(f, c))
+		n := uint16(held(f, c))
 		if n > 0 && h.mark[c] == n {
 			late = max(late, emptyMagazine(f, c))
 			n, trimmed = 0, true

@@ -40,19 +40,19 @@ const (
 // which alone has the slab fields. It is two cache lines.
 //
 // The second begins with what a free above 1 KiB reads: for every page of a mid
-// slab, the slab's start, its state bytes and the reciprocal of its block size.
+// slab, the slab's start, where live bytes are, and the reciprocal of its block size.
 // recip is 0 for all other pages, which the fast path takes as "not mine". The
-// first page of a span has the same for its one block (span.go), and the state of
-// that block besides, so that it needs no other line. That this line is the
+// first page of a span has the same for its one block (span.go), and the live byte
+// of that block besides, so that it needs no other line. That this line is the
 // second, an odd one, keeps it out of the cache set in which the first byte of
 // every system page lies: programs write there (docs/ledger.md, "Cache sets").
 type pageMeta struct {
-	// states has one byte for each block of a mid slab (at most 64): 0 = not
-	// live, else its class or liveSited. See live.go.
-	states [64]uint8
+	// mid has the live bytes of the mid blocks that begin in this page, one for each
+	// KiB. See live.go.
+	mid [pageSize >> kibShift]uint8
 
 	start  uintptr // address of the run's first page
-	state  uintptr // kindMid: address of the slab's state bytes; kindSpan: of live
+	live0  uintptr // kindMid, kindSpan: kib of a block + live0 is the address of its live byte
 	recip  uint64  // kindMid: sizeclass.Class.Recip; kindSpan: 1
 	class  uint8   // kindTiny, kindMid; kindSpan: 0 above 2 MiB
 	kind   uint8
@@ -165,10 +165,10 @@ func format(page uintptr, c uint8) slabID {
 		m.start, m.class, m.flags = start, c, 0
 		if c > sizeclass.NumTiny {
 			m.bucket = bucketMid
-			m.kind, m.state, m.recip = kindMid, region.pages.base+page<<pageMetaShift, k.Recip
+			m.kind, m.live0, m.recip = kindMid, live0(page+i, 0), k.Recip
 		} else {
 			m.bucket = bucketTiny
-			m.kind, m.state, m.recip = kindTiny, 0, 0
+			m.kind, m.live0, m.recip = kindTiny, 0, 0
 			PageClass[page+i] = c
 		}
 	}
@@ -183,6 +183,12 @@ func format(page uintptr, c uint8) slabID {
 }
 
 const liveOffset = unsafe.Offsetof(pageMeta{}.live)
+
+// live0 returns the address of the byte at offset of the page's metadata, less the
+// page's first kib.
+func live0(page, offset uintptr) uintptr {
+	return region.pages.base + page<<pageMetaShift + offset - page<<(pageShift-kibShift)
+}
 
 // unformat takes a CLAIMED, all-free slab out of its class: after it the pages
 // hold no slab. Under the class's lock, so that a late enlist sees either the

@@ -76,7 +76,7 @@ func isCached(p uintptr, c uint8) bool {
 // is room; what must make room goes to the shared slots, and where they are full
 // back to the page tree. Entered; leaves.
 func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
-	var buf [maxFlush]uintptr
+	var buf [(maxMid + 1) / 2]uintptr
 	n := 1
 	switch {
 	case f == trapFront:
@@ -88,7 +88,7 @@ func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
 	case push(f, c, p):
 		n = 0
 	default:
-		n = takeOldest(f, c, &buf)
+		n = takeOldest(f, c, buf[:])
 		push(f, c, p)
 	}
 	leave(tok)
@@ -163,7 +163,7 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 		if usable <= sizeclass.MaxWarm {
 			m.class = sizeclass.SpanOf(usable)
 		}
-		m.state, m.recip = region.pages.base+page<<pageMetaShift+liveOffset, 1
+		m.live0, m.recip = live0(page, liveOffset), 1
 		switch {
 		case site != 0:
 			m.live = liveSited
@@ -296,20 +296,20 @@ func resize(p, size uintptr) (ok, limited bool) {
 // uses which nobody touched since it last did so, and whales beyond their share.
 // Not entered.
 func trimIdleSpans(own uintptr) {
-	var buf [MaxMag]uintptr
+	var buf [maxMid]uintptr
 	n := 0
 	f, tok := enter(own)
 	if f != trapFront {
 		h := head(f)
 		for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
 			k := held(f, c)
-			if k > 0 && uint8(k) == h.idle[c] && n+int(k) <= len(buf) {
+			if k > 0 && uint16(k) == h.idle[c] && n+int(k) <= len(buf) {
 				for ; k > 0; k-- {
 					buf[n] = pop(f, c)
 					n++
 				}
 			}
-			h.idle[c] = uint8(k)
+			h.idle[c] = uint16(k)
 		}
 	}
 	leave(tok)

@@ -56,7 +56,7 @@ func TestWarmBudget(t *testing.T) {
 	for _, size := range []uintptr{40 << 10, 256 << 10, 2 << 20} {
 		c := sizeclass.SpanOf(size)
 		var all []uintptr
-		for range 2 * MaxMag {
+		for range 2 * maxMid {
 			all = append(all, Malloc(f, size))
 		}
 		freed := spanStats.frees.Load()

@@ -256,7 +256,7 @@ func (s *seenSlot) stale(word uint64, now, age uint32) bool {
 // That is no demand: the peaks forget it. It reports whether something is left,
 // and a late double free it met. By the scavenger's lock; not entered.
 func trimCaches(now, age uint32) (left bool, late uintptr) {
-	var buf [MaxMag]uintptr
+	var buf [maxMid]uintptr
 	n := 0
 	flush := func() {
 		region.mu.Lock()

@@ -112,15 +112,8 @@ func liveInPage(page uintptr, blocks []LiveBlock) []LiveBlock {
 	return blocks
 }
 
-// value returns the live byte of a slab's block. It does not read where that is
-// from the page, which may be given another use meanwhile.
-func (b *LiveBlock) value() uint8 {
-	if b.class <= sizeclass.NumTiny {
-		return state(Live + b.Addr>>granuleShift)
-	}
-	i := (b.Addr - region.base - b.page<<pageShift) / classSize(b.class)
-	return state(region.pages.base + b.page<<pageMetaShift + i)
-}
+// value returns the live byte of a slab's block.
+func (b *LiveBlock) value() uint8 { return state(slabLive(b.Addr, b.class)) }
 
 // isSpan reports whether a live span begins at b.Addr.
 func (b *LiveBlock) isSpan() bool {

@@ -24,6 +24,9 @@ type Snapshot struct {
 	MagBlocks, MagBytes int
 	// MidBlocks and MidBytes are the same two limits for classes above 1 KiB.
 	MidBlocks, MidBytes int
+	// GrowBytes is the byte budget that takes the place of MagBytes and MidBytes for
+	// magazines that run full and empty in turns.
+	GrowBytes int
 	// WarmBytes is the same limit for spans; one block has room in any case.
 	WarmBytes int
 	// Refill is the number of blocks a magazine miss moves from the leased
@@ -143,9 +146,9 @@ var modeNotes = map[string]string{
 // presets gives, for each mode, the gates that differ from the defaults.
 var presets = map[string]map[string]int64{
 	// minimal: the least memory held by caches.
-	"minimal": {"HAKMEM_FRONT_V2_CAP": 16, "HAKMEM_MAG_BYTES": 4 << 10, "HAKMEM_CAP_MID": 4, "HAKMEM_MAG_MID_BYTES": 32 << 10, "HAKMEM_REFILL": 16},
+	"minimal": {"HAKMEM_FRONT_V2_CAP": 16, "HAKMEM_MAG_BYTES": 4 << 10, "HAKMEM_CAP_MID": 4, "HAKMEM_MAG_MID_BYTES": 32 << 10, "HAKMEM_MAG_GROW_BYTES": 0, "HAKMEM_REFILL": 16},
 	// fast: the most blocks cached, larger commits.
-	"fast":     {"HAKMEM_MAG_BYTES": 128 << 10, "HAKMEM_MAG_MID_BYTES": 1 << 20, "HAKMEM_CAP_MID": 127, "HAKMEM_SS_COMMIT_MIN": 64 << 20},
+	"fast":     {"HAKMEM_MAG_BYTES": 128 << 10, "HAKMEM_MAG_MID_BYTES": 1 << 20, "HAKMEM_MAG_GROW_BYTES": 1 << 20, "HAKMEM_SS_COMMIT_MIN": 64 << 20},
 	"balanced": {},
 	"learning": {},
 	"research": {},
@@ -158,10 +161,11 @@ var gates = []Gate{
 	{Name: "HAKMEM_TRACE", Meaning: "file to write a trace of every call into (see StartTrace), from the first call on", Since: "0.1", Kind: Text,
 		text: func(s *Snapshot) *string { return &s.Trace }},
 	onOff("HAKMEM_FRONT_FASTLANE", "use the non-preemptible fast section; off: pin the P in every call", "1", func(s *Snapshot) *bool { return &s.FastLane }),
-	number("HAKMEM_FRONT_V2_CAP", "most blocks in a magazine of a class up to 1 KiB", "127", 2, 127, func(s *Snapshot) *int { return &s.MagBlocks }),
+	number("HAKMEM_FRONT_V2_CAP", "most blocks in a magazine of a class up to 1 KiB", "1023", 2, 1023, func(s *Snapshot) *int { return &s.MagBlocks }),
 	number("HAKMEM_MAG_BYTES", "byte budget of a magazine of a class up to 1 KiB", "65536", 0, 1<<30, func(s *Snapshot) *int { return &s.MagBytes }),
-	number("HAKMEM_CAP_MID", "most blocks in a magazine of a class above 1 KiB", "64", 2, 127, func(s *Snapshot) *int { return &s.MidBlocks }),
-	number("HAKMEM_MAG_MID_BYTES", "byte budget of a magazine of a class above 1 KiB", "524288", 0, 1<<30, func(s *Snapshot) *int { return &s.MidBytes }),
+	number("HAKMEM_CAP_MID", "most blocks in a magazine of a class above 1 KiB", "127", 2, 127, func(s *Snapshot) *int { return &s.MidBlocks }),
+	number("HAKMEM_MAG_MID_BYTES", "byte budget of a magazine of a class above 1 KiB", "131072", 0, 1<<30, func(s *Snapshot) *int { return &s.MidBytes }),
+	number("HAKMEM_MAG_GROW_BYTES", "byte budget to which a magazine of a class up to 32 KiB grows that runs full and empty in turns", "524288", 0, 1<<30, func(s *Snapshot) *int { return &s.GrowBytes }),
 	number("HAKMEM_MAG_WARM_BYTES", "byte budget of a magazine of a class above 32 KiB", "2097152", 0, 1<<30, func(s *Snapshot) *int { return &s.WarmBytes }),
 	number("HAKMEM_WARM_SLOTS", "shared slots of each class above 32 KiB, for what overflows the magazines", "16", 0, 16, func(s *Snapshot) *int { return &s.WarmSlots }),
 	number("HAKMEM_WHALE_BYTES", "byte limit of the cache of freed blocks above 2 MiB", "268435456", 0, 1<<40, func(s *Snapshot) *int { return &s.WhaleBytes }),
