@@ -93,7 +93,11 @@ func mallocMid(size uintptr) unsafe.Pointer {
 			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
 				*w = top - 8
 				if heap.CheckLive {
-					heap.MidSet(p, c)
+					if size <= sizeclass.MaxMid {
+						*heap.MidLive(p) = c
+					} else {
+						*heap.SpanLive(p) = c
+					}
 				}
 				return p
 			}

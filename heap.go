@@ -51,12 +51,12 @@ func NewHeap() *Heap {
 
 // Malloc is the package's Malloc through the Heap.
 func (h *Heap) Malloc(size uintptr) unsafe.Pointer {
-	return popFront(h, size, heapMallocSlow)
+	return popFront(h, size, heapMallocMid)
 }
 
 // Free is the package's Free through the Heap: it takes any block.
 func (h *Heap) Free(p unsafe.Pointer) {
-	pushFront(h, bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4), p, heapFreeSlow)
+	pushFront(h, bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4), p, heapFreeMid)
 }
 
 //go:norace
@@ -111,11 +111,58 @@ func (h *Heap) slowPath(op string) {
 	}
 }
 
-func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
-	if p := heap.PopOwn(h.front, size); p != nil {
-		runtime.KeepAlive(h)
-		return p
+// heapMallocMid is the fast path for blocks above 1 KiB, warm spans included.
+//
+//go:norace
+//go:nocheckptr
+func heapMallocMid(h *Heap, size uintptr) (p unsafe.Pointer) {
+	if size <= sizeclass.MaxMid {
+		c := sizeclass.Mid[uint8((size-1)>>7)]
+		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|uintptr(c)<<3))
+		if p = **w; p != nil && size > sizeclass.MaxTiny {
+			*(*uintptr)(unsafe.Pointer(w)) -= 8
+			if heap.CheckLive {
+				*heap.MidLive(p) = c
+			}
+			runtime.KeepAlive(h)
+			return p
+		}
+	} else if size <= sizeclass.MaxWarm {
+		c := sizeclass.SpanOf(size)
+		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|uintptr(c)<<3))
+		if p = **w; p != nil {
+			*(*uintptr)(unsafe.Pointer(w)) -= 8
+			if heap.CheckLive {
+				*heap.SpanLive(p) = c
+			}
+			runtime.KeepAlive(h)
+			return p
+		}
 	}
+	return heapMallocSlow(h, size)
+}
+
+// heapFreeMid is the fast path of the free of such a block.
+//
+//go:norace
+//go:nocheckptr
+func heapFreeMid(h *Heap, p unsafe.Pointer) {
+	if heap.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)) < heap.Granules {
+		if live := heap.MidState(p); live != nil {
+			// Class 0 is always full: what is not live goes on to the slow path.
+			if w := (*uintptr)(unsafe.Add(nil, h.front|uintptr(*live)<<3)); *w&(heap.MidMag-1) != 0 {
+				*live = 0
+				*w += 8
+				**(**uintptr)(unsafe.Pointer(w)) = uintptr(p)
+				runtime.KeepAlive(h)
+				return
+			}
+		}
+	}
+	heapFreeSlow(h, p)
+}
+
+func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Malloc")
 	p := heap.Malloc(h.own, size)
 	reportLate("Heap.Malloc", h.own, p)
@@ -124,8 +171,7 @@ func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
 }
 
 func heapFreeSlow(h *Heap, p unsafe.Pointer) {
-	if heap.PushOwn(h.front, p) || p == nil {
-		runtime.KeepAlive(h)
+	if p == nil {
 		return
 	}
 	h.slowPath("Heap.Free")

@@ -1,10 +1,6 @@
 package heap
 
-import (
-	"unsafe"
-
-	"github.com/hakmem/hakmem/internal/sizeclass"
-)
+import "unsafe"
 
 // What the public package's fast section needs of the engine besides its
 // variables. What it calls is nosplit and cannot panic.
@@ -46,17 +42,16 @@ func MidState(p unsafe.Pointer) *uint8 {
 	return (*uint8)(unsafe.Add(nil, m.live0+off>>kibShift))
 }
 
-// MidSet marks the block at p, of a class c above 1 KiB, as live.
+// MidLive returns the address of the live byte of the mid block at p, SpanLive that
+// of the span's.
 //
 //go:nosplit
 //go:nocheckptr
-func MidSet(p unsafe.Pointer, c uint8) {
-	at := spanLive(uintptr(p))
-	if c <= sizeclass.Num {
-		at = midLive(uintptr(p))
-	}
-	*u8(at) = c
-}
+func MidLive(p unsafe.Pointer) *uint8 { return (*uint8)(unsafe.Add(nil, midLive(uintptr(p)))) }
+
+//go:nosplit
+//go:nocheckptr
+func SpanLive(p unsafe.Pointer) *uint8 { return (*uint8)(unsafe.Add(nil, spanLive(uintptr(p)))) }
 
 // PageClassOf returns the address of PageClass's entry for p, a pointer into the
 // region.
