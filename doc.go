@@ -40,7 +40,8 @@
 //  1. Malloc (fast.go) calls the fast section (fast_amd64.h, fast_arm64.go): the
 //     size gives the class by a table.
 //  2. The current P's front is found without pinning, in code that the runtime
-//     never preempts.
+//     never preempts: on amd64 by the thread's guess, which the front confirms or
+//     not (internal/heap/front.go, Guesses), else by the P's number.
 //  3. Pop the class's magazine: one load; a 0 says that it is empty.
 //  4. Write the class into the block's live byte. Done: the block was not
 //     touched, no atomic was used.

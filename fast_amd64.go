@@ -30,6 +30,12 @@ const (
 	asmMidFull  = heap.MidMag - 1
 	asmSample   = heap.SampleOffset
 
+	asmOwner       = heap.OwnerOffset
+	asmGuessesAt   = heap.GuessesAt
+	asmGuessMask   = heap.GuessRange - 8
+	asmGuessMiss   = heap.GuessMissOffset
+	asmGuessMisses = heap.GuessMisses - 1
+
 	asmMaxMid  = sizeclass.MaxMid
 	asmMaxWarm = sizeclass.MaxWarm
 	// The class of a span whose size less 1 has its leading bit at 0 and nothing
@@ -51,9 +57,11 @@ const (
 // Implemented in fast_amd64.h; to be called only through function values, and
 // mallocMid, mallocWarm and freeMid not at all: mallocTiny and freeTiny go on there.
 func mallocTiny()
+func mallocMissed()
 func mallocMid()
 func mallocWarm()
 func freeTiny()
+func freeMissed()
 func freeMid()
 func pOfG()
 func mallocSampled()
@@ -79,9 +87,15 @@ func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointe
 	if code.malloc, code.free, _, sampled = entries(); heap.GuardRate() > 1 {
 		code.malloc = sampled
 	}
+	heap.PAddress = pAddress
 	m, f := &code.malloc, &code.free
 	return *(*func(uintptr) unsafe.Pointer)(unsafe.Pointer(&m)), *(*func(unsafe.Pointer))(unsafe.Pointer(&f))
 }
+
+// pAddress returns the P's address. Pinned, or it is out of date at once.
+//
+//go:nocheckptr
+func pAddress() uintptr { return *(*uintptr)(unsafe.Add(nil, getm()+mP)) }
 
 // currentP returns the P's address as the routines find it, and as
 // getm leads to it.
@@ -91,13 +105,13 @@ func currentP() []uintptr {
 	_, _, code.p, _ = entries()
 	p := &code.p
 	raw := *(*func() uintptr)(unsafe.Pointer(&p))
-	return []uintptr{raw(), *(*uintptr)(unsafe.Add(nil, getm()+mP))}
+	return []uintptr{raw(), pAddress()}
 }
 
 // What only the assembly uses, for checkers that do not read it.
 var (
-	_ = [...]func(){mallocTiny, mallocMid, mallocWarm, mallocSampled, freeTiny, freeMid, pOfG}
-	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmTinyFull, asmMidFull, asmSample, asmMaxMid, asmMaxWarm}
+	_ = [...]func(){mallocTiny, mallocMissed, mallocMid, mallocWarm, mallocSampled, freeTiny, freeMissed, freeMid, pOfG}
+	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmTinyFull, asmMidFull, asmSample, asmMaxMid, asmMaxWarm, asmOwner, asmGuessesAt, asmGuessMask, asmGuessMiss, asmGuessMisses}
 	_ = [...]int{asmSpanClass, asmMetaShift, asmMetaMask, asmKibShift, asmPageKib}
 	_ = [...]uintptr{asmMetaStart, asmMetaLive0, asmMetaLive, asmMetaRecip, asmMetaClass}
 	_ = &mallocSlowValue

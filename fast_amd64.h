@@ -11,6 +11,7 @@
 
 #define BASE github·com∕hakmem∕hakmem∕internal∕heap·Base(SB)
 #define LIVE github·com∕hakmem∕hakmem∕internal∕heap·Live(SB)
+#define GUESSES github·com∕hakmem∕hakmem∕internal∕heap·Guesses(SB)
 #define FRONTS github·com∕hakmem∕hakmem∕internal∕heap·Fronts(SB)
 #define PAGECLASS github·com∕hakmem∕hakmem∕internal∕heap·PageClass(SB)
 #define PAGES github·com∕hakmem∕hakmem∕internal∕heap·Pages(SB)
@@ -18,22 +19,42 @@
 #define SMALL github·com∕hakmem∕hakmem∕internal∕sizeclass·Small(SB)
 #define MID github·com∕hakmem∕hakmem∕internal∕sizeclass·Mid(SB)
 
-// FINDP: DX = the number of this P; goes to slow when it has no front of its own.
-#define FINDP \
-	MOVQ  const_asmGM(R14), DX \
-	MOVQ  const_asmMP(DX), DX  \
-	MOVL  (DX), DX             \
-	CMPL  DX, $const_asmMaxP   \
-	JAE   slow
+// GUESS: DI = this P's front, by the thread's guess (heap.Guesses); goes to miss when
+// it is not this P's. Leaves the P in DX, the m in R9, the address of the guesses in R8.
+#define GUESS \
+	MOVQ  const_asmGM(R14), R9      \
+	MOVL  R9, DX                    \
+	ANDL  $const_asmGuessMask, DX   \
+	LEAQ  GUESSES, R8               \
+	MOVQ  const_asmGuessesAt(R8)(DX*1), DI \
+	ADDQ  R8, DI                    \
+	MOVQ  const_asmMP(R9), DX       \
+	CMPQ  DX, const_asmOwner(DI)    \
+	JNE   miss
 
-// WORD(class, word): word = the address of class's word in this P's front.
-// Changes DX and R8; see FINDP.
-#define WORD(class, word) \
-	FINDP                      \
-	MOVL  class, word          \
-	SHLQ  $3, word             \
-	LEAQ  FRONTS, R8           \
-	ORQ   (R8)(DX*8), word
+// BYNUMBER: DI = the front of the P in DX, by its number, or the trap front; goes to slow when
+// there are none of that number. Changes SI.
+#define BYNUMBER \
+	MOVL  (DX), SI             \
+	CMPL  SI, $const_asmMaxP   \
+	JAE   slow                 \
+	LEAQ  FRONTS, DI           \
+	MOVQ  (DI)(SI*8), DI
+
+// CORRECT, behind GUESS and BYNUMBER: at every 16th time, DI becomes the thread's
+// guess. Goes to slow when the front in DI is the trap. Changes DX and SI.
+#define CORRECT \
+	CMPQ  DX, const_asmOwner(DI)    \
+	JNE   slow                      \
+	SUBQ  $1, const_asmGuessMiss(DI) \
+	JGE   keep                      \
+	MOVQ  $const_asmGuessMisses, const_asmGuessMiss(DI) \
+	MOVQ  DI, SI                    \
+	SUBQ  R8, SI                    \
+	MOVL  R9, DX                    \
+	ANDL  $const_asmGuessMask, DX   \
+	MOVQ  SI, const_asmGuessesAt(R8)(DX*1) \
+keep:
 
 // CLASS: CX = the class of a tiny size in AX. Changes SI.
 #define CLASS \
@@ -67,12 +88,29 @@ TEXT ·mallocTiny(SB), NOSPLIT|NOFRAME, $0-0
 	CMPQ  AX, $const_asmMaxTiny
 	JA    mid
 	CLASS
-	WORD(CX, DI)
+	GUESS
+	LEAQ  (DI)(CX*8), DI       // the class's word
 	POP
 	SETLIVE
 	RET
 mid:
 	JMP   ·mallocMid(SB)
+miss:
+	JMP   ·mallocMissed(SB)
+slow:
+	MOVQ  ·mallocSlowValue(SB), DX
+	JMP   (DX)
+
+// mallocTiny after a wrong guess: CX is the class, and what GUESS leaves.
+//
+// func mallocMissed(size uintptr) unsafe.Pointer
+TEXT ·mallocMissed(SB), NOSPLIT|NOFRAME, $0-0
+	BYNUMBER
+	CORRECT
+	LEAQ  (DI)(CX*8), DI
+	POP
+	SETLIVE
+	RET
 slow:
 	MOVQ  ·mallocSlowValue(SB), DX
 	JMP   (DX)
@@ -87,7 +125,9 @@ TEXT ·mallocMid(SB), NOSPLIT|NOFRAME, $0-0
 	SHRQ  $7, BX
 	LEAQ  MID, SI
 	MOVBLZX (SI)(BX*1), CX     // the class
-	WORD(CX, DI)
+	GUESS
+found:
+	LEAQ  (DI)(CX*8), DI
 	POP
 #ifdef CHECK_LIVE
 	// midLive: nothing is read but what the next allocation reads too.
@@ -102,6 +142,9 @@ TEXT ·mallocMid(SB), NOSPLIT|NOFRAME, $0-0
 	RET
 span:
 	JMP   ·mallocWarm(SB)
+miss:
+	BYNUMBER                   // frees correct the guess
+	JMP   found
 slow:
 	MOVQ  ·mallocSlowValue(SB), DX
 	JMP   (DX)
@@ -117,7 +160,9 @@ TEXT ·mallocWarm(SB), NOSPLIT|NOFRAME, $0-0
 	LEAQ  -3(DX), CX
 	SHRQ  CX, BX
 	LEAQ  const_asmSpanClass(BX)(DX*8), CX
-	WORD(CX, DI)
+	GUESS
+found:
+	LEAQ  (DI)(CX*8), DI
 	POP
 #ifdef CHECK_LIVE
 	// spanLive
@@ -127,6 +172,9 @@ TEXT ·mallocWarm(SB), NOSPLIT|NOFRAME, $0-0
 	MOVB  CX, const_asmMetaLive(BX)
 #endif
 	RET
+miss:
+	BYNUMBER
+	JMP   found
 slow:
 	MOVQ  ·mallocSlowValue(SB), DX
 	JMP   (DX)
@@ -148,10 +196,38 @@ TEXT ·freeTiny(SB), NOSPLIT|NOFRAME, $0-0
 	// for the latter but a branch, which is predicted.
 	LEAQ  PAGECLASS, SI
 	MOVBLZX (SI)(CX*1), CX
-	WORD(CX, DI)
+	GUESS
+	LEAQ  (DI)(CX*8), DI       // the class's word
 	MOVQ  (DI), SI             // the top slot
 	TESTL $const_asmTinyFull, SI
 	JZ    full                 // class 0 always is, so there is a live byte below
+#ifdef CHECK_LIVE
+	CMPB  CX, (BX)
+	JNE   slow
+	MOVB  $0, (BX)
+#endif
+	MOVQ  AX, 8(SI)
+	ADDQ  $8, (DI)
+	RET
+full:
+	JMP   ·freeMid(SB)
+miss:
+	JMP   ·freeMissed(SB)
+slow:
+	MOVQ  ·freeSlowValue(SB), DX
+	JMP   (DX)
+
+// freeTiny after a wrong guess: CX is the class, BX the live byte, and what GUESS
+// leaves.
+//
+// func freeMissed(p unsafe.Pointer)
+TEXT ·freeMissed(SB), NOSPLIT|NOFRAME, $0-0
+	BYNUMBER
+	CORRECT
+	LEAQ  (DI)(CX*8), DI
+	MOVQ  (DI), SI
+	TESTL $const_asmTinyFull, SI
+	JZ    full
 #ifdef CHECK_LIVE
 	CMPB  CX, (BX)
 	JNE   slow
@@ -214,15 +290,15 @@ slow:
 //
 // func mallocSampled(size uintptr) unsafe.Pointer
 TEXT ·mallocSampled(SB), NOSPLIT|NOFRAME, $0-0
-	FINDP
-	LEAQ  FRONTS, R8
-	MOVQ  (R8)(DX*8), R8
-	SUBQ  $1, const_asmSample(R8)
+	MOVQ  const_asmGM(R14), DX
+	MOVQ  const_asmMP(DX), DX
+	BYNUMBER
+	SUBQ  $1, const_asmSample(DI)
 	JLE   slow
 	CMPQ  AX, $const_asmMaxTiny
 	JA    mid
 	CLASS
-	LEAQ  (R8)(CX*8), DI
+	LEAQ  (DI)(CX*8), DI
 	POP
 	SETLIVE
 	RET

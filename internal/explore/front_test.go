@@ -14,6 +14,7 @@ import (
 // block, two blocks, and the memory of two fronts. A goroutine enters a section on
 // any P on which none is running; the world stops when no section is. The slab is a
 // set of free blocks with atomic operations: slab_test.go is about what it does.
+// All threads share one guess of their front, as if their addresses were equal.
 
 // What a goroutine does, a letter each.
 const (
@@ -40,10 +41,15 @@ type frontModel struct {
 	trustFast   bool // the slow path does not look again at the magazine after it has pinned
 	watchEarly  bool // installFront looks at watched before it pins
 	blindStore  bool // installFront stores in place of the compare and swap
+	believe     bool // the fast section does not look at the owner of the front it guesses
+	ownLate     bool // installFront makes the P the front's owner after the swap
+	ownOver     bool // drainFronts clears the owner after the stop of the world
 }
 
 type frontWorld struct {
 	entry   [3]uint8 // Fronts, by P from 1
+	guess   uint8    // Guesses: a front, or the trap
+	owner   [3]uint8 // the P in a front's owner word, or nowhere
 	slot    [3]uint8 // a front's magazine: its one slot
 	top     [3]uint8 // and how many blocks there are
 	slab    uint8    // free blocks, as a set of 1 << block
@@ -75,7 +81,9 @@ var frontBad = [...]string{"", "a block is pushed onto a full magazine", "a bloc
 
 const (
 	fBegin = iota
-	fFront // the fast section
+	fGuess // the fast section
+	fOwner
+	fFront
 	fTop
 	fSlot
 	fStore
@@ -87,18 +95,21 @@ const (
 	sNew
 	sLook
 	sSwap
+	sOwner
 	sLocked
 	dSwap // drainFronts
+	dClear
 	dGrace
+	dCleared
 	dEmpty
 	wSet // Watch
 	wGrace
 	fEnd
 )
 
-var frontSteps = [...]string{"begin", "fast: entry", "fast: top", "fast: slot", "fast: store top", "slow: pin", "slow: entry", "slow: top",
-	"slow: work and unpin", "installFront: newFront", "installFront: pin", "installFront: watched", "installFront: swap", "locked front",
-	"drain: swap", "drain: grace", "drain: empty", "Watch: store", "Watch: grace"}
+var frontSteps = [...]string{"begin", "fast: guess", "fast: owner", "fast: entry", "fast: top", "fast: slot", "fast: store top", "slow: pin", "slow: entry", "slow: top",
+	"slow: work and unpin", "installFront: newFront", "installFront: pin", "installFront: watched", "installFront: swap", "installFront: owner", "locked front",
+	"drain: swap", "drain: clear owner", "drain: grace", "drain: clear owner", "drain: empty", "Watch: store", "Watch: grace"}
 
 func (m *frontModel) model() Model[frontWorld] {
 	x := Model[frontWorld]{Init: m.init, Always: m.always, AtEnd: m.atEnd}
@@ -121,7 +132,7 @@ func (m *frontModel) model() Model[frontWorld] {
 }
 
 // entering says of which steps begin a section.
-var entering = [fEnd]bool{fFront: true, sEnter: true, sNew: true}
+var entering = [fEnd]bool{fGuess: true, sEnter: true, sNew: true}
 
 // enter begins a section on a P. It may not while another one runs there, which is
 // what it means that sections are not preempted.
@@ -153,14 +164,14 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 		}
 		switch m.scripts[id][p.op] {
 		case gMalloc:
-			p.at = fFront
+			p.at = fGuess
 		case gFree:
 			if p.at = fEnd; p.held != 0 {
 				for p.b = 1; p.held>>p.b&1 == 0; {
 					p.b++
 				}
 				p.held &^= 1 << p.b
-				p.at = fFront
+				p.at = fGuess
 			}
 		case gDrain:
 			p.drainAt = 1
@@ -172,11 +183,22 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 		}
 
 	// The fast section: mallocTiny, freeTiny
-	case fFront:
+	case fGuess:
 		if !m.enter(s, p, pid) {
 			return false
 		}
-		p.f = s.entry[pid]
+		p.f = s.guess
+		if p.at = fOwner; m.believe && p.f != trap {
+			p.at = fTop
+		}
+	case fOwner:
+		if p.at = fTop; s.owner[p.f] != p.pid {
+			p.at = fFront
+		}
+	case fFront:
+		if p.f = s.entry[p.pid]; s.owner[p.f] == p.pid {
+			s.guess = p.f
+		}
 		p.at = fTop
 	case fTop:
 		if p.t = s.top[p.f]; p.f == trap || p.t == m.fails(id, p) {
@@ -277,13 +299,25 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 		if !m.watchEarly {
 			p.look = s.watched
 		}
-		p.at = sSwap
+		if p.at = sSwap; !m.ownLate {
+			s.owner[p.mine] = p.pid
+		}
 	case sSwap:
 		if e := &s.entry[p.pid]; !p.look && (*e == trap || m.blindStore) {
 			*e = p.mine
+			if m.ownLate {
+				p.at = sOwner
+				break
+			}
 		} else {
+			s.owner[p.mine] = nowhere
 			s.pool |= 1 << p.mine // recycle
 		}
+		p.mine = 0
+		s.leave(p)
+		p.at = sEnter
+	case sOwner:
+		s.owner[p.mine] = p.pid
 		p.mine = 0
 		s.leave(p)
 		p.at = sEnter
@@ -303,14 +337,22 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 	// drainFronts. drainMu admits one at a time.
 	case dSwap:
 		for i := range s.p {
-			if i != id && (s.p[i].took != 0 || s.p[i].drainAt > 1) {
+			if i != id && (s.p[i].took != 0 || s.p[i].drainAt > 1 || s.p[i].at == dClear) {
 				return false
 			}
 		}
-		if f := s.entry[p.drainAt]; f != trap {
+		p.f = s.entry[p.drainAt]
+		if p.f != trap {
 			s.entry[p.drainAt] = trap
-			p.took |= 1 << f
+			p.took |= 1 << p.f
 		}
+		p.at = dClear
+	case dClear:
+		if p.f != trap && !m.ownOver {
+			s.owner[p.f] = nowhere
+		}
+		p.f = trap
+		p.at = dSwap
 		if p.drainAt++; p.drainAt > 2 {
 			if p.at = dGrace; m.noGrace || m.graceFirst {
 				p.at = dEmpty
@@ -322,7 +364,16 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 		}
 		if p.at = dEmpty; m.graceFirst && p.drainAt == 1 {
 			p.at = dSwap
+		} else if m.ownOver {
+			p.at = dCleared
 		}
+	case dCleared:
+		for f := range s.owner {
+			if p.took>>f&1 != 0 {
+				s.owner[f] = nowhere
+			}
+		}
+		p.at = dEmpty
 	case dEmpty: // emptyFront and recycle, a front a step
 		for f := uint8(1); f <= 2; f++ {
 			if p.took>>f&1 != 0 {
@@ -437,7 +488,7 @@ func (m *frontModel) atEnd(s frontWorld) string {
 // Where the scenarios begin: no P has a front; P 1 has one, with a block in it.
 var (
 	noFronts = frontWorld{slab: 1<<1 | 1<<2, pool: 1<<1 | 1<<2}
-	oneFront = frontWorld{slab: 1 << 2, pool: 1 << 2, entry: [3]uint8{1: 1}, slot: [3]uint8{1: 1}, top: [3]uint8{1: 1}}
+	oneFront = frontWorld{slab: 1 << 2, pool: 1 << 2, entry: [3]uint8{1: 1}, guess: 1, owner: [3]uint8{1: 1}, slot: [3]uint8{1: 1}, top: [3]uint8{1: 1}}
 )
 
 var frontScenarios = map[string]frontModel{
@@ -476,6 +527,9 @@ func TestFrontMutations(t *testing.T) {
 		{"the slow path trusts the fast section's verdict", "two holders", func(m *frontModel) { m.trustFast = true }},
 		{"installFront looks at watched before it pins", "while calls are watched", func(m *frontModel) { m.watchEarly = true }},
 		{"installFront does not compare", "lost", func(m *frontModel) { m.blindStore = true }},
+		{"a guess is believed", "two holders", func(m *frontModel) { m.believe = true }},
+		{"the owner is written after the swap", "two holders", func(m *frontModel) { m.ownLate = true }},
+		{"the owner is cleared after the stop of the world", "two holders", func(m *frontModel) { m.ownOver = true }},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			var models []Model[frontWorld]

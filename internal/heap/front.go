@@ -68,7 +68,8 @@ const (
 	countWords = frontTypes
 	// Whole system pages, on every system: those are up to 64 KiB.
 	frontSize  = (frontSkew + quarantineOffset + unsafe.Sizeof(quarantine{}) + pageSize - 1) &^ (pageSize - 1)
-	frontTypes = setClasses // entries of tops and leases
+	frontTypes = setClasses     // entries of tops and leases
+	leaseWords = frontTypes - 3 // of leases; the others are SampleOffset, OwnerOffset, GuessMissOffset
 )
 
 // frontHead is the part of a front that only slow paths use.
@@ -201,6 +202,51 @@ const MaxP = 1024
 // Fronts is the table of fronts by P. Entries start as the trap front; a slow
 // path on the P swaps a front in, the drainer swaps the trap back.
 var Fronts [MaxP]uintptr
+
+// Guesses is where the fast section on amd64 looks for its front first: a word for
+// each thread (the runtime's m), at its address modulo GuessRange, with the front
+// that its P had a while ago, less the address of Guesses. Four loads that depend on each
+// other lead from the goroutine by the P's number to the front, and nothing of a call can
+// begin before the last; by a guess it is two. The other two, of the P and of
+// the front's owner word, then only have to agree, for which nothing waits. (A
+// branch that is predicted; docs/ledger.md, "Guessed fronts".)
+//
+// A guess may be any front, or 0: that leads to zero, whose owner word is nobody's.
+// What makes it right is the owner word alone. It is the address of P p from before
+// installFront puts the front into p's entry until a drain has taken it out, and 0
+// at all other times; a drain clears it before its grace, so that a section
+// which read it as p has ended when the front is emptied.
+var Guesses struct {
+	zero [OwnerOffset/8 + 1]uintptr
+	at   [GuessRange / 8]uintptr
+}
+
+const (
+	// OwnerOffset and GuessMissOffset are in a front's leases, behind those of blocks: the
+	// owner word, and a countdown of wrong guesses until the next is corrected.
+	OwnerOffset     = leasesOffset + (leaseWords+1)*8
+	GuessMissOffset = leasesOffset + leaseWords*8
+	GuessesAt       = unsafe.Offsetof(Guesses.at)
+	// GuessRange is zeroed memory of which a page for each thread is touched. Two threads
+	// whose m lie a multiple of it apart share a word, and would take it from
+	// each other at every call, were it not only at every 16th.
+	GuessRange  = 4 << 20
+	GuessMisses = 16
+)
+
+// PAddress returns the address of the current P, pinned; nil where there are no
+// guesses.
+var PAddress func() uintptr
+
+// setOwner makes the current P, pinned, the owner of a front that it puts into
+// Fronts.
+func setOwner(f uintptr) {
+	if PAddress != nil && frontTable.Load() == &Fronts {
+		atomic.StoreUintptr(word(f+OwnerOffset), PAddress())
+	}
+}
+
+func clearOwner(f uintptr) { atomic.StoreUintptr(word(f+OwnerOffset), 0) }
 
 // hardFronts is the table that slow paths use while blocks are hardened; Fronts
 // then holds nothing but traps.
@@ -437,7 +483,11 @@ func installFront(tok token) bool {
 	if tok == pinned {
 		// The look at watched must be pinned: see Watch.
 		pid := procPin()
+		setOwner(f) // first: what a drain has swapped out has no owner
 		ok = uint(pid) < MaxP && !Watched() && atomic.CompareAndSwapUintptr(&frontTable.Load()[pid], trapFront, f)
+		if !ok {
+			clearOwner(f)
+		}
 		procUnpin()
 	} else {
 		s := &shards[tok]
@@ -491,7 +541,9 @@ func drainFronts(choose func(i int, f uintptr) bool) (left bool, late uintptr) {
 		} else if !choose(i, f) {
 			left = true
 		} else {
-			drained = append(drained, atomic.SwapUintptr(&fronts[i], trapFront))
+			f = atomic.SwapUintptr(&fronts[i], trapFront)
+			clearOwner(f)
+			drained = append(drained, f)
 		}
 	}
 	if len(drained) > 0 {

@@ -161,6 +161,7 @@ func (k *checker) checkFronts() {
 			k.bad(subject{noun: "trap front", addr: trapFront, class: c}, "the trap front is never written", hex(t), hex(slot))
 		}
 	}
+	owners := map[uintptr]bool{}
 	for _, table := range []*[MaxP]uintptr{&Fronts, &hardFronts} {
 		for i := range table {
 			f := atomic.LoadUintptr(&table[i])
@@ -168,6 +169,11 @@ func (k *checker) checkFronts() {
 				continue
 			}
 			k.owns(fmt.Sprintf("P %d", i), f)
+			if of := *word(f + OwnerOffset); (of != 0) != (PAddress != nil && table == &Fronts) || of != 0 && owners[of] {
+				k.bad(subject{noun: "front", addr: f}, "a front's owner is the P that has it", hex(of), fmt.Sprintf("the address of P %d, no other front's", i))
+			} else {
+				owners[of] = true
+			}
 			if table != frontTable.Load() || Watched() {
 				k.bad(subject{noun: "front", addr: f}, "a table that is not in use has traps only", fmt.Sprintf("a front at P %d", i), "the trap front")
 			}
@@ -189,6 +195,9 @@ func (k *checker) checkFronts() {
 	}
 	for i := range frontPool.built.Load() {
 		f := frontAt(i)
+		if of := *word(f + OwnerOffset); of != 0 && !owners[of] {
+			k.bad(subject{noun: "front", addr: f}, "a front without a P has no owner", hex(of), 0)
+		}
 		k.checkMagazines(f)
 		k.checkQuarantine(f)
 		k.checkLeases(f)
@@ -263,7 +272,7 @@ func (k *checker) checkQuarantine(f uintptr) {
 // checkLeases looks at the leases of a front. The last one's word is the
 // sampleWord.
 func (k *checker) checkLeases(f uintptr) {
-	for c := range uint8(frontTypes - 1) {
+	for c := range uint8(leaseWords) {
 		s := *lease(f, c)
 		if s == 0 {
 			continue

@@ -306,6 +306,14 @@ var breakers = []breaker{
 	{"a front has one owner", "a shard's and an abandoned Heap's", func(x *smallHeap) (uintptr, func()) {
 		return x.g, both(set(&shards[3].front, x.g), set(&abandoned.fronts, []uintptr{x.g}))
 	}},
+	{"a front's owner is the P that has it", "another address", func(x *smallHeap) (uintptr, func()) {
+		undo := extraFront(&Fronts[MaxP-1])
+		f := Fronts[MaxP-1]
+		return f, both(set(word(f+OwnerOffset), 8), undo)
+	}},
+	{"a front without a P has no owner", "a Heap's", func(x *smallHeap) (uintptr, func()) {
+		return x.g, set(word(x.g+OwnerOffset), 8)
+	}},
 	{"a table that is not in use has traps only", "a front", func(x *smallHeap) (uintptr, func()) {
 		return x.g, set(&hardFronts[MaxP-1], x.g)
 	}},
