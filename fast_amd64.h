@@ -63,9 +63,10 @@ keep:
 	LEAQ  SMALL, SI            \
 	MOVBLZX (SI)(CX*1), CX
 
-// POP: AX and BX = the block on top of the magazine whose word DI points at, taken
-// off; goes to slow when that is the sentinel: it is empty. Changes SI.
+// POP: AX and BX = the block on top of the magazine of class CX of the front in DI,
+// taken off; goes to slow when that is the sentinel: it is empty. Changes DI and SI.
 #define POP \
+	LEAQ  (DI)(CX*8), DI       \
 	MOVQ  (DI), SI             \
 	MOVQ  (SI), BX             \
 	TESTQ BX, BX               \
@@ -83,13 +84,35 @@ keep:
 #define SETLIVE
 #endif
 
+// CLEARLIVE: the tiny block with the live byte at BX is live no more; goes to slow when it
+// is not a live block of class CX.
+#ifdef CHECK_LIVE
+#define CLEARLIVE \
+	CMPB  CX, (BX)             \
+	JNE   slow                 \
+	MOVB  $0, (BX)
+#else
+#define CLEARLIVE
+#endif
+
+// PUSH: puts the tiny block at AX, of class CX, onto the magazine of the front in DI; goes to
+// full when there is no room, which for class 0 is always so: there is a live byte at BX.
+// Leaves the class's word in DI. Changes SI.
+#define PUSH \
+	LEAQ  (DI)(CX*8), DI       \
+	MOVQ  (DI), SI             \
+	TESTL $const_asmTinyFull, SI \
+	JZ    full                 \
+	CLEARLIVE                  \
+	MOVQ  AX, 8(SI)            \
+	ADDQ  $8, (DI)
+
 // func mallocTiny(size uintptr) unsafe.Pointer
 TEXT ·mallocTiny(SB), NOSPLIT|NOFRAME, $0-0
 	CMPQ  AX, $const_asmMaxTiny
 	JA    mid
 	CLASS
 	GUESS
-	LEAQ  (DI)(CX*8), DI       // the class's word
 	POP
 	SETLIVE
 	RET
@@ -107,7 +130,6 @@ slow:
 TEXT ·mallocMissed(SB), NOSPLIT|NOFRAME, $0-0
 	BYNUMBER
 	CORRECT
-	LEAQ  (DI)(CX*8), DI
 	POP
 	SETLIVE
 	RET
@@ -127,7 +149,6 @@ TEXT ·mallocMid(SB), NOSPLIT|NOFRAME, $0-0
 	MOVBLZX (SI)(BX*1), CX     // the class
 	GUESS
 found:
-	LEAQ  (DI)(CX*8), DI
 	POP
 #ifdef CHECK_LIVE
 	// midLive: nothing is read but what the next allocation reads too.
@@ -162,7 +183,6 @@ TEXT ·mallocWarm(SB), NOSPLIT|NOFRAME, $0-0
 	LEAQ  const_asmSpanClass(BX)(DX*8), CX
 	GUESS
 found:
-	LEAQ  (DI)(CX*8), DI
 	POP
 #ifdef CHECK_LIVE
 	// spanLive
@@ -197,17 +217,7 @@ TEXT ·freeTiny(SB), NOSPLIT|NOFRAME, $0-0
 	LEAQ  PAGECLASS, SI
 	MOVBLZX (SI)(CX*1), CX
 	GUESS
-	LEAQ  (DI)(CX*8), DI       // the class's word
-	MOVQ  (DI), SI             // the top slot
-	TESTL $const_asmTinyFull, SI
-	JZ    full                 // class 0 always is, so there is a live byte below
-#ifdef CHECK_LIVE
-	CMPB  CX, (BX)
-	JNE   slow
-	MOVB  $0, (BX)
-#endif
-	MOVQ  AX, 8(SI)
-	ADDQ  $8, (DI)
+	PUSH
 	RET
 full:
 	JMP   ·freeMid(SB)
@@ -224,17 +234,7 @@ slow:
 TEXT ·freeMissed(SB), NOSPLIT|NOFRAME, $0-0
 	BYNUMBER
 	CORRECT
-	LEAQ  (DI)(CX*8), DI
-	MOVQ  (DI), SI
-	TESTL $const_asmTinyFull, SI
-	JZ    full
-#ifdef CHECK_LIVE
-	CMPB  CX, (BX)
-	JNE   slow
-	MOVB  $0, (BX)
-#endif
-	MOVQ  AX, 8(SI)
-	ADDQ  $8, (DI)
+	PUSH
 	RET
 full:
 	JMP   ·freeMid(SB)
@@ -298,7 +298,6 @@ TEXT ·mallocSampled(SB), NOSPLIT|NOFRAME, $0-0
 	CMPQ  AX, $const_asmMaxTiny
 	JA    mid
 	CLASS
-	LEAQ  (DI)(CX*8), DI
 	POP
 	SETLIVE
 	RET

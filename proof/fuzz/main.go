@@ -15,7 +15,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -28,6 +27,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/hakmem/hakmem/proof/internal/repository"
 )
 
 // dirs has the directories with fuzz targets that mean the engine or read files.
@@ -58,13 +59,9 @@ func fuzz(minutes float64, workers int, run string, list bool) error {
 	if minutes <= 0 || workers <= 0 {
 		return fmt.Errorf("-minutes %v -parallel %d: both must be above 0", minutes, workers)
 	}
-	out, err := exec.Command("go", "env", "GOWORK").Output()
+	root, err := repository.Root()
 	if err != nil {
-		return fmt.Errorf("go env GOWORK: %w", err)
-	}
-	root := filepath.Dir(strings.TrimSpace(string(out)))
-	if root == "." {
-		return errors.New("no go.work here: run it inside the repository")
+		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

@@ -22,6 +22,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"github.com/hakmem/hakmem/proof/internal/repository"
 )
 
 // suites are tried in turn until one fails: the quick ones first. The time limits
@@ -55,13 +57,9 @@ func mutate(run string, list bool) error {
 	if err != nil {
 		return fmt.Errorf("-run %q: %w", run, err)
 	}
-	out, err := exec.Command("go", "env", "GOWORK").Output()
+	root, err := repository.Root()
 	if err != nil {
-		return fmt.Errorf("go env GOWORK: %w", err)
-	}
-	root := filepath.Dir(strings.TrimSpace(string(out)))
-	if root == "." {
-		return fmt.Errorf("no go.work here: run it inside the repository")
+		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
