@@ -69,7 +69,8 @@
 //     the block onto the magazine. Done.
 //  4. freeMid does the same for blocks above 1 KiB.
 //  5. Full, or trapped: heap.Free (internal/heap/alloc.go) looks at the page,
-//     and either reports what is wrong with the pointer, or moves the magazine's
+//     and either reports what is wrong with the pointer, or makes the magazine
+//     larger (growMagazine), or moves its
 //     oldest blocks back to their slabs: it gathers bits and sets them, as a rule
 //     one atomic for each word (magazine.go). Spans go to the shared caches,
 //     then to the page tree.

@@ -113,9 +113,9 @@ func mallocMid(size uintptr) unsafe.Pointer {
 //go:nocheckptr
 func freeMid(p unsafe.Pointer) {
 	if heap.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)) < heap.Granules {
-		if live := heap.MidState(p); live != nil {
+		if live, c := heap.MidState(p); live != nil && *live == c {
 			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
-				w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(*live)<<3))
+				w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
 				if top := *w; top&(heap.MidMag-1) != 0 {
 					*live = 0
 					*(*uintptr)(unsafe.Add(nil, top+8)) = uintptr(p)

@@ -308,3 +308,42 @@ func TestMidSizes(t *testing.T) {
 		}
 	}
 }
+
+// TestPAddressStays: a P's address belongs to its number, whatever GOMAXPROCS was in
+// between. It is what a front's owner word relies on.
+func TestPAddressStays(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
+	var mu sync.Mutex
+	at := map[int]uintptr{}
+	for _, n := range []int{2, 64, 1, 7, 64, 3, 128, 2, 128} {
+		runtime.GOMAXPROCS(n)
+		var wg sync.WaitGroup
+		for range 4 * n {
+			wg.Go(func() {
+				for range 20 {
+					pid := heap.Pin()
+					p := currentP()[0]
+					heap.Unpin()
+					mu.Lock()
+					if old, ok := at[pid]; ok && old != p {
+						t.Errorf("P %d is at %#x, and was at %#x", pid, p, old)
+					}
+					at[pid] = p
+					mu.Unlock()
+					runtime.Gosched()
+				}
+			})
+		}
+		wg.Wait()
+	}
+	of := map[uintptr]int{}
+	for pid, p := range at {
+		if other, ok := of[p]; ok {
+			t.Errorf("P %d and P %d are both at %#x", pid, other, p)
+		}
+		of[p] = pid
+	}
+	if len(at) < 2 {
+		t.Errorf("only %d Ps ran", len(at))
+	}
+}

@@ -111,11 +111,15 @@ func (h *Heap) slowPath(op string) {
 	}
 }
 
-// heapMallocMid is the fast path for blocks above 1 KiB, warm spans included.
+// heapMallocMid is the fast path for blocks above 1 KiB, warm spans included. A Heap
+// that NewHeap did not make has no front.
 //
 //go:norace
 //go:nocheckptr
 func heapMallocMid(h *Heap, size uintptr) (p unsafe.Pointer) {
+	if h.front == 0 {
+		return heapMallocSlow(h, size)
+	}
 	if size <= sizeclass.MaxMid {
 		c := sizeclass.Mid[uint8((size-1)>>7)]
 		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|uintptr(c)<<3))
@@ -148,9 +152,8 @@ func heapMallocMid(h *Heap, size uintptr) (p unsafe.Pointer) {
 //go:nocheckptr
 func heapFreeMid(h *Heap, p unsafe.Pointer) {
 	if heap.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)) < heap.Granules {
-		if live := heap.MidState(p); live != nil {
-			// Class 0 is always full: what is not live goes on to the slow path.
-			if w := (*uintptr)(unsafe.Add(nil, h.front|uintptr(*live)<<3)); *w&(heap.MidMag-1) != 0 {
+		if live, c := heap.MidState(p); live != nil && *live == c && h.front != 0 {
+			if w := (*uintptr)(unsafe.Add(nil, h.front|uintptr(c)<<3)); *w&(heap.MidMag-1) != 0 {
 				*live = 0
 				*w += 8
 				**(**uintptr)(unsafe.Pointer(w)) = uintptr(p)

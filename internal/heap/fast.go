@@ -28,18 +28,19 @@ func Unpin()   { procUnpin() }
 func Pointer(p uintptr) unsafe.Pointer { return unsafe.Add(nil, p) }
 
 // MidState returns the address of the live byte of the block at p, a pointer
-// into the region, or nil when p is not where a block above 1 KiB can begin. Behind
-// the last block of a slab, where one more could, that byte is 0.
+// into the region, and the block's class, with which the byte must agree; nil when p is
+// not where a block above 1 KiB can begin. Behind the last block of a slab, where
+// one more could, the byte is 0.
 //
 //go:nosplit
 //go:nocheckptr
-func MidState(p unsafe.Pointer) *uint8 {
+func MidState(p unsafe.Pointer) (live *uint8, c uint8) {
 	off := uintptr(p) - Base
 	m := (*pageMeta)(unsafe.Add(nil, Pages+off>>pageShift<<pageMetaShift))
 	if lo := uint64(uintptr(p)-m.start) * m.recip; lo >= m.recip { // sizeclass.Class.Index
-		return nil
+		return nil, 0
 	}
-	return (*uint8)(unsafe.Add(nil, m.live0+off>>kibShift))
+	return (*uint8)(unsafe.Add(nil, m.live0+off>>kibShift)), m.class
 }
 
 // MidLive returns the address of the live byte of the mid block at p, SpanLive that

@@ -17,8 +17,8 @@ import (
 // It is touched only (a) in the fast section on its P, (b) under enter on its
 // P, (c) by its Heap's goroutine, (d) by the drainer after grace.
 //
-// It lies off-heap, aligned to 1 KiB so that the word of class c is at
-// front | c<<3 (one instruction, and then addressing through one register):
+// It lies off-heap, 1 KiB behind a multiple of TinyMag (frontAt), so that the word of class
+// c is at front | c<<3 (one instruction, and then addressing through one register):
 //
 //	0     [128]tops      address of the magazine's top slot, for each class
 //	1024  [128]leases    slabID that the front may carve from, for each class
@@ -76,8 +76,8 @@ const (
 type frontHead struct {
 	cap [frontTypes]uint16 // blocks each magazine may hold
 	// How many blocks the next miss brings and the next overflow gives back.
-	// Both start at firstBatch, double each time up to the policy's Refill and
-	// half the capacity, and start anew when the other happens: a program that
+	// They start at firstBatch and firstFlush, double each time up to the policy's
+	// Refill (refill) and half the capacity (takeOldest), and start anew when the other happens: a program that
 	// allocates and frees in turns comes to rest within the magazine, and one
 	// that only does one of them soon moves the most at a time.
 	refillBatch, flushBatch [frontTypes]uint16
@@ -218,7 +218,7 @@ var Fronts [MaxP]uintptr
 // which read it as p has ended when the front is emptied.
 var Guesses struct {
 	zero [OwnerOffset/8 + 1]uintptr
-	at   [GuessRange / 8]uintptr
+	At   [GuessRange / 8]uintptr
 }
 
 const (
@@ -226,7 +226,7 @@ const (
 	// owner word, and a countdown of wrong guesses until the next is corrected.
 	OwnerOffset     = leasesOffset + (leaseWords+1)*8
 	GuessMissOffset = leasesOffset + leaseWords*8
-	GuessesAt       = unsafe.Offsetof(Guesses.at)
+	GuessesAt       = unsafe.Offsetof(Guesses.At)
 	// GuessRange is zeroed memory of which a page for each thread is touched. Two threads
 	// whose m lie a multiple of it apart share a word, and would take it from
 	// each other at every call, were it not only at every 16th.
@@ -299,7 +299,7 @@ var frontPool struct {
 	free  []uintptr
 }
 
-// maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 5 GiB of
+// maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of
 // address space.
 const maxFronts = 64 << 10
 
@@ -312,7 +312,8 @@ func frontsWanted() uintptr {
 	return n
 }
 
-// frontAt returns the address of front n.
+// frontAt returns the address of front n. The base is a multiple of TinyMag, and frontSize
+// is, so that the magazines' last slots are where "full" looks for them.
 func frontAt(n uintptr) uintptr { return frontPool.base + n*frontSize + frontSkew }
 
 // newFront returns an empty front, or 0 when memory is out. Not pinned.

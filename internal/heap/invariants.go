@@ -198,6 +198,11 @@ func (k *checker) checkFronts() {
 		if of := *word(f + OwnerOffset); of != 0 && !owners[of] {
 			k.bad(subject{noun: "front", addr: f}, "a front without a P has no owner", hex(of), 0)
 		}
+		for _, c := range []uint8{sizeclass.NumTiny, sizeclass.NumAll} {
+			if at := last(f, c); at%magSize(c) != 0 {
+				k.bad(subject{noun: "front", addr: f, class: c}, "a magazine's last slot is a multiple of its size", hex(at), hex(magSize(c)))
+			}
+		}
 		k.checkMagazines(f)
 		k.checkQuarantine(f)
 		k.checkLeases(f)
@@ -269,8 +274,7 @@ func (k *checker) checkQuarantine(f uintptr) {
 	}
 }
 
-// checkLeases looks at the leases of a front. The last one's word is the
-// sampleWord.
+// checkLeases looks at the leases of a front.
 func (k *checker) checkLeases(f uintptr) {
 	for c := range uint8(leaseWords) {
 		s := *lease(f, c)

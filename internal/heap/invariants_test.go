@@ -311,6 +311,22 @@ var breakers = []breaker{
 		f := Fronts[MaxP-1]
 		return f, both(set(word(f+OwnerOffset), 8), undo)
 	}},
+	{"a front's owner is the P that has it", "none, where fronts are guessed", func(x *smallHeap) (uintptr, func()) {
+		undo := extraFront(&Fronts[MaxP-1])
+		PAddress = func() uintptr { return 8 }
+		return Fronts[MaxP-1], func() { PAddress = nil; undo() }
+	}},
+	{"a front's owner is the P that has it", "one P has two", func(x *smallHeap) (uintptr, func()) {
+		first := extraFront(&Fronts[MaxP-2])
+		second := extraFront(&Fronts[MaxP-1])
+		PAddress = func() uintptr { return 8 }
+		undo := both(set(word(Fronts[MaxP-2]+OwnerOffset), 8), set(word(Fronts[MaxP-1]+OwnerOffset), 8))
+		return Fronts[MaxP-1], func() { undo(); PAddress = nil; second(); first() }
+	}},
+	{"a magazine's last slot is a multiple of its size", "fronts that begin a page late", func(x *smallHeap) (uintptr, func()) {
+		undo := set(&frontPool.base, frontPool.base+4096)
+		return frontAt(0), undo
+	}},
 	{"a front without a P has no owner", "a Heap's", func(x *smallHeap) (uintptr, func()) {
 		return x.g, set(word(x.g+OwnerOffset), 8)
 	}},

@@ -178,7 +178,9 @@ func TakeLateFree() Fault {
 // returns how many. Entered; see carve.
 func refill(f uintptr, c uint8, s slabID) int {
 	h := head(f)
-	most := min(max(policy.Current().Refill, int(h.cap[c])/4), int(h.cap[c]))
+	// A magazine that has grown gets as much more as it is larger: with the default a quarter.
+	most := policy.Current().Refill
+	most = min(max(most, most*int(h.cap[c])/(2*firstCap)), int(h.cap[c]))
 	n := carve(f, c, s, min(int(h.refillBatch[c]), most))
 	h.refillBatch[c] = uint16(max(firstBatch+1, min(2*int(h.refillBatch[c]), most)))
 	h.flushBatch[c] = firstFlush(int(h.cap[c]))

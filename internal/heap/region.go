@@ -256,7 +256,7 @@ func tryReserve(size uintptr) (err error) {
 	parts, fixedSize := r.fixedParts(npages)
 	fixed := reserve(fixedSize, true)
 	fronts := frontsWanted()
-	frontBase := reserve(fronts*frontSize, true)
+	frontBase := roundUp(reserve(fronts*frontSize+TinyMag, true), TinyMag) // see frontAt
 	if err == nil {
 		err = osmem.MakeReadable(base, first)
 	}

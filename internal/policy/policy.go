@@ -30,7 +30,7 @@ type Snapshot struct {
 	// WarmBytes is the same limit for spans; one block has room in any case.
 	WarmBytes int
 	// Refill is the number of blocks a magazine miss moves from the leased
-	// slab, at most; a full magazine gives back its older half.
+	// slab, at most; up to four times as many where the magazine has grown.
 	Refill int
 	// EmptyReuse lets acquire take an EMPTY slab from another class (stage 2)
 	// and prefer those of its own class as a stage of their own (stage 0.5).
@@ -187,7 +187,7 @@ var gates = []Gate{
 		get: func(s *Snapshot) int64 { return int64(s.Guard) }, set: func(s *Snapshot, v int64) { s.Guard = int(v) }},
 	onOff("HAKMEM_HARDEN", "find writes behind a block and after its free: canaries, poison, quarantine, random order; every call takes the slow path", "0", func(s *Snapshot) *bool { return &s.Harden }),
 	onOff("HAKMEM_TIMING", "count the cycles of slow paths by phase (see ReadStats)", "0", func(s *Snapshot) *bool { return &s.Timing }),
-	number("HAKMEM_REFILL", "most blocks moved into a magazine by one miss", "64", 1, 127, func(s *Snapshot) *int { return &s.Refill }),
+	number("HAKMEM_REFILL", "most blocks moved into a magazine by one miss; up to four times as many where it has grown", "64", 1, 127, func(s *Snapshot) *int { return &s.Refill }),
 	onOff("HAKMEM_SS_EMPTY_REUSE", "reuse EMPTY slabs as a stage of their own and across classes", "1", func(s *Snapshot) *bool { return &s.EmptyReuse }),
 	onOff("HAKMEM_SS_EMPTY_FIRST", "try EMPTY slabs of the class (stage 0.5) before partly free ones (stage 1)", "0", func(s *Snapshot) *bool { return &s.EmptyFirst }),
 	number("HAKMEM_SS_EMPTY_SCAN_LIMIT", "superslabs looked at for EMPTY slabs in one search", "16", 1, 1<<20, func(s *Snapshot) *int { return &s.EmptyScanLimit }),

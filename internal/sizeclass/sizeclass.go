@@ -66,8 +66,8 @@ func makeClasses() (t [Num + 1]Class) {
 		size += step
 		k := &t[c]
 		k.Size = size
-		// Enough pages for at least 16 blocks, and for at most 64 above 1 KiB,
-		// whose state bytes live in the page's metadata.
+		// Enough pages for at least 16 blocks, and for at most 64 above 1 KiB: one word
+		// of the bitmap.
 		for k.Order < MaxOrder && (PageSize<<k.Order)/size < 32 {
 			k.Order++
 		}
