@@ -329,13 +329,31 @@ func overflow(f uintptr, tok token, c uint8, p uintptr) Fault {
 		leave(tok)
 		return Fault{}
 	}
-	return spill(f, tok, c, p)
+	if full <= firstCap {
+		return spillFirst(f, tok, c, p)
+	}
+	return spillGrown(f, tok, c, p)
+}
+
+// spillFirst and spillGrown have room for what takeOldest takes of a magazine before it
+// has grown, and after. A function each: goroutines begin with 2 KiB of stack, and the
+// larger room would make every one that frees much copy it.
+//
+//go:noinline
+func spillFirst(f uintptr, tok token, c uint8, p uintptr) Fault {
+	var buf [(firstCap + 1) / 2]uintptr
+	return spill(f, tok, c, p, buf[:])
+}
+
+//go:noinline
+func spillGrown(f uintptr, tok token, c uint8, p uintptr) Fault {
+	var buf [maxFlush]uintptr
+	return spill(f, tok, c, p, buf[:])
 }
 
 // spill is overflow of a magazine that does not grow. Entered; leaves.
-func spill(f uintptr, tok token, c uint8, p uintptr) Fault {
-	var buf [maxFlush]uintptr
-	n := takeOldest(f, c, buf[:])
+func spill(f uintptr, tok token, c uint8, p uintptr, buf []uintptr) Fault {
+	n := takeOldest(f, c, buf)
 	push(f, c, p)
 	look(f, c, uintptr(head(f).cap[c]))
 	leave(tok)
