@@ -25,7 +25,7 @@ func FuzzReader(f *testing.F) {
 		open := func(data []byte) *Reader {
 			r, err := NewReader("t", bytes.NewReader(data))
 			if err != nil {
-				t.Skip()
+				t.Skip(err)
 			}
 			return r
 		}
