@@ -55,7 +55,8 @@ const (
 )
 
 // Implemented in fast_amd64.h; to be called only through function values, and
-// mallocMid, mallocWarm and freeMid not at all: mallocTiny and freeTiny go on there.
+// mallocMid, mallocWarm, freeMid and those ending in Missed not at all: the others go
+// on there.
 func mallocTiny()
 func mallocMissed()
 func mallocMid()

@@ -107,6 +107,16 @@ keep:
 	MOVQ  AX, 8(SI)            \
 	ADDQ  $8, (DI)
 
+// MALLOCSLOW and FREESLOW: what the routines go on with when they cannot serve; AX is
+// their argument.
+#define MALLOCSLOW \
+	MOVQ  ·mallocSlowValue(SB), DX \
+	JMP   (DX)
+
+#define FREESLOW \
+	MOVQ  ·freeSlowValue(SB), DX \
+	JMP   (DX)
+
 // func mallocTiny(size uintptr) unsafe.Pointer
 TEXT ·mallocTiny(SB), NOSPLIT|NOFRAME, $0-0
 	CMPQ  AX, $const_asmMaxTiny
@@ -121,8 +131,7 @@ mid:
 miss:
 	JMP   ·mallocMissed(SB)
 slow:
-	MOVQ  ·mallocSlowValue(SB), DX
-	JMP   (DX)
+	MALLOCSLOW
 
 // mallocTiny after a wrong guess: CX is the class, and what GUESS leaves.
 //
@@ -134,8 +143,7 @@ TEXT ·mallocMissed(SB), NOSPLIT|NOFRAME, $0-0
 	SETLIVE
 	RET
 slow:
-	MOVQ  ·mallocSlowValue(SB), DX
-	JMP   (DX)
+	MALLOCSLOW
 
 // The second part of mallocTiny, for blocks above 1 KiB.
 //
@@ -167,8 +175,7 @@ miss:
 	BYNUMBER                   // frees correct the guess
 	JMP   found
 slow:
-	MOVQ  ·mallocSlowValue(SB), DX
-	JMP   (DX)
+	MALLOCSLOW
 
 // The third part, for warm spans; BX is the size less 1.
 //
@@ -196,8 +203,7 @@ miss:
 	BYNUMBER
 	JMP   found
 slow:
-	MOVQ  ·mallocSlowValue(SB), DX
-	JMP   (DX)
+	MALLOCSLOW
 
 // func freeTiny(p unsafe.Pointer)
 TEXT ·freeTiny(SB), NOSPLIT|NOFRAME, $0-0
@@ -224,8 +230,7 @@ full:
 miss:
 	JMP   ·freeMissed(SB)
 slow:
-	MOVQ  ·freeSlowValue(SB), DX
-	JMP   (DX)
+	FREESLOW
 
 // freeTiny after a wrong guess: CX is the class, BX the live byte, and what GUESS
 // leaves.
@@ -239,8 +244,7 @@ TEXT ·freeMissed(SB), NOSPLIT|NOFRAME, $0-0
 full:
 	JMP   ·freeMid(SB)
 slow:
-	MOVQ  ·freeSlowValue(SB), DX
-	JMP   (DX)
+	FREESLOW
 
 // The second part of freeTiny: the magazine of the page's class, in CX, is full,
 // which is so for every page without tiny blocks. DI still has the address of
@@ -283,8 +287,7 @@ back:
 	MOVQ  R9, AX
 slow:
 #endif
-	MOVQ  ·freeSlowValue(SB), DX
-	JMP   (DX)
+	FREESLOW
 
 // mallocTiny for HAKMEM_GUARD=1/N: the front counts down to its next sample.
 //
@@ -304,8 +307,7 @@ TEXT ·mallocSampled(SB), NOSPLIT|NOFRAME, $0-0
 mid:
 	JMP   ·mallocMid(SB)
 slow:
-	MOVQ  ·mallocSlowValue(SB), DX
-	JMP   (DX)
+	MALLOCSLOW
 
 // func pOfG() uintptr
 TEXT ·pOfG(SB), NOSPLIT|NOFRAME, $0-0

@@ -389,12 +389,12 @@ func makeMagazine(f uintptr, c uint8) {
 //go:nocheckptr
 func growMagazine(f uintptr, c uint8) bool {
 	h, pol := head(f), policy.Current()
-	most := min(pol.MagBlocks, pol.GrowBytes/int(blockBytes(c)))
+	most := pol.MagBlocks
 	if c > sizeclass.NumTiny {
-		most = min(pol.MidBlocks, pol.GrowBytes/int(blockBytes(c)))
+		most = pol.MidBlocks
 	}
 	old := int(h.cap[c])
-	n := min(2*old, most)
+	n := min(2*old, most, pol.GrowBytes/int(classSize(c)))
 	if h.refillBatch[c] == firstBatch || n <= old {
 		return false
 	}
