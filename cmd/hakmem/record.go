@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -23,8 +24,10 @@ func recordVerb() *cli.Command {
 		Name:      "record",
 		Usage:     "run a program that uses hakmem and record its calls",
 		ArgsUsage: "-- PROGRAM [ARGUMENT...]",
-		Description: "The program runs with HAKMEM_TRACE=FILE. One that ends without hakmem.StopTrace may leave out\n" +
-			"its last calls. `hakmem replay FILE` repeats the trace; docs/traces.md describes its format.",
+		Description: "The program runs with HAKMEM_TRACE set to a new file beside FILE, which becomes FILE when the\n" +
+			"program has ended and has made a call. A file that is there is replaced only if it is a trace or\n" +
+			"empty. A program that ends without hakmem.StopTrace may leave out its last calls.\n" +
+			"`hakmem replay FILE` repeats the trace; docs/traces.md describes its format.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "hakmem.trace", TakesFile: true, Usage: "write the trace to `FILE`"},
 		},
@@ -38,40 +41,90 @@ func recordVerb() *cli.Command {
 			if len(args) == 0 {
 				return usagef("no program given; use `hakmem record -o FILE -- PROGRAM ARGUMENT...`")
 			}
-			file, err := filepath.Abs(c.String("output"))
+			output := c.String("output")
+			program, err := exec.LookPath(args[0])
+			if err != nil {
+				return usagef("%w; name a program", err)
+			}
+			if err := checkTrace(output, append([]string{program}, args[1:]...)); err != nil {
+				return err
+			}
+			file, err := filepath.Abs(output) // the program may change its directory
 			if err != nil {
 				return err
 			}
-			if _, err := exec.LookPath(args[0]); err != nil {
-				return usagef("%w; name a program", err)
+			d, err := newDraft(file) // before the program runs: a mistake must not cost that
+			if err != nil {
+				return fmt.Errorf("--output %q: %w", output, err)
 			}
-			if info, err := os.Stat(file); err == nil && !info.Mode().IsRegular() {
-				return usagef("--output %q is not a regular file; name another", c.String("output"))
-			}
-			if err := os.Remove(file); err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err // an old trace would pass for this program's
-			}
+			defer d.drop()
 			p := exec.CommandContext(ctx, args[0], args[1:]...)
-			p.Env = append(os.Environ(), "HAKMEM_TRACE="+file)
+			p.Env = append(os.Environ(), "HAKMEM_TRACE="+d.Name())
 			// The program may end its trace, and itself, in good order.
 			p.Cancel = func() error { return p.Process.Signal(os.Interrupt) }
 			p.WaitDelay = recordGrace
 			p.Stdin, p.Stdout, p.Stderr = os.Stdin, c.Root().Writer, c.Root().ErrWriter
 			ran := p.Run()
-			r, err := trace.Open(file)
-			if errors.Is(err, fs.ErrNotExist) {
-				return errors.Join(ran, fmt.Errorf("%s made no call of hakmem: nothing was recorded", args[0]))
+			if p.ProcessState == nil { // it did not start
+				return ran
 			}
+			info, err := d.Stat()
 			if err != nil {
 				return errors.Join(ran, err)
 			}
-			defer r.Close()
+			if info.Size() == 0 {
+				return errors.Join(ran, fmt.Errorf("%s made no call of hakmem: nothing was recorded", args[0]))
+			}
+			r, err := trace.NewReader(output, d)
+			if err != nil {
+				return errors.Join(ran, err)
+			}
 			s, err := trace.Summarize(r, trace.CompileOptions{})
 			if err != nil {
+				return errors.Join(ran, err)
+			}
+			if err := d.keep(); err != nil {
 				return errors.Join(ran, err)
 			}
 			fmt.Fprintf(c.Root().ErrWriter, "hakmem: %d calls recorded in %s, at most %s alive\n", s.Events, file, size(float64(s.PeakLive)))
 			return ran
 		},
 	}
+}
+
+// checkTrace refuses an output that is one of the files that the program is
+// told of, its own first, or that holds something else than a trace.
+func checkTrace(output string, files []string) error {
+	info, err := os.Stat(output)
+	switch {
+	case output == "":
+		return usagef("--output %q: name a file", output)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.Mode().IsRegular():
+		return usagef("--output %q is not a regular file; name another", output)
+	}
+	for _, name := range files {
+		if f, err := os.Stat(name); err == nil && os.SameFile(info, f) {
+			return usagef("--output %q is the program, or an argument of it; name another file", output)
+		}
+	}
+	f, err := os.Open(output)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	const begins = "hakmem trace" // of any version
+	start := make([]byte, len(begins))
+	switch n, err := io.ReadFull(f, start); {
+	case err == io.EOF: // it is empty
+		return nil
+	case err != nil && err != io.ErrUnexpectedEOF:
+		return err
+	case string(start[:n]) != begins:
+		return usagef("--output %q holds something else than a trace; name another file, or remove this one", output)
+	}
+	return nil
 }

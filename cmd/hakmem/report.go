@@ -88,21 +88,3 @@ func checkOutput(output string, results []string) error {
 	}
 	return nil
 }
-
-// writeFile writes a file that is there either in full or not at all: it gets
-// its name when it is complete.
-func writeFile(name string, write func(io.Writer) error) error {
-	// Not os.CreateTemp, which would leave the file to its owner alone.
-	temp := fmt.Sprintf("%s.%d.tmp", name, os.Getpid())
-	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o666)
-	if err != nil {
-		return err
-	}
-	if err = errors.Join(write(f), f.Close()); err == nil {
-		err = os.Rename(temp, name)
-	}
-	if err != nil {
-		os.Remove(temp)
-	}
-	return err
-}
