@@ -272,11 +272,12 @@ func halfWidth(values []float64) float64 {
 	if n == 0 {
 		return math.Inf(1)
 	}
-	// k: how many may be dropped on either side with P(Bin(n,1/2) < k) <= 2.5 %
-	k, below := 0, math.Pow(0.5, float64(n))
-	for term := below; below <= 0.025; k++ {
-		term *= float64(n-k) / float64(k+1)
-		below += term
+	// k: how many may be dropped on either side with P(Bin(n,1/2) < k) <= 2.5 %.
+	// In logarithms: 1/2^n itself is 0 in a float64 from n = 1075 on.
+	k, below := 0, -float64(n)*math.Ln2
+	for term := below; below <= math.Log(0.025); k++ {
+		term += math.Log(float64(n-k) / float64(k+1))
+		below += math.Log1p(math.Exp(term - below))
 	}
 	k = max(0, k-1)
 	return (v[n-1-k] - v[k]) / 2

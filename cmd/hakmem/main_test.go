@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -344,6 +345,32 @@ func TestHalfWidth(t *testing.T) {
 		}
 		if got := halfWidth(values); got != c.want {
 			t.Errorf("%d values: %v, want %v", c.n, got, c.want)
+		}
+	}
+}
+
+// TestHalfWidthExact compares with the binomial distribution in whole numbers.
+func TestHalfWidthExact(t *testing.T) {
+	sizes := []int{1074, 1075, 1076, 2500, maxRuns}
+	for n := 1; n < 200; n++ {
+		sizes = append(sizes, n)
+	}
+	for _, n := range sizes {
+		values := make([]float64, n)
+		for i := range values {
+			values[i] = float64(i)
+		}
+		all := new(big.Int).Lsh(big.NewInt(1), uint(n)) // 2^n
+		term, below, k := big.NewInt(1), big.NewInt(1), 0
+		for new(big.Int).Mul(below, big.NewInt(40)).Cmp(all) <= 0 { // a share of 1/40
+			term.Mul(term, big.NewInt(int64(n-k)))
+			k++
+			term.Quo(term, big.NewInt(int64(k)))
+			below.Add(below, term)
+		}
+		k = max(0, k-1)
+		if got, want := halfWidth(values), float64(n-1-2*k)/2; got != want {
+			t.Errorf("%d values: %v, want %v", n, got, want)
 		}
 	}
 }
