@@ -148,21 +148,22 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 	}
 	v := t.judge()
 	counters := t.counters(ctx)
+	if ledger != nil { // first: what reads the output may be gone by now
+		_, err = ledger.WriteString(t.entry(v, counters))
+	}
 	out := c.Root().Writer
+	var printed error
 	if c.Bool("json") {
-		err = printJSON(out, abReport{
+		printed = printJSON(out, abReport{
 			Gate: t.gate, Off: t.off, On: t.on, Verdict: v, Counters: counters,
 			Workload: t.workload.Name, Params: t.paramMap(), Allocator: t.alloc[0],
 			Machine: bench.ThisMachine(), Command: commandLine(), Environment: t.env,
 			RunsOff: t.a.runs, RunsOn: t.b.runs, RunsOffAgain: t.again.runs,
 		})
 	} else {
-		err = t.print(out, v, counters)
+		printed = t.print(out, v, counters)
 	}
-	if ledger != nil && err == nil {
-		_, err = ledger.WriteString(t.entry(v, counters))
-	}
-	return v.code(), err
+	return v.code(), errors.Join(err, printed)
 }
 
 // abReport is what --json prints.

@@ -472,6 +472,31 @@ func TestAB(t *testing.T) {
 	}
 }
 
+// fullDisk is where nothing can be written.
+type fullDisk struct{}
+
+var errFull = errors.New("disk full")
+
+func (fullDisk) Write([]byte) (int, error) { return 0, errFull }
+
+// TestABKeepsResult: the ledger has the result although it could not be printed.
+func TestABKeepsResult(t *testing.T) {
+	ledger := filepath.Join(t.TempDir(), "ledger.md")
+	if err := os.WriteFile(ledger, nil, 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for _, format := range []string{"--json=false", "--json"} {
+		var errs bytes.Buffer
+		status := run(context.Background(), []string{"hakmem", "ab", "tiny_hot", "--gate", "HAKMEM_FRONT_FASTLANE=1,0", "--iters", "2000", "--runs", "1", "--append", ledger, format}, fullDisk{}, &errs)
+		if status != exitAB || !strings.Contains(errs.String(), errFull.Error()) {
+			t.Errorf("%s: status %d, %q", format, status, errs.String())
+		}
+	}
+	if text, err := os.ReadFile(ledger); err != nil || strings.Count(string(text), "\n## HAKMEM_FRONT_FASTLANE=0") != 2 {
+		t.Errorf("%v, the ledger is %q", err, text)
+	}
+}
+
 // TestRecordAndReplay records this program's stats verb, looks at the trace and
 // replays it.
 func TestRecordAndReplay(t *testing.T) {
