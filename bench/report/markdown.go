@@ -42,23 +42,41 @@ func Markdown(w io.Writer, sources []Source) error {
 
 // Into replaces what is between the two marks in text by the tables.
 func Into(text []byte, sources []Source) ([]byte, error) {
-	before, rest, ok := bytes.Cut(text, []byte(MarkdownBegin))
-	if !ok {
-		return nil, fmt.Errorf("no line %q in it: write it where the tables are to stand", MarkdownBegin)
+	begin, err := findMark(text, MarkdownBegin)
+	if err != nil {
+		return nil, err
 	}
-	_, after, ok := bytes.Cut(rest, []byte(MarkdownEnd))
-	if !ok {
-		return nil, fmt.Errorf("no line %q in it: write it where the tables end", MarkdownEnd)
+	end, err := findMark(text, MarkdownEnd)
+	if err != nil {
+		return nil, err
+	}
+	begin += len(MarkdownBegin)
+	if end < begin {
+		return nil, fmt.Errorf("the line %q stands before %q: put it behind", MarkdownEnd, MarkdownBegin)
 	}
 	var b bytes.Buffer
-	b.Write(before)
-	b.WriteString(MarkdownBegin + "\n\n")
+	b.Write(text[:begin])
+	b.WriteString("\n\n")
 	if err := Markdown(&b, sources); err != nil {
 		return nil, err
 	}
-	b.WriteString(MarkdownEnd)
-	b.Write(after)
+	b.Write(text[end:])
 	return b.Bytes(), nil
+}
+
+// findMark returns where the mark begins. A second one, or one within a text
+// that explains it, would have what lies between replaced.
+func findMark(text []byte, mark string) (int, error) {
+	at := bytes.Index(text, []byte(mark))
+	alone := at >= 0 && (at == 0 || text[at-1] == '\n')
+	if alone {
+		rest, _, _ := bytes.Cut(text[at+len(mark):], []byte("\n"))
+		alone = len(bytes.TrimSpace(rest)) == 0
+	}
+	if n := bytes.Count(text, []byte(mark)); n != 1 || !alone {
+		return 0, fmt.Errorf("it has %q %d times, and not once on a line of its own: put one line of it where the tables begin or end, and no other", mark, n)
+	}
+	return at, nil
 }
 
 // versions lists what was measured.

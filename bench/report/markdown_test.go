@@ -44,9 +44,31 @@ func TestMarkdown(t *testing.T) {
 	if !strings.HasPrefix(text, "before\n"+MarkdownBegin+"\n\n`hakmem") || !strings.HasSuffix(text, MarkdownEnd+"\nafter\n") || strings.Contains(text, "old") || strings.Count(text, "| w | 10 ns") != 1 {
 		t.Errorf("the document is\n%s", text)
 	}
-	for _, bad := range []string{"no mark", MarkdownBegin} {
-		if _, err := Into([]byte(bad), sources); err == nil {
-			t.Errorf("%q was accepted", bad)
+}
+
+func TestIntoRefuses(t *testing.T) {
+	const begin, end = MarkdownBegin + "\n", MarkdownEnd + "\n"
+	for _, c := range []struct{ text, want string }{
+		{"no mark", `-->" 0 times`},
+		{begin, `end of the results -->" 0 times`},
+		{end, "0 times"},
+		{end + begin, "stands before"},
+		{"It begins with " + MarkdownBegin + ".\n\n" + begin + end, "2 times"},
+		{begin + end + begin + end, "2 times"},
+		{begin + end + "That was " + MarkdownEnd + "\n", "2 times"},
+		{"a " + begin + end, "on a line of its own"},
+		{" " + begin + end, "on a line of its own"}, // code, if there are four
+		{MarkdownBegin + " b\n" + end, "on a line of its own"},
+		{begin + "a " + end, "on a line of its own"},
+		{begin + MarkdownEnd + " b", "on a line of its own"},
+	} {
+		if _, err := Into([]byte(c.text), nil); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("%q: error %v, want one with %q", c.text, err, c.want)
+		}
+	}
+	for _, text := range []string{begin + MarkdownEnd, "a\r\n" + MarkdownBegin + " \r\n" + MarkdownEnd + "\r\nb\r\n"} {
+		if out, err := Into([]byte(text), nil); err != nil || !strings.HasSuffix(string(out), text[strings.Index(text, MarkdownEnd):]) {
+			t.Errorf("%q: %q, %v", text, out, err)
 		}
 	}
 }

@@ -30,8 +30,11 @@ func reportVerb() *cli.Command {
 				return usagef("no result file given; name one or more that `hakmem bench --json` or `hakmem compare --json` wrote")
 			}
 			results, output := c.Args().Slice(), c.String("output")
-			if into := c.String("into"); into != "" {
-				return tablesInto(into, results)
+			if c.IsSet("into") {
+				if c.IsSet("output") {
+					return usagef("--into %q and --output %q: use one of them", c.String("into"), output)
+				}
+				return tablesInto(c.String("into"), results)
 			}
 			if err := checkOutput(output, results); err != nil {
 				return err
@@ -50,6 +53,14 @@ func reportVerb() *cli.Command {
 
 // tablesInto replaces the tables in a Markdown document.
 func tablesInto(name string, results []string) error {
+	switch info, err := os.Stat(name); {
+	case name == "":
+		return usagef("--into %q: name a Markdown document", name)
+	case err != nil:
+		return fmt.Errorf("--into: %w", err)
+	case !info.Mode().IsRegular():
+		return usagef("--into %q is not a regular file; name a Markdown document", name)
+	}
 	sources, err := report.Load(results...)
 	if err != nil {
 		return err

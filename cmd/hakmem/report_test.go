@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hakmem/hakmem/bench/report"
 )
 
 const someReport = `{"workload": "random_mixed", "results": [{"allocator": "hakmem", "ns_per_op": 9}, {"allocator": "glibc", "ns_per_op": 18}]}`
@@ -64,6 +66,11 @@ func TestReportRefuses(t *testing.T) {
 		{"report missing.json", exitFailed, []string{"missing.json", "--json"}},
 		{"report r.json kept.html", exitFailed, []string{"kept.html", "not JSON", "--json"}},
 		{"report r.json -o no/such.html", exitFailed, []string{"no/such.html"}},
+		{"report r.json --into=", exitUsage, []string{`""`, "Markdown document"}},
+		{"report r.json --into .", exitUsage, []string{`"."`, "Markdown document"}},
+		{"report r.json --into no/such.md", exitFailed, []string{"--into", "no/such.md"}},
+		{"report r.json --into kept.html", exitFailed, []string{"--into kept.html", "line of its own"}},
+		{"report r.json --into kept.html -o x.html", exitUsage, []string{`"kept.html"`, `"x.html"`, "one of them"}},
 	} {
 		inReportDir(t)
 		if err := os.WriteFile("kept.html", []byte("kept"), 0o666); err != nil {
@@ -81,9 +88,38 @@ func TestReportRefuses(t *testing.T) {
 		if b, err := os.ReadFile("r.json"); err != nil || string(b) != someReport {
 			t.Errorf("%s: r.json holds %q, %v", c.line, b, err)
 		}
+		if b, err := os.ReadFile("kept.html"); err != nil || string(b) != "kept" {
+			t.Errorf("%s: kept.html holds %q, %v", c.line, b, err)
+		}
 		if _, err := os.Stat("report.html"); !errors.Is(err, os.ErrNotExist) {
 			t.Errorf("%s: report.html: %v", c.line, err)
 		}
+	}
+}
+
+// TestReportInto: the document stays where and what it was, but for the tables.
+func TestReportInto(t *testing.T) {
+	inReportDir(t)
+	text := "before\n" + report.MarkdownBegin + "\n" + report.MarkdownEnd + "\nafter\n"
+	err := errors.Join(os.Mkdir("docs", 0o777), os.WriteFile("docs/real.md", []byte(text), 0o600), os.Chmod("docs/real.md", 0o640))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(filepath.Join("docs", "real.md"), "link.md"); err != nil {
+		t.Skip(err)
+	}
+	if status, out, errs := hakmemCommand("report", "r.json", "--into", "link.md"); status != 0 || out != "" || errs != "" {
+		t.Errorf("status %d, %q, %q", status, out, errs)
+	}
+	b, err := os.ReadFile("docs/real.md")
+	if err != nil || !strings.HasPrefix(string(b), "before\n") || !strings.Contains(string(b), "| random_mixed | 9 ns | 2.00 |") {
+		t.Errorf("%v; the document is\n%s", err, b)
+	}
+	if info, err := os.Lstat("link.md"); err != nil || info.Mode()&os.ModeSymlink == 0 {
+		t.Errorf("the link is gone: %v", err)
+	}
+	if info, err := os.Stat("docs/real.md"); err != nil || info.Mode().Perm() != 0o640 {
+		t.Errorf("the mode is %v, %v; want 0640", info.Mode(), err)
 	}
 }
 
