@@ -81,7 +81,7 @@ type Result struct {
 
 // Latency describes sampled operations, in nanoseconds, in a run of its own.
 // An operation is an allocation with the write of its first byte, or a free.
-// The clock's own cost has been subtracted. A percentile beyond which there is
+// The clock's own cost has been subtracted, to no less than 1. A percentile beyond which there is
 // less than one sample is 0.
 type Latency struct {
 	Samples uint64       `json:"samples"`

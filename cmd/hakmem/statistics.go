@@ -97,8 +97,8 @@ func makeLatency(o bench.Observed) *bench.Latency {
 		return nil
 	}
 	cost := float64(clock.ValueAtQuantile(50))
-	at := func(percentile float64) float64 {
-		return max(0, float64(h.ValueAtQuantile(percentile))-cost)
+	at := func(percentile float64) float64 { // what is below the clock's resolution is known all the same: 0 would not be
+		return max(1, float64(h.ValueAtQuantile(percentile))-cost)
 	}
 	l := &bench.Latency{Samples: uint64(h.TotalCount()), Every: o.Every, Clock: cost, P50: at(50), Max: at(100)}
 	named := map[float64]*float64{95: &l.P95, 99: &l.P99, 99.9: &l.P999}
@@ -108,7 +108,7 @@ func makeLatency(o bench.Observed) *bench.Latency {
 		}
 		l.Curve = append(l.Curve, [2]float64{p, at(p)})
 		if v := named[p]; v != nil {
-			*v = max(at(p), 1) // what is below the clock's resolution is known all the same
+			*v = at(p)
 		}
 	}
 	l.Curve = append(l.Curve, [2]float64{100, l.Max})
