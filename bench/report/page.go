@@ -220,16 +220,20 @@ func timeOf(r *bench.Report, x bench.Ratio) bar {
 	b := bar{group: x.Hakmem, name: x.Peer, ratio: x.Raw, low: x.Low, high: x.High, second: x.Net}
 	ours, theirs := find(r, x.Hakmem), find(r, x.Peer)
 	// Three runs each cannot give less than 0.1, whatever they are.
-	chance := x.P > 0.05 && len(ours.Runs) > 3 && len(theirs.Runs) > 3
-	b.unclear = n.within(x.Raw) || chance
+	few := len(ours.Runs) <= 3 || len(theirs.Runs) <= 3
+	chance := x.P > 0.05 && !few
+	b.unclear = n.within(x.Raw) || chance || few
 	b.title = fmt.Sprintf("%s over %s: %s in time (%s over %s)", x.Peer, x.Hakmem, times(x.Raw), nanos(theirs.NsPerOp), nanos(ours.NsPerOp))
 	if known(x.Low) && known(x.High) && x.Low != x.High {
 		b.title += fmt.Sprintf("; %s to %s by code layout", times(x.Low), times(x.High))
 	}
-	if chance {
+	switch {
+	case chance:
 		b.title += fmt.Sprintf("; p = %.2f: may be chance", x.P)
-	} else if b.unclear {
+	case n.within(x.Raw):
 		b.title += "; within the noise"
+	case few:
+		b.title += "; too few runs to tell from chance"
 	}
 	return b
 }

@@ -367,3 +367,31 @@ func luminance(t *testing.T, hex string) float64 {
 	}
 	return 0.2126*linear(rgb>>16) + 0.7152*linear(rgb>>8) + 0.0722*linear(rgb)
 }
+
+// TestUnclear: a ratio is shown as clear only where chance is unlikely.
+func TestUnclear(t *testing.T) {
+	for _, c := range []struct {
+		runs int
+		p    float64
+		aa   float64 // the ratio of the program over itself
+		want string  // "": it is clear
+	}{
+		{5, 0.008, 1.01, ""},
+		{5, 0.008, 0, ""},
+		{5, 0.3, 1.01, "p = 0.30: may be chance"},
+		{5, 0.008, 1.3, "within the noise"},
+		{3, 0.1, 0, "too few runs"},
+		{3, 0.1, 1.3, "within the noise"},
+		{0, 0, 0, "too few runs"},
+	} {
+		runs := make([]bench.Run, c.runs)
+		r := &bench.Report{Results: []bench.Result{{Allocator: "hakmem", Runs: runs}, {Allocator: "go", Runs: runs}}}
+		if c.aa > 0 {
+			r.Noise = &bench.Noise{Ratio: c.aa}
+		}
+		b := timeOf(r, bench.Ratio{Hakmem: "hakmem", Peer: "go", Raw: 1.2, P: c.p})
+		if b.unclear != (c.want != "") || !strings.Contains(b.title, c.want) || c.want == "" && strings.Contains(b.title, ";") {
+			t.Errorf("%+v: unclear %t, %q", c, b.unclear, b.title)
+		}
+	}
+}

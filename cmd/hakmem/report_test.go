@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hakmem/hakmem/bench"
 	"github.com/hakmem/hakmem/bench/report"
 )
 
@@ -50,6 +52,27 @@ func TestReport(t *testing.T) {
 		if err != nil || left != nil {
 			t.Errorf("%s: leaves %q, %v", c.line, left, err)
 		}
+	}
+}
+
+// TestReportChance: what bench prints has no p-values; the page tells what may
+// be chance all the same.
+func TestReportChance(t *testing.T) {
+	result := func(allocator string, times ...float64) bench.Result {
+		r := bench.Result{Allocator: allocator, Runs: runsOf(times...)}
+		r.NsPerOp = bench.Median(times)
+		return r
+	}
+	text, err := json.Marshal(bench.Report{Workload: "w", Results: []bench.Result{
+		result("hakmem", 10, 11, 12, 13, 14), result("near", 10.5, 11.5, 12.5, 13.5, 14.5), result("far", 20, 21, 22, 23, 24),
+	}})
+	t.Chdir(t.TempDir())
+	if err := errors.Join(err, os.WriteFile("r.json", text, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	status, page, errs := hakmemCommand("report", "r.json", "-o", "-")
+	if status != 0 || strings.Count(page, "p = 0.69: may be chance") != 2 || strings.Count(page, "may be chance") != 3 { // in two charts, and the note
+		t.Errorf("status %d, %s\n%s", status, errs, page)
 	}
 }
 
