@@ -3,6 +3,7 @@ package trace
 import (
 	"fmt"
 	"io"
+	"math"
 	"math/bits"
 	"slices"
 )
@@ -103,7 +104,7 @@ func compile(r *Reader, o CompileOptions, emit func(Op)) (Summary, error) {
 	case o.MaxSize == 0:
 		o.MaxSize = defaultMaxSize
 	}
-	c := &compiler{o: o, emit: emit, live: map[uint64]uint32{}, threads: map[uint32]uint32{}}
+	c := &compiler{o: o, emit: emit, live: map[uint64]uint32{}, threads: map[uint32]uint32{}, oldest: noSlot, newest: noSlot}
 	for !c.Truncated {
 		e, err := r.Next()
 		if err == io.EOF {
@@ -130,18 +131,25 @@ type compiler struct {
 	threads map[uint32]uint32 // the tape's threads, by the recorded ones
 
 	// idle has the empty slots, by the thread that emptied them, in the order
-	// in which that happened.
-	idle    [][]uint32
-	idles   int // how many those are, of all threads
-	lastHit int // thread whose idle slot another one took last
-	n       int // operations emitted
+	// in which that happened. All of them, in that order, are a list through
+	// the slots, so that the oldest is found however many threads there are.
+	idle           [][]uint32
+	oldest, newest uint32 // its ends, noSlot if it is empty
+	n              int    // operations emitted
 }
 
 // A slot is what the compiler knows of one.
 type slot struct {
 	size uint64 // bytes, of the live block
 	seq  uint32 // of the next operation
+
+	// Of an idle slot:
+	by            uint32 // the thread that emptied it
+	before, after uint32 // the slots emptied before and after it, or noSlot
 }
+
+// noSlot is no slot's number: a compiler of so many would need 100 GiB.
+const noSlot = math.MaxUint32
 
 func (c *compiler) event(e Event) {
 	c.Events++
@@ -226,7 +234,18 @@ func (c *compiler) free(recorded uint32, id uint64, s uint32) {
 	c.add(Op{Slot: s, Thread: thread, Kind: Free})
 	delete(c.live, id)
 	c.idle[thread] = append(c.idle[thread], s)
-	c.idles++
+	last := &c.slots[s]
+	last.by, last.before, last.after = thread, c.newest, noSlot
+	*c.afterOf(c.newest) = s
+	c.newest = s
+}
+
+// afterOf is what refers to the idle slot emptied after s; noSlot is before all.
+func (c *compiler) afterOf(s uint32) *uint32 {
+	if s == noSlot {
+		return &c.oldest
+	}
+	return &c.slots[s].after
 }
 
 // full tells that there is no room for another operation, which ends the tape.
@@ -269,20 +288,26 @@ func (c *compiler) thread(recorded uint32) uint32 {
 // which it need not wait and which its cache has; or else the one that another
 // thread emptied longest ago, which it has probably done by then in a run, too.
 func (c *compiler) take(thread uint32) uint32 {
-	if c.idles == 0 {
+	if c.oldest == noSlot {
 		c.slots = append(c.slots, slot{})
 		return uint32(len(c.slots) - 1)
 	}
-	c.idles--
+	var s uint32
 	if own := c.idle[thread]; len(own) > 0 {
+		s = own[len(own)-1]
 		c.idle[thread] = own[:len(own)-1]
-		return own[len(own)-1]
+	} else {
+		s = c.oldest // of all, and so of the thread's that emptied it
+		by := &c.idle[c.slots[s].by]
+		*by = (*by)[1:]
 	}
-	for len(c.idle[c.lastHit]) == 0 {
-		c.lastHit = (c.lastHit + 1) % len(c.idle)
+	taken := &c.slots[s]
+	*c.afterOf(taken.before) = taken.after
+	if taken.after == noSlot {
+		c.newest = taken.before
+	} else {
+		c.slots[taken.after].before = taken.before
 	}
-	s := c.idle[c.lastHit][0]
-	c.idle[c.lastHit] = c.idle[c.lastHit][1:]
 	return s
 }
 

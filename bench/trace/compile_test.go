@@ -333,3 +333,59 @@ func TestCompiledTapesRun(t *testing.T) {
 		}
 	}
 }
+
+// TestTake compares the slots that are taken with what take says, at its plainest.
+func TestTake(t *testing.T) {
+	const texts = header + "\na 0 1 1\na 0 2 1\na 0 3 1\nf 0 1\nf 1 2\nf 0 3\na 2 4 1\na 2 5 1\na 2 6 1\n"
+	for seed := range uint64(20) {
+		text := texts // of all, the oldest first: 0, 1, 2
+		if seed > 0 {
+			text = randomTrace(seed, 1+int(seed)%7, 3000)
+		}
+		type idle struct{ slot, by uint32 }
+		var free []idle // in the order in which they were freed
+		slots := uint32(0)
+		for i, op := range compileText(t, text, CompileOptions{}).Ops {
+			switch op.Kind {
+			case Free:
+				free = append(free, idle{op.Slot, op.Thread})
+			case Malloc, Calloc, Memalign:
+				want, at := slots, -1
+				if len(free) > 0 {
+					at = 0
+				}
+				for k, f := range free {
+					if f.by == op.Thread {
+						at = k
+					}
+				}
+				if at >= 0 {
+					want = free[at].slot
+					free = slices.Delete(free, at, at+1)
+				} else {
+					slots++
+				}
+				if op.Slot != want {
+					t.Fatalf("seed %d, operation %d of thread %d: slot %d, want %d", seed, i, op.Thread, op.Slot, want)
+				}
+			}
+		}
+	}
+}
+
+// TestManyThreads has threads that each free one block, the last thread first,
+// which another one takes: half a minute if each time all threads are looked at.
+func TestManyThreads(t *testing.T) {
+	const threads = 100_000
+	var s strings.Builder
+	s.WriteString(header + "\n")
+	for i := range threads {
+		fmt.Fprintf(&s, "a %d %x 1\n", i, i+1)
+	}
+	for i := threads - 1; i > 0; i-- {
+		fmt.Fprintf(&s, "f %d %x\na 0 %x 1\n", i, i+1, threads+i)
+	}
+	if tape := compileText(t, s.String(), CompileOptions{}); tape.Threads != threads || tape.PeakBlocks != threads {
+		t.Errorf("%d threads, %d blocks", tape.Threads, tape.PeakBlocks)
+	}
+}
