@@ -10,28 +10,36 @@ import (
 	"github.com/hakmem/hakmem/bench"
 )
 
-// TestSoak: a few seconds of it, in a process of its own, with nothing wrong.
+// TestSoak: a few seconds of it, in a process of its own, with nothing wrong,
+// and runs that are shorter than the time between two lines.
 func TestSoak(t *testing.T) {
-	out, errs := hakmemProgram(t, "soak", "--for", "3s", "--every", "1s")
-	if errs != "" {
-		t.Error(errs)
-	}
-	var last soakLine
-	for line := range strings.Lines(out) {
-		var l soakLine
-		if err := json.Unmarshal([]byte(line), &l); err != nil {
-			t.Fatalf("%v: %s", err, line)
+	for _, c := range []struct {
+		total, every string
+		seconds      float64
+	}{{"3s", "1s", 3}, {"300ms", "1m", 0.3}, {"1ns", "1m", 0}} {
+		out, errs := hakmemProgram(t, "soak", "--for", c.total, "--every", c.every)
+		if errs != "" {
+			t.Error(errs)
 		}
-		if l.Seconds <= last.Seconds || l.Rounds <= last.Rounds || l.Verified <= last.Verified || len(l.Workloads) < len(last.Workloads) {
-			t.Errorf("%+v follows %+v", l, last)
+		var last soakLine
+		lines := 0
+		for line := range strings.Lines(out) {
+			lines++
+			var l soakLine
+			if err := json.Unmarshal([]byte(line), &l); err != nil {
+				t.Fatalf("%v: %s", err, line)
+			}
+			if l.Seconds <= last.Seconds || l.Rounds <= last.Rounds || l.Verified <= last.Verified || len(l.Workloads) < len(last.Workloads) {
+				t.Errorf("%+v follows %+v", l, last)
+			}
+			if l.Invariants != "ok" || l.Live != 0 || l.Misuse != 0 || (l.DriftMost == 0) != shadowed || !shadowed && l.Drift > l.DriftMost || l.Time.IsZero() || l.GoHeap == 0 {
+				t.Errorf("%+v", l)
+			}
+			last = l
 		}
-		if l.Invariants != "ok" || l.Live != 0 || l.Misuse != 0 || (l.DriftMost == 0) != shadowed || !shadowed && l.Drift > l.DriftMost || l.Time.IsZero() || l.GoHeap == 0 {
-			t.Errorf("%+v", l)
+		if last.Seconds < c.seconds || lines < 2 || !slices.Contains(last.Workloads, bench.Workloads[0].Name) {
+			t.Errorf("--for %s: %d lines, the last is %+v", c.total, lines, last)
 		}
-		last = l
-	}
-	if last.Seconds < 3 || !slices.Contains(last.Workloads, bench.Workloads[0].Name) {
-		t.Errorf("the last line is %+v", last)
 	}
 }
 
