@@ -45,6 +45,9 @@ type calls struct {
 	data           func(unsafe.Pointer) unsafe.Pointer
 	// close ends the worker's use of the allocator; nil where there is nothing to end.
 	close func()
+	// aligns says that memalign returns a multiple of align. Where it does not,
+	// the block has align bytes more, for its user to find one in.
+	aligns bool
 }
 
 func same(p unsafe.Pointer) unsafe.Pointer { return p }
@@ -53,17 +56,17 @@ var allocators = []allocator{
 	{name: "hakmem", loops: loopsHakmem, version: hakmemVersion, calls: func() calls {
 		return calls{hakmem.Malloc, func(n uintptr) unsafe.Pointer { return hakmem.Calloc(1, n) },
 			func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { return hakmem.Realloc(p, more) },
-			hakmem.AlignedAlloc, hakmem.Free, same, nil}
+			hakmem.AlignedAlloc, hakmem.Free, same, nil, true}
 	}},
 	{name: "hakmem-heap", loops: loopsHeap, version: hakmemVersion, calls: func() calls {
 		h := hakmem.NewHeap() // a worker has one goroutine at a time
 		return calls{h.Malloc, func(n uintptr) unsafe.Pointer { return h.Calloc(1, n) },
 			func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { return h.Realloc(p, more) },
-			hakmem.AlignedAlloc, h.Free, same, h.Close}
+			hakmem.AlignedAlloc, h.Free, same, h.Close, true}
 	}},
 	{name: "go", loops: loopsGo, version: runtime.Version, calls: func() calls {
 		return calls{goMalloc, goMalloc, goRealloc,
-			func(align, n uintptr) unsafe.Pointer { return goMalloc(n + align) }, func(unsafe.Pointer) {}, same, nil}
+			func(align, n uintptr) unsafe.Pointer { return goMalloc(n + align) }, func(unsafe.Pointer) {}, same, nil, false}
 	}},
 	{name: "pool", loops: loopsPool, version: runtime.Version, calls: func() calls {
 		return calls{func(n uintptr) unsafe.Pointer { return unsafe.Pointer(poolGet(n)) },
@@ -71,7 +74,7 @@ var allocators = []allocator{
 			func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { return poolRealloc(p, more) },
 			func(align, n uintptr) unsafe.Pointer { return unsafe.Pointer(poolGet(n + align)) },
 			func(p unsafe.Pointer) { poolPut((*[]byte)(p)) },
-			func(p unsafe.Pointer) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(*(*[]byte)(p))) }, nil}
+			func(p unsafe.Pointer) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(*(*[]byte)(p))) }, nil, false}
 	}},
 	{name: "modernc", loops: loopsModernc, version: moderncVersion, calls: moderncCalls},
 	{name: "modernc", loops: loopsModerncLocked, version: moderncVersion, shared: true, calls: moderncCalls},
@@ -217,7 +220,7 @@ func moderncCalls() calls {
 			moderncMu.Lock()
 			defer moderncMu.Unlock()
 			moderncFree(p)
-		}, same, nil}
+		}, same, nil, false}
 }
 
 func moderncBlock(p uintptr, err error) unsafe.Pointer {

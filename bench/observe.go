@@ -155,6 +155,9 @@ func (o *observer) memalign(align, size uintptr, slot uint64) (p unsafe.Pointer)
 	} else {
 		p = o.a.memalign(align, size)
 	}
+	if o.check != nil && o.a.aligns {
+		o.check.aligned(o.a.data(p), align)
+	}
 	o.came(p, size, slot)
 	return p
 }
@@ -170,8 +173,9 @@ func (o *observer) came(p unsafe.Pointer, size uintptr, slot uint64) {
 }
 
 func (o *observer) realloc(p unsafe.Pointer, size, more uintptr, slot uint64) (q unsafe.Pointer) {
+	var old block
 	if o.check != nil {
-		o.check.gone(o.a.data(p))
+		old = o.check.gone(o.a.data(p))
 	}
 	if o.sampled() {
 		start := ticks()
@@ -180,6 +184,9 @@ func (o *observer) realloc(p unsafe.Pointer, size, more uintptr, slot uint64) (q
 		o.times.add(ticks() - start)
 	} else {
 		q = o.a.realloc(p, size, more)
+	}
+	if o.check != nil {
+		o.check.kept(o.a.data(q), old, more)
 	}
 	o.came(q, more, slot)
 	return q
@@ -257,19 +264,38 @@ func (c *checker) came(p unsafe.Pointer, size uintptr) {
 	pattern(p, size, c.seed)
 }
 
-// gone checks a block that is about to be freed.
-func (c *checker) gone(p unsafe.Pointer) {
+// gone checks a block that is about to be freed, and returns what it was.
+func (c *checker) gone(p unsafe.Pointer) block {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	b, ok := c.live[uintptr(p)]
 	if !ok {
 		c.fail(fmt.Errorf("the block at %#x is freed and was not allocated", uintptr(p)))
-		return
+		return block{}
 	}
 	delete(c.live, uintptr(p))
 	c.count++
 	if off := differs(p, b.size, b.seed); off >= 0 {
 		c.fail(fmt.Errorf("byte %d of the block at %#x (%d bytes) changed while it was alive", off, uintptr(p), b.size))
+	}
+	return b
+}
+
+// kept checks that the block at p, to which old was reallocated, begins as that.
+func (c *checker) kept(p unsafe.Pointer, old block, size uintptr) {
+	if off := differs(p, min(old.size, size), old.seed); off >= 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.fail(fmt.Errorf("byte %d of the block at %#x was lost when %d bytes were reallocated to %d", off, uintptr(p), old.size, size))
+	}
+}
+
+// aligned checks the address of a new block.
+func (c *checker) aligned(p unsafe.Pointer, align uintptr) {
+	if uintptr(p)%align != 0 {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		c.fail(fmt.Errorf("the block at %#x is not aligned to %d", uintptr(p), align))
 	}
 }
 
@@ -292,14 +318,14 @@ func (c *checker) fail(err error) {
 	}
 }
 
-// pattern writes bytes that follow from seed: whole words of it, and its lowest
-// bytes at the end; differs is the offset of the first word or byte that is
-// another, -1 if there is none. Every allocator aligns a block of 8 bytes or
-// more to 8.
+// pattern writes the bytes of seed, again and again; differs is the offset of
+// the first word or byte that is another, -1 if there is none. Every allocator
+// aligns a block of 8 bytes or more to 8.
 func pattern(p unsafe.Pointer, size uintptr, seed uint64) {
 	fillWords(p, size, seed)
+	bytes := (*[8]byte)(unsafe.Pointer(&seed))
 	for i := size &^ 7; i < size; i++ {
-		*(*byte)(unsafe.Add(p, i)) = byte(seed >> (i % 8 * 8))
+		*(*byte)(unsafe.Add(p, i)) = bytes[i%8]
 	}
 }
 
@@ -309,8 +335,9 @@ func differs(p unsafe.Pointer, size uintptr, seed uint64) int {
 			return int(off)
 		}
 	}
+	bytes := (*[8]byte)(unsafe.Pointer(&seed))
 	for i := size &^ 7; i < size; i++ {
-		if *(*byte)(unsafe.Add(p, i)) != byte(seed>>(i%8*8)) {
+		if *(*byte)(unsafe.Add(p, i)) != bytes[i%8] {
 			return int(i)
 		}
 	}

@@ -1,11 +1,15 @@
 package bench
 
 import (
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+	"unsafe"
 
+	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
@@ -113,5 +117,110 @@ func TestTapeOps(t *testing.T) {
 	}
 	if p.Max != 90000 || !slices.Equal(s.tape.olds[0], []uint64{70000, 90000}) {
 		t.Errorf("largest %d, sizes before reallocs %v", p.Max, s.tape.olds)
+	}
+}
+
+// TestVerifyFinds gives the checker allocators with one fault each.
+func TestVerifyFinds(t *testing.T) {
+	sound := func() calls {
+		for _, a := range allocators {
+			if a.name == "hakmem" {
+				return a.calls()
+			}
+		}
+		panic("no hakmem")
+	}
+	for _, c := range []struct {
+		want  string // "": there is no fault
+		spoil func(*calls)
+	}{
+		{"", func(*calls) {}},
+		{"byte 0 of the block", func(a *calls) {
+			a.realloc = func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { // a new block
+				hakmem.Free(p)
+				q := hakmem.Malloc(more)
+				clear(unsafe.Slice((*byte)(q), more))
+				return q
+			}
+		}},
+		{"was lost when", func(a *calls) {
+			a.realloc = func(p unsafe.Pointer, size, more uintptr) unsafe.Pointer { // forgets the last byte
+				q := hakmem.Realloc(p, more)
+				*(*byte)(unsafe.Add(q, min(size, more)-1)) ^= 1
+				return q
+			}
+		}},
+		{"is not aligned to 2097152", func(a *calls) {
+			a.memalign = func(align, size uintptr) unsafe.Pointer { // of two blocks of 48 bytes, one that is not
+				p, q := hakmem.Malloc(size), hakmem.Malloc(size)
+				if uintptr(p)%align == 0 {
+					p, q = q, p
+				}
+				hakmem.Free(q)
+				return p
+			}
+		}},
+	} {
+		a := sound()
+		c.spoil(&a)
+		check := newChecker()
+		o := newObserver(a, ObserveVerify, 1, check)
+		for _, sizes := range [][2]uintptr{{13, 100_000}, {100_000, 21}, {8, 8}, {5, 3}} {
+			p := o.malloc(sizes[0], 0)
+			o.free(o.realloc(p, sizes[0], sizes[1], 0), 0)
+		}
+		o.free(o.memalign(2*mib, 48, 0), 0)
+		switch err := check.failed; {
+		case c.want == "" && err != nil:
+			t.Errorf("found %v where nothing is wrong", err)
+		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
+			t.Errorf("found %v, want %q", err, c.want)
+		}
+	}
+}
+
+// faulty is a library to preload, whose realloc forgets and whose aligned
+// blocks are not.
+const faulty = `
+#include <stdint.h>
+#include <stdlib.h>
+#ifdef FORGETS
+void *realloc(void *p, size_t n) {
+	void *q = calloc(1, n); /* before the free: elsewhere */
+	free(p);
+	return q;
+}
+#else
+int posix_memalign(void **p, size_t align, size_t n) {
+	do
+		*p = malloc(n); /* what happens to be aligned stays behind */
+	while ((uintptr_t)*p % align == 0);
+	return 0;
+}
+#endif
+`
+
+// TestDriverVerifyFinds preloads it.
+func TestDriverVerifyFinds(t *testing.T) {
+	driver := buildDriver(t)
+	w, err := FindWorkload(TapeWorkload)
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := append(w.Args(tapes(t)["trace1"]), "--observe", "verify")
+	source := filepath.Join(t.TempDir(), "faulty.c")
+	if err := os.WriteFile(source, []byte(faulty), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	for flag, want := range map[string]string{"-DFORGETS": "lost when it was reallocated", "-DMISALIGNS": "not aligned"} {
+		library := filepath.Join(t.TempDir(), "faulty.so")
+		if out, err := exec.Command("gcc", "-shared", "-fPIC", "-fno-builtin", flag, "-o", library, source).CombinedOutput(); err != nil {
+			t.Fatalf("%v: %s", err, out)
+		}
+		c := exec.Command(driver, args...)
+		c.Env = append(os.Environ(), "LD_PRELOAD="+library)
+		if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), want) {
+			t.Errorf("%s: %v, %s; want a failure with %q", flag, err, out, want)
+		}
 	}
 }

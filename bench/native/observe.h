@@ -127,10 +127,22 @@ static void check_came(char *p, size_t size) {
 	pthread_mutex_unlock(&check.mu);
 	fill_words(p, size, seed);
 	for (size_t i = size & ~(size_t)7; i < size; i++)
-		p[i] = (char)(seed >> i % 8 * 8);
+		p[i] = ((const char *)&seed)[i % 8];
 }
 
-static void check_gone(const char *p) {
+/* check_holds checks that the first bytes at p are those of seed, again and
+ * again. */
+static void check_holds(const char *what, const char *p, size_t size, uint64_t seed) {
+	for (size_t k = 0; k < size / 8; k++)
+		if (((const uint64_t *)(const void *)p)[k] != seed)
+			check_failed(what, p, size, 8 * k);
+	for (size_t k = size & ~(size_t)7; k < size; k++)
+		if (p[k] != ((const char *)&seed)[k % 8])
+			check_failed(what, p, size, k);
+}
+
+/* check_gone checks a block that is about to be freed, and returns what it was. */
+static struct live check_gone(const char *p) {
 	pthread_mutex_lock(&check.mu);
 	uint64_t i = check.table == NULL ? 0 : check_home((uintptr_t)p);
 	while (check.table != NULL && check.table[i].p != 0 && check.table[i].p != (uintptr_t)p)
@@ -154,12 +166,8 @@ closed:
 	check.used--;
 	check.verified++;
 	pthread_mutex_unlock(&check.mu);
-	for (size_t k = 0; k < b.size / 8; k++)
-		if (((const uint64_t *)(const void *)p)[k] != b.seed)
-			check_failed("changed while it was alive", p, b.size, 8 * k);
-	for (size_t k = b.size & ~(size_t)7; k < b.size; k++)
-		if (p[k] != (char)(b.seed >> k % 8 * 8))
-			check_failed("changed while it was alive", p, b.size, k);
+	check_holds("changed while it was alive", p, b.size, b.seed);
+	return b;
 }
 
 static void check_zeroed(const char *p, size_t size) {
@@ -218,6 +226,8 @@ SOMETIMES void *obs_memalign(struct observer *o, size_t align, size_t size, uint
 	} else {
 		p = aligned(align, size);
 	}
+	if (o->what == OBSERVE_VERIFY && (uintptr_t)p % align != 0)
+		check_failed("not aligned", p, size, 0);
 	came(o, p, size, slot);
 	return p;
 }
@@ -240,8 +250,9 @@ SOMETIMES void *obs_calloc(struct observer *o, size_t size, uint64_t slot) {
 
 SOMETIMES void *obs_realloc(struct observer *o, void *p, size_t more, uint64_t slot) {
 	char *q;
+	struct live old = {0};
 	if (o->what == OBSERVE_VERIFY)
-		check_gone(p);
+		old = check_gone(p);
 	if (sampled(o)) {
 		uint64_t start = now_ns();
 		q = realloc(p, more);
@@ -250,6 +261,8 @@ SOMETIMES void *obs_realloc(struct observer *o, void *p, size_t more, uint64_t s
 	} else {
 		q = realloc(p, more);
 	}
+	if (o->what == OBSERVE_VERIFY && q != NULL)
+		check_holds("lost when it was reallocated", q, old.size < more ? old.size : more, old.seed);
 	came(o, q, more, slot);
 	return q;
 }
