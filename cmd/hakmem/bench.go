@@ -31,6 +31,9 @@ func benchVerb() *cli.Command {
 			if err != nil {
 				return err
 			}
+			if err := verifyAlone(c, "json"); err != nil {
+				return err
+			}
 			j, err := readJob(c, name, known)
 			if err != nil {
 				return err
@@ -75,37 +78,55 @@ func goContestant(name string, programs, env []string, j job) *contestant {
 }
 
 // verify runs every contestant once with its blocks checked. It fails if one of
-// those that could be run did.
+// those that could be run did, or if none could.
 func verify(ctx context.Context, j job, contestants []*contestant, out, errs io.Writer) error {
 	bar := newProgress(errs, len(contestants))
 	defer bar.close()
-	failed := 0
+	checked, failed := 0, 0
 	for _, c := range contestants {
 		if c.name == bench.Empty {
 			continue
 		}
+		var outcome string
 		if c.absent != "" {
-			fmt.Fprintf(out, "%s: absent: %s\n", c.name, c.absent)
-			continue
+			outcome = "absent: " + c.absent
+		} else {
+			bar.doing(c.name)
+			r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: bench.ObserveVerify}), false)
+			bar.close()
+			switch {
+			case ctx.Err() != nil:
+				return errInterrupted
+			case errors.Is(err, errNoLibrary):
+				outcome = "absent: " + err.Error()
+			case err != nil:
+				failed++
+				outcome = "FAILED: " + err.Error()
+			default:
+				checked++
+				outcome = fmt.Sprintf("%d blocks checked", r.Observed.Verified)
+			}
 		}
-		bar.doing(c.name)
-		r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: bench.ObserveVerify}), false)
-		bar.close()
-		switch {
-		case ctx.Err() != nil:
-			return errInterrupted
-		case errors.Is(err, errNoLibrary):
-			fmt.Fprintf(out, "%s: absent: %v\n", c.name, err)
-		case err != nil:
-			failed++
-			fmt.Fprintf(out, "%s: FAILED: %v\n", c.name, err)
-		default:
-			fmt.Fprintf(out, "%s: %d blocks checked\n", c.name, r.Observed.Verified)
+		if _, err := fmt.Fprintf(out, "%s: %s\n", c.name, outcome); err != nil {
+			return err
 		}
 		bar.step()
 	}
-	if failed > 0 {
+	switch {
+	case failed > 0:
 		return fmt.Errorf("%s: %d allocator(s) failed", j.workload.Name, failed)
+	case checked == 0:
+		return fmt.Errorf("%s: nothing could be verified", j.workload.Name)
+	}
+	return nil
+}
+
+// verifyAlone refuses --verify with what asks for figures.
+func verifyAlone(c *cli.Command, others ...string) error {
+	for _, name := range others {
+		if c.Bool("verify") && c.Bool(name) {
+			return usagef("--verify and --%s: use one of them; what --verify prints is text", name)
+		}
 	}
 	return nil
 }

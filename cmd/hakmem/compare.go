@@ -72,6 +72,9 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 	if c.Bool("json") && c.Bool("csv") {
 		return usagef("--json and --csv: use one of them")
 	}
+	if err := verifyAlone(c, "json", "csv"); err != nil {
+		return err
+	}
 	f, err := readField(c)
 	if err != nil {
 		return err
@@ -206,7 +209,9 @@ func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Comma
 	defer clean()
 	contestants := f.contestants(j, alloc)
 	if c.Bool("verify") {
-		fmt.Fprintf(c.Root().Writer, "%s\n", j.title())
+		if _, err := fmt.Fprintln(c.Root().Writer, j.title()); err != nil {
+			return nil, err
+		}
 		return nil, verify(ctx, j, contestants, c.Root().Writer, c.Root().ErrWriter)
 	}
 	started := time.Now().UTC().Format(time.RFC3339)

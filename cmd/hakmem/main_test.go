@@ -108,6 +108,10 @@ func TestBadInput(t *testing.T) {
 		{"compare all --ws 3", "--ws 3", "--scale"},
 		{"compare tiny_hot --quick", "--quick", "compare all"},
 		{"compare tiny_hot --json --csv", "--json", "one of them"},
+		{"bench tiny_hot --verify --json", "--verify", "one of them"},
+		{"compare tiny_hot --verify --json", "--verify", "one of them"},
+		{"compare tiny_hot --verify --csv", "--verify", "one of them"},
+		{"replay x --verify --json", "--verify", "one of them"},
 		{"compare tiny_hot --later never", `"never"`, "90s"},
 		{"compare tiny_hot --peer go=/x", `"go=/x"`, "another name"},
 		{"compare tiny_hot --peer mine=", `"mine="`, "NAME=PATH"},
@@ -625,6 +629,17 @@ func TestVerify(t *testing.T) {
 	status, out, errs := hakmemCommand("bench", "larson", "--verify", "--iters", "2000", "--rounds", "2", "--ws", "100")
 	if status != 0 || strings.Count(out, "blocks checked") != len(bench.Allocators()) {
 		t.Errorf("status %d: %s%s", status, out, errs)
+	}
+	// Nobody there, and nowhere to print to.
+	line := []string{"compare", "tiny_hot", "--verify", "--iters", "2000", "--alloc", "jemalloc", "--peer", "jemalloc=/nonexistent/libjemalloc.so"}
+	status, out, errs = hakmemCommand(line...)
+	if status != exitFailed || !strings.Contains(out, "jemalloc: absent: ") || !strings.Contains(errs, "tiny_hot: nothing could be verified") {
+		t.Errorf("status %d: %s%s", status, out, errs)
+	}
+	var full bytes.Buffer
+	status = run(context.Background(), []string{"hakmem", "bench", "tiny_hot", "--verify", "--iters", "2000", "--alloc", "hakmem"}, fullDisk{}, &full)
+	if status != exitFailed || !strings.Contains(full.String(), errFull.Error()) {
+		t.Errorf("status %d: %s", status, full.String())
 	}
 }
 

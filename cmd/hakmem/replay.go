@@ -45,6 +45,9 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 	if c.Args().Len() != 1 {
 		return usagef("replay takes one trace, got %d arguments; name a file", c.Args().Len())
 	}
+	if err := verifyAlone(c, "json", "stats"); err != nil {
+		return err
+	}
 	path := c.Args().First()
 	format, err := trace.ParseFormat(c.String("format"))
 	if err != nil {
