@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // A Class is one row of a Distribution: the blocks of one size.
@@ -49,8 +50,9 @@ func Builtin(name string) (Distribution, error) {
 
 // ReadDistribution reads rows of "size, rate, live" to the end of r: a whole
 // number of bytes from 1, and two numbers not below 0. A size may occur in more
-// than one row; a row of titles may come first; lines that start with # and
-// empty ones do not count. The name is for messages and for the Distribution.
+// than one row; a row of titles may come first, three that each begin with a
+// letter, in quotes or not, and are no numbers (NaN is one); lines that start
+// with # and empty ones do not count. The name is for messages and for the Distribution.
 // Other rows, and none at all, are errors.
 func ReadDistribution(r io.Reader, name string) (Distribution, error) {
 	d := Distribution{Name: name}
@@ -61,10 +63,13 @@ func ReadDistribution(r io.Reader, name string) (Distribution, error) {
 	for in.Scan() {
 		line++
 		text := strings.TrimSpace(in.Text())
+		if line == 1 {
+			text = strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")) // the mark that spreadsheets begin a text with
+		}
 		if text == "" || text[0] == '#' {
 			continue
 		}
-		if !titles && len(d.Classes) == 0 && unicode.IsLetter(rune(text[0])) {
+		if !titles && len(d.Classes) == 0 && isTitles(text) {
 			titles = true
 			continue
 		}
@@ -86,6 +91,19 @@ func ReadDistribution(r io.Reader, name string) (Distribution, error) {
 		return Distribution{}, fmt.Errorf("%s: no rows: want size, rate, live", name)
 	}
 	return d, nil
+}
+
+// isTitles tells a row of titles from a mistyped one of numbers.
+func isTitles(text string) bool {
+	fields := strings.Split(text, ",")
+	for _, field := range fields {
+		field = strings.TrimLeft(strings.TrimSpace(field), `"`)
+		first, _ := utf8.DecodeRuneInString(field)
+		if _, err := strconv.ParseFloat(strings.TrimRight(field, `"`), 64); err == nil || !unicode.IsLetter(first) {
+			return false
+		}
+	}
+	return len(fields) == 3
 }
 
 func parseClass(text string) (c Class, problem string) {
