@@ -167,6 +167,7 @@ func TestMeasureRefuses(t *testing.T) {
 func TestValidate(t *testing.T) {
 	mixed, _ := FindWorkload("random_mixed")
 	hot, _ := FindWorkload("tiny_hot")
+	json, _ := FindWorkload("json")
 	for _, c := range []struct {
 		w      *Workload
 		name   string // of the parameter refused; "": none
@@ -184,6 +185,8 @@ func TestValidate(t *testing.T) {
 		{mixed, "seed", func(p *Params) { p.Seed = 0 }},
 		{mixed, "alive", func(p *Params) { p.Alive = 3 }},
 		{hot, "min", func(p *Params) { p.Min, p.Max = 16, 32 }},
+		{json, "", func(p *Params) { p.Max = 4096 }},
+		{json, "min", func(p *Params) { p.Min = 4096 }},
 	} {
 		p := c.w.Params
 		c.change(&p)

@@ -27,7 +27,8 @@ type Workload struct {
 // Params are the parameters of a workload; a loop uses some of them. What
 // exactly each means to a loop stands in docs/benchmarks.md.
 type Params struct {
-	// Min and Max bound the size of a block, in bytes, both included.
+	// Min and Max bound the size of a block, in bytes, both included. Where there
+	// is no Min, the sizes follow from Max alone.
 	Min uint64 `json:"min,omitempty"`
 	Max uint64 `json:"max,omitempty"`
 	// WS is the number of slots, or of blocks held, of each thread.
@@ -112,23 +113,23 @@ var Workloads = []Workload{
 		Doc:    "a server: each thread replaces random blocks of 8-1000 B, then a successor goes on with them",
 		Params: Params{Min: 8, Max: 1000, WS: 5000, Rounds: 20, Iters: 500_000, Threads: 2, Seed: 4141}},
 	{Name: "json", Loop: "pages", Quick: true, Doc: "64 KiB: allocate, write every page, free",
-		Params: Params{Min: 64 * kib, Max: 64 * kib, Alive: 1, Stride: 4096, Iters: 200_000, Threads: 1}},
+		Params: Params{Max: 64 * kib, Alive: 1, Stride: 4096, Iters: 200_000, Threads: 1}},
 	{Name: "mir", Loop: "pages", Doc: "256 KiB: allocate, write every page, free",
-		Params: Params{Min: 256 * kib, Max: 256 * kib, Alive: 1, Stride: 4096, Iters: 20_000, Threads: 1}},
+		Params: Params{Max: 256 * kib, Alive: 1, Stride: 4096, Iters: 20_000, Threads: 1}},
 	{Name: "vm", Loop: "pages", Doc: "2 MiB: allocate, write every page, free",
-		Params: Params{Min: 2 * mib, Max: 2 * mib, Alive: 1, Stride: 4096, Iters: 2_000, Threads: 1}},
+		Params: Params{Max: 2 * mib, Alive: 1, Stride: 4096, Iters: 2_000, Threads: 1}},
 	{Name: "json16", Loop: "pages", Doc: "json with 16 blocks alive",
-		Params: Params{Min: 64 * kib, Max: 64 * kib, Alive: 16, Stride: 4096, Iters: 200_000, Threads: 1}},
+		Params: Params{Max: 64 * kib, Alive: 16, Stride: 4096, Iters: 200_000, Threads: 1}},
 	{Name: "mir16", Loop: "pages", Doc: "mir with 16 blocks alive",
-		Params: Params{Min: 256 * kib, Max: 256 * kib, Alive: 16, Stride: 4096, Iters: 20_000, Threads: 1}},
+		Params: Params{Max: 256 * kib, Alive: 16, Stride: 4096, Iters: 20_000, Threads: 1}},
 	{Name: "vm16", Loop: "pages", Quick: true, Doc: "vm with 16 blocks alive",
-		Params: Params{Min: 2 * mib, Max: 2 * mib, Alive: 16, Stride: 4096, Iters: 2_000, Threads: 1}},
+		Params: Params{Max: 2 * mib, Alive: 16, Stride: 4096, Iters: 2_000, Threads: 1}},
 	{Name: "pair64k", Loop: "pages", Doc: "64 KiB: allocate, write the first byte, free",
-		Params: Params{Min: 64 * kib, Max: 64 * kib, Alive: 1, Stride: firstByte, Iters: 2_000_000, Threads: 1}},
+		Params: Params{Max: 64 * kib, Alive: 1, Stride: firstByte, Iters: 2_000_000, Threads: 1}},
 	{Name: "pair256k", Loop: "pages", Doc: "256 KiB: allocate, write the first byte, free",
-		Params: Params{Min: 256 * kib, Max: 256 * kib, Alive: 1, Stride: firstByte, Iters: 500_000, Threads: 1}},
+		Params: Params{Max: 256 * kib, Alive: 1, Stride: firstByte, Iters: 500_000, Threads: 1}},
 	{Name: "pair2m", Loop: "pages", Doc: "2 MiB: allocate, write the first byte, free",
-		Params: Params{Min: 2 * mib, Max: 2 * mib, Alive: 1, Stride: firstByte, Iters: 500_000, Threads: 1}},
+		Params: Params{Max: 2 * mib, Alive: 1, Stride: firstByte, Iters: 500_000, Threads: 1}},
 	{Name: "mixed", Loop: "mixed", Doc: "json, mir and vm in turn, 1000, 100 and 10 of them: a compiler's run",
 		Params: Params{Stride: 4096, Rounds: 50, Threads: 1}},
 	{Name: "mstress", Loop: "mstress", Quick: true,

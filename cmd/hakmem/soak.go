@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -166,8 +167,8 @@ func (s *soak) round(w *bench.Workload, allocator string) error {
 func soakParams(w *bench.Workload, ops float64, threads int) bench.Params {
 	p := w.Params
 	p.Threads = threads
-	if most := float64(p.Min+p.Max) / 2; most > 0 {
-		ops = min(ops, soakBytes/most)
+	if mean := float64(cmp.Or(p.Min, p.Max)+p.Max) / 2; mean > 0 {
+		ops = min(ops, soakBytes/mean)
 	}
 	p = w.Scale(p, min(1, ops/float64(w.Ops(p))))
 	// A smaller working set only where the operations follow from it.
