@@ -97,6 +97,11 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 		}
 		jobs = append(jobs, j)
 	}
+	// Before the runs of the other workloads, and although --quick leaves out the
+	// one that it is for: a mistake is a mistake.
+	if _, err := readDistribution(c.String("dist")); err != nil {
+		return err
+	}
 	// The default stands for all, those added with --peer as well.
 	alloc := jobs[0].alloc
 	if !c.IsSet("alloc") {

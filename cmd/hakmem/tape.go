@@ -15,9 +15,6 @@ func (j *job) makeTape(dist string) (clean func(), err error) {
 	if j.workload.Name != bench.DistWorkload {
 		return func() {}, nil
 	}
-	if dist == "" {
-		dist = "web"
-	}
 	d, err := readDistribution(dist)
 	if err != nil {
 		return nil, err
