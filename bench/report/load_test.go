@@ -32,8 +32,8 @@ func TestLoad(t *testing.T) {
 		{"edges.json", "Example CPU 9000 @ 3.2 GHz", "", 3}, // the machine is its first report's
 	} {
 		s := sources[i]
-		if s.Name != want.name || s.Machine.CPU != want.cpu || shell(s.Command) != want.command || len(s.Reports) != want.reports {
-			t.Errorf("%s: machine %q, command %q, %d reports; want %+v", s.Name, s.Machine.CPU, shell(s.Command), len(s.Reports), want)
+		if s.Name != want.name || s.Machine.CPU != want.cpu || Shell(s.Command) != want.command || len(s.Reports) != want.reports {
+			t.Errorf("%s: machine %q, command %q, %d reports; want %+v", s.Name, s.Machine.CPU, Shell(s.Command), len(s.Reports), want)
 		}
 	}
 }

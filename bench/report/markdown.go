@@ -28,7 +28,7 @@ func Markdown(w io.Writer, sources []Source) error {
 	for _, s := range sources {
 		m := s.Machine
 		fmt.Fprintf(&b, "`%s`, %s, %.0f minutes: %s, %d cores, %s/%s, kernel %s, huge pages %s, %s.\n\n",
-			shell(s.Command), s.Started, s.Seconds/60, m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.HugePages, m.Go)
+			Shell(s.Command), s.Started, s.Seconds/60, m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.HugePages, m.Go)
 		versions(&b, s.Reports)
 		selfRatios(&b, s.Reports)
 		absent(&b, s.Reports)

@@ -99,7 +99,7 @@ func makePage(sources []Source) page {
 			n := len(p.Workloads)
 			sec := makeSection(r, styles)
 			sec.ID, sec.Name = fmt.Sprintf("w%d", n+1), labels[n]
-			if command := shell(r.Command); command != shell(s.Command) {
+			if command := Shell(r.Command); command != Shell(s.Command) {
 				sec.Command = command
 			}
 			p.Workloads = append(p.Workloads, sec)
@@ -127,7 +127,7 @@ func makePage(sources []Source) page {
 }
 
 func (p *page) addSource(s Source) {
-	line := sourceRow{Name: s.Name, Started: s.Started, Command: shell(s.Command)}
+	line := sourceRow{Name: s.Name, Started: s.Started, Command: Shell(s.Command)}
 	if t, err := time.Parse(time.RFC3339, s.Started); err == nil {
 		line.Started = t.Format("2 January 2006, 15:04:05 -07:00")
 	}

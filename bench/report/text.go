@@ -114,8 +114,8 @@ func count(n int, one, many string) string {
 	return fmt.Sprintf("%d %s", n, many)
 }
 
-// shell joins a command so that a shell takes it apart the same way.
-func shell(command []string) string {
+// Shell joins a command so that a shell takes it apart the same way.
+func Shell(command []string) string {
 	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_./=,:+@%"
 	words := make([]string, len(command))
 	for i, w := range command {

@@ -17,7 +17,7 @@ func TestTexts(t *testing.T) {
 		{signedSize(0), "0 B"}, {signedSize(-40960), "−40 KiB"},
 		{percentile(0), "0"}, {percentile(math.Log10(2)), "50"}, {percentile(1), "90"}, {percentile(2), "99"}, {percentile(3), "99.9"}, {percentile(6), "99.9999"},
 		{count(1, "run", "runs"), "1 run"}, {count(2, "run", "runs"), "2 runs"},
-		{shell(nil), ""}, {shell([]string{"a", "", "b c", "it's", "--x=1,2"}), `a '' 'b c' 'it'\''s' --x=1,2`},
+		{Shell(nil), ""}, {Shell([]string{"a", "", "b c", "it's", "--x=1,2"}), `a '' 'b c' 'it'\''s' --x=1,2`},
 		{clip("näme", 4), "näme"}, {clip("nämen", 4), "näm…"},
 		{px(-0.01).String(), "0"}, {px(1.25).String(), "1.3"},
 	} {

@@ -18,6 +18,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/report"
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
@@ -90,6 +91,7 @@ type trial struct {
 	job
 	gate, off, on string
 	env           []string // what --env passes on
+	dist          string
 	a, b, again   *contestant
 }
 
@@ -125,7 +127,8 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 		}
 		defer ledger.Close()
 	}
-	clean, err := t.makeTape(c.String("dist"))
+	t.dist = c.String("dist")
+	clean, err := t.makeTape(t.dist)
 	if err != nil {
 		return 0, err
 	}
@@ -306,15 +309,30 @@ func (t *trial) print(out io.Writer, v verdict, counters string) error {
 	return err
 }
 
+// command is what makes the trial again, in whatever directory --dist is found.
+func (t *trial) command() []string {
+	list := []string{"hakmem", "ab", t.workload.Name, "--gate", t.gate + "=" + t.off + "," + t.on, "--alloc", t.alloc[0], "--runs", strconv.Itoa(t.runs)}
+	for i := range bench.ParamTable {
+		if p := &bench.ParamTable[i]; t.workload.Uses(p) {
+			list = append(list, "--"+p.Name, strconv.FormatUint(p.Get(&t.params), 10))
+		}
+	}
+	if t.workload.Name == bench.DistWorkload {
+		list = append(list, "--dist", t.dist)
+	}
+	if t.limit != defaultLimit {
+		list = append(list, "--limit", t.limit.String())
+	}
+	for _, v := range t.env {
+		list = append(list, "--env", v)
+	}
+	return list
+}
+
 // entry is the ledger's entry.
 func (t *trial) entry(v verdict, counters string) string {
-	passed := ""
-	for _, v := range t.env {
-		passed += " --env " + v
-	}
-	return fmt.Sprintf("\n## %s=%s against %s on %s (%s)\n%s. `hakmem ab --gate %s=%s,%s%s %s --alloc %s`: %.3f against %.3f ns/op (again: %.3f), effect %+.2f %%, noise %.2f %%, p %.5f. %s\n",
-		t.gate, t.on, t.off, t.workload.Name, v.Word, time.Now().UTC().Format("2006-01-02"),
-		t.gate, t.off, t.on, passed, t.title(), t.alloc[0],
+	return fmt.Sprintf("\n## %s=%s against %s on %s (%s)\n%s. `%s`: %.3f against %.3f ns/op (again: %.3f), effect %+.2f %%, noise %.2f %%, p %.5f. %s\n",
+		t.gate, t.on, t.off, t.workload.Name, v.Word, time.Now().UTC().Format("2006-01-02"), report.Shell(t.command()),
 		bench.Median(times(t.b.runs)), bench.Median(times(t.a.runs)), bench.Median(times(t.again.runs)),
 		100*v.Effect, 100*v.Noise, v.P, counters)
 }

@@ -498,6 +498,44 @@ func TestAB(t *testing.T) {
 	}
 }
 
+// TestABCommand gives the command of a ledger's entry to a shell, which must
+// pass on the same trial.
+func TestABCommand(t *testing.T) {
+	sh, err := exec.LookPath("sh")
+	if err != nil {
+		t.Skip("no sh here: ", err)
+	}
+	t.Chdir(t.TempDir())
+	err = errors.Join(os.WriteFile("ledger.md", nil, 0o666), os.WriteFile("my sizes.csv", []byte("64,1,100\n"), 0o666))
+	if err != nil {
+		t.Fatal(err)
+	}
+	line := []string{"hakmem", "ab", "dist", "--gate", "HAKMEM_FRONT_FASTLANE=1,0", "--dist", "my sizes.csv", "--scale", "0.01",
+		"--ws", "1", "--iters", "2000", "--runs", "2", "--limit", "1m", "--env", "A=b c,$d", "--env", "E=it's", "--append", "ledger.md"}
+	var commands []string
+	for i := range 2 { // the second time, from the first one's entry
+		if status, _, errs := hakmemCommand(line[1:]...); status > exitUnsure {
+			t.Fatalf("%q: status %d: %s", line, status, errs)
+		}
+		text, err := os.ReadFile("ledger.md")
+		parts := strings.Split(string(text), "`")
+		if err != nil || len(parts) != 2*i+3 {
+			t.Fatalf("%v, the ledger is %s", err, text)
+		}
+		commands = append(commands, parts[2*i+1])
+		words, err := exec.Command(sh, "-c", `for w in `+commands[i]+`; do printf '%s\n' "$w"; done`).Output()
+		if err != nil {
+			t.Fatalf("%s: %v", commands[i], err)
+		}
+		line = append(strings.Split(strings.TrimSpace(string(words)), "\n"), "--append", "ledger.md")
+	}
+	want := `hakmem ab dist --gate HAKMEM_FRONT_FASTLANE=1,0 --alloc hakmem --runs 2 --ws 1 --iters 2000 --rounds 1 --threads 1 --seed 1 ` +
+		`--dist 'my sizes.csv' --limit 1m0s --env 'A=b c,$d' --env 'E=it'\''s'`
+	if commands[0] != want || commands[1] != want {
+		t.Errorf("the commands are\n%s\n%s\nwant\n%s", commands[0], commands[1], want)
+	}
+}
+
 // fullDisk is where nothing can be written.
 type fullDisk struct{}
 
