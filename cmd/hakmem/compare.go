@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/urfave/cli/v3"
@@ -137,7 +138,7 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 		bar.close()
 		if err != nil {
 			failed = errors.Join(failed, err)
-			if ctx.Err() != nil { // what is complete is printed all the same
+			if ctx.Err() != nil || errors.Is(err, syscall.EPIPE) { // what is complete is printed all the same
 				break
 			}
 			continue
@@ -153,6 +154,9 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 			fmt.Fprintln(out)
 		}
 		failed = errors.Join(failed, printComparison(out, j, *report))
+		if errors.Is(failed, syscall.EPIPE) { // nobody would see the rest
+			break
+		}
 	}
 	all.Seconds = time.Since(start).Seconds()
 	if c.Bool("json") || c.Bool("csv") {

@@ -32,6 +32,8 @@ import (
 const (
 	exitFailed = 1 // the work could not be done
 	exitUsage  = 2 // the command line, or a parameter in it, is wrong
+	// exitPipe is what a shell shows for a program that SIGPIPE ended, 128+13.
+	exitPipe = 141
 )
 
 // usageError is a mistake in the command line. Its text names the mistaken
@@ -51,6 +53,9 @@ func main() {
 		var stop func()
 		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 		context.AfterFunc(ctx, stop) // a second signal ends us at once
+		// Then a write into a closed pipe is an error like others, after which
+		// we clean up. Not Ignore: our children would inherit that.
+		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	}
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
 }
@@ -79,6 +84,8 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return 0
+	case errors.Is(err, syscall.EPIPE): // who read has enough, and knows
+		return exitPipe
 	case errors.As(err, &other):
 		if other.error != nil {
 			fmt.Fprintln(stderr, "hakmem:", other.error)

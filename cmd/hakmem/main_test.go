@@ -209,6 +209,42 @@ func TestPipe(t *testing.T) {
 	}
 }
 
+// TestClosedPipe runs the program with nobody at the other end of its output:
+// it says nothing and leaves nothing behind, and does not measure on.
+func TestClosedPipe(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"bench dist --alloc go --iters 2000 --ws 1 --runs 1",
+		"bench dist --alloc go --iters 2000 --ws 1 --runs 1 --json",
+		"bench dist --alloc go --iters 2000 --ws 1 --verify",
+		"compare all --alloc go --scale 0.0001 --runs 1 --later 0 --verify",
+		"soak --for 1h --every 1ms",
+	} {
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		dir := t.TempDir()
+		c := exec.Command(program, strings.Fields(line)...)
+		c.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+dir)
+		var errs bytes.Buffer
+		c.Stdout, c.Stderr = w, &errs
+		err = c.Run()
+		w.Close()
+		var exit *exec.ExitError
+		if runtime.GOOS != "windows" && (!errors.As(err, &exit) || exit.ExitCode() != exitPipe) || errs.Len() > 0 {
+			t.Errorf("%s: %v, %q", line, err, errs.String())
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) > 0 {
+			t.Errorf("%s: leaves %v, %v", line, left, err)
+		}
+	}
+}
+
 // TestProgress is the bar as a terminal gets it.
 func TestProgress(t *testing.T) {
 	var out bytes.Buffer
