@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/hakmem/hakmem/bench/trace"
 )
 
 // A Workload is a program of allocations and frees. Its loop is written once
@@ -339,7 +341,13 @@ var loopInfo = map[string]info{
 	}},
 	"pages": {ops: func(p Params) uint64 { return 2 * p.Iters },
 		small: func(p *Params) { p.Iters = 35 }}, // twice around a ring of 16
-	"tape": {ops: func(Params) uint64 { return 1 }, prepare: loadTape}, // only the file tells how many
+	"tape": {ops: func(Params) uint64 { return 1 }, prepare: loadTape, // only the file tells how many
+		check: func(p Params) error {
+			if p.Iters != 0 && (p.Iters < uint64(p.Threads) || p.Iters > trace.MaxOps) {
+				return &ParamError{"iters", strconv.FormatUint(p.Iters, 10), fmt.Sprintf("use a whole number from %d, one for each thread, to %d", p.Threads, trace.MaxOps)}
+			}
+			return nil
+		}},
 	"mixed": {scaleRounds: true, ops: func(p Params) uint64 { return 2 * p.Rounds * (1000 + 100 + 10) },
 		small:     func(p *Params) { p.Rounds = 1 },
 		constants: map[string]any{"sizes": "1000 x 64 KiB, 100 x 256 KiB, 10 x 2 MiB"},

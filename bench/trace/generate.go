@@ -33,8 +33,9 @@ const (
 	defaultLiveBytes = 256 << 20 // bytes: far beyond caches and TLBs, and no burden to a small machine
 	defaultMaxBlock  = 64 << 20  // bytes: a quarter of the live ones
 
-	// Bounds of the tape: 6 GiB of operations and 1.5 GiB of initial ones.
-	maxOps     = 1 << 28
+	// MaxOps bounds TapeOptions.Ops: 6 GiB of operations. maxInitial does so for
+	// the initial ones, 1.5 GiB.
+	MaxOps     = 1 << 28
 	maxInitial = 1 << 26
 	// maxThreads is package bench's: more tell nothing.
 	maxThreads = 4096
@@ -129,8 +130,8 @@ func (o *TapeOptions) complete() error {
 	switch {
 	case o.Threads < 0 || o.Threads > maxThreads:
 		return fmt.Errorf("%d threads: use 1 to %d", o.Threads, maxThreads)
-	case o.Ops < o.Threads || o.Ops > maxOps:
-		return fmt.Errorf("%d operations: use %d, one for each thread, to %d", o.Ops, o.Threads, maxOps)
+	case o.Ops < o.Threads || o.Ops > MaxOps:
+		return fmt.Errorf("%d operations: use %d, one for each thread, to %d", o.Ops, o.Threads, MaxOps)
 	case o.MaxSize > maxBlock:
 		return fmt.Errorf("largest size of %d bytes: use at most %d", o.MaxSize, uint64(maxBlock))
 	case !(o.Scale >= 0 && o.Scale <= maxQuantity):

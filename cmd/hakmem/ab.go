@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"math"
 	"os"
 	"os/exec"
@@ -122,8 +123,12 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 	env = append(env, t.env...)
 	var ledger *os.File
 	if file := c.String("append"); file != "" { // before the runs: a mistake must not cost them
-		if ledger, err = os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0); err != nil {
+		ledger, err = os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			return 0, usagef("--append: %w; create the file first", err)
+		case err != nil:
+			return 0, usagef("--append: %w; name a file that you can write", err)
 		}
 		defer ledger.Close()
 	}

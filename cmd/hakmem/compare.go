@@ -109,7 +109,7 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 		alloc = known
 	}
 	var later time.Duration
-	if c.String("later") != "0" {
+	if d, err := time.ParseDuration(c.String("later")); err != nil || d != 0 {
 		if later, err = readTime(c, "later"); err != nil {
 			return err
 		}

@@ -32,6 +32,8 @@ const (
 	minRuns = 3
 	// maxRuns bounds --runs and --layouts: beyond it lies a typing error.
 	maxRuns = 10_000
+	// maxScale bounds --scale: with it runs take minutes to hours.
+	maxScale = 1000
 	// defaultLimit ends a child that hangs. The slowest allocator takes some
 	// ten seconds for the default parameters.
 	defaultLimit = 2 * time.Minute
@@ -110,8 +112,8 @@ func readJob(c *cli.Command, name string, known []string) (job, error) {
 // parameters.
 func (j *job) readShared(c *cli.Command, known []string) error {
 	scale, err := strconv.ParseFloat(c.String("scale"), 64)
-	if err != nil || !(scale > 0 && scale <= 1000) {
-		return usagef("--scale %q: use a number above 0, such as 0.1", c.String("scale"))
+	if err != nil || !(scale > 0 && scale <= maxScale) {
+		return usagef("--scale %q: use a number above 0, such as 0.1, up to %d", c.String("scale"), maxScale)
 	}
 	j.params = j.workload.Params
 	if scale != 1 {

@@ -79,6 +79,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		},
 	}
 	err := root.Run(ctx, args)
+	if err == context.Canceled { // in our words; what else went wrong is in a longer error
+		err = errInterrupted
+	}
 	var usage usageError
 	var other status
 	switch {

@@ -109,6 +109,13 @@ func TestBadInput(t *testing.T) {
 		{"compare dist --dist=", `--dist ""`, "use web"},
 		{"compare all --dist /nonexistent", `"/nonexistent"`, "use web"},
 		{"compare all --quick --dist /nonexistent", `"/nonexistent"`, "use web"},
+		{"bench dist --iters 1000000000", "--iters 1000000000", "to 268435456"},
+		{"bench dist --iters 3 --threads 4", "--iters 3", "from 4"},
+		{"bench dist --scale 100", "--iters 400000000", "to 268435456"},
+		{"compare all --scale 100", "--scale 100", "to 268435456"},
+		{"bench tiny_hot --scale 1001", `"1001"`, "up to 1000"},
+		{"bench tiny_hot --scale NaN", `"NaN"`, "up to 1000"},
+		{"compare tiny_hot --later -1s", `"-1s"`, "90s"},
 		{"bench json --min 8", "--min 8", "leave it out"},
 		{"bench vm16 --min 8 --max 8", "--min 8", "leave it out"},
 		{"compare all --ws 3", "--ws 3", "--scale"},
@@ -526,6 +533,7 @@ func TestAB(t *testing.T) {
 		{"ab nothing --gate HAKMEM_FRONT_FASTLANE=0,1", `"nothing"`, "random_mixed"},
 		{"ab tiny_hot --nope", "-nope", "--help"},
 		{"ab tiny_hot --iters 2000 --runs 1 --gate HAKMEM_FRONT_FASTLANE=0,1 --append /nonexistent/ledger", "/nonexistent/ledger", "create the file"},
+		{"ab tiny_hot --iters 2000 --runs 1 --gate HAKMEM_FRONT_FASTLANE=0,1 --append .", " .: ", "name a file that you can write"},
 	} {
 		status, _, errs := hakmemCommand(strings.Fields(c.line)...)
 		if status != exitAB || !strings.Contains(errs, c.value) || !strings.Contains(errs, c.remedy) {
@@ -724,7 +732,7 @@ func TestVerify(t *testing.T) {
 }
 
 func TestCSV(t *testing.T) {
-	status, out, errs := hakmemCommand(append([]string{"compare", "tiny_hot", "--csv", "--alloc", "hakmem,go", "--later", "0"}, tiny...)...)
+	status, out, errs := hakmemCommand(append([]string{"compare", "tiny_hot", "--csv", "--alloc", "hakmem,go", "--later", "0s"}, tiny...)...)
 	lines, err := csv.NewReader(strings.NewReader(out)).ReadAll()
 	if status != 0 || err != nil || len(lines) != 3 || lines[1][1] != "hakmem" || lines[2][1] != "go" {
 		t.Errorf("status %d, %v: %s%s", status, err, out, errs)
@@ -815,6 +823,19 @@ func TestVersion(t *testing.T) {
 	status, out, _ := hakmemCommand("version")
 	if status != 0 || !strings.HasPrefix(out, "hakmem ") || !strings.Contains(out, runtime.Version()) {
 		t.Errorf("status %d: %q", status, out)
+	}
+}
+
+// TestInterrupted: a verb that was interrupted says so, and not how it knows.
+func TestInterrupted(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	for _, line := range []string{"sawtooth --peak 16 --periods 1", "bench tiny_hot --iters 2000"} {
+		var out, errs bytes.Buffer
+		status := run(ctx, append([]string{"hakmem"}, strings.Fields(line)...), &out, &errs)
+		if status != exitFailed || errs.String() != "hakmem: interrupted\n" {
+			t.Errorf("%s: status %d, %q", line, status, errs.String())
+		}
 	}
 }
 
