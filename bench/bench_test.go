@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"reflect"
@@ -296,6 +297,41 @@ func TestDriverRuns(t *testing.T) {
 		if err := exec.Command(driver, strings.Fields(args)...).Run(); !errors.As(err, &exit) || exit.ExitCode() != 2 {
 			t.Errorf("%q: %v, want exit status 2", args, err)
 		}
+	}
+}
+
+// TestDriverEscapes: a path and a version may hold what JSON has to escape.
+func TestDriverEscapes(t *testing.T) {
+	driver := buildDriver(t)
+	const source = `#include <stddef.h>
+void *__libc_malloc(size_t);
+void *malloc(size_t n) { return __libc_malloc(n); }
+const char *tc_version(int *a, int *b, const char **c) { (void)a, (void)b, (void)c; return "a \"quoted\"\\\n\x01 version"; }
+`
+	dir := t.TempDir()
+	file, library := filepath.Join(dir, "odd.c"), filepath.Join(dir, "an\"odd\"\\\tlibrary.so")
+	if err := os.WriteFile(file, []byte(source), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-fno-builtin", "-o", library, file).CombinedOutput(); err != nil {
+		t.Skipf("%v: %s", err, out)
+	}
+	w := &Workloads[0]
+	c := exec.Command(driver, w.Args(small(w))...)
+	c.Env = append(os.Environ(), "LD_PRELOAD="+library)
+	out, err := c.Output()
+	if err != nil {
+		t.Skip("another C library: ", err) // without __libc_malloc
+	}
+	var r struct {
+		Version string
+		From    string `json:"malloc_from"`
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if r.From != library || r.Version != "a \"quoted\"\\\n\x01 version" {
+		t.Errorf("%+v, want %q", r, library)
 	}
 }
 

@@ -169,6 +169,21 @@ static const char *version(void) {
 	return text;
 }
 
+/* print_string prints a string as JSON. */
+static void print_string(const char *s) {
+	putchar('"');
+	for (; *s != '\0'; s++) {
+		unsigned char c = (unsigned char)*s;
+		if (c == '"' || c == '\\')
+			printf("\\%c", c);
+		else if (c < 0x20)
+			printf("\\u%04x", c);
+		else
+			putchar(c);
+	}
+	putchar('"');
+}
+
 static void usage(const char *why, const char *what) {
 	fprintf(stderr, "driver: %s \"%s\"\n"
 		"usage: driver LOOP [--min N] [--max N] [--ws N] [--iters N] [--rounds N] [--alive N]\n"
@@ -294,11 +309,13 @@ int main(int argc, char **argv) {
 	}
 	double seconds = last - first > 1e-9 ? last - first : 1e-9;
 	printf("{\"seconds\":%.9f,\"peak_rss_bytes\":%llu,\"idle_rss_bytes\":%llu,\"end_rss_bytes\":%llu,"
-	       "\"later_rss_bytes\":%llu,\"minor_faults\":%llu,\"begin_ns\":%llu,\"end_ns\":%llu,"
-	       "\"version\":\"%s\",\"malloc_from\":\"%s\"",
+	       "\"later_rss_bytes\":%llu,\"minor_faults\":%llu,\"begin_ns\":%llu,\"end_ns\":%llu,\"version\":",
 	       seconds, (unsigned long long)s->peak_rss, (unsigned long long)s->idle_rss,
 	       (unsigned long long)rss, (unsigned long long)later, (unsigned long long)s->faults,
-	       (unsigned long long)s->begin_ns, (unsigned long long)s->end_ns, version(), malloc_from());
+	       (unsigned long long)s->begin_ns, (unsigned long long)s->end_ns);
+	print_string(version());
+	printf(",\"malloc_from\":");
+	print_string(malloc_from());
 	if (what != OBSERVE_NOTHING)
 		print_observed(w, p.threads, what);
 	printf("}\n");
