@@ -13,7 +13,7 @@ import (
 )
 
 // verifyFlag makes a measuring verb check instead of measure.
-var verifyFlag = &cli.BoolFlag{Name: "verify", Usage: "fill every block and check it when it is freed, instead of measuring"}
+var verifyFlag = &cli.BoolFlag{Name: "verify", Usage: "fill every block and check it when it is freed or reallocated, and its alignment, instead of measuring"}
 
 func benchVerb() *cli.Command {
 	known := bench.Allocators()
@@ -121,11 +121,11 @@ func verify(ctx context.Context, j job, contestants []*contestant, out, errs io.
 	return nil
 }
 
-// verifyAlone refuses --verify with what asks for figures.
+// verifyAlone refuses --verify with what asks for another output.
 func verifyAlone(c *cli.Command, others ...string) error {
 	for _, name := range others {
 		if c.Bool("verify") && c.Bool(name) {
-			return usagef("--verify and --%s: use one of them; what --verify prints is text", name)
+			return usagef("--verify and --%s: use one of them", name)
 		}
 	}
 	return nil
