@@ -97,8 +97,10 @@
 // have left their magazines towards the slab, and is then dropped, counted and
 // reported as detected late. (If both copies were handed out again before, the
 // free of the second is reported. docs/concurrency.md, section 7, has what is left:
-// moments of some nanoseconds, which HAKMEM_HARDEN closes.) A free of a block that was freed and is now the start of a new
-// live block cannot be told from a right one.
+// moments of some nanoseconds, which HAKMEM_HARDEN closes.) A free of a block that
+// was freed and is now the start of a new live block cannot be told from a right
+// one. On Windows, where reserved memory cannot be read, a pointer into the part of
+// the region that has hakmem's own live map is a fault that ends the process.
 //
 // Two gates find more (docs/design.md section 11). HAKMEM_GUARD=1/N puts one in N
 // blocks between pages that fault, and CatchFaults tells what block a fault

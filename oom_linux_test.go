@@ -140,7 +140,10 @@ func TestAddressSpaceLimitFromOutside(t *testing.T) {
 			t.Logf("%d MiB: Go does not start", c.mib)
 			continue
 		}
-		if out, err := run(c.mib, "address space limit from outside:"+c.usable); err != nil {
+		switch out, err := run(c.mib, "address space limit from outside:"+c.usable); {
+		case err != nil && c.usable == "" && strings.Contains(out, "runtime: out of memory"):
+			t.Logf("%d MiB: Go has no room for its own heap", c.mib) // its threads took it
+		case err != nil:
 			t.Errorf("%d MiB: %v\n%s", c.mib, err, out)
 		}
 	}

@@ -15,8 +15,8 @@ import (
 // Stats is a picture of the whole allocator, filled by ReadStats.
 //
 // It is exact when no goroutine is allocating or freeing; taken while others
-// do, every number was true at some moment during the call, but not all at the
-// same one. Byte figures of blocks count the block's whole size class (see
+// do, every count was true at some moment during the call, but not all at the
+// same one: blocks that move meanwhile may be missing in Live and LiveBlocks. Byte figures of blocks count the block's whole size class (see
 // GoodSize), not the size that was asked for.
 type Stats struct {
 	// Reserved is the address space for blocks, in bytes; Committed the
@@ -161,7 +161,7 @@ type PhaseTiming struct {
 type GuardStats struct {
 	Live    uint64 // now
 	Samples uint64 // so far
-	Skipped uint64 // due, but the last was less than 2 ms ago, or there was no place
+	Skipped uint64 // due, but the last was less than 5 ms ago, or there was no place
 }
 
 // StageStats counts where an empty magazine found its slab, in the order of
@@ -250,7 +250,7 @@ func ReadStats(s *Stats) {
 	s.Live, s.LiveBlocks = s.Spans.LiveBytes, s.Spans.LiveBlocks
 	for c := 1; c <= sizeclass.Num; c++ {
 		ct := &t.Classes[c]
-		live := ct.Blocks - ct.Free - ct.InMagazines
+		live := ct.Blocks - min(ct.Blocks, ct.Free+ct.InMagazines) // blocks that move meanwhile count twice
 		s.Classes = append(s.Classes, ClassStats{
 			Size: ct.Size, Live: live, Free: ct.Free, InMagazines: ct.InMagazines, Slabs: ct.Slabs,
 			FrontHits: ct.Hits, Misses: ct.Misses, Refills: ct.Refills, Flushes: ct.Flushes,

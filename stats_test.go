@@ -516,3 +516,34 @@ func TestNoGoAllocations(t *testing.T) {
 	}
 	runtime.KeepAlive(a)
 }
+
+// TestFrontHitsAfterTrim: blocks that go back to their slabs are no hits, and what
+// was counted stays.
+func TestFrontHitsAfterTrim(t *testing.T) {
+	const size = 4096
+	of := func() hakmem.ClassStats {
+		s := readStats()
+		for _, c := range s.Classes {
+			if c.Size == size {
+				return c
+			}
+		}
+		t.Fatalf("no class of %d bytes", size)
+		return hakmem.ClassStats{}
+	}
+	h := hakmem.NewHeap()
+	hakmem.Trim()
+	was := of()
+	p, q := hakmem.Malloc(size), hakmem.Malloc(size)
+	g := h.Malloc(size)
+	hakmem.Trim()
+	h.Free(g)
+	h.Close()
+	hakmem.Trim()
+	now := of()
+	if n := now.FrontHits + now.Misses - was.FrontHits - was.Misses; n != 3 || now.FrontHits-was.FrontHits > 1 {
+		t.Errorf("3 allocations, and %d hits and %d misses", now.FrontHits-was.FrontHits, now.Misses-was.Misses)
+	}
+	hakmem.Free(p)
+	hakmem.Free(q)
+}

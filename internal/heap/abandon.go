@@ -63,10 +63,12 @@ func takeAbandoned() {
 		})
 		return
 	}
+	scavenger.moving.Lock()
 	for _, f := range a.fronts {
 		postponeLate(emptyFront(f))
 		recycle(f)
 	}
+	scavenger.moving.Unlock()
 	a.fronts, a.delay = a.fronts[:0], 0
 	kick()
 }

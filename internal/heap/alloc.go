@@ -125,6 +125,9 @@ func noMemory() uintptr {
 	return 0
 }
 
+// DidWithout says that an allocation which returned 0 does not make its caller fail.
+func DidWithout() { outOfMemory.Add(^uint64(0)) }
+
 // A failed allocation first tries to bring together what magazines, leases,
 // caches and EMPTY slabs hold. That stops the world, so in a storm of failures
 // each try that did not help doubles, up to maxReclaimSkip, the number of

@@ -321,29 +321,37 @@ func newFront() uintptr {
 	if !Ready() {
 		return 0
 	}
+	f, err := takeFront()
+	if err != nil {
+		region.mu.Lock()
+		_ = region.refuse(err)
+		region.mu.Unlock()
+	}
+	return f
+}
+
+func takeFront() (f uintptr, err error) {
 	fp := &frontPool
 	fp.mu.Lock()
 	defer fp.mu.Unlock()
 	if n := len(fp.free); n > 0 {
-		f := fp.free[n-1]
+		f = fp.free[n-1]
 		fp.free = fp.free[:n-1]
 		initFront(f)
-		return f
+		return f, nil
 	}
 	n := fp.built.Load()
 	if n == fp.max {
-		survive(fmt.Errorf("hakmem: %d fronts are in use, the most there can be: Close Heaps", n))
-		return 0
+		return 0, fmt.Errorf("hakmem: %d fronts are in use, the most there can be: Close Heaps", n)
 	}
-	f := frontAt(n)
+	f = frontAt(n)
 	if err := osmem.Commit(f-frontSkew, frontSize); err != nil {
-		survive(fmt.Errorf("hakmem: commit of a front of %d bytes: %w", uint64(frontSize), err))
-		return 0
+		return 0, fmt.Errorf("hakmem: commit of a front of %d bytes: %w", uint64(frontSize), err)
 	}
 	region.metaCommitted.Add(frontSize)
 	initFront(f)
 	fp.built.Store(n + 1) // now that ReadTotals may look at it
-	return f
+	return f, nil
 }
 
 // initFront makes all magazines of an empty front traps.
@@ -592,8 +600,11 @@ func emptyFront(f uintptr) (late uintptr) {
 	return late
 }
 
-// emptyMagazine gives back all blocks of a magazine of such a front.
+// emptyMagazine gives back all blocks of a magazine of such a front. They are no
+// hits: what was popped before is counted first, and what is seen then forgotten.
 func emptyMagazine(f uintptr, c uint8) (late uintptr) {
+	look(f, c, held(f, c))
+	head(f).seen[c] = 0
 	if held(f, c) == 0 {
 		return 0
 	}

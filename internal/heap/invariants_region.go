@@ -318,7 +318,7 @@ func (k *checker) checkSpan(page uintptr) (pages uintptr) {
 	of := subject{noun: "span", addr: p, class: m.class}
 	k.spans++
 	pages = roundUp(m.spanSize, pageSize) >> pageShift
-	size, ok := sizeclass.SpanSize(max(m.spanSize, 1))
+	size, ok := sizeclass.SpanSize(max(m.spanSize, sizeclass.MaxMid+1))
 	if m.spanSize <= sizeclass.MaxMid || !ok || size != m.spanSize || uintptr(m.pages) != pages || !isPage(page+pages-1) {
 		k.bad(of, "a span has a span's size and its pages", fmt.Sprintf("%d bytes, %d pages", m.spanSize, m.pages), fmt.Sprintf("%d bytes, %d pages", size, pages))
 		return 1
@@ -439,6 +439,9 @@ func (k *checker) noSlab(page uintptr, of subject) {
 // them, and each summary is true.
 func (k *checker) checkSets() {
 	first := region.first >> pageShift
+	if region.committed.Load() == region.first {
+		return // no word of level 0 need be readable yet
+	}
 	for l := range setLevels {
 		shift := 6 * uint(l+1) // pages for each word of this level
 		for i := first >> shift; i < setWords(l); i++ {

@@ -53,6 +53,9 @@ func setRemove(class uint8, page uintptr) {
 
 // setNext returns the lowest member at or after page from.
 func setNext(class uint8, from uintptr) (page uintptr, ok bool) {
+	if region.committed.Load() == region.first { // the word of the first page may not be readable
+		return 0, false
+	}
 	// Up: find a level with a set bit at or after from's position in its word.
 	from = max(from, region.first>>pageShift)
 	l := 0

@@ -107,6 +107,9 @@ type regionState struct {
 	tree   pageTree
 
 	metaCommitted atomic.Uintptr // bytes of metadata that may be written
+
+	refusal error // why the last one that ran out of memory did
+	limited bool  // that was the hard memory limit instead
 }
 
 // areas lists the metadata that grows with the committed pages.
@@ -165,11 +168,54 @@ func Ready() bool {
 		return false
 	}
 	if err := reserveRegion(); err != nil {
-		survive(err)
+		_ = region.refuse(err)
 		return false
 	}
 	return true
 }
+
+// refuse records why there is no more memory, and returns it. Under mu.
+func (r *regionState) refuse(err error) error {
+	r.refusal, r.limited = err, false
+	survive(err)
+	return err
+}
+
+// remedy says how the region could be larger. Under mu.
+func (r *regionState) remedy() string {
+	switch asked := uintptr(policy.Current().RegionBytes); {
+	case r.size-r.first < min(asked, maxRegion, maxTracked)&^(superSize-1):
+		return "the address space had no room for more; raise RLIMIT_AS (ulimit -v)"
+	case asked < min(maxRegion, maxTracked):
+		return "raise HAKMEM_REGION_BYTES"
+	default:
+		return "no larger one is supported; free blocks"
+	}
+}
+
+// Refusal returns why there was no memory for a block of size bytes just now: nil
+// where no machine has as much. (Where several goroutines run out of memory at the
+// same time, for different reasons, it may be another one's.)
+func Refusal(size uintptr) error {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	r := &region
+	switch usable, ok := sizeclass.SpanSize(max(size, sizeclass.MaxMid+1)); {
+	case !r.ready.Load():
+		return r.refusal
+	case !ok || usable > MostMemory:
+		return nil
+	case usable > r.size-r.first:
+		return fmt.Errorf("hakmem: the region has %d bytes: %s", r.size-r.first, r.remedy())
+	case r.limited:
+		return fmt.Errorf("hakmem: the hard memory limit of %d bytes is reached: free blocks, or raise it (SetMemoryLimit, HAKMEM_MEMORY_HARD)", uint64(memoryLimit.hard.Load())<<pageShift)
+	default:
+		return r.refusal
+	}
+}
+
+// MostMemory is 128 TiB, all that a process may address on most systems.
+const MostMemory = 1 << 47
 
 // Configure calls set if no allocation was made yet, and reports whether it
 // did: the first slow path reads the policy's region size for good.
@@ -205,7 +251,7 @@ func reserveRegion() error {
 	if err == nil {
 		err = fmt.Errorf("a limit leaves less than 2 x %d bytes", uint64(minRegion))
 	}
-	return fmt.Errorf("%w: %w; raise RLIMIT_AS (ulimit -v) or lower HAKMEM_REGION_BYTES", ErrRegion, err)
+	return fmt.Errorf("%w: %w; raise RLIMIT_AS (ulimit -v)", ErrRegion, err)
 }
 
 // tryReserve reserves a region with size bytes for blocks and everything beside
@@ -353,9 +399,7 @@ func grow(need uintptr) error {
 	old := r.committed.Load()
 	need = roundUp(need, superSize)
 	if need > r.size-old {
-		err := fmt.Errorf("hakmem: the region of %d bytes is full: raise HAKMEM_REGION_BYTES", r.size)
-		survive(err)
-		return err
+		return r.refuse(fmt.Errorf("hakmem: the region of %d bytes is full: %s", r.size-r.first, r.remedy()))
 	}
 	step := min(max(roundUp(r.step, superSize), need), r.size-old)
 	err := commitTo(old, old+step)
@@ -365,8 +409,7 @@ func grow(need uintptr) error {
 		err = commitTo(old, old+step)
 	}
 	if err != nil {
-		survive(fmt.Errorf("hakmem: commit of %d bytes: %w", step, err))
-		return err
+		return r.refuse(fmt.Errorf("hakmem: commit of %d bytes: %w: free blocks, or raise what the system allows the process", step, err))
 	}
 	asan.Poison(r.base+old, step) // until blocks are handed out
 	r.committed.Store(old + step)

@@ -38,7 +38,9 @@ var scavenger = scavengerState{clock: realClock{}}
 
 type scavengerState struct {
 	armed atomic.Bool // the timer is set, or a tick is running
-	epoch atomic.Uint32
+	// kicked says that there was a kick since the last look at PARTIAL slabs began.
+	kicked atomic.Bool
+	epoch  atomic.Uint32
 
 	mu sync.Mutex // one tick, Trim or SetClock at a time
 	// moving is held, after mu, while free blocks are on their way from one place
@@ -115,7 +117,10 @@ const (
 )
 
 // decayPart is so many hundredths of the default window, in milliseconds.
-func decayPart(hundredths float64) uint32 { return uint32(hundredths * float64(decay()) / 100) }
+// 1 at the least.
+func decayPart(hundredths float64) uint32 {
+	return max(1, uint32(hundredths*float64(decay())/100))
+}
 
 // clock is the scavenger's time. Tests inject another.
 type clock interface {
@@ -170,10 +175,16 @@ func tickTime() time.Duration {
 }
 
 // kick starts the scavenger if it does not run. Any goroutine, not entered and
-// without locks; one load if it runs.
+// without locks; two loads if it runs.
 func kick() {
-	if !scavenger.armed.Load() && !policy.Current().KeepAlways {
-		arm()
+	s := &scavenger
+	switch {
+	case !s.armed.Load():
+		if !policy.Current().KeepAlways {
+			arm()
+		}
+	case !s.kicked.Load():
+		s.kicked.Store(true)
 	}
 }
 
@@ -211,7 +222,7 @@ func (s *scavengerState) tick(generation int) {
 	if !left {
 		// First say that nothing runs, then look again: who leaves something to
 		// return does it the other way round.
-		if !s.during(generation, func() { s.armed.Store(false) }) || !somethingLeft() || !s.armed.CompareAndSwap(false, true) {
+		if !s.during(generation, func() { s.armed.Store(false) }) || !somethingLeft() && !s.kicked.Load() || !s.armed.CompareAndSwap(false, true) {
 			return
 		}
 	}
@@ -311,6 +322,7 @@ func scavenge(all bool) (left bool, late uintptr) {
 	empty := sweepIdle(all)
 	s.moving.Unlock()
 	warm := s.purge(now, all)
+	s.kicked.Store(false)
 	most := punchScan
 	if age == 0 {
 		most = math.MaxInt
@@ -392,8 +404,9 @@ func (s *scavengerState) purge(now uint32, all bool) (left bool) {
 	return warm > 0 || anyLost.Load()
 }
 
-// somethingLeft reports whether a tick would find something: a look that is
-// right when it says no and nobody allocates or frees.
+// somethingLeft reports whether a tick would find something other than slabs that
+// became PARTIAL (which kicked tells): a look that is right when it says no and
+// nobody allocates or frees.
 func somethingLeft() bool {
 	region.mu.Lock()
 	left := pageUse.warm > 0 || len(whales.spans) > 0

@@ -189,6 +189,10 @@ func takeRun(n, alignPages uintptr, warm bool) (page uintptr, clean, ok bool) {
 	defer r.mu.Unlock()
 	want := n + alignPages - 1 // a run this long holds an aligned one
 	page, ok = r.tree.find(uint32(want))
+	if !ok && alignPages > 1 && n <= superPages { // as a whole chunk does
+		page, ok = r.tree.findWhole()
+		page *= superPages
+	}
 	if warm && (!ok || r.tree.cleanPages(roundUp(page, alignPages), n) > 0) {
 		return 0, false, false
 	}
@@ -227,7 +231,9 @@ func Resize(p, size uintptr) bool {
 	}
 	ok, limited := resize(p, size)
 	if limited && reclaim(0) {
-		ok, _ = resize(p, size)
+		if ok, limited = resize(p, size); limited {
+			reclaimFailed()
+		}
 	}
 	kickPressed()
 	kick()
@@ -263,6 +269,9 @@ func resize(p, size uintptr) (ok, limited bool) {
 			return false, false
 		}
 		r.tree.take(page+have, want-have)
+		if tracked {
+			raceAcquire(p+have<<pageShift, (want-have)<<pageShift)
+		}
 		for i := have; i < want; i++ {
 			t := meta(page + i)
 			t.start, t.recip, t.class, t.kind, t.bucket = p, 0, 0, kindSpanTail, bucketOf(usable)

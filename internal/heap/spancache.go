@@ -301,7 +301,7 @@ func trimCaches(now, age uint32) (left bool, late uintptr) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	was := pageUse.used
-	for len(whales.spans) > 0 && now-whales.spans[0].since >= age {
+	for len(whales.spans) > 0 && (age == 0 || int32(now-whales.spans[0].since) >= int32(age)) { // since may be later than now
 		dropWhale()
 	}
 	forgetPeaks(was - pageUse.used)

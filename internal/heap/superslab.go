@@ -97,8 +97,11 @@ func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	for i, w := range poolHints[order] {
-		if w != 0 {
-			return cutPages(uintptr(i*64+bits.TrailingZeros64(w)), order)
+		for ; w != 0; w &= w - 1 {
+			if page, ok = cutPages(uintptr(i*64+bits.TrailingZeros64(w)), order); ok {
+				return page, true
+			}
+			// Beyond the memory limit: another superslab may have warm pages.
 		}
 	}
 	if !fresh {

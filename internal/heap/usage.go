@@ -115,6 +115,7 @@ func allowed(more int) bool {
 		return true
 	}
 	limitHit.Add(1)
+	region.limited = true
 	return false
 }
 

@@ -4,12 +4,9 @@ package osmem
 
 import "golang.org/x/sys/unix"
 
-// ReadableReserve says that a reserved range can read as zero for free.
-const ReadableReserve = true
-
 func reserve(size uintptr, readable bool) (uintptr, error) {
 	prot := unix.PROT_NONE
-	if readable {
+	if readable && ReadableReserve {
 		prot = unix.PROT_READ
 	}
 	p, err := unix.MmapPtr(-1, 0, nil, size, prot, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve)
@@ -19,6 +16,9 @@ func reserve(size uintptr, readable bool) (uintptr, error) {
 func release(addr, size uintptr) { _ = unix.MunmapPtr(pointer(addr), size) }
 
 func makeReadable(addr, size uintptr) error {
+	if !ReadableReserve {
+		return nil
+	}
 	return unix.Mprotect(bytes(addr, size), unix.PROT_READ)
 }
 

@@ -1,0 +1,6 @@
+//go:build (linux || darwin || freebsd) && hakmem_noread
+
+package osmem
+
+// ReadableReserve: a range that is only reserved cannot be read, as on Windows.
+const ReadableReserve = false
