@@ -2,8 +2,10 @@ package hakmem
 
 import (
 	"errors"
+	"maps"
 	"os"
 	"strconv"
+	"sync"
 
 	"github.com/hakmem/hakmem/internal/heap"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -21,8 +23,10 @@ const (
 
 // Options has every gate as a field but HAKMEM_TRACE, for which there is
 // StartTrace. A zero field leaves the gate to its
-// environment variable, else to the mode, else to its default. What each gate
-// does, and its default, is printed by "hakmem env".
+// environment variable, else to the mode, else to its default; a number of -1 sets
+// the gate to 0. What each gate does, and its default, is printed by "hakmem env".
+// Limits that SetMemoryLimit has set, before Configure or after, go before
+// MemorySoft and MemoryHard.
 type Options struct {
 	Mode string // HAKMEM_MODE: minimal, fast, balanced, learning or research
 
@@ -57,7 +61,11 @@ type Options struct {
 func (o *Options) values() map[string]string {
 	v := map[string]string{}
 	number := func(name string, n int) {
-		if n != 0 {
+		switch n {
+		case 0:
+		case -1:
+			v[name] = "0"
+		default:
 			v[name] = strconv.Itoa(n)
 		}
 	}
@@ -89,7 +97,7 @@ func (o *Options) values() map[string]string {
 	number("HAKMEM_DECAY_MS", o.DecayMs)
 	number("HAKMEM_MEMORY_SOFT", o.MemorySoft)
 	number("HAKMEM_MEMORY_HARD", o.MemoryHard)
-	if o.Guard != 0 {
+	if number("HAKMEM_GUARD", o.Guard); o.Guard > 0 {
 		v["HAKMEM_GUARD"] = "1/" + strconv.Itoa(o.Guard)
 	}
 	toggle("HAKMEM_HARDEN", o.Harden)
@@ -108,12 +116,26 @@ func (o *Options) values() map[string]string {
 // ErrConfigured is what Configure returns once hakmem has been used.
 var ErrConfigured = errors.New("hakmem: Configure: the allocator is in use already: call it before the first allocation")
 
-// Configure sets gates from the program: o's fields win over the environment.
+// configured has the gates that Configure set so far, spelled as the environment
+// would.
+var configured struct {
+	sync.Mutex
+	set map[string]string
+}
+
+// Configure sets gates from the program: o's fields win over the environment, and
+// over those of an earlier Configure, whose other fields stay in force.
 // It must be called before the first allocation; later it returns
 // ErrConfigured. A value that a gate cannot use is an error that names it, and
 // then nothing has changed. Any goroutine.
 func Configure(o Options) error {
-	set := o.values()
+	configured.Lock()
+	defer configured.Unlock()
+	set := maps.Clone(configured.set)
+	if set == nil {
+		set = map[string]string{}
+	}
+	maps.Copy(set, o.values())
 	s, errs := policy.Build(func(name string) (string, bool) {
 		if v, ok := set[name]; ok {
 			return v, true
@@ -133,8 +155,10 @@ func Configure(o Options) error {
 	if len(bad) > 0 {
 		return errors.Join(bad...)
 	}
+	errs = append(errs, policy.Unknown(os.Environ())...)
 	if !heap.Configure(func() { policy.Set(s, errs); chooseRoad() }) {
 		return ErrConfigured
 	}
+	configured.set = set
 	return nil
 }

@@ -59,6 +59,8 @@ func values(g *policy.Gate) string {
 		return "0|1|off|on"
 	case policy.Text:
 		return "a path"
+	case policy.Rate:
+		return "0|1|1/N"
 	case policy.Choice:
 		return strings.Join(g.Choices, "|")
 	default:

@@ -107,15 +107,20 @@ func sawtooth(ctx context.Context, period time.Duration, periods, blocks int) (r
 		}
 		var p sawtoothPeriod
 		var sum, looks float64
-		for ; time.Since(start) < period; time.Sleep(min(10*time.Millisecond, period/20)) {
+		for { // once at least, also where filling took more than a period
 			if ctx.Err() != nil {
 				return r, ctx.Err()
 			}
-			p.EndRSS = float64(rss()-min(rss(), idle)) / float64(r.LiveBytes)
+			now := rss()
+			p.EndRSS = float64(now-min(now, idle)) / float64(r.LiveBytes)
 			sum += p.EndRSS
 			looks++
+			if time.Since(start) >= period {
+				break
+			}
+			time.Sleep(min(10*time.Millisecond, period/20))
 		}
-		p.MeanRSS = sum / max(looks, 1)
+		p.MeanRSS = sum / looks
 		filling := time.Now()
 		for _, i := range order {
 			if err := fill(i); err != nil {

@@ -89,7 +89,7 @@ const (
 type Kind uint8
 
 const (
-	Switch Kind = iota // 0 | 1 | off | on
+	Switch Kind = iota // 0 | 1 | off | on | no | yes | false | true
 	Number             // a decimal integer within [Min, Max]
 	Choice             // one of a list of words
 	Text               // anything
@@ -227,15 +227,14 @@ func (e *GateError) Error() string {
 // parse reads one value as the gate spells it.
 func (g *Gate) parse(v string) (int64, *GateError) {
 	bad := func(remedy string) (int64, *GateError) { return 0, &GateError{g.Name, v, remedy} }
-	switch strings.ToLower(v) {
-	case "on":
-		if g.Kind == Switch {
+	if g.Kind == Switch {
+		switch strings.ToLower(v) {
+		case "1", "on", "yes", "true":
 			return 1, nil
-		}
-	case "off":
-		if g.Kind == Switch {
+		case "0", "off", "no", "false":
 			return 0, nil
 		}
+		return bad("use 0, 1, off or on")
 	}
 	if g.Kind == Choice {
 		if i := slices.Index(g.Choices, strings.ToLower(v)); i >= 0 {
@@ -252,15 +251,8 @@ func (g *Gate) parse(v string) (int64, *GateError) {
 		return n, nil
 	}
 	n, err := strconv.ParseInt(v, 10, 64)
-	switch g.Kind {
-	case Switch:
-		if err != nil || n < 0 || n > 1 {
-			return bad("use 0, 1, off or on")
-		}
-	case Number:
-		if err != nil || n < g.Min || n > g.Max {
-			return bad("use a whole number from " + strconv.FormatInt(g.Min, 10) + " to " + strconv.FormatInt(g.Max, 10))
-		}
+	if err != nil || n < g.Min || n > g.Max {
+		return bad("use a whole number from " + strconv.FormatInt(g.Min, 10) + " to " + strconv.FormatInt(g.Max, 10))
 	}
 	return n, nil
 }
@@ -271,9 +263,8 @@ func Build(lookup func(string) (string, bool)) (*Snapshot, []error) {
 	s := &Snapshot{Mode: "balanced"}
 	var errs []error
 	if m, ok := lookup("HAKMEM_MODE"); ok && m != "" {
-		m = strings.ToLower(m)
-		if _, known := presets[m]; known {
-			s.Mode = m
+		if _, known := presets[strings.ToLower(m)]; known {
+			s.Mode = strings.ToLower(m)
 		} else {
 			errs = append(errs, &GateError{"HAKMEM_MODE", m, "use one of " + strings.Join(Modes, ", ")})
 		}
@@ -284,7 +275,9 @@ func Build(lookup func(string) (string, bool)) (*Snapshot, []error) {
 		case g.Kind == Choice && g.set == nil: // the mode
 			continue
 		case g.Kind == Text:
-			*g.text(s), _ = lookup(g.Name)
+			if v, ok := lookup(g.Name); ok {
+				*g.text(s) = v
+			}
 			continue
 		}
 		def, err := g.parse(g.Default)
@@ -305,7 +298,9 @@ func Build(lookup func(string) (string, bool)) (*Snapshot, []error) {
 		}
 	}
 	if s.CommitMax < s.CommitMin {
-		errs = append(errs, &GateError{"HAKMEM_SS_COMMIT_MAX", strconv.Itoa(s.CommitMax), "use a value not below HAKMEM_SS_COMMIT_MIN"})
+		if v, _ := lookup("HAKMEM_SS_COMMIT_MAX"); v != "" { // else the default only gives way
+			errs = append(errs, &GateError{"HAKMEM_SS_COMMIT_MAX", v, "use a value not below HAKMEM_SS_COMMIT_MIN"})
+		}
 		s.CommitMax = s.CommitMin
 	}
 	if s.MemoryHard != 0 && s.MemoryHard < 2<<20 {
@@ -317,6 +312,22 @@ func Build(lookup func(string) (string, bool)) (*Snapshot, []error) {
 		s.MemorySoft = s.MemoryHard
 	}
 	return s, errs
+}
+
+// Unknown reports the variables of the environment that look like gates and are
+// none: a gate spelled wrongly would be off without a word.
+func Unknown(environ []string) (errs []error) {
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		// HAKMEM_TEST_ and HAKMEM_PROOF_ are for hakmem's own tests.
+		if !strings.HasPrefix(name, "HAKMEM_") || strings.HasPrefix(name, "HAKMEM_TEST_") || strings.HasPrefix(name, "HAKMEM_PROOF_") {
+			continue
+		}
+		if !slices.ContainsFunc(gates, func(g Gate) bool { return g.Name == name }) {
+			errs = append(errs, &GateError{name, value, "there is no such gate; `hakmem env` lists them"})
+		}
+	}
+	return errs
 }
 
 // ModeNote says what mode m does not do yet, or "".
@@ -340,7 +351,7 @@ func Current() *Snapshot {
 		return s
 	}
 	s, errs := Build(os.LookupEnv)
-	loadErr = errs
+	loadErr = append(errs, Unknown(os.Environ())...)
 	current.Store(s)
 	return s
 }
@@ -355,9 +366,10 @@ func Set(s *Snapshot, errs []error) {
 }
 
 // Errors returns what was malformed in the values behind the current snapshot.
+// The caller may append to the slice.
 func Errors() []error {
 	Current()
 	mu.Lock()
 	defer mu.Unlock()
-	return loadErr
+	return slices.Clip(loadErr)
 }

@@ -28,13 +28,19 @@ func TestBuild(t *testing.T) {
 		{"off", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "off"}, emptyReuse, 0, ""},
 		{"OFF", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "OFF"}, emptyReuse, 0, ""},
 		{"0", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "0"}, emptyReuse, 0, ""},
+		{"yes", map[string]string{"HAKMEM_HARDEN": "Yes"}, harden, 1, ""},
+		{"true", map[string]string{"HAKMEM_HARDEN": "true"}, harden, 1, ""},
+		{"no", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "no"}, emptyReuse, 0, ""},
+		{"true for a number", map[string]string{"HAKMEM_REFILL": "true"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_REFILL"},
 		{"2 for a switch", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "2"}, emptyReuse, 1, "HAKMEM_SS_EMPTY_REUSE"},
 		{"mode", map[string]string{"HAKMEM_MODE": "minimal"}, func(s *Snapshot) int { return s.Refill }, 16, ""},
 		{"mode, and a gate over it", map[string]string{"HAKMEM_MODE": "minimal", "HAKMEM_REFILL": "20"}, func(s *Snapshot) int { return s.Refill }, 20, ""},
 		{"mode, and a bad gate", map[string]string{"HAKMEM_MODE": "minimal", "HAKMEM_REFILL": "x"}, func(s *Snapshot) int { return s.Refill }, 16, "HAKMEM_REFILL"},
-		{"unknown mode", map[string]string{"HAKMEM_MODE": "turbo"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_MODE"},
+		{"unknown mode", map[string]string{"HAKMEM_MODE": "Turbo"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_MODE"},
 		{"maximum below minimum", map[string]string{"HAKMEM_SS_COMMIT_MIN": "67108864", "HAKMEM_SS_COMMIT_MAX": "2097152"},
 			func(s *Snapshot) int { return s.CommitMax }, 64 << 20, "HAKMEM_SS_COMMIT_MAX"},
+		{"minimum above the default maximum", map[string]string{"HAKMEM_SS_COMMIT_MIN": "134217728"},
+			func(s *Snapshot) int { return s.CommitMax }, 128 << 20, ""},
 		{"hard limit below a superslab", map[string]string{"HAKMEM_MEMORY_HARD": "2097151"}, func(s *Snapshot) int { return s.MemoryHard }, 0, "HAKMEM_MEMORY_HARD"},
 		{"one in 50", map[string]string{"HAKMEM_GUARD": "1/50"}, func(s *Snapshot) int { return s.Guard }, 50, ""},
 		{"none", map[string]string{"HAKMEM_GUARD": "0"}, func(s *Snapshot) int { return s.Guard }, 0, ""},
@@ -65,6 +71,32 @@ func TestBuild(t *testing.T) {
 				t.Errorf("errors %v; want one of %s with its value and a remedy", errs, tt.bad)
 			}
 		})
+	}
+}
+
+func harden(s *Snapshot) int {
+	if s.Harden {
+		return 1
+	}
+	return 0
+}
+
+func TestUnknown(t *testing.T) {
+	errs := Unknown([]string{"HAKMEM_GAURD=1/1", "HAKMEM_GUARD=1/1", "PATH=/bin", "HAKMEM_TEST_X=1", "HAKMEM_PROOF_OPS=5", "HAKMEM_", "=C:=C:"})
+	if len(errs) != 2 || !strings.Contains(errs[0].Error(), `HAKMEM_GAURD: cannot use the value "1/1"`) {
+		t.Errorf("%v", errs)
+	}
+}
+
+// TestErrorsToAppend: who appends to the list does not write into another's.
+func TestErrorsToAppend(t *testing.T) {
+	before, errs := Current(), Errors()
+	defer Set(before, errs)
+	Set(before, append(make([]error, 0, 4), errors.New("one")))
+	a := append(Errors(), errors.New("a"))
+	b := append(Errors(), errors.New("b"))
+	if a[1].Error() != "a" || b[1].Error() != "b" {
+		t.Errorf("%v and %v", a, b)
 	}
 }
 
