@@ -53,9 +53,9 @@ import (
 // w is called by the calls that are traced and by a goroutine of its own, one at
 // a time, with whole lines, and after StopTrace no more. It must not use this
 // package, nor wait for a goroutine that does: that call would wait for w. Lines
-// are gathered up to 4 KiB and a tenth of a second, so that the last ones are
-// missing when a process ends without StopTrace. When w fails recording ends;
-// StopTrace and Err tell.
+// are gathered up to a 64th of what was written so far, 4 KiB and a tenth of a
+// second, so that the last ones are missing when a process ends without StopTrace.
+// When w fails recording ends; StopTrace and Err tell.
 func StartTrace(w io.Writer) error {
 	t := &trace
 	t.mu.Lock()
@@ -100,6 +100,10 @@ const (
 	// to a file 20 of the 90 ns of a traced call (64 KiB did not make it less), and
 	// so few that a process which ends without StopTrace has written nearly all.
 	traceBuffer = 4 << 10
+	// traceLag: lines are written when they are that part of what was written so far,
+	// so that a program that makes few calls, and ends without StopTrace, has its
+	// trace too. Until there are 4 KiB at a time that is 64·ln(4096) writes, 500.
+	traceLag = 64
 	// traceDelay is how long lines wait at most: a person who looks at the file
 	// sees no delay, and ten writes a second cost nothing.
 	traceDelay = 100 * time.Millisecond
@@ -122,6 +126,7 @@ type tracer struct {
 	w     io.Writer // nil: no trace
 	err   error     // the first error of w: nothing is added after it
 	buf   []byte    // whole lines that w has not got yet
+	done  int       // bytes that w has got
 	timer *time.Timer
 	armed bool // the timer runs
 }
@@ -135,7 +140,7 @@ func init() {
 
 // begin makes w the writer. Under mu.
 func (t *tracer) begin(w io.Writer) {
-	t.w, t.err = w, nil
+	t.w, t.err, t.done = w, nil, 0
 	t.buf = append(t.buf[:0], "hakmem trace 1\n"...)
 	if cap(t.buf) < traceBuffer+maxLine {
 		t.buf = append(make([]byte, 0, traceBuffer+maxLine), t.buf...)
@@ -151,6 +156,7 @@ func (t *tracer) flush() {
 	if err == nil && n < len(t.buf) {
 		err = io.ErrShortWrite
 	}
+	t.done += n
 	t.buf = t.buf[:0]
 	if err != nil {
 		t.fail(err)
@@ -208,7 +214,7 @@ func (t *tracer) line(who int, op byte, p, size, last uintptr) {
 	}
 	t.buf = append(b, '\n')
 	switch {
-	case len(t.buf) >= traceBuffer:
+	case len(t.buf) >= min(traceBuffer, t.done/traceLag):
 		t.flush()
 	case t.timer == nil:
 		t.armed = true

@@ -25,6 +25,7 @@ import (
 
 func init() {
 	children["trace gate"] = traceGate
+	children["trace gate, short"] = traceGateShort
 	children["trace gate, never used"] = func(string) error { return nil }
 	children["trace gate, stopped"] = func(s string) error { return errors.Join(traceGate(s), hakmem.StopTrace()) }
 	children["trace gate refused"] = traceGateRefused
@@ -476,16 +477,18 @@ func traceCountsEveryCall(t *testing.T, spans bool) {
 	}
 }
 
-// afterBytes is a writer that closes done when it got n bytes.
+// afterBytes is a writer that closes done when it got n bytes, and lines of them.
 type afterBytes struct {
 	bytes.Buffer
-	n    int
-	done chan struct{}
+	n, lines int
+	done     chan struct{}
 }
 
 func (w *afterBytes) Write(b []byte) (int, error) {
 	w.Buffer.Write(b)
-	if w.n -= len(b); w.n <= 0 && w.done != nil {
+	w.n -= len(b)
+	w.lines -= bytes.Count(b, []byte{'\n'})
+	if w.n <= 0 && w.lines <= 0 && w.done != nil {
 		close(w.done)
 		w.done = nil
 	}
@@ -629,11 +632,15 @@ func TestTraceStates(t *testing.T) {
 
 // TestTraceIsWrittenSoon: lines do not wait for more of them.
 func TestTraceIsWrittenSoon(t *testing.T) {
-	for range 2 { // the second trace uses the timer again
+	const n = 1000 // so many that the last ones wait for the timer
+	for range 2 {  // the second trace uses the timer again
 		done := make(chan struct{})
-		w := &afterBytes{n: len("hakmem trace 1\n") + 1, done: done}
+		w := &afterBytes{lines: 1 + 2*n + 1, done: done}
 		if err := hakmem.StartTrace(w); err != nil {
 			t.Fatal(err)
+		}
+		for range n {
+			hakmem.Free(hakmem.Malloc(1))
 		}
 		p := hakmem.Malloc(1)
 		<-done
@@ -641,7 +648,7 @@ func TestTraceIsWrittenSoon(t *testing.T) {
 		if err := hakmem.StopTrace(); err != nil {
 			t.Fatal(err)
 		}
-		if r := mustReplay(t, w.String()); r.count['a'] != 1 || r.count['f'] != 1 {
+		if r := mustReplay(t, w.String()); r.count['a'] != n+1 || r.count['f'] != n+1 {
 			t.Errorf("lines %v", r.count)
 		}
 	}
@@ -741,6 +748,12 @@ func traceGate(string) error {
 	return nil
 }
 
+// traceGateShort makes two calls: both are in the trace, whenever the process ends.
+func traceGateShort(string) error {
+	hakmem.Free(hakmem.Malloc(100))
+	return nil
+}
+
 func traceGateRefused(path string) error {
 	for range 1000 {
 		hakmem.Free(hakmem.Malloc(100))
@@ -769,8 +782,12 @@ func TestTraceGate(t *testing.T) {
 		t.Errorf("a process that made no call left a trace: %v", err)
 	}
 	inChild(t, "trace gate", "", gate)
-	if n := read(); n['a'] < 700 || n['f'] < 700 || n['a'] > 1000 {
+	if n := read(); n['a'] < 970 || n['f'] < 970 || n['a'] > 1000 {
 		t.Errorf("ended without StopTrace: lines %v, want most of 1000", n)
+	}
+	inChild(t, "trace gate, short", "", gate)
+	if n := read(); n['a'] != 1 || n['f'] != 1 {
+		t.Errorf("two calls, and ended without StopTrace: lines %v", n)
 	}
 	inChild(t, "trace gate, stopped", "", gate)
 	if n := read(); n['a'] != 1000 || n['f'] != 1000 {
