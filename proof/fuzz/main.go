@@ -135,8 +135,9 @@ const maxFailures = 3
 
 // run fuzzes t until so much of a core has been used.
 func (t *target) run(ctx context.Context, budget time.Duration, workers int) error {
+	least := time.Second
 	for t.cores < budget && t.failures < maxFailures {
-		left := min(slice, (budget-t.cores)/time.Duration(workers)+time.Second)
+		left := max(min(slice, (budget-t.cores)/time.Duration(workers)), least)
 		// -fuzzminimizetime: coverage differs from run to run, because goroutines do,
 		// and minimising by it does not end.
 		cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-fuzz=^"+t.name+"$",
@@ -161,7 +162,10 @@ func (t *target) run(ctx context.Context, budget time.Duration, workers int) err
 			t.failures++
 			io.Copy(os.Stderr, &out)
 		} else if n == 0 {
-			return fmt.Errorf("go test ran no program in %v:\n%s", used, out.Bytes())
+			// Before anything else go test runs all inputs that it has kept.
+			if least *= 4; least > slice {
+				return fmt.Errorf("go test ran no program in %v:\n%s", used, out.Bytes())
+			}
 		}
 	}
 	return nil
