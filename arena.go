@@ -3,6 +3,7 @@ package hakmem
 import (
 	"fmt"
 	"runtime"
+	"slices"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/asan"
@@ -10,7 +11,7 @@ import (
 )
 
 // Arena allocates by moving a pointer and frees all at once. It is for one
-// goroutine at a time and must be made by NewArena. Its memory is not freed
+// goroutine at a time, must be made by NewArena and must not be copied. Its memory is not freed
 // block by block: giving it to Free is misuse and panics.
 //
 // The Arena owns its memory: it must stay reachable as long as its memory is
@@ -19,12 +20,20 @@ import (
 // freed some time after a garbage collection, Stats.Abandoned counts it and Err
 // tells of the first.
 type Arena struct {
+	_         noCopy
 	next, end uintptr // what is left of the current chunk
 	held      *chunks // nil before the first
+	self      uintptr // the Arena's address since held, which a copy of it does not have
 	current   int     // index of the chunk in use; later ones are empty
 	closed    bool
 	cleanup   runtime.Cleanup // since there are chunks
 }
+
+// noCopy makes go vet tell of copies.
+type noCopy struct{}
+
+func (*noCopy) Lock()   {}
+func (*noCopy) Unlock() {}
 
 // chunks is what an Arena holds: an object of its own, for the cleanup of the
 // Arena, which must not refer to it.
@@ -93,24 +102,38 @@ func (a *Arena) alloc(op string, n, align uintptr) unsafe.Pointer {
 	return heap.Pointer(p)
 }
 
-// more makes a chunk with room for n bytes the current one: the next of those
-// kept by Reset, if it is large enough, else a new one.
+// more makes a chunk with room for n bytes the current one: the first of those
+// kept by Reset that is large enough, else a new one.
 func (a *Arena) more(n uintptr) {
 	if a.held == nil {
-		a.held = &chunks{arena: uintptr(unsafe.Pointer(a)), by: callers()}
+		a.self = uintptr(unsafe.Pointer(a))
+		a.held = &chunks{arena: a.self, by: callers()}
 		a.cleanup = runtime.AddCleanup(a, abandonArena, a.held)
 	}
 	h := a.held
-	for a.current+1 < len(h.list) {
-		a.current++
-		if c := h.list[a.current]; c.size >= n {
-			a.next, a.end = c.start, c.start+c.size
+	kept := h.list[a.current+1:]
+	size := uintptr(firstChunk)
+	for i, c := range kept {
+		if c.size >= n {
+			kept[0], kept[i] = c, kept[0] // those too small stay for smaller pieces
+			a.use(c)
 			return
 		}
 	}
-	size := uintptr(firstChunk)
-	if len(h.list) > 0 {
-		size = min(h.list[len(h.list)-1].size*2, lastChunk)
+	for _, c := range h.list {
+		size = max(size, min(c.size*2, lastChunk))
+	}
+	if n > lastChunk {
+		// In place of those that were made for a piece as large and are not large
+		// enough now: otherwise an Arena whose use grows slowly would keep them all.
+		h.list = h.list[:a.current+1]
+		for _, c := range kept {
+			if c.size > lastChunk {
+				freeChunk(c.start)
+			} else {
+				h.list = append(h.list, c)
+			}
+		}
 	}
 	size = max(size, n)
 	span := size
@@ -122,9 +145,14 @@ func (a *Arena) more(n uintptr) {
 		panic(outOfMemory(n))
 	}
 	asan.Poison(p, usable)
-	h.list = append(h.list, chunk{p, usable})
-	a.current = len(h.list) - 1
-	a.next, a.end = p, p+usable
+	h.list = slices.Insert(h.list, a.current+1, chunk{p, usable})
+	a.use(h.list[a.current+1])
+}
+
+// use makes c, the first that is kept, the current chunk.
+func (a *Arena) use(c chunk) {
+	a.current++
+	a.next, a.end = c.start, c.start+c.size
 }
 
 // Reset makes all of the Arena's memory free for its next allocations and keeps
@@ -148,13 +176,20 @@ func (a *Arena) Close() {
 	*a = Arena{closed: true, current: -1} // the Arena is alive until here, so Stop is in time
 }
 
+// mustBeOpen begins all but the fast path: the Arena must be open, and no copy.
 func (a *Arena) mustBeOpen(op string) {
 	if a.closed {
 		panic(&MisuseError{Op: op, Kind: kindClosedArena, Addr: uintptr(unsafe.Pointer(a))})
 	}
+	if a.held != nil && a.self != uintptr(unsafe.Pointer(a)) {
+		panic(&MisuseError{Op: op, Kind: kindCopiedArena, Addr: uintptr(unsafe.Pointer(a))})
+	}
 }
 
-// NewIn returns a zeroed T in the Arena, under the conditions of New.
+// NewIn returns a zeroed T in the Arena: of a type that New accepts, valid until
+// Reset or Close while the Arena is reachable, and not for Delete. It panics with
+// *OutOfMemoryError when memory is out. For one goroutine at a time, as all of the
+// Arena.
 func NewIn[T any](a *Arena) *T {
 	mustBePlain[T]()
 	size := unsafe.Sizeof(*new(T))
@@ -164,8 +199,9 @@ func NewIn[T any](a *Arena) *T {
 	return (*T)(p)
 }
 
-// MakeSliceIn returns a zeroed slice in the Arena, under the conditions of
-// MakeSlice.
+// MakeSliceIn returns a zeroed slice in the Arena: of what MakeSlice accepts, valid
+// until Reset or Close while the Arena is reachable, and not for FreeSlice. It
+// panics with *OutOfMemoryError when memory is out. For one goroutine at a time.
 func MakeSliceIn[T any](a *Arena, len, cap int) []T {
 	mustBePlain[T]()
 	size := sliceBytes[T]("MakeSliceIn", len, cap)

@@ -13,8 +13,8 @@ type MisuseError struct {
 	Op string
 	// Kind is what is wrong: "double free", "use after free", "interior
 	// pointer", "unaligned pointer", "not hakmem's", "never allocated", "arena
-	// memory", "memory of a closed arena", "closed heap", "copied heap", "closed
-	// arena"; with HAKMEM_HARDEN or HAKMEM_GUARD
+	// memory", "memory of a closed arena", "closed heap", "copied heap", "unmade
+	// heap", "closed arena", "copied arena"; with HAKMEM_HARDEN or HAKMEM_GUARD
 	// also "buffer overflow", "buffer underflow" and "write after free".
 	Kind string
 	// Addr is the pointer that was given. Block is the start of the block it
@@ -47,7 +47,7 @@ func (e *MisuseError) Error() string {
 		s += fmt.Sprintf(": byte %d was touched", e.Offset)
 	case e.Op == opFault:
 		s += fmt.Sprintf(" of byte %d", e.Offset)
-	case e.Kind == kindClosedHeap || e.Kind == kindCopiedHeap || e.Kind == kindClosedArena:
+	case e.Kind == kindClosedHeap || e.Kind == kindCopiedHeap || e.Kind == kindUnmadeHeap || e.Kind == kindClosedArena || e.Kind == kindCopiedArena:
 		s += " (the address is that of the handle)"
 	}
 	if e.Block != 0 && e.Class != 0 {
@@ -82,7 +82,9 @@ const (
 	kindWritten     = "write after free"
 	kindClosedHeap  = "closed heap"
 	kindCopiedHeap  = "copied heap"
+	kindUnmadeHeap  = "unmade heap"
 	kindClosedArena = "closed arena"
+	kindCopiedArena = "copied arena"
 )
 
 var remedies = map[string]string{
@@ -90,8 +92,8 @@ var remedies = map[string]string{
 	kindUseAfter:    "the block is not allocated: keep it until the last use",
 	kindInterior:    "pass the pointer that the allocation returned",
 	kindUnaligned:   "pass the pointer that the allocation returned",
-	kindForeign:     "only memory of hakmem's may be given to it",
-	kindNever:       "there is no block at this address",
+	kindForeign:     "pass only pointers that hakmem returned",
+	kindNever:       "pass the pointer that the allocation returned: this address was never one",
 	kindArena:       "an Arena's memory is freed by its Reset or Close",
 	kindWasArena:    "an Arena's memory is freed by its Close: do not free it, and do not use it afterwards",
 	kindOverflow:    "keep to the bytes asked for, here and in the block before",
@@ -99,7 +101,9 @@ var remedies = map[string]string{
 	kindWritten:     "do not use a block after its free: HAKMEM_TRACE tells who had it",
 	kindCopiedHeap:  "a Heap must not be copied: pass the *Heap on",
 	kindClosedHeap:  "do not use a Heap after Close",
+	kindUnmadeHeap:  "a Heap must be made by NewHeap",
 	kindClosedArena: "do not use an Arena after Close",
+	kindCopiedArena: "an Arena must not be copied: pass the *Arena on",
 }
 
 // misuse turns the engine's finding into the error of operation op.
@@ -144,12 +148,10 @@ type OutOfMemoryError struct {
 	// Size is the number of bytes asked for, or the largest uintptr when the
 	// request does not fit one.
 	Size uintptr
-	// Reason is the first error of Err, if there was one.
+	// Reason is what refused the memory: a limit, the region's end or the system;
+	// nil when no machine has as much.
 	Reason error
 }
-
-// mostMemory is 128 TiB, all that a process may address on most systems.
-const mostMemory = 1 << 47
 
 func (e *OutOfMemoryError) Error() string {
 	s := fmt.Sprintf("hakmem: out of memory: no block of %d bytes", e.Size)
@@ -158,18 +160,17 @@ func (e *OutOfMemoryError) Error() string {
 	}
 	switch {
 	case e.Reason != nil:
-		s += ": " + e.Reason.Error()
-	case e.Size > mostMemory:
-		s += "; ask for less: no machine has as much"
+		return s + ": " + e.Reason.Error()
+	case e.Size > heap.MostMemory:
+		return s + "; ask for less: no machine has as much"
 	default:
-		s += "; free blocks, or raise what limits memory: HAKMEM_MEMORY_HARD, HAKMEM_REGION_BYTES or the container's limit"
+		return s + "; free blocks, or raise what limits memory"
 	}
-	return s
 }
 
 // Unwrap returns Reason.
 func (e *OutOfMemoryError) Unwrap() error { return e.Reason }
 
 func outOfMemory(size uintptr) *OutOfMemoryError {
-	return &OutOfMemoryError{Size: size, Reason: Err()}
+	return &OutOfMemoryError{Size: size, Reason: heap.Refusal(size)}
 }

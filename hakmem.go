@@ -16,7 +16,8 @@ const maxAlign = 2 << 20
 
 // MallocAt is Malloc for a site: the block counts as alive under the site in
 // ReadStats until it is freed. It costs a few tens of nanoseconds more than
-// Malloc, and so does the block's Free. Site 0 is no site.
+// Malloc, and so does the block's Free. Site 0 is no site; it panics for one that
+// RegisterSite did not return.
 func MallocAt(site Site, size uintptr) unsafe.Pointer {
 	if uint32(site) > heap.NumSites() {
 		panic(fmt.Sprintf("hakmem: MallocAt: site %d was not registered: use the result of RegisterSite", site))
@@ -49,8 +50,8 @@ func mallocZero(size uintptr) unsafe.Pointer {
 // Realloc returns a block of at least size bytes with the contents of the block
 // at p as far as both reach; bytes beyond the old block's usable size are
 // undefined. It may be the same block. p nil is Malloc(size); size 0 gives the
-// smallest block. When memory is out it returns nil, and p stays valid.
-// Otherwise the caller owns the result and p is freed if it is another block.
+// smallest block. When memory is out it returns nil, and p stays valid; a block that
+// is to become smaller then stays where it is. Otherwise the caller owns the result and p is freed if it is another block.
 //
 // A block above 32 KiB grows where it is when the pages behind it are free, and
 // gives its last pages back where it is when it becomes smaller.
@@ -93,8 +94,19 @@ func realloc(op string, own uintptr, p unsafe.Pointer, size uintptr, malloc func
 	default:
 		q = malloc(size)
 	}
-	if q == nil {
+	switch {
+	case q != nil:
+	case size > old:
 		return nil
+	default: // out of memory, but the block is large enough: give back what can be
+		heap.DidWithout()
+		if old > sizeclass.MaxMid {
+			heap.Resize(uintptr(p), sizeclass.MaxMid+1)
+		}
+		if watched {
+			watchInPlace(uintptr(p), size)
+		}
+		return p
 	}
 	heap.Copy(q, p, min(old, size))
 	if watched {
@@ -146,8 +158,10 @@ func UsableSize(p unsafe.Pointer) uintptr {
 	return n
 }
 
-// GoodSize returns the usable size that Malloc(size) gives: asking for it wastes
-// nothing. A size that no block can have is returned as it is.
+// GoodSize returns the size of the block that Malloc(size) takes: asking for that
+// many bytes wastes nothing. Ask for them to use them: with HAKMEM_HARDEN,
+// HAKMEM_GUARD or -asan a block has only what was asked for (UsableSize tells). A
+// size that no block can have is returned as it is.
 func GoodSize(size uintptr) uintptr {
 	if size <= sizeclass.MaxMid {
 		return uintptr(sizeclass.Classes[sizeclass.Of(size)].Size)
@@ -172,7 +186,8 @@ func SizeClasses() []int {
 // empties the magazines of every P and all caches, and returns the memory of all
 // free pages. Heaps keep their magazines: they belong to their goroutines. Any
 // goroutine may call it while others allocate; it stops the world for some tens
-// of microseconds. Without it the scavenger does the same by and by.
+// of microseconds. Without it the scavenger does the same by and by. It panics with
+// a late *MisuseError when it comes upon a block that was freed twice at once.
 func Trim() {
 	if bad := heap.Trim(); bad.Kind != heap.OK {
 		panic(misuse("Trim", bad))
@@ -187,7 +202,9 @@ func Trim() {
 // what is free, at once and at each of its ticks. Beyond the hard limit an
 // allocation that needs more memory returns nil, after it has tried to make room
 // by emptying caches; freeing blocks makes allocations work again. Memory above
-// a limit that is set later is not taken away from live blocks.
+// a limit that is set later is not taken away from live blocks. Blocks that
+// HAKMEM_GUARD puts between guard pages are not counted. What waits in the magazines
+// of Heaps is, and only their own goroutines can give it back.
 //
 // It is an error, and nothing changes, if soft is above hard or hard is not 0
 // and below 2 MiB. Any goroutine, at any time; HAKMEM_MEMORY_SOFT and

@@ -12,7 +12,9 @@ import (
 // Heap is a private front: magazines that one goroutine has to itself, so that
 // its Malloc and Free need not find the P and inline into the caller. It is for
 // one goroutine at a time; handing it to another needs the usual
-// synchronisation. A Heap must be made by NewHeap and must not be copied.
+// synchronisation. A Heap must be made by NewHeap and must not be copied; both are
+// misuse and panic, at the latest in Close (of one that was not made, small sizes
+// panic as a nil pointer does).
 //
 // Its blocks are ordinary blocks: any goroutine may free them with Free or
 // through another Heap, they may outlive the Heap, and a Heap may free blocks
@@ -21,6 +23,7 @@ import (
 // error that is survived: its magazines go back some time after a garbage
 // collection, Stats.Abandoned counts it and Err tells of the first.
 type Heap struct {
+	_       noCopy
 	front   uintptr // what the fast paths use: own, or the trap front
 	own     uintptr // 0 when closed
 	self    uintptr // the Heap's address, which a copy of it does not have
@@ -100,11 +103,17 @@ func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Poin
 // watched its fast paths get the trap front, so that the next call comes here
 // again. (No one else may touch the Heap when the watching begins or ends.)
 func (h *Heap) slowPath(op string) {
-	if h.own == 0 {
-		panic(&MisuseError{Op: op, Kind: kindClosedHeap, Addr: uintptr(unsafe.Pointer(h))})
+	kind := ""
+	switch {
+	case h.self == 0:
+		kind = kindUnmadeHeap
+	case h.own == 0:
+		kind = kindClosedHeap
+	case h.self != uintptr(unsafe.Pointer(h)):
+		kind = kindCopiedHeap
 	}
-	if h.self != uintptr(unsafe.Pointer(h)) {
-		panic(&MisuseError{Op: op, Kind: kindCopiedHeap, Addr: uintptr(unsafe.Pointer(h))})
+	if kind != "" {
+		panic(&MisuseError{Op: op, Kind: kind, Addr: uintptr(unsafe.Pointer(h))})
 	}
 	if h.front = h.own; heap.AlwaysSlow() {
 		h.front = heap.TrapFront()

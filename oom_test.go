@@ -33,6 +33,7 @@ const childVar = "TEST_CHILD_OF_HAKMEM"
 // children are the cases. A case that returns an error, or does not return, has
 // failed.
 var children = map[string]func(arg string) error{
+	"aligned in full region":     alignedInFullRegion,
 	"memory limit":               memoryLimit,
 	"hardened":                   hardened,
 	"guarded always":             guardedAlways,
@@ -940,7 +941,7 @@ func TestMalformedGates(t *testing.T) {
 // configure: before the first allocation options win over the environment,
 // later there is an error.
 func configure(string) error {
-	// (The environment has HAKMEM_REFILL=abc and HAKMEM_CAP_MID=32.)
+	// (The environment has HAKMEM_REFILL=abc, HAKMEM_CAP_MID=32 and HAKMEM_DECAY_MS=77.)
 	for _, bad := range []struct {
 		o    hakmem.Options
 		name string
@@ -960,7 +961,7 @@ func configure(string) error {
 			return fmt.Errorf("Configure failed and changed something: %+v", *p)
 		}
 	}
-	if err := hakmem.Configure(hakmem.Options{Mode: "minimal", CapMid: 8}); err != nil {
+	if err := hakmem.Configure(hakmem.Options{Mode: "minimal", CapMid: 8, MagBytes: 500, WhaleBytes: -1}); err != nil {
 		return err
 	}
 	o := hakmem.Options{RegionBytes: 512 << 20, Refill: 5, SSEmptyReuse: hakmem.Off, FrontFastLane: hakmem.On, MagBytes: 1000}
@@ -971,8 +972,8 @@ func configure(string) error {
 	if p.RegionBytes != 512<<20 || p.Refill != 5 || p.EmptyReuse || !p.FastLane || p.MagBytes != 1000 {
 		return fmt.Errorf("Configure(%+v) gave %+v", o, *p)
 	}
-	if p.MidBlocks != 32 || p.Mode != "balanced" {
-		return fmt.Errorf("Configure forgot the environment, or kept an earlier Configure: %+v", *p)
+	if p.MidBlocks != 8 || p.Mode != "minimal" || p.DecayMs != 77 || p.WhaleBytes != 0 {
+		return fmt.Errorf("Configure forgot the environment, or an earlier Configure: %+v", *p)
 	}
 	if n, err := work(1, 8<<20, 1); n != 0 || err != nil {
 		return fmt.Errorf("%d failures: %w", n, err)
@@ -992,7 +993,7 @@ func configure(string) error {
 }
 
 func TestConfigure(t *testing.T) {
-	inChild(t, "configure", "", "HAKMEM_REFILL=abc", "HAKMEM_CAP_MID=32")
+	inChild(t, "configure", "", "HAKMEM_REFILL=abc", "HAKMEM_CAP_MID=32", "HAKMEM_DECAY_MS=77")
 }
 
 // memoryLimit: the gates' limits hold from the first allocation on, and
@@ -1020,8 +1021,17 @@ func memoryLimit(string) error {
 	}
 	if v := panicOf(func() { hakmem.Alloc(100_000) }); v == nil {
 		return errors.New("Alloc beyond the limit did not panic")
-	} else if _, ok := v.(*hakmem.OutOfMemoryError); !ok {
+	} else if oom, ok := v.(*hakmem.OutOfMemoryError); !ok || !strings.Contains(oom.Error(), "hard memory limit of 33554432 bytes") || strings.Contains(oom.Error(), "HAKMEM_THP") {
 		return fmt.Errorf("Alloc beyond the limit: %v", v)
+	}
+	// What becomes smaller needs no memory.
+	for _, size := range []uintptr{70_000, 9000} {
+		if p := hakmem.Realloc(blocks[0], size); p != blocks[0] {
+			return fmt.Errorf("Realloc to %d bytes at the limit moved the block, or failed: %p", size, p)
+		}
+	}
+	if n := hakmem.UsableSize(blocks[0]); n > 64<<10 {
+		return fmt.Errorf("a span that became smaller at the limit still has %d bytes", n)
 	}
 	if s := readStats(); s.Scavenger.LimitRefused == 0 || s.OutOfMemory == 0 {
 		return fmt.Errorf("not counted: %d refused, %d out of memory", s.Scavenger.LimitRefused, s.OutOfMemory)
@@ -1051,8 +1061,48 @@ func memoryLimit(string) error {
 }
 
 func TestMemoryLimit(t *testing.T) {
-	inChild(t, "memory limit", "", "HAKMEM_MEMORY_SOFT=16777216", "HAKMEM_MEMORY_HARD=33554432")
+	inChild(t, "memory limit", "", "HAKMEM_MEMORY_SOFT=16777216", "HAKMEM_MEMORY_HARD=33554432", "HAKMEM_THP=maybe")
 }
+
+// alignedInFullRegion: an aligned block of a superslab finds a free one, though no
+// run is longer. And a region that is too small says so.
+func alignedInFullRegion(string) error {
+	const size = 2 << 20
+	var blocks []unsafe.Pointer
+	for p := hakmem.Malloc(size); p != nil; p = hakmem.Malloc(size) {
+		blocks = append(blocks, p)
+	}
+	if v, ok := panicOf(func() { hakmem.Alloc(size) }).(error); !ok || !strings.Contains(v.Error(), "is full: raise HAKMEM_REGION_BYTES") {
+		return fmt.Errorf("the region is full: %v", v)
+	}
+	if v, ok := panicOf(func() { hakmem.Alloc(1 << 33) }).(error); !ok || !strings.Contains(v.Error(), "raise HAKMEM_REGION_BYTES") {
+		return fmt.Errorf("larger than the region: %v", v)
+	}
+	if v, ok := panicOf(func() { hakmem.Alloc(1 << 50) }).(error); !ok || !strings.Contains(v.Error(), "no machine has as much") {
+		return fmt.Errorf("larger than any: %v", v)
+	}
+	freed := 0
+	for i, p := range blocks {
+		if i%2 == 0 {
+			hakmem.Free(p)
+			freed++
+		}
+	}
+	hakmem.Trim()
+	for i := range freed {
+		p := hakmem.AlignedAlloc(size, size)
+		if p == nil || uintptr(p)%size != 0 {
+			return fmt.Errorf("%d of %d superslabs are free, and AlignedAlloc gives %p", freed-i, freed, p)
+		}
+		blocks[2*i] = p
+	}
+	for _, p := range blocks {
+		hakmem.Free(p)
+	}
+	return nothingLost()
+}
+
+func TestAlignedInFullRegion(t *testing.T) { inChild(t, "aligned in full region", "", smallRegion) }
 
 // limitStorm: 10^6 failures at the limit, then normal work.
 func limitStorm(string) error {

@@ -568,6 +568,35 @@ func TestMakeSliceBounds(t *testing.T) {
 	*hakmem.NewIn[int](a) = 1
 }
 
+// TestArenaKeepsWhatItNeeds: an Arena whose use grows, or that was refused once,
+// does not hold more than a few times the most it had in use.
+func TestArenaKeepsWhatItNeeds(t *testing.T) {
+	a := hakmem.NewArena()
+	defer a.Close()
+	base := readStats().Live
+	for k := uintptr(1); k <= 60; k++ {
+		a.Alloc(100, 1)
+		a.Alloc(k<<20, 1)
+		a.Alloc(100_000, 1)
+		a.Reset()
+	}
+	if held := readStats().Live - base; held > 2*60<<20 {
+		t.Errorf("the Arena holds %d bytes, and never had more than 61 MiB in use", held)
+	}
+	held := readStats().Live
+	for range 3 {
+		a.Alloc(60<<20, 1)
+		mustRunOut(t, "Arena.Alloc", func() { a.Alloc(1<<45, 1) })
+		for range 100 {
+			a.Alloc(2000, 1)
+		}
+		a.Reset()
+	}
+	if now := readStats().Live; now > held+4<<20 {
+		t.Errorf("the same work again after a refusal: %d bytes, %d before", now, held)
+	}
+}
+
 func TestArena(t *testing.T) {
 	base := readStats()
 	a := hakmem.NewArena()

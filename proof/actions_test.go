@@ -728,16 +728,35 @@ func (m *machine) mustRefuse(op, kind string, f func()) {
 	}
 }
 
+// copyOf copies a handle that must not be copied; go vet does not look into a type
+// parameter.
+func copyOf[T any](h *T) *T {
+	c := new(T)
+	*c = *h
+	return c
+}
+
+// firstChunk is more than is left of an Arena's first chunk once it is in use.
+const firstChunk = 64 << 10
+
 func (m *machine) useClosed() bool {
 	h, a := hakmem.NewHeap(), hakmem.NewArena()
 	b := hakmem.Malloc(100)
 	if b == nil { // beyond the limit
 		m.outOf++
 	}
-	copied := *h
+	copied := copyOf(h)
 	m.mustRefuse("Heap.Calloc", "copied heap", func() { copied.Calloc(1, 1) })
 	m.mustRefuse("Heap.Realloc", "copied heap", func() { copied.Realloc(nil, 1) })
 	m.mustRefuse("Heap.Close", "copied heap", func() { copied.Close() })
+	if out := panicOf(func() { a.Alloc(10, 1) }); out == nil { // within the limit
+		b := copyOf(a)
+		m.mustRefuse("Arena.Alloc", "copied arena", func() { b.Alloc(firstChunk, 1) })
+		m.mustRefuse("Arena.Reset", "copied arena", func() { b.Reset() })
+		m.mustRefuse("Arena.Close", "copied arena", func() { b.Close() })
+	} else {
+		m.outOf++
+	}
 	h.Close()
 	a.Close()
 	m.mustChangeNothing("a closed handle", func() {
