@@ -139,7 +139,8 @@ var (
 	reclaimedAt                 atomic.Uint32 // milliseconds
 )
 
-// maxReclaimSkip keeps a storm of 10^6 failures under 4000 stops of the world.
+// maxReclaimSkip keeps a storm of 10^6 failures under 4000 stops of the world; under
+// 8000 where they are Reallocs of spans, which ask twice.
 const maxReclaimSkip = 255
 
 // reclaim reports whether it did something that makes another try of the front

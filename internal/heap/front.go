@@ -179,10 +179,10 @@ func push(f uintptr, c uint8, p uintptr) bool {
 }
 
 // trapFront is the front of every P that has none yet, of every P and Heap while
-// calls are watched (watch.go), and of closed Heaps: all
-// its magazines are both empty and full, because their tops point at a slot
-// that holds 0 and is aligned to the largest magazine. It is never written after
-// init.
+// calls are watched (watch.go), and of closed Heaps: all its magazines are both
+// empty and full, because their tops point at a slot that holds 0 and is aligned to
+// the largest magazine. It is never written after init, but for the count of calls
+// in its sample word.
 var (
 	trapMemory [trapSlot + 2*TinyMag]byte // TinyMag more than is used, for alignment
 	trapFront  uintptr

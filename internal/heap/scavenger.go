@@ -178,13 +178,17 @@ func tickTime() time.Duration {
 // without locks; two loads if it runs.
 func kick() {
 	s := &scavenger
-	switch {
-	case !s.armed.Load():
-		if !policy.Current().KeepAlways {
-			arm()
+	if s.armed.Load() {
+		if s.kicked.Load() {
+			return
 		}
-	case !s.kicked.Load():
 		s.kicked.Store(true)
+		if s.armed.Load() { // else the last tick may have looked before
+			return
+		}
+	}
+	if !policy.Current().KeepAlways {
+		arm()
 	}
 }
 

@@ -302,7 +302,8 @@ func resize(p, size uintptr) (ok, limited bool) {
 }
 
 // trimIdleSpans gives back the spans in the magazines of the front that the caller
-// uses which nobody touched since it last did so, and whales beyond their share.
+// uses of which there are as many as when it last did so (nobody touched them, or
+// nobody needed one more), and whales beyond their share.
 // Not entered.
 func trimIdleSpans(own uintptr) {
 	var buf [maxMid]uintptr

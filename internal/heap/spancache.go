@@ -9,7 +9,7 @@ import (
 
 // Freed spans with their memory, kept where the next allocation finds them. The
 // first are in the magazines (span.go). Behind those are, in the order in which
-// an allocation looks:
+// an allocation looks (one of a site looks into the BigCache before its magazine):
 //
 //   - the BigCache: one span for a (site, class), so that a site gets back the
 //     memory it had, whatever else frees spans of that class in between;
