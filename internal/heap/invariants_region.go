@@ -39,7 +39,11 @@ func (k *checker) checkRegion() {
 		k.bad(of, "the site map is committed when there are sites", r.sites.lazy, !r.sites.lazy)
 	}
 	granules := r.size >> granuleShift
-	if !osmem.ReadableReserve {
+	switch {
+	case osmem.ReadableReserve:
+	case end == r.first:
+		granules = 0 // before the first commit
+	default:
 		granules = end >> granuleShift
 	}
 	if Base != r.base || Live != r.base-r.base>>granuleShift || Pages != r.pages.base || Granules != granules {
