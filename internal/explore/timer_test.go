@@ -12,18 +12,25 @@ import (
 //
 // A timer may fire at any time after it was set. Growth may take it for lost at any
 // time: what lies in between may be as long as a process is stopped.
+//
+// What a tick would return is in two places: where somethingLeft looks, and in
+// slabs that are PARTIAL, for which kicked stands.
 
 type timerModel struct {
-	scripts [3]string // k: leaves something, and kicks. g: kickGrown
+	scripts [3]string // k: leaves something, and kicks. p: a PARTIAL slab. g: kickGrown
 
 	kickFirst  bool // kick before there is something
 	lookFirst  bool // tick: looks for something before it says that nothing runs
 	armOutside bool // arm: says that it runs before it has region.mu
 	anyTick    bool // tick: sets the timer whatever the generation is
+	lookOnce   bool // kick: does not look at armed again after it has set kicked
+	clearLate  bool // tick: clears kicked after it went through the slabs
 }
 
 type timerWorld struct {
 	work       bool     // there is something to return
+	sparse     bool     // there are PARTIAL slabs with something to return
+	kicked     bool     // scavengerState.kicked
 	armed      bool     // scavengerState.armed
 	generation uint8    // scavengerState.generation
 	timers     [4]uint8 // set, by generation
@@ -34,6 +41,9 @@ type timerWorld struct {
 const (
 	kLeave = iota
 	kLoad
+	kKicked
+	kMark
+	kAgain
 	kArm
 	kSet
 	kLate // what kickFirst leaves until then
@@ -44,15 +54,18 @@ const (
 	tIdle = iota
 	tCurrent
 	tScavenge
+	tClear
+	tPunch
 	tDisarm
 	tLeft
+	tKicked
 	tArm
 	tSet
 )
 
 var (
-	kickSteps = [...]string{"leaves something", "kick: armed?", "arm", "arm: sets the timer", "leaves something late"}
-	tickSteps = [...]string{"tick", "tick: current?", "tick: scavenge", "tick: nothing runs", "tick: something left?", "tick: it runs", "tick: sets the timer"}
+	kickSteps = [...]string{"leaves something", "kick: armed?", "kick: kicked?", "kick: kicked", "kick: armed still?", "arm", "arm: sets the timer", "leaves something late"}
+	tickSteps = [...]string{"tick", "tick: current?", "tick: scavenge", "tick: not kicked", "tick: slabs", "tick: nothing runs", "tick: something left?", "tick: kicked?", "tick: it runs", "tick: sets the timer"}
 )
 
 func (m *timerModel) model() Model[timerWorld] {
@@ -60,7 +73,7 @@ func (m *timerModel) model() Model[timerWorld] {
 	for id := range m.scripts {
 		x.Procs = append(x.Procs, func(s timerWorld, to func(string, timerWorld)) {
 			name := "kickGrown"
-			if p := s.p[id]; int(p.op) < len(m.scripts[id]) && m.scripts[id][p.op] == 'k' {
+			if p := s.p[id]; int(p.op) < len(m.scripts[id]) && m.scripts[id][p.op] != 'g' {
 				name = kickSteps[p.at]
 			}
 			if m.step(&s, id) {
@@ -99,9 +112,21 @@ func (m *timerModel) step(s *timerWorld, id int) bool {
 	switch p.at {
 	case kLeave:
 		if !m.kickFirst {
-			s.work = true
+			m.leave(s, id)
 		}
 	case kLoad:
+		if !s.armed {
+			next = kArm
+		}
+	case kKicked:
+		if s.kicked {
+			next = kLate
+		}
+	case kMark:
+		if s.kicked = true; m.lookOnce {
+			next = kLate
+		}
+	case kAgain:
 		if s.armed {
 			next = kLate
 		}
@@ -117,7 +142,7 @@ func (m *timerModel) step(s *timerWorld, id int) bool {
 	case kSet:
 		s.timers[s.generation]++
 	case kLate:
-		s.work = true
+		m.leave(s, id)
 	}
 	if next == kLate && !m.kickFirst {
 		next = kEnd
@@ -127,6 +152,15 @@ func (m *timerModel) step(s *timerWorld, id int) bool {
 		p.op++
 	}
 	return true
+}
+
+// leave is what id's current operation leaves to return.
+func (m *timerModel) leave(s *timerWorld, id int) {
+	if m.scripts[id][s.p[id].op] == 'p' {
+		s.sparse = true
+	} else {
+		s.work = true
+	}
 }
 
 // tick does a step of the tick that runs, under scavenger.mu, or begins one of a
@@ -147,7 +181,18 @@ func (m *timerModel) tick(s *timerWorld, g uint8) bool {
 		}
 	case tScavenge:
 		s.work = false
-		if m.lookFirst {
+		if m.clearLate {
+			next = tPunch
+		}
+	case tClear:
+		if s.kicked = false; m.clearLate {
+			next = tDisarm
+		}
+	case tPunch:
+		switch s.sparse = false; {
+		case m.clearLate:
+			next = tClear
+		case m.lookFirst:
 			next = tLeft
 		}
 	case tDisarm: // during
@@ -158,10 +203,14 @@ func (m *timerModel) tick(s *timerWorld, g uint8) bool {
 		switch {
 		case !s.work && m.lookFirst:
 			next = tDisarm
-		case !s.work:
-			next = tIdle
 		case m.lookFirst:
 			next = tSet
+		case s.work:
+			next = tArm
+		}
+	case tKicked:
+		if !s.kicked {
+			next = tIdle
 		}
 	case tArm: // compare and swap
 		if s.armed {
@@ -181,7 +230,7 @@ func (m *timerModel) tick(s *timerWorld, g uint8) bool {
 
 func (m *timerModel) always(s timerWorld) string {
 	n := s.timers[s.generation]
-	if s.at > tCurrent && s.of == s.generation && s.at != tLeft && s.at != tArm {
+	if s.at > tCurrent && s.of == s.generation && s.at != tLeft && s.at != tKicked && s.at != tArm {
 		n++ // it will set the timer, or has just said that nothing runs
 	}
 	if n > 1 {
@@ -192,7 +241,7 @@ func (m *timerModel) always(s timerWorld) string {
 
 func (m *timerModel) atEnd(s timerWorld) string {
 	switch {
-	case s.work:
+	case s.work || s.sparse:
 		return "something is left, and nobody will return it"
 	case s.armed:
 		return "the timer is said to be set for ever"
@@ -204,6 +253,8 @@ var timerScenarios = map[string]timerModel{
 	"two kick":                      {scripts: [3]string{"kk", "kk", ""}},
 	"two kick while the heap grows": {scripts: [3]string{"kk", "kk", "gg"}},
 	"three":                         {scripts: [3]string{"kgk", "kgk", "k"}},
+	"slabs":                         {scripts: [3]string{"pp", "kp", ""}},
+	"slabs while the heap grows":    {scripts: [3]string{"pk", "pp", "g"}},
 }
 
 func TestTimer(t *testing.T) {
@@ -223,6 +274,8 @@ func TestTimerMutations(t *testing.T) {
 	}{
 		{"kick, and then leave something", "nobody will return it", func(m *timerModel) { m.kickFirst = true }},
 		{"tick looks before it says that nothing runs", "nobody will return it", func(m *timerModel) { m.lookFirst = true }},
+		{"kick does not look again", "nobody will return it", func(m *timerModel) { m.lookOnce = true }},
+		{"tick forgets a kick", "nobody will return it", func(m *timerModel) { m.clearLate = true }},
 		{"arm without the lock", "two timers", func(m *timerModel) { m.armOutside = true }},
 		{"a tick of before sets the timer of now", "two timers", func(m *timerModel) { m.anyTick = true }},
 	} {
