@@ -219,9 +219,11 @@ func timeOf(r *bench.Report, x bench.Ratio) bar {
 	n := noiseOf(r)
 	b := bar{group: x.Hakmem, name: x.Peer, ratio: x.Raw, low: x.Low, high: x.High, second: x.Net}
 	ours, theirs := find(r, x.Hakmem), find(r, x.Peer)
-	// Three runs each cannot give less than 0.1, whatever they are.
+	// Three runs each cannot give less than 0.1, whatever they are. Then the A/A run
+	// must tell, if there was one.
 	few := len(ours.Runs) <= 3 || len(theirs.Runs) <= 3
 	chance := x.P > 0.05 && !few
+	few = few && n.floor <= 1
 	b.unclear = n.within(x.Raw) || chance || few
 	b.title = fmt.Sprintf("%s over %s: %s in time (%s over %s)", x.Peer, x.Hakmem, times(x.Raw), nanos(theirs.NsPerOp), nanos(ours.NsPerOp))
 	if known(x.Low) && known(x.High) && x.Low != x.High {

@@ -382,6 +382,7 @@ func TestUnclear(t *testing.T) {
 		{5, 0.008, 1.3, "within the noise"},
 		{3, 0.1, 0, "too few runs"},
 		{3, 0.1, 1.3, "within the noise"},
+		{3, 0.1, 1.01, ""},
 		{0, 0, 0, "too few runs"},
 	} {
 		runs := make([]bench.Run, c.runs)
