@@ -16,7 +16,8 @@ import (
 //
 // The block is outside the Go heap: it must not hold Go pointers, and it lives
 // until Free. Any goroutine may call Malloc, and any goroutine may free the
-// block. UsableSize tells how many bytes the block really has.
+// block. UsableSize tells how many bytes the block really has. It panics only with a
+// late *MisuseError (see Free), as every function that moves free blocks may.
 func Malloc(size uintptr) unsafe.Pointer { return fastMalloc(size) }
 
 // Free gives the block at p back. p must come from this package's allocation

@@ -35,7 +35,8 @@ type Heap struct {
 // internal/heap/abandon.go.
 
 // NewHeap returns a new Heap. It panics with *OutOfMemoryError when memory is
-// out. Any goroutine.
+// out, or when 65,536 fronts, those of open Heaps and of Ps, are in use (fewer where
+// address space is limited). Any goroutine.
 func NewHeap() *Heap {
 	f := heap.NewHeapFront()
 	if f == 0 {
@@ -215,7 +216,8 @@ func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 }
 
 // Close gives the Heap's magazines back. Its blocks stay allocated. Any later
-// use of the Heap, a second Close too, panics with a *MisuseError.
+// use of the Heap, a second Close too, panics with a *MisuseError (but for
+// Free(nil), which does nothing anywhere).
 func (h *Heap) Close() {
 	h.slowPath("Heap.Close")
 	f := h.own

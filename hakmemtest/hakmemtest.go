@@ -55,13 +55,14 @@ func IgnoreFunction(name string) Option {
 // the size in bytes (of the size class), the site and the stack of the allocation
 // of each such block, at most 20, grouped by stack, and how many more there are.
 // Blocks that were alive before are no leaks, whatever becomes of them. A chunk of
-// an Arena that is not closed is a leak.
+// an Arena that is not closed is a leak; a Heap that is not closed is none, if its
+// blocks were freed.
 //
 // It counts blocks of all goroutines, and does not wait for any: a goroutine that
 // frees blocks must have ended, or have been waited for, when the test ends. For
-// the same reason a test that runs at the same time (t.Parallel) may be blamed on
-// this one; use NoLeaks in tests that do not run beside others, or Ignore what is
-// not theirs. Tests and their subtests may all call it.
+// the same reason blocks of a test that runs at the same time (t.Parallel) may be
+// reported here; use NoLeaks in tests that do not run beside others, or Ignore what
+// is not theirs. Tests and their subtests may all call it.
 //
 // A Heap made before the call may still take blocks from its magazines that are
 // then reported without a stack, and not at all if such a block was alive before.
