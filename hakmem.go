@@ -26,9 +26,8 @@ func MallocAt(site Site, size uintptr) unsafe.Pointer {
 }
 
 // Calloc returns a block for n elements of size bytes each, all zero, aligned
-// to 16 bytes; nil when memory is out or n·size overflows. Fresh memory of the
-// system is not touched; where some of a block was used before, all of it is
-// cleared. Any goroutine.
+// to 16 bytes; nil when memory is out or n·size overflows. Of blocks above 2 MiB
+// what is fresh from the system is not touched. Any goroutine.
 func Calloc(n, size uintptr) unsafe.Pointer {
 	hi, total := bits.Mul64(uint64(n), uint64(size))
 	if hi != 0 {

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -311,10 +312,52 @@ func TestTrimReturnsMemory(t *testing.T) {
 		}
 	}
 	p, zero := newSpan(0, 5<<20, 1, 0, 0)
-	if !zero || slices.ContainsFunc(unsafe.Slice((*byte)(ptr(p)), 5<<20), func(b byte) bool { return b != 0 }) {
+	if zero != allZeroes || slices.ContainsFunc(unsafe.Slice((*byte)(ptr(p)), 5<<20), func(b byte) bool { return b != 0 }) {
 		t.Errorf("the span after Trim: zero = %v", zero)
 	}
 	Free(0, p)
+}
+
+// TestZeroDirty: of a span of which a part was used before, MallocZero clears that
+// part, and leaves the superslabs alone that still read as zero.
+func TestZeroDirty(t *testing.T) {
+	const used, size = 3*superSize + 5*pageSize, 12*superSize + 3*pageSize + 100
+	Trim()
+	p := Malloc(0, size) // is where the next one of its size will be
+	if !Resize(p, used) || !Resize(p, sizeclass.MaxMid+1) {
+		t.Fatal("the span did not become smaller")
+	}
+	Trim()
+	if !Resize(p, used) { // only so much has memory
+		t.Fatal("the span did not grow")
+	}
+	b := unsafe.Slice((*byte)(ptr(p)), used)
+	for i := range b {
+		b[i] = 0xFF
+	}
+	// Not as a whole: it would go to the whale cache.
+	if !Resize(p, sizeclass.MaxMid+1) {
+		t.Fatal("the span did not become smaller")
+	}
+	Free(0, p)
+	reclaimSkip.Store(0)
+	if !reclaim(0) { // to the page tree, with its memory
+		t.Fatal("nothing was reclaimed")
+	}
+	before, _ := osmem.ProcessFaults()
+	q := MallocZero(0, size)
+	faults, _ := osmem.ProcessFaults()
+	if q != p {
+		t.Fatalf("the span came back as %#x, not %#x: nothing was tested", q, p)
+	}
+	if n := faults - before; n*4096 > used+superSize*3 {
+		t.Errorf("%d page faults to clear %d bytes of %d", n, used, size)
+	}
+	if i := slices.IndexFunc(unsafe.Slice((*byte)(ptr(q)), size), func(b byte) bool { return b != 0 }); i >= 0 {
+		t.Errorf("byte %d is not 0", i)
+	}
+	Free(0, q)
+	Trim()
 }
 
 // TestNoFrontWhileWatched: a slow path that met the trap before watching began

@@ -108,11 +108,20 @@ func mallocSpan(size, alignPages uintptr, site uint32) uintptr {
 	return p
 }
 
-// newSpan also reports whether the span still reads as zero.
-func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zero bool) {
+// zeroes says how much of a new span still reads as zero.
+type zeroes uint8
+
+const (
+	noZeroes   zeroes = iota // perhaps nothing
+	someZeroes               // whole superslabs: their pages that are not in wasDirty
+	allZeroes
+)
+
+// newSpan also says how much of the span still reads as zero.
+func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zero zeroes) {
 	usable, ok := sizeclass.SpanSize(size)
 	if !Ready() || !ok || usable > region.size-region.first {
-		return noMemory(), false
+		return noMemory(), noZeroes
 	}
 	if usable > sizeclass.MaxWarm && flags == 0 {
 		region.mu.Lock()
@@ -127,27 +136,30 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 				meta(page).live = liveSited
 				labelSpan(p, site)
 			}
-			return p, false
+			return p, noZeroes
 		}
 		region.mu.Unlock()
 	}
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.SpanTake, began)
 	n := roundUp(usable, pageSize) >> pageShift
-	page, zero, ok := takeRun(n, alignPages, true)
+	page, clean, ok := takeRun(n, alignPages, true)
 	if !ok { // memory that is idle in caches comes before new memory
 		trimIdleSpans(own)
 		kick()
-		page, zero, ok = takeRun(n, alignPages, false)
+		page, clean, ok = takeRun(n, alignPages, false)
 	}
 	kickPressed()
 	if !ok && reclaim(own) {
-		if page, zero, ok = takeRun(n, alignPages, false); !ok {
+		if page, clean, ok = takeRun(n, alignPages, false); !ok {
 			reclaimFailed()
 		}
 	}
 	if !ok {
-		return noMemory(), false
+		return noMemory(), noZeroes
+	}
+	if zero = someZeroes; clean {
+		zero = allZeroes
 	}
 	p = region.base + page<<pageShift
 	if tracked {
@@ -419,8 +431,8 @@ func releaseSpan(page uintptr, m *pageMeta, at uint32) {
 	region.tree.give(page, n, at)
 }
 
-// MallocZero is Malloc for the current P or a Heap, with n bytes cleared; a
-// span that still reads as zero is not cleared again.
+// MallocZero is Malloc for the current P or a Heap, with n bytes cleared; what
+// is known to read as zero is not cleared again.
 func MallocZero(own, n uintptr) uintptr {
 	if p := guarded(own, n, 1, 0); p != 0 {
 		Zero(ptr(p), n)
@@ -432,7 +444,11 @@ func MallocZero(own, n uintptr) uintptr {
 			return p
 		}
 		p, zero := newSpan(own, n, 1, 0, 0)
-		if p != 0 && !zero {
+		switch {
+		case p == 0 || zero == allZeroes:
+		case zero == someZeroes:
+			zeroDirty(p, n)
+		default:
 			Zero(ptr(p), n)
 		}
 		return p
@@ -442,6 +458,25 @@ func MallocZero(own, n uintptr) uintptr {
 		Zero(ptr(p), n)
 	}
 	return p
+}
+
+// zeroDirty clears the first n bytes of the new span at p, but for pages that still
+// read as zero, as far as that is known: of superslabs that are all the span's.
+func zeroDirty(p, n uintptr) {
+	first := (p - region.base) >> pageShift
+	last := first + uintptr(meta(first).pages) // behind the span
+	from := uintptr(0)                         // what comes before is zero
+	for off := uintptr(0); off < n; off += pageSize {
+		page := first + off>>pageShift
+		c := page / superPages
+		if c*superPages >= first && (c+1)*superPages <= last && super(c).wasDirty>>(page%superPages)&1 == 0 {
+			Zero(ptr(p+from), off-from)
+			from = off + pageSize
+		}
+	}
+	if from < n {
+		Zero(ptr(p+from), n-from)
+	}
 }
 
 // Chunk returns a span for an Arena's use: Free and its kin refuse it.

@@ -28,6 +28,9 @@ type superMeta struct {
 	purged, purgedAt, freedAt uint32
 	// lost is the set of pages that may not be touched (purge.go, discard).
 	lost uint32
+	// wasDirty is what dirty was when all pages were handed out together: until
+	// they are given back, theirs who has them.
+	wasDirty uint32
 	// wasEmpty is what emptyMask was when the scavenger last looked. Owned by the
 	// scavenger.
 	wasEmpty uint32

@@ -28,6 +28,9 @@ var pageUse struct {
 func (s *superMeta) take(m uint32) (clean bool) {
 	u := &pageUse
 	warm := bits.OnesCount32(s.dirty & m)
+	if m == ^uint32(0) {
+		s.wasDirty = s.dirty
+	}
 	u.used += bits.OnesCount32(m)
 	u.warm -= warm
 	u.reused += uint64(warm)
