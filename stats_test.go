@@ -520,6 +520,7 @@ func TestNoGoAllocations(t *testing.T) {
 // TestFrontHitsAfterTrim: blocks that go back to their slabs are no hits, and what
 // was counted stays.
 func TestFrontHitsAfterTrim(t *testing.T) {
+	classSizes(t)
 	const size = 4096
 	of := func() hakmem.ClassStats {
 		s := readStats()
