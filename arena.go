@@ -11,8 +11,8 @@ import (
 )
 
 // Arena allocates by moving a pointer and frees all at once. It is for one
-// goroutine at a time, must be made by NewArena and must not be copied. Its memory is not freed
-// block by block: giving it to Free is misuse and panics.
+// goroutine at a time, must be made by NewArena and must not be copied. Its memory
+// is not freed block by block: giving it to Free is misuse and panics.
 //
 // The Arena owns its memory: it must stay reachable as long as its memory is
 // used, as it does where Close is called (or deferred) at the end. An Arena that

@@ -3,7 +3,6 @@ package hakmem
 import (
 	"errors"
 	"maps"
-	"os"
 	"strconv"
 	"sync"
 
@@ -136,12 +135,7 @@ func Configure(o Options) error {
 		set = map[string]string{}
 	}
 	maps.Copy(set, o.values())
-	s, errs := policy.Build(func(name string) (string, bool) {
-		if v, ok := set[name]; ok {
-			return v, true
-		}
-		return os.LookupEnv(name)
-	})
+	s, errs := policy.Load(set)
 	var bad []error
 	for _, err := range errs {
 		// Malformed variables of the environment are Err's to tell.
@@ -155,7 +149,6 @@ func Configure(o Options) error {
 	if len(bad) > 0 {
 		return errors.Join(bad...)
 	}
-	errs = append(errs, policy.Unknown(os.Environ())...)
 	if !heap.Configure(func() { policy.Set(s, errs); chooseRoad() }) {
 		return ErrConfigured
 	}

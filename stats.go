@@ -16,8 +16,9 @@ import (
 //
 // It is exact when no goroutine is allocating or freeing; taken while others
 // do, every count was true at some moment during the call, but not all at the
-// same one: blocks that move meanwhile may be missing in Live and LiveBlocks. Byte figures of blocks count the block's whole size class (see
-// GoodSize), not the size that was asked for.
+// same one: blocks that move meanwhile may be missing in Live and LiveBlocks. Byte
+// figures of blocks count the block's whole size class (see GoodSize), not the size
+// that was asked for.
 type Stats struct {
 	// Reserved is the address space for blocks, in bytes; Committed the
 	// part of it that may be touched. Metadata counts the committed bytes of

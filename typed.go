@@ -8,8 +8,8 @@ import (
 )
 
 // Alloc returns a slice of n bytes with len = cap = n in a block of its own,
-// aligned to 16 bytes. Its contents are undefined. n = 0 gives an empty slice that is not nil (and is
-// freed like any other); n < 0 panics; a panic with *OutOfMemoryError says that
+// aligned to 16 bytes. Its contents are undefined. n = 0 gives an empty slice that
+// is not nil (and is freed like any other); n < 0 panics; a panic with *OutOfMemoryError says that
 // memory is out. Any goroutine. The caller owns the slice until FreeBytes.
 func Alloc(n int) []byte {
 	return bytesOf(Malloc(length("Alloc", n)), n)
@@ -35,8 +35,8 @@ func bytesOf(p unsafe.Pointer, n int) []byte {
 }
 
 // FreeBytes frees a slice that Alloc or AllocZeroed returned, or one that was made
-// of a block of Malloc's, AlignedAlloc's and so on. b must start
-// where that block does; its length does not matter. nil is fine. Any other
+// of a block of Malloc's, AlignedAlloc's and so on. b must start where that block
+// does; its length does not matter. nil is fine. Any other
 // slice (of the middle of one, or one that append has moved to the Go heap) is
 // misuse and panics as Free does.
 func FreeBytes(b []byte) { release("FreeBytes", unsafe.Pointer(unsafe.SliceData(b))) }
@@ -76,8 +76,8 @@ func New[T any]() *T {
 func Delete[T any](p *T) { release("Delete", unsafe.Pointer(p)) }
 
 // MakeSlice returns a zeroed slice of T with the given length and capacity, in
-// a block of its own, aligned to 16 bytes. It panics when 0 ≤ len ≤ cap does not hold, with
-// *OutOfMemoryError when memory is out, and for a T that holds Go pointers as
+// a block of its own, aligned to 16 bytes. It panics when 0 ≤ len ≤ cap does not
+// hold, with *OutOfMemoryError when memory is out, and for a T that holds Go pointers as
 // New does. Appending beyond cap moves the slice to the Go heap: keep the
 // original for FreeSlice. Any goroutine.
 func MakeSlice[T any](len, cap int) []T {

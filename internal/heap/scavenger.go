@@ -171,7 +171,7 @@ func tickTime() time.Duration {
 	if window == 0 {
 		window = decay()
 	}
-	return time.Duration(max(window/ticksPerWindow, decayPart(minTick), 1)) * time.Millisecond
+	return time.Duration(max(window/ticksPerWindow, decayPart(minTick))) * time.Millisecond
 }
 
 // kick starts the scavenger if it does not run. Any goroutine, not entered and

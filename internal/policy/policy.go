@@ -314,9 +314,21 @@ func Build(lookup func(string) (string, bool)) (*Snapshot, []error) {
 	return s, errs
 }
 
-// Unknown reports the variables of the environment that look like gates and are
+// Load is Build over the process's environment, before which set goes. It also
+// reports the variables that are no gates.
+func Load(set map[string]string) (*Snapshot, []error) {
+	s, errs := Build(func(name string) (string, bool) {
+		if v, ok := set[name]; ok {
+			return v, true
+		}
+		return os.LookupEnv(name)
+	})
+	return s, append(errs, unknown(os.Environ())...)
+}
+
+// unknown reports the variables of the environment that look like gates and are
 // none: a gate spelled wrongly would be off without a word.
-func Unknown(environ []string) (errs []error) {
+func unknown(environ []string) (errs []error) {
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")
 		// HAKMEM_TEST_ and HAKMEM_PROOF_ are for hakmem's own tests.
@@ -350,8 +362,8 @@ func Current() *Snapshot {
 	if s := current.Load(); s != nil {
 		return s
 	}
-	s, errs := Build(os.LookupEnv)
-	loadErr = append(errs, Unknown(os.Environ())...)
+	s, errs := Load(nil)
+	loadErr = errs
 	current.Store(s)
 	return s
 }

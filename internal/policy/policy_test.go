@@ -82,7 +82,7 @@ func harden(s *Snapshot) int {
 }
 
 func TestUnknown(t *testing.T) {
-	errs := Unknown([]string{"HAKMEM_GAURD=1/1", "HAKMEM_GUARD=1/1", "PATH=/bin", "HAKMEM_TEST_X=1", "HAKMEM_PROOF_OPS=5", "HAKMEM_", "=C:=C:"})
+	errs := unknown([]string{"HAKMEM_GAURD=1/1", "HAKMEM_GUARD=1/1", "PATH=/bin", "HAKMEM_TEST_X=1", "HAKMEM_PROOF_OPS=5", "HAKMEM_", "=C:=C:"})
 	if len(errs) != 2 || !strings.Contains(errs[0].Error(), `HAKMEM_GAURD: cannot use the value "1/1"`) {
 		t.Errorf("%v", errs)
 	}
