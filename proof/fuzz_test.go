@@ -2,6 +2,7 @@ package proof
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -87,20 +88,24 @@ func fuzz(f *testing.F, of group) {
 }
 
 func FuzzGlobal(f *testing.F) { fuzz(f, global|world) }
-func FuzzHeap(f *testing.F)   { fuzz(f, private) }
-func FuzzArenas(f *testing.F) { fuzz(f, arenas|global) }
-func FuzzTyped(f *testing.F)  { fuzz(f, typed) }
-func FuzzMisuse(f *testing.F) { fuzz(f, misuse|global|arenas) }
+func FuzzHeap(f *testing.F)   { fuzz(f, private|global|world) }
+func FuzzArenas(f *testing.F) { fuzz(f, arenas|global|world) }
+func FuzzTyped(f *testing.F)  { fuzz(f, typed|world) }
+func FuzzMisuse(f *testing.F) { fuzz(f, misuse|global|arenas|world) }
 func FuzzAll(f *testing.F)    { fuzz(f, global|private|arenas|typed|world|misuse) }
 
-// FuzzPointers gives any address whatever to the functions that take a block. The
-// first bytes make live and freed blocks, each 9 behind them an address: 8 bytes
-// of it, or of its distance from a block, and who gets it.
+// FuzzPointers gives any address whatever to the functions that take a block,
+// while there are live and freed ones of each kind. Of 10 bytes the first says who
+// gets the address and whether it is absolute, the second from which block it is
+// reckoned if not, the others are the address or the distance.
 func FuzzPointers(f *testing.F) {
-	at := func(kind byte, n uint64) []byte { return binary.LittleEndian.AppendUint64([]byte{kind}, n) }
-	for kind := range byte(8) {
-		for _, n := range []uint64{0, 1, 8, 16, 17, 4096, 65536, 1 << 20, 1 << 40, 1 << 47, 1<<63 - 1, 1 << 63, ^uint64(0), ^uint64(15), ^uint64(65535), 0xdeadbeef} {
-			f.Add(at(kind|byte(n%251)<<3, n))
+	const takerBits, reallocBits, absolute = 7, 3 << 3, 1 << 5
+	at := func(kind, block byte, n uint64) []byte {
+		return binary.LittleEndian.AppendUint64([]byte{kind, block}, n)
+	}
+	for kind := range byte(absolute << 1) {
+		for i, n := range []uint64{0, 1, 8, 16, 17, 4096, 65536, 1 << 20, 1 << 40, 1 << 47, 1<<63 - 1, 1 << 63, ^uint64(0), ^uint64(15), ^uint64(65535), 0xdeadbeef} {
+			f.Add(at(kind, kind+byte(i), n))
 		}
 	}
 	f.Fuzz(func(t *testing.T, program []byte) {
@@ -115,14 +120,14 @@ func FuzzPointers(f *testing.F) {
 		for i := 1; i < len(m.blocks); i += 2 {
 			m.drop(i, hakmem.Free)
 		}
-		for ; len(program) >= 9; program = program[9:] {
+		for ; len(program) >= 10; program = program[10:] {
 			// What refuse chooses: the function, and the size of a Realloc.
-			src.rest = []byte{program[0] & 7, program[0] >> 3}
-			b := m.blocks[int(program[0]>>3)%len(m.blocks)]
-			p := wild(b.p, uintptr(binary.LittleEndian.Uint64(program[1:])))
-			if program[0]&1 == 1 {
-				p = wild(nil, uintptr(binary.LittleEndian.Uint64(program[1:])))
+			src.rest = []byte{program[0] & takerBits, program[0] & reallocBits >> 3}
+			p := m.blocks[int(program[1])%len(m.blocks)].p
+			if program[0]&absolute != 0 {
+				p = nil
 			}
+			p = wild(p, uintptr(binary.LittleEndian.Uint64(program[2:])))
 			a := uintptr(p)
 			in := m.at(a)
 			if a < 4096 || in == nil && goHeap(a) {
@@ -178,9 +183,11 @@ func FuzzHandOver(f *testing.F) {
 			})
 		}
 		wg.Wait()
-		for _, b := range boxes { // what came too late
-			for len(b) > 0 {
-				hakmem.Free((<-b).p)
+		for _, box := range boxes { // what came too late
+			for len(box) > 0 {
+				b := <-box
+				errs = append(errs, mustBeIntact(b))
+				hakmem.Free(b.p)
 			}
 		}
 		for _, err := range errs {
@@ -203,10 +210,10 @@ type exchanger struct {
 }
 
 func (e *exchanger) make(p unsafe.Pointer, size uintptr) (block, error) {
+	if p == nil && limited() {
+		return block{}, nil
+	}
 	if p == nil || hakmem.UsableSize(p) < size {
-		if _, hard := hakmem.MemoryLimit(); p == nil && hard != 0 {
-			return block{}, nil
-		}
 		return block{}, fmt.Errorf("no block of %d bytes: %p: %v", size, p, hakmem.Err())
 	}
 	e.made++
@@ -226,11 +233,25 @@ func (e *exchanger) take() (block, bool) {
 	return b, true
 }
 
-func (e *exchanger) run() error {
+// limited says whether an allocation may fail.
+func limited() bool {
+	_, hard := hakmem.MemoryLimit()
+	return hard != 0
+}
+
+func mustBeIntact(b block) error {
+	if !intact(b.p, b.usable, b.usable, b.key) {
+		return fmt.Errorf("%v: its contents were changed", &b)
+	}
+	return nil
+}
+
+func (e *exchanger) run() (err error) {
 	h := hakmem.NewHeap()
 	defer h.Close()
 	defer func() {
 		for _, b := range e.held {
+			err = errors.Join(err, mustBeIntact(b))
 			hakmem.Free(b.p)
 		}
 	}()
@@ -270,8 +291,8 @@ func (e *exchanger) run() error {
 				free = h.Free
 			}
 			if b, ok := e.take(); ok {
-				if !intact(b.p, b.usable, b.usable, b.key) {
-					return fmt.Errorf("%v: its contents were changed", &b)
+				if err := mustBeIntact(b); err != nil {
+					return err
 				}
 				free(b.p)
 			}
@@ -283,6 +304,9 @@ func (e *exchanger) run() error {
 			p := h.Realloc(b.p, size)
 			if p == nil {
 				e.held = append(e.held, b)
+				if !limited() {
+					return fmt.Errorf("Realloc(%v, %d) = nil without a limit: %v", &b, size, hakmem.Err())
+				}
 				continue
 			}
 			if !intact(p, b.usable, min(b.usable, size), b.key) {
