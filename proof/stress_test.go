@@ -25,7 +25,7 @@ import (
 const opsVar = "HAKMEM_PROOF_OPS"
 
 // shares is into how many runs they go.
-const shares = 14
+const shares = 15
 
 func stressOps(t *testing.T) int {
 	ops := 8_000_000 // some seconds
@@ -61,7 +61,8 @@ func randomSize(r *rand.Rand) uintptr {
 type stress struct {
 	workers, ops int
 	seed         uint64
-	limited      bool          // a hard limit is set: an allocation may fail
+	lifetime     int           // operations of one goroutine
+	limited      bool          // a hard limit is set, or will be: an allocation may fail
 	verified     atomic.Uint64 // blocks and pieces of Arenas that were whole at their end
 	lives        atomic.Uint64 // goroutines
 	bad          atomic.Int32
@@ -94,9 +95,13 @@ type worker struct {
 	whole  uint64 // verified, but not yet counted
 }
 
-// lifetime is the number of operations of one goroutine: short enough that many
-// end in a run, long enough that most of them run on several Ps.
-const lifetime = 2000
+// longestLife bounds the operations of one goroutine: short enough that many end in
+// a run, long enough that most of them run on several Ps. A short run has shorter
+// lives, so that its workers, too, are leastLives goroutines each.
+const (
+	longestLife = 2000
+	leastLives  = 5
+)
 
 // verify checks a block before its end.
 func (w *worker) verify(b *block) {
@@ -181,7 +186,7 @@ func (w *worker) allocate() (b block, ok bool) {
 
 // cut takes a piece from the worker's Arena, or makes an end of all its pieces.
 func (w *worker) cut() {
-	if len(w.pieces) == 64 {
+	if n := len(w.pieces); n == 64 || n > 0 && w.r.UintN(100) == 0 { // 64: some chunks; sooner: now and then
 		for i := range w.pieces {
 			w.verify(&w.pieces[i])
 		}
@@ -236,7 +241,7 @@ func (w *worker) live() {
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 	}
-	for n := min(w.left, lifetime); n > 0 && w.bad.Load() == 0; n-- {
+	for n := min(w.left, w.lifetime); n > 0 && w.bad.Load() == 0; n-- {
 		w.left--
 		select {
 		case b, ok := <-w.inbox:
@@ -307,7 +312,8 @@ var total atomic.Uint64
 func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 	t.Helper()
 	_, hard := hakmem.MemoryLimit()
-	s.limited = hard != 0
+	s.limited = s.limited || hard != 0
+	s.lifetime = min(longestLife, s.ops/s.workers/leastLives+1)
 	var wg, others sync.WaitGroup
 	var done atomic.Bool
 	boxes := make([]chan block, s.workers)
@@ -339,6 +345,10 @@ func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 	others.Wait()
 	if s.bad.Load() == 0 {
 		checkQuiescent(t)
+		// Even where a limit refuses some.
+		if n := s.verified.Load(); n < uint64(s.ops)/100 {
+			t.Errorf("%d operations, but only %d blocks verified", s.ops, n)
+		}
 	}
 	t.Logf("seed %d: %d blocks verified by %d goroutines; %d in all tests so far", s.seed, s.verified.Load(), s.lives.Load(), total.Add(s.verified.Load()))
 }
@@ -351,10 +361,29 @@ func procs(t *testing.T, n int) {
 
 func trimming(int) { hakmem.Trim() }
 
-// reading keeps its Stats, as a program that watches itself would.
-func reading() func(int) {
+// reading keeps its Stats, as a program that watches itself would. Counts move while
+// they are read, but none may go below 0, which is near 2^64.
+func reading(t *testing.T) func(int) {
 	var s hakmem.Stats
-	return func(int) { hakmem.ReadStats(&s) }
+	return func(int) {
+		hakmem.ReadStats(&s)
+		const absurd = 1 << 50
+		if s.Live > absurd || s.LiveBlocks > absurd || s.InMagazines > absurd {
+			t.Errorf("%d bytes in %d blocks live, %d in magazines", s.Live, s.LiveBlocks, s.InMagazines)
+		}
+		for _, c := range s.Classes {
+			if c.Live > absurd || c.Free > absurd || c.InMagazines > absurd || c.FrontHits > absurd {
+				t.Errorf("below 0: %+v", c)
+			}
+		}
+	}
+}
+
+// limiting changes the memory limits all the time, down to what refuses most. The
+// caller puts them back.
+func limiting(i int) {
+	hard := []uint64{0, 64 << 20, 4 << 20, 16 << 20}[i%4]
+	_ = hakmem.SetMemoryLimit(hard/2, hard)
 }
 
 // walking looks at every live block, of which others are freed meanwhile.
@@ -381,7 +410,7 @@ func TestStress(t *testing.T) {
 		t.Run(fmt.Sprintf("GOMAXPROCS=%d disturbed", n), func(t *testing.T) {
 			procs(t, n)
 			s := stress{workers: 8, ops: stressOps(t), seed: uint64(100 + n)}
-			s.run(t, trimming, reading(), walking(t))
+			s.run(t, trimming, reading(t), walking(t))
 		})
 	}
 	// Ps vanish with blocks in their magazines and come back; none is lost.
@@ -393,7 +422,13 @@ func TestStress(t *testing.T) {
 	t.Run("GOMAXPROCS changing, disturbed", func(t *testing.T) {
 		procs(t, runtime.GOMAXPROCS(0))
 		s := stress{workers: 8, ops: stressOps(t), seed: 12}
-		s.run(t, changing, trimming, reading(), walking(t))
+		s.run(t, changing, trimming, reading(t), walking(t))
+	})
+	t.Run("limits changing", func(t *testing.T) {
+		soft, hard := hakmem.MemoryLimit()
+		defer hakmem.SetMemoryLimit(soft, hard)
+		s := stress{workers: 8, ops: stressOps(t), seed: 15, limited: true}
+		s.run(t, limiting, reading(t))
 	})
 }
 

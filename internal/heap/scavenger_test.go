@@ -674,7 +674,7 @@ func TestHoles(t *testing.T) {
 		k := int(256 * 1024 / size) // one in 256 KiB stays
 		for i, p := range blocks {
 			if i%k == 0 {
-				*u64(p) = uint64(p)
+				mark(p, size, uint64(p))
 				live = append(live, p)
 			} else {
 				rest = append(rest, p)
@@ -704,18 +704,36 @@ func TestHoles(t *testing.T) {
 			t.Errorf("%d bytes: the timer does not stop", size)
 		}
 		for _, p := range live {
-			if *u64(p) != uint64(p) {
-				t.Fatalf("%d bytes: the block at %#x has %#x", size, p, *u64(p))
+			if !marked(p, size, uint64(p)) {
+				t.Fatalf("%d bytes: the block at %#x has lost its contents", size, p)
 			}
 		}
 		more := fillBytes(t, total/2, size)
 		for _, p := range live {
-			if *u64(p) != uint64(p) {
-				t.Fatalf("%d bytes: the block at %#x has %#x after others were allocated", size, p, *u64(p))
+			if !marked(p, size, uint64(p)) {
+				t.Fatalf("%d bytes: the block at %#x has lost its contents when others were allocated", size, p)
 			}
 		}
 		freeBlocks(t, append(more, live...))
 	}
+}
+
+// mark writes the first and the last word of a block's size, a multiple of 8, and
+// one in each page, which is what a hole could take.
+func mark(p, size uintptr, key uint64) {
+	eachMark(p, size, func(i uintptr) bool { *u64(i) = key ^ uint64(i); return true })
+}
+
+func marked(p, size uintptr, key uint64) bool {
+	whole := true
+	eachMark(p, size, func(i uintptr) bool { whole = *u64(i) == key^uint64(i); return whole })
+	return whole
+}
+
+func eachMark(p, size uintptr, at func(uintptr) bool) {
+	for i := p; i < p+size && at(i); i += 2048 {
+	}
+	at(p + size - 8)
 }
 
 // TestHolesWhileUsed: goroutines allocate and free while the slabs are punched
@@ -729,28 +747,29 @@ func TestHolesWhileUsed(t *testing.T) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(g, 7))
 			sizes := []uintptr{16, 64, 200, 1500, 9000}
-			slots := make([]uintptr, 20_000)
+			slots := make([]struct{ p, size uintptr }, 20_000)
 			for i := range 400_000 {
 				s := &slots[r.IntN(len(slots))]
-				if *s != 0 {
-					if *u64(*s) != uint64(*s)+g {
-						t.Errorf("block %#x has %#x", *s, *u64(*s))
+				if s.p != 0 {
+					if !marked(s.p, s.size, g) {
+						t.Errorf("the block of %d bytes at %#x has lost its contents", s.size, s.p)
 						return
 					}
-					if bad := Free(0, *s); bad.Kind != OK {
+					if bad := Free(0, s.p); bad.Kind != OK {
 						t.Error(bad)
 						return
 					}
-					*s = 0
+					s.p = 0
 				}
 				if i%5 > 0 && i%100_000 < 70_000 {
-					*s = Malloc(0, sizes[r.IntN(len(sizes))])
-					*u64(*s) = uint64(*s) + g
+					s.size = sizes[r.IntN(len(sizes))]
+					s.p = Malloc(0, s.size)
+					mark(s.p, s.size, g)
 				}
 			}
-			for _, p := range slots {
-				if p != 0 {
-					Free(0, p)
+			for _, s := range slots {
+				if s.p != 0 {
+					Free(0, s.p)
 				}
 			}
 		})
