@@ -101,9 +101,25 @@ func (m *machine) end() {
 		m.closeHeap(len(m.heaps) - 1)
 	}
 	m.check()
+	m.goIdle()
 	m.cleanUp()
 	if err := quiescent(); err != nil {
 		m.Fatalf("all was freed, and yet: %v", err)
+	}
+}
+
+// goIdle lets time pass for a program that has freed everything: all memory goes
+// back, without a Trim, and then the scavenger stops.
+func (m *machine) goIdle() {
+	if m.pol.KeepAlways {
+		return
+	}
+	m.clock.advance(time.Hour)
+	s := &m.after
+	hakmem.ReadStats(s)
+	if s.InMagazines != 0 || s.Spans.WarmBytes != 0 || s.Scavenger.Warm != 0 || s.Scavenger.Running {
+		m.Fatalf("an hour after everything was freed: %d bytes in magazines, %d warm in %d spans, %d in free pages; the scavenger runs: %v",
+			s.InMagazines, s.Spans.WarmBytes, s.Spans.WarmBlocks, s.Scavenger.Warm, s.Scavenger.Running)
 	}
 }
 

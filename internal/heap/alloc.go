@@ -16,7 +16,8 @@ var outOfMemory atomic.Uint64
 // entered; takes locks and makes system calls where the fast path could not
 // serve.
 func Malloc(own, size uintptr) uintptr {
-	if p := guarded(own, size, 1, 0); p != 0 {
+	// The P's fast path counts all of its calls, a Heap's what refills bring.
+	if p := guarded(own, size, 1, 0, own == 0 || size <= sizeclass.MaxMid); p != 0 {
 		return p
 	}
 	if Hardened() {
@@ -149,6 +150,7 @@ func reclaim(own uintptr) bool {
 	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && !worthReclaim(own) {
 		return false
 	}
+	defer kick() // what is not taken now is warm
 	s := &scavenger
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -445,7 +447,7 @@ func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
 
 // MallocAt is Malloc for the current P with a site.
 func MallocAt(site uint32, size uintptr) uintptr {
-	if p := guarded(0, size, 1, site); p != 0 {
+	if p := guarded(0, size, 1, site, false); p != 0 {
 		return p
 	}
 	if Hardened() {
@@ -478,7 +480,7 @@ func mallocAt(site uint32, size uintptr) uintptr {
 
 // MallocAligned is Malloc for the current P with an alignment, a power of two.
 func MallocAligned(align, size uintptr) uintptr {
-	if p := guarded(0, size, align, 0); p != 0 {
+	if p := guarded(0, size, align, 0, false); p != 0 {
 		return p
 	}
 	if Hardened() {

@@ -84,13 +84,14 @@ func sampleInterval() int64 {
 }
 
 // due reports whether the front's next sample is due, and draws another interval.
-func due(own uintptr) bool {
+// counted: this allocation has been through a fast path, which counts.
+func due(own uintptr, counted bool) bool {
 	f, tok := enter(own)
 	is := false
 	if f != trapFront {
 		w := sampleWord(f)
-		if tok >= 0 || Hardened() || own != 0 && AlwaysSlow() {
-			*w-- // no fast path has counted
+		if !counted || tok >= 0 || Hardened() || own != 0 && AlwaysSlow() {
+			*w--
 		}
 		is = *w <= 0
 	}
@@ -108,10 +109,10 @@ func due(own uintptr) bool {
 }
 
 // guarded returns a guarded block if one is due for this allocation of size bytes
-// at a multiple of align, else 0.
-func guarded(own, size, align uintptr, site uint32) uintptr {
+// at a multiple of align, else 0. counted is as for due.
+func guarded(own, size, align uintptr, site uint32, counted bool) uintptr {
 	rate := GuardRate()
-	if rate == 0 || align > uintptr(osmem.PageSize()) || size > guardSpace/16 || rate > 1 && !due(own) || !Ready() {
+	if rate == 0 || align > uintptr(osmem.PageSize()) || size > guardSpace/16 || rate > 1 && !due(own, counted) || !Ready() {
 		return 0
 	}
 	g := &guard

@@ -375,6 +375,7 @@ func hold(own, f uintptr, tok token, b poisoned) (bad Fault) {
 	for {
 		if f == trapFront { // it was just drained, or this is another P
 			if leave(tok); installFront(tok) {
+				kick() // the timer may have stopped with the last front
 				f, tok = enter(own)
 				continue
 			}

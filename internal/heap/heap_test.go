@@ -68,6 +68,37 @@ func TestPartialSetAgainstModel(t *testing.T) {
 	}
 }
 
+// TestPartialSetBeyondATiB: of the highest level one word has a TiB of pages, and a
+// region is a TiB and the live map.
+func TestPartialSetBeyondATiB(t *testing.T) {
+	const class, page = setClasses - 2, uintptr(1) << 24
+	withClock(t) // nobody else looks at what is committed
+	if !Ready() || region.size>>pageShift < page+64 {
+		t.Skipf("skipped: a region of %d GiB", region.size>>30)
+	}
+	at := setLevels[0] + page>>6*setClasses*8
+	unit := uintptr(osmem.PageSize())
+	if err := osmem.Commit(at&^(unit-1), unit); err != nil {
+		t.Fatal(err)
+	}
+	was := region.committed.Load()
+	region.committed.Store((page + 64) << pageShift)
+	defer region.committed.Store(was)
+	setAdd(class, page+3)
+	for _, from := range []uintptr{0, 1 << 20, page - 1, page, page + 3} {
+		if got, ok := setNext(class, from); !ok || got != page+3 {
+			t.Errorf("setNext(%d) = %d, %v; want %d", from, got, ok, page+3)
+		}
+	}
+	if got, ok := setNext(class, page+4); ok {
+		t.Errorf("setNext(%d) = %d, and nothing is there", page+4, got)
+	}
+	setRemove(class, page+3)
+	if got, ok := setNext(class, 0); ok {
+		t.Errorf("the emptied set still has %d", got)
+	}
+}
+
 // spin burns time without a safe point: nosplit code has none.
 //
 //go:nosplit

@@ -126,7 +126,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	}
 	t.Run("guarded blocks", func(t *testing.T) { // ends the policy
 		withPolicy(t, map[string]string{"HAKMEM_GUARD": "1/1"})
-		a, b := must(guarded(0, 100, 1, 0)), must(guarded(0, 100, 1, 0))
+		a, b := must(guarded(0, 100, 1, 0, false)), must(guarded(0, 100, 1, 0, false))
 		mustFree(0, b)
 		guard.Lock()
 		defer guard.Unlock()

@@ -67,8 +67,9 @@ func setNext(class uint8, from uintptr) (page uintptr, ok bool) {
 			from += uintptr(bits.TrailingZeros64(w))
 			break
 		}
-		if l == len(setLevels)-1 {
-			return 0, false
+		if l == len(setLevels)-1 { // a word has a TiB, and the region is some more
+			from = (from>>6 + 1) << 6
+			continue
 		}
 		from = from>>6 + 1
 		l++

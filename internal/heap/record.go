@@ -94,7 +94,7 @@ func FreeRecorded(own, p uintptr) Fault {
 	r.Lock()
 	defer r.Unlock()
 	bad := Free(own, p)
-	if bad.Kind == OK || bad.Kind == LateFreed { // late is another block's misuse: p is freed
+	if bad.Kind == OK || bad.Freed() { // late is another block's misuse: p is freed
 		delete(r.blocks, p)
 	}
 	return bad

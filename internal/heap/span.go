@@ -434,11 +434,11 @@ func releaseSpan(page uintptr, m *pageMeta, at uint32) {
 // MallocZero is Malloc for the current P or a Heap, with n bytes cleared; what
 // is known to read as zero is not cleared again.
 func MallocZero(own, n uintptr) uintptr {
-	if p := guarded(own, n, 1, 0); p != 0 {
-		Zero(ptr(p), n)
-		return p
-	}
 	if n > sizeclass.MaxMid && !Hardened() {
+		if p := guarded(own, n, 1, 0, false); p != 0 {
+			Zero(ptr(p), n)
+			return p
+		}
 		if p := mallocWarm(own, n, 0); p != 0 {
 			Zero(ptr(p), n)
 			return p
