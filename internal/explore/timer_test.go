@@ -14,10 +14,11 @@ import (
 // time: what lies in between may be as long as a process is stopped.
 //
 // What a tick would return is in two places: where somethingLeft looks, and in
-// slabs that are PARTIAL, for which kicked stands.
+// slabs that are PARTIAL, for which kicked stands. Of these a tick looks at a part:
+// here it takes two ticks to come round.
 
 type timerModel struct {
-	scripts [3]string // k: leaves something, and kicks. p: a PARTIAL slab. g: kickGrown
+	scripts [3]string // k: leaves something, and kicks. p, q: a slab PARTIAL, in the first or the second part. g: kickGrown
 
 	kickFirst  bool // kick before there is something
 	lookFirst  bool // tick: looks for something before it says that nothing runs
@@ -25,11 +26,13 @@ type timerModel struct {
 	anyTick    bool // tick: sets the timer whatever the generation is
 	lookOnce   bool // kick: does not look at armed again after it has set kicked
 	clearLate  bool // tick: clears kicked after it went through the slabs
+	clearEach  bool // tick: clears kicked where it goes on with a round, too
 }
 
 type timerWorld struct {
 	work       bool     // there is something to return
-	sparse     bool     // there are PARTIAL slabs with something to return
+	sparse     [2]bool  // there are PARTIAL slabs with something to return, by part
+	second     bool     // punchAt: the next look is at the second part
 	kicked     bool     // scavengerState.kicked
 	armed      bool     // scavengerState.armed
 	generation uint8    // scavengerState.generation
@@ -156,9 +159,12 @@ func (m *timerModel) step(s *timerWorld, id int) bool {
 
 // leave is what id's current operation leaves to return.
 func (m *timerModel) leave(s *timerWorld, id int) {
-	if m.scripts[id][s.p[id].op] == 'p' {
-		s.sparse = true
-	} else {
+	switch m.scripts[id][s.p[id].op] {
+	case 'p':
+		s.sparse[0] = true
+	case 'q':
+		s.sparse[1] = true
+	default:
 		s.work = true
 	}
 }
@@ -185,15 +191,22 @@ func (m *timerModel) tick(s *timerWorld, g uint8) bool {
 			next = tPunch
 		}
 	case tClear:
-		if s.kicked = false; m.clearLate {
-			next = tDisarm
+		if !s.second || m.clearLate || m.clearEach {
+			s.kicked = false
+		}
+		if m.clearLate {
+			next = m.afterSlabs(s)
 		}
 	case tPunch:
-		switch s.sparse = false; {
-		case m.clearLate:
+		if s.second {
+			s.sparse[1] = false
+		} else {
+			s.sparse[0] = false
+		}
+		if s.second = !s.second; m.clearLate {
 			next = tClear
-		case m.lookFirst:
-			next = tLeft
+		} else {
+			next = m.afterSlabs(s)
 		}
 	case tDisarm: // during
 		if s.armed = s.armed && !current; !current || m.lookFirst {
@@ -228,6 +241,18 @@ func (m *timerModel) tick(s *timerWorld, g uint8) bool {
 	return true
 }
 
+// afterSlabs is what follows a tick's look at slabs: while it has not come round there
+// is something left.
+func (m *timerModel) afterSlabs(s *timerWorld) uint8 {
+	switch {
+	case s.second:
+		return tSet
+	case m.lookFirst:
+		return tLeft
+	}
+	return tDisarm
+}
+
 func (m *timerModel) always(s timerWorld) string {
 	n := s.timers[s.generation]
 	if s.at > tCurrent && s.of == s.generation && s.at != tLeft && s.at != tKicked && s.at != tArm {
@@ -241,7 +266,7 @@ func (m *timerModel) always(s timerWorld) string {
 
 func (m *timerModel) atEnd(s timerWorld) string {
 	switch {
-	case s.work || s.sparse:
+	case s.work || s.sparse != [2]bool{}:
 		return "something is left, and nobody will return it"
 	case s.armed:
 		return "the timer is said to be set for ever"
@@ -253,8 +278,8 @@ var timerScenarios = map[string]timerModel{
 	"two kick":                      {scripts: [3]string{"kk", "kk", ""}},
 	"two kick while the heap grows": {scripts: [3]string{"kk", "kk", "gg"}},
 	"three":                         {scripts: [3]string{"kgk", "kgk", "k"}},
-	"slabs":                         {scripts: [3]string{"pp", "kp", ""}},
-	"slabs while the heap grows":    {scripts: [3]string{"pk", "pp", "g"}},
+	"slabs":                         {scripts: [3]string{"pq", "kp", ""}},
+	"slabs while the heap grows":    {scripts: [3]string{"pk", "qp", "g"}},
 }
 
 func TestTimer(t *testing.T) {
@@ -265,7 +290,7 @@ func TestTimer(t *testing.T) {
 	t.Log(total)
 }
 
-// TestTimerMutations: each part of the protocol is needed. The last two are what
+// TestTimerMutations: each part of the protocol is needed. The last three are what
 // the code once was.
 func TestTimerMutations(t *testing.T) {
 	for _, x := range []struct {
@@ -276,6 +301,7 @@ func TestTimerMutations(t *testing.T) {
 		{"tick looks before it says that nothing runs", "nobody will return it", func(m *timerModel) { m.lookFirst = true }},
 		{"kick does not look again", "nobody will return it", func(m *timerModel) { m.lookOnce = true }},
 		{"tick forgets a kick", "nobody will return it", func(m *timerModel) { m.clearLate = true }},
+		{"tick forgets a kick in the middle of a round", "nobody will return it", func(m *timerModel) { m.clearEach = true }},
 		{"arm without the lock", "two timers", func(m *timerModel) { m.armOutside = true }},
 		{"a tick of before sets the timer of now", "two timers", func(m *timerModel) { m.anyTick = true }},
 	} {

@@ -61,6 +61,7 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 	for _, s := range lost {
 		if m := s.meta(); recommit(s.addr(), uintptr(m.pages)<<pageShift) {
 			retire(s)
+			scavenger.kicked.Store(true) // perhaps behind punchAt
 		} else {
 			punchLost = append(punchLost, s)
 		}

@@ -38,7 +38,8 @@ var scavenger = scavengerState{clock: realClock{}}
 
 type scavengerState struct {
 	armed atomic.Bool // the timer is set, or a tick is running
-	// kicked says that there was a kick since the last look at PARTIAL slabs began.
+	// kicked says that there was a kick since the last round over PARTIAL slabs
+	// began, which may take several ticks.
 	kicked atomic.Bool
 	epoch  atomic.Uint32
 
@@ -110,11 +111,11 @@ const (
 )
 
 // punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest
-// commit step, and a 32nd. punchScan: the slabs that a tick looks at otherwise, for 1/2 ms.
-const (
-	punchGrowth = 64 << 20
-	punchScan   = 4096
-)
+// commit step, and a 32nd.
+const punchGrowth = 64 << 20
+
+// punchScan is how many slabs a tick looks at otherwise, for 1/2 ms. A test has fewer.
+var punchScan = 4096
 
 // decayPart is so many hundredths of the default window, in milliseconds.
 // 1 at the least.
@@ -326,10 +327,14 @@ func scavenge(all bool) (left bool, late uintptr) {
 	empty := sweepIdle(all)
 	s.moving.Unlock()
 	warm := s.purge(now, all)
-	s.kicked.Store(false)
 	most := punchScan
 	if age == 0 {
 		most = math.MaxInt
+	}
+	// A round over the slabs may take several ticks: what came behind the cursor
+	// since it began is for the next one.
+	if age == 0 || s.punchAt == (punchCursor{}) {
+		s.kicked.Store(false)
 	}
 	sparse := punchSlabs(now, age, worthIdle, most)
 	return busy || cached || empty || warm || sparse, max(late, l)
@@ -499,6 +504,7 @@ func trimFronts(now uint32, all bool) (left bool, late uintptr) {
 		bytes, idle := seen.look(f, now)
 		if idle || bytes >= idleBytes {
 			seen.drained()
+			s.kicked.Store(true) // its blocks make slabs PARTIAL, perhaps behind punchAt
 			return true
 		}
 		return false

@@ -718,6 +718,66 @@ func TestHoles(t *testing.T) {
 	}
 }
 
+// TestPunchRoundOfManyTicks: slabs that become PARTIAL behind the cursor of a round
+// that takes several ticks are looked at by the next one.
+func TestPunchRoundOfManyTicks(t *testing.T) {
+	if osmem.PageSize() != punchUnit {
+		t.Skipf("system pages of %d bytes", osmem.PageSize())
+	}
+	defer func(was int) { punchScan = was }(punchScan)
+	punchScan = 4
+	c := withClock(t)
+	// 32 slabs of a high class that are PARTIAL and done.
+	const low, high, slabs = 48, 1024, 32
+	var kept []uintptr
+	free := func(own uintptr, blocks []uintptr) { // but one of each slab
+		page := uintptr(0)
+		for _, p := range blocks {
+			if p>>pageShift != page {
+				page = p >> pageShift
+				kept = append(kept, p)
+			} else if bad := Free(own, p); bad.Kind != OK {
+				t.Fatal(bad)
+			}
+		}
+	}
+	blocks := fillBytes(t, slabs*pageSize, high)
+	h := NewHeapFront()
+	defer CloseHeapFront(h)
+	var burst []uintptr
+	for range slabs * pageSize / low {
+		p := Malloc(h, low)
+		mark(p, low, uint64(p))
+		burst = append(burst, p)
+	}
+	free(0, blocks)
+	c.advance(time.Minute)
+	if c.pending() != 0 {
+		t.Fatal("the timer does not stop")
+	}
+	kick()
+	for i := 0; scavenger.punchAt.class != sizeclass.Of(high); i++ {
+		if i == 100 || c.pending() == 0 {
+			t.Fatalf("no tick ended within the class of %d bytes", high)
+		}
+		c.advance(tickTime())
+	}
+	was := punched.Load()
+	free(h, burst) // through a Heap, whose front keeps no timer alive
+	c.advance(time.Minute)
+	if c.pending() != 0 {
+		t.Fatal("the timer does not stop")
+	}
+	if n := punched.Load() - was; n < slabs*pageSize/2 {
+		t.Errorf("%d KiB of holes of %d KiB in slabs that became PARTIAL in the middle of a round", n>>10, slabs*pageSize>>10)
+	}
+	for _, p := range kept {
+		if bad := Free(0, p); bad.Kind != OK {
+			t.Fatal(bad)
+		}
+	}
+}
+
 // mark writes the first and the last word of a block's size, a multiple of 8, and
 // one in each page, which is what a hole could take.
 func mark(p, size uintptr, key uint64) {
