@@ -718,6 +718,42 @@ func TestHoles(t *testing.T) {
 	}
 }
 
+// TestRefusedOnce: where a limit refuses an allocation because nothing is warm, it
+// does not ask every superslab that has free pages.
+func TestRefusedOnce(t *testing.T) {
+	withClock(t)
+	const supers, size = 40, 64
+	blocks := fillBytes(t, supers*superSize, size)
+	var rest, kept []uintptr
+	for _, p := range blocks {
+		if (p-region.base)>>pageShift%superPages == 7 {
+			rest = append(rest, p)
+		} else {
+			kept = append(kept, p)
+		}
+	}
+	freeBlocks(t, rest)
+	Trim()
+	used, warm := use()
+	if warm != 0 {
+		t.Fatalf("%d warm pages after Trim", warm)
+	}
+	if err := SetMemoryLimit(0, uint64(used)<<pageShift); err != nil {
+		t.Fatal(err)
+	}
+	defer SetMemoryLimit(0, 0)
+	for Malloc(0, 200) != 0 { // of what there is
+	}
+	was := limitHit.Load()
+	if p := Malloc(0, 200); p != 0 {
+		t.Fatalf("a block at %#x beyond the limit", p)
+	}
+	if n := limitHit.Load() - was; n == 0 || n > 4 { // with stage 3, and both again after a reclaim
+		t.Errorf("one failed allocation was refused %d times; %d superslabs have a free page", n, supers)
+	}
+	freeBlocks(t, kept)
+}
+
 // TestPunchRoundOfManyTicks: slabs that become PARTIAL behind the cursor of a round
 // that takes several ticks are looked at by the next one.
 func TestPunchRoundOfManyTicks(t *testing.T) {

@@ -99,13 +99,18 @@ func updatePool(c uintptr) {
 func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
+	over := false
 	for i, w := range poolHints[order] {
-		for ; w != 0; w &= w - 1 {
+		for ; w != 0 && !(over && pageUse.warm == 0); w &= w - 1 {
 			if page, ok = cutPages(uintptr(i*64+bits.TrailingZeros64(w)), order); ok {
 				return page, true
 			}
-			// Beyond the memory limit: another superslab may have warm pages.
+			over = true // beyond the memory limit: another superslab may have warm pages, if there are any
 		}
+	}
+	if over && (!fresh || pageUse.warm == 0) {
+		refuseByLimit()
+		return 0, false
 	}
 	if !fresh {
 		return 0, false
@@ -122,7 +127,10 @@ func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
 	super(c).isSlabs = true
 	region.tree.update(c, c)
 	superslabs.Add(1)
-	return cutPages(c, order)
+	if page, ok = cutPages(c, order); !ok {
+		refuseByLimit()
+	}
+	return page, ok
 }
 
 // cutPages takes the lowest aligned run of superslab c, which has one, if the
@@ -131,7 +139,7 @@ func cutPages(c uintptr, order uint32) (page uintptr, ok bool) {
 	s := super(c)
 	b := bits.TrailingZeros32(alignedRuns(s.free, order))
 	m := (uint32(1)<<(1<<order) - 1) << b
-	ok = allowed(bits.OnesCount32(m &^ s.dirty))
+	ok = within(bits.OnesCount32(m &^ s.dirty))
 	if ok {
 		s.take(m)
 		if order == 0 { // as all slabs of tiny classes, and few others

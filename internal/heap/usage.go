@@ -110,16 +110,27 @@ func MemoryLimit() (soft, hard uint64) {
 	return uint64(memoryLimit.soft.Load()) << pageShift, uint64(memoryLimit.hard.Load()) << pageShift
 }
 
-// allowed reports whether more pages may get memory behind them. Under
-// region.mu.
+// allowed reports whether more pages may get memory behind them, and notes it if
+// not. Under region.mu.
 func allowed(more int) bool {
-	hard := memoryLimit.hard.Load()
-	if hard == 0 || int64(pageUse.used+pageUse.warm+more) <= hard {
-		return true
+	ok := within(more)
+	if !ok {
+		refuseByLimit()
 	}
+	return ok
+}
+
+// within reports whether the hard limit has room for more pages. Under region.mu.
+func within(more int) bool {
+	hard := memoryLimit.hard.Load()
+	return hard == 0 || int64(pageUse.used+pageUse.warm+more) <= hard
+}
+
+// refuseByLimit notes that the hard limit refused an allocation its pages. Under
+// region.mu.
+func refuseByLimit() {
 	limitHit.Add(1)
 	region.limited = true
-	return false
 }
 
 // softShare: the scavenger tightens at 7/8 of the soft limit, so that it has
