@@ -34,7 +34,9 @@ func purgePages(want int, now, age uint32, kept bool) (n int) {
 			take[i] = 0
 			s := super(c + uintptr(i))
 			m := s.free & s.dirty
-			if m == 0 || age > 0 && int32(now-s.freedAt) < int32(age) {
+			// Unsigned, since a chunk may have been kept for months; and a free since now
+			// was read is younger than 0.
+			if d := now - s.freedAt; m == 0 || age > 0 && (d < age || d > -age) {
 				continue
 			}
 			take[i] = m
@@ -81,21 +83,22 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 			setRun(lost[:], page, length)
 		}
 	})
-	// The live map beside them is all zero: no block of them is live. Where system
-	// pages are larger than a page's part of it, their neighbours' may not be.
+	// The live map beside them is all zero: no block of them is live.
 	region.mu.Lock()
 	for i := range take {
-		if uintptr(osmem.PageSize()) <= region.live.unit {
-			tiny[i] = cleaned[i] & super(c+uintptr(i)).tiny
-		}
+		tiny[i] = cleaned[i] & super(c+uintptr(i)).tiny
 	}
 	region.mu.Unlock()
-	dropped := tiny
+	var dropped [purgeBatch]uint32
 	eachRun(tiny[:], func(page, length int) {
 		unit := region.live.unit
+		page, length = wholePages(page, length, unit, uintptr(osmem.PageSize()))
+		if length == 0 {
+			return
+		}
 		ok, usable := discard(region.live.base+(first+uintptr(page))*unit, uintptr(length)*unit)
-		if !ok {
-			clearRun(dropped[:], page, length)
+		if ok {
+			setRun(dropped[:], page, length)
 		}
 		if !usable {
 			setRun(lost[:], page, length)
@@ -131,6 +134,16 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 		u.vain += uint64(n)
 	}
 	return n
+}
+
+// wholePages returns the longest part of a run whose metadata, unit bytes for each
+// page, fills whole system pages: the others hold that of neighbours, too. The first
+// page of a batch begins a system page.
+func wholePages(page, length int, unit, system uintptr) (int, int) {
+	most := max(1, int(system/unit))
+	from := (page + most - 1) / most * most
+	to := (page + length) / most * most
+	return from, max(0, to-from)
 }
 
 // discard returns memory to the operating system and reports whether it is gone.

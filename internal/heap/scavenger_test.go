@@ -718,6 +718,50 @@ func TestHoles(t *testing.T) {
 	}
 }
 
+func TestWholePages(t *testing.T) {
+	for _, tt := range []struct {
+		page, length int
+		system       uintptr
+		from, n      int
+	}{
+		{3, 5, 4 << 10, 3, 5},
+		{3, 5, 16 << 10, 4, 4},
+		{4, 4, 16 << 10, 4, 4},
+		{5, 2, 16 << 10, 8, 0},
+		{1, 63, 16 << 10, 4, 60},
+		{1, 62, 64 << 10, 16, 32},
+		{16, 16, 64 << 10, 16, 16},
+		{17, 30, 64 << 10, 32, 0},
+		{0, 1024, 64 << 10, 0, 1024},
+	} {
+		if from, n := wholePages(tt.page, tt.length, 4<<10, tt.system); n != tt.n || n > 0 && from != tt.from {
+			t.Errorf("pages %d+%d, system pages of %d KiB: %d+%d, want %d+%d", tt.page, tt.length, tt.system>>10, from, n, tt.from, tt.n)
+		}
+	}
+}
+
+// TestPurgeVeryOldPages: pages that nobody used for more than half of what 32 bits
+// of milliseconds can say go back like others.
+func TestPurgeVeryOldPages(t *testing.T) {
+	for _, age := range []uint32{1 << 31, 3 << 30, 1<<32 - 1<<24} {
+		c := withClock(t)
+		withPolicy(t, map[string]string{"HAKMEM_WHALE_BYTES": "0"})
+		freeBlocks(t, fillBytes(t, 8*mebibyte, 4*mebibyte))
+		region.mu.Lock()
+		for i := region.first >> superShift; i < region.committed.Load()>>superShift; i++ {
+			super(i).freedAt = milliseconds() - age
+		}
+		region.mu.Unlock()
+		if _, warm := use(); warm == 0 {
+			t.Fatal("nothing is warm")
+		}
+		c.advance(5 * time.Second)
+		if _, warm := use(); warm != 0 {
+			t.Errorf("%d days old: %d pages are still warm", age/1000/3600/24, warm)
+		}
+	}
+}
+
 // TestRefusedOnce: where a limit refuses an allocation because nothing is warm, it
 // does not ask every superslab that has free pages.
 func TestRefusedOnce(t *testing.T) {
