@@ -351,7 +351,7 @@ func (m *machine) cut(op string, n, align uintptr, zero bool, call func(*hakmem.
 	a := m.arenas[m.choose("arena", len(m.arenas))]
 	p := m.orOutOfMemory(op, func() unsafe.Pointer { return call(a.a) })
 	if p == nil {
-		m.outOf++
+		m.failed(op, n)
 		return true
 	}
 	if uintptr(p)%align != 0 {
@@ -476,7 +476,7 @@ func (m *machine) limits() bool {
 	if err := hakmem.SetMemoryLimit(soft, hard); err != nil {
 		m.Fatalf("SetMemoryLimit(%d, %d): %v", soft, hard, err)
 	}
-	m.limit = hard != 0
+	m.limited(hard)
 	if s, h := hakmem.MemoryLimit(); s != soft || h != hard {
 		m.Fatalf("MemoryLimit is %d, %d; SetMemoryLimit was given %d, %d", s, h, soft, hard)
 	}
@@ -869,7 +869,7 @@ func (m *machine) tooMuch() bool {
 // it.
 func (m *machine) overflow() bool {
 	if !m.pol.Harden || m.pol.Guard != 0 {
-		return true
+		return false
 	}
 	if i, ok := m.pick(); ok {
 		b := m.blocks[i]
@@ -882,7 +882,7 @@ func (m *machine) overflow() bool {
 	}
 	p := hakmem.Malloc(64)
 	if p == nil {
-		m.outOf++
+		m.failed("Malloc", 64)
 		return true
 	}
 	hakmem.Free(p)

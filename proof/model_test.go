@@ -49,18 +49,20 @@ type arena struct {
 type machine struct {
 	tb
 	source
-	clock  manualClock
-	blocks []*block // live, without pieces of Arenas, the oldest first
-	byAddr []*block // the same and the pieces of Arenas, by address
-	heaps  []*hakmem.Heap
-	arenas []*arena
-	stale  []unsafe.Pointer // freed lately
-	sites  []hakmem.Site
-	held   uintptr // live bytes
-	keys   uint64
-	outOf  uint64 // what Stats.OutOfMemory must be
-	limit  bool   // a hard limit is set: allocations may fail
-	traced bool
+	clock   manualClock
+	blocks  []*block // live, without pieces of Arenas, the oldest first
+	byAddr  []*block // the same and the pieces of Arenas, by address
+	heaps   []*hakmem.Heap
+	arenas  []*arena
+	stale   []unsafe.Pointer // freed lately
+	sites   []hakmem.Site
+	held    uintptr // live bytes
+	keys    uint64
+	outOf   uint64 // what Stats.OutOfMemory must be
+	limit   bool   // a hard limit is set: allocations may fail
+	most    uint64 // bytes that it allows, or that were in use when it was set
+	refused uint64 // what it has refused, when an allocation last failed
+	traced  bool
 
 	soft, hard    uint64 // the limits at the beginning
 	procs         int
@@ -84,8 +86,27 @@ func begin(t tb, s source) *machine {
 	hakmem.ReadStats(&m.before)
 	m.outOf = m.before.OutOfMemory
 	m.soft, m.hard = hakmem.MemoryLimit()
-	m.limit = m.hard != 0
+	m.limited(m.hard)
 	return m
+}
+
+// limited enters the hard limit.
+func (m *machine) limited(hard uint64) {
+	hakmem.ReadStats(&m.after)
+	s := &m.after.Scavenger
+	m.limit, m.most, m.refused = hard != 0, max(hard, s.Used+s.Warm), s.LimitRefused
+}
+
+// failed enters that an allocation failed, which only a limit may be the reason of.
+func (m *machine) failed(op string, size uintptr) {
+	m.Helper()
+	hakmem.ReadStats(&m.after)
+	was, n := m.refused, m.after.Scavenger.LimitRefused
+	if !m.limit || n == was {
+		m.Fatalf("%s(%d) failed; is there a hard limit? %v; it has refused %d times, when one last failed %d: %v", op, size, m.limit, n, was, hakmem.Err())
+	}
+	m.refused = n
+	m.outOf++
 }
 
 // end frees everything and wants the allocator to be as at the beginning.
@@ -220,10 +241,7 @@ type want struct {
 func (m *machine) got(p unsafe.Pointer, w want) *block {
 	m.Helper()
 	if p == nil {
-		if !m.limit {
-			m.Fatalf("%s(%d) = nil without a limit: %v", w.op, w.size, hakmem.Err())
-		}
-		m.outOf++
+		m.failed(w.op, w.size)
 		return nil
 	}
 	b := &block{p: p, size: w.size, usable: m.usable(p), site: w.site}
@@ -321,6 +339,9 @@ func (m *machine) check() {
 	}
 	if s.OutOfMemory != m.outOf {
 		m.Fatalf("%d allocations that failed, the statistics have %d", m.outOf, s.OutOfMemory)
+	}
+	if n := s.Scavenger.Used + s.Scavenger.Warm; m.limit && n > m.most {
+		m.Fatalf("%d bytes of memory in spite of a hard limit; at most %d may be", n, m.most)
 	}
 	if s.LateDoubleFrees != 0 {
 		m.Fatalf("%d late double frees", s.LateDoubleFrees)
