@@ -105,7 +105,11 @@ func abandonedOnes(string) error {
 	return nil
 }
 
-func TestAbandoned(t *testing.T) { inChild(t, "abandoned", "") }
+func TestAbandoned(t *testing.T) {
+	inChild(t, "abandoned", "")
+	inChild(t, "abandoned", "", "HAKMEM_HARDEN=1") // what waits in a quarantine is not lost
+	inChild(t, "abandoned", "", "HAKMEM_GUARD=1/20")
+}
 
 // TestAbandonedInTheLastCall: the Heap's last call runs while the collector finds
 // it dead. (In a process of its own: it leaves thousands of fronts.)

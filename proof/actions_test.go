@@ -13,6 +13,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/policy"
 )
 
 // action is one thing that a machine can do.
@@ -865,10 +866,13 @@ func (m *machine) tooMuch() bool {
 	return true
 }
 
+// findsOverflows: a guarded block is not there any more when it was freed.
+func findsOverflows(p *policy.Snapshot) bool { return p.Harden && p.Guard == 0 }
+
 // overflow writes behind a block, and into one after its free: HAKMEM_HARDEN finds
 // it.
 func (m *machine) overflow() bool {
-	if !m.pol.Harden || m.pol.Guard != 0 {
+	if !findsOverflows(m.pol) {
 		return false
 	}
 	if i, ok := m.pick(); ok {

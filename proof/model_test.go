@@ -407,6 +407,15 @@ func TestModel(t *testing.T) {
 		total += n.Load()
 	}
 	t.Logf("%d actions", total)
+	if total < 50*int64(len(actions)) {
+		return
+	}
+	for i := range actions { // of 50 each in the mean none is 0 by chance
+		a := &actions[i]
+		if ran[a.name].Load() == 0 && (a.name != "overflow" || findsOverflows(policy.Current())) {
+			t.Errorf("of %d actions none was %q: does it ever do anything?", total, a.name)
+		}
+	}
 }
 
 // sizes are those around every class boundary up to 4 MiB.
