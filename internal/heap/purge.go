@@ -34,9 +34,12 @@ func purgePages(want int, now, age uint32, kept bool) (n int) {
 			take[i] = 0
 			s := super(c + uintptr(i))
 			m := s.free & s.dirty
+			if m == 0 {
+				continue
+			}
 			// Unsigned, since a chunk may have been kept for months; and a free since now
 			// was read is younger than 0.
-			if d := now - s.freedAt; m == 0 || age > 0 && (d < age || d > -age) {
+			if d := now - s.freedAt; age > 0 && (d < age || d > -age) {
 				continue
 			}
 			take[i] = m

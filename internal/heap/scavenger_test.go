@@ -718,6 +718,30 @@ func TestHoles(t *testing.T) {
 	}
 }
 
+// TestWhaleOfDuringATick: a block that is freed after a tick read the time is not old.
+func TestWhaleOfDuringATick(t *testing.T) {
+	c := withClock(t)
+	c.advance(time.Minute)
+	now := milliseconds()
+	p := Malloc(0, 3*mebibyte)
+	c.advance(time.Millisecond)
+	freeBlocks(t, []uintptr{p})
+	look := func(now, age uint32) int {
+		scavenger.mu.Lock()
+		defer scavenger.mu.Unlock()
+		trimCaches(now, age)
+		region.mu.Lock()
+		defer region.mu.Unlock()
+		return len(whales.spans)
+	}
+	if look(now, decay()) != 1 {
+		t.Error("a tick dropped a block that was freed while it ran")
+	}
+	if look(now, 0) != 0 {
+		t.Error("Trim left a block that was freed while it ran")
+	}
+}
+
 func TestWholePages(t *testing.T) {
 	for _, tt := range []struct {
 		page, length int

@@ -25,6 +25,19 @@ func TestExecutions(t *testing.T) {
 	}
 }
 
+func TestOnlyLate(t *testing.T) {
+	for out, want := range map[string]bool{
+		"--- FAIL: FuzzX (180.10s)\n    context deadline exceeded\nFAIL\n":                             true,
+		"--- FAIL: FuzzX (1s)\n    Failing input written to testdata/x\n":                              false,
+		"--- FAIL: FuzzX (1s)\n    context deadline exceeded\n    Failing input written to testdata/x": false,
+		"panic: index out of range\n": false,
+	} {
+		if got := onlyLate([]byte(out)); got != want {
+			t.Errorf("%q: %v", out, got)
+		}
+	}
+}
+
 // TestTargets: every target is found, and a directory without one is an error.
 func TestTargets(t *testing.T) {
 	root, err := repository.Root()

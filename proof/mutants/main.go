@@ -5,9 +5,10 @@
 //	go run ./proof/mutants -run REGEXP  those whose names match
 //	go run ./proof/mutants -list        their names and what they break
 //
-// The tree is not touched: the compiler is given the changed file by -overlay.
-// Each mutant is caught when a test fails, when the build does, or when the tests
-// do not end in time. Exit status 1: a mutant survived.
+// The tree is not touched: the compiler is given the changed file by -overlay. First
+// the suites run without a defect, since what fails then would catch anything. A
+// mutant is caught when a test fails, or does not end in time, which the table
+// tells. Exit status 1: a mutant survived.
 package main
 
 import (
@@ -63,6 +64,15 @@ func mutate(run string, list bool) error {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if !list {
+		for _, s := range suites {
+			if by, err := runSuite(ctx, root, "", s.args); err != nil {
+				return err
+			} else if by != "" {
+				return fmt.Errorf("without a defect %s fails in the suite %q: mend that first", by, s.name)
+			}
+		}
+	}
 	var survived []string
 	fmt.Print("| mutant | what it breaks | caught by | after, s |\n|---|---|---|---|\n")
 	for _, m := range mutants {
@@ -141,12 +151,16 @@ var (
 	failedHow  = regexp.MustCompile(`(?m)^(?:panic: |fatal error: |unexpected fault address |FAIL\s)(.*)`)
 )
 
-// runSuite returns what failed, "" if nothing did.
+// late matches what is printed of tests, or of their child processes, that were ended
+// by their time limit.
+var late = regexp.MustCompile(`panic: test timed out|signal: killed|context deadline exceeded`)
+
+// runSuite returns what failed, "" if nothing did. overlay may be "".
 func runSuite(ctx context.Context, root, overlay string, args []string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, suiteLimit)
 	defer cancel()
 	// vet would refuse what some mutants leave unused; failfast: one is enough.
-	line := append([]string{"test", "-count=1", "-vet=off", "-failfast", "-overlay", overlay}, args...)
+	line := append([]string{"test", "-count=1", "-vet=off", "-failfast", "-overlay=" + overlay}, args...)
 	c := exec.CommandContext(ctx, "go", line...)
 	c.Dir = root
 	c.WaitDelay = 10 * time.Second
@@ -162,6 +176,9 @@ func runSuite(ctx context.Context, root, overlay string, args []string) (string,
 		return "", fmt.Errorf("it does not compile:\n%s", out)
 	}
 	if t := failedTest.FindSubmatch(out); t != nil {
+		if late.Match(out) {
+			return string(t[1]) + ", by its time limit", nil
+		}
 		return string(t[1]), nil
 	}
 	if h := failedHow.FindSubmatch(out); h != nil {
