@@ -17,7 +17,9 @@ import (
 // functions to w: what a program asks of its allocator, to look at or to replay.
 // It returns an error when a trace runs already, or when w refuses the first
 // line. Any goroutine, while others allocate. The variable HAKMEM_TRACE=path
-// starts a trace into that file with the process's first call.
+// starts a trace into that file with the process's first call; it replaces a trace
+// or an empty file, and leaves any other alone, which Err tells. Child processes
+// inherit the variable: one that uses hakmem, too, needs a path of its own.
 //
 // The trace is text. The first line is "hakmem trace 1", then there is one line
 // for each call that succeeded, in one of these forms:
@@ -107,6 +109,8 @@ const (
 	// traceDelay is how long lines wait at most: a person who looks at the file
 	// sees no delay, and ten writes a second cost nothing.
 	traceDelay = 100 * time.Millisecond
+	// traceBegins a trace of any version.
+	traceBegins = "hakmem trace"
 	// maxLine: an operation, four 64-bit numbers in decimal at most, and blanks.
 	maxLine = 1 + 4*(1+20) + 1
 )
@@ -141,7 +145,7 @@ func init() {
 // begin makes w the writer. Under mu.
 func (t *tracer) begin(w io.Writer) {
 	t.w, t.err, t.done = w, nil, 0
-	t.buf = append(t.buf[:0], "hakmem trace 1\n"...)
+	t.buf = append(t.buf[:0], traceBegins+" 1\n"...)
 	if cap(t.buf) < traceBuffer+maxLine {
 		t.buf = append(make([]byte, 0, traceBuffer+maxLine), t.buf...)
 	}
@@ -246,12 +250,32 @@ type traceFile struct {
 
 func (f *traceFile) Write(b []byte) (int, error) {
 	if f.file == nil {
+		if err := mayReplace(f.path); err != nil {
+			return 0, err
+		}
 		var err error
 		if f.file, err = os.Create(f.path); err != nil {
 			return 0, err
 		}
 	}
 	return f.file.Write(b)
+}
+
+// mayReplace refuses a file that holds something else than a trace.
+func mayReplace(path string) error {
+	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return nil // what is wrong os.Create tells
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	start := make([]byte, len(traceBegins))
+	if _, err := io.ReadFull(file, start); err != nil || string(start) != traceBegins {
+		return fmt.Errorf("HAKMEM_TRACE=%q holds something else than a trace; name another file, or remove this one", path)
+	}
+	return nil
 }
 
 func (f *traceFile) close() error {

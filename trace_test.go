@@ -754,12 +754,12 @@ func traceGateShort(string) error {
 	return nil
 }
 
-func traceGateRefused(path string) error {
+func traceGateRefused(why string) error {
 	for range 1000 {
 		hakmem.Free(hakmem.Malloc(100))
 	}
 	err := hakmem.StopTrace()
-	if !errors.Is(err, os.ErrNotExist) || !strings.Contains(err.Error(), "no such place") || !errors.Is(hakmem.Err(), os.ErrNotExist) {
+	if err == nil || !strings.Contains(err.Error(), why) || !errors.Is(hakmem.Err(), err) {
 		return fmt.Errorf("StopTrace() = %w, Err() = %w", err, hakmem.Err())
 	}
 	return nothingLost()
@@ -793,7 +793,26 @@ func TestTraceGate(t *testing.T) {
 	if n := read(); n['a'] != 1000 || n['f'] != 1000 {
 		t.Errorf("ended by StopTrace: lines %v, want 1000", n)
 	}
-	inChild(t, "trace gate refused", "", "HAKMEM_TRACE="+filepath.Join(t.TempDir(), "no such place", "trace"))
+	inChild(t, "trace gate refused", "no such place", "HAKMEM_TRACE="+filepath.Join(t.TempDir(), "no such place", "trace"))
+	// What is no trace is left alone; a trace of another version is replaced.
+	for _, text := range []string{"notes", "hakmem  trace 1\n", "hakmem trac"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		inChild(t, "trace gate refused", "something else than a trace; name another file", gate)
+		if got, err := os.ReadFile(path); err != nil || string(got) != text {
+			t.Errorf("a file with %q has now %.40q, %v", text, got, err)
+		}
+	}
+	for _, text := range []string{"", "hakmem trace 9\n"} {
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		inChild(t, "trace gate, stopped", "", gate)
+		if n := read(); n['a'] != 1000 {
+			t.Errorf("over a file with %q: lines %v, want 1000", text, n)
+		}
+	}
 }
 
 func ExampleStartTrace() {

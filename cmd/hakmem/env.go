@@ -27,8 +27,10 @@ func envVerb() *cli.Command {
 }
 
 func printEnv(out io.Writer) error {
-	hakmem.Free(hakmem.Malloc(1)) // what goes wrong at the first allocation shows in Err, too
 	now := policy.Current()
+	if now.Trace == "" { // else it would replace the trace
+		hakmem.Free(hakmem.Malloc(1)) // what goes wrong at the first allocation shows in Err, too
+	}
 	gates := policy.Gates()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "GATE\tNOW\tDEFAULT\tSINCE\tVALUES\tMEANING")

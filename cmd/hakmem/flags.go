@@ -60,7 +60,7 @@ func jobFlags(known, defaults []string, runs int) []cli.Flag {
 		&cli.StringFlag{Name: "alloc", Value: strings.Join(defaults, ","), Usage: "what to measure: some of " + strings.Join(known, ",")},
 		&cli.StringFlag{Name: "runs", Value: strconv.Itoa(runs), Usage: "runs of each, interleaved; medians are reported"},
 		&cli.StringFlag{Name: "limit", Value: defaultLimit.String(), Usage: "`time` after which one run is ended and its allocator called absent"},
-		&cli.StringFlag{Name: "scale", Value: "1", Usage: "multiply slots and operations by this `factor`, for machines with less memory or time"},
+		&cli.StringFlag{Name: "scale", Value: "1", Usage: "multiply slots and operations that no flag sets by this `factor`, for machines with less memory or time"},
 		&cli.BoolFlag{Name: "json", Usage: "print a JSON report"},
 	}
 	for _, p := range bench.ParamTable {
@@ -101,6 +101,9 @@ func readJob(c *cli.Command, name string, known []string) (job, error) {
 	if err := w.Validate(j.params); err != nil {
 		var p *bench.ParamError
 		if errors.As(err, &p) {
+			if scale := c.String("scale"); c.IsSet("scale") && !c.IsSet(p.Name) {
+				return j, usagef("--scale %s gives %w", scale, err)
+			}
 			return j, usageError{err}
 		}
 		return j, err

@@ -112,7 +112,7 @@ func TestBadInput(t *testing.T) {
 		{"compare all --quick --dist /nonexistent", `"/nonexistent"`, "use web"},
 		{"bench dist --iters 1000000000", "--iters 1000000000", "to 268435456"},
 		{"bench dist --iters 3 --threads 4", "--iters 3", "from 4"},
-		{"bench dist --scale 100", "--iters 400000000", "to 268435456"},
+		{"bench dist --scale 100", "--scale 100 gives --iters 400000000", "to 268435456"},
 		{"compare all --scale 100", "--scale 100", "to 268435456"},
 		{"bench tiny_hot --scale 1001", `"1001"`, "up to 1000"},
 		{"bench tiny_hot --scale NaN", `"NaN"`, "up to 1000"},
@@ -627,6 +627,10 @@ func TestRecordAndReplay(t *testing.T) {
 	if status != 0 || !strings.Contains(out, "operations in") || !strings.Contains(out, "modernc") {
 		t.Errorf("status %d: %s%s", status, out, errs)
 	}
+	status, out, errs = hakmemCommand("replay", "--runs", "1", "--json", "--peer", "mine=/none/such.so", file)
+	if status != 0 || !strings.Contains(out, `"mine"`) {
+		t.Errorf("a peer that was added: status %d: %s%s", status, out, errs)
+	}
 	status, out, errs = hakmemCommand("replay", "--verify", "--alloc", "hakmem,pool", file)
 	if status != 0 || strings.Count(out, "blocks checked") != 2 {
 		t.Errorf("status %d: %s%s", status, out, errs)
@@ -636,6 +640,26 @@ func TestRecordAndReplay(t *testing.T) {
 	}
 	if status, _, errs := hakmemCommand("replay", file); status != exitFailed || !strings.Contains(errs, "stats.trace:3") {
 		t.Errorf("a malformed line: status %d: %s", status, errs)
+	}
+}
+
+// TestRecordBroken: what a program could record is kept although its end is broken.
+func TestRecordBroken(t *testing.T) {
+	if _, err := exec.LookPath("sh"); err != nil {
+		t.Skip("skipped: ", err)
+	}
+	file := filepath.Join(t.TempDir(), "t.trace")
+	const text = "hakmem trace 1\na 0 1 16\na 0 2"
+	status, _, errs := hakmemCommand("record", "-o", file, "--", "sh", "-c", "printf '"+strings.ReplaceAll(text, "\n", "\\n")+"' > \"$HAKMEM_TRACE\"; exit 3")
+	left, err := filepath.Glob(file + ".*.tmp")
+	if status != exitFailed || err != nil || len(left) != 1 || !strings.Contains(errs, "sh: exit status 3") || !strings.Contains(errs, "left in "+left[0]) {
+		t.Fatalf("status %d, %q: %s", status, left, errs)
+	}
+	if got, err := os.ReadFile(left[0]); err != nil || string(got) != text {
+		t.Errorf("%q, %v", got, err)
+	}
+	if _, err := os.Stat(file); err == nil {
+		t.Error("the broken trace has the place of a whole one")
 	}
 }
 

@@ -57,7 +57,8 @@ func recordVerb() *cli.Command {
 			if err != nil {
 				return fmt.Errorf("--output %q: %w", output, err)
 			}
-			defer d.drop()
+			dropped := d.drop
+			defer func() { dropped() }()
 			p := exec.CommandContext(ctx, args[0], args[1:]...)
 			p.Env = append(os.Environ(), "HAKMEM_TRACE="+d.Name())
 			// The program may end its trace, and itself, in good order.
@@ -65,6 +66,9 @@ func recordVerb() *cli.Command {
 			p.WaitDelay = recordGrace
 			p.Stdin, p.Stdout, p.Stderr = os.Stdin, c.Root().Writer, c.Root().ErrWriter
 			ran := p.Run()
+			if ran != nil {
+				ran = fmt.Errorf("%s: %w", args[0], ran)
+			}
 			if p.ProcessState == nil { // it did not start
 				return ran
 			}
@@ -75,13 +79,14 @@ func recordVerb() *cli.Command {
 			if info.Size() == 0 {
 				return errors.Join(ran, fmt.Errorf("%s made no call of hakmem: nothing was recorded", args[0]))
 			}
-			r, err := trace.NewReader(output, d)
+			r, err := trace.NewReader(d.Name(), d)
 			if err != nil {
 				return errors.Join(ran, err)
 			}
 			s, err := trace.Summarize(r, trace.CompileOptions{})
-			if err != nil {
-				return errors.Join(ran, err)
+			if err != nil { // a disk that is full leaves half a line, after hours perhaps
+				dropped = func() { d.Close() }
+				return errors.Join(ran, err, fmt.Errorf("what was recorded is left in %s; without its broken line it is a trace", d.Name()))
 			}
 			if err := d.keep(); err != nil {
 				return errors.Join(ran, err)

@@ -65,6 +65,11 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 	if j.alloc, err = readList("alloc", c.String("alloc"), f.known()); err != nil {
 		return err
 	}
+	if !c.IsSet("alloc") { // those added with --peer as well
+		for _, p := range f.peers[len(peers):] {
+			j.alloc = append(j.alloc, p.name)
+		}
+	}
 	runs, err := readNumber(c, "runs", maxRuns)
 	if err != nil {
 		return err
