@@ -29,6 +29,11 @@ func childVerb() *cli.Command {
 			if err := json.Unmarshal([]byte(c.Args().First()), &spec); err != nil {
 				return usagef("%s is not for use by hand: %w", childName, err)
 			}
+			if isHakmem(spec.Allocator) {
+				if err := checkGates(); err != nil {
+					return err
+				}
+			}
 			r, err := bench.Measure(spec)
 			if err != nil {
 				return err

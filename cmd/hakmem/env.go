@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -50,6 +51,15 @@ func printEnv(out io.Writer) error {
 		for line := range strings.Lines(err.Error() + "\n") {
 			fmt.Fprint(out, "  ", line)
 		}
+	}
+	return nil
+}
+
+// checkGates refuses to measure hakmem with gates that are not in force: one that is
+// spelled wrongly would be measured as its default.
+func checkGates() error {
+	if errs := policy.Errors(); len(errs) > 0 {
+		return usagef("%w; `hakmem env` lists the gates", errors.Join(errs...))
 	}
 	return nil
 }

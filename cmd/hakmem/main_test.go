@@ -643,6 +643,21 @@ func TestRecordAndReplay(t *testing.T) {
 	}
 }
 
+// TestMisspelledGate: what would be measured as the default is not measured.
+func TestMisspelledGate(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"sawtooth", "stats", "soak", "bench tiny_hot --alloc hakmem --iters 1000 --runs 1", "compare tiny_hot --alloc hakmem --iters 1000 --runs 1 --later 0 --env HAKMEM_KEEP=alway"} {
+		p := exec.Command(program, strings.Fields(line)...)
+		p.Env = append(os.Environ(), asProgram+"=1", "HAKMEM_KEEP=alway")
+		if out, err := p.CombinedOutput(); err == nil || !strings.Contains(string(out), "HAKMEM_KEEP") || !strings.Contains(string(out), "alway") {
+			t.Errorf("%s: %v: %s", line, err, out)
+		}
+	}
+}
+
 // TestRecordBroken: what a program could record is kept although its end is broken.
 func TestRecordBroken(t *testing.T) {
 	if _, err := exec.LookPath("sh"); err != nil {

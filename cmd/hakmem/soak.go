@@ -61,7 +61,7 @@ func soakVerb() *cli.Command {
 		},
 		OnUsageError: badFlags,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := errors.Join(noArguments(c), checkGates()); err != nil {
 				return err
 			}
 			total, err := readTime(c, "for")

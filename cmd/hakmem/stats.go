@@ -20,7 +20,7 @@ func statsVerb() *cli.Command {
 		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print all of it as JSON"}},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
-			if err := noArguments(c); err != nil {
+			if err := errors.Join(noArguments(c), checkGates()); err != nil {
 				return err
 			}
 			if err := statsWorkload(); err != nil {
