@@ -11,7 +11,8 @@ import (
 )
 
 // Arena allocates by moving a pointer and frees all at once. It is for one
-// goroutine at a time, must be made by NewArena and must not be copied. Its memory
+// goroutine at a time; the zero Arena is empty and ready, as what NewArena returns,
+// and must not be copied once it was used. Its memory
 // is not freed block by block: giving it to Free is misuse and panics.
 //
 // The Arena owns its memory: it must stay reachable as long as its memory is
@@ -24,7 +25,7 @@ type Arena struct {
 	next, end uintptr // what is left of the current chunk
 	held      *chunks // nil before the first
 	self      uintptr // the Arena's address since held, which a copy of it does not have
-	current   int     // index of the chunk in use; later ones are empty
+	current   int     // index of the chunk in use, since held; later ones are empty
 	closed    bool
 	cleanup   runtime.Cleanup // since there are chunks
 }
@@ -75,12 +76,13 @@ const (
 )
 
 // NewArena returns an empty Arena, which holds no memory yet.
-func NewArena() *Arena { return &Arena{current: -1} }
+func NewArena() *Arena { return new(Arena) }
 
 // Alloc returns n bytes whose address is a multiple of align, a power of two up
 // to 64 KiB, with undefined contents. n = 0 gives a valid pointer that need not
-// be unique. It panics with *OutOfMemoryError when memory is out. The memory is
-// valid until Reset or Close, while the Arena is reachable.
+// be unique. It panics with *OutOfMemoryError when memory is out, with *MisuseError
+// when the Arena was closed or copied, and for another alignment. The memory is valid
+// until Reset or Close, while the Arena is reachable.
 func (a *Arena) Alloc(n, align uintptr) unsafe.Pointer { return a.alloc("Arena.Alloc", n, align) }
 
 // alloc is Alloc under the name of the function that was called.
@@ -106,7 +108,7 @@ func (a *Arena) alloc(op string, n, align uintptr) unsafe.Pointer {
 // kept by Reset that is large enough, else a new one.
 func (a *Arena) more(n uintptr) {
 	if a.held == nil {
-		a.self = uintptr(unsafe.Pointer(a))
+		a.self, a.current = uintptr(unsafe.Pointer(a)), -1
 		a.held = &chunks{arena: a.self, by: callers()}
 		a.cleanup = runtime.AddCleanup(a, abandonArena, a.held)
 	}
@@ -173,7 +175,7 @@ func (a *Arena) Close() {
 		a.held.free()
 		a.cleanup.Stop()
 	}
-	*a = Arena{closed: true, current: -1} // the Arena is alive until here, so Stop is in time
+	*a = Arena{closed: true} // the Arena is alive until here, so Stop is in time
 }
 
 // mustBeOpen begins all but the fast path: the Arena must be open, and no copy.
@@ -186,10 +188,9 @@ func (a *Arena) mustBeOpen(op string) {
 	}
 }
 
-// NewIn returns a zeroed T in the Arena: of a type that New accepts, valid until
-// Reset or Close while the Arena is reachable, and not for Delete. It panics with
-// *OutOfMemoryError when memory is out. For one goroutine at a time, as all of the
-// Arena.
+// NewIn returns a zeroed T in the Arena, aligned as T is: valid until Reset or Close
+// while the Arena is reachable, and not for Delete. It panics as Alloc does, and for a
+// type that New does not accept. For one goroutine at a time, as all of the Arena.
 func NewIn[T any](a *Arena) *T {
 	mustBePlain[T]()
 	size := unsafe.Sizeof(*new(T))
@@ -199,9 +200,10 @@ func NewIn[T any](a *Arena) *T {
 	return (*T)(p)
 }
 
-// MakeSliceIn returns a zeroed slice in the Arena: of what MakeSlice accepts, valid
-// until Reset or Close while the Arena is reachable, and not for FreeSlice. It
-// panics with *OutOfMemoryError when memory is out. For one goroutine at a time.
+// MakeSliceIn returns a zeroed slice in the Arena, aligned as T is: valid until Reset
+// or Close while the Arena is reachable, and not for FreeSlice. It panics as Alloc
+// does, and for a type, length or capacity that MakeSlice does not accept. For one
+// goroutine at a time.
 func MakeSliceIn[T any](a *Arena, len, cap int) []T {
 	mustBePlain[T]()
 	size := sliceBytes[T]("MakeSliceIn", len, cap)

@@ -142,11 +142,11 @@ func misuse(op string, f heap.Fault) *MisuseError {
 }
 
 // OutOfMemoryError is the value of the panic that the []byte and typed
-// functions raise where Malloc would return nil. The program may recover and
-// go on.
+// functions, Arena.Alloc and NewHeap raise where Malloc would return nil. The program
+// may recover and go on.
 type OutOfMemoryError struct {
 	// Size is the number of bytes asked for, or the largest uintptr when the
-	// request does not fit one.
+	// request does not fit one; of NewHeap that of a Heap's tables.
 	Size uintptr
 	// Reason is what refused the memory: a limit, the region's end or the system;
 	// nil when no machine has as much.

@@ -13,7 +13,7 @@ import (
 func ExampleMalloc() {
 	p := hakmem.Malloc(100)
 	if p == nil {
-		fmt.Println("out of memory:", hakmem.Err())
+		fmt.Println("out of memory")
 		return
 	}
 	defer hakmem.Free(p)

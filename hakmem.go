@@ -17,7 +17,7 @@ const maxAlign = 2 << 20
 // MallocAt is Malloc for a site: the block counts as alive under the site in
 // ReadStats until it is freed. It costs a few tens of nanoseconds more than
 // Malloc, and so does the block's Free. Site 0 is no site; it panics for one that
-// RegisterSite did not return.
+// RegisterSite did not return, and returns nil when memory is out. Any goroutine.
 func MallocAt(site Site, size uintptr) unsafe.Pointer {
 	if uint32(site) > heap.NumSites() {
 		panic(fmt.Sprintf("hakmem: MallocAt: site %d was not registered: use the result of RegisterSite", site))
@@ -197,7 +197,8 @@ func Trim() {
 
 // SetMemoryLimit limits the memory behind blocks, that of live ones and that
 // which is kept for later ones, counted in pages of 64 KiB, with hakmem's own
-// tables (Stats.Metadata) left out. Both limits are in bytes, and 0 is none.
+// tables (Stats.Metadata) left out. Both limits are in bytes, rounded up to whole
+// pages, as MemoryLimit then tells, and 0 is none.
 //
 // Near the soft limit the scavenger keeps nothing: it empties caches and returns
 // what is free, at once and at each of its ticks. Beyond the hard limit an

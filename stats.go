@@ -25,8 +25,9 @@ type Stats struct {
 	// hakmem's own maps, which are not part of Committed.
 	Reserved, Committed, Metadata uint64
 	// Live is the bytes of blocks handed out and not yet freed, LiveBlocks
-	// their number. InMagazines is the bytes of free blocks that wait in the
-	// magazines of all fronts, and with HAKMEM_HARDEN in its quarantine.
+	// their number. InMagazines is the bytes of free blocks up to 32 KiB that wait
+	// in the magazines of all fronts, and with HAKMEM_HARDEN in its quarantine;
+	// larger ones are in Spans.
 	Live, LiveBlocks, InMagazines uint64
 
 	// Classes has one entry per size class up to 32 KiB, in ascending size.
@@ -58,7 +59,8 @@ type Stats struct {
 	// LateDoubleFrees counts double frees found only when a copy of the block
 	// left its magazine; each was dropped.
 	LateDoubleFrees uint64
-	// OutOfMemory counts allocations that returned nil.
+	// OutOfMemory counts allocations that returned nil, but for a Calloc whose n·size
+	// overflows.
 	OutOfMemory uint64
 	// Abandoned counts Heaps and Arenas that became unreachable without Close.
 	Abandoned AbandonedStats
@@ -274,5 +276,6 @@ func ReadStats(s *Stats) {
 // Err returns what went wrong so far and was survived, joined into one error:
 // malformed gates, a refused reservation or commit, a trace that could not be
 // written, the first Heap and the first Arena dropped without Close. nil when
-// nothing did. Any goroutine.
+// nothing did. What a memory limit refuses is not among it, nor a size that no
+// machine has: the Reason of an *OutOfMemoryError tells of these. Any goroutine.
 func Err() error { return errors.Join(append(policy.Errors(), heap.Survived()...)...) }

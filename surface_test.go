@@ -597,6 +597,34 @@ func TestArenaKeepsWhatItNeeds(t *testing.T) {
 	}
 }
 
+// TestZeroArena: a variable serves without NewArena, whatever is called first.
+func TestZeroArena(t *testing.T) {
+	for name, first := range map[string]func(*hakmem.Arena){
+		"Alloc": func(a *hakmem.Arena) { *(*byte)(a.Alloc(100, 8)) = 1 },
+		"NewIn": func(a *hakmem.Arena) { *hakmem.NewIn[int](a) = 1 },
+		"Reset": func(a *hakmem.Arena) { a.Reset() },
+		"Close": func(*hakmem.Arena) {},
+	} {
+		before := readStats()
+		var a hakmem.Arena
+		first(&a)
+		if name != "Close" {
+			p := a.Alloc(100_000, 64)
+			fill(p, 100_000, 7)
+			if !intact(p, 100_000, 7) {
+				t.Errorf("%s first: the memory does not hold what was written", name)
+			}
+		}
+		a.Close()
+		if m, instead := misuseOf(func() { a.Alloc(1, 1) }); m == nil || m.Kind != "closed arena" {
+			t.Errorf("%s first: after Close: %s %v", name, instead, m)
+		}
+		if after := readStats(); after.Live != before.Live {
+			t.Errorf("%s first: %d bytes are left", name, after.Live-before.Live)
+		}
+	}
+}
+
 func TestArena(t *testing.T) {
 	base := readStats()
 	a := hakmem.NewArena()

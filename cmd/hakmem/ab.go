@@ -222,7 +222,7 @@ func (t *trial) run(ctx context.Context, bar *progress) error {
 			bar.doing(fmt.Sprintf("%s, run %d", c.name, run+1))
 			c.once(ctx, t.job, 0)
 			if ctx.Err() != nil {
-				return errors.New("interrupted")
+				return errInterrupted
 			}
 			if c.absent != "" {
 				return fmt.Errorf("%s: %s", c.name, c.absent)

@@ -117,8 +117,8 @@ func (r *regionState) areas() [5]*area {
 	return [...]*area{&r.live, &r.pages, &r.bits, &r.sets, &r.sites}
 }
 
-// ErrRegion is what every allocation fails with when no region could be had.
-var ErrRegion = errors.New("hakmem: no address space could be reserved")
+// errRegion is what every allocation fails with when no region could be had.
+var errRegion = errors.New("hakmem: no address space could be reserved")
 
 var survived struct {
 	sync.Mutex
@@ -251,7 +251,7 @@ func reserveRegion() error {
 	if err == nil {
 		err = fmt.Errorf("a limit leaves less than 2 x %d bytes", uint64(minRegion))
 	}
-	return fmt.Errorf("%w: %w; raise RLIMIT_AS (ulimit -v)", ErrRegion, err)
+	return fmt.Errorf("%w: %w; raise RLIMIT_AS (ulimit -v)", errRegion, err)
 }
 
 // tryReserve reserves a region with size bytes for blocks and everything beside

@@ -39,7 +39,7 @@ var opNames = [numOps]string{"reserve", "commit", "discard", "resident", "advise
 
 func (o Op) String() string { return opNames[o] }
 
-// ErrInjected is what an injected failure returns by default.
+// ErrInjected is what tests inject.
 var ErrInjected = errors.New("osmem: injected failure")
 
 var (

@@ -17,7 +17,7 @@ import (
 )
 
 // Snapshot is one complete, immutable set of tunables. The zero value is not
-// valid; use Default or Parse.
+// valid; Current has the one in force, Build makes another.
 type Snapshot struct {
 	// MagBlocks is the largest number of blocks a tiny class's magazine may
 	// hold; MagBytes is the byte budget that lowers it for larger classes.

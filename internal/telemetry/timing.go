@@ -127,7 +127,7 @@ func record(p Phase, n uint64) {
 	}
 }
 
-// Timing is the total of one phase, in ticks of the cycle counter (see Unit).
+// Timing is the total of one phase, in ticks of the cycle counter (see Hz).
 type Timing struct {
 	Count     uint64 // how often the phase ended
 	Cycles    uint64 // ticks of all of them
@@ -146,7 +146,7 @@ func ReadTiming(dst *[NumPhases]Timing) {
 	}
 }
 
-// ReadHistogram fills dst with how often phase p took how long: dst[i] counts
+// ReadHistogram, for tests, fills dst with how often phase p took how long: dst[i] counts
 // the times of 2^(i-1) up to 2^i - 1 ticks, dst[0] those of none, the last one
 // also everything longer. Any goroutine. Zeros when p is no phase.
 func ReadHistogram(p Phase, dst *[Buckets]uint64) {
