@@ -179,8 +179,7 @@ func guardedRate(string) error {
 			hakmem.Free(p)
 		}
 		after := readStats().Guard
-		// Intervals are even from 1 to 1999: of 100 their mean is within 60 % but for
-		// one time in 10^20.
+		// 100 with a standard deviation of 10: these are six of them.
 		if got := after.Samples + after.Skipped - before.Samples - before.Skipped; got < n/1000*4/10 || got > n/1000*16/10 {
 			return fmt.Errorf("%s: %d samples of %d blocks at 1/1000, want about %d", name, got, n, n/1000)
 		}

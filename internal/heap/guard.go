@@ -2,6 +2,7 @@ package heap
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"sort"
@@ -74,38 +75,39 @@ const SampleOffset = leasesOffset + (frontTypes-1)*8
 func GuardRate() int { return policy.Current().Guard }
 
 // sampleInterval draws how many allocations to go until the next sample: N in the
-// mean.
+// mean, as if each were drawn by itself (a geometric distribution). So a front that
+// begins anew, as after each drain, changes nothing.
 func sampleInterval() int64 {
-	n := int64(GuardRate())
+	n := GuardRate()
 	if n <= 1 {
 		return 0
 	}
-	return 1 + rand.Int64N(2*n-1)
+	return int64(math.Ceil(rand.ExpFloat64() / -math.Log1p(-1/float64(n))))
 }
 
 // due reports whether the front's next sample is due, and draws another interval.
 // counted: this allocation has been through a fast path, which counts.
 func due(own uintptr, counted bool) bool {
+	next := sampleInterval() // not while entered
 	f, tok := enter(own)
-	is := false
-	if f != trapFront {
-		w := sampleWord(f)
-		if !counted || tok >= 0 || Hardened() || own != 0 && AlwaysSlow() {
-			*w--
+	for f == trapFront { // where fronts are locked, what follows may get another one
+		leave(tok)
+		if !installFront(tok) {
+			return false
 		}
-		is = *w <= 0
+		kick() // the timer may have stopped with the last front
+		f, tok = enter(own)
+	}
+	w := sampleWord(f)
+	if !counted || tok >= 0 || Hardened() || own != 0 && AlwaysSlow() {
+		*w--
+	}
+	is := *w <= 0
+	if is {
+		*w = next
 	}
 	leave(tok)
-	if !is {
-		return false
-	}
-	next := sampleInterval()
-	f, tok = enter(own)
-	if f != trapFront {
-		*sampleWord(f) = next
-	}
-	leave(tok)
-	return true
+	return is
 }
 
 // guarded returns a guarded block if one is due for this allocation of size bytes
