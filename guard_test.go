@@ -147,10 +147,15 @@ func guardedRate(string) error {
 	if s.Guard.Samples == 0 || s.Guard.Live != 0 {
 		return fmt.Errorf("%+v", s.Guard)
 	}
-	// Functions and sizes each by itself: none goes uncounted, none counts twice.
+	return churn(3)
+}
+
+// guardedRateOfKinds: functions and sizes each by itself, none goes uncounted, none
+// counts twice.
+func guardedRateOfKinds(string) error {
 	h := hakmem.NewHeap()
 	defer h.Close()
-	site := hakmem.RegisterSite("guarded rate")
+	site := hakmem.RegisterSite("guarded kinds")
 	for name, alloc := range map[string]func() unsafe.Pointer{
 		"Malloc(20000)":           func() unsafe.Pointer { return hakmem.Malloc(20_000) },
 		"Malloc(40000)":           func() unsafe.Pointer { return hakmem.Malloc(40_000) },
@@ -168,7 +173,7 @@ func guardedRate(string) error {
 		"AlignedAlloc(64, 40000)": func() unsafe.Pointer { return hakmem.AlignedAlloc(64, 40_000) },
 	} {
 		before := readStats().Guard
-		const n = 100_000
+		const n = 10_000
 		var live [50]unsafe.Pointer // so that a Heap is refilled, which is what counts its calls
 		for i := range n {
 			p := &live[i%len(live)]
@@ -180,11 +185,11 @@ func guardedRate(string) error {
 		}
 		after := readStats().Guard
 		// 100 with a standard deviation of 10: these are six of them.
-		if got := after.Samples + after.Skipped - before.Samples - before.Skipped; got < n/1000*4/10 || got > n/1000*16/10 {
-			return fmt.Errorf("%s: %d samples of %d blocks at 1/1000, want about %d", name, got, n, n/1000)
+		if got := after.Samples + after.Skipped - before.Samples - before.Skipped; got < n/100*4/10 || got > n/100*16/10 {
+			return fmt.Errorf("%s: %d samples of %d blocks at 1/100, want about %d", name, got, n, n/100)
 		}
 	}
-	return churn(3)
+	return nil
 }
 
 func TestGuard(t *testing.T) {
@@ -194,4 +199,6 @@ func TestGuard(t *testing.T) {
 	inChild(t, "guarded always", "", "HAKMEM_GUARD=1/1")
 	inChild(t, "guarded rate", "", "HAKMEM_GUARD=1/1000")
 	inChild(t, "guarded rate", "", "HAKMEM_GUARD=1/1000", "HAKMEM_HARDEN=1")
+	inChild(t, "guarded rate of kinds", "", "HAKMEM_GUARD=1/100")
+	inChild(t, "guarded rate of kinds", "", "HAKMEM_GUARD=1/100", "HAKMEM_HARDEN=1")
 }

@@ -38,6 +38,7 @@ var children = map[string]func(arg string) error{
 	"hardened":                   hardened,
 	"guarded always":             guardedAlways,
 	"guarded rate":               guardedRate,
+	"guarded rate of kinds":      guardedRateOfKinds,
 	"hardened work":              hardenedWork,
 	"limit storm":                limitStorm,
 	"commit refused once":        commitRefusedOnce,
