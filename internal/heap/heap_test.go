@@ -76,16 +76,18 @@ func TestPartialSetBeyondATiB(t *testing.T) {
 	if !Ready() || region.size>>pageShift < page+64 {
 		t.Skipf("skipped: a region of %d GiB", region.size>>30)
 	}
-	at := setLevels[0] + page>>6*setClasses*8
-	unit := uintptr(osmem.PageSize())
-	if err := osmem.Commit(at&^(unit-1), unit); err != nil {
-		t.Fatal(err)
+	froms := []uintptr{0, 1 << 20, page - 1, page, page + 3}
+	for _, p := range append(froms[1:], page+4) { // what would be committed by then
+		unit := uintptr(osmem.PageSize())
+		if err := osmem.Commit((setLevels[0]+p>>6*setClasses*8)&^(unit-1), unit); err != nil {
+			t.Fatal(err)
+		}
 	}
 	was := region.committed.Load()
 	region.committed.Store((page + 64) << pageShift)
 	defer region.committed.Store(was)
 	setAdd(class, page+3)
-	for _, from := range []uintptr{0, 1 << 20, page - 1, page, page + 3} {
+	for _, from := range froms {
 		if got, ok := setNext(class, from); !ok || got != page+3 {
 			t.Errorf("setNext(%d) = %d, %v; want %d", from, got, ok, page+3)
 		}
