@@ -255,7 +255,8 @@ func (e *exchanger) run() (err error) {
 			hakmem.Free(b.p)
 		}
 	}()
-	// A Trim takes long on a busy machine, and go test takes 10 s for a hung process.
+	// Few Trims, and not without end: each stops the world, which takes long on a busy
+	// machine, and go test takes a process for hung after 10 s.
 	for n := 0; n < 2*maxActions && len(e.rest) > 0; n++ {
 		op := e.choose("operation", 16)
 		size := uintptr(e.choose("size", 1<<[]int{6, 10, 15, 19}[e.choose("kind of size", 4)]))
@@ -318,11 +319,9 @@ func (e *exchanger) run() (err error) {
 				return err
 			}
 			e.held = append(e.held, b)
-		default:
-			if size%2 == 0 {
-				hakmem.Trim()
-				continue
-			}
+		case size%8 == 0:
+			hakmem.Trim()
+		case size%8 == 1:
 			for b := range hakmem.LiveBlocks() {
 				if b.Addr == 0 {
 					return fmt.Errorf("LiveBlocks yields %+v", b)
