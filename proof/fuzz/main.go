@@ -133,10 +133,11 @@ type target struct {
 // maxFailures of one target: more are hardly of different kinds.
 const maxFailures = 3
 
-// run fuzzes t until so much of a core has been used.
+// run fuzzes t until so much of a core has been used, and for one program at
+// least: compiling alone may use that much.
 func (t *target) run(ctx context.Context, budget time.Duration, workers int) error {
 	least := time.Second
-	for t.cores < budget && t.failures < maxFailures {
+	for (t.cores < budget || t.programs == 0) && t.failures < maxFailures {
 		left := max(min(slice, (budget-t.cores)/time.Duration(workers)), least)
 		// -fuzzminimizetime: coverage differs from run to run, because goroutines do,
 		// and minimising by it does not end.
@@ -163,6 +164,8 @@ func (t *target) run(ctx context.Context, budget time.Duration, workers int) err
 		} else if err != nil {
 			t.failures++
 			io.Copy(os.Stderr, &out)
+		} else if bytes.Contains(out.Bytes(), []byte("no fuzz tests to fuzz")) {
+			return fmt.Errorf("no such target in %s:\n%s", t.dir, out.Bytes())
 		} else if n == 0 {
 			// Before anything else go test runs all inputs that it has kept.
 			if least *= 4; least > slice {
