@@ -36,7 +36,7 @@ type Heap struct {
 
 // NewHeap returns a new Heap. It panics with *OutOfMemoryError when memory is
 // out, or when 65,536 fronts, those of open Heaps and of Ps, are in use (fewer where
-// address space is limited). Any goroutine.
+// address space is limited) but for one for each P. Any goroutine.
 func NewHeap() *Heap {
 	f := heap.NewHeapFront()
 	if f == 0 {

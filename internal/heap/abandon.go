@@ -23,44 +23,41 @@ import (
 var abandoned struct {
 	sync.Mutex
 	fronts []uintptr
-	delay  time.Duration // between the last two tries
-	armed  bool          // a timer will try again
+	delay  time.Duration // before the try that waits
+	armed  bool          // a timer will try
 	// fastPathAt is what hasFastPath has found out, by entry address.
 	fastPathAt map[uintptr]bool
 }
 
-// The first try is made at once. A program that is busy with its Heaps on all Ps may
-// need several.
+// Each try stops the world. The first is made a little later, because a collection
+// finds many Heaps dead that then need one; a program that is busy with its Heaps on
+// all Ps may need several.
 const (
-	abandonedRetry    = time.Millisecond
-	abandonedMaxRetry = time.Second
+	abandonedFirst = time.Millisecond
+	abandonedMax   = time.Second
 )
 
 // AbandonHeapFront takes the front of a Heap that is unreachable. Any goroutine,
-// not entered; it stops the world.
+// not entered.
 func AbandonHeapFront(f uintptr) {
 	a := &abandoned
 	a.Lock()
 	defer a.Unlock()
 	a.fronts = append(a.fronts, f)
 	if !a.armed {
-		takeAbandoned()
+		a.armed, a.delay = true, abandonedFirst
+		time.AfterFunc(a.delay, takeAbandoned)
 	}
 }
 
-// takeAbandoned gives back the fronts that wait, or tries again later. Under the
-// lock.
+// takeAbandoned gives back the fronts that wait, or tries again later.
 func takeAbandoned() {
 	a := &abandoned
+	a.Lock()
+	defer a.Unlock()
 	if !nobodyPreempted() {
-		a.delay = min(max(2*a.delay, abandonedRetry), abandonedMaxRetry)
-		a.armed = true
-		time.AfterFunc(a.delay, func() {
-			a.Lock()
-			defer a.Unlock()
-			a.armed = false
-			takeAbandoned()
-		})
+		a.delay = min(2*a.delay, abandonedMax)
+		time.AfterFunc(a.delay, takeAbandoned)
 		return
 	}
 	scavenger.moving.Lock()
@@ -69,7 +66,7 @@ func takeAbandoned() {
 		recycle(f)
 	}
 	scavenger.moving.Unlock()
-	a.fronts, a.delay = a.fronts[:0], 0
+	a.fronts, a.armed = a.fronts[:0], false
 	kick()
 }
 

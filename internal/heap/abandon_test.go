@@ -68,7 +68,7 @@ func TestNobodyPreempted(t *testing.T) {
 	}
 
 	// A front is not touched until the computing has ended.
-	f := newFront()
+	f := newFront(true)
 	makeMagazine(f, 1)
 	p := Malloc(0, 16)
 	push(f, 1, p)

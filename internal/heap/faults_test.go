@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -132,36 +133,48 @@ func TestSmallerCommit(t *testing.T) {
 	}
 }
 
-// TestNoMoreFronts: when the pool of fronts is exhausted a Heap cannot be made, Err
-// tells why, and one that is closed makes place for another.
+// TestNoMoreFronts: when Heaps have their part of the fronts another cannot be made,
+// Err tells why, one that is closed makes place for another, and each P gets a front.
 func TestNoMoreFronts(t *testing.T) {
 	withClock(t)
-	var fronts []uintptr
-	frontPool.mu.Lock()
-	most, spare := frontPool.max, len(frontPool.free)
-	frontPool.max = frontPool.built.Load()
-	frontPool.mu.Unlock()
-	defer func() {
+	for _, ps := range []int{3, 64} { // of 80 fronts: a small part is left, and the half
+		Trim() // Ps' fronts go to the pool
+		frontPool.mu.Lock()
+		most := frontPool.max
+		frontPool.max = max(80, frontPool.built.Load())
+		total, left := int(frontPool.max), min(ps, int(frontPool.max/2))
+		used := int(frontPool.built.Load()) - len(frontPool.free)
+		frontPool.mu.Unlock()
+		procs := runtime.GOMAXPROCS(ps)
+
+		var fronts []uintptr
+		for f := NewHeapFront(); f != 0; f = NewHeapFront() {
+			fronts = append(fronts, f)
+		}
+		if n := len(fronts) + used; n != total-left || !told("Close Heaps") {
+			t.Errorf("%d Ps: %d of %d fronts in use, want %d to be left; %v", ps, n, total, left, Survived())
+		}
+		CloseHeapFront(fronts[0])
+		if fronts[0] = NewHeapFront(); fronts[0] == 0 {
+			t.Errorf("%d Ps: a closed Heap's front was not used again", ps)
+		}
+		for i := range left {
+			f := newFront(false)
+			if f == 0 {
+				t.Fatalf("%d Ps: no front for the one after %d", ps, i)
+			}
+			fronts = append(fronts, f)
+		}
+		if f := newFront(false); f != 0 {
+			t.Errorf("%d Ps: one front more than there are", ps)
+		}
+		for _, f := range fronts {
+			CloseHeapFront(f)
+		}
+		runtime.GOMAXPROCS(procs)
 		frontPool.mu.Lock()
 		frontPool.max = most
 		frontPool.mu.Unlock()
-	}()
-	for range spare {
-		fronts = append(fronts, NewHeapFront())
-	}
-	if f := NewHeapFront(); f != 0 || !told("Close Heaps") {
-		t.Errorf("one front more than there are: %#x; %v", f, Survived())
-	}
-	if spare == 0 {
-		t.Fatal("there was no front to close")
-	}
-	CloseHeapFront(fronts[0])
-	f := NewHeapFront()
-	if f == 0 {
-		t.Error("a closed Heap's front was not used again")
-	}
-	for _, f := range append(fronts[1:], f) {
-		CloseHeapFront(f)
 	}
 }
 

@@ -1,8 +1,10 @@
 package heap
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -296,7 +298,10 @@ var frontPool struct {
 	base  uintptr
 	max   uintptr // fronts there is address space for
 	built atomic.Uintptr
-	free  []uintptr
+	// free has the spare ones, the last used last. The first clean of them have no
+	// memory for magazines; low is the fewest that there were since returnSpare.
+	free       []uintptr
+	clean, low int
 }
 
 // maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of
@@ -316,12 +321,13 @@ func frontsWanted() uintptr {
 // is, so that the magazines' last slots are where "full" looks for them.
 func frontAt(n uintptr) uintptr { return frontPool.base + n*frontSize + frontSkew }
 
-// newFront returns an empty front, or 0 when memory is out. Not pinned.
-func newFront() uintptr {
+// newFront returns an empty front, for a Heap or a P, or 0 when memory is out or too
+// many are in use. Not pinned.
+func newFront(private bool) uintptr {
 	if !Ready() {
 		return 0
 	}
-	f, err := takeFront()
+	f, err := takeFront(private)
 	if err != nil {
 		region.mu.Lock()
 		_ = region.refuse(err)
@@ -330,19 +336,26 @@ func newFront() uintptr {
 	return f
 }
 
-func takeFront() (f uintptr, err error) {
+func takeFront(private bool) (f uintptr, err error) {
 	fp := &frontPool
 	fp.mu.Lock()
 	defer fp.mu.Unlock()
-	if n := len(fp.free); n > 0 {
-		f = fp.free[n-1]
-		fp.free = fp.free[:n-1]
+	// Heaps leave one for each P, whose calls all fail without; but take half of all,
+	// where address space is limited and Ps are many.
+	leave := uintptr(0)
+	if private {
+		leave = min(uintptr(runtime.GOMAXPROCS(0)), fp.max/2)
+	}
+	n, spare := fp.built.Load(), len(fp.free)
+	if used := n - uintptr(spare); used+leave >= fp.max {
+		return 0, fmt.Errorf("hakmem: %d fronts are in use, of %d: Close Heaps", used, fp.max)
+	}
+	if spare > 0 {
+		f = fp.free[spare-1]
+		fp.free = fp.free[:spare-1]
+		fp.clean, fp.low = min(fp.clean, spare-1), min(fp.low, spare-1)
 		initFront(f)
 		return f, nil
-	}
-	n := fp.built.Load()
-	if n == fp.max {
-		return 0, fmt.Errorf("hakmem: %d fronts are in use, the most there can be: Close Heaps", n)
 	}
 	f = frontAt(n)
 	if err := osmem.Commit(f-frontSkew, frontSize); err != nil {
@@ -421,6 +434,44 @@ func recycle(f uintptr) {
 	frontPool.mu.Unlock()
 }
 
+// returnSpare returns the memory of the magazines of spare fronts, some 90 KiB of
+// each that was a Heap's: of those that were not wanted since the last time, or of all.
+// It reports whether others have memory.
+func returnSpare(all bool) (left bool) {
+	fp := &frontPool
+	fp.mu.Lock()
+	defer fp.mu.Unlock()
+	n := fp.low
+	if all {
+		n = len(fp.free)
+	}
+	system := uintptr(osmem.PageSize())
+	for fp.clean < n {
+		f := fp.free[fp.clean]
+		start := roundUp(f+tinyOffset, system)
+		err := osmem.Discard(start, (f+quarantineOffset)&^(system-1)-start)
+		if err != nil {
+			survive(fmt.Errorf("hakmem: magazines of a spare front: %w", err))
+		}
+		if errors.Is(err, osmem.ErrDecommitted) { // out of use
+			initFront(f)
+			fp.free = slices.Delete(fp.free, fp.clean, fp.clean+1)
+			n--
+			continue
+		}
+		fp.clean++ // or it is tried again when it has been used
+	}
+	fp.low = len(fp.free)
+	return fp.clean < fp.low
+}
+
+// spareMemory reports whether spare fronts have memory for magazines.
+func spareMemory() bool {
+	frontPool.mu.Lock()
+	defer frontPool.mu.Unlock()
+	return frontPool.clean < len(frontPool.free)
+}
+
 // A token says how enter got hold of a front.
 type token int
 
@@ -484,7 +535,7 @@ func lockShard() int {
 // reports false when memory is out; otherwise the caller enters again, and may
 // meet another trap. Not entered; the P it serves is the one it ends on.
 func installFront(tok token) bool {
-	f := newFront()
+	f := newFront(false)
 	if f == 0 {
 		return false
 	}

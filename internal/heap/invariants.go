@@ -193,6 +193,9 @@ func (k *checker) checkFronts() {
 	for _, f := range frontPool.free {
 		k.owns("the pool", f)
 	}
+	if fp := &frontPool; fp.clean < 0 || fp.clean > fp.low || fp.low > len(fp.free) {
+		k.bad(subject{noun: "pool of fronts"}, "spare fronts without memory are the ones longest spare", fmt.Sprintf("%d, %d since the last tick", fp.clean, fp.low), fmt.Sprintf("at most %d", len(fp.free)))
+	}
 	for i := range frontPool.built.Load() {
 		f := frontAt(i)
 		if of := *word(f + OwnerOffset); of != 0 && !owners[of] {

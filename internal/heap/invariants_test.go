@@ -233,7 +233,7 @@ func pageOf(p uintptr) uintptr { return (p - region.base) >> pageShift }
 
 // extraFront makes a front that is nobody's but in the table's entry.
 func extraFront(p *uintptr) func() {
-	f := newFront()
+	f := newFront(true)
 	old := *p
 	*p = f
 	return func() { *p = old; recycle(f) }
@@ -324,8 +324,7 @@ var breakers = []breaker{
 		return Fronts[MaxP-1], func() { undo(); PAddress = nil; second(); first() }
 	}},
 	{"a magazine's last slot is a multiple of its size", "fronts that begin a page late", func(x *smallHeap) (uintptr, func()) {
-		undo := set(&frontPool.base, frontPool.base+4096)
-		return frontAt(0), undo
+		return frontAt(0) + 4096, both(set(&frontPool.base, frontPool.base+4096), set(&frontPool.free, nil))
 	}},
 	{"a front without a P has no owner", "a Heap's", func(x *smallHeap) (uintptr, func()) {
 		return x.g, set(word(x.g+OwnerOffset), 8)
@@ -352,6 +351,12 @@ var breakers = []breaker{
 	}},
 	{"a magazine's sentinel is 0", "a block", func(x *smallHeap) (uintptr, func()) {
 		return x.f, set(word(sentinel(x.f, x.class)), x.waiting)
+	}},
+	{"spare fronts without memory are the ones longest spare", "more than there were", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&frontPool.clean, frontPool.low+1)
+	}},
+	{"spare fronts without memory are the ones longest spare", "more since the last tick than there are", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&frontPool.low, len(frontPool.free)+1)
 	}},
 	{"a front in the pool is empty", "a block", func(x *smallHeap) (uintptr, func()) {
 		return x.f, set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))

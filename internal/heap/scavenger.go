@@ -24,7 +24,8 @@ import (
 //  2. spans that have been in a shared cache for long go to the page tree
 //     (trimCaches);
 //  3. slabs that have been EMPTY for a tick give their pages back (sweepIdle);
-//  4. free pages are returned to the operating system by temperature (purge).
+//  4. free pages are returned to the operating system by temperature (purge), and
+//     the memory of fronts that nobody took for a tick (returnSpare).
 //
 // Temperature: as many free pages as would bring the pages in use to the most
 // they were within the window are HOT: kept. The others are WARM for as long as
@@ -327,6 +328,7 @@ func scavenge(all bool) (left bool, late uintptr) {
 	empty := sweepIdle(all)
 	s.moving.Unlock()
 	warm := s.purge(now, all)
+	spare := returnSpare(all)
 	most := punchScan
 	if age == 0 {
 		most = math.MaxInt
@@ -337,7 +339,7 @@ func scavenge(all bool) (left bool, late uintptr) {
 		s.kicked.Store(false)
 	}
 	sparse := punchSlabs(now, age, worthIdle, most)
-	return busy || cached || empty || warm || sparse, max(late, l)
+	return busy || cached || empty || warm || spare || sparse, max(late, l)
 }
 
 // look notes the time and the peak since the last tick, and judges.
@@ -420,6 +422,7 @@ func somethingLeft() bool {
 	region.mu.Lock()
 	left := pageUse.warm > 0 || len(whales.spans) > 0
 	region.mu.Unlock()
+	left = left || spareMemory()
 	fronts := frontTable.Load()
 	for i := range fronts {
 		left = left || atomic.LoadUintptr(&fronts[i]) != trapFront

@@ -90,6 +90,125 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
+// closedFronts returns 20 fronts of Heaps that are closed, each with something in its
+// magazines' memory.
+func closedFronts(t *testing.T) (fronts []uintptr) {
+	t.Helper()
+	for range 20 {
+		f := NewHeapFront()
+		for _, size := range []uintptr{16, 1000, 20_000} {
+			if bad := Free(f, Malloc(f, size)); bad.Kind != OK {
+				t.Fatalf("%+v", bad)
+			}
+		}
+		fronts = append(fronts, f)
+	}
+	for _, f := range fronts {
+		CloseHeapFront(f)
+	}
+	return fronts
+}
+
+// remember returns how many of the fronts have something in their magazines' memory.
+func remember(fronts []uintptr) (n int) {
+	for _, f := range fronts {
+		for slot := roundUp(f+tinyOffset, 64<<10); slot < f+quarantineOffset; slot += 8 {
+			if *word(slot) != 0 {
+				n++
+				break
+			}
+		}
+	}
+	return n
+}
+
+// TestSpareFronts: the memory of closed Heaps' magazines is returned when nobody
+// wanted it for a tick, and by Trim; one that is used again keeps it.
+func TestSpareFronts(t *testing.T) {
+	clock := withClock(t)
+	fronts := closedFronts(t)
+	if n := remember(fronts); n != len(fronts) {
+		t.Fatalf("%d of %d fronts have memory: the test looks in the wrong place", n, len(fronts))
+	}
+	if clock.pending() == 0 {
+		t.Fatal("Heaps were closed, and no tick will come")
+	}
+	clock.advance(tickTime()) // when it is told how many there are
+	used := fronts[15:]       // of the pool the last five
+	for range 3 {
+		for range used {
+			NewHeapFront()
+		}
+		if n := remember(used); n != len(used) {
+			t.Errorf("%d of %d fronts in use have memory", n, len(used))
+		}
+		for _, f := range used {
+			CloseHeapFront(f)
+		}
+		clock.advance(tickTime())
+	}
+	if n := remember(fronts[:15]); n != 0 {
+		t.Errorf("%d of 15 fronts that nobody wanted have memory", n)
+	}
+	if n := remember(used); n != len(used) {
+		t.Errorf("%d of %d fronts that were used in each tick have memory", n, len(used))
+	}
+	clock.advance(time.Hour)
+	if n := remember(fronts); n != 0 || clock.pending() != 0 {
+		t.Errorf("%d fronts have memory after an hour, %d timers are set", n, clock.pending())
+	}
+
+	fronts = closedFronts(t)
+	Trim()
+	if n := remember(fronts); n != 0 {
+		t.Errorf("%d fronts have memory after Trim", n)
+	}
+	clock.advance(time.Hour)
+}
+
+// TestSpareFrontsRefused: a front whose memory the system does not take stays as it
+// is; one that is left without memory is used no more. Err tells, and no timer is set
+// for either.
+func TestSpareFrontsRefused(t *testing.T) {
+	defer osmem.Inject(nil)
+	for _, lost := range []bool{false, true} {
+		withClock(t)
+		fronts := closedFronts(t)
+		spare := len(frontPool.free)
+		clean := frontPool.clean
+		osmem.Inject(func(op osmem.Op) error {
+			switch {
+			case op != osmem.OpDiscard:
+				return nil
+			case lost:
+				return fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)
+			}
+			return osmem.ErrInjected
+		})
+		left := returnSpare(true)
+		osmem.Inject(nil)
+		want := spare
+		if lost {
+			want = clean
+		}
+		if n := len(frontPool.free); n != want {
+			t.Errorf("lost %v: %d fronts in the pool, want %d", lost, n, want)
+		}
+		if left || spareMemory() {
+			t.Errorf("lost %v: it will be tried for ever", lost)
+		}
+		if !told("spare front") {
+			t.Errorf("lost %v: not told: %v", lost, Survived())
+		}
+		if n := remember(fronts); !lost && n != len(fronts) {
+			t.Errorf("%d of %d fronts have memory", n, len(fronts))
+		}
+		if err := CheckInvariants(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // withClock gives the scavenger a clock that the test moves, a heap without free
 // memory, and the default window.
 func withClock(t *testing.T) *manualClock {
