@@ -19,6 +19,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // Every call of the operating system that the engine makes fails: each place in
@@ -205,7 +206,7 @@ func busy(seed uint64) error {
 	errs := make(chan any, 8)
 	tolerate := func(do func() error) {
 		wg.Go(func() {
-			v := panicOf(func() { failIf(do()) })
+			v := testkit.PanicOf(func() { failIf(do()) })
 			if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
 				errs <- v
 			}
@@ -239,7 +240,7 @@ func arenas(seed uint64) (err error) {
 	defer a.Close()
 	for range 4 {
 		var blocks []block
-		v := panicOf(func() {
+		v := testkit.PanicOf(func() {
 			for held := uintptr(0); held < 4<<20; {
 				b := block{size: uintptr(1 + r.UintN(200_000)), key: uint64(held)}
 				b.p = a.Alloc(b.size, 1<<r.UintN(13))

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // HAKMEM_GUARD: an access beyond a guarded block, or after its free, faults, and
@@ -108,10 +109,10 @@ func guardedAlways(string) error {
 		}
 	}
 	// Faults elsewhere, and panics, pass through.
-	if v := panicOf(func() { hakmem.CatchFaults(func() { panic("mine") }) }); v != "mine" {
+	if v := testkit.PanicOf(func() { hakmem.CatchFaults(func() { panic("mine") }) }); v != "mine" {
 		return fmt.Errorf("a panic became %v", v)
 	}
-	if v := panicOf(func() { hakmem.CatchFaults(func() { sinkByte = *(*byte)(unsafe.Add(nil, 1<<40)) }) }); v == nil {
+	if v := testkit.PanicOf(func() { hakmem.CatchFaults(func() { sinkByte = *(*byte)(unsafe.Add(nil, 1<<40)) }) }); v == nil {
 		return fmt.Errorf("a fault elsewhere passed unseen")
 	} else if _, ours := v.(*hakmem.MisuseError); ours {
 		return fmt.Errorf("a fault elsewhere became %v", v)

@@ -15,6 +15,7 @@ import (
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/heap"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // What the tests of this directory share: patterns that tell whose block it is,
@@ -130,30 +131,16 @@ func classSizes(t testing.TB) {
 	}
 }
 
-// panicOf calls do and returns what it panicked with, or nil.
-func panicOf(do func()) (value any) {
-	defer func() { value = recover() }()
-	do()
-	return nil
-}
-
 // misuseOf calls do and returns the *MisuseError it panicked with, or nil and
 // what happened instead.
-func misuseOf(do func()) (m *hakmem.MisuseError, instead string) {
-	v := panicOf(do)
-	if v == nil {
-		return nil, "it returned"
-	}
-	if err, ok := v.(error); ok && errors.As(err, &m) {
-		return m, ""
-	}
-	return nil, fmt.Sprintf("it panicked with %T: %v", v, v)
+func misuseOf(do func()) (*hakmem.MisuseError, string) {
+	return testkit.PanicAs[*hakmem.MisuseError](do)
 }
 
 // mustRunOut calls do and wants a panic with *OutOfMemoryError.
 func mustRunOut(t testing.TB, what string, do func()) *hakmem.OutOfMemoryError {
 	t.Helper()
-	v := panicOf(do)
+	v := testkit.PanicOf(do)
 	var oom *hakmem.OutOfMemoryError
 	if err, ok := v.(error); !ok || !errors.As(err, &oom) {
 		t.Errorf("%s: panic value %v (%T), want *OutOfMemoryError", what, v, v)
@@ -165,7 +152,7 @@ func mustRunOut(t testing.TB, what string, do func()) *hakmem.OutOfMemoryError {
 // mustPanicNaming calls do and wants a panic whose text has all of the words.
 func mustPanicNaming(t testing.TB, what string, do func(), words ...string) {
 	t.Helper()
-	v := panicOf(do)
+	v := testkit.PanicOf(do)
 	if v == nil {
 		t.Errorf("%s: no panic", what)
 		return
@@ -251,19 +238,6 @@ func boundarySizes(most uintptr) []uintptr {
 	}
 	slices.Sort(sizes)
 	return sizes
-}
-
-// randomSize is mostly tiny, sometimes mid, rarely a span.
-func randomSize(r *rand.Rand) uintptr {
-	switch n := r.UintN(1000); {
-	case n < 900:
-		return uintptr(r.UintN(1025))
-	case n < 990:
-		return uintptr(1025 + r.UintN(31<<10))
-	case n < 999:
-		return uintptr(32<<10 + r.UintN(200<<10))
-	}
-	return uintptr(r.UintN(3 << 20))
 }
 
 // kindSizes has a size of every kind of block that the engine knows.

@@ -16,6 +16,7 @@ import (
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // Misuse: every invalid pointer, through every function that takes one, for
@@ -115,7 +116,7 @@ func (b block) usableAndFreeable(t *testing.T) {
 	if u := hakmem.UsableSize(b.p); u < b.size {
 		t.Errorf("%v: usable size %d after the misuse", b, u)
 	}
-	if v := panicOf(func() { hakmem.Free(b.p) }); v != nil {
+	if v := testkit.PanicOf(func() { hakmem.Free(b.p) }); v != nil {
 		t.Errorf("%v cannot be freed after the misuse: %v", b, v)
 	}
 }
@@ -665,7 +666,7 @@ func TestMisuseRacingFrees(t *testing.T) {
 			h := hakmem.NewHeap()
 			frees := []func(unsafe.Pointer){hakmem.Free, hakmem.Free}
 			var r racers
-			r.start(func(which int) { outcome[which] = panicOf(func() { frees[which](p) }) })
+			r.start(func(which int) { outcome[which] = testkit.PanicOf(func() { frees[which](p) }) })
 			both, late := uint64(0), uint64(0)
 			for i := range rounds {
 				// Through a Heap half the time: its magazine is another than the P's.
@@ -694,7 +695,7 @@ func TestMisuseRacingFrees(t *testing.T) {
 				switch n {
 				case 0: // both passed: bring the copies out of their magazines
 					both++
-					if v := panicOf(h.Close); v != nil { // the late copy was in its magazine
+					if v := testkit.PanicOf(h.Close); v != nil { // the late copy was in its magazine
 						if m, ok := v.(*hakmem.MisuseError); !ok || !m.Late || m.Addr != uintptr(p) {
 							t.Fatalf("Close panicked with %v", v)
 						}
@@ -702,7 +703,7 @@ func TestMisuseRacingFrees(t *testing.T) {
 					}
 					h = hakmem.NewHeap()
 					for range 2 {
-						if v := panicOf(hakmem.Trim); v != nil {
+						if v := testkit.PanicOf(hakmem.Trim); v != nil {
 							if m, ok := v.(*hakmem.MisuseError); !ok || !m.Late || m.Addr != uintptr(p) {
 								t.Fatalf("Trim panicked with %v", v)
 							}
@@ -767,7 +768,7 @@ func TestMisuseRacingFreesThenMalloc(t *testing.T) {
 			// one front and allocates from another.
 			take := func(malloc func(uintptr) unsafe.Pointer) (q unsafe.Pointer) {
 				for {
-					v := panicOf(func() { q = malloc(size) })
+					v := testkit.PanicOf(func() { q = malloc(size) })
 					if v == nil {
 						return q
 					}
@@ -783,7 +784,7 @@ func TestMisuseRacingFreesThenMalloc(t *testing.T) {
 					free, malloc = h.Free, h.Malloc
 				}
 				if freeing {
-					outcome[which] = panicOf(func() { free(p) })
+					outcome[which] = testkit.PanicOf(func() { free(p) })
 				} else {
 					got[which] = take(malloc)
 				}
@@ -802,7 +803,7 @@ func TestMisuseRacingFreesThenMalloc(t *testing.T) {
 					twice++
 				}
 				for which, free := range []func(unsafe.Pointer){hakmem.Free, h.Free} {
-					if v := panicOf(func() { free(got[which]) }); !passed(v) {
+					if v := testkit.PanicOf(func() { free(got[which]) }); !passed(v) {
 						refused++
 						if _, ok := v.(*hakmem.MisuseError); !ok {
 							t.Fatal(v)
@@ -811,8 +812,8 @@ func TestMisuseRacingFreesThenMalloc(t *testing.T) {
 				}
 			}
 			r.end()
-			panicOf(h.Close) // may report what is found late
-			panicOf(hakmem.Trim)
+			testkit.PanicOf(h.Close) // may report what is found late
+			testkit.PanicOf(hakmem.Trim)
 			now := readStats()
 			if late := now.LateDoubleFrees - base.LateDoubleFrees; late+refused != both {
 				t.Errorf("%d pairs of frees both passed; %d were found late and %d at the second holder's free", both, late, refused)

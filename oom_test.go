@@ -20,6 +20,7 @@ import (
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // Memory that runs out, system calls that are refused, and gates. Each case
@@ -123,7 +124,7 @@ func work(seed, bytes uint64, want int) (failures int, err error) {
 		case 3:
 			b.p = hakmem.AlignedAlloc(1<<r.UintN(18), b.size)
 		case 4:
-			if v := panicOf(func() { b.p = unsafe.Pointer(unsafe.SliceData(hakmem.Alloc(int(b.size)))) }); v != nil {
+			if v := testkit.PanicOf(func() { b.p = unsafe.Pointer(unsafe.SliceData(hakmem.Alloc(int(b.size)))) }); v != nil {
 				if _, ok := v.(*hakmem.OutOfMemoryError); !ok {
 					return failures, fmt.Errorf("Alloc(%d) panicked with %v", b.size, v)
 				}
@@ -233,7 +234,7 @@ func commitRefusedOnce(arg string) error {
 	nth, _ := strconv.Atoi(arg)
 	refused := false
 	refuseCalls(osmem.OpCommit, func(n int) bool { refused = refused || n == nth; return n == nth })
-	if v := panicOf(func() { _, err := work(1, 96<<20, 100); failIf(err) }); v != nil {
+	if v := testkit.PanicOf(func() { _, err := work(1, 96<<20, 100); failIf(err) }); v != nil {
 		// Only NewHeap may say so by a panic.
 		if _, ok := v.(*hakmem.OutOfMemoryError); !ok {
 			return fmt.Errorf("panic: %v", v)
@@ -262,7 +263,7 @@ func commitRefusedFrom(arg string) error {
 	nth, _ := strconv.Atoi(arg)
 	refuseCalls(osmem.OpCommit, func(n int) bool { return n >= nth })
 	for seed := range uint64(3) {
-		v := panicOf(func() {
+		v := testkit.PanicOf(func() {
 			n, err := work(seed, 1<<30, 2000)
 			failIf(err)
 			if n != 2000 {
@@ -308,7 +309,7 @@ func commitRefusedAtRandom(arg string) error {
 	errs := make(chan any, 4)
 	for g := range uint64(4) {
 		wg.Go(func() {
-			errs <- panicOf(func() { _, err := work(seed*10+g, 48<<20, 5000); failIf(err) })
+			errs <- testkit.PanicOf(func() { _, err := work(seed*10+g, 48<<20, 5000); failIf(err) })
 		})
 	}
 	wg.Wait()
@@ -346,7 +347,7 @@ func churn(seed uint64) error {
 	errs := make(chan any, 3)
 	for g := range uint64(3) {
 		wg.Go(func() {
-			errs <- panicOf(func() { _, err := work(seed*10+g, 32<<20, 5000); failIf(err) })
+			errs <- testkit.PanicOf(func() { _, err := work(seed*10+g, 32<<20, 5000); failIf(err) })
 		})
 	}
 	wg.Go(func() {
@@ -533,7 +534,7 @@ func without() error {
 		"Arena.Alloc": func() { hakmem.NewArena().Alloc(10, 8) },
 		"NewIn":       func() { hakmem.NewIn[int](hakmem.NewArena()) },
 	} {
-		v := panicOf(do)
+		v := testkit.PanicOf(do)
 		oom, ok := v.(*hakmem.OutOfMemoryError)
 		if !ok {
 			return fmt.Errorf("%s without a region: panic value %v, want *OutOfMemoryError", what, v)
@@ -1023,7 +1024,7 @@ func memoryLimit(string) error {
 	if n := len(blocks); n < 240 || n > 256 { // 2 pages of 64 KiB each
 		return fmt.Errorf("%d blocks of 128 KiB in 32 MiB", n)
 	}
-	if v := panicOf(func() { hakmem.Alloc(100_000) }); v == nil {
+	if v := testkit.PanicOf(func() { hakmem.Alloc(100_000) }); v == nil {
 		return errors.New("Alloc beyond the limit did not panic")
 	} else if oom, ok := v.(*hakmem.OutOfMemoryError); !ok || !strings.Contains(oom.Error(), "hard memory limit of 33554432 bytes") || strings.Contains(oom.Error(), "HAKMEM_THP") {
 		return fmt.Errorf("Alloc beyond the limit: %v", v)
@@ -1076,13 +1077,13 @@ func alignedInFullRegion(string) error {
 	for p := hakmem.Malloc(size); p != nil; p = hakmem.Malloc(size) {
 		blocks = append(blocks, p)
 	}
-	if v, ok := panicOf(func() { hakmem.Alloc(size) }).(error); !ok || !strings.Contains(v.Error(), "is full: raise HAKMEM_REGION_BYTES") {
+	if v, ok := testkit.PanicOf(func() { hakmem.Alloc(size) }).(error); !ok || !strings.Contains(v.Error(), "is full: raise HAKMEM_REGION_BYTES") {
 		return fmt.Errorf("the region is full: %v", v)
 	}
-	if v, ok := panicOf(func() { hakmem.Alloc(1 << 33) }).(error); !ok || !strings.Contains(v.Error(), "raise HAKMEM_REGION_BYTES") {
+	if v, ok := testkit.PanicOf(func() { hakmem.Alloc(1 << 33) }).(error); !ok || !strings.Contains(v.Error(), "raise HAKMEM_REGION_BYTES") {
 		return fmt.Errorf("larger than the region: %v", v)
 	}
-	if v, ok := panicOf(func() { hakmem.Alloc(1 << 50) }).(error); !ok || !strings.Contains(v.Error(), "no machine has as much") {
+	if v, ok := testkit.PanicOf(func() { hakmem.Alloc(1 << 50) }).(error); !ok || !strings.Contains(v.Error(), "no machine has as much") {
 		return fmt.Errorf("larger than any: %v", v)
 	}
 	freed := 0

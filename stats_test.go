@@ -8,6 +8,7 @@ import (
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // ReadStats is exact when nobody allocates or frees: it is added up here
@@ -141,7 +142,7 @@ func TestStatsBalance(t *testing.T) {
 			}
 			continue
 		}
-		size := randomSize(r) / 2
+		size := testkit.RandomSize(r) / 2
 		var x held
 		switch step % 5 {
 		case 0:

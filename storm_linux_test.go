@@ -17,6 +17,7 @@ import (
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/heap"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // Storms: a million failed allocations from several goroutines, for each reason that
@@ -164,7 +165,7 @@ func stormFromAllSides(arg string) error {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(uint64(g), 6))
 			malloc, free, calloc := hakmem.Malloc, hakmem.Free, hakmem.Calloc
-			if v := panicOf(func() {
+			if v := testkit.PanicOf(func() {
 				h := heaps[g]
 				defer h.Close()
 				if g%2 == 1 {

@@ -21,6 +21,7 @@ import (
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 func init() {
@@ -164,7 +165,7 @@ func TestTraceLines(t *testing.T) {
 	}
 	refused := func(do func()) {
 		t.Helper()
-		if panicOf(do) == nil {
+		if testkit.PanicOf(do) == nil {
 			t.Error("a call that is misuse returned")
 		}
 	}

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // sizes are the blocks that the cases use, a size of every kind that hakmem
@@ -769,7 +770,7 @@ func ownerCases() (cs []*misuseCase) {
 		run: func(t *trial) {
 			h := hakmem.NewHeap()
 			h.Free(h.Malloc(t.size))
-			c := copyOf(h)
+			c := testkit.CopyOf(h)
 			h.Close()
 			t.misuse("Heap.Close", c.Close)
 			a, b := hakmem.NewHeap(), hakmem.NewHeap()
@@ -784,7 +785,7 @@ func ownerCases() (cs []*misuseCase) {
 	add("arena-copied", "Arena.Close of a copy, after the Arena's own", noSize, nil, func(t *trial) {
 		a := hakmem.NewArena()
 		a.Alloc(100, 16)
-		c := copyOf(a)
+		c := testkit.CopyOf(a)
 		a.Close()
 		t.misuse("Arena.Close", c.Close)
 	})
@@ -847,12 +848,4 @@ func ownerCases() (cs []*misuseCase) {
 		name: "heap-shared", title: "one Heap used by two goroutines at once", group: "owners", sizes: []string{"tiny", "mid", "large"}, why: always(whyHeap), unsound: true, chance: true, run: sharedHeap,
 	})
 	return cs
-}
-
-// copyOf copies a handle that must not be copied; go vet does not look into a type
-// parameter.
-func copyOf[T any](h *T) *T {
-	c := new(T)
-	*c = *h
-	return c
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // action is one thing that a machine can do.
@@ -175,7 +176,7 @@ var actions = []action{
 	{"memory limit", world, []string{"SetMemoryLimit", "MemoryLimit"}, (*machine).limits},
 	{"time", world, nil, func(m *machine) bool {
 		d := windows[m.choose("time", len(windows))]
-		m.elsewhere(func() { m.clock.advance(d) })
+		m.elsewhere(func() { m.clock.Advance(d) })
 		return true
 	}},
 	{"GOMAXPROCS", world, nil, func(m *machine) bool {
@@ -369,7 +370,7 @@ func (m *machine) cut(op string, n, align uintptr, zero bool, call func(*hakmem.
 
 // orOutOfMemory calls a function that panics where Malloc would return nil.
 func (m *machine) orOutOfMemory(op string, call func() unsafe.Pointer) (p unsafe.Pointer) {
-	v := panicOf(func() { p = call() })
+	v := testkit.PanicOf(func() { p = call() })
 	if v == nil {
 		return p
 	}
@@ -521,7 +522,7 @@ func (m *machine) trace() bool {
 var sink byte
 
 func (m *machine) catchFaults() bool {
-	if v := panicOf(func() { hakmem.CatchFaults(func() { panic("mine") }) }); v != "mine" {
+	if v := testkit.PanicOf(func() { hakmem.CatchFaults(func() { panic("mine") }) }); v != "mine" {
 		m.Fatalf("CatchFaults passed a panic on as %v", v)
 	}
 	live := walked()
@@ -729,14 +730,6 @@ func (m *machine) mustRefuse(op, kind string, f func()) {
 	}
 }
 
-// copyOf copies a handle that must not be copied; go vet does not look into a type
-// parameter.
-func copyOf[T any](h *T) *T {
-	c := new(T)
-	*c = *h
-	return c
-}
-
 // firstChunk is more than is left of an Arena's first chunk once it is in use.
 const firstChunk = 64 << 10
 
@@ -746,12 +739,12 @@ func (m *machine) useClosed() bool {
 	if b == nil { // beyond the limit
 		m.outOf++
 	}
-	copied := copyOf(h)
+	copied := testkit.CopyOf(h)
 	m.mustRefuse("Heap.Calloc", "copied heap", func() { copied.Calloc(1, 1) })
 	m.mustRefuse("Heap.Realloc", "copied heap", func() { copied.Realloc(nil, 1) })
 	m.mustRefuse("Heap.Close", "copied heap", func() { copied.Close() })
-	if out := panicOf(func() { a.Alloc(10, 1) }); out == nil { // within the limit
-		b := copyOf(a)
+	if out := testkit.PanicOf(func() { a.Alloc(10, 1) }); out == nil { // within the limit
+		b := testkit.CopyOf(a)
 		m.mustRefuse("Arena.Alloc", "copied arena", func() { b.Alloc(firstChunk, 1) })
 		m.mustRefuse("Arena.Reset", "copied arena", func() { b.Reset() })
 		m.mustRefuse("Arena.Close", "copied arena", func() { b.Close() })
@@ -802,7 +795,7 @@ func (m *machine) badArguments() bool {
 	}
 	x := bad[m.choose("bad", len(bad))]
 	m.mustChangeNothing("bad arguments", func() {
-		v := panicOf(x.call)
+		v := testkit.PanicOf(x.call)
 		if text, ok := v.(string); !ok || !strings.Contains(text, x.names) {
 			m.Fatalf("panic %v does not name %q", v, x.names)
 		}
@@ -848,12 +841,12 @@ func (m *machine) tooMuch() bool {
 		}
 	case 6:
 		var oom *hakmem.OutOfMemoryError
-		v := panicOf(func() { hakmem.Alloc(1 << 60) })
+		v := testkit.PanicOf(func() { hakmem.Alloc(1 << 60) })
 		if err, ok := v.(error); !ok || !errors.As(err, &oom) || oom.Size != absurd {
 			m.Fatalf("Alloc of %d bytes: panic %v", absurd, v)
 		}
 		m.mustExplain(oom)
-		v = panicOf(func() { hakmem.MakeSlice[uint64](0, 1<<61) })
+		v = testkit.PanicOf(func() { hakmem.MakeSlice[uint64](0, 1<<61) })
 		if err, ok := v.(error); !ok || !errors.As(err, &oom) || oom.Size != math.MaxUint {
 			m.Fatalf("MakeSlice of 2^64 bytes: panic %v", v)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/heap"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // Fuzz targets: the machine of model_test.go, whose choices are bytes. Each target
@@ -181,7 +182,7 @@ func FuzzHandOver(f *testing.F) {
 		for i, half := range [][]byte{program[:half], program[half:]} {
 			wg.Go(func() {
 				e := &exchanger{tape: tape{half}, in: boxes[i], out: boxes[1-i], id: uint64(i)}
-				v := panicOf(func() { errs[i] = e.run() })
+				v := testkit.PanicOf(func() { errs[i] = e.run() })
 				if v != nil {
 					errs[i] = fmt.Errorf("panic: %v", v)
 				}

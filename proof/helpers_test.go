@@ -1,15 +1,13 @@
 package proof
 
 import (
-	"errors"
 	"fmt"
-	"sync"
 	"testing"
-	"time"
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // tb is what the model needs of a test: *testing.T and *rapid.T have it.
@@ -107,77 +105,10 @@ func isZero(p unsafe.Pointer, n uintptr) bool {
 //go:nocheckptr
 func wild(p unsafe.Pointer, n uintptr) unsafe.Pointer { return unsafe.Add(p, n) }
 
-// panicOf calls do and returns what it panicked with, or nil.
-func panicOf(do func()) (value any) {
-	defer func() { value = recover() }()
-	do()
-	return nil
-}
-
 // misuseOf calls do and returns the *MisuseError it panicked with, or nil and
 // what happened instead.
-func misuseOf(do func()) (m *hakmem.MisuseError, instead string) {
-	v := panicOf(do)
-	if v == nil {
-		return nil, "it returned"
-	}
-	if err, ok := v.(error); ok && errors.As(err, &m) {
-		return m, ""
-	}
-	return nil, fmt.Sprintf("it panicked with %T: %v", v, v)
-}
-
-// manualClock is a clock for the scavenger that moves only when it is told to.
-// One goroutine advances it; any may set timers.
-type manualClock struct {
-	mu     sync.Mutex
-	now    time.Duration
-	timers []timer
-}
-
-type timer struct {
-	at   time.Duration
-	tick func()
-}
-
-func (c *manualClock) Now() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *manualClock) AfterFunc(d time.Duration, tick func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.timers = append(c.timers, timer{c.now + d, tick})
-}
-
-// due takes out the first timer that is due by end.
-func (c *manualClock) due(end time.Duration) (tick func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	first := -1
-	for i, t := range c.timers {
-		if t.at <= end && (first < 0 || t.at < c.timers[first].at) {
-			first = i
-		}
-	}
-	if first < 0 {
-		c.now = end
-		return nil
-	}
-	t := c.timers[first]
-	c.timers = append(c.timers[:first], c.timers[first+1:]...)
-	c.now = max(c.now, t.at)
-	return t.tick
-}
-
-// advance moves the clock by d and runs what is due on the way, in order.
-func (c *manualClock) advance(d time.Duration) {
-	end := c.Now() + d
-	for tick := c.due(end); tick != nil; tick = c.due(end) {
-		tick()
-	}
+func misuseOf(do func()) (*hakmem.MisuseError, string) {
+	return testkit.PanicAs[*hakmem.MisuseError](do)
 }
 
 // walked is what LiveBlocks yields, in its order.

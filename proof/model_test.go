@@ -14,6 +14,7 @@ import (
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/heap"
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // The model: what a machine did with hakmem, in its own books. After each action
@@ -49,7 +50,7 @@ type arena struct {
 type machine struct {
 	tb
 	source
-	clock   manualClock
+	clock   testkit.Clock
 	blocks  []*block // live, without pieces of Arenas, the oldest first
 	byAddr  []*block // the same and the pieces of Arenas, by address
 	heaps   []*hakmem.Heap
@@ -135,7 +136,7 @@ func (m *machine) goIdle() {
 	if m.pol.KeepAlways {
 		return
 	}
-	m.clock.advance(time.Hour)
+	m.clock.Advance(time.Hour)
 	s := &m.after
 	hakmem.ReadStats(s)
 	if s.InMagazines != 0 || s.Spans.WarmBytes != 0 || s.Scavenger.Warm != 0 || s.Scavenger.Running {
@@ -148,7 +149,7 @@ func (m *machine) goIdle() {
 // with which rapid looks for a smaller program, finds an empty allocator. After
 // end it only puts back what is not memory.
 func (m *machine) cleanUp() {
-	try := func(f func()) { panicOf(f) } // the failure may have left anything
+	try := func(f func()) { testkit.PanicOf(f) } // the failure may have left anything
 	try(func() { m.traced = false; _ = hakmem.StopTrace() })
 	for _, a := range m.arenas {
 		try(a.a.Close)
@@ -178,7 +179,7 @@ func (m *machine) do(f func()) {
 
 func (m *machine) elsewhere(f func()) {
 	done := make(chan any)
-	go func() { done <- panicOf(f) }()
+	go func() { done <- testkit.PanicOf(f) }()
 	if v := <-done; v != nil {
 		m.Fatalf("panic: %v", v)
 	}
@@ -264,7 +265,7 @@ func (m *machine) got(p unsafe.Pointer, w want) *block {
 }
 
 func (m *machine) usable(p unsafe.Pointer) (n uintptr) {
-	if v := panicOf(func() { n = hakmem.UsableSize(p) }); v != nil {
+	if v := testkit.PanicOf(func() { n = hakmem.UsableSize(p) }); v != nil {
 		m.Fatalf("UsableSize(%p): %v", p, v)
 	}
 	return n
@@ -282,7 +283,7 @@ func (m *machine) pick() (i int, ok bool) {
 func (m *machine) drop(i int, free func(unsafe.Pointer)) {
 	b := m.blocks[i]
 	m.mustBeIntact(b)
-	if v := panicOf(func() { free(b.p) }); v != nil {
+	if v := testkit.PanicOf(func() { free(b.p) }); v != nil {
 		m.Fatalf("free of %v: %v", b, v)
 	}
 	m.dropped(i)
@@ -466,7 +467,7 @@ func (m *machine) makeRoom() {
 }
 
 func (m *machine) closeHeap(i int) {
-	if v := panicOf(m.heaps[i].Close); v != nil {
+	if v := testkit.PanicOf(m.heaps[i].Close); v != nil {
 		m.Fatalf("Heap.Close: %v", v)
 	}
 	m.heaps = slices.Delete(m.heaps, i, i+1)
@@ -483,7 +484,7 @@ func (m *machine) clear(a *arena) {
 
 func (m *machine) closeArena(i int) {
 	m.clear(m.arenas[i])
-	if v := panicOf(m.arenas[i].a.Close); v != nil {
+	if v := testkit.PanicOf(m.arenas[i].a.Close); v != nil {
 		m.Fatalf("Arena.Close: %v", v)
 	}
 	m.arenas = slices.Delete(m.arenas, i, i+1)

@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // Stress: goroutines that allocate, write, hand blocks to each other, verify,
@@ -42,19 +43,6 @@ func stressOps(t *testing.T) int {
 		ops = 1_000_000
 	}
 	return max(ops/shares, 1)
-}
-
-// randomSize is mostly tiny, sometimes mid, rarely a span.
-func randomSize(r *rand.Rand) uintptr {
-	switch n := r.UintN(1000); {
-	case n < 900:
-		return uintptr(r.UintN(1025))
-	case n < 990:
-		return uintptr(1025 + r.UintN(31<<10))
-	case n < 999:
-		return uintptr(32<<10 + r.UintN(200<<10))
-	}
-	return uintptr(r.UintN(3 << 20))
 }
 
 // stress is one run: workers that do ops operations together.
@@ -145,7 +133,7 @@ func (w *worker) own(p unsafe.Pointer, size uintptr) block {
 
 // allocate returns a new block, or ok = false where a limit refuses it.
 func (w *worker) allocate() (b block, ok bool) {
-	size := randomSize(w.r)
+	size := testkit.RandomSize(w.r)
 	malloc, calloc := hakmem.Malloc, hakmem.Calloc
 	if w.heap != nil {
 		malloc, calloc = w.heap.Malloc, w.heap.Calloc
@@ -201,7 +189,7 @@ func (w *worker) cut() {
 	}
 	n := 1 + uintptr(w.r.UintN(3000))
 	var b block
-	if v := panicOf(func() { b.p = w.arena.Alloc(n, 8) }); v != nil {
+	if v := testkit.PanicOf(func() { b.p = w.arena.Alloc(n, 8) }); v != nil {
 		if _, oom := v.(*hakmem.OutOfMemoryError); !oom || !w.limited {
 			w.fail(w.t, "worker %d: Arena.Alloc: %v", w.id, v)
 		}
@@ -218,7 +206,7 @@ func (w *worker) realloc(b *block) {
 	if w.heap != nil {
 		realloc = w.heap.Realloc
 	}
-	size := randomSize(w.r)
+	size := testkit.RandomSize(w.r)
 	p := realloc(b.p, size)
 	if p == nil {
 		if !w.limited {

@@ -200,18 +200,16 @@ func TestNoMoreSites(t *testing.T) {
 func TestLostTimer(t *testing.T) {
 	c := withClock(t)
 	freeBlocks(t, fillBytes(t, 4*mebibyte, 100_000))
-	if !scavenger.armed.Load() || c.pending() == 0 {
+	if !scavenger.armed.Load() || c.Pending() == 0 {
 		t.Fatal("no timer after 4 MiB were freed")
 	}
-	c.mu.Lock()
-	c.timers = nil
-	c.mu.Unlock()
+	c.Lose()
 	lookAt := func(after time.Duration) int {
-		c.advance(after)
+		c.Advance(after)
 		region.mu.Lock()
 		kickGrown(0)
 		region.mu.Unlock()
-		return c.pending()
+		return c.Pending()
 	}
 	if n := lookAt(lostTicks * tickTime() / 2); n != 0 {
 		t.Errorf("%d timers, though the first may still come", n)
@@ -219,7 +217,7 @@ func TestLostTimer(t *testing.T) {
 	if n := lookAt(lostTicks * tickTime()); n != 1 {
 		t.Errorf("%d timers after the first was lost, want another", n)
 	}
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 	if _, warm := use(); warm != 0 || scavenger.armed.Load() {
 		t.Errorf("a minute later %d pages are warm", warm)
 	}

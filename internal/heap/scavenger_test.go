@@ -16,63 +16,8 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
-
-// manualClock is a clock that a test moves. Its timers run on the test's
-// goroutine.
-type manualClock struct {
-	mu     sync.Mutex
-	now    time.Duration
-	timers []manualTimer
-}
-
-type manualTimer struct {
-	at   time.Duration
-	call func()
-}
-
-func (c *manualClock) Now() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
-
-func (c *manualClock) AfterFunc(d time.Duration, call func()) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.timers = append(c.timers, manualTimer{c.now + d, call})
-}
-
-// advance moves the clock by d and runs what is due on the way, in order.
-func (c *manualClock) advance(d time.Duration) {
-	c.mu.Lock()
-	end := c.now + d
-	for {
-		next := -1
-		for i, t := range c.timers {
-			if t.at <= end && (next < 0 || t.at < c.timers[next].at) {
-				next = i
-			}
-		}
-		if next < 0 {
-			break
-		}
-		t := c.timers[next]
-		c.timers = slices.Delete(c.timers, next, next+1)
-		c.now = max(c.now, t.at)
-		c.mu.Unlock()
-		t.call()
-		c.mu.Lock()
-	}
-	c.now = end
-	c.mu.Unlock()
-}
-
-func (c *manualClock) pending() int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return len(c.timers)
-}
 
 // TestMain stops the clock: tests look into the engine, and some put other memory
 // in the place of its tables. What they leave behind must fit together.
@@ -81,7 +26,7 @@ func TestMain(m *testing.M) {
 		fmt.Println("skipped: -asan; these tests look into where freed blocks go, which hardening changes: the public package's run")
 		return
 	}
-	SetClock(&manualClock{})
+	SetClock(&testkit.Clock{})
 	status := m.Run()
 	if err := CheckInvariants(); err != nil {
 		fmt.Fprintln(os.Stderr, "after all tests:", err)
@@ -130,10 +75,10 @@ func TestSpareFronts(t *testing.T) {
 	if n := remember(fronts); n != len(fronts) {
 		t.Fatalf("%d of %d fronts have memory: the test looks in the wrong place", n, len(fronts))
 	}
-	if clock.pending() == 0 {
+	if clock.Pending() == 0 {
 		t.Fatal("Heaps were closed, and no tick will come")
 	}
-	clock.advance(tickTime()) // when it is told how many there are
+	clock.Advance(tickTime()) // when it is told how many there are
 	used := fronts[15:]       // of the pool the last five
 	for range 3 {
 		for range used {
@@ -145,7 +90,7 @@ func TestSpareFronts(t *testing.T) {
 		for _, f := range used {
 			CloseHeapFront(f)
 		}
-		clock.advance(tickTime())
+		clock.Advance(tickTime())
 	}
 	if n := remember(fronts[:15]); n != 0 {
 		t.Errorf("%d of 15 fronts that nobody wanted have memory", n)
@@ -153,9 +98,9 @@ func TestSpareFronts(t *testing.T) {
 	if n := remember(used); n != len(used) {
 		t.Errorf("%d of %d fronts that were used in each tick have memory", n, len(used))
 	}
-	clock.advance(time.Hour)
-	if n := remember(fronts); n != 0 || clock.pending() != 0 {
-		t.Errorf("%d fronts have memory after an hour, %d timers are set", n, clock.pending())
+	clock.Advance(time.Hour)
+	if n := remember(fronts); n != 0 || clock.Pending() != 0 {
+		t.Errorf("%d fronts have memory after an hour, %d timers are set", n, clock.Pending())
 	}
 
 	fronts = closedFronts(t)
@@ -163,7 +108,7 @@ func TestSpareFronts(t *testing.T) {
 	if n := remember(fronts); n != 0 {
 		t.Errorf("%d fronts have memory after Trim", n)
 	}
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 }
 
 // TestSpareFrontsRefused: a front whose memory the system does not take stays as it
@@ -211,12 +156,13 @@ func TestSpareFrontsRefused(t *testing.T) {
 
 // withClock gives the scavenger a clock that the test moves, a heap without free
 // memory, and the default window.
-func withClock(t *testing.T) *manualClock {
+func withClock(t *testing.T) *testkit.Clock {
 	t.Helper()
 	if !Ready() {
 		t.Fatal(Survived())
 	}
-	c := &manualClock{now: time.Hour}
+	c := &testkit.Clock{}
+	c.Skip(time.Hour)
 	SetClock(c)
 	Trim()
 	s := &scavenger
@@ -228,7 +174,7 @@ func withClock(t *testing.T) *manualClock {
 	clear(s.fronts[:])
 	s.mu.Unlock()
 	t.Cleanup(func() {
-		SetClock(&manualClock{})
+		SetClock(&testkit.Clock{})
 		mustHold(t)
 	})
 	return c
@@ -276,27 +222,27 @@ func TestScavengerReturnsAPeak(t *testing.T) {
 		before, _ := use()
 		blocks := fillBytes(t, 64*mebibyte, size)
 		freeBlocks(t, blocks)
-		if c.pending() == 0 {
+		if c.Pending() == 0 {
 			t.Fatalf("%d bytes: no timer after 64 MiB were freed", size)
 		}
-		c.advance(time.Second)
+		c.Advance(time.Second)
 		if used, warm := use(); used+warm < 60*16 {
 			t.Errorf("%d bytes: %d pages of the peak left after a second: nothing was kept", size, used+warm)
 		}
-		c.advance(4 * time.Second)
+		c.Advance(4 * time.Second)
 		if used, warm := use(); used+warm-before > 6*16 {
 			t.Errorf("%d bytes: %d pages in use and %d warm after 5 s, %d were in use before the peak", size, used, warm, before)
 		}
-		c.advance(30 * time.Second)
+		c.Advance(30 * time.Second)
 		if used, warm := use(); warm != 0 || used > before {
 			t.Errorf("%d bytes: %d pages in use and %d warm in the end, %d in use before", size, used, warm, before)
 		}
-		if n := c.pending(); n != 0 || scavenger.armed.Load() {
+		if n := c.Pending(); n != 0 || scavenger.armed.Load() {
 			t.Errorf("%d bytes: %d timers are set with nothing to return", size, n)
 		}
 		// It starts again.
 		freeBlocks(t, fillBytes(t, mebibyte, size))
-		if c.pending() == 0 && size <= mebibyte {
+		if c.Pending() == 0 && size <= mebibyte {
 			t.Errorf("%d bytes: no timer for what was freed later", size)
 		}
 	}
@@ -309,7 +255,7 @@ func TestScavengerKeepsWhatIsWanted(t *testing.T) {
 	was := pageUse.returned
 	for range 10 {
 		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
-		c.advance(2 * time.Second)
+		c.Advance(2 * time.Second)
 	}
 	// Not the magazines of a P that the test has left: 2 MiB each.
 	if n := pageUse.returned - was; n > 6*16 {
@@ -319,7 +265,7 @@ func TestScavengerKeepsWhatIsWanted(t *testing.T) {
 	c = withClock(t)
 	withPolicy(t, map[string]string{"HAKMEM_KEEP": "always"})
 	freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
-	if n := c.pending(); n != 0 {
+	if n := c.Pending(); n != 0 {
 		t.Errorf("HAKMEM_KEEP=always: %d timers", n)
 	}
 	Trim() // still works
@@ -343,9 +289,9 @@ func withPolicy(t *testing.T, gates map[string]string) {
 // TestScavengerLearns: what comes of a decision moves the window, within its
 // bounds, and the tracker counts it.
 func TestScavengerLearns(t *testing.T) {
-	period := func(c *manualClock, d time.Duration) {
+	period := func(c *testkit.Clock, d time.Duration) {
 		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
-		c.advance(d)
+		c.Advance(d)
 	}
 	t.Run("in vain", func(t *testing.T) {
 		c := withClock(t)
@@ -439,7 +385,7 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 	var blocks []uintptr
 	used := drains.Load()
 	for range 40 {
-		c.advance(tickTime())
+		c.Advance(tickTime())
 		p := Malloc(0, 64)
 		if p == 0 {
 			t.Fatal(Survived())
@@ -448,7 +394,7 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 	}
 	freeBlocks(t, blocks)
 	busy := drains.Load() - used
-	c.advance(8 * time.Second)
+	c.Advance(8 * time.Second)
 	if busy > 1 { // the other Ps' from before
 		t.Errorf("a front in use was drained %d times", busy)
 	}
@@ -477,7 +423,7 @@ func TestHeapTrimsItself(t *testing.T) {
 			break
 		}
 		kick()
-		c.advance(tickTime())
+		c.Advance(tickTime())
 		Free(f, Malloc(f, 100<<10)) // other work
 	}
 	if n := held(f, class); n != 0 {
@@ -686,9 +632,9 @@ func TestMemoryLimits(t *testing.T) {
 	}
 	defer noLimit()
 	blocks := fillBytes(t, 80*mebibyte, 256<<10)
-	c.advance(0) // the tick that was asked for
+	c.Advance(0) // the tick that was asked for
 	freeBlocks(t, blocks)
-	c.advance(2 * tickTime())
+	c.Advance(2 * tickTime())
 	if now, warm := use(); now+warm-used > 60*16 {
 		t.Errorf("above the soft limit, all freed: %d pages left after two ticks, most of a peak of 1280", now+warm-used)
 	}
@@ -801,11 +747,11 @@ func TestHoles(t *testing.T) {
 		}
 		was := punched.Load()
 		freeBlocks(t, rest)
-		c.advance(time.Second)
+		c.Advance(time.Second)
 		if n := punched.Load() - was; n != 0 {
 			t.Errorf("%d bytes: %d bytes of holes after a second", size, n)
 		}
-		c.advance(4 * time.Second)
+		c.Advance(4 * time.Second)
 		// Slabs of small blocks are one page, so three of four are EMPTY.
 		slab := uintptr(pageSize) << sizeclass.Classes[sizeclass.Of(size)].Order
 		want := uint64(total / 256 / 1024 * (min(slab, 256<<10) - 2*max(size, 8192)) / 2)
@@ -813,13 +759,13 @@ func TestHoles(t *testing.T) {
 		if got < want || got > total {
 			t.Errorf("%d bytes: %d KiB of holes, want at least %d", size, got>>10, want>>10)
 		}
-		c.advance(time.Minute)
+		c.Advance(time.Minute)
 		kick()
-		c.advance(time.Minute)
+		c.Advance(time.Minute)
 		if again := punched.Load() - was - got; again > got/8 {
 			t.Errorf("%d bytes: %d KiB of holes were made again", size, again>>10)
 		}
-		if c.pending() != 0 {
+		if c.Pending() != 0 {
 			t.Errorf("%d bytes: the timer does not stop", size)
 		}
 		for _, p := range live {
@@ -840,10 +786,10 @@ func TestHoles(t *testing.T) {
 // TestWhaleOfDuringATick: a block that is freed after a tick read the time is not old.
 func TestWhaleOfDuringATick(t *testing.T) {
 	c := withClock(t)
-	c.advance(time.Minute)
+	c.Advance(time.Minute)
 	now := milliseconds()
 	p := Malloc(0, 3*mebibyte)
-	c.advance(time.Millisecond)
+	c.Advance(time.Millisecond)
 	freeBlocks(t, []uintptr{p})
 	look := func(now, age uint32) int {
 		scavenger.mu.Lock()
@@ -898,7 +844,7 @@ func TestPurgeVeryOldPages(t *testing.T) {
 		if _, warm := use(); warm == 0 {
 			t.Fatal("nothing is warm")
 		}
-		c.advance(5 * time.Second)
+		c.Advance(5 * time.Second)
 		if _, warm := use(); warm != 0 {
 			t.Errorf("%d days old: %d pages are still warm", age/1000/3600/24, warm)
 		}
@@ -974,21 +920,21 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 		burst = append(burst, p)
 	}
 	free(0, blocks)
-	c.advance(time.Minute)
-	if c.pending() != 0 {
+	c.Advance(time.Minute)
+	if c.Pending() != 0 {
 		t.Fatal("the timer does not stop")
 	}
 	kick()
 	for i := 0; scavenger.punchAt.class != sizeclass.Of(high); i++ {
-		if i == 100 || c.pending() == 0 {
+		if i == 100 || c.Pending() == 0 {
 			t.Fatalf("no tick ended within the class of %d bytes", high)
 		}
-		c.advance(tickTime())
+		c.Advance(tickTime())
 	}
 	was := punched.Load()
 	free(h, burst) // through a Heap, whose front keeps no timer alive
-	c.advance(time.Minute)
-	if c.pending() != 0 {
+	c.Advance(time.Minute)
+	if c.Pending() != 0 {
 		t.Fatal("the timer does not stop")
 	}
 	if n := punched.Load() - was; n < slabs*pageSize/2 {
@@ -1124,9 +1070,9 @@ func TestWhalesAreKept(t *testing.T) {
 	calls := osmem.Calls(osmem.OpDiscard)
 	for range 5 {
 		p := fillBytes(t, 10*mebibyte, 10*mebibyte)
-		c.advance(2 * time.Second)
+		c.Advance(2 * time.Second)
 		freeBlocks(t, p)
-		c.advance(2 * time.Second)
+		c.Advance(2 * time.Second)
 	}
 	if n := osmem.Calls(osmem.OpDiscard) - calls; n != 0 {
 		t.Errorf("%d times memory was returned", n)
@@ -1141,7 +1087,7 @@ func TestIdleSlotsAreReturned(t *testing.T) {
 	freeBlocks(t, fillBytes(t, alive*size, size))
 	class := sizeclass.SpanOf(size)
 	for range 40 {
-		c.advance(250 * time.Millisecond)
+		c.Advance(250 * time.Millisecond)
 		p := takeShared(class)
 		if p == 0 || !giveShared(class, p) {
 			t.Fatal("no span in the shared slots")
@@ -1263,43 +1209,42 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 	}
 }
 
-// grownClock is a manualClock under which the heap grows, a long time later, the
+// grownClock is a clock under which the heap grows, a long time later, the
 // next time that somebody asks for the time: which is in the middle of a tick.
 type grownClock struct {
-	manualClock
+	testkit.Clock
 	later time.Duration
 }
 
 func (c *grownClock) Now() time.Duration {
 	if later := c.later; later > 0 {
 		c.later = 0
-		c.mu.Lock()
-		c.now += later
-		c.mu.Unlock()
+		c.Skip(later)
 		kickGrown(0) // whoever asks for the time has region.mu
 	}
-	return c.manualClock.Now()
+	return c.Clock.Now()
 }
 
 // TestOneTimer: a heap that grows while a tick takes very long sets the timer
 // anew, in the place of the one that it takes for lost, and not beside it.
 func TestOneTimer(t *testing.T) {
 	withClock(t)
-	c := &grownClock{manualClock: manualClock{now: time.Hour}}
+	c := &grownClock{}
+	c.Skip(time.Hour)
 	SetClock(c)
 	blocks := fillBytes(t, 4*mebibyte, 4096)
 	kick()
-	if n := c.pending(); n != 1 {
+	if n := c.Pending(); n != 1 {
 		t.Fatalf("%d timers are set, want 1", n)
 	}
 	c.later = 2 * lostTicks * time.Second
-	c.advance(time.Second)
-	if n := c.pending(); n != 1 {
+	c.Advance(time.Second)
+	if n := c.Pending(); n != 1 {
 		t.Errorf("%d timers are set after the tick, want 1", n)
 	}
 	freeBlocks(t, blocks)
-	c.advance(time.Hour)
-	if n := c.pending(); n != 0 || scavenger.armed.Load() {
+	c.Advance(time.Hour)
+	if n := c.Pending(); n != 0 || scavenger.armed.Load() {
 		t.Errorf("%d timers are set for ever, armed: %v", n, scavenger.armed.Load())
 	}
 }
@@ -1313,7 +1258,7 @@ func TestInvalidFreeTrimsNoHeap(t *testing.T) {
 	class := sizeclass.Of(48)
 	idle := func() {
 		Free(0, Malloc(0, 3<<20)) // something to return, or the scavenger does not look
-		c.advance(time.Minute)
+		c.Advance(time.Minute)
 	}
 	if bad := Free(f, Malloc(f, 48)); bad.Kind != OK {
 		t.Fatalf("%+v", bad)

@@ -1,0 +1,84 @@
+package testkit
+
+import (
+	"slices"
+	"sync"
+	"time"
+)
+
+// Clock is a clock for the scavenger that moves only when it is told to. Its zero
+// value is at 0. One goroutine advances it, and runs what is due; any may set timers.
+type Clock struct {
+	mu     sync.Mutex
+	now    time.Duration
+	timers []timer
+}
+
+type timer struct {
+	at   time.Duration
+	tick func()
+}
+
+// Now returns the time since the clock's beginning.
+func (c *Clock) Now() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Skip moves the clock by d and runs nothing: what became due is late.
+func (c *Clock) Skip(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now += d
+}
+
+// Lose forgets all timers.
+func (c *Clock) Lose() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timers = nil
+}
+
+// AfterFunc has tick called when the clock is d further.
+func (c *Clock) AfterFunc(d time.Duration, tick func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timers = append(c.timers, timer{c.now + d, tick})
+}
+
+// Pending returns how many timers are set.
+func (c *Clock) Pending() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.timers)
+}
+
+// Advance moves the clock by d and runs what is due on the way, in order.
+func (c *Clock) Advance(d time.Duration) {
+	end := c.Now() + d
+	for tick := c.due(end); tick != nil; tick = c.due(end) {
+		tick()
+	}
+}
+
+// due takes out the first timer that is due by end, and moves the clock to it; to
+// end if there is none.
+func (c *Clock) due(end time.Duration) (tick func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	first := -1
+	for i, t := range c.timers {
+		if t.at <= end && (first < 0 || t.at < c.timers[first].at) {
+			first = i
+		}
+	}
+	if first < 0 {
+		c.now = max(c.now, end)
+		return nil
+	}
+	t := c.timers[first]
+	c.timers = slices.Delete(c.timers, first, first+1)
+	c.now = max(c.now, t.at)
+	return t.tick
+}

@@ -1,0 +1,50 @@
+// Package testkit has what the tests of several packages share. It does not know the
+// allocator, so that the engine's own tests can use it.
+package testkit
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+)
+
+// PanicOf calls do and returns what it panicked with, or nil.
+func PanicOf(do func()) (value any) {
+	defer func() { value = recover() }()
+	do()
+	return nil
+}
+
+// PanicAs calls do and returns the error of type E that it panicked with, or E's
+// zero value and what happened instead.
+func PanicAs[E error](do func()) (e E, instead string) {
+	v := PanicOf(do)
+	if v == nil {
+		return e, "it returned"
+	}
+	if err, ok := v.(error); ok && errors.As(err, &e) {
+		return e, ""
+	}
+	return e, fmt.Sprintf("it panicked with %T: %v", v, v)
+}
+
+// CopyOf copies a handle that must not be copied; go vet does not look into a type
+// parameter.
+func CopyOf[T any](h *T) *T {
+	c := new(T)
+	*c = *h
+	return c
+}
+
+// RandomSize is mostly tiny, sometimes mid, rarely a span.
+func RandomSize(r *rand.Rand) uintptr {
+	switch n := r.UintN(1000); {
+	case n < 900:
+		return uintptr(r.UintN(1025))
+	case n < 990:
+		return uintptr(1025 + r.UintN(31<<10))
+	case n < 999:
+		return uintptr(32<<10 + r.UintN(200<<10))
+	}
+	return uintptr(r.UintN(3 << 20))
+}
