@@ -35,8 +35,9 @@ type Heap struct {
 // internal/heap/abandon.go.
 
 // NewHeap returns a new Heap. It panics with *OutOfMemoryError when memory is
-// out, or when 65,536 fronts, those of open Heaps and of Ps, are in use (fewer where
-// address space is limited) but for one for each P. Any goroutine.
+// out, or when there are too many open Heaps: those and the Ps can have 65,536 fronts
+// together, fewer where address space is limited, and some are kept for the Ps. Any
+// goroutine.
 func NewHeap() *Heap {
 	f := heap.NewHeapFront()
 	if f == 0 {

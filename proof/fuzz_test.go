@@ -136,8 +136,8 @@ func FuzzPointers(f *testing.F) {
 			if a < 4096 || in == nil && goHeap(a) {
 				continue // the Go runtime stops a program that has such a pointer
 			}
-			if !osmem.ReadableReserve && heap.Base <= a && a < uintptr(m.byAddr[0].p) {
-				continue // the live map's own part, where a look faults: docs/design.md, Portability
+			if !osmem.ReadableReserve && heap.InLiveMap(a) {
+				continue // a look at what is not committed: docs/design.md, Portability
 			}
 			switch {
 			case in == nil:

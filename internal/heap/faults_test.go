@@ -74,15 +74,7 @@ func TestLostPagesComeBack(t *testing.T) {
 // TestSurvivedOnce: what reads the same is one error, so that a storm of one kind
 // leaves place for another.
 func TestSurvivedOnce(t *testing.T) {
-	before := Survived()
-	defer func() {
-		survived.Lock()
-		survived.errs = before
-		survived.Unlock()
-	}()
-	survived.Lock()
-	survived.errs = nil
-	survived.Unlock()
+	forgetSurvived(t)
 	first := errors.New("first")
 	for range 1000 {
 		survive(fmt.Errorf("again: %w", first))
@@ -98,6 +90,19 @@ func TestSurvivedOnce(t *testing.T) {
 	if got := Survived(); len(got) != maxSurvived || got[1] != other {
 		t.Errorf("%d errors survived, want %d with the first ones first: %v", len(got), maxSurvived, got)
 	}
+}
+
+// forgetSurvived lets the test see only errors that survive from now on.
+func forgetSurvived(t *testing.T) {
+	t.Helper()
+	before := Survived()
+	replace := func(errs []error) {
+		survived.Lock()
+		survived.errs = errs
+		survived.Unlock()
+	}
+	t.Cleanup(func() { replace(before) })
+	replace(nil)
 }
 
 // told reports whether an error that survived has the text.
@@ -136,45 +141,45 @@ func TestSmallerCommit(t *testing.T) {
 // TestNoMoreFronts: when Heaps have their part of the fronts another cannot be made,
 // Err tells why, one that is closed makes place for another, and each P gets a front.
 func TestNoMoreFronts(t *testing.T) {
-	withClock(t)
-	for _, ps := range []int{3, 64} { // of 80 fronts: a small part is left, and the half
-		Trim() // Ps' fronts go to the pool
-		frontPool.mu.Lock()
-		most := frontPool.max
-		frontPool.max = max(80, frontPool.built.Load())
-		total, left := int(frontPool.max), min(ps, int(frontPool.max/2))
-		used := int(frontPool.built.Load()) - len(frontPool.free)
-		frontPool.mu.Unlock()
-		procs := runtime.GOMAXPROCS(ps)
-
-		var fronts []uintptr
-		for f := NewHeapFront(); f != 0; f = NewHeapFront() {
-			fronts = append(fronts, f)
-		}
-		if n := len(fronts) + used; n != total-left || !told("Close Heaps") {
-			t.Errorf("%d Ps: %d of %d fronts in use, want %d to be left; %v", ps, n, total, left, Survived())
-		}
-		CloseHeapFront(fronts[0])
-		if fronts[0] = NewHeapFront(); fronts[0] == 0 {
-			t.Errorf("%d Ps: a closed Heap's front was not used again", ps)
-		}
-		for i := range left {
-			f := newFront(false)
-			if f == 0 {
-				t.Fatalf("%d Ps: no front for the one after %d", ps, i)
+	for _, x := range []struct{ ps, left int }{{3, NumShards}, {100, 100}, {200, 110}} {
+		t.Run(fmt.Sprint(x.ps), func(t *testing.T) {
+			withClock(t) // Ps' fronts are in the pool
+			forgetSurvived(t)
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(x.ps))
+			frontPool.mu.Lock()
+			if used := int(frontPool.built.Load()) - len(frontPool.free); used != 0 {
+				t.Errorf("%d fronts are in use", used)
 			}
-			fronts = append(fronts, f)
-		}
-		if f := newFront(false); f != 0 {
-			t.Errorf("%d Ps: one front more than there are", ps)
-		}
-		for _, f := range fronts {
-			CloseHeapFront(f)
-		}
-		runtime.GOMAXPROCS(procs)
-		frontPool.mu.Lock()
-		frontPool.max = most
-		frontPool.mu.Unlock()
+			defer set(&frontPool.max, 220)()
+			frontPool.mu.Unlock()
+
+			var fronts []uintptr
+			defer func() {
+				for _, f := range fronts {
+					CloseHeapFront(f)
+				}
+			}()
+			for f := NewHeapFront(); f != 0; f = NewHeapFront() {
+				fronts = append(fronts, f)
+			}
+			if n := len(fronts); n != 220-x.left || !told("Close Heaps") {
+				t.Errorf("%d Heaps of 220 fronts, want %d to be left; %v", n, x.left, Survived())
+			}
+			CloseHeapFront(fronts[0])
+			if fronts[0] = NewHeapFront(); fronts[0] == 0 {
+				t.Fatal("a closed Heap's front was not used again")
+			}
+			for i := range x.left {
+				f := newFront(false)
+				if f == 0 {
+					t.Fatalf("no front for the one after %d", i)
+				}
+				fronts = append(fronts, f)
+			}
+			if f := newFront(false); f != 0 {
+				t.Error("one front more than there are")
+			}
+		})
 	}
 }
 

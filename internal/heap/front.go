@@ -1,7 +1,6 @@
 package heap
 
 import (
-	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -302,6 +301,8 @@ var frontPool struct {
 	// memory for magazines; low is the fewest that there were since returnSpare.
 	free       []uintptr
 	clean, low int
+	// lost has those whose magazines may not be touched: see discard.
+	lost []uintptr
 }
 
 // maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of
@@ -340,11 +341,11 @@ func takeFront(private bool) (f uintptr, err error) {
 	fp := &frontPool
 	fp.mu.Lock()
 	defer fp.mu.Unlock()
-	// Heaps leave one for each P, whose calls all fail without; but take half of all,
-	// where address space is limited and Ps are many.
+	// Heaps leave one for each P and shard, whose calls all fail without; but take half
+	// of all, where address space is limited.
 	leave := uintptr(0)
 	if private {
-		leave = min(uintptr(runtime.GOMAXPROCS(0)), fp.max/2)
+		leave = min(uintptr(max(runtime.GOMAXPROCS(0), NumShards)), fp.max/2)
 	}
 	n, spare := fp.built.Load(), len(fp.free)
 	if used := n - uintptr(spare); used+leave >= fp.max {
@@ -434,42 +435,53 @@ func recycle(f uintptr) {
 	frontPool.mu.Unlock()
 }
 
-// returnSpare returns the memory of the magazines of spare fronts, some 90 KiB of
+// returnSpare returns the memory of the magazines of spare fronts, some 60 KiB of
 // each that was a Heap's: of those that were not wanted since the last time, or of all.
-// It reports whether others have memory.
+// It reports whether there is something for the next time.
 func returnSpare(all bool) (left bool) {
 	fp := &frontPool
 	fp.mu.Lock()
 	defer fp.mu.Unlock()
-	n := fp.low
 	if all {
-		n = len(fp.free)
+		fp.low = len(fp.free)
 	}
-	system := uintptr(osmem.PageSize())
-	for fp.clean < n {
+	for i := len(fp.lost) - 1; i >= 0; i-- {
+		if f := fp.lost[i]; recommit(magazines(f)) {
+			fp.lost = slices.Delete(fp.lost, i, i+1)
+			fp.free = slices.Insert(fp.free, 0, f)
+			fp.clean, fp.low = fp.clean+1, fp.low+1
+		}
+	}
+	for fp.clean < fp.low {
 		f := fp.free[fp.clean]
-		start := roundUp(f+tinyOffset, system)
-		err := osmem.Discard(start, (f+quarantineOffset)&^(system-1)-start)
-		if err != nil {
-			survive(fmt.Errorf("hakmem: magazines of a spare front: %w", err))
-		}
-		if errors.Is(err, osmem.ErrDecommitted) { // out of use
-			initFront(f)
+		if _, usable := discard(magazines(f)); usable {
+			fp.clean++ // if it is not gone, it is tried again when it has been used
+		} else {
+			initFront(f) // nobody looks at the magazines of a trap
 			fp.free = slices.Delete(fp.free, fp.clean, fp.clean+1)
-			n--
-			continue
+			fp.low--
+			fp.lost = append(fp.lost, f)
 		}
-		fp.clean++ // or it is tried again when it has been used
+		// Who waits for a front need not wait for all of them.
+		fp.mu.Unlock()
+		fp.mu.Lock()
 	}
 	fp.low = len(fp.free)
-	return fp.clean < fp.low
+	return fp.clean < fp.low || len(fp.lost) > 0
 }
 
-// spareMemory reports whether spare fronts have memory for magazines.
+// magazines returns the system pages of f that have nothing but magazines.
+func magazines(f uintptr) (addr, size uintptr) {
+	system := uintptr(osmem.PageSize())
+	addr = roundUp(f+tinyOffset, system)
+	return addr, (f+quarantineOffset)&^(system-1) - addr
+}
+
+// spareMemory reports whether returnSpare would find something.
 func spareMemory() bool {
 	frontPool.mu.Lock()
 	defer frontPool.mu.Unlock()
-	return frontPool.clean < len(frontPool.free)
+	return frontPool.clean < len(frontPool.free) || len(frontPool.lost) > 0
 }
 
 // A token says how enter got hold of a front.

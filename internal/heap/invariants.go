@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 	"sync/atomic"
 
@@ -190,7 +191,7 @@ func (k *checker) checkFronts() {
 	for _, f := range abandoned.fronts {
 		k.owns("an abandoned Heap", f)
 	}
-	for _, f := range frontPool.free {
+	for _, f := range slices.Concat(frontPool.free, frontPool.lost) {
 		k.owns("the pool", f)
 	}
 	if fp := &frontPool; fp.clean < 0 || fp.clean > fp.low || fp.low > len(fp.free) {

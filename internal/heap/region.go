@@ -143,6 +143,9 @@ func survive(err error) {
 	}
 }
 
+// InLiveMap reports whether a is the address of a byte of the live map. For tests.
+func InLiveMap(a uintptr) bool { return a-region.base < region.first }
+
 // Survived returns what went wrong so far and was survived, oldest first.
 func Survived() []error {
 	survived.Lock()

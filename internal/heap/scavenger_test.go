@@ -54,10 +54,12 @@ func closedFronts(t *testing.T) (fronts []uintptr) {
 	return fronts
 }
 
-// remember returns how many of the fronts have something in their magazines' memory.
+// remember returns how many of the fronts have something in their magazines' memory,
+// without what lies in a system page with something else.
 func remember(fronts []uintptr) (n int) {
 	for _, f := range fronts {
-		for slot := roundUp(f+tinyOffset, 64<<10); slot < f+quarantineOffset; slot += 8 {
+		start, size := magazines(f)
+		for slot := start; slot < start+size; slot += 8 {
 			if *word(slot) != 0 {
 				n++
 				break
@@ -111,45 +113,66 @@ func TestSpareFronts(t *testing.T) {
 	clock.Advance(time.Hour)
 }
 
+func frontsInUse() int {
+	var t Totals
+	ReadTotals(&t)
+	return t.Fronts
+}
+
 // TestSpareFrontsRefused: a front whose memory the system does not take stays as it
-// is; one that is left without memory is used no more. Err tells, and no timer is set
-// for either.
+// is, one that is left without memory is not used until it has some again, and Err
+// tells.
 func TestSpareFrontsRefused(t *testing.T) {
 	defer osmem.Inject(nil)
-	for _, lost := range []bool{false, true} {
+	decommitted := fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)
+	for _, x := range []struct {
+		discard, commit error
+		told            string
+		lost            bool
+	}{
+		{osmem.ErrInjected, nil, "return of free pages", false},
+		{decommitted, nil, "return of free pages", false},
+		{decommitted, osmem.ErrInjected, "commit of pages", true},
+	} {
 		withClock(t)
+		forgetSurvived(t)
 		fronts := closedFronts(t)
-		spare := len(frontPool.free)
-		clean := frontPool.clean
+		pool, used := len(frontPool.free), frontsInUse()
 		osmem.Inject(func(op osmem.Op) error {
-			switch {
-			case op != osmem.OpDiscard:
-				return nil
-			case lost:
-				return fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)
+			switch op {
+			case osmem.OpDiscard:
+				return x.discard
+			case osmem.OpCommit:
+				return x.commit
 			}
-			return osmem.ErrInjected
+			return nil
 		})
 		left := returnSpare(true)
 		osmem.Inject(nil)
-		want := spare
-		if lost {
-			want = clean
+		if left != x.lost || spareMemory() != x.lost {
+			t.Errorf("%v, %v: something left: %v, %v, want %v", x.discard, x.commit, left, spareMemory(), x.lost)
 		}
-		if n := len(frontPool.free); n != want {
-			t.Errorf("lost %v: %d fronts in the pool, want %d", lost, n, want)
+		if n := len(frontPool.lost); (n == len(fronts)) != x.lost || len(frontPool.free)+n != pool {
+			t.Errorf("%v, %v: %d of %d fronts lost, %d of %d in the pool", x.discard, x.commit, n, len(fronts), len(frontPool.free), pool)
 		}
-		if left || spareMemory() {
-			t.Errorf("lost %v: it will be tried for ever", lost)
+		if n := frontsInUse(); n != used {
+			t.Errorf("%v, %v: %d fronts are in use, before there were %d", x.discard, x.commit, n, used)
 		}
-		if !told("spare front") {
-			t.Errorf("lost %v: not told: %v", lost, Survived())
-		}
-		if n := remember(fronts); !lost && n != len(fronts) {
-			t.Errorf("%d of %d fronts have memory", n, len(fronts))
+		if !told(x.told) {
+			t.Errorf("%v, %v: not told: %v", x.discard, x.commit, Survived())
 		}
 		if err := CheckInvariants(); err != nil {
 			t.Error(err)
+		}
+		if returnSpare(false) || len(frontPool.free) != pool {
+			t.Errorf("%v, %v: %d of %d in the pool when there is memory again", x.discard, x.commit, len(frontPool.free), pool)
+		}
+		for range fronts {
+			f := NewHeapFront()
+			for _, size := range []uintptr{16, 1000, 20_000} {
+				Free(f, Malloc(f, size))
+			}
+			CloseHeapFront(f)
 		}
 	}
 }

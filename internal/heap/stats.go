@@ -98,7 +98,7 @@ func ReadTotals(t *Totals) {
 	scavenger.moving.Unlock()
 	t.Faults = readFaults()
 	frontPool.mu.Lock()
-	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free)
+	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free) - len(frontPool.lost)
 	frontPool.mu.Unlock()
 }
 

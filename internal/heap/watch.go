@@ -49,8 +49,10 @@ func Watch(who uint32, on bool) {
 	grace()
 	drainMu.Unlock()
 	scavenger.moving.Lock()
-	defer scavenger.moving.Unlock()
-	postponeLate(drainAll())
+	late := drainAll()
+	scavenger.moving.Unlock()
+	postponeLate(late)
+	kick()
 }
 
 // MarkWatched makes the free of the block at p, which the caller holds, come to a

@@ -159,14 +159,18 @@ func (t *target) run(ctx context.Context, budget time.Duration, workers int) err
 		t.cores += used
 		n := executions(out.Bytes())
 		t.programs += n
-		if err != nil && onlyLate(out.Bytes()) {
-			fmt.Fprintf(os.Stderr, "%s: go test gave up at its own deadline, with no input that fails\n", t.name)
-		} else if err != nil {
+		if err != nil && !onlyLate(out.Bytes()) {
 			t.failures++
 			io.Copy(os.Stderr, &out)
-		} else if bytes.Contains(out.Bytes(), []byte("no fuzz tests to fuzz")) {
+			continue
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "%s: go test gave up at its own deadline, with no input that fails\n", t.name)
+		}
+		if bytes.Contains(out.Bytes(), []byte("no fuzz tests to fuzz")) {
 			return fmt.Errorf("no such target in %s:\n%s", t.dir, out.Bytes())
-		} else if n == 0 {
+		}
+		if n == 0 {
 			// Before anything else go test runs all inputs that it has kept.
 			if least *= 4; least > slice {
 				return fmt.Errorf("go test ran no program in %v:\n%s", used, out.Bytes())

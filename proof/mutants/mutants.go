@@ -125,8 +125,8 @@ var mutants = []mutant{
 		"copy(mag, mag[n-1:])",
 		"a block is flushed and stays in the magazine"},
 	{"heap-front-twice", "internal/heap/front.go",
-		"\t\tfp.free = fp.free[:n-1]\n",
-		"\t\tfp.free = fp.free[:n]\n",
+		"\t\tfp.free = fp.free[:spare-1]\n",
+		"\t\tfp.free = fp.free[:spare]\n",
 		"two Heaps get the same front"},
 	// Spans and pages.
 	{"slot-not-swapped", "internal/heap/spancache.go",
