@@ -260,6 +260,39 @@ func TestResizeRefused(t *testing.T) {
 	freeBlocks(t, []uintptr{p})
 }
 
+// TestResizeAtTheLimit: a span cannot grow beyond the hard limit, and can when what is
+// cached makes room for it.
+func TestResizeAtTheLimit(t *testing.T) {
+	withClock(t)
+	other := Malloc(0, 4*mebibyte)
+	p := Malloc(0, 100<<10) // behind it the region is free
+	*u8(p + 100<<10 - 1) = 7
+	usable, _, _ := Size(p)
+	used, _ := use()
+	if err := SetMemoryLimit(0, uint64(used)<<pageShift); err != nil {
+		t.Fatal(err)
+	}
+	defer SetMemoryLimit(0, 0)
+	for range 3 {
+		was := limitHit.Load()
+		if Resize(p, mebibyte) || limitHit.Load() == was {
+			t.Error("a span grew beyond the limit")
+		}
+		if n, _, bad := Size(p); n != usable || bad.Kind != OK {
+			t.Errorf("after a Resize that failed: %d bytes, %+v, want %d", n, bad, usable)
+		}
+	}
+	freeBlocks(t, []uintptr{other}) // into a cache
+	if n, _ := use(); n != used {
+		t.Fatalf("%d pages in use, want %d: nothing to reclaim", n, used)
+	}
+	was := limitHit.Load()
+	if !Resize(p, mebibyte) || limitHit.Load() == was || *u8(p + 100<<10 - 1) != 7 {
+		t.Error("the span cannot grow, with memory for it in a cache")
+	}
+	freeBlocks(t, []uintptr{p})
+}
+
 // TestFreeWithoutAFront: a P that has no front and can get none frees all the same:
 // the block goes straight to its slab, from which it comes again.
 func TestFreeWithoutAFront(t *testing.T) {
