@@ -81,8 +81,10 @@ func NewArena() *Arena { return new(Arena) }
 // Alloc returns n bytes whose address is a multiple of align, a power of two up
 // to 64 KiB, with undefined contents. n = 0 gives a valid pointer that need not
 // be unique. It panics with *OutOfMemoryError when memory is out, with *MisuseError
-// when the Arena was closed or copied, and for another alignment. The memory is valid
-// until Reset or Close, while the Arena is reachable.
+// when the Arena was closed, and for another alignment. (A copy of an Arena panics
+// with *MisuseError when it needs another chunk. Until then it hands out the memory
+// that the original hands out too, after the original's Close memory that is another's.)
+// The memory is valid until Reset or Close, while the Arena is reachable.
 func (a *Arena) Alloc(n, align uintptr) unsafe.Pointer { return a.alloc("Arena.Alloc", n, align) }
 
 // alloc is Alloc under the name of the function that was called.

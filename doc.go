@@ -126,8 +126,9 @@
 //
 // # Concurrency
 //
-// Every function may be called from any goroutine at any time; a Heap and an
-// Arena are for one goroutine at a time. GOMAXPROCS may change while the program
+// Every function may be called from any goroutine at any time, but for
+// CheckInvariants, which must be alone; Configure works until the first allocation. A
+// Heap and an Arena are for one goroutine at a time. GOMAXPROCS may change while the program
 // runs. Which Go versions use the fast section, and what the others do, is in
 // docs/design.md.
 package hakmem

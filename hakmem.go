@@ -26,8 +26,9 @@ func MallocAt(site Site, size uintptr) unsafe.Pointer {
 }
 
 // Calloc returns a block for n elements of size bytes each, all zero, aligned
-// to 16 bytes; nil when memory is out or n·size overflows. Of blocks above 2 MiB
-// what is fresh from the system is not touched. Any goroutine.
+// to 16 bytes; nil when memory is out or n·size overflows. A block above 32 KiB that
+// is all fresh from the system is not touched, nor are, of one above 2 MiB, the fresh
+// pages of its whole 2 MiB pieces; with HAKMEM_HARDEN or -asan all are. Any goroutine.
 func Calloc(n, size uintptr) unsafe.Pointer {
 	hi, total := bits.Mul64(uint64(n), uint64(size))
 	if hi != 0 {
@@ -55,7 +56,9 @@ func mallocZero(size uintptr) unsafe.Pointer {
 // is to become smaller then stays where it is. Otherwise the caller owns the result and p is freed if it is another block.
 //
 // A block above 32 KiB grows where it is when the pages behind it are free, and
-// gives its last pages back where it is when it becomes smaller.
+// gives its last pages back where it is when it becomes half as large or less; more
+// than half stays as it is, with all of its memory. A hardened or guarded block, which
+// all are under HAKMEM_HARDEN, HAKMEM_GUARD=1 and -asan, moves instead.
 //
 // The site of the block is kept; an alignment above 16 bytes is not. An invalid
 // p panics as in Free. Any goroutine.
@@ -188,7 +191,9 @@ func SizeClasses() []int {
 // free pages. Heaps keep their magazines: they belong to their goroutines. Any
 // goroutine may call it while others allocate; it stops the world for some tens
 // of microseconds. Without it the scavenger does the same by and by. It panics with
-// a late *MisuseError when it comes upon a block that was freed twice at once.
+// a late *MisuseError, when all is done, if it came upon a block that was freed twice
+// at once or, with HAKMEM_HARDEN, written to after it was freed, or if the scavenger
+// did and nobody has been told yet.
 func Trim() {
 	if bad := heap.Trim(); bad.Kind != heap.OK {
 		panic(misuse("Trim", bad))
@@ -208,8 +213,8 @@ func Trim() {
 // HAKMEM_GUARD puts between guard pages are not counted. What waits in the magazines
 // of Heaps is, and only their own goroutines can give it back.
 //
-// It is an error, and nothing changes, if soft is above hard or hard is not 0
-// and below 2 MiB. Any goroutine, at any time; HAKMEM_MEMORY_SOFT and
+// It is an error, and nothing changes, if hard is not 0 and either below soft or
+// below 2 MiB. Any goroutine, at any time; HAKMEM_MEMORY_SOFT and
 // HAKMEM_MEMORY_HARD set the limits at start.
 func SetMemoryLimit(soft, hard uint64) error { return heap.SetMemoryLimit(soft, hard) }
 

@@ -14,7 +14,8 @@ import (
 // one goroutine at a time; handing it to another needs the usual
 // synchronisation. A Heap must be made by NewHeap and must not be copied; both are
 // misuse and panic, at the latest in Close (of one that was not made, small sizes
-// panic as a nil pointer does).
+// panic as a nil pointer does; a copy shares the magazines until it panics, with
+// another Heap if the original was closed).
 //
 // Its blocks are ordinary blocks: any goroutine may free them with Free or
 // through another Heap, they may outlive the Heap, and a Heap may free blocks
@@ -218,7 +219,8 @@ func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 
 // Close gives the Heap's magazines back. Its blocks stay allocated. Any later
 // use of the Heap, a second Close too, panics with a *MisuseError (but for
-// Free(nil), which does nothing anywhere).
+// Free(nil), which does nothing anywhere). Close panics as Trim does when it comes
+// upon a block that was misused; the Heap is closed all the same.
 func (h *Heap) Close() {
 	h.slowPath("Heap.Close")
 	f := h.own

@@ -15,7 +15,8 @@ import "github.com/hakmem/hakmem/internal/heap"
 // on: no other call of this package in progress on any goroutine, in a Heap or an
 // Arena either, and what other goroutines did must have happened before it. It stops
 // nobody and would report, or crash on, what it sees half done. Only the scavenger
-// and the collector's cleanups may be at work: they wait for it. Nothing is changed.
+// and the cleanups of unreachable Heaps may be at work: they wait for it. (Those of
+// unreachable Arenas may show as a finding.) Nothing is changed.
 //
 // It reads every table of the region up to the committed bound: some 10 ns for each
 // block of the slabs in use, 0.2 s for a gigabyte of 64 B blocks and 3 ms for one of

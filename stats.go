@@ -51,7 +51,7 @@ type Stats struct {
 	Sites []SiteStats
 
 	// Superslabs is the number of superslabs now in use, Fronts the number of
-	// fronts (one per P that has allocated, one per open Heap).
+	// fronts: of open Heaps, and of Ps that have allocated since theirs was drained.
 	Superslabs, Fronts int
 	// Drains counts the fronts emptied by the scavenger, by Trim, under memory
 	// pressure, or because a trace began or ended.
@@ -173,7 +173,7 @@ type StageStats struct {
 	OwnLease   uint64 // 0: the front's leased slab still had free blocks
 	Empty      uint64 // 0.5: an EMPTY slab of the class
 	Partial    uint64 // 1: a partly free slab of the class, lowest address first
-	CrossClass uint64 // 2: never-used pages of a superslab, or an EMPTY slab of another class
+	CrossClass uint64 // 2: free pages of a superslab, or an EMPTY slab of another class
 	Superslab  uint64 // 3: a new superslab
 }
 

@@ -27,8 +27,12 @@ func Markdown(w io.Writer, sources []Source) error {
 	var b bytes.Buffer
 	for _, s := range sources {
 		m := s.Machine
-		fmt.Fprintf(&b, "`%s`, %s, %.0f minutes: %s, %d cores, %s/%s, kernel %s, huge pages %s, %s.\n\n",
-			Shell(s.Command), s.Started, s.Seconds/60, m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.HugePages, m.Go)
+		took := ""
+		if s.Seconds > 0 {
+			took = fmt.Sprintf(", %.0f minutes", s.Seconds/60)
+		}
+		fmt.Fprintf(&b, "`%s`, %s%s: %s, %d cores, %s/%s, kernel %s, huge pages %s, %s.\n\n",
+			Shell(s.Command), s.Started, took, m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.HugePages, m.Go)
 		versions(&b, s.Reports)
 		selfRatios(&b, s.Reports)
 		absent(&b, s.Reports)
@@ -96,13 +100,15 @@ func versions(b *bytes.Buffer, reports []bench.Report) {
 // selfRatios lists what the A/A runs differed by.
 func selfRatios(b *bytes.Buffer, reports []bench.Report) {
 	var list []string
+	who := ""
 	for _, r := range reports {
 		if r.Noise != nil {
+			who = r.Noise.Allocator
 			list = append(list, fmt.Sprintf("%s %.2f", r.Workload, r.Noise.Ratio))
 		}
 	}
 	if len(list) > 0 {
-		fmt.Fprintf(b, "hakmem over itself, in time, before each comparison: %s.\n\n", strings.Join(list, ", "))
+		fmt.Fprintf(b, "%s over itself, in time, before each comparison: %s.\n\n", who, strings.Join(list, ", "))
 	}
 }
 
@@ -154,6 +160,18 @@ var markdownTables = []markdownTable{
 		show: func(v float64) string { return fmt.Sprintf("%.0f", v) }},
 }
 
+// baseOf returns whose figures the others' are over: hakmem's, or the first of its
+// interfaces that was measured, or who was measured first.
+func baseOf(names []string) string {
+	if i := slices.Index(names, "hakmem"); i >= 0 {
+		return names[i]
+	}
+	if i := slices.IndexFunc(names, isHakmem); i >= 0 {
+		return names[i]
+	}
+	return strings.Join(names[:min(len(names), 1)], "")
+}
+
 func (t markdownTable) write(b *bytes.Buffer, reports []bench.Report) {
 	var names []string
 	for _, r := range reports {
@@ -163,7 +181,7 @@ func (t markdownTable) write(b *bytes.Buffer, reports []bench.Report) {
 			}
 		}
 	}
-	const base = "hakmem"
+	base := baseOf(names)
 	fmt.Fprintf(b, "**%s**\n\n| workload |", t.title)
 	for _, name := range names {
 		fmt.Fprintf(b, " %s |", name)

@@ -46,6 +46,23 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
+// TestMarkdownWithout: where package hakmem was not measured its Heap is what the others
+// are over, or whoever was first; what is not known is not written.
+func TestMarkdownWithout(t *testing.T) {
+	for first, want := range map[string]string{"hakmem-heap": "| w | 2.00 | 10 ns |\n", "other": "| w | 20 ns | **0.50** |\n"} {
+		var b bytes.Buffer
+		if err := Markdown(&b, []Source{{Collection: bench.Collection{Reports: []bench.Report{{Workload: "w",
+			Noise:   &bench.Noise{Allocator: first, Ratio: 1.5},
+			Results: []bench.Result{{Allocator: "fast", NsPerOp: 20}, {Allocator: first, NsPerOp: 10}},
+		}}}}}); err != nil {
+			t.Fatal(err)
+		}
+		if text := b.String(); !strings.Contains(text, want) || !strings.Contains(text, first+" over itself, in time, before each comparison: w 1.50.") || strings.Contains(text, "minutes") {
+			t.Errorf("no %q in\n%s", want, text)
+		}
+	}
+}
+
 func TestIntoRefuses(t *testing.T) {
 	const begin, end = MarkdownBegin + "\n", MarkdownEnd + "\n"
 	for _, c := range []struct{ text, want string }{

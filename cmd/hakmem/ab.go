@@ -371,7 +371,7 @@ func (t *trial) counters(ctx context.Context) string {
 		}
 		parts = append(parts, arm.name+": "+counted)
 	}
-	return "hardware counters per operation: " + strings.Join(parts, "; ")
+	return "hardware counters of the whole process, over timed operations: " + strings.Join(parts, "; ")
 }
 
 // parsePerf reads the output of perf stat -x, and divides by ops.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -55,12 +56,14 @@ func benchVerb() *cli.Command {
 				return verify(ctx, j, contestants, c.Root().Writer, c.Root().ErrWriter)
 			}
 			bar := newProgress(c.Root().ErrWriter, j.runs*len(contestants))
+			started := time.Now().UTC().Format(time.RFC3339)
 			err = interleave(ctx, j, contestants, bar)
 			bar.close()
 			if err != nil {
 				return err
 			}
 			report := makeReport(j, contestants)
+			report.Command, report.Started, report.Environment = commandLine(), started, tuning(os.Environ())
 			if c.Bool("json") {
 				return errors.Join(printJSON(c.Root().Writer, report), measured(report))
 			}

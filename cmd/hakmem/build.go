@@ -44,15 +44,27 @@ func sourceTree() string {
 	return ""
 }
 
+// sameDriver reports whether the C driver's source in dir is that of this program's
+// loops, and not of another version.
+func sameDriver(dir string) bool {
+	for _, name := range bench.DriverFiles {
+		ours, err := bench.Native.ReadFile("native/" + name)
+		theirs, err2 := os.ReadFile(filepath.Join(dir, name))
+		if err != nil || err2 != nil || !bytes.Equal(ours, theirs) {
+			return false
+		}
+	}
+	return true
+}
+
 // buildDriver returns the path of the C driver, built if it is missing or
-// older than its source: in the source tree, or from the copy inside this
+// older than its source: in the source tree, if it has the same, or from the copy inside this
 // program in the user's cache directory.
 func buildDriver(ctx context.Context) (string, error) {
 	if err := onLinux(); err != nil {
 		return "", err
 	}
-	if tree := sourceTree(); tree != "" {
-		native := filepath.Join(tree, "bench", "native")
+	if native := filepath.Join(sourceTree(), "bench", "native"); sameDriver(native) {
 		path, err := makeDriver(ctx, native, filepath.Join(native, "build"))
 		if err == nil {
 			return path, nil

@@ -10,8 +10,9 @@ import (
 	"github.com/hakmem/hakmem/bench"
 )
 
-// memoryCalls are the system calls by which a process gets and returns memory.
-const memoryCalls = "mmap,munmap,mremap,mprotect,madvise,brk"
+// memoryCalls are the system calls by which a process gets and returns memory. An
+// strace that does not know a name with ? leaves it out.
+const memoryCalls = "mmap,munmap,mremap,mprotect,madvise,?process_madvise,brk"
 
 // traced returns the command under strace, which writes the memory system
 // calls into file; ok is false where there is no strace.

@@ -809,6 +809,9 @@ func TestWatch(t *testing.T) {
 	if got := area(nil, r); got != 600 {
 		t.Errorf("%v byte seconds of an unwatched run, want its peak all the time", got)
 	}
+	if got := area(list, bench.Run{Begin: 1e9, End: 3e9, Seconds: 2, PeakRSS: 400}); got != 0 {
+		t.Errorf("%v byte seconds over an unknown idle", got)
+	}
 	if got := curve(list, r); len(got) != 3 || got[1] != [2]float64{1, 300} {
 		t.Errorf("curve %v", got)
 	}

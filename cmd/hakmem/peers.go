@@ -133,11 +133,25 @@ func (f *field) known() []string {
 	return names
 }
 
+// tuning returns what there is in env that tunes one side: `bench` keeps it.
+func tuning(env []string) (set []string) {
+	for _, v := range env {
+		if tunes(v) {
+			set = append(set, v)
+		}
+	}
+	return set
+}
+
+func tunes(v string) bool {
+	return slices.ContainsFunc(droppedEnv, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
+}
+
 // cleanEnv returns env without what would tune one side, and the names of what
 // it left out.
 func cleanEnv(env []string) (kept, dropped []string) {
 	for _, v := range env {
-		if slices.ContainsFunc(droppedEnv, func(prefix string) bool { return strings.HasPrefix(v, prefix) }) {
+		if tunes(v) {
 			name, _, _ := strings.Cut(v, "=")
 			dropped = append(dropped, name)
 		} else {

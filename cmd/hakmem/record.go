@@ -26,7 +26,8 @@ func recordVerb() *cli.Command {
 		ArgsUsage: "-- PROGRAM [ARGUMENT...]",
 		Description: "The program runs with HAKMEM_TRACE set to a new file beside FILE, which becomes FILE when the\n" +
 			"program has ended and has made a call. A file that is there is replaced only if it is a trace or\n" +
-			"empty. A program that ends without hakmem.StopTrace may leave out its last calls.\n" +
+			"empty. A program that ends without hakmem.StopTrace may leave out its last calls. HAKMEM_TRACE is inherited:\n" +
+			"of several processes that use hakmem at once no whole trace is left, of several in turns the last one's.\n" +
 			"`hakmem replay FILE` repeats the trace; docs/traces.md describes its format.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "hakmem.trace", TakesFile: true, Usage: "write the trace to `FILE`"},

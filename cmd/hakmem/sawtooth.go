@@ -23,7 +23,8 @@ func sawtoothVerb() *cli.Command {
 	return &cli.Command{
 		Name: "sawtooth", Usage: "demand that comes and goes: how much memory is kept between peaks, and how much is faulted in again",
 		Description: "Allocates blocks of 256 KiB up to the peak and writes to each page. Then, once in each period,\n" +
-			"frees a random 90 % of them, waits until the period is over, and allocates and writes them again.\n" +
+			"frees 90 % of them, the same ones each time in another order, waits until the period is over, and allocates and\n" +
+			"writes them again.\n" +
 			"Prints, for each period, the resident memory between the peaks as a multiple of the live bytes\n" +
 			"(over that before the first block), and the page faults. Compare with HAKMEM_KEEP=always.",
 		Flags: []cli.Flag{

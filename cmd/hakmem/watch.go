@@ -30,6 +30,9 @@ func timed(list []sample, r bench.Run) []sample {
 // area sums up the memory over idle, in bytes times seconds: each sample stands
 // for the time up to the next one, the first and the last for the rest too.
 func area(list []sample, r bench.Run) float64 {
+	if r.IdleRSS == 0 { // not known on this system
+		return 0
+	}
 	list = timed(list, r)
 	if len(list) == 0 { // shorter than the distance of two looks: the peak all the time
 		return max(0, float64(r.PeakRSS)-float64(r.IdleRSS)) * r.Seconds

@@ -495,7 +495,7 @@ const (
 // enter gives the caller the front to use: a Heap's own, or the current P's
 // with the P pinned, or (without pinning, and while calls are watched) a locked
 // one. Until leave, the caller must not block,
-// allocate Go memory, panic or make a system call (package comment).
+// allocate Go memory, panic or make a system call (docs/concurrency.md, section 1).
 //
 // The goroutine may be on another P than at the last look, so what was found
 // empty or full then must be tried again first.

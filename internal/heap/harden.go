@@ -13,9 +13,9 @@ import (
 )
 
 // HAKMEM_HARDEN: what a program writes where it should not is found, at the
-// latest when blocks around it are freed. Every call takes the slow path, because
-// the table of fronts that the fast paths use (Fronts) holds nothing but traps;
-// slow paths use another. Blocks are ordinary ones, a little larger:
+// latest when blocks around it are freed. No call takes the fast section, because
+// the table of fronts that it uses (Fronts) holds nothing but traps; slow paths, and
+// the pinned road of Malloc and Free (MallocHard, FreeHard), use another. Blocks are ordinary ones, a little larger:
 //
 //	p          p+size                usable-8
 //	| user's   | canary, up to 32 B  ...  | sealed size |

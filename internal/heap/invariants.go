@@ -25,7 +25,7 @@ import (
 //
 // No call of this package may be in progress, and no P may be between two
 // instructions of a fast section: nothing keeps others from changing what it reads,
-// but for the scavenger and the cleanups of the collector, which wait. Not entered.
+// but for the scavenger and the cleanups of unreachable Heaps, which wait. Not entered.
 // A copy of a block that two overlapping frees left behind, and that is not found
 // yet, is reported too.
 func CheckInvariants() error {

@@ -10,7 +10,7 @@ import "math/bits"
 // and the longest one are, and whether an aligned chunk of 32 is wholly free.
 // A chunk's own pages are the free mask of its superMeta.
 //
-// Finding, taking and freeing a run of n pages cost O(log chunks + n/32): 19
+// Finding, taking and freeing a run of n pages cost O(log chunks + n/32): 20
 // levels for 1 TiB. There is no list to walk and nothing to coalesce, so the
 // worst case is the usual one.
 type pageTree struct {

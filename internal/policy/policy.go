@@ -1,9 +1,9 @@
 // Package policy owns every tunable of hakmem: the immutable snapshot that
 // slow paths read, and the table of HAKMEM_* gates that fills it.
 //
-// There is one snapshot at a time, behind one atomic pointer. The malloc and
-// free fast paths never read it; a slow path loads it once and reads plain
-// fields. Nothing in a Snapshot changes after it is published: a change of
+// There is one snapshot at a time, behind one atomic pointer. The fast sections of
+// malloc and free never read it; slow paths load it where they need it, and after
+// the first allocation it stays. Nothing in a Snapshot changes after it is published: a change of
 // policy is a new Snapshot.
 package policy
 
@@ -185,7 +185,7 @@ var gates = []Gate{
 	number("HAKMEM_MEMORY_HARD", "bytes of memory beyond which allocations return nil; 0: no limit", "0", 0, 1<<40, func(s *Snapshot) *int { return &s.MemoryHard }),
 	{Name: "HAKMEM_GUARD", Meaning: "put one in N blocks between guard pages: 1/N, such as 1/5000; 0: none (see CatchFaults)", Default: "0", Since: "0.1", Kind: Rate, Min: 0, Max: 1 << 40,
 		get: func(s *Snapshot) int64 { return int64(s.Guard) }, set: func(s *Snapshot, v int64) { s.Guard = int(v) }},
-	onOff("HAKMEM_HARDEN", "find writes behind a block and after its free: canaries, poison, quarantine, random order; every call takes the slow path", "0", func(s *Snapshot) *bool { return &s.Harden }),
+	onOff("HAKMEM_HARDEN", "find writes behind a block and after its free: canaries, poison, quarantine, random order; no fast section", "0", func(s *Snapshot) *bool { return &s.Harden }),
 	onOff("HAKMEM_TIMING", "count the cycles of slow paths by phase (see ReadStats)", "0", func(s *Snapshot) *bool { return &s.Timing }),
 	number("HAKMEM_REFILL", "most blocks moved into a magazine by one miss; up to four times as many where it has grown", "64", 1, 127, func(s *Snapshot) *int { return &s.Refill }),
 	onOff("HAKMEM_SS_EMPTY_REUSE", "reuse EMPTY slabs as a stage of their own and across classes", "1", func(s *Snapshot) *bool { return &s.EmptyReuse }),

@@ -156,7 +156,7 @@ func (c *Cache[B, M]) locate(key string) (*shard[B, M], uint64) {
 // value, and evicts the least recently used entries of the shard that no longer
 // fit. If it fails, the key's previous value stays, unless it was evicted in
 // the search for memory. The error is a *TooLargeError, or it wraps ErrNoMemory
-// or ErrClosed.
+// or ErrClosed, but for a key of more than 4 GiB.
 func (c *Cache[B, M]) Set(key string, value []byte) error {
 	s, hash := c.locate(key)
 	size := uint64(len(key)) + uint64(len(value))
