@@ -151,5 +151,35 @@ func state(at uintptr) uint8 { return *u8(at) }
 //go:nocheckptr
 func putState(at uintptr, v uint8) { *u8(at) = v }
 
+// liveBlock returns a block of the slab that is marked live, or 0. For the holder of
+// the carve right of a slab of which all blocks are free.
+//
+//go:norace
+//go:nocheckptr
+func (s slabID) liveBlock(k *sizeclass.Class, c uint8) uintptr {
+	if !checkLive {
+		return 0
+	}
+	start := s.addr()
+	if c > sizeclass.NumTiny {
+		for p, n := start, k.Blocks; n > 0; p, n = p+uintptr(k.Size), n-1 {
+			if isLive(p, c) {
+				return p
+			}
+		}
+		return 0
+	}
+	at := Live + start>>granuleShift
+	for i := uintptr(0); i < pageSize<<k.Order>>granuleShift; i += 8 {
+		if v := *u64(at + i); v != 0 {
+			for *u8(at + i) == 0 {
+				i++
+			}
+			return start + i<<granuleShift
+		}
+	}
+	return 0
+}
+
 // isLive reports whether the block at p of a slab of class c is marked live.
 func isLive(p uintptr, c uint8) bool { return state(slabLive(p, c)) != 0 }

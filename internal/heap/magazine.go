@@ -250,7 +250,7 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 		p := blocks[i]
 		page := (p - base) >> pageShift
 		m := meta(page)
-		if m.class != c { // the copy of a late double free has outlived the slab
+		if m.class != c || m.kind != kindTiny && m.kind != kindMid { // the copy of a late double free has outlived the slab
 			late = p
 			lateFrees.Add(1)
 			i++

@@ -141,6 +141,7 @@ func TestCarveDropsLive(t *testing.T) {
 // TestFlushOutlived: the second copy of a block comes back when its slab's pages
 // serve another class.
 func TestFlushOutlived(t *testing.T) {
+	withClock(t)
 	for _, size := range []uintptr{64, 4096} {
 		c := sizeclass.Of(size)
 		s := acquire(sizeclass.Of(2 * size))
@@ -149,6 +150,75 @@ func TestFlushOutlived(t *testing.T) {
 			t.Errorf("%d B: %d late double frees counted, want 2", size, lateFrees.Load()-before)
 		}
 		retire(s)
+	}
+}
+
+// TestFlushAfterGiveBack: the second copy of a block comes back when the pages of its
+// slab are no slab's any more.
+func TestFlushAfterGiveBack(t *testing.T) {
+	for _, size := range []uintptr{64, 4096} {
+		withClock(t)
+		c := sizeclass.Of(size)
+		p := Malloc(0, size)
+		if bad := Free(0, p); bad.Kind != OK {
+			t.Fatalf("%+v", bad)
+		}
+		Trim()
+		if kind := meta((p - region.base) >> pageShift).kind; kind != kindSlabFreed {
+			t.Fatalf("%d B: kind %d after Trim: its slab was not given back", size, kind)
+		}
+		before := lateFrees.Load()
+		if late := flush([]uintptr{p}, c); late != p || lateFrees.Load() != before+1 {
+			t.Errorf("%d B: found %#x, want %#x; %d counted", size, late, p, lateFrees.Load()-before)
+		}
+		if err := CheckInvariants(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestLiveBlockOfAnEmptySlab: the slab of a block that was freed twice at once, and of
+// which one copy was handed out before the other came back, is not taken from its holder.
+func TestLiveBlockOfAnEmptySlab(t *testing.T) {
+	for _, size := range []uintptr{16, 64, 1000, 3000, 32 << 10} {
+		withClock(t)
+		c := sizeclass.Of(size)
+		k := &sizeclass.Classes[c]
+		s := acquire(c)
+		if !s.allFree(k) {
+			t.Fatalf("%d B: a slab in use", size)
+		}
+		for _, j := range []uint32{0, k.Blocks / 2, k.Blocks - 1} {
+			retire(s)
+			p := s.addr() + uintptr(j)*uintptr(k.Size)
+			setLive(p, c, c) // its holder
+			before := lateFrees.Load()
+			if _, ok := claimEmpty(s, 0); ok {
+				t.Fatalf("%d B: the slab of a live block was claimed", size)
+			}
+			if n, late := lateFrees.Load()-before, TakeLateFree(); n != 1 || late.Addr != p || late.Kind != LateFreed {
+				t.Errorf("%d B: block %d: %d counted, told %+v", size, j, n, late)
+			}
+			if b := atomic.LoadUint64(s.bits(j / 64)); b>>(j%64)&1 != 0 {
+				t.Errorf("%d B: block %d is the slab's and its holder's", size, j)
+			}
+			if bad := Free(0, p); bad.Kind != OK {
+				t.Errorf("%d B: block %d: its holder's free: %+v", size, j, bad)
+			}
+			drainAll()
+			order, ok := claimEmpty(s, 0)
+			if !ok {
+				t.Fatalf("%d B: block %d: the slab is not EMPTY when it is freed", size, j)
+			}
+			giveBackPages(s.page(), order)
+			if s = acquire(c); !s.allFree(k) {
+				t.Fatalf("%d B: a slab in use", size)
+			}
+		}
+		retire(s)
+		if err := CheckInvariants(); err != nil {
+			t.Error(err)
+		}
 	}
 }
 
