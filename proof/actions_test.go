@@ -421,9 +421,10 @@ func (m *machine) trim() bool {
 	if s.Scavenger.Warm != 0 {
 		m.Fatalf("after Trim: %d bytes are free and have their memory", s.Scavenger.Warm)
 	}
-	for _, b := range m.byAddr {
-		m.mustBeIntact(b)
+	if s.Fronts != len(m.heaps) {
+		m.Fatalf("after Trim: %d fronts, %d open Heaps", s.Fronts, len(m.heaps))
 	}
+	m.check()
 	return true
 }
 

@@ -61,7 +61,8 @@ type machine struct {
 	keys    uint64
 	outOf   uint64 // what Stats.OutOfMemory must be
 	limit   bool   // a hard limit is set: allocations may fail
-	most    uint64 // bytes that it allows, or that were in use when it was set
+	hardNow uint64 // what it is
+	most    uint64 // bytes that may be in use: what it allows, or what there was when last looked
 	refused uint64 // what it has refused, when an allocation last failed
 	traced  bool
 
@@ -95,7 +96,7 @@ func begin(t tb, s source) *machine {
 func (m *machine) limited(hard uint64) {
 	hakmem.ReadStats(&m.after)
 	s := &m.after.Scavenger
-	m.limit, m.most, m.refused = hard != 0, max(hard, s.Used+s.Warm), s.LimitRefused
+	m.limit, m.hardNow, m.most, m.refused = hard != 0, hard, max(hard, s.Used+s.Warm), s.LimitRefused
 }
 
 // failed enters that an allocation failed, which only a limit may be the reason of.
@@ -305,9 +306,16 @@ func (m *machine) room(n uintptr) bool {
 	return m.held+n <= budget && len(m.byAddr) < maxBlocks
 }
 
-// check compares the allocator with the books.
+// check compares the allocator with the books, every byte of every block, and the
+// allocator's tables with each other.
 func (m *machine) check() {
 	m.Helper()
+	for _, b := range m.byAddr {
+		m.mustBeIntact(b)
+	}
+	if err := hakmem.CheckInvariants(); err != nil {
+		m.Fatalf("%v", err)
+	}
 	live := walked()
 	s := &m.after
 	hakmem.ReadStats(s)
@@ -341,8 +349,11 @@ func (m *machine) check() {
 	if s.OutOfMemory != m.outOf {
 		m.Fatalf("%d allocations that failed, the statistics have %d", m.outOf, s.OutOfMemory)
 	}
-	if n := s.Scavenger.Used + s.Scavenger.Warm; m.limit && n > m.most {
-		m.Fatalf("%d bytes of memory in spite of a hard limit; at most %d may be", n, m.most)
+	if n := s.Scavenger.Used + s.Scavenger.Warm; m.limit {
+		if n > m.most {
+			m.Fatalf("%d bytes of memory in spite of a hard limit; at most %d may be", n, m.most)
+		}
+		m.most = max(m.hardNow, n) // what was there when it was set may go, and not come back
 	}
 	if s.LateDoubleFrees != 0 {
 		m.Fatalf("%d late double frees", s.LateDoubleFrees)

@@ -136,7 +136,16 @@ var ErrDecommitted = errors.New("osmem: the range is no longer committed")
 // each page may hold what it held or zeroes, and is still committed, unless the
 // error wraps ErrDecommitted, which it never does on Linux.
 func Discard(addr, size uintptr) error {
-	return do(OpDiscard, func() error { return discard(addr, size) })
+	return lose(do(OpDiscard, func() error { return discard(addr, size) }), addr, size)
+}
+
+// lose takes the memory away of which an injected error says that it is gone, so that
+// who touches it faults.
+func lose(err error, addr, size uintptr) error {
+	if err != nil && errors.Is(err, ErrInjected) && errors.Is(err, ErrDecommitted) {
+		_ = withdraw(addr, size)
+	}
+	return err
 }
 
 // Range is a range of addresses, in bytes.
@@ -156,6 +165,9 @@ func DiscardMany(r []Range) (done int, err error) {
 		if err == nil {
 			done += n
 		}
+	}
+	if done < len(r) {
+		err = lose(err, r[done].Addr, r[done].Size)
 	}
 	return done, err
 }
