@@ -59,6 +59,13 @@ func (k *checker) checkPages() {
 	for c := region.first >> superShift; c < end/superPages; c++ {
 		k.checkSuper(c)
 	}
+	// All of them would be 24 MB for a TiB, which nobody has touched.
+	for c := end / superPages; c < min(end/superPages+64, region.size>>superShift); c++ {
+		if s := super(c); s.free|s.lost != 0 || s.isSlabs {
+			k.bad(subject{noun: "superslab", addr: region.base + c<<superShift}, "no page beyond the committed ones is free",
+				fmt.Sprintf("%#x, lost %#x, superslab %t", s.free, s.lost, s.isSlabs), "0, 0, false")
+		}
+	}
 	for page := region.first >> pageShift; page < end; {
 		m := meta(page)
 		n := uintptr(1)

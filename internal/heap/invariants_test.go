@@ -446,6 +446,13 @@ var breakers = []breaker{
 		return region.base, set(&region.sites.lazy, true)
 	}},
 	{"fast paths know the region", "another end", func(x *smallHeap) (uintptr, func()) { return region.base, set(&Granules, Granules-1) }},
+	{"fast paths know the region", "another beginning", func(x *smallHeap) (uintptr, func()) { return region.base, set(&Base, Base+1) }},
+	{"fast paths know the region", "another live map", func(x *smallHeap) (uintptr, func()) { return region.base, set(&Live, Live+8) }},
+	{"fast paths know the region", "another page table", func(x *smallHeap) (uintptr, func()) { return region.base, set(&Pages, Pages+pageMetaSize) }},
+	{"no page beyond the committed ones is free", "the first", func(x *smallHeap) (uintptr, func()) {
+		end := region.committed.Load()
+		return region.base + end, set(&super(end>>superShift).free, 1)
+	}},
 
 	// Superslabs.
 	{"a lost page is not free", "one that is both", func(x *smallHeap) (uintptr, func()) {
@@ -493,6 +500,22 @@ var breakers = []breaker{
 	{"a slab's page has its kind and class", "another bucket", func(x *smallHeap) (uintptr, func()) {
 		return x.empty.addr(), set(&x.empty.meta().bucket, bucketBig)
 	}},
+	{"a slab's page has its kind and class", "another kind", func(x *smallHeap) (uintptr, func()) {
+		return x.empty.addr(), set(&x.empty.meta().kind, kindTiny)
+	}},
+	{"a slab's page has its kind and class", "an Arena's", func(x *smallHeap) (uintptr, func()) {
+		return x.leased.addr(), set(&x.leased.meta().flags, flagArena)
+	}},
+	{"fast paths know a slab's page", "live bytes where there are none", func(x *smallHeap) (uintptr, func()) {
+		return x.leased.addr(), set(&x.leased.meta().live0, 1)
+	}},
+	{"fast paths know a slab's page", "another's live bytes", func(x *smallHeap) (uintptr, func()) {
+		m := meta(x.full.page() + 1)
+		return x.full.addr() + pageSize, set(&m.live0, m.live0+1)
+	}},
+	{"a slab's later pages begin no slab", "a class", func(x *smallHeap) (uintptr, func()) {
+		return x.full.addr() + pageSize, swap[uint32](&meta(x.full.page()+1).slabClass, 1)
+	}},
 	{"fast paths know a slab's page", "another class", func(x *smallHeap) (uintptr, func()) {
 		return x.leased.addr(), set(&PageClass[x.leased.page()], x.class+1)
 	}},
@@ -504,6 +527,9 @@ var breakers = []breaker{
 	}},
 	{"a slab's page has no span's live state", "one", func(x *smallHeap) (uintptr, func()) {
 		return x.leased.addr(), set(&x.leased.meta().live, 1)
+	}},
+	{"a slab's page is a superslab's, and in use", "none's", func(x *smallHeap) (uintptr, func()) {
+		return x.leased.addr(), set(&super(x.leased.page()/superPages).isSlabs, false)
 	}},
 	{"a slab's page is a superslab's, and in use", "a free page", func(x *smallHeap) (uintptr, func()) {
 		s := super(x.leased.page() / superPages)
@@ -581,8 +607,34 @@ var breakers = []breaker{
 		m := meta(pageOf(x.span))
 		return x.span, set(&m.class, m.class+1)
 	}},
+	{"fast paths know a span", "another start", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageOf(x.span))
+		return x.span, set(&m.start, m.start+16)
+	}},
+	{"fast paths know a span", "no reciprocal", func(x *smallHeap) (uintptr, func()) {
+		return x.span, set(&meta(pageOf(x.span)).recip, 0)
+	}},
+	{"fast paths know a span", "another live state", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageOf(x.span))
+		return x.span, set(&m.live0, m.live0+1)
+	}},
 	{"fast paths know a span", "an Arena's chunk", func(x *smallHeap) (uintptr, func()) {
 		return x.chunk, set(&meta(pageOf(x.chunk)).recip, 1)
+	}},
+	{"a span's later pages are its tail", "free", func(x *smallHeap) (uintptr, func()) {
+		return x.span + pageSize, set(&meta(pageOf(x.span)+1).kind, kindFree)
+	}},
+	{"a span's later pages are its tail", "a class", func(x *smallHeap) (uintptr, func()) {
+		return x.span + pageSize, set(&meta(pageOf(x.span)+1).class, 1)
+	}},
+	{"a span's later pages are its tail", "a reciprocal", func(x *smallHeap) (uintptr, func()) {
+		return x.span + pageSize, set(&meta(pageOf(x.span)+1).recip, 1)
+	}},
+	{"a span's later pages are its tail", "a live state", func(x *smallHeap) (uintptr, func()) {
+		return x.span + pageSize, set(&meta(pageOf(x.span)+1).live, liveBig)
+	}},
+	{"a span's page is in use, and no superslab's", "a superslab's", func(x *smallHeap) (uintptr, func()) {
+		return x.span, set(&super(pageOf(x.span)/superPages).isSlabs, true)
 	}},
 	{"a span's later pages are its tail", "another span's", func(x *smallHeap) (uintptr, func()) {
 		return x.span + pageSize, set(&meta(pageOf(x.span)+1).start, x.span+pageSize)
@@ -623,6 +675,12 @@ var breakers = []breaker{
 	}},
 	{"a page that is no slab's or span's is free", "a tail without a span", func(x *smallHeap) (uintptr, func()) {
 		return region.base + x.free<<pageShift, set(&meta(x.free).kind, kindSpanTail)
+	}},
+	{"fast paths find no block in a free page", "a live state", func(x *smallHeap) (uintptr, func()) {
+		return region.base + x.free<<pageShift, set(&meta(x.free).live, liveBig)
+	}},
+	{"a page without a slab says so", "a slab's class", func(x *smallHeap) (uintptr, func()) {
+		return x.span + pageSize, swap[uint32](&meta(pageOf(x.span)+1).slabClass, 1)
 	}},
 	{"fast paths find no block in a free page", "a reciprocal", func(x *smallHeap) (uintptr, func()) {
 		return region.base + x.free<<pageShift, set(&meta(x.free).recip, 1)
