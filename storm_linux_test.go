@@ -271,10 +271,13 @@ func TestStormsFromAllSides(t *testing.T) {
 		failures = 50_000
 	}
 	for reason := range stormReasons {
-		if reason == "RLIMIT_DATA" && raceEnabled || (testing.Short() || raceEnabled) && reason == "region full" {
-			continue // the race detector's own memory counts; and time
-		}
 		t.Run(strings.ReplaceAll(reason, " ", "_"), func(t *testing.T) {
+			switch {
+			case reason == "RLIMIT_DATA" && raceEnabled:
+				t.Skip("skipped: -race; the race detector's own memory counts")
+			case (testing.Short() || raceEnabled) && reason == "region full":
+				t.Skip("skipped: -short or -race; it takes long")
+			}
 			inChild(t, "storm from all sides", fmt.Sprintf("%s/%d", reason, failures), smallRegion)
 		})
 	}

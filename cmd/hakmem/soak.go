@@ -117,6 +117,8 @@ type soakLine struct {
 	Misuse    uint64    `json:"misuse"`      // late double frees, so far
 	// Invariants is "ok", or what is broken.
 	Invariants string `json:"invariants"`
+	// Errors is what hakmem survived so far: refused calls of the system, say.
+	Errors []string `json:"errors,omitempty"`
 }
 
 func (s *soak) run(ctx context.Context, total, every time.Duration) error {
@@ -200,6 +202,9 @@ func (s *soak) line() error {
 	rss, known := osmem.ResidentBytes()
 	l.RSS = rss
 	l.Faults, _ = osmem.ProcessFaults()
+	for _, err := range now.Errors {
+		l.Errors = append(l.Errors, err.Error())
+	}
 	for name := range s.done {
 		l.Workloads = append(l.Workloads, name)
 	}
