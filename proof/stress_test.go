@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
@@ -51,6 +52,7 @@ type stress struct {
 	seed         uint64
 	lifetime     int           // operations of one goroutine
 	limited      bool          // a hard limit is set, or will be: an allocation may fail
+	refused      int           // one call of the system in so many fails; 0: none
 	verified     atomic.Uint64 // blocks and pieces of Arenas that were whole at their end
 	lives        atomic.Uint64 // goroutines
 	bad          atomic.Int32
@@ -267,7 +269,7 @@ func (w *worker) live() {
 	if w.left > 0 && w.bad.Load() == 0 {
 		if w.heap != nil && w.r.UintN(4) == 0 {
 			w.heap.Close()
-			w.heap = hakmem.NewHeap()
+			w.newHeap()
 		}
 		w.done.Add(1)
 		go w.live()
@@ -292,6 +294,36 @@ func (w *worker) live() {
 	w.verified.Add(w.whole)
 }
 
+// newHeap gives the worker a Heap, or none where there is no memory for it.
+func (w *worker) newHeap() {
+	w.heap = nil
+	if v := testkit.PanicOf(func() { w.heap = hakmem.NewHeap() }); v != nil {
+		if _, oom := v.(*hakmem.OutOfMemoryError); !oom || !w.limited {
+			w.fail(w.t, "worker %d: NewHeap panicked with %v", w.id, v)
+		}
+	}
+}
+
+// refusing makes one call of the system in n fail. Of two discards that fail one takes
+// the memory away, as where they have two steps. It returns how many did.
+func refusing(n int, seed uint64) (count *atomic.Int64) {
+	var mu sync.Mutex
+	count = new(atomic.Int64)
+	r := rand.New(rand.NewPCG(seed, 6))
+	osmem.Inject(func(op osmem.Op) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if r.IntN(n) != 0 {
+			return nil
+		}
+		if i := count.Add(1); op == osmem.OpDiscard && i%2 == 0 {
+			return fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)
+		}
+		return osmem.ErrInjected
+	})
+	return count
+}
+
 // total counts the verified blocks of all runs of the process.
 var total atomic.Uint64
 
@@ -300,10 +332,18 @@ var total atomic.Uint64
 func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 	t.Helper()
 	_, hard := hakmem.MemoryLimit()
-	s.limited = s.limited || hard != 0
+	s.limited = s.limited || hard != 0 || s.refused > 0
 	s.lifetime = min(longestLife, s.ops/s.workers/leastLives+1)
 	var wg, others sync.WaitGroup
 	var done atomic.Bool
+	if s.refused > 0 {
+		count := refusing(s.refused, s.seed)
+		defer func() {
+			if t.Logf("%d calls of the system refused", count.Load()); count.Load() == 0 {
+				t.Error("no call of the system was refused")
+			}
+		}()
+	}
 	boxes := make([]chan block, s.workers)
 	for i := range boxes {
 		boxes[i] = make(chan block, 64)
@@ -312,7 +352,7 @@ func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 		w := &worker{stress: s, t: t, id: i, r: rand.New(rand.NewPCG(s.seed, uint64(i))), left: max(s.ops/s.workers, 1),
 			inbox: boxes[i], outbox: boxes[(i+1)%s.workers], done: &wg, arena: hakmem.NewArena()}
 		if i%3 == 1 { // a third of them through a Heap
-			w.heap = hakmem.NewHeap()
+			w.newHeap()
 		}
 		for k := range w.sites {
 			w.sites[k] = hakmem.RegisterSite(fmt.Sprintf("stress %d", (i+k)%5))
@@ -331,6 +371,10 @@ func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 	wg.Wait()
 	done.Store(true)
 	others.Wait()
+	if s.refused > 0 {
+		osmem.Inject(nil)
+		hakmem.Trim() // what was left without memory comes back
+	}
 	if s.bad.Load() == 0 {
 		checkQuiescent(t)
 		// Even where a limit refuses some.
@@ -411,6 +455,17 @@ func TestStress(t *testing.T) {
 		procs(t, runtime.GOMAXPROCS(0))
 		s := stress{workers: 8, ops: stressOps(t), seed: 12}
 		s.run(t, changing, trimming, reading(t), walking(t))
+	})
+	t.Run("calls refused", func(t *testing.T) {
+		procs(t, runtime.GOMAXPROCS(0))
+		s := stress{workers: 8, ops: stressOps(t), seed: 16, refused: 5}
+		s.run(t, changing, trimming, reading(t), walking(t))
+	})
+	t.Run("limits changing, calls refused", func(t *testing.T) {
+		soft, hard := hakmem.MemoryLimit()
+		defer hakmem.SetMemoryLimit(soft, hard)
+		s := stress{workers: 8, ops: stressOps(t), seed: 17, refused: 5}
+		s.run(t, limiting, reading(t))
 	})
 	t.Run("limits changing", func(t *testing.T) {
 		soft, hard := hakmem.MemoryLimit()
