@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
@@ -38,6 +40,7 @@ const (
 	typed
 	world
 	misuse
+	slow // milliseconds each: in no fuzz target
 )
 
 // actions are all of them. A new one goes to the end: seeds of fuzz targets name
@@ -210,6 +213,7 @@ var actions = []action{
 	{"bad arguments", misuse, []string{"AlignedAlloc", "MallocAt", "Alloc", "AllocZeroed", "MakeSlice", "New", "NewIn", "MakeSliceIn", "Arena.Alloc", "SetMemoryLimit"}, (*machine).badArguments},
 	{"too much", misuse, []string{"Malloc", "Calloc", "MallocAt", "AlignedAlloc", "Realloc", "Heap.Malloc", "Alloc", "MakeSlice", "OutOfMemoryError.Error", "OutOfMemoryError.Unwrap"}, (*machine).tooMuch},
 	{"overflow", misuse, []string{"Free", "UsableSize", "Realloc", "Trim"}, (*machine).overflow},
+	{"drop heap", slow, []string{"ReadStats"}, (*machine).dropHeap},
 }
 
 // sliceAt returns a slice that begins at p, nil for nil.
@@ -233,6 +237,32 @@ func (m *machine) heap() *hakmem.Heap {
 		m.heaps = append(m.heaps, hakmem.NewHeap())
 	}
 	return m.heaps[m.choose("heap", len(m.heaps))]
+}
+
+// droppedHeaps counts those of all machines.
+var droppedHeaps atomic.Uint64
+
+// dropHeap forgets a Heap without Close: the collector finds it, its magazines go back,
+// and its blocks stay.
+func (m *machine) dropHeap() bool {
+	if len(m.heaps) == 0 {
+		return false
+	}
+	s := &m.after
+	hakmem.ReadStats(s)
+	fronts, want := s.Fronts, droppedHeaps.Add(1)
+	i := m.choose("heap", len(m.heaps))
+	m.heaps = slices.Delete(m.heaps, i, i+1)
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Microsecond) {
+		runtime.GC()
+		hakmem.ReadStats(s)
+		if s.Abandoned.Heaps == want && s.Fronts == fronts-1 {
+			return true
+		}
+		if time.Now().After(deadline) {
+			m.Fatalf("a minute after a Heap was dropped: %+v, %d fronts, want %d and %d", s.Abandoned, s.Fronts, want, fronts-1)
+		}
+	}
 }
 
 func (m *machine) allocate(w want, call func(want) unsafe.Pointer) bool {

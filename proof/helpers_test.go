@@ -206,8 +206,8 @@ func quiescent() error {
 	if len(live) > 0 {
 		return fmt.Errorf("%d blocks live, the first at %#x of %d bytes, site %q, arena %v", len(live), live[0].Addr, live[0].Size, live[0].SiteName, live[0].Arena)
 	}
-	if s.LateDoubleFrees != 0 || s.Abandoned != (hakmem.AbandonedStats{}) {
-		return fmt.Errorf("%d late double frees, abandoned %+v", s.LateDoubleFrees, s.Abandoned)
+	if n := droppedHeaps.Load(); s.LateDoubleFrees != 0 || s.Abandoned != (hakmem.AbandonedStats{Heaps: n}) {
+		return fmt.Errorf("%d late double frees, abandoned %+v, %d Heaps were dropped", s.LateDoubleFrees, s.Abandoned, n)
 	}
 	return addUp(&s, live)
 }

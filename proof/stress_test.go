@@ -313,7 +313,7 @@ func refusing(n int, seed uint64) (count *atomic.Int64) {
 	osmem.Inject(func(op osmem.Op) error {
 		mu.Lock()
 		defer mu.Unlock()
-		if r.IntN(n) != 0 {
+		if count.Load() > 0 && r.IntN(n) != 0 { // the first one in any case
 			return nil
 		}
 		if i := count.Add(1); op == osmem.OpDiscard && i%2 == 0 {
@@ -337,6 +337,7 @@ func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 	var wg, others sync.WaitGroup
 	var done atomic.Bool
 	if s.refused > 0 {
+		hakmem.Free(hakmem.Malloc(1)) // without a region nothing works any more
 		count := refusing(s.refused, s.seed)
 		defer func() {
 			if t.Logf("%d calls of the system refused", count.Load()); count.Load() == 0 {
@@ -372,6 +373,7 @@ func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 	done.Store(true)
 	others.Wait()
 	if s.refused > 0 {
+		hakmem.Trim() // the first call, if there was none yet
 		osmem.Inject(nil)
 		hakmem.Trim() // what was left without memory comes back
 	}
@@ -465,7 +467,7 @@ func TestStress(t *testing.T) {
 		soft, hard := hakmem.MemoryLimit()
 		defer hakmem.SetMemoryLimit(soft, hard)
 		s := stress{workers: 8, ops: stressOps(t), seed: 17, refused: 5}
-		s.run(t, limiting, reading(t))
+		s.run(t, limiting, trimming, reading(t))
 	})
 	t.Run("limits changing", func(t *testing.T) {
 		soft, hard := hakmem.MemoryLimit()

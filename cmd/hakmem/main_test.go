@@ -173,6 +173,7 @@ func TestBadInput(t *testing.T) {
 // TestBenchJSON runs all allocators and reads the report as another program
 // would.
 func TestBenchJSON(t *testing.T) {
+	t.Setenv("GOGC", "90")
 	for _, workload := range []string{"random_mixed", "tiny_hot", "larson", bench.DistWorkload} {
 		status, out, errs := hakmemCommand("bench", workload, "--json", "--iters", "2000", "--runs", "3", "--threads", "2")
 		if status != 0 || errs != "" {
@@ -187,8 +188,11 @@ func TestBenchJSON(t *testing.T) {
 			keys = append(keys, k)
 		}
 		slices.Sort(keys)
-		if want := []string{"absent", "loops", "machine", "params", "results", "workload"}; !slices.Equal(keys, want) {
+		if want := []string{"absent", "command", "environment", "loops", "machine", "params", "results", "started", "workload"}; !slices.Equal(keys, want) {
 			t.Errorf("keys %q, want %q", keys, want)
+		}
+		if !slices.Contains(r["environment"].([]any), any("GOGC=90")) {
+			t.Errorf("environment %v: it had GOGC=90", r["environment"])
 		}
 		for _, result := range r["results"].([]any) {
 			m := result.(map[string]any)
