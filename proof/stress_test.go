@@ -27,7 +27,7 @@ import (
 const opsVar = "HAKMEM_PROOF_OPS"
 
 // shares is into how many runs they go.
-const shares = 15
+const shares = 17
 
 func stressOps(t *testing.T) int {
 	ops := 8_000_000 // some seconds

@@ -2,6 +2,7 @@ package heap
 
 import (
 	"math/bits"
+	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -151,34 +152,33 @@ func state(at uintptr) uint8 { return *u8(at) }
 //go:nocheckptr
 func putState(at uintptr, v uint8) { *u8(at) = v }
 
-// liveBlock returns a block of the slab that is marked live, or 0. For the holder of
-// the carve right of a slab of which all blocks are free.
-//
-//go:norace
-//go:nocheckptr
-func (s slabID) liveBlock(k *sizeclass.Class, c uint8) uintptr {
-	if !checkLive {
-		return 0
+// dropLive takes those of the slab's blocks that are marked live out of its bitmap, and
+// reports whether there were any. One copy of a late double free came back to the slab,
+// the other was handed out since: it is its holder's. (carve drops such blocks, too.)
+// For the holder of the carve right.
+func (s slabID) dropLive(k *sizeclass.Class, c uint8) (dropped bool) {
+	if !checkLive || c <= sizeclass.NumTiny && nonZero(Live+s.addr()>>granuleShift, pageSize<<k.Order>>granuleShift) == 0 {
+		return false
 	}
-	start := s.addr()
-	if c > sizeclass.NumTiny {
-		for p, n := start, k.Blocks; n > 0; p, n = p+uintptr(k.Size), n-1 {
-			if isLive(p, c) {
-				return p
+	for w := range k.Words {
+		b := s.bits(w)
+		for v := atomic.LoadUint64(b) & fullWord(k, w); v != 0; v &= v - 1 {
+			at := uint64(bits.TrailingZeros64(v))
+			p := s.addr() + uintptr(uint64(w)*64+at)*uintptr(k.Size)
+			if !isLive(p, c) {
+				continue
 			}
-		}
-		return 0
-	}
-	at := Live + start>>granuleShift
-	for i := uintptr(0); i < pageSize<<k.Order>>granuleShift; i += 8 {
-		if v := *u64(at + i); v != 0 {
-			for *u8(at + i) == 0 {
-				i++
+			atomic.AndUint64(b, ^(1 << at))
+			if !isLive(p, c) { // freed meanwhile: its flush finds the bit, or has found it
+				atomic.OrUint64(b, 1<<at)
+				continue
 			}
-			return start + i<<granuleShift
+			lateFrees.Add(1)
+			postponeLate(p)
+			dropped = true
 		}
 	}
-	return 0
+	return dropped
 }
 
 // isLive reports whether the block at p of a slab of class c is marked live.

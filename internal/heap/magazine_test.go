@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -192,6 +193,9 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 			retire(s)
 			p := s.addr() + uintptr(j)*uintptr(k.Size)
 			setLive(p, c, c) // its holder
+			if s.units() > 0 {
+				s.meta().holes = s.holes(c) // its memory was returned before that
+			}
 			before := lateFrees.Load()
 			if _, ok := claimEmpty(s, 0); ok {
 				t.Fatalf("%d B: the slab of a live block was claimed", size)
@@ -201,6 +205,9 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 			}
 			if b := atomic.LoadUint64(s.bits(j / 64)); b>>(j%64)&1 != 0 {
 				t.Errorf("%d B: block %d is the slab's and its holder's", size, j)
+			}
+			if err := CheckInvariants(); err != nil {
+				t.Errorf("%d B: block %d: %v", size, j, err)
 			}
 			if bad := Free(0, p); bad.Kind != OK {
 				t.Errorf("%d B: block %d: its holder's free: %+v", size, j, bad)
@@ -219,6 +226,43 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 		if err := CheckInvariants(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestLiveBlockInAHole: nor is its memory returned where other blocks of the slab are in
+// use.
+func TestLiveBlockInAHole(t *testing.T) {
+	for _, size := range []uintptr{16, 64, 1000, 3000} {
+		withClock(t)
+		c := sizeclass.Of(size)
+		k := &sizeclass.Classes[c]
+		q := Malloc(0, size)
+		drainAll()
+		s := owner(q)
+		if s.freeBlocks(k) != int(k.Blocks)-1 {
+			t.Fatalf("%d B: %d of %d blocks are free", size, s.freeBlocks(k), k.Blocks)
+		}
+		j := k.Blocks / 2
+		p := s.addr() + uintptr(j)*uintptr(k.Size)
+		setLive(p, c, c)
+		fill := unsafe.Slice(u8(p), size)
+		for i := range fill {
+			fill[i] = 7
+		}
+		holes, before := punched.Load(), lateFrees.Load()
+		if late := Trim(); late.Addr != p || late.Kind != LateFreed || lateFrees.Load() != before+1 {
+			t.Errorf("%d B: %+v, %d counted", size, late, lateFrees.Load()-before)
+		}
+		if punched.Load() == holes {
+			t.Errorf("%d B: no hole was made: the test shows nothing", size)
+		}
+		if n := bytes.Count(fill, []byte{7}); n != int(size) {
+			t.Errorf("%d B: %d bytes are left", size, n)
+		}
+		if err := CheckInvariants(); err != nil {
+			t.Errorf("%d B: %v", size, err)
+		}
+		freeBlocks(t, []uintptr{p, q})
 	}
 }
 

@@ -171,6 +171,9 @@ func (s slabID) punch(c uint8) {
 	b := &punching
 	m := s.meta()
 	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
+	if s.dropLive(&sizeclass.Classes[c], c) {
+		m.holes &= s.holes(c)
+	}
 	holes := s.holes(c)
 	for todo := holes &^ m.holes; todo != 0; {
 		from := bits.TrailingZeros64(todo)

@@ -121,12 +121,6 @@ func (s slabID) allFree(k *sizeclass.Class) bool {
 	return true
 }
 
-// take clears the bit of the block at p. For the holder of the carve right.
-func (s slabID) take(p uintptr, k *sizeclass.Class) {
-	j := (p - s.addr()) / uintptr(k.Size)
-	atomic.AndUint64(s.bits(uint32(j/64)), ^(1 << (j & 63)))
-}
-
 func (s slabID) anyFree(k *sizeclass.Class) bool {
 	for i := uint32(0); i < k.Words; i++ {
 		if atomic.LoadUint64(s.bits(i)) != 0 {
@@ -440,12 +434,8 @@ func claimEmpty(s slabID, minKeep int) (order uint32, ok bool) {
 		retire(s) // back to PARTIAL, or FULL if its last free block... was never there
 		return 0, false
 	}
-	if p := s.liveBlock(k, uint8(c)); p != 0 {
-		// One copy of a late double free is in the slab, the other was handed out since:
-		// it is its holder's. (carve finds such blocks, too.)
-		lateFrees.Add(1)
-		lateFound.Store(p)
-		s.take(p, k)
+	if s.dropLive(k, uint8(c)) {
+		m.holes = 0 // some may be of what is not the slab's any more
 		retire(s)
 		return 0, false
 	}

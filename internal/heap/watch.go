@@ -52,7 +52,9 @@ func Watch(who uint32, on bool) {
 	late := drainAll()
 	scavenger.moving.Unlock()
 	postponeLate(late)
-	kick()
+	if region.ready.Load() { // the window comes of the policy, which may still be set
+		kick()
+	}
 }
 
 // MarkWatched makes the free of the block at p, which the caller holds, come to a

@@ -55,7 +55,7 @@ func Calls(op Op) uint64 { return calls[op].Load() }
 func Failed() uint64 { return failed.Load() }
 
 // Inject makes every call that has an Op ask f first; a non-nil error is returned in place of
-// the system call. Inject(nil) ends it. For tests.
+// the system call (but see lose). Inject(nil) ends it. For tests.
 func Inject(f func(Op) error) {
 	if f == nil {
 		inject.Store(nil)
