@@ -73,7 +73,7 @@ func TestMain(m *testing.M) {
 }
 
 // inChild runs a case in a process of its own, with the given gates and no
-// others. It reports whether the case printed notReached. The time limit is for a
+// others. It reports false if the case printed notReached. The time limit is for a
 // case that hangs.
 func inChild(t *testing.T, name, arg string, gates ...string) (reached bool) {
 	t.Helper()

@@ -155,6 +155,12 @@ func ThisMachine() Machine {
 	}
 }
 
+// ComparableP99 reports whether both have a 99th percentile that is more than a step
+// or two of the clock.
+func ComparableP99(a, b *Latency) bool {
+	return a != nil && b != nil && min(a.P99, b.P99) > a.Clock
+}
+
 // Median returns the middle of values, the mean of the middle two for an even
 // number of them, and 0 for none.
 func Median(values []float64) float64 {

@@ -180,7 +180,7 @@ func completeRatio(r *bench.Report, h, p bench.Result) {
 	fill(&x.Net, p.NetNsPerOp, h.NetNsPerOp)
 	fill(&x.Memory, float64(p.OverIdle), float64(h.OverIdle))
 	fill(&x.Area, p.RSSSeconds, h.RSSSeconds)
-	if h.Latency != nil && p.Latency != nil && min(h.Latency.P99, p.Latency.P99) > h.Latency.Clock { // else of the clock's steps
+	if bench.ComparableP99(h.Latency, p.Latency) {
 		fill(&x.P99, p.Latency.P99, h.Latency.P99)
 	}
 }

@@ -144,7 +144,7 @@ func makeRatios(report bench.Report) []bench.Ratio {
 				Net: over(p.NetNsPerOp, h.NetNsPerOp), P: chance(h.Runs, p.Runs),
 				Memory: over(float64(p.OverIdle), float64(h.OverIdle)), Area: over(p.RSSSeconds, h.RSSSeconds),
 			}
-			if h.Latency != nil && p.Latency != nil && min(h.Latency.P99, p.Latency.P99) > h.Latency.Clock { // else of the clock's steps
+			if bench.ComparableP99(h.Latency, p.Latency) {
 				row.P99 = over(p.Latency.P99, h.Latency.P99)
 			}
 			rows = append(rows, row)

@@ -105,8 +105,8 @@ func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
 	return 0, false
 }
 
-// lateFrees counts double frees found late; lateFound is one
-// found at a carve, which is pinned: the other places postpone.
+// lateFrees counts double frees found late; lateFound is one found at a carve, which
+// is pinned: the other places postpone.
 var (
 	lateFrees atomic.Uint64
 	lateFound atomic.Uintptr

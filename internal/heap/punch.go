@@ -171,10 +171,9 @@ func (s slabID) punch(c uint8) {
 	b := &punching
 	m := s.meta()
 	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
-	if s.dropLive(&sizeclass.Classes[c], c) {
-		m.holes &= s.holes(c)
-	}
+	s.dropLive(&sizeclass.Classes[c], c)
 	holes := s.holes(c)
+	m.holes &= holes // what was dropped may lie in one
 	for todo := holes &^ m.holes; todo != 0; {
 		from := bits.TrailingZeros64(todo)
 		n := bits.TrailingZeros64(^(todo >> from))
