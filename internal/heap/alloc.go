@@ -1,15 +1,9 @@
 package heap
 
 import (
-	"math"
-	"sync/atomic"
-
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
-
-// outOfMemory counts allocations that returned nil.
-var outOfMemory atomic.Uint64
 
 // Malloc is the slow path of every allocation: blocks of any size, for the
 // current P (own = 0) or for a Heap. It returns 0 when memory is out. Not
@@ -121,126 +115,13 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 	}
 }
 
-func noMemory() uintptr {
-	outOfMemory.Add(1)
-	return 0
-}
-
-// DidWithout says that an allocation which returned 0 does not make its caller fail.
-func DidWithout() { outOfMemory.Add(^uint64(0)) }
-
 // A failed allocation first tries to bring together what magazines, leases,
 // caches and EMPTY slabs hold. That stops the world, so in a storm of failures
 // each try that did not help doubles, up to maxReclaimSkip, the number of
 // failures that do without one. A slab that becomes EMPTY ends the wait, and so
 // does what is freed into the shared caches; blocks in magazines, which those of
 // others fill all the time, at most once in a millisecond.
-var (
-	reclaimSkip, reclaimPenalty atomic.Int64
-	reclaimedAt                 atomic.Uint32 // milliseconds
-)
-
-// maxReclaimSkip keeps a storm of 10^6 failures under 4000 stops of the world; under
-// 8000 where they are Reallocs of spans, which ask twice.
-const maxReclaimSkip = 255
-
-// reclaim reports whether it did something that makes another try of the front
-// own (0: the P's) worth while. Not entered.
-func reclaim(own uintptr) bool {
-	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && !worthReclaim(own) {
-		return false
-	}
-	defer kick() // what is not taken now is warm
-	s := &scavenger
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	region.mu.Lock()
-	now := milliseconds()
-	region.mu.Unlock()
-	reclaimedAt.Store(now)
-	findLost()
-	s.moving.Lock()
-	late := drainAll()
-	if own != 0 { // a Heap's, by its goroutine
-		emptyQuarantine(own)
-		for c := uint8(1); c <= sizeclass.NumAll; c++ {
-			late = max(late, emptyMagazine(own, c))
-		}
-	}
-	_, l := trimCaches(now, 0)
-	sweepEmpty()
-	s.moving.Unlock()
-	if memoryLimit.hard.Load() != 0 { // then warm pages count as well
-		purgePages(math.MaxInt, now, 0, false)
-	}
-	postponeLate(max(late, l))
-	return true
-}
-
-// worthReclaim reports whether enough was freed since the last reclaim, which
-// left none of it.
-func worthReclaim(own uintptr) bool {
-	_, n := inShared()
-	_, big := inBig()
-	n += big
-	if own != 0 {
-		n += heldBytes(own)
-	}
-	region.mu.Lock()
-	n += whales.bytes
-	if memoryLimit.hard.Load() != 0 {
-		n += uintptr(pageUse.warm) << pageShift
-	}
-	now := milliseconds()
-	region.mu.Unlock()
-	if n < pageSize && now != reclaimedAt.Load() {
-		n += inMagazines()
-	}
-	return n >= pageSize
-}
-
-// heldBytes returns the bytes of free blocks in the magazines and the quarantine
-// of a front.
-func heldBytes(f uintptr) (n uintptr) {
-	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n += (held(f, c) + uintptr(atomic.LoadUint32(&head(f).waiting[c]))) * blockBytes(c)
-	}
-	return n
-}
-
-// inMagazines returns the bytes of free blocks in the magazines of all fronts but
-// Heaps'.
-func inMagazines() (n uintptr) {
-	fronts := frontTable.Load()
-	for i := range fronts {
-		if f := atomic.LoadUintptr(&fronts[i]); f != trapFront {
-			n += heldBytes(f)
-		}
-	}
-	for i := range shards {
-		s := &shards[i]
-		s.mu.Lock()
-		if s.front != trapFront {
-			n += heldBytes(s.front)
-		}
-		s.mu.Unlock()
-	}
-	return n
-}
-
-func reclaimFailed() {
-	n := min(reclaimPenalty.Load()*2+1, maxReclaimSkip)
-	reclaimPenalty.Store(n)
-	reclaimSkip.Store(n)
-}
-
-// moreToReclaim notes that a slab became EMPTY.
-func moreToReclaim() {
-	if reclaimPenalty.Load() != 0 {
-		reclaimPenalty.Store(0)
-		reclaimSkip.Store(0)
-	}
-}
+var ()
 
 // Free is the slow path of every free. It checks p again, under enter, and
 // either gives the block back or returns what is wrong with it, with nothing
@@ -323,90 +204,6 @@ func free(own, p uintptr) Fault {
 		}
 		return overflow(f, tok, c, p)
 	}
-}
-
-// overflow makes room in a full magazine for p: it grows, or gives the oldest blocks
-// back to their slabs. Entered; leaves.
-func overflow(f uintptr, tok token, c uint8, p uintptr) Fault {
-	full := uintptr(head(f).cap[c])
-	if growMagazine(f, c) {
-		push(f, c, p)
-		look(f, c, full)
-		leave(tok)
-		return Fault{}
-	}
-	if full <= firstCap {
-		return spillFirst(f, tok, c, p)
-	}
-	return spillGrown(f, tok, c, p)
-}
-
-// spillFirst and spillGrown have room for what takeOldest takes of a magazine before it
-// has grown, and after. A function each: goroutines begin with 2 KiB of stack, and the
-// larger room would make every one that frees much copy it.
-//
-//go:noinline
-func spillFirst(f uintptr, tok token, c uint8, p uintptr) Fault {
-	var buf [(firstCap + 1) / 2]uintptr
-	return spill(f, tok, c, p, buf[:])
-}
-
-//go:noinline
-func spillGrown(f uintptr, tok token, c uint8, p uintptr) Fault {
-	var buf [maxFlush]uintptr
-	return spill(f, tok, c, p, buf[:])
-}
-
-// spill is overflow of a magazine that does not grow. Entered; leaves.
-func spill(f uintptr, tok token, c uint8, p uintptr, buf []uintptr) Fault {
-	n := takeOldest(f, c, buf)
-	push(f, c, p)
-	look(f, c, uintptr(head(f).cap[c]))
-	leave(tok)
-	late := timedFlush(buf[:n], c)
-	kick()
-	return lateFault(late)
-}
-
-func flushOne(p uintptr, c uint8) Fault {
-	late := timedFlush([]uintptr{p}, c)
-	kick()
-	return lateFault(late)
-}
-
-func timedFlush(blocks []uintptr, c uint8) (late uintptr) {
-	began := telemetry.Begin()
-	late = flush(blocks, c)
-	telemetry.End(telemetry.Flush, began)
-	return late
-}
-
-func lateFault(late uintptr) Fault {
-	if late == 0 {
-		return Fault{}
-	}
-	return Fault{Kind: LateFreed, Addr: late, Block: late, Class: fault(late, meta((late-region.base)>>pageShift), LateFreed).Class}
-}
-
-// fault describes the invalid pointer p, which liveByte refused with why.
-func fault(p uintptr, m *pageMeta, why Kind) Fault {
-	x := Fault{Kind: why, Addr: p}
-	if m == nil {
-		return x
-	}
-	switch m.kind {
-	case kindTiny, kindMid, kindSlabFreed:
-		k := m.slabClassNow()
-		i, _ := k.Index(p - m.start)
-		x.Class = uintptr(k.Size)
-		if i < k.Blocks {
-			x.Block = m.start + uintptr(i)*uintptr(k.Size)
-		}
-	case kindSpan, kindSpanTail, kindSpanFreed:
-		x.Block = m.start
-		x.Class = meta((m.start - region.base) >> pageShift).spanSize
-	}
-	return x
 }
 
 // Size returns the usable bytes of the live block at p and its site, or what is
@@ -504,4 +301,95 @@ func mallocAligned(align, size uintptr) uintptr {
 		return malloc(0, size)
 	}
 	return mallocSpan(size, align>>pageShift, 0)
+}
+
+// MallocZero is Malloc for the current P or a Heap, with n bytes cleared; what
+// is known to read as zero is not cleared again.
+func MallocZero(own, n uintptr) uintptr {
+	if n > sizeclass.MaxMid && !Hardened() {
+		if p := guarded(own, n, 1, 0, false); p != 0 {
+			Zero(ptr(p), n)
+			return p
+		}
+		if p := mallocWarm(own, n, 0); p != 0 {
+			Zero(ptr(p), n)
+			return p
+		}
+		p, zero := newSpan(own, n, 1, 0, 0)
+		switch {
+		case p == 0 || zero == allZeroes:
+		case zero == someZeroes:
+			zeroDirty(p, n)
+		default:
+			Zero(ptr(p), n)
+		}
+		return p
+	}
+	p := Malloc(own, n)
+	if p != 0 {
+		Zero(ptr(p), n)
+	}
+	return p
+}
+
+// zeroDirty clears the first n bytes of the new span at p, but for pages that still
+// read as zero, as far as that is known: of superslabs that are all the span's.
+func zeroDirty(p, n uintptr) {
+	first := (p - region.base) >> pageShift
+	last := first + uintptr(meta(first).pages) // behind the span
+	from := uintptr(0)                         // what comes before is zero
+	for off := uintptr(0); off < n; off += pageSize {
+		page := first + off>>pageShift
+		c := page / superPages
+		if c*superPages >= first && (c+1)*superPages <= last && super(c).wasDirty>>(page%superPages)&1 == 0 {
+			Zero(ptr(p+from), off-from)
+			from = off + pageSize
+		}
+	}
+	if from < n {
+		Zero(ptr(p+from), n-from)
+	}
+}
+
+// Chunk returns a span for an Arena's use: Free and its kin refuse it.
+func Chunk(size uintptr) (p, usable uintptr) {
+	p, _ = newSpan(0, max(size, sizeclass.MaxMid+1), 1, 0, flagArena)
+	if p == 0 {
+		return 0, 0
+	}
+	return p, meta((p - region.base) >> pageShift).spanSize
+}
+
+// FreeChunk gives an Arena's span back.
+func FreeChunk(p uintptr) {
+	page := (p - region.base) >> pageShift
+	region.mu.Lock()
+	m := meta(page)
+	if m.kind != kindSpan || m.start != p || m.flags&flagArena == 0 {
+		fatal("an Arena's chunk is not one", p, 0)
+	}
+	if tracked {
+		raceRelease(p, m.spanSize)
+	}
+	releaseSpan(page, m, scavenger.now)
+	region.mu.Unlock()
+	kick()
+}
+
+// Resize makes the live span at p one of at least size bytes where it is, by
+// giving back its last pages or taking the next ones if they are free, and
+// reports whether it could. The caller holds the block; its class may change.
+func Resize(p, size uintptr) bool {
+	if Hardened() || isGuarded(p) {
+		return false
+	}
+	ok, limited := resize(p, size)
+	if limited && reclaim(0) {
+		if ok, limited = resize(p, size); limited {
+			reclaimFailed()
+		}
+	}
+	kickPressed()
+	kick()
+	return ok
 }

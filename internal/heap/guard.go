@@ -2,7 +2,6 @@ package heap
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"runtime"
 	"sort"
@@ -11,7 +10,6 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/osmem"
-	"github.com/hakmem/hakmem/internal/policy"
 )
 
 // HAKMEM_GUARD=1/N: one in N blocks, drawn at random, lies alone between pages
@@ -62,52 +60,6 @@ var guard struct {
 	live             int
 	notBefore        time.Duration // when the next sample may be, since the process began
 	samples, skipped uint64
-}
-
-// sampleWord is the word of a front that the fast section counts down: the last
-// lease, of which no class makes use.
-func sampleWord(f uintptr) *int64 { return (*int64)(ptr(f + SampleOffset)) }
-
-// SampleOffset is where that word lies in a front.
-const SampleOffset = leasesOffset + (frontTypes-1)*8
-
-// GuardRate returns N of HAKMEM_GUARD=1/N, 0 when it is off.
-func GuardRate() int { return policy.Current().Guard }
-
-// sampleInterval draws how many allocations to go until the next sample: N in the
-// mean, as if each were drawn by itself (a geometric distribution). So a front that
-// begins anew, as after each drain, changes nothing.
-func sampleInterval() int64 {
-	n := GuardRate()
-	if n <= 1 {
-		return 0
-	}
-	return int64(math.Ceil(rand.ExpFloat64() / -math.Log1p(-1/float64(n))))
-}
-
-// due reports whether the front's next sample is due, and draws another interval.
-// counted: this allocation has been through a fast path, which counts.
-func due(own uintptr, counted bool) bool {
-	next := sampleInterval() // not while entered
-	f, tok := enter(own)
-	for f == trapFront { // where fronts are locked, what follows may get another one
-		leave(tok)
-		if !installFront(tok) {
-			return false
-		}
-		kick() // the timer may have stopped with the last front
-		f, tok = enter(own)
-	}
-	w := sampleWord(f)
-	if !counted || tok >= 0 || Hardened() || own != 0 && AlwaysSlow() {
-		*w--
-	}
-	is := *w <= 0
-	if is {
-		*w = next
-	}
-	leave(tok)
-	return is
 }
 
 // guarded returns a guarded block if one is due for this allocation of size bytes
@@ -277,20 +229,6 @@ func guardCheck(p uintptr) (*guardSlot, Fault) {
 	return s, Fault{}
 }
 
-// fault describes what was found at address a of the slot.
-func (s *guardSlot) fault(kind Kind, a uintptr) Fault {
-	f := Fault{Kind: kind, Addr: a, Block: s.p, Class: s.size}
-	f.AllocStack = append(f.AllocStack, s.alloc[:s.nAlloc]...)
-	f.FreeStack = append(f.FreeStack, s.free[:s.nFree]...)
-	if kind == Overflow {
-		f.Offset = a - s.p
-		if a < s.p {
-			f.Kind, f.Offset = Underflow, s.p-a
-		}
-	}
-	return f
-}
-
 // guardFree is Free for an address among guarded blocks.
 func guardFree(p uintptr) Fault {
 	g := &guard
@@ -350,4 +288,18 @@ func GuardFault(a uintptr) Fault {
 		return f
 	}
 	return s.fault(Overflow, a)
+}
+
+// fault describes what was found at address a of the slot.
+func (s *guardSlot) fault(kind Kind, a uintptr) Fault {
+	f := Fault{Kind: kind, Addr: a, Block: s.p, Class: s.size}
+	f.AllocStack = append(f.AllocStack, s.alloc[:s.nAlloc]...)
+	f.FreeStack = append(f.FreeStack, s.free[:s.nFree]...)
+	if kind == Overflow {
+		f.Offset = a - s.p
+		if a < s.p {
+			f.Kind, f.Offset = Underflow, s.p-a
+		}
+	}
+	return f
 }

@@ -1,14 +1,11 @@
 package heap
 
 import (
-	"bytes"
 	"math/bits"
-	"strings"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/asan"
-	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -39,27 +36,9 @@ const (
 	canaryWords = 4
 
 	canary = 0xCA // an odd value, no ASCII, no small number
-	poison = 0xDB // the same, of which eight are no address that may be used
 
-	// A front's quarantine holds so many blocks and bytes: a few blocks of each
-	// class, in a quarter of a usual second-level cache for blocks of 512 bytes. A
-	// block above maxPoison is neither poisoned nor held, since its pages alone
-	// would push out all others.
-	quarantineBlocks = 512
-	quarantineBytes  = 16 << 20
-	maxPoison        = 4 << 20
+	maxPoison = 4 << 20
 )
-
-// Hardened reports whether HAKMEM_HARDEN is on, or the program is built with -asan.
-// Then the sanitizer is told besides which bytes of a block are the user's: those
-// around them, and all of a freed block, end the process when they are touched.
-// What hakmem reads and writes there is in functions that the compiler does not
-// instrument: norace stands for asan, too.
-func Hardened() bool { return asan.On || policy.Current().Harden }
-
-// AlwaysSlow reports whether no fast path of a Heap may serve: calls are watched,
-// blocks are hardened, or all of them guarded, or the race detector watches them.
-func AlwaysSlow() bool { return tracked || Watched() || Hardened() || GuardRate() == 1 }
 
 // secret makes sealed sizes unlike any number that a program would write there.
 var secret = newSecret()
@@ -74,9 +53,6 @@ func newSecret() uint64 {
 func sealOf(p, size uintptr) uint64 {
 	return uint64(size) ^ secret ^ bits.RotateLeft64(uint64(p)*0x9E3779B97F4A7C15, 32)
 }
-
-//go:nocheckptr
-func memory(p, n uintptr) []byte { return unsafe.Slice((*byte)(ptr(p)), n) }
 
 // hardSize is the size of the block that holds a sealed one of size bytes; one
 // that nobody has when there is none.
@@ -97,14 +73,6 @@ func sealed(p, size uintptr) uintptr {
 		asan.Unpoison(p, size)
 	}
 	return p
-}
-
-// usableBytes is the size of the block at p without what hardening keeps of it.
-func usableBytes(m *pageMeta, span bool) uintptr {
-	if span {
-		return m.spanSize
-	}
-	return classSize(m.class)
 }
 
 // sealWord returns where the block's size is sealed, and where its canary ends at
@@ -175,7 +143,6 @@ func isBroken(p uintptr, m *pageMeta, span bool) bool {
 
 const (
 	canaryWord = canary * 0x0101010101010101
-	poisonWord = poison * 0x0101010101010101
 )
 
 // putCanary fills the bytes from a to b, at least 8 of them and at most
@@ -203,115 +170,6 @@ func canaryWhole(a, b uintptr) (at uintptr, ok bool) {
 	for at = a; *u8(at) == canary; at++ {
 	}
 	return at, false
-}
-
-// quarantine is where a front's freed blocks wait with their poison, behind its
-// magazines. It is touched as the front is.
-type quarantine struct {
-	first, n uint32 // the oldest, and how many
-	bytes    uintptr
-	random   uint64 // the state of a generator
-	ring     [quarantineBlocks]poisoned
-}
-
-func quarantineOf(f uintptr) *quarantine { return (*quarantine)(ptr(f + quarantineOffset)) }
-
-// poisoned is a freed block of which the user had size bytes.
-type poisoned struct {
-	p         uintptr
-	sizeClass uint64 // size << 8 | class; class 0 is a span above 2 MiB
-}
-
-func newPoisoned(p, size uintptr, class uint8) poisoned {
-	return poisoned{p, uint64(size)<<8 | uint64(class)}
-}
-
-func (b poisoned) size() uintptr { return uintptr(b.sizeClass >> 8) }
-func (b poisoned) class() uint8  { return uint8(b.sizeClass) }
-func (b poisoned) inSlab() bool  { return b.class()-1 < sizeclass.Num }
-
-// bytes is how much of the block is poison: all of it in a slab, else what the
-// user had.
-func (b poisoned) bytes() uintptr {
-	if b.inSlab() {
-		return classSize(b.class())
-	}
-	return b.size()
-}
-
-// fill makes the block poison.
-//
-//go:norace
-func (b poisoned) fill() {
-	p, n := b.p, b.bytes()
-	switch {
-	case n >= poisonStep: // the last step overlaps the one before
-		for i := uintptr(0); i < n; i += poisonStep {
-			*(*[poisonStep]byte)(ptr(p + min(i, n-poisonStep))) = poisonBytes
-		}
-	default: // a slab's block: a multiple of 16
-		for i := uintptr(0); i < n; i += 8 {
-			*u64(p + i) = poisonWord
-		}
-	}
-}
-
-// poisonStep is how much is filled in one step: a cache line.
-const poisonStep = 64
-
-var poisonBytes = [poisonStep]byte(bytes.Repeat([]byte{poison}, poisonStep))
-
-// poisons is what a freed block is compared with, as much in one step.
-var poisons = strings.Repeat(string([]byte{poison}), 1024)
-
-// whole reports whether the block is still poison, and else the offset of the
-// first byte that is not.
-//
-//go:norace
-func (b poisoned) whole() (offset uintptr, ok bool) {
-	if asan.On { // it has seen to that, and does not want the block to be read
-		return 0, true
-	}
-	p, n := b.p, b.bytes()
-	if tracked { // the race detector would be told of a comparison of strings
-		for n > 0 && *u8(p) == poison {
-			p, n = p+1, n-1
-		}
-	}
-	for ok = true; ok && n > 0; {
-		step := min(n, uintptr(len(poisons)))
-		ok = string(memory(p, step)) == poisons[:step]
-		p, n = p+step, n-step
-	}
-	if ok {
-		return 0, true
-	}
-	for *u8(b.p + offset) == poison {
-		offset++
-	}
-	return offset, false
-}
-
-// put takes b in, if there is room. Entered.
-func (q *quarantine) put(f uintptr, b poisoned) bool {
-	if q.n == quarantineBlocks || q.bytes+b.size() > quarantineBytes {
-		return false
-	}
-	q.ring[(q.first+q.n)%quarantineBlocks] = b
-	q.n++
-	q.bytes += b.size()
-	head(f).waiting[b.class()]++
-	return true
-}
-
-// take takes the oldest block out. Entered; there is one.
-func (q *quarantine) take(f uintptr) poisoned {
-	b := q.ring[q.first]
-	q.first = (q.first + 1) % quarantineBlocks
-	q.n--
-	q.bytes -= b.size()
-	head(f).waiting[b.class()]--
-	return b
 }
 
 // overflowed describes the damage that unseal found.
@@ -412,12 +270,6 @@ func hold(own, f uintptr, tok token, b poisoned) (bad Fault) {
 	}
 }
 
-// CanHard reports whether the pinned paths below serve: blocks are hardened, and
-// nothing else wants to see every call.
-func CanHard() bool {
-	return Hardened() && canPin && checkLive && !tracked && !asan.On && GuardRate() == 0
-}
-
 // MallocHard returns a sealed block up to 32 KiB if the P's magazine has one, else
 // nil. It is for who has asked CanHard.
 func MallocHard(size uintptr) unsafe.Pointer {
@@ -501,35 +353,6 @@ func mix(f uintptr, c uint8, q *quarantine) {
 
 // nextRandom is a step of Knuth's MMIX generator, whose upper bits are good.
 func nextRandom(x uint64) uint64 { return x*6364136223846793005 + 1442695040888963407 }
-
-// letGo gives a block from the quarantine back to its slab or to the page tree,
-// and reports if it was written to since it was freed. Not entered.
-func letGo(b poisoned) Fault {
-	bad := Fault{}
-	if damage, ok := b.whole(); !ok {
-		bad = Fault{Kind: WrittenFreed, Addr: b.p, Block: b.p, Class: b.size(), Offset: damage}
-	}
-	var late uintptr
-	switch c := b.class(); {
-	case c == 0:
-		region.mu.Lock()
-		giveBigSpan(b.p, meta((b.p-region.base)>>pageShift))
-		region.mu.Unlock()
-	case c > sizeclass.Num:
-		late = releaseSpans([]uintptr{b.p})
-	default:
-		late = flush([]uintptr{b.p}, c)
-	}
-	return firstOf(bad, lateFault(late))
-}
-
-// emptyQuarantine lets all blocks go that wait in a front which nobody else can
-// reach, and postpones what it finds. Not entered.
-func emptyQuarantine(f uintptr) {
-	for q := quarantineOf(f); q.n > 0; {
-		Postpone(letGo(q.take(f)))
-	}
-}
 
 // shuffle brings the n blocks on top of class c's magazine into random order.
 // Entered.

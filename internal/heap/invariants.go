@@ -3,9 +3,7 @@ package heap
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/osmem"
@@ -41,88 +39,6 @@ func CheckInvariants() error {
 		k.errs = append(k.errs, fmt.Errorf("hakmem: %d more broken invariants", k.more))
 	}
 	return errors.Join(k.errs...)
-}
-
-// maxFindings bounds a report: one broken table breaks thousands of blocks.
-const maxFindings = 32
-
-// checker gathers what one check needs to know and finds. It belongs to its
-// goroutine.
-type checker struct {
-	errs []error
-	more int
-	wild bool // a class is none: others would use it as an index
-
-	fronts map[uintptr]string    // who has each front that is in a list or table
-	leases map[slabID]uintptr    // the front that leases each slab
-	places map[uintptr]place     // the free blocks that no slab and no page tree has
-	held   map[slabID]*slabWords // of those, the blocks of each slab
-	lost   map[slabID]bool       // slabs that stay CLAIMED (punchLost)
-
-	slabs, listed [sizeclass.Num + 1]int
-	live          [sizeclass.Num + 1]uint64
-	spans         int // all of them, cached ones and chunks of Arenas too
-	liveSpans     uint64
-	supers        int64
-	used, warm    int // pages
-	sites         map[uint32]siteLive
-}
-
-// slabWords is a bit for each block of a slab.
-type slabWords [maxWords]uint64
-
-// place is where a free block waits. class is that of the magazine or the slot, 0
-// for a span above 2 MiB.
-type place struct {
-	noun  string
-	at    uintptr // the front's address, or the entry's number
-	class uint8
-}
-
-func (p place) String() string { return fmt.Sprintf("%s %#x", p.noun, p.at) }
-
-type siteLive struct{ bytes, blocks int64 }
-
-// subject is what a finding is about.
-type subject struct {
-	noun  string
-	addr  uintptr
-	class uint8   // 0: it has none
-	slab  uintptr // address of the slab that a block is of, or 0
-}
-
-func (s subject) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %#x", s.noun, s.addr)
-	if s.class != 0 && s.class <= sizeclass.NumAll {
-		fmt.Fprintf(&b, ", class %d of %d bytes", s.class, blockBytes(s.class))
-	}
-	if s.slab != 0 {
-		fmt.Fprintf(&b, ", slab %#x", s.slab)
-	}
-	return b.String()
-}
-
-// hex is an address or a mask in a finding.
-type hex uint64
-
-func (h hex) String() string { return fmt.Sprintf("%#x", uint64(h)) }
-
-// bad notes that s breaks the rule. Each rule has a name of its own, a constant,
-// and a test that breaks it (invariants_test.go).
-func (k *checker) bad(s subject, rule string, found, want any) {
-	if len(k.errs) >= maxFindings {
-		k.more++
-		return
-	}
-	k.errs = append(k.errs, fmt.Errorf("hakmem: broken invariant: %s: %v: found %v, want %v", rule, s, found, want))
-}
-
-func newChecker() *checker {
-	return &checker{
-		fronts: map[uintptr]string{}, leases: map[slabID]uintptr{}, places: map[uintptr]place{},
-		held: map[slabID]*slabWords{}, lost: map[slabID]bool{}, sites: map[uint32]siteLive{},
-	}
 }
 
 // check holds the locks of everyone who may act on their own, in the order in which
@@ -305,51 +221,6 @@ func (k *checker) checkLeases(f uintptr) {
 	}
 }
 
-// isPage reports whether a page is a committed one for blocks.
-func isPage(page uintptr) bool {
-	return page >= region.first>>pageShift && page < region.committed.Load()>>pageShift
-}
-
-// waits notes that the free block at p waits in a place, and holds that against
-// where it lies.
-func (k *checker) waits(p uintptr, at place) {
-	if other, ok := k.places[p]; ok {
-		k.bad(subject{noun: "block", addr: p, class: at.class}, "a block is in exactly one place", fmt.Sprintf("in %v and %v", other, at), "in one of them")
-		return
-	}
-	k.places[p] = at
-	s, j, ok := blockOf(p, at.class)
-	if !ok {
-		k.bad(subject{noun: at.noun, addr: at.at, class: at.class}, "what waits is a block of its class", hex(p), "the start of one")
-		return
-	}
-	if s == 0 { // a span: checkSpan looks into places
-		return
-	}
-	if k.held[s] == nil {
-		k.held[s] = new(slabWords)
-	}
-	k.held[s][j/64] |= 1 << (j % 64)
-}
-
-// blockOf returns the slab of the block of class c at p, 0 for a span, and its
-// index, or reports that there is none.
-func blockOf(p uintptr, c uint8) (s slabID, j uint32, ok bool) {
-	page := (p - region.base) >> pageShift
-	if p < region.base || !isPage(page) {
-		return 0, 0, false
-	}
-	m := meta(page)
-	if c == 0 || c > sizeclass.Num {
-		return 0, 0, m.kind == kindSpan && m.start == p && m.class == c
-	}
-	if m.kind != kindTiny && m.kind != kindMid || m.class != c {
-		return 0, 0, false
-	}
-	j, start := sizeclass.Classes[c].Index(p - m.start)
-	return slabID((m.start-region.base)>>pageShift + 1), j, start && j < sizeclass.Classes[c].Blocks
-}
-
 // checkCaches notes what waits in the shared slots, the BigCache and the whale
 // cache. Spans that are none are found here, live ones by checkSpan.
 func (k *checker) checkCaches() {
@@ -423,16 +294,6 @@ func (k *checker) checkGuard() {
 	}
 }
 
-// alive counts a live block of a site, 0 for none.
-func (k *checker) alive(site uint32, size uintptr) {
-	if site != 0 {
-		n := k.sites[site]
-		n.bytes += int64(size)
-		n.blocks++
-		k.sites[site] = n
-	}
-}
-
 // checkTotals holds what ReadTotals tells against what was found alive. Without
 // the locks: while the scavenger moves free blocks the live ones stay.
 func (k *checker) checkTotals() {
@@ -447,19 +308,4 @@ func (k *checker) checkTotals() {
 	if t.SpanBlocks != k.liveSpans {
 		k.bad(subject{noun: "spans"}, "statistics count the live spans", t.SpanBlocks, k.liveSpans)
 	}
-}
-
-// nonZero counts the bytes that are not 0 in n bytes at a, both multiples of 8. For
-// the live map, which in race builds is memory that the detector watches.
-//
-//go:norace
-//go:nocheckptr
-func nonZero(a, n uintptr) (count int) {
-	const low, high = 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
-	for end := a + n; a < end; a += 8 {
-		if v := *u64(a); v != 0 { // the top bit of each byte that is not 0
-			count += bits.OnesCount64((v&low + low | v) & high)
-		}
-	}
-	return count
 }

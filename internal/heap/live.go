@@ -2,7 +2,6 @@ package heap
 
 import (
 	"math/bits"
-	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -30,10 +29,6 @@ const liveSited = setClasses - 1
 // liveWatched is the same for a block whose allocation is in a trace or has its
 // stack recorded: its free is for the slow path to tell.
 const liveWatched = setClasses - 2
-
-// kibShift is log2 of how far apart live bytes of mid blocks are. The smallest of
-// these blocks has 1152 bytes.
-const kibShift = 10
 
 // midLive returns the address of the live byte of the mid block at p:
 // meta(page).mid[k % 64] of its page = k/64, for the k-th KiB of the region.
@@ -114,19 +109,6 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, span bool, why Kind) {
 	return 0, m, false, NeverAllocated
 }
 
-// slabClassNow is the class of a page that was a slab's a moment ago. To who does
-// not hold a block of it the page may have become a span's since, whose class is
-// none of a slab's; then it is the trap class, which has no blocks.
-func (m *pageMeta) slabClassNow() *sizeclass.Class {
-	if c := m.class; c <= sizeclass.Num {
-		return &sizeclass.Classes[c]
-	}
-	return &sizeclass.Classes[0]
-}
-
-// classSize returns the bytes of a block of class c.
-func classSize(c uint8) uintptr { return uintptr(sizeclass.Classes[c].Size) }
-
 // setLive marks the block at p, of class c, as live with value v. The caller
 // owns the block.
 func setLive(p uintptr, c, v uint8) {
@@ -152,34 +134,20 @@ func state(at uintptr) uint8 { return *u8(at) }
 //go:nocheckptr
 func putState(at uintptr, v uint8) { *u8(at) = v }
 
-// dropLive takes those of the slab's blocks that are marked live out of its bitmap, and
-// reports whether there were any. One copy of a late double free came back to the slab,
-// the other was handed out since: it is its holder's. (carve drops such blocks, too.)
-// For the holder of the carve right.
-func (s slabID) dropLive(k *sizeclass.Class, c uint8) (dropped bool) {
-	if !checkLive || c <= sizeclass.NumTiny && nonZero(Live+s.addr()>>granuleShift, pageSize<<k.Order>>granuleShift) == 0 {
-		return false
-	}
-	for w := range k.Words {
-		b := s.bits(w)
-		for v := atomic.LoadUint64(b) & fullWord(k, w); v != 0; v &= v - 1 {
-			at := uint64(bits.TrailingZeros64(v))
-			p := s.addr() + uintptr(uint64(w)*64+at)*uintptr(k.Size)
-			if !isLive(p, c) {
-				continue
-			}
-			atomic.AndUint64(b, ^(1 << at))
-			if !isLive(p, c) { // freed meanwhile: its flush finds the bit, or has found it
-				atomic.OrUint64(b, 1<<at)
-				continue
-			}
-			lateFrees.Add(1)
-			postponeLate(p)
-			dropped = true
-		}
-	}
-	return dropped
-}
-
 // isLive reports whether the block at p of a slab of class c is marked live.
 func isLive(p uintptr, c uint8) bool { return state(slabLive(p, c)) != 0 }
+
+// nonZero counts the bytes that are not 0 in n bytes at a, both multiples of 8. For
+// the live map, which in race builds is memory that the detector watches.
+//
+//go:norace
+//go:nocheckptr
+func nonZero(a, n uintptr) (count int) {
+	const low, high = 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
+	for end := a + n; a < end; a += 8 {
+		if v := *u64(a); v != 0 { // the top bit of each byte that is not 0
+			count += bits.OnesCount64((v&low + low | v) & high)
+		}
+	}
+	return count
+}

@@ -2,12 +2,12 @@ package heap
 
 import (
 	"math/bits"
-	"sync"
 	"sync/atomic"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // carve moves free blocks of the leased slab s into class c's empty magazine,
@@ -105,75 +105,6 @@ func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
 	return 0, false
 }
 
-// lateFrees counts double frees found late; lateFound is one found at a carve, which
-// is pinned: the other places postpone.
-var (
-	lateFrees atomic.Uint64
-	lateFound atomic.Uintptr
-)
-
-// postponed holds what was found where there was nobody to report it to, or where
-// something else was reported: by Postpone, oldest first.
-var postponed struct {
-	sync.Mutex
-	any    atomic.Bool
-	faults []Fault
-}
-
-// maxPostponed bounds the list: a program with more than that to report will meet
-// the rest when it runs again.
-const maxPostponed = 64
-
-// Postpone leaves f for the next TakeLateFree, unless it is OK. Not entered.
-func Postpone(f Fault) {
-	if f.Kind == OK {
-		return
-	}
-	p := &postponed
-	p.Lock()
-	defer p.Unlock()
-	if len(p.faults) < maxPostponed {
-		p.faults = append(p.faults, f)
-		p.any.Store(true)
-	}
-}
-
-// postponeLate is Postpone for a late double free of the block at late, 0 for none.
-func postponeLate(late uintptr) { Postpone(lateFault(late)) }
-
-// firstOf returns the first of two findings that is one, for who can report only
-// one, and postpones the other.
-func firstOf(a, b Fault) Fault {
-	if a.Kind == OK {
-		return b
-	}
-	Postpone(b)
-	return a
-}
-
-// TakeLateFree returns a misuse that was found earlier and is still to be
-// reported, once. Not entered.
-func TakeLateFree() Fault {
-	if lateFound.Load() != 0 {
-		if p := lateFound.Swap(0); p != 0 {
-			return lateFault(p)
-		}
-	}
-	if !postponed.any.Load() {
-		return Fault{}
-	}
-	p := &postponed
-	p.Lock()
-	defer p.Unlock()
-	if len(p.faults) == 0 {
-		return Fault{}
-	}
-	f := p.faults[0]
-	p.faults = append(p.faults[:0], p.faults[1:]...)
-	p.any.Store(len(p.faults) > 0)
-	return f
-}
-
 // refill moves blocks of the leased slab s into class c's empty magazine and
 // returns how many. Entered; see carve.
 func refill(f uintptr, c uint8, s slabID) int {
@@ -190,9 +121,6 @@ func refill(f uintptr, c uint8, s slabID) int {
 // maxFlush is the most blocks that a full magazine gives back at a time: a quarter
 // of the largest. What stays is moved down, a copy of 8 B a block.
 const maxFlush = 256
-
-// firstFlush is firstBatch for the flushes of a magazine of n blocks.
-func firstFlush(n int) uint16 { return uint16(max(firstBatch, n/8)) }
 
 // takeOldest moves the oldest blocks of class c's full magazine to buf, a half
 // of them at most. Entered.
@@ -326,5 +254,61 @@ func giveBack(g wordMask, k *sizeclass.Class) (late uintptr) {
 		markEmpty(s.page())
 		moreToReclaim()
 	}
+	return late
+}
+
+// overflow makes room in a full magazine for p: it grows, or gives the oldest blocks
+// back to their slabs. Entered; leaves.
+func overflow(f uintptr, tok token, c uint8, p uintptr) Fault {
+	full := uintptr(head(f).cap[c])
+	if growMagazine(f, c) {
+		push(f, c, p)
+		look(f, c, full)
+		leave(tok)
+		return Fault{}
+	}
+	if full <= firstCap {
+		return spillFirst(f, tok, c, p)
+	}
+	return spillGrown(f, tok, c, p)
+}
+
+// spillFirst and spillGrown have room for what takeOldest takes of a magazine before it
+// has grown, and after. A function each: goroutines begin with 2 KiB of stack, and the
+// larger room would make every one that frees much copy it.
+//
+//go:noinline
+func spillFirst(f uintptr, tok token, c uint8, p uintptr) Fault {
+	var buf [(firstCap + 1) / 2]uintptr
+	return spill(f, tok, c, p, buf[:])
+}
+
+//go:noinline
+func spillGrown(f uintptr, tok token, c uint8, p uintptr) Fault {
+	var buf [maxFlush]uintptr
+	return spill(f, tok, c, p, buf[:])
+}
+
+// spill is overflow of a magazine that does not grow. Entered; leaves.
+func spill(f uintptr, tok token, c uint8, p uintptr, buf []uintptr) Fault {
+	n := takeOldest(f, c, buf)
+	push(f, c, p)
+	look(f, c, uintptr(head(f).cap[c]))
+	leave(tok)
+	late := timedFlush(buf[:n], c)
+	kick()
+	return lateFault(late)
+}
+
+func flushOne(p uintptr, c uint8) Fault {
+	late := timedFlush([]uintptr{p}, c)
+	kick()
+	return lateFault(late)
+}
+
+func timedFlush(blocks []uintptr, c uint8) (late uintptr) {
+	began := telemetry.Begin()
+	late = flush(blocks, c)
+	telemetry.End(telemetry.Flush, began)
 	return late
 }

@@ -39,3 +39,6 @@ func Zero(p unsafe.Pointer, n uintptr) { clear(unsafe.Slice((*byte)(p), n)) }
 func Copy(dst, src unsafe.Pointer, n uintptr) {
 	copy(unsafe.Slice((*byte)(dst), n), unsafe.Slice((*byte)(src), n))
 }
+
+//go:nocheckptr
+func memory(p, n uintptr) []byte { return unsafe.Slice((*byte)(ptr(p)), n) }

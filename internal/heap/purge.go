@@ -10,11 +10,6 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// purgeBatch is how many chunks, 2 MiB each, one round of a purge takes out of
-// use at a time: runs merge across their borders, so 64 MiB need one system call
-// where they are wholly free.
-const purgeBatch = 32
-
 // purgePages returns the memory of about want free, dirty pages to the operating
 // system, highest address first, but not of chunks in which a page was freed
 // less than age milliseconds before now. kept says that these pages had been

@@ -109,21 +109,6 @@ func FreeChunkRecorded(p uintptr) {
 	delete(r.blocks, p)
 }
 
-// addRecords completes blocks that a walk found.
-func addRecords(blocks []LiveBlock) {
-	if len(blocks) == 0 || !Watching(WatchStacks) {
-		return
-	}
-	r := &records
-	r.Lock()
-	defer r.Unlock()
-	for i := range blocks {
-		if x, ok := r.blocks[blocks[i].Addr]; ok {
-			blocks[i].Stack, blocks[i].Seq = x.stack, x.seq
-		}
-	}
-}
-
 // outside cuts hakmem's own frames off the front of a stack. runtime.Callers
 // gives one counter for each frame, inlined ones too.
 func outside(stack []uintptr) []uintptr {

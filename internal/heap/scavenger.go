@@ -2,14 +2,11 @@ package heap
 
 import (
 	"math"
-	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hakmem/hakmem/internal/policy"
-	"github.com/hakmem/hakmem/internal/sizeclass"
-	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // The scavenger returns memory that is no longer needed. It is a timer, not a
@@ -83,61 +80,12 @@ type peakBucket struct {
 	at    uint32
 }
 
-// Times are in parts of the default window, HAKMEM_DECAY_MS. Its 2.2 s outlast
-// demand that comes back every 2 s (docs/ledger.md, "Sawtooth").
-const (
-	// minWindow and maxWindow bound the window, in hundredths: 0.22 and 3.08 s.
-	// With the longest an EMPTY slab is found up to two ticks of 0.3 s late and
-	// returned up to one late: 4 s, and a second for the purge itself.
-	minWindow, maxWindow = 10, 140
-	// ticksPerWindow: each tick costs some microseconds, and what is returned may
-	// be late by one.
-	ticksPerWindow = 10
-	// minTick, in hundredths: 55 ms even where the window is at its least.
-	minTick = 2.5
-	// peakBuckets holds the peaks of a window, and of twice that many ticks when
-	// it has just become longer.
-	peakBuckets = 2*ticksPerWindow + 4
-	// horizonWindows: memory taken again within this many default windows after
-	// it was returned should have been kept.
-	horizonWindows = 4
-	// idleAfter is for how long a front must look the same to be idle, in
-	// hundredths: 0.88 s. (A front in use that looks the same by chance only
-	// loses its magazines.) maxIdle is the most that it may become for a front
-	// that is often idle and soon built again: 14 s.
-	idleAfter, maxIdle = 40, 640
-	// idleBytes is what must lie in idle magazines of a busy front to drain it: a
-	// drain stops the world.
-	idleBytes = 1 << 20
-)
-
 // punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest
 // commit step, and a 32nd.
 const punchGrowth = 64 << 20
 
 // punchScan is how many slabs a tick looks at otherwise, for 1/2 ms. A test has fewer.
 var punchScan = 4096
-
-// decayPart is so many hundredths of the default window, in milliseconds.
-// 1 at the least.
-func decayPart(hundredths float64) uint32 {
-	return max(1, uint32(hundredths*float64(decay())/100))
-}
-
-// clock is the scavenger's time. Tests inject another.
-type clock interface {
-	// Now is the time since some moment.
-	Now() time.Duration
-	// AfterFunc calls tick once, on a goroutine of its own, d from now.
-	AfterFunc(d time.Duration, tick func())
-}
-
-type realClock struct{}
-
-var processStart = time.Now()
-
-func (realClock) Now() time.Duration                     { return time.Since(processStart) }
-func (realClock) AfterFunc(d time.Duration, tick func()) { time.AfterFunc(d, tick) }
 
 // SetClock gives the scavenger another clock; nil is the real one. What the old
 // one was asked to call does nothing any more. For tests.
@@ -156,15 +104,6 @@ func SetClock(c clock) {
 	s.generation++
 	s.armed.Store(false)
 }
-
-// milliseconds is the clock's time. It wraps after 49 days; only differences
-// are used. Under region.mu or scavenger.mu.
-func milliseconds() uint32 { return uint32(scavenger.clock.Now().Milliseconds()) }
-
-// decay is the default window in milliseconds.
-func decay() uint32 { return uint32(policy.Current().DecayMs) }
-
-func horizon() uint32 { return horizonWindows * decay() }
 
 // tickTime is the time between ticks: at least 1 ms. Under region.mu or
 // scavenger.mu.
@@ -447,73 +386,6 @@ func somethingLeft() bool {
 	return left
 }
 
-// seenFront is what the scavenger knows of one entry of the table of fronts.
-// Times are in milliseconds.
-type seenFront struct {
-	front uintptr
-	tops  [sizeclass.NumAll + 1]uintptr
-	since [sizeclass.NumAll + 1]uint32 // when the class first looked like that
-	need  uint32                       // for how long it must, to be idle
-	built uint32                       // when the front was first seen
-}
-
-// look compares the front with the last look. It returns how many bytes lie in
-// magazines that have been idle, and whether all of it was.
-func (s *seenFront) look(f uintptr, now uint32) (bytes uintptr, all bool) {
-	fresh := s.front != f
-	if fresh {
-		s.front, s.built, s.need = f, now, max(s.need, decayPart(idleAfter))
-	} else if now-s.built >= decayPart(maxIdle) {
-		s.need = decayPart(idleAfter) // it has been in use for long
-	}
-	all = true
-	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		if t := atomic.LoadUintptr(top(f, c)); fresh || s.tops[c] != t {
-			s.tops[c], s.since[c] = t, now
-		}
-		if now-s.since[c] < s.need {
-			all = false
-		} else if n := held(f, c); n > 0 {
-			bytes += n * blockBytes(c)
-		}
-	}
-	return bytes, all
-}
-
-// drained notes that the front was given up: if it is soon there again and idle
-// again, that should not be done as often.
-func (s *seenFront) drained() { s.front, s.need = 0, min(2*s.need, decayPart(maxIdle)) }
-
-func blockBytes(c uint8) uintptr {
-	if c > sizeclass.Num {
-		return sizeclass.SpanBytes(c)
-	}
-	return classSize(c)
-}
-
-// trimFronts drains the fronts of idle and vanished Ps, and those that hold much
-// in idle magazines; all of them if all. It reports whether fronts are left.
-// Under scavenger.mu.
-func trimFronts(now uint32, all bool) (left bool, late uintptr) {
-	if all {
-		return false, drainAll()
-	}
-	s := &scavenger
-	return drainFronts(func(i int, f uintptr) bool {
-		if s.fronts[i] == nil {
-			s.fronts[i] = new(seenFront)
-		}
-		seen := s.fronts[i]
-		bytes, idle := seen.look(f, now)
-		if idle || bytes >= idleBytes {
-			seen.drained()
-			s.kicked.Store(true) // its blocks make slabs PARTIAL, perhaps behind punchAt
-			return true
-		}
-		return false
-	})
-}
-
 // pollHeap trims a Heap's front if the scavenger has been at work since it last
 // did. By the Heap's goroutine.
 func pollHeap(own uintptr) {
@@ -524,51 +396,4 @@ func pollHeap(own uintptr) {
 			kick()
 		}
 	}
-}
-
-// trimHeap gives back what has lain in a Heap's magazines since the scavenger's
-// epoch before the last one that the Heap saw. By the Heap's goroutine, from its
-// slow paths: nobody else may touch its front, so an idle Heap keeps what it has.
-func trimHeap(f uintptr) (trimmed bool, late uintptr) {
-	h := head(f)
-	h.epoch = scavenger.epoch.Load()
-	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n := uint16(held(f, c))
-		if n > 0 && h.mark[c] == n {
-			late = max(late, emptyMagazine(f, c))
-			n, trimmed = 0, true
-		}
-		h.mark[c] = n
-	}
-	return trimmed, late
-}
-
-// sweepIdle gives back the pages of slabs that were EMPTY at the last tick too;
-// of all EMPTY slabs if all. It reports whether some are left.
-func sweepIdle(all bool) (left bool) {
-	began := telemetry.Begin()
-	defer telemetry.End(telemetry.Sweep, began)
-	if all {
-		sweepEmpty()
-		return false
-	}
-	end := region.committed.Load() >> superShift
-	for i := region.first >> superShift &^ 63; i < end; i += 64 {
-		hints := u64(emptyHints + i/64*8)
-		for w := atomic.LoadUint64(hints); w != 0; w &= w - 1 {
-			c := i + uintptr(bits.TrailingZeros64(w))
-			s := super(c)
-			m := s.emptyMask.Load()
-			for old := m & s.wasEmpty; old != 0; old &= old - 1 {
-				slab := slabID(c*superPages + uintptr(bits.TrailingZeros32(old)) + 1)
-				if order, ok := claimEmpty(slab, 0); ok {
-					giveBackPages(slab.page(), order)
-				}
-			}
-			s.wasEmpty = s.emptyMask.Load()
-			left = left || s.wasEmpty != 0
-			dropHint(c)
-		}
-	}
-	return left
 }

@@ -1,7 +1,6 @@
 package heap
 
 import (
-	"fmt"
 	"sync"
 	"sync/atomic"
 )
@@ -75,28 +74,6 @@ func siteAdd(s uint32, bytes, blocks int64) {
 	n := (*sites.counts.Load())[s-1]
 	n.bytes.Add(bytes)
 	n.blocks.Add(blocks)
-}
-
-// siteMap commits the site map if that is not done yet.
-func siteMap() bool {
-	if !Ready() {
-		return false
-	}
-	if sitesOn.Load() {
-		return true
-	}
-	region.mu.Lock()
-	defer region.mu.Unlock()
-	if region.sites.lazy {
-		region.sites.lazy = false
-		if err := region.sites.ensure(max(region.committed.Load(), 1)); err != nil {
-			region.sites.lazy = true
-			survive(fmt.Errorf("hakmem: commit of the site map: %w", err))
-			return false
-		}
-		sitesOn.Store(true)
-	}
-	return true
 }
 
 var sitesOn atomic.Bool

@@ -1,25 +1,12 @@
 package heap
 
 import (
-	"fmt"
 	"math/bits"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
-)
-
-// What a page is used for.
-const (
-	kindFree      uint8 = iota // no block: never used, or given back
-	kindTiny                   // a slab of a class up to 1 KiB
-	kindMid                    // part of a slab of a class above 1 KiB
-	kindSpan                   // first page of a span
-	kindSpanTail               // another page of a span
-	kindSpanFreed              // first page of a span that was freed, not used since
-	kindSlabFreed              // page of a slab that was given back, not used since
 )
 
 // Slab states. A set bit of a slab's bitmap means that the slab owns that
@@ -36,58 +23,8 @@ const (
 	slabClaimed               // one goroutine checks whether it is EMPTY, or returns its holes
 )
 
-// pageMeta describes one page. A slab or span is known by its first page,
-// which alone has the slab fields. It is two cache lines.
-//
-// The second begins with what a free above 1 KiB reads: for every page of a mid
-// slab, the slab's start, where live bytes are, and the reciprocal of its block size.
-// recip is 0 for all other pages, which the fast path takes as "not mine". The
-// first page of a span has the same for its one block (span.go), and the live byte
-// of that block besides, so that it needs no other line. That this line is the
-// second, an odd one, keeps it out of the cache set in which the first byte of
-// every system page lies: programs write there (docs/ledger.md, "Cache sets").
-type pageMeta struct {
-	// mid has the live bytes of the mid blocks that begin in this page, one for each
-	// KiB. See live.go.
-	mid [pageSize >> kibShift]uint8
-
-	start  uintptr // address of the run's first page
-	live0  uintptr // kindMid, kindSpan: kib of a block + live0 is the address of its live byte
-	recip  uint64  // kindMid: sizeclass.Class.Recip; kindSpan: 1
-	class  uint8   // kindTiny, kindMid; kindSpan: 0 above 2 MiB
-	kind   uint8
-	flags  uint8  // spans: flagArena
-	bucket uint8  // what it was last used for: see residency.go
-	pages  uint32 // first page of a span or slab: length in pages
-
-	// Spans: usable bytes, live state, site. Slabs: see the state constants.
-	spanSize  uintptr
-	slabState atomic.Uint32
-	slabClass atomic.Uint32 // 0 when it is no slab
-	live      uint8
-	lowWord   uint8 // where the carve right's holder last found a free block
-	// site is a span's site; of a slab, since when it is PARTIAL, in milliseconds.
-	site uint32
-	// holes is the set of a PARTIAL slab's units whose memory was returned since it
-	// was last LEASED (punch.go). Owned by who has the slab CLAIMED, else by the
-	// class's lock.
-	holes uint64
-}
-
-const (
-	pageMetaSize  = 128
-	pageMetaShift = 7
-	// maxWords is the bitmap words reserved for each page: a slab of the
-	// smallest class has 4096 blocks.
-	maxWords = pageSize / sizeclass.Granule / 64
-)
-
-const flagArena = 1 // the span belongs to an Arena: Free refuses it
-
 // slabID is a slab's first page in the region, plus one; 0 is no slab.
 type slabID uintptr
-
-func meta(page uintptr) *pageMeta { return (*pageMeta)(ptr(region.pages.base + page<<pageMetaShift)) }
 
 func (s slabID) page() uintptr   { return uintptr(s) - 1 }
 func (s slabID) meta() *pageMeta { return meta(s.page()) }
@@ -180,14 +117,6 @@ func format(page uintptr, c uint8) slabID {
 	m.slabState.Store(slabLeased)
 	m.slabClass.Store(uint32(c))
 	return s
-}
-
-const liveOffset = unsafe.Offsetof(pageMeta{}.live)
-
-// live0 returns the address of the byte at offset of the page's metadata, less the
-// page's first kib.
-func live0(page, offset uintptr) uintptr {
-	return region.pages.base + page<<pageMetaShift + offset - page<<(pageShift-kibShift)
 }
 
 // unformat takes a CLAIMED, all-free slab out of its class: after it the pages
@@ -443,9 +372,41 @@ func claimEmpty(s slabID, minKeep int) (order uint32, ok bool) {
 	return k.Order, true
 }
 
-// fatal stops the program on a broken invariant of hakmem's own, with what is
-// known.
-func fatal(what string, addr uintptr, class uint8) {
-	panic(fmt.Sprintf("hakmem: broken invariant: %s (address %#x, class %d of %d bytes); please report it",
-		what, addr, class, sizeclass.Classes[class].Size))
+var reclaimSkip, reclaimPenalty atomic.Int64
+
+// moreToReclaim notes that a slab became EMPTY.
+func moreToReclaim() {
+	if reclaimPenalty.Load() != 0 {
+		reclaimPenalty.Store(0)
+		reclaimSkip.Store(0)
+	}
+}
+
+// dropLive takes those of the slab's blocks that are marked live out of its bitmap, and
+// reports whether there were any. One copy of a late double free came back to the slab,
+// the other was handed out since: it is its holder's. (carve drops such blocks, too.)
+// For the holder of the carve right.
+func (s slabID) dropLive(k *sizeclass.Class, c uint8) (dropped bool) {
+	if !checkLive || c <= sizeclass.NumTiny && nonZero(Live+s.addr()>>granuleShift, pageSize<<k.Order>>granuleShift) == 0 {
+		return false
+	}
+	for w := range k.Words {
+		b := s.bits(w)
+		for v := atomic.LoadUint64(b) & fullWord(k, w); v != 0; v &= v - 1 {
+			at := uint64(bits.TrailingZeros64(v))
+			p := s.addr() + uintptr(uint64(w)*64+at)*uintptr(k.Size)
+			if !isLive(p, c) {
+				continue
+			}
+			atomic.AndUint64(b, ^(1 << at))
+			if !isLive(p, c) { // freed meanwhile: its flush finds the bit, or has found it
+				atomic.OrUint64(b, 1<<at)
+				continue
+			}
+			lateFrees.Add(1)
+			postponeLate(p)
+			dropped = true
+		}
+	}
+	return dropped
 }

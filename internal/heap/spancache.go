@@ -307,3 +307,11 @@ func trimCaches(now, age uint32) (left bool, late uintptr) {
 	forgetPeaks(was - pageUse.used)
 	return left || len(whales.spans) > 0, late
 }
+
+// giveBigSpan caches the freed span without a class at p, or gives its pages back.
+// Under region.mu.
+func giveBigSpan(p uintptr, m *pageMeta) {
+	if !giveWhale(p, m.spanSize) {
+		releaseSpan((p-region.base)>>pageShift, m, scavenger.now)
+	}
+}

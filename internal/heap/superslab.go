@@ -3,42 +3,9 @@ package heap
 import (
 	"math/bits"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
-
-// superMeta describes 2 MiB of the region: a superslab when isSlabs, otherwise
-// a chunk of the page tree. free, dirty, isSlabs are owned by region.mu.
-type superMeta struct {
-	// free is the set of pages that belong to no slab (isSlabs) or no span.
-	free uint32
-	// dirty is the set of pages handed out since they were last zero.
-	dirty uint32
-	// emptyMask is the superslab's set of EMPTY slabs, by first page: slabs all
-	// of whose blocks are free. A hint: set without a lock by who completes a
-	// slab's bitmap, cleared by who takes the slab; the bitmap is the truth.
-	emptyMask atomic.Uint32
-	isSlabs   bool
-	// tiny is the set of pages whose live map may have memory behind it.
-	tiny uint32
-	// purged is the set of pages whose memory was returned to the system and
-	// that were not used since, purgedAt when that was last done, freedAt when a
-	// page was last given back: both in milliseconds (scavenger.go).
-	purged, purgedAt, freedAt uint32
-	// lost is the set of pages that may not be touched (purge.go, discard).
-	lost uint32
-	// wasDirty is what dirty was when all pages were handed out together: until
-	// they are given back, theirs who has them.
-	wasDirty uint32
-	// wasEmpty is what emptyMask was when the scavenger last looked. Owned by the
-	// scavenger.
-	wasEmpty uint32
-}
-
-const superMetaSize = unsafe.Sizeof(superMeta{})
-
-func super(c uintptr) *superMeta { return (*superMeta)(ptr(region.supers + c*superMetaSize)) }
 
 // emptyHints is the address of a bitmap with a bit for every superslab whose
 // emptyMask may be non-zero, so that a search skips the others 64 at a time.

@@ -145,3 +145,18 @@ func knownSite(s uint32) uint32 {
 	}
 	return s
 }
+
+// addRecords completes blocks that a walk found.
+func addRecords(blocks []LiveBlock) {
+	if len(blocks) == 0 || !Watching(WatchStacks) {
+		return
+	}
+	r := &records
+	r.Lock()
+	defer r.Unlock()
+	for i := range blocks {
+		if x, ok := r.blocks[blocks[i].Addr]; ok {
+			blocks[i].Stack, blocks[i].Seq = x.stack, x.seq
+		}
+	}
+}

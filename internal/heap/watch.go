@@ -1,32 +1,5 @@
 package heap
 
-import (
-	"sync"
-	"sync/atomic"
-)
-
-// Who wants to see every call of the public package's functions: bits of watched.
-const (
-	WatchCalls  uint32 = 1 << iota // a trace of calls (the public package's trace.go)
-	WatchStacks                    // the stacks of allocations (record.go)
-)
-
-// watched is owned here, where it decides who gets a front: while it is not 0 no
-// P has one, so that every call of the global functions comes to a slow path, and
-// the slow paths work on the locked fronts (enter, installFront). Watch alone
-// changes it. Fast paths do not know of it.
-var (
-	watched atomic.Uint32
-	watchMu sync.Mutex // one Watch at a time; taken before any other of this package's
-)
-
-// Watched reports whether anyone watches calls. Any goroutine; slow paths only. A
-// call that overlaps Watch may see either.
-func Watched() bool { return watched.Load() != 0 }
-
-// Watching reports whether who (WatchCalls or WatchStacks) does.
-func Watching(who uint32) bool { return watched.Load()&who != 0 }
-
 // Watch begins or ends who's watching. When it has returned from beginning, every
 // later call for a P comes to a slow path. The fronts that the old state used are
 // drained, and each P or shard makes another when it needs one. Not entered; it
@@ -66,6 +39,3 @@ func MarkWatched(p uintptr) {
 		putState(at, liveWatched)
 	}
 }
-
-// Survive records an error of the public package that did not stop hakmem.
-func Survive(err error) { survive(err) }

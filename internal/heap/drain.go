@@ -1,0 +1,144 @@
+package heap
+
+import (
+	"runtime"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
+)
+
+// drains counts the fronts emptied by drainAll.
+var drains atomic.Uint64
+
+// drainMu admits one drainer at a time; graceStats is where ReadMemStats writes.
+var (
+	drainMu    sync.Mutex
+	graceStats runtime.MemStats
+	drained    []uintptr
+)
+
+// drainAll empties every P's front, those of idle and vanished Ps too. Any
+// goroutine, not pinned. It returns a late double free that it met, or 0.
+func drainAll() (late uintptr) {
+	_, late = drainFronts(func(int, uintptr) bool { return true })
+	return late
+}
+
+// drainFronts empties the fronts that choose takes, of Ps (numbered from 0) and
+// shards (from MaxP): swap the trap in, wait until every section that could have
+// read the old entry has ended, then flush. Heaps' fronts belong to their
+// goroutines and are left. Any goroutine, not pinned. It reports whether there
+// are fronts that were not chosen.
+func drainFronts(choose func(i int, f uintptr) bool) (left bool, late uintptr) {
+	if !region.ready.Load() {
+		return false, 0
+	}
+	drainMu.Lock()
+	defer drainMu.Unlock()
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.Drain, began)
+	drained = drained[:0]
+	fronts := frontTable.Load()
+	for i := range fronts {
+		if f := atomic.LoadUintptr(&fronts[i]); f == trapFront {
+			continue
+		} else if !choose(i, f) {
+			left = true
+		} else {
+			f = atomic.SwapUintptr(&fronts[i], trapFront)
+			clearOwner(f)
+			drained = append(drained, f)
+		}
+	}
+	if len(drained) > 0 {
+		grace()
+	}
+	for i := range shards {
+		s := &shards[i]
+		s.mu.Lock()
+		switch {
+		case s.front == trapFront:
+		case !choose(MaxP+i, s.front):
+			left = true
+		default:
+			drained = append(drained, s.front)
+			s.front = trapFront
+		}
+		s.mu.Unlock()
+	}
+	for _, f := range drained {
+		late = max(late, emptyFront(f))
+		recycle(f)
+		drains.Add(1)
+	}
+	return left, late
+}
+
+// grace waits for every fast section and every pinned section that was running
+// when it was called, and makes what they wrote visible. It holds because
+// ReadMemStats stops the world: neither kind of section has a safe point, so
+// the world cannot stop inside one. That is not a promise of Go; a test checks
+// it for each Go version.
+func grace() { runtime.ReadMemStats(&graceStats) }
+
+// emptyFront flushes every magazine, retires every lease and empties the
+// quarantine of a front that nobody else can reach.
+func emptyFront(f uintptr) (late uintptr) {
+	emptyQuarantine(f)
+	for c := uint8(1); c <= sizeclass.NumAll; c++ {
+		late = max(late, emptyMagazine(f, c))
+		if s := *lease(f, c); s != 0 {
+			*lease(f, c) = 0
+			retire(s)
+		}
+	}
+	return late
+}
+
+// emptyMagazine gives back all blocks of a magazine of such a front. They are no
+// hits: what was popped before is counted first, and what is seen then forgotten.
+func emptyMagazine(f uintptr, c uint8) (late uintptr) {
+	look(f, c, held(f, c))
+	head(f).seen[c] = 0
+	if held(f, c) == 0 {
+		return 0
+	}
+	*flushes(f, c)++
+	var buf [maxFlush]uintptr
+	for n := len(buf); n == len(buf); {
+		n = 0
+		for n < len(buf) {
+			p := pop(f, c)
+			if p == 0 {
+				break
+			}
+			buf[n] = p
+			n++
+		}
+		if c > sizeclass.Num {
+			late = max(late, releaseSpans(buf[:n]))
+		} else {
+			late = max(late, timedFlush(buf[:n], c))
+		}
+	}
+	return late
+}
+
+// trimHeap gives back what has lain in a Heap's magazines since the scavenger's
+// epoch before the last one that the Heap saw. By the Heap's goroutine, from its
+// slow paths: nobody else may touch its front, so an idle Heap keeps what it has.
+func trimHeap(f uintptr) (trimmed bool, late uintptr) {
+	h := head(f)
+	h.epoch = scavenger.epoch.Load()
+	for c := uint8(1); c <= sizeclass.NumAll; c++ {
+		n := uint16(held(f, c))
+		if n > 0 && h.mark[c] == n {
+			late = max(late, emptyMagazine(f, c))
+			n, trimmed = 0, true
+		}
+		h.mark[c] = n
+	}
+	return trimmed, late
+}

@@ -1,0 +1,162 @@
+package heap
+
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// Kind says what is wrong with a pointer.
+type Kind uint8
+
+const (
+	OK             Kind = iota
+	Freed               // a block that is not live: freed before
+	LateFreed           // a second free that overlapped the first in time
+	Interior            // inside a block
+	Unaligned           // in the region, not a multiple of 16
+	Foreign             // not in the region
+	NeverAllocated      // in the region, where there is no block
+	InArena             // memory of an Arena
+	WasArena            // memory of an Arena that was closed
+	Overflow            // bytes behind a live block were touched
+	Underflow           // bytes before a live block were touched
+	UsedFreed           // a freed block was touched, and a fault was the answer
+	WrittenFreed        // a freed block that was written to; it was not touched
+)
+
+// Freed reports whether the free that found f was done all the same: what it found
+// is another block's misuse.
+func (f *Fault) Freed() bool { return f.Kind == LateFreed || f.Kind == WrittenFreed }
+
+// Fault describes a misuse, found before anything was changed (but for
+// LateFreed, whose copy was dropped). The zero Fault is none.
+type Fault struct {
+	Kind  Kind
+	Addr  uintptr // the pointer given
+	Block uintptr // start of the block it lies in, when there is one
+	Class uintptr // size of that block, or 0
+	// Offset is how far from Block the first byte lies that was touched: of
+	// Overflow, Underflow (before it), UsedFreed and WrittenFreed.
+	Offset uintptr
+	// AllocStack and FreeStack are those of a guarded block, as runtime.Callers
+	// gives them.
+	AllocStack, FreeStack []uintptr
+}
+
+// outOfMemory counts allocations that returned nil.
+var outOfMemory atomic.Uint64
+
+func noMemory() uintptr {
+	outOfMemory.Add(1)
+	return 0
+}
+
+// DidWithout says that an allocation which returned 0 does not make its caller fail.
+func DidWithout() { outOfMemory.Add(^uint64(0)) }
+
+func lateFault(late uintptr) Fault {
+	if late == 0 {
+		return Fault{}
+	}
+	return Fault{Kind: LateFreed, Addr: late, Block: late, Class: fault(late, meta((late-region.base)>>pageShift), LateFreed).Class}
+}
+
+// fault describes the invalid pointer p, which liveByte refused with why.
+func fault(p uintptr, m *pageMeta, why Kind) Fault {
+	x := Fault{Kind: why, Addr: p}
+	if m == nil {
+		return x
+	}
+	switch m.kind {
+	case kindTiny, kindMid, kindSlabFreed:
+		k := m.slabClassNow()
+		i, _ := k.Index(p - m.start)
+		x.Class = uintptr(k.Size)
+		if i < k.Blocks {
+			x.Block = m.start + uintptr(i)*uintptr(k.Size)
+		}
+	case kindSpan, kindSpanTail, kindSpanFreed:
+		x.Block = m.start
+		x.Class = meta((m.start - region.base) >> pageShift).spanSize
+	}
+	return x
+}
+
+// lateFrees counts double frees found late; lateFound is one found at a carve, which
+// is pinned: the other places postpone.
+var (
+	lateFrees atomic.Uint64
+	lateFound atomic.Uintptr
+)
+
+// postponed holds what was found where there was nobody to report it to, or where
+// something else was reported: by Postpone, oldest first.
+var postponed struct {
+	sync.Mutex
+	any    atomic.Bool
+	faults []Fault
+}
+
+// maxPostponed bounds the list: a program with more than that to report will meet
+// the rest when it runs again.
+const maxPostponed = 64
+
+// Postpone leaves f for the next TakeLateFree, unless it is OK. Not entered.
+func Postpone(f Fault) {
+	if f.Kind == OK {
+		return
+	}
+	p := &postponed
+	p.Lock()
+	defer p.Unlock()
+	if len(p.faults) < maxPostponed {
+		p.faults = append(p.faults, f)
+		p.any.Store(true)
+	}
+}
+
+// postponeLate is Postpone for a late double free of the block at late, 0 for none.
+func postponeLate(late uintptr) { Postpone(lateFault(late)) }
+
+// firstOf returns the first of two findings that is one, for who can report only
+// one, and postpones the other.
+func firstOf(a, b Fault) Fault {
+	if a.Kind == OK {
+		return b
+	}
+	Postpone(b)
+	return a
+}
+
+// TakeLateFree returns a misuse that was found earlier and is still to be
+// reported, once. Not entered.
+func TakeLateFree() Fault {
+	if lateFound.Load() != 0 {
+		if p := lateFound.Swap(0); p != 0 {
+			return lateFault(p)
+		}
+	}
+	if !postponed.any.Load() {
+		return Fault{}
+	}
+	p := &postponed
+	p.Lock()
+	defer p.Unlock()
+	if len(p.faults) == 0 {
+		return Fault{}
+	}
+	f := p.faults[0]
+	p.faults = append(p.faults[:0], p.faults[1:]...)
+	p.any.Store(len(p.faults) > 0)
+	return f
+}
+
+// fatal stops the program on a broken invariant of hakmem's own, with what is
+// known.
+func fatal(what string, addr uintptr, class uint8) {
+	panic(fmt.Sprintf("hakmem: broken invariant: %s (address %#x, class %d of %d bytes); please report it",
+		what, addr, class, sizeclass.Classes[class].Size))
+}

@@ -1,0 +1,67 @@
+package heap
+
+import (
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// seenFront is what the scavenger knows of one entry of the table of fronts.
+// Times are in milliseconds.
+type seenFront struct {
+	front uintptr
+	tops  [sizeclass.NumAll + 1]uintptr
+	since [sizeclass.NumAll + 1]uint32 // when the class first looked like that
+	need  uint32                       // for how long it must, to be idle
+	built uint32                       // when the front was first seen
+}
+
+// look compares the front with the last look. It returns how many bytes lie in
+// magazines that have been idle, and whether all of it was.
+func (s *seenFront) look(f uintptr, now uint32) (bytes uintptr, all bool) {
+	fresh := s.front != f
+	if fresh {
+		s.front, s.built, s.need = f, now, max(s.need, decayPart(idleAfter))
+	} else if now-s.built >= decayPart(maxIdle) {
+		s.need = decayPart(idleAfter) // it has been in use for long
+	}
+	all = true
+	for c := uint8(1); c <= sizeclass.NumAll; c++ {
+		if t := atomic.LoadUintptr(top(f, c)); fresh || s.tops[c] != t {
+			s.tops[c], s.since[c] = t, now
+		}
+		if now-s.since[c] < s.need {
+			all = false
+		} else if n := held(f, c); n > 0 {
+			bytes += n * blockBytes(c)
+		}
+	}
+	return bytes, all
+}
+
+// drained notes that the front was given up: if it is soon there again and idle
+// again, that should not be done as often.
+func (s *seenFront) drained() { s.front, s.need = 0, min(2*s.need, decayPart(maxIdle)) }
+
+// trimFronts drains the fronts of idle and vanished Ps, and those that hold much
+// in idle magazines; all of them if all. It reports whether fronts are left.
+// Under scavenger.mu.
+func trimFronts(now uint32, all bool) (left bool, late uintptr) {
+	if all {
+		return false, drainAll()
+	}
+	s := &scavenger
+	return drainFronts(func(i int, f uintptr) bool {
+		if s.fronts[i] == nil {
+			s.fronts[i] = new(seenFront)
+		}
+		seen := s.fronts[i]
+		bytes, idle := seen.look(f, now)
+		if idle || bytes >= idleBytes {
+			seen.drained()
+			s.kicked.Store(true) // its blocks make slabs PARTIAL, perhaps behind punchAt
+			return true
+		}
+		return false
+	})
+}
