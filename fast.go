@@ -70,7 +70,7 @@ func mallocSlow(size uintptr) unsafe.Pointer {
 // reportLate panics if an allocation has found a late double free; the block p
 // that it would have returned goes back first.
 func reportLate(op string, own, p uintptr) {
-	if late := heap.TakeLateFree(); late.Kind != heap.OK {
+	if late := heap.TakeFinding(); late.Kind != heap.OK {
 		if p != 0 {
 			heap.Free(own, p)
 		}

@@ -62,7 +62,7 @@ func takeAbandoned() {
 	}
 	scavenger.moving.Lock()
 	for _, f := range a.fronts {
-		postponeLate(emptyFront(f))
+		emptyFront(f)
 		recycle(f)
 	}
 	scavenger.moving.Unlock()

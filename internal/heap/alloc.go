@@ -92,6 +92,7 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 		began := telemetry.Begin()
 		s := acquire(c)
 		telemetry.End(telemetry.Acquire, began)
+		kickGrown()
 		kickPressed()
 		if s == 0 {
 			if !reclaimed && reclaim(own) {
@@ -178,7 +179,8 @@ func free(own, p uintptr) Fault {
 					return Fault{}
 				}
 			}
-			return freeWarm(f, tok, c, p)
+			freeWarm(f, tok, c, p)
+			return TakeFinding()
 		}
 		unsite(p, c, v)
 		if push(f, c, p) {
@@ -187,7 +189,8 @@ func free(own, p uintptr) Fault {
 		}
 		if noFront && f == trapFront {
 			leave(tok)
-			return flushOne(p, c)
+			flushOne(p, c)
+			return TakeFinding()
 		}
 		if head(f).cap[c] == 0 {
 			// The front's first block of the class. If it is another front's (its
@@ -196,13 +199,15 @@ func free(own, p uintptr) Fault {
 			makeMagazine(f, c)
 			if *lease(f, c) != owner(p) {
 				leave(tok)
-				return flushOne(p, c)
+				flushOne(p, c)
+				return TakeFinding()
 			}
 			push(f, c, p)
 			leave(tok)
 			return Fault{}
 		}
-		return overflow(f, tok, c, p)
+		overflow(f, tok, c, p)
+		return TakeFinding()
 	}
 }
 
@@ -371,7 +376,7 @@ func FreeChunk(p uintptr) {
 	if tracked {
 		raceRelease(p, m.spanSize)
 	}
-	releaseSpan(page, m, scavenger.now)
+	releaseSpan(page, m, times.now)
 	region.mu.Unlock()
 	kick()
 }
@@ -389,6 +394,7 @@ func Resize(p, size uintptr) bool {
 			reclaimFailed()
 		}
 	}
+	kickGrown()
 	kickPressed()
 	kick()
 	return ok

@@ -83,7 +83,7 @@ func (s *superMeta) give(m, at uint32) {
 	pageUse.used -= n
 	pageUse.warm += n
 	s.free |= m
-	now := scavenger.now
+	now := times.now
 	if int32(at-now) > 0 {
 		at = now
 	}

@@ -1,6 +1,7 @@
 package heap
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/hakmem/hakmem/internal/policy"
@@ -9,29 +10,12 @@ import (
 // Times are in parts of the default window, HAKMEM_DECAY_MS. Its 2.2 s outlast
 // demand that comes back every 2 s (docs/ledger.md, "Sawtooth").
 const (
-	// minWindow and maxWindow bound the window, in hundredths: 0.22 and 3.08 s.
-	// With the longest an EMPTY slab is found up to two ticks of 0.3 s late and
-	// returned up to one late: 4 s, and a second for the purge itself.
-	minWindow, maxWindow = 10, 140
 	// ticksPerWindow: each tick costs some microseconds, and what is returned may
 	// be late by one.
 	ticksPerWindow = 10
-	// minTick, in hundredths: 55 ms even where the window is at its least.
-	minTick = 2.5
-	// peakBuckets holds the peaks of a window, and of twice that many ticks when
-	// it has just become longer.
-	peakBuckets = 2*ticksPerWindow + 4
 	// horizonWindows: memory taken again within this many default windows after
 	// it was returned should have been kept.
 	horizonWindows = 4
-	// idleAfter is for how long a front must look the same to be idle, in
-	// hundredths: 0.88 s. (A front in use that looks the same by chance only
-	// loses its magazines.) maxIdle is the most that it may become for a front
-	// that is often idle and soon built again: 14 s.
-	idleAfter, maxIdle = 40, 640
-	// idleBytes is what must lie in idle magazines of a busy front to drain it: a
-	// drain stops the world.
-	idleBytes = 1 << 20
 )
 
 // decayPart is so many hundredths of the default window, in milliseconds.
@@ -52,13 +36,28 @@ type realClock struct{}
 
 var processStart = time.Now()
 
+// times is what stamps are made of: slabs, chunks and caches note when they were last
+// used. The scavenger moves it on (and a test its clock); who stamps only reads.
+var times = struct {
+	clock clock
+	// now is the clock at the scavenger's last tick or kick. Owned by region.mu.
+	now uint32
+	// listed is now for those that make a slab PARTIAL, without region.mu.
+	listed atomic.Uint32
+	// Before the timer ran, slabs were stamped with a stale time: idleStamp. Treat those
+	// as listed at armedAt, when it was set.
+	idleStamp, armedAt atomic.Uint32
+	// epoch counts ticks, so that a Heap knows when to trim itself.
+	epoch atomic.Uint32
+}{clock: realClock{}}
+
 func (realClock) Now() time.Duration { return time.Since(processStart) }
 
 func (realClock) AfterFunc(d time.Duration, tick func()) { time.AfterFunc(d, tick) }
 
 // milliseconds is the clock's time. It wraps after 49 days; only differences
 // are used. Under region.mu or scavenger.mu.
-func milliseconds() uint32 { return uint32(scavenger.clock.Now().Milliseconds()) }
+func milliseconds() uint32 { return uint32(times.clock.Now().Milliseconds()) }
 
 // decay is the default window in milliseconds.
 func decay() uint32 { return uint32(policy.Current().DecayMs) }

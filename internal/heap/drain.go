@@ -20,20 +20,17 @@ var (
 )
 
 // drainAll empties every P's front, those of idle and vanished Ps too. Any
-// goroutine, not pinned. It returns a late double free that it met, or 0.
-func drainAll() (late uintptr) {
-	_, late = drainFronts(func(int, uintptr) bool { return true })
-	return late
-}
+// goroutine, not pinned.
+func drainAll() { drainFronts(func(int, uintptr) bool { return true }) }
 
 // drainFronts empties the fronts that choose takes, of Ps (numbered from 0) and
 // shards (from MaxP): swap the trap in, wait until every section that could have
 // read the old entry has ended, then flush. Heaps' fronts belong to their
 // goroutines and are left. Any goroutine, not pinned. It reports whether there
 // are fronts that were not chosen.
-func drainFronts(choose func(i int, f uintptr) bool) (left bool, late uintptr) {
+func drainFronts(choose func(i int, f uintptr) bool) (left bool) {
 	if !region.ready.Load() {
-		return false, 0
+		return false
 	}
 	drainMu.Lock()
 	defer drainMu.Unlock()
@@ -69,11 +66,11 @@ func drainFronts(choose func(i int, f uintptr) bool) (left bool, late uintptr) {
 		s.mu.Unlock()
 	}
 	for _, f := range drained {
-		late = max(late, emptyFront(f))
+		emptyFront(f)
 		recycle(f)
 		drains.Add(1)
 	}
-	return left, late
+	return left
 }
 
 // grace waits for every fast section and every pinned section that was running
@@ -85,25 +82,24 @@ func grace() { runtime.ReadMemStats(&graceStats) }
 
 // emptyFront flushes every magazine, retires every lease and empties the
 // quarantine of a front that nobody else can reach.
-func emptyFront(f uintptr) (late uintptr) {
+func emptyFront(f uintptr) {
 	emptyQuarantine(f)
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		late = max(late, emptyMagazine(f, c))
+		emptyMagazine(f, c)
 		if s := *lease(f, c); s != 0 {
 			*lease(f, c) = 0
 			retire(s)
 		}
 	}
-	return late
 }
 
 // emptyMagazine gives back all blocks of a magazine of such a front. They are no
 // hits: what was popped before is counted first, and what is seen then forgotten.
-func emptyMagazine(f uintptr, c uint8) (late uintptr) {
+func emptyMagazine(f uintptr, c uint8) {
 	look(f, c, held(f, c))
 	head(f).seen[c] = 0
 	if held(f, c) == 0 {
-		return 0
+		return
 	}
 	*flushes(f, c)++
 	var buf [maxFlush]uintptr
@@ -118,27 +114,26 @@ func emptyMagazine(f uintptr, c uint8) (late uintptr) {
 			n++
 		}
 		if c > sizeclass.Num {
-			late = max(late, releaseSpans(buf[:n]))
+			releaseSpans(buf[:n])
 		} else {
-			late = max(late, timedFlush(buf[:n], c))
+			timedFlush(buf[:n], c)
 		}
 	}
-	return late
 }
 
 // trimHeap gives back what has lain in a Heap's magazines since the scavenger's
 // epoch before the last one that the Heap saw. By the Heap's goroutine, from its
 // slow paths: nobody else may touch its front, so an idle Heap keeps what it has.
-func trimHeap(f uintptr) (trimmed bool, late uintptr) {
+func trimHeap(f uintptr) (trimmed bool) {
 	h := head(f)
-	h.epoch = scavenger.epoch.Load()
+	h.epoch = times.epoch.Load()
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
 		n := uint16(held(f, c))
 		if n > 0 && h.mark[c] == n {
-			late = max(late, emptyMagazine(f, c))
+			emptyMagazine(f, c)
 			n, trimmed = 0, true
 		}
 		h.mark[c] = n
 	}
-	return trimmed, late
+	return trimmed
 }

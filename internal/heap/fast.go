@@ -21,12 +21,6 @@ const (
 func Pin() int { return procPin() }
 func Unpin()   { procUnpin() }
 
-// Pointer turns the address of a block, or 0, into a pointer.
-//
-//go:nosplit
-//go:nocheckptr
-func Pointer(p uintptr) unsafe.Pointer { return unsafe.Add(nil, p) }
-
 // MidState returns the address of the live byte of the block at p, a pointer
 // into the region, and the block's class, with which the byte must agree; nil when p is
 // not where a block above 1 KiB can begin. Behind the last block of a slab, where

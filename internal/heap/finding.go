@@ -57,13 +57,6 @@ func noMemory() uintptr {
 // DidWithout says that an allocation which returned 0 does not make its caller fail.
 func DidWithout() { outOfMemory.Add(^uint64(0)) }
 
-func lateFault(late uintptr) Fault {
-	if late == 0 {
-		return Fault{}
-	}
-	return Fault{Kind: LateFreed, Addr: late, Block: late, Class: fault(late, meta((late-region.base)>>pageShift), LateFreed).Class}
-}
-
 // fault describes the invalid pointer p, which liveByte refused with why.
 func fault(p uintptr, m *pageMeta, why Kind) Fault {
 	x := Fault{Kind: why, Addr: p}
@@ -85,26 +78,26 @@ func fault(p uintptr, m *pageMeta, why Kind) Fault {
 	return x
 }
 
-// lateFrees counts double frees found late; lateFound is one found at a carve, which
-// is pinned: the other places postpone.
-var (
-	lateFrees atomic.Uint64
-	lateFound atomic.Uintptr
-)
+// lateFrees counts double frees found late.
+var lateFrees atomic.Uint64
 
-// postponed holds what was found where there was nobody to report it to, or where
-// something else was reported: by Postpone, oldest first.
+// postponed is the one list of misuse that was found in the middle of something else:
+// late double frees, and blocks written to after their free. The operation that found
+// it reports it at its end (TakeFinding), or the next one that can. Oldest first.
 var postponed struct {
 	sync.Mutex
 	any    atomic.Bool
 	faults []Fault
+	// pinned has late double frees that were found by a pinned goroutine, which may take
+	// no lock: addresses, or 0. One carve seldom finds more than one.
+	pinned [8]atomic.Uintptr
 }
 
 // maxPostponed bounds the list: a program with more than that to report will meet
 // the rest when it runs again.
 const maxPostponed = 64
 
-// Postpone leaves f for the next TakeLateFree, unless it is OK. Not entered.
+// Postpone leaves f for the next TakeFinding, unless it is OK. Not entered.
 func Postpone(f Fault) {
 	if f.Kind == OK {
 		return
@@ -118,39 +111,51 @@ func Postpone(f Fault) {
 	}
 }
 
-// postponeLate is Postpone for a late double free of the block at late, 0 for none.
-func postponeLate(late uintptr) { Postpone(lateFault(late)) }
-
-// firstOf returns the first of two findings that is one, for who can report only
-// one, and postpones the other.
-func firstOf(a, b Fault) Fault {
-	if a.Kind == OK {
-		return b
-	}
-	Postpone(b)
-	return a
+// foundLate counts and postpones a late double free of the block at p. Not entered; any
+// lock may be held.
+func foundLate(p uintptr) {
+	lateFrees.Add(1)
+	Postpone(lateFault(p))
 }
 
-// TakeLateFree returns a misuse that was found earlier and is still to be
-// reported, once. Not entered.
-func TakeLateFree() Fault {
-	if lateFound.Load() != 0 {
-		if p := lateFound.Swap(0); p != 0 {
-			return lateFault(p)
+// foundLateEntered is foundLate for a caller that is entered.
+func foundLateEntered(p uintptr) {
+	lateFrees.Add(1)
+	for i := range postponed.pinned {
+		if postponed.pinned[i].CompareAndSwap(0, p) {
+			break
 		}
 	}
+	postponed.any.Store(true)
+}
+
+func lateFault(p uintptr) Fault {
+	return Fault{Kind: LateFreed, Addr: p, Block: p, Class: fault(p, meta((p-region.base)>>pageShift), LateFreed).Class}
+}
+
+// TakeFinding returns the oldest postponed misuse, once; OK if there is none. Not
+// entered.
+func TakeFinding() Fault {
 	if !postponed.any.Load() {
 		return Fault{}
 	}
 	p := &postponed
 	p.Lock()
 	defer p.Unlock()
+	p.any.Store(false) // first: what is found from here on sets it again
+	for i := range p.pinned {
+		if at := p.pinned[i].Swap(0); at != 0 {
+			p.faults = append(p.faults, lateFault(at))
+		}
+	}
 	if len(p.faults) == 0 {
 		return Fault{}
 	}
 	f := p.faults[0]
 	p.faults = append(p.faults[:0], p.faults[1:]...)
-	p.any.Store(len(p.faults) > 0)
+	if len(p.faults) > 0 {
+		p.any.Store(true)
+	}
 	return f
 }
 

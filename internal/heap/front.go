@@ -62,8 +62,11 @@ const (
 	frontSkew = 1024
 
 	countWords = frontTypes
+	// quarantineRoom is the bytes of a quarantine (quarantine.go, which asserts it): a ring
+	// of 512 blocks of 16 bytes, and 24 bytes.
+	quarantineRoom = 512*16 + 24
 	// Whole system pages, on every system: those are up to 64 KiB.
-	frontSize  = (frontSkew + quarantineOffset + unsafe.Sizeof(quarantine{}) + pageSize - 1) &^ (pageSize - 1)
+	frontSize  = (frontSkew + quarantineOffset + quarantineRoom + pageSize - 1) &^ (pageSize - 1)
 	frontTypes = setClasses     // entries of tops and leases
 	leaseWords = frontTypes - 3 // of leases; the others are SampleOffset, OwnerOffset, GuessMissOffset
 )

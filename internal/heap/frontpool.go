@@ -77,7 +77,7 @@ func takeFront(private bool) (f uintptr, err error) {
 // initFront makes all magazines of an empty front traps.
 func initFront(f uintptr) {
 	h := head(f)
-	h.epoch = scavenger.epoch.Load()
+	h.epoch = times.epoch.Load()
 	*sampleWord(f) = sampleInterval()
 	for c := range uint8(frontTypes) {
 		h.cap[c], h.seen[c], h.mark[c], h.idle[c] = 0, 0, 0, 0

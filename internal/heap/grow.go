@@ -73,8 +73,7 @@ func grow(need uintptr) error {
 		Granules = (old + step) >> granuleShift
 	}
 	r.step = min(r.step*2, uintptr(policy.Current().CommitMax))
-	r.tree.add(old>>superShift, (old+step)>>superShift)
-	kickGrown(old + step - r.first)
+	tree.add(old>>superShift, (old+step)>>superShift)
 	return nil
 }
 

@@ -30,12 +30,6 @@ import (
 const (
 	// hardTail is what a block is larger: 8 bytes of canary at least, and the size.
 	hardTail = 16
-	// canaryWords bounds the canary behind a block, of which a size class may leave
-	// 12 % free: as many words are always written, so that there is nothing for the
-	// processor to guess (docs/ledger.md, "Hardening without guesses").
-	canaryWords = 4
-
-	canary = 0xCA // an odd value, no ASCII, no small number
 
 	maxPoison = 4 << 20
 )
@@ -141,37 +135,6 @@ func isBroken(p uintptr, m *pageMeta, span bool) bool {
 	return w == brokenSeal(p) || w == poisonWord
 }
 
-const (
-	canaryWord = canary * 0x0101010101010101
-)
-
-// putCanary fills the bytes from a to b, at least 8 of them and at most
-// canaryWords words. The last words overlap where there are fewer.
-//
-//go:norace
-func putCanary(a, b uintptr) {
-	for i := uintptr(0); i < canaryWords; i++ {
-		*u64(min(a+i*8, b-8)) = canaryWord
-	}
-}
-
-// canaryWhole reports whether what putCanary wrote is there, and else the first
-// address where it is not.
-//
-//go:norace
-func canaryWhole(a, b uintptr) (at uintptr, ok bool) {
-	x := uint64(0)
-	for i := uintptr(0); i < canaryWords; i++ {
-		x |= *u64(min(a+i*8, b-8)) ^ canaryWord
-	}
-	if x == 0 {
-		return 0, true
-	}
-	for at = a; *u8(at) == canary; at++ {
-	}
-	return at, false
-}
-
 // overflowed describes the damage that unseal found.
 func overflowed(p, size, damage uintptr, m *pageMeta, span bool) Fault {
 	if _, end := sealWord(p, m, span); size == 0 && damage == end-p { // it is the size that was written over
@@ -218,9 +181,9 @@ func hardFree(own, p uintptr) Fault {
 	leave(tok)
 	asan.Poison(p, usable)
 	if size > maxPoison {
-		bad := letGo(newPoisoned(p, 0, b.class())) // of which nothing is poison
+		letGo(newPoisoned(p, 0, b.class())) // of which nothing is poison
 		kick()
-		return bad
+		return TakeFinding()
 	}
 	b.fill() // not entered: pages that were never written fault
 	f, tok = enter(own)
@@ -228,8 +191,9 @@ func hardFree(own, p uintptr) Fault {
 }
 
 // hold puts b into the quarantine of f; the oldest ones make room, and go to their
-// magazines. It returns what is found wrong with these. Entered; leaves.
-func hold(own, f uintptr, tok token, b poisoned) (bad Fault) {
+// magazines. It returns a finding if there is one, of these or an earlier one. Entered;
+// leaves.
+func hold(own, f uintptr, tok token, b poisoned) Fault {
 	for {
 		if f == trapFront { // it was just drained, or this is another P
 			if leave(tok); installFront(tok) {
@@ -237,14 +201,14 @@ func hold(own, f uintptr, tok token, b poisoned) (bad Fault) {
 				f, tok = enter(own)
 				continue
 			}
-			bad = firstOf(bad, letGo(b)) // no memory for a front
+			letGo(b) // no memory for a front
 			kick()
-			return bad
+			return TakeFinding()
 		}
 		q := quarantineOf(f)
 		if q.put(f, b) {
 			leave(tok)
-			return bad
+			return TakeFinding()
 		}
 		old := q.take(f)
 		c, fine := old.class(), old.inSlab()
@@ -253,7 +217,7 @@ func hold(own, f uintptr, tok token, b poisoned) (bad Fault) {
 		}
 		if !fine {
 			leave(tok)
-			bad = firstOf(bad, letGo(old))
+			letGo(old)
 			kick()
 			f, tok = enter(own)
 			continue
@@ -265,7 +229,7 @@ func hold(own, f uintptr, tok token, b poisoned) (bad Fault) {
 			mix(f, c, q)
 			continue
 		}
-		bad = firstOf(bad, overflow(f, tok, c, old.p))
+		overflow(f, tok, c, old.p)
 		f, tok = enter(own)
 	}
 }

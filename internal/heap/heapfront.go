@@ -10,8 +10,8 @@ func NewHeapFront() uintptr { return newFront(true) }
 // CloseHeapFront gives the magazines and leases of a Heap's front back. The
 // caller must be the Heap's goroutine and must not use the front again.
 func CloseHeapFront(f uintptr) Fault {
-	late := emptyFront(f)
+	emptyFront(f)
 	recycle(f)
 	kick()
-	return firstOf(lateFault(late), TakeLateFree())
+	return TakeFinding()
 }

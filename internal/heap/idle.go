@@ -43,25 +43,39 @@ func (s *seenFront) look(f uintptr, now uint32) (bytes uintptr, all bool) {
 // again, that should not be done as often.
 func (s *seenFront) drained() { s.front, s.need = 0, min(2*s.need, decayPart(maxIdle)) }
 
+// seenFronts has what is known of each P and shard. Owned by scavenger.mu.
+var seenFronts [MaxP + NumShards]*seenFront
+
 // trimFronts drains the fronts of idle and vanished Ps, and those that hold much
-// in idle magazines; all of them if all. It reports whether fronts are left.
-// Under scavenger.mu.
-func trimFronts(now uint32, all bool) (left bool, late uintptr) {
+// in idle magazines; all of them if all. It reports whether fronts are left, and whether
+// it drained some for being idle. Under scavenger.mu.
+func trimFronts(now uint32, all bool) (left, some bool) {
 	if all {
-		return false, drainAll()
+		drainAll()
+		return false, false
 	}
-	s := &scavenger
-	return drainFronts(func(i int, f uintptr) bool {
-		if s.fronts[i] == nil {
-			s.fronts[i] = new(seenFront)
+	left = drainFronts(func(i int, f uintptr) bool {
+		if seenFronts[i] == nil {
+			seenFronts[i] = new(seenFront)
 		}
-		seen := s.fronts[i]
+		seen := seenFronts[i]
 		bytes, idle := seen.look(f, now)
 		if idle || bytes >= idleBytes {
 			seen.drained()
-			s.kicked.Store(true) // its blocks make slabs PARTIAL, perhaps behind punchAt
+			some = true
 			return true
 		}
 		return false
 	})
+	return left, some
 }
+
+// idleAfter is for how long a front must look the same to be idle, in
+// hundredths: 0.88 s. (A front in use that looks the same by chance only
+// loses its magazines.) maxIdle is the most that it may become for a front
+// that is often idle and soon built again: 14 s.
+const idleAfter, maxIdle = 40, 640
+
+// idleBytes is what must lie in idle magazines of a busy front to drain it: a
+// drain stops the world.
+const idleBytes = 1 << 20

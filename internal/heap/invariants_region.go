@@ -479,7 +479,7 @@ func (k *checker) checkSets() {
 // those of free pages, and each above as its children say. (Nothing in the tree
 // can be out of order or overlap: a node's place is its range.)
 func (k *checker) checkTree() {
-	t := &region.tree
+	t := &tree
 	lo, hi := region.first>>superShift, region.committed.Load()>>superShift
 	if lo == hi {
 		return

@@ -704,11 +704,11 @@ var breakers = []breaker{
 
 	// The page tree and the counts.
 	{"the page tree has the free pages", "a page more", func(x *smallHeap) (uintptr, func()) {
-		n := region.tree.node(region.tree.leaves + pageOf(x.span)/superPages)
+		n := tree.node(tree.leaves + pageOf(x.span)/superPages)
 		return region.base + pageOf(x.span)>>5<<superShift, set(&n.max, n.max+1)
 	}},
 	{"a node of the page tree sums up its children", "the root", func(x *smallHeap) (uintptr, func()) {
-		return 1, set(&region.tree.node(1).pre, 7)
+		return 1, set(&tree.node(1).pre, 7)
 	}},
 	{"pages in use and warm pages are counted", "one more in use", func(x *smallHeap) (uintptr, func()) {
 		return 0, both(set(&pageUse.used, pageUse.used+1), set(&pageUse.peak, pageUse.peak+1))

@@ -21,15 +21,6 @@ import (
 //
 // Spans have theirs in the other half, with what a free of one reads (pageMeta).
 
-// liveSited stands in the live state of a block that has a site. Its magazine
-// is a trap like class 0's, so that the free comes to the slow path, which
-// knows the class from the page.
-const liveSited = setClasses - 1
-
-// liveWatched is the same for a block whose allocation is in a trace or has its
-// stack recorded: its free is for the slow path to tell.
-const liveWatched = setClasses - 2
-
 // midLive returns the address of the live byte of the mid block at p:
 // meta(page).mid[k % 64] of its page = k/64, for the k-th KiB of the region.
 //

@@ -84,8 +84,7 @@ func dropLive(bottom uintptr, c uint8, n int) (left int) {
 	for i := 1; i <= n; i++ {
 		p := *word(bottom + uintptr(i)*8)
 		if isLive(p, c) {
-			lateFrees.Add(1)
-			lateFound.Store(p)
+			foundLateEntered(p)
 			continue
 		}
 		left++
@@ -161,13 +160,13 @@ func gatherSlot(word uintptr) uint64 {
 }
 
 // flush gives blocks of class c back to their slabs, with one atomic or for
-// many blocks of the same word. It returns the address of a block that was free
-// or live already, or whose slab is gone: a double free that raced past the live state, or 0. Not
-// entered; the caller holds the blocks.
+// many blocks of the same word. A block that was free or live already, or whose slab
+// is gone, is a double free that raced past the live state: it is dropped (foundLate).
+// Not entered; the caller holds the blocks.
 //
 // The geometry of a slab is read while still holding a block of it: it cannot
 // be given another class then. After the or it may.
-func flush(blocks []uintptr, c uint8) (late uintptr) {
+func flush(blocks []uintptr, c uint8) {
 	k := &sizeclass.Classes[c]
 	size, recip := uintptr(k.Size), k.Short()
 	var gathered [1 << gatherBits]wordMask
@@ -179,8 +178,7 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 		page := (p - base) >> pageShift
 		m := meta(page)
 		if m.class != c || m.kind != kindTiny && m.kind != kindMid { // the copy of a late double free has outlived the slab
-			late = p
-			lateFrees.Add(1)
+			foundLate(p)
 			i++
 			continue
 		}
@@ -198,9 +196,7 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 		g := &gathered[n]
 		if g.word != at {
 			if g.mask != 0 {
-				if x := giveBack(*g, k); x != 0 {
-					late = x
-				}
+				giveBack(*g, k)
 			}
 			used |= 1 << n
 			*g = wordMask{word: at}
@@ -214,8 +210,7 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 			}
 			j := uint64(off) * recip >> sizeclass.ShortBits
 			if mask>>(j&63)&1 != 0 || checkLive && state(slabLive(blocks[i], c)) != 0 {
-				late = blocks[i]
-				lateFrees.Add(1)
+				foundLate(blocks[i])
 				continue
 			}
 			mask |= 1 << (j & 63)
@@ -227,23 +222,18 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 		if g.mask == 0 {
 			continue // late ones only
 		}
-		if x := giveBack(g, k); x != 0 {
-			late = x
-		}
+		giveBack(g, k)
 	}
-	return late
 }
 
 // giveBack sets the bits of blocks of class k, which the caller holds, in a word
-// of their slab's bitmap. It returns the address of a block whose bit was set
-// already, or 0.
-func giveBack(g wordMask, k *sizeclass.Class) (late uintptr) {
+// of their slab's bitmap. A block whose bit was set already is a late double free.
+func giveBack(g wordMask, k *sizeclass.Class) {
 	at := g.word - region.bits.base
 	s, w := slabID(at/(maxWords*8)+1), uint32(at/8%maxWords)
 	old := atomic.OrUint64(u64(g.word), g.mask)
-	if both := old & g.mask; both != 0 {
-		late = s.addr() + uintptr(w*64+uint32(bits.TrailingZeros64(both)))*uintptr(k.Size)
-		lateFrees.Add(uint64(bits.OnesCount64(both)))
+	for both := old & g.mask; both != 0; both &= both - 1 {
+		foundLate(s.addr() + uintptr(w*64+uint32(bits.TrailingZeros64(both)))*uintptr(k.Size))
 	}
 	// The or first, then the state: with retire's FULL first, then the words,
 	// one of the two sees the other.
@@ -254,61 +244,10 @@ func giveBack(g wordMask, k *sizeclass.Class) (late uintptr) {
 		markEmpty(s.page())
 		moreToReclaim()
 	}
-	return late
 }
 
-// overflow makes room in a full magazine for p: it grows, or gives the oldest blocks
-// back to their slabs. Entered; leaves.
-func overflow(f uintptr, tok token, c uint8, p uintptr) Fault {
-	full := uintptr(head(f).cap[c])
-	if growMagazine(f, c) {
-		push(f, c, p)
-		look(f, c, full)
-		leave(tok)
-		return Fault{}
-	}
-	if full <= firstCap {
-		return spillFirst(f, tok, c, p)
-	}
-	return spillGrown(f, tok, c, p)
-}
-
-// spillFirst and spillGrown have room for what takeOldest takes of a magazine before it
-// has grown, and after. A function each: goroutines begin with 2 KiB of stack, and the
-// larger room would make every one that frees much copy it.
-//
-//go:noinline
-func spillFirst(f uintptr, tok token, c uint8, p uintptr) Fault {
-	var buf [(firstCap + 1) / 2]uintptr
-	return spill(f, tok, c, p, buf[:])
-}
-
-//go:noinline
-func spillGrown(f uintptr, tok token, c uint8, p uintptr) Fault {
-	var buf [maxFlush]uintptr
-	return spill(f, tok, c, p, buf[:])
-}
-
-// spill is overflow of a magazine that does not grow. Entered; leaves.
-func spill(f uintptr, tok token, c uint8, p uintptr, buf []uintptr) Fault {
-	n := takeOldest(f, c, buf)
-	push(f, c, p)
-	look(f, c, uintptr(head(f).cap[c]))
-	leave(tok)
-	late := timedFlush(buf[:n], c)
-	kick()
-	return lateFault(late)
-}
-
-func flushOne(p uintptr, c uint8) Fault {
-	late := timedFlush([]uintptr{p}, c)
-	kick()
-	return lateFault(late)
-}
-
-func timedFlush(blocks []uintptr, c uint8) (late uintptr) {
+func timedFlush(blocks []uintptr, c uint8) {
 	began := telemetry.Begin()
-	late = flush(blocks, c)
+	flush(blocks, c)
 	telemetry.End(telemetry.Flush, began)
-	return late
 }

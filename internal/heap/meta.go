@@ -93,3 +93,18 @@ func usableBytes(m *pageMeta, span bool) uintptr {
 	}
 	return classSize(m.class)
 }
+
+// liveSited stands in the live state of a block that has a site. Its magazine
+// is a trap like class 0's, so that the free comes to the slow path, which
+// knows the class from the page.
+const liveSited = setClasses - 1
+
+// liveWatched is the same for a block whose allocation is in a trace or has its
+// stack recorded: its free is for the slow path to tell.
+const liveWatched = setClasses - 2
+
+const setClasses = 128 // words side by side: Num+1 rounded up to a power of two
+
+// liveBig is the live state of a span without a class. Its magazine is a trap,
+// like those of liveSited and liveWatched.
+const liveBig = setClasses - 3

@@ -18,6 +18,9 @@ type pageTree struct {
 	leaves uintptr // a power of two ≥ chunks
 }
 
+// tree is the page tree of the region.
+var tree pageTree
+
 type treeNode struct{ pre, suf, max, whole uint32 }
 
 const treeNodeSize = 16

@@ -11,8 +11,7 @@ import "math/bits"
 // the same 64 pages lie side by side, so that the sets of a small heap share
 // one page of memory however many classes it uses.
 const (
-	setClasses = 128                 // words side by side: Num+1 rounded up to a power of two
-	setUnit    = setClasses * 8 / 64 // level 0: bytes for each page of the region
+	setUnit = setClasses * 8 / 64 // level 0: bytes for each page of the region
 )
 
 // setLevels holds the address of each level; entry 0 is region.sets.

@@ -42,3 +42,9 @@ func Copy(dst, src unsafe.Pointer, n uintptr) {
 
 //go:nocheckptr
 func memory(p, n uintptr) []byte { return unsafe.Slice((*byte)(ptr(p)), n) }
+
+// Pointer turns the address of a block, or 0, into a pointer.
+//
+//go:nosplit
+//go:nocheckptr
+func Pointer(p uintptr) unsafe.Pointer { return unsafe.Add(nil, p) }

@@ -44,8 +44,11 @@ var punchLost []slabID
 type punchCursor struct {
 	class uint8
 	page  uintptr
-	young bool // this round met slabs that may be punched later
+	young bool // this round met, or passed by, slabs that may be punched later
 }
+
+// punchAt is where the next look goes on. Owned by scavenger.mu.
+var punchAt punchCursor
 
 // punchSlabs looks at most slabs, or all, and punches those that have been
 // PARTIAL for age milliseconds and are worth it. It reports whether it did not come round, or left
@@ -56,20 +59,21 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 	}
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
-	lost := punchLost
+	lost, found := punchLost, false
 	punchLost = nil
 	for _, s := range lost {
 		if m := s.meta(); recommit(s.addr(), uintptr(m.pages)<<pageShift) {
 			retire(s)
-			scavenger.kicked.Store(true) // perhaps behind punchAt
+			found = true // perhaps behind punchAt
 		} else {
 			punchLost = append(punchLost, s)
 		}
 	}
-	at := &scavenger.punchAt
+	at := &punchAt
 	if most == math.MaxInt {
 		*at = punchCursor{}
 	}
+	at.young = at.young || found
 	for at.class = max(at.class, 1); at.class <= sizeclass.Num; at.class++ {
 		c, cs := at.class, &classes[at.class]
 		for ; ; at.page++ {
@@ -110,8 +114,8 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 
 // listedAt returns since when the slab is PARTIAL, or a later time.
 func (m *pageMeta) listedAt() uint32 {
-	if s := &scavenger; m.site == s.idleStamp.Load() {
-		return s.armedAt.Load()
+	if m.site == times.idleStamp.Load() {
+		return times.armedAt.Load()
 	}
 	return m.site
 }

@@ -122,7 +122,7 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 			s.purgedAt = now
 		}
 		n += bits.OnesCount32(cleaned[i])
-		region.tree.update(c+uintptr(i), c+uintptr(i))
+		tree.update(c+uintptr(i), c+uintptr(i))
 		unslab(c + uintptr(i))
 	}
 	u := &pageUse
@@ -187,7 +187,7 @@ func findLost() {
 				s.dirty |= s.lost
 				s.free |= s.lost
 				s.lost = 0
-				region.tree.update(c, c)
+				tree.update(c, c)
 				unslab(c)
 			} else {
 				anyLost.Store(true)
@@ -199,7 +199,7 @@ func findLost() {
 
 // updateChunk makes the page tree and the pool agree with chunk c's free mask.
 func updateChunk(c uintptr) {
-	region.tree.update(c, c)
+	tree.update(c, c)
 	updatePool(c)
 }
 

@@ -3,6 +3,7 @@ package heap
 import (
 	"bytes"
 	"strings"
+	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -28,6 +29,12 @@ type quarantine struct {
 	random   uint64 // the state of a generator
 	ring     [quarantineBlocks]poisoned
 }
+
+// A quarantine fills the room that a front has for it.
+const (
+	_ = quarantineRoom - unsafe.Sizeof(quarantine{})
+	_ = unsafe.Sizeof(quarantine{}) - quarantineRoom
+)
 
 func quarantineOf(f uintptr) *quarantine { return (*quarantine)(ptr(f + quarantineOffset)) }
 
@@ -132,30 +139,27 @@ func (q *quarantine) take(f uintptr) poisoned {
 }
 
 // letGo gives a block from the quarantine back to its slab or to the page tree,
-// and reports if it was written to since it was freed. Not entered.
-func letGo(b poisoned) Fault {
-	bad := Fault{}
+// and postpones a finding if it was written to since it was freed. Not entered.
+func letGo(b poisoned) {
 	if damage, ok := b.whole(); !ok {
-		bad = Fault{Kind: WrittenFreed, Addr: b.p, Block: b.p, Class: b.size(), Offset: damage}
+		Postpone(Fault{Kind: WrittenFreed, Addr: b.p, Block: b.p, Class: b.size(), Offset: damage})
 	}
-	var late uintptr
 	switch c := b.class(); {
 	case c == 0:
 		region.mu.Lock()
 		giveBigSpan(b.p, meta((b.p-region.base)>>pageShift))
 		region.mu.Unlock()
 	case c > sizeclass.Num:
-		late = releaseSpans([]uintptr{b.p})
+		releaseSpans([]uintptr{b.p})
 	default:
-		late = flush([]uintptr{b.p}, c)
+		flush([]uintptr{b.p}, c)
 	}
-	return firstOf(bad, lateFault(late))
 }
 
 // emptyQuarantine lets all blocks go that wait in a front which nobody else can
-// reach, and postpones what it finds. Not entered.
+// reach. Not entered.
 func emptyQuarantine(f uintptr) {
 	for q := quarantineOf(f); q.n > 0; {
-		Postpone(letGo(q.take(f)))
+		letGo(q.take(f))
 	}
 }

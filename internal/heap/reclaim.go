@@ -29,20 +29,20 @@ func reclaim(own uintptr) bool {
 	reclaimedAt.Store(now)
 	findLost()
 	s.moving.Lock()
-	late := drainAll()
+	drainAll()
 	if own != 0 { // a Heap's, by its goroutine
 		emptyQuarantine(own)
 		for c := uint8(1); c <= sizeclass.NumAll; c++ {
-			late = max(late, emptyMagazine(own, c))
+			emptyMagazine(own, c)
 		}
 	}
-	_, l := trimCaches(now, 0)
+	_, pages := trimCaches(now, 0)
+	forgetPeaks(pages)
 	sweepEmpty()
 	s.moving.Unlock()
 	if memoryLimit.hard.Load() != 0 { // then warm pages count as well
 		purgePages(math.MaxInt, now, 0, false)
 	}
-	postponeLate(max(late, l))
 	return true
 }
 

@@ -76,7 +76,6 @@ type regionState struct {
 	sets   area    // level 0 of the partial sets: see partialset.go
 	sites  area    // one uint16 per granule, lazily: see site.go
 	supers uintptr // superMeta per superslab
-	tree   pageTree
 
 	metaCommitted atomic.Uintptr // bytes of metadata that may be written
 

@@ -133,7 +133,7 @@ func tryReserve(size uintptr) (err error) {
 		*p.addr = fixed
 		fixed += roundUp(p.n, 64)
 	}
-	r.tree.init(npages / superPages)
+	tree.init(npages / superPages)
 	setLevels[0] = r.sets.base
 	frontPool.base, frontPool.max = frontBase, fronts
 	osmem.Name(base, size, "hakmem: region")
@@ -175,7 +175,7 @@ func (r *regionState) fixedParts(npages uintptr) (parts [6]part, total uintptr) 
 	supers := npages / superPages
 	parts = [...]part{
 		{&r.supers, supers * superMetaSize},
-		{&r.tree.base, treeSize(supers)},
+		{&tree.base, treeSize(supers)},
 		{&emptyHints, (supers/64 + 1) * 8},
 		{&setLevels[1], upperSetSize(npages, 12)},
 		{&setLevels[2], upperSetSize(npages, 18)},

@@ -32,31 +32,22 @@ import (
 // The window adapts by what came of earlier decisions (judge): pages that were
 // returned and soon taken again make it longer, memory that was kept for a whole
 // window and not missed afterwards makes it shorter.
-var scavenger = scavengerState{clock: realClock{}}
+var scavenger scavengerState
 
 type scavengerState struct {
 	armed atomic.Bool // the timer is set, or a tick is running
 	// kicked says that there was a kick since the last round over PARTIAL slabs
 	// began, which may take several ticks.
 	kicked atomic.Bool
-	epoch  atomic.Uint32
 
 	mu sync.Mutex // one tick, Trim or SetClock at a time
 	// moving is held, after mu, while free blocks are on their way from one place
 	// to another, where ReadTotals would not find them.
 	moving sync.Mutex
-	clock  clock
-	// now is the clock at the last tick or kick, in milliseconds. Owned by
-	// region.mu.
-	now uint32
-	// grownTo is what was committed when growth last made holes. Owned by
-	// region.mu.
-	grownTo uintptr
-	// listed is now for who makes a slab PARTIAL, without region.mu.
-	listed atomic.Uint32
-	// idleStamp is what listed was until the timer was last set, at armedAt: what
-	// was stamped with it may be as young as that.
-	idleStamp, armedAt atomic.Uint32
+	// seenGrown is what was committed when kickGrown last looked; grownTo what was when
+	// growth last made holes. The latter is owned by region.mu.
+	seenGrown atomic.Uintptr
+	grownTo   uintptr
 	// window is in milliseconds, 0 until the first tick. Written under mu and
 	// region.mu.
 	window uint32
@@ -67,9 +58,7 @@ type scavengerState struct {
 	judging  bool
 	purged   uint64 // pages of purges to be judged
 	againWas uint64 // pageUse.again at the last tick
-	fronts   [MaxP + NumShards]*seenFront
 	ticks    atomic.Uint64
-	punchAt  punchCursor
 
 	generation int    // counts clocks and timers taken for lost. Owned by region.mu
 	urgedAt    uint32 // when kickPressed last was; 0: never. Owned by region.mu
@@ -98,9 +87,9 @@ func SetClock(c clock) {
 	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	s.clock = c
-	s.now = milliseconds()
-	s.listed.Store(s.now)
+	times.clock = c
+	times.now = milliseconds()
+	times.listed.Store(times.now)
 	s.generation++
 	s.armed.Store(false)
 }
@@ -142,17 +131,17 @@ func arm() {
 	if !s.armed.CompareAndSwap(false, true) {
 		return
 	}
-	s.idleStamp.Store(s.listed.Load())
-	s.now = milliseconds()
-	s.listed.Store(s.now)
-	s.armedAt.Store(s.now)
+	times.idleStamp.Store(times.listed.Load())
+	times.now = milliseconds()
+	times.listed.Store(times.now)
+	times.armedAt.Store(times.now)
 	s.setTimer()
 }
 
 // setTimer sets the timer. Under region.mu.
 func (s *scavengerState) setTimer() {
 	generation := s.generation
-	s.clock.AfterFunc(tickTime(), func() { s.tick(generation) })
+	times.clock.AfterFunc(tickTime(), func() { s.tick(generation) })
 }
 
 // tick is what the timer runs.
@@ -162,8 +151,7 @@ func (s *scavengerState) tick(generation int) {
 	if !s.during(generation, func() {}) {
 		return
 	}
-	left, late := scavenge(false)
-	postponeLate(late)
+	left := scavenge(false)
 	if !left {
 		// First say that nothing runs, then look again: who leaves something to
 		// return does it the other way round.
@@ -186,19 +174,24 @@ func (s *scavengerState) during(generation int, do func()) bool {
 	return true
 }
 
-// kickGrown makes holes in sparse slabs now if the heap has grown much: a class
-// takes new pages while others may hold memory that they do not use. Under
-// region.mu.
-func kickGrown(committed uintptr) {
+// kickGrown makes holes in sparse slabs now if the heap has grown much since it last
+// looked: a class takes new pages while others may hold memory that they do not use.
+// Called after everything that may have grown the region; one load if it has not. Any
+// goroutine, not entered and without locks.
+func kickGrown() {
 	s := &scavenger
-	if policy.Current().KeepAlways {
+	end := region.committed.Load()
+	if seen := s.seenGrown.Load(); seen == end || !s.seenGrown.CompareAndSwap(seen, end) || policy.Current().KeepAlways {
 		return
 	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	committed := end - region.first
 	// A timer set inside a testing/synctest bubble ends with it. This is one of the
 	// few places where that shows.
 	now := milliseconds()
-	if s.armed.Load() && time.Duration(now-s.now)*time.Millisecond > lostTicks*tickTime() {
-		s.now = now
+	if s.armed.Load() && time.Duration(now-times.now)*time.Millisecond > lostTicks*tickTime() {
+		times.now = now
 		s.generation++
 		s.setTimer()
 	}
@@ -216,7 +209,7 @@ const lostTicks = 100
 // another one by then. Under region.mu.
 func (s *scavengerState) soon(do func()) {
 	generation := s.generation
-	s.clock.AfterFunc(0, func() {
+	times.clock.AfterFunc(0, func() {
 		s.mu.Lock() // from here on it is the same clock
 		defer s.mu.Unlock()
 		if s.during(generation, func() {}) {
@@ -241,8 +234,7 @@ func kickPressed() {
 			if !pressed() {
 				return
 			}
-			_, late := scavenge(false)
-			postponeLate(late)
+			scavenge(false)
 			kick()
 		})
 	}
@@ -250,11 +242,11 @@ func kickPressed() {
 
 // scavenge does one tick's work and reports whether there is more to do later.
 // all is Trim: everything that no block needs is returned now. Under
-// scavenger.mu. It also returns a late double free that it met, or 0.
-func scavenge(all bool) (left bool, late uintptr) {
+// scavenger.mu.
+func scavenge(all bool) (left bool) {
 	s := &scavenger
 	s.ticks.Add(1)
-	s.epoch.Add(1)
+	times.epoch.Add(1)
 	now := s.look()
 	all = all || pressed()
 	age := s.window
@@ -262,8 +254,12 @@ func scavenge(all bool) (left bool, late uintptr) {
 		age = 0
 	}
 	s.moving.Lock()
-	busy, late := trimFronts(now, all)
-	cached, l := trimCaches(now, age)
+	busy, some := trimFronts(now, all)
+	if some {
+		s.kicked.Store(true) // their blocks make slabs PARTIAL, perhaps behind punchAt
+	}
+	cached, pages := trimCaches(now, age)
+	forgetPeaks(pages)
 	empty := sweepIdle(all)
 	s.moving.Unlock()
 	warm := s.purge(now, all)
@@ -274,11 +270,11 @@ func scavenge(all bool) (left bool, late uintptr) {
 	}
 	// A round over the slabs may take several ticks: what came behind the cursor
 	// since it began is for the next one.
-	if age == 0 || s.punchAt == (punchCursor{}) {
+	if age == 0 || punchAt == (punchCursor{}) {
 		s.kicked.Store(false)
 	}
 	sparse := punchSlabs(now, age, worthIdle, most)
-	return busy || cached || empty || warm || spare || sparse, max(late, l)
+	return busy || cached || empty || warm || spare || sparse
 }
 
 // look notes the time and the peak since the last tick, and judges.
@@ -292,16 +288,18 @@ func (s *scavengerState) look() (now uint32) {
 	now = milliseconds()
 	s.peaks[s.next] = peakBucket{u.peak, now}
 	s.next = (s.next + 1) % peakBuckets
-	s.now = now
-	s.listed.Store(s.now)
+	times.now = now
+	times.listed.Store(times.now)
 	u.peak = u.used
 	s.judge(now, u.again)
 	return now
 }
 
 // forgetPeaks takes pages out of the peaks: they were cached, and nobody wanted
-// them. Under mu and region.mu.
+// them. Under mu.
 func forgetPeaks(pages int) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
 	for i := range scavenger.peaks {
 		scavenger.peaks[i].pages -= pages
 	}
@@ -389,11 +387,21 @@ func somethingLeft() bool {
 // pollHeap trims a Heap's front if the scavenger has been at work since it last
 // did. By the Heap's goroutine.
 func pollHeap(own uintptr) {
-	if own != 0 && head(own).epoch != scavenger.epoch.Load() {
-		trimmed, late := trimHeap(own)
-		postponeLate(late)
-		if trimmed {
+	if own != 0 && head(own).epoch != times.epoch.Load() {
+		if trimHeap(own) {
 			kick()
 		}
 	}
 }
+
+// minWindow and maxWindow bound the window, in hundredths: 0.22 and 3.08 s.
+// With the longest an EMPTY slab is found up to two ticks of 0.3 s late and
+// returned up to one late: 4 s, and a second for the purge itself.
+const minWindow, maxWindow = 10, 140
+
+// minTick, in hundredths: 55 ms even where the window is at its least.
+const minTick = 2.5
+
+// peakBuckets holds the peaks of a window, and of twice that many ticks when
+// it has just become longer.
+const peakBuckets = 2*ticksPerWindow + 4

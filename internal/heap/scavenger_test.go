@@ -1284,7 +1284,7 @@ func TestInvalidFreeTrimsNoHeap(t *testing.T) {
 	trimHeap(f) // marks what lies there
 	idle()
 	n := held(f, class)
-	if head(f).epoch == scavenger.epoch.Load() || n == 0 {
+	if head(f).epoch == times.epoch.Load() || n == 0 {
 		t.Fatalf("%d blocks in the magazine, and no turn to trim it: the test shows nothing", n)
 	}
 	if bad := Free(f, 1<<60); bad.Kind != Foreign {

@@ -153,7 +153,7 @@ func enlist(s slabID) {
 	}
 	if m.slabState.Load() == slabFull {
 		m.slabState.Store(slabPartial)
-		m.site = scavenger.listed.Load()
+		m.site = times.listed.Load()
 		setAdd(uint8(c), s.page())
 		cs.listed++
 		if s.allFree(&sizeclass.Classes[c]) {
@@ -403,8 +403,7 @@ func (s slabID) dropLive(k *sizeclass.Class, c uint8) (dropped bool) {
 				atomic.OrUint64(b, 1<<at)
 				continue
 			}
-			lateFrees.Add(1)
-			postponeLate(p)
+			foundLate(p)
 			dropped = true
 		}
 	}

@@ -23,10 +23,6 @@ var spanStats struct {
 	allocs, frees atomic.Uint64
 }
 
-// liveBig is the live state of a span without a class. Its magazine is a trap,
-// like those of liveSited and liveWatched.
-const liveBig = setClasses - 3
-
 // isCached reports whether p, which came out of a cache, is a freed span of class
 // c. If it is not, it was freed twice at the same moment, and the other copy has
 // gone its way: this one is dropped, and reported by the next allocation.
@@ -35,8 +31,7 @@ func isCached(p uintptr, c uint8) bool {
 	if m.kind == kindSpan && m.start == p && m.class == c && (!checkLive || m.live == 0) {
 		return true
 	}
-	lateFrees.Add(1)
-	postponeLate(p)
+	foundLate(p)
 	return false
 }
 
@@ -47,12 +42,12 @@ func takeRun(n, alignPages uintptr, warm bool) (page uintptr, clean, ok bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	want := n + alignPages - 1 // a run this long holds an aligned one
-	page, ok = r.tree.find(uint32(want))
+	page, ok = tree.find(uint32(want))
 	if !ok && alignPages > 1 && n <= superPages { // as a whole chunk does
-		page, ok = r.tree.findWhole()
+		page, ok = tree.findWhole()
 		page *= superPages
 	}
-	if warm && (!ok || r.tree.cleanPages(roundUp(page, alignPages), n) > 0) {
+	if warm && (!ok || tree.cleanPages(roundUp(page, alignPages), n) > 0) {
 		return 0, false, false
 	}
 	if !ok {
@@ -70,45 +65,43 @@ func takeRun(n, alignPages uintptr, warm bool) (page uintptr, clean, ok bool) {
 		if !allowed(int(n-min(have, n))) || grow((want-have)<<pageShift) != nil {
 			return 0, false, false
 		}
-		if page, ok = r.tree.find(uint32(want)); !ok {
+		if page, ok = tree.find(uint32(want)); !ok {
 			fatal("page tree lost the pages just committed", 0, 0)
 		}
 	}
 	page = roundUp(page, alignPages)
-	if memoryLimit.hard.Load() != 0 && !allowed(int(r.tree.cleanPages(page, n))) {
+	if memoryLimit.hard.Load() != 0 && !allowed(int(tree.cleanPages(page, n))) {
 		return 0, false, false
 	}
-	return page, r.tree.take(page, n), true
+	return page, tree.take(page, n), true
 }
 
-// releaseSpans gives freed spans back to the page tree. It returns the address
-// of one that is live, or was given back before: a double free that raced past
-// the live state; or 0. Not entered; the caller holds the spans.
-func releaseSpans(spans []uintptr) (late uintptr) {
+// releaseSpans gives freed spans back to the page tree. One that is live, or was given
+// back before, is a double free that raced past the live state: it is dropped
+// (foundLate). Not entered; the caller holds the spans.
+func releaseSpans(spans []uintptr) {
 	if len(spans) == 0 {
-		return 0
+		return
 	}
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.SpanGive, began)
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	return releaseIdle(spans, scavenger.now)
+	releaseIdle(spans, times.now)
 }
 
 // releaseIdle is releaseSpans for spans last used at the given time. Under
 // region.mu.
-func releaseIdle(spans []uintptr, at uint32) (late uintptr) {
+func releaseIdle(spans []uintptr, at uint32) {
 	for _, p := range spans {
 		page := (p - region.base) >> pageShift
 		m := meta(page)
 		if m.kind != kindSpan || m.start != p || m.live != 0 {
-			late = p
-			lateFrees.Add(1)
+			foundLate(p)
 			continue
 		}
 		releaseSpan(page, m, at)
 	}
-	return late
 }
 
 // labelSpan gives the span at p, which the caller holds, a site.
@@ -135,5 +128,5 @@ func releaseSpan(page uintptr, m *pageMeta, at uint32) {
 	for i := uintptr(1); i < n; i++ {
 		meta(page + i).kind = kindFree
 	}
-	region.tree.give(page, n, at)
+	tree.give(page, n, at)
 }

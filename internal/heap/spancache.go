@@ -95,19 +95,18 @@ var sharedSeen [sizeclass.NumWarm][warmSlots]uintptr
 
 // dropShared gives back the spans in shared slots that nobody took since it last
 // looked. Under region.mu.
-func dropShared() (late uintptr) {
+func dropShared() {
 	for i := range shared {
 		for j := range shared[i].slot {
 			s, seen := &shared[i].slot[j], &sharedSeen[i][j]
 			p := s.Load()
 			if p != 0 && p == *seen && s.CompareAndSwap(p, 0) {
-				late = max(late, releaseIdle([]uintptr{p}, scavenger.now))
+				releaseIdle([]uintptr{p}, times.now)
 				p = 0
 			}
 			*seen = p
 		}
 	}
-	return late
 }
 
 // The BigCache.
@@ -253,18 +252,18 @@ func (s *seenSlot) stale(word uint64, now, age uint32) bool {
 }
 
 // trimCaches gives back what has been in the shared caches for age milliseconds.
-// That is no demand: the peaks forget it. It reports whether something is left,
-// and a late double free it met. By the scavenger's lock; not entered.
-func trimCaches(now, age uint32) (left bool, late uintptr) {
+// That is no demand: it returns how many pages went back, for the peaks to forget
+// (forgetPeaks), and whether something is left. By the scavenger's lock; not entered.
+func trimCaches(now, age uint32) (left bool, pages int) {
 	var buf [maxMid]uintptr
 	n := 0
 	flush := func() {
 		region.mu.Lock()
 		defer region.mu.Unlock()
 		was := pageUse.used
-		late = max(late, releaseIdle(buf[:n], now-age))
+		releaseIdle(buf[:n], now-age)
 		n = 0
-		forgetPeaks(was - pageUse.used)
+		pages += was - pageUse.used
 	}
 	put := func(p uintptr) {
 		if n == len(buf) {
@@ -304,14 +303,13 @@ func trimCaches(now, age uint32) (left bool, late uintptr) {
 	for len(whales.spans) > 0 && (age == 0 || int32(now-whales.spans[0].since) >= int32(age)) { // since may be later than now
 		dropWhale()
 	}
-	forgetPeaks(was - pageUse.used)
-	return left || len(whales.spans) > 0, late
+	return left || len(whales.spans) > 0, pages + was - pageUse.used
 }
 
 // giveBigSpan caches the freed span without a class at p, or gives its pages back.
 // Under region.mu.
 func giveBigSpan(p uintptr, m *pageMeta) {
 	if !giveWhale(p, m.spanSize) {
-		releaseSpan((p-region.base)>>pageShift, m, scavenger.now)
+		releaseSpan((p-region.base)>>pageShift, m, times.now)
 	}
 }

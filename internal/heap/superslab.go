@@ -82,17 +82,17 @@ func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
 	if !fresh {
 		return 0, false
 	}
-	c, ok := region.tree.findWhole()
+	c, ok := tree.findWhole()
 	if !ok {
 		if !allowed(1<<order) || grow(superSize) != nil {
 			return 0, false
 		}
-		if c, ok = region.tree.findWhole(); !ok {
+		if c, ok = tree.findWhole(); !ok {
 			fatal("page tree lost the pages just committed", 0, 0)
 		}
 	}
 	super(c).isSlabs = true
-	region.tree.update(c, c)
+	tree.update(c, c)
 	superslabs.Add(1)
 	if page, ok = cutPages(c, order); !ok {
 		refuseByLimit()
@@ -124,7 +124,7 @@ func unslab(c uintptr) {
 	if s.isSlabs && s.free == ^uint32(0) {
 		s.isSlabs = false
 		superslabs.Add(-1)
-		region.tree.update(c, c)
+		tree.update(c, c)
 	}
 	updatePool(c)
 }
@@ -135,6 +135,6 @@ func giveBackPages(page uintptr, order uint32) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	c := page / superPages
-	super(c).give((uint32(1)<<(1<<order)-1)<<(page%superPages), scavenger.now)
+	super(c).give((uint32(1)<<(1<<order)-1)<<(page%superPages), times.now)
 	unslab(c)
 }

@@ -39,7 +39,7 @@ func mallocWarm(own, size uintptr, site uint32) uintptr {
 // freeWarm takes the freed span of class c at p into the magazine, where there
 // is room; what must make room goes to the shared slots, and where they are full
 // back to the page tree. Entered; leaves.
-func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
+func freeWarm(f uintptr, tok token, c uint8, p uintptr) {
 	var buf [(maxMid + 1) / 2]uintptr
 	n := 1
 	switch {
@@ -59,9 +59,8 @@ func freeWarm(f uintptr, tok token, c uint8, p uintptr) Fault {
 	for n > 0 && giveShared(c, buf[n-1]) {
 		n--
 	}
-	late := releaseSpans(buf[:n])
+	releaseSpans(buf[:n])
 	kick()
-	return lateFault(late)
 }
 
 // mallocSpan returns a span of at least size bytes whose address is a multiple
@@ -113,6 +112,7 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 		kick()
 		page, clean, ok = takeRun(n, alignPages, false)
 	}
+	kickGrown()
 	kickPressed()
 	if !ok && reclaim(own) {
 		if page, clean, ok = takeRun(n, alignPages, false); !ok {
@@ -176,16 +176,16 @@ func resize(p, size uintptr) (ok, limited bool) {
 	case want > have:
 		next, end := page+have, r.committed.Load()>>pageShift
 		behind := min(page+want, end) - next // of the pages wanted, those committed
-		if !r.tree.isFree(next, behind) {
+		if !tree.isFree(next, behind) {
 			return false, false
 		}
-		if !allowed(r.tree.cleanPages(next, behind) + int(want-have-behind)) {
+		if !allowed(tree.cleanPages(next, behind) + int(want-have-behind)) {
 			return false, true
 		}
 		if page+want > end && grow((page+want-end)<<pageShift) != nil {
 			return false, false
 		}
-		r.tree.take(page+have, want-have)
+		tree.take(page+have, want-have)
 		if tracked {
 			raceAcquire(p+have<<pageShift, (want-have)<<pageShift)
 		}
@@ -197,7 +197,7 @@ func resize(p, size uintptr) (ok, limited bool) {
 		for i := want; i < have; i++ {
 			meta(page + i).kind = kindFree
 		}
-		r.tree.give(page+want, have-want, scavenger.now)
+		tree.give(page+want, have-want, times.now)
 	}
 	if m.site != 0 {
 		siteAdd(m.site, int64(usable)-int64(m.spanSize), 0)
@@ -240,9 +240,9 @@ func trimIdleSpans(own uintptr) {
 		}
 	}
 	leave(tok)
-	postponeLate(releaseSpans(buf[:n]))
+	releaseSpans(buf[:n])
 	region.mu.Lock()
-	postponeLate(dropShared())
+	dropShared()
 	for len(whales.spans) > 0 && whales.bytes > uintptr(pageUse.used)<<pageShift/whaleShare {
 		whales.count.evictions.Add(1)
 		dropWhale()

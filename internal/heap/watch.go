@@ -22,9 +22,8 @@ func Watch(who uint32, on bool) {
 	grace()
 	drainMu.Unlock()
 	scavenger.moving.Lock()
-	late := drainAll()
+	drainAll()
 	scavenger.moving.Unlock()
-	postponeLate(late)
 	if region.ready.Load() { // the window comes of the policy, which may still be set
 		kick()
 	}
