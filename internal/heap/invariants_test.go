@@ -17,14 +17,6 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// mustHold wants all invariants to hold.
-func mustHold(t testing.TB) {
-	t.Helper()
-	if err := CheckInvariants(); err != nil {
-		t.Error(err)
-	}
-}
-
 // smallHeap is a heap with something of every kind, for breakers to damage.
 type smallHeap struct {
 	f, g uintptr // fronts of two Heaps; g leases nothing and holds nothing
@@ -193,13 +185,6 @@ func newSmallHeap(t *testing.T) *smallHeap {
 // lastWord is the last word of the leased slab's bitmap: refills begin with the
 // first one.
 func (x *smallHeap) lastWord() uint32 { return sizeclass.Classes[x.class].Words - 1 }
-
-// set puts a value in the place of another, and returns what undoes that.
-func set[T any](p *T, v T) (repair func()) {
-	old := *p
-	*p = v
-	return func() { *p = old }
-}
 
 func set8(a uintptr, v uint8) func()   { return set(u8(a), v) }
 func set64(a uintptr, v uint64) func() { return set(u64(a), v) }
@@ -771,7 +756,7 @@ func TestInvariantsBroken(t *testing.T) {
 // breaker for each.
 func TestEveryInvariantIsBroken(t *testing.T) {
 	rules := map[string]bool{}
-	for _, file := range []string{"invariants.go", "invariants_region.go"} {
+	for _, file := range []string{"checker.go", "invariants.go", "invariants_fronts.go", "invariants_region.go"} {
 		tree, err := parser.ParseFile(gotoken.NewFileSet(), file, nil, 0)
 		if err != nil {
 			t.Fatal(err)

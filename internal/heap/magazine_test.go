@@ -1,18 +1,36 @@
 package heap
 
 import (
-	"bytes"
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
-	"time"
-	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
+
+func TestPopsAscend(t *testing.T) {
+	f := front(t)
+	defer CloseHeapFront(f)
+	c := sizeclass.Of(48)
+	var got []uintptr
+	for range firstBatch {
+		got = append(got, Malloc(f, 48))
+	}
+	if !slices.IsSorted(got) {
+		t.Errorf("a refilled magazine pops %#x", got)
+	}
+	for _, p := range got {
+		if bad := Free(f, p); bad.Kind != OK {
+			t.Fatalf("%+v", bad)
+		}
+	}
+	if n := held(f, c); n != firstBatch {
+		t.Errorf("the magazine holds %d blocks, want %d", n, firstBatch)
+	}
+}
 
 // isFree reports whether the bit of the block at p is set, by division.
 func isFree(p uintptr, c uint8) bool {
@@ -43,7 +61,7 @@ func TestFlushAndCarve(t *testing.T) {
 			setLive(p, c, 0)
 		}
 		for batch := range slices.Chunk(back, maxFlush) {
-			if late := flush(batch, c); late != 0 {
+			if late := lateFlush(batch, c); late != 0 {
 				t.Fatalf("%d B: flush took %#x for a late double free", size, late)
 			}
 		}
@@ -60,7 +78,7 @@ func TestFlushAndCarve(t *testing.T) {
 		before := lateFrees.Load()
 		if checkLive {
 			for batch := range slices.Chunk(back, maxFlush) { // a second time
-				if flush(batch, c) == 0 {
+				if lateFlush(batch, c) == 0 {
 					t.Errorf("%d B: a flush of free blocks was silent", size)
 				}
 			}
@@ -126,7 +144,7 @@ func TestCarveDropsLive(t *testing.T) {
 				}
 				last = p
 			}
-			lateFound.Store(0)
+			lateIn(func() {})
 			for _, p := range live {
 				setLive(p, c, 0)
 			}
@@ -139,6 +157,70 @@ func TestCarveDropsLive(t *testing.T) {
 	}
 }
 
+// TestLateDoubleFree builds by hand what two overlapping frees leave behind:
+// two copies of a block in magazines, in each order of leaving them.
+func TestLateDoubleFree(t *testing.T) {
+	if !checkLive {
+		t.Skip("skipped: hakmem_nolive does not look at the live state")
+	}
+	c := sizeclass.Of(64)
+	copies := func(t *testing.T) (p uintptr) {
+		p = Malloc(0, 64)
+		setLive(p, c, 0) // freed: this copy is the first, the caller makes the second
+		return p
+	}
+	late := func(t *testing.T, found uintptr, p uintptr, before uint64) {
+		t.Helper()
+		if found != p || lateFrees.Load() != before+1 {
+			t.Errorf("found %#x (%d late frees), want %#x", found, lateFrees.Load()-before, p)
+		}
+	}
+	t.Run("both flushed", func(t *testing.T) {
+		p, before := copies(t), lateFrees.Load()
+		if x := lateFlush([]uintptr{p}, c); x != 0 {
+			t.Fatalf("the first copy was refused: %#x", x)
+		}
+		late(t, lateFlush([]uintptr{p}, c), p, before)
+	})
+	t.Run("both in one flush", func(t *testing.T) {
+		p, before := copies(t), lateFrees.Load()
+		late(t, lateFlush([]uintptr{p, p}, c), p, before)
+	})
+	t.Run("one handed out again, one flushed", func(t *testing.T) {
+		p, before := copies(t), lateFrees.Load()
+		setLive(p, c, c)
+		late(t, lateFlush([]uintptr{p}, c), p, before)
+		if bad := Free(0, p); bad.Kind != OK {
+			t.Errorf("the holder's block is gone: %+v", bad)
+		}
+	})
+	t.Run("one flushed, one handed out: found at the carve", func(t *testing.T) {
+		f := front(t)
+		defer CloseHeapFront(f)
+		p := Malloc(f, 64)
+		s := *lease(f, c)
+		setLive(p, c, 0)
+		flush([]uintptr{p}, c)
+		setLive(p, c, c)
+		before := lateFrees.Load()
+		lateIn(func() {})
+		var all []uintptr
+		for *lease(f, c) == s && len(all) < int(sizeclass.Classes[c].Blocks)*2 {
+			q := Malloc(f, 64)
+			if q == p {
+				t.Fatal("a live block was handed out again")
+			}
+			all = append(all, q)
+		}
+		late(t, TakeFinding().Addr, p, before)
+		for _, q := range append(all, p) {
+			if bad := Free(f, q); bad.Kind != OK {
+				t.Fatalf("%+v", bad)
+			}
+		}
+	})
+}
+
 // TestFlushOutlived: the second copy of a block comes back when its slab's pages
 // serve another class.
 func TestFlushOutlived(t *testing.T) {
@@ -147,7 +229,7 @@ func TestFlushOutlived(t *testing.T) {
 		c := sizeclass.Of(size)
 		s := acquire(sizeclass.Of(2 * size))
 		before := lateFrees.Load()
-		if p := s.addr(); flush([]uintptr{p, p + size}, c) == 0 || lateFrees.Load() != before+2 {
+		if p := s.addr(); lateFlush([]uintptr{p, p + size}, c) == 0 || lateFrees.Load() != before+2 {
 			t.Errorf("%d B: %d late double frees counted, want 2", size, lateFrees.Load()-before)
 		}
 		retire(s)
@@ -169,100 +251,12 @@ func TestFlushAfterGiveBack(t *testing.T) {
 			t.Fatalf("%d B: kind %d after Trim: its slab was not given back", size, kind)
 		}
 		before := lateFrees.Load()
-		if late := flush([]uintptr{p}, c); late != p || lateFrees.Load() != before+1 {
+		if late := lateFlush([]uintptr{p}, c); late != p || lateFrees.Load() != before+1 {
 			t.Errorf("%d B: found %#x, want %#x; %d counted", size, late, p, lateFrees.Load()-before)
 		}
 		if err := CheckInvariants(); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// TestLiveBlockOfAnEmptySlab: the slab of a block that was freed twice at once, and of
-// which one copy was handed out before the other came back, is not taken from its holder.
-func TestLiveBlockOfAnEmptySlab(t *testing.T) {
-	for _, size := range []uintptr{16, 64, 1000, 3000, 32 << 10} {
-		withClock(t)
-		c := sizeclass.Of(size)
-		k := &sizeclass.Classes[c]
-		s := acquire(c)
-		if !s.allFree(k) {
-			t.Fatalf("%d B: a slab in use", size)
-		}
-		for _, j := range []uint32{0, k.Blocks / 2, k.Blocks - 1} {
-			retire(s)
-			p := s.addr() + uintptr(j)*uintptr(k.Size)
-			setLive(p, c, c) // its holder
-			if s.units() > 0 {
-				s.meta().holes = s.holes(c) // its memory was returned before that
-			}
-			before := lateFrees.Load()
-			if _, ok := claimEmpty(s, 0); ok {
-				t.Fatalf("%d B: the slab of a live block was claimed", size)
-			}
-			if n, late := lateFrees.Load()-before, TakeLateFree(); n != 1 || late.Addr != p || late.Kind != LateFreed {
-				t.Errorf("%d B: block %d: %d counted, told %+v", size, j, n, late)
-			}
-			if b := atomic.LoadUint64(s.bits(j / 64)); b>>(j%64)&1 != 0 {
-				t.Errorf("%d B: block %d is the slab's and its holder's", size, j)
-			}
-			if err := CheckInvariants(); err != nil {
-				t.Errorf("%d B: block %d: %v", size, j, err)
-			}
-			if bad := Free(0, p); bad.Kind != OK {
-				t.Errorf("%d B: block %d: its holder's free: %+v", size, j, bad)
-			}
-			drainAll()
-			order, ok := claimEmpty(s, 0)
-			if !ok {
-				t.Fatalf("%d B: block %d: the slab is not EMPTY when it is freed", size, j)
-			}
-			giveBackPages(s.page(), order)
-			if s = acquire(c); !s.allFree(k) {
-				t.Fatalf("%d B: a slab in use", size)
-			}
-		}
-		retire(s)
-		if err := CheckInvariants(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// TestLiveBlockInAHole: nor is its memory returned where other blocks of the slab are in
-// use.
-func TestLiveBlockInAHole(t *testing.T) {
-	for _, size := range []uintptr{16, 64, 1000, 3000} {
-		withClock(t)
-		c := sizeclass.Of(size)
-		k := &sizeclass.Classes[c]
-		q := Malloc(0, size)
-		drainAll()
-		s := owner(q)
-		if s.freeBlocks(k) != int(k.Blocks)-1 {
-			t.Fatalf("%d B: %d of %d blocks are free", size, s.freeBlocks(k), k.Blocks)
-		}
-		j := k.Blocks / 2
-		p := s.addr() + uintptr(j)*uintptr(k.Size)
-		setLive(p, c, c)
-		fill := unsafe.Slice(u8(p), size)
-		for i := range fill {
-			fill[i] = 7
-		}
-		holes, before := punched.Load(), lateFrees.Load()
-		if late := Trim(); late.Addr != p || late.Kind != LateFreed || lateFrees.Load() != before+1 {
-			t.Errorf("%d B: %+v, %d counted", size, late, lateFrees.Load()-before)
-		}
-		if punched.Load() == holes {
-			t.Errorf("%d B: no hole was made: the test shows nothing", size)
-		}
-		if n := bytes.Count(fill, []byte{7}); n != int(size) {
-			t.Errorf("%d B: %d bytes are left", size, n)
-		}
-		if err := CheckInvariants(); err != nil {
-			t.Errorf("%d B: %v", size, err)
-		}
-		freeBlocks(t, []uintptr{p, q})
 	}
 }
 
@@ -324,45 +318,6 @@ func TestWordsAtOnce(t *testing.T) {
 		}
 		retire(s)
 	}
-}
-
-// TestRetireMeetsFree: a slab's lease ends while its first block comes back, after
-// retire has begun and before it has the lock. It looks at the words last, so the
-// slab is listed afterwards.
-func TestRetireMeetsFree(t *testing.T) {
-	if !Ready() {
-		t.Fatal(Survived())
-	}
-	const size = 1024
-	c := sizeclass.Of(size)
-	s, cs := acquire(c), &classes[c]
-	all := atomic.SwapUint64(s.bits(0), 0) // all blocks are ours, and the carve right
-	p := s.addr() + uintptr(bits.TrailingZeros64(all))*size
-	cs.mu.Lock()
-	done := make(chan bool)
-	go func() { retire(s); close(done) }()
-	stacks := make([]byte, 1<<20)
-	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
-		if text := stacks[:runtime.Stack(stacks, true)]; slices.ContainsFunc(bytes.Split(text, []byte("\n\n")), func(one []byte) bool {
-			return bytes.Contains(one, []byte("heap.retire(")) && bytes.Contains(one, []byte("[sync.Mutex.Lock"))
-		}) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("retire does not wait for the lock:\n%s", stacks)
-		}
-	}
-	flush([]uintptr{p}, c)
-	cs.mu.Unlock()
-	<-done
-	if state := s.meta().slabState.Load(); state != slabPartial {
-		t.Errorf("a slab with a free block is in state %d, want PARTIAL", state)
-	}
-	cs.mu.Lock()
-	unlist(cs, c, s.page(), slabLeased)
-	cs.mu.Unlock()
-	atomic.StoreUint64(s.bits(0), all)
-	retire(s)
 }
 
 // TestMagazineGrows: turns of allocating and freeing more than a magazine holds

@@ -186,7 +186,12 @@ func kickGrown() {
 	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	committed := end - region.first
+	s.grown(end - region.first)
+}
+
+// grown is kickGrown's work when so many bytes are committed for blocks. Under
+// region.mu.
+func (s *scavengerState) grown(committed uintptr) {
 	// A timer set inside a testing/synctest bubble ends with it. This is one of the
 	// few places where that shows.
 	now := milliseconds()
