@@ -8,7 +8,7 @@ import (
 
 func TestVersion(t *testing.T) {
 	status, out, _ := hakmemCommand("version")
-	if status != 0 || !strings.HasPrefix(out, "hakmem ") || !strings.Contains(out, runtime.Version()) {
+	if status != 0 || !strings.HasPrefix(out, "hakmem ") || !strings.Contains(out, ", bench ") || !strings.Contains(out, ", cmd/hakmem ") || !strings.Contains(out, runtime.Version()) {
 		t.Errorf("status %d: %q", status, out)
 	}
 }
