@@ -71,7 +71,7 @@ func (tr *tree) zip(m *module, file string) error {
 	return errors.Join(w.Close(), f.Close())
 }
 
-// unpack writes the module's files into dir, as a user's who looks into it.
+// unpack writes the module's files into dir, outside of the tree.
 func (tr *tree) unpack(m *module, dir string) error {
 	for _, name := range m.files {
 		text, err := os.ReadFile(filepath.Join(tr.root, m.dir, filepath.FromSlash(name)))

@@ -3,7 +3,6 @@ package modules
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -209,14 +208,4 @@ func (m *module) requires(path string) string {
 		}
 	}
 	return ""
-}
-
-// find returns the module of a path.
-func (tr *tree) find(path string) (*module, error) {
-	for _, m := range tr.modules {
-		if m.path == path {
-			return m, nil
-		}
-	}
-	return nil, fmt.Errorf("%s has no module %s", tr.root, path)
 }
