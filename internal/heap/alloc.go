@@ -1,6 +1,8 @@
 package heap
 
 import (
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
@@ -9,7 +11,7 @@ import (
 // current P (own = 0) or for a Heap. It returns 0 when memory is out. Not
 // entered; takes locks and makes system calls where the fast path could not
 // serve.
-func Malloc(own, size uintptr) uintptr {
+func Malloc(own Front, size mem.Bytes) Block {
 	// The P's fast path counts all of its calls, a Heap's what refills bring.
 	if p := guarded(own, size, 1, 0, own == 0 || size <= sizeclass.MaxMid); p != 0 {
 		return p
@@ -20,7 +22,7 @@ func Malloc(own, size uintptr) uintptr {
 	return malloc(own, size)
 }
 
-func malloc(own, size uintptr) uintptr {
+func malloc(own Front, size mem.Bytes) Block {
 	if size > sizeclass.MaxMid {
 		pollHeap(own)
 		if p := mallocWarm(own, size, 0); p != 0 {
@@ -30,17 +32,17 @@ func malloc(own, size uintptr) uintptr {
 		return p
 	}
 	c := sizeclass.Of(size)
-	return mallocClass(own, c, c)
+	return mallocClass(own, c, liveState(c))
 }
 
 // mallocClass returns a block of class c whose live state is v, through the
 // front. Before it gives up it brings together what the caches of all Ps hold.
-func mallocClass(own uintptr, c, v uint8) uintptr {
+func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 	pollHeap(own)
 	missed, reclaimed, leased := false, false, false
 	for {
 		f, tok := enter(own)
-		if p := pop(f, c); p != 0 {
+		if p := f.pop(c); p != 0 {
 			setLive(p, c, v)
 			leave(tok)
 			return p
@@ -52,36 +54,36 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 			}
 			continue
 		}
-		if head(f).cap[c] == 0 {
-			makeMagazine(f, c)
+		if f.head().cap[c] == 0 {
+			f.makeMagazine(c)
 		}
 		if !missed {
 			missed = true
-			*misses(f, c)++
+			*f.misses(c)++
 		}
-		if s := *lease(f, c); s != 0 {
+		if s := *f.lease(c); s != 0 {
 			began := telemetry.Begin()
-			n := refill(f, c, s)
+			n := f.refill(c, s)
 			telemetry.End(telemetry.Refill, began)
 			if n > 0 {
 				if Hardened() {
-					shuffle(f, c, n)
+					f.shuffle(c, n)
 				}
 				if own != 0 && !AlwaysSlow() { // its pops do not count
-					*sampleWord(f) -= int64(n)
+					*f.sampleWord() -= int64(n)
 				}
-				p := pop(f, c)
+				p := f.pop(c)
 				setLive(p, c, v)
-				*refills(f, c)++
-				look(f, c, 0)
+				*f.refills(c)++
+				f.look(c, 0)
 				if !leased {
-					head(f).ownHits++ // stage 0; the others are counted by acquire
+					f.head().ownHits++ // stage 0; the others are counted by acquire
 				}
 				leave(tok)
 				kick()
 				return p
 			}
-			*lease(f, c) = 0
+			*f.lease(c) = 0
 			leave(tok)
 			began = telemetry.Begin()
 			retire(s)
@@ -105,12 +107,12 @@ func mallocClass(own uintptr, c, v uint8) uintptr {
 			return noMemory()
 		}
 		f, tok = enter(own)
-		if f == trapFront || *lease(f, c) != 0 {
+		if f == trapFront || *f.lease(c) != 0 {
 			leave(tok)
 			retire(s) // another goroutine of this P was first; s becomes PARTIAL
 			continue
 		}
-		*lease(f, c) = s
+		*f.lease(c) = s
 		leased = true
 		leave(tok)
 	}
@@ -127,7 +129,7 @@ var ()
 // Free is the slow path of every free. It checks p again, under enter, and
 // either gives the block back or returns what is wrong with it, with nothing
 // changed. Not entered.
-func Free(own, p uintptr) Fault {
+func Free(own Front, p Block) Fault {
 	bad := free(own, p)
 	if bad.Kind == OK { // afterwards: an invalid free is not to change a Heap's magazines
 		pollHeap(own)
@@ -135,9 +137,9 @@ func Free(own, p uintptr) Fault {
 	return bad
 }
 
-func free(own, p uintptr) Fault {
+func free(own Front, p Block) Fault {
 	if !region.ready.Load() {
-		return Fault{Kind: Foreign, Addr: p}
+		return Fault{Kind: Foreign, Addr: mem.Addr(p)}
 	}
 	if isGuarded(p) {
 		return guardFree(p)
@@ -171,7 +173,7 @@ func free(own, p uintptr) Fault {
 		}
 		putState(at, 0)
 		if span {
-			if site := m.site; site != 0 {
+			if site := m.site(); site != 0 {
 				unlabelSpan(m)
 				if p, c = giveBig(site, c, p); p == 0 {
 					leave(tok)
@@ -183,7 +185,7 @@ func free(own, p uintptr) Fault {
 			return TakeFinding()
 		}
 		unsite(p, c, v)
-		if push(f, c, p) {
+		if f.push(c, p) {
 			leave(tok)
 			return Fault{}
 		}
@@ -192,17 +194,17 @@ func free(own, p uintptr) Fault {
 			flushOne(p, c)
 			return TakeFinding()
 		}
-		if head(f).cap[c] == 0 {
+		if f.head().cap[c] == 0 {
 			// The front's first block of the class. If it is another front's (its
 			// slab is not leased here), it would share cache lines with that one's:
 			// it goes back, and a malloc here will take from a slab of its own.
-			makeMagazine(f, c)
-			if *lease(f, c) != owner(p) {
+			f.makeMagazine(c)
+			if *f.lease(c) != owner(p) {
 				leave(tok)
 				flushOne(p, c)
 				return TakeFinding()
 			}
-			push(f, c, p)
+			f.push(c, p)
 			leave(tok)
 			return Fault{}
 		}
@@ -213,9 +215,9 @@ func free(own, p uintptr) Fault {
 
 // Size returns the usable bytes of the live block at p and its site, or what is
 // wrong with p. Any goroutine; the caller holds the block.
-func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
+func Size(p Block) (size mem.Bytes, site site.ID, bad Fault) {
 	if !region.ready.Load() {
-		return 0, 0, Fault{Kind: Foreign, Addr: p}
+		return 0, 0, Fault{Kind: Foreign, Addr: mem.Addr(p)}
 	}
 	if isGuarded(p) {
 		return guardSize(p)
@@ -237,18 +239,18 @@ func Size(p uintptr) (size uintptr, site uint32, bad Fault) {
 			return 0, 0, overflowed(p, n, damage, m, span)
 		}
 		if span {
-			return n, m.site, Fault{}
+			return n, m.site(), Fault{}
 		}
 		return n, siteOf(p, v), Fault{}
 	}
 	if span {
-		return m.spanSize, m.site, Fault{}
+		return m.spanSize, m.site(), Fault{}
 	}
-	return uintptr(sizeclass.Classes[m.class].Size), siteOf(p, v), Fault{}
+	return mem.Bytes(sizeclass.Classes[m.class].Size), siteOf(p, v), Fault{}
 }
 
 // MallocAt is Malloc for the current P with a site.
-func MallocAt(site uint32, size uintptr) uintptr {
+func MallocAt(site site.ID, size mem.Bytes) Block {
 	if p := guarded(0, size, 1, site, false); p != 0 {
 		return p
 	}
@@ -258,7 +260,7 @@ func MallocAt(site uint32, size uintptr) uintptr {
 	return mallocAt(site, size)
 }
 
-func mallocAt(site uint32, size uintptr) uintptr {
+func mallocAt(site site.ID, size mem.Bytes) Block {
 	if site == 0 || !checkLive {
 		return malloc(0, size)
 	}
@@ -281,7 +283,7 @@ func mallocAt(site uint32, size uintptr) uintptr {
 }
 
 // MallocAligned is Malloc for the current P with an alignment, a power of two.
-func MallocAligned(align, size uintptr) uintptr {
+func MallocAligned(align, size mem.Bytes) Block {
 	if p := guarded(0, size, align, 0, false); p != 0 {
 		return p
 	}
@@ -291,13 +293,13 @@ func MallocAligned(align, size uintptr) uintptr {
 	return mallocAligned(align, size)
 }
 
-func mallocAligned(align, size uintptr) uintptr {
+func mallocAligned(align, size mem.Bytes) Block {
 	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
 		// Slabs start on a page and every class is m·2^k: the next class whose
 		// size the alignment divides serves.
 		for c := sizeclass.Of(size); c <= sizeclass.Num; c++ {
-			if uintptr(sizeclass.Classes[c].Size)&(align-1) == 0 {
-				return mallocClass(0, c, c)
+			if mem.Bytes(sizeclass.Classes[c].Size)&(align-1) == 0 {
+				return mallocClass(0, c, liveState(c))
 			}
 		}
 	}
@@ -305,19 +307,19 @@ func mallocAligned(align, size uintptr) uintptr {
 	if align <= pageSize { // every span is aligned to a page
 		return malloc(0, size)
 	}
-	return mallocSpan(size, align>>pageShift, 0)
+	return mallocSpan(size, pageAlign(align>>pageShift), 0)
 }
 
 // MallocZero is Malloc for the current P or a Heap, with n bytes cleared; what
 // is known to read as zero is not cleared again.
-func MallocZero(own, n uintptr) uintptr {
+func MallocZero(own Front, n mem.Bytes) Block {
 	if n > sizeclass.MaxMid && !Hardened() {
 		if p := guarded(own, n, 1, 0, false); p != 0 {
-			Zero(ptr(p), n)
+			Zero(ptr(mem.Addr(p)), n)
 			return p
 		}
 		if p := mallocWarm(own, n, 0); p != 0 {
-			Zero(ptr(p), n)
+			Zero(ptr(mem.Addr(p)), n)
 			return p
 		}
 		p, zero := newSpan(own, n, 1, 0, 0)
@@ -326,52 +328,52 @@ func MallocZero(own, n uintptr) uintptr {
 		case zero == someZeroes:
 			zeroDirty(p, n)
 		default:
-			Zero(ptr(p), n)
+			Zero(ptr(mem.Addr(p)), n)
 		}
 		return p
 	}
 	p := Malloc(own, n)
 	if p != 0 {
-		Zero(ptr(p), n)
+		Zero(ptr(mem.Addr(p)), n)
 	}
 	return p
 }
 
 // zeroDirty clears the first n bytes of the new span at p, but for pages that still
 // read as zero, as far as that is known: of superslabs that are all the span's.
-func zeroDirty(p, n uintptr) {
-	first := (p - region.base) >> pageShift
-	last := first + uintptr(meta(first).pages) // behind the span
-	from := uintptr(0)                         // what comes before is zero
-	for off := uintptr(0); off < n; off += pageSize {
-		page := first + off>>pageShift
-		c := page / superPages
-		if c*superPages >= first && (c+1)*superPages <= last && super(c).wasDirty>>(page%superPages)&1 == 0 {
-			Zero(ptr(p+from), off-from)
+func zeroDirty(p Block, n mem.Bytes) {
+	first := p.page()
+	last := first + pageNo(meta(first).pages) // behind the span
+	from := uintptr(0)                        // what comes before is zero
+	for off := uintptr(0); mem.Bytes(off) < n; off += pageSize {
+		page := first + pageNo(off>>pageShift)
+		c := page.chunk()
+		if c.page() >= first && (c+1).page() <= last && super(c).wasDirty>>(page.inChunk())&1 == 0 {
+			Zero(ptr(mem.Addr(p+Block(from))), mem.Bytes(off-from))
 			from = off + pageSize
 		}
 	}
-	if from < n {
-		Zero(ptr(p+from), n-from)
+	if mem.Bytes(from) < n {
+		Zero(ptr(mem.Addr(p+Block(from))), n-mem.Bytes(from))
 	}
 }
 
 // Chunk returns a span for an Arena's use: Free and its kin refuse it.
-func Chunk(size uintptr) (p, usable uintptr) {
+func Chunk(size mem.Bytes) (p Block, usable mem.Bytes) {
 	p, _ = newSpan(0, max(size, sizeclass.MaxMid+1), 1, 0, flagArena)
 	if p == 0 {
 		return 0, 0
 	}
-	return p, meta((p - region.base) >> pageShift).spanSize
+	return p, meta(p.page()).spanSize
 }
 
 // FreeChunk gives an Arena's span back.
-func FreeChunk(p uintptr) {
-	page := (p - region.base) >> pageShift
+func FreeChunk(p Block) {
+	page := p.page()
 	region.mu.Lock()
 	m := meta(page)
-	if m.kind != kindSpan || m.start != p || m.flags&flagArena == 0 {
-		fatal("an Arena's chunk is not one", p, 0)
+	if m.kind != kindSpan || m.start != mem.Addr(p) || m.flags&flagArena == 0 {
+		fatal("an Arena's chunk is not one", mem.Addr(p), 0)
 	}
 	if tracked {
 		raceRelease(p, m.spanSize)
@@ -384,7 +386,7 @@ func FreeChunk(p uintptr) {
 // Resize makes the live span at p one of at least size bytes where it is, by
 // giving back its last pages or taking the next ones if they are free, and
 // reports whether it could. The caller holds the block; its class may change.
-func Resize(p, size uintptr) bool {
+func Resize(p Block, size mem.Bytes) bool {
 	if Hardened() || isGuarded(p) {
 		return false
 	}

@@ -1,5 +1,7 @@
 package heap
 
+import "github.com/hakmem/hakmem/internal/mem"
+
 // canaryWords bounds the canary behind a block, of which a size class may leave
 // 12 % free: as many words are always written, so that there is nothing for the
 // processor to guess (docs/ledger.md, "Hardening without guesses").
@@ -15,9 +17,9 @@ const (
 // canaryWords words. The last words overlap where there are fewer.
 //
 //go:norace
-func putCanary(a, b uintptr) {
+func putCanary(a, b mem.Addr) {
 	for i := uintptr(0); i < canaryWords; i++ {
-		*u64(min(a+i*8, b-8)) = canaryWord
+		*u64(min(a+mem.Addr(i*8), b-8)) = canaryWord
 	}
 }
 
@@ -25,10 +27,10 @@ func putCanary(a, b uintptr) {
 // address where it is not.
 //
 //go:norace
-func canaryWhole(a, b uintptr) (at uintptr, ok bool) {
+func canaryWhole(a, b mem.Addr) (at mem.Addr, ok bool) {
 	x := uint64(0)
 	for i := uintptr(0); i < canaryWords; i++ {
-		x |= *u64(min(a+i*8, b-8)) ^ canaryWord
+		x |= *u64(min(a+mem.Addr(i*8), b-8)) ^ canaryWord
 	}
 	if x == 0 {
 		return 0, true

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -17,9 +19,9 @@ type checker struct {
 	more int
 	wild bool // a class is none: others would use it as an index
 
-	fronts map[uintptr]string    // who has each front that is in a list or table
-	leases map[slabID]uintptr    // the front that leases each slab
-	places map[uintptr]place     // the free blocks that no slab and no page tree has
+	fronts map[Front]string      // who has each front that is in a list or table
+	leases map[slabID]Front      // the front that leases each slab
+	places map[Block]place       // the free blocks that no slab and no page tree has
 	held   map[slabID]*slabWords // of those, the blocks of each slab
 	lost   map[slabID]bool       // slabs that stay CLAIMED (punchLost)
 
@@ -29,7 +31,7 @@ type checker struct {
 	liveSpans     uint64
 	supers        int64
 	used, warm    int // pages
-	sites         map[uint32]siteLive
+	sites         map[site.ID]siteLive
 }
 
 // slabWords is a bit for each block of a slab.
@@ -40,7 +42,7 @@ type slabWords [maxWords]uint64
 type place struct {
 	noun  string
 	at    uintptr // the front's address, or the entry's number
-	class uint8
+	class sizeclass.ID
 }
 
 func (p place) String() string { return fmt.Sprintf("%s %#x", p.noun, p.at) }
@@ -50,9 +52,9 @@ type siteLive struct{ bytes, blocks int64 }
 // subject is what a finding is about.
 type subject struct {
 	noun  string
-	addr  uintptr
-	class uint8   // 0: it has none
-	slab  uintptr // address of the slab that a block is of, or 0
+	addr  mem.Addr
+	class sizeclass.ID // 0: it has none
+	slab  mem.Addr     // address of the slab that a block is of, or 0
 }
 
 func (s subject) String() string {
@@ -84,27 +86,27 @@ func (k *checker) bad(s subject, rule string, found, want any) {
 
 func newChecker() *checker {
 	return &checker{
-		fronts: map[uintptr]string{}, leases: map[slabID]uintptr{}, places: map[uintptr]place{},
-		held: map[slabID]*slabWords{}, lost: map[slabID]bool{}, sites: map[uint32]siteLive{},
+		fronts: map[Front]string{}, leases: map[slabID]Front{}, places: map[Block]place{},
+		held: map[slabID]*slabWords{}, lost: map[slabID]bool{}, sites: map[site.ID]siteLive{},
 	}
 }
 
 // isPage reports whether a page is a committed one for blocks.
-func isPage(page uintptr) bool {
-	return page >= region.first>>pageShift && page < region.committed.Load()>>pageShift
+func isPage(page pageNo) bool {
+	return page >= region.firstPage() && page < region.endPage()
 }
 
 // waits notes that the free block at p waits in a place, and holds that against
 // where it lies.
-func (k *checker) waits(p uintptr, at place) {
+func (k *checker) waits(p Block, at place) {
 	if other, ok := k.places[p]; ok {
-		k.bad(subject{noun: "block", addr: p, class: at.class}, "a block is in exactly one place", fmt.Sprintf("in %v and %v", other, at), "in one of them")
+		k.bad(subject{noun: "block", addr: mem.Addr(p), class: at.class}, "a block is in exactly one place", fmt.Sprintf("in %v and %v", other, at), "in one of them")
 		return
 	}
 	k.places[p] = at
 	s, j, ok := blockOf(p, at.class)
 	if !ok {
-		k.bad(subject{noun: at.noun, addr: at.at, class: at.class}, "what waits is a block of its class", hex(p), "the start of one")
+		k.bad(subject{noun: at.noun, addr: mem.Addr(at.at), class: at.class}, "what waits is a block of its class", hex(p), "the start of one")
 		return
 	}
 	if s == 0 { // a span: checkSpan looks into places
@@ -118,24 +120,24 @@ func (k *checker) waits(p uintptr, at place) {
 
 // blockOf returns the slab of the block of class c at p, 0 for a span, and its
 // index, or reports that there is none.
-func blockOf(p uintptr, c uint8) (s slabID, j uint32, ok bool) {
-	page := (p - region.base) >> pageShift
-	if p < region.base || !isPage(page) {
+func blockOf(p Block, c sizeclass.ID) (s slabID, j blockIndex, ok bool) {
+	page := p.page()
+	if mem.Addr(p) < region.base || !isPage(page) {
 		return 0, 0, false
 	}
 	m := meta(page)
 	if c == 0 || c > sizeclass.Num {
-		return 0, 0, m.kind == kindSpan && m.start == p && m.class == c
+		return 0, 0, m.kind == kindSpan && m.start == mem.Addr(p) && m.class == c
 	}
 	if m.kind != kindTiny && m.kind != kindMid || m.class != c {
 		return 0, 0, false
 	}
-	j, start := sizeclass.Classes[c].Index(p - m.start)
-	return slabID((m.start-region.base)>>pageShift + 1), j, start && j < sizeclass.Classes[c].Blocks
+	i, start := sizeclass.Classes[c].Index(mem.Addr(p).From(m.start))
+	return slabAt(m.start), blockIndex(i), start && i < sizeclass.Classes[c].Blocks
 }
 
 // alive counts a live block of a site, 0 for none.
-func (k *checker) alive(site uint32, size uintptr) {
+func (k *checker) alive(site site.ID, size mem.Bytes) {
 	if site != 0 {
 		n := k.sites[site]
 		n.bytes += int64(size)

@@ -1,42 +1,47 @@
 package heap
 
 import (
-	"math/bits"
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 // superMeta describes 2 MiB of the region: a superslab when isSlabs, otherwise
 // a chunk of the page tree. free, dirty, isSlabs are owned by region.mu.
 type superMeta struct {
 	// free is the set of pages that belong to no slab (isSlabs) or no span.
-	free uint32
+	free pageSet
 	// dirty is the set of pages handed out since they were last zero.
-	dirty uint32
+	dirty pageSet
 	// emptyMask is the superslab's set of EMPTY slabs, by first page: slabs all
 	// of whose blocks are free. A hint: set without a lock by who completes a
 	// slab's bitmap, cleared by who takes the slab; the bitmap is the truth.
 	emptyMask atomic.Uint32
 	isSlabs   bool
 	// tiny is the set of pages whose live map may have memory behind it.
-	tiny uint32
+	tiny pageSet
 	// purged is the set of pages whose memory was returned to the system and
 	// that were not used since, purgedAt when that was last done, freedAt when a
 	// page was last given back: both in milliseconds (scavenger.go).
-	purged, purgedAt, freedAt uint32
+	purged   pageSet
+	purgedAt millis
+	freedAt  millis
 	// lost is the set of pages that may not be touched (purge.go, discard).
-	lost uint32
+	lost pageSet
 	// wasDirty is what dirty was when all pages were handed out together: until
 	// they are given back, theirs who has them.
-	wasDirty uint32
+	wasDirty pageSet
 	// wasEmpty is what emptyMask was when the scavenger last looked. Owned by the
 	// scavenger.
-	wasEmpty uint32
+	wasEmpty pageSet
 }
 
 const superMetaSize = unsafe.Sizeof(superMeta{})
 
-func super(c uintptr) *superMeta { return (*superMeta)(ptr(region.supers + c*superMetaSize)) }
+func super(c chunkNo) *superMeta {
+	return (*superMeta)(ptr(region.supers + mem.Addr(c)*mem.Addr(superMetaSize)))
+}
 
 // pageUse counts the region's pages by what they are, and keeps book on whether
 // it was right to keep or to return them. Owned by region.mu. Every page that
@@ -55,20 +60,20 @@ var pageUse struct {
 
 // take hands out the pages m of the chunk, which are free. clean reports whether
 // all of them still read as zero. Under region.mu.
-func (s *superMeta) take(m uint32) (clean bool) {
+func (s *superMeta) take(m pageSet) (clean bool) {
 	u := &pageUse
-	warm := bits.OnesCount32(s.dirty & m)
-	if m == ^uint32(0) {
+	warm := (s.dirty & m).count()
+	if m == pageSet(^uint32(0)) {
 		s.wasDirty = s.dirty
 	}
-	u.used += bits.OnesCount32(m)
+	u.used += m.count()
 	u.warm -= warm
 	u.reused += uint64(warm)
 	u.peak = max(u.peak, u.used)
 	if back := s.purged & m; back != 0 {
 		s.purged &^= back
 		if milliseconds()-s.purgedAt <= horizon() {
-			u.again += uint64(bits.OnesCount32(back))
+			u.again += uint64(back.count())
 		}
 	}
 	s.free &^= m
@@ -78,8 +83,8 @@ func (s *superMeta) take(m uint32) (clean bool) {
 
 // give takes back the pages m of the chunk, which were handed out and last used
 // at the given time. Under region.mu.
-func (s *superMeta) give(m, at uint32) {
-	n := bits.OnesCount32(m)
+func (s *superMeta) give(m pageSet, at millis) {
+	n := m.count()
 	pageUse.used -= n
 	pageUse.warm += n
 	s.free |= m

@@ -20,8 +20,8 @@ const (
 
 // decayPart is so many hundredths of the default window, in milliseconds.
 // 1 at the least.
-func decayPart(hundredths float64) uint32 {
-	return max(1, uint32(hundredths*float64(decay())/100))
+func decayPart(hundredths float64) millis {
+	return millis(max(1, uint32(hundredths*float64(decay())/100)))
 }
 
 // clock is the scavenger's time. Tests inject another.
@@ -41,7 +41,7 @@ var processStart = time.Now()
 var times = struct {
 	clock clock
 	// now is the clock at the scavenger's last tick or kick. Owned by region.mu.
-	now uint32
+	now millis
 	// listed is now for those that make a slab PARTIAL, without region.mu.
 	listed atomic.Uint32
 	// Before the timer ran, slabs were stamped with a stale time: idleStamp. Treat those
@@ -57,9 +57,9 @@ func (realClock) AfterFunc(d time.Duration, tick func()) { time.AfterFunc(d, tic
 
 // milliseconds is the clock's time. It wraps after 49 days; only differences
 // are used. Under region.mu or scavenger.mu.
-func milliseconds() uint32 { return uint32(times.clock.Now().Milliseconds()) }
+func milliseconds() millis { return millis(times.clock.Now().Milliseconds()) }
 
 // decay is the default window in milliseconds.
-func decay() uint32 { return uint32(policy.Current().DecayMs) }
+func decay() millis { return millis(policy.Current().DecayMs) }
 
-func horizon() uint32 { return horizonWindows * decay() }
+func horizon() millis { return horizonWindows * decay() }

@@ -16,19 +16,19 @@ var drains atomic.Uint64
 var (
 	drainMu    sync.Mutex
 	graceStats runtime.MemStats
-	drained    []uintptr
+	drained    []Front
 )
 
 // drainAll empties every P's front, those of idle and vanished Ps too. Any
 // goroutine, not pinned.
-func drainAll() { drainFronts(func(int, uintptr) bool { return true }) }
+func drainAll() { drainFronts(func(int, Front) bool { return true }) }
 
 // drainFronts empties the fronts that choose takes, of Ps (numbered from 0) and
 // shards (from MaxP): swap the trap in, wait until every section that could have
 // read the old entry has ended, then flush. Heaps' fronts belong to their
 // goroutines and are left. Any goroutine, not pinned. It reports whether there
 // are fronts that were not chosen.
-func drainFronts(choose func(i int, f uintptr) bool) (left bool) {
+func drainFronts(choose func(i int, f Front) bool) (left bool) {
 	if !region.ready.Load() {
 		return false
 	}
@@ -39,14 +39,14 @@ func drainFronts(choose func(i int, f uintptr) bool) (left bool) {
 	drained = drained[:0]
 	fronts := frontTable.Load()
 	for i := range fronts {
-		if f := atomic.LoadUintptr(&fronts[i]); f == trapFront {
+		if f := atomic.LoadUintptr(&fronts[i]); Front(f) == trapFront {
 			continue
-		} else if !choose(i, f) {
+		} else if !choose(i, Front(f)) {
 			left = true
 		} else {
-			f = atomic.SwapUintptr(&fronts[i], trapFront)
-			clearOwner(f)
-			drained = append(drained, f)
+			f = atomic.SwapUintptr(&fronts[i], uintptr(trapFront))
+			Front(f).clearOwner()
+			drained = append(drained, Front(f))
 		}
 	}
 	if len(drained) > 0 {
@@ -82,12 +82,12 @@ func grace() { runtime.ReadMemStats(&graceStats) }
 
 // emptyFront flushes every magazine, retires every lease and empties the
 // quarantine of a front that nobody else can reach.
-func emptyFront(f uintptr) {
+func emptyFront(f Front) {
 	emptyQuarantine(f)
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		emptyMagazine(f, c)
-		if s := *lease(f, c); s != 0 {
-			*lease(f, c) = 0
+		emptyMagazine(f, sizeclass.ID(c))
+		if s := *f.lease(sizeclass.ID(c)); s != 0 {
+			*f.lease(sizeclass.ID(c)) = 0
 			retire(s)
 		}
 	}
@@ -95,18 +95,18 @@ func emptyFront(f uintptr) {
 
 // emptyMagazine gives back all blocks of a magazine of such a front. They are no
 // hits: what was popped before is counted first, and what is seen then forgotten.
-func emptyMagazine(f uintptr, c uint8) {
-	look(f, c, held(f, c))
-	head(f).seen[c] = 0
-	if held(f, c) == 0 {
+func emptyMagazine(f Front, c sizeclass.ID) {
+	f.look(c, f.held(c))
+	f.head().seen[c] = 0
+	if f.held(c) == 0 {
 		return
 	}
-	*flushes(f, c)++
-	var buf [maxFlush]uintptr
+	*f.flushes(c)++
+	var buf [maxFlush]Block
 	for n := len(buf); n == len(buf); {
 		n = 0
 		for n < len(buf) {
-			p := pop(f, c)
+			p := f.pop(c)
 			if p == 0 {
 				break
 			}
@@ -124,13 +124,13 @@ func emptyMagazine(f uintptr, c uint8) {
 // trimHeap gives back what has lain in a Heap's magazines since the scavenger's
 // epoch before the last one that the Heap saw. By the Heap's goroutine, from its
 // slow paths: nobody else may touch its front, so an idle Heap keeps what it has.
-func trimHeap(f uintptr) (trimmed bool) {
-	h := head(f)
+func trimHeap(f Front) (trimmed bool) {
+	h := f.head()
 	h.epoch = times.epoch.Load()
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n := uint16(held(f, c))
+		n := uint16(f.held(sizeclass.ID(c)))
 		if n > 0 && h.mark[c] == n {
-			emptyMagazine(f, c)
+			emptyMagazine(f, sizeclass.ID(c))
 			n, trimmed = 0, true
 		}
 		h.mark[c] = n

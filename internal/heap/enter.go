@@ -7,7 +7,7 @@ import (
 
 // newFront returns an empty front, for a Heap or a P, or 0 when memory is out or too
 // many are in use. Not pinned.
-func newFront(private bool) uintptr {
+func newFront(private bool) Front {
 	if !Ready() {
 		return 0
 	}
@@ -35,14 +35,14 @@ const (
 //
 // The goroutine may be on another P than at the last look, so what was found
 // empty or full then must be tried again first.
-func enter(own uintptr) (f uintptr, tok token) {
+func enter(own Front) (f Front, tok token) {
 	if own != 0 {
 		return own, owned
 	}
 	if canPin && !Watched() {
 		pid := procPin()
 		if uint(pid) < MaxP {
-			return atomic.LoadUintptr(&frontTable.Load()[pid]), pinned
+			return Front(atomic.LoadUintptr(&frontTable.Load()[pid])), pinned
 		}
 		procUnpin()
 	}
@@ -91,10 +91,10 @@ func installFront(tok token) bool {
 	if tok == pinned {
 		// The look at watched must be pinned: see Watch.
 		pid := procPin()
-		setOwner(f) // first: what a drain has swapped out has no owner
-		ok = uint(pid) < MaxP && !Watched() && atomic.CompareAndSwapUintptr(&frontTable.Load()[pid], trapFront, f)
+		f.setOwner() // first: what a drain has swapped out has no owner
+		ok = uint(pid) < MaxP && !Watched() && atomic.CompareAndSwapUintptr(&frontTable.Load()[pid], uintptr(trapFront), uintptr(f))
 		if !ok {
-			clearOwner(f)
+			f.clearOwner()
 		}
 		procUnpin()
 	} else {

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -35,12 +36,12 @@ func (f *Fault) Freed() bool { return f.Kind == LateFreed || f.Kind == WrittenFr
 // LateFreed, whose copy was dropped). The zero Fault is none.
 type Fault struct {
 	Kind  Kind
-	Addr  uintptr // the pointer given
-	Block uintptr // start of the block it lies in, when there is one
-	Class uintptr // size of that block, or 0
+	Addr  mem.Addr  // the pointer given
+	Block Block     // start of the block it lies in, when there is one
+	Class mem.Bytes // size of that block, or 0
 	// Offset is how far from Block the first byte lies that was touched: of
 	// Overflow, Underflow (before it), UsedFreed and WrittenFreed.
-	Offset uintptr
+	Offset mem.Bytes
 	// AllocStack and FreeStack are those of a guarded block, as runtime.Callers
 	// gives them.
 	AllocStack, FreeStack []uintptr
@@ -49,7 +50,7 @@ type Fault struct {
 // outOfMemory counts allocations that returned nil.
 var outOfMemory atomic.Uint64
 
-func noMemory() uintptr {
+func noMemory() Block {
 	outOfMemory.Add(1)
 	return 0
 }
@@ -58,22 +59,22 @@ func noMemory() uintptr {
 func DidWithout() { outOfMemory.Add(^uint64(0)) }
 
 // fault describes the invalid pointer p, which liveByte refused with why.
-func fault(p uintptr, m *pageMeta, why Kind) Fault {
-	x := Fault{Kind: why, Addr: p}
+func fault(p Block, m *pageMeta, why Kind) Fault {
+	x := Fault{Kind: why, Addr: mem.Addr(p)}
 	if m == nil {
 		return x
 	}
 	switch m.kind {
 	case kindTiny, kindMid, kindSlabFreed:
 		k := m.slabClassNow()
-		i, _ := k.Index(p - m.start)
-		x.Class = uintptr(k.Size)
+		i, _ := k.Index(mem.Bytes(mem.Addr(p) - m.start))
+		x.Class = mem.Bytes(k.Size)
 		if i < k.Blocks {
-			x.Block = m.start + uintptr(i)*uintptr(k.Size)
+			x.Block = Block(m.start + mem.Addr(uintptr(i)*uintptr(k.Size)))
 		}
 	case kindSpan, kindSpanTail, kindSpanFreed:
-		x.Block = m.start
-		x.Class = meta((m.start - region.base) >> pageShift).spanSize
+		x.Block = Block(m.start)
+		x.Class = meta(pageAt(m.start)).spanSize
 	}
 	return x
 }
@@ -113,24 +114,24 @@ func Postpone(f Fault) {
 
 // foundLate counts and postpones a late double free of the block at p. Not entered; any
 // lock may be held.
-func foundLate(p uintptr) {
+func foundLate(p Block) {
 	lateFrees.Add(1)
 	Postpone(lateFault(p))
 }
 
 // foundLateEntered is foundLate for a caller that is entered.
-func foundLateEntered(p uintptr) {
+func foundLateEntered(p Block) {
 	lateFrees.Add(1)
 	for i := range postponed.pinned {
-		if postponed.pinned[i].CompareAndSwap(0, p) {
+		if postponed.pinned[i].CompareAndSwap(0, uintptr(p)) {
 			break
 		}
 	}
 	postponed.any.Store(true)
 }
 
-func lateFault(p uintptr) Fault {
-	return Fault{Kind: LateFreed, Addr: p, Block: p, Class: fault(p, meta((p-region.base)>>pageShift), LateFreed).Class}
+func lateFault(p Block) Fault {
+	return Fault{Kind: LateFreed, Addr: mem.Addr(p), Block: p, Class: fault(p, meta(p.page()), LateFreed).Class}
 }
 
 // TakeFinding returns the oldest postponed misuse, once; OK if there is none. Not
@@ -145,7 +146,7 @@ func TakeFinding() Fault {
 	p.any.Store(false) // first: what is found from here on sets it again
 	for i := range p.pinned {
 		if at := p.pinned[i].Swap(0); at != 0 {
-			p.faults = append(p.faults, lateFault(at))
+			p.faults = append(p.faults, lateFault(Block(at)))
 		}
 	}
 	if len(p.faults) == 0 {
@@ -161,7 +162,7 @@ func TakeFinding() Fault {
 
 // fatal stops the program on a broken invariant of hakmem's own, with what is
 // known.
-func fatal(what string, addr uintptr, class uint8) {
+func fatal(what string, addr mem.Addr, class sizeclass.ID) {
 	panic(fmt.Sprintf("hakmem: broken invariant: %s (address %#x, class %d of %d bytes); please report it",
 		what, addr, class, sizeclass.Classes[class].Size))
 }

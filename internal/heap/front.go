@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -103,28 +104,43 @@ type frontHead struct {
 // The head must end where the slots of class 1 begin.
 const _ = tinyOffset - headOffset - unsafe.Sizeof(frontHead{})
 
-func head(f uintptr) *frontHead { return (*frontHead)(ptr(f + headOffset)) }
+func (f Front) head() *frontHead { return (*frontHead)(ptr(mem.Addr(f + headOffset))) }
 
-func top(f uintptr, c uint8) *uintptr   { return word(f + topsOffset + uintptr(c)<<3) }
-func lease(f uintptr, c uint8) *slabID  { return (*slabID)(ptr(f + leasesOffset + uintptr(c)<<3)) }
-func misses(f uintptr, c uint8) *uint64 { return u64(f + missesOffset + uintptr(c)<<3) }
-func refills(f uintptr, c uint8) *uint64 {
-	return u64(f + refillsOffset + uintptr(c)<<3)
+func (f Front) top(c sizeclass.ID) *mem.Addr {
+	return (*mem.Addr)(ptr(mem.Addr(f) + topsOffset + mem.Addr(c)<<3))
 }
-func flushes(f uintptr, c uint8) *uint64 {
-	return u64(f + flushesOffset + uintptr(c)<<3)
+func (f Front) lease(c sizeclass.ID) *slabID {
+	return (*slabID)(ptr(mem.Addr(f + leasesOffset + Front(uintptr(c)<<3))))
+}
+func (f Front) misses(c sizeclass.ID) *uint64 {
+	return u64(mem.Addr(f + missesOffset + Front(uintptr(c)<<3)))
+}
+func (f Front) refills(c sizeclass.ID) *uint64 {
+	return u64(mem.Addr(f + refillsOffset + Front(uintptr(c)<<3)))
+}
+func (f Front) flushes(c sizeclass.ID) *uint64 {
+	return u64(mem.Addr(f + flushesOffset + Front(uintptr(c)<<3)))
+}
+
+// loadTop and storeTop are for those that do not own the front at the moment, or whose
+// stores others may see.
+func (f Front) loadTop(c sizeclass.ID) mem.Addr {
+	return mem.Addr(atomic.LoadUintptr((*uintptr)(f.top(c))))
+}
+func (f Front) storeTop(c sizeclass.ID, slot mem.Addr) {
+	atomic.StoreUintptr((*uintptr)(f.top(c)), uintptr(slot))
 }
 
 // last returns the address of the last slot of class c's magazine.
-func last(f uintptr, c uint8) uintptr {
+func (f Front) last(c sizeclass.ID) mem.Addr {
 	if c <= sizeclass.NumTiny {
-		return f + tinyOffset + uintptr(c)*TinyMag
+		return mem.Addr(f + tinyOffset + Front(uintptr(c)*TinyMag))
 	}
-	return f + midOffset + uintptr(c-sizeclass.NumTiny)*MidMag
+	return mem.Addr(f + midOffset + Front(uintptr(c-sizeclass.NumTiny)*MidMag))
 }
 
 // magSize returns the bytes of its slots.
-func magSize(c uint8) uintptr {
+func magSize(c sizeclass.ID) mem.Bytes {
 	if c <= sizeclass.NumTiny {
 		return TinyMag
 	}
@@ -132,48 +148,50 @@ func magSize(c uint8) uintptr {
 }
 
 // maxBlocks returns the most blocks that it can hold.
-func maxBlocks(c uint8) int { return int(magSize(c)/8 - 1) }
+func maxBlocks(c sizeclass.ID) int { return int(magSize(c)/8 - 1) }
 
 // sentinel returns the address of its bottom slot.
-func sentinel(f uintptr, c uint8) uintptr { return last(f, c) - uintptr(head(f).cap[c])*8 }
+func (f Front) sentinel(c sizeclass.ID) mem.Addr {
+	return f.last(c) - mem.Addr(uintptr(f.head().cap[c])*8)
+}
 
 // held returns the number of blocks in class c's magazine.
-func held(f uintptr, c uint8) uintptr {
-	n := (atomic.LoadUintptr(top(f, c)) - sentinel(f, c)) / 8
-	if n > uintptr(maxBlocks(c)) { // the trap: it is not made yet, or is just being made
+func (f Front) held(c sizeclass.ID) uintptr {
+	n := (f.loadTop(c) - f.sentinel(c)) / 8
+	if n > mem.Addr(maxBlocks(c)) { // the trap: it is not made yet, or is just being made
 		return 0
 	}
-	return n
+	return uintptr(n)
 }
 
 // look counts the pops since the last look at class c's magazine, which had
 // before blocks until the caller changed it, and notes how many it has now.
-func look(f uintptr, c uint8, before uintptr) {
-	h := head(f)
+func (f Front) look(c sizeclass.ID, before uintptr) {
+	h := f.head()
 	if seen := uintptr(h.seen[c]); seen > before {
 		h.hits[c] += uint64(seen - before)
 	}
-	h.seen[c] = uint16(held(f, c))
+	h.seen[c] = uint16(f.held(c))
 }
 
 // pop takes the magazine's top block, or returns 0 when it is empty.
-func pop(f uintptr, c uint8) uintptr {
-	t := top(f, c)
+func (f Front) pop(c sizeclass.ID) Block {
+	t := f.top(c)
 	p := *word(*t)
 	if p != 0 {
 		*t -= 8
 	}
-	return p
+	return Block(p)
 }
 
 // push puts a block on the magazine, or returns false when it is full.
-func push(f uintptr, c uint8, p uintptr) bool {
-	t := top(f, c)
-	if *t%magSize(c) == 0 {
+func (f Front) push(c sizeclass.ID, p Block) bool {
+	t := f.top(c)
+	if mem.Bytes(*t)%magSize(c) == 0 {
 		return false
 	}
 	*t += 8
-	*word(*t) = p
+	*word(*t) = uintptr(p)
 	return true
 }
 
@@ -184,7 +202,7 @@ func push(f uintptr, c uint8, p uintptr) bool {
 // in its sample word.
 var (
 	trapMemory [trapSlot + 2*TinyMag]byte // TinyMag more than is used, for alignment
-	trapFront  uintptr
+	trapFront  Front
 )
 
 // trapSlot is where the trap front has that slot, behind its head.
@@ -239,13 +257,13 @@ var PAddress func() uintptr
 
 // setOwner makes the current P, pinned, the owner of a front that it puts into
 // Fronts.
-func setOwner(f uintptr) {
+func (f Front) setOwner() {
 	if PAddress != nil && frontTable.Load() == &Fronts {
-		atomic.StoreUintptr(word(f+OwnerOffset), PAddress())
+		atomic.StoreUintptr(word(mem.Addr(f+OwnerOffset)), PAddress())
 	}
 }
 
-func clearOwner(f uintptr) { atomic.StoreUintptr(word(f+OwnerOffset), 0) }
+func (f Front) clearOwner() { atomic.StoreUintptr(word(mem.Addr(f+OwnerOffset)), 0) }
 
 // hardFronts is the table that slow paths use while blocks are hardened; Fronts
 // then holds nothing but traps.
@@ -262,21 +280,21 @@ const NumShards = 64
 // shard is a front behind a lock.
 type shard struct {
 	mu    sync.Mutex
-	front uintptr
+	front Front
 	_     [48]byte
 }
 
 var shards [NumShards]shard
 
 func init() {
-	trapFront = roundUp(uintptr(unsafe.Pointer(&trapMemory)), TinyMag)
+	trapFront = Front(mem.Bytes(unsafe.Pointer(&trapMemory)).Up(TinyMag))
 	slot := trapFront + trapSlot
 	for c := range uintptr(frontTypes) {
-		*word(trapFront + c<<3) = slot
+		*word(mem.Addr(trapFront + Front(c<<3))) = uintptr(slot)
 	}
 	frontTable.Store(&Fronts)
 	for i := range Fronts {
-		Fronts[i], hardFronts[i] = trapFront, trapFront
+		Fronts[i], hardFronts[i] = uintptr(trapFront), uintptr(trapFront)
 	}
 	for i := range shards {
 		shards[i].front = trapFront
@@ -285,13 +303,13 @@ func init() {
 
 // TrapFront returns the address that a Heap's fast paths are given after it was
 // closed and while calls are watched.
-func TrapFront() uintptr { return trapFront }
+func TrapFront() Front { return trapFront }
 
 // firstCap is the most blocks a magazine has room for before it grows.
 const firstCap = 127
 
 // makeMagazine makes class c's magazine, with the policy's capacity. Entered.
-func makeMagazine(f uintptr, c uint8) {
+func (f Front) makeMagazine(c sizeclass.ID) {
 	pol := policy.Current()
 	n := 0
 	switch {
@@ -302,11 +320,11 @@ func makeMagazine(f uintptr, c uint8) {
 	default:
 		n = min(maxMid, max(pol.WarmBytes/int(sizeclass.SpanBytes(c)), 1))
 	}
-	h := head(f)
+	h := f.head()
 	h.cap[c] = uint16(n)
 	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
-	*word(sentinel(f, c)) = 0
-	atomic.StoreUintptr(top(f, c), sentinel(f, c))
+	*word(f.sentinel(c)) = 0
+	f.storeTop(c, f.sentinel(c))
 }
 
 // growMagazine doubles the room of class c's full magazine, within the policy's
@@ -317,8 +335,8 @@ func makeMagazine(f uintptr, c uint8) {
 // reports whether there is room now. Entered.
 //
 //go:nocheckptr
-func growMagazine(f uintptr, c uint8) bool {
-	h, pol := head(f), policy.Current()
+func (f Front) growMagazine(c sizeclass.ID) bool {
+	h, pol := f.head(), policy.Current()
 	most := pol.MagBlocks
 	if c > sizeclass.NumTiny {
 		most = pol.MidBlocks
@@ -328,17 +346,17 @@ func growMagazine(f uintptr, c uint8) bool {
 	if h.refillBatch[c] == firstBatch || n <= old {
 		return false
 	}
-	from := unsafe.Slice(word(sentinel(f, c)), old+1)
+	from := unsafe.Slice(word(f.sentinel(c)), old+1)
 	h.cap[c] = uint16(n)
-	copy(unsafe.Slice(word(sentinel(f, c)), old+1), from) // the sentinel's 0 too
-	atomic.StoreUintptr(top(f, c), sentinel(f, c)+uintptr(old)*8)
+	copy(unsafe.Slice(word(f.sentinel(c)), old+1), from) // the sentinel's 0 too
+	f.storeTop(c, f.sentinel(c)+mem.Addr(uintptr(old)*8))
 	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
 	return true
 }
 
 // sampleWord is the word of a front that the fast section counts down: the last
 // lease, of which no class makes use.
-func sampleWord(f uintptr) *int64 { return (*int64)(ptr(f + SampleOffset)) }
+func (f Front) sampleWord() *int64 { return (*int64)(ptr(mem.Addr(f + SampleOffset))) }
 
 // SampleOffset is where that word lies in a front.
 const SampleOffset = leasesOffset + (frontTypes-1)*8

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
@@ -18,7 +19,7 @@ func TestNoFrontWhileWatched(t *testing.T) {
 		t.Fatal("no front")
 	}
 	for pid := range Fronts {
-		if Fronts[pid] != trapFront {
+		if Front(Fronts[pid]) != trapFront {
 			t.Errorf("P %d has a front", pid)
 		}
 	}
@@ -48,20 +49,20 @@ func TestNoMoreFronts(t *testing.T) {
 			defer set(&frontPool.max, 220)()
 			frontPool.mu.Unlock()
 
-			var fronts []uintptr
+			var fronts []Block
 			defer func() {
 				for _, f := range fronts {
-					CloseHeapFront(f)
+					CloseHeapFront(Front(f))
 				}
 			}()
 			for f := NewHeapFront(); f != 0; f = NewHeapFront() {
-				fronts = append(fronts, f)
+				fronts = append(fronts, Block(f))
 			}
 			if n := len(fronts); n != 220-x.left || !told("Close Heaps") {
 				t.Errorf("%d Heaps of 220 fronts, want %d to be left; %v", n, x.left, Survived())
 			}
-			CloseHeapFront(fronts[0])
-			if fronts[0] = NewHeapFront(); fronts[0] == 0 {
+			CloseHeapFront(Front(fronts[0]))
+			if fronts[0] = Block(NewHeapFront()); fronts[0] == 0 {
 				t.Fatal("a closed Heap's front was not used again")
 			}
 			for i := range x.left {
@@ -69,7 +70,7 @@ func TestNoMoreFronts(t *testing.T) {
 				if f == 0 {
 					t.Fatalf("no front for the one after %d", i)
 				}
-				fronts = append(fronts, f)
+				fronts = append(fronts, Block(f))
 			}
 			if f := newFront(false); f != 0 {
 				t.Error("one front more than there are")
@@ -80,29 +81,29 @@ func TestNoMoreFronts(t *testing.T) {
 
 // closedFronts returns 20 fronts of Heaps that are closed, each with something in its
 // magazines' memory.
-func closedFronts(t *testing.T) (fronts []uintptr) {
+func closedFronts(t *testing.T) (fronts []Block) {
 	t.Helper()
 	for range 20 {
 		f := NewHeapFront()
-		for _, size := range []uintptr{16, 1000, 20_000} {
+		for _, size := range []mem.Bytes{16, 1000, 20_000} {
 			if bad := Free(f, Malloc(f, size)); bad.Kind != OK {
 				t.Fatalf("%+v", bad)
 			}
 		}
-		fronts = append(fronts, f)
+		fronts = append(fronts, Block(f))
 	}
 	for _, f := range fronts {
-		CloseHeapFront(f)
+		CloseHeapFront(Front(f))
 	}
 	return fronts
 }
 
 // remember returns how many of the fronts have something in their magazines' memory,
 // without what lies in a system page with something else.
-func remember(fronts []uintptr) (n int) {
+func remember(fronts []Block) (n int) {
 	for _, f := range fronts {
-		start, size := magazines(f)
-		for slot := start; slot < start+size; slot += 8 {
+		start, size := magazines(Front(f))
+		for slot := start; slot < start+mem.Addr(size); slot += 8 {
 			if *word(slot) != 0 {
 				n++
 				break
@@ -133,7 +134,7 @@ func TestSpareFronts(t *testing.T) {
 			t.Errorf("%d of %d fronts in use have memory", n, len(used))
 		}
 		for _, f := range used {
-			CloseHeapFront(f)
+			CloseHeapFront(Front(f))
 		}
 		clock.Advance(tickTime())
 	}

@@ -7,7 +7,9 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // frontPool owns the memory of fronts: a range of its own, committed one front
@@ -15,15 +17,15 @@ import (
 // the memory, so sums over all fronts ever built never lose a count.
 var frontPool struct {
 	mu    sync.Mutex
-	base  uintptr
+	base  mem.Addr
 	max   uintptr // fronts there is address space for
 	built atomic.Uintptr
 	// free has the spare ones, the last used last. The first clean of them have no
 	// memory for magazines; low is the fewest that there were since returnSpare.
-	free       []uintptr
+	free       []Front
 	clean, low int
 	// lost has those whose magazines may not be touched: see discard.
-	lost []uintptr
+	lost []Front
 }
 
 // maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of
@@ -33,17 +35,17 @@ const maxFronts = 64 << 10
 // frontsWanted returns the number of fronts to reserve address space for.
 func frontsWanted() uintptr {
 	n := uintptr(maxFronts)
-	if left := osmem.AddressSpaceLeft() / 8; n > left/frontSize { // 1/8: see reserveRegion
-		n = max(left/frontSize, NumShards)
+	if left := osmem.AddressSpaceLeft() / 8; mem.Bytes(n) > left/frontSize { // 1/8: see reserveRegion
+		n = uintptr(max(left/frontSize, NumShards))
 	}
 	return n
 }
 
 // frontAt returns the address of front n. The base is a multiple of TinyMag, and frontSize
 // is, so that the magazines' last slots are where "full" looks for them.
-func frontAt(n uintptr) uintptr { return frontPool.base + n*frontSize + frontSkew }
+func frontAt(n uintptr) Front { return Front(frontPool.base + mem.Addr(n*frontSize) + frontSkew) }
 
-func takeFront(private bool) (f uintptr, err error) {
+func takeFront(private bool) (f Front, err error) {
 	fp := &frontPool
 	fp.mu.Lock()
 	defer fp.mu.Unlock()
@@ -65,7 +67,7 @@ func takeFront(private bool) (f uintptr, err error) {
 		return f, nil
 	}
 	f = frontAt(n)
-	if err := osmem.Commit(f-frontSkew, frontSize); err != nil {
+	if err := osmem.Commit(mem.Addr(f-frontSkew), frontSize); err != nil {
 		return 0, fmt.Errorf("hakmem: commit of a front of %d bytes: %w", uint64(frontSize), err)
 	}
 	region.metaCommitted.Add(frontSize)
@@ -75,18 +77,18 @@ func takeFront(private bool) (f uintptr, err error) {
 }
 
 // initFront makes all magazines of an empty front traps.
-func initFront(f uintptr) {
-	h := head(f)
+func initFront(f Front) {
+	h := f.head()
 	h.epoch = times.epoch.Load()
-	*sampleWord(f) = sampleInterval()
+	*f.sampleWord() = sampleInterval()
 	for c := range uint8(frontTypes) {
 		h.cap[c], h.seen[c], h.mark[c], h.idle[c] = 0, 0, 0, 0
-		atomic.StoreUintptr(top(f, c), *top(trapFront, 0))
+		f.storeTop(sizeclass.ID(c), *trapFront.top(0))
 	}
 }
 
 // recycle puts a drained front back into the pool.
-func recycle(f uintptr) {
+func recycle(f Front) {
 	frontPool.mu.Lock()
 	frontPool.free = append(frontPool.free, f)
 	frontPool.mu.Unlock()
@@ -128,10 +130,10 @@ func returnSpare(all bool) (left bool) {
 }
 
 // magazines returns the system pages of f that have nothing but magazines.
-func magazines(f uintptr) (addr, size uintptr) {
-	system := uintptr(osmem.PageSize())
-	addr = roundUp(f+tinyOffset, system)
-	return addr, (f+quarantineOffset)&^(system-1) - addr
+func magazines(f Front) (addr mem.Addr, size mem.Bytes) {
+	system := osmem.PageSize()
+	addr = mem.Addr(mem.Bytes(f + tinyOffset).Up(system))
+	return addr, mem.Bytes(mem.Addr((f+quarantineOffset)&^Front(system-1)) - addr)
 }
 
 // spareMemory reports whether returnSpare would find something.

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/telemetry"
@@ -19,7 +20,7 @@ func (r *regionState) refuse(err error) error {
 // remedy says how the region could be larger. Under mu.
 func (r *regionState) remedy() string {
 	switch asked := uintptr(policy.Current().RegionBytes); {
-	case r.size-r.first < min(asked, maxRegion, maxTracked)&^(superSize-1):
+	case r.size-r.first < mem.Bytes(min(asked, maxRegion, maxTracked)&^(superSize-1)):
 		return "the address space had no room for more; raise RLIMIT_AS (ulimit -v)"
 	case asked < min(maxRegion, maxTracked):
 		return "raise HAKMEM_REGION_BYTES"
@@ -29,18 +30,18 @@ func (r *regionState) remedy() string {
 }
 
 // ensure commits a's metadata for the first n bytes of the region.
-func (a *area) ensure(n uintptr) error {
-	want := roundUp(roundUp(n, metaStep)>>pageShift*a.unit, pageSize)
-	if most := roundUp(region.size>>pageShift*a.unit, pageSize); want > most {
+func (a *area) ensure(n mem.Bytes) error {
+	want := (n.Up(metaStep) >> pageShift * a.unit).Up(pageSize)
+	if most := (region.size >> pageShift * a.unit).Up(pageSize); want > most {
 		want = most
 	}
 	if want <= a.committed {
 		return nil
 	}
-	if err := osmem.Commit(a.base+a.committed, want-a.committed); err != nil {
+	if err := osmem.Commit(a.base+mem.Addr(a.committed), want-a.committed); err != nil {
 		return err
 	}
-	region.metaCommitted.Add(want - a.committed)
+	region.metaCommitted.Add(uintptr(want - a.committed))
 	a.committed = want
 	return nil
 }
@@ -48,36 +49,36 @@ func (a *area) ensure(n uintptr) error {
 // grow commits at least need more bytes of the region and gives their pages to
 // the page tree. Called under region.mu. On failure nothing has changed but
 // perhaps some metadata that is now committed ahead of its use.
-func grow(need uintptr) error {
+func grow(need mem.Bytes) error {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Commit, began)
 	r := &region
 	old := r.committed.Load()
-	need = roundUp(need, superSize)
-	if need > r.size-old {
+	need = need.Up(superSize)
+	if need > r.size-mem.Bytes(old) {
 		return r.refuse(fmt.Errorf("hakmem: the region of %d bytes is full: %s", r.size-r.first, r.remedy()))
 	}
-	step := min(max(roundUp(r.step, superSize), need), r.size-old)
-	err := commitTo(old, old+step)
+	step := min(max(r.step.Up(superSize), need), r.size-mem.Bytes(old))
+	err := commitTo(mem.Bytes(old), mem.Bytes(old)+step)
 	if err != nil && step > need {
 		survive(fmt.Errorf("hakmem: commit of %d bytes: %w; trying %d", step, err, need))
 		step = need // the system may have room for what is needed now
-		err = commitTo(old, old+step)
+		err = commitTo(mem.Bytes(old), mem.Bytes(old)+step)
 	}
 	if err != nil {
 		return r.refuse(fmt.Errorf("hakmem: commit of %d bytes: %w: free blocks, or raise what the system allows the process", step, err))
 	}
-	asan.Poison(r.base+old, step) // until blocks are handed out
-	r.committed.Store(old + step)
+	asan.Poison(uintptr(r.base+mem.Addr(old)), uintptr(step)) // until blocks are handed out
+	r.committed.Store(uintptr(mem.Bytes(old) + step))
 	if !osmem.ReadableReserve {
-		Granules = (old + step) >> granuleShift
+		Granules = uintptr((mem.Bytes(old) + step) >> granuleShift)
 	}
-	r.step = min(r.step*2, uintptr(policy.Current().CommitMax))
-	tree.add(old>>superShift, (old+step)>>superShift)
+	r.step = min(r.step*2, mem.Bytes(policy.Current().CommitMax))
+	tree.add(chunkNo(old>>superShift), chunkNo((mem.Bytes(old)+step)>>superShift))
 	return nil
 }
 
-func commitTo(old, end uintptr) error {
+func commitTo(old, end mem.Bytes) error {
 	r := &region
 	for _, a := range r.areas() {
 		if a.lazy {
@@ -87,5 +88,5 @@ func commitTo(old, end uintptr) error {
 			return err
 		}
 	}
-	return osmem.Commit(r.base+old, end-old)
+	return osmem.Commit(r.base+mem.Addr(old), end-old)
 }

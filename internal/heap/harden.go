@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -44,60 +45,60 @@ func newSecret() uint64 {
 	return (uint64(uintptr(unsafe.Pointer(x))) ^ uint64(processStart.UnixNano())) * 0x9E3779B97F4A7C15
 }
 
-func sealOf(p, size uintptr) uint64 {
+func sealOf(p Block, size mem.Bytes) uint64 {
 	return uint64(size) ^ secret ^ bits.RotateLeft64(uint64(p)*0x9E3779B97F4A7C15, 32)
 }
 
 // hardSize is the size of the block that holds a sealed one of size bytes; one
 // that nobody has when there is none.
-func hardSize(size uintptr) uintptr {
+func hardSize(size mem.Bytes) mem.Bytes {
 	if size+hardTail < size {
-		return ^uintptr(0)
+		return mem.Bytes(^uintptr(0))
 	}
 	return size + hardTail
 }
 
 // sealed seals the new block of hardSize(size) at p, 0 for none, and returns p.
-func sealed(p, size uintptr) uintptr {
+func sealed(p Block, size mem.Bytes) Block {
 	if p != 0 {
-		m := meta((p - region.base) >> pageShift)
+		m := meta(p.page())
 		span := m.kind == kindSpan
 		seal(p, size, m, span)
-		asan.Poison(p+size, usableBytes(m, span)-size)
-		asan.Unpoison(p, size)
+		asan.Poison(uintptr(p+Block(size)), uintptr(usableBytes(m, span)-size))
+		asan.Unpoison(uintptr(p), uintptr(size))
 	}
 	return p
 }
 
 // sealWord returns where the block's size is sealed, and where its canary ends at
 // the latest.
-func sealWord(p uintptr, m *pageMeta, span bool) (at *uint64, end uintptr) {
+func sealWord(p Block, m *pageMeta, span bool) (at *uint64, end mem.Addr) {
 	if span {
-		return &m.holes, p + m.spanSize
+		return m.spanSeal(), mem.Addr(p + Block(m.spanSize))
 	}
-	end = p + classSize(m.class) - 8
+	end = mem.Addr(p + Block(classSize(m.class)) - 8)
 	return u64(end), end
 }
 
 //go:norace
-func seal(p, size uintptr, m *pageMeta, span bool) {
+func seal(p Block, size mem.Bytes, m *pageMeta, span bool) {
 	at, end := sealWord(p, m, span)
 	*at = sealOf(p, size)
-	putCanary(p+size, end)
+	putCanary(mem.Addr(p+Block(size)), end)
 }
 
 // unseal returns the size of the sealed live block at p, or how far from its
 // start the first byte lies that was written behind it.
 //
 //go:norace
-func unseal(p uintptr, m *pageMeta, span bool) (size, damage uintptr, ok bool) {
+func unseal(p Block, m *pageMeta, span bool) (size, damage mem.Bytes, ok bool) {
 	at, end := sealWord(p, m, span)
-	size = uintptr(loadSeal(at) ^ sealOf(p, 0))
-	if size > end-p { // the size itself was written over: by what lies before it?
-		return 0, end - p, false
+	size = mem.Bytes(loadSeal(at) ^ sealOf(p, 0))
+	if mem.Addr(size) > end-mem.Addr(p) { // the size itself was written over: by what lies before it?
+		return 0, mem.Bytes(end - mem.Addr(p)), false
 	}
-	if at, ok := canaryWhole(p+size, end); !ok {
-		return size, at - p, false
+	if at, ok := canaryWhole(mem.Addr(p+Block(size)), end); !ok {
+		return size, mem.Bytes(at - mem.Addr(p)), false
 	}
 	return size, 0, true
 }
@@ -108,7 +109,7 @@ func unseal(p uintptr, m *pageMeta, span bool) (size, damage uintptr, ok bool) {
 // overlap may both pass, as without hardening.)
 //
 //go:norace
-func breakSeal(p, size uintptr, m *pageMeta, span bool) bool {
+func breakSeal(p Block, size mem.Bytes, m *pageMeta, span bool) bool {
 	at, _ := sealWord(p, m, span)
 	if tracked {
 		was := *at
@@ -126,30 +127,30 @@ func loadSeal(at *uint64) uint64 {
 	return atomic.LoadUint64(at)
 }
 
-func brokenSeal(p uintptr) uint64 { return sealOf(p, ^uintptr(0)) }
+func brokenSeal(p Block) uint64 { return sealOf(p, mem.Bytes(^uintptr(0))) }
 
 // isBroken reports whether the block at p is being freed, or was.
-func isBroken(p uintptr, m *pageMeta, span bool) bool {
+func isBroken(p Block, m *pageMeta, span bool) bool {
 	at, _ := sealWord(p, m, span)
 	w := loadSeal(at)
 	return w == brokenSeal(p) || w == poisonWord
 }
 
 // overflowed describes the damage that unseal found.
-func overflowed(p, size, damage uintptr, m *pageMeta, span bool) Fault {
-	if _, end := sealWord(p, m, span); size == 0 && damage == end-p { // it is the size that was written over
+func overflowed(p Block, size mem.Bytes, damage mem.Bytes, m *pageMeta, span bool) Fault {
+	if _, end := sealWord(p, m, span); size == 0 && mem.Addr(damage) == end-mem.Addr(p) { // it is the size that was written over
 		size = damage
 	}
-	return Fault{Kind: Overflow, Addr: p, Block: p, Class: size, Offset: damage}
+	return Fault{Kind: Overflow, Addr: mem.Addr(p), Block: p, Class: size, Offset: damage}
 }
 
 // hardFree is Free for a sealed block.
-func hardFree(own, p uintptr) Fault {
+func hardFree(own Front, p Block) Fault {
 	f, tok := enter(own)
 	at, m, span, why := liveByte(p)
 	v := uint8(0)
 	if why == OK {
-		if v = state(at); v == 0 {
+		if v = uint8(state(at)); v == 0 {
 			why = Freed
 		}
 	}
@@ -174,12 +175,12 @@ func hardFree(own, p uintptr) Fault {
 	b := newPoisoned(p, size, m.class)
 	if span {
 		unlabelSpan(m)
-	} else if unsite(p, m.class, v); !asan.On {
+	} else if unsite(p, m.class, liveState(v)); !asan.On {
 		b.fill()
 		return hold(own, f, tok, b)
 	}
 	leave(tok)
-	asan.Poison(p, usable)
+	asan.Poison(uintptr(p), uintptr(usable))
 	if size > maxPoison {
 		letGo(newPoisoned(p, 0, b.class())) // of which nothing is poison
 		kick()
@@ -193,7 +194,7 @@ func hardFree(own, p uintptr) Fault {
 // hold puts b into the quarantine of f; the oldest ones make room, and go to their
 // magazines. It returns a finding if there is one, of these or an earlier one. Entered;
 // leaves.
-func hold(own, f uintptr, tok token, b poisoned) Fault {
+func hold(own, f Front, tok token, b poisoned) Fault {
 	for {
 		if f == trapFront { // it was just drained, or this is another P
 			if leave(tok); installFront(tok) {
@@ -205,7 +206,7 @@ func hold(own, f uintptr, tok token, b poisoned) Fault {
 			kick()
 			return TakeFinding()
 		}
-		q := quarantineOf(f)
+		q := f.quarantine()
 		if q.put(f, b) {
 			leave(tok)
 			return TakeFinding()
@@ -222,11 +223,11 @@ func hold(own, f uintptr, tok token, b poisoned) Fault {
 			f, tok = enter(own)
 			continue
 		}
-		if head(f).cap[c] == 0 {
-			makeMagazine(f, c)
+		if f.head().cap[c] == 0 {
+			f.makeMagazine(c)
 		}
-		if push(f, c, old.p) {
-			mix(f, c, q)
+		if f.push(c, old.p) {
+			f.mix(c, q)
 			continue
 		}
 		overflow(f, tok, c, old.p)
@@ -236,7 +237,7 @@ func hold(own, f uintptr, tok token, b poisoned) Fault {
 
 // MallocHard returns a sealed block up to 32 KiB if the P's magazine has one, else
 // nil. It is for who has asked CanHard.
-func MallocHard(size uintptr) unsafe.Pointer {
+func MallocHard(size mem.Bytes) unsafe.Pointer {
 	n := hardSize(size)
 	if n > sizeclass.MaxMid {
 		return nil
@@ -247,14 +248,14 @@ func MallocHard(size uintptr) unsafe.Pointer {
 		procUnpin()
 		return nil
 	}
-	p := pop(atomic.LoadUintptr(&hardFronts[pid]), c)
+	p := Front(atomic.LoadUintptr(&hardFronts[pid])).pop(c)
 	if p == 0 {
 		procUnpin()
 		return nil
 	}
-	setLive(p, c, c)
+	setLive(p, c, liveState(c))
 	procUnpin()
-	seal(p, size, meta((p-region.base)>>pageShift), false)
+	seal(p, size, meta(p.page()), false)
 	return Pointer(p)
 }
 
@@ -268,32 +269,32 @@ func FreeHard(block unsafe.Pointer) bool {
 		procUnpin()
 		return false
 	}
-	ok := freeHard(atomic.LoadUintptr(&hardFronts[pid]), p)
+	ok := freeHard(Front(atomic.LoadUintptr(&hardFronts[pid])), Block(p))
 	procUnpin()
 	return ok
 }
 
-func freeHard(f, p uintptr) bool {
+func freeHard(f Front, p Block) bool {
 	at, m, span, why := liveByte(p)
-	if why != OK || span || f == trapFront || state(at) != m.class {
+	if why != OK || span || f == trapFront || state(at) != liveState(m.class) {
 		return false
 	}
 	size, _, ok := unseal(p, m, false)
 	if !ok {
 		return false
 	}
-	b, q := newPoisoned(p, size, m.class), quarantineOf(f)
+	b, q := newPoisoned(p, size, m.class), f.quarantine()
 	if q.n == quarantineBlocks {
 		old := &q.ring[q.first]
 		c := old.class()
-		if !old.inSlab() || *top(f, c)%magSize(c) == 0 || q.bytes-old.size()+size > quarantineBytes {
+		if !old.inSlab() || mem.Bytes(*f.top(c))%magSize(c) == 0 || q.bytes-old.size()+size > quarantineBytes {
 			return false
 		}
 		if _, ok := old.whole(); !ok {
 			return false
 		}
-		push(f, c, q.take(f).p)
-		mix(f, c, q)
+		f.push(c, q.take(f).p)
+		f.mix(c, q)
 	} else if q.bytes+size > quarantineBytes {
 		return false
 	}
@@ -307,11 +308,11 @@ func freeHard(f, p uintptr) bool {
 }
 
 // mix exchanges the block on top of class c's magazine with one below. Entered.
-func mix(f uintptr, c uint8, q *quarantine) {
+func (f Front) mix(c sizeclass.ID, q *quarantine) {
 	q.random = nextRandom(q.random ^ secret)
-	t := *top(f, c)
-	n := (t - sentinel(f, c)) / 8
-	a, b := word(t), word(t-uintptr(q.random>>32*uint64(n)>>32)*8)
+	t := *f.top(c)
+	n := (t - f.sentinel(c)) / 8
+	a, b := word(t), word(t-mem.Addr(uintptr(q.random>>32*uint64(n)>>32)*8))
 	*a, *b = *b, *a
 }
 
@@ -320,13 +321,13 @@ func nextRandom(x uint64) uint64 { return x*6364136223846793005 + 14426950408889
 
 // shuffle brings the n blocks on top of class c's magazine into random order.
 // Entered.
-func shuffle(f uintptr, c uint8, n int) {
-	t := *top(f, c)
+func (f Front) shuffle(c sizeclass.ID, n int) {
+	t := *f.top(c)
 	x := shuffleState.Add(0x9E3779B97F4A7C15) ^ secret
 	for i := n - 1; i > 0; i-- {
 		x = nextRandom(x)
 		j := int(x >> 32 * uint64(i+1) >> 32)
-		a, b := word(t-uintptr(i)*8), word(t-uintptr(j)*8)
+		a, b := word(t-mem.Addr(uintptr(i)*8)), word(t-mem.Addr(uintptr(j)*8))
 		*a, *b = *b, *a
 	}
 }

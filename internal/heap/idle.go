@@ -1,24 +1,23 @@
 package heap
 
 import (
-	"sync/atomic"
-
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // seenFront is what the scavenger knows of one entry of the table of fronts.
 // Times are in milliseconds.
 type seenFront struct {
-	front uintptr
+	front Front
 	tops  [sizeclass.NumAll + 1]uintptr
 	since [sizeclass.NumAll + 1]uint32 // when the class first looked like that
-	need  uint32                       // for how long it must, to be idle
-	built uint32                       // when the front was first seen
+	need  millis                       // for how long it must, to be idle
+	built millis                       // when the front was first seen
 }
 
 // look compares the front with the last look. It returns how many bytes lie in
 // magazines that have been idle, and whether all of it was.
-func (s *seenFront) look(f uintptr, now uint32) (bytes uintptr, all bool) {
+func (s *seenFront) look(f Front, now millis) (bytes mem.Bytes, all bool) {
 	fresh := s.front != f
 	if fresh {
 		s.front, s.built, s.need = f, now, max(s.need, decayPart(idleAfter))
@@ -27,13 +26,13 @@ func (s *seenFront) look(f uintptr, now uint32) (bytes uintptr, all bool) {
 	}
 	all = true
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		if t := atomic.LoadUintptr(top(f, c)); fresh || s.tops[c] != t {
-			s.tops[c], s.since[c] = t, now
+		if t := f.loadTop(sizeclass.ID(c)); fresh || mem.Addr(s.tops[c]) != t {
+			s.tops[c], s.since[c] = uintptr(t), uint32(now)
 		}
-		if now-s.since[c] < s.need {
+		if now-millis(s.since[c]) < s.need {
 			all = false
-		} else if n := held(f, c); n > 0 {
-			bytes += n * blockBytes(c)
+		} else if n := f.held(sizeclass.ID(c)); n > 0 {
+			bytes += mem.Bytes(n) * blockBytes(sizeclass.ID(c))
 		}
 	}
 	return bytes, all
@@ -49,12 +48,12 @@ var seenFronts [MaxP + NumShards]*seenFront
 // trimFronts drains the fronts of idle and vanished Ps, and those that hold much
 // in idle magazines; all of them if all. It reports whether fronts are left, and whether
 // it drained some for being idle. Under scavenger.mu.
-func trimFronts(now uint32, all bool) (left, some bool) {
+func trimFronts(now millis, all bool) (left, some bool) {
 	if all {
 		drainAll()
 		return false, false
 	}
-	left = drainFronts(func(i int, f uintptr) bool {
+	left = drainFronts(func(i int, f Front) bool {
 		if seenFronts[i] == nil {
 			seenFronts[i] = new(seenFront)
 		}

@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -74,7 +76,7 @@ func (k *checker) checkCaches() {
 	for i := range shared {
 		for j := range shared[i].slot {
 			if p := shared[i].slot[j].Load(); p != 0 {
-				k.waits(p, place{"shared slot", uintptr(j), uint8(sizeclass.Num + 1 + i)})
+				k.waits(Block(p), place{"shared slot", uintptr(j), sizeclass.ID(sizeclass.Num + 1 + i)})
 			}
 		}
 	}
@@ -83,9 +85,9 @@ func (k *checker) checkCaches() {
 		if v == 0 {
 			continue
 		}
-		site, c := uint32(v>>8&MaxSites), uint8(v)
-		if e, _ := bigEntry(site, c); e != &bigCache[i] || c <= sizeclass.Num || c > sizeclass.NumAll || knownSite(site) == 0 {
-			k.bad(subject{noun: "BigCache entry", addr: uintptr(i), class: c}, "a BigCache entry is where its key belongs", hex(v), "a key of this entry")
+		s, c := site.ID(v>>8&site.Max), sizeclass.ID(v)
+		if e, _ := bigEntry(s, c); e != &bigCache[i] || c <= sizeclass.Num || c > sizeclass.NumAll || !s.Known() {
+			k.bad(subject{noun: "BigCache entry", addr: mem.Addr(i), class: c}, "a BigCache entry is where its key belongs", hex(v), "a key of this entry")
 			continue
 		}
 		k.waits(bigAddr(v), place{"BigCache entry", uintptr(i), c})
@@ -93,17 +95,17 @@ func (k *checker) checkCaches() {
 	w := &whales
 	bytes := uintptr(0)
 	for i, s := range w.spans {
-		of := subject{noun: "whale", addr: s.p}
+		of := subject{noun: "whale", addr: mem.Addr(s.p)}
 		k.waits(s.p, place{"whale cache entry", uintptr(i), 0})
-		bytes += s.size
-		if page := (s.p - region.base) >> pageShift; isPage(page) && meta(page).spanSize != s.size {
+		bytes += uintptr(s.size)
+		if page := s.p.page(); isPage(page) && meta(page).spanSize != s.size {
 			k.bad(of, "a whale has its span's size", s.size, meta(page).spanSize)
 		}
 		if i > 0 && int32(s.since-w.spans[i-1].since) < 0 {
 			k.bad(of, "whales are oldest first", s.since, fmt.Sprint("at least ", w.spans[i-1].since))
 		}
 	}
-	if bytes != w.bytes || len(w.spans) > maxWhales {
+	if mem.Bytes(bytes) != w.bytes || len(w.spans) > maxWhales {
 		k.bad(subject{noun: "whale cache"}, "the whale cache adds up", fmt.Sprintf("%d bytes in %d spans", w.bytes, len(w.spans)), fmt.Sprintf("%d in at most %d", bytes, maxWhales))
 	}
 }
@@ -115,14 +117,14 @@ func (k *checker) checkGuard() {
 	for _, s := range g.freed {
 		freed[s]++
 	}
-	page := uintptr(osmem.PageSize())
+	page := osmem.PageSize()
 	live, next := 0, g.base
 	for _, s := range g.slots {
-		of := subject{noun: "guarded block", addr: s.p}
-		if s.start != next+page || s.start+s.pages*page > g.next {
-			k.bad(of, "slots of guarded blocks follow each other", hex(s.start), hex(next+page))
+		of := subject{noun: "guarded block", addr: mem.Addr(s.p)}
+		if s.start != next+mem.Addr(page) || s.start+mem.Addr(mem.Bytes(s.pages)*page) > g.next {
+			k.bad(of, "slots of guarded blocks follow each other", hex(s.start), hex(next+mem.Addr(page)))
 		}
-		next = s.start + s.pages*page
+		next = s.start + mem.Addr(mem.Bytes(s.pages)*page)
 		if n := freed[s]; s.live && n != 0 || !s.live && n != 1 {
 			k.bad(of, "a guarded block is live or freed", fmt.Sprintf("live %t, %d times among the freed", s.live, n), "one of them")
 		}
@@ -131,7 +133,7 @@ func (k *checker) checkGuard() {
 			continue
 		}
 		live++
-		if s.p < s.start || s.p+s.size > next {
+		if mem.Addr(s.p) < s.start || mem.Addr(s.p+Block(s.size)) > next {
 			k.bad(of, "a guarded block lies in its slot", fmt.Sprintf("%d bytes", s.size), fmt.Sprintf("within %#x to %#x", s.start, next))
 		}
 		k.alive(s.site, s.size)
@@ -149,7 +151,7 @@ func (k *checker) checkTotals() {
 	for c := 1; c <= sizeclass.Num; c++ {
 		n := &t.Classes[c]
 		if live := n.Blocks - n.Free - n.InMagazines; live != k.live[c] {
-			k.bad(subject{noun: "class", class: uint8(c)}, "statistics count the live blocks", live, k.live[c])
+			k.bad(subject{noun: "class", class: sizeclass.ID(c)}, "statistics count the live blocks", live, k.live[c])
 		}
 	}
 	if t.SpanBlocks != k.liveSpans {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -12,25 +13,25 @@ import (
 func (k *checker) checkFronts() {
 	slot := trapFront + trapSlot
 	for c := range uint8(frontTypes) {
-		if t := *top(trapFront, c); t != slot || *word(slot) != 0 {
-			k.bad(subject{noun: "trap front", addr: trapFront, class: c}, "the trap front is never written", hex(t), hex(slot))
+		if t := *trapFront.top(sizeclass.ID(c)); t != mem.Addr(slot) || *word(mem.Addr(slot)) != 0 {
+			k.bad(subject{noun: "trap front", addr: mem.Addr(trapFront), class: sizeclass.ID(c)}, "the trap front is never written", hex(t), hex(slot))
 		}
 	}
 	owners := map[uintptr]bool{}
 	for _, table := range []*[MaxP]uintptr{&Fronts, &hardFronts} {
 		for i := range table {
 			f := atomic.LoadUintptr(&table[i])
-			if f == trapFront {
+			if Front(f) == trapFront {
 				continue
 			}
-			k.owns(fmt.Sprintf("P %d", i), f)
-			if of := *word(f + OwnerOffset); (of != 0) != (PAddress != nil && table == &Fronts) || of != 0 && owners[of] {
-				k.bad(subject{noun: "front", addr: f}, "a front's owner is the P that has it", hex(of), fmt.Sprintf("the address of P %d, no other front's", i))
+			k.owns(fmt.Sprintf("P %d", i), Front(f))
+			if of := *word(mem.Addr(f + OwnerOffset)); (of != 0) != (PAddress != nil && table == &Fronts) || of != 0 && owners[of] {
+				k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a front's owner is the P that has it", hex(of), fmt.Sprintf("the address of P %d, no other front's", i))
 			} else {
 				owners[of] = true
 			}
 			if table != frontTable.Load() || Watched() {
-				k.bad(subject{noun: "front", addr: f}, "a table that is not in use has traps only", fmt.Sprintf("a front at P %d", i), "the trap front")
+				k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a table that is not in use has traps only", fmt.Sprintf("a front at P %d", i), "the trap front")
 			}
 		}
 	}
@@ -53,12 +54,12 @@ func (k *checker) checkFronts() {
 	}
 	for i := range frontPool.built.Load() {
 		f := frontAt(i)
-		if of := *word(f + OwnerOffset); of != 0 && !owners[of] {
-			k.bad(subject{noun: "front", addr: f}, "a front without a P has no owner", hex(of), 0)
+		if of := *word(mem.Addr(f + OwnerOffset)); of != 0 && !owners[of] {
+			k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a front without a P has no owner", hex(of), 0)
 		}
 		for _, c := range []uint8{sizeclass.NumTiny, sizeclass.NumAll} {
-			if at := last(f, c); at%magSize(c) != 0 {
-				k.bad(subject{noun: "front", addr: f, class: c}, "a magazine's last slot is a multiple of its size", hex(at), hex(magSize(c)))
+			if at := f.last(sizeclass.ID(c)); at%mem.Addr(magSize(sizeclass.ID(c))) != 0 {
+				k.bad(subject{noun: "front", addr: mem.Addr(f), class: sizeclass.ID(c)}, "a magazine's last slot is a multiple of its size", hex(at), hex(magSize(sizeclass.ID(c))))
 			}
 		}
 		k.checkMagazines(f)
@@ -68,24 +69,24 @@ func (k *checker) checkFronts() {
 }
 
 // owns notes who has a front.
-func (k *checker) owns(who string, f uintptr) {
-	if n := (f - frontAt(0)) / frontSize; f < frontAt(0) || n >= frontPool.built.Load() || frontAt(n) != f {
-		k.bad(subject{noun: "front", addr: f}, "a table's entry is a front", who, "one of those built")
+func (k *checker) owns(who string, f Front) {
+	if n := (f - frontAt(0)) / frontSize; f < frontAt(0) || n >= Front(frontPool.built.Load()) || frontAt(uintptr(n)) != f {
+		k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a table's entry is a front", who, "one of those built")
 		return
 	}
 	if other, ok := k.fronts[f]; ok {
-		k.bad(subject{noun: "front", addr: f}, "a front has one owner", who, other)
+		k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a front has one owner", who, other)
 	}
 	k.fronts[f] = who
 }
 
 // checkMagazines notes what lies in the magazines of a front.
-func (k *checker) checkMagazines(f uintptr) {
+func (k *checker) checkMagazines(f Front) {
 	inPool := k.fronts[f] == "the pool"
-	trap := *top(trapFront, 0)
+	trap := *trapFront.top(0)
 	for c := range uint8(frontTypes) {
-		s := subject{noun: "magazine", addr: f, class: c}
-		t := atomic.LoadUintptr(top(f, c))
+		s := subject{noun: "magazine", addr: mem.Addr(f), class: sizeclass.ID(c)}
+		t := f.loadTop(sizeclass.ID(c))
 		if t == trap {
 			continue
 		}
@@ -93,9 +94,9 @@ func (k *checker) checkMagazines(f uintptr) {
 			k.bad(s, "a class without blocks has a trap for a magazine", hex(t), hex(trap))
 			continue
 		}
-		bottom, end := sentinel(f, c), last(f, c)
+		bottom, end := f.sentinel(sizeclass.ID(c)), f.last(sizeclass.ID(c))
 		switch {
-		case head(f).cap[c] == 0 || int(head(f).cap[c]) > maxBlocks(c) || t < bottom || t > end || t%8 != 0:
+		case f.head().cap[c] == 0 || int(f.head().cap[c]) > maxBlocks(sizeclass.ID(c)) || t < bottom || t > end || t%8 != 0:
 			k.bad(s, "a magazine's top is one of its slots", hex(t), fmt.Sprintf("%#x to %#x", bottom, end))
 			continue
 		case *word(bottom) != 0:
@@ -104,15 +105,15 @@ func (k *checker) checkMagazines(f uintptr) {
 			k.bad(s, "a front in the pool is empty", (t-bottom)/8, 0)
 		}
 		for slot := bottom + 8; slot <= t; slot += 8 {
-			k.waits(*word(slot), place{"magazine of front", f, c})
+			k.waits(Block(*word(slot)), place{"magazine of front", uintptr(f), sizeclass.ID(c)})
 		}
 	}
 }
 
 // checkQuarantine notes what waits in the quarantine of a front.
-func (k *checker) checkQuarantine(f uintptr) {
-	q := quarantineOf(f)
-	s := subject{noun: "quarantine of front", addr: f}
+func (k *checker) checkQuarantine(f Front) {
+	q := f.quarantine()
+	s := subject{noun: "quarantine of front", addr: mem.Addr(f)}
 	if q.n > quarantineBlocks || q.first >= quarantineBlocks {
 		k.bad(s, "a quarantine is within its ring", fmt.Sprintf("%d blocks from entry %d on", q.n, q.first), fmt.Sprintf("at most %d", quarantineBlocks))
 		return
@@ -123,23 +124,23 @@ func (k *checker) checkQuarantine(f uintptr) {
 	bytes, waiting := uintptr(0), [frontTypes]uint32{}
 	for i := range q.n {
 		b := &q.ring[(q.first+i)%quarantineBlocks]
-		k.waits(b.p, place{"quarantine of front", f, b.class()})
-		bytes += b.size()
+		k.waits(b.p, place{"quarantine of front", uintptr(f), b.class()})
+		bytes += uintptr(b.size())
 		waiting[b.class()]++
 	}
-	if bytes != q.bytes || waiting != head(f).waiting {
-		k.bad(s, "a quarantine adds up", fmt.Sprintf("%d bytes, by class %v", q.bytes, head(f).waiting), fmt.Sprintf("%d bytes, by class %v", bytes, waiting))
+	if mem.Bytes(bytes) != q.bytes || waiting != f.head().waiting {
+		k.bad(s, "a quarantine adds up", fmt.Sprintf("%d bytes, by class %v", q.bytes, f.head().waiting), fmt.Sprintf("%d bytes, by class %v", bytes, waiting))
 	}
 }
 
 // checkLeases looks at the leases of a front.
-func (k *checker) checkLeases(f uintptr) {
+func (k *checker) checkLeases(f Front) {
 	for c := range uint8(leaseWords) {
-		s := *lease(f, c)
+		s := *f.lease(sizeclass.ID(c))
 		if s == 0 {
 			continue
 		}
-		of := subject{noun: "lease of front", addr: f, class: c}
+		of := subject{noun: "lease of front", addr: mem.Addr(f), class: sizeclass.ID(c)}
 		switch {
 		case c == 0 || c > sizeclass.Num:
 			k.bad(of, "only classes of slabs are leased", hex(s), 0)

@@ -24,7 +24,7 @@ import (
 // (doc.go) says what each floor is. A file may use what files before it declare.
 var floors = []struct{ name, files string }{
 	{"ground", "doc.go units.go ptr.go canary.go survived.go live_on.go live_off.go pin_runtime.go pin_none.go clock.go"},
-	{"region", "region.go track_none.go track_race.go modes.go meta.go site.go"},
+	{"region", "region.go address.go track_none.go track_race.go modes.go meta.go site.go"},
 	{"pages", "chunk.go usage.go pagetree.go grow.go"},
 	{"blocks", "finding.go live.go partialset.go superslab.go residency.go purge.go slab.go"},
 	{"fronts", "front.go magazine.go span.go spancache.go quarantine.go frontpool.go reserve.go enter.go"},

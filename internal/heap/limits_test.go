@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -29,14 +30,14 @@ func TestMemoryLimits(t *testing.T) {
 			t.Errorf("a refused limit is in force: %d, %d", soft, hard)
 		}
 	}
-	for _, size := range []uintptr{64, 900, 6000, 40 << 10, mebibyte, 5 * mebibyte} {
+	for _, size := range []mem.Bytes{64, 900, 6000, 40 << 10, mebibyte, 5 * mebibyte} {
 		withClock(t)
 		used, warm := use()
 		hard := uint64(used+warm)<<pageShift + 64*mebibyte
 		if err := SetMemoryLimit(0, hard); err != nil {
 			t.Fatal(err)
 		}
-		var blocks []uintptr
+		var blocks []Block
 		total := uintptr(0)
 		for {
 			p := Malloc(0, size)
@@ -45,9 +46,9 @@ func TestMemoryLimits(t *testing.T) {
 			}
 			blocks = append(blocks, p)
 			if size > sizeclass.MaxMid {
-				total += roundUp(size, pageSize)
+				total += uintptr(size.Up(pageSize))
 			} else {
-				total += size
+				total += uintptr(size)
 			}
 			if total > 80*mebibyte {
 				t.Fatalf("%d bytes: %d MiB in spite of a limit of 64", size, total>>20)
@@ -66,7 +67,7 @@ func TestMemoryLimits(t *testing.T) {
 		}
 		// Freeing makes allocations work again: of this size and of others.
 		freeBlocks(t, blocks)
-		for _, other := range []uintptr{size, 300, 20 << 10, 3 * mebibyte} {
+		for _, other := range []mem.Bytes{size, 300, 20 << 10, 3 * mebibyte} {
 			p := Malloc(0, other)
 			if p == 0 {
 				t.Errorf("%d bytes: all freed, and no %d bytes", size, other)
@@ -98,9 +99,9 @@ func TestRefusedOnce(t *testing.T) {
 	withClock(t)
 	const supers, size = 40, 64
 	blocks := fillBytes(t, supers*superSize, size)
-	var rest, kept []uintptr
+	var rest, kept []Block
 	for _, p := range blocks {
-		if (p-region.base)>>pageShift%superPages == 7 {
+		if (mem.Addr(p)-region.base)>>pageShift%superPages == 7 {
 			rest = append(rest, p)
 		} else {
 			kept = append(kept, p)

@@ -8,34 +8,35 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 func TestPopsAscend(t *testing.T) {
 	f := front(t)
-	defer CloseHeapFront(f)
+	defer CloseHeapFront(Front(f))
 	c := sizeclass.Of(48)
-	var got []uintptr
+	var got []Block
 	for range firstBatch {
-		got = append(got, Malloc(f, 48))
+		got = append(got, Malloc(Front(f), 48))
 	}
 	if !slices.IsSorted(got) {
 		t.Errorf("a refilled magazine pops %#x", got)
 	}
 	for _, p := range got {
-		if bad := Free(f, p); bad.Kind != OK {
+		if bad := Free(Front(f), p); bad.Kind != OK {
 			t.Fatalf("%+v", bad)
 		}
 	}
-	if n := held(f, c); n != firstBatch {
+	if n := Front(f).held(c); n != firstBatch {
 		t.Errorf("the magazine holds %d blocks, want %d", n, firstBatch)
 	}
 }
 
 // isFree reports whether the bit of the block at p is set, by division.
-func isFree(p uintptr, c uint8) bool {
+func isFree(p Block, c sizeclass.ID) bool {
 	s := owner(p)
-	j := (p - s.addr()) / uintptr(sizeclass.Classes[c].Size)
+	j := (mem.Addr(p) - s.addr()) / mem.Addr(sizeclass.Classes[c].Size)
 	return atomic.LoadUint64(s.bits(uint32(j/64)))>>(j%64)&1 != 0
 }
 
@@ -44,14 +45,14 @@ func isFree(p uintptr, c uint8) bool {
 // that nothing is handed out twice and that pops ascend within a carve.
 func TestFlushAndCarve(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
-	for _, size := range []uintptr{16, 48, 64, 80, 320, 1024, 1152, 5000, 32 << 10} {
+	for _, size := range []mem.Bytes{16, 48, 64, 80, 320, 1024, 1152, 5000, 32 << 10} {
 		c := sizeclass.Of(size)
 		k := &sizeclass.Classes[c]
 		f := front(t)
 		n := min(3*int(k.Blocks)+7, 3000)
-		all := make([]uintptr, n)
+		all := make([]Block, n)
 		for i := range all {
-			if all[i] = Malloc(f, size); isFree(all[i], c) {
+			if all[i] = Malloc(Front(f), size); isFree(all[i], c) {
 				t.Fatalf("%d B: the bit of a block in use is set", size)
 			}
 		}
@@ -86,28 +87,28 @@ func TestFlushAndCarve(t *testing.T) {
 				t.Errorf("%d B: %d late double frees counted, want %d", size, got, len(back))
 			}
 		}
-		held := map[uintptr]bool{}
+		held := map[Block]bool{}
 		for _, p := range kept {
 			held[p] = true
 		}
 		s := owner(back[0])
 		for range n {
-			p := Malloc(f, size)
-			if held[p] || isFree(p, c) || (p-owner(p).addr())%uintptr(k.Size) != 0 {
+			p := Malloc(Front(f), size)
+			if held[p] || isFree(p, c) || (mem.Addr(p)-owner(p).addr())%mem.Addr(k.Size) != 0 {
 				t.Fatalf("%d B: %#x was handed out while it is not free, or is no block", size, p)
 			}
 			held[p] = true
-			if q := *word(*top(f, c)); q != 0 && q < p && owner(q) == owner(p) && s == owner(p) {
+			if q := *word(*Front(f).top(c)); q != 0 && Block(q) < p && owner(Block(q)) == owner(p) && s == owner(p) {
 				t.Fatalf("%d B: %#x is to follow %#x", size, q, p)
 			}
 			s = owner(p)
 		}
 		for p := range held {
-			if bad := Free(f, p); bad.Kind != OK {
+			if bad := Free(Front(f), p); bad.Kind != OK {
 				t.Fatalf("%d B: %+v", size, bad)
 			}
 		}
-		CloseHeapFront(f)
+		CloseHeapFront(Front(f))
 	}
 }
 
@@ -117,32 +118,32 @@ func TestCarveDropsLive(t *testing.T) {
 	if !checkLive {
 		t.Skip("skipped: hakmem_nolive does not look at the live state")
 	}
-	for _, size := range []uintptr{64, 4096} {
+	for _, size := range []mem.Bytes{64, 4096} {
 		for _, gaps := range []bool{false, true} {
 			f := front(t)
 			c := sizeclass.Of(size)
 			s := acquire(c)
-			var live []uintptr
+			var live []Block
 			for j := uint32(0); j < sizeclass.Classes[c].Blocks; j++ {
-				if p := s.addr() + uintptr(j)*uintptr(sizeclass.Classes[c].Size); isFree(p, c) && j%5 == 3 {
-					setLive(p, c, c)
-					live = append(live, p)
+				if p := s.addr() + mem.Addr(uintptr(j)*uintptr(sizeclass.Classes[c].Size)); isFree(Block(p), c) && j%5 == 3 {
+					setLive(Block(p), c, liveState(c))
+					live = append(live, Block(p))
 				} else if gaps && j%7 == 0 {
 					atomic.AndUint64(s.bits(j/64), ^(uint64(1) << (j % 64)))
 				}
 			}
-			makeMagazine(f, c)
+			Front(f).makeMagazine(c)
 			before := lateFrees.Load()
-			n := carve(f, c, s, 16)
-			if n >= 16 || n != int(held(f, c)) || lateFrees.Load()-before != uint64(16-n) {
+			n := Front(f).carve(c, s, 16)
+			if n >= 16 || n != int(Front(f).held(c)) || lateFrees.Load()-before != uint64(16-n) {
 				t.Errorf("%d B: carved %d of 16 blocks, %d late frees", size, n, lateFrees.Load()-before)
 			}
 			last := uintptr(0)
-			for p := pop(f, c); p != 0; p = pop(f, c) {
-				if slices.Contains(live, p) || p <= last {
+			for p := Front(f).pop(c); p != 0; p = Front(f).pop(c) {
+				if slices.Contains(live, p) || p <= Block(last) {
 					t.Errorf("%d B: carve took %#x after %#x", size, p, last)
 				}
-				last = p
+				last = uintptr(p)
 			}
 			lateIn(func() {})
 			for _, p := range live {
@@ -152,7 +153,7 @@ func TestCarveDropsLive(t *testing.T) {
 				atomic.StoreUint64(s.bits(j), fullWord(&sizeclass.Classes[c], j))
 			}
 			retire(s)
-			CloseHeapFront(f)
+			CloseHeapFront(Front(f))
 		}
 	}
 }
@@ -164,12 +165,12 @@ func TestLateDoubleFree(t *testing.T) {
 		t.Skip("skipped: hakmem_nolive does not look at the live state")
 	}
 	c := sizeclass.Of(64)
-	copies := func(t *testing.T) (p uintptr) {
+	copies := func(t *testing.T) (p Block) {
 		p = Malloc(0, 64)
 		setLive(p, c, 0) // freed: this copy is the first, the caller makes the second
 		return p
 	}
-	late := func(t *testing.T, found uintptr, p uintptr, before uint64) {
+	late := func(t *testing.T, found Block, p Block, before uint64) {
 		t.Helper()
 		if found != p || lateFrees.Load() != before+1 {
 			t.Errorf("found %#x (%d late frees), want %#x", found, lateFrees.Load()-before, p)
@@ -177,44 +178,44 @@ func TestLateDoubleFree(t *testing.T) {
 	}
 	t.Run("both flushed", func(t *testing.T) {
 		p, before := copies(t), lateFrees.Load()
-		if x := lateFlush([]uintptr{p}, c); x != 0 {
+		if x := lateFlush([]Block{p}, c); x != 0 {
 			t.Fatalf("the first copy was refused: %#x", x)
 		}
-		late(t, lateFlush([]uintptr{p}, c), p, before)
+		late(t, Block(lateFlush([]Block{p}, c)), p, before)
 	})
 	t.Run("both in one flush", func(t *testing.T) {
 		p, before := copies(t), lateFrees.Load()
-		late(t, lateFlush([]uintptr{p, p}, c), p, before)
+		late(t, Block(lateFlush([]Block{p, p}, c)), p, before)
 	})
 	t.Run("one handed out again, one flushed", func(t *testing.T) {
 		p, before := copies(t), lateFrees.Load()
-		setLive(p, c, c)
-		late(t, lateFlush([]uintptr{p}, c), p, before)
+		setLive(p, c, liveState(c))
+		late(t, Block(lateFlush([]Block{p}, c)), p, before)
 		if bad := Free(0, p); bad.Kind != OK {
 			t.Errorf("the holder's block is gone: %+v", bad)
 		}
 	})
 	t.Run("one flushed, one handed out: found at the carve", func(t *testing.T) {
 		f := front(t)
-		defer CloseHeapFront(f)
-		p := Malloc(f, 64)
-		s := *lease(f, c)
+		defer CloseHeapFront(Front(f))
+		p := Malloc(Front(f), 64)
+		s := *Front(f).lease(c)
 		setLive(p, c, 0)
-		flush([]uintptr{p}, c)
-		setLive(p, c, c)
+		flush([]Block{p}, c)
+		setLive(p, c, liveState(c))
 		before := lateFrees.Load()
 		lateIn(func() {})
-		var all []uintptr
-		for *lease(f, c) == s && len(all) < int(sizeclass.Classes[c].Blocks)*2 {
-			q := Malloc(f, 64)
+		var all []Block
+		for *Front(f).lease(c) == s && len(all) < int(sizeclass.Classes[c].Blocks)*2 {
+			q := Malloc(Front(f), 64)
 			if q == p {
 				t.Fatal("a live block was handed out again")
 			}
 			all = append(all, q)
 		}
-		late(t, TakeFinding().Addr, p, before)
+		late(t, Block(TakeFinding().Addr), p, before)
 		for _, q := range append(all, p) {
-			if bad := Free(f, q); bad.Kind != OK {
+			if bad := Free(Front(f), q); bad.Kind != OK {
 				t.Fatalf("%+v", bad)
 			}
 		}
@@ -225,11 +226,11 @@ func TestLateDoubleFree(t *testing.T) {
 // serve another class.
 func TestFlushOutlived(t *testing.T) {
 	withClock(t)
-	for _, size := range []uintptr{64, 4096} {
+	for _, size := range []mem.Bytes{64, 4096} {
 		c := sizeclass.Of(size)
 		s := acquire(sizeclass.Of(2 * size))
 		before := lateFrees.Load()
-		if p := s.addr(); lateFlush([]uintptr{p, p + size}, c) == 0 || lateFrees.Load() != before+2 {
+		if p := s.addr(); lateFlush([]Block{Block(p), Block(p + mem.Addr(size))}, c) == 0 || lateFrees.Load() != before+2 {
 			t.Errorf("%d B: %d late double frees counted, want 2", size, lateFrees.Load()-before)
 		}
 		retire(s)
@@ -239,7 +240,7 @@ func TestFlushOutlived(t *testing.T) {
 // TestFlushAfterGiveBack: the second copy of a block comes back when the pages of its
 // slab are no slab's any more.
 func TestFlushAfterGiveBack(t *testing.T) {
-	for _, size := range []uintptr{64, 4096} {
+	for _, size := range []mem.Bytes{64, 4096} {
 		withClock(t)
 		c := sizeclass.Of(size)
 		p := Malloc(0, size)
@@ -247,11 +248,11 @@ func TestFlushAfterGiveBack(t *testing.T) {
 			t.Fatalf("%+v", bad)
 		}
 		Trim()
-		if kind := meta((p - region.base) >> pageShift).kind; kind != kindSlabFreed {
+		if kind := meta(pageNo((mem.Addr(p) - region.base) >> pageShift)).kind; kind != kindSlabFreed {
 			t.Fatalf("%d B: kind %d after Trim: its slab was not given back", size, kind)
 		}
 		before := lateFrees.Load()
-		if late := lateFlush([]uintptr{p}, c); late != p || lateFrees.Load() != before+1 {
+		if late := lateFlush([]Block{p}, c); Block(late) != p || lateFrees.Load() != before+1 {
 			t.Errorf("%d B: found %#x, want %#x; %d counted", size, late, p, lateFrees.Load()-before)
 		}
 		if err := CheckInvariants(); err != nil {
@@ -268,9 +269,9 @@ func TestWordsAtOnce(t *testing.T) {
 	c := sizeclass.Of(size)
 	k := &sizeclass.Classes[c]
 	f := front(t)
-	defer CloseHeapFront(f)
-	Free(f, Malloc(f, size)) // makes the magazine
-	emptyMagazine(f, c)
+	defer CloseHeapFront(Front(f))
+	Free(Front(f), Malloc(Front(f), size)) // makes the magazine
+	emptyMagazine(Front(f), c)
 	for range rounds {
 		s := acquire(c) // and with it the carve right
 		ours := make([]bool, k.Blocks)
@@ -287,7 +288,7 @@ func TestWordsAtOnce(t *testing.T) {
 				}
 				for j := half; j < k.Blocks; j += 2 {
 					if ours[j] {
-						flush([]uintptr{s.addr() + uintptr(j)*size}, c)
+						flush([]Block{Block(s.addr() + mem.Addr(uintptr(j)*size))}, c)
 					}
 				}
 				ended.Add(1)
@@ -295,9 +296,9 @@ func TestWordsAtOnce(t *testing.T) {
 		}
 		taken := make([]bool, k.Blocks)
 		for i := 0; ended.Load() < 2; i++ {
-			carve(f, c, s, 3)
-			for p := pop(f, c); p != 0; p = pop(f, c) {
-				j := (p - s.addr()) / size
+			Front(f).carve(c, s, 3)
+			for p := Front(f).pop(c); p != 0; p = Front(f).pop(c) {
+				j := (mem.Addr(p) - s.addr()) / size
 				if taken[j] || !ours[j] {
 					t.Fatalf("block %d of the slab was carved twice", j)
 				}
@@ -308,12 +309,12 @@ func TestWordsAtOnce(t *testing.T) {
 			}
 		}
 		for j, was := range ours {
-			p := s.addr() + uintptr(j)*size
-			if has := isFree(p, c); has == taken[j] && was || has && !was {
+			p := s.addr() + mem.Addr(uintptr(j)*size)
+			if has := isFree(Block(p), c); has == taken[j] && was || has && !was {
 				t.Fatalf("block %d: the slab has it: %t, carved: %t, before: %t", j, has, taken[j], was)
 			}
 			if taken[j] {
-				flush([]uintptr{p}, c)
+				flush([]Block{Block(p)}, c)
 			}
 		}
 		retire(s)
@@ -340,12 +341,12 @@ func TestMagazineGrows(t *testing.T) {
 		{map[string]string{"HAKMEM_MODE": "minimal"}, 16, []uint16{16, 16}},
 	} {
 		withPolicy(t, test.gates)
-		f, c := front(t), sizeclass.Of(test.size)
+		f, c := front(t), sizeclass.Of(mem.Bytes(test.size))
 		for turn, want := range test.want {
-			var all []uintptr
-			seen := map[uintptr]bool{}
+			var all []Block
+			seen := map[Block]bool{}
 			for range 3 * 1023 {
-				p := Malloc(f, test.size)
+				p := Malloc(Front(f), mem.Bytes(test.size))
 				if p == 0 || seen[p] {
 					t.Fatalf("%d B, turn %d: %#x was handed out twice", test.size, turn, p)
 				}
@@ -353,41 +354,41 @@ func TestMagazineGrows(t *testing.T) {
 				all = append(all, p)
 			}
 			for _, p := range all {
-				if bad := Free(f, p); bad.Kind != OK {
+				if bad := Free(Front(f), p); bad.Kind != OK {
 					t.Fatalf("%d B: %+v", test.size, bad)
 				}
 			}
-			if n := head(f).cap[c]; n != want {
+			if n := Front(f).head().cap[c]; n != want {
 				t.Errorf("%d B with %v: room for %d blocks after turn %d, want %d", test.size, test.gates, n, turn, want)
 			}
 		}
 		// What it holds are freed blocks of the class, each once.
-		held := map[uintptr]bool{}
-		for slot := sentinel(f, c) + 8; slot <= *top(f, c); slot += 8 {
-			if p := *word(slot); held[p] || isLive(p, c) || classSize(meta((p-region.base)>>pageShift).class) != classSize(c) {
+		held := map[Block]bool{}
+		for slot := Front(f).sentinel(c) + 8; slot <= *Front(f).top(c); slot += 8 {
+			if p := *word(slot); held[Block(p)] || isLive(Block(p), c) || classSize(meta(pageNo((mem.Addr(p)-region.base)>>pageShift)).class) != classSize(c) {
 				t.Fatalf("%d B: %#x in the magazine", test.size, p)
 			} else {
-				held[p] = true
+				held[Block(p)] = true
 			}
 		}
-		if bad := CloseHeapFront(f); bad.Kind != OK {
+		if bad := CloseHeapFront(Front(f)); bad.Kind != OK {
 			t.Errorf("%d B: %+v", test.size, bad)
 		}
 	}
 	withPolicy(t, nil)
 	maker, other := front(t), front(t)
-	var all []uintptr
+	var all []Block
 	for range 2000 {
-		all = append(all, Malloc(maker, 64))
+		all = append(all, Malloc(Front(maker), 64))
 	}
 	for _, p := range all {
-		if bad := Free(other, p); bad.Kind != OK {
+		if bad := Free(Front(other), p); bad.Kind != OK {
 			t.Fatal(bad)
 		}
 	}
-	if n := head(other).cap[sizeclass.Of(64)]; n != firstCap {
+	if n := Front(other).head().cap[sizeclass.Of(64)]; n != firstCap {
 		t.Errorf("freeing alone made room for %d blocks, want %d", n, firstCap)
 	}
-	CloseHeapFront(maker)
-	CloseHeapFront(other)
+	CloseHeapFront(Front(maker))
+	CloseHeapFront(Front(other))
 }

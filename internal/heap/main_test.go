@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
@@ -85,22 +87,22 @@ func use() (used, warm int) {
 const mebibyte = 1 << 20
 
 // fillBytes allocates total bytes in blocks of size and touches each page.
-func fillBytes(t *testing.T, total, size uintptr) (blocks []uintptr) {
+func fillBytes(t *testing.T, total, size mem.Bytes) (blocks []Block) {
 	t.Helper()
 	for range total / size {
 		p := Malloc(0, size)
 		if p == 0 {
 			t.Fatal("out of memory", Survived())
 		}
-		for i := uintptr(0); i < size; i += 4096 {
-			*u8(p + i) = 1
+		for i := uintptr(0); mem.Bytes(i) < size; i += 4096 {
+			*u8(mem.Addr(p + Block(i))) = 1
 		}
 		blocks = append(blocks, p)
 	}
 	return blocks
 }
 
-func freeBlocks(t *testing.T, blocks []uintptr) {
+func freeBlocks(t *testing.T, blocks []Block) {
 	t.Helper()
 	for _, p := range blocks {
 		if bad := Free(0, p); bad.Kind != OK {
@@ -115,7 +117,7 @@ func front(t *testing.T) uintptr {
 	if f == 0 {
 		t.Fatal(Survived())
 	}
-	return f
+	return uintptr(f)
 }
 
 // warmFront gives the test a front of its own, as a Heap has one.
@@ -123,7 +125,7 @@ func warmFront(t *testing.T) uintptr {
 	t.Helper()
 	f := front(t)
 	t.Cleanup(func() {
-		if bad := CloseHeapFront(f); bad.Kind != OK {
+		if bad := CloseHeapFront(Front(f)); bad.Kind != OK {
 			t.Errorf("closing the front: %+v", bad)
 		}
 	})
@@ -163,8 +165,8 @@ func lateIn(do func()) uintptr {
 	first := TakeFinding()
 	for TakeFinding().Kind != OK {
 	}
-	return first.Addr
+	return uintptr(first.Addr)
 }
 
 // lateFlush is lateIn of a flush of blocks of class c.
-func lateFlush(blocks []uintptr, c uint8) uintptr { return lateIn(func() { flush(blocks, c) }) }
+func lateFlush(blocks []Block, c sizeclass.ID) uintptr { return lateIn(func() { flush(blocks, c) }) }

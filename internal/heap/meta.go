@@ -4,6 +4,8 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -17,15 +19,17 @@ func (m *pageMeta) slabClassNow() *sizeclass.Class {
 	return &sizeclass.Classes[0]
 }
 
-// What a page is used for.
+// pageKind is what a page is used for.
+type pageKind uint8
+
 const (
-	kindFree      uint8 = iota // no block: never used, or given back
-	kindTiny                   // a slab of a class up to 1 KiB
-	kindMid                    // part of a slab of a class above 1 KiB
-	kindSpan                   // first page of a span
-	kindSpanTail               // another page of a span
-	kindSpanFreed              // first page of a span that was freed, not used since
-	kindSlabFreed              // page of a slab that was given back, not used since
+	kindFree      pageKind = iota // no block: never used, or given back
+	kindTiny                      // a slab of a class up to 1 KiB
+	kindMid                       // part of a slab of a class above 1 KiB
+	kindSpan                      // first page of a span
+	kindSpanTail                  // another page of a span
+	kindSpanFreed                 // first page of a span that was freed, not used since
+	kindSlabFreed                 // page of a slab that was given back, not used since
 )
 
 // pageMeta describes one page. A slab or span is known by its first page,
@@ -43,28 +47,43 @@ type pageMeta struct {
 	// KiB. See live.go.
 	mid [pageSize >> kibShift]uint8
 
-	start  uintptr // address of the run's first page
-	live0  uintptr // kindMid, kindSpan: kib of a block + live0 is the address of its live byte
-	recip  uint64  // kindMid: sizeclass.Class.Recip; kindSpan: 1
-	class  uint8   // kindTiny, kindMid; kindSpan: 0 above 2 MiB
-	kind   uint8
-	flags  uint8  // spans: flagArena
-	bucket uint8  // what it was last used for: see residency.go
-	pages  uint32 // first page of a span or slab: length in pages
+	start  mem.Addr     // address of the run's first page
+	live0  mem.Addr     // kindMid, kindSpan: kib of a block + live0 is the address of its live byte
+	recip  uint64       // kindMid: sizeclass.Class.Recip; kindSpan: 1
+	class  sizeclass.ID // kindTiny, kindMid; kindSpan: 0 above 2 MiB
+	kind   pageKind
+	flags  spanFlags // spans: flagArena
+	bucket bucket    // what it was last used for: see residency.go
+	pages  uint32    // first page of a span or slab: length in pages
 
 	// Spans: usable bytes, live state, site. Slabs: see the state constants.
-	spanSize  uintptr
+	spanSize  mem.Bytes
 	slabState atomic.Uint32
 	slabClass atomic.Uint32 // 0 when it is no slab
-	live      uint8
+	live      liveState
 	lowWord   uint8 // where the carve right's holder last found a free block
-	// site is a span's site; of a slab, since when it is PARTIAL, in milliseconds.
-	site uint32
-	// holes is the set of a PARTIAL slab's units whose memory was returned since it
-	// was last LEASED (punch.go). Owned by who has the slab CLAIMED, else by the
-	// class's lock.
-	holes uint64
+	// Two words that mean one thing for a slab and another for a span; only the accessors
+	// below touch them.
+	siteOrListed uint32
+	holesOrSeal  uint64
 }
+
+// site is a span's site.
+func (m *pageMeta) site() site.ID     { return site.ID(m.siteOrListed) }
+func (m *pageMeta) setSite(s site.ID) { m.siteOrListed = uint32(s) }
+
+// listed is when a slab became PARTIAL, by times.listed.
+func (m *pageMeta) listed() millis       { return millis(m.siteOrListed) }
+func (m *pageMeta) setListed(now millis) { m.siteOrListed = uint32(now) }
+
+// holes is the set of a PARTIAL slab's units whose memory was returned since it was last
+// LEASED (punch.go). Owned by the goroutine that has the slab CLAIMED, else by the class's
+// lock.
+func (m *pageMeta) holes() uint64         { return m.holesOrSeal }
+func (m *pageMeta) setHoles(units uint64) { m.holesOrSeal = units }
+
+// spanSeal is where the sealed size of a hardened span lies (harden.go).
+func (m *pageMeta) spanSeal() *uint64 { return &m.holesOrSeal }
 
 const (
 	pageMetaSize  = 128
@@ -74,20 +93,25 @@ const (
 	maxWords = pageSize / sizeclass.Granule / 64
 )
 
-const flagArena = 1 // the span belongs to an Arena: Free refuses it
+// spanFlags are facts about a span.
+type spanFlags uint8
 
-func meta(page uintptr) *pageMeta { return (*pageMeta)(ptr(region.pages.base + page<<pageMetaShift)) }
+const flagArena spanFlags = 1 // the span belongs to an Arena: Free refuses it
+
+func meta(page pageNo) *pageMeta {
+	return (*pageMeta)(ptr(region.pages.base + mem.Addr(page)<<pageMetaShift))
+}
 
 const liveOffset = unsafe.Offsetof(pageMeta{}.live)
 
 // live0 returns the address of the byte at offset of the page's metadata, less the
 // page's first kib.
-func live0(page, offset uintptr) uintptr {
-	return region.pages.base + page<<pageMetaShift + offset - page<<(pageShift-kibShift)
+func live0(page pageNo, offset mem.Bytes) mem.Addr {
+	return region.pages.base + mem.Addr(page)<<pageMetaShift + mem.Addr(offset) - mem.Addr(page)<<(pageShift-kibShift)
 }
 
 // usableBytes is the size of the block at p without what hardening keeps of it.
-func usableBytes(m *pageMeta, span bool) uintptr {
+func usableBytes(m *pageMeta, span bool) mem.Bytes {
 	if span {
 		return m.spanSize
 	}
@@ -108,3 +132,14 @@ const setClasses = 128 // words side by side: Num+1 rounded up to a power of two
 // liveBig is the live state of a span without a class. Its magazine is a trap,
 // like those of liveSited and liveWatched.
 const liveBig = setClasses - 3
+
+// bucket is a kind of pages, by the blocks in them.
+type bucket uint8
+
+const (
+	bucketTiny  bucket = iota // up to 1 KiB
+	bucketMid                 // to 32 KiB
+	bucketLarge               // to 2 MiB
+	bucketBig                 // above
+	numBuckets
+)

@@ -4,18 +4,19 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
 // grown commits n bytes of the region, for tests that need pages to exist.
-func grown(t *testing.T, n uintptr) {
+func grown(t *testing.T, n mem.Bytes) {
 	if !Ready() {
 		t.Fatal(Survived())
 	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	if have := region.committed.Load(); have < n {
-		if err := grow(n - have); err != nil {
+	if have := region.committed.Load(); mem.Bytes(have) < n {
+		if err := grow(n - mem.Bytes(have)); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -36,10 +37,10 @@ func TestPartialSetAgainstModel(t *testing.T) {
 			p = first + (p-first)&^63*17%(pages-first) // crowd some words, leave others empty
 		}
 		if in[p] {
-			setRemove(class, uintptr(p))
+			setRemove(class, pageNo(p))
 			delete(in, p)
 		} else if len(in) < 100 {
-			setAdd(class, uintptr(p))
+			setAdd(class, pageNo(p))
 			in[p] = true
 		}
 		from := r.IntN(pages)
@@ -49,13 +50,13 @@ func TestPartialSetAgainstModel(t *testing.T) {
 				want, wantOK = q, true
 			}
 		}
-		got, ok := setNext(class, uintptr(from))
+		got, ok := setNext(class, pageNo(from))
 		if ok != wantOK || ok && int(got) != want {
 			t.Fatalf("step %d: setNext(%d) = %d, %v; want %d, %v of %v", step, from, got, ok, want, wantOK, in)
 		}
 	}
 	for p := range in {
-		setRemove(class, uintptr(p))
+		setRemove(class, pageNo(p))
 	}
 	if p, ok := setNext(class, 0); ok {
 		t.Fatalf("the emptied set still has %d", p)
@@ -67,29 +68,29 @@ func TestPartialSetAgainstModel(t *testing.T) {
 func TestPartialSetBeyondATiB(t *testing.T) {
 	const class, page = setClasses - 2, uintptr(1) << 24
 	withClock(t) // nobody else looks at what is committed
-	if !Ready() || region.size>>pageShift < page+64 {
+	if !Ready() || region.size>>pageShift < mem.Bytes(page+64) {
 		t.Skipf("skipped: a region of %d GiB", region.size>>30)
 	}
-	froms := []uintptr{0, 1 << 20, page - 1, page, page + 3}
-	for _, p := range append(froms[1:], page+4) { // what would be committed by then
-		unit := uintptr(osmem.PageSize())
-		if err := osmem.Commit((setLevels[0]+p>>6*setClasses*8)&^(unit-1), unit); err != nil {
+	froms := []Block{0, 1 << 20, Block(page - 1), Block(page), Block(page + 3)}
+	for _, p := range append(froms[1:], Block(page+4)) { // what would be committed by then
+		unit := osmem.PageSize()
+		if err := osmem.Commit((setLevels[0]+mem.Addr(p>>6*setClasses*8))&^mem.Addr(unit-1), unit); err != nil {
 			t.Fatal(err)
 		}
 	}
 	was := region.committed.Load()
 	region.committed.Store((page + 64) << pageShift)
 	defer region.committed.Store(was)
-	setAdd(class, page+3)
+	setAdd(class, pageNo(page+3))
 	for _, from := range froms {
-		if got, ok := setNext(class, from); !ok || got != page+3 {
+		if got, ok := setNext(class, pageNo(from)); !ok || got != pageNo(page+3) {
 			t.Errorf("setNext(%d) = %d, %v; want %d", from, got, ok, page+3)
 		}
 	}
-	if got, ok := setNext(class, page+4); ok {
+	if got, ok := setNext(class, pageNo(page+4)); ok {
 		t.Errorf("setNext(%d) = %d, and nothing is there", page+4, got)
 	}
-	setRemove(class, page+3)
+	setRemove(class, pageNo(page+3))
 	if got, ok := setNext(class, 0); ok {
 		t.Errorf("the emptied set still has %d", got)
 	}

@@ -10,26 +10,27 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // mark writes the first and the last word of a block's size, a multiple of 8, and
 // one in each page, which is what a hole could take.
-func mark(p, size uintptr, key uint64) {
-	eachMark(p, size, func(i uintptr) bool { *u64(i) = key ^ uint64(i); return true })
+func mark(p, size mem.Bytes, key uint64) {
+	eachMark(p, size, func(i uintptr) bool { *u64(mem.Addr(i)) = key ^ uint64(i); return true })
 }
 
-func marked(p, size uintptr, key uint64) bool {
+func marked(p, size mem.Bytes, key uint64) bool {
 	whole := true
-	eachMark(p, size, func(i uintptr) bool { whole = *u64(i) == key^uint64(i); return whole })
+	eachMark(p, size, func(i uintptr) bool { whole = *u64(mem.Addr(i)) == key^uint64(i); return whole })
 	return whole
 }
 
-func eachMark(p, size uintptr, at func(uintptr) bool) {
-	for i := p; i < p+size && at(i); i += 2048 {
+func eachMark(p, size mem.Bytes, at func(uintptr) bool) {
+	for i := p; i < p+size && at(uintptr(i)); i += 2048 {
 	}
-	at(p + size - 8)
+	at(uintptr(p + size - 8))
 }
 
 // TestHoles: the memory of free blocks goes back although their slabs have live
@@ -39,15 +40,15 @@ func TestHoles(t *testing.T) {
 	if osmem.PageSize() != punchUnit {
 		t.Skipf("system pages of %d bytes", osmem.PageSize())
 	}
-	for _, size := range []uintptr{16, 48, 1024, 3 << 10, 20 << 10} {
+	for _, size := range []mem.Bytes{16, 48, 1024, 3 << 10, 20 << 10} {
 		c := withClock(t)
 		const total = 32 * mebibyte
 		blocks := fillBytes(t, total, size)
-		var live, rest []uintptr
+		var live, rest []Block
 		k := int(256 * 1024 / size) // one in 256 KiB stays
 		for i, p := range blocks {
 			if i%k == 0 {
-				mark(p, size, uint64(p))
+				mark(mem.Bytes(p), size, uint64(p))
 				live = append(live, p)
 			} else {
 				rest = append(rest, p)
@@ -62,7 +63,7 @@ func TestHoles(t *testing.T) {
 		c.Advance(4 * time.Second)
 		// Slabs of small blocks are one page, so three of four are EMPTY.
 		slab := uintptr(pageSize) << sizeclass.Classes[sizeclass.Of(size)].Order
-		want := uint64(total / 256 / 1024 * (min(slab, 256<<10) - 2*max(size, 8192)) / 2)
+		want := uint64(total / 256 / 1024 * (mem.Bytes(min(slab, 256<<10)) - 2*max(size, 8192)) / 2)
 		got := punched.Load() - was
 		if got < want || got > total {
 			t.Errorf("%d bytes: %d KiB of holes, want at least %d", size, got>>10, want>>10)
@@ -77,13 +78,13 @@ func TestHoles(t *testing.T) {
 			t.Errorf("%d bytes: the timer does not stop", size)
 		}
 		for _, p := range live {
-			if !marked(p, size, uint64(p)) {
+			if !marked(mem.Bytes(p), size, uint64(p)) {
 				t.Fatalf("%d bytes: the block at %#x has lost its contents", size, p)
 			}
 		}
 		more := fillBytes(t, total/2, size)
 		for _, p := range live {
-			if !marked(p, size, uint64(p)) {
+			if !marked(mem.Bytes(p), size, uint64(p)) {
 				t.Fatalf("%d bytes: the block at %#x has lost its contents when others were allocated", size, p)
 			}
 		}
@@ -102,12 +103,12 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 	c := withClock(t)
 	// 32 slabs of a high class that are PARTIAL and done.
 	const low, high, slabs = 48, 1024, 32
-	var kept []uintptr
-	free := func(own uintptr, blocks []uintptr) { // but one of each slab
+	var kept []Block
+	free := func(own Front, blocks []Block) { // but one of each slab
 		page := uintptr(0)
 		for _, p := range blocks {
-			if p>>pageShift != page {
-				page = p >> pageShift
+			if p>>pageShift != Block(page) {
+				page = uintptr(p >> pageShift)
 				kept = append(kept, p)
 			} else if bad := Free(own, p); bad.Kind != OK {
 				t.Fatal(bad)
@@ -117,10 +118,10 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 	blocks := fillBytes(t, slabs*pageSize, high)
 	h := NewHeapFront()
 	defer CloseHeapFront(h)
-	var burst []uintptr
+	var burst []Block
 	for range slabs * pageSize / low {
 		p := Malloc(h, low)
-		mark(p, low, uint64(p))
+		mark(mem.Bytes(p), low, uint64(p))
 		burst = append(burst, p)
 	}
 	free(0, blocks)
@@ -161,8 +162,8 @@ func TestHolesWhileUsed(t *testing.T) {
 	for g := range uint64(3) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(g, 7))
-			sizes := []uintptr{16, 64, 200, 1500, 9000}
-			slots := make([]struct{ p, size uintptr }, 20_000)
+			sizes := []Block{16, 64, 200, 1500, 9000}
+			slots := make([]struct{ p, size mem.Bytes }, 20_000)
 			for i := range 400_000 {
 				s := &slots[r.IntN(len(slots))]
 				if s.p != 0 {
@@ -170,21 +171,21 @@ func TestHolesWhileUsed(t *testing.T) {
 						t.Errorf("the block of %d bytes at %#x has lost its contents", s.size, s.p)
 						return
 					}
-					if bad := Free(0, s.p); bad.Kind != OK {
+					if bad := Free(0, Block(s.p)); bad.Kind != OK {
 						t.Error(bad)
 						return
 					}
 					s.p = 0
 				}
 				if i%5 > 0 && i%100_000 < 70_000 {
-					s.size = sizes[r.IntN(len(sizes))]
-					s.p = Malloc(0, s.size)
+					s.size = mem.Bytes(sizes[r.IntN(len(sizes))])
+					s.p = mem.Bytes(Malloc(0, s.size))
 					mark(s.p, s.size, g)
 				}
 			}
 			for _, s := range slots {
 				if s.p != 0 {
-					Free(0, s.p)
+					Free(0, Block(s.p))
 				}
 			}
 		})
@@ -218,7 +219,7 @@ func TestHolesWhileUsed(t *testing.T) {
 // copy was handed out before the other came back, is not returned while its holder has it,
 // where other blocks of the slab are in use.
 func TestLiveBlockInAHole(t *testing.T) {
-	for _, size := range []uintptr{16, 64, 1000, 3000} {
+	for _, size := range []mem.Bytes{16, 64, 1000, 3000} {
 		withClock(t)
 		c := sizeclass.Of(size)
 		k := &sizeclass.Classes[c]
@@ -229,8 +230,8 @@ func TestLiveBlockInAHole(t *testing.T) {
 			t.Fatalf("%d B: %d of %d blocks are free", size, s.freeBlocks(k), k.Blocks)
 		}
 		j := k.Blocks / 2
-		p := s.addr() + uintptr(j)*uintptr(k.Size)
-		setLive(p, c, c)
+		p := s.addr() + mem.Addr(uintptr(j)*uintptr(k.Size))
+		setLive(Block(p), c, liveState(c))
 		fill := unsafe.Slice(u8(p), size)
 		for i := range fill {
 			fill[i] = 7
@@ -248,6 +249,6 @@ func TestLiveBlockInAHole(t *testing.T) {
 		if err := CheckInvariants(); err != nil {
 			t.Errorf("%d B: %v", size, err)
 		}
-		freeBlocks(t, []uintptr{p, q})
+		freeBlocks(t, []Block{Block(p), q})
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
@@ -15,7 +16,7 @@ func TestRuns(t *testing.T) {
 	for _, want := range [][][2]int{
 		{}, {{0, 1}}, {{31, 2}}, {{0, 128}}, {{5, 3}, {31, 1}, {33, 62}, {96, 32}}, {{32, 32}, {127, 1}}, {{0, 32}, {64, 32}},
 	} {
-		var masks [4]uint32
+		var masks [4]pageSet
 		for _, r := range want {
 			setRun(masks[:], r[0], r[1])
 		}
@@ -25,10 +26,12 @@ func TestRuns(t *testing.T) {
 			t.Errorf("%v gives %v", want, got)
 		}
 		for _, r := range want {
-			clearRun(masks[:], r[0], r[1])
+			for b := r[0]; b < r[0]+r[1]; b++ {
+				masks[b/superPages] &^= 1 << (b % superPages)
+			}
 		}
-		if masks != [4]uint32{} {
-			t.Errorf("%v: clearRun leaves %x", want, masks)
+		if masks != [4]pageSet{} {
+			t.Errorf("%v: setRun set other bits, too: %x", want, masks)
 		}
 	}
 }
@@ -49,7 +52,7 @@ func TestWholePages(t *testing.T) {
 		{17, 30, 64 << 10, 32, 0},
 		{0, 1024, 64 << 10, 0, 1024},
 	} {
-		if from, n := wholePages(tt.page, tt.length, 4<<10, tt.system); n != tt.n || n > 0 && from != tt.from {
+		if from, n := wholePages(tt.page, tt.length, 4<<10, mem.Bytes(tt.system)); n != tt.n || n > 0 && from != tt.from {
 			t.Errorf("pages %d+%d, system pages of %d KiB: %d+%d, want %d+%d", tt.page, tt.length, tt.system>>10, from, n, tt.from, tt.n)
 		}
 	}
@@ -58,13 +61,13 @@ func TestWholePages(t *testing.T) {
 // TestPurgeVeryOldPages: pages that nobody used for more than half of what 32 bits
 // of milliseconds can say go back like others.
 func TestPurgeVeryOldPages(t *testing.T) {
-	for _, age := range []uint32{1 << 31, 3 << 30, 1<<32 - 1<<24} {
+	for _, age := range []millis{1 << 31, 3 << 30, 1<<32 - 1<<24} {
 		c := withClock(t)
 		withPolicy(t, map[string]string{"HAKMEM_WHALE_BYTES": "0"})
 		freeBlocks(t, fillBytes(t, 8*mebibyte, 4*mebibyte))
 		region.mu.Lock()
-		for i := region.first >> superShift; i < region.committed.Load()>>superShift; i++ {
-			super(i).freedAt = milliseconds() - age
+		for c := region.firstChunk(); c < region.endChunk(); c++ {
+			super(c).freedAt = milliseconds() - age
 		}
 		region.mu.Unlock()
 		if _, warm := use(); warm == 0 {
@@ -82,9 +85,9 @@ func TestPurgeVeryOldPages(t *testing.T) {
 func lostPages() (lost, clean int) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	for c := region.first >> superShift; c < region.committed.Load()>>superShift; c++ {
-		lost += bits.OnesCount32(super(c).lost)
-		clean += bits.OnesCount32(super(c).lost &^ super(c).dirty)
+	for c := region.first >> superShift; c < mem.Bytes(region.committed.Load()>>superShift); c++ {
+		lost += bits.OnesCount32(uint32(super(chunkNo(c)).lost))
+		clean += bits.OnesCount32(uint32(super(chunkNo(c)).lost &^ super(chunkNo(c)).dirty))
 	}
 	return lost, clean
 }

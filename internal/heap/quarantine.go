@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -25,7 +26,7 @@ const poisonWord = poison * 0x0101010101010101
 // magazines. It is touched as the front is.
 type quarantine struct {
 	first, n uint32 // the oldest, and how many
-	bytes    uintptr
+	bytes    mem.Bytes
 	random   uint64 // the state of a generator
 	ring     [quarantineBlocks]poisoned
 }
@@ -36,27 +37,27 @@ const (
 	_ = unsafe.Sizeof(quarantine{}) - quarantineRoom
 )
 
-func quarantineOf(f uintptr) *quarantine { return (*quarantine)(ptr(f + quarantineOffset)) }
+func (f Front) quarantine() *quarantine { return (*quarantine)(ptr(mem.Addr(f + quarantineOffset))) }
 
 // poisoned is a freed block of which the user had size bytes.
 type poisoned struct {
-	p         uintptr
+	p         Block
 	sizeClass uint64 // size << 8 | class; class 0 is a span above 2 MiB
 }
 
-func newPoisoned(p, size uintptr, class uint8) poisoned {
+func newPoisoned(p Block, size mem.Bytes, class sizeclass.ID) poisoned {
 	return poisoned{p, uint64(size)<<8 | uint64(class)}
 }
 
-func (b poisoned) size() uintptr { return uintptr(b.sizeClass >> 8) }
+func (b poisoned) size() mem.Bytes { return mem.Bytes(b.sizeClass >> 8) }
 
-func (b poisoned) class() uint8 { return uint8(b.sizeClass) }
+func (b poisoned) class() sizeclass.ID { return sizeclass.ID(b.sizeClass) }
 
 func (b poisoned) inSlab() bool { return b.class()-1 < sizeclass.Num }
 
 // bytes is how much of the block is poison: all of it in a slab, else what the
 // user had.
-func (b poisoned) bytes() uintptr {
+func (b poisoned) bytes() mem.Bytes {
 	if b.inSlab() {
 		return classSize(b.class())
 	}
@@ -70,12 +71,12 @@ func (b poisoned) fill() {
 	p, n := b.p, b.bytes()
 	switch {
 	case n >= poisonStep: // the last step overlaps the one before
-		for i := uintptr(0); i < n; i += poisonStep {
-			*(*[poisonStep]byte)(ptr(p + min(i, n-poisonStep))) = poisonBytes
+		for i := mem.Bytes(0); i < n; i += poisonStep {
+			*(*[poisonStep]byte)(ptr(p.addr().Add(min(i, n-poisonStep)))) = poisonBytes
 		}
 	default: // a slab's block: a multiple of 16
-		for i := uintptr(0); i < n; i += 8 {
-			*u64(p + i) = poisonWord
+		for i := mem.Bytes(0); i < n; i += 8 {
+			*u64(p.addr().Add(i)) = poisonWord
 		}
 	}
 }
@@ -92,49 +93,49 @@ var poisons = strings.Repeat(string([]byte{poison}), 1024)
 // first byte that is not.
 //
 //go:norace
-func (b poisoned) whole() (offset uintptr, ok bool) {
+func (b poisoned) whole() (offset mem.Bytes, ok bool) {
 	if asan.On { // it has seen to that, and does not want the block to be read
 		return 0, true
 	}
 	p, n := b.p, b.bytes()
 	if tracked { // the race detector would be told of a comparison of strings
-		for n > 0 && *u8(p) == poison {
+		for n > 0 && *u8(mem.Addr(p)) == poison {
 			p, n = p+1, n-1
 		}
 	}
 	for ok = true; ok && n > 0; {
-		step := min(n, uintptr(len(poisons)))
+		step := min(n, mem.Bytes(len(poisons)))
 		ok = string(memory(p, step)) == poisons[:step]
-		p, n = p+step, n-step
+		p, n = p+Block(step), n-step
 	}
 	if ok {
 		return 0, true
 	}
-	for *u8(b.p + offset) == poison {
+	for *u8(mem.Addr(b.p + Block(offset))) == poison {
 		offset++
 	}
 	return offset, false
 }
 
 // put takes b in, if there is room. Entered.
-func (q *quarantine) put(f uintptr, b poisoned) bool {
+func (q *quarantine) put(f Front, b poisoned) bool {
 	if q.n == quarantineBlocks || q.bytes+b.size() > quarantineBytes {
 		return false
 	}
 	q.ring[(q.first+q.n)%quarantineBlocks] = b
 	q.n++
 	q.bytes += b.size()
-	head(f).waiting[b.class()]++
+	f.head().waiting[b.class()]++
 	return true
 }
 
 // take takes the oldest block out. Entered; there is one.
-func (q *quarantine) take(f uintptr) poisoned {
+func (q *quarantine) take(f Front) poisoned {
 	b := q.ring[q.first]
 	q.first = (q.first + 1) % quarantineBlocks
 	q.n--
 	q.bytes -= b.size()
-	head(f).waiting[b.class()]--
+	f.head().waiting[b.class()]--
 	return b
 }
 
@@ -142,24 +143,24 @@ func (q *quarantine) take(f uintptr) poisoned {
 // and postpones a finding if it was written to since it was freed. Not entered.
 func letGo(b poisoned) {
 	if damage, ok := b.whole(); !ok {
-		Postpone(Fault{Kind: WrittenFreed, Addr: b.p, Block: b.p, Class: b.size(), Offset: damage})
+		Postpone(Fault{Kind: WrittenFreed, Addr: mem.Addr(b.p), Block: b.p, Class: b.size(), Offset: damage})
 	}
 	switch c := b.class(); {
 	case c == 0:
 		region.mu.Lock()
-		giveBigSpan(b.p, meta((b.p-region.base)>>pageShift))
+		giveBigSpan(b.p, meta(b.p.page()))
 		region.mu.Unlock()
 	case c > sizeclass.Num:
-		releaseSpans([]uintptr{b.p})
+		releaseSpans([]Block{b.p})
 	default:
-		flush([]uintptr{b.p}, c)
+		flush([]Block{b.p}, c)
 	}
 }
 
 // emptyQuarantine lets all blocks go that wait in a front which nobody else can
 // reach. Not entered.
-func emptyQuarantine(f uintptr) {
-	for q := quarantineOf(f); q.n > 0; {
+func emptyQuarantine(f Front) {
+	for q := f.quarantine(); q.n > 0; {
 		letGo(q.take(f))
 	}
 }

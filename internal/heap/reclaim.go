@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -15,7 +16,7 @@ const maxReclaimSkip = 255
 
 // reclaim reports whether it did something that makes another try of the front
 // own (0: the P's) worth while. Not entered.
-func reclaim(own uintptr) bool {
+func reclaim(own Front) bool {
 	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && !worthReclaim(own) {
 		return false
 	}
@@ -26,14 +27,14 @@ func reclaim(own uintptr) bool {
 	region.mu.Lock()
 	now := milliseconds()
 	region.mu.Unlock()
-	reclaimedAt.Store(now)
+	reclaimedAt.Store(uint32(now))
 	findLost()
 	s.moving.Lock()
 	drainAll()
 	if own != 0 { // a Heap's, by its goroutine
 		emptyQuarantine(own)
 		for c := uint8(1); c <= sizeclass.NumAll; c++ {
-			emptyMagazine(own, c)
+			emptyMagazine(own, sizeclass.ID(c))
 		}
 	}
 	_, pages := trimCaches(now, 0)
@@ -48,21 +49,21 @@ func reclaim(own uintptr) bool {
 
 // worthReclaim reports whether enough was freed since the last reclaim, which
 // left none of it.
-func worthReclaim(own uintptr) bool {
+func worthReclaim(own Front) bool {
 	_, n := inShared()
 	_, big := inBig()
 	n += big
 	if own != 0 {
-		n += heldBytes(own)
+		n += own.heldBytes()
 	}
 	region.mu.Lock()
 	n += whales.bytes
 	if memoryLimit.hard.Load() != 0 {
-		n += uintptr(pageUse.warm) << pageShift
+		n += mem.Bytes(uintptr(pageUse.warm) << pageShift)
 	}
 	now := milliseconds()
 	region.mu.Unlock()
-	if n < pageSize && now != reclaimedAt.Load() {
+	if n < pageSize && now != millis(reclaimedAt.Load()) {
 		n += inMagazines()
 	}
 	return n >= pageSize
@@ -70,27 +71,27 @@ func worthReclaim(own uintptr) bool {
 
 // heldBytes returns the bytes of free blocks in the magazines and the quarantine
 // of a front.
-func heldBytes(f uintptr) (n uintptr) {
+func (f Front) heldBytes() (n mem.Bytes) {
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n += (held(f, c) + uintptr(atomic.LoadUint32(&head(f).waiting[c]))) * blockBytes(c)
+		n += mem.Bytes(f.held(sizeclass.ID(c))+uintptr(atomic.LoadUint32(&f.head().waiting[c]))) * blockBytes(sizeclass.ID(c))
 	}
 	return n
 }
 
 // inMagazines returns the bytes of free blocks in the magazines of all fronts but
 // Heaps'.
-func inMagazines() (n uintptr) {
+func inMagazines() (n mem.Bytes) {
 	fronts := frontTable.Load()
 	for i := range fronts {
-		if f := atomic.LoadUintptr(&fronts[i]); f != trapFront {
-			n += heldBytes(f)
+		if f := atomic.LoadUintptr(&fronts[i]); Front(f) != trapFront {
+			n += Front(f).heldBytes()
 		}
 	}
 	for i := range shards {
 		s := &shards[i]
 		s.mu.Lock()
 		if s.front != trapFront {
-			n += heldBytes(s.front)
+			n += s.front.heldBytes()
 		}
 		s.mu.Unlock()
 	}

@@ -1,6 +1,10 @@
 package heap
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/mem"
+)
 
 // TestFreeingHelpsAtTheLimit: after a storm of failures, what is freed can be had
 // in another size at once, wherever it went: page tree, whale cache, a Heap's
@@ -18,9 +22,9 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	storm := func(own, size uintptr) (blocks []uintptr) {
+	storm := func(own, size mem.Bytes) (blocks []Block) {
 		for failures := 0; failures < 1000; {
-			if p := Malloc(own, size); p != 0 {
+			if p := Malloc(Front(own), size); p != 0 {
 				blocks = append(blocks, p)
 			} else {
 				failures++
@@ -34,17 +38,17 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 		limit()
 		blocks := storm(0, 3*mebibyte)
 		for i := 3; i < 13; i += 4 { // not neighbours
-			freeBlocks(t, []uintptr{blocks[i], blocks[i+2]})
+			freeBlocks(t, []Block{blocks[i], blocks[i+2]})
 			p := Malloc(0, 5*mebibyte)
 			if p == 0 {
 				t.Fatalf("whale cache %s: 6 MiB were freed, and no 5 MiB", whaleBytes)
 			}
-			freeBlocks(t, []uintptr{p})
+			freeBlocks(t, []Block{p})
 			blocks[i], blocks[i+2] = 0, 0
 		}
 		for _, p := range blocks {
 			if p != 0 {
-				freeBlocks(t, []uintptr{p})
+				freeBlocks(t, []Block{p})
 			}
 		}
 		noLimit()
@@ -53,18 +57,18 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 	withClock(t)
 	f := warmFront(t)
 	limit()
-	blocks := storm(f, 500<<10)
+	blocks := storm(mem.Bytes(f), 500<<10)
 	for _, p := range blocks[:4] {
-		if bad := Free(f, p); bad.Kind != OK {
+		if bad := Free(Front(f), p); bad.Kind != OK {
 			t.Fatal(bad)
 		}
 	}
-	if p := Malloc(f, 100<<10); p == 0 {
+	if p := Malloc(Front(f), 100<<10); p == 0 {
 		t.Error("a Heap gets nothing while its own magazines hold 2 MiB")
 	} else {
-		Free(f, p)
+		Free(Front(f), p)
 	}
 	for _, p := range blocks[4:] {
-		Free(f, p)
+		Free(Front(f), p)
 	}
 }

@@ -3,6 +3,8 @@ package heap
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 // What the fast paths need to know of the region. Written once, when the region
@@ -45,11 +47,14 @@ var PageClass [MaxPages]uint8
 // area is one kind of metadata: a fixed number of bytes for each page of the
 // region, committed as the region is. Owned by region.mu.
 type area struct {
-	base      uintptr
-	unit      uintptr // bytes for each page of the region
-	committed uintptr // bytes from base that need no commit any more
-	lazy      bool    // committed only once it has a user
+	base      mem.Addr
+	unit      mem.Bytes // bytes for each page of the region
+	committed mem.Bytes // bytes from base that need no commit any more
+	lazy      bool      // committed only once it has a user
 }
+
+// of returns the metadata of n pages, in bytes.
+func (a *area) of(n pageCount) mem.Bytes { return mem.Bytes(n) * a.unit }
 
 // The region: one range of address space, reserved by the first slow path and
 // never unmapped while the process lives, so that a stale pointer can never
@@ -60,22 +65,29 @@ type area struct {
 // be read by who has seen ready.
 var region regionState
 
+// The pages, and chunks, of committed pages for blocks: from first to before end.
+func (r *regionState) firstPage() pageNo   { return pageNo(r.first >> pageShift) }
+func (r *regionState) endPage() pageNo     { return pageNo(r.committed.Load() >> pageShift) }
+func (r *regionState) firstChunk() chunkNo { return chunkNo(r.first >> superShift) }
+func (r *regionState) endChunk() chunkNo   { return chunkNo(r.committed.Load() >> superShift) }
+
 type regionState struct {
 	mu    sync.Mutex
 	ready atomic.Bool
 	tries uint // calls of reserveRegion so far
 
-	base, size uintptr
-	first      uintptr        // offset of the first page for blocks
-	committed  atomic.Uintptr // offset up to which pages may be touched
-	step       uintptr        // next commit step, in bytes
+	base      mem.Addr
+	size      mem.Bytes
+	first     mem.Bytes      // offset of the first page for blocks
+	committed atomic.Uintptr // offset up to which pages may be touched
+	step      mem.Bytes      // next commit step, in bytes
 
-	live   area    // one byte per granule: see live.go
-	pages  area    // pageMeta: see slab.go
-	bits   area    // one bitmap of maxWords words per page: see slab.go
-	sets   area    // level 0 of the partial sets: see partialset.go
-	sites  area    // one uint16 per granule, lazily: see site.go
-	supers uintptr // superMeta per superslab
+	live   area     // one byte per granule: see live.go
+	pages  area     // pageMeta: see slab.go
+	bits   area     // one bitmap of maxWords words per page: see slab.go
+	sets   area     // level 0 of the partial sets: see partialset.go
+	sites  area     // one uint16 per granule, lazily: see site.go
+	supers mem.Addr // superMeta per superslab
 
 	metaCommitted atomic.Uintptr // bytes of metadata that may be written
 
@@ -89,4 +101,4 @@ func (r *regionState) areas() [5]*area {
 }
 
 // InLiveMap reports whether a is the address of a byte of the live map. For tests.
-func InLiveMap(a uintptr) bool { return a-region.base < region.first }
+func InLiveMap(a mem.Addr) bool { return a-region.base < mem.Addr(region.first) }

@@ -3,6 +3,7 @@ package heap
 import (
 	"testing"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
@@ -42,20 +43,20 @@ func TestMetadataIsSmall(t *testing.T) {
 		for _, a := range region.areas() {
 			from := uintptr(0)
 			if a == &region.live {
-				from = region.first >> pageShift * a.unit &^ (pageSize - 1)
+				from = uintptr(region.first >> pageShift * a.unit &^ (pageSize - 1))
 			}
-			if a.committed <= from {
+			if a.committed <= mem.Bytes(from) {
 				continue
 			}
-			pages, err := osmem.Resident(a.base+from, a.committed-from, vec)
+			pages, err := osmem.Resident(a.base+mem.Addr(from), a.committed-mem.Bytes(from), vec)
 			if err != nil {
 				t.Skip(err)
 			}
-			n += pages * osmem.PageSize()
+			n += int(mem.Bytes(pages) * osmem.PageSize())
 		}
 		return n
 	}
-	for _, size := range []uintptr{1152, 3 << 10, 8 << 10, 32 << 10, 40 << 10, 256 << 10, 5 * mebibyte} {
+	for _, size := range []mem.Bytes{1152, 3 << 10, 8 << 10, 32 << 10, 40 << 10, 256 << 10, 5 * mebibyte} {
 		withClock(t)
 		before := resident()
 		const total = 128 * mebibyte

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -53,12 +54,12 @@ func reserveRegion() error {
 	// The metadata below adds about a fifth to the region; a quarter of what is
 	// left leaves the rest of the program most of it. Where that is too little,
 	// the least region may take up to half.
-	if left := osmem.AddressSpaceLeft(); size > left/4 {
-		size = max(left/4, min(left/2, minRegion)) &^ (superSize - 1)
+	if left := osmem.AddressSpaceLeft(); mem.Bytes(size) > left/4 {
+		size = uintptr(max(left/4, min(left/2, minRegion)) &^ (superSize - 1))
 	}
 	var err error
 	for ; size >= minRegion; size = size / 2 &^ (superSize - 1) {
-		if err = tryReserve(size); err == nil {
+		if err = tryReserve(mem.Bytes(size)); err == nil {
 			return nil
 		}
 		if size/2 >= minRegion {
@@ -73,37 +74,37 @@ func reserveRegion() error {
 
 // tryReserve reserves a region with size bytes for blocks and everything beside
 // it, or nothing.
-func tryReserve(size uintptr) (err error) {
-	var taken [][2]uintptr
-	reserve := func(n uintptr, readable bool) uintptr {
+func tryReserve(size mem.Bytes) (err error) {
+	var taken []osmem.Range
+	reserve := func(n mem.Bytes, readable bool) mem.Addr {
 		if err != nil {
 			return 0
 		}
-		n = roundUp(n, pageSize)
-		var addr uintptr
+		n = n.Up(pageSize)
+		var addr mem.Addr
 		if addr, err = osmem.Reserve(n, readable); err == nil {
-			taken = append(taken, [2]uintptr{addr, n})
+			taken = append(taken, osmem.Range{Addr: addr, Size: n})
 		}
 		return addr
 	}
 	defer func() {
 		if err != nil {
 			for _, t := range taken {
-				osmem.Release(t[0], t[1])
+				osmem.Release(t.Addr, t.Size)
 			}
 		}
 	}()
 
 	r := &region
 	// The live map covers its own pages too, a 16th of the whole.
-	first := roundUp(size/15, superSize)
+	first := (size / 15).Up(superSize)
 	size += first
-	npages := size >> pageShift
-	var base uintptr
-	if base, err = reserveBlocks(roundUp(size+superSize, pageSize)); err == nil && !tracked {
-		taken = append(taken, [2]uintptr{base, roundUp(size+superSize, pageSize)})
+	npages := pageCount(size >> pageShift)
+	var base mem.Addr
+	if base, err = reserveBlocks((size + superSize).Up(pageSize)); err == nil && !tracked {
+		taken = append(taken, osmem.Range{Addr: base, Size: (size + superSize).Up(pageSize)})
 	}
-	base = roundUp(base, superSize)
+	base = base.Up(superSize)
 	r.live = area{base: base, unit: pageSize >> granuleShift}
 	r.pages = area{unit: pageMetaSize}
 	r.bits = area{unit: maxWords * 8}
@@ -111,7 +112,7 @@ func tryReserve(size uintptr) (err error) {
 	r.sites = area{unit: pageSize >> granuleShift * 2, lazy: true}
 	for i, a := range r.areas() {
 		if i > 0 { // the live map lies in the region
-			a.base = reserve(npages*a.unit, true)
+			a.base = reserve(a.of(npages), true)
 		}
 		// The live map's own pages need no metadata.
 		a.committed = first >> pageShift * a.unit &^ (pageSize - 1)
@@ -119,7 +120,7 @@ func tryReserve(size uintptr) (err error) {
 	parts, fixedSize := r.fixedParts(npages)
 	fixed := reserve(fixedSize, true)
 	fronts := frontsWanted()
-	frontBase := roundUp(reserve(fronts*frontSize+TinyMag, true), TinyMag) // see frontAt
+	frontBase := mem.Bytes(reserve(mem.Bytes(fronts*frontSize+TinyMag), true)).Up(TinyMag) // see frontAt
 	if err == nil {
 		err = osmem.MakeReadable(base, first)
 	}
@@ -131,16 +132,16 @@ func tryReserve(size uintptr) (err error) {
 	}
 	for _, p := range parts {
 		*p.addr = fixed
-		fixed += roundUp(p.n, 64)
+		fixed += mem.Addr(p.n.Up(64))
 	}
-	tree.init(npages / superPages)
+	tree.init(chunkNo(npages / superPages))
 	setLevels[0] = r.sets.base
-	frontPool.base, frontPool.max = frontBase, fronts
+	frontPool.base, frontPool.max = mem.Addr(frontBase), fronts
 	osmem.Name(base, size, "hakmem: region")
 	r.base, r.size, r.first = base, size, first
-	r.committed.Store(first)
-	r.step = uintptr(policy.Current().CommitMin)
-	r.metaCommitted.Add(fixedSize)
+	r.committed.Store(uintptr(first))
+	r.step = mem.Bytes(policy.Current().CommitMin)
+	r.metaCommitted.Add(uintptr(fixedSize))
 	whales.spans = make([]whale, 0, maxWhales)
 	pol := policy.Current()
 	telemetry.SetTiming(pol.Timing)
@@ -152,11 +153,11 @@ func tryReserve(size uintptr) (err error) {
 		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))
 	}
 
-	Base = base
-	Live = base - base>>granuleShift
-	Pages = r.pages.base
+	Base = uintptr(base)
+	Live = uintptr(base - base>>granuleShift)
+	Pages = uintptr(r.pages.base)
 	if osmem.ReadableReserve {
-		Granules = size >> granuleShift
+		Granules = uintptr(size >> granuleShift)
 	}
 	r.ready.Store(true)
 	return nil
@@ -164,27 +165,27 @@ func tryReserve(size uintptr) (err error) {
 
 // part is one of the structures whose size depends on the region's alone.
 type part struct {
-	addr *uintptr
-	n    uintptr
+	addr *mem.Addr
+	n    mem.Bytes
 }
 
 // fixedParts lists the superMeta array, the page tree, the hints and the upper
 // levels of the partial sets, with their size together. They are committed
 // whole, 0.004 % of the region, and touched only as far as it is used.
-func (r *regionState) fixedParts(npages uintptr) (parts [6]part, total uintptr) {
+func (r *regionState) fixedParts(npages pageCount) (parts [6]part, total mem.Bytes) {
 	supers := npages / superPages
 	parts = [...]part{
-		{&r.supers, supers * superMetaSize},
-		{&tree.base, treeSize(supers)},
-		{&emptyHints, (supers/64 + 1) * 8},
+		{&r.supers, mem.Bytes(supers * pageCount(superMetaSize))},
+		{&tree.base, treeSize(chunkNo(supers))},
+		{&emptyHints, mem.Bytes((supers/64 + 1) * 8)},
 		{&setLevels[1], upperSetSize(npages, 12)},
 		{&setLevels[2], upperSetSize(npages, 18)},
 		{&setLevels[3], upperSetSize(npages, 24)},
 	}
 	for _, p := range parts {
-		total += roundUp(p.n, 64)
+		total += p.n.Up(64)
 	}
-	return parts, roundUp(total, pageSize)
+	return parts, total.Up(pageSize)
 }
 
 // adviseHuge tells the operating system what the policy wants for the whole
@@ -206,7 +207,7 @@ var errRegion = errors.New("hakmem: no address space could be reserved")
 // Refusal returns why there was no memory for a block of size bytes just now: nil
 // where no machine has as much. (Where several goroutines run out of memory at the
 // same time, for different reasons, it may be another one's.)
-func Refusal(size uintptr) error {
+func Refusal(size mem.Bytes) error {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	r := &region
@@ -239,7 +240,7 @@ func siteMap() bool {
 	defer region.mu.Unlock()
 	if region.sites.lazy {
 		region.sites.lazy = false
-		if err := region.sites.ensure(max(region.committed.Load(), 1)); err != nil {
+		if err := region.sites.ensure(mem.Bytes(max(region.committed.Load(), 1))); err != nil {
 			region.sites.lazy = true
 			survive(fmt.Errorf("hakmem: commit of the site map: %w", err))
 			return false

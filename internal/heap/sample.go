@@ -2,7 +2,7 @@ package heap
 
 // due reports whether the front's next sample is due, and draws another interval.
 // counted: this allocation has been through a fast path, which counts.
-func due(own uintptr, counted bool) bool {
+func due(own Front, counted bool) bool {
 	next := sampleInterval() // not while entered
 	f, tok := enter(own)
 	for f == trapFront { // where fronts are locked, what follows may get another one
@@ -13,7 +13,7 @@ func due(own uintptr, counted bool) bool {
 		kick() // the timer may have stopped with the last front
 		f, tok = enter(own)
 	}
-	w := sampleWord(f)
+	w := f.sampleWord()
 	if !counted || tok >= 0 || Hardened() || own != 0 && AlwaysSlow() {
 		*w--
 	}

@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
@@ -47,26 +48,26 @@ type scavengerState struct {
 	// seenGrown is what was committed when kickGrown last looked; grownTo what was when
 	// growth last made holes. The latter is owned by region.mu.
 	seenGrown atomic.Uintptr
-	grownTo   uintptr
+	grownTo   mem.Bytes
 	// window is in milliseconds, 0 until the first tick. Written under mu and
 	// region.mu.
-	window uint32
+	window millis
 	peaks  [peakBuckets]peakBucket
 	next   int // bucket to write
 
-	judgeAt  uint32 // when to judge the last purge, if judging
+	judgeAt  millis // when to judge the last purge, if judging
 	judging  bool
 	purged   uint64 // pages of purges to be judged
 	againWas uint64 // pageUse.again at the last tick
 	ticks    atomic.Uint64
 
 	generation int    // counts clocks and timers taken for lost. Owned by region.mu
-	urgedAt    uint32 // when kickPressed last was; 0: never. Owned by region.mu
+	urgedAt    millis // when kickPressed last was; 0: never. Owned by region.mu
 }
 
 type peakBucket struct {
 	pages int
-	at    uint32
+	at    millis
 }
 
 // punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest
@@ -89,7 +90,7 @@ func SetClock(c clock) {
 	defer region.mu.Unlock()
 	times.clock = c
 	times.now = milliseconds()
-	times.listed.Store(times.now)
+	times.listed.Store(uint32(times.now))
 	s.generation++
 	s.armed.Store(false)
 }
@@ -133,8 +134,8 @@ func arm() {
 	}
 	times.idleStamp.Store(times.listed.Load())
 	times.now = milliseconds()
-	times.listed.Store(times.now)
-	times.armedAt.Store(times.now)
+	times.listed.Store(uint32(times.now))
+	times.armedAt.Store(uint32(times.now))
 	s.setTimer()
 }
 
@@ -186,12 +187,12 @@ func kickGrown() {
 	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	s.grown(end - region.first)
+	s.grown(mem.Bytes(end) - region.first)
 }
 
 // grown is kickGrown's work when so many bytes are committed for blocks. Under
 // region.mu.
-func (s *scavengerState) grown(committed uintptr) {
+func (s *scavengerState) grown(committed mem.Bytes) {
 	// A timer set inside a testing/synctest bubble ends with it. This is one of the
 	// few places where that shows.
 	now := milliseconds()
@@ -283,7 +284,7 @@ func scavenge(all bool) (left bool) {
 }
 
 // look notes the time and the peak since the last tick, and judges.
-func (s *scavengerState) look() (now uint32) {
+func (s *scavengerState) look() (now millis) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	u := &pageUse
@@ -294,7 +295,7 @@ func (s *scavengerState) look() (now uint32) {
 	s.peaks[s.next] = peakBucket{u.peak, now}
 	s.next = (s.next + 1) % peakBuckets
 	times.now = now
-	times.listed.Store(times.now)
+	times.listed.Store(uint32(times.now))
 	u.peak = u.used
 	s.judge(now, u.again)
 	return now
@@ -314,7 +315,7 @@ func forgetPeaks(pages int) {
 // judge adapts the window. Of memory that was returned, a 16th taken again is
 // enough to be sorry; memory that was kept in vain shortens the window to a
 // quarter, so that two misjudged periods bring it to its least.
-func (s *scavengerState) judge(now uint32, again uint64) {
+func (s *scavengerState) judge(now millis, again uint64) {
 	if got := again - s.againWas; got >= max(minJudged, s.purged)/16 {
 		s.window = min(2*s.window, decayPart(maxWindow))
 		s.judging, s.purged = false, 0
@@ -329,13 +330,13 @@ func (s *scavengerState) judge(now uint32, again uint64) {
 const minJudged = 16 << 20 >> pageShift
 
 // purge returns COLD pages, and reports whether warm ones are left.
-func (s *scavengerState) purge(now uint32, all bool) (left bool) {
+func (s *scavengerState) purge(now millis, all bool) (left bool) {
 	findLost() // also when nothing is warm: it may be all there is
 	keep, age := 0, uint32(0)
 	region.mu.Lock()
 	u := &pageUse
 	if !all {
-		age = s.window
+		age = uint32(s.window)
 		for _, b := range s.peaks {
 			// A bucket tells of the time before it was written.
 			if now-b.at <= s.window {
@@ -346,7 +347,7 @@ func (s *scavengerState) purge(now uint32, all bool) (left bool) {
 	warm := u.warm
 	region.mu.Unlock()
 	if warm > keep {
-		n := purgePages(warm-keep, now, age, !all)
+		n := purgePages(warm-keep, now, millis(age), !all)
 		if !all && n > 0 {
 			if s.purged += uint64(n); s.purged >= minJudged && !s.judging {
 				s.judging, s.judgeAt = true, now+horizon()
@@ -367,7 +368,7 @@ func somethingLeft() bool {
 	left = left || spareMemory()
 	fronts := frontTable.Load()
 	for i := range fronts {
-		left = left || atomic.LoadUintptr(&fronts[i]) != trapFront
+		left = left || Front(atomic.LoadUintptr(&fronts[i])) != trapFront
 	}
 	for i := range shards {
 		s := &shards[i]
@@ -383,16 +384,16 @@ func somethingLeft() bool {
 	for i := range bigCache {
 		left = left || bigCache[i].Load() != 0
 	}
-	for i := region.first >> superShift &^ 63; i < region.committed.Load()>>superShift; i += 64 {
-		left = left || atomic.LoadUint64(u64(emptyHints+i/64*8)) != 0
+	for i := region.firstChunk() &^ 63; i < region.endChunk(); i += 64 {
+		left = left || atomic.LoadUint64(hintWord(i)) != 0
 	}
 	return left
 }
 
 // pollHeap trims a Heap's front if the scavenger has been at work since it last
 // did. By the Heap's goroutine.
-func pollHeap(own uintptr) {
-	if own != 0 && head(own).epoch != times.epoch.Load() {
+func pollHeap(own Front) {
+	if own != 0 && own.head().epoch != times.epoch.Load() {
 		if trimHeap(own) {
 			kick()
 		}

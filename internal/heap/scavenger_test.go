@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
@@ -13,7 +14,7 @@ import (
 // kept for the window, returned before 5 s have passed, and then nothing is left
 // that would call again.
 func TestScavengerReturnsAPeak(t *testing.T) {
-	for _, size := range []uintptr{48, 1000, 5000, 32 << 10, 100 << 10, 2 << 20, 5 << 20} {
+	for _, size := range []mem.Bytes{48, 1000, 5000, 32 << 10, 100 << 10, 2 << 20, 5 << 20} {
 		c := withClock(t)
 		before, _ := use()
 		blocks := fillBytes(t, 64*mebibyte, size)
@@ -166,7 +167,7 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 	c := withClock(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	var blocks []uintptr
+	var blocks []Block
 	used := drains.Load()
 	for range 40 {
 		c.Advance(tickTime())
@@ -186,7 +187,7 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 		t.Error("an idle front was not drained in 8 s")
 	}
 	for i := range Fronts {
-		if Fronts[i] != trapFront {
+		if Front(Fronts[i]) != trapFront {
 			t.Errorf("P %d still has a front", i)
 		}
 	}
@@ -197,20 +198,20 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 func TestHeapTrimsItself(t *testing.T) {
 	c := withClock(t)
 	f := warmFront(t)
-	p := Malloc(f, mebibyte)
-	if bad := Free(f, p); bad.Kind != OK {
+	p := Malloc(Front(f), mebibyte)
+	if bad := Free(Front(f), p); bad.Kind != OK {
 		t.Fatal(bad)
 	}
 	class := sizeclass.SpanOf(mebibyte)
 	for range 3 {
-		if held(f, class) == 0 {
+		if Front(f).held(class) == 0 {
 			break
 		}
 		kick()
 		c.Advance(tickTime())
-		Free(f, Malloc(f, 100<<10)) // other work
+		Free(Front(f), Malloc(Front(f), 100<<10)) // other work
 	}
-	if n := held(f, class); n != 0 {
+	if n := Front(f).held(class); n != 0 {
 		t.Errorf("%d idle spans in the Heap's magazine", n)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -26,18 +27,26 @@ const (
 // slabID is a slab's first page in the region, plus one; 0 is no slab.
 type slabID uintptr
 
-func (s slabID) page() uintptr   { return uintptr(s) - 1 }
+// slabAt returns the slab that begins at the address start.
+func slabAt(start mem.Addr) slabID { return slabID(pageAt(start) + 1) }
+
+func (s slabID) page() pageNo    { return pageNo(uintptr(s) - 1) }
 func (s slabID) meta() *pageMeta { return meta(s.page()) }
-func (s slabID) addr() uintptr   { return region.base + s.page()<<pageShift }
+func (s slabID) addr() mem.Addr  { return s.page().addr() }
 func (s slabID) bits(i uint32) *uint64 {
-	return u64(region.bits.base + s.page()*maxWords*8 + uintptr(i)*8)
+	return u64(region.bits.base + mem.Addr(s.page())*maxWords*8 + mem.Addr(uintptr(i)*8))
+}
+
+// block returns block j of the slab, of class c.
+func (s slabID) block(c sizeclass.ID, j blockIndex) Block {
+	return Block(s.addr().Add(mem.Bytes(j) * classSize(c)))
 }
 
 // owner returns the slab that the block at p, which the caller holds, was cut
 // from. The slab cannot change class while a block of it is held.
-func owner(p uintptr) slabID {
-	m := meta((p - region.base) >> pageShift)
-	return slabID((m.start-region.base)>>pageShift + 1)
+func owner(p Block) slabID {
+	m := meta(p.page())
+	return slabID(pageAt(m.start) + 1)
 }
 
 func fullWord(k *sizeclass.Class, i uint32) uint64 {
@@ -92,25 +101,26 @@ var classes [sizeclass.Num + 1]classState
 // format makes the 2^order pages at page a slab of class c, owned by the
 // caller (LEASED, every block free). The pages must be held by the caller:
 // fresh from a superslab, or a CLAIMED slab whose lock-protected part is done.
-func format(page uintptr, c uint8) slabID {
+func format(page pageNo, c sizeclass.ID) slabID {
 	s := slabID(page + 1)
 	k := &sizeclass.Classes[c]
 	n := uint32(1) << k.Order
 	start := s.addr()
 	for i := uintptr(0); i < uintptr(n); i++ {
-		m := meta(page + i)
+		m := meta(page + pageNo(i))
 		m.start, m.class, m.flags = start, c, 0
 		if c > sizeclass.NumTiny {
 			m.bucket = bucketMid
-			m.kind, m.live0, m.recip = kindMid, live0(page+i, 0), k.Recip
+			m.kind, m.live0, m.recip = kindMid, live0(page+pageNo(i), 0), k.Recip
 		} else {
 			m.bucket = bucketTiny
 			m.kind, m.live0, m.recip = kindTiny, 0, 0
-			PageClass[page+i] = c
+			PageClass[page+pageNo(i)] = uint8(c)
 		}
 	}
 	m := s.meta()
-	m.pages, m.lowWord, m.holes = n, 0, 0
+	m.pages, m.lowWord = n, 0
+	m.setHoles(0)
 	for i := uint32(0); i < k.Words; i++ {
 		atomic.StoreUint64(s.bits(i), fullWord(k, i))
 	}
@@ -132,9 +142,9 @@ func unformat(s slabID) {
 		atomic.StoreUint64(s.bits(i), 0)
 	}
 	for i := uintptr(0); i < 1<<k.Order; i++ {
-		m := meta(s.page() + i)
+		m := meta(s.page() + pageNo(i))
 		m.kind, m.recip = kindSlabFreed, 0 // the class stays, for who frees twice
-		PageClass[s.page()+i] = 0
+		PageClass[s.page()+pageNo(i)] = 0
 	}
 	m.slabState.Store(slabNone)
 	m.slabClass.Store(0)
@@ -153,8 +163,8 @@ func enlist(s slabID) {
 	}
 	if m.slabState.Load() == slabFull {
 		m.slabState.Store(slabPartial)
-		m.site = times.listed.Load()
-		setAdd(uint8(c), s.page())
+		m.setListed(millis(times.listed.Load()))
+		setAdd(c, s.page())
 		cs.listed++
 		if s.allFree(&sizeclass.Classes[c]) {
 			markEmpty(s.page())
@@ -170,15 +180,15 @@ func enlist(s slabID) {
 
 // lockClass locks the class that the slab has, and returns it; 0, and nothing is
 // locked, if it is no slab. For who does not hold a block of it.
-func (s slabID) lockClass() (c uint32, cs *classState) {
+func (s slabID) lockClass() (c sizeclass.ID, cs *classState) {
 	m := s.meta()
 	for {
-		if c = m.slabClass.Load(); c == 0 {
+		if c = sizeclass.ID(m.slabClass.Load()); c == 0 {
 			return 0, nil
 		}
 		cs = &classes[c]
 		cs.mu.Lock()
-		if m.slabClass.Load() == c {
+		if sizeclass.ID(m.slabClass.Load()) == c {
 			return c, cs
 		}
 		cs.mu.Unlock()
@@ -197,14 +207,14 @@ func unmarkNone(s slabID) {
 
 // unlist takes a PARTIAL slab out of its class's set and gives the caller the
 // carve right in state to. Under the class's lock.
-func unlist(cs *classState, c uint8, page uintptr, to uint32) slabID {
+func unlist(cs *classState, c sizeclass.ID, page pageNo, to uint32) slabID {
 	setRemove(c, page)
 	cs.listed--
 	s := slabID(page + 1)
 	m := s.meta()
 	m.slabState.Store(to)
 	if to == slabLeased {
-		m.holes = 0 // its memory will be used
+		m.setHoles(0) // its memory will be used
 	}
 	unmarkEmpty(page)
 	return s
@@ -231,7 +241,7 @@ func retire(s slabID) {
 // HAKMEM_SS_EMPTY_FIRST puts first); pages of the superslabs there are, then
 // EMPTY slabs of other classes (2); a new superslab (3). Not pinned; takes
 // locks; may make system calls.
-func acquire(c uint8) slabID {
+func acquire(c sizeclass.ID) slabID {
 	pol := policy.Current()
 	if s := acquireListed(c, pol); s != 0 {
 		return s
@@ -239,13 +249,13 @@ func acquire(c uint8) slabID {
 	cs := &classes[c]
 	order := sizeclass.Classes[c].Order
 	stage := &cs.cross
-	page, ok := takePages(order, false)
-	stolen := !ok && pol.EmptyReuse && stealEmpty(order, pol)
+	page, ok := takePages(slabOrder(order), false)
+	stolen := !ok && pol.EmptyReuse && stealEmpty(slabOrder(order), pol)
 	if !ok {
 		if !stolen { // else whole superslabs may have become free
 			stage = &cs.fresh
 		}
-		page, ok = takePages(order, true)
+		page, ok = takePages(slabOrder(order), true)
 	}
 	if !ok {
 		return 0
@@ -259,7 +269,7 @@ func acquire(c uint8) slabID {
 }
 
 // acquireListed is stages 1 and 0.5: slabs that already are of class c.
-func acquireListed(c uint8, pol *policy.Snapshot) slabID {
+func acquireListed(c sizeclass.ID, pol *policy.Snapshot) slabID {
 	cs := &classes[c]
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -294,16 +304,16 @@ func acquireListed(c uint8, pol *policy.Snapshot) slabID {
 // stealEmpty looks for EMPTY slabs of any class and gives their pages back to
 // their superslabs until a run of 2^order pages may be had. It reports whether
 // it gave back any.
-func stealEmpty(order uint32, pol *policy.Snapshot) bool {
+func stealEmpty(order slabOrder, pol *policy.Snapshot) bool {
 	looked, got := 0, uint32(0)
-	end := region.committed.Load() >> superShift
-	for i := region.first >> superShift &^ 63; i < end && looked < pol.EmptyScanLimit; i += 64 {
-		hints := u64(emptyHints + i/64*8)
+	end := region.endChunk()
+	for i := region.firstChunk() &^ 63; i < end && looked < pol.EmptyScanLimit; i += 64 {
+		hints := hintWord(i)
 		for w := atomic.LoadUint64(hints); w != 0 && looked < pol.EmptyScanLimit; w &= w - 1 {
 			b := uintptr(bits.TrailingZeros64(w))
 			looked++
-			got |= stealFrom(i+b, pol)
-			dropHint(i + b)
+			got |= stealFrom(i+chunkNo(b), pol)
+			dropHint(i + chunkNo(b))
 			if got>>order != 0 {
 				return true
 			}
@@ -313,8 +323,8 @@ func stealEmpty(order uint32, pol *policy.Snapshot) bool {
 }
 
 // dropHint takes away the hint that superslab c has EMPTY slabs, if it has none.
-func dropHint(c uintptr) {
-	hints := u64(emptyHints + c/64*8)
+func dropHint(c chunkNo) {
+	hints := hintWord(c)
 	if super(c).emptyMask.Load() == 0 {
 		atomic.AndUint64(hints, ^(uint64(1) << (c % 64)))
 		if super(c).emptyMask.Load() != 0 { // set meanwhile: keep the hint
@@ -325,9 +335,9 @@ func dropHint(c uintptr) {
 
 // stealFrom claims the EMPTY slabs of one superslab and gives their pages back.
 // It returns the set of orders given back.
-func stealFrom(c uintptr, pol *policy.Snapshot) (orders uint32) {
+func stealFrom(c chunkNo, pol *policy.Snapshot) (orders uint32) {
 	for m := super(c).emptyMask.Load(); m != 0; m &= m - 1 {
-		s := slabID(c*superPages + uintptr(bits.TrailingZeros32(m)) + 1)
+		s := slabID(c.page() + pageNo(bits.TrailingZeros32(m)) + 1)
 		if order, ok := claimEmpty(s, pol.MinKeep); ok {
 			giveBackPages(s.page(), order)
 			orders |= 1 << order
@@ -340,7 +350,7 @@ func stealFrom(c uintptr, pol *policy.Snapshot) (orders uint32) {
 // class, and reports the order of the run of pages that the caller now holds.
 // Unlink under the lock, look without it: only the claimer may clear bits, so
 // while it looks they only grow.
-func claimEmpty(s slabID, minKeep int) (order uint32, ok bool) {
+func claimEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
 	m := s.meta()
 	c, cs := s.lockClass()
 	if c == 0 {
@@ -356,20 +366,20 @@ func claimEmpty(s slabID, minKeep int) (order uint32, ok bool) {
 		cs.mu.Unlock()
 		return 0, false
 	}
-	unlist(cs, uint8(c), s.page(), slabClaimed)
+	unlist(cs, c, s.page(), slabClaimed)
 	cs.mu.Unlock()
 	k := &sizeclass.Classes[c]
 	if !s.allFree(k) {
 		retire(s) // back to PARTIAL, or FULL if its last free block... was never there
 		return 0, false
 	}
-	if s.dropLive(k, uint8(c)) {
-		m.holes = 0 // some may be of what is not the slab's any more
+	if s.dropLive(k, c) {
+		m.setHoles(0) // some may be of what is not the slab's any more
 		retire(s)
 		return 0, false
 	}
 	unformat(s)
-	return k.Order, true
+	return slabOrder(k.Order), true
 }
 
 var reclaimSkip, reclaimPenalty atomic.Int64
@@ -386,24 +396,24 @@ func moreToReclaim() {
 // reports whether there were any. One copy of a late double free came back to the slab,
 // the other was handed out since: it is its holder's. (carve drops such blocks, too.)
 // For the holder of the carve right.
-func (s slabID) dropLive(k *sizeclass.Class, c uint8) (dropped bool) {
-	if !checkLive || c <= sizeclass.NumTiny && nonZero(Live+s.addr()>>granuleShift, pageSize<<k.Order>>granuleShift) == 0 {
+func (s slabID) dropLive(k *sizeclass.Class, c sizeclass.ID) (dropped bool) {
+	if !checkLive || c <= sizeclass.NumTiny && nonZero(mem.Addr(Live)+s.addr()>>granuleShift, pageSize<<k.Order>>granuleShift) == 0 {
 		return false
 	}
 	for w := range k.Words {
 		b := s.bits(w)
 		for v := atomic.LoadUint64(b) & fullWord(k, w); v != 0; v &= v - 1 {
 			at := uint64(bits.TrailingZeros64(v))
-			p := s.addr() + uintptr(uint64(w)*64+at)*uintptr(k.Size)
-			if !isLive(p, c) {
+			p := s.addr() + mem.Addr(uintptr(uint64(w)*64+at)*uintptr(k.Size))
+			if !isLive(Block(p), c) {
 				continue
 			}
 			atomic.AndUint64(b, ^(1 << at))
-			if !isLive(p, c) { // freed meanwhile: its flush finds the bit, or has found it
+			if !isLive(Block(p), c) { // freed meanwhile: its flush finds the bit, or has found it
 				atomic.OrUint64(b, 1<<at)
 				continue
 			}
-			foundLate(p)
+			foundLate(Block(p))
 			dropped = true
 		}
 	}

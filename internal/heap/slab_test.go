@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -16,24 +17,24 @@ import (
 // class of the same slab size uses the pages, and no new superslab is made.
 func TestEmptySlabsChangeClass(t *testing.T) {
 	f := front(t)
-	defer CloseHeapFront(f)
+	defer CloseHeapFront(Front(f))
 	const bytes = 64 << 20
-	fill := func(size uintptr) {
-		var all []uintptr
-		for n := uintptr(0); n < bytes; n += size {
-			p := Malloc(f, size)
+	fill := func(size mem.Bytes) {
+		var all []Block
+		for n := uintptr(0); n < bytes; n += uintptr(size) {
+			p := Malloc(Front(f), size)
 			if p == 0 {
 				t.Fatal(Survived())
 			}
 			all = append(all, p)
 		}
 		for _, p := range all {
-			Free(f, p)
+			Free(Front(f), p)
 		}
 	}
 	fill(512)
 	before, used := superslabs.Load(), region.committed.Load()
-	for _, size := range []uintptr{960, 128, 2000, 32768} {
+	for _, size := range []mem.Bytes{960, 128, 2000, 32768} {
 		fill(size)
 		// A few slabs stay leased or partly in magazines with each class.
 		if n := superslabs.Load(); n > before+before/4+2 || region.committed.Load() > used+used/4 {
@@ -73,7 +74,7 @@ func TestHintOfNewSlabStays(t *testing.T) {
 // TestLiveBlockOfAnEmptySlab: the slab of a block that was freed twice at once, and of
 // which one copy was handed out before the other came back, is not taken from its holder.
 func TestLiveBlockOfAnEmptySlab(t *testing.T) {
-	for _, size := range []uintptr{16, 64, 1000, 3000, 32 << 10} {
+	for _, size := range []mem.Bytes{16, 64, 1000, 3000, 32 << 10} {
 		withClock(t)
 		c := sizeclass.Of(size)
 		k := &sizeclass.Classes[c]
@@ -83,10 +84,10 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 		}
 		for _, j := range []uint32{0, k.Blocks / 2, k.Blocks - 1} {
 			retire(s)
-			p := s.addr() + uintptr(j)*uintptr(k.Size)
-			setLive(p, c, c) // its holder
+			p := s.addr() + mem.Addr(uintptr(j)*uintptr(k.Size))
+			setLive(Block(p), c, liveState(c)) // its holder
 			if s.units() > 0 {
-				s.meta().holes = s.holes(c) // its memory was returned before that
+				s.meta().setHoles(s.holes(c)) // its memory was returned before that
 			}
 			before := lateFrees.Load()
 			if _, ok := claimEmpty(s, 0); ok {
@@ -101,7 +102,7 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 			if err := CheckInvariants(); err != nil {
 				t.Errorf("%d B: block %d: %v", size, j, err)
 			}
-			if bad := Free(0, p); bad.Kind != OK {
+			if bad := Free(0, Block(p)); bad.Kind != OK {
 				t.Errorf("%d B: block %d: its holder's free: %+v", size, j, bad)
 			}
 			drainAll()
@@ -132,7 +133,7 @@ func TestRetireMeetsFree(t *testing.T) {
 	c := sizeclass.Of(size)
 	s, cs := acquire(c), &classes[c]
 	all := atomic.SwapUint64(s.bits(0), 0) // all blocks are ours, and the carve right
-	p := s.addr() + uintptr(bits.TrailingZeros64(all))*size
+	p := s.addr() + mem.Addr(uintptr(bits.TrailingZeros64(all))*size)
 	cs.mu.Lock()
 	done := make(chan bool)
 	go func() { retire(s); close(done) }()
@@ -147,7 +148,7 @@ func TestRetireMeetsFree(t *testing.T) {
 			t.Fatalf("retire does not wait for the lock:\n%s", stacks)
 		}
 	}
-	flush([]uintptr{p}, c)
+	flush([]Block{Block(p)}, c)
 	cs.mu.Unlock()
 	<-done
 	if state := s.meta().slabState.Load(); state != slabPartial {

@@ -3,6 +3,9 @@ package heap
 import (
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
@@ -26,9 +29,9 @@ var spanStats struct {
 // isCached reports whether p, which came out of a cache, is a freed span of class
 // c. If it is not, it was freed twice at the same moment, and the other copy has
 // gone its way: this one is dropped, and reported by the next allocation.
-func isCached(p uintptr, c uint8) bool {
-	m := meta((p - region.base) >> pageShift)
-	if m.kind == kindSpan && m.start == p && m.class == c && (!checkLive || m.live == 0) {
+func isCached(p Block, c sizeclass.ID) bool {
+	m := meta(p.page())
+	if m.kind == kindSpan && m.start == mem.Addr(p) && m.class == c && (!checkLive || m.live == 0) {
 		return true
 	}
 	foundLate(p)
@@ -37,40 +40,41 @@ func isCached(p uintptr, c uint8) bool {
 
 // takeRun takes n pages from the page tree, committing more if it must; if warm,
 // only pages that all have memory already, if those are the ones found first.
-func takeRun(n, alignPages uintptr, warm bool) (page uintptr, clean, ok bool) {
+func takeRun(n pageCount, alignPages pageAlign, warm bool) (page pageNo, clean, ok bool) {
 	r := &region
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	want := n + alignPages - 1 // a run this long holds an aligned one
-	page, ok = tree.find(uint32(want))
+	want := n + pageCount(alignPages) - 1 // a run this long holds an aligned one
+	page, ok = tree.find(want)
 	if !ok && alignPages > 1 && n <= superPages { // as a whole chunk does
-		page, ok = tree.findWhole()
-		page *= superPages
+		var c chunkNo
+		c, ok = tree.findWhole()
+		page = c.page()
 	}
-	if warm && (!ok || tree.cleanPages(roundUp(page, alignPages), n) > 0) {
+	if warm && (!ok || tree.cleanPages(page.up(alignPages), n) > 0) {
 		return 0, false, false
 	}
 	if !ok {
 		// What is free at the end of the committed pages need not be committed again.
-		end := r.committed.Load()
-		have := uintptr(0)
-		for have < want && have < end>>pageShift {
-			p := end>>pageShift - have - 1
-			s := super(p / superPages)
-			if s.isSlabs || s.free>>(p%superPages)&1 == 0 {
+		end := r.endPage()
+		have := pageCount(0)
+		for have < want && have < pageCount(end) {
+			p := end - pageNo(have) - 1
+			s := super(p.chunk())
+			if s.isSlabs || s.free>>p.inChunk()&1 == 0 {
 				break
 			}
 			have++
 		}
-		if !allowed(int(n-min(have, n))) || grow((want-have)<<pageShift) != nil {
+		if !allowed(int(n-min(have, n))) || grow((want-have).bytes()) != nil {
 			return 0, false, false
 		}
-		if page, ok = tree.find(uint32(want)); !ok {
+		if page, ok = tree.find(want); !ok {
 			fatal("page tree lost the pages just committed", 0, 0)
 		}
 	}
-	page = roundUp(page, alignPages)
-	if memoryLimit.hard.Load() != 0 && !allowed(int(tree.cleanPages(page, n))) {
+	page = page.up(alignPages)
+	if memoryLimit.hard.Load() != 0 && !allowed(tree.cleanPages(page, n)) {
 		return 0, false, false
 	}
 	return page, tree.take(page, n), true
@@ -79,7 +83,7 @@ func takeRun(n, alignPages uintptr, warm bool) (page uintptr, clean, ok bool) {
 // releaseSpans gives freed spans back to the page tree. One that is live, or was given
 // back before, is a double free that raced past the live state: it is dropped
 // (foundLate). Not entered; the caller holds the spans.
-func releaseSpans(spans []uintptr) {
+func releaseSpans(spans []Block) {
 	if len(spans) == 0 {
 		return
 	}
@@ -92,11 +96,11 @@ func releaseSpans(spans []uintptr) {
 
 // releaseIdle is releaseSpans for spans last used at the given time. Under
 // region.mu.
-func releaseIdle(spans []uintptr, at uint32) {
+func releaseIdle(spans []Block, at millis) {
 	for _, p := range spans {
-		page := (p - region.base) >> pageShift
+		page := p.page()
 		m := meta(page)
-		if m.kind != kindSpan || m.start != p || m.live != 0 {
+		if m.kind != kindSpan || m.start != mem.Addr(p) || m.live != 0 {
 			foundLate(p)
 			continue
 		}
@@ -105,28 +109,28 @@ func releaseIdle(spans []uintptr, at uint32) {
 }
 
 // labelSpan gives the span at p, which the caller holds, a site.
-func labelSpan(p uintptr, site uint32) {
-	m := meta((p - region.base) >> pageShift)
-	m.site = site
-	siteAdd(site, int64(m.spanSize), 1)
+func labelSpan(p Block, site site.ID) {
+	m := meta(p.page())
+	m.setSite(site)
+	site.Allocated(m.spanSize)
 }
 
 // unlabelSpan takes a freed span's site away.
 func unlabelSpan(m *pageMeta) {
-	if m.site != 0 {
-		siteAdd(m.site, -int64(m.spanSize), -1)
-		m.site = 0
+	if m.site() != 0 {
+		m.site().Freed(m.spanSize)
+		m.setSite(0)
 	}
 }
 
 // releaseSpan returns the pages of a span that was last used at the given time to
 // the tree. Under region.mu.
-func releaseSpan(page uintptr, m *pageMeta, at uint32) {
+func releaseSpan(page pageNo, m *pageMeta, at millis) {
 	n := uintptr(m.pages)
 	spanStats.frees.Add(1)
 	m.kind, m.class, m.recip = kindSpanFreed, 0, 0
 	for i := uintptr(1); i < n; i++ {
-		meta(page + i).kind = kindFree
+		meta(page + pageNo(i)).kind = kindFree
 	}
-	tree.give(page, n, at)
+	tree.give(page, pageCount(n), at)
 }

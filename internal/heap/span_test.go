@@ -1,20 +1,24 @@
 package heap
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/site"
+)
 
 // TestWarmSite: a span's site ends with its free, warm or not.
 func TestWarmSite(t *testing.T) {
-	s := RegisterSite("TestWarmSite")
+	s := site.Register("TestWarmSite")
 	for range 3 {
 		p := MallocAt(s, 300<<10)
 		if _, site, bad := Size(p); site != s || bad.Kind != OK {
 			t.Errorf("site %d, %+v", site, bad)
 		}
-		if _, bytes, blocks := Site(s); bytes != 320<<10 || blocks != 1 {
+		if _, bytes, blocks := site.Read(s); bytes != 320<<10 || blocks != 1 {
 			t.Errorf("%d bytes in %d blocks", bytes, blocks)
 		}
 		Free(0, p)
-		if _, bytes, blocks := Site(s); bytes != 0 || blocks != 0 {
+		if _, bytes, blocks := site.Read(s); bytes != 0 || blocks != 0 {
 			t.Errorf("%d bytes in %d blocks after the free", bytes, blocks)
 		}
 		q := Malloc(0, 300<<10)

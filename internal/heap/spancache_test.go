@@ -7,14 +7,16 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // TestSpanCaches: hits, misses and evictions of the three caches.
 func TestSpanCaches(t *testing.T) {
 	withClock(t)
-	a, b := RegisterSite("span caches a"), RegisterSite("span caches b")
+	a, b := site.Register("span caches a"), site.Register("span caches b")
 	var was, is Totals
 	t.Run("BigCache", func(t *testing.T) {
 		ReadTotals(&was)
@@ -22,23 +24,23 @@ func TestSpanCaches(t *testing.T) {
 		p := MallocAt(a, size)
 		Free(0, p)
 		if q := MallocAt(b, size); q == p {
-			t.Error("another site got the site's block")
+			t.Error("another label got the label's block")
 		} else {
 			Free(0, q)
 		}
 		if q := Malloc(0, size); q == p {
-			t.Error("an allocation without a site got the site's block")
+			t.Error("an allocation without a label got the label's block")
 		} else {
 			Free(0, q)
 		}
 		if q := MallocAt(a, size+1000); q != p { // the same class
-			t.Errorf("the site got %#x back, want %#x", q, p)
+			t.Errorf("the label got %#x back, want %#x", q, p)
 		}
 		x := MallocAt(a, size)
 		Free(0, p)
 		Free(0, x) // evicts p
 		if q := MallocAt(a, size); q != x {
-			t.Errorf("the site got %#x back, want %#x", q, x)
+			t.Errorf("the label got %#x back, want %#x", q, x)
 		}
 		Free(0, x)
 		ReadTotals(&is)
@@ -119,8 +121,8 @@ func TestWhaleOfDuringATick(t *testing.T) {
 	now := milliseconds()
 	p := Malloc(0, 3*mebibyte)
 	c.Advance(time.Millisecond)
-	freeBlocks(t, []uintptr{p})
-	look := func(now, age uint32) int {
+	freeBlocks(t, []Block{p})
+	look := func(now, age millis) int {
 		scavenger.mu.Lock()
 		defer scavenger.mu.Unlock()
 		trimCaches(now, age)
@@ -178,34 +180,34 @@ func TestIdleSlotsAreReturned(t *testing.T) {
 // when it leaves the BigCache.
 func TestLateSpanInBigCache(t *testing.T) {
 	withClock(t)
-	site := RegisterSite("late span")
+	label := site.Register("late span")
 	const size = 300 << 10
 	class := sizeclass.SpanOf(size)
-	for name, next := range map[string]func() uintptr{
-		"by an allocation": func() uintptr { return MallocAt(site, size) },
-		"by an eviction": func() uintptr {
+	for name, next := range map[string]func() Block{
+		"by an allocation": func() Block { return MallocAt(label, size) },
+		"by an eviction": func() Block {
 			q := mallocSpan(size, 1, 0)
-			if p, c := giveBig(site, class, q); p == 0 || c != class {
+			if p, c := giveBig(label, class, q); p == 0 || c != class {
 				t.Errorf("evicted %#x of class %d", p, c)
-			} else if late := lateIn(func() { releaseSpans([]uintptr{p}) }); late != p {
+			} else if late := lateIn(func() { releaseSpans([]Block{p}) }); Block(late) != p {
 				t.Errorf("the page tree took the span twice: late %#x, want %#x", late, p)
 			}
-			return takeBig(site, class)
+			return takeBig(label, class)
 		},
 	} {
 		TakeFinding()
 		was := lateFrees.Load()
-		p := MallocAt(site, size)
+		p := MallocAt(label, size)
 		Free(0, p)
-		if late := lateIn(func() { releaseSpans([]uintptr{p}) }); late != 0 { // the other copy
+		if late := lateIn(func() { releaseSpans([]Block{p}) }); late != 0 { // the other copy
 			t.Fatalf("%s: late %#x", name, late)
 		}
-		if q := next(); q == 0 || q == p && meta((p-region.base)>>pageShift).live == 0 {
+		if q := next(); q == 0 || q == p && meta(pageNo((mem.Addr(p)-region.base)>>pageShift)).live == 0 {
 			t.Errorf("%s: got %#x", name, q)
-		} else if meta((q-region.base)>>pageShift).live != 0 {
+		} else if meta(pageNo((mem.Addr(q)-region.base)>>pageShift)).live != 0 {
 			Free(0, q)
 		} else {
-			releaseSpans([]uintptr{q})
+			releaseSpans([]Block{q})
 		}
 		if lateFrees.Load() != was+1 {
 			t.Errorf("%s: %d late double frees, want 1", name, lateFrees.Load()-was)
@@ -220,25 +222,25 @@ func TestLateSpanInBigCache(t *testing.T) {
 // the slot.
 func TestLateSpanInSlot(t *testing.T) {
 	f := front(t)
-	defer CloseHeapFront(f)
+	defer CloseHeapFront(Front(f))
 	const size = 300 << 10
 	c := sizeclass.SpanOf(size)
 	TakeFinding()
-	p := Malloc(f, size)
-	Free(f, p)
+	p := Malloc(Front(f), size)
+	Free(Front(f), p)
 	if !giveShared(c, p) { // the other copy
 		t.Fatal("no shared slot is empty")
 	}
 	was := lateFrees.Load()
-	first, second := Malloc(f, size), Malloc(f, size)
+	first, second := Malloc(Front(f), size), Malloc(Front(f), size)
 	if first != p || second == p || second == 0 {
 		t.Errorf("the span %#x is handed out as %#x and %#x", p, first, second)
 	}
-	if bad := TakeFinding(); lateFrees.Load() != was+1 || bad.Kind != LateFreed || bad.Addr != p {
+	if bad := TakeFinding(); lateFrees.Load() != was+1 || bad.Kind != LateFreed || bad.Addr != mem.Addr(p) {
 		t.Errorf("%d late double frees, want 1; told: %+v", lateFrees.Load()-was, bad)
 	}
-	Free(f, first)
-	Free(f, second)
+	Free(Front(f), first)
+	Free(Front(f), second)
 }
 
 // TestSlotsAtOnce: goroutines take spans from the shared slots and put them back; no
@@ -251,7 +253,7 @@ func TestSlotsAtOnce(t *testing.T) {
 	}
 	c := sizeclass.SpanOf(size)
 	Trim()
-	var all [spans]uintptr
+	var all [spans]Block
 	for i := range all {
 		if all[i] = Malloc(0, size); all[i] == 0 {
 			t.Fatal(Survived())
@@ -293,6 +295,6 @@ func TestSlotsAtOnce(t *testing.T) {
 			t.Fatalf("a slot has %#x, which is none of %#x", p, all)
 		}
 		all[i] = 1 // seen
-		releaseSpans([]uintptr{p})
+		releaseSpans([]Block{p})
 	}
 }

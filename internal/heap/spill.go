@@ -1,12 +1,14 @@
 package heap
 
+import "github.com/hakmem/hakmem/internal/sizeclass"
+
 // overflow makes room in a full magazine for p: it grows, or gives the oldest blocks
 // back to their slabs. Entered; leaves.
-func overflow(f uintptr, tok token, c uint8, p uintptr) {
-	full := uintptr(head(f).cap[c])
-	if growMagazine(f, c) {
-		push(f, c, p)
-		look(f, c, full)
+func overflow(f Front, tok token, c sizeclass.ID, p Block) {
+	full := uintptr(f.head().cap[c])
+	if f.growMagazine(c) {
+		f.push(c, p)
+		f.look(c, full)
 		leave(tok)
 		return
 	}
@@ -22,28 +24,28 @@ func overflow(f uintptr, tok token, c uint8, p uintptr) {
 // larger room would make every one that frees much copy it.
 //
 //go:noinline
-func spillFirst(f uintptr, tok token, c uint8, p uintptr) {
-	var buf [(firstCap + 1) / 2]uintptr
+func spillFirst(f Front, tok token, c sizeclass.ID, p Block) {
+	var buf [(firstCap + 1) / 2]Block
 	spill(f, tok, c, p, buf[:])
 }
 
 //go:noinline
-func spillGrown(f uintptr, tok token, c uint8, p uintptr) {
-	var buf [maxFlush]uintptr
+func spillGrown(f Front, tok token, c sizeclass.ID, p Block) {
+	var buf [maxFlush]Block
 	spill(f, tok, c, p, buf[:])
 }
 
 // spill is overflow of a magazine that does not grow. Entered; leaves.
-func spill(f uintptr, tok token, c uint8, p uintptr, buf []uintptr) {
-	n := takeOldest(f, c, buf)
-	push(f, c, p)
-	look(f, c, uintptr(head(f).cap[c]))
+func spill(f Front, tok token, c sizeclass.ID, p Block, buf []Block) {
+	n := f.takeOldest(c, buf)
+	f.push(c, p)
+	f.look(c, uintptr(f.head().cap[c]))
 	leave(tok)
 	timedFlush(buf[:n], c)
 	kick()
 }
 
-func flushOne(p uintptr, c uint8) {
-	timedFlush([]uintptr{p}, c)
+func flushOne(p Block, c sizeclass.ID) {
+	timedFlush([]Block{p}, c)
 	kick()
 }

@@ -17,7 +17,7 @@ func TestAlignedRuns(t *testing.T) {
 					want |= 1 << b
 				}
 			}
-			if got := alignedRuns(m, order); got != want {
+			if got := alignedRuns(pageSet(m), slabOrder(order)); got != pageSet(want) {
 				t.Fatalf("alignedRuns(%032b, %d) = %032b, want %032b", m, order, got, want)
 			}
 		}

@@ -17,20 +17,20 @@ func sweepIdle(all bool) (left bool) {
 		sweepEmpty()
 		return false
 	}
-	end := region.committed.Load() >> superShift
-	for i := region.first >> superShift &^ 63; i < end; i += 64 {
-		hints := u64(emptyHints + i/64*8)
+	end := region.endChunk()
+	for i := region.firstChunk() &^ 63; i < end; i += 64 {
+		hints := hintWord(i)
 		for w := atomic.LoadUint64(hints); w != 0; w &= w - 1 {
-			c := i + uintptr(bits.TrailingZeros64(w))
+			c := i + chunkNo(bits.TrailingZeros64(w))
 			s := super(c)
 			m := s.emptyMask.Load()
-			for old := m & s.wasEmpty; old != 0; old &= old - 1 {
-				slab := slabID(c*superPages + uintptr(bits.TrailingZeros32(old)) + 1)
+			for old := pageSet(m) & s.wasEmpty; old != 0; old &= old - 1 {
+				slab := slabID(c.page() + pageNo(bits.TrailingZeros32(uint32(old))) + 1)
 				if order, ok := claimEmpty(slab, 0); ok {
 					giveBackPages(slab.page(), order)
 				}
 			}
-			s.wasEmpty = s.emptyMask.Load()
+			s.wasEmpty = pageSet(s.emptyMask.Load())
 			left = left || s.wasEmpty != 0
 			dropHint(c)
 		}
@@ -41,7 +41,7 @@ func sweepIdle(all bool) (left bool) {
 // sweepEmpty gives the pages of every EMPTY slab back.
 func sweepEmpty() {
 	for c := uint8(1); c <= sizeclass.Num; c++ {
-		page, ok := nextListed(c, 0)
+		page, ok := nextListed(sizeclass.ID(c), 0)
 		for ok {
 			s := slabID(page + 1)
 			if s.allFree(&sizeclass.Classes[c]) { // a look; claimEmpty makes sure
@@ -49,12 +49,12 @@ func sweepEmpty() {
 					giveBackPages(page, order)
 				}
 			}
-			page, ok = nextListed(c, page+1)
+			page, ok = nextListed(sizeclass.ID(c), page+1)
 		}
 	}
 }
 
-func nextListed(c uint8, from uintptr) (uintptr, bool) {
+func nextListed(c sizeclass.ID, from pageNo) (pageNo, bool) {
 	cs := &classes[c]
 	cs.mu.Lock()
 	defer cs.mu.Unlock()

@@ -1,13 +1,18 @@
 package heap
 
-import "github.com/hakmem/hakmem/internal/sizeclass"
+import (
+	"math/bits"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
 
 // kibShift is log2 of how far apart live bytes of mid blocks are. The smallest of
 // these blocks has 1152 bytes.
 const kibShift = 10
 
 // classSize returns the bytes of a block of class c.
-func classSize(c uint8) uintptr { return uintptr(sizeclass.Classes[c].Size) }
+func classSize(c sizeclass.ID) mem.Bytes { return mem.Bytes(sizeclass.Classes[c].Size) }
 
 // purgeBatch is how many chunks, 2 MiB each, one round of a purge takes out of
 // use at a time: runs merge across their borders, so 64 MiB need one system call
@@ -33,11 +38,52 @@ const (
 	metaStep = 64 << 20
 )
 
-func roundUp(n, to uintptr) uintptr { return (n + to - 1) &^ (to - 1) }
-
-func blockBytes(c uint8) uintptr {
+func blockBytes(c sizeclass.ID) mem.Bytes {
 	if c > sizeclass.Num {
 		return sizeclass.SpanBytes(c)
 	}
 	return classSize(c)
 }
+
+// Front is the address of a front: see front.go. 0 is none.
+type Front mem.Addr
+
+// Block is the address of a block that the program may hold, live or free. 0 is none.
+type Block mem.Addr
+
+func (p Block) addr() mem.Addr { return mem.Addr(p) }
+
+type (
+	// pageNo is the number of a page of the region, chunkNo that of a chunk of 32 pages.
+	pageNo  uintptr
+	chunkNo uintptr
+	// pageCount is a number of pages; pageAlign too: what a run's first page is a multiple of.
+	pageCount uintptr
+	pageAlign uintptr
+	// pageSet is a set of the pages of a chunk, a bit for each.
+	pageSet uint32
+	// slabOrder is log2 of a slab's pages.
+	slabOrder uint32
+	// blockIndex is a block's number in its slab.
+	blockIndex uint32
+	// millis is a time or a duration in milliseconds of times.clock. It wraps after 49 days;
+	// only differences are used.
+	millis uint32
+	// liveState is a block's live byte: see live.go.
+	liveState uint8
+)
+
+// chunk returns the chunk that the page is in, inChunk its number there.
+func (n pageNo) chunk() chunkNo  { return chunkNo(n / superPages) }
+func (n pageNo) inChunk() uint32 { return uint32(n % superPages) }
+
+// up returns the first page from n on that is aligned.
+func (n pageNo) up(to pageAlign) pageNo { return (n + pageNo(to) - 1) &^ (pageNo(to) - 1) }
+
+// page returns the chunk's first page, addr its first address.
+func (c chunkNo) page() pageNo { return pageNo(c * superPages) }
+
+// bytes is how many bytes so many pages have; pagesOf how many pages so many bytes need.
+func (n pageCount) bytes() mem.Bytes { return mem.Bytes(n) << pageShift }
+func pagesOf(n mem.Bytes) pageCount  { return pageCount((n + pageSize - 1) >> pageShift) }
+func (m pageSet) count() int         { return bits.OnesCount32(uint32(m)) }

@@ -2,6 +2,8 @@ package heap
 
 import (
 	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 // memoryLimit is what SetMemoryLimit sets, in pages; 0 is no limit. Written
@@ -17,7 +19,7 @@ var limitSet bool
 
 // setMemoryLimit is SetMemoryLimit under region.mu.
 func setMemoryLimit(soft, hard uint64) {
-	pages := func(n uint64) int64 { return int64(roundUp(uintptr(min(n, maxRegion)), pageSize) >> pageShift) }
+	pages := func(n uint64) int64 { return int64(mem.Bytes(min(n, maxRegion)).Up(pageSize) >> pageShift) }
 	memoryLimit.soft.Store(pages(soft))
 	memoryLimit.hard.Store(pages(hard))
 }

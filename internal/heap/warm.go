@@ -1,13 +1,15 @@
 package heap
 
 import (
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // mallocWarm returns a warm span for size bytes, more than MaxMid, of site (0:
 // none), or 0 if neither the caches (spancache.go) nor the front have one.
-func mallocWarm(own, size uintptr, site uint32) uintptr {
+func mallocWarm(own Front, size mem.Bytes, site site.ID) Block {
 	if size > sizeclass.MaxWarm {
 		return 0
 	}
@@ -16,14 +18,14 @@ func mallocWarm(own, size uintptr, site uint32) uintptr {
 	if site != 0 {
 		v = liveSited
 		if p := takeBig(site, c); p != 0 && isCached(p, c) {
-			setLive(p, c, v)
+			setLive(p, c, liveState(v))
 			return p
 		}
 	}
 	f, tok := enter(own)
-	p := pop(f, c)
+	p := f.pop(c)
 	if p == 0 && f != trapFront {
-		*misses(f, c)++
+		*f.misses(c)++
 	}
 	leave(tok)
 	if p == 0 {
@@ -32,28 +34,28 @@ func mallocWarm(own, size uintptr, site uint32) uintptr {
 	if p == 0 || !isCached(p, c) {
 		return 0
 	}
-	setLive(p, c, v)
+	setLive(p, c, liveState(v))
 	return p
 }
 
 // freeWarm takes the freed span of class c at p into the magazine, where there
 // is room; what must make room goes to the shared slots, and where they are full
 // back to the page tree. Entered; leaves.
-func freeWarm(f uintptr, tok token, c uint8, p uintptr) {
-	var buf [(maxMid + 1) / 2]uintptr
+func freeWarm(f Front, tok token, c sizeclass.ID, p Block) {
+	var buf [(maxMid + 1) / 2]Block
 	n := 1
 	switch {
 	case f == trapFront:
 		buf[0] = p
-	case head(f).cap[c] == 0:
-		makeMagazine(f, c)
-		push(f, c, p)
+	case f.head().cap[c] == 0:
+		f.makeMagazine(c)
+		f.push(c, p)
 		n = 0
-	case push(f, c, p):
+	case f.push(c, p):
 		n = 0
 	default:
-		n = takeOldest(f, c, buf[:])
-		push(f, c, p)
+		n = f.takeOldest(c, buf[:])
+		f.push(c, p)
 	}
 	leave(tok)
 	for n > 0 && giveShared(c, buf[n-1]) {
@@ -66,7 +68,7 @@ func freeWarm(f uintptr, tok token, c uint8, p uintptr) {
 // mallocSpan returns a span of at least size bytes whose address is a multiple
 // of alignPages pages, or 0. Its pages come from the page tree, lowest address
 // first; the tail of the last page beyond the usable size is never touched.
-func mallocSpan(size, alignPages uintptr, site uint32) uintptr {
+func mallocSpan(size mem.Bytes, alignPages pageAlign, site site.ID) Block {
 	p, _ := newSpan(0, size, alignPages, site, 0)
 	return p
 }
@@ -81,7 +83,7 @@ const (
 )
 
 // newSpan also says how much of the span still reads as zero.
-func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr, zero zeroes) {
+func newSpan(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, flags spanFlags) (p Block, zero zeroes) {
 	usable, ok := sizeclass.SpanSize(size)
 	if !Ready() || !ok || usable > region.size-region.first {
 		return noMemory(), noZeroes
@@ -89,7 +91,7 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 	if usable > sizeclass.MaxWarm && flags == 0 {
 		region.mu.Lock()
 		if p = takeWhale(usable, alignPages); p != 0 {
-			page := (p - region.base) >> pageShift
+			page := p.page()
 			if tracked {
 				raceAcquire(p, usable)
 			}
@@ -105,17 +107,17 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 	}
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.SpanTake, began)
-	n := roundUp(usable, pageSize) >> pageShift
-	page, clean, ok := takeRun(n, alignPages, true)
+	n := usable.Up(pageSize) >> pageShift
+	page, clean, ok := takeRun(pageCount(n), alignPages, true)
 	if !ok { // memory that is idle in caches comes before new memory
 		trimIdleSpans(own)
 		kick()
-		page, clean, ok = takeRun(n, alignPages, false)
+		page, clean, ok = takeRun(pageCount(n), alignPages, false)
 	}
 	kickGrown()
 	kickPressed()
 	if !ok && reclaim(own) {
-		if page, clean, ok = takeRun(n, alignPages, false); !ok {
+		if page, clean, ok = takeRun(pageCount(n), alignPages, false); !ok {
 			reclaimFailed()
 		}
 	}
@@ -125,26 +127,27 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 	if zero = someZeroes; clean {
 		zero = allZeroes
 	}
-	p = region.base + page<<pageShift
+	p = Block(page.addr())
 	if tracked {
 		raceAcquire(p, n<<pageShift)
 	}
 	for i := range n {
-		m := meta(page + i)
-		m.start, m.recip, m.class, m.kind, m.bucket = p, 0, 0, kindSpanTail, bucketOf(usable)
+		m := meta(page + pageNo(i))
+		m.start, m.recip, m.class, m.kind, m.bucket = mem.Addr(p), 0, 0, kindSpanTail, bucketOf(usable)
 	}
 	m := meta(page)
-	m.pages, m.spanSize, m.site, m.flags = uint32(n), usable, site, flags
+	m.pages, m.spanSize, m.flags = uint32(n), usable, flags
+	m.setSite(site)
 	if flags&flagArena == 0 { // else it stays unknown to the fast section
 		if usable <= sizeclass.MaxWarm {
 			m.class = sizeclass.SpanOf(usable)
 		}
-		m.live0, m.recip = live0(page, liveOffset), 1
+		m.live0, m.recip = live0(page, mem.Bytes(liveOffset)), 1
 		switch {
 		case site != 0:
 			m.live = liveSited
 		case m.class != 0:
-			m.live = m.class
+			m.live = liveState(m.class)
 		default:
 			m.live = liveBig
 		}
@@ -152,13 +155,13 @@ func newSpan(own, size, alignPages uintptr, site uint32, flags uint8) (p uintptr
 	m.kind = kindSpan
 	spanStats.allocs.Add(1)
 	if site != 0 {
-		siteAdd(site, int64(usable), 1)
+		site.Allocated(usable)
 	}
 	return p, zero
 }
 
 // resize also reports whether it was the memory limit that refused.
-func resize(p, size uintptr) (ok, limited bool) {
+func resize(p Block, size mem.Bytes) (ok, limited bool) {
 	at, m, span, why := liveByte(p)
 	if why != OK || !span || size <= sizeclass.MaxMid || checkLive && state(at) == 0 {
 		return false, false
@@ -168,39 +171,39 @@ func resize(p, size uintptr) (ok, limited bool) {
 		return false, false
 	}
 	r := &region
-	page := (p - r.base) >> pageShift
+	page := p.page()
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	have, want := uintptr(m.pages), roundUp(usable, pageSize)>>pageShift
+	have, want := pageCount(m.pages), pagesOf(usable)
+	next, end := page+pageNo(have), r.endPage()
 	switch {
 	case want > have:
-		next, end := page+have, r.committed.Load()>>pageShift
-		behind := min(page+want, end) - next // of the pages wanted, those committed
+		behind := pageCount(min(page+pageNo(want), end) - next) // of the pages wanted, those committed
 		if !tree.isFree(next, behind) {
 			return false, false
 		}
 		if !allowed(tree.cleanPages(next, behind) + int(want-have-behind)) {
 			return false, true
 		}
-		if page+want > end && grow((page+want-end)<<pageShift) != nil {
+		if more := want - have - behind; more > 0 && grow(more.bytes()) != nil {
 			return false, false
 		}
-		tree.take(page+have, want-have)
+		tree.take(next, want-have)
 		if tracked {
-			raceAcquire(p+have<<pageShift, (want-have)<<pageShift)
+			raceAcquire(p+Block(have.bytes()), (want - have).bytes())
 		}
 		for i := have; i < want; i++ {
-			t := meta(page + i)
-			t.start, t.recip, t.class, t.kind, t.bucket = p, 0, 0, kindSpanTail, bucketOf(usable)
+			t := meta(page + pageNo(i))
+			t.start, t.recip, t.class, t.kind, t.bucket = p.addr(), 0, 0, kindSpanTail, bucketOf(usable)
 		}
 	case want < have:
 		for i := want; i < have; i++ {
-			meta(page + i).kind = kindFree
+			meta(page + pageNo(i)).kind = kindFree
 		}
-		tree.give(page+want, have-want, times.now)
+		tree.give(page+pageNo(want), have-want, times.now)
 	}
-	if m.site != 0 {
-		siteAdd(m.site, int64(usable)-int64(m.spanSize), 0)
+	if m.site() != 0 {
+		m.site().Resized(int64(usable) - int64(m.spanSize))
 	}
 	old := m.class
 	m.pages, m.spanSize, m.class = uint32(want), usable, 0
@@ -209,9 +212,9 @@ func resize(p, size uintptr) (ok, limited bool) {
 	}
 	// The live state is the class, or one that says more than it (liveSited).
 	switch {
-	case *u8(at) != old && *u8(at) != liveBig:
+	case *u8(at) != uint8(old) && *u8(at) != uint8(liveBig):
 	case m.class != 0:
-		*u8(at) = m.class
+		*u8(at) = uint8(m.class)
 	default:
 		*u8(at) = liveBig
 	}
@@ -222,17 +225,17 @@ func resize(p, size uintptr) (ok, limited bool) {
 // uses of which there are as many as when it last did so (nobody touched them, or
 // nobody needed one more), and whales beyond their share.
 // Not entered.
-func trimIdleSpans(own uintptr) {
-	var buf [maxMid]uintptr
+func trimIdleSpans(own Front) {
+	var buf [maxMid]Block
 	n := 0
 	f, tok := enter(own)
 	if f != trapFront {
-		h := head(f)
+		h := f.head()
 		for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
-			k := held(f, c)
+			k := f.held(sizeclass.ID(c))
 			if k > 0 && uint16(k) == h.idle[c] && n+int(k) <= len(buf) {
 				for ; k > 0; k-- {
-					buf[n] = pop(f, c)
+					buf[n] = f.pop(sizeclass.ID(c))
 					n++
 				}
 			}
@@ -243,7 +246,7 @@ func trimIdleSpans(own uintptr) {
 	releaseSpans(buf[:n])
 	region.mu.Lock()
 	dropShared()
-	for len(whales.spans) > 0 && whales.bytes > uintptr(pageUse.used)<<pageShift/whaleShare {
+	for len(whales.spans) > 0 && whales.bytes > mem.Bytes(uintptr(pageUse.used)<<pageShift/whaleShare) {
 		whales.count.evictions.Add(1)
 		dropWhale()
 	}
@@ -252,11 +255,11 @@ func trimIdleSpans(own uintptr) {
 
 // freeBig frees the span without a class at p. Its state is decided under the
 // region's lock: of two frees at the same time one is the second.
-func freeBig(p uintptr) Fault {
-	page := (p - region.base) >> pageShift
+func freeBig(p Block) Fault {
+	page := p.page()
 	m := meta(page)
 	region.mu.Lock()
-	if m.kind != kindSpan || m.start != p || checkLive && m.live == 0 {
+	if m.kind != kindSpan || m.start != mem.Addr(p) || checkLive && m.live == 0 {
 		region.mu.Unlock()
 		return fault(p, m, Freed)
 	}

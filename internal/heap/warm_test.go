@@ -3,7 +3,9 @@ package heap
 import (
 	"testing"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -12,26 +14,26 @@ import (
 func TestWarmSpan(t *testing.T) {
 	f := warmFront(t)
 	for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
-		size := sizeclass.SpanBytes(c)
-		p := Malloc(f, size)
+		size := sizeclass.SpanBytes(sizeclass.ID(c))
+		p := Malloc(Front(f), size)
 		if got, _, bad := Size(p); got != size || bad.Kind != OK {
 			t.Fatalf("a span of %d bytes has %d, %+v", size, got, bad)
 		}
-		if bad := Free(f, p); bad.Kind != OK {
+		if bad := Free(Front(f), p); bad.Kind != OK {
 			t.Fatalf("free of %d bytes: %+v", size, bad)
 		}
-		if n := held(f, c); n != 1 {
+		if n := Front(f).held(sizeclass.ID(c)); n != 1 {
 			t.Errorf("%d spans of %d bytes in the magazine, want 1", n, size)
 		}
-		other := Malloc(f, size+1) // of the class above, or of none
+		other := Malloc(Front(f), size+1) // of the class above, or of none
 		if other == p {
 			t.Errorf("the span of %d bytes served %d", size, size+1)
 		}
-		if q := Malloc(f, size-100); q != p {
+		if q := Malloc(Front(f), size-100); q != p {
 			t.Errorf("%d bytes: %#x came back after %#x", size, q, p)
 		}
-		Free(f, p)
-		Free(f, other)
+		Free(Front(f), p)
+		Free(Front(f), other)
 	}
 }
 
@@ -39,26 +41,26 @@ func TestWarmSpan(t *testing.T) {
 // overflows fills the shared slots, and the rest goes back to the page tree.
 func TestWarmBudget(t *testing.T) {
 	f := warmFront(t)
-	for _, size := range []uintptr{40 << 10, 256 << 10, 2 << 20} {
+	for _, size := range []mem.Bytes{40 << 10, 256 << 10, 2 << 20} {
 		c := sizeclass.SpanOf(size)
-		var all []uintptr
+		var all []Block
 		for range 2 * maxMid {
-			all = append(all, Malloc(f, size))
+			all = append(all, Malloc(Front(f), size))
 		}
 		freed := spanStats.frees.Load()
 		for _, p := range all {
-			if bad := Free(f, p); bad.Kind != OK {
+			if bad := Free(Front(f), p); bad.Kind != OK {
 				t.Fatal(bad)
 			}
 		}
 		most := max(2<<20/sizeclass.SpanBytes(c), 1)
-		if n := held(f, c); n == 0 || n > most {
+		if n := Front(f).held(c); n == 0 || mem.Bytes(n) > most {
 			t.Errorf("%d bytes: %d spans are warm, want 1 to %d", size, n, most)
 		} else if back := spanStats.frees.Load() - freed; back != uint64(len(all))-uint64(n)-warmSlots {
 			t.Errorf("%d bytes: %d spans went back, %d are warm, %d shared, of %d", size, back, n, warmSlots, len(all))
 		}
 		for range warmSlots {
-			if p := takeShared(c); p == 0 || lateIn(func() { releaseSpans([]uintptr{p}) }) != 0 {
+			if p := takeShared(c); p == 0 || lateIn(func() { releaseSpans([]Block{p}) }) != 0 {
 				t.Fatalf("%d bytes: shared slots are not full", size)
 			}
 		}
@@ -73,16 +75,16 @@ func TestWarmBudget(t *testing.T) {
 func TestWarmMisuse(t *testing.T) {
 	f, g := warmFront(t), warmFront(t)
 	const size = 100 << 10
-	p := Malloc(f, size)
-	if bad := Free(f, p+16); bad.Kind != Interior || bad.Block != p {
+	p := Malloc(Front(f), size)
+	if bad := Free(Front(f), p+16); bad.Kind != Interior || bad.Block != p {
 		t.Errorf("interior: %+v", bad)
 	}
-	if bad := Free(f, p+pageSize); bad.Kind != Interior || bad.Block != p {
+	if bad := Free(Front(f), p+pageSize); bad.Kind != Interior || bad.Block != p {
 		t.Errorf("interior, second page: %+v", bad)
 	}
-	Free(f, p)
-	for _, front := range []uintptr{f, g} {
-		if bad := Free(front, p); bad.Kind != Freed {
+	Free(Front(f), p)
+	for _, front := range []mem.Bytes{mem.Bytes(f), mem.Bytes(g)} {
+		if bad := Free(Front(front), p); bad.Kind != Freed {
 			t.Errorf("freed twice: %+v", bad)
 		}
 	}
@@ -90,23 +92,23 @@ func TestWarmMisuse(t *testing.T) {
 		t.Errorf("size of a warm span: %+v", bad)
 	}
 	// Two frees that overlapped: the second copy is found at the page tree.
-	q := Malloc(f, size)
+	q := Malloc(Front(f), size)
 	if q != p {
 		t.Fatalf("%#x came back after %#x", q, p)
 	}
 	c := sizeclass.SpanOf(size)
-	makeMagazine(g, c)
-	push(g, c, q)
+	Front(g).makeMagazine(c)
+	Front(g).push(c, q)
 	setLive(q, c, 0)
-	push(f, c, q)
+	Front(f).push(c, q)
 	before := lateFrees.Load()
-	if late := lateIn(func() { emptyFront(f) }); late != 0 {
+	if late := lateIn(func() { emptyFront(Front(f)) }); late != 0 {
 		t.Errorf("the first copy was late: %#x", late)
 	}
-	if late := lateIn(func() { emptyFront(g) }); late != q || lateFrees.Load() != before+1 {
+	if late := lateIn(func() { emptyFront(Front(g)) }); Block(late) != q || lateFrees.Load() != before+1 {
 		t.Errorf("the second copy: late %#x, want %#x", late, q)
 	}
-	if bad := Free(f, q); bad.Kind != Freed {
+	if bad := Free(Front(f), q); bad.Kind != Freed {
 		t.Errorf("free of a span that went back: %+v", bad)
 	}
 }
@@ -116,14 +118,14 @@ func TestWarmZero(t *testing.T) {
 	f := warmFront(t)
 	for range 3 {
 		const n = 130_000
-		p := MallocZero(f, n)
+		p := MallocZero(Front(f), n)
 		for i := range uintptr(n) {
-			if *u8(p + i) != 0 {
-				t.Fatalf("byte %d is %d", i, *u8(p + i))
+			if *u8(mem.Addr(p + Block(i))) != 0 {
+				t.Fatalf("byte %d is %d", i, *u8(mem.Addr(p + Block(i))))
 			}
-			*u8(p + i) = 1
+			*u8(mem.Addr(p + Block(i))) = 1
 		}
-		Free(f, p)
+		Free(Front(f), p)
 	}
 }
 
@@ -132,9 +134,9 @@ func TestWarmZero(t *testing.T) {
 func TestResizeInPlace(t *testing.T) {
 	withClock(t)
 	p := Malloc(0, 100<<10)
-	*u8(p), *u8(p + 100<<10 - 1) = 1, 2
+	*u8(mem.Addr(p)), *u8(mem.Addr(p + 100<<10 - 1)) = 1, 2
 	used, _ := use()
-	for _, size := range []uintptr{128 << 10, 190 << 10, 3 * mebibyte, 70 << 10, 33 << 10, 40 << 10, 10 * mebibyte, 500 << 10} {
+	for _, size := range []mem.Bytes{128 << 10, 190 << 10, 3 * mebibyte, 70 << 10, 33 << 10, 40 << 10, 10 * mebibyte, 500 << 10} {
 		if !Resize(p, size) {
 			t.Fatalf("no %d bytes in place, with nothing behind", size)
 		}
@@ -142,23 +144,23 @@ func TestResizeInPlace(t *testing.T) {
 		if want, _ := sizeclass.SpanSize(size); bad.Kind != OK || n != want {
 			t.Errorf("%d bytes: size %d, %+v; want %d", size, n, bad, want)
 		}
-		if *u8(p) != 1 || size > 100<<10 && size < 3*mebibyte && *u8(p + 100<<10 - 1) != 2 && size < 200<<10 {
+		if *u8(mem.Addr(p)) != 1 || size > 100<<10 && size < 3*mebibyte && *u8(mem.Addr(p + 100<<10 - 1)) != 2 && size < 200<<10 {
 			t.Errorf("%d bytes: contents changed", size)
 		}
 		now, _ := use()
-		pages := int(roundUp(n, pageSize) >> pageShift)
+		pages := int(n.Up(pageSize) >> pageShift)
 		if now-used != pages-2 {
 			t.Errorf("%d bytes: %d pages more in use, want %d", size, now-used, pages-2)
 		}
-		if bad := Free(0, p+roundUp(n, pageSize)); bad.Kind == OK || bad.Block == p {
+		if bad := Free(0, p+Block(n.Up(pageSize))); bad.Kind == OK || bad.Block == p {
 			t.Errorf("%d bytes: the page behind the block: %+v", size, bad)
 		}
-		if bad := Free(0, p+roundUp(n, pageSize)-16); bad.Kind != Interior || bad.Block != p {
+		if bad := Free(0, p+Block(n.Up(pageSize))-16); bad.Kind != Interior || bad.Block != p {
 			t.Errorf("%d bytes: the block's last page: %+v", size, bad)
 		}
 	}
 	q := Malloc(0, 64<<10)
-	if q > p && Resize(p, q-p+1) {
+	if q > p && Resize(p, mem.Bytes(q-p+1)) {
 		t.Error("grew over a live block")
 	}
 	if Resize(p, 1<<60) || Resize(p, 1000) {
@@ -175,16 +177,16 @@ func TestResizeInPlace(t *testing.T) {
 	}
 	Free(0, q)
 
-	site := RegisterSite("resize")
-	p = MallocAt(site, 100<<10)
+	label := site.Register("resize")
+	p = MallocAt(label, 100<<10)
 	if Resize(p, 5*mebibyte) {
-		if _, bytes, blocks := Site(site); bytes != 5*mebibyte || blocks != 1 {
-			t.Errorf("the site has %d bytes in %d blocks", bytes, blocks)
+		if _, bytes, blocks := site.Read(label); bytes != 5*mebibyte || blocks != 1 {
+			t.Errorf("the label has %d bytes in %d blocks", bytes, blocks)
 		}
 	}
 	Free(0, p)
-	if _, bytes, blocks := Site(site); bytes != 0 || blocks != 0 {
-		t.Errorf("the site has %d bytes in %d blocks", bytes, blocks)
+	if _, bytes, blocks := site.Read(label); bytes != 0 || blocks != 0 {
+		t.Errorf("the label has %d bytes in %d blocks", bytes, blocks)
 	}
 }
 
@@ -194,9 +196,9 @@ func TestResizeRefused(t *testing.T) {
 	withClock(t)
 	defer osmem.Inject(nil)
 	p := Malloc(0, 100<<10)
-	*u8(p + 100<<10 - 1) = 7
+	*u8(mem.Addr(p + 100<<10 - 1)) = 7
 	usable, _, _ := Size(p)
-	more := region.committed.Load() - (p - region.base) + 64*mebibyte // beyond what is committed
+	more := mem.Addr(region.committed.Load()) - (mem.Addr(p) - region.base) + 64*mebibyte // beyond what is committed
 	osmem.Inject(func(op osmem.Op) error {
 		if op == osmem.OpCommit {
 			return osmem.ErrInjected
@@ -204,20 +206,20 @@ func TestResizeRefused(t *testing.T) {
 		return nil
 	})
 	used, _ := use()
-	if Resize(p, more) {
+	if Resize(p, mem.Bytes(more)) {
 		t.Error("a span grew without a commit")
 	}
-	if n, _, bad := Size(p); n != usable || bad.Kind != OK || *u8(p + 100<<10 - 1) != 7 {
+	if n, _, bad := Size(p); n != usable || bad.Kind != OK || *u8(mem.Addr(p + 100<<10 - 1)) != 7 {
 		t.Errorf("after a Resize that failed: %d bytes, %+v, want %d", n, bad, usable)
 	}
 	if now, _ := use(); now != used {
 		t.Errorf("after a Resize that failed: %d pages in use, before %d", now, used)
 	}
 	osmem.Inject(nil)
-	if !Resize(p, more) || *u8(p + 100<<10 - 1) != 7 {
+	if !Resize(p, mem.Bytes(more)) || *u8(mem.Addr(p + 100<<10 - 1)) != 7 {
 		t.Error("the span cannot grow, with memory again")
 	}
-	freeBlocks(t, []uintptr{p})
+	freeBlocks(t, []Block{p})
 }
 
 // TestResizeAtTheLimit: a span cannot grow beyond the hard limit, and can when what is
@@ -226,7 +228,7 @@ func TestResizeAtTheLimit(t *testing.T) {
 	withClock(t)
 	other := Malloc(0, 4*mebibyte)
 	p := Malloc(0, 100<<10) // behind it the region is free
-	*u8(p + 100<<10 - 1) = 7
+	*u8(mem.Addr(p + 100<<10 - 1)) = 7
 	usable, _, _ := Size(p)
 	used, _ := use()
 	if err := SetMemoryLimit(0, uint64(used)<<pageShift); err != nil {
@@ -242,13 +244,13 @@ func TestResizeAtTheLimit(t *testing.T) {
 			t.Errorf("after a Resize that failed: %d bytes, %+v, want %d", n, bad, usable)
 		}
 	}
-	freeBlocks(t, []uintptr{other}) // into a cache
+	freeBlocks(t, []Block{other}) // into a cache
 	if n, _ := use(); n != used {
 		t.Fatalf("%d pages in use, want %d: nothing to reclaim", n, used)
 	}
 	was := limitHit.Load()
-	if !Resize(p, mebibyte) || limitHit.Load() == was || *u8(p + 100<<10 - 1) != 7 {
+	if !Resize(p, mebibyte) || limitHit.Load() == was || *u8(mem.Addr(p + 100<<10 - 1)) != 7 {
 		t.Error("the span cannot grow, with memory for it in a cache")
 	}
-	freeBlocks(t, []uintptr{p})
+	freeBlocks(t, []Block{p})
 }

@@ -33,7 +33,7 @@ func Watch(who uint32, on bool) {
 // slow path whoever frees it, also a Heap that has not met the watching yet.
 // Without it that free would be missing, and the next allocation of the address
 // would be seen while the block still counts as live.
-func MarkWatched(p uintptr) {
+func MarkWatched(p Block) {
 	if at, _, _, why := liveByte(p); checkLive && why == OK && state(at) != liveSited {
 		putState(at, liveWatched)
 	}
