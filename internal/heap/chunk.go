@@ -25,8 +25,8 @@ type superMeta struct {
 	// that were not used since, purgedAt when that was last done, freedAt when a
 	// page was last given back: both in milliseconds (scavenger.go).
 	purged   pageSet
-	purgedAt millis
-	freedAt  millis
+	purgedAt stamp
+	freedAt  stamp
 	// lost is the set of pages that may not be touched (purge.go, discard).
 	lost pageSet
 	// wasDirty is what dirty was when all pages were handed out together: until
@@ -72,7 +72,7 @@ func (s *superMeta) take(m pageSet) (clean bool) {
 	u.peak = max(u.peak, u.used)
 	if back := s.purged & m; back != 0 {
 		s.purged &^= back
-		if milliseconds()-s.purgedAt <= horizon() {
+		if milliseconds().since(s.purgedAt) <= horizon() {
 			u.again += uint64(back.count())
 		}
 	}
@@ -83,7 +83,7 @@ func (s *superMeta) take(m pageSet) (clean bool) {
 
 // give takes back the pages m of the chunk, which were handed out and last used
 // at the given time. Under region.mu.
-func (s *superMeta) give(m pageSet, at millis) {
+func (s *superMeta) give(m pageSet, at stamp) {
 	n := m.count()
 	pageUse.used -= n
 	pageUse.warm += n

@@ -41,7 +41,7 @@ var processStart = time.Now()
 var times = struct {
 	clock clock
 	// now is the clock at the scavenger's last tick or kick. Owned by region.mu.
-	now millis
+	now stamp
 	// listed is now for those that make a slab PARTIAL, without region.mu.
 	listed atomic.Uint32
 	// Before the timer ran, slabs were stamped with a stale time: idleStamp. Treat those
@@ -57,7 +57,7 @@ func (realClock) AfterFunc(d time.Duration, tick func()) { time.AfterFunc(d, tic
 
 // milliseconds is the clock's time. It wraps after 49 days; only differences
 // are used. Under region.mu or scavenger.mu.
-func milliseconds() millis { return millis(times.clock.Now().Milliseconds()) }
+func milliseconds() stamp { return stamp(times.clock.Now().Milliseconds()) }
 
 // decay is the default window in milliseconds.
 func decay() millis { return millis(policy.Current().DecayMs) }

@@ -10,26 +10,26 @@ import (
 type seenFront struct {
 	front Front
 	tops  [sizeclass.NumAll + 1]uintptr
-	since [sizeclass.NumAll + 1]uint32 // when the class first looked like that
-	need  millis                       // for how long it must, to be idle
-	built millis                       // when the front was first seen
+	since [sizeclass.NumAll + 1]stamp // when the class first looked like that
+	need  millis                      // for how long it must, to be idle
+	built stamp                       // when the front was first seen
 }
 
 // look compares the front with the last look. It returns how many bytes lie in
 // magazines that have been idle, and whether all of it was.
-func (s *seenFront) look(f Front, now millis) (bytes mem.Bytes, all bool) {
+func (s *seenFront) look(f Front, now stamp) (bytes mem.Bytes, all bool) {
 	fresh := s.front != f
 	if fresh {
 		s.front, s.built, s.need = f, now, max(s.need, decayPart(idleAfter))
-	} else if now-s.built >= decayPart(maxIdle) {
+	} else if now.since(s.built) >= decayPart(maxIdle) {
 		s.need = decayPart(idleAfter) // it has been in use for long
 	}
 	all = true
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
 		if t := f.loadTop(sizeclass.ID(c)); fresh || mem.Addr(s.tops[c]) != t {
-			s.tops[c], s.since[c] = uintptr(t), uint32(now)
+			s.tops[c], s.since[c] = uintptr(t), now
 		}
-		if now-millis(s.since[c]) < s.need {
+		if now.since(s.since[c]) < s.need {
 			all = false
 		} else if n := f.held(sizeclass.ID(c)); n > 0 {
 			bytes += mem.Bytes(n) * blockBytes(sizeclass.ID(c))
@@ -48,7 +48,7 @@ var seenFronts [MaxP + NumShards]*seenFront
 // trimFronts drains the fronts of idle and vanished Ps, and those that hold much
 // in idle magazines; all of them if all. It reports whether fronts are left, and whether
 // it drained some for being idle. Under scavenger.mu.
-func trimFronts(now millis, all bool) (left, some bool) {
+func trimFronts(now stamp, all bool) (left, some bool) {
 	if all {
 		drainAll()
 		return false, false

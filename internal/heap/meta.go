@@ -73,8 +73,8 @@ func (m *pageMeta) site() site.ID     { return site.ID(m.siteOrListed) }
 func (m *pageMeta) setSite(s site.ID) { m.siteOrListed = uint32(s) }
 
 // listed is when a slab became PARTIAL, by times.listed.
-func (m *pageMeta) listed() millis       { return millis(m.siteOrListed) }
-func (m *pageMeta) setListed(now millis) { m.siteOrListed = uint32(now) }
+func (m *pageMeta) listed() stamp       { return stamp(m.siteOrListed) }
+func (m *pageMeta) setListed(now stamp) { m.siteOrListed = uint32(now) }
 
 // holes is the set of a PARTIAL slab's units whose memory was returned since it was last
 // LEASED (punch.go). Owned by the goroutine that has the slab CLAIMED, else by the class's

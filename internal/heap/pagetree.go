@@ -162,7 +162,7 @@ func (t *pageTree) take(page pageNo, n pageCount) (clean bool) {
 }
 
 // give takes n pages from page on back, which were last used at the given time.
-func (t *pageTree) give(page pageNo, n pageCount, at millis) {
+func (t *pageTree) give(page pageNo, n pageCount, at stamp) {
 	t.each(page, n, func(s *superMeta, m pageSet) { s.give(m, at) })
 }
 

@@ -29,9 +29,11 @@ const punchUnit = 4 << 10
 // units of 64: one that has not been used for the window, an 8th, which is two
 // units of a tiny slab; while the heap grows, when the system calls are in the way
 // of the program, a quarter (docs/ledger.md, "Holes").
+type unitCount int
+
 const (
-	worthIdle    = 8
-	worthGrowing = 16
+	worthIdle    unitCount = 8
+	worthGrowing unitCount = 16
 )
 
 // punched counts the bytes returned so far.
@@ -54,7 +56,7 @@ var punchAt punchCursor
 // punchSlabs looks at most slabs, or all, and punches those that have been
 // PARTIAL for age milliseconds and are worth it. It reports whether it did not come round, or left
 // some that are too young. Under scavenger.mu.
-func punchSlabs(now, age millis, worth, most int) (left bool) {
+func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
 	if osmem.PageSize() != punchUnit {
 		return false
 	}
@@ -94,8 +96,8 @@ func punchSlabs(now, age millis, worth, most int) (left bool) {
 			m := s.meta()
 			switch {
 			case isMarkedEmpty(page): // sweepIdle's
-			case bits.OnesCount64(s.holes(c)&^m.holes())*64 < worth*s.units():
-			case age > 0 && now-m.listedAt() < age:
+			case bits.OnesCount64(s.holes(c)&^m.holes())*64 < int(worth)*s.units():
+			case age > 0 && now.since(m.listedAt()) < age:
 				at.young = true
 			default:
 				unlist(cs, c, page, slabClaimed)
@@ -114,9 +116,9 @@ func punchSlabs(now, age millis, worth, most int) (left bool) {
 }
 
 // listedAt returns since when the slab is PARTIAL, or a later time.
-func (m *pageMeta) listedAt() millis {
-	if m.listed() == millis(times.idleStamp.Load()) {
-		return millis(times.armedAt.Load())
+func (m *pageMeta) listedAt() stamp {
+	if m.listed() == stamp(times.idleStamp.Load()) {
+		return stamp(times.armedAt.Load())
 	}
 	return m.listed()
 }

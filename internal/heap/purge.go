@@ -17,7 +17,7 @@ import (
 // kept for the window. It returns the number of pages.
 //
 // While the system call runs, the pages are out of use and no lock is held.
-func purgePages(want int, now, age millis, kept bool) (n int) {
+func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
 	first := region.firstChunk()
@@ -35,7 +35,7 @@ func purgePages(want int, now, age millis, kept bool) (n int) {
 			}
 			// Unsigned, since a chunk may have been kept for months; and a free since now
 			// was read is younger than 0.
-			if d := now - s.freedAt; age > 0 && (d < age || d > -age) {
+			if d := now.since(s.freedAt); age > 0 && (d < age || d > -age) {
 				continue
 			}
 			take[i] = m

@@ -67,7 +67,7 @@ func TestPurgeVeryOldPages(t *testing.T) {
 		freeBlocks(t, fillBytes(t, 8*mebibyte, 4*mebibyte))
 		region.mu.Lock()
 		for c := region.firstChunk(); c < region.endChunk(); c++ {
-			super(c).freedAt = milliseconds() - age
+			super(c).freedAt = milliseconds() - stamp(age)
 		}
 		region.mu.Unlock()
 		if _, warm := use(); warm == 0 {

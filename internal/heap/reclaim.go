@@ -63,7 +63,7 @@ func worthReclaim(own Front) bool {
 	}
 	now := milliseconds()
 	region.mu.Unlock()
-	if n < pageSize && now != millis(reclaimedAt.Load()) {
+	if n < pageSize && now != stamp(reclaimedAt.Load()) {
 		n += inMagazines()
 	}
 	return n >= pageSize

@@ -55,19 +55,19 @@ type scavengerState struct {
 	peaks  [peakBuckets]peakBucket
 	next   int // bucket to write
 
-	judgeAt  millis // when to judge the last purge, if judging
+	judgeAt  stamp // when to judge the last purge, if judging
 	judging  bool
 	purged   uint64 // pages of purges to be judged
 	againWas uint64 // pageUse.again at the last tick
 	ticks    atomic.Uint64
 
-	generation int    // counts clocks and timers taken for lost. Owned by region.mu
-	urgedAt    millis // when kickPressed last was; 0: never. Owned by region.mu
+	generation int   // counts clocks and timers taken for lost. Owned by region.mu
+	urgedAt    stamp // when kickPressed last was; 0: never. Owned by region.mu
 }
 
 type peakBucket struct {
 	pages int
-	at    millis
+	at    stamp
 }
 
 // punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest
@@ -284,7 +284,7 @@ func scavenge(all bool) (left bool) {
 }
 
 // look notes the time and the peak since the last tick, and judges.
-func (s *scavengerState) look() (now millis) {
+func (s *scavengerState) look() (now stamp) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	u := &pageUse
@@ -315,7 +315,7 @@ func forgetPeaks(pages int) {
 // judge adapts the window. Of memory that was returned, a 16th taken again is
 // enough to be sorry; memory that was kept in vain shortens the window to a
 // quarter, so that two misjudged periods bring it to its least.
-func (s *scavengerState) judge(now millis, again uint64) {
+func (s *scavengerState) judge(now stamp, again uint64) {
 	if got := again - s.againWas; got >= max(minJudged, s.purged)/16 {
 		s.window = min(2*s.window, decayPart(maxWindow))
 		s.judging, s.purged = false, 0
@@ -330,7 +330,7 @@ func (s *scavengerState) judge(now millis, again uint64) {
 const minJudged = 16 << 20 >> pageShift
 
 // purge returns COLD pages, and reports whether warm ones are left.
-func (s *scavengerState) purge(now millis, all bool) (left bool) {
+func (s *scavengerState) purge(now stamp, all bool) (left bool) {
 	findLost() // also when nothing is warm: it may be all there is
 	keep, age := 0, uint32(0)
 	region.mu.Lock()
@@ -339,7 +339,7 @@ func (s *scavengerState) purge(now millis, all bool) (left bool) {
 		age = uint32(s.window)
 		for _, b := range s.peaks {
 			// A bucket tells of the time before it was written.
-			if now-b.at <= s.window {
+			if now.since(b.at) <= s.window {
 				keep = max(keep, b.pages-u.used)
 			}
 		}
@@ -350,7 +350,7 @@ func (s *scavengerState) purge(now millis, all bool) (left bool) {
 		n := purgePages(warm-keep, now, millis(age), !all)
 		if !all && n > 0 {
 			if s.purged += uint64(n); s.purged >= minJudged && !s.judging {
-				s.judging, s.judgeAt = true, now+horizon()
+				s.judging, s.judgeAt = true, now+stamp(horizon())
 			}
 		}
 		warm -= n

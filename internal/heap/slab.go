@@ -163,7 +163,7 @@ func enlist(s slabID) {
 	}
 	if m.slabState.Load() == slabFull {
 		m.slabState.Store(slabPartial)
-		m.setListed(millis(times.listed.Load()))
+		m.setListed(stamp(times.listed.Load()))
 		setAdd(c, s.page())
 		cs.listed++
 		if s.allFree(&sizeclass.Classes[c]) {

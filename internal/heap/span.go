@@ -96,7 +96,7 @@ func releaseSpans(spans []Block) {
 
 // releaseIdle is releaseSpans for spans last used at the given time. Under
 // region.mu.
-func releaseIdle(spans []Block, at millis) {
+func releaseIdle(spans []Block, at stamp) {
 	for _, p := range spans {
 		page := p.page()
 		m := meta(page)
@@ -125,7 +125,7 @@ func unlabelSpan(m *pageMeta) {
 
 // releaseSpan returns the pages of a span that was last used at the given time to
 // the tree. Under region.mu.
-func releaseSpan(page pageNo, m *pageMeta, at millis) {
+func releaseSpan(page pageNo, m *pageMeta, at stamp) {
 	n := uintptr(m.pages)
 	spanStats.frees.Add(1)
 	m.kind, m.class, m.recip = kindSpanFreed, 0, 0

@@ -189,7 +189,7 @@ var whales struct {
 type whale struct {
 	p     Block
 	size  mem.Bytes
-	since millis // milliseconds
+	since stamp // milliseconds
 }
 
 // takeWhale returns a cached span of exactly size usable bytes at a multiple of
@@ -244,29 +244,29 @@ var cachesSeen struct {
 
 type seenSlot struct {
 	word  uint64
-	since millis
+	since stamp
 }
 
 // stale reports whether the slot has had the same content since before age
 // milliseconds ago.
-func (s *seenSlot) stale(word uint64, now, age millis) bool {
+func (s *seenSlot) stale(word uint64, now stamp, age millis) bool {
 	if s.word != word {
 		s.word, s.since = word, now
 	}
-	return word != 0 && now-s.since >= age
+	return word != 0 && now.since(s.since) >= age
 }
 
 // trimCaches gives back what has been in the shared caches for age milliseconds.
 // That is no demand: it returns how many pages went back, for the peaks to forget
 // (forgetPeaks), and whether something is left. By the scavenger's lock; not entered.
-func trimCaches(now, age millis) (left bool, pages int) {
+func trimCaches(now stamp, age millis) (left bool, pages int) {
 	var buf [maxMid]Block
 	n := 0
 	flush := func() {
 		region.mu.Lock()
 		defer region.mu.Unlock()
 		was := pageUse.used
-		releaseIdle(buf[:n], now-age)
+		releaseIdle(buf[:n], now-stamp(age))
 		n = 0
 		pages += was - pageUse.used
 	}

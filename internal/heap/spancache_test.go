@@ -125,15 +125,15 @@ func TestWhaleOfDuringATick(t *testing.T) {
 	look := func(now, age millis) int {
 		scavenger.mu.Lock()
 		defer scavenger.mu.Unlock()
-		trimCaches(now, age)
+		trimCaches(stamp(now), age)
 		region.mu.Lock()
 		defer region.mu.Unlock()
 		return len(whales.spans)
 	}
-	if look(now, decay()) != 1 {
+	if look(millis(now), decay()) != 1 {
 		t.Error("a tick dropped a block that was freed while it ran")
 	}
-	if look(now, 0) != 0 {
+	if look(millis(now), 0) != 0 {
 		t.Error("Trim left a block that was freed while it ran")
 	}
 }

@@ -66,8 +66,9 @@ type (
 	slabOrder uint32
 	// blockIndex is a block's number in its slab.
 	blockIndex uint32
-	// millis is a time or a duration in milliseconds of times.clock. It wraps after 49 days;
-	// only differences are used.
+	// stamp is a moment in milliseconds of times.clock. It wraps after 49 days; only
+	// differences are used. millis is such a difference.
+	stamp  uint32
 	millis uint32
 	// liveState is a block's live byte: see live.go.
 	liveState uint8
@@ -87,3 +88,6 @@ func (c chunkNo) page() pageNo { return pageNo(c * superPages) }
 func (n pageCount) bytes() mem.Bytes { return mem.Bytes(n) << pageShift }
 func pagesOf(n mem.Bytes) pageCount  { return pageCount((n + pageSize - 1) >> pageShift) }
 func (m pageSet) count() int         { return bits.OnesCount32(uint32(m)) }
+
+// since returns how long before s the moment t was.
+func (s stamp) since(t stamp) millis { return millis(s - t) }
