@@ -7,9 +7,16 @@ import "sync"
 // On says that this build checks. What serves the checks alone goes behind it.
 const On = false
 
-// Mutex is sync.Mutex itself. (A struct around one would not do: Go 1.26 inlines its Lock, but
-// not the Lock of the sync.Mutex in it, because its methods are generic.)
+// Mutex is sync.Mutex itself.
 type Mutex[R Ranked] = sync.Mutex
+
+// The compiler inlines Lock in a package that does not import sync only if a package that it
+// does import has inlined it. This one has.
+var _ = func(m *sync.Mutex) bool {
+	m.Lock()
+	m.Unlock()
+	return m.TryLock()
+}
 
 // MayLock, Held and MustHold are for builds with the tag. Here Held is always true.
 func MayLock(m *sync.Mutex)               {}
