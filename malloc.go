@@ -9,21 +9,33 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// Malloc and Free are in fast.go.
+// The road that Malloc and Free take is chosen in fast.go.
 
 // maxAlign is the largest alignment AlignedAlloc grants: a superslab's.
 const maxAlign = 2 << 20
 
-// MallocAt is Malloc for a site: the block counts as alive under the site in
-// ReadStats until it is freed. It costs a few tens of nanoseconds more than
-// Malloc, and so does the block's Free. Site 0 is no site; it panics for one that
-// RegisterSite did not return, and returns nil when memory is out. Any goroutine.
-func MallocAt(site Site, size uintptr) unsafe.Pointer {
-	if uint32(site) > heap.NumSites() {
-		panic(fmt.Sprintf("hakmem: MallocAt: site %d was not registered: use the result of RegisterSite", site))
-	}
-	return handOut('a', heap.MallocAt(uint32(site), size), size, 0)
-}
+// Malloc returns a block of at least size bytes, aligned to 16 bytes, with
+// undefined contents, or nil when memory is out. Size 0 gives a unique pointer.
+//
+// The block is outside the Go heap: it must not hold Go pointers, and it lives
+// until Free. Any goroutine may call Malloc, and any goroutine may free the
+// block. UsableSize tells how many bytes the block really has. It panics only with a
+// late *MisuseError (see Free), as every function that moves free blocks may.
+func Malloc(size uintptr) unsafe.Pointer { return fastMalloc(size) }
+
+// Free gives the block at p back. p must come from this package's allocation
+// functions and must not have been freed; nil is fine. Any goroutine may free
+// any block, however it was allocated (but for an Arena's memory).
+//
+// An invalid p (freed before, inside a block, unaligned, not hakmem's) panics
+// with a *MisuseError and changes nothing. Two frees of one block that overlap
+// in time can both pass that check, and the block is then in two magazines. The
+// second copy is found at the latest when both have left their magazines
+// towards the slab: it is dropped, counted (Stats.LateDoubleFrees) and reported,
+// by a panic of the operation that found it, as "double free (detected late)".
+// If both left as blocks of a Malloc instead, two holders share the block, and
+// the later of their frees is the double free that is reported.
+func Free(p unsafe.Pointer) { fastFree(p) }
 
 // Calloc returns a block for n elements of size bytes each, all zero, aligned
 // to 16 bytes; nil when memory is out or n·size overflows. A block above 32 KiB that
@@ -185,46 +197,3 @@ func SizeClasses() []int {
 	}
 	return s
 }
-
-// Trim gives back to the operating system, now, what no live block needs: it
-// empties the magazines of every P and all caches, and returns the memory of all
-// free pages. Heaps keep their magazines: they belong to their goroutines. Any
-// goroutine may call it while others allocate; it stops the world for some tens
-// of microseconds. Without it the scavenger does the same by and by. It panics with
-// a late *MisuseError, when all is done, if it came upon a block that was freed twice
-// at once or, with HAKMEM_HARDEN, written to after it was freed, or if the scavenger
-// did and nobody has been told yet.
-func Trim() {
-	if bad := heap.Trim(); bad.Kind != heap.OK {
-		panic(misuse("Trim", bad))
-	}
-}
-
-// SetMemoryLimit limits the memory behind blocks, that of live ones and that
-// which is kept for later ones, counted in pages of 64 KiB, with hakmem's own
-// tables (Stats.Metadata) left out. Both limits are in bytes, rounded up to whole
-// pages, as MemoryLimit then tells, and 0 is none.
-//
-// Near the soft limit the scavenger keeps nothing: it empties caches and returns
-// what is free, at once and at each of its ticks. Beyond the hard limit an
-// allocation that needs more memory returns nil, after it has tried to make room
-// by emptying caches; freeing blocks makes allocations work again. Memory above
-// a limit that is set later is not taken away from live blocks. Blocks that
-// HAKMEM_GUARD puts between guard pages are not counted. What waits in the magazines
-// of Heaps is, and only their own goroutines can give it back.
-//
-// It is an error, and nothing changes, if hard is not 0 and either below soft or
-// below 2 MiB. Any goroutine, at any time; HAKMEM_MEMORY_SOFT and
-// HAKMEM_MEMORY_HARD set the limits at start.
-func SetMemoryLimit(soft, hard uint64) error { return heap.SetMemoryLimit(soft, hard) }
-
-// MemoryLimit returns the limits in force, in bytes; 0 is none. Any goroutine.
-func MemoryLimit() (soft, hard uint64) { return heap.MemoryLimit() }
-
-// Site is the label of an allocation's purpose, made by RegisterSite.
-type Site uint32
-
-// RegisterSite returns the site called name: the same name gives the same site.
-// There can be 65,535 of them; beyond that it returns 0, which is no site. Any
-// goroutine.
-func RegisterSite(name string) Site { return Site(heap.RegisterSite(name)) }

@@ -1,4 +1,4 @@
-package hakmem_test
+package storm_test
 
 import (
 	"fmt"
@@ -18,13 +18,12 @@ import (
 	"github.com/hakmem/hakmem/internal/heap"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
 // Storms: a million failed allocations from several goroutines, for each reason that
-// there can be, then normal work. Speed is counted, not timed: what a loop of
-// allocations needs of slow paths and system calls before the storm and after it.
-
-func init() { children["storm from all sides"] = stormFromAllSides }
+// there can be, then normal work. Speed is counted, not timed: what a loop of allocations
+// needs of slow paths and system calls before the storm and after it.
 
 // stormReasons make memory run out, once some is in use. They return how it comes
 // back, which is told whether the storm had filled memory.
@@ -33,14 +32,14 @@ var stormReasons = map[string]func() (undo func() error, err error){
 		return func() error { return hakmem.SetMemoryLimit(0, 0) }, hakmem.SetMemoryLimit(0, 24<<20)
 	},
 	"commits refused": func() (func() error, error) {
-		refuseCalls(osmem.OpCommit, func(int) bool { return true })
+		testkit.RefuseOp(osmem.OpCommit, func(int) bool { return true })
 		return func() error { osmem.Inject(nil); return nil }, nil
 	},
 	"any call refused": func() (func() error, error) {
 		osmem.Inject(func(osmem.Op) error { return osmem.ErrInjected })
 		return func() error { osmem.Inject(nil); return nil }, nil
 	},
-	"region full": func() (func() error, error) { // see smallRegion below
+	"region full": func() (func() error, error) { // by workout.SmallRegion
 		return func() error { return nil }, nil
 	},
 	// The kernel's own refusal: writable private memory counts, a reservation does not.
@@ -67,6 +66,164 @@ var stormReasons = map[string]func() (undo func() error, err error){
 
 const rlimitData = 2 // RLIMIT_DATA of Linux, which package syscall does not name everywhere
 
+var _ = testkit.Child("storm from all sides", stormFromAllSides)
+
+// stormFromAllSides: arg is the reason and the number of failures.
+func stormFromAllSides(arg string) error {
+	const goroutines = 4
+	arg, number, _ := strings.Cut(arg, "/")
+	failures, err := strconv.ParseInt(number, 10, 64)
+	if err != nil {
+		return err
+	}
+	heap.SetClock(testkit.Stopped{}) // the scavenger's work would be counted with the loop's
+	usual, err := pace()
+	if err != nil {
+		return err
+	}
+	hakmem.Trim()
+	goGarbage()
+	var heaps [goroutines]*hakmem.Heap
+	for g := range heaps {
+		heaps[g] = hakmem.NewHeap()
+	}
+	before := workout.ReadStats()
+	undo, err := stormReasons[arg]()
+	if err != nil {
+		return err
+	}
+	bytesWas, objectsWas := goMemory()
+	goroutinesWas := runtime.NumGoroutine()
+	var failed atomic.Int64
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var problem error
+	var blocks [goroutines][]workout.Block
+	release := make(chan bool)
+	var full sync.WaitGroup
+	full.Add(goroutines)
+	for g := range goroutines {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(g), 6))
+			malloc, free, calloc := hakmem.Malloc, hakmem.Free, hakmem.Calloc
+			if v := testkit.PanicOf(func() {
+				h := heaps[g]
+				defer h.Close()
+				if g%2 == 1 {
+					malloc, free, calloc = h.Malloc, h.Free, h.Calloc
+				}
+				for i := uint64(0); failed.Load() < failures; i++ {
+					b := workout.Block{Size: workout.Kinds[r.IntN(len(workout.Kinds))].Size, Key: uint64(g)<<40 | i}
+					switch i % 8 {
+					case 0:
+						b.P = calloc(1, b.Size)
+					case 1:
+						b.P = hakmem.AlignedAlloc(4096, b.Size)
+					case 2:
+						b.P = hakmem.MallocAt(hakmem.RegisterSite("storm"), b.Size)
+					case 3:
+						if n := len(blocks[g]); n > 0 {
+							if p := hakmem.Realloc(blocks[g][n-1].P, 1<<32); p != nil {
+								panic("4 GiB in a storm")
+							}
+							failed.Add(1)
+						}
+						continue
+					default:
+						b.P = malloc(b.Size)
+					}
+					if b.P == nil {
+						failed.Add(1)
+						continue
+					}
+					testkit.Fill(b.P, b.Size, b.Key)
+					blocks[g] = append(blocks[g], b)
+				}
+				full.Done()
+				<-release
+				for _, b := range blocks[g] {
+					if !testkit.Intact(b.P, b.Size, b.Key) {
+						panic(fmt.Sprintf("%v is damaged", b))
+					}
+					free(b.P)
+				}
+				blocks[g] = nil
+			}); v != nil {
+				mu.Lock()
+				problem = fmt.Errorf("goroutine %d: %v", g, v)
+				mu.Unlock()
+				failed.Store(failures)
+				full.Done()
+			}
+		})
+	}
+	full.Wait()
+	during := workout.ReadStats()
+	if err := undo(); err != nil {
+		return err
+	}
+	close(release)
+	wg.Wait()
+	if problem != nil {
+		return problem
+	}
+	after := workout.ReadStats()
+	if n := int64(after.OutOfMemory - before.OutOfMemory); n < failures*7/8 || n > failures+failures/8 {
+		return fmt.Errorf("%d allocations that failed are counted as %d", failed.Load(), n)
+	}
+	// Each look for what magazines hold stops the world: at most once in a millisecond,
+	// however long the machine takes, and not with every failure.
+	if n := int64(during.Drains - before.Drains); n > failures/5 {
+		return fmt.Errorf("%d fronts were emptied in %d failures", n, failures)
+	}
+	if n := len(after.Errors); n > 16 {
+		return fmt.Errorf("%d errors are kept", n)
+	}
+	if arg != "memory limit" && hakmem.Err() == nil {
+		return fmt.Errorf("Err() does not tell of the storm")
+	}
+	bytes, objects := goMemory()
+	if bytes > bytesWas+1<<20 || objects > objectsWas+5000 || runtime.NumGoroutine() > goroutinesWas {
+		return fmt.Errorf("the storm leaves %d bytes, %d objects and %d goroutines in Go; before it there were %d, %d and %d",
+			bytes, objects, runtime.NumGoroutine(), bytesWas, objectsWas, goroutinesWas)
+	}
+	hakmem.Trim()
+	now, err := pace()
+	if err != nil {
+		return err
+	}
+	// A P more or less in the loop is a magazine more or less of each class.
+	if now.misses > 2*usual.misses+2000 || now.refills > 2*usual.refills+2000 || now.drains != usual.drains || now.calls > usual.calls+2 {
+		return fmt.Errorf("normal work after the storm needed %+v, before it %+v", now, usual)
+	}
+	hakmem.Trim()
+	if s := workout.ReadStats(); s.Metadata > during.Metadata+64<<20 || s.Fronts > before.Fronts+goroutines+1 {
+		return fmt.Errorf("the storm leaves %d bytes of metadata and %d fronts, before %d and %d", s.Metadata, s.Fronts, before.Metadata, before.Fronts)
+	}
+	return workout.GivenBack()
+}
+
+func TestStormsFromAllSides(t *testing.T) {
+	if asan.On {
+		t.Skip("skipped: -asan; the sanitizer's own memory counts for the limits")
+	}
+	failures := 1_000_000
+	if testing.Short() || testkit.Race {
+		failures = 50_000
+	}
+	for reason := range stormReasons {
+		t.Run(strings.ReplaceAll(reason, " ", "_"), func(t *testing.T) {
+			switch {
+			case reason == "RLIMIT_DATA" && testkit.Race:
+				t.Skip("skipped: -race; the race detector's own memory counts")
+			case (testing.Short() || testkit.Race) && reason == "region full":
+				t.Skip("skipped: -short or -race; it takes long")
+			}
+			testkit.InChild(t, "storm from all sides", fmt.Sprintf("%s/%d", reason, failures), workout.SmallRegion)
+		})
+	}
+}
+
 // effort is what the loop of pace needed.
 type effort struct{ misses, refills, drains, calls uint64 }
 
@@ -86,7 +243,7 @@ func pace() (e effort, err error) {
 		return nil
 	}
 	read := func() (e effort) {
-		s := readStats()
+		s := workout.ReadStats()
 		for _, c := range s.Classes {
 			e.misses, e.refills = e.misses+c.Misses, e.refills+c.Refills
 		}
@@ -125,160 +282,4 @@ func goGarbage() {
 	}
 	runtime.KeepAlive(keep)
 	runtime.GC()
-}
-
-// stormFromAllSides: arg is the reason and the number of failures.
-func stormFromAllSides(arg string) error {
-	const goroutines = 4
-	arg, number, _ := strings.Cut(arg, "/")
-	failures, err := strconv.ParseInt(number, 10, 64)
-	if err != nil {
-		return err
-	}
-	heap.SetClock(stopped{}) // the scavenger's work would be counted with the loop's
-	usual, err := pace()
-	if err != nil {
-		return err
-	}
-	hakmem.Trim()
-	goGarbage()
-	var heaps [goroutines]*hakmem.Heap
-	for g := range heaps {
-		heaps[g] = hakmem.NewHeap()
-	}
-	before := readStats()
-	undo, err := stormReasons[arg]()
-	if err != nil {
-		return err
-	}
-	bytesWas, objectsWas := goMemory()
-	goroutinesWas := runtime.NumGoroutine()
-	var failed atomic.Int64
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var problem error
-	var blocks [goroutines][]block
-	release := make(chan bool)
-	var full sync.WaitGroup
-	full.Add(goroutines)
-	for g := range goroutines {
-		wg.Go(func() {
-			r := rand.New(rand.NewPCG(uint64(g), 6))
-			malloc, free, calloc := hakmem.Malloc, hakmem.Free, hakmem.Calloc
-			if v := testkit.PanicOf(func() {
-				h := heaps[g]
-				defer h.Close()
-				if g%2 == 1 {
-					malloc, free, calloc = h.Malloc, h.Free, h.Calloc
-				}
-				for i := uint64(0); failed.Load() < failures; i++ {
-					b := block{size: kindSizes[r.IntN(len(kindSizes))].size, key: uint64(g)<<40 | i}
-					switch i % 8 {
-					case 0:
-						b.p = calloc(1, b.size)
-					case 1:
-						b.p = hakmem.AlignedAlloc(4096, b.size)
-					case 2:
-						b.p = hakmem.MallocAt(hakmem.RegisterSite("storm"), b.size)
-					case 3:
-						if n := len(blocks[g]); n > 0 {
-							if p := hakmem.Realloc(blocks[g][n-1].p, 1<<32); p != nil {
-								panic("4 GiB in a storm")
-							}
-							failed.Add(1)
-						}
-						continue
-					default:
-						b.p = malloc(b.size)
-					}
-					if b.p == nil {
-						failed.Add(1)
-						continue
-					}
-					fill(b.p, b.size, b.key)
-					blocks[g] = append(blocks[g], b)
-				}
-				full.Done()
-				<-release
-				for _, b := range blocks[g] {
-					if !intact(b.p, b.size, b.key) {
-						panic(fmt.Sprintf("%v is damaged", b))
-					}
-					free(b.p)
-				}
-				blocks[g] = nil
-			}); v != nil {
-				mu.Lock()
-				problem = fmt.Errorf("goroutine %d: %v", g, v)
-				mu.Unlock()
-				failed.Store(failures)
-				full.Done()
-			}
-		})
-	}
-	full.Wait()
-	during := readStats()
-	if err := undo(); err != nil {
-		return err
-	}
-	close(release)
-	wg.Wait()
-	if problem != nil {
-		return problem
-	}
-	after := readStats()
-	if n := int64(after.OutOfMemory - before.OutOfMemory); n < failures*7/8 || n > failures+failures/8 {
-		return fmt.Errorf("%d allocations that failed are counted as %d", failed.Load(), n)
-	}
-	// Each look for what magazines hold stops the world: at most once in a millisecond,
-	// however long the machine takes, and not with every failure.
-	if n := int64(during.Drains - before.Drains); n > failures/5 {
-		return fmt.Errorf("%d fronts were emptied in %d failures", n, failures)
-	}
-	if n := len(after.Errors); n > 16 {
-		return fmt.Errorf("%d errors are kept", n)
-	}
-	if arg != "memory limit" && hakmem.Err() == nil {
-		return fmt.Errorf("Err() does not tell of the storm")
-	}
-	bytes, objects := goMemory()
-	if bytes > bytesWas+1<<20 || objects > objectsWas+5000 || runtime.NumGoroutine() > goroutinesWas {
-		return fmt.Errorf("the storm leaves %d bytes, %d objects and %d goroutines in Go; before it there were %d, %d and %d",
-			bytes, objects, runtime.NumGoroutine(), bytesWas, objectsWas, goroutinesWas)
-	}
-	hakmem.Trim()
-	now, err := pace()
-	if err != nil {
-		return err
-	}
-	// A P more or less in the loop is a magazine more or less of each class.
-	if now.misses > 2*usual.misses+2000 || now.refills > 2*usual.refills+2000 || now.drains != usual.drains || now.calls > usual.calls+2 {
-		return fmt.Errorf("normal work after the storm needed %+v, before it %+v", now, usual)
-	}
-	hakmem.Trim()
-	if s := readStats(); s.Metadata > during.Metadata+64<<20 || s.Fronts > before.Fronts+goroutines+1 {
-		return fmt.Errorf("the storm leaves %d bytes of metadata and %d fronts, before %d and %d", s.Metadata, s.Fronts, before.Metadata, before.Fronts)
-	}
-	return givenBack()
-}
-
-func TestStormsFromAllSides(t *testing.T) {
-	if asan.On {
-		t.Skip("skipped: -asan; the sanitizer's own memory counts for the limits")
-	}
-	failures := 1_000_000
-	if testing.Short() || raceEnabled {
-		failures = 50_000
-	}
-	for reason := range stormReasons {
-		t.Run(strings.ReplaceAll(reason, " ", "_"), func(t *testing.T) {
-			switch {
-			case reason == "RLIMIT_DATA" && raceEnabled:
-				t.Skip("skipped: -race; the race detector's own memory counts")
-			case (testing.Short() || raceEnabled) && reason == "region full":
-				t.Skip("skipped: -short or -race; it takes long")
-			}
-			inChild(t, "storm from all sides", fmt.Sprintf("%s/%d", reason, failures), smallRegion)
-		})
-	}
 }
