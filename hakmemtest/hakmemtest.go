@@ -17,6 +17,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/site"
 )
 
 // maxPrinted is how many blocks NoLeaks prints: more would hide what the first
@@ -78,7 +79,7 @@ func NoLeaks(t testing.TB, opts ...Option) {
 		set(&o)
 	}
 	start := heap.StartRecording()
-	var before []uintptr
+	var before []heap.Block
 	walk(func(b *heap.LiveBlock) {
 		if b.Seq <= start {
 			before = append(before, b.Addr)
@@ -96,8 +97,8 @@ func NoLeaks(t testing.TB, opts ...Option) {
 
 func walk(f func(*heap.LiveBlock)) {
 	var blocks []heap.LiveBlock
-	for page, more := uintptr(0), true; more; {
-		blocks, page, more = heap.LiveFrom(page, blocks[:0])
+	for at, more := heap.WalkAt(0), true; more; {
+		blocks, at, more = heap.LiveFrom(at, blocks[:0])
 		for i := range blocks {
 			f(&blocks[i])
 		}
@@ -106,16 +107,16 @@ func walk(f func(*heap.LiveBlock)) {
 
 // find returns the blocks that were recorded after start, and those that were not
 // recorded at all and were not there before.
-func find(start uint64, before []uintptr, o *options) (leaks []hakmem.LiveBlock) {
+func find(start uint64, before []heap.Block, o *options) (leaks []hakmem.LiveBlock) {
 	walk(func(b *heap.LiveBlock) {
 		if b.Seq <= start {
 			if _, old := slices.BinarySearch(before, b.Addr); old || b.Seq > 0 {
 				return
 			}
 		}
-		l := hakmem.LiveBlock{Addr: b.Addr, Size: b.Size, Site: hakmem.Site(b.Site), Arena: b.Arena, Stack: b.Stack}
+		l := hakmem.LiveBlock{Addr: uintptr(b.Addr), Size: uintptr(b.Size), Site: hakmem.Site(b.Site), Arena: b.Arena, Stack: b.Stack}
 		if b.Site != 0 {
-			l.SiteName, _, _ = heap.Site(b.Site)
+			l.SiteName, _, _ = site.Read(b.Site)
 		}
 		for _, ignored := range o.ignore {
 			if ignored(l) {

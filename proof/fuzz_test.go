@@ -11,6 +11,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
@@ -136,7 +137,7 @@ func FuzzPointers(f *testing.F) {
 			if a < 4096 || in == nil && goHeap(a) {
 				continue // the Go runtime stops a program that has such a pointer
 			}
-			if !osmem.ReadableReserve && heap.InLiveMap(a) {
+			if !osmem.ReadableReserve && heap.InLiveMap(mem.Addr(a)) {
 				continue // a look at what is not committed: docs/design.md, Portability
 			}
 			switch {

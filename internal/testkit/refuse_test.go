@@ -12,7 +12,7 @@ import (
 // discards returns what n discards of a committed page fail with, after a commit each.
 func discards(t *testing.T, n int) (errs []error) {
 	t.Helper()
-	size := uintptr(osmem.PageSize())
+	size := osmem.PageSize()
 	addr, err := osmem.Reserve(size, false)
 	if err != nil {
 		t.Fatal(err)
