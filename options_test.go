@@ -205,7 +205,7 @@ func configure(string) error {
 	if p.RegionBytes != 512<<20 || p.Refill != 5 || p.EmptyReuse || !p.FastLane || p.MagBytes != 1000 {
 		return fmt.Errorf("Configure(%+v) gave %+v", o, *p)
 	}
-	if p.MidBlocks != 8 || p.Mode != "minimal" || p.DecayMs != 77 || p.WhaleBytes != 0 {
+	if p.MidBlocks != 8 || p.Mode != "minimal" || p.DecayMs != 77 || p.HugeCacheBytes != 0 {
 		return fmt.Errorf("Configure forgot the environment, or an earlier Configure: %+v", *p)
 	}
 	if n, err := workout.Work(1, 8<<20, 1); n != 0 || err != nil {

@@ -17,8 +17,8 @@ var sizes = map[string]uintptr{
 	"any":   0,
 	"tiny":  48,
 	"mid":   4096,
-	"large": 256 << 10, // a span that magazines keep
-	"big":   3 << 20,   // a span above 2 MiB
+	"large": 256 << 10, // a large block that magazines keep
+	"big":   3 << 20,   // a huge block
 	"huge":  6 << 20,   // above 4 MiB: HAKMEM_HARDEN neither poisons nor holds it
 }
 

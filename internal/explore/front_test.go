@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The fronts (internal/heap/front.go, alloc.go, watch.go; fast_amd64.h): a P's
+// The fronts (internal/engine/front.go, alloc.go, watch.go; fast_amd64.h): a P's
 // magazine is changed by plain loads and stores, in sections that the runtime does
 // not preempt; the drainer swaps the trap in, waits for a stop of the world, and
 // empties what it took away.

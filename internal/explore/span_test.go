@@ -5,19 +5,19 @@ import (
 	"testing"
 )
 
-// Spans (internal/heap/span.go, spancache.go, purge.go): a freed span lies in a
+// Large blocks (internal/engine/large block.go, spancache.go, purge.go): a freed large block lies in a
 // shared slot that is taken and given by one atomic operation; the scavenger takes
 // what nobody wanted, gives its pages to the page tree, and returns free pages to
 // the system without a lock; and the live state finds a second free.
 //
-// Two spans of one page and one class, two shared slots, three goroutines that each
-// follow a script. Magazines of spans are those of front_test.go.
+// Two large blocks of one page and one class, two shared slots, three goroutines that each
+// follow a script. Magazines of large blocks are those of front_test.go.
 
 // What a goroutine does, a letter each.
 const (
-	spMalloc = 'm' // mallocWarm, then newSpan; it writes into the span
-	spFree   = 'f' // Free of a span that it holds, if it holds one: it must find there what it wrote
-	spStale  = 'F' // Free of span 1, which somebody else frees: the double free
+	spMalloc = 'm' // mallocWarm, then newSpan; it writes into the large block
+	spFree   = 'f' // Free of a large block that it holds, if it holds one: it must find there what it wrote
+	spStale  = 'F' // Free of large block 1, which somebody else frees: the double free
 	spTrim   = 't' // trimCaches
 	spDrop   = 'd' // trimIdleSpans: dropShared
 	spPurge  = 'p' // purgePages
@@ -32,29 +32,29 @@ type spanModel struct {
 	givePlain  bool // giveShared stores in place of the compare and swap
 	inPlace    bool // purge leaves the pages that it returns to who wants them
 	cleanFirst bool // purge notes that the pages are zero before they are
-	noCheck    bool // releaseIdle does not look whether the span was given back before
+	noCheck    bool // releaseIdle does not look whether the large block was given back before
 	checkEarly bool // or looks without the lock
 }
 
 type spanWorld struct {
-	slot        [2]uint8 // shared slots: a span or 0
-	live, kind  [3]bool  // pageMeta.live, and whether kind is kindSpan, by span from 1
-	free, dirty uint8    // superMeta, as sets of 1 << span
-	mem         [3]uint8 // what lies in a span's memory: 0, or who wrote it
+	slot        [2]uint8 // shared slots: a large block or 0
+	live, kind  [3]bool  // pageMeta.live, and whether kind is kindSpan, by large block from 1
+	free, dirty uint8    // superMeta, as sets of 1 << large block
+	mem         [3]uint8 // what lies in a large block's memory: 0, or who wrote it
 	lock        uint8    // region.mu
 	found       uint8    // double frees that were found
 	p           [3]spanProc
 	bad         uint8
-	stale       bool // span 1 was freed by who does not hold it
+	stale       bool // large block 1 was freed by who does not hold it
 }
 
 type spanProc struct {
 	op   uint8
 	at   uint8
-	b    uint8 // the span that it works on
+	b    uint8 // the large block that it works on
 	i    uint8 // the slot that it looks at
 	out  uint8 // pages that purge has taken out of use
-	held uint8 // spans, as a set of 1 << span
+	held uint8 // large blocks, as a set of 1 << large block
 	same bool  // a check that was made too early
 }
 
@@ -302,7 +302,7 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 	return true
 }
 
-// hold ends a malloc: the program has the span, and writes into it.
+// hold ends a malloc: the program has the large block, and writes into it.
 func (m *spanModel) hold(s *spanWorld, p *spanProc, id int) {
 	if s.free>>p.b&1 != 0 {
 		s.bad = 5
@@ -401,10 +401,10 @@ func (m *spanModel) atEnd(s spanWorld) string {
 }
 
 var (
-	// Span 1 is held by the first goroutine, span 2 by the second.
+	// Span 1 is held by the first goroutine, large block 2 by the second.
 	bothHeld = spanWorld{live: [3]bool{1: true, 2: true}, kind: [3]bool{1: true, 2: true}, dirty: 6, mem: [3]uint8{1: 1, 2: 2},
 		p: [3]spanProc{{held: 2}, {held: 4}}}
-	// Span 1 is in a slot, span 2 free and with memory behind it.
+	// Span 1 is in a slot, large block 2 free and with memory behind it.
 	oneCached = spanWorld{kind: [3]bool{1: true}, slot: [2]uint8{1, 0}, free: 4, dirty: 6, mem: [3]uint8{1: 9, 2: 9}}
 	// Span 1 is held by the first goroutine, and the second will free it too.
 	oneHeld = spanWorld{live: [3]bool{1: true}, kind: [3]bool{1: true}, free: 4, dirty: 2, mem: [3]uint8{1: 1}, p: [3]spanProc{{held: 2}}}

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The scavenger's timer (internal/heap/scavenger.go): whoever leaves something to
+// The scavenger's timer (internal/engine/scavenger.go): whoever leaves something to
 // return sets it if it is not set; a tick that finds nothing more to return lets it
 // end; a heap that grows sets it anew if it is lost. There must be one timer while
 // something is left, and never two.

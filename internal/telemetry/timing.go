@@ -28,8 +28,8 @@ const (
 	Flush                  // blocks from a magazine to their slabs
 	Acquire                // finding a slab for a lease
 	Retire                 // giving a lease up
-	SpanTake               // pages for a span
-	SpanGive               // the pages of a span back
+	LargeTake              // pages for a large block
+	LargeGive              // the pages of a large block back
 	Commit                 // raising the committed bound
 	Drain                  // emptying the fronts
 	Sweep                  // bringing free pages together
