@@ -27,9 +27,9 @@ var floors = []struct{ name, files string }{
 	{"region", "region.go address.go track_none.go track_race.go modes.go meta.go site.go"},
 	{"pages", "chunk.go usage.go pagetree.go grow.go"},
 	{"blocks", "finding.go live.go partialset.go superslab.go residency.go purge.go slab.go"},
-	{"fronts", "front.go magazine.go span.go spancache.go quarantine.go frontpool.go reserve.go enter.go"},
+	{"fronts", "front.go magazine.go large.go large_cache.go quarantine.go frontpool.go reserve.go enter.go"},
 	{"scavenger", "drain.go idle.go sweep.go punch.go scavenger.go reclaim.go"},
-	{"calls", "spill.go heapfront.go sample.go guard.go warm.go harden.go alloc.go fast.go pinned.go"},
+	{"calls", "spill.go heapfront.go sample.go guard.go large_alloc.go harden.go alloc.go fast.go pinned.go"},
 	{"whole", "limits.go trim.go watch.go record.go abandon.go walk.go stats.go checker.go invariants_fronts.go invariants_region.go invariants.go"},
 }
 
