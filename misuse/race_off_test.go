@@ -2,5 +2,5 @@
 
 package main
 
-// raceEnabled says that the race detector is in this build.
+// raceEnabled says whether this build has the race detector.
 const raceEnabled = false
