@@ -2,5 +2,5 @@
 
 package main
 
-// raceEnabled says whether this build has the race detector.
+// raceEnabled says that the race detector is in this build.
 const raceEnabled = true
