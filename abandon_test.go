@@ -11,13 +11,11 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+
 	"github.com/hakmem/hakmem"
 )
-
-func init() {
-	children["abandoned"] = abandonedOnes
-	children["abandoned in the last call"] = abandonedInTheLastCall
-}
 
 // dropHeaps uses n Heaps and leaves each without Close. Their magazines hold
 // blocks, and a lease of each class.
@@ -26,8 +24,8 @@ func init() {
 func dropHeaps(n int) {
 	for range n {
 		h := hakmem.NewHeap()
-		for _, k := range kindSizes {
-			p, q := h.Malloc(k.size), h.Malloc(k.size)
+		for _, k := range workout.Kinds {
+			p, q := h.Malloc(k.Size), h.Malloc(k.Size)
 			h.Free(p)
 			h.Free(q)
 		}
@@ -48,13 +46,15 @@ func dropArenas(n int) {
 func collected(done func(*hakmem.Stats) bool) error {
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		runtime.GC()
-		if s := readStats(); done(&s) {
+		if s := workout.ReadStats(); done(&s) {
 			return nil
 		} else if time.Now().After(end) {
 			return fmt.Errorf("abandoned: %+v; %d fronts, live %d, in magazines %d", s.Abandoned, s.Fronts, s.Live, s.InMagazines)
 		}
 	}
 }
+
+var _ = testkit.Child("abandoned", abandonedOnes)
 
 func abandonedOnes(string) error {
 	closed, arena := hakmem.NewHeap(), hakmem.NewArena()
@@ -64,8 +64,8 @@ func abandonedOnes(string) error {
 	arena.Close()
 	keep := hakmem.NewHeap()
 	kept := keep.Malloc(100)
-	fill(kept, 100, 1)
-	base := readStats()
+	testkit.Fill(kept, 100, 1)
+	base := workout.ReadStats()
 	if base.Abandoned != (hakmem.AbandonedStats{}) || hakmem.Err() != nil {
 		return fmt.Errorf("at the start: %+v, %w", base.Abandoned, hakmem.Err())
 	}
@@ -74,7 +74,7 @@ func abandonedOnes(string) error {
 		return err
 	}
 	hakmem.Trim() // what is now in shared caches; it does not reach into a Heap's front
-	s := readStats()
+	s := workout.ReadStats()
 	if s.Live != base.Live || s.InMagazines > base.InMagazines || s.Spans.WarmBlocks > base.Spans.WarmBlocks {
 		return fmt.Errorf("after Heaps: live %d, in magazines %d, %d warm spans; before %d, %d, %d", s.Live, s.InMagazines, s.Spans.WarmBlocks, base.Live, base.InMagazines, base.Spans.WarmBlocks)
 	}
@@ -82,7 +82,7 @@ func abandonedOnes(string) error {
 	if err := collected(func(s *hakmem.Stats) bool { return s.Abandoned.Arenas == 10 && s.Live == base.Live }); err != nil {
 		return err
 	}
-	if s := readStats(); s.Abandoned.Heaps != 10 || s.LiveBlocks != base.LiveBlocks {
+	if s := workout.ReadStats(); s.Abandoned.Heaps != 10 || s.LiveBlocks != base.LiveBlocks {
 		return fmt.Errorf("after Arenas: %+v, %d live blocks, before %d", s.Abandoned, s.LiveBlocks, base.LiveBlocks)
 	}
 	// Err tells of the first of each, and where it was made.
@@ -92,10 +92,10 @@ func abandonedOnes(string) error {
 			return fmt.Errorf("no %q in Err: %s", want, text)
 		}
 	}
-	if n := len(readStats().Errors); n != 2 {
+	if n := len(workout.ReadStats().Errors); n != 2 {
 		return fmt.Errorf("%d errors: %s", n, text)
 	}
-	if !intact(kept, 100, 1) {
+	if !testkit.Intact(kept, 100, 1) {
 		return errors.New("a block of an open Heap was changed")
 	}
 	keep.Free(kept)
@@ -106,24 +106,26 @@ func abandonedOnes(string) error {
 }
 
 func TestAbandoned(t *testing.T) {
-	inChild(t, "abandoned", "")
-	inChild(t, "abandoned", "", "HAKMEM_HARDEN=1") // what waits in a quarantine is not lost
-	inChild(t, "abandoned", "", "HAKMEM_GUARD=1/20")
+	testkit.InChild(t, "abandoned", "")
+	testkit.InChild(t, "abandoned", "", "HAKMEM_HARDEN=1") // what waits in a quarantine is not lost
+	testkit.InChild(t, "abandoned", "", "HAKMEM_GUARD=1/20")
 }
 
 // TestAbandonedInTheLastCall: the Heap's last call runs while the collector finds
 // it dead. (In a process of its own: it leaves thousands of fronts.)
-func TestAbandonedInTheLastCall(t *testing.T) { inChild(t, "abandoned in the last call", "") }
+func TestAbandonedInTheLastCall(t *testing.T) { testkit.InChild(t, "abandoned in the last call", "") }
+
+var _ = testkit.Child("abandoned in the last call", abandonedInTheLastCall)
 
 func abandonedInTheLastCall(string) error {
-	before := readStats()
+	before := workout.ReadStats()
 	rounds := 300
-	if raceEnabled {
+	if testkit.Race {
 		rounds = 60
 	}
 	var bad atomic.Pointer[string]
-	check := func(b block) {
-		if !intact(b.p, b.size, b.key) {
+	check := func(b workout.Block) {
+		if !testkit.Intact(b.P, b.Size, b.Key) {
 			s := fmt.Sprintf("%v: its contents were changed", b)
 			bad.Store(&s)
 		}
@@ -143,18 +145,18 @@ func abandonedInTheLastCall(string) error {
 	const goroutines = 4
 	for g := range uint64(goroutines) {
 		wg.Go(func() {
-			var last []block
+			var last []workout.Block
 			for i := range rounds {
 				h := hakmem.NewHeap()
-				size := kindSizes[i%(len(kindSizes)-4)].size
-				var blocks []block
+				size := workout.Kinds[i%(len(workout.Kinds)-4)].Size
+				var blocks []workout.Block
 				for j := range 100 {
-					b := block{h.Malloc(size), size, g<<32 + uint64(i*100+j)}
-					fill(b.p, size, b.key)
+					b := workout.Block{P: h.Malloc(size), Size: size, Key: g<<32 + uint64(i*100+j)}
+					testkit.Fill(b.P, size, b.Key)
 					blocks = append(blocks, b)
 				}
 				for _, b := range blocks[1:50] {
-					h.Free(b.p)
+					h.Free(b.P)
 				}
 				for range 20 {
 					h.Free(h.Malloc(size))
@@ -165,29 +167,29 @@ func abandonedInTheLastCall(string) error {
 					check(b)
 					switch j % 10 {
 					case 0:
-						hakmem.NewHeap().Free(b.p)
-						b.p = hakmem.NewHeap().Malloc(size)
-						fill(b.p, size, b.key)
+						hakmem.NewHeap().Free(b.P)
+						b.P = hakmem.NewHeap().Malloc(size)
+						testkit.Fill(b.P, size, b.Key)
 						last = append(last, b)
 					default:
-						hakmem.Free(b.p)
+						hakmem.Free(b.P)
 					}
 				}
 				if len(last) > 50 {
-					if a, b, yes := overlapping(last); yes {
+					if a, b, yes := workout.Overlapping(last); yes {
 						s := fmt.Sprintf("%v overlaps %v", a, b)
 						bad.Store(&s)
 					}
 					for _, b := range last {
 						check(b)
-						hakmem.Free(b.p)
+						hakmem.Free(b.P)
 					}
 					last = last[:0]
 				}
 			}
 			for _, b := range last {
 				check(b)
-				hakmem.Free(b.p)
+				hakmem.Free(b.P)
 			}
 		})
 	}
@@ -203,7 +205,7 @@ func abandonedInTheLastCall(string) error {
 	}); err != nil {
 		return fmt.Errorf("%w; want %d Heaps", err, want)
 	}
-	after := readStats()
+	after := workout.ReadStats()
 	if after.Live != before.Live || after.LateDoubleFrees != before.LateDoubleFrees {
 		return fmt.Errorf("live %d, %d late double frees; before %d, %d", after.Live, after.LateDoubleFrees, before.Live, before.LateDoubleFrees)
 	}
@@ -233,7 +235,7 @@ func TestSlowPathKeepsItsHeap(t *testing.T) {
 		"Free":    func(h *hakmem.Heap, p unsafe.Pointer) { h.Free(p) },
 		"Realloc": func(h *hakmem.Heap, p unsafe.Pointer) { hakmem.Free(h.Realloc(p, 5000)) },
 	} {
-		before := readStats().Abandoned.Heaps
+		before := workout.ReadStats().Abandoned.Heaps
 		g := &gate{waits: make(chan bool, 1)}
 		if err := hakmem.StartTrace(g); err != nil {
 			t.Fatal(err)
@@ -254,7 +256,7 @@ func TestSlowPathKeepsItsHeap(t *testing.T) {
 			runtime.GC()
 		}
 		time.Sleep(10 * time.Millisecond)
-		if n := readStats().Abandoned.Heaps - before; n != 0 {
+		if n := workout.ReadStats().Abandoned.Heaps - before; n != 0 {
 			t.Errorf("%s: the Heap was given up during the call", name)
 		}
 		g.Unlock()

@@ -11,29 +11,6 @@ import (
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
-// Malloc returns a block of at least size bytes, aligned to 16 bytes, with
-// undefined contents, or nil when memory is out. Size 0 gives a unique pointer.
-//
-// The block is outside the Go heap: it must not hold Go pointers, and it lives
-// until Free. Any goroutine may call Malloc, and any goroutine may free the
-// block. UsableSize tells how many bytes the block really has. It panics only with a
-// late *MisuseError (see Free), as every function that moves free blocks may.
-func Malloc(size uintptr) unsafe.Pointer { return fastMalloc(size) }
-
-// Free gives the block at p back. p must come from this package's allocation
-// functions and must not have been freed; nil is fine. Any goroutine may free
-// any block, however it was allocated (but for an Arena's memory).
-//
-// An invalid p (freed before, inside a block, unaligned, not hakmem's) panics
-// with a *MisuseError and changes nothing. Two frees of one block that overlap
-// in time can both pass that check, and the block is then in two magazines. The
-// second copy is found at the latest when both have left their magazines
-// towards the slab: it is dropped, counted (Stats.LateDoubleFrees) and reported,
-// by a panic of the operation that found it, as "double free (detected late)".
-// If both left as blocks of a Malloc instead, two holders share the block, and
-// the later of their frees is the double free that is reported.
-func Free(p unsafe.Pointer) { fastFree(p) }
-
 // fastMalloc and fastFree are the road that Malloc and Free take, chosen by
 // chooseRoad: the fast section (fast_amd64.h, fast_arm64.go), the same work with
 // the P pinned (internal/heap/pinned.go), or that of HAKMEM_HARDEN (harden.go
@@ -70,7 +47,7 @@ func mallocSlow(size uintptr) unsafe.Pointer {
 // reportLate panics if an allocation has found a late double free; the block p
 // that it would have returned goes back first.
 func reportLate(op string, own, p uintptr) {
-	if late := heap.TakeLateFree(); late.Kind != heap.OK {
+	if late := heap.TakeFinding(); late.Kind != heap.OK {
 		if p != 0 {
 			heap.Free(own, p)
 		}

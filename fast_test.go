@@ -3,6 +3,7 @@
 package hakmem
 
 import (
+	"flag"
 	"math"
 	"os"
 	"runtime"
@@ -54,6 +55,12 @@ func TestFastSectionIsASymbol(t *testing.T) {
 		}
 	}
 }
+
+// stw is for soaks: an hour of it is what a new Go version should stand once.
+var stw = flag.Duration("stw", 0, "for how long the fast section is to stand a world that stops all the time (default: a number of operations)")
+
+// soaked returns when a soak that begins now has to end, and whether there is one.
+func soaked() (end time.Time, soak bool) { return time.Now().Add(*stw), *stw > 0 }
 
 // stopTheWorldUntil stops the world again and again until done, and counts.
 func stopTheWorldUntil(done *atomic.Bool, stops *atomic.Int64) {

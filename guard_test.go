@@ -1,10 +1,13 @@
 package hakmem_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
 	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/testkit/workout"
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
@@ -22,7 +25,7 @@ func freeGuarded(p unsafe.Pointer) { hakmem.Free(p) }
 
 // touch reads or writes one byte inside CatchFaults.
 func touch(p unsafe.Pointer, n int, write bool) (m *hakmem.MisuseError, instead any) {
-	m, text := misuseOf(func() {
+	m, text := workout.MisuseOf(func() {
 		hakmem.CatchFaults(func() {
 			b := (*byte)(unsafe.Add(p, n))
 			if write {
@@ -40,6 +43,8 @@ func touch(p unsafe.Pointer, n int, write bool) (m *hakmem.MisuseError, instead 
 
 var sinkByte byte
 
+var _ = testkit.Child("guarded always", guardedAlways)
+
 func guardedAlways(string) error {
 	for _, size := range []int{1, 8, 16, 100, 1000, 4096, 5000, 40_000, 1 << 20, 3 << 20} {
 		left, right := 0, 0
@@ -48,7 +53,7 @@ func guardedAlways(string) error {
 			if n := hakmem.UsableSize(p); n != uintptr(size) || uintptr(p)%16 != 0 {
 				return fmt.Errorf("%p of %d bytes has %d", p, size, n)
 			}
-			fill(p, uintptr(size), 1)
+			testkit.Fill(p, uintptr(size), 1)
 			const page = 4096
 			for _, write := range []bool{false, true} {
 				// Where a page ends, or begins, at the block, the next byte faults.
@@ -79,13 +84,13 @@ func guardedAlways(string) error {
 			if size%16 != 0 { // the bytes up to the alignment are checked at the free
 				b := (*byte)(unsafe.Add(p, size))
 				*b ^= 1
-				m, instead := misuseOf(func() { freeGuarded(p) })
+				m, instead := workout.MisuseOf(func() { freeGuarded(p) })
 				if m == nil || m.Kind != "buffer overflow" || m.Offset != uintptr(size) {
 					return fmt.Errorf("%d bytes, byte %d written: %+v %v", size, size, m, instead)
 				}
 				*b ^= 1
 			}
-			if m, _ := misuseOf(func() { freeGuarded(unsafe.Add(p, 16)) }); size > 16 && (m == nil || m.Kind != interior) {
+			if m, _ := workout.MisuseOf(func() { freeGuarded(unsafe.Add(p, 16)) }); size > 16 && (m == nil || m.Kind != interior) {
 				return fmt.Errorf("%d bytes, interior: %+v", size, m)
 			}
 			freeGuarded(p)
@@ -99,7 +104,7 @@ func guardedAlways(string) error {
 				return fmt.Errorf("%d bytes, byte -1 after free: %+v %v", size, m, instead)
 			}
 			for _, use := range []func(){func() { freeGuarded(p) }, func() { hakmem.UsableSize(p) }, func() { hakmem.Realloc(p, 10) }} {
-				if m, _ := misuseOf(use); m == nil || m.Kind != "double free" && m.Kind != "use after free" || !strings.Contains(m.Stacks(), "freeGuarded") {
+				if m, _ := workout.MisuseOf(use); m == nil || m.Kind != "double free" && m.Kind != "use after free" || !strings.Contains(m.Stacks(), "freeGuarded") {
 					return fmt.Errorf("%d bytes, freed and used: %+v", size, m)
 				}
 			}
@@ -118,15 +123,17 @@ func guardedAlways(string) error {
 		return fmt.Errorf("a fault elsewhere became %v", v)
 	}
 	hakmem.CatchFaults(func() {})
-	if n, err := work(1, 16<<20, 1); n != 0 || err != nil {
+	if n, err := workout.Work(1, 16<<20, 1); n != 0 || err != nil {
 		return fmt.Errorf("%d failures: %v", n, err)
 	}
-	s := readStats()
+	s := workout.ReadStats()
 	if s.Guard.Live != 0 || s.Guard.Samples < 400 || s.Live != 0 {
 		return fmt.Errorf("all freed: %+v, live %d", s.Guard, s.Live)
 	}
-	return nothingLost()
+	return workout.NothingLost()
 }
+
+var _ = testkit.Child("guarded rate", guardedRate)
 
 // guardedRate: blocks are drawn at the rate asked for, of all sizes.
 func guardedRate(string) error {
@@ -141,15 +148,17 @@ func guardedRate(string) error {
 	for _, p := range slots {
 		hakmem.Free(p)
 	}
-	s := readStats()
+	s := workout.ReadStats()
 	if got, want := s.Guard.Samples+s.Guard.Skipped, uint64(n/1000); got < want*8/10 || got > want*12/10 {
 		return fmt.Errorf("%d samples of %d blocks at 1/1000, want about %d", got, n, want)
 	}
 	if s.Guard.Samples == 0 || s.Guard.Live != 0 {
 		return fmt.Errorf("%+v", s.Guard)
 	}
-	return churn(3)
+	return workout.Churn(3)
 }
+
+var _ = testkit.Child("guarded rate of kinds", guardedRateOfKinds)
 
 // guardedRateOfKinds: functions and sizes each by itself, none goes uncounted, none
 // counts twice.
@@ -173,7 +182,7 @@ func guardedRateOfKinds(string) error {
 		"MakeSlice[byte](40000)":  func() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(hakmem.MakeSlice[byte](40_000, 40_000))) },
 		"AlignedAlloc(64, 40000)": func() unsafe.Pointer { return hakmem.AlignedAlloc(64, 40_000) },
 	} {
-		before := readStats().Guard
+		before := workout.ReadStats().Guard
 		const n = 10_000
 		var live [50]unsafe.Pointer // so that a Heap is refilled, which is what counts its calls
 		for i := range n {
@@ -184,7 +193,7 @@ func guardedRateOfKinds(string) error {
 		for _, p := range live {
 			hakmem.Free(p)
 		}
-		after := readStats().Guard
+		after := workout.ReadStats().Guard
 		// 100 with a standard deviation of 10: these are six of them.
 		if got := after.Samples + after.Skipped - before.Samples - before.Skipped; got < n/100*4/10 || got > n/100*16/10 {
 			return fmt.Errorf("%s: %d samples of %d blocks at 1/100, want about %d", name, got, n, n/100)
@@ -197,9 +206,63 @@ func TestGuard(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; the sanitizer ends the process where CatchFaults would report")
 	}
-	inChild(t, "guarded always", "", "HAKMEM_GUARD=1/1")
-	inChild(t, "guarded rate", "", "HAKMEM_GUARD=1/1000")
-	inChild(t, "guarded rate", "", "HAKMEM_GUARD=1/1000", "HAKMEM_HARDEN=1")
-	inChild(t, "guarded rate of kinds", "", "HAKMEM_GUARD=1/100")
-	inChild(t, "guarded rate of kinds", "", "HAKMEM_GUARD=1/100", "HAKMEM_HARDEN=1")
+	testkit.InChild(t, "guarded always", "", "HAKMEM_GUARD=1/1")
+	testkit.InChild(t, "guarded rate", "", "HAKMEM_GUARD=1/1000")
+	testkit.InChild(t, "guarded rate", "", "HAKMEM_GUARD=1/1000", "HAKMEM_HARDEN=1")
+	testkit.InChild(t, "guarded rate of kinds", "", "HAKMEM_GUARD=1/100")
+	testkit.InChild(t, "guarded rate of kinds", "", "HAKMEM_GUARD=1/100", "HAKMEM_HARDEN=1")
 }
+
+// kindOf frees p, which is wrong, and wants the misuse to be of that kind.
+func kindOf(what string, p unsafe.Pointer, kind string) error {
+	m, instead := workout.MisuseOf(func() { hakmem.Free(p) })
+	if m == nil || m.Kind != kind || m.Addr != uintptr(p) {
+		return fmt.Errorf("Free of %s: %s %v, want %q", what, instead, m, kind)
+	}
+	return nil
+}
+
+var _ = testkit.Child("guarded kinds", guardedKinds)
+
+func guardedKinds(string) error {
+	const size = 100
+	p := hakmem.Malloc(size)
+	freed := hakmem.Malloc(size)
+	last := hakmem.Malloc(size)
+	hakmem.Free(freed)
+	for _, c := range []struct {
+		what string
+		p    unsafe.Pointer
+		kind string
+	}{
+		{"a block's inside", testkit.Wild(p, 16), "interior pointer"},
+		{"an unaligned pointer", testkit.Wild(p, 8), "unaligned pointer"},
+		{"a freed block", freed, "double free"},
+		{"a freed block's inside", testkit.Wild(freed, 16), "never allocated"},
+		{"an address among guarded blocks that was never used", testkit.Wild(last, 1<<30), "never allocated"},
+	} {
+		if err := kindOf(c.what, c.p, c.kind); err != nil {
+			return err
+		}
+	}
+	// A write before a block that ends at its guard page: half of them do.
+	for range 200 {
+		p := hakmem.Malloc(size)
+		if uintptr(p)%4096 == 0 {
+			hakmem.Free(p)
+			continue
+		}
+		b := (*byte)(testkit.Wild(p, -3))
+		was := *b
+		*b = 0
+		if m, _ := workout.MisuseOf(func() { hakmem.Free(p) }); m == nil || m.Kind != "buffer underflow" || m.Offset != 3 {
+			return fmt.Errorf("a write 3 bytes before a block: %v", m)
+		}
+		*b = was
+		hakmem.Free(p)
+		return nil
+	}
+	return errors.New("of 200 guarded blocks all begin at a page")
+}
+
+func TestGuardedKinds(t *testing.T) { testkit.InChild(t, "guarded kinds", "", "HAKMEM_GUARD=1/1") }

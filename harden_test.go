@@ -7,6 +7,9 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
 )
@@ -15,9 +18,11 @@ import (
 
 var hardSizes = []uintptr{0, 1, 8, 15, 16, 17, 100, 1000, 1024, 1025, 5000, 32 << 10, 32<<10 + 1, 100_000, 1 << 20, 2 << 20, 3 << 20}
 
+var _ = testkit.Child("hardened", hardened)
+
 func hardened(string) error {
 	// Normal work stays normal.
-	if n, err := work(1, 64<<20, 1); n != 0 || err != nil {
+	if n, err := workout.Work(1, 64<<20, 1); n != 0 || err != nil {
 		return fmt.Errorf("%d failures: %v: %v", n, err, hakmem.Err())
 	}
 	for _, size := range hardSizes {
@@ -25,7 +30,7 @@ func hardened(string) error {
 		if n := hakmem.UsableSize(p); n != size {
 			return fmt.Errorf("UsableSize of %d bytes: %d", size, n)
 		}
-		fill(p, size, 1)
+		testkit.Fill(p, size, 1)
 		for _, far := range []uintptr{0, 7, 31} { // an overflow by 1, 8, 32 bytes
 			if size+far >= hakmem.GoodSize(size+16) {
 				continue // in the block behind
@@ -37,7 +42,7 @@ func hardened(string) error {
 				op   string
 				call func()
 			}{{"Free", func() { hakmem.Free(p) }}, {"UsableSize", func() { hakmem.UsableSize(p) }}, {"Realloc", func() { hakmem.Realloc(p, 10) }}} {
-				m, instead := misuseOf(use.call)
+				m, instead := workout.MisuseOf(use.call)
 				if m == nil || m.Kind != "buffer overflow" {
 					return fmt.Errorf("%s of %d bytes, written at +%d: %v %v", use.op, size, far, m, instead)
 				}
@@ -47,11 +52,11 @@ func hardened(string) error {
 			}
 			*b = old
 		}
-		if !intact(p, size, 1) {
+		if !testkit.Intact(p, size, 1) {
 			return fmt.Errorf("%d bytes: contents changed", size)
 		}
 		hakmem.Free(p)
-		if m, _ := misuseOf(func() { hakmem.Free(p) }); m == nil || m.Kind != "double free" {
+		if m, _ := workout.MisuseOf(func() { hakmem.Free(p) }); m == nil || m.Kind != "double free" {
 			return fmt.Errorf("%d bytes: a second free: %v", size, m)
 		}
 	}
@@ -62,7 +67,7 @@ func hardened(string) error {
 	seal := (*uint64)(unsafe.Add(p, end))
 	old := *seal
 	*seal = 1
-	if m, instead := misuseOf(func() { hakmem.Free(p) }); m == nil || m.Kind != "buffer overflow" || m.Offset != end || m.Class != end {
+	if m, instead := workout.MisuseOf(func() { hakmem.Free(p) }); m == nil || m.Kind != "buffer overflow" || m.Offset != end || m.Class != end {
 		return fmt.Errorf("the sealed size written over: %+v %v", m, instead)
 	}
 	*seal = old
@@ -77,7 +82,7 @@ func hardened(string) error {
 			p := hakmem.Malloc(size)
 			hakmem.Free(p)
 			*(*byte)(unsafe.Add(p, at)) ^= 1
-			m, _ := misuseOf(hakmem.Trim)
+			m, _ := workout.MisuseOf(hakmem.Trim)
 			if m == nil || m.Kind != "write after free" || m.Block != uintptr(p) || m.Offset != at || !m.Late {
 				return fmt.Errorf("%d bytes, byte %d written after free: %+v", size, at, m)
 			}
@@ -91,7 +96,7 @@ func hardened(string) error {
 	*(*byte)(unsafe.Add(p, 10)) = 1
 	found := false
 	for range 3000 {
-		m, _ := misuseOf(func() { h.Free(h.Malloc(64)) })
+		m, _ := workout.MisuseOf(func() { h.Free(h.Malloc(64)) })
 		found = found || m != nil && m.Kind == "write after free" && m.Offset == 10
 	}
 	if !found {
@@ -112,28 +117,30 @@ func hardened(string) error {
 	return nil
 }
 
+var _ = testkit.Child("hardened work", hardenedWork)
+
 // hardenedWork: the quarantine keeps nothing that is missed, from many goroutines.
 func hardenedWork(string) error {
-	if err := churn(7); err != nil {
+	if err := workout.Churn(7); err != nil {
 		return err
 	}
 	a := hakmem.NewArena()
 	r := rand.New(rand.NewPCG(1, 1))
 	for range 1000 {
 		n := r.UintN(5000)
-		fill(a.Alloc(uintptr(n), 16), uintptr(n), 3)
+		testkit.Fill(a.Alloc(uintptr(n), 16), uintptr(n), 3)
 	}
 	a.Close()
 	h := hakmem.NewHeap()
 	for i := range uintptr(2000) {
 		p := h.Malloc(i)
-		fill(p, i, 1)
+		testkit.Fill(p, i, 1)
 		h.Free(p)
 	}
 	h.Close()
 	s := hakmem.MakeSlice[uint64](10, 100)
 	hakmem.FreeSlice(s)
-	if z := hakmem.AllocZeroed(100_000); !isZero(unsafe.Pointer(&z[0]), 100_000) {
+	if z := hakmem.AllocZeroed(100_000); !testkit.IsZero(unsafe.Pointer(&z[0]), 100_000) {
 		return fmt.Errorf("AllocZeroed is not zero")
 	} else {
 		hakmem.FreeBytes(z)
@@ -143,14 +150,45 @@ func hardenedWork(string) error {
 		return fmt.Errorf("AlignedAlloc(4096) = %p", p)
 	}
 	hakmem.Free(p)
-	return nothingLost()
+	return workout.NothingLost()
 }
 
 func TestHarden(t *testing.T) {
 	if asan.On {
 		t.Log("skipped: -asan; the sanitizer ends the process where hakmem would report")
 	} else {
-		inChild(t, "hardened", "", "HAKMEM_HARDEN=1")
+		testkit.InChild(t, "hardened", "", "HAKMEM_HARDEN=1")
 	}
-	inChild(t, "hardened work", "", "HAKMEM_HARDEN=1", "HAKMEM_DECAY_MS=20")
+	testkit.InChild(t, "hardened work", "", "HAKMEM_HARDEN=1", "HAKMEM_DECAY_MS=20")
+}
+
+var _ = testkit.Child("hardened size", hardenedSize)
+
+// hardenedSize: the size behind a hardened block is written over; sizes that leave no
+// room for it are refused.
+func hardenedSize(string) error {
+	for _, size := range []uintptr{^uintptr(0), ^uintptr(0) - 15} {
+		if p := hakmem.Malloc(size); p != nil {
+			return fmt.Errorf("Malloc(%#x) = %p", size, p)
+		}
+	}
+	p := hakmem.Malloc(100)
+	usable := hakmem.GoodSize(100 + 16)
+	at := (*uint64)(testkit.Wild(p, usable-8))
+	was := *at
+	*at = 0xFFFF
+	m, instead := workout.MisuseOf(func() { hakmem.Free(p) })
+	if m == nil || m.Kind != "buffer overflow" || m.Offset != usable-8 {
+		return fmt.Errorf("the size written over: %s %v, want an overflow at %d", instead, m, usable-8)
+	}
+	*at = was
+	hakmem.Free(p)
+	return kindOf("a block that was freed", p, "double free")
+}
+
+func TestHardenedSize(t *testing.T) {
+	if asan.On {
+		t.Skip("skipped: -asan; the sanitizer ends the process at the write that this test makes")
+	}
+	testkit.InChild(t, "hardened size", "", "HAKMEM_HARDEN=1")
 }

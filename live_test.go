@@ -10,14 +10,12 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
 )
-
-func init() {
-	children["hardened live blocks"] = hardenedLive
-	children["guarded live blocks"] = guardedLive
-}
 
 // liveNow returns all live blocks by address. They must come in ascending order.
 func liveNow(t testing.TB) map[uintptr]hakmem.LiveBlock {
@@ -37,7 +35,7 @@ func liveNow(t testing.TB) map[uintptr]hakmem.LiveBlock {
 // mustAgree compares the live blocks with the statistics.
 func mustAgree(t *testing.T) map[uintptr]hakmem.LiveBlock {
 	t.Helper()
-	live, s := liveNow(t), readStats()
+	live, s := liveNow(t), workout.ReadStats()
 	bytes := uint64(0)
 	for _, b := range live {
 		bytes += uint64(b.Size)
@@ -67,17 +65,17 @@ func TestLiveBlocks(t *testing.T) {
 	}
 	var all []unsafe.Pointer
 	for way, malloc := range ways {
-		for _, k := range kindSizes {
+		for _, k := range workout.Kinds {
 			var mine []unsafe.Pointer
 			for range 3 {
-				mine = append(mine, malloc(k.size))
+				mine = append(mine, malloc(k.Size))
 			}
 			hakmem.Free(mine[1])
 			live := liveNow(t)
 			for i, p := range mine {
 				b, ok := live[uintptr(p)]
 				if ok != (i != 1) {
-					t.Errorf("%s of %s, block %d of 3, of which 1 was freed: alive is %v", way, k.kind, i, ok)
+					t.Errorf("%s of %s, block %d of 3, of which 1 was freed: alive is %v", way, k.Name, i, ok)
 				}
 				if !ok {
 					continue
@@ -87,7 +85,7 @@ func TestLiveBlocks(t *testing.T) {
 					want.Site, want.SiteName = site, "TestLiveBlocks"
 				}
 				if fmt.Sprint(b) != fmt.Sprint(want) || b.Stack != nil {
-					t.Errorf("%s of %s: %+v, want %+v", way, k.kind, b, want)
+					t.Errorf("%s of %s: %+v, want %+v", way, k.Name, b, want)
 				}
 			}
 			all = append(all, mine[0], mine[2])
@@ -110,9 +108,9 @@ func TestLiveBlocks(t *testing.T) {
 		}
 	}
 
-	before := readStats()
+	before := workout.ReadStats()
 	liveNow(t)
-	after := readStats()
+	after := workout.ReadStats()
 	if d := statsDiff(&before, &after); d != "" {
 		t.Errorf("a walk changed %s", d)
 	}
@@ -125,8 +123,8 @@ func TestLiveBlocksFreedByTheLoop(t *testing.T) {
 	fresh := func() {
 		clear(mine)
 		for range 200 {
-			for _, k := range kindSizes[:len(kindSizes)-3] {
-				mine[hakmem.Malloc(k.size)] = true
+			for _, k := range workout.Kinds[:len(workout.Kinds)-3] {
+				mine[hakmem.Malloc(k.Size)] = true
 			}
 		}
 	}
@@ -179,8 +177,8 @@ func TestLiveBlocksWhileOthersAllocate(t *testing.T) {
 		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
 	}
 	var kept []unsafe.Pointer
-	for _, k := range kindSizes {
-		kept = append(kept, hakmem.Malloc(k.size))
+	for _, k := range workout.Kinds {
+		kept = append(kept, hakmem.Malloc(k.Size))
 	}
 	site := hakmem.RegisterSite("TestLiveBlocksWhileOthersAllocate")
 	var stop atomic.Bool
@@ -190,11 +188,11 @@ func TestLiveBlocksWhileOthersAllocate(t *testing.T) {
 			h := hakmem.NewHeap()
 			defer h.Close()
 			for i := 0; !stop.Load(); i++ {
-				k := kindSizes[(i+g)%len(kindSizes)]
-				if k.size > 1<<20 && i%64 != 0 {
+				k := workout.Kinds[(i+g)%len(workout.Kinds)]
+				if k.Size > 1<<20 && i%64 != 0 {
 					continue
 				}
-				p, q := h.Malloc(k.size), hakmem.MallocAt(site, k.size)
+				p, q := h.Malloc(k.Size), hakmem.MallocAt(site, k.Size)
 				hakmem.Free(p)
 				h.Free(q)
 				if i%3000 == 0 {
@@ -211,8 +209,8 @@ func TestLiveBlocksWhileOthersAllocate(t *testing.T) {
 		live := liveNow(t)
 		for i, p := range kept {
 			b, ok := live[uintptr(p)]
-			if !ok || b.Size != hakmem.GoodSize(kindSizes[i].size) || b.Site != 0 || b.Arena {
-				t.Errorf("%s at %p: %+v, alive is %v", kindSizes[i].kind, p, b, ok)
+			if !ok || b.Size != hakmem.GoodSize(workout.Kinds[i].Size) || b.Site != 0 || b.Arena {
+				t.Errorf("%s at %p: %+v, alive is %v", workout.Kinds[i].Name, p, b, ok)
 			}
 		}
 		for _, b := range live {
@@ -228,6 +226,8 @@ func TestLiveBlocksWhileOthersAllocate(t *testing.T) {
 		hakmem.Free(p)
 	}
 }
+
+var _ = testkit.Child("hardened live blocks", hardenedLive)
 
 // hardenedLive: blocks in the quarantine are not alive.
 func hardenedLive(string) error {
@@ -254,6 +254,8 @@ func hardenedLive(string) error {
 	}
 	return errors.Join(hakmem.Err())
 }
+
+var _ = testkit.Child("guarded live blocks", guardedLive)
 
 // guardedLive: every block is a guarded one, but for an Arena's chunks.
 func guardedLive(string) error {
@@ -295,9 +297,9 @@ func guardedLive(string) error {
 }
 
 func TestLiveBlocksGuarded(t *testing.T) {
-	inChild(t, "guarded live blocks", "", "HAKMEM_GUARD=1/1")
+	testkit.InChild(t, "guarded live blocks", "", "HAKMEM_GUARD=1/1")
 }
 
 func TestLiveBlocksHardened(t *testing.T) {
-	inChild(t, "hardened live blocks", "", "HAKMEM_HARDEN=1")
+	testkit.InChild(t, "hardened live blocks", "", "HAKMEM_HARDEN=1")
 }

@@ -7,11 +7,14 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/testkit/workout"
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
@@ -66,7 +69,7 @@ const (
 // from each, and nothing changed. of is the block that p lies in, or the zero
 // block. A test's first failure is its last: what follows it would only be its
 // consequence.
-func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of block, kinds ...string) {
+func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of workout.Block, kinds ...string) {
 	t.Helper()
 	quiet(t)
 	var before, after hakmem.Stats
@@ -75,7 +78,7 @@ func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of bloc
 			return
 		}
 		hakmem.ReadStats(&before)
-		m, instead := misuseOf(func() { k.call(p) })
+		m, instead := workout.MisuseOf(func() { k.call(p) })
 		if m == nil {
 			t.Errorf("%s(%s %p): %s, want *MisuseError", k.op, what, p, instead)
 			return // the state is not what the following cases assume
@@ -100,7 +103,7 @@ func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of bloc
 		if m.Block != 0 && m.Class != 0 && (m.Addr < m.Block || m.Addr >= m.Block+(m.Class+65535)&^65535) { // a span has its last page whole
 			t.Errorf("%s(%s %p): said to lie in block %#x of %d bytes", k.op, what, p, m.Block, m.Class)
 		}
-		if of.p != nil && (m.Block != uintptr(of.p) || m.Class != hakmem.GoodSize(of.size)) {
+		if of.P != nil && (m.Block != uintptr(of.P) || m.Class != hakmem.GoodSize(of.Size)) {
 			t.Errorf("%s(%s %p): said to lie in block %#x of %d bytes, and lies in %v", k.op, what, p, m.Block, m.Class, of)
 		}
 		if text := m.Error(); !strings.Contains(text, m.Op) || !strings.Contains(text, m.Kind) || !strings.Contains(text, fmt.Sprintf("%#x", m.Addr)) {
@@ -110,13 +113,13 @@ func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of bloc
 }
 
 // usableAndFreeable wants the block to be as it was, and frees it.
-func (b block) usableAndFreeable(t *testing.T) {
+func usableAndFreeable(t *testing.T, b workout.Block) {
 	t.Helper()
-	b.check(t)
-	if u := hakmem.UsableSize(b.p); u < b.size {
+	b.Check(t)
+	if u := hakmem.UsableSize(b.P); u < b.Size {
 		t.Errorf("%v: usable size %d after the misuse", b, u)
 	}
-	if v := testkit.PanicOf(func() { hakmem.Free(b.p) }); v != nil {
+	if v := testkit.PanicOf(func() { hakmem.Free(b.P) }); v != nil {
 		t.Errorf("%v cannot be freed after the misuse: %v", b, v)
 	}
 }
@@ -141,21 +144,21 @@ func TestMisuseInsideLiveBlock(t *testing.T) {
 	}
 	takers := takers(t)
 	for source, malloc := range sources(t) {
-		for _, k := range kindSizes {
-			t.Run(source+"/"+k.kind, func(t *testing.T) {
-				size := hakmem.GoodSize(k.size)
-				b := newBlock(t, malloc, size, 42)
+		for _, k := range workout.Kinds {
+			t.Run(source+"/"+k.Name, func(t *testing.T) {
+				size := hakmem.GoodSize(k.Size)
+				b := workout.NewBlock(t, malloc, size, 42)
 				for _, off := range []uintptr{16, 32, 4096, 65536, size / 2 &^ 15, size - 16, size - 4096, size - 65536} {
 					if off > 0 && off < size { // also when the subtraction wraps
-						refuse(t, takers, fmt.Sprintf("block+%d", off), wild(b.p, off), b, interior)
+						refuse(t, takers, fmt.Sprintf("block+%d", off), testkit.Wild(b.P, off), b, interior)
 					}
 				}
 				for _, off := range []uintptr{1, 8, 15, 17, 4095, 65537, size/2 | 1, size - 1} {
 					if off < size {
-						refuse(t, takers, fmt.Sprintf("block+%d", off), wild(b.p, off), b, unalign)
+						refuse(t, takers, fmt.Sprintf("block+%d", off), testkit.Wild(b.P, off), b, unalign)
 					}
 				}
-				b.usableAndFreeable(t)
+				usableAndFreeable(t, b)
 			})
 		}
 	}
@@ -169,35 +172,35 @@ func TestMisuseBehindBlocks(t *testing.T) {
 	}
 	takers := takers(t)
 	for _, size := range []uintptr{40000, 70000, 200_000, 2<<20 + 1} {
-		b := newBlock(t, hakmem.Malloc, size, 1)
-		usable := hakmem.UsableSize(b.p)
+		b := workout.NewBlock(t, hakmem.Malloc, size, 1)
+		usable := hakmem.UsableSize(b.P)
 		for off := usable; off%65536 != 0; off += 4096 { // up to the page's end
-			refuse(t, takers, fmt.Sprintf("span+%d", off), wild(b.p, off), block{}, interior, never)
+			refuse(t, takers, fmt.Sprintf("span+%d", off), testkit.Wild(b.P, off), workout.Block{}, interior, never)
 		}
-		b.usableAndFreeable(t)
+		usableAndFreeable(t, b)
 	}
 	for _, size := range []uintptr{48, 80, 720, 960, 1152, 3584, 11264, 28672} {
 		// The last block of a slab: hold all blocks of some slabs, and find one
 		// whose end is not a block's start because the slab has only a tail left.
-		var blocks []block
+		var blocks []workout.Block
 		starts := map[uintptr]bool{}
 		for i := range uint64(3 * 512 << 10 / uint64(size)) {
-			b := newBlock(t, hakmem.Malloc, size, i)
+			b := workout.NewBlock(t, hakmem.Malloc, size, i)
 			blocks = append(blocks, b)
-			starts[uintptr(b.p)] = true
+			starts[uintptr(b.P)] = true
 		}
 		tails := 0
 		for _, b := range blocks {
-			end := uintptr(b.p) + size
+			end := uintptr(b.P) + size
 			if boundary := (end + 65535) &^ 65535; !starts[end] && boundary-end < size && boundary != end && tails < 3 {
-				if !slices.ContainsFunc(blocks, func(o block) bool { return uintptr(o.p) < boundary && boundary < uintptr(o.p)+size }) {
+				if !slices.ContainsFunc(blocks, func(o workout.Block) bool { return uintptr(o.P) < boundary && boundary < uintptr(o.P)+size }) {
 					tails++
-					refuse(t, takers, fmt.Sprintf("tail of a slab of %d", size), wild(b.p, size), block{}, freed, interior, never)
+					refuse(t, takers, fmt.Sprintf("tail of a slab of %d", size), testkit.Wild(b.P, size), workout.Block{}, freed, interior, never)
 				}
 			}
 		}
 		for _, b := range blocks {
-			b.usableAndFreeable(t)
+			usableAndFreeable(t, b)
 		}
 	}
 }
@@ -205,11 +208,11 @@ func TestMisuseBehindBlocks(t *testing.T) {
 func TestMisuseDoubleFree(t *testing.T) {
 	takers := takers(t)
 	for source, malloc := range sources(t) {
-		for _, k := range kindSizes {
-			t.Run(source+"/"+k.kind, func(t *testing.T) {
-				b := newBlock(t, malloc, k.size, 1)
-				hakmem.Free(b.p)
-				refuse(t, takers, "freed", b.p, block{}, freed)
+		for _, k := range workout.Kinds {
+			t.Run(source+"/"+k.Name, func(t *testing.T) {
+				b := workout.NewBlock(t, malloc, k.Size, 1)
+				hakmem.Free(b.P)
+				refuse(t, takers, "freed", b.P, workout.Block{}, freed)
 			})
 		}
 	}
@@ -225,7 +228,7 @@ func otherWork(r *rand.Rand, n int, class uintptr) {
 			held = slices.Delete(held, i, i+1)
 			continue
 		}
-		size := kindSizes[r.IntN(len(kindSizes))].size
+		size := workout.Kinds[r.IntN(len(workout.Kinds))].Size
 		if hakmem.GoodSize(size) != class {
 			held = append(held, hakmem.Malloc(size))
 		}
@@ -240,16 +243,16 @@ func TestMisuseDelayedDoubleFree(t *testing.T) {
 	r := newRand(t, 3)
 	for source, malloc := range sources(t) {
 		for _, trim := range []bool{false, true} {
-			for _, k := range kindSizes {
-				t.Run(fmt.Sprintf("%s/%s/trim=%v", source, k.kind, trim), func(t *testing.T) {
-					class := hakmem.GoodSize(k.size)
-					var blocks []block
+			for _, k := range workout.Kinds {
+				t.Run(fmt.Sprintf("%s/%s/trim=%v", source, k.Name, trim), func(t *testing.T) {
+					class := hakmem.GoodSize(k.Size)
+					var blocks []workout.Block
 					for i := range uint64(5) {
-						blocks = append(blocks, newBlock(t, malloc, k.size, i))
+						blocks = append(blocks, workout.NewBlock(t, malloc, k.Size, i))
 					}
-					freedOnes := []block{blocks[1], blocks[3]}
+					freedOnes := []workout.Block{blocks[1], blocks[3]}
 					for _, b := range freedOnes {
-						hakmem.Free(b.p)
+						hakmem.Free(b.P)
 					}
 					if trim {
 						hakmem.Trim()
@@ -258,11 +261,11 @@ func TestMisuseDelayedDoubleFree(t *testing.T) {
 					for _, b := range freedOnes {
 						// A span's pages may have become part of another block meanwhile;
 						// then it is that block's interior.
-						refuse(t, takers, "freed long ago", b.p, block{}, freed, interior, never)
+						refuse(t, takers, "freed long ago", b.P, workout.Block{}, freed, interior, never)
 					}
 					for i, b := range blocks {
 						if i%2 == 0 {
-							b.usableAndFreeable(t)
+							usableAndFreeable(t, b)
 						}
 					}
 				})
@@ -300,30 +303,30 @@ func TestMisuseAfterReuseByAnotherSize(t *testing.T) {
 					hakmem.Free(p)
 				}
 				hakmem.Trim() // empties the magazines: now all of it may be used again
-				var blocks []block
+				var blocks []workout.Block
 				for i := range uint64(2 * bytes / b) {
-					blocks = append(blocks, newBlock(t, hakmem.Malloc, b, i))
+					blocks = append(blocks, workout.NewBlock(t, hakmem.Malloc, b, i))
 				}
-				mustNotOverlap(t, blocks)
-				slices.SortFunc(blocks, func(x, y block) int { return int(uintptr(x.p)>>4) - int(uintptr(y.p)>>4) })
+				workout.MustNotOverlap(t, blocks)
+				slices.SortFunc(blocks, func(x, y workout.Block) int { return int(uintptr(x.P)>>4) - int(uintptr(y.P)>>4) })
 				tried := 0
 				for i := 0; i < len(old) && tried < 20; i += 1 + len(old)/500 {
 					p := old[i]
-					at, starts := slices.BinarySearchFunc(blocks, p, func(x block, p unsafe.Pointer) int { return int(uintptr(x.p)>>4) - int(uintptr(p)>>4) })
+					at, starts := slices.BinarySearchFunc(blocks, p, func(x workout.Block, p unsafe.Pointer) int { return int(uintptr(x.P)>>4) - int(uintptr(p)>>4) })
 					if starts || at == 0 {
 						continue
 					}
-					if in := blocks[at-1]; uintptr(p) < uintptr(in.p)+b {
+					if in := blocks[at-1]; uintptr(p) < uintptr(in.P)+b {
 						tried++
 						refuse(t, takers, fmt.Sprintf("freed as %d, now inside a block of %d", a, b), p, in, interior)
-						in.check(t)
+						in.Check(t)
 					}
 				}
 				if tried == 0 && a < b {
 					t.Errorf("no block of %d bytes lies where those of %d were: memory is not used again across classes", b, a)
 				}
 				for _, x := range blocks {
-					x.usableAndFreeable(t)
+					usableAndFreeable(t, x)
 				}
 			})
 		}
@@ -340,7 +343,7 @@ func TestMisuseOfMemoryThatIsNotHakmems(t *testing.T) {
 	var onStack [64]byte
 	onHeap := make([]byte, 1<<20)
 	small := new(int64)
-	b := newBlock(t, hakmem.Malloc, 100, 9)
+	b := workout.NewBlock(t, hakmem.Malloc, 100, 9)
 	for what, p := range map[string]unsafe.Pointer{
 		"stack":             unsafe.Pointer(&onStack),
 		"middle of a stack": unsafe.Pointer(&onStack[17]),
@@ -353,19 +356,19 @@ func TestMisuseOfMemoryThatIsNotHakmems(t *testing.T) {
 		"code":              **(**unsafe.Pointer)(unsafe.Pointer(&codePointer)),
 		"empty slice":       unsafe.Pointer(unsafe.SliceData([]byte{})),
 	} {
-		refuse(t, takers, what, p, block{}, foreign)
+		refuse(t, takers, what, p, workout.Block{}, foreign)
 	}
 	runtime.KeepAlive(onHeap)
-	b.usableAndFreeable(t)
+	usableAndFreeable(t, b)
 }
 
 var codePointer = func() {}
 
 func TestMisuseOfWildAddresses(t *testing.T) {
 	takers := takers(t)
-	b := newBlock(t, hakmem.Malloc, 100, 9)
-	s := readStats()
-	at := func(addr uintptr) unsafe.Pointer { return wild(nil, addr) }
+	b := workout.NewBlock(t, hakmem.Malloc, 100, 9)
+	s := workout.ReadStats()
+	at := func(addr uintptr) unsafe.Pointer { return testkit.Wild(nil, addr) }
 	for what, addr := range map[string]uintptr{
 		"one page":       4096,
 		"0xdeadbeef":     0xdeadbeef,
@@ -377,14 +380,14 @@ func TestMisuseOfWildAddresses(t *testing.T) {
 		"-16":            math.MaxUint - 15,
 		"-4096":          math.MaxUint - 4095,
 		"all ones":       math.MaxUint,
-		"block - region": uintptr(b.p) - uintptr(s.Reserved),
-		"block + region": uintptr(b.p) + uintptr(s.Reserved),
-		"block + 2^60":   uintptr(b.p) + 1<<60,
-		"block ^ 2^63":   uintptr(b.p) ^ 1<<63,
+		"block - region": uintptr(b.P) - uintptr(s.Reserved),
+		"block + region": uintptr(b.P) + uintptr(s.Reserved),
+		"block + 2^60":   uintptr(b.P) + 1<<60,
+		"block ^ 2^63":   uintptr(b.P) ^ 1<<63,
 	} {
-		refuse(t, takers, what, at(addr), block{}, foreign)
+		refuse(t, takers, what, at(addr), workout.Block{}, foreign)
 	}
-	b.usableAndFreeable(t)
+	usableAndFreeable(t, b)
 }
 
 // TestMisuseOfSmallIntegers keeps the values off a stack that may be copied:
@@ -436,17 +439,17 @@ func growStack(n int) (sum byte) {
 //
 //go:nocheckptr
 func misuseAt(call func(unsafe.Pointer), addr uintptr) (m *hakmem.MisuseError, instead string) {
-	return misuseOf(func() { callAt(call, addr) })
+	return workout.MisuseOf(func() { callAt(call, addr) })
 }
 
 //go:noinline
 //go:nocheckptr
-func callAt(call func(unsafe.Pointer), addr uintptr) { call(wild(nil, addr)) }
+func callAt(call func(unsafe.Pointer), addr uintptr) { call(testkit.Wild(nil, addr)) }
 
 func TestMisuseOfNeverAllocatedAddresses(t *testing.T) {
 	takers := takers(t)
-	b := newBlock(t, hakmem.Malloc, 64, 1)
-	s := readStats()
+	b := workout.NewBlock(t, hakmem.Malloc, 64, 1)
+	s := workout.ReadStats()
 	// Committed pages come lowest first, so what is committed ends below
 	// block + Committed, and the region goes on far above.
 	for what, off := range map[string]uint64{
@@ -455,9 +458,9 @@ func TestMisuseOfNeverAllocatedAddresses(t *testing.T) {
 		"most of a region up":          s.Reserved / 4 * 3,
 	} {
 		for _, more := range []uint64{0, 16, 4096, 65536, 2 << 20} {
-			refuse(t, takers, what, wild(b.p, off+more), block{}, never)
+			refuse(t, takers, what, testkit.Wild(b.P, off+more), workout.Block{}, never)
 		}
-		refuse(t, takers, what+", unaligned", wild(b.p, off+1), block{}, never, unalign)
+		refuse(t, takers, what+", unaligned", testkit.Wild(b.P, off+1), workout.Block{}, never, unalign)
 	}
 	// Below all blocks there is metadata, or the region has not begun.
 	below := []uint64{s.Committed + 1<<20, s.Reserved / 64, s.Reserved / 20, s.Reserved / 4}
@@ -465,39 +468,39 @@ func TestMisuseOfNeverAllocatedAddresses(t *testing.T) {
 		below = nil // the fast section's look at such an address faults: docs/design.md, section 12
 	}
 	for _, down := range below {
-		refuse(t, takers, "below all blocks", wild(b.p, -int(down&^15)), block{}, never, foreign)
+		refuse(t, takers, "below all blocks", testkit.Wild(b.P, -int(down&^15)), workout.Block{}, never, foreign)
 	}
 	// Free pages below it: the middle of a span that is no more.
 	span := hakmem.Malloc(4 << 20)
 	hakmem.Free(span)
 	for _, off := range []uintptr{65536, 1 << 20, 4<<20 - 16} {
-		refuse(t, takers, "middle of a freed span", wild(span, off), block{}, never, freed, interior)
+		refuse(t, takers, "middle of a freed span", testkit.Wild(span, off), workout.Block{}, never, freed, interior)
 	}
-	b.usableAndFreeable(t)
+	usableAndFreeable(t, b)
 }
 
 func TestMisuseOfArenaMemory(t *testing.T) {
 	takers := takers(t)
 	a := hakmem.NewArena()
-	var blocks []block
+	var blocks []workout.Block
 	for i, n := range []uintptr{16, 16, 100, 3000, 60_000, 200_000, 3 << 20} {
 		p := a.Alloc(n, 16)
-		fill(p, n, uint64(i))
-		blocks = append(blocks, block{p, n, uint64(i)})
+		testkit.Fill(p, n, uint64(i))
+		blocks = append(blocks, workout.Block{P: p, Size: n, Key: uint64(i)})
 	}
 	for _, b := range blocks {
-		refuse(t, takers, "arena memory", b.p, block{}, arena)
-		refuse(t, takers, "arena memory, unaligned", wild(b.p, 1), block{}, arena, unalign)
+		refuse(t, takers, "arena memory", b.P, workout.Block{}, arena)
+		refuse(t, takers, "arena memory, unaligned", testkit.Wild(b.P, 1), workout.Block{}, arena, unalign)
 	}
 	for _, b := range blocks {
-		b.check(t)
+		b.Check(t)
 	}
-	fill(a.Alloc(1000, 16), 1000, 1)
+	testkit.Fill(a.Alloc(1000, 16), 1000, 1)
 	a.Reset()
-	refuse(t, takers, "arena memory after Reset", blocks[0].p, block{}, arena)
+	refuse(t, takers, "arena memory after Reset", blocks[0].P, workout.Block{}, arena)
 	a.Close()
 	for _, b := range blocks {
-		refuse(t, takers, "memory of a closed arena", b.p, block{}, "memory of a closed arena", interior, never)
+		refuse(t, takers, "memory of a closed arena", b.P, workout.Block{}, "memory of a closed arena", interior, never)
 	}
 }
 
@@ -505,7 +508,7 @@ func TestMisuseOfSlices(t *testing.T) {
 	quiet(t)
 	for _, n := range []int{2, 40, 1024, 5000, 32 << 10, 100_000, 3 << 20} {
 		b := hakmem.Alloc(n)
-		fill(unsafe.Pointer(unsafe.SliceData(b)), uintptr(n), 5)
+		testkit.Fill(unsafe.Pointer(unsafe.SliceData(b)), uintptr(n), 5)
 		subs := map[string][]byte{
 			"b[1:]":           b[1:],
 			"b[len/2:]":       b[n/2:],
@@ -519,9 +522,9 @@ func TestMisuseOfSlices(t *testing.T) {
 			subs["b[16:]"] = b[16:]
 		}
 		for what, sub := range subs {
-			before := readStats()
-			m, instead := misuseOf(func() { hakmem.FreeBytes(sub) })
-			after := readStats()
+			before := workout.ReadStats()
+			m, instead := workout.MisuseOf(func() { hakmem.FreeBytes(sub) })
+			after := workout.ReadStats()
 			if m == nil {
 				t.Fatalf("FreeBytes(%s) of %d bytes: %s", what, n, instead)
 			}
@@ -532,8 +535,8 @@ func TestMisuseOfSlices(t *testing.T) {
 				t.Errorf("FreeBytes(%s) of %d bytes changed %s", what, n, d)
 			}
 		}
-		block{unsafe.Pointer(unsafe.SliceData(b)), uintptr(n), 5}.usableAndFreeable(t)
-		if m, instead := misuseOf(func() { hakmem.FreeBytes(b) }); m == nil {
+		usableAndFreeable(t, workout.Block{P: unsafe.Pointer(unsafe.SliceData(b)), Size: uintptr(n), Key: 5})
+		if m, instead := workout.MisuseOf(func() { hakmem.FreeBytes(b) }); m == nil {
 			t.Errorf("FreeBytes of a freed slice of %d bytes: %s", n, instead)
 		}
 	}
@@ -541,7 +544,7 @@ func TestMisuseOfSlices(t *testing.T) {
 	s := hakmem.MakeSlice[uint64](10, 10)
 	grown := append(s, 1)
 	for what, sub := range map[string][]uint64{"s[1:]": s[1:], "s[9:]": s[9:], "append(s, x)": grown} {
-		if m, instead := misuseOf(func() { hakmem.FreeSlice(sub) }); m == nil || m.Op != "FreeSlice" {
+		if m, instead := workout.MisuseOf(func() { hakmem.FreeSlice(sub) }); m == nil || m.Op != "FreeSlice" {
 			t.Errorf("FreeSlice(%s): %s %v", what, instead, m)
 		}
 	}
@@ -553,12 +556,12 @@ func TestMisuseOfSlices(t *testing.T) {
 		"a Go heap": func() { hakmem.Delete(new(plainStruct)) },
 		"a global":  func() { hakmem.Delete(&globalData) },
 	} {
-		if m, instead := misuseOf(do); m == nil || m.Op != "Delete" {
+		if m, instead := workout.MisuseOf(do); m == nil || m.Op != "Delete" {
 			t.Errorf("Delete(%s): %s %v", what, instead, m)
 		}
 	}
 	hakmem.Delete(x)
-	if m, instead := misuseOf(func() { hakmem.Delete(x) }); m == nil || m.Kind != "double free" {
+	if m, instead := workout.MisuseOf(func() { hakmem.Delete(x) }); m == nil || m.Kind != "double free" {
 		t.Errorf("Delete twice: %s %v", instead, m)
 	}
 }
@@ -570,30 +573,30 @@ func TestMisuseFromManyGoroutines(t *testing.T) {
 	if testing.Short() {
 		rounds = 500
 	}
-	base := readStats()
+	base := workout.ReadStats()
 	var wg sync.WaitGroup
 	for g := range uint64(8) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(g, 1))
 			var onStack [16]byte
 			for i := range rounds {
-				b := newBlock(t, hakmem.Malloc, kindSizes[r.IntN(11)].size, g<<32|uint64(i))
-				for _, p := range []unsafe.Pointer{wild(b.p, 1), unsafe.Pointer(&onStack), wild(b.p, 1<<60)} {
-					if m, instead := misuseOf(func() { hakmem.Free(p) }); m == nil {
+				b := workout.NewBlock(t, hakmem.Malloc, workout.Kinds[r.IntN(11)].Size, g<<32|uint64(i))
+				for _, p := range []unsafe.Pointer{testkit.Wild(b.P, 1), unsafe.Pointer(&onStack), testkit.Wild(b.P, 1<<60)} {
+					if m, instead := workout.MisuseOf(func() { hakmem.Free(p) }); m == nil {
 						t.Errorf("Free(%p): %s", p, instead)
 						return
 					}
 				}
-				if !intact(b.p, b.size, b.key) {
+				if !testkit.Intact(b.P, b.Size, b.Key) {
 					t.Errorf("%v: contents changed", b)
 					return
 				}
-				hakmem.Free(b.p)
+				hakmem.Free(b.P)
 			}
 		})
 	}
 	wg.Wait()
-	if now := readStats(); now.Live != base.Live || now.LiveBlocks != base.LiveBlocks {
+	if now := workout.ReadStats(); now.Live != base.Live || now.LiveBlocks != base.LiveBlocks {
 		t.Errorf("live %d bytes in %d blocks, before %d in %d", now.Live, now.LiveBlocks, base.Live, base.LiveBlocks)
 	}
 }
@@ -657,10 +660,10 @@ func TestMisuseRacingFrees(t *testing.T) {
 	if testing.Short() {
 		rounds = 2000
 	}
-	for _, k := range kindSizes {
-		t.Run(k.kind, func(t *testing.T) {
+	for _, k := range workout.Kinds {
+		t.Run(k.Name, func(t *testing.T) {
 			hakmem.Trim()
-			base := readStats()
+			base := workout.ReadStats()
 			var p unsafe.Pointer
 			var outcome [2]any
 			h := hakmem.NewHeap()
@@ -673,7 +676,7 @@ func TestMisuseRacingFrees(t *testing.T) {
 				if frees[1] = hakmem.Free; i%2 == 0 {
 					frees[1] = h.Free
 				}
-				if p = hakmem.Malloc(k.size); p == nil {
+				if p = hakmem.Malloc(k.Size); p == nil {
 					t.Fatal("nil")
 				}
 				r.next()
@@ -716,7 +719,7 @@ func TestMisuseRacingFrees(t *testing.T) {
 			}
 			r.end()
 			h.Close()
-			now := readStats()
+			now := workout.ReadStats()
 			if got := now.LateDoubleFrees - base.LateDoubleFrees; got != both {
 				t.Errorf("%d pairs of frees both passed, %d were counted as found late", both, got)
 			}
@@ -725,14 +728,14 @@ func TestMisuseRacingFrees(t *testing.T) {
 			}
 			t.Logf("%d of %d pairs both passed, %d reported by a late panic", both, rounds, late)
 			// Nothing is handed out twice.
-			var blocks []block
-			for i := range uint64(min(200_000, 64<<20/uint64(k.size))) {
-				blocks = append(blocks, newBlock(t, hakmem.Malloc, k.size, i))
+			var blocks []workout.Block
+			for i := range uint64(min(200_000, 64<<20/uint64(k.Size))) {
+				blocks = append(blocks, workout.NewBlock(t, hakmem.Malloc, k.Size, i))
 			}
-			mustNotOverlap(t, blocks)
+			workout.MustNotOverlap(t, blocks)
 			for _, b := range blocks {
-				b.check(t)
-				hakmem.Free(b.p)
+				b.Check(t)
+				hakmem.Free(b.P)
 			}
 		})
 	}
@@ -758,7 +761,7 @@ func TestMisuseRacingFreesThenMalloc(t *testing.T) {
 	for _, size := range []uintptr{48, 1024, 3000} {
 		t.Run(fmt.Sprint(size), func(t *testing.T) {
 			hakmem.Trim()
-			base := readStats()
+			base := workout.ReadStats()
 			var p unsafe.Pointer
 			var freeing bool // else allocating
 			var outcome [2]any
@@ -814,7 +817,7 @@ func TestMisuseRacingFreesThenMalloc(t *testing.T) {
 			r.end()
 			testkit.PanicOf(h.Close) // may report what is found late
 			testkit.PanicOf(hakmem.Trim)
-			now := readStats()
+			now := workout.ReadStats()
 			if late := now.LateDoubleFrees - base.LateDoubleFrees; late+refused != both {
 				t.Errorf("%d pairs of frees both passed; %d were found late and %d at the second holder's free", both, late, refused)
 			}
@@ -824,4 +827,94 @@ func TestMisuseRacingFreesThenMalloc(t *testing.T) {
 			t.Logf("%d of %d pairs both passed, %d blocks had two holders", both, rounds, twice)
 		})
 	}
+}
+
+var _ = testkit.Child("before first use", beforeFirstUse)
+
+// beforeFirstUse: pointers and queries before there is a region.
+func beforeFirstUse(string) error {
+	var x [64]byte
+	for what, do := range map[string]func(){
+		"Free":            func() { hakmem.Free(unsafe.Pointer(&x)) },
+		"Free, unaligned": func() { hakmem.Free(unsafe.Pointer(&x[1])) },
+		"Free, wild":      func() { hakmem.Free(unsafe.Add(nil, uintptr(0xdeadbeef000))) },
+		"UsableSize":      func() { hakmem.UsableSize(unsafe.Pointer(&x)) },
+		"Realloc":         func() { hakmem.Realloc(unsafe.Pointer(&x), 100) },
+		"FreeBytes":       func() { hakmem.FreeBytes(x[:]) },
+	} {
+		if m, instead := workout.MisuseOf(do); m == nil || m.Kind != foreign {
+			return fmt.Errorf("%s before the first allocation: %s %v", what, instead, m)
+		}
+	}
+	hakmem.Trim()
+	hakmem.NewArena().Close()
+	if s := workout.ReadStats(); s.Reserved != 0 || s.Committed != 0 || s.SystemCalls != (hakmem.SystemCallStats{}) {
+		return fmt.Errorf("something was reserved before the first allocation: %+v", s)
+	}
+	if err := hakmem.Err(); err != nil {
+		return err
+	}
+	return workout.NothingLost()
+}
+
+func TestBeforeFirstUse(t *testing.T) { testkit.InChild(t, "before first use", "") }
+
+var _ = testkit.Child("wild addresses", wildAddresses)
+
+// wildAddresses frees addresses at every distance from the one live block: in
+// the region, beside it, and where a larger region would have been.
+func wildAddresses(string) error {
+	h := hakmem.NewHeap()
+	defer h.Close()
+	takers := map[string]func(unsafe.Pointer){
+		"Free":       hakmem.Free,
+		"Heap.Free":  h.Free,
+		"UsableSize": func(p unsafe.Pointer) { hakmem.UsableSize(p) },
+		"Realloc":    func(p unsafe.Pointer) { hakmem.Realloc(p, 10) },
+	}
+	b := workout.Block{P: hakmem.Malloc(64), Size: 64, Key: 1}
+	if b.P == nil {
+		return hakmem.Err()
+	}
+	testkit.Fill(b.P, b.Size, b.Key)
+	var offsets []uintptr
+	for shift := 4; shift < 64; shift++ {
+		for eighth := range uintptr(8) {
+			d := uintptr(1)<<shift + eighth<<shift/8&^15
+			offsets = append(offsets, d, d+1, d+8, d-16, -d, -d+16)
+		}
+	}
+	// Closely around the sizes that regions have.
+	for _, size := range []uintptr{uintptr(workout.ReadStats().Reserved), 1 << 28, 1 << 36, 1 << 40, 1<<40 + 1<<40/15, 1 << 41} {
+		for i := range 9 {
+			d := uintptr((i - 4) << 20)
+			offsets = append(offsets, size+d, size*16/15+d, size*15/16+d, size/16+d)
+		}
+	}
+	for _, off := range offsets {
+		p := testkit.Wild(b.P, off)
+		if p == b.P || uintptr(p) < 4096 {
+			continue
+		}
+		if below := uintptr(b.P) - uintptr(p); !osmem.ReadableReserve && below <= uintptr(workout.ReadStats().Reserved) {
+			continue // the live map's own part of the region: docs/design.md, section 12
+		}
+		for name, take := range takers {
+			if m, instead := workout.MisuseOf(func() { take(p) }); m == nil || m.Addr != uintptr(p) || m.Kind == "" {
+				return fmt.Errorf("%s(%p), %#x from a block, region of %d bytes: %s %v", name, p, off, workout.ReadStats().Reserved, instead, m)
+			}
+		}
+	}
+	if !testkit.Intact(b.P, b.Size, b.Key) {
+		return fmt.Errorf("%v is damaged", b)
+	}
+	hakmem.Free(b.P)
+	return workout.NothingLost()
+}
+
+func TestWildAddressesAroundRegions(t *testing.T) {
+	for _, bytes := range []int64{256 << 20, 1 << 30, 3 << 30, 100 << 30, 1 << 40} {
+		testkit.InChild(t, "wild addresses", "", "HAKMEM_REGION_BYTES="+strconv.FormatInt(bytes, 10))
+	}
+	testkit.InChild(t, "wild addresses", "") // the default
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -60,7 +62,7 @@ func (k *books) remove(p unsafe.Pointer, sited bool) {
 // mustBalance wants the change from base to now to be what the books say.
 func (k *books) mustBalance(t *testing.T, when string, base *hakmem.Stats, site hakmem.Site) {
 	t.Helper()
-	now := readStats()
+	now := workout.ReadStats()
 	if got, n := now.Live-base.Live, now.LiveBlocks-base.LiveBlocks; got != k.bytes || n != k.blocks {
 		t.Errorf("%s: live %d bytes in %d blocks, the books have %d in %d", when, got, n, k.bytes, k.blocks)
 	}
@@ -120,7 +122,7 @@ func TestStatsBalance(t *testing.T) {
 	hakmem.Trim()
 	site := hakmem.RegisterSite("TestStatsBalance")
 	h := hakmem.NewHeap()
-	base := readStats()
+	base := workout.ReadStats()
 	k := books{classes: map[uint64]uint64{}}
 	r := newRand(t, 23)
 	type held struct {
@@ -175,7 +177,7 @@ func TestStatsBalance(t *testing.T) {
 	h.Close()
 	hakmem.Trim()
 	k.mustBalance(t, "half freed, Heap closed, trimmed", &base, site)
-	if s := readStats(); s.InMagazines != 0 || s.Fronts != 0 {
+	if s := workout.ReadStats(); s.InMagazines != 0 || s.Fronts != 0 {
 		t.Errorf("after Close and Trim: %d bytes in magazines, %d fronts", s.InMagazines, s.Fronts)
 	}
 	for i, x := range live {
@@ -191,19 +193,19 @@ func TestStatsBalance(t *testing.T) {
 func TestStatsHeapMagazines(t *testing.T) {
 	quiet(t)
 	// Heaps that other tests dropped are given back first.
-	if err := collected(func(*hakmem.Stats) bool { hakmem.Trim(); return readStats().Fronts == 0 }); err != nil {
+	if err := collected(func(*hakmem.Stats) bool { hakmem.Trim(); return workout.ReadStats().Fronts == 0 }); err != nil {
 		t.Fatal(err)
 	}
 	h := hakmem.NewHeap()
 	h.Free(h.Malloc(64))
 	hakmem.Trim()
-	s := readStats()
+	s := workout.ReadStats()
 	if s.InMagazines == 0 || s.InMagazines%64 != 0 || s.Fronts != 1 {
 		t.Errorf("a Heap that freed a block of 64 bytes: %d bytes in magazines, %d fronts", s.InMagazines, s.Fronts)
 	}
 	mustAddUp(t, "with an open Heap", &s)
 	h.Close()
-	if s := readStats(); s.InMagazines != 0 || s.Fronts != 0 {
+	if s := workout.ReadStats(); s.InMagazines != 0 || s.Fronts != 0 {
 		t.Errorf("after Close: %d bytes in magazines, %d fronts", s.InMagazines, s.Fronts)
 	}
 }
@@ -212,7 +214,7 @@ func TestStatsHeapMagazines(t *testing.T) {
 func TestStatsAfterTrim(t *testing.T) {
 	quiet(t)
 	hakmem.Trim()
-	base := readStats()
+	base := workout.ReadStats()
 	var ps []unsafe.Pointer
 	for _, size := range boundarySizes(1 << 20) {
 		for range 20 {
@@ -223,7 +225,7 @@ func TestStatsAfterTrim(t *testing.T) {
 		hakmem.Free(p)
 	}
 	hakmem.Trim()
-	s := readStats()
+	s := workout.ReadStats()
 	if s.InMagazines != 0 || s.Live != base.Live {
 		t.Errorf("after Trim: %d bytes in magazines, live %d, before %d", s.InMagazines, s.Live, base.Live)
 	}
@@ -242,7 +244,7 @@ func TestStatsAfterTrim(t *testing.T) {
 		t.Error("Trim of megabytes of free memory made no decommit call")
 	}
 	hakmem.Trim()
-	if again := readStats(); again.SystemCalls != s.SystemCalls {
+	if again := workout.ReadStats(); again.SystemCalls != s.SystemCalls {
 		t.Errorf("a second Trim made system calls: %+v, before %+v", again.SystemCalls, s.SystemCalls)
 	}
 }
@@ -261,13 +263,13 @@ func TestStatsCounters(t *testing.T) {
 		hakmem.Trim()
 		h := hakmem.NewHeap()
 		i := 0
-		s := readStats()
+		s := workout.ReadStats()
 		for s.Classes[i].Size < uint64(size) {
 			i++
 		}
 		blocks := uint64(sizeclass.Classes[i+1].Blocks)
 		delta := func(f func(c *hakmem.ClassStats) uint64) uint64 {
-			now := readStats()
+			now := workout.ReadStats()
 			return f(&now.Classes[i]) - f(&s.Classes[i])
 		}
 		misses := func(c *hakmem.ClassStats) uint64 { return c.Misses }
@@ -276,7 +278,7 @@ func TestStatsCounters(t *testing.T) {
 		slabs := func(c *hakmem.ClassStats) uint64 { return c.Slabs }
 
 		p := h.Malloc(size)
-		now := readStats()
+		now := workout.ReadStats()
 		if m, r, n := delta(misses), delta(refills), delta(slabs); m != 1 || r != 1 || n > 1 {
 			t.Errorf("size %d: the first block: %d misses, %d refills, %d slabs, want 1, 1, at most 1", size, m, r, n)
 		}
@@ -285,7 +287,7 @@ func TestStatsCounters(t *testing.T) {
 		}
 		h.Free(p)
 
-		s = readStats()
+		s = workout.ReadStats()
 		for range 1000 { // served by the magazine
 			h.Free(h.Malloc(size))
 		}
@@ -293,12 +295,12 @@ func TestStatsCounters(t *testing.T) {
 			t.Errorf("size %d: turns within the magazine: %d misses, %d refills, %d flushes", size, m, r, f)
 		}
 
-		s = readStats()
+		s = workout.ReadStats()
 		var ps []unsafe.Pointer
 		for range 10 * blocks {
 			ps = append(ps, h.Malloc(size))
 		}
-		now = readStats()
+		now = workout.ReadStats()
 		m, r, n := delta(misses), delta(refills), delta(slabs)
 		// 9: the magazine may begin with a slab's worth, and no refill brings more.
 		if m != r || r < 9 || r > 10*blocks || n < 9 || n > 11 {
@@ -314,7 +316,7 @@ func TestStatsCounters(t *testing.T) {
 			t.Errorf("size %d: %d hits and %d misses for %d allocations", size, hits, m, 10*blocks)
 		}
 
-		s = readStats()
+		s = workout.ReadStats()
 		for _, p := range ps {
 			h.Free(p)
 		}
@@ -324,7 +326,7 @@ func TestStatsCounters(t *testing.T) {
 		if delta(misses)+delta(refills) != 0 {
 			t.Errorf("size %d: %d misses, %d refills while only freeing", size, delta(misses), delta(refills))
 		}
-		s = readStats()
+		s = workout.ReadStats()
 		h.Close()
 		if f := delta(flushes); f != 1 {
 			t.Errorf("size %d: Close of a Heap that holds blocks: %d flushes, want 1", size, f)
@@ -339,12 +341,12 @@ func TestStatsStages(t *testing.T) {
 	hakmem.Trim()
 	h := hakmem.NewHeap()
 	defer func() { h.Close() }() // whichever it is by then
-	base := readStats()
+	base := workout.ReadStats()
 	var ps []unsafe.Pointer
 	for range 32 * 100 { // 100 slabs: over three superslabs
 		ps = append(ps, h.Malloc(size))
 	}
-	s := readStats()
+	s := workout.ReadStats()
 	if s.Stages.Superslab == base.Stages.Superslab || s.Stages.CrossClass == base.Stages.CrossClass || s.Stages.OwnLease == base.Stages.OwnLease {
 		t.Errorf("100 slabs: stages %+v, before %+v", s.Stages, base.Stages)
 	}
@@ -352,7 +354,7 @@ func TestStatsStages(t *testing.T) {
 		t.Errorf("100 slabs: %d superslabs, before %d", s.Superslabs, base.Superslabs)
 	}
 	// One free block in each slab: PARTIAL.
-	base = readStats()
+	base = workout.ReadStats()
 	for i := 0; i < len(ps); i += 32 {
 		h.Free(ps[i])
 		ps[i] = nil
@@ -362,7 +364,7 @@ func TestStatsStages(t *testing.T) {
 	for i := 0; i < len(ps); i += 32 {
 		ps[i] = h.Malloc(size)
 	}
-	s = readStats()
+	s = workout.ReadStats()
 	if s.Stages.Partial == base.Stages.Partial || s.Stages.CrossClass != base.Stages.CrossClass || s.Stages.Superslab != base.Stages.Superslab {
 		t.Errorf("blocks of partly free slabs: stages %+v, before %+v", s.Stages, base.Stages)
 	}
@@ -372,12 +374,12 @@ func TestStatsStages(t *testing.T) {
 	}
 	h.Close()
 	h = hakmem.NewHeap()
-	base = readStats()
+	base = workout.ReadStats()
 	ps = ps[:0]
 	for range 32 * 100 {
 		ps = append(ps, h.Malloc(size))
 	}
-	s = readStats()
+	s = workout.ReadStats()
 	if s.Stages.Empty == base.Stages.Empty || s.Stages.Superslab != base.Stages.Superslab {
 		t.Errorf("EMPTY slabs of the class: stages %+v, before %+v", s.Stages, base.Stages)
 	}
@@ -387,12 +389,12 @@ func TestStatsStages(t *testing.T) {
 	}
 	h.Close()
 	h = hakmem.NewHeap()
-	base = readStats()
+	base = workout.ReadStats()
 	var others []unsafe.Pointer
 	for range 64 * 50 {
 		others = append(others, h.Malloc(1024))
 	}
-	s = readStats()
+	s = workout.ReadStats()
 	// (A superslab all of whose slabs are taken becomes a new one: that is no new memory.)
 	if s.Stages.CrossClass == base.Stages.CrossClass || s.Committed != base.Committed || s.Superslabs > base.Superslabs {
 		t.Errorf("EMPTY slabs of another class: %d superslabs, stages %+v; before %d, %+v", s.Superslabs, s.Stages, base.Superslabs, base.Stages)
@@ -419,9 +421,9 @@ func TestStatsSteadyStateMakesNoSystemCalls(t *testing.T) {
 		}
 	}
 	work(200_000)
-	before := readStats()
+	before := workout.ReadStats()
 	work(1_000_000)
-	after := readStats()
+	after := workout.ReadStats()
 	calls := after.SystemCalls.Reserve + after.SystemCalls.Commit + after.SystemCalls.Decommit -
 		before.SystemCalls.Reserve - before.SystemCalls.Commit - before.SystemCalls.Decommit
 	if calls > 1 { // the peak may still grow by a commit
@@ -435,13 +437,13 @@ func TestStatsSteadyStateMakesNoSystemCalls(t *testing.T) {
 // TestStatsOutOfMemoryIsCounted counts the allocations that gave nil.
 func TestStatsOutOfMemoryIsCounted(t *testing.T) {
 	quiet(t)
-	before := readStats()
+	before := workout.ReadStats()
 	for range 10 {
 		if hakmem.Malloc(absurd) != nil {
 			t.Fatal("an absurd size was granted")
 		}
 	}
-	if got := readStats().OutOfMemory - before.OutOfMemory; got != 10 {
+	if got := workout.ReadStats().OutOfMemory - before.OutOfMemory; got != 10 {
 		t.Errorf("10 failed allocations, %d counted", got)
 	}
 }
@@ -471,7 +473,7 @@ func TestNoGoAllocations(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there instrumented code allocates from Go's heap")
 	}
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("skipped: -race; its instrumentation may allocate")
 	}
 	h := hakmem.NewHeap()
@@ -479,8 +481,8 @@ func TestNoGoAllocations(t *testing.T) {
 	a := hakmem.NewArena()
 	defer a.Close()
 	site := hakmem.RegisterSite("TestNoGoAllocations")
-	for _, k := range kindSizes {
-		size, n := k.size, int(k.size)
+	for _, k := range workout.Kinds {
+		size, n := k.Size, int(k.Size)
 		var many [300]unsafe.Pointer // overflows every magazine
 		for what, f := range map[string]func(){
 			"Malloc, Free":         func() { hakmem.Free(hakmem.Malloc(size)) },
@@ -512,7 +514,7 @@ func TestNoGoAllocations(t *testing.T) {
 				}
 			},
 		} {
-			noGoAllocs(t, k.kind+": "+what, f)
+			noGoAllocs(t, k.Name+": "+what, f)
 		}
 	}
 	runtime.KeepAlive(a)
@@ -524,7 +526,7 @@ func TestFrontHitsAfterTrim(t *testing.T) {
 	classSizes(t)
 	const size = 4096
 	of := func() hakmem.ClassStats {
-		s := readStats()
+		s := workout.ReadStats()
 		for _, c := range s.Classes {
 			if c.Size == size {
 				return c

@@ -18,20 +18,13 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/heap"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
-
-func init() {
-	children["trace gate"] = traceGate
-	children["trace gate, short"] = traceGateShort
-	children["trace gate, never used"] = func(string) error { return nil }
-	children["trace gate, stopped"] = func(s string) error { return errors.Join(traceGate(s), hakmem.StopTrace()) }
-	children["trace gate refused"] = traceGateRefused
-	children["trace write errors"] = traceWriteErrors
-}
 
 // traceLine is one line of a trace.
 type traceLine struct {
@@ -178,7 +171,7 @@ func TestTraceLines(t *testing.T) {
 		line("f", q)
 		p = h.Calloc(size, 2)
 		line("z", p, 2*size)
-		if !isZero(p, 2*size) {
+		if !testkit.IsZero(p, 2*size) {
 			t.Errorf("Heap.Calloc(%d, 2): not zero", size)
 		}
 		h.Free(p)
@@ -209,7 +202,7 @@ func TestTraceLines(t *testing.T) {
 		{"Calloc", func(size uintptr) {
 			p := hakmem.Calloc(3, size)
 			line("z", p, 3*size)
-			if !isZero(p, 3*size) {
+			if !testkit.IsZero(p, 3*size) {
 				t.Errorf("Calloc(3, %d): not zero", size)
 			}
 			free(p)
@@ -232,10 +225,10 @@ func TestTraceLines(t *testing.T) {
 			if q != p {
 				t.Errorf("Realloc(%p of %d bytes) within the block = %p", p, size, q)
 			}
-			fill(p, size, 1)
+			testkit.Fill(p, size, 1)
 			q = hakmem.Realloc(p, 10*size)
 			line("r", q, 10*size, p)
-			if !intact(q, size&^7, 1) {
+			if !testkit.Intact(q, size&^7, 1) {
 				t.Errorf("Realloc(%d to %d bytes) lost the contents", size, 10*size)
 			}
 			if hakmem.Realloc(q, absurd) != nil {
@@ -322,19 +315,19 @@ func TestTraceLines(t *testing.T) {
 			refused(func() { hakmem.UsableSize(p) })
 		}},
 	} {
-		if (raceEnabled || asan.On) && tt.name == "a Heap from before" {
+		if (testkit.Race || asan.On) && tt.name == "a Heap from before" {
 			continue // Heaps have no fast path here: they follow at once
 		}
-		for _, k := range kindSizes {
+		for _, k := range workout.Kinds {
 			want = []string{"hakmem trace 1\n"}
 			before = hakmem.NewHeap()
 			before.Free(before.Malloc(48)) // a block waits in its magazine
-			got := traced(t, func() { tt.do(k.size) })
+			got := traced(t, func() { tt.do(k.Size) })
 			if got != strings.Join(want, "") {
-				t.Errorf("%s, %s:\n%swant:\n%s", tt.name, k.kind, got, want)
+				t.Errorf("%s, %s:\n%swant:\n%s", tt.name, k.Name, got, want)
 			}
 			if r := mustReplay(t, got); len(r.live) > 1 {
-				t.Errorf("%s, %s: left %v", tt.name, k.kind, r.live)
+				t.Errorf("%s, %s: left %v", tt.name, k.Name, r.live)
 			}
 			before.Close()
 		}
@@ -417,7 +410,7 @@ func TestTraceCountsEveryCall(t *testing.T) {
 func traceCountsEveryCall(t *testing.T, spans bool) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 	steps := 30_000
-	if testing.Short() || raceEnabled {
+	if testing.Short() || testkit.Race {
 		steps = 8_000
 	}
 	others := make(chan unsafe.Pointer, 100)
@@ -502,7 +495,7 @@ func TestTraceStartStopUnderLoad(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 	rounds := 25
 	var texts []string
-	if testing.Short() || raceEnabled {
+	if testing.Short() || testkit.Race {
 		rounds = 12
 	}
 	others := make(chan unsafe.Pointer, 100)
@@ -582,29 +575,29 @@ func TestTraceEndsFast(t *testing.T) {
 				t.Error("a front is in use while calls are traced")
 			}
 		})
-		fronts := readStats().Fronts
+		fronts := workout.ReadStats().Fronts
 		hakmem.Free(p)
 		hakmem.Free(hakmem.Malloc(16))
 		for _, h := range []*hakmem.Heap{before, during} {
 			h.Free(h.Malloc(16))
-			if heapOnTrap(h) && !raceEnabled && !asan.On { // where Heaps have no fast path
+			if heapOnTrap(h) && !testkit.Race && !asan.On { // where Heaps have no fast path
 				t.Error("a Heap is still on the slow path")
 			}
 		}
 		if onTrap() != slow {
 			t.Error("the P is still on the slow path")
 		}
-		if got := readStats().Fronts; got > fronts+1 {
+		if got := workout.ReadStats().Fronts; got > fronts+1 {
 			t.Errorf("%d fronts, after the trace %d", got, fronts)
 		}
 		during.Close()
-		s := readStats()
+		s := workout.ReadStats()
 		hakmem.Free(hakmem.Malloc(16)) // where nothing can be pinned the stack decides on the front, and readStats may have moved it
-		s = readStats()
+		s = workout.ReadStats()
 		for range 1000 {
 			hakmem.Free(hakmem.Malloc(16))
 		}
-		if now := readStats(); now.Classes[0].Misses != s.Classes[0].Misses || now.Classes[0].Flushes != s.Classes[0].Flushes {
+		if now := workout.ReadStats(); now.Classes[0].Misses != s.Classes[0].Misses || now.Classes[0].Flushes != s.Classes[0].Flushes {
 			t.Errorf("turns within the magazine: %+v, before %+v", now.Classes[0], s.Classes[0])
 		}
 	}
@@ -659,7 +652,7 @@ func TestTraceWithoutGoAllocations(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there instrumented code allocates from Go's heap")
 	}
-	if raceEnabled {
+	if testkit.Race {
 		t.Skip("skipped: -race; its instrumentation may allocate")
 	}
 	if err := hakmem.StartTrace(io.Discard); err != nil {
@@ -695,6 +688,8 @@ func (w *failingWriter) Write(b []byte) (int, error) {
 	return 0, errWriter
 }
 
+var _ = testkit.Child("trace write errors", traceWriteErrors)
+
 // traceWriteErrors runs in a process of its own, because Err keeps them.
 func traceWriteErrors(string) error {
 	h := hakmem.NewHeap()
@@ -726,18 +721,20 @@ func traceWriteErrors(string) error {
 		if !errors.Is(err, want) {
 			return fmt.Errorf("the error is %w, want %w", err, want)
 		}
-		if !errors.Is(hakmem.Err(), want) || len(readStats().Errors) == 0 {
-			return fmt.Errorf("Err() = %w, Stats.Errors = %v", hakmem.Err(), readStats().Errors)
+		if !errors.Is(hakmem.Err(), want) || len(workout.ReadStats().Errors) == 0 {
+			return fmt.Errorf("Err() = %w, Stats.Errors = %v", hakmem.Err(), workout.ReadStats().Errors)
 		}
 		if err := hakmem.StopTrace(); err != nil {
 			return fmt.Errorf("a second StopTrace: %w", err)
 		}
 	}
 	h.Close()
-	return nothingLost()
+	return workout.NothingLost()
 }
 
-func TestTraceWriteErrors(t *testing.T) { inChild(t, "trace write errors", "") }
+func TestTraceWriteErrors(t *testing.T) { testkit.InChild(t, "trace write errors", "") }
+
+var _ = testkit.Child("trace gate", traceGate)
 
 // traceGate makes 1000 calls of each kind, some through a Heap.
 func traceGate(string) error {
@@ -749,11 +746,19 @@ func traceGate(string) error {
 	return nil
 }
 
+var _ = testkit.Child("trace gate, short", traceGateShort)
+
 // traceGateShort makes two calls: both are in the trace, whenever the process ends.
 func traceGateShort(string) error {
 	hakmem.Free(hakmem.Malloc(100))
 	return nil
 }
+
+var (
+	_ = testkit.Child("trace gate, never used", func(string) error { return nil })
+	_ = testkit.Child("trace gate, stopped", func(s string) error { return errors.Join(traceGate(s), hakmem.StopTrace()) })
+	_ = testkit.Child("trace gate refused", traceGateRefused)
+)
 
 func traceGateRefused(why string) error {
 	for range 1000 {
@@ -763,7 +768,7 @@ func traceGateRefused(why string) error {
 	if err == nil || !strings.Contains(err.Error(), why) || !errors.Is(hakmem.Err(), err) {
 		return fmt.Errorf("StopTrace() = %w, Err() = %w", err, hakmem.Err())
 	}
-	return nothingLost()
+	return workout.NothingLost()
 }
 
 // TestTraceGate: HAKMEM_TRACE traces from the first call; what is written when
@@ -778,29 +783,29 @@ func TestTraceGate(t *testing.T) {
 		}
 		return mustReplay(t, string(text)).count
 	}
-	inChild(t, "trace gate, never used", "", gate)
+	testkit.InChild(t, "trace gate, never used", "", gate)
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a process that made no call left a trace: %v", err)
 	}
-	inChild(t, "trace gate", "", gate)
+	testkit.InChild(t, "trace gate", "", gate)
 	if n := read(); n['a'] < 970 || n['f'] < 970 || n['a'] > 1000 {
 		t.Errorf("ended without StopTrace: lines %v, want most of 1000", n)
 	}
-	inChild(t, "trace gate, short", "", gate)
+	testkit.InChild(t, "trace gate, short", "", gate)
 	if n := read(); n['a'] != 1 || n['f'] != 1 {
 		t.Errorf("two calls, and ended without StopTrace: lines %v", n)
 	}
-	inChild(t, "trace gate, stopped", "", gate)
+	testkit.InChild(t, "trace gate, stopped", "", gate)
 	if n := read(); n['a'] != 1000 || n['f'] != 1000 {
 		t.Errorf("ended by StopTrace: lines %v, want 1000", n)
 	}
-	inChild(t, "trace gate refused", "no such place", "HAKMEM_TRACE="+filepath.Join(t.TempDir(), "no such place", "trace"))
+	testkit.InChild(t, "trace gate refused", "no such place", "HAKMEM_TRACE="+filepath.Join(t.TempDir(), "no such place", "trace"))
 	// What is no trace is left alone; a trace of another version is replaced.
 	for _, text := range []string{"notes", "hakmem  trace 1\n", "hakmem trac"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		inChild(t, "trace gate refused", "something else than a trace; name another file", gate)
+		testkit.InChild(t, "trace gate refused", "something else than a trace; name another file", gate)
 		if got, err := os.ReadFile(path); err != nil || string(got) != text {
 			t.Errorf("a file with %q has now %.40q, %v", text, got, err)
 		}
@@ -809,7 +814,7 @@ func TestTraceGate(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		inChild(t, "trace gate, stopped", "", gate)
+		testkit.InChild(t, "trace gate, stopped", "", gate)
 		if n := read(); n['a'] != 1000 {
 			t.Errorf("over a file with %q: lines %v, want 1000", text, n)
 		}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // childVar makes the test binary act as the command misuse, to run a case.
@@ -65,7 +67,7 @@ func TestOutcomes(t *testing.T) {
 	want := expected(t)
 	use := slices.DeleteFunc(slices.Clone(levels), func(l level) bool {
 		why := l.missing()
-		if len(l.flags) > 0 && (testing.Short() || raceEnabled) {
+		if len(l.flags) > 0 && (testing.Short() || testkit.Race) {
 			why = "-short and -race build nothing"
 		}
 		if why != "" {
@@ -81,7 +83,7 @@ func TestOutcomes(t *testing.T) {
 		if len(l.flags) > 0 && !everything { // the groups that the level is for, in one size
 			return (size == "any" || size == "tiny") && slices.Contains([]string{"frees", "bounds", "after", "owners"}, c.group)
 		}
-		return !testing.Short() || size == "any" || size == "tiny" || size == "large" && !raceEnabled
+		return !testing.Short() || size == "any" || size == "tiny" || size == "large" && !testkit.Race
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -91,10 +93,10 @@ func TestOutcomes(t *testing.T) {
 			t.Logf("skipped: %s %s: %s", o.Case, o.Size, o.Message)
 			continue
 		}
-		if raceEnabled && o.Case == "overflow-region" {
+		if testkit.Race && o.Case == "overflow-region" {
 			continue // there the region lies in the Go heap, and nothing faults behind it
 		}
-		if raceEnabled && o.Case == "free-racing" && o.Level == "harden" {
+		if testkit.Race && o.Case == "free-racing" && o.Level == "harden" {
 			continue // there the seal is not broken by an atomic (internal/heap/harden.go)
 		}
 		if slices.Contains([]string{corrupt, died, timeout}, o.Outcome) && o.text() != byChance {

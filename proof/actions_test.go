@@ -570,7 +570,7 @@ func (m *machine) catchFaults() bool {
 	}
 	var e *hakmem.MisuseError
 	m.mustChangeNothing("a fault", func() {
-		e, _ = misuseOf(func() { hakmem.CatchFaults(func() { sink += *(*byte)(wild(b.Pointer(), off)) }) })
+		e, _ = misuseOf(func() { hakmem.CatchFaults(func() { sink += *(*byte)(testkit.Wild(b.Pointer(), off)) }) })
 	})
 	if e == nil || e.Kind != "buffer overflow" || e.Block != b.Addr || e.Class != b.Size || e.Offset != off ||
 		!strings.Contains(e.Error(), "memory access") || !strings.Contains(e.Stacks(), "allocated by") {
@@ -705,9 +705,9 @@ func (m *machine) useInterior() bool {
 	}
 	off := uintptr(1 + m.choose("offset", int(b.usable)-1))
 	if off%16 == 0 {
-		m.refuse("inside", wild(b.p, off), b, interior)
+		m.refuse("inside", testkit.Wild(b.p, off), b, interior)
 	} else {
-		m.refuse("inside, unaligned", wild(b.p, off), b, unalign)
+		m.refuse("inside, unaligned", testkit.Wild(b.p, off), b, unalign)
 	}
 	return true
 }
@@ -731,9 +731,9 @@ func (m *machine) useForeign() bool {
 	case 3:
 		m.refuse("read-only data", unsafe.Pointer(unsafe.StringData("read-only data")), nil, foreign)
 	case 4:
-		m.refuse("a wild address", wild(unsafe.Pointer(b), 1<<60), nil, foreign)
+		m.refuse("a wild address", testkit.Wild(unsafe.Pointer(b), 1<<60), nil, foreign)
 	case 5:
-		m.refuse("the end of the address space", wild(nil, math.MaxUint-15), nil, foreign)
+		m.refuse("the end of the address space", testkit.Wild(nil, uintptr(math.MaxUint-15)), nil, foreign)
 	}
 	runtime.KeepAlive(onHeap)
 	return true

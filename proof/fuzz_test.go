@@ -79,7 +79,7 @@ func seed(f *testing.F, of group) {
 		f.Add(append(append(random(20), byte(i)), random(20)...))
 	}
 	for _, length := range []int{50, 200, 800, 3000, 3001, 3002} {
-		if length < 1000 || !raceEnabled { // ten times as slow there
+		if length < 1000 || !testkit.Race { // ten times as slow there
 			f.Add(random(length))
 		}
 	}
@@ -130,7 +130,7 @@ func FuzzPointers(f *testing.F) {
 			if program[0]&absolute != 0 {
 				p = nil
 			}
-			p = wild(p, uintptr(binary.LittleEndian.Uint64(program[2:])))
+			p = testkit.Wild(p, uintptr(binary.LittleEndian.Uint64(program[2:])))
 			a := uintptr(p)
 			in := m.at(a)
 			if a < 4096 || in == nil && goHeap(a) {

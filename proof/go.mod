@@ -3,10 +3,8 @@ module github.com/hakmem/hakmem/proof
 go 1.26.0
 
 require (
-	github.com/hakmem/hakmem v0.0.0
+	github.com/hakmem/hakmem v0.1.0
 	pgregory.net/rapid v1.3.0
 )
 
 require golang.org/x/sys v0.49.0 // indirect
-
-replace github.com/hakmem/hakmem => ..

@@ -83,7 +83,8 @@ func intact(p unsafe.Pointer, n, upto uintptr, key uint64) bool {
 	return n < 8 || *(*uint64)(unsafe.Add(p, n&^7-8)) == wordAt(key, n&^7-8)
 }
 
-// isZero reports whether the n bytes at p are zero.
+// isZero reports whether the n bytes at p are zero. With -race the detector sees it read
+// them, as it does not testkit.IsZero.
 func isZero(p unsafe.Pointer, n uintptr) bool {
 	words := unsafe.Slice((*uint64)(p), n/8)
 	for _, w := range words {
@@ -98,12 +99,6 @@ func isZero(p unsafe.Pointer, n uintptr) bool {
 	}
 	return true
 }
-
-// wild is unsafe.Add without the checks that -race puts on it: for pointers that
-// are wrong on purpose.
-//
-//go:nocheckptr
-func wild(p unsafe.Pointer, n uintptr) unsafe.Pointer { return unsafe.Add(p, n) }
 
 // misuseOf calls do and returns the *MisuseError it panicked with, or nil and
 // what happened instead.

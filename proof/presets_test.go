@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // preset is a set of gates, as the environment has them.
@@ -58,14 +59,14 @@ const (
 // for each preset.
 func TestPresets(t *testing.T) {
 	ops, n := os.Getenv(opsVar), checksPerPreset
-	if testing.Short() || raceEnabled {
+	if testing.Short() || testkit.Race {
 		n /= 3
 	}
 	if ops == "" {
 		ops = strconv.Itoa(opsPerPreset / checksPerPreset * n)
 	}
 	run := "^(TestModel|TestStress|FuzzAll|FuzzPointers|FuzzHandOver)$" // FuzzAll has what the others have
-	if testing.Short() || raceEnabled {
+	if testing.Short() || testkit.Race {
 		run = "^(TestModel|TestStress|FuzzHandOver)$"
 	}
 	args := []string{"-test.run=" + run, "-test.v", "-rapid.nofailfile"}

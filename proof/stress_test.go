@@ -40,7 +40,7 @@ func stressOps(t *testing.T) int {
 		ops = n
 	case testing.Short():
 		ops = 400_000
-	case raceEnabled:
+	case testkit.Race:
 		ops = 1_000_000
 	}
 	return max(ops/shares, 1)
@@ -304,24 +304,10 @@ func (w *worker) newHeap() {
 	}
 }
 
-// refusing makes one call of the system in n fail. Of two discards that fail one takes
-// the memory away, as where they have two steps. It returns how many did.
-func refusing(n int, seed uint64) (count *atomic.Int64) {
-	var mu sync.Mutex
-	count = new(atomic.Int64)
+// refusing makes one call of the system in n fail, the first one in any case.
+func refusing(n int, seed uint64) *testkit.Refusals {
 	r := rand.New(rand.NewPCG(seed, 6))
-	osmem.Inject(func(op osmem.Op) error {
-		mu.Lock()
-		defer mu.Unlock()
-		if count.Load() > 0 && r.IntN(n) != 0 { // the first one in any case
-			return nil
-		}
-		if i := count.Add(1); op == osmem.OpDiscard && i%2 == 0 {
-			return fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)
-		}
-		return osmem.ErrInjected
-	})
-	return count
+	return testkit.Refuse(func(c testkit.Call) bool { return c.Nth == 1 || r.IntN(n) == 0 })
 }
 
 // total counts the verified blocks of all runs of the process.
@@ -338,9 +324,9 @@ func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 	var done atomic.Bool
 	if s.refused > 0 {
 		hakmem.Free(hakmem.Malloc(1)) // without a region nothing works any more
-		count := refusing(s.refused, s.seed)
+		calls := refusing(s.refused, s.seed)
 		defer func() {
-			if t.Logf("%d calls of the system refused", count.Load()); count.Load() == 0 {
+			if t.Logf("%d calls of the system refused", calls.Total()); calls.Total() == 0 {
 				t.Error("no call of the system was refused")
 			}
 		}()

@@ -9,40 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
-	"runtime/debug"
 	"strconv"
-	"strings"
 
 	"github.com/hakmem/hakmem/bench"
 )
-
-// sourceTree returns the root of hakmem's source tree: the one around the
-// working directory, else the one this program was built from; "" if there is
-// none.
-func sourceTree() string {
-	var starts []string
-	if dir, err := os.Getwd(); err == nil {
-		starts = append(starts, dir)
-	}
-	if _, file, _, ok := runtime.Caller(0); ok && filepath.IsAbs(file) {
-		starts = append(starts, filepath.Dir(file))
-	}
-	for _, dir := range starts {
-		for {
-			mod, err := os.ReadFile(filepath.Join(dir, "cmd", "hakmem", "go.mod"))
-			if err == nil && bytes.Contains(mod, []byte("module github.com/hakmem/hakmem/cmd/hakmem")) {
-				return dir
-			}
-			parent := filepath.Dir(dir)
-			if parent == dir {
-				break
-			}
-			dir = parent
-		}
-	}
-	return ""
-}
 
 // sameDriver reports whether the C driver's source in dir is that of this program's
 // loops, and not of another version.
@@ -64,11 +34,14 @@ func buildDriver(ctx context.Context) (string, error) {
 	if err := onLinux(); err != nil {
 		return "", err
 	}
-	if native := filepath.Join(sourceTree(), "bench", "native"); sameDriver(native) {
-		path, err := makeDriver(ctx, native, filepath.Join(native, "build"))
-		if err == nil {
-			return path, nil
-		} // a tree that may only be read is no obstacle
+	if tree := sourceTree(); tree != "" {
+		native := filepath.Join(tree, "bench", "native")
+		if sameDriver(native) {
+			path, err := makeDriver(ctx, native, filepath.Join(native, "build"))
+			if err == nil {
+				return path, nil
+			} // a tree that may only be read is no obstacle
+		}
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -126,10 +99,6 @@ func makeDriver(ctx context.Context, source, out string) (string, error) {
 // results by several percent, and no single placement is the true one. The
 // function returned removes the programs.
 func buildLayouts(ctx context.Context, n int, bar *progress) (programs []string, clean func(), err error) {
-	tree := sourceTree()
-	if tree == "" {
-		return nil, func() {}, errors.New("--layouts builds hakmem from its source: start it inside the source tree")
-	}
 	dir, err := os.MkdirTemp("", "hakmem-layouts-")
 	if err != nil {
 		return nil, func() {}, err
@@ -139,11 +108,9 @@ func buildLayouts(ctx context.Context, n int, bar *progress) (programs []string,
 	for k := 1; k <= n; k++ {
 		bar.doing("building layout " + strconv.Itoa(k))
 		path := filepath.Join(dir, fmt.Sprintf("hakmem-%d", k))
-		args := []string{"build", "-C", filepath.Join(tree, "cmd", "hakmem"), "-o", path, "-ldflags=-randlayout=" + strconv.Itoa(k)}
-		text, err := exec.CommandContext(ctx, "go", append(append(args, sameBuild()...), ".")...).CombinedOutput()
-		if err != nil {
+		if err := buildSelf(ctx, path, nil, append(sameBuild(), "-ldflags=-randlayout="+strconv.Itoa(k))...); err != nil {
 			clean()
-			return nil, func() {}, fmt.Errorf("--layouts: building layout %d: %w: %s", k, err, strings.TrimSpace(string(text)))
+			return nil, func() {}, fmt.Errorf("--layouts: building layout %d: %w", k, err)
 		}
 		programs = append(programs, path)
 		bar.step()
@@ -153,10 +120,6 @@ func buildLayouts(ctx context.Context, n int, bar *progress) (programs []string,
 
 // buildCgo builds this program with the allocator of C's malloc through cgo.
 func buildCgo(ctx context.Context) (string, error) {
-	tree := sourceTree()
-	if tree == "" {
-		return "", errors.New("it is built from hakmem's source: start this inside the source tree")
-	}
 	if _, err := exec.LookPath("gcc"); err != nil && os.Getenv("CC") == "" {
 		return "", errors.New("no gcc here, which cgo needs")
 	}
@@ -165,26 +128,8 @@ func buildCgo(ctx context.Context) (string, error) {
 		dir = os.TempDir()
 	}
 	path := filepath.Join(dir, "hakmem", fmt.Sprintf("cgo-%d", os.Getpid()))
-	c := exec.CommandContext(ctx, "go", "build", "-C", filepath.Join(tree, "cmd", "hakmem"), "-o", path, "-tags", "hakmem_cgo", ".")
-	c.Env = append(os.Environ(), "CGO_ENABLED=1")
-	if text, err := c.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("it does not build: %w: %s", err, firstLine(string(text)))
+	if err := buildSelf(ctx, path, []string{"CGO_ENABLED=1"}, "-tags", "hakmem_cgo"); err != nil {
+		return "", fmt.Errorf("it does not build: %w", err)
 	}
 	return path, nil
-}
-
-// sameBuild returns the build flags of this program that change its code.
-func sameBuild() []string {
-	var flags []string
-	info, ok := debug.ReadBuildInfo()
-	if !ok {
-		return nil
-	}
-	for _, s := range info.Settings {
-		switch s.Key {
-		case "-tags", "-gcflags", "-race":
-			flags = append(flags, s.Key+"="+s.Value)
-		}
-	}
-	return flags
 }

@@ -12,13 +12,14 @@ import (
 
 func versionVerb() *cli.Command {
 	return &cli.Command{
-		Name: "version", Usage: "print the version of hakmem and of Go", OnUsageError: badFlags,
+		Name: "version", Usage: "print the versions of hakmem, of its modules that measure it, and of Go", OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(c.Root().Writer, "hakmem %s, %s %s/%s\n",
-				bench.ModuleVersion("github.com/hakmem/hakmem"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			_, err := fmt.Fprintf(c.Root().Writer, "hakmem %s, bench %s, cmd/hakmem %s, %s %s/%s\n",
+				bench.ModuleVersion("github.com/hakmem/hakmem"), bench.ModuleVersion("github.com/hakmem/hakmem/bench"),
+				bench.ModuleVersion(commandModule), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -22,7 +22,7 @@ import (
 // paths keep the Heap alive.
 var abandoned struct {
 	sync.Mutex
-	fronts []uintptr
+	fronts []Front
 	delay  time.Duration // before the try that waits
 	armed  bool          // a timer will try
 	// fastPathAt is what hasFastPath has found out, by entry address.
@@ -39,7 +39,7 @@ const (
 
 // AbandonHeapFront takes the front of a Heap that is unreachable. Any goroutine,
 // not entered.
-func AbandonHeapFront(f uintptr) {
+func AbandonHeapFront(f Front) {
 	a := &abandoned
 	a.Lock()
 	defer a.Unlock()
@@ -62,7 +62,7 @@ func takeAbandoned() {
 	}
 	scavenger.moving.Lock()
 	for _, f := range a.fronts {
-		postponeLate(emptyFront(f))
+		emptyFront(f)
 		recycle(f)
 	}
 	scavenger.moving.Unlock()

@@ -69,14 +69,14 @@ func TestNobodyPreempted(t *testing.T) {
 
 	// A front is not touched until the computing has ended.
 	f := newFront(true)
-	makeMagazine(f, 1)
+	f.makeMagazine(1)
 	p := Malloc(0, 16)
-	push(f, 1, p)
+	f.push(1, p)
 	at, _, _, _ := liveByte(p)
 	*u8(at) = 0
 	AbandonHeapFront(f)
 	time.Sleep(20 * time.Millisecond)
-	if n := held(f, 1); n != 1 {
+	if n := f.held(1); n != 1 {
 		t.Errorf("%d blocks in the front, though its Heap may be in use", n)
 	}
 	end(&stop)
@@ -95,7 +95,7 @@ func TestNobodyPreempted(t *testing.T) {
 	frontPool.mu.Lock()
 	last := frontPool.free[len(frontPool.free)-1]
 	frontPool.mu.Unlock()
-	if n := held(f, 1); n != 0 || last != f {
+	if n := f.held(1); n != 0 || last != f {
 		t.Errorf("%d blocks in the front, the last one given back is %#x, want %#x", n, last, f)
 	}
 }

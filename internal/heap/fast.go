@@ -1,6 +1,11 @@
 package heap
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
 
 // What the public package's fast section needs of the engine besides its
 // variables. What it calls is nosplit and cannot panic.
@@ -21,12 +26,6 @@ const (
 func Pin() int { return procPin() }
 func Unpin()   { procUnpin() }
 
-// Pointer turns the address of a block, or 0, into a pointer.
-//
-//go:nosplit
-//go:nocheckptr
-func Pointer(p uintptr) unsafe.Pointer { return unsafe.Add(nil, p) }
-
 // MidState returns the address of the live byte of the block at p, a pointer
 // into the region, and the block's class, with which the byte must agree; nil when p is
 // not where a block above 1 KiB can begin. Behind the last block of a slab, where
@@ -34,13 +33,13 @@ func Pointer(p uintptr) unsafe.Pointer { return unsafe.Add(nil, p) }
 //
 //go:nosplit
 //go:nocheckptr
-func MidState(p unsafe.Pointer) (live *uint8, c uint8) {
+func MidState(p unsafe.Pointer) (live *uint8, c sizeclass.ID) {
 	off := uintptr(p) - Base
 	m := (*pageMeta)(unsafe.Add(nil, Pages+off>>pageShift<<pageMetaShift))
-	if lo := uint64(uintptr(p)-m.start) * m.recip; lo >= m.recip { // sizeclass.Class.Index
+	if lo := uint64(mem.Addr(p)-m.start) * m.recip; lo >= m.recip { // sizeclass.Class.Index
 		return nil, 0
 	}
-	return (*uint8)(unsafe.Add(nil, m.live0+off>>kibShift)), m.class
+	return (*uint8)(unsafe.Add(nil, m.live0+mem.Addr(off>>kibShift))), m.class
 }
 
 // MidLive returns the address of the live byte of the mid block at p, SpanLive that
@@ -48,11 +47,11 @@ func MidState(p unsafe.Pointer) (live *uint8, c uint8) {
 //
 //go:nosplit
 //go:nocheckptr
-func MidLive(p unsafe.Pointer) *uint8 { return (*uint8)(unsafe.Add(nil, midLive(uintptr(p)))) }
+func MidLive(p unsafe.Pointer) *uint8 { return (*uint8)(unsafe.Add(nil, midLive(Block(p)))) }
 
 //go:nosplit
 //go:nocheckptr
-func SpanLive(p unsafe.Pointer) *uint8 { return (*uint8)(unsafe.Add(nil, spanLive(uintptr(p)))) }
+func SpanLive(p unsafe.Pointer) *uint8 { return (*uint8)(unsafe.Add(nil, spanLive(Block(p)))) }
 
 // PageClassOf returns the address of PageClass's entry for p, a pointer into the
 // region.

@@ -2,7 +2,6 @@ package heap
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"runtime"
 	"sort"
@@ -10,8 +9,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
-	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/site"
 )
 
 // HAKMEM_GUARD=1/N: one in N blocks, drawn at random, lies alone between pages
@@ -44,19 +44,21 @@ const (
 
 // guardSlot is one guarded block, live or freed.
 type guardSlot struct {
-	start, pages uintptr // its system pages; one more on each side faults
-	p, size      uintptr
-	site         uint32
-	live         bool
-	alloc, free  [guardStack]uintptr
-	nAlloc       int
-	nFree        int
+	start       mem.Addr
+	pages       uintptr // its system pages; one more on each side faults
+	p           Block
+	size        mem.Bytes
+	site        site.ID
+	live        bool
+	alloc, free [guardStack]uintptr
+	nAlloc      int
+	nFree       int
 }
 
 var guard struct {
 	sync.Mutex
 	on               atomic.Bool // there are, or were, guarded blocks
-	base, next, end  uintptr
+	base, next, end  mem.Addr
 	slots            []*guardSlot // by address
 	freed            []*guardSlot // the oldest first
 	live             int
@@ -64,57 +66,11 @@ var guard struct {
 	samples, skipped uint64
 }
 
-// sampleWord is the word of a front that the fast section counts down: the last
-// lease, of which no class makes use.
-func sampleWord(f uintptr) *int64 { return (*int64)(ptr(f + SampleOffset)) }
-
-// SampleOffset is where that word lies in a front.
-const SampleOffset = leasesOffset + (frontTypes-1)*8
-
-// GuardRate returns N of HAKMEM_GUARD=1/N, 0 when it is off.
-func GuardRate() int { return policy.Current().Guard }
-
-// sampleInterval draws how many allocations to go until the next sample: N in the
-// mean, as if each were drawn by itself (a geometric distribution). So a front that
-// begins anew, as after each drain, changes nothing.
-func sampleInterval() int64 {
-	n := GuardRate()
-	if n <= 1 {
-		return 0
-	}
-	return int64(math.Ceil(rand.ExpFloat64() / -math.Log1p(-1/float64(n))))
-}
-
-// due reports whether the front's next sample is due, and draws another interval.
-// counted: this allocation has been through a fast path, which counts.
-func due(own uintptr, counted bool) bool {
-	next := sampleInterval() // not while entered
-	f, tok := enter(own)
-	for f == trapFront { // where fronts are locked, what follows may get another one
-		leave(tok)
-		if !installFront(tok) {
-			return false
-		}
-		kick() // the timer may have stopped with the last front
-		f, tok = enter(own)
-	}
-	w := sampleWord(f)
-	if !counted || tok >= 0 || Hardened() || own != 0 && AlwaysSlow() {
-		*w--
-	}
-	is := *w <= 0
-	if is {
-		*w = next
-	}
-	leave(tok)
-	return is
-}
-
 // guarded returns a guarded block if one is due for this allocation of size bytes
 // at a multiple of align, else 0. counted is as for due.
-func guarded(own, size, align uintptr, site uint32, counted bool) uintptr {
+func guarded(own Front, size mem.Bytes, align mem.Bytes, site site.ID, counted bool) Block {
 	rate := GuardRate()
-	if rate == 0 || align > uintptr(osmem.PageSize()) || size > guardSpace/16 || rate > 1 && !due(own, counted) || !Ready() {
+	if rate == 0 || align > osmem.PageSize() || size > guardSpace/16 || rate > 1 && !due(own, counted) || !Ready() {
 		return 0
 	}
 	g := &guard
@@ -133,8 +89,8 @@ func guarded(own, size, align uintptr, site uint32, counted bool) uintptr {
 		g.skipped++
 		return 0
 	}
-	page := uintptr(osmem.PageSize())
-	if err := osmem.Commit(s.start, s.pages*page); err != nil {
+	page := osmem.PageSize()
+	if err := osmem.Commit(s.start, mem.Bytes(s.pages)*page); err != nil {
 		survive(fmt.Errorf("hakmem: guarded block: %w", err))
 		g.freed = append(g.freed, s)
 		g.skipped++
@@ -142,9 +98,9 @@ func guarded(own, size, align uintptr, site uint32, counted bool) uintptr {
 	}
 	// One half end at the guard page behind them, as far as their alignment lets
 	// them; the other half begin at the one before.
-	s.p = s.start
+	s.p = Block(s.start)
 	if align = max(align, 16); rand.Uint32()&1 == 0 {
-		s.p = (s.start + s.pages*page - size) &^ (align - 1)
+		s.p = Block((s.start + mem.Addr(mem.Bytes(s.pages)*page) - mem.Addr(size)) &^ mem.Addr(align-1))
 	}
 	s.size, s.site, s.live, s.nFree = size, site, true, 0
 	s.nAlloc = runtime.Callers(4, s.alloc[:])
@@ -153,38 +109,38 @@ func guarded(own, size, align uintptr, site uint32, counted bool) uintptr {
 	g.samples++
 	g.on.Store(true)
 	if site != 0 {
-		siteAdd(site, int64(size), 1)
+		site.Allocated(size)
 	}
 	return s.p
 }
 
 // guardSlotFor returns a slot with room for size bytes, or nil. Under guard's
 // lock.
-func guardSlotFor(size uintptr) *guardSlot {
+func guardSlotFor(size mem.Bytes) *guardSlot {
 	g := &guard
-	page := uintptr(osmem.PageSize())
-	pages := max(roundUp(size, page)/page, 1)
+	page := osmem.PageSize()
+	pages := max(size.Up(page)/page, 1)
 	if g.base == 0 {
 		n := uintptr(guardSpace)
-		if left := osmem.AddressSpaceLeft(); n > left/16 {
-			n = left / 16 &^ (pageSize - 1)
+		if left := osmem.AddressSpaceLeft(); mem.Bytes(n) > left/16 {
+			n = uintptr(left / 16 &^ (pageSize - 1))
 		}
-		base, err := osmem.Reserve(n, false)
+		base, err := osmem.Reserve(mem.Bytes(n), false)
 		if err != nil {
 			survive(fmt.Errorf("hakmem: HAKMEM_GUARD: no address space of %d bytes: %w", n, err))
 			return nil
 		}
-		osmem.Name(base, n, "hakmem: guarded blocks")
-		g.base, g.next, g.end = base, base, base+n
+		osmem.Name(base, mem.Bytes(n), "hakmem: guarded blocks")
+		g.base, g.next, g.end = base, base, base+mem.Addr(n)
 	}
-	if need := (pages + 1) * page; len(g.slots) < guardSlots && g.end-g.next >= need+page {
-		s := &guardSlot{start: g.next + page, pages: pages}
-		g.next += need
+	if need := (pages + 1) * page; len(g.slots) < guardSlots && g.end-g.next >= mem.Addr(need+page) {
+		s := &guardSlot{start: g.next + mem.Addr(page), pages: uintptr(pages)}
+		g.next += mem.Addr(need)
 		g.slots = append(g.slots, s)
 		return s
 	}
 	for i, s := range g.freed {
-		if s.pages == pages {
+		if mem.Bytes(s.pages) == pages {
 			g.freed = append(g.freed[:i], g.freed[i+1:]...)
 			return s
 		}
@@ -195,24 +151,24 @@ func guardSlotFor(size uintptr) *guardSlot {
 // fillCanary fills what is left of the slot's pages; damaged finds where that was
 // written.
 func fillCanary(s *guardSlot) {
-	end := s.start + s.pages*uintptr(osmem.PageSize())
-	for _, r := range [][2]uintptr{{s.start, s.p}, {s.p + s.size, end}} {
+	end := s.start + mem.Addr(mem.Bytes(s.pages)*osmem.PageSize())
+	for _, r := range [][2]uintptr{{uintptr(s.start), uintptr(s.p)}, {uintptr(s.p + Block(s.size)), uintptr(end)}} {
 		for b := r[0]; b < r[1]; b++ {
-			*u8(b) = canary
+			*u8(mem.Addr(b)) = canary
 		}
 	}
 }
 
-func (s *guardSlot) damaged() (at uintptr, yes bool) {
-	end := s.start + s.pages*uintptr(osmem.PageSize())
-	for b := s.p + s.size; b < end; b++ {
-		if *u8(b) != canary {
-			return b, true
+func (s *guardSlot) damaged() (at mem.Addr, yes bool) {
+	end := s.start + mem.Addr(mem.Bytes(s.pages)*osmem.PageSize())
+	for b := s.p + Block(s.size); mem.Addr(b) < end; b++ {
+		if *u8(mem.Addr(b)) != canary {
+			return mem.Addr(b), true
 		}
 	}
-	for b := s.p; b > s.start; b-- {
-		if *u8(b - 1) != canary {
-			return b - 1, true
+	for b := s.p; mem.Addr(b) > s.start; b-- {
+		if *u8(mem.Addr(b - 1)) != canary {
+			return mem.Addr(b - 1), true
 		}
 	}
 	return 0, false
@@ -220,18 +176,18 @@ func (s *guardSlot) damaged() (at uintptr, yes bool) {
 
 // slotAt returns the slot whose pages, or guard pages, hold address a, or nil.
 // Under guard's lock.
-func slotAt(a uintptr) *guardSlot {
+func slotAt(a mem.Addr) *guardSlot {
 	g := &guard
-	if a < g.base || a >= g.next+uintptr(osmem.PageSize()) {
+	if a < g.base || a >= g.next+mem.Addr(osmem.PageSize()) {
 		return nil
 	}
 	// The last slot that begins at or before a; a guard page belongs to the one
 	// that it follows, or to the next if a is in its second half.
-	page := uintptr(osmem.PageSize())
+	page := osmem.PageSize()
 	i := sort.Search(len(g.slots), func(i int) bool { return g.slots[i].start > a })
 	if i > 0 {
 		s := g.slots[i-1]
-		if end := s.start + s.pages*page; a < end+page/2 || i == len(g.slots) {
+		if end := s.start + mem.Addr(mem.Bytes(s.pages)*page); a < end+mem.Addr(page/2) || i == len(g.slots) {
 			return s
 		}
 	}
@@ -243,56 +199,42 @@ func slotAt(a uintptr) *guardSlot {
 
 // isGuarded reports whether p may be a guarded block. It costs nothing while
 // there is none.
-func isGuarded(p uintptr) bool {
+func isGuarded(p Block) bool {
 	g := &guard
 	if !g.on.Load() {
 		return false
 	}
 	g.Lock()
 	defer g.Unlock()
-	return p >= g.base && p < g.end
+	return mem.Addr(p) >= g.base && mem.Addr(p) < g.end
 }
 
 // guardCheck returns the live slot of the block at p, or what is wrong. Under
 // guard's lock.
-func guardCheck(p uintptr) (*guardSlot, Fault) {
-	s := slotAt(p)
+func guardCheck(p Block) (*guardSlot, Fault) {
+	s := slotAt(mem.Addr(p))
 	switch {
 	case s == nil:
-		return nil, Fault{Kind: NeverAllocated, Addr: p}
+		return nil, Fault{Kind: NeverAllocated, Addr: mem.Addr(p)}
 	case !s.live && p == s.p:
-		return nil, s.fault(Freed, p)
+		return nil, s.fault(Freed, mem.Addr(p))
 	case !s.live:
-		return nil, s.fault(NeverAllocated, p)
+		return nil, s.fault(NeverAllocated, mem.Addr(p))
 	case p != s.p && p%16 != 0:
-		return nil, s.fault(Unaligned, p)
+		return nil, s.fault(Unaligned, mem.Addr(p))
 	case p != s.p:
-		return nil, s.fault(Interior, p)
+		return nil, s.fault(Interior, mem.Addr(p))
 	}
 	if at, yes := s.damaged(); yes {
 		bad := s.fault(Overflow, at)
-		bad.Addr = p
+		bad.Addr = mem.Addr(p)
 		return nil, bad
 	}
 	return s, Fault{}
 }
 
-// fault describes what was found at address a of the slot.
-func (s *guardSlot) fault(kind Kind, a uintptr) Fault {
-	f := Fault{Kind: kind, Addr: a, Block: s.p, Class: s.size}
-	f.AllocStack = append(f.AllocStack, s.alloc[:s.nAlloc]...)
-	f.FreeStack = append(f.FreeStack, s.free[:s.nFree]...)
-	if kind == Overflow {
-		f.Offset = a - s.p
-		if a < s.p {
-			f.Kind, f.Offset = Underflow, s.p-a
-		}
-	}
-	return f
-}
-
 // guardFree is Free for an address among guarded blocks.
-func guardFree(p uintptr) Fault {
+func guardFree(p Block) Fault {
 	g := &guard
 	g.Lock()
 	defer g.Unlock()
@@ -303,10 +245,10 @@ func guardFree(p uintptr) Fault {
 	s.live = false
 	s.nFree = runtime.Callers(4, s.free[:])
 	if s.site != 0 {
-		siteAdd(s.site, -int64(s.size), -1)
+		s.site.Freed(s.size)
 	}
 	g.live--
-	if err := osmem.Withdraw(s.start, s.pages*uintptr(osmem.PageSize())); err != nil {
+	if err := osmem.Withdraw(s.start, mem.Bytes(s.pages)*osmem.PageSize()); err != nil {
 		survive(fmt.Errorf("hakmem: guarded block: %w", err))
 	}
 	g.freed = append(g.freed, s)
@@ -314,7 +256,7 @@ func guardFree(p uintptr) Fault {
 }
 
 // guardSize is Size for an address among guarded blocks.
-func guardSize(p uintptr) (size uintptr, site uint32, bad Fault) {
+func guardSize(p Block) (size mem.Bytes, site site.ID, bad Fault) {
 	g := &guard
 	g.Lock()
 	defer g.Unlock()
@@ -336,7 +278,7 @@ func GuardTotals() (live int, samples, skipped uint64) {
 
 // GuardFault describes a fault of the processor at address a: OK if a is not
 // among guarded blocks.
-func GuardFault(a uintptr) Fault {
+func GuardFault(a mem.Addr) Fault {
 	g := &guard
 	g.Lock()
 	defer g.Unlock()
@@ -344,10 +286,24 @@ func GuardFault(a uintptr) Fault {
 	switch {
 	case s == nil:
 		return Fault{}
-	case !s.live && a >= s.p: // below it, its being freed is not what is wrong
+	case !s.live && a >= mem.Addr(s.p): // below it, its being freed is not what is wrong
 		f := s.fault(UsedFreed, a)
-		f.Offset = a - s.p
+		f.Offset = mem.Bytes(a - mem.Addr(s.p))
 		return f
 	}
 	return s.fault(Overflow, a)
+}
+
+// fault describes what was found at address a of the slot.
+func (s *guardSlot) fault(kind Kind, a mem.Addr) Fault {
+	f := Fault{Kind: kind, Addr: a, Block: s.p, Class: s.size}
+	f.AllocStack = append(f.AllocStack, s.alloc[:s.nAlloc]...)
+	f.FreeStack = append(f.FreeStack, s.free[:s.nFree]...)
+	if kind == Overflow {
+		f.Offset = mem.Bytes(a - mem.Addr(s.p))
+		if a < mem.Addr(s.p) {
+			f.Kind, f.Offset = Underflow, mem.Bytes(mem.Addr(s.p)-a)
+		}
+	}
+	return f
 }

@@ -5,13 +5,13 @@ const FrontBytes = frontSize
 
 // NewHeapFront returns a front for a Heap, or 0 when memory is out or too many are
 // in use. Not entered.
-func NewHeapFront() uintptr { return newFront(true) }
+func NewHeapFront() Front { return newFront(true) }
 
 // CloseHeapFront gives the magazines and leases of a Heap's front back. The
 // caller must be the Heap's goroutine and must not use the front again.
-func CloseHeapFront(f uintptr) Fault {
-	late := emptyFront(f)
+func CloseHeapFront(f Front) Fault {
+	emptyFront(f)
 	recycle(f)
 	kick()
-	return firstOf(lateFault(late), TakeLateFree())
+	return TakeFinding()
 }

@@ -3,12 +3,10 @@ package heap
 import (
 	"errors"
 	"fmt"
-	"math/bits"
-	"slices"
-	"strings"
-	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -43,88 +41,6 @@ func CheckInvariants() error {
 	return errors.Join(k.errs...)
 }
 
-// maxFindings bounds a report: one broken table breaks thousands of blocks.
-const maxFindings = 32
-
-// checker gathers what one check needs to know and finds. It belongs to its
-// goroutine.
-type checker struct {
-	errs []error
-	more int
-	wild bool // a class is none: others would use it as an index
-
-	fronts map[uintptr]string    // who has each front that is in a list or table
-	leases map[slabID]uintptr    // the front that leases each slab
-	places map[uintptr]place     // the free blocks that no slab and no page tree has
-	held   map[slabID]*slabWords // of those, the blocks of each slab
-	lost   map[slabID]bool       // slabs that stay CLAIMED (punchLost)
-
-	slabs, listed [sizeclass.Num + 1]int
-	live          [sizeclass.Num + 1]uint64
-	spans         int // all of them, cached ones and chunks of Arenas too
-	liveSpans     uint64
-	supers        int64
-	used, warm    int // pages
-	sites         map[uint32]siteLive
-}
-
-// slabWords is a bit for each block of a slab.
-type slabWords [maxWords]uint64
-
-// place is where a free block waits. class is that of the magazine or the slot, 0
-// for a span above 2 MiB.
-type place struct {
-	noun  string
-	at    uintptr // the front's address, or the entry's number
-	class uint8
-}
-
-func (p place) String() string { return fmt.Sprintf("%s %#x", p.noun, p.at) }
-
-type siteLive struct{ bytes, blocks int64 }
-
-// subject is what a finding is about.
-type subject struct {
-	noun  string
-	addr  uintptr
-	class uint8   // 0: it has none
-	slab  uintptr // address of the slab that a block is of, or 0
-}
-
-func (s subject) String() string {
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s %#x", s.noun, s.addr)
-	if s.class != 0 && s.class <= sizeclass.NumAll {
-		fmt.Fprintf(&b, ", class %d of %d bytes", s.class, blockBytes(s.class))
-	}
-	if s.slab != 0 {
-		fmt.Fprintf(&b, ", slab %#x", s.slab)
-	}
-	return b.String()
-}
-
-// hex is an address or a mask in a finding.
-type hex uint64
-
-func (h hex) String() string { return fmt.Sprintf("%#x", uint64(h)) }
-
-// bad notes that s breaks the rule. Each rule has a name of its own, a constant,
-// and a test that breaks it (invariants_test.go).
-func (k *checker) bad(s subject, rule string, found, want any) {
-	if len(k.errs) >= maxFindings {
-		k.more++
-		return
-	}
-	k.errs = append(k.errs, fmt.Errorf("hakmem: broken invariant: %s: %v: found %v, want %v", rule, s, found, want))
-}
-
-func newChecker() *checker {
-	return &checker{
-		fronts: map[uintptr]string{}, leases: map[slabID]uintptr{}, places: map[uintptr]place{},
-		held: map[slabID]*slabWords{}, lost: map[slabID]bool{}, sites: map[uint32]siteLive{},
-	}
-}
-
 // check holds the locks of everyone who may act on their own, in the order in which
 // they are taken elsewhere.
 func (k *checker) check() {
@@ -154,209 +70,13 @@ func (k *checker) check() {
 	k.checkCounts()
 }
 
-// checkFronts looks at who has which front, and at all magazines and leases.
-func (k *checker) checkFronts() {
-	slot := trapFront + trapSlot
-	for c := range uint8(frontTypes) {
-		if t := *top(trapFront, c); t != slot || *word(slot) != 0 {
-			k.bad(subject{noun: "trap front", addr: trapFront, class: c}, "the trap front is never written", hex(t), hex(slot))
-		}
-	}
-	owners := map[uintptr]bool{}
-	for _, table := range []*[MaxP]uintptr{&Fronts, &hardFronts} {
-		for i := range table {
-			f := atomic.LoadUintptr(&table[i])
-			if f == trapFront {
-				continue
-			}
-			k.owns(fmt.Sprintf("P %d", i), f)
-			if of := *word(f + OwnerOffset); (of != 0) != (PAddress != nil && table == &Fronts) || of != 0 && owners[of] {
-				k.bad(subject{noun: "front", addr: f}, "a front's owner is the P that has it", hex(of), fmt.Sprintf("the address of P %d, no other front's", i))
-			} else {
-				owners[of] = true
-			}
-			if table != frontTable.Load() || Watched() {
-				k.bad(subject{noun: "front", addr: f}, "a table that is not in use has traps only", fmt.Sprintf("a front at P %d", i), "the trap front")
-			}
-		}
-	}
-	for i := range shards {
-		s := &shards[i]
-		s.mu.Lock()
-		if s.front != trapFront {
-			k.owns(fmt.Sprintf("shard %d", i), s.front)
-		}
-		s.mu.Unlock()
-	}
-	for _, f := range abandoned.fronts {
-		k.owns("an abandoned Heap", f)
-	}
-	for _, f := range slices.Concat(frontPool.free, frontPool.lost) {
-		k.owns("the pool", f)
-	}
-	if fp := &frontPool; fp.clean < 0 || fp.clean > fp.low || fp.low > len(fp.free) {
-		k.bad(subject{noun: "pool of fronts"}, "spare fronts without memory are the ones longest spare", fmt.Sprintf("%d, %d since the last tick", fp.clean, fp.low), fmt.Sprintf("at most %d", len(fp.free)))
-	}
-	for i := range frontPool.built.Load() {
-		f := frontAt(i)
-		if of := *word(f + OwnerOffset); of != 0 && !owners[of] {
-			k.bad(subject{noun: "front", addr: f}, "a front without a P has no owner", hex(of), 0)
-		}
-		for _, c := range []uint8{sizeclass.NumTiny, sizeclass.NumAll} {
-			if at := last(f, c); at%magSize(c) != 0 {
-				k.bad(subject{noun: "front", addr: f, class: c}, "a magazine's last slot is a multiple of its size", hex(at), hex(magSize(c)))
-			}
-		}
-		k.checkMagazines(f)
-		k.checkQuarantine(f)
-		k.checkLeases(f)
-	}
-}
-
-// owns notes who has a front.
-func (k *checker) owns(who string, f uintptr) {
-	if n := (f - frontAt(0)) / frontSize; f < frontAt(0) || n >= frontPool.built.Load() || frontAt(n) != f {
-		k.bad(subject{noun: "front", addr: f}, "a table's entry is a front", who, "one of those built")
-		return
-	}
-	if other, ok := k.fronts[f]; ok {
-		k.bad(subject{noun: "front", addr: f}, "a front has one owner", who, other)
-	}
-	k.fronts[f] = who
-}
-
-// checkMagazines notes what lies in the magazines of a front.
-func (k *checker) checkMagazines(f uintptr) {
-	inPool := k.fronts[f] == "the pool"
-	trap := *top(trapFront, 0)
-	for c := range uint8(frontTypes) {
-		s := subject{noun: "magazine", addr: f, class: c}
-		t := atomic.LoadUintptr(top(f, c))
-		if t == trap {
-			continue
-		}
-		if c == 0 || c > sizeclass.NumAll {
-			k.bad(s, "a class without blocks has a trap for a magazine", hex(t), hex(trap))
-			continue
-		}
-		bottom, end := sentinel(f, c), last(f, c)
-		switch {
-		case head(f).cap[c] == 0 || int(head(f).cap[c]) > maxBlocks(c) || t < bottom || t > end || t%8 != 0:
-			k.bad(s, "a magazine's top is one of its slots", hex(t), fmt.Sprintf("%#x to %#x", bottom, end))
-			continue
-		case *word(bottom) != 0:
-			k.bad(s, "a magazine's sentinel is 0", hex(*word(bottom)), 0)
-		case inPool && t != bottom:
-			k.bad(s, "a front in the pool is empty", (t-bottom)/8, 0)
-		}
-		for slot := bottom + 8; slot <= t; slot += 8 {
-			k.waits(*word(slot), place{"magazine of front", f, c})
-		}
-	}
-}
-
-// checkQuarantine notes what waits in the quarantine of a front.
-func (k *checker) checkQuarantine(f uintptr) {
-	q := quarantineOf(f)
-	s := subject{noun: "quarantine of front", addr: f}
-	if q.n > quarantineBlocks || q.first >= quarantineBlocks {
-		k.bad(s, "a quarantine is within its ring", fmt.Sprintf("%d blocks from entry %d on", q.n, q.first), fmt.Sprintf("at most %d", quarantineBlocks))
-		return
-	}
-	if q.n > 0 && k.fronts[f] == "the pool" {
-		k.bad(s, "a front in the pool is empty", q.n, 0)
-	}
-	bytes, waiting := uintptr(0), [frontTypes]uint32{}
-	for i := range q.n {
-		b := &q.ring[(q.first+i)%quarantineBlocks]
-		k.waits(b.p, place{"quarantine of front", f, b.class()})
-		bytes += b.size()
-		waiting[b.class()]++
-	}
-	if bytes != q.bytes || waiting != head(f).waiting {
-		k.bad(s, "a quarantine adds up", fmt.Sprintf("%d bytes, by class %v", q.bytes, head(f).waiting), fmt.Sprintf("%d bytes, by class %v", bytes, waiting))
-	}
-}
-
-// checkLeases looks at the leases of a front.
-func (k *checker) checkLeases(f uintptr) {
-	for c := range uint8(leaseWords) {
-		s := *lease(f, c)
-		if s == 0 {
-			continue
-		}
-		of := subject{noun: "lease of front", addr: f, class: c}
-		switch {
-		case c == 0 || c > sizeclass.Num:
-			k.bad(of, "only classes of slabs are leased", hex(s), 0)
-			continue
-		case k.fronts[f] == "the pool":
-			k.bad(of, "a front in the pool leases nothing", hex(s.addr()), 0)
-		}
-		if !isPage(s.page()) || s.meta().slabClass.Load() != uint32(c) || s.meta().slabState.Load() != slabLeased {
-			k.bad(of, "a lease is a LEASED slab of its class", hex(s.addr()), "one")
-			continue
-		}
-		if other, ok := k.leases[s]; ok {
-			of.slab = s.addr()
-			k.bad(of, "a slab is leased once", hex(f), hex(other))
-		}
-		k.leases[s] = f
-	}
-}
-
-// isPage reports whether a page is a committed one for blocks.
-func isPage(page uintptr) bool {
-	return page >= region.first>>pageShift && page < region.committed.Load()>>pageShift
-}
-
-// waits notes that the free block at p waits in a place, and holds that against
-// where it lies.
-func (k *checker) waits(p uintptr, at place) {
-	if other, ok := k.places[p]; ok {
-		k.bad(subject{noun: "block", addr: p, class: at.class}, "a block is in exactly one place", fmt.Sprintf("in %v and %v", other, at), "in one of them")
-		return
-	}
-	k.places[p] = at
-	s, j, ok := blockOf(p, at.class)
-	if !ok {
-		k.bad(subject{noun: at.noun, addr: at.at, class: at.class}, "what waits is a block of its class", hex(p), "the start of one")
-		return
-	}
-	if s == 0 { // a span: checkSpan looks into places
-		return
-	}
-	if k.held[s] == nil {
-		k.held[s] = new(slabWords)
-	}
-	k.held[s][j/64] |= 1 << (j % 64)
-}
-
-// blockOf returns the slab of the block of class c at p, 0 for a span, and its
-// index, or reports that there is none.
-func blockOf(p uintptr, c uint8) (s slabID, j uint32, ok bool) {
-	page := (p - region.base) >> pageShift
-	if p < region.base || !isPage(page) {
-		return 0, 0, false
-	}
-	m := meta(page)
-	if c == 0 || c > sizeclass.Num {
-		return 0, 0, m.kind == kindSpan && m.start == p && m.class == c
-	}
-	if m.kind != kindTiny && m.kind != kindMid || m.class != c {
-		return 0, 0, false
-	}
-	j, start := sizeclass.Classes[c].Index(p - m.start)
-	return slabID((m.start-region.base)>>pageShift + 1), j, start && j < sizeclass.Classes[c].Blocks
-}
-
 // checkCaches notes what waits in the shared slots, the BigCache and the whale
 // cache. Spans that are none are found here, live ones by checkSpan.
 func (k *checker) checkCaches() {
 	for i := range shared {
 		for j := range shared[i].slot {
 			if p := shared[i].slot[j].Load(); p != 0 {
-				k.waits(p, place{"shared slot", uintptr(j), uint8(sizeclass.Num + 1 + i)})
+				k.waits(Block(p), place{"shared slot", uintptr(j), sizeclass.ID(sizeclass.Num + 1 + i)})
 			}
 		}
 	}
@@ -365,9 +85,9 @@ func (k *checker) checkCaches() {
 		if v == 0 {
 			continue
 		}
-		site, c := uint32(v>>8&MaxSites), uint8(v)
-		if e, _ := bigEntry(site, c); e != &bigCache[i] || c <= sizeclass.Num || c > sizeclass.NumAll || knownSite(site) == 0 {
-			k.bad(subject{noun: "BigCache entry", addr: uintptr(i), class: c}, "a BigCache entry is where its key belongs", hex(v), "a key of this entry")
+		s, c := site.ID(v>>8&site.Max), sizeclass.ID(v)
+		if e, _ := bigEntry(s, c); e != &bigCache[i] || c <= sizeclass.Num || c > sizeclass.NumAll || !s.Known() {
+			k.bad(subject{noun: "BigCache entry", addr: mem.Addr(i), class: c}, "a BigCache entry is where its key belongs", hex(v), "a key of this entry")
 			continue
 		}
 		k.waits(bigAddr(v), place{"BigCache entry", uintptr(i), c})
@@ -375,17 +95,17 @@ func (k *checker) checkCaches() {
 	w := &whales
 	bytes := uintptr(0)
 	for i, s := range w.spans {
-		of := subject{noun: "whale", addr: s.p}
+		of := subject{noun: "whale", addr: mem.Addr(s.p)}
 		k.waits(s.p, place{"whale cache entry", uintptr(i), 0})
-		bytes += s.size
-		if page := (s.p - region.base) >> pageShift; isPage(page) && meta(page).spanSize != s.size {
+		bytes += uintptr(s.size)
+		if page := s.p.page(); isPage(page) && meta(page).spanSize != s.size {
 			k.bad(of, "a whale has its span's size", s.size, meta(page).spanSize)
 		}
 		if i > 0 && int32(s.since-w.spans[i-1].since) < 0 {
 			k.bad(of, "whales are oldest first", s.since, fmt.Sprint("at least ", w.spans[i-1].since))
 		}
 	}
-	if bytes != w.bytes || len(w.spans) > maxWhales {
+	if mem.Bytes(bytes) != w.bytes || len(w.spans) > maxWhales {
 		k.bad(subject{noun: "whale cache"}, "the whale cache adds up", fmt.Sprintf("%d bytes in %d spans", w.bytes, len(w.spans)), fmt.Sprintf("%d in at most %d", bytes, maxWhales))
 	}
 }
@@ -397,14 +117,14 @@ func (k *checker) checkGuard() {
 	for _, s := range g.freed {
 		freed[s]++
 	}
-	page := uintptr(osmem.PageSize())
+	page := osmem.PageSize()
 	live, next := 0, g.base
 	for _, s := range g.slots {
-		of := subject{noun: "guarded block", addr: s.p}
-		if s.start != next+page || s.start+s.pages*page > g.next {
-			k.bad(of, "slots of guarded blocks follow each other", hex(s.start), hex(next+page))
+		of := subject{noun: "guarded block", addr: mem.Addr(s.p)}
+		if s.start != next+mem.Addr(page) || s.start+mem.Addr(mem.Bytes(s.pages)*page) > g.next {
+			k.bad(of, "slots of guarded blocks follow each other", hex(s.start), hex(next+mem.Addr(page)))
 		}
-		next = s.start + s.pages*page
+		next = s.start + mem.Addr(mem.Bytes(s.pages)*page)
 		if n := freed[s]; s.live && n != 0 || !s.live && n != 1 {
 			k.bad(of, "a guarded block is live or freed", fmt.Sprintf("live %t, %d times among the freed", s.live, n), "one of them")
 		}
@@ -413,23 +133,13 @@ func (k *checker) checkGuard() {
 			continue
 		}
 		live++
-		if s.p < s.start || s.p+s.size > next {
+		if mem.Addr(s.p) < s.start || mem.Addr(s.p+Block(s.size)) > next {
 			k.bad(of, "a guarded block lies in its slot", fmt.Sprintf("%d bytes", s.size), fmt.Sprintf("within %#x to %#x", s.start, next))
 		}
 		k.alive(s.site, s.size)
 	}
 	if live != g.live || len(freed) > 0 {
 		k.bad(subject{noun: "guarded blocks"}, "guarded blocks are counted", fmt.Sprintf("%d live, %d freed unknown slots", g.live, len(freed)), fmt.Sprintf("%d and none", live))
-	}
-}
-
-// alive counts a live block of a site, 0 for none.
-func (k *checker) alive(site uint32, size uintptr) {
-	if site != 0 {
-		n := k.sites[site]
-		n.bytes += int64(size)
-		n.blocks++
-		k.sites[site] = n
 	}
 }
 
@@ -441,25 +151,10 @@ func (k *checker) checkTotals() {
 	for c := 1; c <= sizeclass.Num; c++ {
 		n := &t.Classes[c]
 		if live := n.Blocks - n.Free - n.InMagazines; live != k.live[c] {
-			k.bad(subject{noun: "class", class: uint8(c)}, "statistics count the live blocks", live, k.live[c])
+			k.bad(subject{noun: "class", class: sizeclass.ID(c)}, "statistics count the live blocks", live, k.live[c])
 		}
 	}
 	if t.SpanBlocks != k.liveSpans {
 		k.bad(subject{noun: "spans"}, "statistics count the live spans", t.SpanBlocks, k.liveSpans)
 	}
-}
-
-// nonZero counts the bytes that are not 0 in n bytes at a, both multiples of 8. For
-// the live map, which in race builds is memory that the detector watches.
-//
-//go:norace
-//go:nocheckptr
-func nonZero(a, n uintptr) (count int) {
-	const low, high = 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
-	for end := a + n; a < end; a += 8 {
-		if v := *u64(a); v != 0 { // the top bit of each byte that is not 0
-			count += bits.OnesCount64((v&low + low | v) & high)
-		}
-	}
-	return count
 }

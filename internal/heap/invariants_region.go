@@ -5,7 +5,9 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -17,22 +19,22 @@ func (k *checker) checkRegion() {
 	r := &region
 	of := subject{noun: "region", addr: r.base}
 	end := r.committed.Load()
-	if end < r.first || end > r.size || end%superSize != 0 {
+	if mem.Bytes(end) < r.first || mem.Bytes(end) > r.size || end%superSize != 0 {
 		k.bad(of, "whole superslabs of the region are committed", hex(end), fmt.Sprintf("a multiple of %#x from %#x to %#x", superSize, r.first, r.size))
 	}
-	_, metadata := r.fixedParts(r.size >> pageShift)
-	metadata += frontPool.built.Load() * frontSize
+	_, metadata := r.fixedParts(pageCount(r.size >> pageShift))
+	metadata += mem.Bytes(frontPool.built.Load() * frontSize)
 	for i, a := range r.areas() {
-		least := end >> pageShift * a.unit
-		if a.lazy || end == r.first { // nothing of the region needs any yet
+		least := mem.Bytes(end>>pageShift) * a.unit
+		if a.lazy || mem.Bytes(end) == r.first { // nothing of the region needs any yet
 			least = 0
 		}
 		if a.committed < least {
 			k.bad(subject{noun: "metadata", addr: a.base}, "metadata is committed with the pages it is of", a.committed, fmt.Sprintf("at least %d (area %d)", least, i))
 		}
-		metadata += a.committed - r.first>>pageShift*a.unit&^(pageSize-1)
+		metadata += a.committed - a.of(pageCount(region.firstPage())).Down(pageSize)
 	}
-	if n := r.metaCommitted.Load(); n != metadata {
+	if n := r.metaCommitted.Load(); mem.Bytes(n) != metadata {
 		k.bad(of, "committed metadata adds up", n, metadata)
 	}
 	if r.sites.lazy == sitesOn.Load() {
@@ -41,12 +43,12 @@ func (k *checker) checkRegion() {
 	granules := r.size >> granuleShift
 	switch {
 	case osmem.ReadableReserve:
-	case end == r.first:
+	case mem.Bytes(end) == r.first:
 		granules = 0 // before the first commit
 	default:
-		granules = end >> granuleShift
+		granules = mem.Bytes(end >> granuleShift)
 	}
-	if Base != r.base || Live != r.base-r.base>>granuleShift || Pages != r.pages.base || Granules != granules {
+	if mem.Addr(Base) != r.base || mem.Addr(Live) != r.base-r.base>>granuleShift || mem.Addr(Pages) != r.pages.base || mem.Bytes(Granules) != granules {
 		k.bad(of, "fast paths know the region", fmt.Sprintf("Base %#x, Live %#x, Pages %#x, Granules %#x", Base, Live, Pages, Granules),
 			fmt.Sprintf("%#x, %#x, %#x, %#x", r.base, r.base-r.base>>granuleShift, r.pages.base, granules))
 	}
@@ -55,39 +57,39 @@ func (k *checker) checkRegion() {
 // checkPages looks at each page as a part of its slab or span, or as free, and at
 // each superslab.
 func (k *checker) checkPages() {
-	end := region.committed.Load() >> pageShift
-	for c := region.first >> superShift; c < end/superPages; c++ {
+	end := region.endPage()
+	for c := region.firstChunk(); c < end.chunk(); c++ {
 		k.checkSuper(c)
 	}
 	// All of them would be 24 MB for a TiB, which nobody has touched.
-	for c := end / superPages; c < min(end/superPages+64, region.size>>superShift); c++ {
+	for c := end.chunk(); c < min(end.chunk()+64, chunkNo(region.size>>superShift)); c++ {
 		if s := super(c); s.free|s.lost != 0 || s.isSlabs {
-			k.bad(subject{noun: "superslab", addr: region.base + c<<superShift}, "no page beyond the committed ones is free",
+			k.bad(subject{noun: "superslab", addr: c.addr()}, "no page beyond the committed ones is free",
 				fmt.Sprintf("%#x, lost %#x, superslab %t", s.free, s.lost, s.isSlabs), "0, 0, false")
 		}
 	}
-	for page := region.first >> pageShift; page < end; {
+	for page := region.firstPage(); page < end; {
 		m := meta(page)
 		n := uintptr(1)
 		switch {
 		case m.slabClass.Load() != 0:
-			n = k.checkSlab(slabID(page + 1))
+			n = uintptr(k.checkSlab(slabID(page + 1)))
 		case m.kind == kindSpan:
-			n = k.checkSpan(page)
+			n = uintptr(k.checkSpan(page))
 		default:
 			k.checkFree(page)
 		}
-		page += max(n, 1)
+		page += pageNo(max(n, 1))
 	}
 }
 
 // checkSuper looks at what is known of the pages of chunk c together.
-func (k *checker) checkSuper(c uintptr) {
+func (k *checker) checkSuper(c chunkNo) {
 	s := super(c)
-	of := subject{noun: "superslab", addr: region.base + c<<superShift}
+	of := subject{noun: "superslab", addr: c.addr()}
 	out := s.free | s.lost // pages that nobody uses
-	k.used += superPages - bits.OnesCount32(out)
-	k.warm += bits.OnesCount32(out & s.dirty)
+	k.used += superPages - out.count()
+	k.warm += (out & s.dirty).count()
 	if s.free&s.lost != 0 {
 		k.bad(of, "a lost page is not free", hex(s.free&s.lost), 0)
 	}
@@ -99,34 +101,34 @@ func (k *checker) checkSuper(c uintptr) {
 	}
 	if s.isSlabs {
 		k.supers++
-		if s.free == ^uint32(0) {
+		if s.free == pageSet(^uint32(0)) {
 			k.bad(of, "a superslab has slabs", "none", "at least one")
 		}
 	}
 	for o := range poolHints {
-		want := s.isSlabs && alignedRuns(s.free, uint32(o)) != 0
-		got := c/64 < uintptr(len(poolHints[o])) && poolHints[o][c/64]>>(c%64)&1 != 0
+		want := s.isSlabs && alignedRuns(s.free, slabOrder(o)) != 0
+		got := c/64 < chunkNo(len(poolHints[o])) && poolHints[o][c/64]>>(c%64)&1 != 0
 		if got != want {
 			k.bad(of, "pool hints tell where a slab fits", fmt.Sprintf("%t (order %d)", got, o), want)
 		}
 	}
-	if s.emptyMask.Load() != 0 && atomic.LoadUint64(u64(emptyHints+c/64*8))>>(c%64)&1 == 0 {
+	if s.emptyMask.Load() != 0 && atomic.LoadUint64(hintWord(c))>>(c%64)&1 == 0 {
 		k.bad(of, "a superslab with EMPTY slabs has a hint", "none", hex(s.emptyMask.Load()))
 	}
 }
 
 // inUse reports whether the chunk counts the page as one that somebody has, and
 // as a page of a superslab.
-func inUse(page uintptr) (used, slabs bool) {
-	s := super(page / superPages)
-	return (s.free|s.lost)>>(page%superPages)&1 == 0, s.isSlabs
+func inUse(page pageNo) (used, slabs bool) {
+	s := super(page.chunk())
+	return (s.free|s.lost)>>(page.inChunk())&1 == 0, s.isSlabs
 }
 
 // checkSlab returns the pages to go on behind.
-func (k *checker) checkSlab(s slabID) (pages uintptr) {
+func (k *checker) checkSlab(s slabID) (pages pageCount) {
 	m := s.meta()
 	c := uint8(m.slabClass.Load())
-	of := subject{noun: "slab", addr: s.addr(), class: c}
+	of := subject{noun: "slab", addr: s.addr(), class: sizeclass.ID(c)}
 	if m.slabClass.Load() > sizeclass.Num {
 		k.bad(of, "a slab has a class", m.slabClass.Load(), fmt.Sprintf("1 to %d", sizeclass.Num))
 		k.wild = true
@@ -135,28 +137,28 @@ func (k *checker) checkSlab(s slabID) (pages uintptr) {
 	cl := &sizeclass.Classes[c]
 	pages = 1 << cl.Order
 	k.slabs[c]++
-	if s.page()%pages != 0 {
+	if s.page()%pageNo(pages) != 0 {
 		k.bad(of, "a slab begins at a multiple of its length", s.page(), fmt.Sprintf("a multiple of %d", pages))
 		return 1
 	}
-	if uintptr(m.pages) != pages {
+	if pageCount(m.pages) != pages {
 		k.bad(of, "a slab has its class's pages", m.pages, pages)
 	}
-	k.checkSlabPages(s, c, pages)
-	k.checkSlabState(s, c)
-	k.checkBlocks(s, c)
+	k.checkSlabPages(s, sizeclass.ID(c), pages)
+	k.checkSlabState(s, sizeclass.ID(c))
+	k.checkBlocks(s, sizeclass.ID(c))
 	return pages
 }
 
-func (k *checker) checkSlabPages(s slabID, c uint8, pages uintptr) {
+func (k *checker) checkSlabPages(s slabID, c sizeclass.ID, pages pageCount) {
 	cl := &sizeclass.Classes[c]
 	kind, bucket, recip, pageClass := kindMid, bucketMid, cl.Recip, uint8(0)
 	if c <= sizeclass.NumTiny {
-		kind, bucket, recip, pageClass = kindTiny, bucketTiny, 0, c
+		kind, bucket, recip, pageClass = kindTiny, bucketTiny, 0, uint8(c)
 	}
-	for page := s.page(); page < s.page()+pages; page++ {
+	for page := s.page(); page < s.page()+pageNo(pages); page++ {
 		m := meta(page)
-		of := subject{"page", region.base + page<<pageShift, c, s.addr()}
+		of := subject{"page", page.addr(), c, s.addr()}
 		if m.start != s.addr() {
 			k.bad(of, "a slab's page knows its start", hex(m.start), hex(s.addr()))
 		}
@@ -166,9 +168,9 @@ func (k *checker) checkSlabPages(s slabID, c uint8, pages uintptr) {
 		}
 		at := uintptr(0)
 		if kind == kindMid {
-			at = live0(page, 0)
+			at = uintptr(live0(page, 0))
 		}
-		if m.recip != recip || m.live0 != at || PageClass[page] != pageClass {
+		if m.recip != recip || m.live0 != mem.Addr(at) || PageClass[page] != pageClass {
 			k.bad(of, "fast paths know a slab's page", fmt.Sprintf("recip %#x, live0 %#x, PageClass %d", m.recip, m.live0, PageClass[page]),
 				fmt.Sprintf("%#x, %#x, %d", recip, at, pageClass))
 		}
@@ -181,13 +183,13 @@ func (k *checker) checkSlabPages(s slabID, c uint8, pages uintptr) {
 		if used, slabs := inUse(page); !used || !slabs {
 			k.bad(of, "a slab's page is a superslab's, and in use", fmt.Sprintf("superslab %t, in use %t", slabs, used), "both")
 		}
-		if c <= sizeclass.NumTiny && super(page/superPages).tiny>>(page%superPages)&1 == 0 {
+		if c <= sizeclass.NumTiny && super(page.chunk()).tiny>>(page.inChunk())&1 == 0 {
 			k.bad(of, "the live map of a tiny slab may have memory", "no", "yes")
 		}
 	}
 }
 
-func (k *checker) checkSlabState(s slabID, c uint8) {
+func (k *checker) checkSlabState(s slabID, c sizeclass.ID) {
 	m := s.meta()
 	cl := &sizeclass.Classes[c]
 	of := subject{noun: "slab", addr: s.addr(), class: c}
@@ -201,7 +203,7 @@ func (k *checker) checkSlabState(s slabID, c uint8) {
 	if k.lost[s] != (state == slabClaimed) {
 		k.bad(of, "a slab stays CLAIMED if its memory is lost", fmt.Sprintf("state %d, lost %t", state, k.lost[s]), fmt.Sprintf("state %d and lost, or neither", slabClaimed))
 	}
-	listed := *setWord(0, c, s.page()>>6)>>(s.page()&63)&1 != 0
+	listed := *setWord(0, c, uintptr(s.page()>>6))>>(s.page()&63)&1 != 0
 	if listed != (state == slabPartial) {
 		k.bad(of, "a slab is PARTIAL if and only if listed", fmt.Sprintf("state %d, listed %t", state, listed), fmt.Sprintf("state %d and listed, or neither", slabPartial))
 	}
@@ -219,16 +221,16 @@ func (k *checker) checkSlabState(s slabID, c uint8) {
 	default:
 		k.bad(of, "a slab has a state", state, "LEASED, FULL, PARTIAL or CLAIMED")
 	}
-	if units := s.units(); m.holes != 0 && (state == slabLeased || state == slabFull) {
-		k.bad(of, "only a PARTIAL slab has holes", hex(m.holes), 0)
-	} else if units >= 1 && uintptr(m.pages) == 1<<cl.Order && m.holes&^s.holes(c) != 0 {
-		k.bad(of, "holes are the memory of free blocks", hex(m.holes), fmt.Sprintf("some of %#x", s.holes(c)))
+	if units := s.units(); m.holes() != 0 && (state == slabLeased || state == slabFull) {
+		k.bad(of, "only a PARTIAL slab has holes", hex(m.holes()), 0)
+	} else if units >= 1 && uintptr(m.pages) == 1<<cl.Order && m.holes()&^s.holes(c) != 0 {
+		k.bad(of, "holes are the memory of free blocks", hex(m.holes()), fmt.Sprintf("some of %#x", s.holes(c)))
 	}
 }
 
 // checkBlocks holds a slab's bitmap, the live states of its blocks and what waits
 // elsewhere against each other, a word of the bitmap at a time.
-func (k *checker) checkBlocks(s slabID, c uint8) {
+func (k *checker) checkBlocks(s slabID, c sizeclass.ID) {
 	cl := &sizeclass.Classes[c]
 	held := k.held[s]
 	if held == nil {
@@ -250,9 +252,9 @@ func (k *checker) checkBlocks(s slabID, c uint8) {
 		live := uint64(0)
 		for m := all; m != 0; m &= m - 1 {
 			j := uintptr(w)*64 + uintptr(bits.TrailingZeros64(m))
-			if v := state(slabLive(s.addr()+j*uintptr(cl.Size), c)); v != 0 {
+			if v := state(slabLive(Block(s.addr()+mem.Addr(j*uintptr(cl.Size))), c)); v != 0 {
 				live |= m & -m
-				k.liveBlock(s, c, j, v)
+				k.liveBlock(s, c, blockIndex(j), v)
 			}
 		}
 		count += bits.OnesCount64(live)
@@ -261,15 +263,15 @@ func (k *checker) checkBlocks(s slabID, c uint8) {
 			wrong |= all &^ (owned | live | held[w])
 		}
 		for wrong &= all; wrong != 0; wrong &= wrong - 1 {
-			k.misplaced(s, c, uintptr(w)*64+uintptr(bits.TrailingZeros64(wrong)), live, owned)
+			k.misplaced(s, c, blockIndex(uintptr(w)*64+uintptr(bits.TrailingZeros64(wrong))), live, owned)
 		}
 	}
 	n := 0 // all bytes that may hold a live state
 	if c <= sizeclass.NumTiny {
-		n = nonZero(Live+s.addr()>>granuleShift, pageSize>>granuleShift)
+		n = nonZero(mem.Addr(Live)+s.addr()>>granuleShift, pageSize>>granuleShift)
 	} else {
 		for page := range uintptr(1) << cl.Order {
-			n += nonZero(midLive(s.addr()+page<<pageShift), uintptr(len(pageMeta{}.mid)))
+			n += nonZero(midLive(Block(s.addr()+mem.Addr(page<<pageShift))), mem.Bytes(len(pageMeta{}.mid)))
 		}
 	}
 	if n != count {
@@ -279,21 +281,21 @@ func (k *checker) checkBlocks(s slabID, c uint8) {
 }
 
 // liveBlock looks at the live state v of block j.
-func (k *checker) liveBlock(s slabID, c uint8, j uintptr, v uint8) {
-	p := s.addr() + j*classSize(c)
-	of := subject{"block", p, c, s.addr()}
+func (k *checker) liveBlock(s slabID, c sizeclass.ID, j blockIndex, v liveState) {
+	p := s.block(c, j)
+	of := subject{"block", p.addr(), c, s.addr()}
 	switch v {
-	case c, liveWatched:
+	case liveState(c), liveWatched:
 	case liveSited:
-		site := uint32(0)
+		owner := site.ID(0)
 		if sitesOn.Load() {
-			site = uint32(*siteWord(p))
+			owner = site.ID(*siteWord(p))
 		}
-		if site == 0 || knownSite(site) == 0 {
-			k.bad(of, "a live block's site is registered", site, "a site")
+		if !owner.Known() {
+			k.bad(of, "a live block's site is registered", owner, "a site")
 			return
 		}
-		k.alive(site, classSize(c))
+		k.alive(owner, classSize(c))
 	default:
 		k.bad(of, "a live state is the class, or says more", v, fmt.Sprintf("%d, %d or %d", c, liveSited, liveWatched))
 	}
@@ -301,8 +303,8 @@ func (k *checker) liveBlock(s slabID, c uint8, j uintptr, v uint8) {
 
 // misplaced says where block j is, which is in more than one place or in none.
 // live and owned are its words.
-func (k *checker) misplaced(s slabID, c uint8, j uintptr, live, owned uint64) {
-	p := s.addr() + j*classSize(c)
+func (k *checker) misplaced(s slabID, c sizeclass.ID, j blockIndex, live, owned uint64) {
+	p := s.block(c, j)
 	found := ""
 	add := func(is bool, where string) {
 		if is && found != "" {
@@ -319,36 +321,36 @@ func (k *checker) misplaced(s slabID, c uint8, j uintptr, live, owned uint64) {
 	if found == "" {
 		found = "nowhere"
 	}
-	k.bad(subject{"block", p, c, s.addr()}, "a block is in exactly one place", found, "live, owned by its slab, or waiting")
+	k.bad(subject{"block", mem.Addr(p), c, s.addr()}, "a block is in exactly one place", found, "live, owned by its slab, or waiting")
 }
 
 // checkSpan returns the pages to go on behind.
-func (k *checker) checkSpan(page uintptr) (pages uintptr) {
+func (k *checker) checkSpan(page pageNo) (pages pageCount) {
 	m := meta(page)
-	p := region.base + page<<pageShift
+	p := page.addr()
 	of := subject{noun: "span", addr: p, class: m.class}
 	k.spans++
-	pages = roundUp(m.spanSize, pageSize) >> pageShift
+	pages = pagesOf(m.spanSize)
 	size, ok := sizeclass.SpanSize(max(m.spanSize, sizeclass.MaxMid+1))
-	if m.spanSize <= sizeclass.MaxMid || !ok || size != m.spanSize || uintptr(m.pages) != pages || !isPage(page+pages-1) {
+	if m.spanSize <= sizeclass.MaxMid || !ok || size != m.spanSize || pageCount(m.pages) != pages || !isPage(page+pageNo(pages)-1) {
 		k.bad(of, "a span has a span's size and its pages", fmt.Sprintf("%d bytes, %d pages", m.spanSize, m.pages), fmt.Sprintf("%d bytes, %d pages", size, pages))
 		return 1
 	}
 	arena := m.flags&flagArena != 0
-	class, at, recip := uint8(0), live0(page, liveOffset), uint64(1)
+	class, at, recip := uint8(0), live0(page, mem.Bytes(liveOffset)), uint64(1)
 	switch {
 	case arena:
 		at, recip = m.live0, 0 // unknown to the fast paths
 	case size <= sizeclass.MaxWarm:
-		class = sizeclass.SpanOf(size)
+		class = uint8(sizeclass.SpanOf(size))
 	}
-	if m.start != p || m.class != class || m.recip != recip || m.live0 != at {
+	if m.start != p || m.class != sizeclass.ID(class) || m.recip != recip || m.live0 != at {
 		k.bad(of, "fast paths know a span", fmt.Sprintf("start %#x, class %d, recip %d, live0 %#x", m.start, m.class, m.recip, m.live0),
 			fmt.Sprintf("%#x, %d, %d, %#x", p, class, recip, at))
 	}
-	for i := page; i < page+pages; i++ {
+	for i := page; i < page+pageNo(pages); i++ {
 		t := meta(i)
-		of := subject{noun: "page", addr: region.base + i<<pageShift, slab: p}
+		of := subject{noun: "page", addr: i.addr(), slab: p}
 		if i > page && (t.kind != kindSpanTail || t.start != p || t.class != 0 || t.recip != 0 || t.live != 0) {
 			k.bad(of, "a span's later pages are its tail", fmt.Sprintf("kind %d, start %#x, class %d, recip %d, live %d", t.kind, t.start, t.class, t.recip, t.live),
 				fmt.Sprintf("%d, %#x, 0, 0, 0", kindSpanTail, p))
@@ -371,7 +373,7 @@ func (k *checker) checkSpan(page uintptr) (pages uintptr) {
 
 // checkSpanState looks at whether a span is live or waits somewhere.
 func (k *checker) checkSpanState(of subject, m *pageMeta) {
-	at, waiting := k.places[of.addr]
+	at, waiting := k.places[Block(of.addr)]
 	found := "nowhere"
 	switch {
 	case m.live != 0 && waiting:
@@ -385,17 +387,17 @@ func (k *checker) checkSpanState(of subject, m *pageMeta) {
 	if !checkLive {
 		return
 	}
-	want := max(m.class, 1)
+	want := liveState(m.class)
 	if m.class == 0 {
 		want = liveBig
 	}
 	switch {
 	case m.live != 0 && m.live != want && m.live != liveSited && m.live != liveWatched:
 		k.bad(of, "a span's live state is its class, or says more", m.live, fmt.Sprintf("0, %d, %d or %d", want, liveSited, liveWatched))
-	case (m.live == liveSited) != (m.site != 0) || m.site != 0 && knownSite(m.site) == 0:
-		k.bad(of, "a span has a site while its live state says so", fmt.Sprintf("site %d, live state %d", m.site, m.live), "both, or neither")
+	case (m.live == liveSited) != (m.site() != 0) || m.site() != 0 && knownSite(m.site()) == 0:
+		k.bad(of, "a span has a site while its live state says so", fmt.Sprintf("site %d, live state %d", m.site(), m.live), "both, or neither")
 	case m.live == liveSited:
-		k.alive(m.site, m.spanSize)
+		k.alive(m.site(), m.spanSize)
 	}
 	if m.live != 0 {
 		k.liveSpans++
@@ -403,9 +405,9 @@ func (k *checker) checkSpanState(of subject, m *pageMeta) {
 }
 
 // checkFree looks at a page that begins neither a slab nor a span.
-func (k *checker) checkFree(page uintptr) {
+func (k *checker) checkFree(page pageNo) {
 	m := meta(page)
-	of := subject{noun: "page", addr: region.base + page<<pageShift}
+	of := subject{noun: "page", addr: page.addr()}
 	used, _ := inUse(page)
 	switch m.kind {
 	case kindFree, kindSpanFreed, kindSlabFreed:
@@ -430,16 +432,16 @@ func (k *checker) checkFree(page uintptr) {
 }
 
 // noSlab looks for what only slabs have in a page that is none's.
-func (k *checker) noSlab(page uintptr, of subject) {
+func (k *checker) noSlab(page pageNo, of subject) {
 	m := meta(page)
 	if m.slabState.Load() != slabNone || m.slabClass.Load() != 0 || PageClass[page] != 0 {
 		k.bad(of, "a page without a slab says so", fmt.Sprintf("state %d, class %d, PageClass %d", m.slabState.Load(), m.slabClass.Load(), PageClass[page]), "0, 0, 0")
 	}
-	n := nonZero(region.pages.base+page<<pageMetaShift, uintptr(len(m.mid)))
+	n := nonZero(region.pages.base+mem.Addr(page)<<pageMetaShift, mem.Bytes(len(m.mid)))
 	// Elsewhere the live map was never written, or was returned: it reads as zero,
 	// and need not be touched.
-	if s := super(page / superPages); (s.tiny&^s.lost)>>(page%superPages)&1 != 0 {
-		n += nonZero(Live+(region.base+page<<pageShift)>>granuleShift, pageSize>>granuleShift)
+	if s := super(page.chunk()); (s.tiny&^s.lost)>>(page.inChunk())&1 != 0 {
+		n += nonZero(mem.Addr(Live)+(page.addr())>>granuleShift, pageSize>>granuleShift)
 	}
 	if n != 0 {
 		k.bad(of, "no live state is left where no slab is", n, 0)
@@ -449,25 +451,25 @@ func (k *checker) noSlab(page uintptr, of subject) {
 // checkSets looks at all words of the partial sets: only PARTIAL slabs are in
 // them, and each summary is true.
 func (k *checker) checkSets() {
-	first := region.first >> pageShift
-	if region.committed.Load() == region.first {
+	first := region.firstPage()
+	if region.endPage() == first {
 		return // no word of level 0 need be readable yet
 	}
 	for l := range setLevels {
 		shift := 6 * uint(l+1) // pages for each word of this level
-		for i := first >> shift; i < setWords(l); i++ {
+		for i := uintptr(first >> shift); i < setWords(l); i++ {
 			for c := range uint8(setClasses) {
-				w := *setWord(l, c, i)
+				w := *setWord(l, sizeclass.ID(c), i)
 				if l == 0 {
 					for m := w; m != 0; m &= m - 1 {
-						page := i<<6 + uintptr(bits.TrailingZeros64(m))
+						page := pageNo(i<<6 + uintptr(bits.TrailingZeros64(m)))
 						if !isPage(page) || meta(page).slabClass.Load() != uint32(c) || meta(page).slabState.Load() != slabPartial {
-							k.bad(subject{noun: "partial set", addr: region.base + page<<pageShift, class: c}, "only PARTIAL slabs are in a partial set", "a member", "none")
+							k.bad(subject{noun: "partial set", addr: page.addr(), class: sizeclass.ID(c)}, "only PARTIAL slabs are in a partial set", "a member", "none")
 						}
 					}
 				}
-				if l+1 < len(setLevels) && (w != 0) != (*setWord(l+1, c, i>>6)>>(i&63)&1 != 0) {
-					k.bad(subject{noun: "partial set", addr: region.base + i<<shift<<pageShift, class: c}, "a summary says whether the word below is 0",
+				if l+1 < len(setLevels) && (w != 0) != (*setWord(l+1, sizeclass.ID(c), i>>6)>>(i&63)&1 != 0) {
+					k.bad(subject{noun: "partial set", addr: pageNo(i << shift).addr(), class: sizeclass.ID(c)}, "a summary says whether the word below is 0",
 						fmt.Sprintf("%#x below", w), fmt.Sprintf("as level %d says", l+1))
 				}
 			}
@@ -479,22 +481,23 @@ func (k *checker) checkSets() {
 // those of free pages, and each above as its children say. (Nothing in the tree
 // can be out of order or overlap: a node's place is its range.)
 func (k *checker) checkTree() {
-	t := &region.tree
-	lo, hi := region.first>>superShift, region.committed.Load()>>superShift
+	t := &tree
+	lo, hi := uintptr(region.firstChunk()), uintptr(region.endChunk())
 	if lo == hi {
 		return
 	}
 	size := uint32(superPages) // pages below one child
 	lo, hi = t.leaves+lo, t.leaves+hi-1
 	for i := lo; i <= hi; i++ {
-		m := super(i - t.leaves).free
-		if super(i - t.leaves).isSlabs {
+		c := chunkNo(i - t.leaves)
+		m := super(c).free
+		if super(c).isSlabs {
 			m = 0
 		}
 		n := longestRun(m)
-		want := treeNode{uint32(bits.TrailingZeros32(^m)), uint32(bits.LeadingZeros32(^m)), n, n / superPages}
+		want := treeNode{uint32(bits.TrailingZeros32(uint32(^m))), uint32(bits.LeadingZeros32(uint32(^m))), n, n / superPages}
 		if got := *t.node(i); got != want {
-			k.bad(subject{noun: "chunk", addr: region.base + (i-t.leaves)<<superShift}, "the page tree has the free pages", got, want)
+			k.bad(subject{noun: "chunk", addr: c.addr()}, "the page tree has the free pages", got, want)
 		}
 	}
 	for lo, hi = lo/2, hi/2; lo > 0; lo, hi, size = lo/2, hi/2, size*2 {
@@ -508,7 +511,7 @@ func (k *checker) checkTree() {
 				want.suf += l.suf
 			}
 			if got := *t.node(i); got != want {
-				k.bad(subject{noun: "tree node", addr: i}, "a node of the page tree sums up its children", got, want)
+				k.bad(subject{noun: "tree node", addr: mem.Addr(i)}, "a node of the page tree sums up its children", got, want)
 			}
 		}
 	}
@@ -522,7 +525,7 @@ func (k *checker) checkCounts() {
 		slabs, listed := cs.slabs, cs.listed
 		cs.mu.Unlock()
 		if slabs != k.slabs[c] || listed != k.listed[c] {
-			k.bad(subject{noun: "class", class: uint8(c)}, "a class counts its slabs", fmt.Sprintf("%d slabs, %d listed", slabs, listed), fmt.Sprintf("%d, %d", k.slabs[c], k.listed[c]))
+			k.bad(subject{noun: "class", class: sizeclass.ID(c)}, "a class counts its slabs", fmt.Sprintf("%d slabs, %d listed", slabs, listed), fmt.Sprintf("%d, %d", k.slabs[c], k.listed[c]))
 		}
 	}
 	u := &pageUse
@@ -548,10 +551,10 @@ func (k *checker) checkCounts() {
 	if soft, hard := memoryLimit.soft.Load(), memoryLimit.hard.Load(); limitSet && hard != 0 && soft > hard {
 		k.bad(subject{noun: "memory limit"}, "the soft limit is not above the hard one", soft, hard)
 	}
-	for s := uint32(1); s <= NumSites() && checkLive; s++ {
-		name, bytes, blocks := Site(s)
+	for s := site.ID(1); s <= site.Num() && checkLive; s++ {
+		name, bytes, blocks := site.Read(s)
 		if want := k.sites[s]; bytes != want.bytes || blocks != want.blocks {
-			k.bad(subject{noun: fmt.Sprintf("site %q", name), addr: uintptr(s)}, "a site counts its live blocks", fmt.Sprintf("%d bytes, %d blocks", bytes, blocks), fmt.Sprintf("%d, %d", want.bytes, want.blocks))
+			k.bad(subject{noun: fmt.Sprintf("site %q", name), addr: mem.Addr(s)}, "a site counts its live blocks", fmt.Sprintf("%d bytes, %d blocks", bytes, blocks), fmt.Sprintf("%d, %d", want.bytes, want.blocks))
 		}
 	}
 }

@@ -2,8 +2,8 @@ package heap
 
 import (
 	"math/bits"
-	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -22,39 +22,26 @@ import (
 //
 // Spans have theirs in the other half, with what a free of one reads (pageMeta).
 
-// liveSited stands in the live state of a block that has a site. Its magazine
-// is a trap like class 0's, so that the free comes to the slow path, which
-// knows the class from the page.
-const liveSited = setClasses - 1
-
-// liveWatched is the same for a block whose allocation is in a trace or has its
-// stack recorded: its free is for the slow path to tell.
-const liveWatched = setClasses - 2
-
-// kibShift is log2 of how far apart live bytes of mid blocks are. The smallest of
-// these blocks has 1152 bytes.
-const kibShift = 10
-
 // midLive returns the address of the live byte of the mid block at p:
 // meta(page).mid[k % 64] of its page = k/64, for the k-th KiB of the region.
 //
 //go:nosplit
-func midLive(p uintptr) uintptr {
-	k := (p - Base) >> kibShift
-	return Pages + k + k&^(pageSize>>kibShift-1) // 64 k/64 twice: metadata are 128 bytes
+func midLive(p Block) mem.Addr {
+	k := (p - Block(Base)) >> kibShift
+	return mem.Addr(Block(Pages) + k + k&^(pageSize>>kibShift-1)) // 64 k/64 twice: metadata are 128 bytes
 }
 
 // spanLive returns that of the span at p.
 //
 //go:nosplit
-func spanLive(p uintptr) uintptr {
-	return Pages + (p-Base)>>pageShift<<pageMetaShift + liveOffset
+func spanLive(p Block) mem.Addr {
+	return mem.Addr(Block(Pages) + (p-Block(Base))>>pageShift<<pageMetaShift + Block(liveOffset))
 }
 
 // slabLive returns that of the block at p of a slab of class c.
-func slabLive(p uintptr, c uint8) uintptr {
+func slabLive(p Block, c sizeclass.ID) mem.Addr {
 	if c <= sizeclass.NumTiny {
-		return Live + p>>granuleShift
+		return mem.Addr(Block(Live) + p>>granuleShift)
 	}
 	return midLive(p)
 }
@@ -63,26 +50,26 @@ func slabLive(p uintptr, c uint8) uintptr {
 // the block is a span; for what is not the start of a block, why says what it
 // is. The caller decides by span, not by another look at the page: a free of the
 // same span at the same time may change its kind in between.
-func liveByte(p uintptr) (at uintptr, m *pageMeta, span bool, why Kind) {
-	off := p - region.base
-	if off >= region.committed.Load() || off < region.first {
-		if off < region.size {
+func liveByte(p Block) (at mem.Addr, m *pageMeta, span bool, why Kind) {
+	off := mem.Addr(p) - region.base
+	if off >= mem.Addr(region.committed.Load()) || off < mem.Addr(region.first) {
+		if off < mem.Addr(region.size) {
 			return 0, nil, false, NeverAllocated
 		}
 		return 0, nil, false, Foreign
 	}
-	m = meta(off >> pageShift)
+	m = meta(pageNo(off >> pageShift))
 	switch kind := m.kind; kind {
 	case kindTiny:
 		if p%sizeclass.Granule != 0 {
 			return 0, m, false, Unaligned
 		}
-		if _, start := m.slabClassNow().Index(p - m.start); !start {
+		if _, start := m.slabClassNow().Index(mem.Bytes(mem.Addr(p) - m.start)); !start {
 			return 0, m, false, Interior
 		}
-		return Live + p>>granuleShift, m, false, OK
+		return mem.Addr(Block(Live) + p>>granuleShift), m, false, OK
 	case kindMid:
-		hi, lo := bits.Mul64(uint64(p-m.start), m.recip)
+		hi, lo := bits.Mul64(uint64(mem.Addr(p)-m.start), m.recip)
 		switch {
 		case p%sizeclass.Granule != 0:
 			return 0, m, false, Unaligned
@@ -92,44 +79,31 @@ func liveByte(p uintptr) (at uintptr, m *pageMeta, span bool, why Kind) {
 		return midLive(p), m, false, OK
 	case kindSpan, kindSpanTail:
 		switch {
-		case meta((m.start-region.base)>>pageShift).flags&flagArena != 0:
+		case meta(pageAt(m.start)).flags&flagArena != 0:
 			return 0, m, false, InArena
-		case p == m.start && kind == kindSpan:
+		case mem.Addr(p) == m.start && kind == kindSpan:
 			return spanLive(p), m, true, OK
 		case p%sizeclass.Granule != 0:
 			return 0, m, false, Unaligned
 		}
 		return 0, m, false, Interior
 	case kindSpanFreed:
-		if first := meta((m.start - region.base) >> pageShift); first.kind == kindSpanFreed && first.flags&flagArena != 0 {
+		if first := meta(pageAt(m.start)); first.kind == kindSpanFreed && first.flags&flagArena != 0 {
 			return 0, m, false, WasArena
 		}
 		return 0, m, false, Freed
 	case kindSlabFreed:
 		k := m.slabClassNow()
-		if i, start := k.Index(p - m.start); start && i < k.Blocks {
+		if i, start := k.Index(mem.Bytes(mem.Addr(p) - m.start)); start && i < k.Blocks {
 			return 0, m, false, Freed
 		}
 	}
 	return 0, m, false, NeverAllocated
 }
 
-// slabClassNow is the class of a page that was a slab's a moment ago. To who does
-// not hold a block of it the page may have become a span's since, whose class is
-// none of a slab's; then it is the trap class, which has no blocks.
-func (m *pageMeta) slabClassNow() *sizeclass.Class {
-	if c := m.class; c <= sizeclass.Num {
-		return &sizeclass.Classes[c]
-	}
-	return &sizeclass.Classes[0]
-}
-
-// classSize returns the bytes of a block of class c.
-func classSize(c uint8) uintptr { return uintptr(sizeclass.Classes[c].Size) }
-
 // setLive marks the block at p, of class c, as live with value v. The caller
 // owns the block.
-func setLive(p uintptr, c, v uint8) {
+func setLive(p Block, c sizeclass.ID, v liveState) {
 	if tracked {
 		raceAcquire(p, blockBytes(c))
 	}
@@ -146,40 +120,26 @@ func setLive(p uintptr, c, v uint8) {
 //
 //go:norace
 //go:nocheckptr
-func state(at uintptr) uint8 { return *u8(at) }
+func state(at mem.Addr) liveState { return liveState(*u8(at)) }
 
 //go:norace
 //go:nocheckptr
-func putState(at uintptr, v uint8) { *u8(at) = v }
-
-// dropLive takes those of the slab's blocks that are marked live out of its bitmap, and
-// reports whether there were any. One copy of a late double free came back to the slab,
-// the other was handed out since: it is its holder's. (carve drops such blocks, too.)
-// For the holder of the carve right.
-func (s slabID) dropLive(k *sizeclass.Class, c uint8) (dropped bool) {
-	if !checkLive || c <= sizeclass.NumTiny && nonZero(Live+s.addr()>>granuleShift, pageSize<<k.Order>>granuleShift) == 0 {
-		return false
-	}
-	for w := range k.Words {
-		b := s.bits(w)
-		for v := atomic.LoadUint64(b) & fullWord(k, w); v != 0; v &= v - 1 {
-			at := uint64(bits.TrailingZeros64(v))
-			p := s.addr() + uintptr(uint64(w)*64+at)*uintptr(k.Size)
-			if !isLive(p, c) {
-				continue
-			}
-			atomic.AndUint64(b, ^(1 << at))
-			if !isLive(p, c) { // freed meanwhile: its flush finds the bit, or has found it
-				atomic.OrUint64(b, 1<<at)
-				continue
-			}
-			lateFrees.Add(1)
-			postponeLate(p)
-			dropped = true
-		}
-	}
-	return dropped
-}
+func putState(at mem.Addr, v liveState) { *u8(at) = uint8(v) }
 
 // isLive reports whether the block at p of a slab of class c is marked live.
-func isLive(p uintptr, c uint8) bool { return state(slabLive(p, c)) != 0 }
+func isLive(p Block, c sizeclass.ID) bool { return state(slabLive(p, c)) != 0 }
+
+// nonZero counts the bytes that are not 0 in n bytes at a, both multiples of 8. For
+// the live map, which in race builds is memory that the detector watches.
+//
+//go:norace
+//go:nocheckptr
+func nonZero(a mem.Addr, n mem.Bytes) (count int) {
+	const low, high = 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
+	for end := a + mem.Addr(n); a < end; a += 8 {
+		if v := *u64(a); v != 0 { // the top bit of each byte that is not 0
+			count += bits.OnesCount64((v&low + low | v) & high)
+		}
+	}
+	return count
+}

@@ -2,12 +2,13 @@ package heap
 
 import (
 	"math/bits"
-	"sync"
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // carve moves free blocks of the leased slab s into class c's empty magazine,
@@ -15,7 +16,7 @@ import (
 // lease, so nobody else clears bits.
 //
 // Blocks go in by descending address, so that pops ascend.
-func carve(f uintptr, c uint8, s slabID, want int) (n int) {
+func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
 	k := &sizeclass.Classes[c]
 	m := s.meta()
 	low, ok := s.firstFree(uint32(m.lowWord), k.Words)
@@ -31,8 +32,8 @@ func carve(f uintptr, c uint8, s slabID, want int) (n int) {
 		n += bits.OnesCount64(atomic.LoadUint64(s.bits(w)))
 	}
 	n = min(n, want)
-	bottom := sentinel(f, c)
-	slot := bottom + uintptr(n)*8
+	bottom := f.sentinel(c)
+	slot := bottom + mem.Addr(uintptr(n)*8)
 	size := uintptr(k.Size)
 	live := uint8(0) // all the blocks' live bytes, together
 	for w, left := low, n; left > 0; w++ {
@@ -43,25 +44,25 @@ func carve(f uintptr, c uint8, s slabID, want int) (n int) {
 		if run := v >> (first & 63); run&(run+1) == 0 && v != 0 {
 			// One run of blocks, as in a slab that was free as a whole.
 			j := uintptr(w)*64 + first
-			p := s.addr() + j*size
+			p := s.addr() + mem.Addr(j*size)
 			here := min(bits.OnesCount64(run), left)
 			rest &^= (1<<uint(here) - 1) << (first & 63)
 			left -= here
-			for end := slot - uintptr(here)*8; slot > end; slot -= 8 {
-				*word(slot) = p
+			for end := slot - mem.Addr(uintptr(here)*8); slot > end; slot -= 8 {
+				*word(slot) = uintptr(p)
 				if checkLive {
-					live |= state(slabLive(p, c))
+					live |= uint8(state(slabLive(Block(p), c)))
 				}
-				p += size
+				p += mem.Addr(size)
 			}
 		} else {
-			p0 := s.addr() + uintptr(w)*64*size
+			p0 := s.addr() + mem.Addr(uintptr(w)*64*size)
 			for ; rest != 0 && left > 0; rest &= rest - 1 {
-				p := p0 + uintptr(bits.TrailingZeros64(rest))*size
-				*word(slot) = p
+				p := p0 + mem.Addr(uintptr(bits.TrailingZeros64(rest))*size)
+				*word(slot) = uintptr(p)
 				slot -= 8
 				if checkLive {
-					live |= state(slabLive(p, c))
+					live |= uint8(state(slabLive(Block(p), c)))
 				}
 				left--
 			}
@@ -73,23 +74,22 @@ func carve(f uintptr, c uint8, s slabID, want int) (n int) {
 	if live != 0 {
 		n = dropLive(bottom, c, n)
 	}
-	*top(f, c) = bottom + uintptr(n)*8
+	*f.top(c) = bottom + mem.Addr(uintptr(n)*8)
 	return n
 }
 
 // dropLive takes those of the n blocks above the slot bottom that are live out
 // of the slots, and returns how many are left. A late double free put them into
 // their slab; they stay their holders'.
-func dropLive(bottom uintptr, c uint8, n int) (left int) {
+func dropLive(bottom mem.Addr, c sizeclass.ID, n int) (left int) {
 	for i := 1; i <= n; i++ {
-		p := *word(bottom + uintptr(i)*8)
-		if isLive(p, c) {
-			lateFrees.Add(1)
-			lateFound.Store(p)
+		p := *word(bottom + mem.Addr(uintptr(i)*8))
+		if isLive(Block(p), c) {
+			foundLateEntered(Block(p))
 			continue
 		}
 		left++
-		*word(bottom + uintptr(left)*8) = p
+		*word(bottom + mem.Addr(uintptr(left)*8)) = p
 	}
 	return left
 }
@@ -105,83 +105,14 @@ func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
 	return 0, false
 }
 
-// lateFrees counts double frees found late; lateFound is one found at a carve, which
-// is pinned: the other places postpone.
-var (
-	lateFrees atomic.Uint64
-	lateFound atomic.Uintptr
-)
-
-// postponed holds what was found where there was nobody to report it to, or where
-// something else was reported: by Postpone, oldest first.
-var postponed struct {
-	sync.Mutex
-	any    atomic.Bool
-	faults []Fault
-}
-
-// maxPostponed bounds the list: a program with more than that to report will meet
-// the rest when it runs again.
-const maxPostponed = 64
-
-// Postpone leaves f for the next TakeLateFree, unless it is OK. Not entered.
-func Postpone(f Fault) {
-	if f.Kind == OK {
-		return
-	}
-	p := &postponed
-	p.Lock()
-	defer p.Unlock()
-	if len(p.faults) < maxPostponed {
-		p.faults = append(p.faults, f)
-		p.any.Store(true)
-	}
-}
-
-// postponeLate is Postpone for a late double free of the block at late, 0 for none.
-func postponeLate(late uintptr) { Postpone(lateFault(late)) }
-
-// firstOf returns the first of two findings that is one, for who can report only
-// one, and postpones the other.
-func firstOf(a, b Fault) Fault {
-	if a.Kind == OK {
-		return b
-	}
-	Postpone(b)
-	return a
-}
-
-// TakeLateFree returns a misuse that was found earlier and is still to be
-// reported, once. Not entered.
-func TakeLateFree() Fault {
-	if lateFound.Load() != 0 {
-		if p := lateFound.Swap(0); p != 0 {
-			return lateFault(p)
-		}
-	}
-	if !postponed.any.Load() {
-		return Fault{}
-	}
-	p := &postponed
-	p.Lock()
-	defer p.Unlock()
-	if len(p.faults) == 0 {
-		return Fault{}
-	}
-	f := p.faults[0]
-	p.faults = append(p.faults[:0], p.faults[1:]...)
-	p.any.Store(len(p.faults) > 0)
-	return f
-}
-
 // refill moves blocks of the leased slab s into class c's empty magazine and
 // returns how many. Entered; see carve.
-func refill(f uintptr, c uint8, s slabID) int {
-	h := head(f)
+func (f Front) refill(c sizeclass.ID, s slabID) int {
+	h := f.head()
 	// A magazine that has grown gets as much more as it is larger: with the default a quarter.
 	most := policy.Current().Refill
 	most = min(max(most, most*int(h.cap[c])/(2*firstCap)), int(h.cap[c]))
-	n := carve(f, c, s, min(int(h.refillBatch[c]), most))
+	n := f.carve(c, s, min(int(h.refillBatch[c]), most))
 	h.refillBatch[c] = uint16(max(firstBatch+1, min(2*int(h.refillBatch[c]), most)))
 	h.flushBatch[c] = firstFlush(int(h.cap[c]))
 	return n
@@ -191,30 +122,27 @@ func refill(f uintptr, c uint8, s slabID) int {
 // of the largest. What stays is moved down, a copy of 8 B a block.
 const maxFlush = 256
 
-// firstFlush is firstBatch for the flushes of a magazine of n blocks.
-func firstFlush(n int) uint16 { return uint16(max(firstBatch, n/8)) }
-
 // takeOldest moves the oldest blocks of class c's full magazine to buf, a half
 // of them at most. Entered.
 //
 //go:nocheckptr
-func takeOldest(f uintptr, c uint8, buf []uintptr) int {
-	h := head(f)
-	mag := unsafe.Slice(word(sentinel(f, c)+8), int(h.cap[c]))
+func (f Front) takeOldest(c sizeclass.ID, buf []Block) int {
+	h := f.head()
+	mag := unsafe.Slice((*Block)(ptr(f.sentinel(c)+8)), int(h.cap[c]))
 	half := min((len(mag)+1)/2, len(buf))
 	n := min(int(h.flushBatch[c]), half)
 	h.flushBatch[c] = uint16(min(2*n, half))
 	h.refillBatch[c] = firstBatch
 	copy(buf[:n], mag)
 	copy(mag, mag[n:])
-	*top(f, c) -= uintptr(n) * 8
-	*flushes(f, c)++
+	*f.top(c) -= mem.Addr(n) * 8
+	*f.flushes(c)++
 	return n
 }
 
 // wordMask is blocks that go back to their slab: bits to be set in one word.
 type wordMask struct {
-	word uintptr // address of the word of the bitmap
+	word mem.Addr // address of the word of the bitmap
 	mask uint64
 }
 
@@ -228,18 +156,18 @@ const gatherBits = 4
 // gatherSlot returns the place of a bitmap word among the gathered ones. The
 // multiplier spreads neighbouring words as well as neighbouring slabs of any
 // order (the golden ratio in 64 bits, Knuth vol. 3, 6.4).
-func gatherSlot(word uintptr) uint64 {
+func gatherSlot(word mem.Addr) uint64 {
 	return uint64(word>>3) * 0x9E3779B97F4A7C15 >> (64 - gatherBits)
 }
 
 // flush gives blocks of class c back to their slabs, with one atomic or for
-// many blocks of the same word. It returns the address of a block that was free
-// or live already, or whose slab is gone: a double free that raced past the live state, or 0. Not
-// entered; the caller holds the blocks.
+// many blocks of the same word. A block that was free or live already, or whose slab
+// is gone, is a double free that raced past the live state: it is dropped (foundLate).
+// Not entered; the caller holds the blocks.
 //
 // The geometry of a slab is read while still holding a block of it: it cannot
 // be given another class then. After the or it may.
-func flush(blocks []uintptr, c uint8) (late uintptr) {
+func flush(blocks []Block, c sizeclass.ID) {
 	k := &sizeclass.Classes[c]
 	size, recip := uintptr(k.Size), k.Short()
 	var gathered [1 << gatherBits]wordMask
@@ -248,11 +176,10 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 	for i := 0; i < len(blocks); {
 		// The slab of the next block.
 		p := blocks[i]
-		page := (p - base) >> pageShift
-		m := meta(page)
+		page := (mem.Addr(p) - base) >> pageShift
+		m := meta(pageNo(page))
 		if m.class != c || m.kind != kindTiny && m.kind != kindMid { // the copy of a late double free has outlived the slab
-			late = p
-			lateFrees.Add(1)
+			foundLate(p)
 			i++
 			continue
 		}
@@ -262,17 +189,15 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 			page = (start - base) >> pageShift
 		}
 		// The word, and what of the slab it stands for.
-		w := uintptr(uint64(p-start) * recip >> sizeclass.ShortBits / 64)
-		at := rows + page*maxWords*8 + w*8
+		w := uintptr(uint64(mem.Addr(p)-start) * recip >> sizeclass.ShortBits / 64)
+		at := rows + page*maxWords*8 + mem.Addr(w*8)
 		span := min(64*size, pageSize<<k.Order-w*64*size)
-		start += w * 64 * size
+		start += mem.Addr(w * 64 * size)
 		n := gatherSlot(at)
 		g := &gathered[n]
 		if g.word != at {
 			if g.mask != 0 {
-				if x := giveBack(*g, k); x != 0 {
-					late = x
-				}
+				giveBack(*g, k)
 			}
 			used |= 1 << n
 			*g = wordMask{word: at}
@@ -280,14 +205,13 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 		// It and those behind it of the same word.
 		mask := g.mask
 		for ; i < len(blocks); i++ {
-			off := blocks[i] - start
-			if off >= span {
+			off := mem.Addr(blocks[i]) - start
+			if off >= mem.Addr(span) {
 				break
 			}
 			j := uint64(off) * recip >> sizeclass.ShortBits
 			if mask>>(j&63)&1 != 0 || checkLive && state(slabLive(blocks[i], c)) != 0 {
-				late = blocks[i]
-				lateFrees.Add(1)
+				foundLate(blocks[i])
 				continue
 			}
 			mask |= 1 << (j & 63)
@@ -299,23 +223,18 @@ func flush(blocks []uintptr, c uint8) (late uintptr) {
 		if g.mask == 0 {
 			continue // late ones only
 		}
-		if x := giveBack(g, k); x != 0 {
-			late = x
-		}
+		giveBack(g, k)
 	}
-	return late
 }
 
 // giveBack sets the bits of blocks of class k, which the caller holds, in a word
-// of their slab's bitmap. It returns the address of a block whose bit was set
-// already, or 0.
-func giveBack(g wordMask, k *sizeclass.Class) (late uintptr) {
+// of their slab's bitmap. A block whose bit was set already is a late double free.
+func giveBack(g wordMask, k *sizeclass.Class) {
 	at := g.word - region.bits.base
 	s, w := slabID(at/(maxWords*8)+1), uint32(at/8%maxWords)
 	old := atomic.OrUint64(u64(g.word), g.mask)
-	if both := old & g.mask; both != 0 {
-		late = s.addr() + uintptr(w*64+uint32(bits.TrailingZeros64(both)))*uintptr(k.Size)
-		lateFrees.Add(uint64(bits.OnesCount64(both)))
+	for both := old & g.mask; both != 0; both &= both - 1 {
+		foundLate(Block(s.addr() + mem.Addr(uintptr(w*64+uint32(bits.TrailingZeros64(both)))*uintptr(k.Size))))
 	}
 	// The or first, then the state: with retire's FULL first, then the words,
 	// one of the two sees the other.
@@ -326,5 +245,10 @@ func giveBack(g wordMask, k *sizeclass.Class) (late uintptr) {
 		markEmpty(s.page())
 		moreToReclaim()
 	}
-	return late
+}
+
+func timedFlush(blocks []Block, c sizeclass.ID) {
+	began := telemetry.Begin()
+	flush(blocks, c)
+	telemetry.End(telemetry.Flush, began)
 }

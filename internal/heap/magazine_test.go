@@ -1,23 +1,42 @@
 package heap
 
 import (
-	"bytes"
 	"math/bits"
 	"math/rand/v2"
 	"runtime"
 	"slices"
 	"sync/atomic"
 	"testing"
-	"time"
-	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
+func TestPopsAscend(t *testing.T) {
+	f := front(t)
+	defer CloseHeapFront(Front(f))
+	c := sizeclass.Of(48)
+	var got []Block
+	for range firstBatch {
+		got = append(got, Malloc(Front(f), 48))
+	}
+	if !slices.IsSorted(got) {
+		t.Errorf("a refilled magazine pops %#x", got)
+	}
+	for _, p := range got {
+		if bad := Free(Front(f), p); bad.Kind != OK {
+			t.Fatalf("%+v", bad)
+		}
+	}
+	if n := Front(f).held(c); n != firstBatch {
+		t.Errorf("the magazine holds %d blocks, want %d", n, firstBatch)
+	}
+}
+
 // isFree reports whether the bit of the block at p is set, by division.
-func isFree(p uintptr, c uint8) bool {
+func isFree(p Block, c sizeclass.ID) bool {
 	s := owner(p)
-	j := (p - s.addr()) / uintptr(sizeclass.Classes[c].Size)
+	j := (mem.Addr(p) - s.addr()) / mem.Addr(sizeclass.Classes[c].Size)
 	return atomic.LoadUint64(s.bits(uint32(j/64)))>>(j%64)&1 != 0
 }
 
@@ -26,14 +45,14 @@ func isFree(p uintptr, c uint8) bool {
 // that nothing is handed out twice and that pops ascend within a carve.
 func TestFlushAndCarve(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
-	for _, size := range []uintptr{16, 48, 64, 80, 320, 1024, 1152, 5000, 32 << 10} {
+	for _, size := range []mem.Bytes{16, 48, 64, 80, 320, 1024, 1152, 5000, 32 << 10} {
 		c := sizeclass.Of(size)
 		k := &sizeclass.Classes[c]
 		f := front(t)
 		n := min(3*int(k.Blocks)+7, 3000)
-		all := make([]uintptr, n)
+		all := make([]Block, n)
 		for i := range all {
-			if all[i] = Malloc(f, size); isFree(all[i], c) {
+			if all[i] = Malloc(Front(f), size); isFree(all[i], c) {
 				t.Fatalf("%d B: the bit of a block in use is set", size)
 			}
 		}
@@ -43,7 +62,7 @@ func TestFlushAndCarve(t *testing.T) {
 			setLive(p, c, 0)
 		}
 		for batch := range slices.Chunk(back, maxFlush) {
-			if late := flush(batch, c); late != 0 {
+			if late := lateFlush(batch, c); late != 0 {
 				t.Fatalf("%d B: flush took %#x for a late double free", size, late)
 			}
 		}
@@ -60,7 +79,7 @@ func TestFlushAndCarve(t *testing.T) {
 		before := lateFrees.Load()
 		if checkLive {
 			for batch := range slices.Chunk(back, maxFlush) { // a second time
-				if flush(batch, c) == 0 {
+				if lateFlush(batch, c) == 0 {
 					t.Errorf("%d B: a flush of free blocks was silent", size)
 				}
 			}
@@ -68,28 +87,28 @@ func TestFlushAndCarve(t *testing.T) {
 				t.Errorf("%d B: %d late double frees counted, want %d", size, got, len(back))
 			}
 		}
-		held := map[uintptr]bool{}
+		held := map[Block]bool{}
 		for _, p := range kept {
 			held[p] = true
 		}
 		s := owner(back[0])
 		for range n {
-			p := Malloc(f, size)
-			if held[p] || isFree(p, c) || (p-owner(p).addr())%uintptr(k.Size) != 0 {
+			p := Malloc(Front(f), size)
+			if held[p] || isFree(p, c) || (mem.Addr(p)-owner(p).addr())%mem.Addr(k.Size) != 0 {
 				t.Fatalf("%d B: %#x was handed out while it is not free, or is no block", size, p)
 			}
 			held[p] = true
-			if q := *word(*top(f, c)); q != 0 && q < p && owner(q) == owner(p) && s == owner(p) {
+			if q := *word(*Front(f).top(c)); q != 0 && Block(q) < p && owner(Block(q)) == owner(p) && s == owner(p) {
 				t.Fatalf("%d B: %#x is to follow %#x", size, q, p)
 			}
 			s = owner(p)
 		}
 		for p := range held {
-			if bad := Free(f, p); bad.Kind != OK {
+			if bad := Free(Front(f), p); bad.Kind != OK {
 				t.Fatalf("%d B: %+v", size, bad)
 			}
 		}
-		CloseHeapFront(f)
+		CloseHeapFront(Front(f))
 	}
 }
 
@@ -99,34 +118,34 @@ func TestCarveDropsLive(t *testing.T) {
 	if !checkLive {
 		t.Skip("skipped: hakmem_nolive does not look at the live state")
 	}
-	for _, size := range []uintptr{64, 4096} {
+	for _, size := range []mem.Bytes{64, 4096} {
 		for _, gaps := range []bool{false, true} {
 			f := front(t)
 			c := sizeclass.Of(size)
 			s := acquire(c)
-			var live []uintptr
+			var live []Block
 			for j := uint32(0); j < sizeclass.Classes[c].Blocks; j++ {
-				if p := s.addr() + uintptr(j)*uintptr(sizeclass.Classes[c].Size); isFree(p, c) && j%5 == 3 {
-					setLive(p, c, c)
-					live = append(live, p)
+				if p := s.addr() + mem.Addr(uintptr(j)*uintptr(sizeclass.Classes[c].Size)); isFree(Block(p), c) && j%5 == 3 {
+					setLive(Block(p), c, liveState(c))
+					live = append(live, Block(p))
 				} else if gaps && j%7 == 0 {
 					atomic.AndUint64(s.bits(j/64), ^(uint64(1) << (j % 64)))
 				}
 			}
-			makeMagazine(f, c)
+			Front(f).makeMagazine(c)
 			before := lateFrees.Load()
-			n := carve(f, c, s, 16)
-			if n >= 16 || n != int(held(f, c)) || lateFrees.Load()-before != uint64(16-n) {
+			n := Front(f).carve(c, s, 16)
+			if n >= 16 || n != int(Front(f).held(c)) || lateFrees.Load()-before != uint64(16-n) {
 				t.Errorf("%d B: carved %d of 16 blocks, %d late frees", size, n, lateFrees.Load()-before)
 			}
 			last := uintptr(0)
-			for p := pop(f, c); p != 0; p = pop(f, c) {
-				if slices.Contains(live, p) || p <= last {
+			for p := Front(f).pop(c); p != 0; p = Front(f).pop(c) {
+				if slices.Contains(live, p) || p <= Block(last) {
 					t.Errorf("%d B: carve took %#x after %#x", size, p, last)
 				}
-				last = p
+				last = uintptr(p)
 			}
-			lateFound.Store(0)
+			lateIn(func() {})
 			for _, p := range live {
 				setLive(p, c, 0)
 			}
@@ -134,20 +153,84 @@ func TestCarveDropsLive(t *testing.T) {
 				atomic.StoreUint64(s.bits(j), fullWord(&sizeclass.Classes[c], j))
 			}
 			retire(s)
-			CloseHeapFront(f)
+			CloseHeapFront(Front(f))
 		}
 	}
+}
+
+// TestLateDoubleFree builds by hand what two overlapping frees leave behind:
+// two copies of a block in magazines, in each order of leaving them.
+func TestLateDoubleFree(t *testing.T) {
+	if !checkLive {
+		t.Skip("skipped: hakmem_nolive does not look at the live state")
+	}
+	c := sizeclass.Of(64)
+	copies := func(t *testing.T) (p Block) {
+		p = Malloc(0, 64)
+		setLive(p, c, 0) // freed: this copy is the first, the caller makes the second
+		return p
+	}
+	late := func(t *testing.T, found Block, p Block, before uint64) {
+		t.Helper()
+		if found != p || lateFrees.Load() != before+1 {
+			t.Errorf("found %#x (%d late frees), want %#x", found, lateFrees.Load()-before, p)
+		}
+	}
+	t.Run("both flushed", func(t *testing.T) {
+		p, before := copies(t), lateFrees.Load()
+		if x := lateFlush([]Block{p}, c); x != 0 {
+			t.Fatalf("the first copy was refused: %#x", x)
+		}
+		late(t, Block(lateFlush([]Block{p}, c)), p, before)
+	})
+	t.Run("both in one flush", func(t *testing.T) {
+		p, before := copies(t), lateFrees.Load()
+		late(t, Block(lateFlush([]Block{p, p}, c)), p, before)
+	})
+	t.Run("one handed out again, one flushed", func(t *testing.T) {
+		p, before := copies(t), lateFrees.Load()
+		setLive(p, c, liveState(c))
+		late(t, Block(lateFlush([]Block{p}, c)), p, before)
+		if bad := Free(0, p); bad.Kind != OK {
+			t.Errorf("the holder's block is gone: %+v", bad)
+		}
+	})
+	t.Run("one flushed, one handed out: found at the carve", func(t *testing.T) {
+		f := front(t)
+		defer CloseHeapFront(Front(f))
+		p := Malloc(Front(f), 64)
+		s := *Front(f).lease(c)
+		setLive(p, c, 0)
+		flush([]Block{p}, c)
+		setLive(p, c, liveState(c))
+		before := lateFrees.Load()
+		lateIn(func() {})
+		var all []Block
+		for *Front(f).lease(c) == s && len(all) < int(sizeclass.Classes[c].Blocks)*2 {
+			q := Malloc(Front(f), 64)
+			if q == p {
+				t.Fatal("a live block was handed out again")
+			}
+			all = append(all, q)
+		}
+		late(t, Block(TakeFinding().Addr), p, before)
+		for _, q := range append(all, p) {
+			if bad := Free(Front(f), q); bad.Kind != OK {
+				t.Fatalf("%+v", bad)
+			}
+		}
+	})
 }
 
 // TestFlushOutlived: the second copy of a block comes back when its slab's pages
 // serve another class.
 func TestFlushOutlived(t *testing.T) {
 	withClock(t)
-	for _, size := range []uintptr{64, 4096} {
+	for _, size := range []mem.Bytes{64, 4096} {
 		c := sizeclass.Of(size)
 		s := acquire(sizeclass.Of(2 * size))
 		before := lateFrees.Load()
-		if p := s.addr(); flush([]uintptr{p, p + size}, c) == 0 || lateFrees.Load() != before+2 {
+		if p := s.addr(); lateFlush([]Block{Block(p), Block(p + mem.Addr(size))}, c) == 0 || lateFrees.Load() != before+2 {
 			t.Errorf("%d B: %d late double frees counted, want 2", size, lateFrees.Load()-before)
 		}
 		retire(s)
@@ -157,7 +240,7 @@ func TestFlushOutlived(t *testing.T) {
 // TestFlushAfterGiveBack: the second copy of a block comes back when the pages of its
 // slab are no slab's any more.
 func TestFlushAfterGiveBack(t *testing.T) {
-	for _, size := range []uintptr{64, 4096} {
+	for _, size := range []mem.Bytes{64, 4096} {
 		withClock(t)
 		c := sizeclass.Of(size)
 		p := Malloc(0, size)
@@ -165,104 +248,16 @@ func TestFlushAfterGiveBack(t *testing.T) {
 			t.Fatalf("%+v", bad)
 		}
 		Trim()
-		if kind := meta((p - region.base) >> pageShift).kind; kind != kindSlabFreed {
+		if kind := meta(pageNo((mem.Addr(p) - region.base) >> pageShift)).kind; kind != kindSlabFreed {
 			t.Fatalf("%d B: kind %d after Trim: its slab was not given back", size, kind)
 		}
 		before := lateFrees.Load()
-		if late := flush([]uintptr{p}, c); late != p || lateFrees.Load() != before+1 {
+		if late := lateFlush([]Block{p}, c); Block(late) != p || lateFrees.Load() != before+1 {
 			t.Errorf("%d B: found %#x, want %#x; %d counted", size, late, p, lateFrees.Load()-before)
 		}
 		if err := CheckInvariants(); err != nil {
 			t.Error(err)
 		}
-	}
-}
-
-// TestLiveBlockOfAnEmptySlab: the slab of a block that was freed twice at once, and of
-// which one copy was handed out before the other came back, is not taken from its holder.
-func TestLiveBlockOfAnEmptySlab(t *testing.T) {
-	for _, size := range []uintptr{16, 64, 1000, 3000, 32 << 10} {
-		withClock(t)
-		c := sizeclass.Of(size)
-		k := &sizeclass.Classes[c]
-		s := acquire(c)
-		if !s.allFree(k) {
-			t.Fatalf("%d B: a slab in use", size)
-		}
-		for _, j := range []uint32{0, k.Blocks / 2, k.Blocks - 1} {
-			retire(s)
-			p := s.addr() + uintptr(j)*uintptr(k.Size)
-			setLive(p, c, c) // its holder
-			if s.units() > 0 {
-				s.meta().holes = s.holes(c) // its memory was returned before that
-			}
-			before := lateFrees.Load()
-			if _, ok := claimEmpty(s, 0); ok {
-				t.Fatalf("%d B: the slab of a live block was claimed", size)
-			}
-			if n, late := lateFrees.Load()-before, TakeLateFree(); n != 1 || late.Addr != p || late.Kind != LateFreed {
-				t.Errorf("%d B: block %d: %d counted, told %+v", size, j, n, late)
-			}
-			if b := atomic.LoadUint64(s.bits(j / 64)); b>>(j%64)&1 != 0 {
-				t.Errorf("%d B: block %d is the slab's and its holder's", size, j)
-			}
-			if err := CheckInvariants(); err != nil {
-				t.Errorf("%d B: block %d: %v", size, j, err)
-			}
-			if bad := Free(0, p); bad.Kind != OK {
-				t.Errorf("%d B: block %d: its holder's free: %+v", size, j, bad)
-			}
-			drainAll()
-			order, ok := claimEmpty(s, 0)
-			if !ok {
-				t.Fatalf("%d B: block %d: the slab is not EMPTY when it is freed", size, j)
-			}
-			giveBackPages(s.page(), order)
-			if s = acquire(c); !s.allFree(k) {
-				t.Fatalf("%d B: a slab in use", size)
-			}
-		}
-		retire(s)
-		if err := CheckInvariants(); err != nil {
-			t.Error(err)
-		}
-	}
-}
-
-// TestLiveBlockInAHole: nor is its memory returned where other blocks of the slab are in
-// use.
-func TestLiveBlockInAHole(t *testing.T) {
-	for _, size := range []uintptr{16, 64, 1000, 3000} {
-		withClock(t)
-		c := sizeclass.Of(size)
-		k := &sizeclass.Classes[c]
-		q := Malloc(0, size)
-		drainAll()
-		s := owner(q)
-		if s.freeBlocks(k) != int(k.Blocks)-1 {
-			t.Fatalf("%d B: %d of %d blocks are free", size, s.freeBlocks(k), k.Blocks)
-		}
-		j := k.Blocks / 2
-		p := s.addr() + uintptr(j)*uintptr(k.Size)
-		setLive(p, c, c)
-		fill := unsafe.Slice(u8(p), size)
-		for i := range fill {
-			fill[i] = 7
-		}
-		holes, before := punched.Load(), lateFrees.Load()
-		if late := Trim(); late.Addr != p || late.Kind != LateFreed || lateFrees.Load() != before+1 {
-			t.Errorf("%d B: %+v, %d counted", size, late, lateFrees.Load()-before)
-		}
-		if punched.Load() == holes {
-			t.Errorf("%d B: no hole was made: the test shows nothing", size)
-		}
-		if n := bytes.Count(fill, []byte{7}); n != int(size) {
-			t.Errorf("%d B: %d bytes are left", size, n)
-		}
-		if err := CheckInvariants(); err != nil {
-			t.Errorf("%d B: %v", size, err)
-		}
-		freeBlocks(t, []uintptr{p, q})
 	}
 }
 
@@ -274,9 +269,9 @@ func TestWordsAtOnce(t *testing.T) {
 	c := sizeclass.Of(size)
 	k := &sizeclass.Classes[c]
 	f := front(t)
-	defer CloseHeapFront(f)
-	Free(f, Malloc(f, size)) // makes the magazine
-	emptyMagazine(f, c)
+	defer CloseHeapFront(Front(f))
+	Free(Front(f), Malloc(Front(f), size)) // makes the magazine
+	emptyMagazine(Front(f), c)
 	for range rounds {
 		s := acquire(c) // and with it the carve right
 		ours := make([]bool, k.Blocks)
@@ -293,7 +288,7 @@ func TestWordsAtOnce(t *testing.T) {
 				}
 				for j := half; j < k.Blocks; j += 2 {
 					if ours[j] {
-						flush([]uintptr{s.addr() + uintptr(j)*size}, c)
+						flush([]Block{Block(s.addr() + mem.Addr(uintptr(j)*size))}, c)
 					}
 				}
 				ended.Add(1)
@@ -301,9 +296,9 @@ func TestWordsAtOnce(t *testing.T) {
 		}
 		taken := make([]bool, k.Blocks)
 		for i := 0; ended.Load() < 2; i++ {
-			carve(f, c, s, 3)
-			for p := pop(f, c); p != 0; p = pop(f, c) {
-				j := (p - s.addr()) / size
+			Front(f).carve(c, s, 3)
+			for p := Front(f).pop(c); p != 0; p = Front(f).pop(c) {
+				j := (mem.Addr(p) - s.addr()) / size
 				if taken[j] || !ours[j] {
 					t.Fatalf("block %d of the slab was carved twice", j)
 				}
@@ -314,55 +309,16 @@ func TestWordsAtOnce(t *testing.T) {
 			}
 		}
 		for j, was := range ours {
-			p := s.addr() + uintptr(j)*size
-			if has := isFree(p, c); has == taken[j] && was || has && !was {
+			p := s.addr() + mem.Addr(uintptr(j)*size)
+			if has := isFree(Block(p), c); has == taken[j] && was || has && !was {
 				t.Fatalf("block %d: the slab has it: %t, carved: %t, before: %t", j, has, taken[j], was)
 			}
 			if taken[j] {
-				flush([]uintptr{p}, c)
+				flush([]Block{Block(p)}, c)
 			}
 		}
 		retire(s)
 	}
-}
-
-// TestRetireMeetsFree: a slab's lease ends while its first block comes back, after
-// retire has begun and before it has the lock. It looks at the words last, so the
-// slab is listed afterwards.
-func TestRetireMeetsFree(t *testing.T) {
-	if !Ready() {
-		t.Fatal(Survived())
-	}
-	const size = 1024
-	c := sizeclass.Of(size)
-	s, cs := acquire(c), &classes[c]
-	all := atomic.SwapUint64(s.bits(0), 0) // all blocks are ours, and the carve right
-	p := s.addr() + uintptr(bits.TrailingZeros64(all))*size
-	cs.mu.Lock()
-	done := make(chan bool)
-	go func() { retire(s); close(done) }()
-	stacks := make([]byte, 1<<20)
-	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
-		if text := stacks[:runtime.Stack(stacks, true)]; slices.ContainsFunc(bytes.Split(text, []byte("\n\n")), func(one []byte) bool {
-			return bytes.Contains(one, []byte("heap.retire(")) && bytes.Contains(one, []byte("[sync.Mutex.Lock"))
-		}) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("retire does not wait for the lock:\n%s", stacks)
-		}
-	}
-	flush([]uintptr{p}, c)
-	cs.mu.Unlock()
-	<-done
-	if state := s.meta().slabState.Load(); state != slabPartial {
-		t.Errorf("a slab with a free block is in state %d, want PARTIAL", state)
-	}
-	cs.mu.Lock()
-	unlist(cs, c, s.page(), slabLeased)
-	cs.mu.Unlock()
-	atomic.StoreUint64(s.bits(0), all)
-	retire(s)
 }
 
 // TestMagazineGrows: turns of allocating and freeing more than a magazine holds
@@ -385,12 +341,12 @@ func TestMagazineGrows(t *testing.T) {
 		{map[string]string{"HAKMEM_MODE": "minimal"}, 16, []uint16{16, 16}},
 	} {
 		withPolicy(t, test.gates)
-		f, c := front(t), sizeclass.Of(test.size)
+		f, c := front(t), sizeclass.Of(mem.Bytes(test.size))
 		for turn, want := range test.want {
-			var all []uintptr
-			seen := map[uintptr]bool{}
+			var all []Block
+			seen := map[Block]bool{}
 			for range 3 * 1023 {
-				p := Malloc(f, test.size)
+				p := Malloc(Front(f), mem.Bytes(test.size))
 				if p == 0 || seen[p] {
 					t.Fatalf("%d B, turn %d: %#x was handed out twice", test.size, turn, p)
 				}
@@ -398,41 +354,41 @@ func TestMagazineGrows(t *testing.T) {
 				all = append(all, p)
 			}
 			for _, p := range all {
-				if bad := Free(f, p); bad.Kind != OK {
+				if bad := Free(Front(f), p); bad.Kind != OK {
 					t.Fatalf("%d B: %+v", test.size, bad)
 				}
 			}
-			if n := head(f).cap[c]; n != want {
+			if n := Front(f).head().cap[c]; n != want {
 				t.Errorf("%d B with %v: room for %d blocks after turn %d, want %d", test.size, test.gates, n, turn, want)
 			}
 		}
 		// What it holds are freed blocks of the class, each once.
-		held := map[uintptr]bool{}
-		for slot := sentinel(f, c) + 8; slot <= *top(f, c); slot += 8 {
-			if p := *word(slot); held[p] || isLive(p, c) || classSize(meta((p-region.base)>>pageShift).class) != classSize(c) {
+		held := map[Block]bool{}
+		for slot := Front(f).sentinel(c) + 8; slot <= *Front(f).top(c); slot += 8 {
+			if p := *word(slot); held[Block(p)] || isLive(Block(p), c) || classSize(meta(pageNo((mem.Addr(p)-region.base)>>pageShift)).class) != classSize(c) {
 				t.Fatalf("%d B: %#x in the magazine", test.size, p)
 			} else {
-				held[p] = true
+				held[Block(p)] = true
 			}
 		}
-		if bad := CloseHeapFront(f); bad.Kind != OK {
+		if bad := CloseHeapFront(Front(f)); bad.Kind != OK {
 			t.Errorf("%d B: %+v", test.size, bad)
 		}
 	}
 	withPolicy(t, nil)
 	maker, other := front(t), front(t)
-	var all []uintptr
+	var all []Block
 	for range 2000 {
-		all = append(all, Malloc(maker, 64))
+		all = append(all, Malloc(Front(maker), 64))
 	}
 	for _, p := range all {
-		if bad := Free(other, p); bad.Kind != OK {
+		if bad := Free(Front(other), p); bad.Kind != OK {
 			t.Fatal(bad)
 		}
 	}
-	if n := head(other).cap[sizeclass.Of(64)]; n != firstCap {
+	if n := Front(other).head().cap[sizeclass.Of(64)]; n != firstCap {
 		t.Errorf("freeing alone made room for %d blocks, want %d", n, firstCap)
 	}
-	CloseHeapFront(maker)
-	CloseHeapFront(other)
+	CloseHeapFront(Front(maker))
+	CloseHeapFront(Front(other))
 }

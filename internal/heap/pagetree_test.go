@@ -4,22 +4,24 @@ import (
 	"math/rand/v2"
 	"testing"
 	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 // newTree returns a page tree over its own memory, with every chunk free, and a
 // function that undoes what that did to the package's superMeta.
 func newTree(t *testing.T, chunks uintptr) *pageTree {
-	nodes := make([]byte, treeSize(chunks)+64)
+	nodes := make([]byte, treeSize(chunkNo(chunks))+64)
 	supers := make([]byte, chunks*superMetaSize+64)
 	saved, use := region.supers, pageUse
-	region.supers = uintptr(unsafe.Pointer(unsafe.SliceData(supers)))
-	tree := &pageTree{base: uintptr(unsafe.Pointer(unsafe.SliceData(nodes)))}
+	region.supers = mem.Addr(unsafe.Pointer(unsafe.SliceData(supers)))
+	tree := &pageTree{base: mem.Addr(unsafe.Pointer(unsafe.SliceData(nodes)))}
 	t.Cleanup(func() {
 		region.supers, pageUse = saved, use
 		_, _ = nodes[0], supers[0] // alive until here
 	})
-	tree.init(chunks)
-	tree.add(0, chunks)
+	tree.init(chunkNo(chunks))
+	tree.add(0, chunkNo(chunks))
 	return tree
 }
 
@@ -50,7 +52,7 @@ func TestPageTreeAgainstModel(t *testing.T) {
 	for step := range 20_000 {
 		if len(held) > 0 && r.IntN(5) < 2 {
 			i := r.IntN(len(held))
-			tree.give(uintptr(held[i].page), uintptr(held[i].n), 0)
+			tree.give(pageNo(held[i].page), pageCount(held[i].n), 0)
 			for p := range held[i].n {
 				free[held[i].page+p] = true
 			}
@@ -62,15 +64,15 @@ func TestPageTreeAgainstModel(t *testing.T) {
 		if r.IntN(10) == 0 {
 			n = 1 + r.IntN(150)
 		}
-		page, ok := tree.find(uint32(n))
+		page, ok := tree.find(pageCount(n))
 		wantPage, wantOK := first(n)
-		if ok != wantOK || ok && page != uintptr(wantPage) {
+		if ok != wantOK || ok && page != pageNo(wantPage) {
 			t.Fatalf("step %d: find(%d) = %d, %v; want %d, %v", step, n, page, ok, wantPage, wantOK)
 		}
 		if !ok {
 			continue
 		}
-		tree.take(page, uintptr(n))
+		tree.take(page, pageCount(n))
 		for p := range n {
 			free[wantPage+p] = false
 		}
@@ -111,27 +113,8 @@ func TestLongestRun(t *testing.T) {
 		m    uint32
 		want uint32
 	}{{0, 0}, {^uint32(0), 32}, {1, 1}, {0b1101110, 3}, {1 << 31, 1}} {
-		if got := longestRun(tt.m); got != tt.want {
+		if got := longestRun(pageSet(tt.m)); got != tt.want {
 			t.Errorf("longestRun(%b) = %d, want %d", tt.m, got, tt.want)
-		}
-	}
-}
-
-func TestAlignedRuns(t *testing.T) {
-	r := rand.New(rand.NewPCG(3, 4))
-	for range 10_000 {
-		m := r.Uint32() | r.Uint32() | r.Uint32()
-		for order := uint32(0); order < 4; order++ {
-			want := uint32(0)
-			n := uint32(1) << order
-			for b := uint32(0); b < 32; b += n {
-				if run := (uint32(1)<<n - 1) << b; m&run == run {
-					want |= 1 << b
-				}
-			}
-			if got := alignedRuns(m, order); got != want {
-				t.Fatalf("alignedRuns(%032b, %d) = %032b, want %032b", m, order, got, want)
-			}
 		}
 	}
 }

@@ -1,6 +1,11 @@
 package heap
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
 
 // A partial set is the set of a class's partly free slabs, by first page: a
 // slab is in it if and only if its state is PARTIAL. Owned by the class's lock.
@@ -11,26 +16,25 @@ import "math/bits"
 // the same 64 pages lie side by side, so that the sets of a small heap share
 // one page of memory however many classes it uses.
 const (
-	setClasses = 128                 // words side by side: Num+1 rounded up to a power of two
-	setUnit    = setClasses * 8 / 64 // level 0: bytes for each page of the region
+	setUnit = setClasses * 8 / 64 // level 0: bytes for each page of the region
 )
 
 // setLevels holds the address of each level; entry 0 is region.sets.
-var setLevels [4]uintptr
+var setLevels [4]mem.Addr
 
 // upperSetSize returns the bytes of the level whose bits stand for 2^shift/64
 // pages each.
-func upperSetSize(npages uintptr, shift uint) uintptr {
-	return (npages>>shift + 1) * setClasses * 8
+func upperSetSize(npages pageCount, shift uint) mem.Bytes {
+	return mem.Bytes((npages>>shift + 1) * setClasses * 8)
 }
 
-func setWord(level int, class uint8, i uintptr) *uint64 {
-	return u64(setLevels[level] + (i*setClasses+uintptr(class))*8)
+func setWord(level int, class sizeclass.ID, i uintptr) *uint64 {
+	return u64(setLevels[level] + mem.Addr((i*setClasses+uintptr(class))*8))
 }
 
-func setAdd(class uint8, page uintptr) {
+func setAdd(class sizeclass.ID, page pageNo) {
 	for l := range setLevels {
-		w := setWord(l, class, page>>6)
+		w := setWord(l, class, uintptr(page>>6))
 		old := *w
 		*w |= 1 << (page & 63)
 		if old != 0 {
@@ -40,9 +44,9 @@ func setAdd(class uint8, page uintptr) {
 	}
 }
 
-func setRemove(class uint8, page uintptr) {
+func setRemove(class sizeclass.ID, page pageNo) {
 	for l := range setLevels {
-		w := setWord(l, class, page>>6)
+		w := setWord(l, class, uintptr(page>>6))
 		*w &^= 1 << (page & 63)
 		if *w != 0 {
 			return
@@ -52,19 +56,19 @@ func setRemove(class uint8, page uintptr) {
 }
 
 // setNext returns the lowest member at or after page from.
-func setNext(class uint8, from uintptr) (page uintptr, ok bool) {
-	if region.committed.Load() == region.first { // the word of the first page may not be readable
+func setNext(class sizeclass.ID, from pageNo) (page pageNo, ok bool) {
+	if mem.Bytes(region.committed.Load()) == region.first { // the word of the first page may not be readable
 		return 0, false
 	}
 	// Up: find a level with a set bit at or after from's position in its word.
-	from = max(from, region.first>>pageShift)
+	from = max(from, region.firstPage())
 	l := 0
 	for {
-		if from>>6 >= setWords(l) {
+		if from>>6 >= pageNo(setWords(l)) {
 			return 0, false
 		}
-		if w := *setWord(l, class, from>>6) >> (from & 63); w != 0 {
-			from += uintptr(bits.TrailingZeros64(w))
+		if w := *setWord(l, class, uintptr(from>>6)) >> (from & 63); w != 0 {
+			from += pageNo(bits.TrailingZeros64(w))
 			break
 		}
 		if l == len(setLevels)-1 { // a word has a TiB, and the region is some more
@@ -76,12 +80,12 @@ func setNext(class uint8, from uintptr) (page uintptr, ok bool) {
 	}
 	// Down: follow the lowest bits.
 	for ; l > 0; l-- {
-		from = from<<6 + uintptr(bits.TrailingZeros64(*setWord(l-1, class, from)))
+		from = from<<6 + pageNo(bits.TrailingZeros64(*setWord(l-1, class, uintptr(from))))
 	}
 	return from, true
 }
 
 // setWords returns the number of words per class of a level that may be read.
 func setWords(level int) uintptr {
-	return (region.committed.Load()>>pageShift-1)>>(6*uint(level+1)) + 1
+	return uintptr((region.endPage()-1)>>(6*uint(level+1)) + 1)
 }

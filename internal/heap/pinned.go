@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -19,7 +20,7 @@ import (
 // MallocPinned returns a tiny block if the P's magazine has one, else nil.
 //
 //go:norace
-func MallocPinned(size uintptr) unsafe.Pointer {
+func MallocPinned(size mem.Bytes) unsafe.Pointer {
 	if size > sizeclass.MaxTiny && GuardRate() > 1 {
 		countSample()
 	}
@@ -27,15 +28,15 @@ func MallocPinned(size uintptr) unsafe.Pointer {
 		c := sizeclass.Small[(size+15)>>4]
 		if pid := procPin(); uint(pid) < MaxP {
 			f := atomic.LoadUintptr(&Fronts[pid])
-			if w := sampleWord(f); GuardRate() > 1 && f != trapFront {
+			if w := Front(f).sampleWord(); GuardRate() > 1 && Front(f) != trapFront {
 				if *w--; *w <= 0 {
 					procUnpin()
 					return nil
 				}
 			}
-			if p := pop(f, c); p != 0 {
+			if p := Front(f).pop(c); p != 0 {
 				if checkLive {
-					*u8(Live + p>>granuleShift) = c
+					*u8(mem.Addr(Block(Live) + p>>granuleShift)) = uint8(c)
 				}
 				procUnpin()
 				if tracked {
@@ -56,8 +57,8 @@ func countSample() {
 		return // it counts, as the front is locked
 	}
 	if pid := procPin(); uint(pid) < MaxP {
-		if f := atomic.LoadUintptr(&Fronts[pid]); f != trapFront {
-			*sampleWord(f)--
+		if f := atomic.LoadUintptr(&Fronts[pid]); Front(f) != trapFront {
+			*Front(f).sampleWord()--
 		}
 	}
 	procUnpin()
@@ -73,13 +74,13 @@ func FreePinned(p unsafe.Pointer) bool {
 	if !canPin || page >= MaxPages || PageClass[page] == 0 {
 		return false
 	}
-	c, live := PageClass[page], u8(Base+uintptr(g))
+	c, live := PageClass[page], u8(mem.Addr(Base+uintptr(g)))
 	done := false
 	if tracked {
-		raceRelease(uintptr(p), classSize(c))
+		raceRelease(Block(p), classSize(sizeclass.ID(c)))
 	}
 	if pid := procPin(); uint(pid) < MaxP && (!checkLive || *live == c) {
-		if done = push(atomic.LoadUintptr(&Fronts[pid]), c, uintptr(p)); done && checkLive {
+		if done = Front(atomic.LoadUintptr(&Fronts[pid])).push(sizeclass.ID(c), Block(p)); done && checkLive {
 			*live = 0
 		}
 	}

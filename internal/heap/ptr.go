@@ -1,6 +1,10 @@
 package heap
 
-import "unsafe"
+import (
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/mem"
+)
 
 // All of hakmem's metadata lies outside the Go heap and is addressed by
 // uintptr: a pointer-typed field would cost a write-barrier check on every
@@ -14,28 +18,37 @@ import "unsafe"
 
 //go:nosplit
 //go:nocheckptr
-func ptr(a uintptr) unsafe.Pointer { return unsafe.Add(nil, a) }
+func ptr(a mem.Addr) unsafe.Pointer { return unsafe.Add(nil, a) }
 
 //go:nosplit
 //go:nocheckptr
-func u8(a uintptr) *uint8 { return (*uint8)(unsafe.Add(nil, a)) }
+func u8(a mem.Addr) *uint8 { return (*uint8)(unsafe.Add(nil, a)) }
 
 //go:nosplit
 //go:nocheckptr
-func u64(a uintptr) *uint64 { return (*uint64)(unsafe.Add(nil, a)) }
+func u64(a mem.Addr) *uint64 { return (*uint64)(unsafe.Add(nil, a)) }
 
 //go:nosplit
 //go:nocheckptr
-func word(a uintptr) *uintptr { return (*uintptr)(unsafe.Add(nil, a)) }
+func word(a mem.Addr) *uintptr { return (*uintptr)(unsafe.Add(nil, a)) }
 
 // Zero clears n bytes at p, a block of hakmem's.
 //
 //go:nocheckptr
-func Zero(p unsafe.Pointer, n uintptr) { clear(unsafe.Slice((*byte)(p), n)) }
+func Zero(p unsafe.Pointer, n mem.Bytes) { clear(unsafe.Slice((*byte)(p), n)) }
 
 // Copy moves n bytes between two blocks of hakmem's.
 //
 //go:nocheckptr
-func Copy(dst, src unsafe.Pointer, n uintptr) {
+func Copy(dst, src unsafe.Pointer, n mem.Bytes) {
 	copy(unsafe.Slice((*byte)(dst), n), unsafe.Slice((*byte)(src), n))
 }
+
+//go:nocheckptr
+func memory(p Block, n mem.Bytes) []byte { return unsafe.Slice((*byte)(ptr(mem.Addr(p))), n) }
+
+// Pointer turns the address of a block, or 0, into a pointer.
+//
+//go:nosplit
+//go:nocheckptr
+func Pointer(p Block) unsafe.Pointer { return unsafe.Add(nil, p) }

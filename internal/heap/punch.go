@@ -7,6 +7,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/telemetry"
@@ -28,9 +29,11 @@ const punchUnit = 4 << 10
 // units of 64: one that has not been used for the window, an 8th, which is two
 // units of a tiny slab; while the heap grows, when the system calls are in the way
 // of the program, a quarter (docs/ledger.md, "Holes").
+type unitCount int
+
 const (
-	worthIdle    = 8
-	worthGrowing = 16
+	worthIdle    unitCount = 8
+	worthGrowing unitCount = 16
 )
 
 // punched counts the bytes returned so far.
@@ -42,34 +45,38 @@ var punchLost []slabID
 
 // punchCursor is where the last look at the slabs ended.
 type punchCursor struct {
-	class uint8
-	page  uintptr
-	young bool // this round met slabs that may be punched later
+	class sizeclass.ID
+	page  pageNo
+	young bool // this round met, or passed by, slabs that may be punched later
 }
+
+// punchAt is where the next look goes on. Owned by scavenger.mu.
+var punchAt punchCursor
 
 // punchSlabs looks at most slabs, or all, and punches those that have been
 // PARTIAL for age milliseconds and are worth it. It reports whether it did not come round, or left
 // some that are too young. Under scavenger.mu.
-func punchSlabs(now, age uint32, worth, most int) (left bool) {
+func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
 	if osmem.PageSize() != punchUnit {
 		return false
 	}
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
-	lost := punchLost
+	lost, found := punchLost, false
 	punchLost = nil
 	for _, s := range lost {
-		if m := s.meta(); recommit(s.addr(), uintptr(m.pages)<<pageShift) {
+		if m := s.meta(); recommit(s.addr(), mem.Bytes(uintptr(m.pages)<<pageShift)) {
 			retire(s)
-			scavenger.kicked.Store(true) // perhaps behind punchAt
+			found = true // perhaps behind punchAt
 		} else {
 			punchLost = append(punchLost, s)
 		}
 	}
-	at := &scavenger.punchAt
+	at := &punchAt
 	if most == math.MaxInt {
 		*at = punchCursor{}
 	}
+	at.young = at.young || found
 	for at.class = max(at.class, 1); at.class <= sizeclass.Num; at.class++ {
 		c, cs := at.class, &classes[at.class]
 		for ; ; at.page++ {
@@ -89,8 +96,8 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 			m := s.meta()
 			switch {
 			case isMarkedEmpty(page): // sweepIdle's
-			case bits.OnesCount64(s.holes(c)&^m.holes)*64 < worth*s.units():
-			case age > 0 && now-m.listedAt() < age:
+			case bits.OnesCount64(s.holes(c)&^m.holes())*64 < int(worth)*s.units():
+			case age > 0 && now.since(m.listedAt()) < age:
 				at.young = true
 			default:
 				unlist(cs, c, page, slabClaimed)
@@ -109,11 +116,11 @@ func punchSlabs(now, age uint32, worth, most int) (left bool) {
 }
 
 // listedAt returns since when the slab is PARTIAL, or a later time.
-func (m *pageMeta) listedAt() uint32 {
-	if s := &scavenger; m.site == s.idleStamp.Load() {
-		return s.armedAt.Load()
+func (m *pageMeta) listedAt() stamp {
+	if m.listed() == stamp(times.idleStamp.Load()) {
+		return stamp(times.armedAt.Load())
 	}
-	return m.site
+	return m.listed()
 }
 
 // units is the number of units that the slab is divided into.
@@ -121,7 +128,7 @@ func (s slabID) units() int { return min(int(s.meta().pages)*pageSize/punchUnit,
 
 // holes returns the units of the slab of class c that hold no byte of a block
 // that the slab does not own. A look; the truth for the holder of the carve right.
-func (s slabID) holes(c uint8) (holes uint64) {
+func (s slabID) holes(c sizeclass.ID) (holes uint64) {
 	k := &sizeclass.Classes[c]
 	n := uint32(s.units())
 	unit := s.meta().pages * pageSize / n
@@ -167,18 +174,18 @@ type punchSlab struct {
 const punchSlabsAtOnce = 64
 
 // punch adds the CLAIMED slab, whose claim ends with the next punchNow.
-func (s slabID) punch(c uint8) {
+func (s slabID) punch(c sizeclass.ID) {
 	b := &punching
 	m := s.meta()
 	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
 	s.dropLive(&sizeclass.Classes[c], c)
 	holes := s.holes(c)
-	m.holes &= holes // what was dropped may lie in one
-	for todo := holes &^ m.holes; todo != 0; {
+	m.setHoles(m.holes() & holes) // what was dropped may lie in one
+	for todo := holes &^ m.holes(); todo != 0; {
 		from := bits.TrailingZeros64(todo)
 		n := bits.TrailingZeros64(^(todo >> from))
 		todo &^= ^uint64(0) >> (64 - n) << from
-		b.ranges[b.r] = osmem.Range{Addr: s.addr() + uintptr(from)*unit, Size: uintptr(n) * unit}
+		b.ranges[b.r] = osmem.Range{Addr: s.addr() + mem.Addr(uintptr(from)*unit), Size: mem.Bytes(uintptr(n) * unit)}
 		b.of[b.r] = uint8(b.n)
 		b.r++
 	}
@@ -194,7 +201,7 @@ func punchNow() {
 	b := &punching
 	for i := range b.n {
 		s := &b.slabs[i]
-		countHoles(s.slab, s.holes&^s.slab.meta().holes)
+		countHoles(s.slab, s.holes&^s.slab.meta().holes())
 	}
 	for done := 0; done < b.r; {
 		n, err := osmem.DiscardMany(b.ranges[done:b.r])
@@ -206,7 +213,7 @@ func punchNow() {
 			survive(fmt.Errorf("hakmem: return of holes: %w", err))
 			s, r := &b.slabs[b.of[done]], b.ranges[done]
 			unit := uintptr(s.slab.meta().pages) * pageSize / uintptr(s.slab.units())
-			s.holes &^= ^uint64(0) >> (64 - r.Size/unit) << ((r.Addr - s.slab.addr()) / unit)
+			s.holes &^= ^uint64(0) >> (64 - r.Size/mem.Bytes(unit)) << ((r.Addr - s.slab.addr()) / mem.Addr(unit))
 			if errors.Is(err, osmem.ErrDecommitted) && !recommit(r.Addr, r.Size) {
 				s.lost = true
 			}
@@ -215,7 +222,7 @@ func punchNow() {
 	}
 	for i := range b.n {
 		s := &b.slabs[i]
-		s.slab.meta().holes |= s.holes
+		s.slab.meta().setHoles(s.slab.meta().holes() | s.holes)
 		if s.lost {
 			punchLost = append(punchLost, s.slab)
 		} else {
@@ -230,7 +237,7 @@ func punchNow() {
 func countHoles(s slabID, units uint64) {
 	m := s.meta()
 	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
-	countReturned(countResident(s.addr(), uintptr(m.pages)<<pageShift, func(offset uintptr) bool {
+	countReturned(countResident(s.addr(), mem.Bytes(uintptr(m.pages)<<pageShift), func(offset uintptr) bool {
 		return units>>(offset/unit)&1 != 0
 	}))
 }

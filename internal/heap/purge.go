@@ -6,14 +6,10 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
-
-// purgeBatch is how many chunks, 2 MiB each, one round of a purge takes out of
-// use at a time: runs merge across their borders, so 64 MiB need one system call
-// where they are wholly free.
-const purgeBatch = 32
 
 // purgePages returns the memory of about want free, dirty pages to the operating
 // system, highest address first, but not of chunks in which a page was freed
@@ -21,43 +17,43 @@ const purgeBatch = 32
 // kept for the window. It returns the number of pages.
 //
 // While the system call runs, the pages are out of use and no lock is held.
-func purgePages(want int, now, age uint32, kept bool) (n int) {
+func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
-	first := region.first >> superShift
-	var take [purgeBatch]uint32
-	for end := region.committed.Load() >> superShift; end > first && n < want; {
+	first := region.firstChunk()
+	var take [purgeBatch]pageSet
+	for end := region.endChunk(); end > first && n < want; {
 		c := max(first, (end-1)&^(purgeBatch-1)) // a batch is aligned: huge pages stay whole
 		found := 0
 		region.mu.Lock()
 		for i := range take[:end-c] {
 			take[i] = 0
-			s := super(c + uintptr(i))
+			s := super(c + chunkNo(i))
 			m := s.free & s.dirty
 			if m == 0 {
 				continue
 			}
 			// Unsigned, since a chunk may have been kept for months; and a free since now
 			// was read is younger than 0.
-			if d := now - s.freedAt; age > 0 && (d < age || d > -age) {
+			if d := now.since(s.freedAt); age > 0 && (d < age || d > -age) {
 				continue
 			}
 			take[i] = m
-			found += bits.OnesCount32(m)
+			found += m.count()
 		}
 		for i := range take[:end-c] { // too many: the lowest chunks keep theirs
 			if found <= want-n {
 				break
 			}
-			if k := bits.OnesCount32(take[i]); k > 0 && found-k >= want-n {
+			if k := take[i].count(); k > 0 && found-k >= want-n {
 				found -= k
 				take[i] = 0
 			}
 		}
 		for i, m := range take[:end-c] {
 			if m != 0 {
-				super(c + uintptr(i)).free &^= m
-				updateChunk(c + uintptr(i))
+				super(c + chunkNo(i)).free &^= m
+				updateChunk(c + chunkNo(i))
 			}
 		}
 		region.mu.Unlock()
@@ -71,11 +67,11 @@ func purgePages(want int, now, age uint32, kept bool) (n int) {
 
 // purgeBatchPages returns the memory of the pages take of the chunks from c on,
 // which are out of use, and puts them back into use. It returns their number.
-func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
-	var cleaned, tiny, lost [purgeBatch]uint32
-	first := c * superPages
+func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
+	var cleaned, tiny, lost [purgeBatch]pageSet
+	first := c.page()
 	eachRun(take, func(page, length int) {
-		addr, size := region.base+(first+uintptr(page))<<pageShift, uintptr(length)<<pageShift
+		addr, size := (first + pageNo(page)).addr(), pageCount(length).bytes()
 		counts := countResident(addr, size, nil)
 		cleanedOK, usable := discard(addr, size)
 		if cleanedOK {
@@ -89,17 +85,17 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 	// The live map beside them is all zero: no block of them is live.
 	region.mu.Lock()
 	for i := range take {
-		tiny[i] = cleaned[i] & super(c+uintptr(i)).tiny
+		tiny[i] = cleaned[i] & super(c+chunkNo(i)).tiny
 	}
 	region.mu.Unlock()
-	var dropped [purgeBatch]uint32
+	var dropped [purgeBatch]pageSet
 	eachRun(tiny[:], func(page, length int) {
 		unit := region.live.unit
-		page, length = wholePages(page, length, unit, uintptr(osmem.PageSize()))
+		page, length = wholePages(page, length, unit, osmem.PageSize())
 		if length == 0 {
 			return
 		}
-		ok, usable := discard(region.live.base+(first+uintptr(page))*unit, uintptr(length)*unit)
+		ok, usable := discard(region.live.base+mem.Addr(first+pageNo(page))*mem.Addr(unit), mem.Bytes(length)*unit)
 		if ok {
 			setRun(dropped[:], page, length)
 		}
@@ -114,7 +110,7 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 		if m == 0 {
 			continue
 		}
-		s := super(c + uintptr(i))
+		s := super(c + chunkNo(i))
 		s.free |= m &^ lost[i]
 		if lost[i] != 0 {
 			s.lost |= lost[i]
@@ -126,9 +122,9 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 			s.purged |= cleaned[i]
 			s.purgedAt = now
 		}
-		n += bits.OnesCount32(cleaned[i])
-		region.tree.update(c+uintptr(i), c+uintptr(i))
-		unslab(c + uintptr(i))
+		n += bits.OnesCount32(uint32(cleaned[i]))
+		tree.update(c+chunkNo(i), c+chunkNo(i))
+		unslab(c + chunkNo(i))
 	}
 	u := &pageUse
 	u.warm -= n
@@ -142,7 +138,7 @@ func purgeBatchPages(c uintptr, take []uint32, kept bool) (n int) {
 // wholePages returns the longest part of a run whose metadata, unit bytes for each
 // page, fills whole system pages: the others hold that of neighbours, too. The first
 // page of a batch begins a system page.
-func wholePages(page, length int, unit, system uintptr) (int, int) {
+func wholePages(page, length int, unit, system mem.Bytes) (int, int) {
 	most := max(1, int(system/unit))
 	from := (page + most - 1) / most * most
 	to := (page + length) / most * most
@@ -153,7 +149,7 @@ func wholePages(page, length int, unit, system uintptr) (int, int) {
 // Where that is done in two steps the second may fail and leave memory that may
 // not be touched; it is then tried once more, and if that fails too the memory is
 // not usable until findLost has had success.
-func discard(addr, size uintptr) (ok, usable bool) {
+func discard(addr mem.Addr, size mem.Bytes) (ok, usable bool) {
 	err := osmem.Discard(addr, size)
 	if err == nil {
 		return true, true
@@ -164,7 +160,7 @@ func discard(addr, size uintptr) (ok, usable bool) {
 
 // recommit makes memory usable again that a discard has left decommitted, and
 // reports whether it could.
-func recommit(addr, size uintptr) bool {
+func recommit(addr mem.Addr, size mem.Bytes) bool {
 	err := osmem.Commit(addr, size)
 	if err != nil {
 		survive(fmt.Errorf("hakmem: commit of pages that could not be returned, which stay out of use until it succeeds: %w", err))
@@ -181,18 +177,18 @@ func findLost() {
 	if !anyLost.Swap(false) {
 		return
 	}
-	end := region.committed.Load() >> superShift
-	for c := region.first >> superShift; c < end; c++ {
+	end := region.endChunk()
+	for c := region.firstChunk(); c < end; c++ {
 		region.mu.Lock()
 		s := super(c)
 		if s.lost != 0 {
-			start, unit := c*superPages, region.live.unit
-			if recommit(region.base+start<<pageShift, superSize) && recommit(region.live.base+start*unit, superPages*unit) {
-				pageUse.warm += bits.OnesCount32(s.lost &^ s.dirty)
+			start, unit := c.page(), region.live.unit
+			if recommit(start.addr(), superSize) && recommit(region.live.base+mem.Addr(start)*mem.Addr(unit), superPages*unit) {
+				pageUse.warm += (s.lost &^ s.dirty).count()
 				s.dirty |= s.lost
 				s.free |= s.lost
 				s.lost = 0
-				region.tree.update(c, c)
+				tree.update(c, c)
 				unslab(c)
 			} else {
 				anyLost.Store(true)
@@ -203,13 +199,13 @@ func findLost() {
 }
 
 // updateChunk makes the page tree and the pool agree with chunk c's free mask.
-func updateChunk(c uintptr) {
-	region.tree.update(c, c)
+func updateChunk(c chunkNo) {
+	tree.update(c, c)
 	updatePool(c)
 }
 
 // eachRun calls f for each run of set bits in a row of masks.
-func eachRun(masks []uint32, f func(from, length int)) {
+func eachRun(masks []pageSet, f func(from, length int)) {
 	start := -1
 	for i, m := range masks {
 		for b := 0; b < superPages; {
@@ -218,11 +214,11 @@ func eachRun(masks []uint32, f func(from, length int)) {
 				if rest == 0 {
 					break
 				}
-				b += bits.TrailingZeros32(rest)
+				b += bits.TrailingZeros32(uint32(rest))
 				start = i*superPages + b
 				continue
 			}
-			b += bits.TrailingZeros32(^rest)
+			b += bits.TrailingZeros32(uint32(^rest))
 			if b < superPages {
 				f(start, i*superPages+b-start)
 				start = -1
@@ -234,15 +230,9 @@ func eachRun(masks []uint32, f func(from, length int)) {
 	}
 }
 
-// setRun and clearRun change a run of bits in a row of masks.
-func setRun(masks []uint32, from, length int) {
+// setRun sets a run of bits in a row of masks.
+func setRun(masks []pageSet, from, length int) {
 	for b := from; b < from+length; b++ {
 		masks[b/superPages] |= 1 << (b % superPages)
-	}
-}
-
-func clearRun(masks []uint32, from, length int) {
-	for b := from; b < from+length; b++ {
-		masks[b/superPages] &^= 1 << (b % superPages)
 	}
 }

@@ -18,7 +18,7 @@ var records struct {
 	sync.Mutex // taken before any lock of the allocator, after that of a trace
 	on         bool
 	seq        uint64
-	blocks     map[uintptr]record
+	blocks     map[Block]record
 	stacks     map[string][]uintptr // each stack once, by its bytes
 }
 
@@ -45,7 +45,7 @@ func StartRecording() (seq uint64) {
 	if recorders.n++; recorders.n == 1 {
 		records.Lock()
 		records.on = true
-		records.blocks, records.stacks = map[uintptr]record{}, map[string][]uintptr{}
+		records.blocks, records.stacks = map[Block]record{}, map[string][]uintptr{}
 		records.Unlock()
 		Watch(WatchStacks, true)
 	}
@@ -68,7 +68,7 @@ func StopRecording() {
 
 // Record records the caller's stack for the block at p, or the chunk of an Arena,
 // which the caller is about to hand out. Not entered.
-func Record(p uintptr) {
+func Record(p Block) {
 	var pcs [maxStack]uintptr
 	n := runtime.Callers(2, pcs[:])
 	r := &records
@@ -89,7 +89,7 @@ func Record(p uintptr) {
 }
 
 // FreeRecorded is Free; with the block its record ends.
-func FreeRecorded(own, p uintptr) Fault {
+func FreeRecorded(own Front, p Block) Fault {
 	r := &records
 	r.Lock()
 	defer r.Unlock()
@@ -101,27 +101,12 @@ func FreeRecorded(own, p uintptr) Fault {
 }
 
 // FreeChunkRecorded is FreeChunk; with the chunk its record ends.
-func FreeChunkRecorded(p uintptr) {
+func FreeChunkRecorded(p Block) {
 	r := &records
 	r.Lock()
 	defer r.Unlock()
 	FreeChunk(p)
 	delete(r.blocks, p)
-}
-
-// addRecords completes blocks that a walk found.
-func addRecords(blocks []LiveBlock) {
-	if len(blocks) == 0 || !Watching(WatchStacks) {
-		return
-	}
-	r := &records
-	r.Lock()
-	defer r.Unlock()
-	for i := range blocks {
-		if x, ok := r.blocks[blocks[i].Addr]; ok {
-			blocks[i].Stack, blocks[i].Seq = x.stack, x.seq
-		}
-	}
 }
 
 // outside cuts hakmem's own frames off the front of a stack. runtime.Callers

@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"sync"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -16,16 +17,7 @@ import (
 // and those that were resident each time something was returned. (A huge page is
 // one fault and counts as all of its pages.)
 
-// Buckets of pages, by the blocks in them.
-const (
-	bucketTiny  uint8 = iota // up to 1 KiB
-	bucketMid                // to 32 KiB
-	bucketLarge              // to 2 MiB
-	bucketBig                // above
-	numBuckets
-)
-
-func bucketOf(spanBytes uintptr) uint8 {
+func bucketOf(spanBytes mem.Bytes) bucket {
 	if spanBytes > sizeclass.MaxWarm {
 		return bucketBig
 	}
@@ -46,7 +38,7 @@ type faultCounts [numBuckets]uint64
 
 // countResident returns the resident system pages of a range of the region, at
 // most purgeBatch chunks, for whose offset in it only holds (nil: all).
-func countResident(addr, size uintptr, only func(offset uintptr) bool) (counts faultCounts) {
+func countResident(addr mem.Addr, size mem.Bytes, only func(offset uintptr) bool) (counts faultCounts) {
 	r := &residency
 	r.Lock()
 	defer r.Unlock()
@@ -57,13 +49,13 @@ func countResident(addr, size uintptr, only func(offset uintptr) bool) (counts f
 		}
 		return
 	}
-	step := uintptr(osmem.PageSize())
+	step := osmem.PageSize()
 	for i, v := range r.vec[:(size+step-1)/step] {
-		if v&1 == 0 || only != nil && !only(uintptr(i)*step) {
+		if v&1 == 0 || only != nil && !only(uintptr(mem.Bytes(i)*step)) {
 			continue
 		}
-		page := (addr - region.base + uintptr(i)*step) >> pageShift
-		counts[meta(page).bucket]++
+		page := (addr - region.base + mem.Addr(mem.Bytes(i)*step)) >> pageShift
+		counts[meta(pageNo(page)).bucket]++
 	}
 	return counts
 }
@@ -82,11 +74,11 @@ func readFaults() (counts faultCounts) {
 	residency.Lock()
 	counts = residency.returned
 	residency.Unlock()
-	var dirty [purgeBatch]uint32
-	end := region.committed.Load() >> superShift
-	for c := region.first >> superShift; c < end; c += purgeBatch {
+	var dirty [purgeBatch]pageSet
+	end := region.endChunk()
+	for c := region.firstChunk(); c < end; c += purgeBatch {
 		n := min(purgeBatch, end-c)
-		any := uint32(0)
+		any := pageSet(0)
 		region.mu.Lock()
 		for i := range n {
 			dirty[i] = super(c + i).dirty
@@ -100,8 +92,8 @@ func readFaults() (counts faultCounts) {
 		for dirty[last] == 0 {
 			last--
 		}
-		pages := last*superPages + uintptr(bits.Len32(dirty[last]))
-		for b, n := range countResident(region.base+c<<superShift, pages<<pageShift, nil) {
+		pages := pageCount(last)*superPages + pageCount(bits.Len32(uint32(dirty[last])))
+		for b, n := range countResident(c.addr(), pages.bytes(), nil) {
 			counts[b] += n
 		}
 	}

@@ -2,14 +2,12 @@ package heap
 
 import (
 	"math"
-	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
-	"github.com/hakmem/hakmem/internal/sizeclass"
-	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
 // The scavenger returns memory that is no longer needed. It is a timer, not a
@@ -35,81 +33,42 @@ import (
 // The window adapts by what came of earlier decisions (judge): pages that were
 // returned and soon taken again make it longer, memory that was kept for a whole
 // window and not missed afterwards makes it shorter.
-var scavenger = scavengerState{clock: realClock{}}
+var scavenger scavengerState
 
 type scavengerState struct {
 	armed atomic.Bool // the timer is set, or a tick is running
 	// kicked says that there was a kick since the last round over PARTIAL slabs
 	// began, which may take several ticks.
 	kicked atomic.Bool
-	epoch  atomic.Uint32
 
 	mu sync.Mutex // one tick, Trim or SetClock at a time
 	// moving is held, after mu, while free blocks are on their way from one place
 	// to another, where ReadTotals would not find them.
 	moving sync.Mutex
-	clock  clock
-	// now is the clock at the last tick or kick, in milliseconds. Owned by
-	// region.mu.
-	now uint32
-	// grownTo is what was committed when growth last made holes. Owned by
-	// region.mu.
-	grownTo uintptr
-	// listed is now for who makes a slab PARTIAL, without region.mu.
-	listed atomic.Uint32
-	// idleStamp is what listed was until the timer was last set, at armedAt: what
-	// was stamped with it may be as young as that.
-	idleStamp, armedAt atomic.Uint32
+	// seenGrown is what was committed when kickGrown last looked; grownTo what was when
+	// growth last made holes. The latter is owned by region.mu.
+	seenGrown atomic.Uintptr
+	grownTo   mem.Bytes
 	// window is in milliseconds, 0 until the first tick. Written under mu and
 	// region.mu.
-	window uint32
+	window millis
 	peaks  [peakBuckets]peakBucket
 	next   int // bucket to write
 
-	judgeAt  uint32 // when to judge the last purge, if judging
+	judgeAt  stamp // when to judge the last purge, if judging
 	judging  bool
 	purged   uint64 // pages of purges to be judged
 	againWas uint64 // pageUse.again at the last tick
-	fronts   [MaxP + NumShards]*seenFront
 	ticks    atomic.Uint64
-	punchAt  punchCursor
 
-	generation int    // counts clocks and timers taken for lost. Owned by region.mu
-	urgedAt    uint32 // when kickPressed last was; 0: never. Owned by region.mu
+	generation int   // counts clocks and timers taken for lost. Owned by region.mu
+	urgedAt    stamp // when kickPressed last was; 0: never. Owned by region.mu
 }
 
 type peakBucket struct {
 	pages int
-	at    uint32
+	at    stamp
 }
-
-// Times are in parts of the default window, HAKMEM_DECAY_MS. Its 2.2 s outlast
-// demand that comes back every 2 s (docs/ledger.md, "Sawtooth").
-const (
-	// minWindow and maxWindow bound the window, in hundredths: 0.22 and 3.08 s.
-	// With the longest an EMPTY slab is found up to two ticks of 0.3 s late and
-	// returned up to one late: 4 s, and a second for the purge itself.
-	minWindow, maxWindow = 10, 140
-	// ticksPerWindow: each tick costs some microseconds, and what is returned may
-	// be late by one.
-	ticksPerWindow = 10
-	// minTick, in hundredths: 55 ms even where the window is at its least.
-	minTick = 2.5
-	// peakBuckets holds the peaks of a window, and of twice that many ticks when
-	// it has just become longer.
-	peakBuckets = 2*ticksPerWindow + 4
-	// horizonWindows: memory taken again within this many default windows after
-	// it was returned should have been kept.
-	horizonWindows = 4
-	// idleAfter is for how long a front must look the same to be idle, in
-	// hundredths: 0.88 s. (A front in use that looks the same by chance only
-	// loses its magazines.) maxIdle is the most that it may become for a front
-	// that is often idle and soon built again: 14 s.
-	idleAfter, maxIdle = 40, 640
-	// idleBytes is what must lie in idle magazines of a busy front to drain it: a
-	// drain stops the world.
-	idleBytes = 1 << 20
-)
 
 // punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest
 // commit step, and a 32nd.
@@ -117,27 +76,6 @@ const punchGrowth = 64 << 20
 
 // punchScan is how many slabs a tick looks at otherwise, for 1/2 ms. A test has fewer.
 var punchScan = 4096
-
-// decayPart is so many hundredths of the default window, in milliseconds.
-// 1 at the least.
-func decayPart(hundredths float64) uint32 {
-	return max(1, uint32(hundredths*float64(decay())/100))
-}
-
-// clock is the scavenger's time. Tests inject another.
-type clock interface {
-	// Now is the time since some moment.
-	Now() time.Duration
-	// AfterFunc calls tick once, on a goroutine of its own, d from now.
-	AfterFunc(d time.Duration, tick func())
-}
-
-type realClock struct{}
-
-var processStart = time.Now()
-
-func (realClock) Now() time.Duration                     { return time.Since(processStart) }
-func (realClock) AfterFunc(d time.Duration, tick func()) { time.AfterFunc(d, tick) }
 
 // SetClock gives the scavenger another clock; nil is the real one. What the old
 // one was asked to call does nothing any more. For tests.
@@ -150,21 +88,12 @@ func SetClock(c clock) {
 	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	s.clock = c
-	s.now = milliseconds()
-	s.listed.Store(s.now)
+	times.clock = c
+	times.now = milliseconds()
+	times.listed.Store(uint32(times.now))
 	s.generation++
 	s.armed.Store(false)
 }
-
-// milliseconds is the clock's time. It wraps after 49 days; only differences
-// are used. Under region.mu or scavenger.mu.
-func milliseconds() uint32 { return uint32(scavenger.clock.Now().Milliseconds()) }
-
-// decay is the default window in milliseconds.
-func decay() uint32 { return uint32(policy.Current().DecayMs) }
-
-func horizon() uint32 { return horizonWindows * decay() }
 
 // tickTime is the time between ticks: at least 1 ms. Under region.mu or
 // scavenger.mu.
@@ -203,17 +132,17 @@ func arm() {
 	if !s.armed.CompareAndSwap(false, true) {
 		return
 	}
-	s.idleStamp.Store(s.listed.Load())
-	s.now = milliseconds()
-	s.listed.Store(s.now)
-	s.armedAt.Store(s.now)
+	times.idleStamp.Store(times.listed.Load())
+	times.now = milliseconds()
+	times.listed.Store(uint32(times.now))
+	times.armedAt.Store(uint32(times.now))
 	s.setTimer()
 }
 
 // setTimer sets the timer. Under region.mu.
 func (s *scavengerState) setTimer() {
 	generation := s.generation
-	s.clock.AfterFunc(tickTime(), func() { s.tick(generation) })
+	times.clock.AfterFunc(tickTime(), func() { s.tick(generation) })
 }
 
 // tick is what the timer runs.
@@ -223,8 +152,7 @@ func (s *scavengerState) tick(generation int) {
 	if !s.during(generation, func() {}) {
 		return
 	}
-	left, late := scavenge(false)
-	postponeLate(late)
+	left := scavenge(false)
 	if !left {
 		// First say that nothing runs, then look again: who leaves something to
 		// return does it the other way round.
@@ -247,19 +175,29 @@ func (s *scavengerState) during(generation int, do func()) bool {
 	return true
 }
 
-// kickGrown makes holes in sparse slabs now if the heap has grown much: a class
-// takes new pages while others may hold memory that they do not use. Under
-// region.mu.
-func kickGrown(committed uintptr) {
+// kickGrown makes holes in sparse slabs now if the heap has grown much since it last
+// looked: a class takes new pages while others may hold memory that they do not use.
+// Called after everything that may have grown the region; one load if it has not. Any
+// goroutine, not entered and without locks.
+func kickGrown() {
 	s := &scavenger
-	if policy.Current().KeepAlways {
+	end := region.committed.Load()
+	if seen := s.seenGrown.Load(); seen == end || !s.seenGrown.CompareAndSwap(seen, end) || policy.Current().KeepAlways {
 		return
 	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	s.grown(mem.Bytes(end) - region.first)
+}
+
+// grown is kickGrown's work when so many bytes are committed for blocks. Under
+// region.mu.
+func (s *scavengerState) grown(committed mem.Bytes) {
 	// A timer set inside a testing/synctest bubble ends with it. This is one of the
 	// few places where that shows.
 	now := milliseconds()
-	if s.armed.Load() && time.Duration(now-s.now)*time.Millisecond > lostTicks*tickTime() {
-		s.now = now
+	if s.armed.Load() && time.Duration(now-times.now)*time.Millisecond > lostTicks*tickTime() {
+		times.now = now
 		s.generation++
 		s.setTimer()
 	}
@@ -277,7 +215,7 @@ const lostTicks = 100
 // another one by then. Under region.mu.
 func (s *scavengerState) soon(do func()) {
 	generation := s.generation
-	s.clock.AfterFunc(0, func() {
+	times.clock.AfterFunc(0, func() {
 		s.mu.Lock() // from here on it is the same clock
 		defer s.mu.Unlock()
 		if s.during(generation, func() {}) {
@@ -302,8 +240,7 @@ func kickPressed() {
 			if !pressed() {
 				return
 			}
-			_, late := scavenge(false)
-			postponeLate(late)
+			scavenge(false)
 			kick()
 		})
 	}
@@ -311,11 +248,11 @@ func kickPressed() {
 
 // scavenge does one tick's work and reports whether there is more to do later.
 // all is Trim: everything that no block needs is returned now. Under
-// scavenger.mu. It also returns a late double free that it met, or 0.
-func scavenge(all bool) (left bool, late uintptr) {
+// scavenger.mu.
+func scavenge(all bool) (left bool) {
 	s := &scavenger
 	s.ticks.Add(1)
-	s.epoch.Add(1)
+	times.epoch.Add(1)
 	now := s.look()
 	all = all || pressed()
 	age := s.window
@@ -323,8 +260,12 @@ func scavenge(all bool) (left bool, late uintptr) {
 		age = 0
 	}
 	s.moving.Lock()
-	busy, late := trimFronts(now, all)
-	cached, l := trimCaches(now, age)
+	busy, some := trimFronts(now, all)
+	if some {
+		s.kicked.Store(true) // their blocks make slabs PARTIAL, perhaps behind punchAt
+	}
+	cached, pages := trimCaches(now, age)
+	forgetPeaks(pages)
 	empty := sweepIdle(all)
 	s.moving.Unlock()
 	warm := s.purge(now, all)
@@ -335,15 +276,15 @@ func scavenge(all bool) (left bool, late uintptr) {
 	}
 	// A round over the slabs may take several ticks: what came behind the cursor
 	// since it began is for the next one.
-	if age == 0 || s.punchAt == (punchCursor{}) {
+	if age == 0 || punchAt == (punchCursor{}) {
 		s.kicked.Store(false)
 	}
 	sparse := punchSlabs(now, age, worthIdle, most)
-	return busy || cached || empty || warm || spare || sparse, max(late, l)
+	return busy || cached || empty || warm || spare || sparse
 }
 
 // look notes the time and the peak since the last tick, and judges.
-func (s *scavengerState) look() (now uint32) {
+func (s *scavengerState) look() (now stamp) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	u := &pageUse
@@ -353,16 +294,18 @@ func (s *scavengerState) look() (now uint32) {
 	now = milliseconds()
 	s.peaks[s.next] = peakBucket{u.peak, now}
 	s.next = (s.next + 1) % peakBuckets
-	s.now = now
-	s.listed.Store(s.now)
+	times.now = now
+	times.listed.Store(uint32(times.now))
 	u.peak = u.used
 	s.judge(now, u.again)
 	return now
 }
 
 // forgetPeaks takes pages out of the peaks: they were cached, and nobody wanted
-// them. Under mu and region.mu.
+// them. Under mu.
 func forgetPeaks(pages int) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
 	for i := range scavenger.peaks {
 		scavenger.peaks[i].pages -= pages
 	}
@@ -372,7 +315,7 @@ func forgetPeaks(pages int) {
 // judge adapts the window. Of memory that was returned, a 16th taken again is
 // enough to be sorry; memory that was kept in vain shortens the window to a
 // quarter, so that two misjudged periods bring it to its least.
-func (s *scavengerState) judge(now uint32, again uint64) {
+func (s *scavengerState) judge(now stamp, again uint64) {
 	if got := again - s.againWas; got >= max(minJudged, s.purged)/16 {
 		s.window = min(2*s.window, decayPart(maxWindow))
 		s.judging, s.purged = false, 0
@@ -387,16 +330,16 @@ func (s *scavengerState) judge(now uint32, again uint64) {
 const minJudged = 16 << 20 >> pageShift
 
 // purge returns COLD pages, and reports whether warm ones are left.
-func (s *scavengerState) purge(now uint32, all bool) (left bool) {
+func (s *scavengerState) purge(now stamp, all bool) (left bool) {
 	findLost() // also when nothing is warm: it may be all there is
 	keep, age := 0, uint32(0)
 	region.mu.Lock()
 	u := &pageUse
 	if !all {
-		age = s.window
+		age = uint32(s.window)
 		for _, b := range s.peaks {
 			// A bucket tells of the time before it was written.
-			if now-b.at <= s.window {
+			if now.since(b.at) <= s.window {
 				keep = max(keep, b.pages-u.used)
 			}
 		}
@@ -404,10 +347,10 @@ func (s *scavengerState) purge(now uint32, all bool) (left bool) {
 	warm := u.warm
 	region.mu.Unlock()
 	if warm > keep {
-		n := purgePages(warm-keep, now, age, !all)
+		n := purgePages(warm-keep, now, millis(age), !all)
 		if !all && n > 0 {
 			if s.purged += uint64(n); s.purged >= minJudged && !s.judging {
-				s.judging, s.judgeAt = true, now+horizon()
+				s.judging, s.judgeAt = true, now+stamp(horizon())
 			}
 		}
 		warm -= n
@@ -425,7 +368,7 @@ func somethingLeft() bool {
 	left = left || spareMemory()
 	fronts := frontTable.Load()
 	for i := range fronts {
-		left = left || atomic.LoadUintptr(&fronts[i]) != trapFront
+		left = left || Front(atomic.LoadUintptr(&fronts[i])) != trapFront
 	}
 	for i := range shards {
 		s := &shards[i]
@@ -441,134 +384,30 @@ func somethingLeft() bool {
 	for i := range bigCache {
 		left = left || bigCache[i].Load() != 0
 	}
-	for i := region.first >> superShift &^ 63; i < region.committed.Load()>>superShift; i += 64 {
-		left = left || atomic.LoadUint64(u64(emptyHints+i/64*8)) != 0
+	for i := region.firstChunk() &^ 63; i < region.endChunk(); i += 64 {
+		left = left || atomic.LoadUint64(hintWord(i)) != 0
 	}
 	return left
 }
 
-// seenFront is what the scavenger knows of one entry of the table of fronts.
-// Times are in milliseconds.
-type seenFront struct {
-	front uintptr
-	tops  [sizeclass.NumAll + 1]uintptr
-	since [sizeclass.NumAll + 1]uint32 // when the class first looked like that
-	need  uint32                       // for how long it must, to be idle
-	built uint32                       // when the front was first seen
-}
-
-// look compares the front with the last look. It returns how many bytes lie in
-// magazines that have been idle, and whether all of it was.
-func (s *seenFront) look(f uintptr, now uint32) (bytes uintptr, all bool) {
-	fresh := s.front != f
-	if fresh {
-		s.front, s.built, s.need = f, now, max(s.need, decayPart(idleAfter))
-	} else if now-s.built >= decayPart(maxIdle) {
-		s.need = decayPart(idleAfter) // it has been in use for long
-	}
-	all = true
-	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		if t := atomic.LoadUintptr(top(f, c)); fresh || s.tops[c] != t {
-			s.tops[c], s.since[c] = t, now
-		}
-		if now-s.since[c] < s.need {
-			all = false
-		} else if n := held(f, c); n > 0 {
-			bytes += n * blockBytes(c)
-		}
-	}
-	return bytes, all
-}
-
-// drained notes that the front was given up: if it is soon there again and idle
-// again, that should not be done as often.
-func (s *seenFront) drained() { s.front, s.need = 0, min(2*s.need, decayPart(maxIdle)) }
-
-func blockBytes(c uint8) uintptr {
-	if c > sizeclass.Num {
-		return sizeclass.SpanBytes(c)
-	}
-	return classSize(c)
-}
-
-// trimFronts drains the fronts of idle and vanished Ps, and those that hold much
-// in idle magazines; all of them if all. It reports whether fronts are left.
-// Under scavenger.mu.
-func trimFronts(now uint32, all bool) (left bool, late uintptr) {
-	if all {
-		return false, drainAll()
-	}
-	s := &scavenger
-	return drainFronts(func(i int, f uintptr) bool {
-		if s.fronts[i] == nil {
-			s.fronts[i] = new(seenFront)
-		}
-		seen := s.fronts[i]
-		bytes, idle := seen.look(f, now)
-		if idle || bytes >= idleBytes {
-			seen.drained()
-			s.kicked.Store(true) // its blocks make slabs PARTIAL, perhaps behind punchAt
-			return true
-		}
-		return false
-	})
-}
-
 // pollHeap trims a Heap's front if the scavenger has been at work since it last
 // did. By the Heap's goroutine.
-func pollHeap(own uintptr) {
-	if own != 0 && head(own).epoch != scavenger.epoch.Load() {
-		trimmed, late := trimHeap(own)
-		postponeLate(late)
-		if trimmed {
+func pollHeap(own Front) {
+	if own != 0 && own.head().epoch != times.epoch.Load() {
+		if trimHeap(own) {
 			kick()
 		}
 	}
 }
 
-// trimHeap gives back what has lain in a Heap's magazines since the scavenger's
-// epoch before the last one that the Heap saw. By the Heap's goroutine, from its
-// slow paths: nobody else may touch its front, so an idle Heap keeps what it has.
-func trimHeap(f uintptr) (trimmed bool, late uintptr) {
-	h := head(f)
-	h.epoch = scavenger.epoch.Load()
-	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n := uint16(held(f, c))
-		if n > 0 && h.mark[c] == n {
-			late = max(late, emptyMagazine(f, c))
-			n, trimmed = 0, true
-		}
-		h.mark[c] = n
-	}
-	return trimmed, late
-}
+// minWindow and maxWindow bound the window, in hundredths: 0.22 and 3.08 s.
+// With the longest an EMPTY slab is found up to two ticks of 0.3 s late and
+// returned up to one late: 4 s, and a second for the purge itself.
+const minWindow, maxWindow = 10, 140
 
-// sweepIdle gives back the pages of slabs that were EMPTY at the last tick too;
-// of all EMPTY slabs if all. It reports whether some are left.
-func sweepIdle(all bool) (left bool) {
-	began := telemetry.Begin()
-	defer telemetry.End(telemetry.Sweep, began)
-	if all {
-		sweepEmpty()
-		return false
-	}
-	end := region.committed.Load() >> superShift
-	for i := region.first >> superShift &^ 63; i < end; i += 64 {
-		hints := u64(emptyHints + i/64*8)
-		for w := atomic.LoadUint64(hints); w != 0; w &= w - 1 {
-			c := i + uintptr(bits.TrailingZeros64(w))
-			s := super(c)
-			m := s.emptyMask.Load()
-			for old := m & s.wasEmpty; old != 0; old &= old - 1 {
-				slab := slabID(c*superPages + uintptr(bits.TrailingZeros32(old)) + 1)
-				if order, ok := claimEmpty(slab, 0); ok {
-					giveBackPages(slab.page(), order)
-				}
-			}
-			s.wasEmpty = s.emptyMask.Load()
-			left = left || s.wasEmpty != 0
-			dropHint(c)
-		}
-	}
-	return left
-}
+// minTick, in hundredths: 55 ms even where the window is at its least.
+const minTick = 2.5
+
+// peakBuckets holds the peaks of a window, and of twice that many ticks when
+// it has just become longer.
+const peakBuckets = 2*ticksPerWindow + 4

@@ -1,25 +1,13 @@
 package heap
 
 import (
-	"fmt"
 	"math/bits"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
-)
-
-// What a page is used for.
-const (
-	kindFree      uint8 = iota // no block: never used, or given back
-	kindTiny                   // a slab of a class up to 1 KiB
-	kindMid                    // part of a slab of a class above 1 KiB
-	kindSpan                   // first page of a span
-	kindSpanTail               // another page of a span
-	kindSpanFreed              // first page of a span that was freed, not used since
-	kindSlabFreed              // page of a slab that was given back, not used since
 )
 
 // Slab states. A set bit of a slab's bitmap means that the slab owns that
@@ -36,71 +24,29 @@ const (
 	slabClaimed               // one goroutine checks whether it is EMPTY, or returns its holes
 )
 
-// pageMeta describes one page. A slab or span is known by its first page,
-// which alone has the slab fields. It is two cache lines.
-//
-// The second begins with what a free above 1 KiB reads: for every page of a mid
-// slab, the slab's start, where live bytes are, and the reciprocal of its block size.
-// recip is 0 for all other pages, which the fast path takes as "not mine". The
-// first page of a span has the same for its one block (span.go), and the live byte
-// of that block besides, so that it needs no other line. That this line is the
-// second, an odd one, keeps it out of the cache set in which the first byte of
-// every system page lies: programs write there (docs/ledger.md, "Cache sets").
-type pageMeta struct {
-	// mid has the live bytes of the mid blocks that begin in this page, one for each
-	// KiB. See live.go.
-	mid [pageSize >> kibShift]uint8
-
-	start  uintptr // address of the run's first page
-	live0  uintptr // kindMid, kindSpan: kib of a block + live0 is the address of its live byte
-	recip  uint64  // kindMid: sizeclass.Class.Recip; kindSpan: 1
-	class  uint8   // kindTiny, kindMid; kindSpan: 0 above 2 MiB
-	kind   uint8
-	flags  uint8  // spans: flagArena
-	bucket uint8  // what it was last used for: see residency.go
-	pages  uint32 // first page of a span or slab: length in pages
-
-	// Spans: usable bytes, live state, site. Slabs: see the state constants.
-	spanSize  uintptr
-	slabState atomic.Uint32
-	slabClass atomic.Uint32 // 0 when it is no slab
-	live      uint8
-	lowWord   uint8 // where the carve right's holder last found a free block
-	// site is a span's site; of a slab, since when it is PARTIAL, in milliseconds.
-	site uint32
-	// holes is the set of a PARTIAL slab's units whose memory was returned since it
-	// was last LEASED (punch.go). Owned by who has the slab CLAIMED, else by the
-	// class's lock.
-	holes uint64
-}
-
-const (
-	pageMetaSize  = 128
-	pageMetaShift = 7
-	// maxWords is the bitmap words reserved for each page: a slab of the
-	// smallest class has 4096 blocks.
-	maxWords = pageSize / sizeclass.Granule / 64
-)
-
-const flagArena = 1 // the span belongs to an Arena: Free refuses it
-
 // slabID is a slab's first page in the region, plus one; 0 is no slab.
 type slabID uintptr
 
-func meta(page uintptr) *pageMeta { return (*pageMeta)(ptr(region.pages.base + page<<pageMetaShift)) }
+// slabAt returns the slab that begins at the address start.
+func slabAt(start mem.Addr) slabID { return slabID(pageAt(start) + 1) }
 
-func (s slabID) page() uintptr   { return uintptr(s) - 1 }
+func (s slabID) page() pageNo    { return pageNo(uintptr(s) - 1) }
 func (s slabID) meta() *pageMeta { return meta(s.page()) }
-func (s slabID) addr() uintptr   { return region.base + s.page()<<pageShift }
+func (s slabID) addr() mem.Addr  { return s.page().addr() }
 func (s slabID) bits(i uint32) *uint64 {
-	return u64(region.bits.base + s.page()*maxWords*8 + uintptr(i)*8)
+	return u64(region.bits.base + mem.Addr(s.page())*maxWords*8 + mem.Addr(uintptr(i)*8))
+}
+
+// block returns block j of the slab, of class c.
+func (s slabID) block(c sizeclass.ID, j blockIndex) Block {
+	return Block(s.addr().Add(mem.Bytes(j) * classSize(c)))
 }
 
 // owner returns the slab that the block at p, which the caller holds, was cut
 // from. The slab cannot change class while a block of it is held.
-func owner(p uintptr) slabID {
-	m := meta((p - region.base) >> pageShift)
-	return slabID((m.start-region.base)>>pageShift + 1)
+func owner(p Block) slabID {
+	m := meta(p.page())
+	return slabID(pageAt(m.start) + 1)
 }
 
 func fullWord(k *sizeclass.Class, i uint32) uint64 {
@@ -155,39 +101,32 @@ var classes [sizeclass.Num + 1]classState
 // format makes the 2^order pages at page a slab of class c, owned by the
 // caller (LEASED, every block free). The pages must be held by the caller:
 // fresh from a superslab, or a CLAIMED slab whose lock-protected part is done.
-func format(page uintptr, c uint8) slabID {
+func format(page pageNo, c sizeclass.ID) slabID {
 	s := slabID(page + 1)
 	k := &sizeclass.Classes[c]
 	n := uint32(1) << k.Order
 	start := s.addr()
 	for i := uintptr(0); i < uintptr(n); i++ {
-		m := meta(page + i)
+		m := meta(page + pageNo(i))
 		m.start, m.class, m.flags = start, c, 0
 		if c > sizeclass.NumTiny {
 			m.bucket = bucketMid
-			m.kind, m.live0, m.recip = kindMid, live0(page+i, 0), k.Recip
+			m.kind, m.live0, m.recip = kindMid, live0(page+pageNo(i), 0), k.Recip
 		} else {
 			m.bucket = bucketTiny
 			m.kind, m.live0, m.recip = kindTiny, 0, 0
-			PageClass[page+i] = c
+			PageClass[page+pageNo(i)] = uint8(c)
 		}
 	}
 	m := s.meta()
-	m.pages, m.lowWord, m.holes = n, 0, 0
+	m.pages, m.lowWord = n, 0
+	m.setHoles(0)
 	for i := uint32(0); i < k.Words; i++ {
 		atomic.StoreUint64(s.bits(i), fullWord(k, i))
 	}
 	m.slabState.Store(slabLeased)
 	m.slabClass.Store(uint32(c))
 	return s
-}
-
-const liveOffset = unsafe.Offsetof(pageMeta{}.live)
-
-// live0 returns the address of the byte at offset of the page's metadata, less the
-// page's first kib.
-func live0(page, offset uintptr) uintptr {
-	return region.pages.base + page<<pageMetaShift + offset - page<<(pageShift-kibShift)
 }
 
 // unformat takes a CLAIMED, all-free slab out of its class: after it the pages
@@ -203,9 +142,9 @@ func unformat(s slabID) {
 		atomic.StoreUint64(s.bits(i), 0)
 	}
 	for i := uintptr(0); i < 1<<k.Order; i++ {
-		m := meta(s.page() + i)
+		m := meta(s.page() + pageNo(i))
 		m.kind, m.recip = kindSlabFreed, 0 // the class stays, for who frees twice
-		PageClass[s.page()+i] = 0
+		PageClass[s.page()+pageNo(i)] = 0
 	}
 	m.slabState.Store(slabNone)
 	m.slabClass.Store(0)
@@ -224,8 +163,8 @@ func enlist(s slabID) {
 	}
 	if m.slabState.Load() == slabFull {
 		m.slabState.Store(slabPartial)
-		m.site = scavenger.listed.Load()
-		setAdd(uint8(c), s.page())
+		m.setListed(stamp(times.listed.Load()))
+		setAdd(c, s.page())
 		cs.listed++
 		if s.allFree(&sizeclass.Classes[c]) {
 			markEmpty(s.page())
@@ -241,15 +180,15 @@ func enlist(s slabID) {
 
 // lockClass locks the class that the slab has, and returns it; 0, and nothing is
 // locked, if it is no slab. For who does not hold a block of it.
-func (s slabID) lockClass() (c uint32, cs *classState) {
+func (s slabID) lockClass() (c sizeclass.ID, cs *classState) {
 	m := s.meta()
 	for {
-		if c = m.slabClass.Load(); c == 0 {
+		if c = sizeclass.ID(m.slabClass.Load()); c == 0 {
 			return 0, nil
 		}
 		cs = &classes[c]
 		cs.mu.Lock()
-		if m.slabClass.Load() == c {
+		if sizeclass.ID(m.slabClass.Load()) == c {
 			return c, cs
 		}
 		cs.mu.Unlock()
@@ -268,14 +207,14 @@ func unmarkNone(s slabID) {
 
 // unlist takes a PARTIAL slab out of its class's set and gives the caller the
 // carve right in state to. Under the class's lock.
-func unlist(cs *classState, c uint8, page uintptr, to uint32) slabID {
+func unlist(cs *classState, c sizeclass.ID, page pageNo, to uint32) slabID {
 	setRemove(c, page)
 	cs.listed--
 	s := slabID(page + 1)
 	m := s.meta()
 	m.slabState.Store(to)
 	if to == slabLeased {
-		m.holes = 0 // its memory will be used
+		m.setHoles(0) // its memory will be used
 	}
 	unmarkEmpty(page)
 	return s
@@ -302,7 +241,7 @@ func retire(s slabID) {
 // HAKMEM_SS_EMPTY_FIRST puts first); pages of the superslabs there are, then
 // EMPTY slabs of other classes (2); a new superslab (3). Not pinned; takes
 // locks; may make system calls.
-func acquire(c uint8) slabID {
+func acquire(c sizeclass.ID) slabID {
 	pol := policy.Current()
 	if s := acquireListed(c, pol); s != 0 {
 		return s
@@ -310,13 +249,13 @@ func acquire(c uint8) slabID {
 	cs := &classes[c]
 	order := sizeclass.Classes[c].Order
 	stage := &cs.cross
-	page, ok := takePages(order, false)
-	stolen := !ok && pol.EmptyReuse && stealEmpty(order, pol)
+	page, ok := takePages(slabOrder(order), false)
+	stolen := !ok && pol.EmptyReuse && stealEmpty(slabOrder(order), pol)
 	if !ok {
 		if !stolen { // else whole superslabs may have become free
 			stage = &cs.fresh
 		}
-		page, ok = takePages(order, true)
+		page, ok = takePages(slabOrder(order), true)
 	}
 	if !ok {
 		return 0
@@ -330,7 +269,7 @@ func acquire(c uint8) slabID {
 }
 
 // acquireListed is stages 1 and 0.5: slabs that already are of class c.
-func acquireListed(c uint8, pol *policy.Snapshot) slabID {
+func acquireListed(c sizeclass.ID, pol *policy.Snapshot) slabID {
 	cs := &classes[c]
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -365,16 +304,16 @@ func acquireListed(c uint8, pol *policy.Snapshot) slabID {
 // stealEmpty looks for EMPTY slabs of any class and gives their pages back to
 // their superslabs until a run of 2^order pages may be had. It reports whether
 // it gave back any.
-func stealEmpty(order uint32, pol *policy.Snapshot) bool {
+func stealEmpty(order slabOrder, pol *policy.Snapshot) bool {
 	looked, got := 0, uint32(0)
-	end := region.committed.Load() >> superShift
-	for i := region.first >> superShift &^ 63; i < end && looked < pol.EmptyScanLimit; i += 64 {
-		hints := u64(emptyHints + i/64*8)
+	end := region.endChunk()
+	for i := region.firstChunk() &^ 63; i < end && looked < pol.EmptyScanLimit; i += 64 {
+		hints := hintWord(i)
 		for w := atomic.LoadUint64(hints); w != 0 && looked < pol.EmptyScanLimit; w &= w - 1 {
 			b := uintptr(bits.TrailingZeros64(w))
 			looked++
-			got |= stealFrom(i+b, pol)
-			dropHint(i + b)
+			got |= stealFrom(i+chunkNo(b), pol)
+			dropHint(i + chunkNo(b))
 			if got>>order != 0 {
 				return true
 			}
@@ -384,8 +323,8 @@ func stealEmpty(order uint32, pol *policy.Snapshot) bool {
 }
 
 // dropHint takes away the hint that superslab c has EMPTY slabs, if it has none.
-func dropHint(c uintptr) {
-	hints := u64(emptyHints + c/64*8)
+func dropHint(c chunkNo) {
+	hints := hintWord(c)
 	if super(c).emptyMask.Load() == 0 {
 		atomic.AndUint64(hints, ^(uint64(1) << (c % 64)))
 		if super(c).emptyMask.Load() != 0 { // set meanwhile: keep the hint
@@ -396,9 +335,9 @@ func dropHint(c uintptr) {
 
 // stealFrom claims the EMPTY slabs of one superslab and gives their pages back.
 // It returns the set of orders given back.
-func stealFrom(c uintptr, pol *policy.Snapshot) (orders uint32) {
+func stealFrom(c chunkNo, pol *policy.Snapshot) (orders uint32) {
 	for m := super(c).emptyMask.Load(); m != 0; m &= m - 1 {
-		s := slabID(c*superPages + uintptr(bits.TrailingZeros32(m)) + 1)
+		s := slabID(c.page() + pageNo(bits.TrailingZeros32(m)) + 1)
 		if order, ok := claimEmpty(s, pol.MinKeep); ok {
 			giveBackPages(s.page(), order)
 			orders |= 1 << order
@@ -411,7 +350,7 @@ func stealFrom(c uintptr, pol *policy.Snapshot) (orders uint32) {
 // class, and reports the order of the run of pages that the caller now holds.
 // Unlink under the lock, look without it: only the claimer may clear bits, so
 // while it looks they only grow.
-func claimEmpty(s slabID, minKeep int) (order uint32, ok bool) {
+func claimEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
 	m := s.meta()
 	c, cs := s.lockClass()
 	if c == 0 {
@@ -427,25 +366,56 @@ func claimEmpty(s slabID, minKeep int) (order uint32, ok bool) {
 		cs.mu.Unlock()
 		return 0, false
 	}
-	unlist(cs, uint8(c), s.page(), slabClaimed)
+	unlist(cs, c, s.page(), slabClaimed)
 	cs.mu.Unlock()
 	k := &sizeclass.Classes[c]
 	if !s.allFree(k) {
 		retire(s) // back to PARTIAL, or FULL if its last free block... was never there
 		return 0, false
 	}
-	if s.dropLive(k, uint8(c)) {
-		m.holes = 0 // some may be of what is not the slab's any more
+	if s.dropLive(k, c) {
+		m.setHoles(0) // some may be of what is not the slab's any more
 		retire(s)
 		return 0, false
 	}
 	unformat(s)
-	return k.Order, true
+	return slabOrder(k.Order), true
 }
 
-// fatal stops the program on a broken invariant of hakmem's own, with what is
-// known.
-func fatal(what string, addr uintptr, class uint8) {
-	panic(fmt.Sprintf("hakmem: broken invariant: %s (address %#x, class %d of %d bytes); please report it",
-		what, addr, class, sizeclass.Classes[class].Size))
+var reclaimSkip, reclaimPenalty atomic.Int64
+
+// moreToReclaim notes that a slab became EMPTY.
+func moreToReclaim() {
+	if reclaimPenalty.Load() != 0 {
+		reclaimPenalty.Store(0)
+		reclaimSkip.Store(0)
+	}
+}
+
+// dropLive takes those of the slab's blocks that are marked live out of its bitmap, and
+// reports whether there were any. One copy of a late double free came back to the slab,
+// the other was handed out since: it is its holder's. (carve drops such blocks, too.)
+// For the holder of the carve right.
+func (s slabID) dropLive(k *sizeclass.Class, c sizeclass.ID) (dropped bool) {
+	if !checkLive || c <= sizeclass.NumTiny && nonZero(mem.Addr(Live)+s.addr()>>granuleShift, pageSize<<k.Order>>granuleShift) == 0 {
+		return false
+	}
+	for w := range k.Words {
+		b := s.bits(w)
+		for v := atomic.LoadUint64(b) & fullWord(k, w); v != 0; v &= v - 1 {
+			at := uint64(bits.TrailingZeros64(v))
+			p := s.addr() + mem.Addr(uintptr(uint64(w)*64+at)*uintptr(k.Size))
+			if !isLive(Block(p), c) {
+				continue
+			}
+			atomic.AndUint64(b, ^(1 << at))
+			if !isLive(Block(p), c) { // freed meanwhile: its flush finds the bit, or has found it
+				atomic.OrUint64(b, 1<<at)
+				continue
+			}
+			foundLate(Block(p))
+			dropped = true
+		}
+	}
+	return dropped
 }

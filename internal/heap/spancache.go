@@ -3,7 +3,9 @@ package heap
 import (
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -49,13 +51,13 @@ var (
 )
 
 // takeShared returns a span of class c from the shared slots, or 0.
-func takeShared(c uint8) uintptr {
+func takeShared(c sizeclass.ID) Block {
 	line := &shared[c-sizeclass.Num-1]
 	for i := range line.slot {
 		if s := &line.slot[i]; s.Load() != 0 {
 			if p := s.Swap(0); p != 0 {
 				sharedCount.hits.Add(1)
-				return p
+				return Block(p)
 			}
 		}
 	}
@@ -65,10 +67,10 @@ func takeShared(c uint8) uintptr {
 
 // giveShared puts the freed span of class c at p into a shared slot, or reports
 // that none is empty.
-func giveShared(c uint8, p uintptr) bool {
+func giveShared(c sizeclass.ID, p Block) bool {
 	line := &shared[c-sizeclass.Num-1]
 	for i := range policy.Current().WarmSlots {
-		if s := &line.slot[i]; s.Load() == 0 && s.CompareAndSwap(0, p) {
+		if s := &line.slot[i]; s.Load() == 0 && s.CompareAndSwap(0, uintptr(p)) {
 			line.used.Or(1 << i)
 			return true
 		}
@@ -78,12 +80,12 @@ func giveShared(c uint8, p uintptr) bool {
 }
 
 // inShared returns how many spans lie in shared slots, and their bytes.
-func inShared() (blocks, bytes uintptr) {
+func inShared() (blocks uintptr, bytes mem.Bytes) {
 	for i := range shared {
 		for j := range shared[i].slot {
 			if shared[i].slot[j].Load() != 0 {
 				blocks++
-				bytes += sizeclass.SpanBytes(uint8(sizeclass.Num + 1 + i))
+				bytes += sizeclass.SpanBytes(sizeclass.ID(sizeclass.Num + 1 + i))
 			}
 		}
 	}
@@ -95,19 +97,18 @@ var sharedSeen [sizeclass.NumWarm][warmSlots]uintptr
 
 // dropShared gives back the spans in shared slots that nobody took since it last
 // looked. Under region.mu.
-func dropShared() (late uintptr) {
+func dropShared() {
 	for i := range shared {
 		for j := range shared[i].slot {
 			s, seen := &shared[i].slot[j], &sharedSeen[i][j]
 			p := s.Load()
 			if p != 0 && p == *seen && s.CompareAndSwap(p, 0) {
-				late = max(late, releaseIdle([]uintptr{p}, scavenger.now))
+				releaseIdle([]Block{Block(p)}, times.now)
 				p = 0
 			}
 			*seen = p
 		}
 	}
-	return late
 }
 
 // The BigCache.
@@ -125,13 +126,13 @@ var (
 	bigCount cacheCount
 )
 
-func bigEntry(site uint32, c uint8) (e *atomic.Uint64, key uint64) {
+func bigEntry(site site.ID, c sizeclass.ID) (e *atomic.Uint64, key uint64) {
 	key = uint64(site)<<8 | uint64(c)
 	return &bigCache[key*0x9E3779B97F4A7C15>>56], key // Knuth's multiplier, as in lockShard
 }
 
 // takeBig returns the span that the BigCache has for (site, c), or 0.
-func takeBig(site uint32, c uint8) uintptr {
+func takeBig(site site.ID, c sizeclass.ID) Block {
 	e, key := bigEntry(site, c)
 	if v := e.Load(); v != 0 && v&(1<<24-1) == key && e.CompareAndSwap(v, 0) {
 		bigCount.hits.Add(1)
@@ -143,25 +144,27 @@ func takeBig(site uint32, c uint8) uintptr {
 
 // giveBig puts the freed span at p into the entry of (site, c) and returns the
 // span that was there with its class, or 0.
-func giveBig(site uint32, c uint8, p uintptr) (evicted uintptr, class uint8) {
+func giveBig(site site.ID, c sizeclass.ID, p Block) (evicted Block, class sizeclass.ID) {
 	e, key := bigEntry(site, c)
-	old := e.Swap(bigTurn.Add(1)<<49 | uint64((p-region.base)>>pageShift)<<24 | key)
+	old := e.Swap(bigTurn.Add(1)<<49 | uint64(p.page())<<24 | key)
 	if old == 0 {
 		return 0, 0
 	}
 	bigCount.evictions.Add(1)
-	return bigAddr(old), uint8(old)
+	return bigAddr(old), sizeclass.ID(old)
 }
 
 // bigAddr is the address of the span in entry v.
-func bigAddr(v uint64) uintptr { return region.base + uintptr(v>>24&(1<<25-1))<<pageShift }
+func bigAddr(v uint64) Block {
+	return Block(region.base + mem.Addr(uintptr(v>>24&(1<<25-1))<<pageShift))
+}
 
 // inBig returns how many spans lie in the BigCache, and their bytes.
-func inBig() (blocks, bytes uintptr) {
+func inBig() (blocks uintptr, bytes mem.Bytes) {
 	for i := range bigCache {
 		if v := bigCache[i].Load(); v != 0 {
 			blocks++
-			bytes += sizeclass.SpanBytes(uint8(v))
+			bytes += sizeclass.SpanBytes(sizeclass.ID(v))
 		}
 	}
 	return blocks, bytes
@@ -179,21 +182,22 @@ const maxWhales = 64
 // whales is the cache, oldest first. Owned by region.mu.
 var whales struct {
 	spans []whale // capacity maxWhales, made by tryReserve
-	bytes uintptr
+	bytes mem.Bytes
 	count cacheCount
 }
 
 type whale struct {
-	p, size uintptr
-	since   uint32 // milliseconds
+	p     Block
+	size  mem.Bytes
+	since stamp // milliseconds
 }
 
 // takeWhale returns a cached span of exactly size usable bytes at a multiple of
 // alignPages pages, the one freed last, or 0. Under region.mu.
-func takeWhale(size, alignPages uintptr) uintptr {
+func takeWhale(size mem.Bytes, alignPages pageAlign) Block {
 	w := &whales
 	for i := len(w.spans) - 1; i >= 0; i-- {
-		if s := w.spans[i]; s.size == size && (s.p-region.base)>>pageShift%alignPages == 0 {
+		if s := w.spans[i]; s.size == size && s.p.page()%pageNo(alignPages) == 0 {
 			w.spans = append(w.spans[:i], w.spans[i+1:]...)
 			w.bytes -= size
 			w.count.hits.Add(1)
@@ -206,13 +210,13 @@ func takeWhale(size, alignPages uintptr) uintptr {
 
 // giveWhale caches the freed span at p, or reports that it is larger than the
 // cache; the oldest make room. Under region.mu.
-func giveWhale(p, size uintptr) bool {
+func giveWhale(p Block, size mem.Bytes) bool {
 	limit := uintptr(policy.Current().WhaleBytes)
-	if size > limit || pressedBy(pageUse.used+pageUse.warm) {
+	if size > mem.Bytes(limit) || pressedBy(pageUse.used+pageUse.warm) {
 		return false
 	}
 	w := &whales
-	for len(w.spans) == maxWhales || w.bytes+size > limit {
+	for len(w.spans) == maxWhales || w.bytes+size > mem.Bytes(limit) {
 		w.count.evictions.Add(1)
 		dropWhale()
 	}
@@ -227,7 +231,7 @@ func dropWhale() {
 	s := w.spans[0]
 	w.spans = append(w.spans[:0], w.spans[1:]...)
 	w.bytes -= s.size
-	page := (s.p - region.base) >> pageShift
+	page := s.p.page()
 	releaseSpan(page, meta(page), s.since)
 }
 
@@ -240,37 +244,37 @@ var cachesSeen struct {
 
 type seenSlot struct {
 	word  uint64
-	since uint32
+	since stamp
 }
 
 // stale reports whether the slot has had the same content since before age
 // milliseconds ago.
-func (s *seenSlot) stale(word uint64, now, age uint32) bool {
+func (s *seenSlot) stale(word uint64, now stamp, age millis) bool {
 	if s.word != word {
 		s.word, s.since = word, now
 	}
-	return word != 0 && now-s.since >= age
+	return word != 0 && now.since(s.since) >= age
 }
 
 // trimCaches gives back what has been in the shared caches for age milliseconds.
-// That is no demand: the peaks forget it. It reports whether something is left,
-// and a late double free it met. By the scavenger's lock; not entered.
-func trimCaches(now, age uint32) (left bool, late uintptr) {
-	var buf [maxMid]uintptr
+// That is no demand: it returns how many pages went back, for the peaks to forget
+// (forgetPeaks), and whether something is left. By the scavenger's lock; not entered.
+func trimCaches(now stamp, age millis) (left bool, pages int) {
+	var buf [maxMid]Block
 	n := 0
 	flush := func() {
 		region.mu.Lock()
 		defer region.mu.Unlock()
 		was := pageUse.used
-		late = max(late, releaseIdle(buf[:n], now-age))
+		releaseIdle(buf[:n], now-stamp(age))
 		n = 0
-		forgetPeaks(was - pageUse.used)
+		pages += was - pageUse.used
 	}
 	put := func(p uintptr) {
 		if n == len(buf) {
 			flush()
 		}
-		buf[n] = p
+		buf[n] = Block(p)
 		n++
 	}
 	for i := range shared {
@@ -292,7 +296,7 @@ func trimCaches(now, age uint32) (left bool, late uintptr) {
 		e := &bigCache[i]
 		switch v := e.Load(); {
 		case cachesSeen.big[i].stale(v, now, age) && e.CompareAndSwap(v, 0):
-			put(bigAddr(v))
+			put(uintptr(bigAddr(v)))
 		case v != 0:
 			left = true
 		}
@@ -304,6 +308,13 @@ func trimCaches(now, age uint32) (left bool, late uintptr) {
 	for len(whales.spans) > 0 && (age == 0 || int32(now-whales.spans[0].since) >= int32(age)) { // since may be later than now
 		dropWhale()
 	}
-	forgetPeaks(was - pageUse.used)
-	return left || len(whales.spans) > 0, late
+	return left || len(whales.spans) > 0, pages + was - pageUse.used
+}
+
+// giveBigSpan caches the freed span without a class at p, or gives its pages back.
+// Under region.mu.
+func giveBigSpan(p Block, m *pageMeta) {
+	if !giveWhale(p, m.spanSize) {
+		releaseSpan(p.page(), m, times.now)
+	}
 }

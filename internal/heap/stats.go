@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -38,14 +39,14 @@ type Totals struct {
 func ReadTotals(t *Totals) {
 	*t = Totals{}
 	for c := range t.Classes {
-		t.Classes[c].Size = uint64(classSize(uint8(c)))
+		t.Classes[c].Size = uint64(classSize(sizeclass.ID(c)))
 	}
 	t.OutOfMemory = outOfMemory.Load()
 	if !region.ready.Load() {
 		return
 	}
 	t.Reserved = uint64(region.size - region.first)
-	t.Committed = uint64(region.committed.Load() - region.first)
+	t.Committed = uint64(mem.Bytes(region.committed.Load()) - region.first)
 	t.Metadata = uint64(region.metaCommitted.Load())
 	t.Superslabs = int(superslabs.Load())
 	t.Drains, t.LateFrees = drains.Load(), lateFrees.Load()
@@ -58,7 +59,7 @@ func ReadTotals(t *Totals) {
 		ct.Empty, ct.Partial, ct.Cross, ct.Fresh = cs.empty, cs.partial, cs.cross, cs.fresh
 		cs.mu.Unlock()
 	}
-	for page := region.first >> pageShift; page < region.committed.Load()>>pageShift; page++ {
+	for page := region.firstPage(); page < region.endPage(); page++ {
 		m := meta(page)
 		c := m.slabClass.Load()
 		if c == 0 {
@@ -80,18 +81,18 @@ func ReadTotals(t *Totals) {
 	}
 	for i := uintptr(0); i < frontPool.built.Load(); i++ {
 		f := frontAt(i)
-		t.OwnHits += atomic.LoadUint64(&head(f).ownHits)
+		t.OwnHits += atomic.LoadUint64(&f.head().ownHits)
 		for c := uint8(1); c <= sizeclass.Num; c++ {
 			ct := &t.Classes[c]
-			n := held(f, c)
-			ct.InMagazines += uint64(n) + uint64(atomic.LoadUint32(&head(f).waiting[c]))
-			ct.Hits += atomic.LoadUint64(&head(f).hits[c])
-			if seen := uintptr(head(f).seen[c]); seen > n {
+			n := f.held(sizeclass.ID(c))
+			ct.InMagazines += uint64(n) + uint64(atomic.LoadUint32(&f.head().waiting[c]))
+			ct.Hits += atomic.LoadUint64(&f.head().hits[c])
+			if seen := uintptr(f.head().seen[c]); seen > n {
 				ct.Hits += uint64(seen - n)
 			}
-			ct.Misses += atomic.LoadUint64(misses(f, c))
-			ct.Refills += atomic.LoadUint64(refills(f, c))
-			ct.Flushes += atomic.LoadUint64(flushes(f, c))
+			ct.Misses += atomic.LoadUint64(f.misses(sizeclass.ID(c)))
+			ct.Refills += atomic.LoadUint64(f.refills(sizeclass.ID(c)))
+			ct.Flushes += atomic.LoadUint64(f.flushes(sizeclass.ID(c)))
 		}
 	}
 	t.readCaches()
@@ -117,7 +118,7 @@ func (t *Totals) readCaches() {
 	t.Shared, t.Big = sharedCount.totals(), bigCount.totals()
 	for _, c := range []struct {
 		totals *CacheTotals
-		held   func() (blocks, bytes uintptr)
+		held   func() (blocks uintptr, bytes mem.Bytes)
 	}{{&t.Shared, inShared}, {&t.Big, inBig}} {
 		blocks, bytes := c.held()
 		c.totals.Blocks, c.totals.Bytes = uint64(blocks), uint64(bytes)

@@ -3,46 +3,17 @@ package heap
 import (
 	"math/bits"
 	"sync/atomic"
-	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// superMeta describes 2 MiB of the region: a superslab when isSlabs, otherwise
-// a chunk of the page tree. free, dirty, isSlabs are owned by region.mu.
-type superMeta struct {
-	// free is the set of pages that belong to no slab (isSlabs) or no span.
-	free uint32
-	// dirty is the set of pages handed out since they were last zero.
-	dirty uint32
-	// emptyMask is the superslab's set of EMPTY slabs, by first page: slabs all
-	// of whose blocks are free. A hint: set without a lock by who completes a
-	// slab's bitmap, cleared by who takes the slab; the bitmap is the truth.
-	emptyMask atomic.Uint32
-	isSlabs   bool
-	// tiny is the set of pages whose live map may have memory behind it.
-	tiny uint32
-	// purged is the set of pages whose memory was returned to the system and
-	// that were not used since, purgedAt when that was last done, freedAt when a
-	// page was last given back: both in milliseconds (scavenger.go).
-	purged, purgedAt, freedAt uint32
-	// lost is the set of pages that may not be touched (purge.go, discard).
-	lost uint32
-	// wasDirty is what dirty was when all pages were handed out together: until
-	// they are given back, theirs who has them.
-	wasDirty uint32
-	// wasEmpty is what emptyMask was when the scavenger last looked. Owned by the
-	// scavenger.
-	wasEmpty uint32
-}
-
-const superMetaSize = unsafe.Sizeof(superMeta{})
-
-func super(c uintptr) *superMeta { return (*superMeta)(ptr(region.supers + c*superMetaSize)) }
-
 // emptyHints is the address of a bitmap with a bit for every superslab whose
 // emptyMask may be non-zero, so that a search skips the others 64 at a time.
-var emptyHints uintptr
+var emptyHints mem.Addr
+
+// hintWord returns the word of emptyHints with the bit of chunk c.
+func hintWord(c chunkNo) *uint64 { return u64(emptyHints + mem.Addr(c/64)*8) }
 
 // poolHints has, for each slab order, a bit for every superslab with a free
 // aligned run of that order. Owned by region.mu; grown with the region.
@@ -52,40 +23,40 @@ var poolHints [sizeclass.MaxOrder + 1][]uint64
 var superslabs atomic.Int64
 
 // markEmpty notes that the slab of blocks at page is EMPTY. Any goroutine.
-func markEmpty(page uintptr) {
-	c := page / superPages
-	super(c).emptyMask.Or(1 << (page % superPages))
-	atomic.OrUint64(u64(emptyHints+c/64*8), 1<<(c%64))
+func markEmpty(page pageNo) {
+	c := page.chunk()
+	super(c).emptyMask.Or(1 << (page.inChunk()))
+	atomic.OrUint64(hintWord(c), 1<<(c%64))
 }
 
 // unmarkEmpty notes that the slab at page is no longer to be had.
-func unmarkEmpty(page uintptr) {
-	super(page / superPages).emptyMask.And(^(uint32(1) << (page % superPages)))
+func unmarkEmpty(page pageNo) {
+	super(page.chunk()).emptyMask.And(^(uint32(1) << (page.inChunk())))
 }
 
-func isMarkedEmpty(page uintptr) bool {
-	return super(page/superPages).emptyMask.Load()>>(page%superPages)&1 != 0
+func isMarkedEmpty(page pageNo) bool {
+	return super(page.chunk()).emptyMask.Load()>>(page.inChunk())&1 != 0
 }
 
 // alignedRuns returns the set of first pages of free, aligned runs of 2^order
 // pages in m.
-func alignedRuns(m uint32, order uint32) uint32 {
-	for o := uint32(0); o < order; o++ {
+func alignedRuns(m pageSet, order slabOrder) pageSet {
+	for o := uint32(0); slabOrder(o) < order; o++ {
 		m &= m >> (1 << o)
 	}
 	starts := [...]uint32{^uint32(0), 0x55555555, 0x11111111, 0x01010101}
-	return m & starts[order]
+	return m & pageSet(starts[order])
 }
 
 // updatePool keeps poolHints true to the superslab's free set.
-func updatePool(c uintptr) {
+func updatePool(c chunkNo) {
 	s := super(c)
 	for o := range poolHints {
-		for uintptr(len(poolHints[o])) <= c/64 {
+		for chunkNo(len(poolHints[o])) <= c/64 {
 			poolHints[o] = append(poolHints[o], 0)
 		}
 		w := &poolHints[o][c/64]
-		if s.isSlabs && alignedRuns(s.free, uint32(o)) != 0 {
+		if s.isSlabs && alignedRuns(s.free, slabOrder(o)) != 0 {
 			*w |= 1 << (c % 64)
 		} else {
 			*w &^= 1 << (c % 64)
@@ -96,13 +67,13 @@ func updatePool(c uintptr) {
 // takePages takes 2^order pages of a superslab for a slab: stage 2 (of the
 // superslabs there are) when fresh is false, stage 3 (a new one) when true. It
 // returns false when there are none. Takes region.mu.
-func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
+func takePages(order slabOrder, fresh bool) (page pageNo, ok bool) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	over := false
 	for i, w := range poolHints[order] {
 		for ; w != 0 && !(over && pageUse.warm == 0); w &= w - 1 {
-			if page, ok = cutPages(uintptr(i*64+bits.TrailingZeros64(w)), order); ok {
+			if page, ok = cutPages(chunkNo(i*64+bits.TrailingZeros64(w)), order); ok {
 				return page, true
 			}
 			over = true // beyond the memory limit: another superslab may have warm pages, if there are any
@@ -115,17 +86,17 @@ func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
 	if !fresh {
 		return 0, false
 	}
-	c, ok := region.tree.findWhole()
+	c, ok := tree.findWhole()
 	if !ok {
 		if !allowed(1<<order) || grow(superSize) != nil {
 			return 0, false
 		}
-		if c, ok = region.tree.findWhole(); !ok {
+		if c, ok = tree.findWhole(); !ok {
 			fatal("page tree lost the pages just committed", 0, 0)
 		}
 	}
 	super(c).isSlabs = true
-	region.tree.update(c, c)
+	tree.update(c, c)
 	superslabs.Add(1)
 	if page, ok = cutPages(c, order); !ok {
 		refuseByLimit()
@@ -135,11 +106,11 @@ func takePages(order uint32, fresh bool) (page uintptr, ok bool) {
 
 // cutPages takes the lowest aligned run of superslab c, which has one, if the
 // memory limit allows.
-func cutPages(c uintptr, order uint32) (page uintptr, ok bool) {
+func cutPages(c chunkNo, order slabOrder) (page pageNo, ok bool) {
 	s := super(c)
-	b := bits.TrailingZeros32(alignedRuns(s.free, order))
-	m := (uint32(1)<<(1<<order) - 1) << b
-	ok = within(bits.OnesCount32(m &^ s.dirty))
+	b := bits.TrailingZeros32(uint32(alignedRuns(s.free, order)))
+	m := (pageSet(1)<<(1<<order) - 1) << b
+	ok = within((m &^ s.dirty).count())
 	if ok {
 		s.take(m)
 		if order == 0 { // as all slabs of tiny classes, and few others
@@ -147,27 +118,27 @@ func cutPages(c uintptr, order uint32) (page uintptr, ok bool) {
 		}
 	}
 	unslab(c)
-	return c*superPages + uintptr(b), ok
+	return c.page() + pageNo(b), ok
 }
 
 // unslab gives chunk c back to the page tree if it is a superslab without slabs,
 // and makes the pool agree with it in any case. Under region.mu.
-func unslab(c uintptr) {
+func unslab(c chunkNo) {
 	s := super(c)
-	if s.isSlabs && s.free == ^uint32(0) {
+	if s.isSlabs && s.free == pageSet(^uint32(0)) {
 		s.isSlabs = false
 		superslabs.Add(-1)
-		region.tree.update(c, c)
+		tree.update(c, c)
 	}
 	updatePool(c)
 }
 
 // giveBackPages returns a slab's pages to its superslab, and a superslab
 // without slabs to the page tree. Takes region.mu.
-func giveBackPages(page uintptr, order uint32) {
+func giveBackPages(page pageNo, order slabOrder) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	c := page / superPages
-	super(c).give((uint32(1)<<(1<<order)-1)<<(page%superPages), scavenger.now)
+	c := page.chunk()
+	super(c).give(pageSet((uint32(1)<<(1<<order)-1)<<(page.inChunk())), times.now)
 	unslab(c)
 }

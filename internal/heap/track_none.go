@@ -2,7 +2,10 @@
 
 package heap
 
-import "github.com/hakmem/hakmem/internal/osmem"
+import (
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+)
 
 // See track_race.go.
 
@@ -11,7 +14,7 @@ const (
 	maxTracked = maxRegion
 )
 
-func reserveBlocks(n uintptr) (uintptr, error) { return osmem.Reserve(n, false) }
+func reserveBlocks(n mem.Bytes) (mem.Addr, error) { return osmem.Reserve(n, false) }
 
-func raceAcquire(p, n uintptr) {}
-func raceRelease(p, n uintptr) {}
+func raceAcquire(p Block, n mem.Bytes) {}
+func raceRelease(p Block, n mem.Bytes) {}

@@ -5,6 +5,7 @@ package heap
 import (
 	"runtime"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
@@ -25,20 +26,20 @@ const tracked = true
 const maxTracked = 2 << 30
 
 // reserveBlocks takes the region's memory.
-func reserveBlocks(n uintptr) (uintptr, error) { return osmem.ReserveTracked(n) }
+func reserveBlocks(n mem.Bytes) (mem.Addr, error) { return osmem.ReserveTracked(n) }
 
-func pagePointer(page uintptr) uintptr { return region.base + page<<pageShift }
+func pagePointer(page pageNo) mem.Addr { return page.addr() }
 
 // raceAcquire orders what follows after every raceRelease of the block's pages.
-func raceAcquire(p, n uintptr) {
-	for page := (p - region.base) >> pageShift; page <= (p+n-1-region.base)>>pageShift; page++ {
+func raceAcquire(p Block, n mem.Bytes) {
+	for page := p.page(); page <= (p+n-1-region.base)>>pageShift; page++ {
 		runtime.RaceAcquire(ptr(pagePointer(page)))
 	}
 }
 
 // raceRelease orders what went before, before every later raceAcquire.
-func raceRelease(p, n uintptr) {
-	for page := (p - region.base) >> pageShift; page <= (p+n-1-region.base)>>pageShift; page++ {
+func raceRelease(p Block, n mem.Bytes) {
+	for page := p.page(); page <= (p+n-1-region.base)>>pageShift; page++ {
 		runtime.RaceReleaseMerge(ptr(pagePointer(page)))
 	}
 }

@@ -1,20 +1,25 @@
 package heap
 
-import "github.com/hakmem/hakmem/internal/sizeclass"
+import (
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
 
 // LiveBlock is a live block as a walk finds it.
 type LiveBlock struct {
-	Addr, Size uintptr // Size is that of the block's class; a guarded one's is exact
-	Site       uint32
-	Arena      bool // a chunk of an Arena
+	Addr  Block
+	Size  mem.Bytes // Size is that of the block's class; a guarded one's is exact
+	Site  site.ID
+	Arena bool // a chunk of an Arena
 	// Stack and Seq are what is recorded of its allocation (record.go): nil and 0
 	// when nothing is. Stack is shared and must not be changed.
 	Stack []uintptr
 	Seq   uint64
 
-	page  uintptr
-	class uint8      // 0: a span, or guarded
-	slot  *guardSlot // of a guarded block
+	page  pageNo
+	class sizeclass.ID // 0: a span, or guarded
+	slot  *guardSlot   // of a guarded block
 }
 
 // walkPages bounds how long a walk holds a lock where nothing is alive: so many
@@ -29,7 +34,7 @@ const walkPages = 1024
 // While others allocate and free it sees each block as it is at some moment: what
 // it reads are bytes and words that do not tear, and it takes nothing of them for
 // an address or an index before it has checked it.
-func LiveFrom(page uintptr, blocks []LiveBlock) (_ []LiveBlock, next uintptr, more bool) {
+func LiveFrom(page pageNo, blocks []LiveBlock) (_ []LiveBlock, next pageNo, more bool) {
 	if !region.ready.Load() || !checkLive {
 		return blocks, page, false
 	}
@@ -37,7 +42,7 @@ func LiveFrom(page uintptr, blocks []LiveBlock) (_ []LiveBlock, next uintptr, mo
 		blocks, more = liveGuarded(page-MaxPages, blocks)
 		next = page + walkPages
 	} else {
-		blocks, next = liveInRegion(max(page, region.first>>pageShift), blocks)
+		blocks, next = liveInRegion(max(page, region.firstPage()), blocks)
 		if more = next < MaxPages; !more {
 			more = guard.on.Load()
 		}
@@ -47,12 +52,12 @@ func LiveFrom(page uintptr, blocks []LiveBlock) (_ []LiveBlock, next uintptr, mo
 }
 
 // liveInRegion is LiveFrom for the region. It returns MaxPages at its end.
-func liveInRegion(page uintptr, blocks []LiveBlock) (_ []LiveBlock, next uintptr) {
+func liveInRegion(page pageNo, blocks []LiveBlock) (_ []LiveBlock, next pageNo) {
 	// Where returning memory takes two steps, the live map cannot be read between
 	// them: who returns it holds this lock.
 	scavenger.mu.Lock()
 	defer scavenger.mu.Unlock()
-	end := region.committed.Load() >> pageShift
+	end := region.endPage()
 	for n := 0; page < end && len(blocks) == 0 && n < walkPages; n++ {
 		blocks = liveInPage(page, blocks)
 		page++
@@ -65,30 +70,30 @@ func liveInRegion(page uintptr, blocks []LiveBlock) (_ []LiveBlock, next uintptr
 
 // liveGuarded appends the live ones of walkPages slots of guarded blocks, and
 // reports whether there are further slots.
-func liveGuarded(from uintptr, blocks []LiveBlock) (_ []LiveBlock, more bool) {
+func liveGuarded(from pageNo, blocks []LiveBlock) (_ []LiveBlock, more bool) {
 	g := &guard
 	g.Lock()
 	defer g.Unlock()
 	n := uintptr(len(g.slots))
-	for _, s := range g.slots[min(from, n):min(from+walkPages, n)] {
+	for _, s := range g.slots[min(from, pageNo(n)):min(from+walkPages, pageNo(n))] {
 		if s.live {
 			b := LiveBlock{Addr: s.p, Size: s.size, Site: s.site, slot: s}
 			b.Stack = outside(append([]uintptr(nil), s.alloc[:s.nAlloc]...))
 			blocks = append(blocks, b)
 		}
 	}
-	return blocks, from+walkPages < n
+	return blocks, from+walkPages < pageNo(n)
 }
 
 // liveInPage appends the live blocks of the slab or span that begins at page.
 // Under scavenger.mu.
-func liveInPage(page uintptr, blocks []LiveBlock) []LiveBlock {
+func liveInPage(page pageNo, blocks []LiveBlock) []LiveBlock {
 	m := meta(page)
 	c := uint8(m.slabClass.Load())
 	if c == 0 {
-		if b := (LiveBlock{Addr: region.base + page<<pageShift, page: page}); b.isSpan() {
+		if b := (LiveBlock{Addr: Block(page.addr()), page: page}); b.isSpan() {
 			b.Size, b.Arena = m.spanSize, m.flags&flagArena != 0
-			b.Site = knownSite(m.site)
+			b.Site = knownSite(m.site())
 			blocks = append(blocks, b)
 		}
 		return blocks
@@ -96,12 +101,12 @@ func liveInPage(page uintptr, blocks []LiveBlock) []LiveBlock {
 	k := &sizeclass.Classes[c]
 	from := len(blocks)
 	for i := range uintptr(k.Blocks) {
-		b := LiveBlock{Addr: region.base + page<<pageShift + i*uintptr(k.Size), Size: uintptr(k.Size), page: page, class: c}
-		if v := b.value(); v == c || v == liveWatched {
+		b := LiveBlock{Addr: Block(page.addr() + mem.Addr(i*uintptr(k.Size))), Size: mem.Bytes(k.Size), page: page, class: sizeclass.ID(c)}
+		if v := b.value(); v == liveState(c) || v == liveWatched {
 			blocks = append(blocks, b)
 		} else if v == liveSited {
 			if sitesOn.Load() {
-				b.Site = knownSite(uint32(*siteWord(b.Addr)))
+				b.Site = knownSite(site.ID(*siteWord(b.Addr)))
 			}
 			blocks = append(blocks, b)
 		}
@@ -113,12 +118,12 @@ func liveInPage(page uintptr, blocks []LiveBlock) []LiveBlock {
 }
 
 // value returns the live byte of a slab's block.
-func (b *LiveBlock) value() uint8 { return state(slabLive(b.Addr, b.class)) }
+func (b *LiveBlock) value() liveState { return state(slabLive(b.Addr, b.class)) }
 
 // isSpan reports whether a live span begins at b.Addr.
 func (b *LiveBlock) isSpan() bool {
 	m := meta(b.page)
-	return m.kind == kindSpan && m.start == b.Addr && (m.live != 0 || m.flags&flagArena != 0)
+	return m.kind == kindSpan && m.start == mem.Addr(b.Addr) && (m.live != 0 || m.flags&flagArena != 0)
 }
 
 // StillLive reports whether a block that LiveFrom found is alive now (or another
@@ -139,9 +144,24 @@ func (b *LiveBlock) StillLive() bool {
 
 // knownSite returns s if there is such a site, else 0: a block's site is written
 // after the block is marked as live.
-func knownSite(s uint32) uint32 {
-	if counts := sites.counts.Load(); counts == nil || s > uint32(len(*counts)) {
+func knownSite(s site.ID) site.ID {
+	if !s.Known() {
 		return 0
 	}
 	return s
+}
+
+// addRecords completes blocks that a walk found.
+func addRecords(blocks []LiveBlock) {
+	if len(blocks) == 0 || !Watching(WatchStacks) {
+		return
+	}
+	r := &records
+	r.Lock()
+	defer r.Unlock()
+	for i := range blocks {
+		if x, ok := r.blocks[blocks[i].Addr]; ok {
+			blocks[i].Stack, blocks[i].Seq = x.stack, x.seq
+		}
+	}
 }

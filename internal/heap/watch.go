@@ -1,32 +1,5 @@
 package heap
 
-import (
-	"sync"
-	"sync/atomic"
-)
-
-// Who wants to see every call of the public package's functions: bits of watched.
-const (
-	WatchCalls  uint32 = 1 << iota // a trace of calls (the public package's trace.go)
-	WatchStacks                    // the stacks of allocations (record.go)
-)
-
-// watched is owned here, where it decides who gets a front: while it is not 0 no
-// P has one, so that every call of the global functions comes to a slow path, and
-// the slow paths work on the locked fronts (enter, installFront). Watch alone
-// changes it. Fast paths do not know of it.
-var (
-	watched atomic.Uint32
-	watchMu sync.Mutex // one Watch at a time; taken before any other of this package's
-)
-
-// Watched reports whether anyone watches calls. Any goroutine; slow paths only. A
-// call that overlaps Watch may see either.
-func Watched() bool { return watched.Load() != 0 }
-
-// Watching reports whether who (WatchCalls or WatchStacks) does.
-func Watching(who uint32) bool { return watched.Load()&who != 0 }
-
 // Watch begins or ends who's watching. When it has returned from beginning, every
 // later call for a P comes to a slow path. The fronts that the old state used are
 // drained, and each P or shard makes another when it needs one. Not entered; it
@@ -49,9 +22,8 @@ func Watch(who uint32, on bool) {
 	grace()
 	drainMu.Unlock()
 	scavenger.moving.Lock()
-	late := drainAll()
+	drainAll()
 	scavenger.moving.Unlock()
-	postponeLate(late)
 	if region.ready.Load() { // the window comes of the policy, which may still be set
 		kick()
 	}
@@ -61,11 +33,8 @@ func Watch(who uint32, on bool) {
 // slow path whoever frees it, also a Heap that has not met the watching yet.
 // Without it that free would be missing, and the next allocation of the address
 // would be seen while the block still counts as live.
-func MarkWatched(p uintptr) {
+func MarkWatched(p Block) {
 	if at, _, _, why := liveByte(p); checkLive && why == OK && state(at) != liveSited {
 		putState(at, liveWatched)
 	}
 }
-
-// Survive records an error of the public package that did not stop hakmem.
-func Survive(err error) { survive(err) }

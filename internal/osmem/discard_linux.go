@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"golang.org/x/sys/unix"
 )
 
@@ -24,8 +25,8 @@ func discardMany(r []Range) (n int, err error) {
 		done, _, errno := unix.Syscall6(unix.SYS_PROCESS_MADVISE, uintptr(self),
 			uintptr(unsafe.Pointer(unsafe.SliceData(r))), uintptr(len(r)), unix.MADV_DONTNEED, 0, 0)
 		if errno == 0 {
-			for n < len(r) && done >= r[n].Size {
-				done -= r[n].Size
+			for n < len(r) && mem.Bytes(done) >= r[n].Size {
+				done -= uintptr(r[n].Size)
 				n++
 			}
 			if n > 0 {

@@ -12,23 +12,25 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 // refused lists the functions whose system calls can be made to fail, with their
 // Op and a call. The range is a committed page.
 var refused = map[string]struct {
 	op   Op
-	call func(addr, size uintptr) error
+	call func(addr mem.Addr, size mem.Bytes) error
 }{
-	"Reserve":        {OpReserve, func(_, size uintptr) error { _, err := Reserve(size, false); return err }},
-	"ReserveTracked": {OpReserve, func(_, size uintptr) error { _, err := ReserveTracked(size); return err }},
+	"Reserve":        {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := Reserve(size, false); return err }},
+	"ReserveTracked": {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := ReserveTracked(size); return err }},
 	"MakeReadable":   {OpReserve, MakeReadable},
 	"Commit":         {OpCommit, Commit},
 	"Discard":        {OpDiscard, Discard},
-	"DiscardMany":    {OpDiscard, func(addr, size uintptr) error { _, err := DiscardMany([]Range{{addr, size}}); return err }},
+	"DiscardMany":    {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { _, err := DiscardMany([]Range{{addr, size}}); return err }},
 	"Withdraw":       {OpDiscard, Withdraw},
-	"Resident":       {OpResident, func(addr, size uintptr) error { _, err := Resident(addr, size, make([]byte, 1)); return err }},
-	"HugePages":      {OpAdvise, func(addr, size uintptr) error { return HugePages(addr, size, false) }},
+	"Resident":       {OpResident, func(addr mem.Addr, size mem.Bytes) error { _, err := Resident(addr, size, make([]byte, 1)); return err }},
+	"HugePages":      {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
 }
 
 // neverRefused lists the other exported functions, and why they need no failure.
@@ -138,7 +140,7 @@ func TestErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer Release(addr, 2*size)
-	calls := map[string]func(addr, size uintptr) error{"MakeReadable": MakeReadable, "Commit": Commit, "Withdraw": Withdraw, "Discard": Discard}
+	calls := map[string]func(addr mem.Addr, size mem.Bytes) error{"MakeReadable": MakeReadable, "Commit": Commit, "Withdraw": Withdraw, "Discard": Discard}
 	if !ReadableReserve { // it asks for nothing
 		delete(calls, "MakeReadable")
 	}

@@ -20,6 +20,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	_ "github.com/hakmem/hakmem/internal/platform" // the build ends there where nothing here would compile
 )
 
@@ -82,7 +83,7 @@ func do(op Op, call func() error) error {
 // Reserve takes size bytes of address space, a multiple of 64 KiB, without
 // memory behind them. The result is aligned to the operating system's page. A
 // readable range reads as zero (where ReadableReserve is true).
-func Reserve(size uintptr, readable bool) (addr uintptr, err error) {
+func Reserve(size mem.Bytes, readable bool) (addr mem.Addr, err error) {
 	err = do(OpReserve, func() (e error) { addr, e = reserve(size, readable); return e })
 	if err != nil {
 		return 0, err // mmap fails with an address of all ones
@@ -98,12 +99,12 @@ var goMemory []byte
 // watches. It is readable and writable from the start; protections can be changed
 // as with any other. There is one such range, given out again if it is reserved
 // again; it is never released. Not for use by several goroutines at once.
-func ReserveTracked(size uintptr) (addr uintptr, err error) {
+func ReserveTracked(size mem.Bytes) (addr mem.Addr, err error) {
 	err = do(OpReserve, func() error {
-		if uintptr(len(goMemory)) < size {
+		if mem.Bytes(len(goMemory)) < size {
 			goMemory = make([]byte, size)
 		}
-		addr = uintptr(unsafe.Pointer(unsafe.SliceData(goMemory)))
+		addr = mem.Addr(unsafe.Pointer(unsafe.SliceData(goMemory)))
 		return nil
 	})
 	return addr, err
@@ -111,11 +112,11 @@ func ReserveTracked(size uintptr) (addr uintptr, err error) {
 
 // Release gives up a reservation that was never handed out, after a failure
 // beside it. It is not counted.
-func Release(addr, size uintptr) { release(addr, size) }
+func Release(addr mem.Addr, size mem.Bytes) { release(addr, size) }
 
 // MakeReadable makes a part of a reserved range readable, where ReadableReserve
 // is true. It is part of a reservation and counted as one.
-func MakeReadable(addr, size uintptr) error {
+func MakeReadable(addr mem.Addr, size mem.Bytes) error {
 	return do(OpReserve, func() error { return makeReadable(addr, size) })
 }
 
@@ -123,7 +124,7 @@ func MakeReadable(addr, size uintptr) error {
 // operating system's page, readable and writable. Pages that were not committed
 // before read as zero. After an error some of them may be committed: repeating
 // the call, or going without them, are both right.
-func Commit(addr, size uintptr) error {
+func Commit(addr mem.Addr, size mem.Bytes) error {
 	return do(OpCommit, func() error { return commit(addr, size) })
 }
 
@@ -135,13 +136,13 @@ var ErrDecommitted = errors.New("osmem: the range is no longer committed")
 // system; the range stays committed and reads as zero afterwards. After an error
 // each page may hold what it held or zeroes, and is still committed, unless the
 // error wraps ErrDecommitted, which it never does on Linux.
-func Discard(addr, size uintptr) error {
+func Discard(addr mem.Addr, size mem.Bytes) error {
 	return lose(do(OpDiscard, func() error { return discard(addr, size) }), addr, size)
 }
 
 // lose takes the memory away of which an injected error says that it is gone, so that
 // who touches it faults.
-func lose(err error, addr, size uintptr) error {
+func lose(err error, addr mem.Addr, size mem.Bytes) error {
 	if err != nil && errors.Is(err, ErrInjected) && errors.Is(err, ErrDecommitted) {
 		_ = withdraw(addr, size)
 	}
@@ -149,7 +150,10 @@ func lose(err error, addr, size uintptr) error {
 }
 
 // Range is a range of addresses, in bytes.
-type Range struct{ Addr, Size uintptr }
+type Range struct {
+	Addr mem.Addr
+	Size mem.Bytes
+}
 
 // MaxRanges is the most ranges that one call of DiscardMany may be given: the
 // number of iovecs that Linux takes.
@@ -174,19 +178,19 @@ func DiscardMany(r []Range) (done int, err error) {
 
 // Withdraw gives the memory behind a committed range back and makes the range
 // fault when touched, as before its Commit. After an error it may be either.
-func Withdraw(addr, size uintptr) error {
+func Withdraw(addr mem.Addr, size mem.Bytes) error {
 	return do(OpDiscard, func() error { return withdraw(addr, size) })
 }
 
 // PageSize returns the operating system's page size in bytes.
-func PageSize() int { return systemPage }
+func PageSize() mem.Bytes { return systemPage }
 
-var systemPage = os.Getpagesize()
+var systemPage = mem.Bytes(os.Getpagesize())
 
 // AddressSpaceLeft returns how many bytes of address space the process may
 // still reserve, or the largest uintptr where nothing limits it.
-func AddressSpaceLeft() uintptr { return addressSpaceLeft() }
+func AddressSpaceLeft() mem.Bytes { return addressSpaceLeft() }
 
 // Name labels a range in the operating system's listings, where it can. It is
 // best effort and not counted.
-func Name(addr, size uintptr, name string) { setName(addr, size, name) }
+func Name(addr mem.Addr, size mem.Bytes, name string) { setName(addr, size, name) }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"golang.org/x/sys/unix"
 )
 
@@ -16,8 +17,8 @@ const noReserve = 0
 // nor a smaller resident set on these systems. MAP_FIXED replaces only pages of
 // our own reservation. POSIX lets a failure have unmapped them, so it is
 // reported as if it had.
-func discard(addr, size uintptr) error {
-	_, err := unix.MmapPtr(-1, 0, pointer(addr), size, unix.PROT_READ|unix.PROT_WRITE,
+func discard(addr mem.Addr, size mem.Bytes) error {
+	_, err := unix.MmapPtr(-1, 0, pointer(addr), uintptr(size), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrDecommitted, err)
@@ -27,12 +28,12 @@ func discard(addr, size uintptr) error {
 
 // addressSpaceLeft is RLIMIT_AS; what the process already uses is not known
 // here, and heap takes only a quarter of the answer.
-func addressSpaceLeft() uintptr {
+func addressSpaceLeft() mem.Bytes {
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_AS, &lim) != nil || uint64(lim.Cur) >= math.MaxInt64 {
 		return math.MaxUint
 	}
-	return uintptr(lim.Cur)
+	return mem.Bytes(lim.Cur)
 }
 
-func setName(addr, size uintptr, name string) {} // no such listing here
+func setName(addr mem.Addr, size mem.Bytes, name string) {} // no such listing here

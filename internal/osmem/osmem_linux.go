@@ -5,6 +5,7 @@ import (
 	"os"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"golang.org/x/sys/unix"
 )
 
@@ -13,12 +14,12 @@ const noReserve = unix.MAP_NORESERVE
 
 // discard uses MADV_DONTNEED, not MADV_FREE: the memory leaves the resident
 // set at once, so that what a monitor shows is true.
-func discard(addr, size uintptr) error {
+func discard(addr mem.Addr, size mem.Bytes) error {
 	return unix.Madvise(bytes(addr, size), unix.MADV_DONTNEED)
 }
 
 // addressSpaceLeft is RLIMIT_AS less what /proc says the process has.
-func addressSpaceLeft() uintptr {
+func addressSpaceLeft() mem.Bytes {
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_AS, &lim) != nil || lim.Cur >= math.MaxInt64 {
 		return math.MaxUint
@@ -28,12 +29,12 @@ func addressSpaceLeft() uintptr {
 	if used >= lim.Cur {
 		return 0
 	}
-	return uintptr(lim.Cur - used)
+	return mem.Bytes(lim.Cur - used)
 }
 
-func setName(addr, size uintptr, name string) {
+func setName(addr mem.Addr, size mem.Bytes, name string) {
 	b := append([]byte(name), 0)
 	// Kernels before 5.17, or without CONFIG_ANON_VMA_NAME, refuse; nothing is lost.
 	// Not unix.Prctl: only a call of assembly keeps b in its place.
-	_, _, _ = unix.Syscall6(unix.SYS_PRCTL, unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, addr, size, uintptr(unsafe.Pointer(&b[0])), 0)
+	_, _, _ = unix.Syscall6(unix.SYS_PRCTL, unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, uintptr(addr), uintptr(size), uintptr(unsafe.Pointer(&b[0])), 0)
 }

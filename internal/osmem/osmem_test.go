@@ -3,6 +3,8 @@ package osmem
 import (
 	"errors"
 	"testing"
+
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 const mib = 1 << 20
@@ -69,7 +71,7 @@ func TestInject(t *testing.T) {
 // TestDiscardMany: every other page of a range, in one call or many; after an
 // error the ranges before it are done and the others are not.
 func TestDiscardMany(t *testing.T) {
-	size := uintptr(PageSize())
+	size := mem.Bytes(PageSize())
 	const n = 3000 // more than one call takes
 	addr, err := Reserve(roundUpTo(2*n*size, 64<<10), false)
 	if err != nil {
@@ -81,19 +83,19 @@ func TestDiscardMany(t *testing.T) {
 	}
 	b := bytes(addr, 2*n*size)
 	var r []Range
-	for i := range uintptr(n) {
-		r = append(r, Range{addr + 2*i*size, size})
+	for i := range mem.Bytes(n) {
+		r = append(r, Range{addr + mem.Addr(2*i*size), size})
 	}
 	check := func(done int) {
 		t.Helper()
-		for i := range uintptr(n) {
+		for i := range mem.Bytes(n) {
 			if was := b[2*i*size] != 0; was != (int(i) >= done) || b[(2*i+1)*size] != 1 {
 				t.Fatalf("range %d of %d done: %d, and behind it %d", i, done, b[2*i*size], b[(2*i+1)*size])
 			}
 		}
 	}
 	fill := func() {
-		for i := uintptr(0); i < 2*n; i++ {
+		for i := mem.Bytes(0); i < 2*n; i++ {
 			b[i*size] = 1
 		}
 	}
@@ -124,4 +126,4 @@ func TestDiscardMany(t *testing.T) {
 	}
 }
 
-func roundUpTo(n, to uintptr) uintptr { return (n + to - 1) &^ (to - 1) }
+func roundUpTo(n, to mem.Bytes) mem.Bytes { return (n + to - 1) &^ (to - 1) }

@@ -2,34 +2,37 @@
 
 package osmem
 
-import "golang.org/x/sys/unix"
+import (
+	"github.com/hakmem/hakmem/internal/mem"
+	"golang.org/x/sys/unix"
+)
 
-func reserve(size uintptr, readable bool) (uintptr, error) {
+func reserve(size mem.Bytes, readable bool) (mem.Addr, error) {
 	prot := unix.PROT_NONE
 	if readable && ReadableReserve {
 		prot = unix.PROT_READ
 	}
-	p, err := unix.MmapPtr(-1, 0, nil, size, prot, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve)
-	return uintptr(p), err
+	p, err := unix.MmapPtr(-1, 0, nil, uintptr(size), prot, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve)
+	return mem.Addr(p), err
 }
 
-func release(addr, size uintptr) { _ = unix.MunmapPtr(pointer(addr), size) }
+func release(addr mem.Addr, size mem.Bytes) { _ = unix.MunmapPtr(pointer(addr), uintptr(size)) }
 
-func makeReadable(addr, size uintptr) error {
+func makeReadable(addr mem.Addr, size mem.Bytes) error {
 	if !ReadableReserve {
 		return nil
 	}
 	return unix.Mprotect(bytes(addr, size), unix.PROT_READ)
 }
 
-func withdraw(addr, size uintptr) error {
+func withdraw(addr mem.Addr, size mem.Bytes) error {
 	if err := discard(addr, size); err != nil {
 		return err
 	}
 	return unix.Mprotect(bytes(addr, size), unix.PROT_NONE)
 }
 
-func commit(addr, size uintptr) error {
+func commit(addr mem.Addr, size mem.Bytes) error {
 	return unix.Mprotect(bytes(addr, size), unix.PROT_READ|unix.PROT_WRITE)
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"golang.org/x/sys/windows"
 )
 
@@ -12,25 +13,30 @@ import (
 // with each commit instead.
 const ReadableReserve = false
 
-func reserve(size uintptr, readable bool) (uintptr, error) {
-	return windows.VirtualAlloc(0, size, windows.MEM_RESERVE, windows.PAGE_NOACCESS)
+func reserve(size mem.Bytes, readable bool) (mem.Addr, error) {
+	addr, err := windows.VirtualAlloc(0, uintptr(size), windows.MEM_RESERVE, windows.PAGE_NOACCESS)
+	return mem.Addr(addr), err
 }
 
-func release(addr, size uintptr) { _ = windows.VirtualFree(addr, 0, windows.MEM_RELEASE) }
+func release(addr mem.Addr, size mem.Bytes) {
+	_ = windows.VirtualFree(uintptr(addr), 0, windows.MEM_RELEASE)
+}
 
-func makeReadable(addr, size uintptr) error { return nil } // see ReadableReserve
+func makeReadable(addr mem.Addr, size mem.Bytes) error { return nil } // see ReadableReserve
 
-func commit(addr, size uintptr) error {
-	_, err := windows.VirtualAlloc(addr, size, windows.MEM_COMMIT, windows.PAGE_READWRITE)
+func commit(addr mem.Addr, size mem.Bytes) error {
+	_, err := windows.VirtualAlloc(uintptr(addr), uintptr(size), windows.MEM_COMMIT, windows.PAGE_READWRITE)
 	return err
 }
 
-func withdraw(addr, size uintptr) error { return windows.VirtualFree(addr, size, windows.MEM_DECOMMIT) }
+func withdraw(addr mem.Addr, size mem.Bytes) error {
+	return windows.VirtualFree(uintptr(addr), uintptr(size), windows.MEM_DECOMMIT)
+}
 
 // discard decommits and commits again: the pages come back as zero on demand.
 // In between another process may take what the system can commit.
-func discard(addr, size uintptr) error {
-	if err := windows.VirtualFree(addr, size, windows.MEM_DECOMMIT); err != nil {
+func discard(addr mem.Addr, size mem.Bytes) error {
+	if err := windows.VirtualFree(uintptr(addr), uintptr(size), windows.MEM_DECOMMIT); err != nil {
 		return err
 	}
 	if err := commit(addr, size); err != nil {
@@ -39,8 +45,8 @@ func discard(addr, size uintptr) error {
 	return nil
 }
 
-func addressSpaceLeft() uintptr { return math.MaxUint }
+func addressSpaceLeft() mem.Bytes { return math.MaxUint }
 
-func setName(addr, size uintptr, name string) {} // no such listing here
+func setName(addr mem.Addr, size mem.Bytes, name string) {} // no such listing here
 
 func processFaults() (minor, major uint64) { return 0, 0 } // one number there, of both kinds

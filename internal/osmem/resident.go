@@ -3,6 +3,8 @@ package osmem
 import (
 	"errors"
 	"runtime"
+
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 // ErrNotSupported is returned by Resident where it cannot tell: everywhere but
@@ -18,7 +20,7 @@ var ErrNotSupported = errors.New("osmem: resident pages cannot be counted on " +
 // never written counts too, though all such pages share one page of zeroes; one
 // that was swapped out does not. While others touch or discard the range, each
 // page is as it was at some moment of the call. After an error the result is 0.
-func Resident(addr, size uintptr, vec []byte) (pages int, err error) {
+func Resident(addr mem.Addr, size mem.Bytes, vec []byte) (pages int, err error) {
 	return resident(addr, size, vec)
 }
 
@@ -29,7 +31,7 @@ func Resident(addr, size uintptr, vec []byte) (pages int, err error) {
 //
 // Linux refuses it where HugePageMode is "", and nothing is lost by that.
 // Elsewhere there is no such call: nil, not counted.
-func HugePages(addr, size uintptr, want bool) error { return hugePages(addr, size, want) }
+func HugePages(addr mem.Addr, size mem.Bytes, want bool) error { return hugePages(addr, size, want) }
 
 // HugePageMode returns the system's setting for huge pages as it is now:
 // "always", "madvise" (where HugePages allows them), or "never". It is "" where

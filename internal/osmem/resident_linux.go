@@ -6,22 +6,23 @@ import (
 	"strings"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"golang.org/x/sys/unix"
 )
 
 var errNoScratch = errors.New("osmem: Resident needs scratch memory")
 
-func resident(addr, size uintptr, vec []byte) (int, error) {
+func resident(addr mem.Addr, size mem.Bytes, vec []byte) (int, error) {
 	if len(vec) == 0 {
 		return 0, errNoScratch
 	}
-	pageSize := uintptr(os.Getpagesize())
+	pageSize := systemPage
 	pages := 0
 	for left := (size + pageSize - 1) / pageSize; left > 0; {
-		n := min(left, uintptr(len(vec)))
+		n := min(left, mem.Bytes(len(vec)))
 		err := do(OpResident, func() error {
 			// A call of assembly, in this form: so vec need not be in Go's heap.
-			_, _, errno := unix.Syscall(unix.SYS_MINCORE, addr, n*pageSize, uintptr(unsafe.Pointer(&vec[0])))
+			_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(addr), uintptr(n*pageSize), uintptr(unsafe.Pointer(&vec[0])))
 			if errno != 0 {
 				return errno
 			}
@@ -33,13 +34,13 @@ func resident(addr, size uintptr, vec []byte) (int, error) {
 		for _, v := range vec[:n] {
 			pages += int(v & 1) // the other bits are reserved
 		}
-		addr += n * pageSize
+		addr += mem.Addr(n * pageSize)
 		left -= n
 	}
 	return pages, nil
 }
 
-func hugePages(addr, size uintptr, want bool) error {
+func hugePages(addr mem.Addr, size mem.Bytes, want bool) error {
 	advice := unix.MADV_NOHUGEPAGE
 	if want {
 		advice = unix.MADV_HUGEPAGE

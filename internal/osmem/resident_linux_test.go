@@ -9,14 +9,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"golang.org/x/sys/unix"
 )
 
-var pageSize = uintptr(os.Getpagesize())
+var pageSize = mem.Bytes(os.Getpagesize())
 
 // smallPages returns n committed pages that no huge page will ever be put
 // behind, whatever the system's setting: so each is touched on its own.
-func smallPages(t *testing.T, n uintptr) (addr uintptr, mem []byte) {
+func smallPages(t *testing.T, n mem.Bytes) (addr mem.Addr, area []byte) {
 	t.Helper()
 	size := (n*pageSize + 0xffff) &^ 0xffff
 	addr, err := Reserve(size, false)
@@ -37,20 +38,20 @@ func TestResident(t *testing.T) {
 	const n = 50
 	for _, c := range []struct {
 		name    string
-		touched func(page uintptr) bool
+		touched func(page mem.Bytes) bool
 		want    int
 	}{
-		{"none", func(uintptr) bool { return false }, 0},
-		{"first", func(p uintptr) bool { return p == 0 }, 1},
-		{"last", func(p uintptr) bool { return p == n-1 }, 1},
-		{"every third", func(p uintptr) bool { return p%3 == 0 }, 17},
-		{"all", func(uintptr) bool { return true }, n},
+		{"none", func(mem.Bytes) bool { return false }, 0},
+		{"first", func(p mem.Bytes) bool { return p == 0 }, 1},
+		{"last", func(p mem.Bytes) bool { return p == n-1 }, 1},
+		{"every third", func(p mem.Bytes) bool { return p%3 == 0 }, 17},
+		{"all", func(mem.Bytes) bool { return true }, n},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			addr, mem := smallPages(t, n)
-			for p := range uintptr(n) {
+			addr, area := smallPages(t, n)
+			for p := range mem.Bytes(n) {
 				if c.touched(p) {
-					mem[p*pageSize] = 1
+					area[p*pageSize] = 1
 				}
 			}
 			for _, scratch := range []int{1, 7, n - 1, n, 4 * n} {
@@ -71,22 +72,22 @@ func TestResident(t *testing.T) {
 // read, of discarded ones, and of parts.
 func TestResidentChanges(t *testing.T) {
 	const n = 8
-	addr, mem := smallPages(t, n)
-	check := func(what string, first, pages uintptr, want int) {
+	addr, area := smallPages(t, n)
+	check := func(what string, first, pages mem.Bytes, want int) {
 		t.Helper()
-		if got, err := Resident(addr+first*pageSize, pages*pageSize, make([]byte, 3)); err != nil || got != want {
+		if got, err := Resident(addr+mem.Addr(first*pageSize), pages*pageSize, make([]byte, 3)); err != nil || got != want {
 			t.Errorf("%s: %d pages, %v; want %d", what, got, err, want)
 		}
 	}
-	if mem[2*pageSize] != 0 {
+	if area[2*pageSize] != 0 {
 		t.Error("fresh memory is not zero")
 	}
 	check("one page read", 0, n, 1)
-	for p := range uintptr(n) {
-		mem[p*pageSize] = 1
+	for p := range mem.Bytes(n) {
+		area[p*pageSize] = 1
 	}
 	check("no page", 3, 0, 0)
-	if err := Discard(addr+2*pageSize, 3*pageSize); err != nil {
+	if err := Discard(addr+mem.Addr(2*pageSize), 3*pageSize); err != nil {
 		t.Fatal(err)
 	}
 	check("three discarded", 0, n, n-3)
@@ -97,8 +98,8 @@ func TestResidentChanges(t *testing.T) {
 func TestResidentErrors(t *testing.T) {
 	defer Inject(nil)
 	const n = 10
-	addr, mem := smallPages(t, n)
-	clear(mem)
+	addr, area := smallPages(t, n)
+	clear(area)
 	gone, err := Reserve(mib, false)
 	if err != nil {
 		t.Fatal(err)
@@ -115,22 +116,22 @@ func TestResidentErrors(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name    string
-		addr    uintptr
+		addr    mem.Bytes
 		scratch int
 		inject  func(Op) error
 		want    error
 		calls   uint64
 	}{
-		{"no scratch", addr, 0, nil, errNoScratch, 0},
-		{"unaligned", addr + 1, n, nil, unix.EINVAL, 1},
-		{"not mapped", gone, n, nil, unix.ENOMEM, 1},
-		{"refused at the second piece", addr, 4, second(), ErrInjected, 1},
+		{"no scratch", mem.Bytes(addr), 0, nil, errNoScratch, 0},
+		{"unaligned", mem.Bytes(addr + 1), n, nil, unix.EINVAL, 1},
+		{"not mapped", mem.Bytes(gone), n, nil, unix.ENOMEM, 1},
+		{"refused at the second piece", mem.Bytes(addr), 4, second(), ErrInjected, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			Inject(c.inject)
 			defer Inject(nil)
 			calls, failures := Calls(OpResident), Failed()
-			got, err := Resident(c.addr, n*pageSize, make([]byte, c.scratch))
+			got, err := Resident(mem.Addr(c.addr), n*pageSize, make([]byte, c.scratch))
 			if got != 0 || !errors.Is(err, c.want) {
 				t.Errorf("%d pages, %v; want 0, %v", got, err, c.want)
 			}
@@ -151,9 +152,9 @@ func TestHugePages(t *testing.T) {
 		t.Skip("a kernel without huge pages")
 	}
 	defer Inject(nil)
-	addr, mem := smallPages(t, 64)
+	addr, area := smallPages(t, 64)
 	size := 64 * pageSize
-	if err := unix.Madvise(mem, unix.MADV_HUGEPAGE); err != nil || !slices.Contains(vmFlags(t, addr), "hg") {
+	if err := unix.Madvise(area, unix.MADV_HUGEPAGE); err != nil || !slices.Contains(vmFlags(t, addr), "hg") {
 		t.Skip("the flags are not shown, as under emulation:", err)
 	}
 	for _, c := range []struct {
@@ -181,7 +182,7 @@ func TestHugePages(t *testing.T) {
 }
 
 // vmFlags returns the flags of the mapping that addr is in.
-func vmFlags(t *testing.T, addr uintptr) []string {
+func vmFlags(t *testing.T, addr mem.Addr) []string {
 	t.Helper()
 	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
@@ -190,9 +191,9 @@ func vmFlags(t *testing.T, addr uintptr) []string {
 	defer f.Close()
 	inside := false
 	for s := bufio.NewScanner(f); s.Scan(); {
-		var low, high uintptr
+		var low, high mem.Bytes
 		if n, _ := fmt.Sscanf(s.Text(), "%x-%x ", &low, &high); n == 2 {
-			inside = low <= addr && addr < high
+			inside = mem.Addr(low) <= addr && addr < mem.Addr(high)
 		} else if flags, ok := strings.CutPrefix(s.Text(), "VmFlags:"); ok && inside {
 			return strings.Fields(flags)
 		}
@@ -222,10 +223,10 @@ func TestHugePageMode(t *testing.T) {
 
 func TestProcessFaults(t *testing.T) {
 	const n = 1000
-	_, mem := smallPages(t, n)
+	_, area := smallPages(t, n)
 	minor, major := ProcessFaults()
-	for p := range uintptr(n) {
-		mem[p*pageSize] = 1
+	for p := range mem.Bytes(n) {
+		area[p*pageSize] = 1
 	}
 	minor2, major2 := ProcessFaults()
 	if minor2 < minor+n || minor2 > minor+100*n || major2 < major {
@@ -235,7 +236,7 @@ func TestProcessFaults(t *testing.T) {
 
 func TestResidentBytes(t *testing.T) {
 	const size = 64 * mib
-	addr, mem := smallPages(t, size/pageSize)
+	addr, area := smallPages(t, size/pageSize)
 	read := func() uint64 {
 		n, ok := ResidentBytes()
 		if !ok {
@@ -244,8 +245,8 @@ func TestResidentBytes(t *testing.T) {
 		return n
 	}
 	before := read()
-	for p := uintptr(0); p < size; p += pageSize {
-		mem[p] = 1
+	for p := mem.Bytes(0); p < size; p += pageSize {
+		area[p] = 1
 	}
 	full := read()
 	if err := Discard(addr, size); err != nil {

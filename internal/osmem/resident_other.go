@@ -2,9 +2,11 @@
 
 package osmem
 
-func resident(addr, size uintptr, vec []byte) (int, error) { return 0, ErrNotSupported }
+import "github.com/hakmem/hakmem/internal/mem"
 
-func hugePages(addr, size uintptr, want bool) error { return nil }
+func resident(addr mem.Addr, size mem.Bytes, vec []byte) (int, error) { return 0, ErrNotSupported }
+
+func hugePages(addr mem.Addr, size mem.Bytes, want bool) error { return nil }
 
 func hugePageMode() string { return "" }
 

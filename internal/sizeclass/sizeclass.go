@@ -8,7 +8,11 @@
 // size it divides.
 package sizeclass
 
-import "math/bits"
+import (
+	"math/bits"
+
+	"github.com/hakmem/hakmem/internal/mem"
+)
 
 const (
 	// Granule is the least block size and the alignment of every block.
@@ -34,6 +38,10 @@ const (
 	// class still has 16 blocks in a slab.
 	MaxOrder = 3
 )
+
+// ID is the number of a size class: 0 is the trap class, 1..Num those of slabs, and up to
+// NumAll those of spans.
+type ID uint8
 
 // Class describes one size class.
 type Class struct {
@@ -79,8 +87,8 @@ func makeClasses() (t [Num + 1]Class) {
 	return t
 }
 
-func makeSmall() (t [MaxTiny/Granule + 1]uint8) {
-	c := uint8(1)
+func makeSmall() (t [MaxTiny/Granule + 1]ID) {
+	c := ID(1)
 	for i := range t {
 		if uint32(i*Granule) > Classes[c].Size {
 			c++
@@ -90,8 +98,8 @@ func makeSmall() (t [MaxTiny/Granule + 1]uint8) {
 	return t
 }
 
-func makeMid() (t [256]uint8) {
-	c := uint8(NumTiny + 1)
+func makeMid() (t [256]ID) {
+	c := ID(NumTiny + 1)
 	for i := MaxTiny / 128; i < 256; i++ {
 		if uint32(i+1)*128 > Classes[c].Size {
 			c++
@@ -102,7 +110,7 @@ func makeMid() (t [256]uint8) {
 }
 
 // Of returns the class of a block of size bytes, size ≤ MaxMid.
-func Of(size uintptr) uint8 {
+func Of(size mem.Bytes) ID {
 	if size <= MaxTiny {
 		return Small[(size+Granule-1)/Granule]
 	}
@@ -114,7 +122,7 @@ func Of(size uintptr) uint8 {
 // below 2^32. It multiplies by the reciprocal instead of dividing (Granlund and
 // Montgomery, PLDI 1994): with r = ⌈2^64/size⌉ the high word of off·r is the
 // quotient, and the low word is below r exactly when nothing remains.
-func (c *Class) Index(off uintptr) (i uint32, start bool) {
+func (c *Class) Index(off mem.Bytes) (i uint32, start bool) {
 	hi, lo := bits.Mul64(uint64(off), c.Recip)
 	return uint32(hi), lo < c.Recip
 }
@@ -135,22 +143,22 @@ func (c *Class) Short() uint64 { return c.Recip>>(64-ShortBits) + 1 }
 // eighth of the doubling, 8 to 15. Nosplit because the fast section uses it.
 //
 //go:nosplit
-func SpanOf(size uintptr) uint8 {
+func SpanOf(size mem.Bytes) ID {
 	k := bits.Len64(uint64(size - 1))
-	return uint8(Num + 1 - 8 + (k-16)*8 + int((size-1)>>(uint(k-4)&63)))
+	return ID(Num + 1 - 8 + (k-16)*8 + int((size-1)>>(uint(k-4)&63)))
 }
 
 // SpanBytes returns the usable bytes of span class c, Num < c ≤ NumAll.
-func SpanBytes(c uint8) uintptr {
+func SpanBytes(c ID) mem.Bytes {
 	k, i := (c-Num-1)/8+16, (c-Num-1)%8+8
-	return uintptr(i+1) << (k - 4)
+	return mem.Bytes(i+1) << (k - 4)
 }
 
 // SpanSize returns the usable bytes of a span for size > MaxMid bytes: size
 // rounded up to an eighth of its doubling, at least 4 KiB. ok is false when
-// the result does not fit a uintptr.
-func SpanSize(size uintptr) (n uintptr, ok bool) {
-	step := uintptr(1) << (bits.Len64(uint64(size-1)) - 1) / 8
+// the result does not fit.
+func SpanSize(size mem.Bytes) (n mem.Bytes, ok bool) {
+	step := mem.Bytes(1) << (bits.Len64(uint64(size-1)) - 1) / 8
 	n = (size + step - 1) &^ (step - 1)
 	return n, n >= size
 }

@@ -1,14 +1,18 @@
 package sizeclass
 
-import "testing"
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/mem"
+)
 
 // TestEverySize checks each size's class against the definition: the smallest
 // class that holds it, and the waste the package promises.
 func TestEverySize(t *testing.T) {
-	for size := uintptr(0); size <= MaxMid; size++ {
+	for size := mem.Bytes(0); size <= MaxMid; size++ {
 		c := Of(size)
-		got := uintptr(Classes[c].Size)
-		if got < size || (c > 1 && uintptr(Classes[c-1].Size) >= size) {
+		got := mem.Bytes(Classes[c].Size)
+		if got < size || (c > 1 && mem.Bytes(Classes[c-1].Size) >= size) {
 			t.Fatalf("size %d: class %d of %d bytes is not the smallest that fits", size, c, got)
 		}
 		if size > 128 && (got-size)*8 > size {
@@ -25,9 +29,9 @@ func TestEverySize(t *testing.T) {
 func TestIndexEveryOffset(t *testing.T) {
 	for c := 1; c <= Num; c++ {
 		k := &Classes[c]
-		for off := uintptr(0); off < PageSize<<k.Order; off++ {
+		for off := mem.Bytes(0); off < PageSize<<k.Order; off++ {
 			i, start := k.Index(off)
-			if uintptr(i) != off/uintptr(k.Size) || start != (off%uintptr(k.Size) == 0) {
+			if mem.Bytes(i) != off/mem.Bytes(k.Size) || start != (off%mem.Bytes(k.Size) == 0) {
 				t.Fatalf("class %d (%d B): Index(%d) = %d, %v", c, k.Size, off, i, start)
 			}
 			if short := uint64(off) * k.Short() >> ShortBits; uint32(short) != i {
@@ -50,7 +54,7 @@ func TestSlabs(t *testing.T) {
 }
 
 func TestSpanSize(t *testing.T) {
-	for _, tt := range []struct{ size, want uintptr }{
+	for _, tt := range []struct{ size, want mem.Bytes }{
 		{MaxMid + 1, 36 << 10}, {36 << 10, 36 << 10}, {64 << 10, 64 << 10}, {64<<10 + 1, 72 << 10},
 		{2 << 20, 2 << 20}, {2<<20 + 1, 2<<20 + 256<<10}, {3 << 20, 3 << 20},
 	} {
@@ -58,7 +62,7 @@ func TestSpanSize(t *testing.T) {
 			t.Errorf("SpanSize(%d) = %d, %v; want %d", tt.size, got, ok, tt.want)
 		}
 	}
-	if n, ok := SpanSize(^uintptr(0)); ok {
+	if n, ok := SpanSize(^mem.Bytes(0)); ok {
 		t.Errorf("SpanSize(max) = %d, true; want overflow", n)
 	}
 }
@@ -66,17 +70,17 @@ func TestSpanSize(t *testing.T) {
 // TestSpanOf checks every size that has a span class, in steps and around every
 // boundary, against SpanSize.
 func TestSpanOf(t *testing.T) {
-	check := func(size uintptr) {
+	check := func(size mem.Bytes) {
 		c := SpanOf(size)
 		want, _ := SpanSize(size)
 		if c <= Num || c > NumAll || SpanBytes(c) != want {
 			t.Fatalf("size %d has class %d of %d bytes, want %d bytes", size, c, SpanBytes(c), want)
 		}
 	}
-	for size := uintptr(MaxMid + 1); size <= MaxWarm; size += 509 {
+	for size := mem.Bytes(MaxMid + 1); size <= MaxWarm; size += 509 {
 		check(size)
 	}
-	for c := uint8(Num + 1); c <= NumAll; c++ {
+	for c := ID(Num + 1); c <= NumAll; c++ {
 		check(SpanBytes(c))
 		check(SpanBytes(c) - 1)
 		if c < NumAll {

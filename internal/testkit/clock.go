@@ -6,6 +6,15 @@ import (
 	"time"
 )
 
+// Stopped is a clock for the scavenger at which nothing ever happens.
+type Stopped struct{}
+
+// Now returns 0.
+func (Stopped) Now() time.Duration { return 0 }
+
+// AfterFunc forgets tick.
+func (Stopped) AfterFunc(time.Duration, func()) {}
+
 // Clock is a clock for the scavenger that moves only when it is told to. Its zero
 // value is at 0. One goroutine advances it, and runs what is due; any may set timers.
 type Clock struct {

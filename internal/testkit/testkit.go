@@ -1,5 +1,7 @@
-// Package testkit has what the tests of several packages share. It does not know the
-// allocator, so that the engine's own tests can use it.
+// Package testkit has what the tests of several packages share: cases that run in a process
+// of their own, refused calls of the operating system, patterns, clocks, panics as values.
+// It does not know the allocator, so that the engine's own tests can use it; what does is
+// in workout below it. Only tests import it.
 package testkit
 
 import (

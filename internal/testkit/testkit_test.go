@@ -36,6 +36,14 @@ func TestCopyOf(t *testing.T) {
 	}
 }
 
+func TestStopped(t *testing.T) {
+	var c Stopped
+	c.AfterFunc(0, func() { t.Error("a stopped clock has run a timer") })
+	if c.Now() != 0 {
+		t.Errorf("it is %v", c.Now())
+	}
+}
+
 // TestClock: timers run in the order of their times, also those that a timer sets, none
 // early and none twice.
 func TestClock(t *testing.T) {

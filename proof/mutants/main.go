@@ -35,7 +35,7 @@ var suites = []struct {
 	args []string
 }{
 	{"engine", []string{"-timeout=1m", "./internal/...", "./hakmemtest"}},
-	{"package", []string{"-timeout=3m", "-short", "."}},
+	{"package", []string{"-timeout=3m", "-short", ".", "./tests/..."}},
 	{"misuse", []string{"-timeout=1m", "-short", "./misuse"}},
 	{"proof", []string{"-timeout=3m", "./proof/..."}},
 }

@@ -207,7 +207,7 @@ var mutants = []mutant{
 		"|| p > a.end || a.end-p < n || a.end == 0",
 		"|| p > a.end || a.end-p+1 < n || a.end == 0",
 		"an Arena's last allocation ends behind its chunk"},
-	{"realloc-copies-less", "hakmem.go",
+	{"realloc-copies-less", "malloc.go",
 		"heap.Copy(q, p, min(old, size))",
 		"heap.Copy(q, p, min(old, size)-1)",
 		"Realloc loses the last byte"},

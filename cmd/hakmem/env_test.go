@@ -1,0 +1,34 @@
+package main
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestEnv runs the program with a malformed gate.
+func TestEnv(t *testing.T) {
+	program, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(program, "env")
+	env, _ := cleanEnv(os.Environ())
+	c.Env = append(env, asProgram+"=1", "HAKMEM_MODE=minimal", "HAKMEM_REFILL=many", "HAKMEM_GAURD=1")
+	out, err := c.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"HAKMEM_MODE", "HAKMEM_SS_EMPTY_REUSE", "minimal|fast|balanced|learning|research", "the learner is not built yet", "PROBLEMS", `"many"`, "HAKMEM_GAURD", "0|1|1/N"} {
+		if !strings.Contains(string(out), want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+	for mode, want := range map[string]string{"minimal": "HAKMEM_FRONT_V2_CAP=16 ", "balanced": "the defaults"} {
+		if !regexp.MustCompile(`(?m)^` + mode + ` +` + want).Match(out) {
+			t.Errorf("mode %s: no %q in\n%s", mode, want, out)
+		}
+	}
+}

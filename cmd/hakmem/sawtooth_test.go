@@ -1,0 +1,29 @@
+package main
+
+import (
+	"encoding/json"
+	"runtime"
+	"testing"
+)
+
+// TestSawtooth: each period's figures, and what was live.
+func TestSawtooth(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("resident memory is read from /proc")
+	}
+	// In a process of its own: what other tests left to Go's collector would
+	// go back to the system while this one looks at resident memory.
+	out, errs := hakmemProgram(t, "sawtooth", "--peak", "64", "--period", "200ms", "--periods", "2", "--json")
+	var r sawtoothResult
+	if err := json.Unmarshal([]byte(out), &r); errs != "" || err != nil {
+		t.Fatalf("%q, %v", errs, err)
+	}
+	if len(r.Periods) != 2 || r.LiveBytes != 26*sawtoothBlock || r.FirstFaults == 0 || r.Faults < r.FirstFaults {
+		t.Errorf("%+v", r)
+	}
+	for i, p := range r.Periods { // within the window all of the peak is kept
+		if p.MeanRSS < 5 || p.EndRSS < 5 {
+			t.Errorf("period %d: %+v, want about 10 times what is live", i, p)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package hakmem_test
+
+import (
+	"testing"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+)
+
+// Heaps: blocks that others free, blocks that outlive them, and what a closed one refuses.
+
+func TestHeap(t *testing.T) {
+	quiet(t)
+	if err := collected(func(*hakmem.Stats) bool { hakmem.Trim(); return workout.ReadStats().Fronts == 0 }); err != nil { // Heaps that other tests dropped
+		t.Fatal(err)
+	}
+	base := workout.ReadStats()
+	g, h := hakmem.NewHeap(), hakmem.NewHeap()
+	r := newRand(t, 5)
+	var blocks []workout.Block
+	for i := range uint64(6000) {
+		size := uintptr(r.UintN(1 << r.UintN(17)))
+		malloc := []func(uintptr) unsafe.Pointer{g.Malloc, h.Malloc, hakmem.Malloc}[i%3]
+		blocks = append(blocks, workout.NewBlock(t, malloc, size, i))
+	}
+	workout.MustNotOverlap(t, blocks)
+	frees := []func(unsafe.Pointer){h.Free, hakmem.Free, g.Free} // none by who allocated it
+	for i, b := range blocks[:5000] {
+		b.Check(t)
+		frees[i%3](b.P)
+	}
+	blocks = blocks[5000:]
+	g.Free(nil)
+
+	g.Close()
+	for _, b := range blocks { // blocks outlive their Heap
+		b.Check(t)
+	}
+	for op, do := range map[string]func(){
+		"Heap.Malloc":  func() { g.Malloc(10) },
+		"Heap.Calloc":  func() { g.Calloc(10, 10) },
+		"Heap.Realloc": func() { g.Realloc(blocks[0].P, 100_000) },
+		"Heap.Free":    func() { g.Free(blocks[0].P) },
+		"Heap.Close":   g.Close,
+	} {
+		mustBeClosed(t, op, "closed heap", do)
+	}
+	for _, size := range []uintptr{1, 2000, 100_000} {
+		mustBeClosed(t, "Heap.Malloc", "closed heap", func() { g.Malloc(size) })
+	}
+	blocks[0].Check(t)
+
+	// A Heap made after a Close gets the closed one's front, and must not share
+	// blocks with it.
+	k := hakmem.NewHeap()
+	for i := range uint64(1000) {
+		blocks = append(blocks, workout.NewBlock(t, k.Malloc, uintptr(r.UintN(3000)), i))
+	}
+	workout.MustNotOverlap(t, blocks)
+	mustBeClosed(t, "Heap.Malloc", "closed heap", func() { g.Malloc(10) })
+	for i, b := range blocks {
+		b.Check(t)
+		if i%2 == 0 {
+			k.Free(b.P)
+		} else {
+			h.Free(b.P)
+		}
+	}
+	k.Close()
+	h.Close()
+	hakmem.Trim() // the Ps' fronts
+	if now := workout.ReadStats(); now.Live != base.Live || now.LiveBlocks != base.LiveBlocks || now.Fronts != 0 {
+		t.Errorf("live %d bytes in %d blocks, %d fronts, before %d in %d, %d", now.Live, now.LiveBlocks, now.Fronts, base.Live, base.LiveBlocks, base.Fronts)
+	}
+}
+
+// TestManyHeaps opens and closes Heaps: fronts are used again, so that their
+// memory is bounded by the number open at once.
+func TestManyHeaps(t *testing.T) {
+	hakmem.NewHeap().Close()
+	before := workout.ReadStats()
+	for range 1000 {
+		h := hakmem.NewHeap()
+		h.Free(h.Malloc(64))
+		h.Close()
+	}
+	if after := workout.ReadStats(); after.Metadata != before.Metadata || after.Fronts != before.Fronts {
+		t.Errorf("1000 Heaps one after the other left %d bytes of metadata and %d fronts", after.Metadata-before.Metadata, after.Fronts-before.Fronts)
+	}
+}

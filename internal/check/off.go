@@ -1,0 +1,33 @@
+//go:build !hakmem_check
+
+package check
+
+import "sync"
+
+// On says that this build checks. What serves the checks alone goes behind it.
+const On = false
+
+// Mutex is sync.Mutex itself.
+type Mutex[R Ranked] = sync.Mutex
+
+// The compiler inlines Lock in a package that does not import sync only if a package that it
+// does import has inlined it. This one has.
+var _ = func(m *sync.Mutex) bool {
+	m.Lock()
+	m.Unlock()
+	return m.TryLock()
+}
+
+// MayLock, Held and MustHold are for builds with the tag. Here Held is always true.
+func MayLock(m *sync.Mutex)               {}
+func Held(m *sync.Mutex) bool             { return true }
+func MustHold(m *sync.Mutex, what string) {}
+
+// Enter, Leave, MustBeEntered and MustNotBeEntered do nothing here.
+func Enter()                       {}
+func Leave()                       {}
+func MustBeEntered(what string)    {}
+func MustNotBeEntered(what string) {}
+
+// Exclusive calls do.
+func Exclusive(do func()) { do() }

@@ -1,0 +1,71 @@
+//go:build hakmem_check
+
+package check_test
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/heap"
+)
+
+// TestPinned enters and leaves pinned, on all Ps, while the world is stopped again and again: a
+// call that blocked would hang this, or be fatal.
+func TestPinned(t *testing.T) {
+	var wg sync.WaitGroup
+	var shard check.Mutex[check.Shard]
+	for range 2 * runtime.GOMAXPROCS(0) {
+		wg.Go(func() {
+			for n := range 20_000 {
+				if n%64 == 0 {
+					runtime.Gosched() // a loop that is pinned most of the time is seldom preempted
+				}
+				heap.Pin()
+				check.Enter()
+				check.MustBeEntered("test")
+				if check.Held(&shard) {
+					t.Error("a lock is held that was not taken")
+				}
+				check.Leave()
+				check.MustNotBeEntered("test")
+				heap.Unpin()
+			}
+		})
+	}
+	for range 20 {
+		runtime.GC()
+	}
+	wg.Wait()
+	if n := testing.AllocsPerRun(1000, func() {
+		heap.Pin()
+		check.Enter()
+		check.Leave()
+		heap.Unpin()
+	}); n != 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}
+
+// TestPinnedFailure: a goroutine that is pinned cannot panic, and the process ends with the
+// message all the same.
+func TestPinnedFailure(t *testing.T) {
+	const child = "HAKMEM_CHECK_TEST_PINNED"
+	if os.Getenv(child) != "" {
+		var region check.Mutex[check.Region]
+		heap.Pin()
+		check.Enter()
+		region.Lock()
+		os.Exit(0)
+	}
+	cmd := exec.Command(os.Args[0], "-test.run=^TestPinnedFailure$")
+	cmd.Env = append(os.Environ(), child+"=1")
+	out, err := cmd.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "panic: hakmem: check: region.mu is taken while entered") {
+		t.Errorf("%v, want the message in\n%s", err, out)
+	}
+}

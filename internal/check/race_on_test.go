@@ -1,0 +1,5 @@
+//go:build race && hakmem_check
+
+package check
+
+const raceEnabled = true

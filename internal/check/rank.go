@@ -1,0 +1,141 @@
+package check
+
+// Rank is a lock's place in the order of locks. A goroutine takes locks in the order of their
+// ranks, and never two of the same rank.
+type Rank uint8
+
+// The locks, outermost first. That alone allows too much: order has the rest.
+const (
+	configured Rank = iota
+	totals
+	trace
+	recorders
+	records
+	abandoned
+	watch
+	scavenger
+	moving
+	drain
+	guard
+	frontPool
+	region
+	shard
+	class
+	sites
+	residency
+	survived
+	postponed
+	policy
+	origin
+	numRanks
+)
+
+// order is the partial order of the locks. A lock may be taken under those that its entry lists
+// as under, under those that may be held when one of these is taken, and so on; no other may be
+// held. (The Go runtime keeps its lockPartialOrder in the same way.)
+//
+// exclusive lists the locks under which Exclusive allows it as well.
+var order = [numRanks]struct {
+	name, protects   string
+	under, exclusive []Rank
+}{
+	// Of the public package. The first two are taken when no other lock is held.
+	configured: {name: "configured", protects: "the gates that Configure has set (options.go)"},
+	totals:     {name: "totals", protects: "where ReadStats collects (stats.go)"},
+	trace:      {name: "trace.mu", protects: "the trace and the order of its lines; its writer may block (trace.go)"},
+
+	// Whoever watches calls.
+	recorders: {name: "recorders", protects: "the number of those who record stacks"},
+	records: {name: "records", protects: "the stacks of live blocks; a free and the end of its record are one step",
+		under: []Rank{trace, recorders}},
+	abandoned: {name: "abandoned", protects: "the fronts of Heaps that nobody can reach"},
+	watch: {name: "watchMu", protects: "the change of watched, one at a time",
+		under: []Rank{records}},
+
+	// Whoever moves memory. drainMu is held over a stop of the world.
+	scavenger: {name: "scavenger.mu", protects: "one tick, Trim or walk at a time",
+		under: []Rank{watch, abandoned}},
+	moving: {name: "scavenger.moving", protects: "blocks on their way from a front or a cache, from statistics",
+		under: []Rank{scavenger, totals}},
+	drain: {name: "drainMu", protects: "one drain at a time, with its stop of the world",
+		under: []Rank{moving}},
+
+	// Taken last: never two of these together. Under a shard's lock, with which a goroutine is
+	// entered, and under a class's, no lock is taken at all. CheckInvariants is the exception: it
+	// holds the first three, and under them one of the others at a time.
+	guard: {name: "guard", protects: "the guarded blocks",
+		under: []Rank{drain}},
+	frontPool: {name: "frontPool.mu", protects: "the spare fronts",
+		under: []Rank{drain}, exclusive: []Rank{guard}},
+	region: {name: "region.mu", protects: "pages, spans of their own, and limits",
+		under: []Rank{drain, configured}, exclusive: []Rank{guard, frontPool}},
+	shard: {name: "shard.mu", protects: "a front that no P has",
+		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},
+	class: {name: "classState.mu", protects: "the state of a class's slabs",
+		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},
+	sites: {name: "sites.mu", protects: "the names of sites",
+		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},
+
+	// Below all of them, except the two under which there is nothing.
+	residency: {name: "residency", protects: "the counts of page faults, and the scratch of a look",
+		under: []Rank{guard, frontPool, region, sites}},
+	survived: {name: "survived", protects: "errors that did not stop hakmem",
+		under: []Rank{guard, frontPool, region, sites, residency}},
+	postponed: {name: "postponed", protects: "misuse that is still to be reported",
+		under: []Rank{guard, frontPool, region, sites}},
+	policy: {name: "policy's mu", protects: "the first load of the gates, and Set",
+		under: []Rank{guard, frontPool, region, sites}},
+	origin: {name: "telemetry's origin", protects: "the moment from which the cycle counter is measured",
+		under: []Rank{guard, frontPool, region, sites}},
+}
+
+// String returns the lock's name as docs/concurrency.md has it.
+func (r Rank) String() string { return order[r].name }
+
+// Each of these types names one lock, or one kind of which a goroutine holds one at a time:
+// Mutex[Region] is the region's. What each protects is in order.
+type (
+	Configured struct{}
+	Totals     struct{}
+	Trace      struct{}
+	Recorders  struct{}
+	Records    struct{}
+	Abandoned  struct{}
+	Watch      struct{}
+	Scavenger  struct{}
+	Moving     struct{}
+	Drain      struct{}
+	Guard      struct{}
+	FrontPool  struct{}
+	Region     struct{}
+	Shard      struct{}
+	Class      struct{}
+	Sites      struct{}
+	Residency  struct{}
+	Survived   struct{}
+	Postponed  struct{}
+	Policy     struct{}
+	Origin     struct{}
+)
+
+func (Configured) rank() Rank { return configured }
+func (Totals) rank() Rank     { return totals }
+func (Trace) rank() Rank      { return trace }
+func (Recorders) rank() Rank  { return recorders }
+func (Records) rank() Rank    { return records }
+func (Abandoned) rank() Rank  { return abandoned }
+func (Watch) rank() Rank      { return watch }
+func (Scavenger) rank() Rank  { return scavenger }
+func (Moving) rank() Rank     { return moving }
+func (Drain) rank() Rank      { return drain }
+func (Guard) rank() Rank      { return guard }
+func (FrontPool) rank() Rank  { return frontPool }
+func (Region) rank() Rank     { return region }
+func (Shard) rank() Rank      { return shard }
+func (Class) rank() Rank      { return class }
+func (Sites) rank() Rank      { return sites }
+func (Residency) rank() Rank  { return residency }
+func (Survived) rank() Rank   { return survived }
+func (Postponed) rank() Rank  { return postponed }
+func (Policy) rank() Rank     { return policy }
+func (Origin) rank() Rank     { return origin }

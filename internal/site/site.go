@@ -1,0 +1,99 @@
+// Package site is the registry of sites: names of what blocks are allocated for, each
+// with what is alive of it. It knows numbers and names only; which block belongs to which
+// site is the engine's.
+package site
+
+import (
+	"sync"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/mem"
+)
+
+// ID is a site's number, from 1; 0 is no site.
+type ID uint32
+
+// Max is the number of sites there can be: what the two bytes hold that the engine's site
+// map has for a block.
+const Max = 1<<16 - 1
+
+// count is what is alive of one site. A line of its own: two sites' frees must not slow
+// each other.
+type count struct {
+	bytes, blocks atomic.Int64
+	_             [48]byte
+}
+
+var registry struct {
+	mu     sync.Mutex
+	names  []string
+	byName map[string]ID
+	// counts[i] is site i+1's; grown by copying the slice of pointers.
+	counts atomic.Pointer[[]*count]
+}
+
+// Register returns the site of that name, making it if there is none, or 0 when there are
+// Max already. Any goroutine.
+func Register(name string) ID {
+	r := &registry
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if s, ok := r.byName[name]; ok {
+		return s
+	}
+	if len(r.names) == Max {
+		return 0
+	}
+	if r.byName == nil {
+		r.byName = map[string]ID{}
+	}
+	r.names = append(r.names, name)
+	s := ID(len(r.names))
+	r.byName[name] = s
+	var counts []*count
+	if old := r.counts.Load(); old != nil {
+		counts = append(counts, *old...)
+	}
+	counts = append(counts, new(count))
+	r.counts.Store(&counts)
+	return s
+}
+
+// Num returns the number of sites; their numbers are 1..Num. Any goroutine.
+func Num() ID {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	return ID(len(registry.names))
+}
+
+// Read returns the name and the live figures of site s, which must be registered. Any
+// goroutine; the two figures may be of different moments.
+func Read(s ID) (name string, bytes, blocks int64) {
+	registry.mu.Lock()
+	defer registry.mu.Unlock()
+	n := (*registry.counts.Load())[s-1]
+	return registry.names[s-1], n.bytes.Load(), n.blocks.Load()
+}
+
+// Known reports whether there is such a site. Any goroutine, without a lock.
+func (s ID) Known() bool {
+	counts := registry.counts.Load()
+	return counts != nil && s > 0 && s <= ID(len(*counts))
+}
+
+// Allocated counts a block of size bytes of the site, which must be registered. Any
+// goroutine, without a lock; so are Freed and Resized.
+func (s ID) Allocated(size mem.Bytes) { s.add(int64(size), 1) }
+
+// Freed takes back what Allocated counted.
+func (s ID) Freed(size mem.Bytes) { s.add(-int64(size), -1) }
+
+// Resized counts that a block of the site has become more bytes larger, or smaller if that is
+// negative.
+func (s ID) Resized(more int64) { s.add(more, 0) }
+
+func (s ID) add(bytes, blocks int64) {
+	n := (*registry.counts.Load())[s-1]
+	n.bytes.Add(bytes)
+	n.blocks.Add(blocks)
+}

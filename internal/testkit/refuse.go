@@ -1,0 +1,103 @@
+package testkit
+
+import (
+	"fmt"
+	"maps"
+	"sync"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+)
+
+// Call is a call of the operating system that may be refused.
+type Call struct {
+	Op    osmem.Op
+	Place string // where it is made, as RefuseAt's place returned
+	Nth   int    // 1, 2, …: which call it is of those made at the place
+}
+
+// Refusals counts calls and those of them that were refused.
+type Refusals struct {
+	mu             sync.Mutex
+	calls, refused map[string]int // by place
+	discards       int            // that were refused
+}
+
+// Refuse makes the calls of every kind, counted together, fail for which when says so,
+// until osmem.Inject(nil). Of two refused discards one leaves the memory decommitted, as
+// it may happen where that is done in two steps.
+//
+// Calls come from many goroutines, under locks of several owners; when is called by one
+// at a time.
+func Refuse(when func(Call) bool) *Refusals {
+	return RefuseAt(func() string { return "" }, when)
+}
+
+// RefuseAt is Refuse with calls counted by the place at which they are made. place
+// returns it; it is called by the goroutine that makes the call, and the refusal's error
+// ends with it.
+func RefuseAt(place func() string, when func(Call) bool) *Refusals {
+	r := &Refusals{calls: map[string]int{}, refused: map[string]int{}}
+	osmem.Inject(func(op osmem.Op) error {
+		at := place()
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.calls[at]++
+		if !when(Call{op, at, r.calls[at]}) {
+			return nil
+		}
+		r.refused[at]++
+		err := osmem.ErrInjected
+		if at != "" {
+			err = fmt.Errorf("%w: %v at %s", err, op, at)
+		}
+		if op == osmem.OpDiscard {
+			if r.discards++; r.discards%2 == 0 {
+				err = fmt.Errorf("%w: %w", err, osmem.ErrDecommitted)
+			}
+		}
+		return err
+	})
+	return r
+}
+
+// RefuseOp makes the calls of one kind fail for which when(n) holds, n = 1, 2, …, until
+// osmem.Inject(nil). A refused discard leaves the memory as it is.
+func RefuseOp(op osmem.Op, when func(n int) bool) {
+	var mu sync.Mutex
+	n := 0
+	osmem.Inject(func(o osmem.Op) error {
+		if o != op {
+			return nil
+		}
+		mu.Lock()
+		defer mu.Unlock()
+		n++
+		if when(n) {
+			return osmem.ErrInjected
+		}
+		return nil
+	})
+}
+
+// Calls returns how many calls there were by place.
+func (r *Refusals) Calls() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.calls)
+}
+
+// Refused returns how many calls were refused by place. The counts are a copy: the
+// allocator's locks come before that of Refusals.
+func (r *Refusals) Refused() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.refused)
+}
+
+// Total returns how many calls were refused.
+func (r *Refusals) Total() (n int) {
+	for _, k := range r.Refused() {
+		n += k
+	}
+	return n
+}

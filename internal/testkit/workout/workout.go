@@ -1,0 +1,149 @@
+// Package workout makes hakmem work in tests: it allocates blocks of every kind, checks
+// what they hold, frees them, and looks whether anything was lost. Its functions return
+// an error, or panic, where something is wrong, so that cases in processes of their own
+// can use them.
+package workout
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/testkit"
+)
+
+// Kind is a kind of block, by a size.
+type Kind struct {
+	Name string
+	Size uintptr
+}
+
+// Kinds has a size of every kind of block that the engine knows.
+var Kinds = []Kind{
+	{"least tiny", 1},
+	{"tiny 48", 48}, // 64 KiB is no multiple of 48: its slabs have a tail
+	{"tiny 128", 128},
+	{"tiny 720", 720},
+	{"largest tiny", 1024},
+	{"mid of 1 page", 1025},
+	{"mid of 2 pages", 3000},
+	{"mid of 4 pages", 7000},
+	{"mid of 8 pages", 14000},
+	{"largest mid", 32 << 10},
+	{"span of 1 page", 40000},
+	{"span of several pages", 200_000},
+	{"span of a superslab", 2 << 20},
+	{"big span", 3 << 20},
+}
+
+// SmallRegion is the least region.
+const SmallRegion = "HAKMEM_REGION_BYTES=268435456"
+
+// Work allocates blocks of every kind until it holds bytes bytes or want calls
+// of it failed, checks them and frees them. It returns how many calls failed.
+func Work(seed, bytes uint64, want int) (failures int, err error) {
+	r := rand.New(rand.NewPCG(seed, 1))
+	site := hakmem.RegisterSite("workout")
+	h := hakmem.NewHeap()
+	defer h.Close()
+	var blocks []Block
+	for held, i := uint64(0), uint64(0); held < bytes && failures < want; i++ {
+		b := Block{Size: Kinds[r.IntN(len(Kinds))].Size, Key: i}
+		switch i % 8 {
+		case 0:
+			b.P = h.Malloc(b.Size)
+		case 1:
+			b.P = hakmem.MallocAt(site, b.Size)
+		case 2:
+			if b.P = hakmem.Calloc(1, b.Size); b.P != nil && !testkit.IsZero(b.P, b.Size) {
+				return failures, fmt.Errorf("Calloc(%d) is not zero", b.Size)
+			}
+		case 3:
+			b.P = hakmem.AlignedAlloc(1<<r.UintN(18), b.Size)
+		case 4:
+			if v := testkit.PanicOf(func() { b.P = unsafe.Pointer(unsafe.SliceData(hakmem.Alloc(int(b.Size)))) }); v != nil {
+				if _, ok := v.(*hakmem.OutOfMemoryError); !ok {
+					return failures, fmt.Errorf("Alloc(%d) panicked with %v", b.Size, v)
+				}
+			}
+		case 5: // grow a block that is there; a failure leaves it
+			if len(blocks) > 0 {
+				old := &blocks[r.IntN(len(blocks))]
+				p := hakmem.Realloc(old.P, b.Size)
+				if p == nil && !testkit.Intact(old.P, old.Size, old.Key) {
+					return failures, fmt.Errorf("a Realloc that failed damaged %v", *old)
+				}
+				if p == nil {
+					failures++
+					continue
+				}
+				held += uint64(b.Size) - uint64(old.Size)
+				old.P, old.Size = p, b.Size
+				testkit.Fill(p, b.Size, old.Key)
+				continue
+			}
+			fallthrough
+		default:
+			b.P = hakmem.Malloc(b.Size)
+		}
+		if b.P == nil {
+			failures++
+			if r.UintN(4) == 0 && len(blocks) > 0 { // what a program in need would do
+				i := r.IntN(len(blocks))
+				hakmem.Free(blocks[i].P)
+				held -= uint64(blocks[i].Size)
+				blocks[i] = blocks[len(blocks)-1]
+				blocks = blocks[:len(blocks)-1]
+			}
+			continue
+		}
+		testkit.Fill(b.P, b.Size, b.Key)
+		held += uint64(b.Size)
+		blocks = append(blocks, b)
+	}
+	if a, b, bad := Overlapping(blocks); bad {
+		return failures, fmt.Errorf("%v overlaps %v", a, b)
+	}
+	for _, b := range blocks {
+		if !testkit.Intact(b.P, b.Size, b.Key) {
+			return failures, fmt.Errorf("%v is damaged", b)
+		}
+		hakmem.Free(b.P)
+	}
+	return failures, nil
+}
+
+// Churn is Work by several goroutines, with Trim and ReadStats in between, while
+// the scavenger is as quick as it can be.
+func Churn(seed uint64) error {
+	var wg sync.WaitGroup
+	errs := make(chan any, 3)
+	for g := range uint64(3) {
+		wg.Go(func() {
+			errs <- testkit.PanicOf(func() { _, err := Work(seed*10+g, 32<<20, 5000); FailIf(err) })
+		})
+	}
+	wg.Go(func() {
+		for range 5 {
+			hakmem.Trim()
+			ReadStats()
+		}
+	})
+	wg.Wait()
+	for range 3 {
+		v := <-errs
+		if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
+			return fmt.Errorf("panic: %v", v)
+		}
+	}
+	return nil
+}
+
+// FailIf makes an error a panic that is none of hakmem's.
+func FailIf(err error) {
+	if err != nil {
+		panic(err)
+	}
+}

@@ -1,6 +1,0 @@
-//go:build !race
-
-package main
-
-// raceEnabled says that the race detector is in this build.
-const raceEnabled = false

@@ -1,0 +1,230 @@
+package hakmem_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+)
+
+// Gates and Configure. Each case runs in a process of its own: gates are read once.
+
+var _ = testkit.Child("gate", gateInForce)
+
+// gateInForce works a little with the gates of the environment.
+func gateInForce(arg string) error {
+	for g := range policy.Gates() {
+		g := &policy.Gates()[g]
+		want, set := os.LookupEnv(g.Name)
+		if set && g.Value(policy.Current()) != want && g.Name != arg {
+			return fmt.Errorf("%s = %s, want %s", g.Name, g.Value(policy.Current()), want)
+		}
+	}
+	var wg sync.WaitGroup
+	errs := make(chan error, 4)
+	for g := range uint64(4) {
+		wg.Go(func() {
+			for seed := range uint64(2) {
+				n, err := workout.Work(seed*10+g, 24<<20, 1)
+				if n != 0 {
+					err = fmt.Errorf("allocation failed: %w", hakmem.Err())
+				}
+				if err != nil {
+					errs <- err
+					return
+				}
+			}
+			errs <- nil
+		})
+	}
+	wg.Wait()
+	for range 4 {
+		if err := <-errs; err != nil {
+			return err
+		}
+	}
+	// Many blocks of one class: whole magazines, several slabs, flushes.
+	for _, k := range workout.Kinds {
+		var ps []unsafe.Pointer
+		for range min(20_000, 16<<20/k.Size) {
+			p := hakmem.Malloc(k.Size)
+			if p == nil {
+				return fmt.Errorf("block %d of %d bytes = nil: %w", len(ps), k.Size, hakmem.Err())
+			}
+			ps = append(ps, p)
+		}
+		for _, p := range ps {
+			hakmem.Free(p)
+		}
+	}
+	if err := hakmem.Err(); err != nil {
+		return err
+	}
+	return workout.NothingLost()
+}
+
+// TestGateExtremes: every gate at both ends of its range, and at values within
+// it that no one would choose.
+func TestGateExtremes(t *testing.T) {
+	odd := map[string][]string{
+		"HAKMEM_SS_COMMIT_MIN": {"2097153", "3000000"},
+		"HAKMEM_SS_COMMIT_MAX": {"2097153", "5000000"},
+		"HAKMEM_REGION_BYTES":  {"268435457", "300000000"},
+		"HAKMEM_REFILL":        {"3", "63"},
+		"HAKMEM_FRONT_V2_CAP":  {"3"},
+		"HAKMEM_MAG_BYTES":     {"1"},
+	}
+	for _, g := range policy.Gates() {
+		var values []string
+		switch g.Kind {
+		case policy.Switch:
+			values = []string{"0", "1"}
+		case policy.Number:
+			values = append(odd[g.Name], strconv.FormatInt(g.Min, 10), strconv.FormatInt(g.Max, 10))
+			if testing.Short() {
+				values = values[:1]
+			}
+		case policy.Choice:
+			values = g.Choices
+		}
+		for _, v := range values {
+			gates := []string{g.Name + "=" + v}
+			if g.Name == "HAKMEM_SS_COMMIT_MIN" && v == strconv.FormatInt(g.Max, 10) {
+				gates = append(gates, "HAKMEM_SS_COMMIT_MAX="+v) // not below the first
+			}
+			testkit.InChild(t, "gate", "", gates...)
+		}
+	}
+	for _, v := range []string{"on", "off", "ON", "Off"} {
+		testkit.InChild(t, "gate", "HAKMEM_SS_EMPTY_REUSE", "HAKMEM_SS_EMPTY_REUSE="+v)
+	}
+	// The smallest of everything at once, and the largest.
+	testkit.InChild(t, "gate", "", "HAKMEM_FRONT_V2_CAP=2", "HAKMEM_MAG_BYTES=0", "HAKMEM_CAP_MID=2", "HAKMEM_MAG_MID_BYTES=0", "HAKMEM_MAG_GROW_BYTES=0", "HAKMEM_REFILL=1", "HAKMEM_SS_EMPTY_SCAN_LIMIT=1", "HAKMEM_SS_COMMIT_MAX=2097152", workout.SmallRegion)
+	testkit.InChild(t, "gate", "", "HAKMEM_FRONT_V2_CAP=1023", "HAKMEM_MAG_GROW_BYTES=1073741824", "HAKMEM_MAG_BYTES=1073741824", "HAKMEM_CAP_MID=127", "HAKMEM_MAG_MID_BYTES=1073741824", "HAKMEM_REFILL=127", "HAKMEM_SS_EMPTY_SCAN_LIMIT=1048576", "HAKMEM_SS_MIN_KEEP=1048576")
+	testkit.InChild(t, "gate", "", "HAKMEM_SS_EMPTY_REUSE=0", "HAKMEM_SS_EMPTY_FIRST=1", "HAKMEM_FRONT_FASTLANE=0")
+	testkit.InChild(t, "gate", "", "HAKMEM_SS_EMPTY_FIRST=1", "HAKMEM_MODE=minimal")
+}
+
+var _ = testkit.Child("malformed gates", malformedGates)
+
+// malformedGates wants every gate of the environment, all malformed, to be
+// reported, and the defaults to be in force.
+func malformedGates(string) error {
+	if n, err := workout.Work(1, 8<<20, 1); n != 0 || err != nil {
+		return fmt.Errorf("%d failures: %w", n, err)
+	}
+	set := 0
+	err := hakmem.Err()
+	for i := range policy.Gates() {
+		g := &policy.Gates()[i]
+		if value, ok := os.LookupEnv(g.Name); ok {
+			set++
+			if text := fmt.Sprint(err); !strings.Contains(text, g.Name+":") || !strings.Contains(text, strconv.Quote(value)) {
+				return fmt.Errorf("Err() = %w, want it to name %s and %q", err, g.Name, value)
+			}
+		}
+		if got := g.Value(policy.Current()); got != g.Default {
+			return fmt.Errorf("%s = %s, want the default %s", g.Name, got, g.Default)
+		}
+	}
+	if s := workout.ReadStats(); len(s.Errors) != set {
+		return fmt.Errorf("Stats.Errors = %v, want %d", s.Errors, set)
+	}
+	return workout.NothingLost()
+}
+
+func TestMalformedGates(t *testing.T) {
+	bad := []string{"abc", "12x", "-1", "0x10", "1.5", " 1", "99999999999999999999999", "below", "above"}
+	if testing.Short() {
+		bad = bad[:1]
+	}
+	for _, v := range bad {
+		var gates []string
+		for _, g := range policy.Gates() {
+			if g.Kind == policy.Text {
+				continue // takes anything
+			}
+			value := v
+			switch {
+			case v == "below" && g.Kind == policy.Number:
+				value = strconv.FormatInt(g.Min-1, 10)
+			case v == "above" && g.Kind == policy.Number:
+				value = strconv.FormatInt(g.Max+1, 10)
+			case v == "above" && g.Kind == policy.Switch:
+				value = "2"
+			}
+			gates = append(gates, g.Name+"="+value)
+		}
+		testkit.InChild(t, "malformed gates", "", gates...)
+	}
+	testkit.InChild(t, "malformed gates", "", "HAKMEM_REFILL=on") // one alone
+}
+
+var _ = testkit.Child("configure", configure)
+
+// configure: before the first allocation options win over the environment,
+// later there is an error.
+func configure(string) error {
+	// (The environment has HAKMEM_REFILL=abc, HAKMEM_CAP_MID=32 and HAKMEM_DECAY_MS=77.)
+	for _, bad := range []struct {
+		o    hakmem.Options
+		name string
+	}{
+		{hakmem.Options{Refill: -1}, "HAKMEM_REFILL"},
+		{hakmem.Options{Refill: 1000}, "HAKMEM_REFILL"},
+		{hakmem.Options{RegionBytes: 1}, "HAKMEM_REGION_BYTES"},
+		{hakmem.Options{Mode: "swift"}, "HAKMEM_MODE"},
+		{hakmem.Options{SSEmptyReuse: 7}, "HAKMEM_SS_EMPTY_REUSE"},
+		{hakmem.Options{FrontV2Cap: 20, CapMid: 1}, "HAKMEM_CAP_MID"},
+	} {
+		err := hakmem.Configure(bad.o)
+		if err == nil || !strings.Contains(err.Error(), bad.name) {
+			return fmt.Errorf("Configure(%+v) = %v, want an error that names %s", bad.o, err, bad.name)
+		}
+		if p := policy.Current(); p.MagBlocks == 20 || p.Mode == "swift" {
+			return fmt.Errorf("Configure failed and changed something: %+v", *p)
+		}
+	}
+	if err := hakmem.Configure(hakmem.Options{Mode: "minimal", CapMid: 8, MagBytes: 500, WhaleBytes: -1}); err != nil {
+		return err
+	}
+	o := hakmem.Options{RegionBytes: 512 << 20, Refill: 5, SSEmptyReuse: hakmem.Off, FrontFastLane: hakmem.On, MagBytes: 1000}
+	if err := hakmem.Configure(o); err != nil {
+		return err
+	}
+	p := policy.Current()
+	if p.RegionBytes != 512<<20 || p.Refill != 5 || p.EmptyReuse || !p.FastLane || p.MagBytes != 1000 {
+		return fmt.Errorf("Configure(%+v) gave %+v", o, *p)
+	}
+	if p.MidBlocks != 8 || p.Mode != "minimal" || p.DecayMs != 77 || p.WhaleBytes != 0 {
+		return fmt.Errorf("Configure forgot the environment, or an earlier Configure: %+v", *p)
+	}
+	if n, err := workout.Work(1, 8<<20, 1); n != 0 || err != nil {
+		return fmt.Errorf("%d failures: %w", n, err)
+	}
+	if got := workout.ReadStats().Reserved; got != 512<<20 {
+		return fmt.Errorf("reserved %d bytes, want 512 MiB", got)
+	}
+	for _, o := range []hakmem.Options{{}, {Refill: 6}} {
+		if err := hakmem.Configure(o); !errors.Is(err, hakmem.ErrConfigured) {
+			return fmt.Errorf("Configure after the first allocation = %v, want ErrConfigured", err)
+		}
+	}
+	if p := policy.Current(); p.Refill != 5 {
+		return fmt.Errorf("a late Configure changed Refill to %d", p.Refill)
+	}
+	return workout.NothingLost()
+}
+
+func TestConfigure(t *testing.T) {
+	testkit.InChild(t, "configure", "", "HAKMEM_REFILL=abc", "HAKMEM_CAP_MID=32", "HAKMEM_DECAY_MS=77")
+}

@@ -1,0 +1,27 @@
+package hakmem
+
+import (
+	"fmt"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/heap"
+)
+
+// Site is the label of an allocation's purpose, made by RegisterSite.
+type Site uint32
+
+// RegisterSite returns the site called name: the same name gives the same site.
+// There can be 65,535 of them; beyond that it returns 0, which is no site. Any
+// goroutine.
+func RegisterSite(name string) Site { return Site(heap.RegisterSite(name)) }
+
+// MallocAt is Malloc for a site: the block counts as alive under the site in
+// ReadStats until it is freed. It costs a few tens of nanoseconds more than
+// Malloc, and so does the block's Free. Site 0 is no site; it panics for one that
+// RegisterSite did not return, and returns nil when memory is out. Any goroutine.
+func MallocAt(site Site, size uintptr) unsafe.Pointer {
+	if uint32(site) > heap.NumSites() {
+		panic(fmt.Sprintf("hakmem: MallocAt: site %d was not registered: use the result of RegisterSite", site))
+	}
+	return handOut('a', heap.MallocAt(uint32(site), size), size, 0)
+}

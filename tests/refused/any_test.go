@@ -1,0 +1,89 @@
+package refused_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+)
+
+// Calls of every kind that are refused, counted together.
+
+var _ = testkit.Child("any call refused once", anyCallRefusedOnce)
+
+// anyCallRefusedOnce: arg is which.
+func anyCallRefusedOnce(arg string) error {
+	nth, _ := strconv.Atoi(arg)
+	var reached atomic.Bool // how many calls there are depends on the time they take
+	testkit.Refuse(func(c testkit.Call) bool {
+		if c.Nth == nth {
+			reached.Store(true)
+		}
+		return c.Nth == nth
+	})
+	for i := range 10 {
+		if err := workout.Churn(uint64(nth + i)); err != nil {
+			return err
+		}
+		if reached.Load() || nth > 48 {
+			break
+		}
+	}
+	osmem.Inject(nil)
+	switch {
+	case reached.Load():
+		if err := reported(); err != nil {
+			return err
+		}
+	case nth <= 48:
+		return fmt.Errorf("there was no call %d", nth)
+	default:
+		fmt.Println(testkit.NotReached)
+	}
+	return workout.NothingLost()
+}
+
+var _ = testkit.Child("any call refused at random", anyCallRefusedAtRandom)
+
+func anyCallRefusedAtRandom(arg string) error {
+	seed, _ := strconv.ParseUint(arg, 10, 64)
+	r := rand.New(rand.NewPCG(seed, 3))
+	odds := []uint{2, 5, 30}[seed%3]
+	testkit.Refuse(func(testkit.Call) bool { return r.UintN(odds) == 0 })
+	for i := range uint64(3) {
+		if err := workout.Churn(seed + i); err != nil {
+			return err
+		}
+	}
+	osmem.Inject(nil)
+	if err := workout.ComesBack(); err != nil {
+		return err
+	}
+	return workout.NothingLost()
+}
+
+// TestAnyCallRefused: whichever memory call of the system fails, one or some, no
+// block is lost, no lock is left held, and the next try is possible.
+func TestAnyCallRefused(t *testing.T) {
+	step, seeds := 1, 9
+	if testing.Short() || testkit.Race {
+		step, seeds = 12, 3
+	}
+	for n := 1; n <= 48; n += step {
+		testkit.InChild(t, "any call refused once", strconv.Itoa(n), quick...)
+	}
+	for n := 52; n <= 800 && !t.Failed(); n += 4 * step { // as many as there are
+		if !testkit.InChild(t, "any call refused once", strconv.Itoa(n), quick...) {
+			t.Logf("call %d was not made", n)
+			break
+		}
+	}
+	for seed := range seeds {
+		testkit.InChild(t, "any call refused at random", strconv.Itoa(seed), quick...)
+	}
+}

@@ -1,0 +1,107 @@
+package refused_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"sync"
+
+	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+)
+
+// busy is the stress under which calls fail: goroutines with blocks of every
+// kind, Heaps, Arenas, Realloc and sites (workout.Work), sparse slabs, Trim and ReadStats,
+// while the scavenger is as quick as it can be.
+func busy(seed uint64) error {
+	var wg sync.WaitGroup
+	errs := make(chan any, 8)
+	tolerate := func(do func() error) {
+		wg.Go(func() {
+			v := testkit.PanicOf(func() { workout.FailIf(do()) })
+			if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
+				errs <- v
+			}
+		})
+	}
+	for g := range uint64(2) {
+		tolerate(func() error { _, err := workout.Work(seed*10+g, 12<<20, 2000); return err })
+	}
+	tolerate(func() error { return arenas(seed) })
+	tolerate(func() error { return sparse(seed) })
+	tolerate(func() error {
+		for range 6 {
+			hakmem.Trim()
+			workout.ReadStats()
+		}
+		return nil
+	})
+	wg.Wait()
+	select {
+	case v := <-errs:
+		return fmt.Errorf("panic: %v", v)
+	default:
+		return nil
+	}
+}
+
+// arenas fills Arenas, some beyond what is to be had, and looks at what they hold.
+func arenas(seed uint64) (err error) {
+	r := rand.New(rand.NewPCG(seed, 4))
+	a := hakmem.NewArena()
+	defer a.Close()
+	for range 4 {
+		var blocks []workout.Block
+		v := testkit.PanicOf(func() {
+			for held := uintptr(0); held < 4<<20; {
+				b := workout.Block{Size: uintptr(1 + r.UintN(200_000)), Key: uint64(held)}
+				b.P = a.Alloc(b.Size, 1<<r.UintN(13))
+				testkit.Fill(b.P, b.Size, b.Key)
+				blocks = append(blocks, b)
+				held += b.Size
+			}
+		})
+		if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
+			return fmt.Errorf("Arena: panic: %v", v)
+		}
+		for _, b := range blocks {
+			if !testkit.Intact(b.P, b.Size, b.Key) {
+				return fmt.Errorf("Arena: %v is damaged", b)
+			}
+		}
+		a.Reset()
+	}
+	return nil
+}
+
+// sparse keeps one of 40 blocks, so that there are holes to return, twice.
+func sparse(seed uint64) error {
+	for round := range uint64(2) {
+		var kept []workout.Block
+		for _, size := range []uintptr{200, 1000, 3000} {
+			var blocks []workout.Block
+			for i := range 1<<20/size + 40 {
+				b := workout.Block{P: hakmem.Malloc(size), Size: size, Key: seed + round + uint64(i)}
+				if b.P != nil {
+					testkit.Fill(b.P, b.Size, b.Key)
+					blocks = append(blocks, b)
+				}
+			}
+			for i, b := range blocks {
+				if i%40 == 0 {
+					kept = append(kept, b)
+					continue
+				}
+				hakmem.Free(b.P)
+			}
+		}
+		hakmem.Trim()
+		for _, b := range kept {
+			if !testkit.Intact(b.P, b.Size, b.Key) {
+				return fmt.Errorf("in a sparse slab: %v is damaged", b)
+			}
+			hakmem.Free(b.P)
+		}
+	}
+	return nil
+}

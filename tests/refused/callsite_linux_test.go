@@ -1,0 +1,284 @@
+package refused_test
+
+import (
+	"flag"
+	"fmt"
+	"go/ast"
+	"go/build"
+	"go/parser"
+	"go/token"
+	"math/rand/v2"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+)
+
+// Every call of the operating system that the engine makes fails: each place in the
+// source by itself, at its first, second and third calls (as far as there are so many)
+// and at all of them, then all at random. The places are read from the source, so that a
+// new one cannot be forgotten; one that the work here does not reach is a failure.
+
+// root is where the public package's sources are.
+var root = filepath.Join("..", "..")
+
+var faults = flag.Int("faults", 1, "how often to inject each kind of failure; 10 takes some minutes")
+
+// faultModes are the gates under which calls fail, on top of quick.
+var faultModes = map[string][]string{
+	"plain":   nil,
+	"harden":  {"HAKMEM_HARDEN=1"},
+	"guard":   {"HAKMEM_GUARD=1/1"},
+	"sampled": {"HAKMEM_GUARD=1/20"},
+	"pinned":  {"HAKMEM_GUARD=1/20", "HAKMEM_FRONT_FASTLANE=0"},
+	"both":    {"HAKMEM_HARDEN=1", "HAKMEM_GUARD=1/20"},
+}
+
+// callSite is a call of an osmem function that can be refused: "purge.go:141".
+type callSite struct{ file, line, name string }
+
+func (s callSite) String() string { return s.file + ":" + s.line }
+
+// parsed parses the files of dir that this build has, without tests.
+func parsed(t *testing.T, dir string) (files []*ast.File, set *token.FileSet) {
+	t.Helper()
+	ctx := build.Default
+	if testkit.Race {
+		ctx.BuildTags = append(ctx.BuildTags, "race")
+	}
+	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	if err != nil || len(names) == 0 {
+		t.Fatal("no sources in", dir, err)
+	}
+	set = token.NewFileSet()
+	for _, name := range names {
+		if ok, err := ctx.MatchFile(dir, filepath.Base(name)); err != nil || !ok || strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		f, err := parser.ParseFile(set, name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+	}
+	return files, set
+}
+
+// refusable returns the functions of osmem whose calls ask Inject: those that
+// reach do.
+func refusable(t *testing.T) map[string]bool {
+	files, _ := parsed(t, filepath.Join(root, "internal", "osmem"))
+	calls := map[string][]string{}
+	for _, f := range files {
+		for _, d := range f.Decls {
+			if fn, ok := d.(*ast.FuncDecl); ok && fn.Recv == nil {
+				ast.Inspect(fn, func(n ast.Node) bool {
+					if c, ok := n.(*ast.CallExpr); ok {
+						if id, ok := c.Fun.(*ast.Ident); ok {
+							calls[fn.Name.Name] = append(calls[fn.Name.Name], id.Name)
+						}
+					}
+					return true
+				})
+			}
+		}
+	}
+	reaches := map[string]bool{"do": true}
+	for grown := true; grown; {
+		grown = false
+		for fn, callees := range calls {
+			if !reaches[fn] && slices.ContainsFunc(callees, func(c string) bool { return reaches[c] }) {
+				reaches[fn], grown = true, true
+			}
+		}
+	}
+	return reaches
+}
+
+// callSites returns every place in hakmem that calls such a function.
+func callSites(t *testing.T) (sites []callSite) {
+	counted := refusable(t)
+	for _, dir := range []string{root, filepath.Join(root, "internal", "heap")} {
+		files, set := parsed(t, dir)
+		for _, f := range files {
+			ast.Inspect(f, func(n ast.Node) bool {
+				s, ok := n.(*ast.SelectorExpr)
+				if !ok || !counted[s.Sel.Name] {
+					return true
+				}
+				if pkg, ok := s.X.(*ast.Ident); ok && pkg.Name == "osmem" {
+					p := set.Position(s.Sel.Pos())
+					sites = append(sites, callSite{filepath.Base(p.Filename), strconv.Itoa(p.Line), s.Sel.Name})
+				}
+				return true
+			})
+		}
+	}
+	return sites
+}
+
+// here returns the place in hakmem that called osmem, for testkit.RefuseAt.
+func here() string {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if strings.HasPrefix(f.Function, "github.com/hakmem/hakmem/internal/heap.") {
+			return filepath.Base(f.File) + ":" + strconv.Itoa(f.Line)
+		}
+		if !more {
+			return "elsewhere"
+		}
+	}
+}
+
+// accounted ends the refusals, and wants Err to name each place that refused and every
+// refusal to be counted.
+func accounted(calls *testkit.Refusals, failedBefore uint64) error {
+	osmem.Inject(nil)
+	hakmem.Trim() // waits for a tick that is still at work
+	text := fmt.Sprint(hakmem.Err())
+	for site := range calls.Refused() {
+		if !strings.Contains(text, " at "+site) {
+			return fmt.Errorf("refused at %s, which Err() does not tell: %s", site, text)
+		}
+	}
+	s, total := workout.ReadStats(), calls.Total()
+	if s.SystemCalls.Failed-failedBefore < uint64(total) {
+		return fmt.Errorf("%d calls refused, %d counted", total, s.SystemCalls.Failed-failedBefore)
+	}
+	if total > 0 && (len(s.Errors) == 0 || len(s.Errors) > 40) {
+		return fmt.Errorf("%d calls refused, Stats has %d errors", total, len(s.Errors))
+	}
+	return nil
+}
+
+var _ = testkit.Child("call site refused", callSiteRefused)
+
+// callSiteRefused: arg is "file:line function nth", nth = 0 for all calls. Where the
+// call mends a discard that failed, discards fail as well.
+func callSiteRefused(arg string) error {
+	var site, function string
+	var nth int
+	if _, err := fmt.Sscanf(arg, "%s %s %d", &site, &function, &nth); err != nil {
+		return err
+	}
+	mends := function == "Commit" && strings.HasPrefix(site, "purge.go:")
+	failed := osmem.Failed()
+	calls := testkit.RefuseAt(here, func(c testkit.Call) bool {
+		if c.Place == site {
+			return nth == 0 || c.Nth == nth
+		}
+		return mends && c.Op == osmem.OpDiscard
+	})
+	reached := func() bool { return calls.Refused()[site] > 0 }
+	for seed := range uint64(8) { // what depends on the scavenger's moments needs patience
+		if err := busy(seed); err != nil {
+			return err
+		}
+		if reached() || nth > 1 { // some are made once only
+			break
+		}
+	}
+	if !reached() {
+		if nth > 1 {
+			fmt.Println(testkit.NotReached)
+			return nil
+		}
+		return fmt.Errorf("%s is called %d times: let busy reach it", site, calls.Calls()[site])
+	}
+	if err := accounted(calls, failed); err != nil {
+		return err
+	}
+	return workout.GivenBack()
+}
+
+// TestEveryCallSiteRefused: whichever call fails, no block is lost or changed, no
+// lock is left held, Err tells, the next try is possible, and in the end all is
+// given back.
+func TestEveryCallSiteRefused(t *testing.T) {
+	sites := callSites(t)
+	if len(sites) < 12 { // as of writing 18
+		t.Fatalf("only %d calls of osmem were found: %v", len(sites), sites)
+	}
+	nths := []int{0, 1, 2, 3}
+	if testing.Short() || testkit.Race {
+		nths = nths[:1]
+	}
+	for n := 2; n <= *faults; n++ {
+		nths = append(nths, 2*n+1)
+	}
+	refusals := 0
+	for _, s := range sites {
+		if s.name == "ReserveTracked" && !testkit.Race {
+			t.Errorf("%v reserves in Go's heap without the race detector", s)
+		}
+		for _, nth := range nths {
+			mode := "plain"
+			if s.file == "guard.go" {
+				mode = "guard"
+			}
+			t.Logf("%v %s, call %d, %s", s, s.name, nth, mode)
+			if !testkit.InChild(t, "call site refused", fmt.Sprintf("%v %s %d", s, s.name, nth), append(faultModes[mode], quick...)...) {
+				t.Logf("it is not called %d times", nth)
+				break
+			}
+			refusals++
+		}
+	}
+	t.Logf("%d places, %d cases in which a call was refused", len(sites), refusals)
+}
+
+var _ = testkit.Child("calls refused at random", callsRefusedAtRandom)
+
+// callsRefusedAtRandom: arg is the seed, which also says how many.
+func callsRefusedAtRandom(arg string) error {
+	seed, err := strconv.ParseUint(arg, 10, 64)
+	if err != nil {
+		return err
+	}
+	r := rand.New(rand.NewPCG(seed, 5))
+	odds := []uint{3, 10, 40}[seed%3]
+	failed := osmem.Failed()
+	calls := testkit.RefuseAt(here, func(testkit.Call) bool { return r.UintN(odds) == 0 })
+	for i := range uint64(2) {
+		if err := busy(seed*100 + i); err != nil {
+			return err
+		}
+	}
+	osmem.Inject(nil)
+	hakmem.Trim() // waits for a tick that is still at work
+	refused := calls.Total()
+	if refused == 0 {
+		return fmt.Errorf("nothing was refused of %v", calls.Calls())
+	}
+	if err := reported(); err != nil {
+		return err
+	}
+	if n := osmem.Failed() - failed; n < uint64(refused) {
+		return fmt.Errorf("%d calls refused, %d counted", refused, n)
+	}
+	return workout.GivenBack()
+}
+
+// TestCallsRefusedAtRandom: any call may fail, also while blocks are hardened and
+// guarded.
+func TestCallsRefusedAtRandom(t *testing.T) {
+	seeds := 3 * *faults
+	if testing.Short() || testkit.Race {
+		seeds = 1
+	}
+	for mode, gates := range faultModes {
+		for seed := range seeds {
+			t.Logf("%s, seed %d", mode, seed)
+			testkit.InChild(t, "calls refused at random", strconv.Itoa(seed), append(gates, quick...)...)
+		}
+	}
+}
