@@ -2,15 +2,14 @@ package main
 
 // mutant is a defect that is put into a copy of one file, by text.
 type mutant struct {
-	name     string // of the defect
+	name     string // the name of the defect
 	file     string // below the repository's root
 	old, new string // old occurs exactly once in the file
-	why      string // what it breaks
+	why      string // what the defect breaks
 }
 
-// mutants are defects that somebody could make: a dropped atomic, an off-by-one,
-// a check that is missing. None changes what the engine does so that no caller
-// could ever notice.
+// mutants are defects that a programmer could make: a dropped atomic, an off-by-one, a missing
+// check. Each changes the engine in a way that a caller can notice.
 var mutants = []mutant{
 	// The slab's bitmap.
 	{"or-not-atomic", "internal/heap/magazine.go",
@@ -136,7 +135,7 @@ var mutants = []mutant{
 		"\t\tfp.free = fp.free[:spare-1]\n",
 		"\t\tfp.free = fp.free[:spare]\n",
 		"two Heaps get the same front"},
-	// Spans and pages.
+	// Large blocks and pages.
 	{"slot-not-swapped", "internal/heap/spancache.go",
 		"if p := s.Swap(0); p != 0 {",
 		"if p := s.Load(); p != 0 {\n\t\t\t\ts.Store(0)",
