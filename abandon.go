@@ -40,8 +40,9 @@ func (s stack) String() string {
 
 // abandonedHeap is what is known of a Heap, without a reference to it.
 type abandonedHeap struct {
-	front, heap uintptr
-	by          stack
+	front heap.Front
+	heap  uintptr
+	by    stack
 }
 
 func abandonHeap(h abandonedHeap) {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 // Arena allocates by moving a pointer and frees all at once. It is for one
@@ -44,13 +45,16 @@ type chunks struct {
 	by    stack   // who made it allocate the first chunk
 }
 
-type chunk struct{ start, size uintptr }
+type chunk struct {
+	start heap.Block
+	size  mem.Bytes
+}
 
 // poison makes all chunks unusable in programs built with -asan.
 func (c *chunks) poison() {
 	if asan.On {
 		for _, c := range c.list {
-			asan.Poison(c.start, c.size)
+			asan.Poison(uintptr(c.start), uintptr(c.size))
 		}
 	}
 }
@@ -103,7 +107,7 @@ func (a *Arena) alloc(op string, n, align uintptr) unsafe.Pointer {
 		a.next = min(a.next+asanGap, a.end)
 		asan.Unpoison(p, n)
 	}
-	return heap.Pointer(p)
+	return heap.Pointer(heap.Block(p))
 }
 
 // more makes a chunk with room for n bytes the current one: the first of those
@@ -116,9 +120,9 @@ func (a *Arena) more(n uintptr) {
 	}
 	h := a.held
 	kept := h.list[a.current+1:]
-	size := uintptr(firstChunk)
+	size := mem.Bytes(firstChunk)
 	for i, c := range kept {
-		if c.size >= n {
+		if c.size >= mem.Bytes(n) {
 			kept[0], kept[i] = c, kept[0] // those too small stay for smaller pieces
 			a.use(c)
 			return
@@ -139,7 +143,7 @@ func (a *Arena) more(n uintptr) {
 			}
 		}
 	}
-	size = max(size, n)
+	size = max(size, mem.Bytes(n))
 	span := size
 	if asan.On { // so that what lies behind the last piece is the chunk's (max: if it wraps)
 		span = max(size, size+asanGap)
@@ -148,7 +152,7 @@ func (a *Arena) more(n uintptr) {
 	if handOut('a', p, size, 0) == nil {
 		panic(outOfMemory(n))
 	}
-	asan.Poison(p, usable)
+	asan.Poison(uintptr(p), uintptr(usable))
 	h.list = slices.Insert(h.list, a.current+1, chunk{p, usable})
 	a.use(h.list[a.current+1])
 }
@@ -156,7 +160,8 @@ func (a *Arena) more(n uintptr) {
 // use makes c, the first that is kept, the current chunk.
 func (a *Arena) use(c chunk) {
 	a.current++
-	a.next, a.end = c.start, c.start+c.size
+	a.next = uintptr(c.start)
+	a.end = a.next + uintptr(c.size)
 }
 
 // Reset makes all of the Arena's memory free for its next allocations and keeps
@@ -197,7 +202,7 @@ func NewIn[T any](a *Arena) *T {
 	mustBePlain[T]()
 	size := unsafe.Sizeof(*new(T))
 	p := a.alloc("NewIn", size, unsafe.Alignof(*new(T)))
-	heap.Zero(p, size)
+	heap.Zero(p, mem.Bytes(size))
 	runtime.KeepAlive(a)
 	return (*T)(p)
 }
@@ -210,7 +215,7 @@ func MakeSliceIn[T any](a *Arena, len, cap int) []T {
 	mustBePlain[T]()
 	size := sliceBytes[T]("MakeSliceIn", len, cap)
 	p := a.alloc("MakeSliceIn", size, unsafe.Alignof(*new(T)))
-	heap.Zero(p, size)
+	heap.Zero(p, mem.Bytes(size))
 	runtime.KeepAlive(a)
 	return unsafe.Slice((*T)(p), cap)[:len]
 }

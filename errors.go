@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 // MisuseError is the value of the panic that an invalid free, reallocation or
@@ -108,7 +109,7 @@ var remedies = map[string]string{
 
 // misuse turns the engine's finding into the error of operation op.
 func misuse(op string, f heap.Fault) *MisuseError {
-	e := &MisuseError{Op: op, Addr: f.Addr, Block: f.Block, Class: f.Class, AllocStack: f.AllocStack, FreeStack: f.FreeStack}
+	e := &MisuseError{Op: op, Addr: uintptr(f.Addr), Block: uintptr(f.Block), Class: uintptr(f.Class), AllocStack: f.AllocStack, FreeStack: f.FreeStack}
 	switch f.Kind {
 	case heap.Freed:
 		e.Kind = kindUseAfter
@@ -130,13 +131,13 @@ func misuse(op string, f heap.Fault) *MisuseError {
 	case heap.WasArena:
 		e.Kind = kindWasArena
 	case heap.Overflow:
-		e.Kind, e.Offset = kindOverflow, f.Offset
+		e.Kind, e.Offset = kindOverflow, uintptr(f.Offset)
 	case heap.Underflow:
-		e.Kind, e.Offset = kindUnderflow, f.Offset
+		e.Kind, e.Offset = kindUnderflow, uintptr(f.Offset)
 	case heap.UsedFreed:
-		e.Kind, e.Offset = kindUseAfter, f.Offset
+		e.Kind, e.Offset = kindUseAfter, uintptr(f.Offset)
 	case heap.WrittenFreed:
-		e.Kind, e.Offset, e.Late = kindWritten, f.Offset, true
+		e.Kind, e.Offset, e.Late = kindWritten, uintptr(f.Offset), true
 	}
 	return e
 }
@@ -172,5 +173,5 @@ func (e *OutOfMemoryError) Error() string {
 func (e *OutOfMemoryError) Unwrap() error { return e.Reason }
 
 func outOfMemory(size uintptr) *OutOfMemoryError {
-	return &OutOfMemoryError{Size: size, Reason: heap.Refusal(size)}
+	return &OutOfMemoryError{Size: size, Reason: heap.Refusal(mem.Bytes(size))}
 }

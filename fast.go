@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
@@ -39,14 +40,14 @@ var (
 )
 
 func mallocSlow(size uintptr) unsafe.Pointer {
-	p := heap.Malloc(0, size)
+	p := heap.Malloc(0, mem.Bytes(size))
 	reportLate("Malloc", 0, p)
-	return handOut('a', p, size, 0)
+	return handOut('a', p, mem.Bytes(size), 0)
 }
 
 // reportLate panics if an allocation has found a late double free; the block p
 // that it would have returned goes back first.
-func reportLate(op string, own, p uintptr) {
+func reportLate(op string, own heap.Front, p heap.Block) {
 	if late := heap.TakeFinding(); late.Kind != heap.OK {
 		if p != 0 {
 			heap.Free(own, p)
@@ -59,13 +60,13 @@ func freeSlow(p unsafe.Pointer) {
 	if p == nil {
 		return
 	}
-	if bad := freeBlock(0, uintptr(p)); bad.Kind != heap.OK {
+	if bad := freeBlock(0, heap.Block(p)); bad.Kind != heap.OK {
 		panic(misuse("Free", bad))
 	}
 }
 
 func mallocPinned(size uintptr) unsafe.Pointer {
-	if p := heap.MallocPinned(size); p != nil {
+	if p := heap.MallocPinned(mem.Bytes(size)); p != nil {
 		return p
 	}
 	return mallocSlow(size)
@@ -78,7 +79,7 @@ func freePinned(p unsafe.Pointer) {
 }
 
 func mallocHardened(size uintptr) unsafe.Pointer {
-	if p := heap.MallocHard(size); p != nil {
+	if p := heap.MallocHard(mem.Bytes(size)); p != nil {
 		return p
 	}
 	return mallocSlow(size)

@@ -50,9 +50,9 @@ func TestWrongGuesses(t *testing.T) {
 	word := (*uintptr)(unsafe.Add(unsafe.Pointer(nil), other+heap.OwnerOffset))
 	*word = 8
 	defer func() { *word = 0; heap.CloseHeapFront(other) }()
-	for what, front := range map[string]uintptr{"none": here, "the trap": heap.TrapFront(), "a Heap's": ofHeap, "one in the pool": pooled, "another P's": other} {
+	for what, front := range map[string]heap.Front{"none": heap.Front(here), "the trap": heap.TrapFront(), "a Heap's": ofHeap, "one in the pool": pooled, "another P's": other} {
 		for i := range heap.Guesses.At {
-			heap.Guesses.At[i] = front - here
+			heap.Guesses.At[i] = uintptr(front) - here
 		}
 		before := *(*[64]uintptr)(unsafe.Add(unsafe.Pointer(nil), front))
 		for range 3 {
@@ -61,7 +61,7 @@ func TestWrongGuesses(t *testing.T) {
 		corrected := 0
 		for i := range heap.Guesses.At {
 			switch heap.Guesses.At[i] {
-			case front - here:
+			case uintptr(front) - here:
 			case mine - here, heap.Fronts[0] - here: // the scavenger may have taken the first one
 				corrected++
 			default:
@@ -71,7 +71,7 @@ func TestWrongGuesses(t *testing.T) {
 		if corrected == 0 {
 			t.Errorf("%s: no guess was corrected in 120 turns", what)
 		}
-		if front != here && *(*[64]uintptr)(unsafe.Add(unsafe.Pointer(nil), front)) != before {
+		if uintptr(front) != here && *(*[64]uintptr)(unsafe.Add(unsafe.Pointer(nil), front)) != before {
 			t.Errorf("%s: its magazines were used", what)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -38,7 +39,7 @@ func mallocTiny(size uintptr) unsafe.Pointer {
 			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
 				*w = top - 8
 				if heap.CheckLive {
-					*(*uint8)(unsafe.Add(nil, heap.Live+uintptr(p)>>4)) = c
+					*(*uint8)(unsafe.Add(nil, heap.Live+uintptr(p)>>4)) = uint8(c)
 				}
 				return p
 			}
@@ -81,11 +82,11 @@ func freeTiny(p unsafe.Pointer) {
 //go:nocheckptr
 func mallocMid(size uintptr) unsafe.Pointer {
 	if size-(sizeclass.MaxTiny+1) < sizeclass.MaxWarm-sizeclass.MaxTiny {
-		var c uint8
+		var c sizeclass.ID
 		if size <= sizeclass.MaxMid {
 			c = sizeclass.Mid[uint8((size-1)>>7)]
 		} else {
-			c = sizeclass.SpanOf(size)
+			c = sizeclass.SpanOf(mem.Bytes(size))
 		}
 		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
@@ -94,9 +95,9 @@ func mallocMid(size uintptr) unsafe.Pointer {
 				*w = top - 8
 				if heap.CheckLive {
 					if size <= sizeclass.MaxMid {
-						*heap.MidLive(p) = c
+						*heap.MidLive(p) = uint8(c)
 					} else {
-						*heap.SpanLive(p) = c
+						*heap.SpanLive(p) = uint8(c)
 					}
 				}
 				return p
@@ -113,7 +114,7 @@ func mallocMid(size uintptr) unsafe.Pointer {
 //go:nocheckptr
 func freeMid(p unsafe.Pointer) {
 	if heap.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)) < heap.Granules {
-		if live, c := heap.MidState(p); live != nil && *live == c {
+		if live, c := heap.MidState(p); live != nil && sizeclass.ID(*live) == c {
 			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
 				w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
 				if top := *w; top&(heap.MidMag-1) != 0 {

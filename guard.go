@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 // opFault stands for an operation where the program itself touched memory.
@@ -29,7 +30,7 @@ func CatchFaults(f func()) {
 			return
 		}
 		if e, ok := r.(interface{ Addr() uintptr }); ok {
-			if bad := heap.GuardFault(e.Addr()); bad.Kind != heap.OK {
+			if bad := heap.GuardFault(mem.Addr(e.Addr())); bad.Kind != heap.OK {
 				panic(misuse(opFault, bad))
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -25,9 +26,9 @@ import (
 // collection, Stats.Abandoned counts it and Err tells of the first.
 type Heap struct {
 	_       noCopy
-	front   uintptr // what the fast paths use: own, or the trap front
-	own     uintptr // 0 when closed
-	self    uintptr // the Heap's address, which a copy of it does not have
+	front   heap.Front // what the fast paths use: own, or the trap front
+	own     heap.Front // 0 when closed
+	self    uintptr    // the Heap's address, which a copy of it does not have
 	cleanup runtime.Cleanup
 }
 
@@ -70,11 +71,11 @@ func (h *Heap) Free(p unsafe.Pointer) {
 func popFront(h *Heap, size uintptr, slow func(*Heap, uintptr) unsafe.Pointer) (p unsafe.Pointer) {
 	if size <= sizeclass.MaxTiny {
 		c := sizeclass.Small[(size+15)>>4]
-		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|uintptr(c)<<3))
+		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|heap.Front(uintptr(c)<<3)))
 		if p = **w; p != nil {
 			*(*uintptr)(unsafe.Pointer(w)) -= 8
 			if heap.CheckLive {
-				*(*uint8)(unsafe.Add(nil, heap.Live+uintptr(p)>>4)) = c
+				*(*uint8)(unsafe.Add(nil, heap.Live+uintptr(p)>>4)) = uint8(c)
 			}
 			return
 		}
@@ -90,7 +91,7 @@ func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Poin
 		if !heap.CheckLive {
 			live = heap.PageClassOf(p)
 		}
-		if w := (*uintptr)(unsafe.Add(nil, h.front|uintptr(*live)<<3)); *w&(heap.TinyMag-1) != 0 {
+		if w := (*uintptr)(unsafe.Add(nil, h.front|heap.Front(uintptr(*live)<<3))); *w&(heap.TinyMag-1) != 0 {
 			if heap.CheckLive {
 				*live = 0
 			}
@@ -134,22 +135,22 @@ func heapMallocMid(h *Heap, size uintptr) (p unsafe.Pointer) {
 	}
 	if size <= sizeclass.MaxMid {
 		c := sizeclass.Mid[uint8((size-1)>>7)]
-		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|uintptr(c)<<3))
+		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|heap.Front(uintptr(c)<<3)))
 		if p = **w; p != nil && size > sizeclass.MaxTiny {
 			*(*uintptr)(unsafe.Pointer(w)) -= 8
 			if heap.CheckLive {
-				*heap.MidLive(p) = c
+				*heap.MidLive(p) = uint8(c)
 			}
 			runtime.KeepAlive(h)
 			return p
 		}
 	} else if size <= sizeclass.MaxWarm {
-		c := sizeclass.SpanOf(size)
-		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|uintptr(c)<<3))
+		c := sizeclass.SpanOf(mem.Bytes(size))
+		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|heap.Front(uintptr(c)<<3)))
 		if p = **w; p != nil {
 			*(*uintptr)(unsafe.Pointer(w)) -= 8
 			if heap.CheckLive {
-				*heap.SpanLive(p) = c
+				*heap.SpanLive(p) = uint8(c)
 			}
 			runtime.KeepAlive(h)
 			return p
@@ -164,8 +165,8 @@ func heapMallocMid(h *Heap, size uintptr) (p unsafe.Pointer) {
 //go:nocheckptr
 func heapFreeMid(h *Heap, p unsafe.Pointer) {
 	if heap.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)) < heap.Granules {
-		if live, c := heap.MidState(p); live != nil && *live == c && h.front != 0 {
-			if w := (*uintptr)(unsafe.Add(nil, h.front|uintptr(c)<<3)); *w&(heap.MidMag-1) != 0 {
+		if live, c := heap.MidState(p); live != nil && sizeclass.ID(*live) == c && h.front != 0 {
+			if w := (*uintptr)(unsafe.Add(nil, h.front|heap.Front(uintptr(c)<<3))); *w&(heap.MidMag-1) != 0 {
 				*live = 0
 				*w += 8
 				**(**uintptr)(unsafe.Pointer(w)) = uintptr(p)
@@ -179,10 +180,10 @@ func heapFreeMid(h *Heap, p unsafe.Pointer) {
 
 func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Malloc")
-	p := heap.Malloc(h.own, size)
+	p := heap.Malloc(h.own, mem.Bytes(size))
 	reportLate("Heap.Malloc", h.own, p)
 	runtime.KeepAlive(h)
-	return handOut('a', p, size, 0)
+	return handOut('a', p, mem.Bytes(size), 0)
 }
 
 func heapFreeSlow(h *Heap, p unsafe.Pointer) {
@@ -190,7 +191,7 @@ func heapFreeSlow(h *Heap, p unsafe.Pointer) {
 		return
 	}
 	h.slowPath("Heap.Free")
-	bad := freeBlock(h.own, uintptr(p))
+	bad := freeBlock(h.own, heap.Block(p))
 	runtime.KeepAlive(h)
 	if bad.Kind != heap.OK {
 		panic(misuse("Heap.Free", bad))
@@ -204,9 +205,9 @@ func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
 	if hi != 0 {
 		return nil
 	}
-	p := heap.MallocZero(h.own, uintptr(total))
+	p := heap.MallocZero(h.own, mem.Bytes(total))
 	runtime.KeepAlive(h)
-	return handOut('z', p, uintptr(total), 0)
+	return handOut('z', p, mem.Bytes(total), 0)
 }
 
 // Realloc is the package's Realloc through the Heap.

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/site"
 )
 
 // LiveBlock is a block that is allocated, as LiveBlocks finds it.
@@ -29,7 +30,7 @@ type LiveBlock struct {
 }
 
 // Pointer returns Addr as a pointer, to look at the block or to free it.
-func (b LiveBlock) Pointer() unsafe.Pointer { return heap.Pointer(b.Addr) }
+func (b LiveBlock) Pointer() unsafe.Pointer { return heap.Pointer(heap.Block(b.Addr)) }
 
 // LiveBlocks returns an iterator over every block that is allocated and not yet
 // freed: Stats.LiveBlocks of them in ascending order of address, chunks of Arenas
@@ -51,18 +52,18 @@ func LiveBlocks() iter.Seq[LiveBlock] {
 	return func(yield func(LiveBlock) bool) {
 		var found []heap.LiveBlock
 		var names []string // of sites, as they are needed
-		page, more := uintptr(0), true
+		at, more := heap.WalkAt(0), true
 		for more {
-			found, page, more = heap.LiveFrom(page, found[:0])
+			found, at, more = heap.LiveFrom(at, found[:0])
 			for i := range found {
 				b := &found[i]
 				if i > 0 && !b.StillLive() { // the body may have freed it
 					continue
 				}
-				l := LiveBlock{Addr: b.Addr, Size: b.Size, Site: Site(b.Site), Arena: b.Arena, Stack: b.Stack}
+				l := LiveBlock{Addr: uintptr(b.Addr), Size: uintptr(b.Size), Site: Site(b.Site), Arena: b.Arena, Stack: b.Stack}
 				if b.Site != 0 {
 					for int(b.Site) > len(names) {
-						name, _, _ := heap.Site(uint32(len(names) + 1))
+						name, _, _ := site.Read(site.ID(len(names) + 1))
 						names = append(names, name)
 					}
 					l.SiteName = names[b.Site-1]

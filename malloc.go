@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -52,11 +53,11 @@ func Calloc(n, size uintptr) unsafe.Pointer {
 // mallocZero is Malloc with the size bytes cleared.
 func mallocZero(size uintptr) unsafe.Pointer {
 	if size > sizeclass.MaxMid || heap.Watched() {
-		return handOut('z', heap.MallocZero(0, size), size, 0)
+		return handOut('z', heap.MallocZero(0, mem.Bytes(size)), mem.Bytes(size), 0)
 	}
 	p := Malloc(size)
 	if p != nil {
-		heap.Zero(p, size)
+		heap.Zero(p, mem.Bytes(size))
 	}
 	return p
 }
@@ -80,55 +81,55 @@ func Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 
 // realloc is Realloc through the given malloc, that of the front own
 // (0: the P's).
-func realloc(op string, own uintptr, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer) unsafe.Pointer {
+func realloc(op string, own heap.Front, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer) unsafe.Pointer {
 	if p == nil {
 		return malloc(size)
 	}
-	old, site, bad := heap.Size(uintptr(p))
+	old, site, bad := heap.Size(heap.Block(p))
 	if bad.Kind != heap.OK {
 		panic(misuse(op, bad))
 	}
 	watched := heap.Watched()
-	if fits(old, size) {
+	if fits(uintptr(old), size) {
 		if watched {
-			watchInPlace(uintptr(p), size)
+			watchInPlace(heap.Block(p), mem.Bytes(size))
 		}
 		return p
 	}
-	if old > sizeclass.MaxMid && heap.Resize(uintptr(p), size) {
+	if old > sizeclass.MaxMid && heap.Resize(heap.Block(p), mem.Bytes(size)) {
 		if watched {
-			watchInPlace(uintptr(p), size)
+			watchInPlace(heap.Block(p), mem.Bytes(size))
 		}
 		return p
 	}
 	var q unsafe.Pointer
 	switch {
 	case site != 0:
-		q = heap.Pointer(heap.MallocAt(site, size))
+		q = heap.Pointer(heap.MallocAt(site, mem.Bytes(size)))
 	case watched:
-		q = heap.Pointer(heap.Malloc(own, size))
+		q = heap.Pointer(heap.Malloc(own, mem.Bytes(size)))
 	default:
 		q = malloc(size)
 	}
 	switch {
 	case q != nil:
-	case size > old:
+	case mem.Bytes(size) > old:
 		return nil
 	default: // out of memory, but the block is large enough: give back what can be
 		heap.DidWithout()
 		if old > sizeclass.MaxMid {
-			heap.Resize(uintptr(p), sizeclass.MaxMid+1)
+			heap.Resize(heap.Block(p), sizeclass.MaxMid+1)
 		}
 		if watched {
-			watchInPlace(uintptr(p), size)
+			watchInPlace(heap.Block(p), mem.Bytes(size))
 		}
 		return p
 	}
-	heap.Copy(q, p, min(old, size))
+	heap.Copy(q, p, min(old, mem.Bytes(size)))
 	if watched {
-		bad = watchMoved(own, uintptr(p), uintptr(q), size)
+		bad = watchMoved(own, heap.Block(p), heap.Block(q), mem.Bytes(size))
 	} else {
-		bad = heap.Free(own, uintptr(p))
+		bad = heap.Free(own, heap.Block(p))
 	}
 	switch {
 	case bad.Kind == heap.OK:
@@ -157,7 +158,7 @@ func AlignedAlloc(align, size uintptr) unsafe.Pointer {
 	if align <= sizeclass.Granule && !heap.Watched() {
 		return Malloc(size)
 	}
-	return handOut('g', heap.MallocAligned(align, size), size, align)
+	return handOut('g', heap.MallocAligned(mem.Bytes(align), mem.Bytes(size)), mem.Bytes(size), align)
 }
 
 // UsableSize returns the number of bytes that the block at p has, at least what
@@ -167,11 +168,11 @@ func UsableSize(p unsafe.Pointer) uintptr {
 	if p == nil {
 		return 0
 	}
-	n, _, bad := heap.Size(uintptr(p))
+	n, _, bad := heap.Size(heap.Block(p))
 	if bad.Kind != heap.OK {
 		panic(misuse("UsableSize", bad))
 	}
-	return n
+	return uintptr(n)
 }
 
 // GoodSize returns the size of the block that Malloc(size) takes: asking for that
@@ -180,10 +181,10 @@ func UsableSize(p unsafe.Pointer) uintptr {
 // size that no block can have is returned as it is.
 func GoodSize(size uintptr) uintptr {
 	if size <= sizeclass.MaxMid {
-		return uintptr(sizeclass.Classes[sizeclass.Of(size)].Size)
+		return uintptr(sizeclass.Classes[sizeclass.Of(mem.Bytes(size))].Size)
 	}
-	if n, ok := sizeclass.SpanSize(size); ok {
-		return n
+	if n, ok := sizeclass.SpanSize(mem.Bytes(size)); ok {
+		return uintptr(n)
 	}
 	return size
 }

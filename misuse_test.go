@@ -184,7 +184,7 @@ func TestMisuseBehindBlocks(t *testing.T) {
 		// whose end is not a block's start because the slab has only a tail left.
 		var blocks []workout.Block
 		starts := map[uintptr]bool{}
-		for i := range uint64(3 * 512 << 10 / uint64(size)) {
+		for i := range 3 * 512 << 10 / uint64(size) {
 			b := workout.NewBlock(t, hakmem.Malloc, size, i)
 			blocks = append(blocks, b)
 			starts[uintptr(b.P)] = true
@@ -729,7 +729,7 @@ func TestMisuseRacingFrees(t *testing.T) {
 			t.Logf("%d of %d pairs both passed, %d reported by a late panic", both, rounds, late)
 			// Nothing is handed out twice.
 			var blocks []workout.Block
-			for i := range uint64(min(200_000, 64<<20/uint64(k.Size))) {
+			for i := range min(200_000, 64<<20/uint64(k.Size)) {
 				blocks = append(blocks, workout.NewBlock(t, hakmem.Malloc, k.Size, i))
 			}
 			workout.MustNotOverlap(t, blocks)

@@ -5,6 +5,8 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 )
 
 // Site is the label of an allocation's purpose, made by RegisterSite.
@@ -13,15 +15,15 @@ type Site uint32
 // RegisterSite returns the site called name: the same name gives the same site.
 // There can be 65,535 of them; beyond that it returns 0, which is no site. Any
 // goroutine.
-func RegisterSite(name string) Site { return Site(heap.RegisterSite(name)) }
+func RegisterSite(name string) Site { return Site(site.Register(name)) }
 
 // MallocAt is Malloc for a site: the block counts as alive under the site in
 // ReadStats until it is freed. It costs a few tens of nanoseconds more than
 // Malloc, and so does the block's Free. Site 0 is no site; it panics for one that
 // RegisterSite did not return, and returns nil when memory is out. Any goroutine.
-func MallocAt(site Site, size uintptr) unsafe.Pointer {
-	if uint32(site) > heap.NumSites() {
-		panic(fmt.Sprintf("hakmem: MallocAt: site %d was not registered: use the result of RegisterSite", site))
+func MallocAt(s Site, size uintptr) unsafe.Pointer {
+	if s != 0 && !site.ID(s).Known() {
+		panic(fmt.Sprintf("hakmem: MallocAt: site %d was not registered: use the result of RegisterSite", s))
 	}
-	return handOut('a', heap.MallocAt(uint32(site), size), size, 0)
+	return handOut('a', heap.MallocAt(site.ID(s), mem.Bytes(size)), mem.Bytes(size), 0)
 }

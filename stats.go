@@ -8,6 +8,7 @@ import (
 	"github.com/hakmem/hakmem/internal/heap"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
@@ -266,8 +267,8 @@ func ReadStats(s *Stats) {
 		s.Stages.CrossClass += ct.Cross
 		s.Stages.Superslab += ct.Fresh
 	}
-	for i := uint32(1); i <= heap.NumSites(); i++ {
-		name, bytes, blocks := heap.Site(i)
+	for i := site.ID(1); i <= site.Num(); i++ {
+		name, bytes, blocks := site.Read(i)
 		s.Sites = append(s.Sites, SiteStats{Site(i), name, uint64(bytes), uint64(blocks)})
 	}
 	s.Errors = append(append(s.Errors, policy.Errors()...), heap.Survived()...)

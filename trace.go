@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
@@ -195,7 +196,7 @@ func pid() int {
 
 // line adds the line of one call by P who on the block at p. last is the
 // alignment of op 'g', the old block of op 'r'. Under mu.
-func (t *tracer) line(who int, op byte, p, size, last uintptr) {
+func (t *tracer) line(who int, op byte, p heap.Block, size mem.Bytes, last uintptr) {
 	if t.w == nil || t.err != nil {
 		return
 	}
@@ -214,7 +215,7 @@ func (t *tracer) line(who int, op byte, p, size, last uintptr) {
 		b = strconv.AppendUint(b, uint64(last), 10)
 	case 'r':
 		b = append(b, ' ')
-		b = strconv.AppendUint(b, blockID(last), 16)
+		b = strconv.AppendUint(b, blockID(heap.Block(last)), 16)
 	}
 	t.buf = append(b, '\n')
 	switch {
@@ -230,10 +231,10 @@ func (t *tracer) line(who int, op byte, p, size, last uintptr) {
 }
 
 // blockID names the block at p in a trace.
-func blockID(p uintptr) uint64 { return uint64(p-heap.Base) >> 4 }
+func blockID(p heap.Block) uint64 { return uint64(p-heap.Block(heap.Base)) >> 4 }
 
 // add adds the line of an allocation, or of a Realloc in place.
-func (t *tracer) add(op byte, p, size, last uintptr) {
+func (t *tracer) add(op byte, p heap.Block, size mem.Bytes, last uintptr) {
 	who := pid()
 	t.mu.Lock()
 	defer t.mu.Unlock()

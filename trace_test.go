@@ -548,12 +548,12 @@ func TestTraceStartStopUnderLoad(t *testing.T) {
 func onTrap() bool {
 	pid := heap.Pin()
 	defer heap.Unpin()
-	return atomic.LoadUintptr(&heap.Fronts[pid]) == heap.TrapFront()
+	return heap.Front(atomic.LoadUintptr(&heap.Fronts[pid])) == heap.TrapFront()
 }
 
 // heapOnTrap reports whether the Heap's fast paths have the trap front.
 func heapOnTrap(h *hakmem.Heap) bool {
-	return uintptr(reflect.ValueOf(h).Elem().FieldByName("front").Uint()) == heap.TrapFront()
+	return heap.Front(reflect.ValueOf(h).Elem().FieldByName("front").Uint()) == heap.TrapFront()
 }
 
 // TestTraceEndsFast: after StopTrace calls are served by the fast paths again.

@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 )
 
 // What the slow paths do while calls are watched: for a trace (trace.go), for the
@@ -13,7 +14,7 @@ import (
 
 // handOut turns the block at p, which an allocation is about to return, into a
 // pointer. It tells who watches; p may be 0.
-func handOut(op byte, p, size, align uintptr) unsafe.Pointer {
+func handOut(op byte, p heap.Block, size mem.Bytes, align uintptr) unsafe.Pointer {
 	if p != 0 && heap.Watched() {
 		if heap.Watching(heap.WatchStacks) {
 			heap.Record(p)
@@ -26,7 +27,7 @@ func handOut(op byte, p, size, align uintptr) unsafe.Pointer {
 }
 
 // freeBlock is heap.Free, watched if calls are.
-func freeBlock(own, p uintptr) heap.Fault {
+func freeBlock(own heap.Front, p heap.Block) heap.Fault {
 	if !heap.Watched() {
 		return heap.Free(own, p)
 	}
@@ -35,15 +36,15 @@ func freeBlock(own, p uintptr) heap.Fault {
 
 // watchInPlace tells of a Realloc of the block at p that left it where it is: its
 // record stays that of the allocation.
-func watchInPlace(p, size uintptr) {
+func watchInPlace(p heap.Block, size mem.Bytes) {
 	if heap.Watching(heap.WatchCalls) {
-		trace.add('r', p, size, p)
+		trace.add('r', p, size, uintptr(p))
 	}
 }
 
 // watchMoved frees the block at old for a Realloc that moved it to p, and tells of
 // both.
-func watchMoved(own, old, p, size uintptr) heap.Fault {
+func watchMoved(own heap.Front, old, p heap.Block, size mem.Bytes) heap.Fault {
 	if heap.Watching(heap.WatchStacks) {
 		heap.Record(p)
 	}
@@ -52,7 +53,7 @@ func watchMoved(own, old, p, size uintptr) heap.Fault {
 
 // watchedFree frees the block at old and tells of op for block p: of the free
 // itself, or of the Realloc that moved old to p.
-func watchedFree(own, old uintptr, op byte, p, size uintptr) heap.Fault {
+func watchedFree(own heap.Front, old heap.Block, op byte, p heap.Block, size mem.Bytes) heap.Fault {
 	if !heap.Watching(heap.WatchCalls) {
 		return forget(own, old)
 	}
@@ -62,13 +63,13 @@ func watchedFree(own, old uintptr, op byte, p, size uintptr) heap.Fault {
 	defer t.mu.Unlock()
 	bad := forget(own, old)
 	if bad.Kind == heap.OK || bad.Freed() { // late is another block's misuse: old is freed
-		t.line(who, op, p, size, old)
+		t.line(who, op, p, size, uintptr(old))
 	}
 	return bad
 }
 
 // forget frees the block at p, and its record if there may be one.
-func forget(own, p uintptr) heap.Fault {
+func forget(own heap.Front, p heap.Block) heap.Fault {
 	if heap.Watching(heap.WatchStacks) {
 		return heap.FreeRecorded(own, p)
 	}
@@ -76,7 +77,7 @@ func forget(own, p uintptr) heap.Fault {
 }
 
 // freeChunk is heap.FreeChunk, watched if calls are.
-func freeChunk(p uintptr) {
+func freeChunk(p heap.Block) {
 	free := heap.FreeChunk
 	if heap.Watching(heap.WatchStacks) {
 		free = heap.FreeChunkRecorded

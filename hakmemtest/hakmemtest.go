@@ -17,6 +17,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/site"
 )
 
 // maxPrinted is how many blocks NoLeaks prints. More would hide what the first ones show.
@@ -76,7 +77,7 @@ func NoLeaks(t testing.TB, opts ...Option) {
 		set(&o)
 	}
 	start := heap.StartRecording()
-	var before []uintptr
+	var before []heap.Block
 	walk(func(b *heap.LiveBlock) {
 		if b.Seq <= start {
 			before = append(before, b.Addr)
@@ -94,8 +95,8 @@ func NoLeaks(t testing.TB, opts ...Option) {
 
 func walk(f func(*heap.LiveBlock)) {
 	var blocks []heap.LiveBlock
-	for page, more := uintptr(0), true; more; {
-		blocks, page, more = heap.LiveFrom(page, blocks[:0])
+	for at, more := heap.WalkAt(0), true; more; {
+		blocks, at, more = heap.LiveFrom(at, blocks[:0])
 		for i := range blocks {
 			f(&blocks[i])
 		}
@@ -104,16 +105,16 @@ func walk(f func(*heap.LiveBlock)) {
 
 // find returns the blocks that were recorded after start, and those that were never recorded and
 // are not among before.
-func find(start uint64, before []uintptr, o *options) (leaks []hakmem.LiveBlock) {
+func find(start uint64, before []heap.Block, o *options) (leaks []hakmem.LiveBlock) {
 	walk(func(b *heap.LiveBlock) {
 		if b.Seq <= start {
 			if _, old := slices.BinarySearch(before, b.Addr); old || b.Seq > 0 {
 				return
 			}
 		}
-		l := hakmem.LiveBlock{Addr: b.Addr, Size: b.Size, Site: hakmem.Site(b.Site), Arena: b.Arena, Stack: b.Stack}
+		l := hakmem.LiveBlock{Addr: uintptr(b.Addr), Size: uintptr(b.Size), Site: hakmem.Site(b.Site), Arena: b.Arena, Stack: b.Stack}
 		if b.Site != 0 {
-			l.SiteName, _, _ = heap.Site(b.Site)
+			l.SiteName, _, _ = site.Read(b.Site)
 		}
 		for _, ignored := range o.ignore {
 			if ignored(l) {

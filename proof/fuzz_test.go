@@ -11,6 +11,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
@@ -135,7 +136,7 @@ func FuzzPointers(f *testing.F) {
 			if a < 4096 || in == nil && goHeap(a) {
 				continue // the Go runtime ends a program that has such a pointer
 			}
-			if !osmem.ReadableReserve && heap.InLiveMap(a) {
+			if !osmem.ReadableReserve && heap.InLiveMap(mem.Addr(a)) {
 				continue // hakmem would read memory that is not committed: docs/design.md, Portability
 			}
 			switch {

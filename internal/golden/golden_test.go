@@ -44,10 +44,10 @@ func TestGoldenCounts(t *testing.T) {
 		"Malloc":      read(t, bin, `^github.com/hakmem/hakmem\.mallocTiny\.abi0$`, ""),
 		"Malloc.mid":  read(t, bin, `^github.com/hakmem/hakmem\.mallocMid\.abi0$`, ""),
 		"Malloc.span": read(t, bin, `^github.com/hakmem/hakmem\.mallocWarm\.abi0$`, ""),
-		"Malloc.call": read(t, bin, `^main\.globalMalloc$`, "fast.go"),
+		"Malloc.call": read(t, bin, `^main\.globalMalloc$`, "malloc.go"),
 		"Free":        read(t, bin, `^github.com/hakmem/hakmem\.freeTiny\.abi0$`, ""),
 		"Free.mid":    read(t, bin, `^github.com/hakmem/hakmem\.freeMid\.abi0$`, ""),
-		"Free.call":   read(t, bin, `^main\.globalFree$`, "fast.go"),
+		"Free.call":   read(t, bin, `^main\.globalFree$`, "malloc.go"),
 		"Heap.Malloc": read(t, bin, `^main\.heapMalloc$`, "heap.go"),
 		"Heap.Free":   read(t, bin, `^main\.heapFree$`, "heap.go"),
 	}

@@ -28,18 +28,16 @@ const maxTracked = 2 << 30
 // reserveBlocks takes the region's memory.
 func reserveBlocks(n mem.Bytes) (mem.Addr, error) { return osmem.ReserveTracked(n) }
 
-func pagePointer(page pageNo) mem.Addr { return page.addr() }
-
 // raceAcquire orders what follows after every raceRelease of the block's pages.
 func raceAcquire(p Block, n mem.Bytes) {
-	for page := p.page(); page <= (p+n-1-region.base)>>pageShift; page++ {
-		runtime.RaceAcquire(ptr(pagePointer(page)))
+	for page := p.page(); page <= pageAt(p.addr().Add(n-1)); page++ {
+		runtime.RaceAcquire(ptr(page.addr()))
 	}
 }
 
 // raceRelease orders what went before, before every later raceAcquire.
 func raceRelease(p Block, n mem.Bytes) {
-	for page := p.page(); page <= (p+n-1-region.base)>>pageShift; page++ {
-		runtime.RaceReleaseMerge(ptr(pagePointer(page)))
+	for page := p.page(); page <= pageAt(p.addr().Add(n-1)); page++ {
+		runtime.RaceReleaseMerge(ptr(page.addr()))
 	}
 }

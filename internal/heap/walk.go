@@ -26,24 +26,29 @@ type LiveBlock struct {
 // pages take some 20 µs.
 const walkPages = 1024
 
+// WalkAt is where a walk over the live blocks goes on: a page of the region and, from
+// MaxPages on, a slot of guarded blocks.
+type WalkAt uintptr
+
 // LiveFrom appends to blocks those that live in the first pages of the region
-// from page on, whole slabs and spans, and after the region some guarded ones. It
-// returns the page to go on with, and false at the end. Start with page 0. Any
-// goroutine, not entered; no lock is held when it returns.
+// from at on, whole slabs and spans, and after the region some guarded ones. It
+// returns where to go on, and false at the end. Start with 0. Any goroutine, not
+// entered; no lock is held when it returns.
 //
 // While others allocate and free it sees each block as it is at some moment: what
 // it reads are bytes and words that do not tear, and it takes nothing of them for
 // an address or an index before it has checked it.
-func LiveFrom(page pageNo, blocks []LiveBlock) (_ []LiveBlock, next pageNo, more bool) {
+func LiveFrom(at WalkAt, blocks []LiveBlock) (_ []LiveBlock, next WalkAt, more bool) {
 	if !region.ready.Load() || !checkLive {
-		return blocks, page, false
+		return blocks, at, false
 	}
-	if page >= MaxPages {
-		blocks, more = liveGuarded(page-MaxPages, blocks)
-		next = page + walkPages
+	if at >= MaxPages {
+		blocks, more = liveGuarded(int(at-MaxPages), blocks)
+		next = at + walkPages
 	} else {
-		blocks, next = liveInRegion(max(page, region.firstPage()), blocks)
-		if more = next < MaxPages; !more {
+		var page pageNo
+		blocks, page = liveInRegion(max(pageNo(at), region.firstPage()), blocks)
+		if next, more = WalkAt(page), page < MaxPages; !more {
 			more = guard.on.Load()
 		}
 	}
@@ -70,19 +75,19 @@ func liveInRegion(page pageNo, blocks []LiveBlock) (_ []LiveBlock, next pageNo) 
 
 // liveGuarded appends the live ones of walkPages slots of guarded blocks, and
 // reports whether there are further slots.
-func liveGuarded(from pageNo, blocks []LiveBlock) (_ []LiveBlock, more bool) {
+func liveGuarded(from int, blocks []LiveBlock) (_ []LiveBlock, more bool) {
 	g := &guard
 	g.Lock()
 	defer g.Unlock()
-	n := uintptr(len(g.slots))
-	for _, s := range g.slots[min(from, pageNo(n)):min(from+walkPages, pageNo(n))] {
+	n := len(g.slots)
+	for _, s := range g.slots[min(from, n):min(from+walkPages, n)] {
 		if s.live {
 			b := LiveBlock{Addr: s.p, Size: s.size, Site: s.site, slot: s}
 			b.Stack = outside(append([]uintptr(nil), s.alloc[:s.nAlloc]...))
 			blocks = append(blocks, b)
 		}
 	}
-	return blocks, from+walkPages < pageNo(n)
+	return blocks, from+walkPages < n
 }
 
 // liveInPage appends the live blocks of the slab or span that begins at page.

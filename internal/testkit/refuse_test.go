@@ -12,7 +12,7 @@ import (
 // discards returns the errors of n discards of a page, which it commits before each.
 func discards(t *testing.T, n int) (errs []error) {
 	t.Helper()
-	size := uintptr(osmem.PageSize())
+	size := osmem.PageSize()
 	addr, err := osmem.Reserve(size, false)
 	if err != nil {
 		t.Fatal(err)

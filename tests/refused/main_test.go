@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/osmem"
@@ -26,7 +27,12 @@ var quick = append([]string{"HAKMEM_DECAY_MS=20", "HAKMEM_THP=always"}, smallSte
 
 // reported wants Err and Stats.Errors to report an injected failure.
 func reported() error {
-	if err := hakmem.Err(); !errors.Is(err, osmem.ErrInjected) {
+	// The scavenger's goroutine may have met the failure and not yet recorded it.
+	err := hakmem.Err()
+	for end := time.Now().Add(5 * time.Second); !errors.Is(err, osmem.ErrInjected) && time.Now().Before(end); err = hakmem.Err() {
+		time.Sleep(time.Millisecond)
+	}
+	if !errors.Is(err, osmem.ErrInjected) {
 		return fmt.Errorf("Err() = %v, want it to tell of the injected failure", err)
 	}
 	if s := workout.ReadStats(); len(s.Errors) == 0 || s.SystemCalls.Failed == 0 {
