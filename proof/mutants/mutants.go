@@ -205,7 +205,7 @@ var mutants = []mutant{
 	{"arena-end", "arena.go",
 		"|| p > a.end || a.end-p < n || a.end == 0",
 		"|| p > a.end || a.end-p+1 < n || a.end == 0",
-		"an Arena's last allocation ends behind its chunk"},
+		"an Arena's last allocation ends past the end of its chunk"},
 	{"realloc-copies-less", "malloc.go",
 		"heap.Copy(q, p, min(old, size))",
 		"heap.Copy(q, p, min(old, size)-1)",
