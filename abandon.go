@@ -6,7 +6,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 )
 
 // Heaps and Arenas that were dropped without Close. The collector finds them
@@ -40,16 +40,16 @@ func (s stack) String() string {
 
 // abandonedHeap is what is known of a Heap, without a reference to it.
 type abandonedHeap struct {
-	front heap.Front
+	front engine.Front
 	heap  uintptr
 	by    stack
 }
 
 func abandonHeap(h abandonedHeap) {
 	if abandoned.heaps.Add(1) == 1 {
-		heap.Survive(fmt.Errorf("hakmem: the Heap at %#x, made by %v, was dropped without Close: its magazines were given back; Close each Heap (Stats.Abandoned counts such Heaps, this is the first)", h.heap, h.by))
+		engine.Survive(fmt.Errorf("hakmem: the Heap at %#x, made by %v, was dropped without Close: its magazines were given back; Close each Heap (Stats.Abandoned counts such Heaps, this is the first)", h.heap, h.by))
 	}
-	heap.AbandonHeapFront(h.front)
+	engine.AbandonHeapFront(h.front)
 }
 
 func abandonArena(c *chunks) {
@@ -57,7 +57,7 @@ func abandonArena(c *chunks) {
 		return
 	}
 	if abandoned.arenas.Add(1) == 1 {
-		heap.Survive(fmt.Errorf("hakmem: the Arena at %#x, first used by %v, was dropped without Close: its memory was freed, %d chunks, the first at %#x; Close each Arena (Stats.Abandoned counts such Arenas, this is the first)", c.arena, c.by, len(c.list), c.list[0].start))
+		engine.Survive(fmt.Errorf("hakmem: the Arena at %#x, first used by %v, was dropped without Close: its memory was freed, %d chunks, the first at %#x; Close each Arena (Stats.Abandoned counts such Arenas, this is the first)", c.arena, c.by, len(c.list), c.list[0].start))
 	}
 	c.free()
 }

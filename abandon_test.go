@@ -75,8 +75,8 @@ func abandonedOnes(string) error {
 	}
 	hakmem.Trim() // what is now in shared caches; it does not reach into a Heap's front
 	s := workout.ReadStats()
-	if s.Live != base.Live || s.InMagazines > base.InMagazines || s.Spans.WarmBlocks > base.Spans.WarmBlocks {
-		return fmt.Errorf("after Heaps: live %d, in magazines %d, %d warm spans; before %d, %d, %d", s.Live, s.InMagazines, s.Spans.WarmBlocks, base.Live, base.InMagazines, base.Spans.WarmBlocks)
+	if s.Live != base.Live || s.InMagazines > base.InMagazines || s.Large.CachedBlocks > base.Large.CachedBlocks {
+		return fmt.Errorf("after Heaps: live %d, in magazines %d, %d warm spans; before %d, %d, %d", s.Live, s.InMagazines, s.Large.CachedBlocks, base.Live, base.InMagazines, base.Large.CachedBlocks)
 	}
 	dropArenas(10)
 	if err := collected(func(s *hakmem.Stats) bool { return s.Abandoned.Arenas == 10 && s.Live == base.Live }); err != nil {

@@ -7,7 +7,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/asan"
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
@@ -46,7 +46,7 @@ type chunks struct {
 }
 
 type chunk struct {
-	start heap.Block
+	start engine.Block
 	size  mem.Bytes
 }
 
@@ -107,7 +107,7 @@ func (a *Arena) alloc(op string, n, align uintptr) unsafe.Pointer {
 		a.next = min(a.next+asanGap, a.end)
 		asan.Unpoison(p, n)
 	}
-	return heap.Pointer(heap.Block(p))
+	return engine.Pointer(engine.Block(p))
 }
 
 // more makes a chunk with room for n bytes the current one: the first of those
@@ -144,11 +144,11 @@ func (a *Arena) more(n uintptr) {
 		}
 	}
 	size = max(size, mem.Bytes(n))
-	span := size
+	large := size
 	if asan.On { // so that what lies behind the last piece is the chunk's (max: if it wraps)
-		span = max(size, size+asanGap)
+		large = max(size, size+asanGap)
 	}
-	p, usable := heap.Chunk(span)
+	p, usable := engine.Chunk(large)
 	if handOut('a', p, size, 0) == nil {
 		panic(outOfMemory(n))
 	}
@@ -202,7 +202,7 @@ func NewIn[T any](a *Arena) *T {
 	mustBePlain[T]()
 	size := unsafe.Sizeof(*new(T))
 	p := a.alloc("NewIn", size, unsafe.Alignof(*new(T)))
-	heap.Zero(p, mem.Bytes(size))
+	engine.Zero(p, mem.Bytes(size))
 	runtime.KeepAlive(a)
 	return (*T)(p)
 }
@@ -215,7 +215,7 @@ func MakeSliceIn[T any](a *Arena, len, cap int) []T {
 	mustBePlain[T]()
 	size := sliceBytes[T]("MakeSliceIn", len, cap)
 	p := a.alloc("MakeSliceIn", size, unsafe.Alignof(*new(T)))
-	heap.Zero(p, mem.Bytes(size))
+	engine.Zero(p, mem.Bytes(size))
 	runtime.KeepAlive(a)
 	return unsafe.Slice((*T)(p), cap)[:len]
 }

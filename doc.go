@@ -15,8 +15,8 @@
 // (1 TiB, or what can be had) and never unmapped, so "pointer minus base" leads
 // from a block to everything known of it. It is divided into pages of 64 KiB.
 //
-// One page allocator (internal/heap/pagetree.go) hands out runs of pages, lowest
-// address first. A run is either a span, the home of one block above 32 KiB, or
+// One page allocator (internal/engine/pagetree.go) hands out runs of pages, lowest
+// address first. A run is either a large block, the home of one block above 32 KiB, or
 // a superslab: 2 MiB, 32 pages, from which slabs are cut. A slab (64 KiB, or a
 // run of pages above 1 KiB) holds the blocks of one size class. Size classes are
 // 16 bytes apart up to 128 bytes and then eight to a doubling.
@@ -41,21 +41,21 @@
 //     size gives the class by a table.
 //  2. The current P's front is found without pinning, in code that the runtime
 //     never preempts: on amd64 by the thread's guess, which the front confirms or
-//     not (internal/heap/front.go, Guesses), else by the P's number.
+//     not (internal/engine/front.go, Guesses), else by the P's number.
 //  3. Pop the class's magazine: one load; a 0 says that it is empty.
 //  4. Write the class into the block's live byte. Done: the block was not
 //     touched, no atomic was used.
 //  5. mallocMid, in the same files, does the same for sizes above 1 KiB, up to
-//     spans of 2 MiB, of which the magazines keep freed ones warm.
-//  6. Empty: heap.Malloc (internal/heap/alloc.go) pins the P, tries again, and
+//     large blocks of 2 MiB, of which the magazines keep freed ones warm.
+//  6. Empty: heap.Malloc (internal/engine/alloc.go) pins the P, tries again, and
 //     refills the magazine from the leased slab: it clears bits of the bitmap,
 //     one atomic for each word of 64 blocks (magazine.go).
 //  7. Lease exhausted: unpin, retire it, and acquire another slab (slab.go): a
 //     partly free slab of the class, lowest address first (stage 1); an EMPTY
 //     one (0.5); unused pages of a superslab, or an EMPTY slab of another class
 //     (2); a new superslab (3), which may commit more of the region.
-//  8. Sizes above 32 KiB: where the magazine has no warm span, one from the shared
-//     caches (spancache.go), else from the page tree (span.go).
+//  8. Sizes above 32 KiB: where the magazine has no cached large block, one from the shared
+//     caches (spancache.go), else from the page tree (large block.go).
 //  9. Nothing left: what idle magazines and EMPTY slabs hold is brought together
 //     and tried once more; then the result is nil.
 //
@@ -68,11 +68,11 @@
 //  3. The live byte must be the class: so it is a live block. Clear it and push
 //     the block onto the magazine. Done.
 //  4. freeMid does the same for blocks above 1 KiB.
-//  5. Full, or trapped: heap.Free (internal/heap/alloc.go) looks at the page,
+//  5. Full, or trapped: heap.Free (internal/engine/alloc.go) looks at the page,
 //     and either reports what is wrong with the pointer, or makes the magazine
 //     larger (growMagazine), or moves its
 //     oldest blocks back to their slabs: it gathers bits and sets them, as a rule
-//     one atomic for each word (magazine.go). Spans go to the shared caches,
+//     one atomic for each word (magazine.go). Large blocks go to the shared caches,
 //     then to the page tree.
 //  6. A slab that was out of blocks becomes PARTIAL and is listed; one whose
 //     bits are all set is EMPTY, and its pages may serve another class.
@@ -82,7 +82,7 @@
 // What is freed stays for a while, because a page that is faulted in again costs
 // more than a hundred allocations. The scavenger (scavenger.go), a timer that is
 // set only while there is something to return, keeps what the demand of the last
-// seconds would need and gives the rest back: idle magazines, idle spans, EMPTY
+// seconds would need and gives the rest back: idle magazines, idle large blocks, EMPTY
 // slabs, free pages (purge.go), and the free blocks' memory in sparse slabs
 // (punch.go). Trim does all of it at once. SetMemoryLimit bounds what is held.
 //
@@ -117,10 +117,10 @@
 //
 // # Leaks
 //
-// LiveBlocks walks over every live block (internal/heap/walk.go). Package
+// LiveBlocks walks over every live block (internal/engine/walk.go). Package
 // hakmemtest makes a test fail that leaves blocks behind: while its NoLeaks is
 // active calls are watched, and the stack of each allocation is recorded
-// (internal/heap/record.go). A Heap or an Arena that becomes unreachable without
+// (internal/engine/record.go). A Heap or an Arena that becomes unreachable without
 // Close is noticed by a cleanup of the collector's (abandon.go): its memory goes
 // back, Stats.Abandoned counts it, and Err tells of the first.
 //

@@ -3,7 +3,7 @@ package hakmem
 import (
 	"fmt"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
@@ -54,10 +54,10 @@ func (e *MisuseError) Error() string {
 	if e.Block != 0 && e.Class != 0 {
 		s += fmt.Sprintf(" (block %#x of %d bytes)", e.Block, e.Class)
 	}
-	if where := heap.Outside(e.AllocStack); where != "" {
+	if where := engine.Outside(e.AllocStack); where != "" {
 		s += ", allocated at " + where
 	}
-	if where := heap.Outside(e.FreeStack); where != "" {
+	if where := engine.Outside(e.FreeStack); where != "" {
 		s += ", freed at " + where
 	}
 	if e.AllocStack != nil {
@@ -108,35 +108,35 @@ var remedies = map[string]string{
 }
 
 // misuse turns the engine's finding into the error of operation op.
-func misuse(op string, f heap.Fault) *MisuseError {
+func misuse(op string, f engine.Finding) *MisuseError {
 	e := &MisuseError{Op: op, Addr: uintptr(f.Addr), Block: uintptr(f.Block), Class: uintptr(f.Class), AllocStack: f.AllocStack, FreeStack: f.FreeStack}
 	switch f.Kind {
-	case heap.Freed:
+	case engine.Freed:
 		e.Kind = kindUseAfter
 		if op == "Free" || op == "FreeBytes" || op == "FreeSlice" || op == "Delete" || op == "Heap.Free" {
 			e.Kind = kindDoubleFree
 		}
-	case heap.LateFreed:
+	case engine.LateFreed:
 		e.Kind, e.Late = kindDoubleFree, true
-	case heap.Interior:
+	case engine.Interior:
 		e.Kind = kindInterior
-	case heap.Unaligned:
+	case engine.Unaligned:
 		e.Kind = kindUnaligned
-	case heap.Foreign:
+	case engine.Foreign:
 		e.Kind = kindForeign
-	case heap.NeverAllocated:
+	case engine.NeverAllocated:
 		e.Kind = kindNever
-	case heap.InArena:
+	case engine.InArena:
 		e.Kind = kindArena
-	case heap.WasArena:
+	case engine.WasArena:
 		e.Kind = kindWasArena
-	case heap.Overflow:
+	case engine.Overflow:
 		e.Kind, e.Offset = kindOverflow, uintptr(f.Offset)
-	case heap.Underflow:
+	case engine.Underflow:
 		e.Kind, e.Offset = kindUnderflow, uintptr(f.Offset)
-	case heap.UsedFreed:
+	case engine.UsedFreed:
 		e.Kind, e.Offset = kindUseAfter, uintptr(f.Offset)
-	case heap.WrittenFreed:
+	case engine.WrittenFreed:
 		e.Kind, e.Offset, e.Late = kindWritten, uintptr(f.Offset), true
 	}
 	return e
@@ -162,7 +162,7 @@ func (e *OutOfMemoryError) Error() string {
 	switch {
 	case e.Reason != nil:
 		return s + ": " + e.Reason.Error()
-	case e.Size > heap.MostMemory:
+	case e.Size > engine.MostMemory:
 		return s + "; ask for less: no machine has as much"
 	default:
 		return s + "; free blocks, or raise what limits memory"
@@ -173,5 +173,5 @@ func (e *OutOfMemoryError) Error() string {
 func (e *OutOfMemoryError) Unwrap() error { return e.Reason }
 
 func outOfMemory(size uintptr) *OutOfMemoryError {
-	return &OutOfMemoryError{Size: size, Reason: heap.Refusal(mem.Bytes(size))}
+	return &OutOfMemoryError{Size: size, Reason: engine.Refusal(mem.Bytes(size))}
 }

@@ -7,14 +7,14 @@ import (
 	"sync/atomic"
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
 // fastMalloc and fastFree are the road that Malloc and Free take, chosen by
 // chooseRoad: the fast section (fast_amd64.h, fast_arm64.go), the same work with
-// the P pinned (internal/heap/pinned.go), or that of HAKMEM_HARDEN (harden.go
+// the P pinned (internal/engine/pinned.go), or that of HAKMEM_HARDEN (harden.go
 // there).
 //
 // The fast section is the part of Malloc and Free that runs without pinning,
@@ -40,17 +40,17 @@ var (
 )
 
 func mallocSlow(size uintptr) unsafe.Pointer {
-	p := heap.Malloc(0, mem.Bytes(size))
+	p := engine.Malloc(0, mem.Bytes(size))
 	reportLate("Malloc", 0, p)
 	return handOut('a', p, mem.Bytes(size), 0)
 }
 
 // reportLate panics if an allocation has found a late double free; the block p
 // that it would have returned goes back first.
-func reportLate(op string, own heap.Front, p heap.Block) {
-	if late := heap.TakeFinding(); late.Kind != heap.OK {
+func reportLate(op string, own engine.Front, p engine.Block) {
+	if late := engine.TakeFinding(); late.Kind != engine.OK {
 		if p != 0 {
-			heap.Free(own, p)
+			engine.Free(own, p)
 		}
 		panic(misuse(op, late))
 	}
@@ -60,33 +60,33 @@ func freeSlow(p unsafe.Pointer) {
 	if p == nil {
 		return
 	}
-	if bad := freeBlock(0, heap.Block(p)); bad.Kind != heap.OK {
+	if bad := freeBlock(0, engine.Block(p)); bad.Kind != engine.OK {
 		panic(misuse("Free", bad))
 	}
 }
 
 func mallocPinned(size uintptr) unsafe.Pointer {
-	if p := heap.MallocPinned(mem.Bytes(size)); p != nil {
+	if p := engine.MallocPinned(mem.Bytes(size)); p != nil {
 		return p
 	}
 	return mallocSlow(size)
 }
 
 func freePinned(p unsafe.Pointer) {
-	if !heap.FreePinned(p) {
+	if !engine.FreePinned(p) {
 		freeSlow(p)
 	}
 }
 
 func mallocHardened(size uintptr) unsafe.Pointer {
-	if p := heap.MallocHard(mem.Bytes(size)); p != nil {
+	if p := engine.MallocHard(mem.Bytes(size)); p != nil {
 		return p
 	}
 	return mallocSlow(size)
 }
 
 func freeHardened(p unsafe.Pointer) {
-	if !heap.FreeHard(p) {
+	if !engine.FreeHard(p) {
 		freeSlow(p)
 	}
 }
@@ -97,7 +97,7 @@ func init() { chooseRoad() }
 // and it was verified; hardened blocks have a road of their own. Called by init
 // and by Configure, before any allocation.
 func chooseRoad() {
-	if heap.CanHard() {
+	if engine.CanHard() {
 		fastMalloc, fastFree = mallocHardened, freeHardened
 		return
 	}
@@ -145,12 +145,12 @@ var verified = sync.OnceValue(func() bool {
 //
 //go:nocheckptr
 func sameP() bool {
-	pid := heap.Pin()
+	pid := engine.Pin()
 	ok := true
 	for _, p := range currentP() {
 		ok = ok && p > 4096 && p%8 == 0 &&
 			*(*uint32)(unsafe.Add(nil, p)) == uint32(pid) && *(*uint32)(unsafe.Add(nil, p+4)) == 1
 	}
-	heap.Unpin()
+	engine.Unpin()
 	return ok
 }

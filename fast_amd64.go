@@ -5,7 +5,7 @@ package hakmem
 import (
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -24,43 +24,43 @@ const (
 	asmGM       = 48 // offset of the field m in the runtime's g
 	asmMP       = mP
 	asmMaxTiny  = sizeclass.MaxTiny
-	asmMaxP     = heap.MaxP
-	asmMaxPages = heap.MaxPages
-	asmTinyFull = heap.TinyMag - 1
-	asmMidFull  = heap.MidMag - 1
-	asmSample   = heap.SampleOffset
+	asmMaxP     = engine.MaxP
+	asmMaxPages = engine.MaxPages
+	asmTinyFull = engine.TinyMag - 1
+	asmMidFull  = engine.MidMag - 1
+	asmSample   = engine.SampleOffset
 
-	asmOwner       = heap.OwnerOffset
-	asmGuessesAt   = heap.GuessesAt
-	asmGuessMask   = heap.GuessRange - 8
-	asmGuessMiss   = heap.GuessMissOffset
-	asmGuessMisses = heap.GuessMisses - 1
+	asmOwner       = engine.OwnerOffset
+	asmGuessesAt   = engine.GuessesAt
+	asmGuessMask   = engine.GuessRange - 8
+	asmGuessMiss   = engine.GuessMissOffset
+	asmGuessMisses = engine.GuessMisses - 1
 
-	asmMaxMid  = sizeclass.MaxMid
-	asmMaxWarm = sizeclass.MaxWarm
-	// The class of a span whose size less 1 has its leading bit at 0 and nothing
-	// behind it, were there one: SpanOf(MaxMid+1) is Num+1, the leading bit there is
+	asmMaxMid   = sizeclass.MaxMid
+	asmMaxLarge = sizeclass.MaxLarge
+	// The class of a large block whose size less 1 has its leading bit at 0 and nothing
+	// behind it, were there one: LargeOf(MaxMid+1) is Num+1, the leading bit there is
 	// 15, and the four leading bits are 8.
-	asmSpanClass = sizeclass.Num + 1 - 15*8 - 8
+	asmLargeClass = sizeclass.Num + 1 - 15*8 - 8
 
-	asmMetaShift = heap.MetaShift
-	asmMetaMask  = 1<<heap.MetaShift - 1
-	asmMetaStart = heap.MetaStart
-	asmMetaLive0 = heap.MetaLive0
-	asmMetaLive  = heap.MetaLive
-	asmMetaRecip = heap.MetaRecip
-	asmMetaClass = heap.MetaClass
-	asmKibShift  = heap.KibShift
-	asmPageKib   = 1<<(16-heap.KibShift) - 1 // the KiB of a page, less 1
+	asmMetaShift = engine.MetaShift
+	asmMetaMask  = 1<<engine.MetaShift - 1
+	asmMetaStart = engine.MetaStart
+	asmMetaLive0 = engine.MetaLive0
+	asmMetaLive  = engine.MetaLive
+	asmMetaRecip = engine.MetaRecip
+	asmMetaClass = engine.MetaClass
+	asmKibShift  = engine.KibShift
+	asmPageKib   = 1<<(16-engine.KibShift) - 1 // the KiB of a page, less 1
 )
 
 // Implemented in fast_amd64.h; to be called only through function values, and
-// mallocMid, mallocWarm, freeMid and those ending in Missed not at all: the others go
+// mallocMid, mallocCached, freeMid and those ending in Missed not at all: the others go
 // on there.
 func mallocTiny()
 func mallocMissed()
 func mallocMid()
-func mallocWarm()
+func mallocCached()
 func freeTiny()
 func freeMissed()
 func freeMid()
@@ -85,10 +85,10 @@ const canSample = true
 
 func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) {
 	var sampled uintptr
-	if code.malloc, code.free, _, sampled = entries(); heap.GuardRate() > 1 {
+	if code.malloc, code.free, _, sampled = entries(); engine.GuardRate() > 1 {
 		code.malloc = sampled
 	}
-	heap.PAddress = pAddress
+	engine.PAddress = pAddress
 	m, f := &code.malloc, &code.free
 	return *(*func(uintptr) unsafe.Pointer)(unsafe.Pointer(&m)), *(*func(unsafe.Pointer))(unsafe.Pointer(&f))
 }
@@ -111,9 +111,9 @@ func currentP() []uintptr {
 
 // What only the assembly uses, for checkers that do not read it.
 var (
-	_ = [...]func(){mallocTiny, mallocMissed, mallocMid, mallocWarm, mallocSampled, freeTiny, freeMissed, freeMid, pOfG}
-	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmTinyFull, asmMidFull, asmSample, asmMaxMid, asmMaxWarm, asmOwner, asmGuessesAt, asmGuessMask, asmGuessMiss, asmGuessMisses}
-	_ = [...]int{asmSpanClass, asmMetaShift, asmMetaMask, asmKibShift, asmPageKib}
+	_ = [...]func(){mallocTiny, mallocMissed, mallocMid, mallocCached, mallocSampled, freeTiny, freeMissed, freeMid, pOfG}
+	_ = [...]uintptr{asmGM, asmMP, asmMaxTiny, asmMaxP, asmMaxPages, asmTinyFull, asmMidFull, asmSample, asmMaxMid, asmMaxLarge, asmOwner, asmGuessesAt, asmGuessMask, asmGuessMiss, asmGuessMisses}
+	_ = [...]int{asmLargeClass, asmMetaShift, asmMetaMask, asmKibShift, asmPageKib}
 	_ = [...]uintptr{asmMetaStart, asmMetaLive0, asmMetaLive, asmMetaRecip, asmMetaClass}
 	_ = &mallocSlowValue
 	_ = &freeSlowValue

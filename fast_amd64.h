@@ -9,13 +9,13 @@
 #include "textflag.h"
 #include "go_asm.h"
 
-#define BASE github·com∕hakmem∕hakmem∕internal∕heap·Base(SB)
-#define LIVE github·com∕hakmem∕hakmem∕internal∕heap·Live(SB)
-#define GUESSES github·com∕hakmem∕hakmem∕internal∕heap·Guesses(SB)
-#define FRONTS github·com∕hakmem∕hakmem∕internal∕heap·Fronts(SB)
-#define PAGECLASS github·com∕hakmem∕hakmem∕internal∕heap·PageClass(SB)
-#define PAGES github·com∕hakmem∕hakmem∕internal∕heap·Pages(SB)
-#define GRANULES github·com∕hakmem∕hakmem∕internal∕heap·Granules(SB)
+#define BASE github·com∕hakmem∕hakmem∕internal∕engine·Base(SB)
+#define LIVE github·com∕hakmem∕hakmem∕internal∕engine·Live(SB)
+#define GUESSES github·com∕hakmem∕hakmem∕internal∕engine·Guesses(SB)
+#define FRONTS github·com∕hakmem∕hakmem∕internal∕engine·Fronts(SB)
+#define PAGECLASS github·com∕hakmem∕hakmem∕internal∕engine·PageClass(SB)
+#define PAGES github·com∕hakmem∕hakmem∕internal∕engine·Pages(SB)
+#define GRANULES github·com∕hakmem∕hakmem∕internal∕engine·Granules(SB)
 #define SMALL github·com∕hakmem∕hakmem∕internal∕sizeclass·Small(SB)
 #define MID github·com∕hakmem∕hakmem∕internal∕sizeclass·Mid(SB)
 
@@ -170,7 +170,7 @@ found:
 #endif
 	RET
 span:
-	JMP   ·mallocWarm(SB)
+	JMP   ·mallocCached(SB)
 miss:
 	BYNUMBER                   // frees correct the guess
 	JMP   found
@@ -179,15 +179,15 @@ slow:
 
 // The third part, for warm spans; BX is the size less 1.
 //
-// func mallocWarm(size uintptr) unsafe.Pointer
-TEXT ·mallocWarm(SB), NOSPLIT|NOFRAME, $0-0
-	CMPQ  AX, $const_asmMaxWarm
+// func mallocCached(size uintptr) unsafe.Pointer
+TEXT ·mallocCached(SB), NOSPLIT|NOFRAME, $0-0
+	CMPQ  AX, $const_asmMaxLarge
 	JA    slow
 	// sizeclass.SpanOf: the position of the leading bit, and the four bits there.
 	BSRQ  BX, DX
 	LEAQ  -3(DX), CX
 	SHRQ  CX, BX
-	LEAQ  const_asmSpanClass(BX)(DX*8), CX
+	LEAQ  const_asmLargeClass(BX)(DX*8), CX
 	GUESS
 found:
 	POP

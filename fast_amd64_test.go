@@ -8,7 +8,7 @@ import (
 	"testing"
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 )
 
 // TestWrongGuesses: whatever front all threads guess, another P's, a Heap's, one in
@@ -40,32 +40,32 @@ func TestWrongGuesses(t *testing.T) {
 		}
 	}
 	turn()
-	here := uintptr(unsafe.Pointer(&heap.Guesses))
-	mine := heap.Fronts[heap.Pin()]
-	heap.Unpin()
-	ofHeap, pooled := heap.NewHeapFront(), heap.NewHeapFront()
-	heap.CloseHeapFront(pooled)
-	defer heap.CloseHeapFront(ofHeap)
-	other := heap.NewHeapFront() // as another P's: with an owner that is no P here
-	word := (*uintptr)(unsafe.Add(unsafe.Pointer(nil), other+heap.OwnerOffset))
+	here := uintptr(unsafe.Pointer(&engine.Guesses))
+	mine := engine.Fronts[engine.Pin()]
+	engine.Unpin()
+	ofHeap, pooled := engine.NewHeapFront(), engine.NewHeapFront()
+	engine.CloseHeapFront(pooled)
+	defer engine.CloseHeapFront(ofHeap)
+	other := engine.NewHeapFront() // as another P's: with an owner that is no P here
+	word := (*uintptr)(unsafe.Add(unsafe.Pointer(nil), other+engine.OwnerOffset))
 	*word = 8
-	defer func() { *word = 0; heap.CloseHeapFront(other) }()
-	for what, front := range map[string]heap.Front{"none": heap.Front(here), "the trap": heap.TrapFront(), "a Heap's": ofHeap, "one in the pool": pooled, "another P's": other} {
-		for i := range heap.Guesses.At {
-			heap.Guesses.At[i] = uintptr(front) - here
+	defer func() { *word = 0; engine.CloseHeapFront(other) }()
+	for what, front := range map[string]engine.Front{"none": engine.Front(here), "the trap": engine.TrapFront(), "a Heap's": ofHeap, "one in the pool": pooled, "another P's": other} {
+		for i := range engine.Guesses.At {
+			engine.Guesses.At[i] = uintptr(front) - here
 		}
 		before := *(*[64]uintptr)(unsafe.Add(unsafe.Pointer(nil), front))
 		for range 3 {
 			turn()
 		}
 		corrected := 0
-		for i := range heap.Guesses.At {
-			switch heap.Guesses.At[i] {
+		for i := range engine.Guesses.At {
+			switch engine.Guesses.At[i] {
 			case uintptr(front) - here:
-			case mine - here, heap.Fronts[0] - here: // the scavenger may have taken the first one
+			case mine - here, engine.Fronts[0] - here: // the scavenger may have taken the first one
 				corrected++
 			default:
-				t.Errorf("%s: a guess became %#x", what, heap.Guesses.At[i]+here)
+				t.Errorf("%s: a guess became %#x", what, engine.Guesses.At[i]+here)
 			}
 		}
 		if corrected == 0 {

@@ -6,7 +6,7 @@ import (
 	"math/bits"
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -14,7 +14,7 @@ import (
 // The fast section in nosplit Go. fast_amd64.h has the same in assembly, which
 // needs no call to find the P and therefore no stack frame.
 //
-// Metadata is addressed by uintptr (see internal/heap/ptr.go for why that is
+// Metadata is addressed by uintptr (see internal/engine/ptr.go for why that is
 // valid); a slot is loaded as an unsafe.Pointer only to hand the block out.
 
 // canSample says that the fast section can count for HAKMEM_GUARD: else it pins.
@@ -33,13 +33,13 @@ func currentP() []uintptr { return []uintptr{*(*uintptr)(unsafe.Add(nil, getm()+
 func mallocTiny(size uintptr) unsafe.Pointer {
 	if size <= sizeclass.MaxTiny {
 		c := sizeclass.Small[(size+15)>>4]
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
-			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < engine.MaxP {
+			w := (*uintptr)(unsafe.Add(nil, engine.Fronts[pid]|uintptr(c)<<3))
 			top := *w
 			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
 				*w = top - 8
-				if heap.CheckLive {
-					*(*uint8)(unsafe.Add(nil, heap.Live+uintptr(p)>>4)) = uint8(c)
+				if engine.CheckLive {
+					*(*uint8)(unsafe.Add(nil, engine.Live+uintptr(p)>>4)) = uint8(c)
 				}
 				return p
 			}
@@ -52,16 +52,16 @@ func mallocTiny(size uintptr) unsafe.Pointer {
 //go:noinline
 //go:nocheckptr
 func freeTiny(p unsafe.Pointer) {
-	g := bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)
-	if page := g >> 12; page < heap.MaxPages {
-		c := heap.PageClass[page]
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
-			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
+	g := bits.RotateLeft64(uint64(uintptr(p)-engine.Base), -4)
+	if page := g >> 12; page < engine.MaxPages {
+		c := engine.PageClass[page]
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < engine.MaxP {
+			w := (*uintptr)(unsafe.Add(nil, engine.Fronts[pid]|uintptr(c)<<3))
 			// Class 0 is always full, so the live byte is only read where there is one.
-			if top := *w; top&(heap.TinyMag-1) != 0 {
-				live := (*uint8)(unsafe.Add(nil, heap.Base+uintptr(g)))
-				if !heap.CheckLive || *live == c {
-					if heap.CheckLive {
+			if top := *w; top&(engine.TinyMag-1) != 0 {
+				live := (*uint8)(unsafe.Add(nil, engine.Base+uintptr(g)))
+				if !engine.CheckLive || *live == c {
+					if engine.CheckLive {
 						*live = 0
 					}
 					*(*uintptr)(unsafe.Add(nil, top+8)) = uintptr(p)
@@ -74,30 +74,30 @@ func freeTiny(p unsafe.Pointer) {
 	freeMid(p)
 }
 
-// mallocMid is the fast section's second part, for blocks above 1 KiB, warm spans
+// mallocMid is the fast section's second part, for blocks above 1 KiB, cached large blocks
 // included: what its first part, for tiny blocks, could not serve.
 //
 //go:nosplit
 //go:noinline
 //go:nocheckptr
 func mallocMid(size uintptr) unsafe.Pointer {
-	if size-(sizeclass.MaxTiny+1) < sizeclass.MaxWarm-sizeclass.MaxTiny {
+	if size-(sizeclass.MaxTiny+1) < sizeclass.MaxLarge-sizeclass.MaxTiny {
 		var c sizeclass.ID
 		if size <= sizeclass.MaxMid {
 			c = sizeclass.Mid[uint8((size-1)>>7)]
 		} else {
-			c = sizeclass.SpanOf(mem.Bytes(size))
+			c = sizeclass.LargeOf(mem.Bytes(size))
 		}
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
-			w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < engine.MaxP {
+			w := (*uintptr)(unsafe.Add(nil, engine.Fronts[pid]|uintptr(c)<<3))
 			top := *w
 			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
 				*w = top - 8
-				if heap.CheckLive {
+				if engine.CheckLive {
 					if size <= sizeclass.MaxMid {
-						*heap.MidLive(p) = uint8(c)
+						*engine.MidLive(p) = uint8(c)
 					} else {
-						*heap.SpanLive(p) = uint8(c)
+						*engine.LargeLive(p) = uint8(c)
 					}
 				}
 				return p
@@ -113,11 +113,11 @@ func mallocMid(size uintptr) unsafe.Pointer {
 //go:noinline
 //go:nocheckptr
 func freeMid(p unsafe.Pointer) {
-	if heap.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)) < heap.Granules {
-		if live, c := heap.MidState(p); live != nil && sizeclass.ID(*live) == c {
-			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < heap.MaxP {
-				w := (*uintptr)(unsafe.Add(nil, heap.Fronts[pid]|uintptr(c)<<3))
-				if top := *w; top&(heap.MidMag-1) != 0 {
+	if engine.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-engine.Base), -4)) < engine.Granules {
+		if live, c := engine.MidState(p); live != nil && sizeclass.ID(*live) == c {
+			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < engine.MaxP {
+				w := (*uintptr)(unsafe.Add(nil, engine.Fronts[pid]|uintptr(c)<<3))
+				if top := *w; top&(engine.MidMag-1) != 0 {
 					*live = 0
 					*(*uintptr)(unsafe.Add(nil, top+8)) = uintptr(p)
 					*w += 8

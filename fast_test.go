@@ -14,7 +14,7 @@ import (
 	"time"
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -128,7 +128,7 @@ type toy struct {
 	_    [48]byte
 }
 
-var toys [heap.MaxP]toy
+var toys [engine.MaxP]toy
 
 // step changes this P's toy in two stores, as push does. With nosplit it cannot
 // be interrupted between them; torn is what it found wrong.
@@ -137,7 +137,7 @@ var toys [heap.MaxP]toy
 //go:noinline
 //go:nocheckptr
 func stepSafe() (torn bool) {
-	t := &toys[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(heap.MaxP-1)]
+	t := &toys[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(engine.MaxP-1)]
 	a := t.a
 	torn = a != t.b
 	t.a = a + 1
@@ -158,7 +158,7 @@ func stepUnsafe() (torn bool) {
 	if p == nil {
 		return true
 	}
-	t := &toys[*(*uint32)(p)&(heap.MaxP-1)]
+	t := &toys[*(*uint32)(p)&(engine.MaxP-1)]
 	a := t.a
 	torn = a != t.b
 	t.a = a + 1
@@ -213,7 +213,7 @@ func TestNosplitIsWhatProtects(t *testing.T) {
 }
 
 // toyTable is a table of toys as Fronts is one of fronts.
-var toyTable [heap.MaxP]uintptr
+var toyTable [engine.MaxP]uintptr
 
 // stepTable is stepSafe with the toy that this P's entry has: a section that a
 // drain may take the toy from.
@@ -222,7 +222,7 @@ var toyTable [heap.MaxP]uintptr
 //go:noinline
 //go:nocheckptr
 func stepTable() bool {
-	t := (*toy)(unsafe.Add(nil, toyTable[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(heap.MaxP-1)]))
+	t := (*toy)(unsafe.Add(nil, toyTable[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(engine.MaxP-1)]))
 	a := t.a
 	t.a = a + 1
 	for range 64 {
@@ -299,7 +299,7 @@ func TestGraceIsWhatProtects(t *testing.T) {
 // that has one: a block that was freed just now comes back for its own size, and
 // for none that needs a larger block.
 func TestMidSizes(t *testing.T) {
-	for size := uintptr(sizeclass.MaxTiny - 2); size <= sizeclass.MaxWarm+2; size++ {
+	for size := uintptr(sizeclass.MaxTiny - 2); size <= sizeclass.MaxLarge+2; size++ {
 		p := Malloc(size)
 		Free(p)
 		q := Malloc(size) // this one from the magazine
@@ -328,9 +328,9 @@ func TestPAddressStays(t *testing.T) {
 		for range 4 * n {
 			wg.Go(func() {
 				for range 20 {
-					pid := heap.Pin()
+					pid := engine.Pin()
 					p := currentP()[0]
-					heap.Unpin()
+					engine.Unpin()
 					mu.Lock()
 					if old, ok := at[pid]; ok && old != p {
 						t.Errorf("P %d is at %#x, and was at %#x", pid, p, old)

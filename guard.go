@@ -6,7 +6,7 @@ import (
 	"runtime/debug"
 	"strings"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
@@ -30,7 +30,7 @@ func CatchFaults(f func()) {
 			return
 		}
 		if e, ok := r.(interface{ Addr() uintptr }); ok {
-			if bad := heap.GuardFault(mem.Addr(e.Addr())); bad.Kind != heap.OK {
+			if bad := engine.GuardFinding(mem.Addr(e.Addr())); bad.Kind != engine.OK {
 				panic(misuse(opFault, bad))
 			}
 		}

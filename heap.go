@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -26,24 +26,24 @@ import (
 // collection, Stats.Abandoned counts it and Err tells of the first.
 type Heap struct {
 	_       noCopy
-	front   heap.Front // what the fast paths use: own, or the trap front
-	own     heap.Front // 0 when closed
+	front   engine.Front // what the fast paths use: own, or the trap front
+	own     engine.Front // 0 when closed
 	self    uintptr    // the Heap's address, which a copy of it does not have
 	cleanup runtime.Cleanup
 }
 
 // A slow path keeps its Heap alive while it uses the front (runtime.KeepAlive): the
 // front of an unreachable Heap is given back. Why the fast paths need not is in
-// internal/heap/abandon.go.
+// internal/engine/abandon.go.
 
 // NewHeap returns a new Heap. It panics with *OutOfMemoryError when memory is
 // out, or when there are too many open Heaps: those and the Ps can have 65,536 fronts
 // together, fewer where address space is limited, and some are kept for the Ps. Any
 // goroutine.
 func NewHeap() *Heap {
-	f := heap.NewHeapFront()
+	f := engine.NewHeapFront()
 	if f == 0 {
-		panic(outOfMemory(heap.FrontBytes))
+		panic(outOfMemory(engine.FrontBytes))
 	}
 	h := &Heap{own: f}
 	h.self = uintptr(unsafe.Pointer(h))
@@ -63,7 +63,7 @@ func (h *Heap) Malloc(size uintptr) unsafe.Pointer {
 
 // Free is the package's Free through the Heap: it takes any block.
 func (h *Heap) Free(p unsafe.Pointer) {
-	pushFront(h, bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4), p, heapFreeMid)
+	pushFront(h, bits.RotateLeft64(uint64(uintptr(p)-engine.Base), -4), p, heapFreeMid)
 }
 
 //go:norace
@@ -71,11 +71,11 @@ func (h *Heap) Free(p unsafe.Pointer) {
 func popFront(h *Heap, size uintptr, slow func(*Heap, uintptr) unsafe.Pointer) (p unsafe.Pointer) {
 	if size <= sizeclass.MaxTiny {
 		c := sizeclass.Small[(size+15)>>4]
-		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|heap.Front(uintptr(c)<<3)))
+		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|engine.Front(uintptr(c)<<3)))
 		if p = **w; p != nil {
 			*(*uintptr)(unsafe.Pointer(w)) -= 8
-			if heap.CheckLive {
-				*(*uint8)(unsafe.Add(nil, heap.Live+uintptr(p)>>4)) = uint8(c)
+			if engine.CheckLive {
+				*(*uint8)(unsafe.Add(nil, engine.Live+uintptr(p)>>4)) = uint8(c)
 			}
 			return
 		}
@@ -86,13 +86,13 @@ func popFront(h *Heap, size uintptr, slow func(*Heap, uintptr) unsafe.Pointer) (
 //go:norace
 //go:nocheckptr
 func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Pointer)) {
-	if uintptr(g) < heap.Granules {
-		live := (*uint8)(unsafe.Add(nil, heap.Base+uintptr(g)))
-		if !heap.CheckLive {
-			live = heap.PageClassOf(p)
+	if uintptr(g) < engine.Granules {
+		live := (*uint8)(unsafe.Add(nil, engine.Base+uintptr(g)))
+		if !engine.CheckLive {
+			live = engine.PageClassOf(p)
 		}
-		if w := (*uintptr)(unsafe.Add(nil, h.front|heap.Front(uintptr(*live)<<3))); *w&(heap.TinyMag-1) != 0 {
-			if heap.CheckLive {
+		if w := (*uintptr)(unsafe.Add(nil, h.front|engine.Front(uintptr(*live)<<3))); *w&(engine.TinyMag-1) != 0 {
+			if engine.CheckLive {
 				*live = 0
 			}
 			*w += 8
@@ -119,12 +119,12 @@ func (h *Heap) slowPath(op string) {
 	if kind != "" {
 		panic(&MisuseError{Op: op, Kind: kind, Addr: uintptr(unsafe.Pointer(h))})
 	}
-	if h.front = h.own; heap.AlwaysSlow() {
-		h.front = heap.TrapFront()
+	if h.front = h.own; engine.AlwaysSlow() {
+		h.front = engine.TrapFront()
 	}
 }
 
-// heapMallocMid is the fast path for blocks above 1 KiB, warm spans included. A Heap
+// heapMallocMid is the fast path for blocks above 1 KiB, cached large blocks included. A Heap
 // that NewHeap did not make has no front.
 //
 //go:norace
@@ -135,22 +135,22 @@ func heapMallocMid(h *Heap, size uintptr) (p unsafe.Pointer) {
 	}
 	if size <= sizeclass.MaxMid {
 		c := sizeclass.Mid[uint8((size-1)>>7)]
-		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|heap.Front(uintptr(c)<<3)))
+		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|engine.Front(uintptr(c)<<3)))
 		if p = **w; p != nil && size > sizeclass.MaxTiny {
 			*(*uintptr)(unsafe.Pointer(w)) -= 8
-			if heap.CheckLive {
-				*heap.MidLive(p) = uint8(c)
+			if engine.CheckLive {
+				*engine.MidLive(p) = uint8(c)
 			}
 			runtime.KeepAlive(h)
 			return p
 		}
-	} else if size <= sizeclass.MaxWarm {
-		c := sizeclass.SpanOf(mem.Bytes(size))
-		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|heap.Front(uintptr(c)<<3)))
+	} else if size <= sizeclass.MaxLarge {
+		c := sizeclass.LargeOf(mem.Bytes(size))
+		w := (**unsafe.Pointer)(unsafe.Add(nil, h.front|engine.Front(uintptr(c)<<3)))
 		if p = **w; p != nil {
 			*(*uintptr)(unsafe.Pointer(w)) -= 8
-			if heap.CheckLive {
-				*heap.SpanLive(p) = uint8(c)
+			if engine.CheckLive {
+				*engine.LargeLive(p) = uint8(c)
 			}
 			runtime.KeepAlive(h)
 			return p
@@ -164,9 +164,9 @@ func heapMallocMid(h *Heap, size uintptr) (p unsafe.Pointer) {
 //go:norace
 //go:nocheckptr
 func heapFreeMid(h *Heap, p unsafe.Pointer) {
-	if heap.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-heap.Base), -4)) < heap.Granules {
-		if live, c := heap.MidState(p); live != nil && sizeclass.ID(*live) == c && h.front != 0 {
-			if w := (*uintptr)(unsafe.Add(nil, h.front|heap.Front(uintptr(c)<<3))); *w&(heap.MidMag-1) != 0 {
+	if engine.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-engine.Base), -4)) < engine.Granules {
+		if live, c := engine.MidState(p); live != nil && sizeclass.ID(*live) == c && h.front != 0 {
+			if w := (*uintptr)(unsafe.Add(nil, h.front|engine.Front(uintptr(c)<<3))); *w&(engine.MidMag-1) != 0 {
 				*live = 0
 				*w += 8
 				**(**uintptr)(unsafe.Pointer(w)) = uintptr(p)
@@ -180,7 +180,7 @@ func heapFreeMid(h *Heap, p unsafe.Pointer) {
 
 func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Malloc")
-	p := heap.Malloc(h.own, mem.Bytes(size))
+	p := engine.Malloc(h.own, mem.Bytes(size))
 	reportLate("Heap.Malloc", h.own, p)
 	runtime.KeepAlive(h)
 	return handOut('a', p, mem.Bytes(size), 0)
@@ -191,9 +191,9 @@ func heapFreeSlow(h *Heap, p unsafe.Pointer) {
 		return
 	}
 	h.slowPath("Heap.Free")
-	bad := freeBlock(h.own, heap.Block(p))
+	bad := freeBlock(h.own, engine.Block(p))
 	runtime.KeepAlive(h)
-	if bad.Kind != heap.OK {
+	if bad.Kind != engine.OK {
 		panic(misuse("Heap.Free", bad))
 	}
 }
@@ -205,7 +205,7 @@ func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
 	if hi != 0 {
 		return nil
 	}
-	p := heap.MallocZero(h.own, mem.Bytes(total))
+	p := engine.MallocZero(h.own, mem.Bytes(total))
 	runtime.KeepAlive(h)
 	return handOut('z', p, mem.Bytes(total), 0)
 }
@@ -225,10 +225,10 @@ func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 func (h *Heap) Close() {
 	h.slowPath("Heap.Close")
 	f := h.own
-	h.front, h.own = heap.TrapFront(), 0
+	h.front, h.own = engine.TrapFront(), 0
 	h.cleanup.Stop()
 	runtime.KeepAlive(h) // or Stop may come too late
-	if bad := heap.CloseHeapFront(f); bad.Kind != heap.OK {
+	if bad := engine.CloseHeapFront(f); bad.Kind != engine.OK {
 		panic(misuse("Heap.Close", bad))
 	}
 }

@@ -1,6 +1,6 @@
 package hakmem
 
-import "github.com/hakmem/hakmem/internal/heap"
+import "github.com/hakmem/hakmem/internal/engine"
 
 // CheckInvariants looks at all of hakmem's own tables and reports what does not fit
 // together, nil if everything does: that each block is in exactly one place (live,
@@ -22,4 +22,4 @@ import "github.com/hakmem/hakmem/internal/heap"
 // block of the slabs in use, 0.2 s for a gigabyte of 64 B blocks and 3 ms for one of
 // 4000 B. It uses Go memory in proportion to the blocks in magazines and caches. It works in all builds and with all gates; with the build tag
 // hakmem_nolive, for which a live block looks like a lost one, it knows less.
-func CheckInvariants() error { return heap.CheckInvariants() }
+func CheckInvariants() error { return engine.CheckInvariants() }

@@ -4,7 +4,7 @@ import (
 	"iter"
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/site"
 )
 
@@ -30,7 +30,7 @@ type LiveBlock struct {
 }
 
 // Pointer returns Addr as a pointer, to look at the block or to free it.
-func (b LiveBlock) Pointer() unsafe.Pointer { return heap.Pointer(heap.Block(b.Addr)) }
+func (b LiveBlock) Pointer() unsafe.Pointer { return engine.Pointer(engine.Block(b.Addr)) }
 
 // LiveBlocks returns an iterator over every block that is allocated and not yet
 // freed: Stats.LiveBlocks of them in ascending order of address, chunks of Arenas
@@ -50,11 +50,11 @@ func (b LiveBlock) Pointer() unsafe.Pointer { return heap.Pointer(heap.Block(b.A
 // live blocks by and it yields none.
 func LiveBlocks() iter.Seq[LiveBlock] {
 	return func(yield func(LiveBlock) bool) {
-		var found []heap.LiveBlock
+		var found []engine.LiveBlock
 		var names []string // of sites, as they are needed
-		at, more := heap.WalkAt(0), true
+		at, more := engine.WalkAt(0), true
 		for more {
-			found, at, more = heap.LiveFrom(at, found[:0])
+			found, at, more = engine.LiveFrom(at, found[:0])
 			for i := range found {
 				b := &found[i]
 				if i > 0 && !b.StillLive() { // the body may have freed it

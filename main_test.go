@@ -11,7 +11,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/testkit"
 	"github.com/hakmem/hakmem/internal/testkit/workout"
@@ -30,7 +30,7 @@ func newRand(t testing.TB, seed uint64) *rand.Rand {
 }
 
 // boundarySizes returns the sizes around every class boundary, tiny, mid and
-// span, up to most bytes, ascending.
+// large block, up to most bytes, ascending.
 func boundarySizes(most uintptr) []uintptr {
 	set := map[uintptr]bool{0: true, 1: true}
 	around := func(n uintptr) {
@@ -62,8 +62,8 @@ const absurd = uintptr(1) << 60
 
 // quiet keeps the scavenger from changing what the test looks at.
 func quiet(t testing.TB) {
-	heap.SetClock(testkit.Stopped{})
-	t.Cleanup(func() { heap.SetClock(nil) })
+	engine.SetClock(testkit.Stopped{})
+	t.Cleanup(func() { engine.SetClock(nil) })
 }
 
 // statsDiff tells in which fields two pictures differ, "" when in none. Page

@@ -5,7 +5,7 @@ import (
 	"math/bits"
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -52,12 +52,12 @@ func Calloc(n, size uintptr) unsafe.Pointer {
 
 // mallocZero is Malloc with the size bytes cleared.
 func mallocZero(size uintptr) unsafe.Pointer {
-	if size > sizeclass.MaxMid || heap.Watched() {
-		return handOut('z', heap.MallocZero(0, mem.Bytes(size)), mem.Bytes(size), 0)
+	if size > sizeclass.MaxMid || engine.Watched() {
+		return handOut('z', engine.MallocZero(0, mem.Bytes(size)), mem.Bytes(size), 0)
 	}
 	p := Malloc(size)
 	if p != nil {
-		heap.Zero(p, mem.Bytes(size))
+		engine.Zero(p, mem.Bytes(size))
 	}
 	return p
 }
@@ -81,33 +81,33 @@ func Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 
 // realloc is Realloc through the given malloc, that of the front own
 // (0: the P's).
-func realloc(op string, own heap.Front, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer) unsafe.Pointer {
+func realloc(op string, own engine.Front, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer) unsafe.Pointer {
 	if p == nil {
 		return malloc(size)
 	}
-	old, site, bad := heap.Size(heap.Block(p))
-	if bad.Kind != heap.OK {
+	old, site, bad := engine.Size(engine.Block(p))
+	if bad.Kind != engine.OK {
 		panic(misuse(op, bad))
 	}
-	watched := heap.Watched()
+	watched := engine.Watched()
 	if fits(uintptr(old), size) {
 		if watched {
-			watchInPlace(heap.Block(p), mem.Bytes(size))
+			watchInPlace(engine.Block(p), mem.Bytes(size))
 		}
 		return p
 	}
-	if old > sizeclass.MaxMid && heap.Resize(heap.Block(p), mem.Bytes(size)) {
+	if old > sizeclass.MaxMid && engine.Resize(engine.Block(p), mem.Bytes(size)) {
 		if watched {
-			watchInPlace(heap.Block(p), mem.Bytes(size))
+			watchInPlace(engine.Block(p), mem.Bytes(size))
 		}
 		return p
 	}
 	var q unsafe.Pointer
 	switch {
 	case site != 0:
-		q = heap.Pointer(heap.MallocAt(site, mem.Bytes(size)))
+		q = engine.Pointer(engine.MallocAt(site, mem.Bytes(size)))
 	case watched:
-		q = heap.Pointer(heap.Malloc(own, mem.Bytes(size)))
+		q = engine.Pointer(engine.Malloc(own, mem.Bytes(size)))
 	default:
 		q = malloc(size)
 	}
@@ -116,25 +116,25 @@ func realloc(op string, own heap.Front, p unsafe.Pointer, size uintptr, malloc f
 	case mem.Bytes(size) > old:
 		return nil
 	default: // out of memory, but the block is large enough: give back what can be
-		heap.DidWithout()
+		engine.DidWithout()
 		if old > sizeclass.MaxMid {
-			heap.Resize(heap.Block(p), sizeclass.MaxMid+1)
+			engine.Resize(engine.Block(p), sizeclass.MaxMid+1)
 		}
 		if watched {
-			watchInPlace(heap.Block(p), mem.Bytes(size))
+			watchInPlace(engine.Block(p), mem.Bytes(size))
 		}
 		return p
 	}
-	heap.Copy(q, p, min(old, mem.Bytes(size)))
+	engine.Copy(q, p, min(old, mem.Bytes(size)))
 	if watched {
-		bad = watchMoved(own, heap.Block(p), heap.Block(q), mem.Bytes(size))
+		bad = watchMoved(own, engine.Block(p), engine.Block(q), mem.Bytes(size))
 	} else {
-		bad = heap.Free(own, heap.Block(p))
+		bad = engine.Free(own, engine.Block(p))
 	}
 	switch {
-	case bad.Kind == heap.OK:
+	case bad.Kind == engine.OK:
 	case bad.Freed(): // another block's misuse: the caller must get this one
-		heap.Postpone(bad)
+		engine.Postpone(bad)
 	default:
 		panic(misuse(op, bad))
 	}
@@ -155,10 +155,10 @@ func AlignedAlloc(align, size uintptr) unsafe.Pointer {
 	if align == 0 || align&(align-1) != 0 || align > maxAlign {
 		panic(fmt.Sprintf("hakmem: AlignedAlloc: alignment %d: use a power of two from 1 to %d", align, maxAlign))
 	}
-	if align <= sizeclass.Granule && !heap.Watched() {
+	if align <= sizeclass.Granule && !engine.Watched() {
 		return Malloc(size)
 	}
-	return handOut('g', heap.MallocAligned(mem.Bytes(align), mem.Bytes(size)), mem.Bytes(size), align)
+	return handOut('g', engine.MallocAligned(mem.Bytes(align), mem.Bytes(size)), mem.Bytes(size), align)
 }
 
 // UsableSize returns the number of bytes that the block at p has, at least what
@@ -168,8 +168,8 @@ func UsableSize(p unsafe.Pointer) uintptr {
 	if p == nil {
 		return 0
 	}
-	n, _, bad := heap.Size(heap.Block(p))
-	if bad.Kind != heap.OK {
+	n, _, bad := engine.Size(engine.Block(p))
+	if bad.Kind != engine.OK {
 		panic(misuse("UsableSize", bad))
 	}
 	return uintptr(n)
@@ -183,7 +183,7 @@ func GoodSize(size uintptr) uintptr {
 	if size <= sizeclass.MaxMid {
 		return uintptr(sizeclass.Classes[sizeclass.Of(mem.Bytes(size))].Size)
 	}
-	if n, ok := sizeclass.SpanSize(mem.Bytes(size)); ok {
+	if n, ok := sizeclass.LargeSize(mem.Bytes(size)); ok {
 		return uintptr(n)
 	}
 	return size

@@ -15,7 +15,7 @@ import (
 
 // The allocation functions, one by one, as their doc comments promise.
 
-// largestSize bounds the spans of the tests that hold all sizes at once.
+// largestSize bounds the large blocks of the tests that hold all sizes at once.
 func largestSize() uintptr {
 	if testing.Short() {
 		return 1 << 20
@@ -206,7 +206,7 @@ func TestCallocZeroes(t *testing.T) {
 }
 
 // TestFreshSpansAreZeroOnlyWhenSaid: Calloc skips clearing pages that the system
-// just gave. Pages that went through a slab, a span or an Arena are not among them.
+// just gave. Pages that went through a slab, a large block or an Arena are not among them.
 func TestCallocAfterOtherUses(t *testing.T) {
 	const size = 300_000
 	uses := map[string]func(){

@@ -1,6 +1,6 @@
 package hakmem
 
-import "github.com/hakmem/hakmem/internal/heap"
+import "github.com/hakmem/hakmem/internal/engine"
 
 // Trim gives back to the operating system, now, what no live block needs: it
 // empties the magazines of every P and all caches, and returns the memory of all
@@ -11,7 +11,7 @@ import "github.com/hakmem/hakmem/internal/heap"
 // at once or, with HAKMEM_HARDEN, written to after it was freed, or if the scavenger
 // did and nobody has been told yet.
 func Trim() {
-	if bad := heap.Trim(); bad.Kind != heap.OK {
+	if bad := engine.Trim(); bad.Kind != engine.OK {
 		panic(misuse("Trim", bad))
 	}
 }
@@ -32,7 +32,7 @@ func Trim() {
 // It is an error, and nothing changes, if hard is not 0 and either below soft or
 // below 2 MiB. Any goroutine, at any time; HAKMEM_MEMORY_SOFT and
 // HAKMEM_MEMORY_HARD set the limits at start.
-func SetMemoryLimit(soft, hard uint64) error { return heap.SetMemoryLimit(soft, hard) }
+func SetMemoryLimit(soft, hard uint64) error { return engine.SetMemoryLimit(soft, hard) }
 
 // MemoryLimit returns the limits in force, in bytes; 0 is none. Any goroutine.
-func MemoryLimit() (soft, hard uint64) { return heap.MemoryLimit() }
+func MemoryLimit() (soft, hard uint64) { return engine.MemoryLimit() }

@@ -100,7 +100,7 @@ func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of work
 		if !slices.Contains(want, m.Kind) {
 			t.Errorf("%s(%s %p): kind %q, want one of %q", k.op, what, p, m.Kind, want)
 		}
-		if m.Block != 0 && m.Class != 0 && (m.Addr < m.Block || m.Addr >= m.Block+(m.Class+65535)&^65535) { // a span has its last page whole
+		if m.Block != 0 && m.Class != 0 && (m.Addr < m.Block || m.Addr >= m.Block+(m.Class+65535)&^65535) { // a large block has its last page whole
 			t.Errorf("%s(%s %p): said to lie in block %#x of %d bytes", k.op, what, p, m.Block, m.Class)
 		}
 		if of.P != nil && (m.Block != uintptr(of.P) || m.Class != hakmem.GoodSize(of.Size)) {
@@ -165,7 +165,7 @@ func TestMisuseInsideLiveBlock(t *testing.T) {
 }
 
 // TestMisuseBehindBlocks: the end of a block, and the tail of a slab or of a
-// span's last page that no block has.
+// large block's last page that no block has.
 func TestMisuseBehindBlocks(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there a block ends with the bytes asked for")
@@ -259,7 +259,7 @@ func TestMisuseDelayedDoubleFree(t *testing.T) {
 					}
 					otherWork(r, 1000, class)
 					for _, b := range freedOnes {
-						// A span's pages may have become part of another block meanwhile;
+						// A large block's pages may have become part of another block meanwhile;
 						// then it is that block's interior.
 						refuse(t, takers, "freed long ago", b.P, workout.Block{}, freed, interior, never)
 					}
@@ -470,11 +470,11 @@ func TestMisuseOfNeverAllocatedAddresses(t *testing.T) {
 	for _, down := range below {
 		refuse(t, takers, "below all blocks", testkit.Wild(b.P, -int(down&^15)), workout.Block{}, never, foreign)
 	}
-	// Free pages below it: the middle of a span that is no more.
-	span := hakmem.Malloc(4 << 20)
-	hakmem.Free(span)
+	// Free pages below it: the middle of a large block that is no more.
+	large := hakmem.Malloc(4 << 20)
+	hakmem.Free(large)
 	for _, off := range []uintptr{65536, 1 << 20, 4<<20 - 16} {
-		refuse(t, takers, "middle of a freed span", testkit.Wild(span, off), workout.Block{}, never, freed, interior)
+		refuse(t, takers, "middle of a freed span", testkit.Wild(large, off), workout.Block{}, never, freed, interior)
 	}
 	usableAndFreeable(t, b)
 }

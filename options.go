@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
@@ -149,7 +149,7 @@ func Configure(o Options) error {
 	if len(bad) > 0 {
 		return errors.Join(bad...)
 	}
-	if !heap.Configure(func() { policy.Set(s, errs); chooseRoad() }) {
+	if !engine.Configure(func() { policy.Set(s, errs); chooseRoad() }) {
 		return ErrConfigured
 	}
 	configured.set = set

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
 )
@@ -25,5 +25,5 @@ func MallocAt(s Site, size uintptr) unsafe.Pointer {
 	if s != 0 && !site.ID(s).Known() {
 		panic(fmt.Sprintf("hakmem: MallocAt: site %d was not registered: use the result of RegisterSite", s))
 	}
-	return handOut('a', heap.MallocAt(site.ID(s), mem.Bytes(size)), mem.Bytes(size), 0)
+	return handOut('a', engine.MallocAt(site.ID(s), mem.Bytes(size)), mem.Bytes(size), 0)
 }

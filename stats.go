@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/site"
@@ -28,17 +28,17 @@ type Stats struct {
 	// Live is the bytes of blocks handed out and not yet freed, LiveBlocks
 	// their number. InMagazines is the bytes of free blocks up to 32 KiB that wait
 	// in the magazines of all fronts, and with HAKMEM_HARDEN in its quarantine;
-	// larger ones are in Spans.
+	// larger ones are in Large.
 	Live, LiveBlocks, InMagazines uint64
 
 	// Classes has one entry per size class up to 32 KiB, in ascending size.
 	Classes []ClassStats
-	// Spans describes blocks above 32 KiB.
-	Spans SpanStats
+	// Large blocks describes blocks above 32 KiB.
+	Large LargeStats
 	// Scavenger says what became of freed memory.
 	Scavenger ScavengerStats
 	// Faults counts page faults by what the memory was used for.
-	Faults FaultStats
+	PageFaults PageFaultStats
 	// Timing has the cycles of the slow paths, one entry for each phase; empty
 	// unless HAKMEM_TIMING is on.
 	Timing []PhaseTiming
@@ -94,34 +94,34 @@ type ClassStats struct {
 	FrontHits, Misses, Refills, Flushes uint64
 }
 
-// SpanStats describes blocks above 32 KiB, each a run of pages of its own.
-type SpanStats struct {
+// LargeStats describes blocks above 32 KiB, each a run of pages of its own.
+type LargeStats struct {
 	LiveBlocks, LiveBytes uint64
-	// WarmBlocks and WarmBytes are freed spans that wait in magazines and caches,
+	// CachedBlocks and CachedBytes are freed large blocks that wait in magazines and caches,
 	// with their memory.
-	WarmBlocks, WarmBytes uint64
-	// Shared is the slots behind the magazines, BigCache the spans kept for the
-	// site that freed them, Whale the spans above 2 MiB.
-	Shared, BigCache, Whale CacheStats
-	// Allocs and Frees count the spans that were made of free pages, and whose
-	// pages became free again: Allocs - Frees = LiveBlocks + WarmBlocks. What the
+	CachedBlocks, CachedBytes uint64
+	// Shared is the slots behind the magazines, SiteCache the large blocks kept for the
+	// site that freed them, Whale the huge blocks.
+	Shared, SiteCache, HugeCache CacheStats
+	// Allocs and Frees count the large blocks that were made of free pages, and whose
+	// pages became free again: Allocs - Frees = LiveBlocks + CachedBlocks. What the
 	// magazines serve in between is not counted.
 	Allocs, Frees uint64
 }
 
-// CacheStats describes a cache of freed spans.
+// CacheStats describes a cache of freed large blocks.
 type CacheStats struct {
 	// Hits and Misses count the allocations that looked there. Evictions counts
-	// the spans that it had no room for, or that made room for others.
+	// the large blocks that it had no room for, or that made room for others.
 	Hits, Misses, Evictions uint64
 	Blocks, Bytes           uint64 // what it holds
 }
 
 // ScavengerStats says what became of freed memory, in bytes, by pages of 64 KiB.
 type ScavengerStats struct {
-	// Used is the memory of slabs and of spans, live or cached; Warm is free pages
+	// Used is the memory of slabs and of large blocks, live or cached; Warm is free pages
 	// that still have their memory. The two are what SetMemoryLimit limits.
-	Used, Warm uint64
+	Used, Dirty uint64
 	// KeptReused counts free memory that was kept and taken again; KeptInVain
 	// that which was kept for the whole window and then returned. Returned counts
 	// all that went back to the operating system, FaultedAgain that part of it
@@ -142,12 +142,12 @@ type ScavengerStats struct {
 	LimitRefused uint64
 }
 
-// FaultStats counts system pages that were faulted in, by what they were used
+// PageFaultStats counts OS pages that were faulted in, by what they were used
 // for. It is measured where the system tells which pages are resident (Linux),
 // else 0: what is resident now, and what was each time memory was returned. A
 // huge page counts as all of its pages.
-type FaultStats struct {
-	Tiny, Mid, Large, Big uint64 // blocks up to 1 KiB, 32 KiB, 2 MiB, and above
+type PageFaultStats struct {
+	Tiny, Mid, Large, Huge uint64 // blocks up to 1 KiB, 32 KiB, 2 MiB, and above
 }
 
 // PhaseTiming is the time of one phase of the slow paths. Phases contain each
@@ -197,7 +197,7 @@ type SiteStats struct {
 // totals is where ReadStats collects; it is large, and one at a time is enough.
 var totals struct {
 	sync.Mutex
-	heap.Totals
+	engine.Totals
 }
 
 var timing [telemetry.NumPhases]telemetry.Timing // under totals' lock
@@ -209,18 +209,18 @@ func ReadStats(s *Stats) {
 	totals.Lock()
 	defer totals.Unlock()
 	t := &totals.Totals
-	heap.ReadTotals(t)
+	engine.ReadTotals(t)
 	*s = Stats{
 		Reserved: t.Reserved, Committed: t.Committed, Metadata: t.Metadata,
 		Classes: s.Classes[:0], Sites: s.Sites[:0], Errors: s.Errors[:0], Timing: s.Timing[:0],
-		Spans: SpanStats{
-			LiveBlocks: t.SpanBlocks, LiveBytes: t.SpanBytes,
-			WarmBlocks: t.WarmBlocks, WarmBytes: t.WarmBytes,
-			Allocs: t.SpanAllocs, Frees: t.SpanFrees,
-			Shared: CacheStats(t.Shared), BigCache: CacheStats(t.Big), Whale: CacheStats(t.Whale),
+		Large: LargeStats{
+			LiveBlocks: t.LargeBlocks, LiveBytes: t.LargeBytes,
+			CachedBlocks: t.CachedBlocks, CachedBytes: t.CachedBytes,
+			Allocs: t.LargeAllocs, Frees: t.LargeFrees,
+			Shared: CacheStats(t.Shared), SiteCache: CacheStats(t.SiteCache), HugeCache: CacheStats(t.HugeCache),
 		},
 		Scavenger: ScavengerStats{
-			Used: t.Scavenger.Used, Warm: t.Scavenger.Warm,
+			Used: t.Scavenger.Used, Dirty: t.Scavenger.Dirty,
 			KeptReused: t.Scavenger.KeptReused, KeptInVain: t.Scavenger.KeptInVain,
 			Returned: t.Scavenger.Returned, FaultedAgain: t.Scavenger.FaultedAgain,
 			Holes:           t.Scavenger.Holes,
@@ -228,8 +228,8 @@ func ReadStats(s *Stats) {
 			Window:          t.Scavenger.Window, Ticks: t.Scavenger.Ticks, Running: t.Scavenger.Armed,
 			LimitRefused: t.Scavenger.LimitRefused,
 		},
-		Faults: FaultStats{Tiny: t.Faults[0], Mid: t.Faults[1], Large: t.Faults[2], Big: t.Faults[3]},
-		Stages: StageStats{OwnLease: t.OwnHits},
+		PageFaults: PageFaultStats{Tiny: t.PageFaults[0], Mid: t.PageFaults[1], Large: t.PageFaults[2], Huge: t.PageFaults[3]},
+		Stages:     StageStats{OwnLease: t.OwnHits},
 		SystemCalls: SystemCallStats{
 			Reserve: osmem.Calls(osmem.OpReserve), Commit: osmem.Calls(osmem.OpCommit),
 			Decommit: osmem.Calls(osmem.OpDiscard), Advise: osmem.Calls(osmem.OpAdvise),
@@ -249,9 +249,9 @@ func ReadStats(s *Stats) {
 			}
 		}
 	}
-	live, samples, skipped := heap.GuardTotals()
+	live, samples, skipped := engine.GuardTotals()
 	s.Guard = GuardStats{uint64(live), samples, skipped}
-	s.Live, s.LiveBlocks = s.Spans.LiveBytes, s.Spans.LiveBlocks
+	s.Live, s.LiveBlocks = s.Large.LiveBytes, s.Large.LiveBlocks
 	for c := 1; c <= sizeclass.Num; c++ {
 		ct := &t.Classes[c]
 		live := ct.Blocks - min(ct.Blocks, ct.Free+ct.InMagazines) // blocks that move meanwhile count twice
@@ -271,7 +271,7 @@ func ReadStats(s *Stats) {
 		name, bytes, blocks := site.Read(i)
 		s.Sites = append(s.Sites, SiteStats{Site(i), name, uint64(bytes), uint64(blocks)})
 	}
-	s.Errors = append(append(s.Errors, policy.Errors()...), heap.Survived()...)
+	s.Errors = append(append(s.Errors, policy.Errors()...), engine.Survived()...)
 }
 
 // Err returns what went wrong so far and was survived, joined into one error:
@@ -279,4 +279,4 @@ func ReadStats(s *Stats) {
 // written, the first Heap and the first Arena dropped without Close. nil when
 // nothing did. What a memory limit refuses is not among it, nor a size that no
 // machine has: the Reason of an *OutOfMemoryError tells of these. Any goroutine.
-func Err() error { return errors.Join(append(policy.Errors(), heap.Survived()...)...) }
+func Err() error { return errors.Join(append(policy.Errors(), engine.Survived()...)...) }

@@ -20,7 +20,7 @@ import (
 type books struct {
 	classes            map[uint64]uint64 // blocks by class size
 	bytes, blocks      uint64
-	spans, spanBytes   uint64
+	larges, spanBytes  uint64
 	siteBytes, sited   uint64
 	allocated, spanned uint64 // ever
 }
@@ -31,7 +31,7 @@ func (k *books) add(p unsafe.Pointer, sited bool) {
 	k.blocks++
 	k.allocated++
 	if n > sizeclass.MaxMid {
-		k.spans++
+		k.larges++
 		k.spanned++
 		k.spanBytes += n
 	} else {
@@ -48,7 +48,7 @@ func (k *books) remove(p unsafe.Pointer, sited bool) {
 	k.bytes -= n
 	k.blocks--
 	if n > sizeclass.MaxMid {
-		k.spans--
+		k.larges--
 		k.spanBytes -= n
 	} else {
 		k.classes[n]--
@@ -66,13 +66,13 @@ func (k *books) mustBalance(t *testing.T, when string, base *hakmem.Stats, site 
 	if got, n := now.Live-base.Live, now.LiveBlocks-base.LiveBlocks; got != k.bytes || n != k.blocks {
 		t.Errorf("%s: live %d bytes in %d blocks, the books have %d in %d", when, got, n, k.bytes, k.blocks)
 	}
-	if got, n := now.Spans.LiveBytes-base.Spans.LiveBytes, now.Spans.LiveBlocks-base.Spans.LiveBlocks; got != k.spanBytes || n != k.spans {
-		t.Errorf("%s: %d bytes in %d spans, the books have %d in %d", when, got, n, k.spanBytes, k.spans)
+	if got, n := now.Large.LiveBytes-base.Large.LiveBytes, now.Large.LiveBlocks-base.Large.LiveBlocks; got != k.spanBytes || n != k.larges {
+		t.Errorf("%s: %d bytes in %d spans, the books have %d in %d", when, got, n, k.spanBytes, k.larges)
 	}
-	if now.Spans.Allocs-now.Spans.Frees != now.Spans.LiveBlocks+now.Spans.WarmBlocks {
-		t.Errorf("%s: spans: %d made, %d freed, %d live, %d warm", when, now.Spans.Allocs, now.Spans.Frees, now.Spans.LiveBlocks, now.Spans.WarmBlocks)
+	if now.Large.Allocs-now.Large.Frees != now.Large.LiveBlocks+now.Large.CachedBlocks {
+		t.Errorf("%s: spans: %d made, %d freed, %d live, %d warm", when, now.Large.Allocs, now.Large.Frees, now.Large.LiveBlocks, now.Large.CachedBlocks)
 	}
-	if made := now.Spans.Allocs - base.Spans.Allocs; made > k.spanned {
+	if made := now.Large.Allocs - base.Large.Allocs; made > k.spanned {
 		t.Errorf("%s: %d spans made of free pages, the books have %d allocations", when, made, k.spanned)
 	}
 	for i, c := range now.Classes {
@@ -104,12 +104,12 @@ func mustAddUp(t *testing.T, when string, s *hakmem.Stats) {
 		inMagazines += c.InMagazines * c.Size
 		slabs += c.Slabs * uint64(sizeclass.PageSize<<k.Order)
 	}
-	if live+s.Spans.LiveBytes != s.Live || blocks+s.Spans.LiveBlocks != s.LiveBlocks || inMagazines != s.InMagazines {
+	if live+s.Large.LiveBytes != s.Live || blocks+s.Large.LiveBlocks != s.LiveBlocks || inMagazines != s.InMagazines {
 		t.Errorf("%s: classes and spans have %d bytes in %d blocks, %d in magazines; the totals are %d, %d, %d", when,
-			live+s.Spans.LiveBytes, blocks+s.Spans.LiveBlocks, inMagazines, s.Live, s.LiveBlocks, s.InMagazines)
+			live+s.Large.LiveBytes, blocks+s.Large.LiveBlocks, inMagazines, s.Live, s.LiveBlocks, s.InMagazines)
 	}
-	if s.Committed > s.Reserved || slabs+s.Spans.LiveBytes > s.Committed {
-		t.Errorf("%s: reserved %d, committed %d, in slabs %d and spans %d", when, s.Reserved, s.Committed, slabs, s.Spans.LiveBytes)
+	if s.Committed > s.Reserved || slabs+s.Large.LiveBytes > s.Committed {
+		t.Errorf("%s: reserved %d, committed %d, in slabs %d and spans %d", when, s.Reserved, s.Committed, slabs, s.Large.LiveBytes)
 	}
 	if uint64(s.Superslabs)*2<<20 > s.Committed || slabs > uint64(s.Superslabs)*2<<20 {
 		t.Errorf("%s: %d superslabs, %d bytes of slabs, %d committed", when, s.Superslabs, slabs, s.Committed)

@@ -9,7 +9,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 )
@@ -71,7 +71,7 @@ func StartTrace(w io.Writer) error {
 		t.w = nil
 		return t.err
 	}
-	heap.Watch(heap.WatchCalls, true)
+	engine.Watch(engine.WatchCalls, true)
 	return nil
 }
 
@@ -94,7 +94,7 @@ func StopTrace() error {
 	// No line is added from here on, and only then are calls left untraced: the
 	// trace is a part without gaps.
 	t.w = nil
-	heap.Watch(heap.WatchCalls, false)
+	engine.Watch(engine.WatchCalls, false)
 	return t.err
 }
 
@@ -139,7 +139,7 @@ type tracer struct {
 func init() {
 	if path := policy.Current().Trace; path != "" {
 		trace.begin(&traceFile{path: path})
-		heap.Watch(heap.WatchCalls, true)
+		engine.Watch(engine.WatchCalls, true)
 	}
 }
 
@@ -171,9 +171,9 @@ func (t *tracer) flush() {
 // fail ends the recording. Under mu.
 func (t *tracer) fail(err error) {
 	t.err = fmt.Errorf("hakmem: the trace ended early: %w", err)
-	heap.Survive(t.err)
-	if heap.Watching(heap.WatchCalls) {
-		heap.Watch(heap.WatchCalls, false)
+	engine.Survive(t.err)
+	if engine.Watching(engine.WatchCalls) {
+		engine.Watch(engine.WatchCalls, false)
 	}
 }
 
@@ -189,14 +189,14 @@ func (t *tracer) tick() {
 
 // pid returns the number of the P that runs the caller.
 func pid() int {
-	n := heap.Pin()
-	heap.Unpin()
+	n := engine.Pin()
+	engine.Unpin()
 	return n
 }
 
 // line adds the line of one call by P who on the block at p. last is the
 // alignment of op 'g', the old block of op 'r'. Under mu.
-func (t *tracer) line(who int, op byte, p heap.Block, size mem.Bytes, last uintptr) {
+func (t *tracer) line(who int, op byte, p engine.Block, size mem.Bytes, last uintptr) {
 	if t.w == nil || t.err != nil {
 		return
 	}
@@ -205,7 +205,7 @@ func (t *tracer) line(who int, op byte, p heap.Block, size mem.Bytes, last uintp
 	b = append(b, ' ')
 	b = strconv.AppendUint(b, blockID(p), 16)
 	if op != 'f' {
-		heap.MarkWatched(p)
+		engine.MarkWatched(p)
 		b = append(b, ' ')
 		b = strconv.AppendUint(b, uint64(size), 10)
 	}
@@ -215,7 +215,7 @@ func (t *tracer) line(who int, op byte, p heap.Block, size mem.Bytes, last uintp
 		b = strconv.AppendUint(b, uint64(last), 10)
 	case 'r':
 		b = append(b, ' ')
-		b = strconv.AppendUint(b, blockID(heap.Block(last)), 16)
+		b = strconv.AppendUint(b, blockID(engine.Block(last)), 16)
 	}
 	t.buf = append(b, '\n')
 	switch {
@@ -231,10 +231,10 @@ func (t *tracer) line(who int, op byte, p heap.Block, size mem.Bytes, last uintp
 }
 
 // blockID names the block at p in a trace.
-func blockID(p heap.Block) uint64 { return uint64(p-heap.Block(heap.Base)) >> 4 }
+func blockID(p engine.Block) uint64 { return uint64(p-engine.Block(engine.Base)) >> 4 }
 
 // add adds the line of an allocation, or of a Realloc in place.
-func (t *tracer) add(op byte, p heap.Block, size mem.Bytes, last uintptr) {
+func (t *tracer) add(op byte, p engine.Block, size mem.Bytes, last uintptr) {
 	who := pid()
 	t.mu.Lock()
 	defer t.mu.Unlock()

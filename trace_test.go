@@ -22,7 +22,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
@@ -119,7 +119,7 @@ func mustReplay(t *testing.T, text string) replayed {
 	return r
 }
 
-func traceID(p unsafe.Pointer) uint64 { return uint64(uintptr(p)-heap.Base) >> 4 }
+func traceID(p unsafe.Pointer) uint64 { return uint64(uintptr(p)-engine.Base) >> 4 }
 
 // traced returns the trace of what do does.
 func traced(t *testing.T, do func()) string {
@@ -337,12 +337,12 @@ func TestTraceLines(t *testing.T) {
 
 // traceWorker makes random calls and counts the lines that they must leave.
 type traceWorker struct {
-	spans bool // only spans, of which each goroutine gets what another has just freed
-	r     *rand.Rand
-	h     *hakmem.Heap
-	site  hakmem.Site
-	held  []unsafe.Pointer
-	count map[byte]int
+	larges bool // only large blocks, of which each goroutine gets what another has just freed
+	r      *rand.Rand
+	h      *hakmem.Heap
+	site   hakmem.Site
+	held   []unsafe.Pointer
+	count  map[byte]int
 }
 
 func newTraceWorker(seed uint64, h *hakmem.Heap) *traceWorker {
@@ -352,7 +352,7 @@ func newTraceWorker(seed uint64, h *hakmem.Heap) *traceWorker {
 // step makes one call, or hands a block to another worker.
 func (w *traceWorker) step(others chan unsafe.Pointer) {
 	size := uintptr(w.r.UintN(200))
-	if w.spans {
+	if w.larges {
 		size = 40_000
 	} else if w.r.UintN(10) == 0 {
 		size = uintptr(w.r.UintN(70_000))
@@ -407,7 +407,7 @@ func TestTraceCountsEveryCall(t *testing.T) {
 	t.Run("spans", func(t *testing.T) { traceCountsEveryCall(t, true) })
 }
 
-func traceCountsEveryCall(t *testing.T, spans bool) {
+func traceCountsEveryCall(t *testing.T, larges bool) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 	steps := 30_000
 	if testing.Short() || testkit.Race {
@@ -428,7 +428,7 @@ func traceCountsEveryCall(t *testing.T, spans bool) {
 	var ws []*traceWorker
 	for i := range uint64(4) {
 		ws = append(ws, newTraceWorker(i, nil))
-		ws[i].spans = spans
+		ws[i].larges = larges
 	}
 	text := traced(t, func() {
 		for _, w := range ws {
@@ -546,14 +546,14 @@ func TestTraceStartStopUnderLoad(t *testing.T) {
 
 // onTrap reports whether the P that runs the caller has no front.
 func onTrap() bool {
-	pid := heap.Pin()
-	defer heap.Unpin()
-	return heap.Front(atomic.LoadUintptr(&heap.Fronts[pid])) == heap.TrapFront()
+	pid := engine.Pin()
+	defer engine.Unpin()
+	return engine.Front(atomic.LoadUintptr(&engine.Fronts[pid])) == engine.TrapFront()
 }
 
 // heapOnTrap reports whether the Heap's fast paths have the trap front.
 func heapOnTrap(h *hakmem.Heap) bool {
-	return heap.Front(reflect.ValueOf(h).Elem().FieldByName("front").Uint()) == heap.TrapFront()
+	return engine.Front(reflect.ValueOf(h).Elem().FieldByName("front").Uint()) == engine.TrapFront()
 }
 
 // TestTraceEndsFast: after StopTrace calls are served by the fast paths again.
@@ -706,7 +706,7 @@ func traceWriteErrors(string) error {
 			hakmem.Free(hakmem.Malloc(100))
 			h.Free(h.Malloc(100))
 		}
-		if heap.Watching(heap.WatchCalls) {
+		if engine.Watching(engine.WatchCalls) {
 			return errors.New("calls are slow after the writer has failed")
 		}
 		if w.calls != writes {

@@ -16,7 +16,7 @@ import (
 	"testing"
 
 	"github.com/hakmem/hakmem"
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/site"
 )
 
@@ -76,9 +76,9 @@ func NoLeaks(t testing.TB, opts ...Option) {
 	for _, set := range opts {
 		set(&o)
 	}
-	start := heap.StartRecording()
-	var before []heap.Block
-	walk(func(b *heap.LiveBlock) {
+	start := engine.StartRecording()
+	var before []engine.Block
+	walk(func(b *engine.LiveBlock) {
 		if b.Seq <= start {
 			before = append(before, b.Addr)
 		}
@@ -86,17 +86,17 @@ func NoLeaks(t testing.TB, opts ...Option) {
 	slices.Sort(before) // LiveFrom returns guarded blocks last, whatever their addresses
 	t.Cleanup(func() {
 		t.Helper()
-		defer heap.StopRecording() // also when an Ignore panics
+		defer engine.StopRecording() // also when an Ignore panics
 		if leaks := find(start, before, &o); len(leaks) > 0 {
 			t.Errorf("%s", report(leaks))
 		}
 	})
 }
 
-func walk(f func(*heap.LiveBlock)) {
-	var blocks []heap.LiveBlock
-	for at, more := heap.WalkAt(0), true; more; {
-		blocks, at, more = heap.LiveFrom(at, blocks[:0])
+func walk(f func(*engine.LiveBlock)) {
+	var blocks []engine.LiveBlock
+	for at, more := engine.WalkAt(0), true; more; {
+		blocks, at, more = engine.LiveFrom(at, blocks[:0])
 		for i := range blocks {
 			f(&blocks[i])
 		}
@@ -105,8 +105,8 @@ func walk(f func(*heap.LiveBlock)) {
 
 // find returns the blocks that were recorded after start, and those that were never recorded and
 // are not among before.
-func find(start uint64, before []heap.Block, o *options) (leaks []hakmem.LiveBlock) {
-	walk(func(b *heap.LiveBlock) {
+func find(start uint64, before []engine.Block, o *options) (leaks []hakmem.LiveBlock) {
+	walk(func(b *engine.LiveBlock) {
 		if b.Seq <= start {
 			if _, old := slices.BinarySearch(before, b.Addr); old || b.Seq > 0 {
 				return

@@ -10,7 +10,7 @@ import (
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/hakmemtest"
 	"github.com/hakmem/hakmem/internal/asan"
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 )
 
 // tester is a testing.TB that stands for a test which the real test ends itself.
@@ -81,7 +81,7 @@ func TestNoLeaks(t *testing.T) {
 	if report := test.end(); report != "" {
 		t.Errorf("nothing leaked, but: %s", report)
 	}
-	if heap.Watched() {
+	if engine.Watched() {
 		t.Error("calls are still watched")
 	}
 }
@@ -121,7 +121,7 @@ func TestLeaks(t *testing.T) {
 			}
 			report := test.end()
 			mustReport(t, report, fmt.Sprintf("block %p of %d bytes", p, hakmem.UsableSize(p)), "hakmemtest_test.leakOne", "hakmemtest_test.go:")
-			if strings.Contains(report, "hakmem/hakmem.") || strings.Contains(report, "internal/heap") {
+			if strings.Contains(report, "hakmem/hakmem.") || strings.Contains(report, "internal/engine") {
 				t.Errorf("%s: hakmem's own frames are in the report:\n%s", what, report)
 			}
 			if what == "MallocAt" {
@@ -133,7 +133,7 @@ func TestLeaks(t *testing.T) {
 
 	// A Heap that has blocks in its magazine from before: such a leak is found without a stack.
 	older.Free(older.Malloc(200))
-	slow := heap.AlwaysSlow() // for example with the race detector; then the allocation is recorded
+	slow := engine.AlwaysSlow() // for example with the race detector; then the allocation is recorded
 	test := begin()
 	p := older.Malloc(200)
 	report := test.end()
@@ -223,7 +223,7 @@ func TestNested(t *testing.T) {
 		t.Errorf("the trace beside it:\n%s", got)
 	}
 	hakmem.Free(p)
-	if heap.Watched() {
+	if engine.Watched() {
 		t.Error("calls are still watched")
 	}
 }
@@ -269,7 +269,7 @@ func TestRecordWhileOthersAllocate(t *testing.T) {
 	for range 4 {
 		<-done
 	}
-	if report := begin().end(); report != "" || heap.Watched() {
+	if report := begin().end(); report != "" || engine.Watched() {
 		t.Errorf("afterwards: %s", report)
 	}
 }

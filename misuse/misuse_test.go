@@ -97,7 +97,7 @@ func TestOutcomes(t *testing.T) {
 			continue // there the region lies in the Go heap, and nothing faults behind it
 		}
 		if testkit.Race && o.Case == "free-racing" && o.Level == "harden" {
-			continue // there the seal is not broken by an atomic (internal/heap/harden.go)
+			continue // there the seal is not broken by an atomic (internal/engine/harden.go)
 		}
 		if slices.Contains([]string{corrupt, died, timeout}, o.Outcome) && o.text() != byChance {
 			t.Errorf("%s %s at level %s: %s: %s", o.Case, o.Size, o.Level, o.text(), o.Message)

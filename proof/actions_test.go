@@ -444,11 +444,11 @@ func (m *machine) trim() bool {
 	hakmem.ReadStats(s)
 	// Other goroutines of the process do not allocate, so only Heaps have
 	// magazines now. (While P fronts are locked ones, there are none to empty.)
-	if len(m.heaps) == 0 && (s.InMagazines != 0 || s.Spans.WarmBlocks != 0) {
-		m.Fatalf("after Trim, without a Heap: %d bytes in magazines, %d warm spans", s.InMagazines, s.Spans.WarmBlocks)
+	if len(m.heaps) == 0 && (s.InMagazines != 0 || s.Large.CachedBlocks != 0) {
+		m.Fatalf("after Trim, without a Heap: %d bytes in magazines, %d warm spans", s.InMagazines, s.Large.CachedBlocks)
 	}
-	if s.Scavenger.Warm != 0 {
-		m.Fatalf("after Trim: %d bytes are free and have their memory", s.Scavenger.Warm)
+	if s.Scavenger.Dirty != 0 {
+		m.Fatalf("after Trim: %d bytes are free and have their memory", s.Scavenger.Dirty)
 	}
 	if s.Fronts != len(m.heaps) {
 		m.Fatalf("after Trim: %d fronts, %d open Heaps", s.Fronts, len(m.heaps))
@@ -586,7 +586,7 @@ func (m *machine) mustChangeNothing(what string, f func()) {
 	hakmem.ReadStats(&m.before)
 	f()
 	hakmem.ReadStats(&m.after)
-	m.before.Faults, m.before.Timing = m.after.Faults, m.after.Timing
+	m.before.PageFaults, m.before.Timing = m.after.PageFaults, m.after.Timing
 	if reflect.DeepEqual(m.before, m.after) {
 		return
 	}

@@ -10,7 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/testkit"
@@ -136,7 +136,7 @@ func FuzzPointers(f *testing.F) {
 			if a < 4096 || in == nil && goHeap(a) {
 				continue // the Go runtime ends a program that has such a pointer
 			}
-			if !osmem.ReadableReserve && heap.InLiveMap(mem.Addr(a)) {
+			if !osmem.ReadableReserve && engine.InLiveMap(mem.Addr(a)) {
 				continue // hakmem would read memory that is not committed: docs/design.md, Portability
 			}
 			switch {

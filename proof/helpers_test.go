@@ -154,22 +154,22 @@ func addUp(s *hakmem.Stats, live []hakmem.LiveBlock) error {
 		magazines += c.InMagazines * c.Size
 		slabBytes += c.Slabs * sizeclass.PageSize << k.Order
 	}
-	x := s.Spans
+	x := s.Large
 	switch {
 	case s.Live != bytes:
 		return fmt.Errorf("%d live bytes, LiveBlocks yields %d", s.Live, bytes)
 	case x.LiveBlocks != spans || x.LiveBytes != spanBytes:
 		return fmt.Errorf("%d live spans of %d bytes, LiveBlocks yields %d of %d", x.LiveBlocks, x.LiveBytes, spans, spanBytes)
-	case x.Allocs-x.Frees != x.LiveBlocks+x.WarmBlocks:
-		return fmt.Errorf("%d spans made and %d given back, %d live and %d warm", x.Allocs, x.Frees, x.LiveBlocks, x.WarmBlocks)
-	case x.WarmBlocks < x.Shared.Blocks+x.BigCache.Blocks+x.Whale.Blocks || x.WarmBytes < x.Shared.Bytes+x.BigCache.Bytes+x.Whale.Bytes:
-		return fmt.Errorf("%d warm spans of %d bytes, and in caches %+v, %+v, %+v", x.WarmBlocks, x.WarmBytes, x.Shared, x.BigCache, x.Whale)
+	case x.Allocs-x.Frees != x.LiveBlocks+x.CachedBlocks:
+		return fmt.Errorf("%d spans made and %d given back, %d live and %d warm", x.Allocs, x.Frees, x.LiveBlocks, x.CachedBlocks)
+	case x.CachedBlocks < x.Shared.Blocks+x.SiteCache.Blocks+x.HugeCache.Blocks || x.CachedBytes < x.Shared.Bytes+x.SiteCache.Bytes+x.HugeCache.Bytes:
+		return fmt.Errorf("%d warm spans of %d bytes, and in caches %+v, %+v, %+v", x.CachedBlocks, x.CachedBytes, x.Shared, x.SiteCache, x.HugeCache)
 	case s.InMagazines != magazines:
 		return fmt.Errorf("%d bytes in magazines, the classes have %d", s.InMagazines, magazines)
-	case s.Scavenger.Used < slabBytes+spanPages*sizeclass.PageSize+x.WarmBytes:
-		return fmt.Errorf("%d bytes used, slabs have %d, live spans %d pages, warm ones %d bytes", s.Scavenger.Used, slabBytes, spanPages, x.WarmBytes)
-	case s.Scavenger.Used+s.Scavenger.Warm > s.Committed || s.Committed > s.Reserved:
-		return fmt.Errorf("%d bytes used, %d warm, %d committed, %d reserved", s.Scavenger.Used, s.Scavenger.Warm, s.Committed, s.Reserved)
+	case s.Scavenger.Used < slabBytes+spanPages*sizeclass.PageSize+x.CachedBytes:
+		return fmt.Errorf("%d bytes used, slabs have %d, live spans %d pages, warm ones %d bytes", s.Scavenger.Used, slabBytes, spanPages, x.CachedBytes)
+	case s.Scavenger.Used+s.Scavenger.Dirty > s.Committed || s.Committed > s.Reserved:
+		return fmt.Errorf("%d bytes used, %d warm, %d committed, %d reserved", s.Scavenger.Used, s.Scavenger.Dirty, s.Committed, s.Reserved)
 	case slabBytes > uint64(s.Superslabs)<<21 || uint64(s.Superslabs)<<21 > s.Committed:
 		return fmt.Errorf("%d bytes of slabs in %d superslabs, %d committed", slabBytes, s.Superslabs, s.Committed)
 	}

@@ -12,7 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/hakmem/hakmem"
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
@@ -77,7 +77,7 @@ func begin(t tb, s source) *machine {
 	t.Helper()
 	m := &machine{tb: t, source: s, procs: runtime.GOMAXPROCS(0), pol: policy.Current()}
 	hakmem.Trim() // caches hold what was put there at another clock's time
-	heap.SetClock(&m.clock)
+	engine.SetClock(&m.clock)
 	if err := quiescent(); err != nil {
 		t.Fatalf("before the first action: %v", err)
 	}
@@ -96,7 +96,7 @@ func begin(t tb, s source) *machine {
 func (m *machine) limited(hard uint64) {
 	hakmem.ReadStats(&m.after)
 	s := &m.after.Scavenger
-	m.limit, m.hardNow, m.most, m.refused = hard != 0, hard, max(hard, s.Used+s.Warm), s.LimitRefused
+	m.limit, m.hardNow, m.most, m.refused = hard != 0, hard, max(hard, s.Used+s.Dirty), s.LimitRefused
 }
 
 // failed records that an allocation failed, for which a limit must be the reason.
@@ -140,9 +140,9 @@ func (m *machine) goIdle() {
 	m.clock.Advance(time.Hour)
 	s := &m.after
 	hakmem.ReadStats(s)
-	if s.InMagazines != 0 || s.Spans.WarmBytes != 0 || s.Scavenger.Warm != 0 || s.Scavenger.Running {
+	if s.InMagazines != 0 || s.Large.CachedBytes != 0 || s.Scavenger.Dirty != 0 || s.Scavenger.Running {
 		m.Fatalf("an hour after everything was freed: %d bytes in magazines, %d warm in %d spans, %d in free pages; the scavenger runs: %v",
-			s.InMagazines, s.Spans.WarmBytes, s.Spans.WarmBlocks, s.Scavenger.Warm, s.Scavenger.Running)
+			s.InMagazines, s.Large.CachedBytes, s.Large.CachedBlocks, s.Scavenger.Dirty, s.Scavenger.Running)
 	}
 }
 
@@ -165,7 +165,7 @@ func (m *machine) cleanUp() {
 	_ = hakmem.SetMemoryLimit(m.soft, m.hard)
 	runtime.GOMAXPROCS(m.procs)
 	try(hakmem.Trim)
-	heap.SetClock(nil)
+	engine.SetClock(nil)
 }
 
 // do calls f, sometimes on another goroutine, which may run on another P. A panic of f is a
@@ -349,7 +349,7 @@ func (m *machine) check() {
 	if s.OutOfMemory != m.outOf {
 		m.Fatalf("%d allocations that failed, the statistics have %d", m.outOf, s.OutOfMemory)
 	}
-	if n := s.Scavenger.Used + s.Scavenger.Warm; m.limit {
+	if n := s.Scavenger.Used + s.Scavenger.Dirty; m.limit {
 		if n > m.most {
 			m.Fatalf("%d bytes of memory in spite of a hard limit; at most %d may be", n, m.most)
 		}

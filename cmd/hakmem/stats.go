@@ -98,20 +98,20 @@ func printStats(out io.Writer, s hakmem.Stats) error {
 	row("late double frees", s.LateDoubleFrees)
 	row("out of memory", s.OutOfMemory)
 	row("abandoned", fmt.Sprintf("%d Heaps, %d Arenas", s.Abandoned.Heaps, s.Abandoned.Arenas))
-	row("spans", fmt.Sprintf("%d live, %s; %d warm, %s; %d made of free pages, %d given back", s.Spans.LiveBlocks, size(float64(s.Spans.LiveBytes)),
-		s.Spans.WarmBlocks, size(float64(s.Spans.WarmBytes)), s.Spans.Allocs, s.Spans.Frees))
+	row("spans", fmt.Sprintf("%d live, %s; %d warm, %s; %d made of free pages, %d given back", s.Large.LiveBlocks, size(float64(s.Large.LiveBytes)),
+		s.Large.CachedBlocks, size(float64(s.Large.CachedBytes)), s.Large.Allocs, s.Large.Frees))
 	cache := func(name string, c hakmem.CacheStats) {
 		row(name, fmt.Sprintf("%d hits, %d misses, %d evictions; holds %d, %s", c.Hits, c.Misses, c.Evictions, c.Blocks, size(float64(c.Bytes))))
 	}
-	cache("shared slots", s.Spans.Shared)
-	cache("BigCache", s.Spans.BigCache)
-	cache("whale cache", s.Spans.Whale)
+	cache("shared slots", s.Large.Shared)
+	cache("BigCache", s.Large.SiteCache)
+	cache("whale cache", s.Large.HugeCache)
 	sc := s.Scavenger
-	row("memory", fmt.Sprintf("%s used, %s warm", size(float64(sc.Used)), size(float64(sc.Warm))))
+	row("memory", fmt.Sprintf("%s used, %s warm", size(float64(sc.Used)), size(float64(sc.Dirty))))
 	row("kept", fmt.Sprintf("%s reused, %s in vain", size(float64(sc.KeptReused)), size(float64(sc.KeptInVain))))
 	row("returned", fmt.Sprintf("%s rightly, %s faulted again, %s of holes", size(float64(sc.ReturnedRightly)), size(float64(sc.FaultedAgain)), size(float64(sc.Holes))))
 	row("scavenger", fmt.Sprintf("%d ticks, window %v, running %t", sc.Ticks, sc.Window, sc.Running))
-	row("pages faulted in", fmt.Sprintf("%d tiny, %d mid, %d large, %d big", s.Faults.Tiny, s.Faults.Mid, s.Faults.Large, s.Faults.Big))
+	row("pages faulted in", fmt.Sprintf("%d tiny, %d mid, %d large, %d big", s.PageFaults.Tiny, s.PageFaults.Mid, s.PageFaults.Large, s.PageFaults.Huge))
 	row("slabs found in stage", fmt.Sprintf("0 lease %d, 0.5 empty %d, 1 partial %d, 2 cross-class %d, 3 superslab %d",
 		s.Stages.OwnLease, s.Stages.Empty, s.Stages.Partial, s.Stages.CrossClass, s.Stages.Superslab))
 	row("system calls", fmt.Sprintf("%d reserve, %d commit, %d decommit, %d failed",

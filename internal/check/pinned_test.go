@@ -11,7 +11,7 @@ import (
 	"testing"
 
 	"github.com/hakmem/hakmem/internal/check"
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 )
 
 // TestPinned enters and leaves pinned, on all Ps, while the world is stopped again and again: a
@@ -25,7 +25,7 @@ func TestPinned(t *testing.T) {
 				if n%64 == 0 {
 					runtime.Gosched() // a loop that is pinned most of the time is seldom preempted
 				}
-				heap.Pin()
+				engine.Pin()
 				check.Enter()
 				check.MustBeEntered("test")
 				if check.Held(&shard) {
@@ -33,7 +33,7 @@ func TestPinned(t *testing.T) {
 				}
 				check.Leave()
 				check.MustNotBeEntered("test")
-				heap.Unpin()
+				engine.Unpin()
 			}
 		})
 	}
@@ -42,10 +42,10 @@ func TestPinned(t *testing.T) {
 	}
 	wg.Wait()
 	if n := testing.AllocsPerRun(1000, func() {
-		heap.Pin()
+		engine.Pin()
 		check.Enter()
 		check.Leave()
-		heap.Unpin()
+		engine.Unpin()
 	}); n != 0 {
 		t.Errorf("%v allocations, want 0", n)
 	}
@@ -57,7 +57,7 @@ func TestPinnedFailure(t *testing.T) {
 	const child = "HAKMEM_CHECK_TEST_PINNED"
 	if os.Getenv(child) != "" {
 		var region check.Mutex[check.Region]
-		heap.Pin()
+		engine.Pin()
 		check.Enter()
 		region.Lock()
 		os.Exit(0)

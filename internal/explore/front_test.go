@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The fronts (internal/heap/front.go, alloc.go, watch.go; fast_amd64.h). A P's magazine is changed
+// The fronts (internal/engine/front.go, alloc.go, watch.go; fast_amd64.h). A P's magazine is changed
 // by plain loads and stores, in sections that the runtime does not preempt. The drainer swaps the
 // trap in, waits for a stop of the world, and empties the fronts that it took out.
 //

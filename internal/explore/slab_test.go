@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The slab (internal/heap/slab.go, magazine.go, superslab.go). Bits stand for ownership, the carve
+// The slab (internal/engine/slab.go, magazine.go, superslab.go). Bits stand for ownership, the carve
 // right (the right to clear them) is handed on, and an EMPTY slab changes its class.
 //
 // One slab on one page, two blocks, two classes of the same geometry, and three goroutines that

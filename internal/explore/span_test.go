@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Large blocks, called spans in the code (internal/heap/span.go, spancache.go, purge.go). A freed
+// Large blocks, called large blocks in the code (internal/engine/large block.go, spancache.go, purge.go). A freed
 // one lies in a shared slot that is taken and given by one atomic operation. The scavenger takes
 // blocks that were not wanted, gives their pages to the page tree, and returns free pages to the
 // system without a lock. The live state finds a second free.
@@ -37,9 +37,9 @@ type spanModel struct {
 }
 
 type spanWorld struct {
-	slot        [2]uint8 // shared slots: a span or 0
-	live, kind  [3]bool  // pageMeta.live, and whether kind is kindSpan, by span from 1
-	free, dirty uint8    // superMeta, as sets of 1 << span
+	slot        [2]uint8 // shared slots: a large block or 0
+	live, kind  [3]bool  // pageMeta.live, and whether kind is kindSpan, by large block from 1
+	free, dirty uint8    // superMeta, as sets of 1 << large block
 	mem         [3]uint8 // what is in a block's memory: 0, or the goroutine that wrote it
 	lock        uint8    // region.mu
 	found       uint8    // double frees that were found
@@ -54,7 +54,7 @@ type spanProc struct {
 	b    uint8 // the block that it works on
 	i    uint8 // the slot that it looks at
 	out  uint8 // pages that purge has taken out of use
-	held uint8 // spans, as a set of 1 << span
+	held uint8 // large blocks, as a set of 1 << large block
 	same bool  // a check that was made too early
 }
 

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The scavenger's timer (internal/heap/scavenger.go). Whoever leaves something to return sets it if
+// The scavenger's timer (internal/engine/scavenger.go). Whoever leaves something to return sets it if
 // it is not set. A tick that finds nothing more to return does not set it again. A heap that grows
 // sets it anew if it seems lost. There must be one timer while something is left, and never two.
 //

@@ -43,7 +43,7 @@ func TestGoldenCounts(t *testing.T) {
 	got := map[string]count{
 		"Malloc":      read(t, bin, `^github.com/hakmem/hakmem\.mallocTiny\.abi0$`, ""),
 		"Malloc.mid":  read(t, bin, `^github.com/hakmem/hakmem\.mallocMid\.abi0$`, ""),
-		"Malloc.span": read(t, bin, `^github.com/hakmem/hakmem\.mallocWarm\.abi0$`, ""),
+		"Malloc.span": read(t, bin, `^github.com/hakmem/hakmem\.mallocCached\.abi0$`, ""),
 		"Malloc.call": read(t, bin, `^main\.globalMalloc$`, "malloc.go"),
 		"Free":        read(t, bin, `^github.com/hakmem/hakmem\.freeTiny\.abi0$`, ""),
 		"Free.mid":    read(t, bin, `^github.com/hakmem/hakmem\.freeMid\.abi0$`, ""),
@@ -90,7 +90,7 @@ func TestInlining(t *testing.T) {
 	// section itself would be preemptible there.
 	for _, fn := range []string{`^main\.globalMalloc$`, `^main\.globalFree$`} {
 		text := objdump(t, bin, fn)
-		if strings.Contains(text, "internal/heap.") || !strings.Contains(text, "CALL") || strings.Contains(text, "fast_amd64.h:") {
+		if strings.Contains(text, "internal/engine.") || !strings.Contains(text, "CALL") || strings.Contains(text, "fast_amd64.h:") {
 			t.Errorf("%s: the fast section is part of its caller:\n%s", fn, text)
 		}
 	}

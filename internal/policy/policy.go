@@ -27,8 +27,8 @@ type Snapshot struct {
 	// GrowBytes is the byte budget that takes the place of MagBytes and MidBytes for
 	// magazines that run full and empty in turns.
 	GrowBytes int
-	// WarmBytes is the same limit for spans; one block has room in any case.
-	WarmBytes int
+	// MagLargeBytes is the same limit for spans; one block has room in any case.
+	MagLargeBytes int
 	// Refill is the number of blocks a magazine miss moves from the leased
 	// slab, at most; up to four times as many where the magazine has grown.
 	Refill int
@@ -48,10 +48,10 @@ type Snapshot struct {
 	// RegionBytes is the address range to reserve; read once, at the first
 	// slow path.
 	RegionBytes int
-	// WarmSlots is the number of shared slots of each span class in use.
-	WarmSlots int
-	// WhaleBytes bounds the whale cache.
-	WhaleBytes int
+	// SharedSlots is the number of shared slots of each span class in use.
+	SharedSlots int
+	// HugeCacheBytes bounds the whale cache.
+	HugeCacheBytes int
 	// KeepAlways switches the scavenger off.
 	KeepAlways bool
 	// DecayMs is the scavenger's default window in milliseconds.
@@ -166,9 +166,9 @@ var gates = []Gate{
 	number("HAKMEM_CAP_MID", "most blocks in a magazine of a class above 1 KiB", "127", 2, 127, func(s *Snapshot) *int { return &s.MidBlocks }),
 	number("HAKMEM_MAG_MID_BYTES", "byte budget of a magazine of a class above 1 KiB", "131072", 0, 1<<30, func(s *Snapshot) *int { return &s.MidBytes }),
 	number("HAKMEM_MAG_GROW_BYTES", "byte budget to which a magazine of a class up to 32 KiB grows that runs full and empty in turns", "524288", 0, 1<<30, func(s *Snapshot) *int { return &s.GrowBytes }),
-	number("HAKMEM_MAG_WARM_BYTES", "byte budget of a magazine of a class above 32 KiB", "2097152", 0, 1<<30, func(s *Snapshot) *int { return &s.WarmBytes }),
-	number("HAKMEM_WARM_SLOTS", "shared slots of each class above 32 KiB, for what overflows the magazines", "16", 0, 16, func(s *Snapshot) *int { return &s.WarmSlots }),
-	number("HAKMEM_WHALE_BYTES", "byte limit of the cache of freed blocks above 2 MiB", "268435456", 0, 1<<40, func(s *Snapshot) *int { return &s.WhaleBytes }),
+	number("HAKMEM_MAG_WARM_BYTES", "byte budget of a magazine of a class above 32 KiB", "2097152", 0, 1<<30, func(s *Snapshot) *int { return &s.MagLargeBytes }),
+	number("HAKMEM_WARM_SLOTS", "shared slots of each class above 32 KiB, for what overflows the magazines", "16", 0, 16, func(s *Snapshot) *int { return &s.SharedSlots }),
+	number("HAKMEM_WHALE_BYTES", "byte limit of the cache of freed blocks above 2 MiB", "268435456", 0, 1<<40, func(s *Snapshot) *int { return &s.HugeCacheBytes }),
 	choice("HAKMEM_KEEP", "free memory: give it back by the scavenger's judgement (auto), or only by Trim and at memory limits (always)", "auto", []string{"auto", "always"},
 		func(s *Snapshot) int64 {
 			if s.KeepAlways {

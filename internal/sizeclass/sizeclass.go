@@ -18,20 +18,20 @@ const (
 	// Granule is the least block size and the alignment of every block.
 	Granule = 16
 	// MaxTiny is the largest tiny class: its blocks' live state is the direct
-	// map. MaxMid is the largest class of all; above it a block is a span.
+	// map. MaxMid is the largest class of all; above it a block is a large block.
 	MaxTiny = 1 << 10
 	MaxMid  = 32 << 10
 	// NumTiny and Num count the classes 1..NumTiny and 1..Num: 8 steps of 16 B,
 	// 3 doublings to 1 KiB and 5 more to 32 KiB, eight classes each.
 	NumTiny = 8 + 3*8
 	Num     = NumTiny + 5*8
-	// MaxWarm is the largest span that has a class, a superslab's size. Classes
-	// Num+1..NumAll are those of spans: 6 doublings from 32 KiB on, eight each.
-	MaxWarm = 2 << 20
-	NumWarm = 6 * 8
-	NumAll  = Num + NumWarm
+	// MaxLarge is the largest large block that has a class, a superslab's size. Classes
+	// Num+1..NumAll are those of large blocks: 6 doublings from 32 KiB on, eight each.
+	MaxLarge = 2 << 20
+	NumLarge = 6 * 8
+	NumAll   = Num + NumLarge
 
-	// PageShift is the size of a page, 64 KiB: the unit of slabs and spans.
+	// PageShift is the size of a page, 64 KiB: the unit of slabs and large blocks.
 	PageShift = 16
 	PageSize  = 1 << PageShift
 	// MaxOrder bounds a slab to 2^MaxOrder pages (512 KiB), so that the largest
@@ -40,7 +40,7 @@ const (
 )
 
 // ID is the number of a size class: 0 is the trap class, 1..Num those of slabs, and up to
-// NumAll those of spans.
+// NumAll those of large blocks.
 type ID uint8
 
 // Class describes one size class.
@@ -138,26 +138,26 @@ const ShortBits = 40
 // without a high word, so cheaper than Index.
 func (c *Class) Short() uint64 { return c.Recip>>(64-ShortBits) + 1 }
 
-// SpanOf returns the class of a span of size bytes, MaxMid < size ≤ MaxWarm. Its
-// blocks have SpanSize(size) bytes. The leading four bits of size-1 are the
+// LargeOf returns the class of a large block of size bytes, MaxMid < size ≤ MaxLarge. Its
+// blocks have LargeSize(size) bytes. The leading four bits of size-1 are the
 // eighth of the doubling, 8 to 15. Nosplit because the fast section uses it.
 //
 //go:nosplit
-func SpanOf(size mem.Bytes) ID {
+func LargeOf(size mem.Bytes) ID {
 	k := bits.Len64(uint64(size - 1))
 	return ID(Num + 1 - 8 + (k-16)*8 + int((size-1)>>(uint(k-4)&63)))
 }
 
-// SpanBytes returns the usable bytes of span class c, Num < c ≤ NumAll.
-func SpanBytes(c ID) mem.Bytes {
+// LargeBytes returns the usable bytes of large block class c, Num < c ≤ NumAll.
+func LargeBytes(c ID) mem.Bytes {
 	k, i := (c-Num-1)/8+16, (c-Num-1)%8+8
 	return mem.Bytes(i+1) << (k - 4)
 }
 
-// SpanSize returns the usable bytes of a span for size > MaxMid bytes: size
+// LargeSize returns the usable bytes of a large block for size > MaxMid bytes: size
 // rounded up to an eighth of its doubling, at least 4 KiB. ok is false when
 // the result does not fit.
-func SpanSize(size mem.Bytes) (n mem.Bytes, ok bool) {
+func LargeSize(size mem.Bytes) (n mem.Bytes, ok bool) {
 	step := mem.Bytes(1) << (bits.Len64(uint64(size-1)) - 1) / 8
 	n = (size + step - 1) &^ (step - 1)
 	return n, n >= size

@@ -58,33 +58,33 @@ func TestSpanSize(t *testing.T) {
 		{MaxMid + 1, 36 << 10}, {36 << 10, 36 << 10}, {64 << 10, 64 << 10}, {64<<10 + 1, 72 << 10},
 		{2 << 20, 2 << 20}, {2<<20 + 1, 2<<20 + 256<<10}, {3 << 20, 3 << 20},
 	} {
-		if got, ok := SpanSize(tt.size); got != tt.want || !ok {
+		if got, ok := LargeSize(tt.size); got != tt.want || !ok {
 			t.Errorf("SpanSize(%d) = %d, %v; want %d", tt.size, got, ok, tt.want)
 		}
 	}
-	if n, ok := SpanSize(^mem.Bytes(0)); ok {
+	if n, ok := LargeSize(^mem.Bytes(0)); ok {
 		t.Errorf("SpanSize(max) = %d, true; want overflow", n)
 	}
 }
 
-// TestSpanOf checks every size that has a span class, in steps and around every
-// boundary, against SpanSize.
+// TestSpanOf checks every size that has a large block class, in steps and around every
+// boundary, against LargeSize.
 func TestSpanOf(t *testing.T) {
 	check := func(size mem.Bytes) {
-		c := SpanOf(size)
-		want, _ := SpanSize(size)
-		if c <= Num || c > NumAll || SpanBytes(c) != want {
-			t.Fatalf("size %d has class %d of %d bytes, want %d bytes", size, c, SpanBytes(c), want)
+		c := LargeOf(size)
+		want, _ := LargeSize(size)
+		if c <= Num || c > NumAll || LargeBytes(c) != want {
+			t.Fatalf("size %d has class %d of %d bytes, want %d bytes", size, c, LargeBytes(c), want)
 		}
 	}
-	for size := mem.Bytes(MaxMid + 1); size <= MaxWarm; size += 509 {
+	for size := mem.Bytes(MaxMid + 1); size <= MaxLarge; size += 509 {
 		check(size)
 	}
 	for c := ID(Num + 1); c <= NumAll; c++ {
-		check(SpanBytes(c))
-		check(SpanBytes(c) - 1)
+		check(LargeBytes(c))
+		check(LargeBytes(c) - 1)
 		if c < NumAll {
-			check(SpanBytes(c) + 1)
+			check(LargeBytes(c) + 1)
 		}
 	}
 }

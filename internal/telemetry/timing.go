@@ -26,8 +26,8 @@ const (
 	Flush                  // moving blocks from a magazine to their slabs
 	Acquire                // finding a slab for a lease
 	Retire                 // giving a lease up
-	SpanTake               // taking pages for a large block
-	SpanGive               // giving the pages of a large block back
+	LargeTake              // taking pages for a large block
+	LargeGive              // giving the pages of a large block back
 	Commit                 // raising the committed bound
 	Drain                  // emptying the fronts
 	Sweep                  // bringing free pages together

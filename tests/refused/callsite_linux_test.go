@@ -130,7 +130,7 @@ func here() string {
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
 	for {
 		f, more := frames.Next()
-		if strings.HasPrefix(f.Function, "github.com/hakmem/hakmem/internal/heap.") {
+		if strings.HasPrefix(f.Function, "github.com/hakmem/hakmem/internal/engine.") {
 			return filepath.Base(f.File) + ":" + strconv.Itoa(f.Line)
 		}
 		if !more {

@@ -15,7 +15,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
-	"github.com/hakmem/hakmem/internal/heap"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/testkit"
 	"github.com/hakmem/hakmem/internal/testkit/workout"
@@ -76,7 +76,7 @@ func stormFromAllSides(arg string) error {
 	if err != nil {
 		return err
 	}
-	heap.SetClock(testkit.Stopped{}) // the scavenger's work would be counted with the loop's
+	engine.SetClock(testkit.Stopped{}) // the scavenger's work would be counted with the loop's
 	usual, err := pace()
 	if err != nil {
 		return err

@@ -1,0 +1,403 @@
+package engine
+
+import (
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
+)
+
+// Malloc is the slow path of every allocation: blocks of any size, for the
+// current P (own = 0) or for a Heap. It returns 0 when memory is out. Not
+// entered; takes locks and makes system calls where the fast path could not
+// serve.
+func Malloc(own Front, size mem.Bytes) Block {
+	// The P's fast path counts all of its calls, a Heap's what refills bring.
+	if p := guarded(own, size, 1, 0, own == 0 || size <= sizeclass.MaxMid); p != 0 {
+		return p
+	}
+	if Hardened() {
+		return sealed(malloc(own, hardSize(size)), size)
+	}
+	return malloc(own, size)
+}
+
+func malloc(own Front, size mem.Bytes) Block {
+	if size > sizeclass.MaxMid {
+		pollHeap(own)
+		if p := mallocCached(own, size, 0); p != 0 {
+			return p
+		}
+		p, _ := newLarge(own, size, 1, 0, 0)
+		return p
+	}
+	c := sizeclass.Of(size)
+	return mallocClass(own, c, liveState(c))
+}
+
+// mallocClass returns a block of class c whose live state is v, through the
+// front. Before it gives up it brings together what the caches of all Ps hold.
+func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
+	pollHeap(own)
+	missed, reclaimed, leased := false, false, false
+	for {
+		f, tok := enter(own)
+		if p := f.pop(c); p != 0 {
+			setLive(p, c, v)
+			leave(tok)
+			return p
+		}
+		if f == trapFront {
+			leave(tok)
+			if !installFront(tok) {
+				return noMemory()
+			}
+			continue
+		}
+		if f.head().cap[c] == 0 {
+			f.makeMagazine(c)
+		}
+		if !missed {
+			missed = true
+			*f.misses(c)++
+		}
+		if s := *f.lease(c); s != 0 {
+			began := telemetry.Begin()
+			n := f.refill(c, s)
+			telemetry.End(telemetry.Refill, began)
+			if n > 0 {
+				if Hardened() {
+					f.shuffle(c, n)
+				}
+				if own != 0 && !AlwaysSlow() { // its pops do not count
+					*f.sampleWord() -= int64(n)
+				}
+				p := f.pop(c)
+				setLive(p, c, v)
+				*f.refills(c)++
+				f.look(c, 0)
+				if !leased {
+					f.head().ownHits++ // stage 0; the others are counted by acquire
+				}
+				leave(tok)
+				kick()
+				return p
+			}
+			*f.lease(c) = 0
+			leave(tok)
+			began = telemetry.Begin()
+			retire(s)
+			telemetry.End(telemetry.Retire, began)
+		} else {
+			leave(tok)
+		}
+		began := telemetry.Begin()
+		s := acquire(c)
+		telemetry.End(telemetry.Acquire, began)
+		kickGrown()
+		kickPressed()
+		if s == 0 {
+			if !reclaimed && reclaim(own) {
+				reclaimed = true
+				continue
+			}
+			if reclaimed {
+				reclaimFailed()
+			}
+			return noMemory()
+		}
+		f, tok = enter(own)
+		if f == trapFront || *f.lease(c) != 0 {
+			leave(tok)
+			retire(s) // another goroutine of this P was first; s becomes PARTIAL
+			continue
+		}
+		*f.lease(c) = s
+		leased = true
+		leave(tok)
+	}
+}
+
+// A failed allocation first tries to bring together what magazines, leases,
+// caches and EMPTY slabs hold. That stops the world, so in a storm of failures
+// each try that did not help doubles, up to maxReclaimSkip, the number of
+// failures that do without one. A slab that becomes EMPTY ends the wait, and so
+// does what is freed into the shared caches; blocks in magazines, which those of
+// others fill all the time, at most once in a millisecond.
+var ()
+
+// Free is the slow path of every free. It checks p again, under enter, and
+// either gives the block back or returns what is wrong with it, with nothing
+// changed. Not entered.
+func Free(own Front, p Block) Finding {
+	bad := free(own, p)
+	if bad.Kind == OK { // afterwards: an invalid free is not to change a Heap's magazines
+		pollHeap(own)
+	}
+	return bad
+}
+
+func free(own Front, p Block) Finding {
+	if !region.ready.Load() {
+		return Finding{Kind: Foreign, Addr: mem.Addr(p)}
+	}
+	if isGuarded(p) {
+		return guardFree(p)
+	}
+	if Hardened() {
+		return hardFree(own, p)
+	}
+	for noFront := false; ; {
+		f, tok := enter(own)
+		at, m, large, why := liveByte(p)
+		if why != OK {
+			leave(tok)
+			return finding(p, m, why)
+		}
+		c, v := m.class, state(at)
+		if checkLive && v == 0 {
+			leave(tok)
+			return finding(p, m, Freed)
+		}
+		if large && c == 0 {
+			leave(tok)
+			return freeHuge(p)
+		}
+		if f == trapFront && !noFront {
+			leave(tok)
+			noFront = !installFront(tok) // then the block goes straight to its slab
+			continue
+		}
+		if tracked {
+			raceRelease(p, usableBytes(m, large))
+		}
+		putState(at, 0)
+		if large {
+			if site := m.site(); site != 0 {
+				unlabelLarge(m)
+				if p, c = giveSiteCached(site, c, p); p == 0 {
+					leave(tok)
+					kick()
+					return Finding{}
+				}
+			}
+			freeCached(f, tok, c, p)
+			return TakeFinding()
+		}
+		unsite(p, c, v)
+		if f.push(c, p) {
+			leave(tok)
+			return Finding{}
+		}
+		if noFront && f == trapFront {
+			leave(tok)
+			flushOne(p, c)
+			return TakeFinding()
+		}
+		if f.head().cap[c] == 0 {
+			// The front's first block of the class. If it is another front's (its
+			// slab is not leased here), it would share cache lines with that one's:
+			// it goes back, and a malloc here will take from a slab of its own.
+			f.makeMagazine(c)
+			if *f.lease(c) != owner(p) {
+				leave(tok)
+				flushOne(p, c)
+				return TakeFinding()
+			}
+			f.push(c, p)
+			leave(tok)
+			return Finding{}
+		}
+		overflow(f, tok, c, p)
+		return TakeFinding()
+	}
+}
+
+// Size returns the usable bytes of the live block at p and its site, or what is
+// wrong with p. Any goroutine; the caller holds the block.
+func Size(p Block) (size mem.Bytes, site site.ID, bad Finding) {
+	if !region.ready.Load() {
+		return 0, 0, Finding{Kind: Foreign, Addr: mem.Addr(p)}
+	}
+	if isGuarded(p) {
+		return guardSize(p)
+	}
+	at, m, large, why := liveByte(p)
+	if why != OK {
+		return 0, 0, finding(p, m, why)
+	}
+	v := state(at)
+	if checkLive && v == 0 {
+		return 0, 0, finding(p, m, Freed)
+	}
+	if Hardened() {
+		n, damage, ok := unseal(p, m, large)
+		if !ok && isBroken(p, m, large) { // its free is under way
+			return 0, 0, finding(p, m, Freed)
+		}
+		if !ok {
+			return 0, 0, overflowed(p, n, damage, m, large)
+		}
+		if large {
+			return n, m.site(), Finding{}
+		}
+		return n, siteOf(p, v), Finding{}
+	}
+	if large {
+		return m.largeSize, m.site(), Finding{}
+	}
+	return mem.Bytes(sizeclass.Classes[m.class].Size), siteOf(p, v), Finding{}
+}
+
+// MallocAt is Malloc for the current P with a site.
+func MallocAt(site site.ID, size mem.Bytes) Block {
+	if p := guarded(0, size, 1, site, false); p != 0 {
+		return p
+	}
+	if Hardened() {
+		return sealed(mallocAt(site, hardSize(size)), size)
+	}
+	return mallocAt(site, size)
+}
+
+func mallocAt(site site.ID, size mem.Bytes) Block {
+	if site == 0 || !checkLive {
+		return malloc(0, size)
+	}
+	if size > sizeclass.MaxMid {
+		if p := mallocCached(0, size, site); p != 0 {
+			labelLarge(p, site)
+			return p
+		}
+		return mallocPages(size, 1, site)
+	}
+	if !siteMap() {
+		return noMemory()
+	}
+	c := sizeclass.Of(size)
+	p := mallocClass(0, c, liveSited)
+	if p != 0 {
+		setSite(p, c, site)
+	}
+	return p
+}
+
+// MallocAligned is Malloc for the current P with an alignment, a power of two.
+func MallocAligned(align, size mem.Bytes) Block {
+	if p := guarded(0, size, align, 0, false); p != 0 {
+		return p
+	}
+	if Hardened() {
+		return sealed(mallocAligned(align, hardSize(size)), size)
+	}
+	return mallocAligned(align, size)
+}
+
+func mallocAligned(align, size mem.Bytes) Block {
+	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
+		// Slabs start on a page and every class is m·2^k: the next class whose
+		// size the alignment divides serves.
+		for c := sizeclass.Of(size); c <= sizeclass.Num; c++ {
+			if mem.Bytes(sizeclass.Classes[c].Size)&(align-1) == 0 {
+				return mallocClass(0, c, liveState(c))
+			}
+		}
+	}
+	size = max(size, sizeclass.MaxMid+1)
+	if align <= pageSize { // every large block is aligned to a page
+		return malloc(0, size)
+	}
+	return mallocPages(size, pageAlign(align>>pageShift), 0)
+}
+
+// MallocZero is Malloc for the current P or a Heap, with n bytes cleared; what
+// is known to read as zero is not cleared again.
+func MallocZero(own Front, n mem.Bytes) Block {
+	if n > sizeclass.MaxMid && !Hardened() {
+		if p := guarded(own, n, 1, 0, false); p != 0 {
+			Zero(ptr(mem.Addr(p)), n)
+			return p
+		}
+		if p := mallocCached(own, n, 0); p != 0 {
+			Zero(ptr(mem.Addr(p)), n)
+			return p
+		}
+		p, zero := newLarge(own, n, 1, 0, 0)
+		switch {
+		case p == 0 || zero == allZeroes:
+		case zero == someZeroes:
+			zeroDirty(p, n)
+		default:
+			Zero(ptr(mem.Addr(p)), n)
+		}
+		return p
+	}
+	p := Malloc(own, n)
+	if p != 0 {
+		Zero(ptr(mem.Addr(p)), n)
+	}
+	return p
+}
+
+// zeroDirty clears the first n bytes of the new large block at p, but for pages that still
+// read as zero, as far as that is known: of superslabs that are all the large block's.
+func zeroDirty(p Block, n mem.Bytes) {
+	first := p.page()
+	last := first + pageNo(meta(first).pages) // behind the large block
+	from := uintptr(0)                        // what comes before is zero
+	for off := uintptr(0); mem.Bytes(off) < n; off += pageSize {
+		page := first + pageNo(off>>pageShift)
+		c := page.chunk()
+		if c.page() >= first && (c+1).page() <= last && super(c).wasDirty>>(page.inChunk())&1 == 0 {
+			Zero(ptr(mem.Addr(p+Block(from))), mem.Bytes(off-from))
+			from = off + pageSize
+		}
+	}
+	if mem.Bytes(from) < n {
+		Zero(ptr(mem.Addr(p+Block(from))), n-mem.Bytes(from))
+	}
+}
+
+// Chunk returns a large block for an Arena's use: Free and its kin refuse it.
+func Chunk(size mem.Bytes) (p Block, usable mem.Bytes) {
+	p, _ = newLarge(0, max(size, sizeclass.MaxMid+1), 1, 0, flagArena)
+	if p == 0 {
+		return 0, 0
+	}
+	return p, meta(p.page()).largeSize
+}
+
+// FreeChunk gives an Arena's large block back.
+func FreeChunk(p Block) {
+	page := p.page()
+	region.mu.Lock()
+	m := meta(page)
+	if m.kind != kindLarge || m.start != mem.Addr(p) || m.flags&flagArena == 0 {
+		fatal("an Arena's chunk is not one", mem.Addr(p), 0)
+	}
+	if tracked {
+		raceRelease(p, m.largeSize)
+	}
+	releaseLarge(page, m, times.now)
+	region.mu.Unlock()
+	kick()
+}
+
+// Resize makes the live large block at p one of at least size bytes where it is, by
+// giving back its last pages or taking the next ones if they are free, and
+// reports whether it could. The caller holds the block; its class may change.
+func Resize(p Block, size mem.Bytes) bool {
+	if Hardened() || isGuarded(p) {
+		return false
+	}
+	ok, limited := resize(p, size)
+	if limited && reclaim(0) {
+		if ok, limited = resize(p, size); limited {
+			reclaimFailed()
+		}
+	}
+	kickGrown()
+	kickPressed()
+	kick()
+	return ok
+}

@@ -1,0 +1,116 @@
+package engine
+
+import (
+	"slices"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// TestZeroDirty: of a large block of which a part was used before, MallocZero clears that
+// part, and leaves the superslabs alone that still read as zero.
+func TestZeroDirty(t *testing.T) {
+	const used, size = 3*superSize + 5*pageSize, 12*superSize + 3*pageSize + 100
+	Trim()
+	p := Malloc(0, size) // is where the next one of its size will be
+	if !Resize(p, used) || !Resize(p, sizeclass.MaxMid+1) {
+		t.Fatal("the span did not become smaller")
+	}
+	Trim()
+	if !Resize(p, used) { // only so much has memory
+		t.Fatal("the span did not grow")
+	}
+	b := unsafe.Slice((*byte)(ptr(mem.Addr(p))), used)
+	for i := range b {
+		b[i] = 0xFF
+	}
+	// Not as a whole: it would go to the huge-block cache.
+	if !Resize(p, sizeclass.MaxMid+1) {
+		t.Fatal("the span did not become smaller")
+	}
+	Free(0, p)
+	reclaimSkip.Store(0)
+	if !reclaim(0) { // to the page tree, with its memory
+		t.Fatal("nothing was reclaimed")
+	}
+	before, _ := osmem.ProcessFaults()
+	q := MallocZero(0, size)
+	findings, _ := osmem.ProcessFaults()
+	if q != p {
+		t.Fatalf("the span came back as %#x, not %#x: nothing was tested", q, p)
+	}
+	if n := findings - before; n*4096 > used+superSize*3 {
+		t.Errorf("%d page faults to clear %d bytes of %d", n, used, size)
+	}
+	if i := slices.IndexFunc(unsafe.Slice((*byte)(ptr(mem.Addr(q))), size), func(b byte) bool { return b != 0 }); i >= 0 {
+		t.Errorf("byte %d is not 0", i)
+	}
+	Free(0, q)
+	Trim()
+}
+
+// TestFreeWithoutAFront: a P that has no front and can get none frees all the same:
+// the block goes straight to its slab, from which it comes again.
+func TestFreeWithoutAFront(t *testing.T) {
+	withClock(t)
+	blocks := fillBytes(t, mebibyte, 48)
+	Trim() // the P's front goes to the pool
+	frontPool.mu.Lock()
+	most, pool := frontPool.max, frontPool.free
+	frontPool.max, frontPool.free = frontPool.built.Load(), nil
+	frontPool.mu.Unlock()
+	if p := Malloc(0, 48); p != 0 {
+		t.Errorf("Malloc = %#x without a front", p)
+	}
+	freeBlocks(t, blocks)
+	if bad := Free(0, blocks[0]); bad.Kind != Freed {
+		t.Errorf("a second free: %+v", bad)
+	}
+	frontPool.mu.Lock()
+	frontPool.max, frontPool.free = most, pool
+	frontPool.mu.Unlock()
+	Trim()
+	if used, dirty := use(); used != 0 || dirty != 0 {
+		t.Errorf("all freed, trimmed: %d pages used, %d warm", used, dirty)
+	}
+	freeBlocks(t, fillBytes(t, mebibyte, 48))
+}
+
+// TestInvalidFreeTrimsNoHeap: a Heap trims its magazines in its own slow paths, but
+// an invalid free, which is one, changes nothing.
+func TestInvalidFreeTrimsNoHeap(t *testing.T) {
+	c := withClock(t)
+	f := front(t)
+	defer CloseHeapFront(Front(f))
+	class := sizeclass.Of(48)
+	idle := func() {
+		Free(0, Malloc(0, 3<<20)) // something to return, or the scavenger does not look
+		c.Advance(time.Minute)
+	}
+	if bad := Free(Front(f), Malloc(Front(f), 48)); bad.Kind != OK {
+		t.Fatalf("%+v", bad)
+	}
+	idle()
+	trimHeap(Front(f)) // marks what lies there
+	idle()
+	n := Front(f).held(class)
+	if Front(f).head().epoch == times.epoch.Load() || n == 0 {
+		t.Fatalf("%d blocks in the magazine, and no turn to trim it: the test shows nothing", n)
+	}
+	if bad := Free(Front(f), 1<<60); bad.Kind != Foreign {
+		t.Errorf("%+v", bad)
+	}
+	if Front(f).held(class) != n {
+		t.Errorf("an invalid free trimmed the magazine: %d of %d blocks left", Front(f).held(class), n)
+	}
+	if bad := Free(Front(f), Malloc(0, 100_000)); bad.Kind != OK {
+		t.Fatalf("%+v", bad)
+	}
+	if Front(f).held(class) != 0 {
+		t.Errorf("a valid one did not: %d blocks left", Front(f).held(class))
+	}
+}

@@ -1,0 +1,365 @@
+package engine
+
+import (
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// A front is the magazines, the leases and the counters of one P or one Heap.
+// It is touched only (a) in the fast section on its P, (b) under enter on its
+// P, (c) by its Heap's goroutine, (d) by the drainer after grace.
+//
+// It lies off-heap, 1 KiB behind a multiple of TinyMag (frontAt), so that the word of class
+// c is at front | c<<3 (one instruction, and then addressing through one register):
+//
+//	0     [128]tops      address of the magazine's top slot, for each class
+//	1024  [128]leases    slabID that the front may carve from, for each class
+//	2048  [128]misses  [128]refills  [128]flushes     counters, by class
+//	5120  capacities, batches, counters: frontHead
+//	15360 magazines      the slots of a class: 8 KiB each up to 1 KiB blocks, then 1 KiB
+//	      quarantine     freed blocks, under HAKMEM_HARDEN (harden.go)
+//
+// A magazine is filled upwards. Its bottom slot is a sentinel that always holds 0,
+// so a pop that reads 0 found it empty; its last slot's address is a multiple of the
+// magazine's size, so a push that finds such an address as the top found it full.
+// The capacity is where the sentinel lies. There are no counts and no bounds.
+//
+// A magazine is made when the front first needs it (makeMagazine). Until then it
+// is a trap, like the trap front's, and its memory is not touched. One that runs
+// full and empty in turns grows downwards (growMagazine).
+const (
+	topsOffset    = 0
+	leasesOffset  = 1024
+	missesOffset  = 2048
+	refillsOffset = missesOffset + countWords*8
+	flushesOffset = refillsOffset + countWords*8
+	headOffset    = flushesOffset + countWords*8
+	// The last slot of class c is c, or c-NumTiny, magazines behind these. The first
+	// is where frontHead has ended and, from the page on, a multiple of TinyMag.
+	tinyOffset = 2*TinyMag - frontSkew
+	midOffset  = tinyOffset + sizeclass.NumTiny*TinyMag
+	// Behind the last magazine. It takes no memory while nothing is hardened.
+	quarantineOffset = midOffset + (sizeclass.NumAll-sizeclass.NumTiny+1)*MidMag
+
+	// TinyMag is the bytes of the slots of a class up to 1 KiB, MidMag those of any
+	// other: 1023 and 127 blocks, and the sentinel. Powers of two so that "full" is one
+	// test of an address. HAKMEM_MAG_GROW_BYTES has room for no more than 1023 blocks of
+	// 512 B; above 1 KiB 127 blocks are a quarter of a MiB at least.
+	TinyMag = 8192
+	MidMag  = 1024
+	// maxMid is the most blocks of a magazine of MidMag.
+	maxMid = MidMag/8 - 1
+
+	// frontSkew is where a front begins in its first OS page. The words that
+	// the fast section writes and those by which it finds the P must differ in
+	// their last 12 bits, or loads wait for stores they only look like
+	// (docs/ledger.md, "Words that look alike"): in Go 1.26 the field id of a p ends
+	// in 0x008, the field p of an m in 0x0d8, 0x8d8 or, the first one's, 0x350.
+	frontSkew = 1024
+
+	countWords = frontTypes
+	// quarantineRoom is the bytes of a quarantine (quarantine.go, which asserts it): a ring
+	// of 512 blocks of 16 bytes, and 24 bytes.
+	quarantineRoom = 512*16 + 24
+	// Whole OS pages, on every system: those are up to 64 KiB.
+	frontSize  = (frontSkew + quarantineOffset + quarantineRoom + pageSize - 1) &^ (pageSize - 1)
+	frontTypes = setClasses     // entries of tops and leases
+	leaseWords = frontTypes - 3 // of leases; the others are SampleOffset, OwnerOffset, GuessMissOffset
+)
+
+// frontHead is the part of a front that only slow paths use.
+type frontHead struct {
+	cap [frontTypes]uint16 // blocks each magazine may hold
+	// How many blocks the next miss brings and the next overflow gives back.
+	// They start at firstBatch and firstFlush, double each time up to the policy's
+	// Refill (refill) and half the capacity (takeOldest), and start anew when the other happens: a program that
+	// allocates and frees in turns comes to rest within the magazine, and one
+	// that only does one of them soon moves the most at a time.
+	refillBatch, flushBatch [frontTypes]uint16
+
+	// hits counts the pops that slow paths can prove: between two looks at a
+	// magazine at least as many blocks were popped as it lost. seen is the
+	// number of blocks at the last look.
+	hits [frontTypes]uint64
+	seen [frontTypes]uint16
+
+	// waiting is the number of blocks in the quarantine.
+	waiting [frontTypes]uint32
+
+	ownHits uint64 // stage 0: refills from the front's own lease
+
+	// A Heap's: the scavenger's epoch when it last trimmed itself, and what each
+	// magazine held then.
+	epoch uint32
+	mark  [frontTypes]uint16
+	// idle is what each magazine of large blocks held when trimIdleLarge last looked.
+	idle [frontTypes]uint16
+}
+
+// The head must end where the slots of class 1 begin.
+const _ = tinyOffset - headOffset - unsafe.Sizeof(frontHead{})
+
+func (f Front) head() *frontHead { return (*frontHead)(ptr(mem.Addr(f + headOffset))) }
+
+func (f Front) top(c sizeclass.ID) *mem.Addr {
+	return (*mem.Addr)(ptr(mem.Addr(f) + topsOffset + mem.Addr(c)<<3))
+}
+func (f Front) lease(c sizeclass.ID) *slabID {
+	return (*slabID)(ptr(mem.Addr(f + leasesOffset + Front(uintptr(c)<<3))))
+}
+func (f Front) misses(c sizeclass.ID) *uint64 {
+	return u64(mem.Addr(f + missesOffset + Front(uintptr(c)<<3)))
+}
+func (f Front) refills(c sizeclass.ID) *uint64 {
+	return u64(mem.Addr(f + refillsOffset + Front(uintptr(c)<<3)))
+}
+func (f Front) flushes(c sizeclass.ID) *uint64 {
+	return u64(mem.Addr(f + flushesOffset + Front(uintptr(c)<<3)))
+}
+
+// loadTop and storeTop are for those that do not own the front at the moment, or whose
+// stores others may see.
+func (f Front) loadTop(c sizeclass.ID) mem.Addr {
+	return mem.Addr(atomic.LoadUintptr((*uintptr)(f.top(c))))
+}
+func (f Front) storeTop(c sizeclass.ID, slot mem.Addr) {
+	atomic.StoreUintptr((*uintptr)(f.top(c)), uintptr(slot))
+}
+
+// last returns the address of the last slot of class c's magazine.
+func (f Front) last(c sizeclass.ID) mem.Addr {
+	if c <= sizeclass.NumTiny {
+		return mem.Addr(f + tinyOffset + Front(uintptr(c)*TinyMag))
+	}
+	return mem.Addr(f + midOffset + Front(uintptr(c-sizeclass.NumTiny)*MidMag))
+}
+
+// magSize returns the bytes of its slots.
+func magSize(c sizeclass.ID) mem.Bytes {
+	if c <= sizeclass.NumTiny {
+		return TinyMag
+	}
+	return MidMag
+}
+
+// maxBlocks returns the most blocks that it can hold.
+func maxBlocks(c sizeclass.ID) int { return int(magSize(c)/8 - 1) }
+
+// sentinel returns the address of its bottom slot.
+func (f Front) sentinel(c sizeclass.ID) mem.Addr {
+	return f.last(c) - mem.Addr(uintptr(f.head().cap[c])*8)
+}
+
+// held returns the number of blocks in class c's magazine.
+func (f Front) held(c sizeclass.ID) uintptr {
+	n := (f.loadTop(c) - f.sentinel(c)) / 8
+	if n > mem.Addr(maxBlocks(c)) { // the trap: it is not made yet, or is just being made
+		return 0
+	}
+	return uintptr(n)
+}
+
+// look counts the pops since the last look at class c's magazine, which had
+// before blocks until the caller changed it, and notes how many it has now.
+func (f Front) look(c sizeclass.ID, before uintptr) {
+	h := f.head()
+	if seen := uintptr(h.seen[c]); seen > before {
+		h.hits[c] += uint64(seen - before)
+	}
+	h.seen[c] = uint16(f.held(c))
+}
+
+// pop takes the magazine's top block, or returns 0 when it is empty.
+func (f Front) pop(c sizeclass.ID) Block {
+	t := f.top(c)
+	p := *word(*t)
+	if p != 0 {
+		*t -= 8
+	}
+	return Block(p)
+}
+
+// push puts a block on the magazine, or returns false when it is full.
+func (f Front) push(c sizeclass.ID, p Block) bool {
+	t := f.top(c)
+	if mem.Bytes(*t)%magSize(c) == 0 {
+		return false
+	}
+	*t += 8
+	*word(*t) = uintptr(p)
+	return true
+}
+
+// trapFront is the front of every P that has none yet, of every P and Heap while
+// calls are watched (watch.go), and of closed Heaps: all its magazines are both
+// empty and full, because their tops point at a slot that holds 0 and is aligned to
+// the largest magazine. It is never written after init, but for the count of calls
+// in its sample word.
+var (
+	trapMemory [trapSlot + 2*TinyMag]byte // TinyMag more than is used, for alignment
+	trapFront  Front
+)
+
+// trapSlot is where the trap front has that slot, behind its head.
+const trapSlot = 2 * TinyMag
+
+// firstBatch is 1/8 of a magazine of 127: turns of up to 7/8 of a magazine
+// cost nothing (docs/ledger.md, "batch growth").
+const firstBatch = 16
+
+// MaxP is the number of Ps that have a front of their own; the Ps of a larger
+// GOMAXPROCS share the locked fronts below.
+const MaxP = 1024
+
+// Fronts is the table of fronts by P. Entries start as the trap front; a slow
+// path on the P swaps a front in, the drainer swaps the trap back.
+var Fronts [MaxP]uintptr
+
+// Guesses is where the fast section on amd64 looks for its front first: a word for
+// each thread (the runtime's m), at its address modulo GuessRange, with the front
+// that its P had a while ago, less the address of Guesses. Four loads that depend on each
+// other lead from the goroutine by the P's number to the front, and nothing of a call can
+// begin before the last; by a guess it is two. The other two, of the P and of
+// the front's owner word, then only have to agree, for which nothing waits. (A
+// branch that is predicted; docs/ledger.md, "Guessed fronts".)
+//
+// A guess may be any front, or 0: that leads to zero, whose owner word is nobody's.
+// What makes it right is the owner word alone. It is the address of P p from before
+// installFront puts the front into p's entry until a drain has taken it out, and 0
+// at all other times; a drain clears it before its grace, so that a section
+// which read it as p has ended when the front is emptied.
+var Guesses struct {
+	zero [OwnerOffset/8 + 1]uintptr
+	At   [GuessRange / 8]uintptr
+}
+
+const (
+	// OwnerOffset and GuessMissOffset are in a front's leases, behind those of blocks: the
+	// owner word, and a countdown of wrong guesses until the next is corrected.
+	OwnerOffset     = leasesOffset + (leaseWords+1)*8
+	GuessMissOffset = leasesOffset + leaseWords*8
+	GuessesAt       = unsafe.Offsetof(Guesses.At)
+	// GuessRange is zeroed memory of which a page for each thread is touched. Two threads
+	// whose m lie a multiple of it apart share a word, and would take it from
+	// each other at every call, were it not only at every 16th.
+	GuessRange  = 4 << 20
+	GuessMisses = 16
+)
+
+// PAddress returns the address of the current P, pinned; nil where there are no
+// guesses.
+var PAddress func() uintptr
+
+// setOwner makes the current P, pinned, the owner of a front that it puts into
+// Fronts.
+func (f Front) setOwner() {
+	if PAddress != nil && frontTable.Load() == &Fronts {
+		atomic.StoreUintptr(word(mem.Addr(f+OwnerOffset)), PAddress())
+	}
+}
+
+func (f Front) clearOwner() { atomic.StoreUintptr(word(mem.Addr(f+OwnerOffset)), 0) }
+
+// hardFronts is the table that slow paths use while blocks are hardened; Fronts
+// then holds nothing but traps.
+var hardFronts [MaxP]uintptr
+
+// frontTable is the table that slow paths use. Set before there is a region.
+var frontTable atomic.Pointer[[MaxP]uintptr]
+
+// NumShards is the number of locked fronts: fallbacks where pinning is not
+// available, or not wanted because calls are watched. Four times the cores of a
+// usual machine keep collisions rare.
+const NumShards = 64
+
+// shard is a front behind a lock.
+type shard struct {
+	mu    sync.Mutex
+	front Front
+	_     [48]byte
+}
+
+var shards [NumShards]shard
+
+func init() {
+	trapFront = Front(mem.Bytes(unsafe.Pointer(&trapMemory)).Up(TinyMag))
+	slot := trapFront + trapSlot
+	for c := range uintptr(frontTypes) {
+		*word(mem.Addr(trapFront + Front(c<<3))) = uintptr(slot)
+	}
+	frontTable.Store(&Fronts)
+	for i := range Fronts {
+		Fronts[i], hardFronts[i] = uintptr(trapFront), uintptr(trapFront)
+	}
+	for i := range shards {
+		shards[i].front = trapFront
+	}
+}
+
+// TrapFront returns the address that a Heap's fast paths are given after it was
+// closed and while calls are watched.
+func TrapFront() Front { return trapFront }
+
+// firstCap is the most blocks a magazine has room for before it grows.
+const firstCap = 127
+
+// makeMagazine makes class c's magazine, with the policy's capacity. Entered.
+func (f Front) makeMagazine(c sizeclass.ID) {
+	pol := policy.Current()
+	n := 0
+	switch {
+	case c <= sizeclass.NumTiny:
+		n = min(pol.MagBlocks, firstCap, max(pol.MagBytes/int(classSize(c)), 2))
+	case c <= sizeclass.Num:
+		n = min(pol.MidBlocks, max(pol.MidBytes/int(classSize(c)), 2))
+	default:
+		n = min(maxMid, max(pol.MagLargeBytes/int(sizeclass.LargeBytes(c)), 1))
+	}
+	h := f.head()
+	h.cap[c] = uint16(n)
+	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
+	*word(f.sentinel(c)) = 0
+	f.storeTop(c, f.sentinel(c))
+}
+
+// growMagazine doubles the room of class c's full magazine, within the policy's
+// limits, if that would have saved work: it was refilled since it was last full. So
+// what a program's turns of allocating and freeing need is there after a few of
+// them, and a program that only frees lets no magazine grow. (tcmalloc's thread
+// caches grow by the same sign, Bonwick's magazines by contention.) It
+// reports whether there is room now. Entered.
+//
+//go:nocheckptr
+func (f Front) growMagazine(c sizeclass.ID) bool {
+	h, pol := f.head(), policy.Current()
+	most := pol.MagBlocks
+	if c > sizeclass.NumTiny {
+		most = pol.MidBlocks
+	}
+	old := int(h.cap[c])
+	n := min(2*old, most, pol.GrowBytes/int(classSize(c)))
+	if h.refillBatch[c] == firstBatch || n <= old {
+		return false
+	}
+	from := unsafe.Slice(word(f.sentinel(c)), old+1)
+	h.cap[c] = uint16(n)
+	copy(unsafe.Slice(word(f.sentinel(c)), old+1), from) // the sentinel's 0 too
+	f.storeTop(c, f.sentinel(c)+mem.Addr(uintptr(old)*8))
+	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
+	return true
+}
+
+// sampleWord is the word of a front that the fast section counts down: the last
+// lease, of which no class makes use.
+func (f Front) sampleWord() *int64 { return (*int64)(ptr(mem.Addr(f + SampleOffset))) }
+
+// SampleOffset is where that word lies in a front.
+const SampleOffset = leasesOffset + (frontTypes-1)*8
+
+// firstFlush is firstBatch for the flushes of a magazine of n blocks.
+func firstFlush(n int) uint16 { return uint16(max(firstBatch, n/8)) }

@@ -1,0 +1,216 @@
+package engine
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+)
+
+// TestNoFrontWhileWatched: a slow path that met the trap before watching began
+// does not give its P a front afterwards.
+func TestNoFrontWhileWatched(t *testing.T) {
+	Watch(WatchCalls, true)
+	defer Watch(WatchCalls, false)
+	if !installFront(pinned) {
+		t.Fatal("no front")
+	}
+	for pid := range Fronts {
+		if Front(Fronts[pid]) != trapFront {
+			t.Errorf("P %d has a front", pid)
+		}
+	}
+	p := Malloc(0, 100)
+	if _, tok := enter(0); tok < 0 {
+		t.Errorf("enter gave token %d, want a locked front's", tok)
+	} else {
+		leave(tok)
+	}
+	if bad := Free(0, p); bad.Kind != OK {
+		t.Errorf("Free: %+v", bad)
+	}
+}
+
+// TestNoMoreFronts: when Heaps have their part of the fronts another cannot be made,
+// Err tells why, one that is closed makes place for another, and each P gets a front.
+func TestNoMoreFronts(t *testing.T) {
+	for _, x := range []struct{ ps, left int }{{3, NumShards}, {100, 100}, {200, 110}} {
+		t.Run(fmt.Sprint(x.ps), func(t *testing.T) {
+			withClock(t) // Ps' fronts are in the pool
+			forgetSurvived(t)
+			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(x.ps))
+			frontPool.mu.Lock()
+			if used := int(frontPool.built.Load()) - len(frontPool.free); used != 0 {
+				t.Errorf("%d fronts are in use", used)
+			}
+			defer set(&frontPool.max, 220)()
+			frontPool.mu.Unlock()
+
+			var fronts []Block
+			defer func() {
+				for _, f := range fronts {
+					CloseHeapFront(Front(f))
+				}
+			}()
+			for f := NewHeapFront(); f != 0; f = NewHeapFront() {
+				fronts = append(fronts, Block(f))
+			}
+			if n := len(fronts); n != 220-x.left || !told("Close Heaps") {
+				t.Errorf("%d Heaps of 220 fronts, want %d to be left; %v", n, x.left, Survived())
+			}
+			CloseHeapFront(Front(fronts[0]))
+			if fronts[0] = Block(NewHeapFront()); fronts[0] == 0 {
+				t.Fatal("a closed Heap's front was not used again")
+			}
+			for i := range x.left {
+				f := newFront(false)
+				if f == 0 {
+					t.Fatalf("no front for the one after %d", i)
+				}
+				fronts = append(fronts, Block(f))
+			}
+			if f := newFront(false); f != 0 {
+				t.Error("one front more than there are")
+			}
+		})
+	}
+}
+
+// closedFronts returns 20 fronts of Heaps that are closed, each with something in its
+// magazines' memory.
+func closedFronts(t *testing.T) (fronts []Block) {
+	t.Helper()
+	for range 20 {
+		f := NewHeapFront()
+		for _, size := range []mem.Bytes{16, 1000, 20_000} {
+			if bad := Free(f, Malloc(f, size)); bad.Kind != OK {
+				t.Fatalf("%+v", bad)
+			}
+		}
+		fronts = append(fronts, Block(f))
+	}
+	for _, f := range fronts {
+		CloseHeapFront(Front(f))
+	}
+	return fronts
+}
+
+// remember returns how many of the fronts have something in their magazines' memory,
+// without what lies in a OS page with something else.
+func remember(fronts []Block) (n int) {
+	for _, f := range fronts {
+		start, size := magazines(Front(f))
+		for slot := start; slot < start+mem.Addr(size); slot += 8 {
+			if *word(slot) != 0 {
+				n++
+				break
+			}
+		}
+	}
+	return n
+}
+
+// TestSpareFronts: the memory of closed Heaps' magazines is returned when nobody
+// wanted it for a tick, and by Trim; one that is used again keeps it.
+func TestSpareFronts(t *testing.T) {
+	clock := withClock(t)
+	fronts := closedFronts(t)
+	if n := remember(fronts); n != len(fronts) {
+		t.Fatalf("%d of %d fronts have memory: the test looks in the wrong place", n, len(fronts))
+	}
+	if clock.Pending() == 0 {
+		t.Fatal("Heaps were closed, and no tick will come")
+	}
+	clock.Advance(tickTime()) // when it is told how many there are
+	used := fronts[15:]       // of the pool the last five
+	for range 3 {
+		for range used {
+			NewHeapFront()
+		}
+		if n := remember(used); n != len(used) {
+			t.Errorf("%d of %d fronts in use have memory", n, len(used))
+		}
+		for _, f := range used {
+			CloseHeapFront(Front(f))
+		}
+		clock.Advance(tickTime())
+	}
+	if n := remember(fronts[:15]); n != 0 {
+		t.Errorf("%d of 15 fronts that nobody wanted have memory", n)
+	}
+	if n := remember(used); n != len(used) {
+		t.Errorf("%d of %d fronts that were used in each tick have memory", n, len(used))
+	}
+	clock.Advance(time.Hour)
+	if n := remember(fronts); n != 0 || clock.Pending() != 0 {
+		t.Errorf("%d fronts have memory after an hour, %d timers are set", n, clock.Pending())
+	}
+
+	fronts = closedFronts(t)
+	Trim()
+	if n := remember(fronts); n != 0 {
+		t.Errorf("%d fronts have memory after Trim", n)
+	}
+	clock.Advance(time.Hour)
+}
+
+func frontsInUse() int {
+	var t Totals
+	ReadTotals(&t)
+	return t.Fronts
+}
+
+// TestSpareFrontsRefused: a front whose memory the system does not take stays as it
+// is, one that is left without memory is not used until it has some again, and Err
+// tells.
+func TestSpareFrontsRefused(t *testing.T) {
+	defer osmem.Inject(nil)
+	decommitted := fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)
+	for _, x := range []struct {
+		discard, commit error
+		told            string
+		lost            bool
+	}{
+		{osmem.ErrInjected, nil, "return of free pages", false},
+		{decommitted, nil, "return of free pages", false},
+		{decommitted, osmem.ErrInjected, "commit of pages", true},
+	} {
+		withClock(t)
+		forgetSurvived(t)
+		fronts := closedFronts(t)
+		pool, used := len(frontPool.free), frontsInUse()
+		osmem.Inject(func(op osmem.Op) error {
+			switch op {
+			case osmem.OpDiscard:
+				return x.discard
+			case osmem.OpCommit:
+				return x.commit
+			}
+			return nil
+		})
+		left := returnSpare(true)
+		osmem.Inject(nil)
+		if left != x.lost || spareMemory() != x.lost {
+			t.Errorf("%v, %v: something left: %v, %v, want %v", x.discard, x.commit, left, spareMemory(), x.lost)
+		}
+		if n := len(frontPool.lost); (n == len(fronts)) != x.lost || len(frontPool.free)+n != pool {
+			t.Errorf("%v, %v: %d of %d fronts lost, %d of %d in the pool", x.discard, x.commit, n, len(fronts), len(frontPool.free), pool)
+		}
+		if n := frontsInUse(); n != used {
+			t.Errorf("%v, %v: %d fronts are in use, before there were %d", x.discard, x.commit, n, used)
+		}
+		if !told(x.told) {
+			t.Errorf("%v, %v: not told: %v", x.discard, x.commit, Survived())
+		}
+		if err := CheckInvariants(); err != nil {
+			t.Error(err)
+		}
+		if returnSpare(false) || len(frontPool.free) != pool {
+			t.Errorf("%v, %v: %d of %d in the pool when there is memory again", x.discard, x.commit, len(frontPool.free), pool)
+		}
+		closedFronts(t) // all of them can be used again
+	}
+}

@@ -1,0 +1,144 @@
+package engine
+
+import (
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// frontPool owns the memory of fronts: a range of its own, committed one front
+// at a time, upwards; fronts are used again, never freed. Counters stay with
+// the memory, so sums over all fronts ever built never lose a count.
+var frontPool struct {
+	mu    sync.Mutex
+	base  mem.Addr
+	max   uintptr // fronts there is address space for
+	built atomic.Uintptr
+	// free has the spare ones, the last used last. The first clean of them have no
+	// memory for magazines; low is the fewest that there were since returnSpare.
+	free       []Front
+	clean, low int
+	// lost has those whose magazines may not be touched: see discard.
+	lost []Front
+}
+
+// maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of
+// address space.
+const maxFronts = 64 << 10
+
+// frontsWanted returns the number of fronts to reserve address space for.
+func frontsWanted() uintptr {
+	n := uintptr(maxFronts)
+	if left := osmem.AddressSpaceLeft() / 8; mem.Bytes(n) > left/frontSize { // 1/8: see reserveRegion
+		n = uintptr(max(left/frontSize, NumShards))
+	}
+	return n
+}
+
+// frontAt returns the address of front n. The base is a multiple of TinyMag, and frontSize
+// is, so that the magazines' last slots are where "full" looks for them.
+func frontAt(n uintptr) Front { return Front(frontPool.base + mem.Addr(n*frontSize) + frontSkew) }
+
+func takeFront(private bool) (f Front, err error) {
+	fp := &frontPool
+	fp.mu.Lock()
+	defer fp.mu.Unlock()
+	// Heaps leave one for each P and shard, whose calls all fail without; but take half
+	// of all, where address space is limited.
+	leave := uintptr(0)
+	if private {
+		leave = min(uintptr(max(runtime.GOMAXPROCS(0), NumShards)), fp.max/2)
+	}
+	n, spare := fp.built.Load(), len(fp.free)
+	if used := n - uintptr(spare); used+leave >= fp.max {
+		return 0, fmt.Errorf("hakmem: %d fronts are in use, of %d: Close Heaps", used, fp.max)
+	}
+	if spare > 0 {
+		f = fp.free[spare-1]
+		fp.free = fp.free[:spare-1]
+		fp.clean, fp.low = min(fp.clean, spare-1), min(fp.low, spare-1)
+		initFront(f)
+		return f, nil
+	}
+	f = frontAt(n)
+	if err := osmem.Commit(mem.Addr(f-frontSkew), frontSize); err != nil {
+		return 0, fmt.Errorf("hakmem: commit of a front of %d bytes: %w", uint64(frontSize), err)
+	}
+	region.metaCommitted.Add(frontSize)
+	initFront(f)
+	fp.built.Store(n + 1) // now that ReadTotals may look at it
+	return f, nil
+}
+
+// initFront makes all magazines of an empty front traps.
+func initFront(f Front) {
+	h := f.head()
+	h.epoch = times.epoch.Load()
+	*f.sampleWord() = sampleInterval()
+	for c := range uint8(frontTypes) {
+		h.cap[c], h.seen[c], h.mark[c], h.idle[c] = 0, 0, 0, 0
+		f.storeTop(sizeclass.ID(c), *trapFront.top(0))
+	}
+}
+
+// recycle puts a drained front back into the pool.
+func recycle(f Front) {
+	frontPool.mu.Lock()
+	frontPool.free = append(frontPool.free, f)
+	frontPool.mu.Unlock()
+}
+
+// returnSpare returns the memory of the magazines of spare fronts, some 60 KiB of
+// each that was a Heap's: of those that were not wanted since the last time, or of all.
+// It reports whether there is something for the next time.
+func returnSpare(all bool) (left bool) {
+	fp := &frontPool
+	fp.mu.Lock()
+	defer fp.mu.Unlock()
+	if all {
+		fp.low = len(fp.free)
+	}
+	for i := len(fp.lost) - 1; i >= 0; i-- {
+		if f := fp.lost[i]; recommit(magazines(f)) {
+			fp.lost = slices.Delete(fp.lost, i, i+1)
+			fp.free = slices.Insert(fp.free, 0, f)
+			fp.clean, fp.low = fp.clean+1, fp.low+1
+		}
+	}
+	for fp.clean < fp.low {
+		f := fp.free[fp.clean]
+		if _, usable := discard(magazines(f)); usable {
+			fp.clean++ // if it is not gone, it is tried again when it has been used
+		} else {
+			initFront(f) // nobody looks at the magazines of a trap
+			fp.free = slices.Delete(fp.free, fp.clean, fp.clean+1)
+			fp.low--
+			fp.lost = append(fp.lost, f)
+		}
+		// Who waits for a front need not wait for all of them.
+		fp.mu.Unlock()
+		fp.mu.Lock()
+	}
+	fp.low = len(fp.free)
+	return fp.clean < fp.low || len(fp.lost) > 0
+}
+
+// magazines returns the OS pages of f that have nothing but magazines.
+func magazines(f Front) (addr mem.Addr, size mem.Bytes) {
+	system := osmem.PageSize()
+	addr = mem.Addr(mem.Bytes(f + tinyOffset).Up(system))
+	return addr, mem.Bytes(mem.Addr((f+quarantineOffset)&^Front(system-1)) - addr)
+}
+
+// spareMemory reports whether returnSpare would find something.
+func spareMemory() bool {
+	frontPool.mu.Lock()
+	defer frontPool.mu.Unlock()
+	return frontPool.clean < len(frontPool.free) || len(frontPool.lost) > 0
+}

@@ -1,0 +1,92 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/telemetry"
+)
+
+// refuse records why there is no more memory, and returns it. Under mu.
+func (r *regionState) refuse(err error) error {
+	r.refusal, r.limited = err, false
+	survive(err)
+	return err
+}
+
+// remedy says how the region could be larger. Under mu.
+func (r *regionState) remedy() string {
+	switch asked := uintptr(policy.Current().RegionBytes); {
+	case r.size-r.first < mem.Bytes(min(asked, maxRegion, maxTracked)&^(superSize-1)):
+		return "the address space had no room for more; raise RLIMIT_AS (ulimit -v)"
+	case asked < min(maxRegion, maxTracked):
+		return "raise HAKMEM_REGION_BYTES"
+	default:
+		return "no larger one is supported; free blocks"
+	}
+}
+
+// ensure commits a's metadata for the first n bytes of the region.
+func (a *area) ensure(n mem.Bytes) error {
+	want := (n.Up(metaStep) >> pageShift * a.unit).Up(pageSize)
+	if most := (region.size >> pageShift * a.unit).Up(pageSize); want > most {
+		want = most
+	}
+	if want <= a.committed {
+		return nil
+	}
+	if err := osmem.Commit(a.base+mem.Addr(a.committed), want-a.committed); err != nil {
+		return err
+	}
+	region.metaCommitted.Add(uintptr(want - a.committed))
+	a.committed = want
+	return nil
+}
+
+// grow commits at least need more bytes of the region and gives their pages to
+// the page tree. Called under region.mu. On failure nothing has changed but
+// perhaps some metadata that is now committed ahead of its use.
+func grow(need mem.Bytes) error {
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.Commit, began)
+	r := &region
+	old := r.committed.Load()
+	need = need.Up(superSize)
+	if need > r.size-mem.Bytes(old) {
+		return r.refuse(fmt.Errorf("hakmem: the region of %d bytes is full: %s", r.size-r.first, r.remedy()))
+	}
+	step := min(max(r.step.Up(superSize), need), r.size-mem.Bytes(old))
+	err := commitTo(mem.Bytes(old), mem.Bytes(old)+step)
+	if err != nil && step > need {
+		survive(fmt.Errorf("hakmem: commit of %d bytes: %w; trying %d", step, err, need))
+		step = need // the system may have room for what is needed now
+		err = commitTo(mem.Bytes(old), mem.Bytes(old)+step)
+	}
+	if err != nil {
+		return r.refuse(fmt.Errorf("hakmem: commit of %d bytes: %w: free blocks, or raise what the system allows the process", step, err))
+	}
+	asan.Poison(uintptr(r.base+mem.Addr(old)), uintptr(step)) // until blocks are handed out
+	r.committed.Store(uintptr(mem.Bytes(old) + step))
+	if !osmem.ReadableReserve {
+		Granules = uintptr((mem.Bytes(old) + step) >> granuleShift)
+	}
+	r.step = min(r.step*2, mem.Bytes(policy.Current().CommitMax))
+	tree.add(chunkNo(old>>superShift), chunkNo((mem.Bytes(old)+step)>>superShift))
+	return nil
+}
+
+func commitTo(old, end mem.Bytes) error {
+	r := &region
+	for _, a := range r.areas() {
+		if a.lazy {
+			continue
+		}
+		if err := a.ensure(end); err != nil {
+			return err
+		}
+	}
+	return osmem.Commit(r.base+mem.Addr(old), end-old)
+}

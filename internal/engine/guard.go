@@ -1,0 +1,309 @@
+package engine
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"runtime"
+	"sort"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/site"
+)
+
+// HAKMEM_GUARD=1/N: one in N blocks, drawn at random, lies alone between pages
+// that fault, in a range of its own outside the region, and so does its address
+// after the free. (The idea is that of GWP-ASan and of electric fence.) What the
+// program does there wrongly ends in a fault at the very instruction; the public
+// CatchFaults tells what block it was.
+//
+// Who counts: each front has a word that says how many allocations are still to
+// go until the next sample (sampleWord). The fast section for this mode takes one
+// off; below 0 it takes the slow path, which samples. Heaps, whose fast paths are
+// part of the program, count what their refills bring.
+
+const (
+	// guardSpace is the address space of guarded blocks. Each address is used once
+	// until it is exhausted, so that a stale pointer faults for as long as can be.
+	guardSpace = 16 << 30
+	// guardSlots bounds the guarded blocks at a time, and the freed ones that are
+	// remembered: of live ones each needs two mappings, and Linux allows 65530.
+	guardSlots = 16 << 10
+	// guardStack is the depth of the stacks that are remembered.
+	guardStack = 24
+	// guardEvery is the least time between two samples. It bounds what sampling costs
+	// where a program allocates many millions of blocks a second: some 10 µs for
+	// each sample, in a fifth of a percent of the time. It does not hold for a rate of
+	// 1/100 or more, which is for finding something at any cost.
+	guardEvery  = 5 * time.Millisecond
+	guardAlways = 100
+)
+
+// guardSlot is one guarded block, live or freed.
+type guardSlot struct {
+	start       mem.Addr
+	pages       uintptr // its OS pages; one more on each side faults
+	p           Block
+	size        mem.Bytes
+	site        site.ID
+	live        bool
+	alloc, free [guardStack]uintptr
+	nAlloc      int
+	nFree       int
+}
+
+var guard struct {
+	sync.Mutex
+	on               atomic.Bool // there are, or were, guarded blocks
+	base, next, end  mem.Addr
+	slots            []*guardSlot // by address
+	freed            []*guardSlot // the oldest first
+	live             int
+	notBefore        time.Duration // when the next sample may be, since the process began
+	samples, skipped uint64
+}
+
+// guarded returns a guarded block if one is due for this allocation of size bytes
+// at a multiple of align, else 0. counted is as for due.
+func guarded(own Front, size mem.Bytes, align mem.Bytes, site site.ID, counted bool) Block {
+	rate := GuardRate()
+	if rate == 0 || align > osmem.PageSize() || size > guardSpace/16 || rate > 1 && !due(own, counted) || !Ready() {
+		return 0
+	}
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	if rate > guardAlways {
+		now := time.Since(processStart)
+		if now < g.notBefore {
+			g.skipped++
+			return 0
+		}
+		g.notBefore = now + guardEvery
+	}
+	s := guardSlotFor(size)
+	if s == nil {
+		g.skipped++
+		return 0
+	}
+	page := osmem.PageSize()
+	if err := osmem.Commit(s.start, mem.Bytes(s.pages)*page); err != nil {
+		survive(fmt.Errorf("hakmem: guarded block: %w", err))
+		g.freed = append(g.freed, s)
+		g.skipped++
+		return 0
+	}
+	// One half end at the guard page behind them, as far as their alignment lets
+	// them; the other half begin at the one before.
+	s.p = Block(s.start)
+	if align = max(align, 16); rand.Uint32()&1 == 0 {
+		s.p = Block((s.start + mem.Addr(mem.Bytes(s.pages)*page) - mem.Addr(size)) &^ mem.Addr(align-1))
+	}
+	s.size, s.site, s.live, s.nFree = size, site, true, 0
+	s.nAlloc = runtime.Callers(4, s.alloc[:])
+	fillCanary(s)
+	g.live++
+	g.samples++
+	g.on.Store(true)
+	if site != 0 {
+		site.Allocated(size)
+	}
+	return s.p
+}
+
+// guardSlotFor returns a slot with room for size bytes, or nil. Under guard's
+// lock.
+func guardSlotFor(size mem.Bytes) *guardSlot {
+	g := &guard
+	page := osmem.PageSize()
+	pages := max(size.Up(page)/page, 1)
+	if g.base == 0 {
+		n := uintptr(guardSpace)
+		if left := osmem.AddressSpaceLeft(); mem.Bytes(n) > left/16 {
+			n = uintptr(left / 16 &^ (pageSize - 1))
+		}
+		base, err := osmem.Reserve(mem.Bytes(n), false)
+		if err != nil {
+			survive(fmt.Errorf("hakmem: HAKMEM_GUARD: no address space of %d bytes: %w", n, err))
+			return nil
+		}
+		osmem.Name(base, mem.Bytes(n), "hakmem: guarded blocks")
+		g.base, g.next, g.end = base, base, base+mem.Addr(n)
+	}
+	if need := (pages + 1) * page; len(g.slots) < guardSlots && g.end-g.next >= mem.Addr(need+page) {
+		s := &guardSlot{start: g.next + mem.Addr(page), pages: uintptr(pages)}
+		g.next += mem.Addr(need)
+		g.slots = append(g.slots, s)
+		return s
+	}
+	for i, s := range g.freed {
+		if mem.Bytes(s.pages) == pages {
+			g.freed = append(g.freed[:i], g.freed[i+1:]...)
+			return s
+		}
+	}
+	return nil
+}
+
+// fillCanary fills what is left of the slot's pages; damaged finds where that was
+// written.
+func fillCanary(s *guardSlot) {
+	end := s.start + mem.Addr(mem.Bytes(s.pages)*osmem.PageSize())
+	for _, r := range [][2]uintptr{{uintptr(s.start), uintptr(s.p)}, {uintptr(s.p + Block(s.size)), uintptr(end)}} {
+		for b := r[0]; b < r[1]; b++ {
+			*u8(mem.Addr(b)) = canary
+		}
+	}
+}
+
+func (s *guardSlot) damaged() (at mem.Addr, yes bool) {
+	end := s.start + mem.Addr(mem.Bytes(s.pages)*osmem.PageSize())
+	for b := s.p + Block(s.size); mem.Addr(b) < end; b++ {
+		if *u8(mem.Addr(b)) != canary {
+			return mem.Addr(b), true
+		}
+	}
+	for b := s.p; mem.Addr(b) > s.start; b-- {
+		if *u8(mem.Addr(b - 1)) != canary {
+			return mem.Addr(b - 1), true
+		}
+	}
+	return 0, false
+}
+
+// slotAt returns the slot whose pages, or guard pages, hold address a, or nil.
+// Under guard's lock.
+func slotAt(a mem.Addr) *guardSlot {
+	g := &guard
+	if a < g.base || a >= g.next+mem.Addr(osmem.PageSize()) {
+		return nil
+	}
+	// The last slot that begins at or before a; a guard page belongs to the one
+	// that it follows, or to the next if a is in its second half.
+	page := osmem.PageSize()
+	i := sort.Search(len(g.slots), func(i int) bool { return g.slots[i].start > a })
+	if i > 0 {
+		s := g.slots[i-1]
+		if end := s.start + mem.Addr(mem.Bytes(s.pages)*page); a < end+mem.Addr(page/2) || i == len(g.slots) {
+			return s
+		}
+	}
+	if i < len(g.slots) {
+		return g.slots[i]
+	}
+	return nil
+}
+
+// isGuarded reports whether p may be a guarded block. It costs nothing while
+// there is none.
+func isGuarded(p Block) bool {
+	g := &guard
+	if !g.on.Load() {
+		return false
+	}
+	g.Lock()
+	defer g.Unlock()
+	return mem.Addr(p) >= g.base && mem.Addr(p) < g.end
+}
+
+// guardCheck returns the live slot of the block at p, or what is wrong. Under
+// guard's lock.
+func guardCheck(p Block) (*guardSlot, Finding) {
+	s := slotAt(mem.Addr(p))
+	switch {
+	case s == nil:
+		return nil, Finding{Kind: NeverAllocated, Addr: mem.Addr(p)}
+	case !s.live && p == s.p:
+		return nil, s.finding(Freed, mem.Addr(p))
+	case !s.live:
+		return nil, s.finding(NeverAllocated, mem.Addr(p))
+	case p != s.p && p%16 != 0:
+		return nil, s.finding(Unaligned, mem.Addr(p))
+	case p != s.p:
+		return nil, s.finding(Interior, mem.Addr(p))
+	}
+	if at, yes := s.damaged(); yes {
+		bad := s.finding(Overflow, at)
+		bad.Addr = mem.Addr(p)
+		return nil, bad
+	}
+	return s, Finding{}
+}
+
+// guardFree is Free for an address among guarded blocks.
+func guardFree(p Block) Finding {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	s, bad := guardCheck(p)
+	if s == nil {
+		return bad
+	}
+	s.live = false
+	s.nFree = runtime.Callers(4, s.free[:])
+	if s.site != 0 {
+		s.site.Freed(s.size)
+	}
+	g.live--
+	if err := osmem.Withdraw(s.start, mem.Bytes(s.pages)*osmem.PageSize()); err != nil {
+		survive(fmt.Errorf("hakmem: guarded block: %w", err))
+	}
+	g.freed = append(g.freed, s)
+	return Finding{}
+}
+
+// guardSize is Size for an address among guarded blocks.
+func guardSize(p Block) (size mem.Bytes, site site.ID, bad Finding) {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	s, bad := guardCheck(p)
+	if s == nil {
+		return 0, 0, bad
+	}
+	return s.size, s.site, Finding{}
+}
+
+// GuardTotals returns the guarded blocks now live, those made so far, and those
+// that were due and not made.
+func GuardTotals() (live int, samples, skipped uint64) {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	return g.live, g.samples, g.skipped
+}
+
+// GuardFinding describes a fault of the processor at address a: OK if a is not
+// among guarded blocks.
+func GuardFinding(a mem.Addr) Finding {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	s := slotAt(a)
+	switch {
+	case s == nil:
+		return Finding{}
+	case !s.live && a >= mem.Addr(s.p): // below it, its being freed is not what is wrong
+		f := s.finding(UsedFreed, a)
+		f.Offset = mem.Bytes(a - mem.Addr(s.p))
+		return f
+	}
+	return s.finding(Overflow, a)
+}
+
+// fault describes what was found at address a of the slot.
+func (s *guardSlot) finding(kind Kind, a mem.Addr) Finding {
+	f := Finding{Kind: kind, Addr: a, Block: s.p, Class: s.size}
+	f.AllocStack = append(f.AllocStack, s.alloc[:s.nAlloc]...)
+	f.FreeStack = append(f.FreeStack, s.free[:s.nFree]...)
+	if kind == Overflow {
+		f.Offset = mem.Bytes(a - mem.Addr(s.p))
+		if a < mem.Addr(s.p) {
+			f.Kind, f.Offset = Underflow, mem.Bytes(mem.Addr(s.p)-a)
+		}
+	}
+	return f
+}

@@ -1,0 +1,80 @@
+package engine
+
+import (
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// seenFront is what the scavenger knows of one entry of the table of fronts.
+// Times are in milliseconds.
+type seenFront struct {
+	front Front
+	tops  [sizeclass.NumAll + 1]uintptr
+	since [sizeclass.NumAll + 1]stamp // when the class first looked like that
+	need  millis                      // for how long it must, to be idle
+	built stamp                       // when the front was first seen
+}
+
+// look compares the front with the last look. It returns how many bytes lie in
+// magazines that have been idle, and whether all of it was.
+func (s *seenFront) look(f Front, now stamp) (bytes mem.Bytes, all bool) {
+	fresh := s.front != f
+	if fresh {
+		s.front, s.built, s.need = f, now, max(s.need, decayPart(idleAfter))
+	} else if now.since(s.built) >= decayPart(maxIdle) {
+		s.need = decayPart(idleAfter) // it has been in use for long
+	}
+	all = true
+	for c := uint8(1); c <= sizeclass.NumAll; c++ {
+		if t := f.loadTop(sizeclass.ID(c)); fresh || mem.Addr(s.tops[c]) != t {
+			s.tops[c], s.since[c] = uintptr(t), now
+		}
+		if now.since(s.since[c]) < s.need {
+			all = false
+		} else if n := f.held(sizeclass.ID(c)); n > 0 {
+			bytes += mem.Bytes(n) * blockBytes(sizeclass.ID(c))
+		}
+	}
+	return bytes, all
+}
+
+// drained notes that the front was given up: if it is soon there again and idle
+// again, that should not be done as often.
+func (s *seenFront) drained() { s.front, s.need = 0, min(2*s.need, decayPart(maxIdle)) }
+
+// seenFronts has what is known of each P and shard. Owned by scavenger.mu.
+var seenFronts [MaxP + NumShards]*seenFront
+
+// trimFronts drains the fronts of idle and vanished Ps, and those that hold much
+// in idle magazines; all of them if all. It reports whether fronts are left, and whether
+// it drained some for being idle. Under scavenger.mu.
+func trimFronts(now stamp, all bool) (left, some bool) {
+	if all {
+		drainAll()
+		return false, false
+	}
+	left = drainFronts(func(i int, f Front) bool {
+		if seenFronts[i] == nil {
+			seenFronts[i] = new(seenFront)
+		}
+		seen := seenFronts[i]
+		bytes, idle := seen.look(f, now)
+		if idle || bytes >= idleBytes {
+			seen.drained()
+			some = true
+			return true
+		}
+		return false
+	})
+	return left, some
+}
+
+// idleAfter is for how long a front must look the same to be idle, in
+// hundredths: 0.88 s. (A front in use that looks the same by chance only
+// loses its magazines.) maxIdle is the most that it may become for a front
+// that is often idle and soon built again: 14 s.
+const idleAfter, maxIdle = 40, 640
+
+// idleBytes is what must lie in idle magazines of a busy front to drain it: a
+// drain stops the world.
+const idleBytes = 1 << 20

@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// CheckInvariants looks at everything that hakmem knows and reports what does not
+// fit together, nil if all does. It looks at
+//
+//   - fronts, their magazines and leases, and the caches of free blocks (this file);
+//   - the region, superslabs, slabs, large blocks, free pages and the counts of them
+//     (invariants_region.go).
+//
+// At its core is one rule: a block is in exactly one place. It is live, or its slab
+// owns it (bit set), or it waits in one magazine, shared slot, SiteCache entry, the
+// huge-block cache or a quarantine; a guarded block is live or withdrawn.
+//
+// No call of this package may be in progress, and no P may be between two
+// instructions of a fast section: nothing keeps others from changing what it reads,
+// but for the scavenger and the cleanups of unreachable Heaps, which wait. Not entered.
+// A copy of a block that two overlapping frees left behind, and that is not found
+// yet, is reported too.
+func CheckInvariants() error {
+	if !region.ready.Load() {
+		return nil
+	}
+	k := newChecker()
+	k.check()
+	if checkLive && !k.wild {
+		k.checkTotals()
+	}
+	if k.more > 0 {
+		k.errs = append(k.errs, fmt.Errorf("hakmem: %d more broken invariants", k.more))
+	}
+	return errors.Join(k.errs...)
+}
+
+// check holds the locks of everyone who may act on their own, in the order in which
+// they are taken elsewhere.
+func (k *checker) check() {
+	abandoned.Lock()
+	defer abandoned.Unlock()
+	scavenger.mu.Lock()
+	defer scavenger.mu.Unlock()
+	scavenger.moving.Lock()
+	defer scavenger.moving.Unlock()
+	guard.Lock()
+	defer guard.Unlock()
+	frontPool.mu.Lock()
+	defer frontPool.mu.Unlock()
+	region.mu.Lock()
+	defer region.mu.Unlock()
+
+	for _, s := range punchLost {
+		k.lost[s] = true
+	}
+	k.checkFronts()
+	k.checkCaches()
+	k.checkGuard()
+	k.checkRegion()
+	k.checkPages()
+	k.checkSets()
+	k.checkTree()
+	k.checkCounts()
+}
+
+// checkCaches notes what waits in the shared slots, the SiteCache and the huge block
+// cache. Large blocks that are none are found here, live ones by checkLarge.
+func (k *checker) checkCaches() {
+	for i := range shared {
+		for j := range shared[i].slot {
+			if p := shared[i].slot[j].Load(); p != 0 {
+				k.waits(Block(p), place{"shared slot", uintptr(j), sizeclass.ID(sizeclass.Num + 1 + i)})
+			}
+		}
+	}
+	for i := range siteCache {
+		v := siteCache[i].Load()
+		if v == 0 {
+			continue
+		}
+		s, c := site.ID(v>>8&site.Max), sizeclass.ID(v)
+		if e, _ := siteEntry(s, c); e != &siteCache[i] || c <= sizeclass.Num || c > sizeclass.NumAll || !s.Known() {
+			k.bad(subject{noun: "BigCache entry", addr: mem.Addr(i), class: c}, "a BigCache entry is where its key belongs", hex(v), "a key of this entry")
+			continue
+		}
+		k.waits(siteEntryAddr(v), place{"BigCache entry", uintptr(i), c})
+	}
+	w := &hugeCache
+	bytes := uintptr(0)
+	for i, s := range w.larges {
+		of := subject{noun: "whale", addr: mem.Addr(s.p)}
+		k.waits(s.p, place{"whale cache entry", uintptr(i), 0})
+		bytes += uintptr(s.size)
+		if page := s.p.page(); isPage(page) && meta(page).largeSize != s.size {
+			k.bad(of, "a whale has its span's size", s.size, meta(page).largeSize)
+		}
+		if i > 0 && int32(s.since-w.larges[i-1].since) < 0 {
+			k.bad(of, "whales are oldest first", s.since, fmt.Sprint("at least ", w.larges[i-1].since))
+		}
+	}
+	if mem.Bytes(bytes) != w.bytes || len(w.larges) > maxHuge {
+		k.bad(subject{noun: "whale cache"}, "the whale cache adds up", fmt.Sprintf("%d bytes in %d spans", w.bytes, len(w.larges)), fmt.Sprintf("%d in at most %d", bytes, maxHuge))
+	}
+}
+
+// checkGuard looks at the slots of guarded blocks: each is live or among the freed.
+func (k *checker) checkGuard() {
+	g := &guard
+	freed := map[*guardSlot]int{}
+	for _, s := range g.freed {
+		freed[s]++
+	}
+	page := osmem.PageSize()
+	live, next := 0, g.base
+	for _, s := range g.slots {
+		of := subject{noun: "guarded block", addr: mem.Addr(s.p)}
+		if s.start != next+mem.Addr(page) || s.start+mem.Addr(mem.Bytes(s.pages)*page) > g.next {
+			k.bad(of, "slots of guarded blocks follow each other", hex(s.start), hex(next+mem.Addr(page)))
+		}
+		next = s.start + mem.Addr(mem.Bytes(s.pages)*page)
+		if n := freed[s]; s.live && n != 0 || !s.live && n != 1 {
+			k.bad(of, "a guarded block is live or freed", fmt.Sprintf("live %t, %d times among the freed", s.live, n), "one of them")
+		}
+		delete(freed, s)
+		if !s.live {
+			continue
+		}
+		live++
+		if mem.Addr(s.p) < s.start || mem.Addr(s.p+Block(s.size)) > next {
+			k.bad(of, "a guarded block lies in its slot", fmt.Sprintf("%d bytes", s.size), fmt.Sprintf("within %#x to %#x", s.start, next))
+		}
+		k.alive(s.site, s.size)
+	}
+	if live != g.live || len(freed) > 0 {
+		k.bad(subject{noun: "guarded blocks"}, "guarded blocks are counted", fmt.Sprintf("%d live, %d freed unknown slots", g.live, len(freed)), fmt.Sprintf("%d and none", live))
+	}
+}
+
+// checkTotals holds what ReadTotals tells against what was found alive. Without
+// the locks: while the scavenger moves free blocks the live ones stay.
+func (k *checker) checkTotals() {
+	t := new(Totals)
+	ReadTotals(t)
+	for c := 1; c <= sizeclass.Num; c++ {
+		n := &t.Classes[c]
+		if live := n.Blocks - n.Free - n.InMagazines; live != k.live[c] {
+			k.bad(subject{noun: "class", class: sizeclass.ID(c)}, "statistics count the live blocks", live, k.live[c])
+		}
+	}
+	if t.LargeBlocks != k.liveLarge {
+		k.bad(subject{noun: "spans"}, "statistics count the live spans", t.LargeBlocks, k.liveLarge)
+	}
+}

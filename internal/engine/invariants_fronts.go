@@ -1,0 +1,161 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// checkFronts looks at who has which front, and at all magazines and leases.
+func (k *checker) checkFronts() {
+	slot := trapFront + trapSlot
+	for c := range uint8(frontTypes) {
+		if t := *trapFront.top(sizeclass.ID(c)); t != mem.Addr(slot) || *word(mem.Addr(slot)) != 0 {
+			k.bad(subject{noun: "trap front", addr: mem.Addr(trapFront), class: sizeclass.ID(c)}, "the trap front is never written", hex(t), hex(slot))
+		}
+	}
+	owners := map[uintptr]bool{}
+	for _, table := range []*[MaxP]uintptr{&Fronts, &hardFronts} {
+		for i := range table {
+			f := atomic.LoadUintptr(&table[i])
+			if Front(f) == trapFront {
+				continue
+			}
+			k.owns(fmt.Sprintf("P %d", i), Front(f))
+			if of := *word(mem.Addr(f + OwnerOffset)); (of != 0) != (PAddress != nil && table == &Fronts) || of != 0 && owners[of] {
+				k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a front's owner is the P that has it", hex(of), fmt.Sprintf("the address of P %d, no other front's", i))
+			} else {
+				owners[of] = true
+			}
+			if table != frontTable.Load() || Watched() {
+				k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a table that is not in use has traps only", fmt.Sprintf("a front at P %d", i), "the trap front")
+			}
+		}
+	}
+	for i := range shards {
+		s := &shards[i]
+		s.mu.Lock()
+		if s.front != trapFront {
+			k.owns(fmt.Sprintf("shard %d", i), s.front)
+		}
+		s.mu.Unlock()
+	}
+	for _, f := range abandoned.fronts {
+		k.owns("an abandoned Heap", f)
+	}
+	for _, f := range slices.Concat(frontPool.free, frontPool.lost) {
+		k.owns("the pool", f)
+	}
+	if fp := &frontPool; fp.clean < 0 || fp.clean > fp.low || fp.low > len(fp.free) {
+		k.bad(subject{noun: "pool of fronts"}, "spare fronts without memory are the ones longest spare", fmt.Sprintf("%d, %d since the last tick", fp.clean, fp.low), fmt.Sprintf("at most %d", len(fp.free)))
+	}
+	for i := range frontPool.built.Load() {
+		f := frontAt(i)
+		if of := *word(mem.Addr(f + OwnerOffset)); of != 0 && !owners[of] {
+			k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a front without a P has no owner", hex(of), 0)
+		}
+		for _, c := range []uint8{sizeclass.NumTiny, sizeclass.NumAll} {
+			if at := f.last(sizeclass.ID(c)); at%mem.Addr(magSize(sizeclass.ID(c))) != 0 {
+				k.bad(subject{noun: "front", addr: mem.Addr(f), class: sizeclass.ID(c)}, "a magazine's last slot is a multiple of its size", hex(at), hex(magSize(sizeclass.ID(c))))
+			}
+		}
+		k.checkMagazines(f)
+		k.checkQuarantine(f)
+		k.checkLeases(f)
+	}
+}
+
+// owns notes who has a front.
+func (k *checker) owns(who string, f Front) {
+	if n := (f - frontAt(0)) / frontSize; f < frontAt(0) || n >= Front(frontPool.built.Load()) || frontAt(uintptr(n)) != f {
+		k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a table's entry is a front", who, "one of those built")
+		return
+	}
+	if other, ok := k.fronts[f]; ok {
+		k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a front has one owner", who, other)
+	}
+	k.fronts[f] = who
+}
+
+// checkMagazines notes what lies in the magazines of a front.
+func (k *checker) checkMagazines(f Front) {
+	inPool := k.fronts[f] == "the pool"
+	trap := *trapFront.top(0)
+	for c := range uint8(frontTypes) {
+		s := subject{noun: "magazine", addr: mem.Addr(f), class: sizeclass.ID(c)}
+		t := f.loadTop(sizeclass.ID(c))
+		if t == trap {
+			continue
+		}
+		if c == 0 || c > sizeclass.NumAll {
+			k.bad(s, "a class without blocks has a trap for a magazine", hex(t), hex(trap))
+			continue
+		}
+		bottom, end := f.sentinel(sizeclass.ID(c)), f.last(sizeclass.ID(c))
+		switch {
+		case f.head().cap[c] == 0 || int(f.head().cap[c]) > maxBlocks(sizeclass.ID(c)) || t < bottom || t > end || t%8 != 0:
+			k.bad(s, "a magazine's top is one of its slots", hex(t), fmt.Sprintf("%#x to %#x", bottom, end))
+			continue
+		case *word(bottom) != 0:
+			k.bad(s, "a magazine's sentinel is 0", hex(*word(bottom)), 0)
+		case inPool && t != bottom:
+			k.bad(s, "a front in the pool is empty", (t-bottom)/8, 0)
+		}
+		for slot := bottom + 8; slot <= t; slot += 8 {
+			k.waits(Block(*word(slot)), place{"magazine of front", uintptr(f), sizeclass.ID(c)})
+		}
+	}
+}
+
+// checkQuarantine notes what waits in the quarantine of a front.
+func (k *checker) checkQuarantine(f Front) {
+	q := f.quarantine()
+	s := subject{noun: "quarantine of front", addr: mem.Addr(f)}
+	if q.n > quarantineBlocks || q.first >= quarantineBlocks {
+		k.bad(s, "a quarantine is within its ring", fmt.Sprintf("%d blocks from entry %d on", q.n, q.first), fmt.Sprintf("at most %d", quarantineBlocks))
+		return
+	}
+	if q.n > 0 && k.fronts[f] == "the pool" {
+		k.bad(s, "a front in the pool is empty", q.n, 0)
+	}
+	bytes, waiting := uintptr(0), [frontTypes]uint32{}
+	for i := range q.n {
+		b := &q.ring[(q.first+i)%quarantineBlocks]
+		k.waits(b.p, place{"quarantine of front", uintptr(f), b.class()})
+		bytes += uintptr(b.size())
+		waiting[b.class()]++
+	}
+	if mem.Bytes(bytes) != q.bytes || waiting != f.head().waiting {
+		k.bad(s, "a quarantine adds up", fmt.Sprintf("%d bytes, by class %v", q.bytes, f.head().waiting), fmt.Sprintf("%d bytes, by class %v", bytes, waiting))
+	}
+}
+
+// checkLeases looks at the leases of a front.
+func (k *checker) checkLeases(f Front) {
+	for c := range uint8(leaseWords) {
+		s := *f.lease(sizeclass.ID(c))
+		if s == 0 {
+			continue
+		}
+		of := subject{noun: "lease of front", addr: mem.Addr(f), class: sizeclass.ID(c)}
+		switch {
+		case c == 0 || c > sizeclass.Num:
+			k.bad(of, "only classes of slabs are leased", hex(s), 0)
+			continue
+		case k.fronts[f] == "the pool":
+			k.bad(of, "a front in the pool leases nothing", hex(s.addr()), 0)
+		}
+		if !isPage(s.page()) || s.meta().slabClass.Load() != uint32(c) || s.meta().slabState.Load() != slabLeased {
+			k.bad(of, "a lease is a LEASED slab of its class", hex(s.addr()), "one")
+			continue
+		}
+		if other, ok := k.leases[s]; ok {
+			of.slab = s.addr()
+			k.bad(of, "a slab is leased once", hex(f), hex(other))
+		}
+		k.leases[s] = f
+	}
+}

@@ -1,0 +1,560 @@
+package engine
+
+import (
+	"fmt"
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// The half of CheckInvariants that looks at the region: what each page is, and
+// the tables that say so in other words. By checker.check, under its locks.
+
+// checkRegion looks at the bounds of what is committed.
+func (k *checker) checkRegion() {
+	r := &region
+	of := subject{noun: "region", addr: r.base}
+	end := r.committed.Load()
+	if mem.Bytes(end) < r.first || mem.Bytes(end) > r.size || end%superSize != 0 {
+		k.bad(of, "whole superslabs of the region are committed", hex(end), fmt.Sprintf("a multiple of %#x from %#x to %#x", superSize, r.first, r.size))
+	}
+	_, metadata := r.fixedParts(pageCount(r.size >> pageShift))
+	metadata += mem.Bytes(frontPool.built.Load() * frontSize)
+	for i, a := range r.areas() {
+		least := mem.Bytes(end>>pageShift) * a.unit
+		if a.lazy || mem.Bytes(end) == r.first { // nothing of the region needs any yet
+			least = 0
+		}
+		if a.committed < least {
+			k.bad(subject{noun: "metadata", addr: a.base}, "metadata is committed with the pages it is of", a.committed, fmt.Sprintf("at least %d (area %d)", least, i))
+		}
+		metadata += a.committed - a.of(pageCount(region.firstPage())).Down(pageSize)
+	}
+	if n := r.metaCommitted.Load(); mem.Bytes(n) != metadata {
+		k.bad(of, "committed metadata adds up", n, metadata)
+	}
+	if r.sites.lazy == sitesOn.Load() {
+		k.bad(of, "the site map is committed when there are sites", r.sites.lazy, !r.sites.lazy)
+	}
+	granules := r.size >> granuleShift
+	switch {
+	case osmem.ReadableReserve:
+	case mem.Bytes(end) == r.first:
+		granules = 0 // before the first commit
+	default:
+		granules = mem.Bytes(end >> granuleShift)
+	}
+	if mem.Addr(Base) != r.base || mem.Addr(Live) != r.base-r.base>>granuleShift || mem.Addr(Pages) != r.pages.base || mem.Bytes(Granules) != granules {
+		k.bad(of, "fast paths know the region", fmt.Sprintf("Base %#x, Live %#x, Pages %#x, Granules %#x", Base, Live, Pages, Granules),
+			fmt.Sprintf("%#x, %#x, %#x, %#x", r.base, r.base-r.base>>granuleShift, r.pages.base, granules))
+	}
+}
+
+// checkPages looks at each page as a part of its slab or large block, or as free, and at
+// each superslab.
+func (k *checker) checkPages() {
+	end := region.endPage()
+	for c := region.firstChunk(); c < end.chunk(); c++ {
+		k.checkSuper(c)
+	}
+	// All of them would be 24 MB for a TiB, which nobody has touched.
+	for c := end.chunk(); c < min(end.chunk()+64, chunkNo(region.size>>superShift)); c++ {
+		if s := super(c); s.free|s.lost != 0 || s.isSlabs {
+			k.bad(subject{noun: "superslab", addr: c.addr()}, "no page beyond the committed ones is free",
+				fmt.Sprintf("%#x, lost %#x, superslab %t", s.free, s.lost, s.isSlabs), "0, 0, false")
+		}
+	}
+	for page := region.firstPage(); page < end; {
+		m := meta(page)
+		n := uintptr(1)
+		switch {
+		case m.slabClass.Load() != 0:
+			n = uintptr(k.checkSlab(slabID(page + 1)))
+		case m.kind == kindLarge:
+			n = uintptr(k.checkLarge(page))
+		default:
+			k.checkFree(page)
+		}
+		page += pageNo(max(n, 1))
+	}
+}
+
+// checkSuper looks at what is known of the pages of chunk c together.
+func (k *checker) checkSuper(c chunkNo) {
+	s := super(c)
+	of := subject{noun: "superslab", addr: c.addr()}
+	out := s.free | s.lost // pages that nobody uses
+	k.used += superPages - out.count()
+	k.dirty += (out & s.dirty).count()
+	if s.free&s.lost != 0 {
+		k.bad(of, "a lost page is not free", hex(s.free&s.lost), 0)
+	}
+	if x := ^out &^ s.dirty; x != 0 {
+		k.bad(of, "a page in use is dirty", hex(x), 0)
+	}
+	if x := s.purged &^ out; x != 0 {
+		k.bad(of, "a page in use is not one that was returned", hex(x), 0)
+	}
+	if s.isSlabs {
+		k.supers++
+		if s.free == pageSet(^uint32(0)) {
+			k.bad(of, "a superslab has slabs", "none", "at least one")
+		}
+	}
+	for o := range poolHints {
+		want := s.isSlabs && alignedRuns(s.free, slabOrder(o)) != 0
+		got := c/64 < chunkNo(len(poolHints[o])) && poolHints[o][c/64]>>(c%64)&1 != 0
+		if got != want {
+			k.bad(of, "pool hints tell where a slab fits", fmt.Sprintf("%t (order %d)", got, o), want)
+		}
+	}
+	if s.emptyMask.Load() != 0 && atomic.LoadUint64(hintWord(c))>>(c%64)&1 == 0 {
+		k.bad(of, "a superslab with EMPTY slabs has a hint", "none", hex(s.emptyMask.Load()))
+	}
+}
+
+// inUse reports whether the chunk counts the page as one that somebody has, and
+// as a page of a superslab.
+func inUse(page pageNo) (used, slabs bool) {
+	s := super(page.chunk())
+	return (s.free|s.lost)>>(page.inChunk())&1 == 0, s.isSlabs
+}
+
+// checkSlab returns the pages to go on behind.
+func (k *checker) checkSlab(s slabID) (pages pageCount) {
+	m := s.meta()
+	c := uint8(m.slabClass.Load())
+	of := subject{noun: "slab", addr: s.addr(), class: sizeclass.ID(c)}
+	if m.slabClass.Load() > sizeclass.Num {
+		k.bad(of, "a slab has a class", m.slabClass.Load(), fmt.Sprintf("1 to %d", sizeclass.Num))
+		k.wild = true
+		return 1
+	}
+	cl := &sizeclass.Classes[c]
+	pages = 1 << cl.Order
+	k.slabs[c]++
+	if s.page()%pageNo(pages) != 0 {
+		k.bad(of, "a slab begins at a multiple of its length", s.page(), fmt.Sprintf("a multiple of %d", pages))
+		return 1
+	}
+	if pageCount(m.pages) != pages {
+		k.bad(of, "a slab has its class's pages", m.pages, pages)
+	}
+	k.checkSlabPages(s, sizeclass.ID(c), pages)
+	k.checkSlabState(s, sizeclass.ID(c))
+	k.checkBlocks(s, sizeclass.ID(c))
+	return pages
+}
+
+func (k *checker) checkSlabPages(s slabID, c sizeclass.ID, pages pageCount) {
+	cl := &sizeclass.Classes[c]
+	kind, bucket, recip, pageClass := kindMid, bucketMid, cl.Recip, uint8(0)
+	if c <= sizeclass.NumTiny {
+		kind, bucket, recip, pageClass = kindTiny, bucketTiny, 0, uint8(c)
+	}
+	for page := s.page(); page < s.page()+pageNo(pages); page++ {
+		m := meta(page)
+		of := subject{"page", page.addr(), c, s.addr()}
+		if m.start != s.addr() {
+			k.bad(of, "a slab's page knows its start", hex(m.start), hex(s.addr()))
+		}
+		if m.kind != kind || m.class != c || m.bucket != bucket || m.flags != 0 {
+			k.bad(of, "a slab's page has its kind and class", fmt.Sprintf("kind %d, class %d, bucket %d, flags %d", m.kind, m.class, m.bucket, m.flags),
+				fmt.Sprintf("%d, %d, %d, 0", kind, c, bucket))
+		}
+		at := uintptr(0)
+		if kind == kindMid {
+			at = uintptr(live0(page, 0))
+		}
+		if m.recip != recip || m.live0 != mem.Addr(at) || PageClass[page] != pageClass {
+			k.bad(of, "fast paths know a slab's page", fmt.Sprintf("recip %#x, live0 %#x, PageClass %d", m.recip, m.live0, PageClass[page]),
+				fmt.Sprintf("%#x, %#x, %d", recip, at, pageClass))
+		}
+		if page != s.page() && (m.slabClass.Load() != 0 || m.slabState.Load() != slabNone) {
+			k.bad(of, "a slab's later pages begin no slab", fmt.Sprintf("class %d, state %d", m.slabClass.Load(), m.slabState.Load()), "0, 0")
+		}
+		if m.live != 0 {
+			k.bad(of, "a slab's page has no span's live state", m.live, 0)
+		}
+		if used, slabs := inUse(page); !used || !slabs {
+			k.bad(of, "a slab's page is a superslab's, and in use", fmt.Sprintf("superslab %t, in use %t", slabs, used), "both")
+		}
+		if c <= sizeclass.NumTiny && super(page.chunk()).tiny>>(page.inChunk())&1 == 0 {
+			k.bad(of, "the live map of a tiny slab may have memory", "no", "yes")
+		}
+	}
+}
+
+func (k *checker) checkSlabState(s slabID, c sizeclass.ID) {
+	m := s.meta()
+	cl := &sizeclass.Classes[c]
+	of := subject{noun: "slab", addr: s.addr(), class: c}
+	if uint32(m.lowWord) >= cl.Words {
+		k.bad(of, "a slab's mark is a word of its bitmap", m.lowWord, fmt.Sprintf("below %d", cl.Words))
+	}
+	state := m.slabState.Load()
+	if f, leased := k.leases[s]; leased != (state == slabLeased) {
+		k.bad(of, "a slab is LEASED if a front leases it", fmt.Sprintf("state %d, front %#x", state, f), fmt.Sprintf("state %d, or no front", slabLeased))
+	}
+	if k.lost[s] != (state == slabClaimed) {
+		k.bad(of, "a slab stays CLAIMED if its memory is lost", fmt.Sprintf("state %d, lost %t", state, k.lost[s]), fmt.Sprintf("state %d and lost, or neither", slabClaimed))
+	}
+	listed := *setWord(0, c, uintptr(s.page()>>6))>>(s.page()&63)&1 != 0
+	if listed != (state == slabPartial) {
+		k.bad(of, "a slab is PARTIAL if and only if listed", fmt.Sprintf("state %d, listed %t", state, listed), fmt.Sprintf("state %d and listed, or neither", slabPartial))
+	}
+	switch state {
+	case slabLeased, slabClaimed:
+	case slabFull:
+		if s.anyFree(cl) {
+			k.bad(of, "a FULL slab owns no block", s.freeBlocks(cl), 0)
+		}
+	case slabPartial:
+		k.listed[c]++
+		if s.allFree(cl) && !isMarkedEmpty(s.page()) {
+			k.bad(of, "a PARTIAL slab that owns all its blocks is marked EMPTY", "no mark", "a mark")
+		}
+	default:
+		k.bad(of, "a slab has a state", state, "LEASED, FULL, PARTIAL or CLAIMED")
+	}
+	if units := s.units(); m.holes() != 0 && (state == slabLeased || state == slabFull) {
+		k.bad(of, "only a PARTIAL slab has holes", hex(m.holes()), 0)
+	} else if units >= 1 && uintptr(m.pages) == 1<<cl.Order && m.holes()&^s.holes(c) != 0 {
+		k.bad(of, "holes are the memory of free blocks", hex(m.holes()), fmt.Sprintf("some of %#x", s.holes(c)))
+	}
+}
+
+// checkBlocks holds a slab's bitmap, the live states of its blocks and what waits
+// elsewhere against each other, a word of the bitmap at a time.
+func (k *checker) checkBlocks(s slabID, c sizeclass.ID) {
+	cl := &sizeclass.Classes[c]
+	held := k.held[s]
+	if held == nil {
+		held = new(slabWords)
+	}
+	count := 0
+	for w := range uint32(maxWords) {
+		owned := atomic.LoadUint64(s.bits(w))
+		all := uint64(0)
+		if w < cl.Words {
+			all = fullWord(cl, w)
+		}
+		if owned&^all != 0 {
+			k.bad(subject{noun: "slab", addr: s.addr(), class: c}, "a bitmap has bits of blocks only", fmt.Sprintf("%#x in word %d", owned, w), hex(all))
+		}
+		if all == 0 {
+			continue
+		}
+		live := uint64(0)
+		for m := all; m != 0; m &= m - 1 {
+			j := uintptr(w)*64 + uintptr(bits.TrailingZeros64(m))
+			if v := state(slabLive(Block(s.addr()+mem.Addr(j*uintptr(cl.Size))), c)); v != 0 {
+				live |= m & -m
+				k.liveBlock(s, c, blockIndex(j), v)
+			}
+		}
+		count += bits.OnesCount64(live)
+		wrong := owned&live | owned&held[w] | live&held[w]
+		if checkLive {
+			wrong |= all &^ (owned | live | held[w])
+		}
+		for wrong &= all; wrong != 0; wrong &= wrong - 1 {
+			k.misplaced(s, c, blockIndex(uintptr(w)*64+uintptr(bits.TrailingZeros64(wrong))), live, owned)
+		}
+	}
+	n := 0 // all bytes that may hold a live state
+	if c <= sizeclass.NumTiny {
+		n = nonZero(mem.Addr(Live)+s.addr()>>granuleShift, pageSize>>granuleShift)
+	} else {
+		for page := range uintptr(1) << cl.Order {
+			n += nonZero(midLive(Block(s.addr()+mem.Addr(page<<pageShift))), mem.Bytes(len(pageMeta{}.mid)))
+		}
+	}
+	if n != count {
+		k.bad(subject{noun: "slab", addr: s.addr(), class: c}, "live states lie where blocks begin", n, count)
+	}
+	k.live[c] += uint64(count)
+}
+
+// liveBlock looks at the live state v of block j.
+func (k *checker) liveBlock(s slabID, c sizeclass.ID, j blockIndex, v liveState) {
+	p := s.block(c, j)
+	of := subject{"block", p.addr(), c, s.addr()}
+	switch v {
+	case liveState(c), liveWatched:
+	case liveSited:
+		owner := site.ID(0)
+		if sitesOn.Load() {
+			owner = site.ID(*siteWord(p))
+		}
+		if !owner.Known() {
+			k.bad(of, "a live block's site is registered", owner, "a site")
+			return
+		}
+		k.alive(owner, classSize(c))
+	default:
+		k.bad(of, "a live state is the class, or says more", v, fmt.Sprintf("%d, %d or %d", c, liveSited, liveWatched))
+	}
+}
+
+// misplaced says where block j is, which is in more than one place or in none.
+// live and owned are its words.
+func (k *checker) misplaced(s slabID, c sizeclass.ID, j blockIndex, live, owned uint64) {
+	p := s.block(c, j)
+	found := ""
+	add := func(is bool, where string) {
+		if is && found != "" {
+			found += " and "
+		}
+		if is {
+			found += where
+		}
+	}
+	add(live>>(j%64)&1 != 0, "live")
+	add(owned>>(j%64)&1 != 0, "owned by its slab")
+	at, waiting := k.places[p]
+	add(waiting, "in "+at.String())
+	if found == "" {
+		found = "nowhere"
+	}
+	k.bad(subject{"block", mem.Addr(p), c, s.addr()}, "a block is in exactly one place", found, "live, owned by its slab, or waiting")
+}
+
+// checkLarge returns the pages to go on behind.
+func (k *checker) checkLarge(page pageNo) (pages pageCount) {
+	m := meta(page)
+	p := page.addr()
+	of := subject{noun: "span", addr: p, class: m.class}
+	k.larges++
+	pages = pagesOf(m.largeSize)
+	size, ok := sizeclass.LargeSize(max(m.largeSize, sizeclass.MaxMid+1))
+	if m.largeSize <= sizeclass.MaxMid || !ok || size != m.largeSize || pageCount(m.pages) != pages || !isPage(page+pageNo(pages)-1) {
+		k.bad(of, "a span has a span's size and its pages", fmt.Sprintf("%d bytes, %d pages", m.largeSize, m.pages), fmt.Sprintf("%d bytes, %d pages", size, pages))
+		return 1
+	}
+	arena := m.flags&flagArena != 0
+	class, at, recip := uint8(0), live0(page, mem.Bytes(liveOffset)), uint64(1)
+	switch {
+	case arena:
+		at, recip = m.live0, 0 // unknown to the fast paths
+	case size <= sizeclass.MaxLarge:
+		class = uint8(sizeclass.LargeOf(size))
+	}
+	if m.start != p || m.class != sizeclass.ID(class) || m.recip != recip || m.live0 != at {
+		k.bad(of, "fast paths know a span", fmt.Sprintf("start %#x, class %d, recip %d, live0 %#x", m.start, m.class, m.recip, m.live0),
+			fmt.Sprintf("%#x, %d, %d, %#x", p, class, recip, at))
+	}
+	for i := page; i < page+pageNo(pages); i++ {
+		t := meta(i)
+		of := subject{noun: "page", addr: i.addr(), slab: p}
+		if i > page && (t.kind != kindLargeTail || t.start != p || t.class != 0 || t.recip != 0 || t.live != 0) {
+			k.bad(of, "a span's later pages are its tail", fmt.Sprintf("kind %d, start %#x, class %d, recip %d, live %d", t.kind, t.start, t.class, t.recip, t.live),
+				fmt.Sprintf("%d, %#x, 0, 0, 0", kindLargeTail, p))
+		}
+		if used, slabs := inUse(i); !used || slabs {
+			k.bad(of, "a span's page is in use, and no superslab's", fmt.Sprintf("in use %t, superslab %t", used, slabs), "true, false")
+		}
+		k.noSlab(i, of)
+	}
+	if arena {
+		if m.live != 0 {
+			k.bad(of, "a chunk of an Arena has no live state", m.live, 0)
+		}
+		k.liveLarge++
+		return pages
+	}
+	k.checkLargeState(of, m)
+	return pages
+}
+
+// checkLargeState looks at whether a large block is live or waits somewhere.
+func (k *checker) checkLargeState(of subject, m *pageMeta) {
+	at, waiting := k.places[Block(of.addr)]
+	found := "nowhere"
+	switch {
+	case m.live != 0 && waiting:
+		found = fmt.Sprintf("live and in %v", at)
+	case m.live != 0 || waiting || !checkLive:
+		found = ""
+	}
+	if found != "" {
+		k.bad(of, "a span is live or waits in one place", found, "one of them")
+	}
+	if !checkLive {
+		return
+	}
+	want := liveState(m.class)
+	if m.class == 0 {
+		want = liveHuge
+	}
+	switch {
+	case m.live != 0 && m.live != want && m.live != liveSited && m.live != liveWatched:
+		k.bad(of, "a span's live state is its class, or says more", m.live, fmt.Sprintf("0, %d, %d or %d", want, liveSited, liveWatched))
+	case (m.live == liveSited) != (m.site() != 0) || m.site() != 0 && knownSite(m.site()) == 0:
+		k.bad(of, "a span has a site while its live state says so", fmt.Sprintf("site %d, live state %d", m.site(), m.live), "both, or neither")
+	case m.live == liveSited:
+		k.alive(m.site(), m.largeSize)
+	}
+	if m.live != 0 {
+		k.liveLarge++
+	}
+}
+
+// checkFree looks at a page that begins neither a slab nor a large block.
+func (k *checker) checkFree(page pageNo) {
+	m := meta(page)
+	of := subject{noun: "page", addr: page.addr()}
+	used, _ := inUse(page)
+	switch m.kind {
+	case kindFree, kindLargeFreed, kindSlabFreed:
+		if used {
+			k.bad(of, "a page in use is a slab's or a span's", fmt.Sprintf("kind %d", m.kind), "one of theirs")
+		}
+	default:
+		k.bad(of, "a page that is no slab's or span's is free", fmt.Sprintf("kind %d", m.kind), fmt.Sprintf("%d, %d or %d", kindFree, kindLargeFreed, kindSlabFreed))
+	}
+	if m.recip != 0 || m.live != 0 {
+		k.bad(of, "fast paths find no block in a free page", fmt.Sprintf("recip %#x, live state %d", m.recip, m.live), "0, 0")
+	}
+	if m.kind == kindSlabFreed {
+		for w := range uint32(maxWords) {
+			if v := atomic.LoadUint64(slabID(page + 1).bits(w)); v != 0 {
+				k.bad(of, "a slab that was given back left no bits", fmt.Sprintf("%#x in word %d", v, w), 0)
+				break
+			}
+		}
+	}
+	k.noSlab(page, of)
+}
+
+// noSlab looks for what only slabs have in a page that is none's.
+func (k *checker) noSlab(page pageNo, of subject) {
+	m := meta(page)
+	if m.slabState.Load() != slabNone || m.slabClass.Load() != 0 || PageClass[page] != 0 {
+		k.bad(of, "a page without a slab says so", fmt.Sprintf("state %d, class %d, PageClass %d", m.slabState.Load(), m.slabClass.Load(), PageClass[page]), "0, 0, 0")
+	}
+	n := nonZero(region.pages.base+mem.Addr(page)<<pageMetaShift, mem.Bytes(len(m.mid)))
+	// Elsewhere the live map was never written, or was returned: it reads as zero,
+	// and need not be touched.
+	if s := super(page.chunk()); (s.tiny&^s.lost)>>(page.inChunk())&1 != 0 {
+		n += nonZero(mem.Addr(Live)+(page.addr())>>granuleShift, pageSize>>granuleShift)
+	}
+	if n != 0 {
+		k.bad(of, "no live state is left where no slab is", n, 0)
+	}
+}
+
+// checkSets looks at all words of the partial sets: only PARTIAL slabs are in
+// them, and each summary is true.
+func (k *checker) checkSets() {
+	first := region.firstPage()
+	if region.endPage() == first {
+		return // no word of level 0 need be readable yet
+	}
+	for l := range setLevels {
+		shift := 6 * uint(l+1) // pages for each word of this level
+		for i := uintptr(first >> shift); i < setWords(l); i++ {
+			for c := range uint8(setClasses) {
+				w := *setWord(l, sizeclass.ID(c), i)
+				if l == 0 {
+					for m := w; m != 0; m &= m - 1 {
+						page := pageNo(i<<6 + uintptr(bits.TrailingZeros64(m)))
+						if !isPage(page) || meta(page).slabClass.Load() != uint32(c) || meta(page).slabState.Load() != slabPartial {
+							k.bad(subject{noun: "partial set", addr: page.addr(), class: sizeclass.ID(c)}, "only PARTIAL slabs are in a partial set", "a member", "none")
+						}
+					}
+				}
+				if l+1 < len(setLevels) && (w != 0) != (*setWord(l+1, sizeclass.ID(c), i>>6)>>(i&63)&1 != 0) {
+					k.bad(subject{noun: "partial set", addr: pageNo(i << shift).addr(), class: sizeclass.ID(c)}, "a summary says whether the word below is 0",
+						fmt.Sprintf("%#x below", w), fmt.Sprintf("as level %d says", l+1))
+				}
+			}
+		}
+	}
+}
+
+// checkTree looks at each node of the page tree above the committed chunks:
+// those of free pages, and each above as its children say. (Nothing in the tree
+// can be out of order or overlap: a node's place is its range.)
+func (k *checker) checkTree() {
+	t := &tree
+	lo, hi := uintptr(region.firstChunk()), uintptr(region.endChunk())
+	if lo == hi {
+		return
+	}
+	size := uint32(superPages) // pages below one child
+	lo, hi = t.leaves+lo, t.leaves+hi-1
+	for i := lo; i <= hi; i++ {
+		c := chunkNo(i - t.leaves)
+		m := super(c).free
+		if super(c).isSlabs {
+			m = 0
+		}
+		n := longestRun(m)
+		want := treeNode{uint32(bits.TrailingZeros32(uint32(^m))), uint32(bits.LeadingZeros32(uint32(^m))), n, n / superPages}
+		if got := *t.node(i); got != want {
+			k.bad(subject{noun: "chunk", addr: c.addr()}, "the page tree has the free pages", got, want)
+		}
+	}
+	for lo, hi = lo/2, hi/2; lo > 0; lo, hi, size = lo/2, hi/2, size*2 {
+		for i := lo; i <= hi; i++ {
+			l, r := *t.node(2 * i), *t.node(2*i + 1)
+			want := treeNode{l.pre, r.suf, max(l.max, r.max, l.suf+r.pre), l.whole | r.whole}
+			if l.pre == size {
+				want.pre += r.pre
+			}
+			if r.suf == size {
+				want.suf += l.suf
+			}
+			if got := *t.node(i); got != want {
+				k.bad(subject{noun: "tree node", addr: mem.Addr(i)}, "a node of the page tree sums up its children", got, want)
+			}
+		}
+	}
+}
+
+// checkCounts holds what was counted on the way against what hakmem counts.
+func (k *checker) checkCounts() {
+	for c := 1; c <= sizeclass.Num; c++ {
+		cs := &classes[c]
+		cs.mu.Lock()
+		slabs, listed := cs.slabs, cs.listed
+		cs.mu.Unlock()
+		if slabs != k.slabs[c] || listed != k.listed[c] {
+			k.bad(subject{noun: "class", class: sizeclass.ID(c)}, "a class counts its slabs", fmt.Sprintf("%d slabs, %d listed", slabs, listed), fmt.Sprintf("%d, %d", k.slabs[c], k.listed[c]))
+		}
+	}
+	u := &pageUse
+	of := subject{noun: "page use"}
+	if u.used != k.used || u.dirty != k.dirty { // what the memory limits are held against
+		k.bad(of, "pages in use and warm pages are counted", fmt.Sprintf("%d, %d", u.used, u.dirty), fmt.Sprintf("%d, %d", k.used, k.dirty))
+	}
+	if u.peak < u.used {
+		k.bad(of, "the peak is at least the pages in use", u.peak, fmt.Sprint("at least ", u.used))
+	}
+	if u.again > u.vain || u.vain > u.returned {
+		k.bad(of, "pages faulted again were kept in vain and returned before", fmt.Sprintf("%d, %d, %d", u.again, u.vain, u.returned), "ascending")
+	}
+	if n := superslabs.Load(); n != k.supers {
+		k.bad(subject{noun: "superslabs"}, "superslabs are counted", n, k.supers)
+	}
+	if n := largeStats.allocs.Load() - largeStats.frees.Load(); n != uint64(k.larges) {
+		k.bad(subject{noun: "spans"}, "spans made less spans given back are those there are", n, k.larges)
+	}
+	if b := &punching; b.n != 0 || b.r != 0 {
+		k.bad(subject{noun: "punch"}, "no slab waits for its holes", fmt.Sprintf("%d slabs, %d ranges", b.n, b.r), "0, 0")
+	}
+	if soft, hard := memoryLimit.soft.Load(), memoryLimit.hard.Load(); limitSet && hard != 0 && soft > hard {
+		k.bad(subject{noun: "memory limit"}, "the soft limit is not above the hard one", soft, hard)
+	}
+	for s := site.ID(1); s <= site.Num() && checkLive; s++ {
+		name, bytes, blocks := site.Read(s)
+		if want := k.sites[s]; bytes != want.bytes || blocks != want.blocks {
+			k.bad(subject{noun: fmt.Sprintf("site %q", name), addr: mem.Addr(s)}, "a site counts its live blocks", fmt.Sprintf("%d bytes, %d blocks", bytes, blocks), fmt.Sprintf("%d, %d", want.bytes, want.blocks))
+		}
+	}
+}

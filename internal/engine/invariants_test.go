@@ -1,0 +1,820 @@
+package engine
+
+import (
+	"fmt"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
+	"maps"
+	"math/bits"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// smallHeap is a heap with something of every kind, for breakers to damage.
+type smallHeap struct {
+	f, g Front // fronts of two Heaps; g leases nothing and holds nothing
+
+	tiny       uintptr // a live tiny block that f allocated
+	class      uint8   // its class
+	leased     slabID  // its slab
+	owned      uintptr // a block that this slab owns
+	waiting    uintptr // one in f's magazine
+	sited      uintptr // a live tiny block with a site
+	site       uint32
+	siteClass  uint8
+	mid        uintptr // a live block of a mid class whose slabs have several pages
+	full       slabID  // a FULL slab, of mid's class
+	empty      slabID  // a PARTIAL slab that owns all its blocks
+	emptyClass sizeclass.ID
+
+	large, sitedLarge, big Block   // live large blocks of some pages
+	dirty                  uintptr // a freed large block in f's magazine, of
+	warmClass              uint8
+	inShared               *atomic.Uintptr // a shared slot with a large block, of
+	sharedClass            uint8
+	inSiteCache            *atomic.Uint64 // a SiteCache entry with a large block
+	chunk                  uintptr        // of an Arena
+	guarded, withdrawn     *guardSlot
+	slabFreed              uintptr // page that was a tiny slab's and is free
+	free                   uintptr // page that is free
+}
+
+func newSmallHeap(t *testing.T) *smallHeap {
+	t.Helper()
+	withClock(t)
+	must := func(p Block) uintptr {
+		t.Helper()
+		if p == 0 {
+			t.Fatal(Survived())
+		}
+		return uintptr(p)
+	}
+	mustFree := func(f, p Block) {
+		t.Helper()
+		if bad := Free(Front(f), p); bad.Kind != OK {
+			t.Fatalf("Free(%#x) = %+v", p, bad)
+		}
+	}
+	x := &smallHeap{f: Front(front(t)), g: Front(front(t))}
+	var all, full []Block
+
+	// Pages that were a slab's: 48 MiB, more than what follows takes again.
+	for range 48 << 20 / 1024 {
+		all = append(all, Block(must(Malloc(x.f, 1024))))
+	}
+	for _, p := range all {
+		mustFree(Block(x.f), p)
+	}
+	emptyFront(x.f)
+	Trim()
+
+	x.class = uint8(sizeclass.Of(64))
+	x.tiny = must(Malloc(x.f, 64))
+	x.leased = owner(Block(x.tiny))
+	x.waiting = *word(*x.f.top(sizeclass.ID(x.class)))
+	x.owned = uintptr(x.leased.addr() + mem.Addr(uintptr(bits.TrailingZeros64(*x.leased.bits(x.lastWord())))*64) + mem.Addr(uintptr(x.lastWord())*64*64))
+	x.site, x.siteClass = uint32(site.Register("invariants")), uint8(sizeclass.Of(200))
+	x.sited = must(MallocAt(site.ID(x.site), 200))
+	for range 3*sizeclass.Classes[sizeclass.Of(20000)].Blocks + 5 {
+		full = append(full, Block(must(Malloc(x.f, 20000))))
+	}
+	x.mid = uintptr(full[0])
+	i := slices.IndexFunc(full, func(p Block) bool { return owner(p).meta().slabState.Load() == slabFull })
+	if i < 0 {
+		t.Fatal("no FULL slab")
+	}
+	x.full = owner(full[i])
+	x.emptyClass = sizeclass.Of(6000)
+	var slabs []slabID
+	for x.empty == 0 {
+		s := acquire(x.emptyClass)
+		if slabs = append(slabs, s); s.allFree(&sizeclass.Classes[x.emptyClass]) {
+			x.empty = s
+		}
+	}
+	for _, s := range slabs {
+		retire(s)
+	}
+
+	x.large, x.big = Block(must(Malloc(x.f, 300<<10))), Block(must(Malloc(x.f, 5<<20)))
+	x.sitedLarge = Block(must(MallocAt(site.ID(x.site), 300<<10)))
+	chunk, _ := Chunk(100 << 10)
+	x.chunk = must(chunk)
+	for size := uintptr(80); size < 83; size++ { // by hand, so that nothing else is hardened
+		q, c := must(Malloc(x.f, mem.Bytes(size))), sizeclass.Of(mem.Bytes(size))
+		setLive(Block(q), c, 0)
+		b := newPoisoned(Block(q), mem.Bytes(size), c)
+		b.fill()
+		if !x.f.quarantine().put(x.f, b) {
+			t.Fatal("no room in the quarantine")
+		}
+	}
+	t.Run("guarded blocks", func(t *testing.T) { // ends the policy
+		withPolicy(t, map[string]string{"HAKMEM_GUARD": "1/1"})
+		a, b := must(guarded(0, 100, 1, 0, false)), must(guarded(0, 100, 1, 0, false))
+		mustFree(0, Block(b))
+		guard.Lock()
+		defer guard.Unlock()
+		x.guarded, x.withdrawn = slotAt(mem.Addr(a)), slotAt(mem.Addr(b))
+	})
+	// First all the large blocks, then their frees: an allocation that needs new memory
+	// empties the caches.
+	x.dirty, x.warmClass = must(Malloc(x.f, 200<<10)), uint8(sizeclass.LargeOf(200<<10))
+	slotted, whale1, whale2 := must(Malloc(x.f, 400<<10)), must(Malloc(0, 3<<20)), must(Malloc(0, 4<<20))
+	mustFree(0, Block(must(MallocAt(site.ID(x.site), 500<<10))))
+	x.inSiteCache, _ = siteEntry(site.ID(x.site), sizeclass.LargeOf(500<<10))
+	mustFree(Block(x.f), Block(x.dirty))
+	mustFree(0, Block(whale1))
+	mustFree(0, Block(whale2))
+	x.sharedClass = uint8(sizeclass.LargeOf(400 << 10))
+	setLive(Block(slotted), sizeclass.ID(x.sharedClass), 0)
+	if !giveShared(sizeclass.ID(x.sharedClass), Block(slotted)) {
+		t.Fatal("no shared slot")
+	}
+	line := &shared[x.sharedClass-sizeclass.Num-1]
+	for i := range line.slot {
+		if line.slot[i].Load() == slotted {
+			x.inShared = &line.slot[i]
+		}
+	}
+	if x.inShared == nil || x.inSiteCache.Load() == 0 || len(hugeCache.larges) < 2 || x.f.pop(sizeclass.ID(x.warmClass)) != Block(x.dirty) || !x.f.push(sizeclass.ID(x.warmClass), Block(x.dirty)) {
+		t.Fatal("a cache is empty")
+	}
+	for page := region.first >> pageShift; isPage(pageNo(page)); page++ {
+		if used, _ := inUse(pageNo(page)); !used && super(chunkNo(page/superPages)).free == pageSet(^uint32(0)) {
+			x.free = uintptr(page)
+			if meta(pageNo(page)).kind == kindSlabFreed && PageClass[page] == 0 && meta(pageNo(page)).class <= sizeclass.NumTiny {
+				x.slabFreed = uintptr(page)
+			}
+		}
+	}
+	if x.free == 0 || x.slabFreed == 0 {
+		t.Fatalf("free pages: %d, one that was a slab's: %d", x.free, x.slabFreed)
+	}
+	// The live map of that page has memory again, so that it is looked at.
+	super(chunkNo(x.slabFreed / superPages)).tiny |= 1 << (x.slabFreed % superPages)
+	t.Cleanup(func() {
+		for _, p := range append(full, Block(x.tiny), x.large, x.big) {
+			mustFree(Block(x.f), p)
+		}
+		mustFree(0, Block(x.sited))
+		mustFree(0, x.sitedLarge)
+		mustFree(0, x.guarded.p)
+		FreeChunk(Block(x.chunk))
+		for _, f := range []mem.Bytes{mem.Bytes(x.f), mem.Bytes(x.g)} {
+			if bad := CloseHeapFront(Front(f)); bad.Kind != OK {
+				t.Errorf("%+v", bad)
+			}
+		}
+		if bad := Trim(); bad.Kind != OK {
+			t.Errorf("%+v", bad)
+		}
+		mustHold(t)
+	})
+	mustHold(t)
+	return x
+}
+
+// lastWord is the last word of the leased slab's bitmap: refills begin with the
+// first one.
+func (x *smallHeap) lastWord() uint32 { return sizeclass.Classes[x.class].Words - 1 }
+
+func set8(a uintptr, v uint8) func()   { return set(u8(mem.Addr(a)), v) }
+func set64(a uintptr, v uint64) func() { return set(u64(mem.Addr(a)), v) }
+
+// swap is set for atomics.
+func swap[T any](a interface{ Swap(T) T }, v T) func() {
+	old := a.Swap(v)
+	return func() { a.Swap(old) }
+}
+
+// both undoes two damages, the last one first.
+func both(a, b func()) func() { return func() { b(); a() } }
+
+// breaker damages one field and says at which address the report must point,
+// 0 for any.
+type breaker struct {
+	rule string
+	what string
+	do   func(x *smallHeap) (at uintptr, repair func())
+}
+
+const onePlace = "a block is in exactly one place"
+
+func (x *smallHeap) bit(p Block, c sizeclass.ID) (w *uint64, m uint64) {
+	s := owner(p)
+	j := (mem.Addr(p) - s.addr()) / mem.Addr(classSize(c))
+	return s.bits(uint32(j / 64)), 1 << (j % 64)
+}
+
+func pageOf(p Block) uintptr { return uintptr((mem.Addr(p) - region.base) >> pageShift) }
+
+// extraFront makes a front that is nobody's but in the table's entry.
+func extraFront(p *uintptr) func() {
+	f := newFront(true)
+	old := *p
+	*p = uintptr(f)
+	return func() { *p = old; recycle(f) }
+}
+
+var breakers = []breaker{
+	// Blocks.
+	{onePlace, "a live block that its slab owns", func(x *smallHeap) (uintptr, func()) {
+		w, m := x.bit(Block(x.tiny), sizeclass.ID(x.class))
+		return x.tiny, set(w, *w|m)
+	}},
+	{onePlace, "a block in a magazine that its slab owns", func(x *smallHeap) (uintptr, func()) {
+		w, m := x.bit(Block(x.waiting), sizeclass.ID(x.class))
+		return x.waiting, set(w, *w|m)
+	}},
+	{onePlace, "a block nowhere", func(x *smallHeap) (uintptr, func()) {
+		w, m := x.bit(Block(x.owned), sizeclass.ID(x.class))
+		return x.owned, set(w, *w&^m)
+	}},
+	{onePlace, "a live block in a magazine", func(x *smallHeap) (uintptr, func()) {
+		return x.waiting, set8(Live+x.waiting>>granuleShift, x.class)
+	}},
+	{onePlace, "a live mid block in a magazine", func(x *smallHeap) (uintptr, func()) {
+		c := sizeclass.Of(20000)
+		p := *word(*x.f.top(c))
+		return p, set8(uintptr(midLive(Block(p))), uint8(c))
+	}},
+	{onePlace, "a block twice in a magazine", func(x *smallHeap) (uintptr, func()) {
+		return x.waiting, set(word(*x.f.top(sizeclass.ID(x.class))-8), x.waiting)
+	}},
+	{onePlace, "a live block in the quarantine", func(x *smallHeap) (uintptr, func()) {
+		q := x.f.quarantine()
+		b := &q.ring[q.first]
+		return uintptr(b.p), set8(uintptr(Block(Live)+b.p>>granuleShift), uint8(b.class()))
+	}},
+	{"statistics count the live blocks", "a live byte that is lost", func(x *smallHeap) (uintptr, func()) {
+		return 0, set8(Live+x.tiny>>granuleShift, 0)
+	}},
+	{"a live state is the class, or says more", "another class", func(x *smallHeap) (uintptr, func()) {
+		return x.tiny, set8(Live+x.tiny>>granuleShift, x.class+1)
+	}},
+	{"live states lie where blocks begin", "one inside a block", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.leased.addr()), set8(Live+(x.tiny+16)>>granuleShift, x.class)
+	}},
+	{"live states lie where blocks begin", "one behind the last block of a mid slab", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.full.addr()), set(&x.full.meta().mid[63], 1)
+	}},
+	{"a live block's site is registered", "a site that is none", func(x *smallHeap) (uintptr, func()) {
+		return x.sited, set(siteWord(Block(x.sited)), site.Max)
+	}},
+	{"a site counts its live blocks", "a count too many", func(x *smallHeap) (uintptr, func()) {
+		site.ID(x.site).Allocated(0)
+		return uintptr(x.site), func() { site.ID(x.site).Freed(0) }
+	}},
+	{"a site counts its live blocks", "bytes", func(x *smallHeap) (uintptr, func()) {
+		site.ID(x.site).Resized(8)
+		return uintptr(x.site), func() { site.ID(x.site).Resized(-8) }
+	}},
+
+	// Fronts.
+	{"the trap front is never written", "a top", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(trapFront), set(trapFront.top(5), *trapFront.top(5)+8)
+	}},
+	{"a table's entry is a front", "none of those built", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f + 8), set(&Fronts[MaxP-1], uintptr(x.f+8))
+	}},
+	{"a front has one owner", "two Ps", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.g), both(set(&Fronts[MaxP-1], uintptr(x.g)), set(&Fronts[MaxP-2], uintptr(x.g)))
+	}},
+	{"a front has one owner", "a shard's and an abandoned Heap's", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.g), both(set(&shards[3].front, x.g), set(&abandoned.fronts, []Front{x.g}))
+	}},
+	{"a front's owner is the P that has it", "another address", func(x *smallHeap) (uintptr, func()) {
+		undo := extraFront(&Fronts[MaxP-1])
+		f := Fronts[MaxP-1]
+		return f, both(set(word(mem.Addr(f+OwnerOffset)), 8), undo)
+	}},
+	{"a front's owner is the P that has it", "none, where fronts are guessed", func(x *smallHeap) (uintptr, func()) {
+		undo := extraFront(&Fronts[MaxP-1])
+		PAddress = func() uintptr { return 8 }
+		return Fronts[MaxP-1], func() { PAddress = nil; undo() }
+	}},
+	{"a front's owner is the P that has it", "one P has two", func(x *smallHeap) (uintptr, func()) {
+		first := extraFront(&Fronts[MaxP-2])
+		second := extraFront(&Fronts[MaxP-1])
+		PAddress = func() uintptr { return 8 }
+		undo := both(set(word(mem.Addr(Fronts[MaxP-2]+OwnerOffset)), 8), set(word(mem.Addr(Fronts[MaxP-1]+OwnerOffset)), 8))
+		return Fronts[MaxP-1], func() { undo(); PAddress = nil; second(); first() }
+	}},
+	{"a magazine's last slot is a multiple of its size", "fronts that begin a page late", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(frontAt(0) + 4096), both(set(&frontPool.base, frontPool.base+4096), set(&frontPool.free, nil))
+	}},
+	{"a front without a P has no owner", "a Heap's", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.g), set(word(mem.Addr(x.g+OwnerOffset)), 8)
+	}},
+	{"a table that is not in use has traps only", "a front", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.g), set(&hardFronts[MaxP-1], uintptr(x.g))
+	}},
+	{"a table that is not in use has traps only", "a P's front while calls are watched", func(x *smallHeap) (uintptr, func()) {
+		Watch(WatchCalls, true)
+		undo := extraFront(&Fronts[MaxP-1])
+		return Fronts[MaxP-1], func() { undo(); Watch(WatchCalls, false) }
+	}},
+	{"a class without blocks has a trap for a magazine", "the trap class", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(x.f.top(0), x.f.sentinel(sizeclass.ID(x.class)))
+	}},
+	{"a magazine's top is one of its slots", "below the sentinel", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(x.f.top(sizeclass.ID(x.class)), x.f.sentinel(sizeclass.ID(x.class))-8)
+	}},
+	{"a magazine's top is one of its slots", "beyond the last slot", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(x.f.top(sizeclass.ID(x.class)), x.f.last(sizeclass.ID(x.class))+8)
+	}},
+	{"a magazine's top is one of its slots", "no capacity", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(&x.f.head().cap[x.class], 0)
+	}},
+	{"a magazine's sentinel is 0", "a block", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(word(x.f.sentinel(sizeclass.ID(x.class))), x.waiting)
+	}},
+	{"spare fronts without memory are the ones longest spare", "more than there were", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&frontPool.clean, frontPool.low+1)
+	}},
+	{"spare fronts without memory are the ones longest spare", "more since the last tick than there are", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&frontPool.low, len(frontPool.free)+1)
+	}},
+	{"a front in the pool is empty", "a block", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))
+	}},
+	{"a front in the pool leases nothing", "a lease", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))
+	}},
+	{"only classes of slabs are leased", "a class of spans", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.g), set(x.g.lease(sizeclass.Num+1), x.leased)
+	}},
+	{"a lease is a LEASED slab of its class", "a PARTIAL one", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.g), set(x.g.lease(x.emptyClass), x.empty)
+	}},
+	{"a lease is a LEASED slab of its class", "another class's", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.g), set(x.g.lease(sizeclass.ID(x.class+1)), x.leased)
+	}},
+	{"a lease is a LEASED slab of its class", "a page beyond the region", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.g), set(x.g.lease(sizeclass.ID(x.class)), slabID(region.size>>pageShift+1))
+	}},
+	{"a slab is leased once", "two fronts", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.g), set(x.g.lease(sizeclass.ID(x.class)), x.leased)
+	}},
+
+	// Caches.
+	{"what waits is a block of its class", "the inside of a block", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(word(*x.f.top(sizeclass.ID(x.class))), x.waiting+16)
+	}},
+	{"what waits is a block of its class", "Go memory", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(word(*x.f.top(sizeclass.ID(x.class))), 0x1000)
+	}},
+	{"what waits is a block of its class", "a span of another class in a shared slot", func(x *smallHeap) (uintptr, func()) {
+		return 0, swap[uintptr](x.inShared, uintptr(x.large))
+	}},
+	{"a span is live or waits in one place", "a live one in a magazine", func(x *smallHeap) (uintptr, func()) {
+		return x.dirty, set(&meta(pageNo(pageOf(Block(x.dirty)))).live, liveState(x.warmClass))
+	}},
+	{"a span is live or waits in one place", "one that left its shared slot", func(x *smallHeap) (uintptr, func()) {
+		return x.inShared.Load(), swap[uintptr](x.inShared, 0)
+	}},
+	{"a BigCache entry is where its key belongs", "another class", func(x *smallHeap) (uintptr, func()) {
+		return 0, swap[uint64](x.inSiteCache, x.inSiteCache.Load()+1)
+	}},
+	{"a whale has its span's size", "a page more", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(hugeCache.larges[0].p), both(set(&hugeCache.larges[0].size, hugeCache.larges[0].size+pageSize), set(&hugeCache.bytes, hugeCache.bytes+pageSize))
+	}},
+	{"whales are oldest first", "the first one younger", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(hugeCache.larges[1].p), set(&hugeCache.larges[0].since, hugeCache.larges[1].since+1)
+	}},
+	{"the whale cache adds up", "a byte more", func(x *smallHeap) (uintptr, func()) { return 0, set(&hugeCache.bytes, hugeCache.bytes+1) }},
+	{"a quarantine adds up", "a byte more", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(&x.f.quarantine().bytes, x.f.quarantine().bytes+1)
+	}},
+	{"a quarantine adds up", "a block that is not counted", func(x *smallHeap) (uintptr, func()) {
+		c := x.f.quarantine().ring[x.f.quarantine().first].class()
+		return uintptr(x.f), set(&x.f.head().waiting[c], 0)
+	}},
+	{"a quarantine is within its ring", "a block more than it has room for", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.f), set(&x.f.quarantine().n, quarantineBlocks+1)
+	}},
+	{"slots of guarded blocks follow each other", "one moved", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.guarded.p), set(&x.guarded.start, x.guarded.start+mem.Addr(osmem.PageSize()))
+	}},
+	{"a guarded block is live or freed", "a withdrawn one that lives", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.withdrawn.p), set(&x.withdrawn.live, true)
+	}},
+	{"a guarded block is live or freed", "one that is freed and forgotten", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.guarded.p), set(&x.guarded.live, false)
+	}},
+	{"a guarded block lies in its slot", "a size beyond it", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.guarded.p), set(&x.guarded.size, 10<<20)
+	}},
+	{"guarded blocks are counted", "one more", func(x *smallHeap) (uintptr, func()) { return 0, set(&guard.live, guard.live+1) }},
+
+	// The region.
+	{"whole superslabs of the region are committed", "a page more", func(x *smallHeap) (uintptr, func()) {
+		old := region.committed.Load()
+		region.committed.Store(old + pageSize)
+		return uintptr(region.base), func() { region.committed.Store(old) }
+	}},
+	{"metadata is committed with the pages it is of", "less", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(region.bits.base), set(&region.bits.committed, region.first>>pageShift*region.bits.unit)
+	}},
+	{"committed metadata adds up", "a byte more", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(region.base), swap[uintptr](&region.metaCommitted, region.metaCommitted.Load()+1)
+	}},
+	{"the site map is committed when there are sites", "not said", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(region.base), set(&region.sites.lazy, true)
+	}},
+	{"fast paths know the region", "another end", func(x *smallHeap) (uintptr, func()) { return uintptr(region.base), set(&Granules, Granules-1) }},
+	{"fast paths know the region", "another beginning", func(x *smallHeap) (uintptr, func()) { return uintptr(region.base), set(&Base, Base+1) }},
+	{"fast paths know the region", "another live map", func(x *smallHeap) (uintptr, func()) { return uintptr(region.base), set(&Live, Live+8) }},
+	{"fast paths know the region", "another page table", func(x *smallHeap) (uintptr, func()) { return uintptr(region.base), set(&Pages, Pages+pageMetaSize) }},
+	{"no page beyond the committed ones is free", "the first", func(x *smallHeap) (uintptr, func()) {
+		end := region.committed.Load()
+		return uintptr(region.base + mem.Addr(end)), set(&super(chunkNo(end>>superShift)).free, 1)
+	}},
+
+	// Superslabs.
+	{"a lost page is not free", "one that is both", func(x *smallHeap) (uintptr, func()) {
+		s := super(chunkNo(x.free / superPages))
+		return uintptr(region.base + mem.Addr(x.free>>5<<superShift)), set(&s.lost, s.free)
+	}},
+	{"a page in use is dirty", "a clean one", func(x *smallHeap) (uintptr, func()) {
+		s := super(chunkNo(pageOf(x.large) / superPages))
+		return uintptr(region.base + mem.Addr(pageOf(x.large)>>5<<superShift)), set(&s.dirty, s.dirty&^(1<<(pageOf(x.large)%superPages)))
+	}},
+	{"a page in use is not one that was returned", "one that was", func(x *smallHeap) (uintptr, func()) {
+		s := super(chunkNo(pageOf(x.large) / superPages))
+		return uintptr(region.base + mem.Addr(pageOf(x.large)>>5<<superShift)), set(&s.purged, 1<<(pageOf(x.large)%superPages))
+	}},
+	{"a superslab has slabs", "one without", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(region.base + mem.Addr(x.free>>5<<superShift)), set(&super(chunkNo(x.free/superPages)).isSlabs, true)
+	}},
+	{"pool hints tell where a slab fits", "one that is wrong", func(x *smallHeap) (uintptr, func()) {
+		c := x.empty.page().chunk()
+		w := &poolHints[2][c/64]
+		return uintptr(c.addr()), set(w, *w^1<<(c%64))
+	}},
+	{"a superslab with EMPTY slabs has a hint", "none", func(x *smallHeap) (uintptr, func()) {
+		c := x.empty.page().chunk()
+		return uintptr(c.addr()), set(hintWord(c), 0)
+	}},
+
+	// Slabs.
+	{"a slab has a class", "one that no slab has", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.empty.addr()), swap[uint32](&x.empty.meta().slabClass, sizeclass.Num+1)
+	}},
+	{"a slab begins at a multiple of its length", "in its middle", func(x *smallHeap) (uintptr, func()) {
+		p := x.full.page()
+		return uintptr((p + 1).addr()), both(swap[uint32](&meta(p).slabClass, 0), swap[uint32](&meta(p+1).slabClass, uint32(sizeclass.Of(20000))))
+	}},
+	{"a slab has its class's pages", "one more", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.full.addr()), set(&x.full.meta().pages, x.full.meta().pages+1)
+	}},
+	{"a slab's page knows its start", "the last page's", func(x *smallHeap) (uintptr, func()) {
+		m := meta(x.full.page() + pageNo(x.full.meta().pages) - 1)
+		return uintptr(x.full.addr() + mem.Addr(uintptr(x.full.meta().pages-1)<<pageShift)), set(&m.start, m.start+pageSize)
+	}},
+	{"a slab's page has its kind and class", "another class", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.empty.addr()), set(&x.empty.meta().class, x.emptyClass+1)
+	}},
+	{"a slab's page has its kind and class", "another bucket", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.empty.addr()), set(&x.empty.meta().bucket, bucketHuge)
+	}},
+	{"a slab's page has its kind and class", "another kind", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.empty.addr()), set(&x.empty.meta().kind, kindTiny)
+	}},
+	{"a slab's page has its kind and class", "an Arena's", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.leased.addr()), set(&x.leased.meta().flags, flagArena)
+	}},
+	{"fast paths know a slab's page", "live bytes where there are none", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.leased.addr()), set(&x.leased.meta().live0, 1)
+	}},
+	{"fast paths know a slab's page", "another's live bytes", func(x *smallHeap) (uintptr, func()) {
+		m := meta(x.full.page() + 1)
+		return uintptr(x.full.addr() + pageSize), set(&m.live0, m.live0+1)
+	}},
+	{"a slab's later pages begin no slab", "a class", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.full.addr() + pageSize), swap[uint32](&meta(x.full.page()+1).slabClass, 1)
+	}},
+	{"fast paths know a slab's page", "another class", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.leased.addr()), set(&PageClass[x.leased.page()], x.class+1)
+	}},
+	{"fast paths know a slab's page", "another reciprocal", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.full.addr()), set(&x.full.meta().recip, 3)
+	}},
+	{"a slab's later pages begin no slab", "a state", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.full.addr() + pageSize), swap[uint32](&meta(x.full.page()+1).slabState, slabFull)
+	}},
+	{"a slab's page has no span's live state", "one", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.leased.addr()), set(&x.leased.meta().live, 1)
+	}},
+	{"a slab's page is a superslab's, and in use", "none's", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.leased.addr()), set(&super(chunkNo(x.leased.page()/superPages)).isSlabs, false)
+	}},
+	{"a slab's page is a superslab's, and in use", "a free page", func(x *smallHeap) (uintptr, func()) {
+		s := super(chunkNo(x.leased.page() / superPages))
+		return uintptr(x.leased.addr()), set(&s.free, s.free|1<<(x.leased.page()%superPages))
+	}},
+	{"the live map of a tiny slab may have memory", "not said", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.leased.addr()), set(&super(chunkNo(x.leased.page()/superPages)).tiny, 0)
+	}},
+	{"a slab's mark is a word of its bitmap", "beyond", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.full.addr()), set(&x.full.meta().lowWord, 1)
+	}},
+	{"a slab is LEASED if a front leases it", "by none", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.leased.addr()), set(x.f.lease(sizeclass.ID(x.class)), 0)
+	}},
+	{"a slab stays CLAIMED if its memory is lost", "one that is not", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.full.addr()), swap[uint32](&x.full.meta().slabState, slabClaimed)
+	}},
+	{"a slab is PARTIAL if and only if listed", "one that is not listed", func(x *smallHeap) (uintptr, func()) {
+		setRemove(x.emptyClass, x.empty.page())
+		return uintptr(x.empty.addr()), func() { setAdd(x.emptyClass, x.empty.page()) }
+	}},
+	{"a slab is PARTIAL if and only if listed", "a FULL one that is", func(x *smallHeap) (uintptr, func()) {
+		setAdd(sizeclass.Of(20000), x.full.page())
+		return uintptr(x.full.addr()), func() { setRemove(sizeclass.Of(20000), x.full.page()) }
+	}},
+	{"a FULL slab owns no block", "one", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.full.addr()), set(x.full.bits(0), 1)
+	}},
+	{"a PARTIAL slab that owns all its blocks is marked EMPTY", "no mark", func(x *smallHeap) (uintptr, func()) {
+		unmarkEmpty(x.empty.page())
+		return uintptr(x.empty.addr()), func() { markEmpty(x.empty.page()) }
+	}},
+	{"a slab has a state", "none", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.full.addr()), swap[uint32](&x.full.meta().slabState, slabNone)
+	}},
+	{"only a PARTIAL slab has holes", "a LEASED one", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.leased.addr()), set(&x.leased.meta().holesOrSeal, 1<<15)
+	}},
+	{"holes are the memory of free blocks", "of a live one", func(x *smallHeap) (uintptr, func()) {
+		w, c := x.empty.bits(0), x.emptyClass
+		undo := both(set(w, *w&^1), set(&x.empty.meta().holesOrSeal, 1))
+		return uintptr(x.empty.addr()), both(set8(uintptr(midLive(Block(x.empty.addr()))), uint8(c)), undo)
+	}},
+	{"a bitmap has bits of blocks only", "behind the last block", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.full.addr()), set(x.full.bits(1), 1)
+	}},
+	{"a class counts its slabs", "one more", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&classes[x.class].slabs, classes[x.class].slabs+1)
+	}},
+	{"a class counts its slabs", "one more listed", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&classes[x.class].listed, classes[x.class].listed+1)
+	}},
+	{"only PARTIAL slabs are in a partial set", "a free page", func(x *smallHeap) (uintptr, func()) {
+		setAdd(sizeclass.ID(x.class), pageNo(x.free))
+		return uintptr(region.base + mem.Addr(x.free<<pageShift)), func() { setRemove(sizeclass.ID(x.class), pageNo(x.free)) }
+	}},
+	{"a summary says whether the word below is 0", "0 above a member", func(x *smallHeap) (uintptr, func()) {
+		return uintptr((x.empty.page() &^ 63).addr()), set(setWord(1, x.emptyClass, uintptr(x.empty.page()>>12)), 0)
+	}},
+	{"a summary says whether the word below is 0", "a bit above none, at the top", func(x *smallHeap) (uintptr, func()) {
+		w := setWord(3, setClasses-2, uintptr(region.first>>pageShift>>24))
+		return 0, set(w, 1<<(region.first>>pageShift>>18&63))
+	}},
+
+	// Large blocks.
+	{"a span has a span's size and its pages", "a page less", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageNo(pageOf(x.large)))
+		return uintptr(x.large), set(&m.pages, m.pages-1)
+	}},
+	{"a span has a span's size and its pages", "a size between two", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageNo(pageOf(x.large)))
+		return uintptr(x.large), set(&m.largeSize, m.largeSize-16)
+	}},
+	{"fast paths know a span", "another class", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageNo(pageOf(x.large)))
+		return uintptr(x.large), set(&m.class, m.class+1)
+	}},
+	{"fast paths know a span", "another start", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageNo(pageOf(x.large)))
+		return uintptr(x.large), set(&m.start, m.start+16)
+	}},
+	{"fast paths know a span", "no reciprocal", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large), set(&meta(pageNo(pageOf(x.large))).recip, 0)
+	}},
+	{"fast paths know a span", "another live state", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageNo(pageOf(x.large)))
+		return uintptr(x.large), set(&m.live0, m.live0+1)
+	}},
+	{"fast paths know a span", "an Arena's chunk", func(x *smallHeap) (uintptr, func()) {
+		return x.chunk, set(&meta(pageNo(pageOf(Block(x.chunk)))).recip, 1)
+	}},
+	{"a span's later pages are its tail", "free", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).kind, kindFree)
+	}},
+	{"a span's later pages are its tail", "a class", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).class, 1)
+	}},
+	{"a span's later pages are its tail", "a reciprocal", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).recip, 1)
+	}},
+	{"a span's later pages are its tail", "a live state", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).live, liveHuge)
+	}},
+	{"a span's page is in use, and no superslab's", "a superslab's", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large), set(&super(chunkNo(pageOf(x.large)/superPages)).isSlabs, true)
+	}},
+	{"a span's later pages are its tail", "another span's", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).start, (x.large + pageSize).addr())
+	}},
+	{"a span's page is in use, and no superslab's", "a free page", func(x *smallHeap) (uintptr, func()) {
+		page := pageOf(x.large) + 1
+		s := super(chunkNo(page / superPages))
+		return uintptr(x.large + pageSize), set(&s.free, s.free|1<<(page%superPages))
+	}},
+	{"a chunk of an Arena has no live state", "one", func(x *smallHeap) (uintptr, func()) {
+		return x.chunk, set(&meta(pageNo(pageOf(Block(x.chunk)))).live, liveHuge)
+	}},
+	{"a span's live state is its class, or says more", "another class", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageNo(pageOf(x.large)))
+		return uintptr(x.large), set(&m.live, m.live+1)
+	}},
+	{"a span's live state is its class, or says more", "a class above 2 MiB", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.big), set(&meta(pageNo(pageOf(x.big))).live, sizeclass.NumAll)
+	}},
+	{"a span has a site while its live state says so", "a site without", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large), set(&meta(pageNo(pageOf(x.large))).siteOrListed, x.site)
+	}},
+	{"a span has a site while its live state says so", "a site that is none", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.sitedLarge), set(&meta(pageNo(pageOf(x.sitedLarge))).siteOrListed, site.Max)
+	}},
+	{"statistics count the live spans", "a kind that is lost", func(x *smallHeap) (uintptr, func()) {
+		m := meta(pageNo(pageOf(x.large))) // ReadTotals believes the page, the check its size
+		return 0, both(set(&m.largeSize, m.largeSize-16), func() {})
+	}},
+	{"spans made less spans given back are those there are", "one more", func(x *smallHeap) (uintptr, func()) {
+		return 0, swap[uint64](&largeStats.allocs, largeStats.allocs.Load()+1)
+	}},
+
+	// Free pages.
+	{"a page in use is a slab's or a span's", "one that is neither", func(x *smallHeap) (uintptr, func()) {
+		s := super(chunkNo(x.free / superPages))
+		return uintptr(region.base + mem.Addr(x.free<<pageShift)), both(set(&s.free, s.free&^(1<<(x.free%superPages))), set(&s.dirty, s.dirty|1<<(x.free%superPages)))
+	}},
+	{"a page that is no slab's or span's is free", "a tail without a span", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(region.base + mem.Addr(x.free<<pageShift)), set(&meta(pageNo(x.free)).kind, kindLargeTail)
+	}},
+	{"fast paths find no block in a free page", "a live state", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(region.base + mem.Addr(x.free<<pageShift)), set(&meta(pageNo(x.free)).live, liveHuge)
+	}},
+	{"a page without a slab says so", "a slab's class", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large + pageSize), swap[uint32](&meta(pageNo(pageOf(x.large)+1)).slabClass, 1)
+	}},
+	{"fast paths find no block in a free page", "a reciprocal", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(region.base + mem.Addr(x.free<<pageShift)), set(&meta(pageNo(x.free)).recip, 1)
+	}},
+	{"a slab that was given back left no bits", "one", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(region.base + mem.Addr(x.slabFreed<<pageShift)), set(slabID(x.slabFreed+1).bits(3), 8)
+	}},
+	{"a page without a slab says so", "a class for the fast paths", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(region.base + mem.Addr(x.free<<pageShift)), set(&PageClass[x.free], 1)
+	}},
+	{"a page without a slab says so", "a span with a slab's state", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large), swap[uint32](&meta(pageNo(pageOf(x.large))).slabState, slabFull)
+	}},
+	{"no live state is left where no slab is", "in the live map", func(x *smallHeap) (uintptr, func()) {
+		p := region.base + mem.Addr(x.slabFreed<<pageShift)
+		return uintptr(p), set8(uintptr(mem.Addr(Live)+(p+4096)>>granuleShift), 3)
+	}},
+	{"no live state is left where no slab is", "a mid block's", func(x *smallHeap) (uintptr, func()) {
+		return uintptr(x.large), set(&meta(pageNo(pageOf(x.large))).mid[40], 3)
+	}},
+
+	// The page tree and the counts.
+	{"the page tree has the free pages", "a page more", func(x *smallHeap) (uintptr, func()) {
+		n := tree.node(tree.leaves + pageOf(x.large)/superPages)
+		return uintptr(region.base + mem.Addr(pageOf(x.large)>>5<<superShift)), set(&n.max, n.max+1)
+	}},
+	{"a node of the page tree sums up its children", "the root", func(x *smallHeap) (uintptr, func()) {
+		return 1, set(&tree.node(1).pre, 7)
+	}},
+	{"pages in use and warm pages are counted", "one more in use", func(x *smallHeap) (uintptr, func()) {
+		return 0, both(set(&pageUse.used, pageUse.used+1), set(&pageUse.peak, pageUse.peak+1))
+	}},
+	{"pages in use and warm pages are counted", "one more warm", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&pageUse.dirty, pageUse.dirty+1)
+	}},
+	{"the peak is at least the pages in use", "less", func(x *smallHeap) (uintptr, func()) { return 0, set(&pageUse.peak, pageUse.used-1) }},
+	{"pages faulted again were kept in vain and returned before", "more", func(x *smallHeap) (uintptr, func()) {
+		return 0, set(&pageUse.again, pageUse.returned+1)
+	}},
+	{"superslabs are counted", "one more", func(x *smallHeap) (uintptr, func()) {
+		superslabs.Add(1)
+		return 0, func() { superslabs.Add(-1) }
+	}},
+	{"no slab waits for its holes", "one", func(x *smallHeap) (uintptr, func()) { return 0, set(&punching.n, 1) }},
+	{"the soft limit is not above the hard one", "above", func(x *smallHeap) (uintptr, func()) {
+		soft, hard, was := memoryLimit.soft.Load(), memoryLimit.hard.Load(), limitSet
+		memoryLimit.soft.Store(1 << 40)
+		memoryLimit.hard.Store(1 << 39)
+		limitSet = true
+		return 0, func() {
+			memoryLimit.soft.Store(soft)
+			memoryLimit.hard.Store(hard)
+			limitSet = was
+		}
+	}},
+}
+
+// TestInvariantsBroken damages one thing after another in a sound heap, wants it
+// reported by its rule and its address, and repairs it.
+func TestInvariantsBroken(t *testing.T) {
+	if !checkLive {
+		t.Skip("skipped: hakmem_nolive has no live states to hold against each other")
+	}
+	x := newSmallHeap(t)
+	for _, b := range breakers {
+		t.Run(b.rule+"/"+b.what, func(t *testing.T) {
+			at, repair := b.do(x)
+			err := CheckInvariants()
+			repair()
+			if err == nil {
+				t.Fatal("nothing was reported")
+			}
+			found := slices.ContainsFunc(strings.Split(err.Error(), "\n"), func(line string) bool {
+				return strings.HasPrefix(line, "hakmem: broken invariant: "+b.rule+": ") && (at == 0 || strings.Contains(line, fmt.Sprintf("%#x", at))) &&
+					strings.Contains(line, ": found ") && strings.Contains(line, ", want ")
+			})
+			if !found {
+				t.Errorf("no %q at %#x in:\n%v", b.rule, at, err)
+			}
+			if err := CheckInvariants(); err != nil {
+				t.Fatalf("repaired, and still:\n%v", err)
+			}
+		})
+	}
+}
+
+// TestEveryInvariantIsBroken reads the rules out of the source, and wants a
+// breaker for each.
+func TestEveryInvariantIsBroken(t *testing.T) {
+	rules := map[string]bool{}
+	for _, file := range []string{"checker.go", "invariants.go", "invariants_fronts.go", "invariants_region.go"} {
+		tree, err := parser.ParseFile(gotoken.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(tree, func(n ast.Node) bool {
+			call, ok := n.(*ast.CallExpr)
+			if !ok {
+				return true
+			}
+			if f, ok := call.Fun.(*ast.SelectorExpr); !ok || f.Sel.Name != "bad" {
+				return true
+			}
+			text, ok := call.Args[1].(*ast.BasicLit)
+			if !ok {
+				t.Fatalf("%s: a rule is not a constant text", file)
+			}
+			rule, err := strconv.Unquote(text.Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			rules[rule] = true
+			return true
+		})
+	}
+	if len(rules) < 60 {
+		t.Errorf("%d rules found in the source", len(rules))
+	}
+	for _, b := range breakers {
+		if !rules[b.rule] {
+			t.Errorf("the breaker of %q breaks no rule", b.rule)
+		}
+	}
+	for _, rule := range slices.Sorted(maps.Keys(rules)) {
+		if !slices.ContainsFunc(breakers, func(b breaker) bool { return b.rule == rule }) {
+			t.Errorf("nothing breaks %q", rule)
+		}
+	}
+}
+
+// TestInvariantsReportIsBounded: one broken table does not fill the log.
+func TestInvariantsReportIsBounded(t *testing.T) {
+	if !checkLive {
+		t.Skip("skipped: see TestInvariantsBroken")
+	}
+	x := newSmallHeap(t)
+	w := x.leased.bits(0)
+	for i := range uint32(4) {
+		defer set(x.leased.bits(i), 0)()
+	}
+	err := CheckInvariants()
+	if err == nil {
+		t.Fatal("nothing was reported")
+	}
+	lines := strings.Split(err.Error(), "\n")
+	if len(lines) != maxFindings+1 || !strings.HasSuffix(lines[maxFindings], "more broken invariants") {
+		t.Errorf("%d lines, the last of them %q; bits %#x", len(lines), lines[len(lines)-1], *w)
+	}
+}

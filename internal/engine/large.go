@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
+)
+
+// Large blocks up to 2 MiB have size classes too, above those of slabs, and a freed one
+// stays warm in a magazine: its pages are still there, and the next allocation
+// of the class takes it without a lock, through the same fast section as a mid
+// block. For that the first page's metadata looks like a mid slab's with one
+// block: live is the large block's live state, and recip 1 makes every offset but
+// 0 an interior pointer. A large block that no magazine has room for goes back to the
+// page tree; its pages keep their memory until they are discarded (purge.go).
+//
+// Two frees of such a large block that overlap can both pass its live state, as with
+// other blocks. The second copy is found when it comes to the page tree. Larger
+// large blocks are freed under the region's lock, where the second free is found.
+
+// largeStats counts the large blocks that came from the page tree and went back to it.
+var largeStats struct {
+	allocs, frees atomic.Uint64
+}
+
+// isCached reports whether p, which came out of a cache, is a freed large block of class
+// c. If it is not, it was freed twice at the same moment, and the other copy has
+// gone its way: this one is dropped, and reported by the next allocation.
+func isCached(p Block, c sizeclass.ID) bool {
+	m := meta(p.page())
+	if m.kind == kindLarge && m.start == mem.Addr(p) && m.class == c && (!checkLive || m.live == 0) {
+		return true
+	}
+	foundLate(p)
+	return false
+}
+
+// takeRun takes n pages from the page tree, committing more if it must; if warm,
+// only pages that all have memory already, if those are the ones found first.
+func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean, ok bool) {
+	r := &region
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	want := n + pageCount(alignPages) - 1 // a run this long holds an aligned one
+	page, ok = tree.find(want)
+	if !ok && alignPages > 1 && n <= superPages { // as a whole chunk does
+		var c chunkNo
+		c, ok = tree.findWhole()
+		page = c.page()
+	}
+	if dirty && (!ok || tree.cleanPages(page.up(alignPages), n) > 0) {
+		return 0, false, false
+	}
+	if !ok {
+		// What is free at the end of the committed pages need not be committed again.
+		end := r.endPage()
+		have := pageCount(0)
+		for have < want && have < pageCount(end) {
+			p := end - pageNo(have) - 1
+			s := super(p.chunk())
+			if s.isSlabs || s.free>>p.inChunk()&1 == 0 {
+				break
+			}
+			have++
+		}
+		if !allowed(int(n-min(have, n))) || grow((want-have).bytes()) != nil {
+			return 0, false, false
+		}
+		if page, ok = tree.find(want); !ok {
+			fatal("page tree lost the pages just committed", 0, 0)
+		}
+	}
+	page = page.up(alignPages)
+	if memoryLimit.hard.Load() != 0 && !allowed(tree.cleanPages(page, n)) {
+		return 0, false, false
+	}
+	return page, tree.take(page, n), true
+}
+
+// releaseAll gives freed large blocks back to the page tree. One that is live, or was given
+// back before, is a double free that raced past the live state: it is dropped
+// (foundLate). Not entered; the caller holds the large blocks.
+func releaseAll(larges []Block) {
+	if len(larges) == 0 {
+		return
+	}
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.LargeGive, began)
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	releaseIdle(larges, times.now)
+}
+
+// releaseIdle is releaseAll for large blocks last used at the given time. Under
+// region.mu.
+func releaseIdle(larges []Block, at stamp) {
+	for _, p := range larges {
+		page := p.page()
+		m := meta(page)
+		if m.kind != kindLarge || m.start != mem.Addr(p) || m.live != 0 {
+			foundLate(p)
+			continue
+		}
+		releaseLarge(page, m, at)
+	}
+}
+
+// labelLarge gives the large block at p, which the caller holds, a site.
+func labelLarge(p Block, site site.ID) {
+	m := meta(p.page())
+	m.setSite(site)
+	site.Allocated(m.largeSize)
+}
+
+// unlabelLarge takes a freed large block's site away.
+func unlabelLarge(m *pageMeta) {
+	if m.site() != 0 {
+		m.site().Freed(m.largeSize)
+		m.setSite(0)
+	}
+}
+
+// releaseLarge returns the pages of a large block that was last used at the given time to
+// the tree. Under region.mu.
+func releaseLarge(page pageNo, m *pageMeta, at stamp) {
+	n := uintptr(m.pages)
+	largeStats.frees.Add(1)
+	m.kind, m.class, m.recip = kindLargeFreed, 0, 0
+	for i := uintptr(1); i < n; i++ {
+		meta(page + pageNo(i)).kind = kindFree
+	}
+	tree.give(page, pageCount(n), at)
+}

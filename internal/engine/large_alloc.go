@@ -1,0 +1,275 @@
+package engine
+
+import (
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
+)
+
+// mallocCached returns a cached large block for size bytes, more than MaxMid, of site (0:
+// none), or 0 if neither the caches (spancache.go) nor the front have one.
+func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
+	if size > sizeclass.MaxLarge {
+		return 0
+	}
+	c := sizeclass.LargeOf(size)
+	v := c
+	if site != 0 {
+		v = liveSited
+		if p := takeSiteCached(site, c); p != 0 && isCached(p, c) {
+			setLive(p, c, liveState(v))
+			return p
+		}
+	}
+	f, tok := enter(own)
+	p := f.pop(c)
+	if p == 0 && f != trapFront {
+		*f.misses(c)++
+	}
+	leave(tok)
+	if p == 0 {
+		p = takeShared(c)
+	}
+	if p == 0 || !isCached(p, c) {
+		return 0
+	}
+	setLive(p, c, liveState(v))
+	return p
+}
+
+// freeCached takes the freed large block of class c at p into the magazine, where there
+// is room; what must make room goes to the shared slots, and where they are full
+// back to the page tree. Entered; leaves.
+func freeCached(f Front, tok token, c sizeclass.ID, p Block) {
+	var buf [(maxMid + 1) / 2]Block
+	n := 1
+	switch {
+	case f == trapFront:
+		buf[0] = p
+	case f.head().cap[c] == 0:
+		f.makeMagazine(c)
+		f.push(c, p)
+		n = 0
+	case f.push(c, p):
+		n = 0
+	default:
+		n = f.takeOldest(c, buf[:])
+		f.push(c, p)
+	}
+	leave(tok)
+	for n > 0 && giveShared(c, buf[n-1]) {
+		n--
+	}
+	releaseAll(buf[:n])
+	kick()
+}
+
+// mallocPages returns a large block of at least size bytes whose address is a multiple
+// of alignPages pages, or 0. Its pages come from the page tree, lowest address
+// first; the tail of the last page beyond the usable size is never touched.
+func mallocPages(size mem.Bytes, alignPages pageAlign, site site.ID) Block {
+	p, _ := newLarge(0, size, alignPages, site, 0)
+	return p
+}
+
+// zeroes says how much of a new large block still reads as zero.
+type zeroes uint8
+
+const (
+	noZeroes   zeroes = iota // perhaps nothing
+	someZeroes               // whole superslabs: their pages that are not in wasDirty
+	allZeroes
+)
+
+// newLarge also says how much of the large block still reads as zero.
+func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, flags largeFlags) (p Block, zero zeroes) {
+	usable, ok := sizeclass.LargeSize(size)
+	if !Ready() || !ok || usable > region.size-region.first {
+		return noMemory(), noZeroes
+	}
+	if usable > sizeclass.MaxLarge && flags == 0 {
+		region.mu.Lock()
+		if p = takeHuge(usable, alignPages); p != 0 {
+			page := p.page()
+			if tracked {
+				raceAcquire(p, usable)
+			}
+			meta(page).live = liveHuge
+			region.mu.Unlock()
+			if site != 0 {
+				meta(page).live = liveSited
+				labelLarge(p, site)
+			}
+			return p, noZeroes
+		}
+		region.mu.Unlock()
+	}
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.LargeTake, began)
+	n := usable.Up(pageSize) >> pageShift
+	page, clean, ok := takeRun(pageCount(n), alignPages, true)
+	if !ok { // memory that is idle in caches comes before new memory
+		trimIdleLarge(own)
+		kick()
+		page, clean, ok = takeRun(pageCount(n), alignPages, false)
+	}
+	kickGrown()
+	kickPressed()
+	if !ok && reclaim(own) {
+		if page, clean, ok = takeRun(pageCount(n), alignPages, false); !ok {
+			reclaimFailed()
+		}
+	}
+	if !ok {
+		return noMemory(), noZeroes
+	}
+	if zero = someZeroes; clean {
+		zero = allZeroes
+	}
+	p = Block(page.addr())
+	if tracked {
+		raceAcquire(p, n<<pageShift)
+	}
+	for i := range n {
+		m := meta(page + pageNo(i))
+		m.start, m.recip, m.class, m.kind, m.bucket = mem.Addr(p), 0, 0, kindLargeTail, bucketOf(usable)
+	}
+	m := meta(page)
+	m.pages, m.largeSize, m.flags = uint32(n), usable, flags
+	m.setSite(site)
+	if flags&flagArena == 0 { // else it stays unknown to the fast section
+		if usable <= sizeclass.MaxLarge {
+			m.class = sizeclass.LargeOf(usable)
+		}
+		m.live0, m.recip = live0(page, mem.Bytes(liveOffset)), 1
+		switch {
+		case site != 0:
+			m.live = liveSited
+		case m.class != 0:
+			m.live = liveState(m.class)
+		default:
+			m.live = liveHuge
+		}
+	}
+	m.kind = kindLarge
+	largeStats.allocs.Add(1)
+	if site != 0 {
+		site.Allocated(usable)
+	}
+	return p, zero
+}
+
+// resize also reports whether it was the memory limit that refused.
+func resize(p Block, size mem.Bytes) (ok, limited bool) {
+	at, m, large, why := liveByte(p)
+	if why != OK || !large || size <= sizeclass.MaxMid || checkLive && state(at) == 0 {
+		return false, false
+	}
+	usable, fits := sizeclass.LargeSize(size)
+	if !fits || usable > region.size-region.first {
+		return false, false
+	}
+	r := &region
+	page := p.page()
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	have, want := pageCount(m.pages), pagesOf(usable)
+	next, end := page+pageNo(have), r.endPage()
+	switch {
+	case want > have:
+		behind := pageCount(min(page+pageNo(want), end) - next) // of the pages wanted, those committed
+		if !tree.isFree(next, behind) {
+			return false, false
+		}
+		if !allowed(tree.cleanPages(next, behind) + int(want-have-behind)) {
+			return false, true
+		}
+		if more := want - have - behind; more > 0 && grow(more.bytes()) != nil {
+			return false, false
+		}
+		tree.take(next, want-have)
+		if tracked {
+			raceAcquire(p+Block(have.bytes()), (want - have).bytes())
+		}
+		for i := have; i < want; i++ {
+			t := meta(page + pageNo(i))
+			t.start, t.recip, t.class, t.kind, t.bucket = p.addr(), 0, 0, kindLargeTail, bucketOf(usable)
+		}
+	case want < have:
+		for i := want; i < have; i++ {
+			meta(page + pageNo(i)).kind = kindFree
+		}
+		tree.give(page+pageNo(want), have-want, times.now)
+	}
+	if m.site() != 0 {
+		m.site().Resized(int64(usable) - int64(m.largeSize))
+	}
+	old := m.class
+	m.pages, m.largeSize, m.class = uint32(want), usable, 0
+	if usable <= sizeclass.MaxLarge {
+		m.class = sizeclass.LargeOf(usable)
+	}
+	// The live state is the class, or one that says more than it (liveSited).
+	switch {
+	case *u8(at) != uint8(old) && *u8(at) != uint8(liveHuge):
+	case m.class != 0:
+		*u8(at) = uint8(m.class)
+	default:
+		*u8(at) = liveHuge
+	}
+	return true, false
+}
+
+// trimIdleLarge gives back the large blocks in the magazines of the front that the caller
+// uses of which there are as many as when it last did so (nobody touched them, or
+// nobody needed one more), and huge blocks beyond their share.
+// Not entered.
+func trimIdleLarge(own Front) {
+	var buf [maxMid]Block
+	n := 0
+	f, tok := enter(own)
+	if f != trapFront {
+		h := f.head()
+		for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
+			k := f.held(sizeclass.ID(c))
+			if k > 0 && uint16(k) == h.idle[c] && n+int(k) <= len(buf) {
+				for ; k > 0; k-- {
+					buf[n] = f.pop(sizeclass.ID(c))
+					n++
+				}
+			}
+			h.idle[c] = uint16(k)
+		}
+	}
+	leave(tok)
+	releaseAll(buf[:n])
+	region.mu.Lock()
+	dropShared()
+	for len(hugeCache.larges) > 0 && hugeCache.bytes > mem.Bytes(uintptr(pageUse.used)<<pageShift/hugeShare) {
+		hugeCache.count.evictions.Add(1)
+		dropHuge()
+	}
+	region.mu.Unlock()
+}
+
+// freeHuge frees the large block without a class at p. Its state is decided under the
+// region's lock: of two frees at the same time one is the second.
+func freeHuge(p Block) Finding {
+	page := p.page()
+	m := meta(page)
+	region.mu.Lock()
+	if m.kind != kindLarge || m.start != mem.Addr(p) || checkLive && m.live == 0 {
+		region.mu.Unlock()
+		return finding(p, m, Freed)
+	}
+	if tracked {
+		raceRelease(p, m.largeSize)
+	}
+	m.live = 0
+	unlabelLarge(m)
+	giveHuge(p, m)
+	region.mu.Unlock()
+	kick()
+	return Finding{}
+}

@@ -1,0 +1,300 @@
+package engine
+
+import (
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// TestSpanCaches: hits, misses and evictions of the three caches.
+func TestSpanCaches(t *testing.T) {
+	withClock(t)
+	a, b := site.Register("span caches a"), site.Register("span caches b")
+	var was, is Totals
+	t.Run("BigCache", func(t *testing.T) {
+		ReadTotals(&was)
+		const size = 300 << 10
+		p := MallocAt(a, size)
+		Free(0, p)
+		if q := MallocAt(b, size); q == p {
+			t.Error("another label got the label's block")
+		} else {
+			Free(0, q)
+		}
+		if q := Malloc(0, size); q == p {
+			t.Error("an allocation without a label got the label's block")
+		} else {
+			Free(0, q)
+		}
+		if q := MallocAt(a, size+1000); q != p { // the same class
+			t.Errorf("the label got %#x back, want %#x", q, p)
+		}
+		x := MallocAt(a, size)
+		Free(0, p)
+		Free(0, x) // evicts p
+		if q := MallocAt(a, size); q != x {
+			t.Errorf("the label got %#x back, want %#x", q, x)
+		}
+		Free(0, x)
+		ReadTotals(&is)
+		if h, m, e := is.SiteCache.Hits-was.SiteCache.Hits, is.SiteCache.Misses-was.SiteCache.Misses, is.SiteCache.Evictions-was.SiteCache.Evictions; h != 2 || m != 3 || e != 1 {
+			t.Errorf("%d hits, %d misses, %d evictions; want 2, 3, 1", h, m, e)
+		}
+		if bad := Free(0, x); bad.Kind != Freed {
+			t.Errorf("a second free of a block in the BigCache: %+v", bad)
+		}
+	})
+	t.Run("shared", func(t *testing.T) {
+		Trim()
+		ReadTotals(&was)
+		const size, n = 2 * mebibyte, 10 // one fits a magazine
+		blocks := fillBytes(t, n*size, size)
+		freeBlocks(t, blocks)
+		ReadTotals(&is)
+		if is.Shared.Blocks < n-2 || is.LargeFrees != was.LargeFrees {
+			t.Errorf("%d blocks in shared slots, %d went back; want %d and 0", is.Shared.Blocks, is.LargeFrees-was.LargeFrees, n-1)
+		}
+		again := fillBytes(t, n*size, size)
+		ReadTotals(&is)
+		if h := is.Shared.Hits - was.Shared.Hits; h < n-2 {
+			t.Errorf("%d hits, want %d", h, n-1)
+		}
+		others := 0
+		for _, p := range again {
+			if !slices.Contains(blocks, p) {
+				others++
+			}
+		}
+		if others > 1 { // one may wait in the magazine of a P that the test has left
+			t.Errorf("other blocks came back: %#x, want %#x", again, blocks)
+		}
+		freeBlocks(t, again)
+		freeBlocks(t, fillBytes(t, 40*size, size))
+		ReadTotals(&is)
+		if is.Shared.Blocks != sharedSlots || is.Shared.Evictions == was.Shared.Evictions {
+			t.Errorf("%+v, want %d blocks and evictions", is.Shared, sharedSlots)
+		}
+	})
+	t.Run("whale", func(t *testing.T) {
+		Trim()
+		withPolicy(t, map[string]string{"HAKMEM_WHALE_BYTES": "33554432"})
+		ReadTotals(&was)
+		const size = 10 * mebibyte
+		blocks := fillBytes(t, 4*size, size)
+		freeBlocks(t, blocks) // three fit: the first is evicted
+		ReadTotals(&is)
+		if is.HugeCache.Blocks != 3 || is.HugeCache.Bytes != 3*size || is.HugeCache.Evictions-was.HugeCache.Evictions != 1 {
+			t.Errorf("%+v, want 3 blocks of 10 MiB, 1 eviction", is.HugeCache)
+		}
+		if q := Malloc(0, size-4096); q != blocks[3] {
+			t.Errorf("got %#x, want the one freed last, %#x", q, blocks[3])
+		} else if bad := Free(0, q); bad.Kind != OK {
+			t.Error(bad)
+		} else if bad := Free(0, q); bad.Kind != Freed {
+			t.Errorf("a second free of a block in the whale cache: %+v", bad)
+		}
+		if q := Malloc(0, size/2); slices.Contains(blocks, q) && q != blocks[0] {
+			t.Errorf("a block of another size came from the cache: %#x of %#x", q, blocks)
+		} else {
+			Free(0, q)
+		}
+		q := Malloc(0, 40*mebibyte) // larger than the cache
+		Free(0, q)
+		ReadTotals(&is)
+		if is.HugeCache.Hits-was.HugeCache.Hits != 1 || is.HugeCache.Bytes > 32*mebibyte {
+			t.Errorf("%+v, want 1 hit more than %d and at most 32 MiB", is.HugeCache, was.HugeCache.Hits)
+		}
+	})
+}
+
+// TestWhaleOfDuringATick: a block that is freed after a tick read the time is not old.
+func TestWhaleOfDuringATick(t *testing.T) {
+	c := withClock(t)
+	c.Advance(time.Minute)
+	now := milliseconds()
+	p := Malloc(0, 3*mebibyte)
+	c.Advance(time.Millisecond)
+	freeBlocks(t, []Block{p})
+	look := func(now, age millis) int {
+		scavenger.mu.Lock()
+		defer scavenger.mu.Unlock()
+		trimCaches(stamp(now), age)
+		region.mu.Lock()
+		defer region.mu.Unlock()
+		return len(hugeCache.larges)
+	}
+	if look(millis(now), decay()) != 1 {
+		t.Error("a tick dropped a block that was freed while it ran")
+	}
+	if look(millis(now), 0) != 0 {
+		t.Error("Trim left a block that was freed while it ran")
+	}
+}
+
+// TestWhalesAreKept: demand for large blocks that comes every 2 s never faults,
+// also when the timer has stopped in between.
+func TestWhalesAreKept(t *testing.T) {
+	c := withClock(t)
+	calls := osmem.Calls(osmem.OpDiscard)
+	for range 5 {
+		p := fillBytes(t, 10*mebibyte, 10*mebibyte)
+		c.Advance(2 * time.Second)
+		freeBlocks(t, p)
+		c.Advance(2 * time.Second)
+	}
+	if n := osmem.Calls(osmem.OpDiscard) - calls; n != 0 {
+		t.Errorf("%d times memory was returned", n)
+	}
+}
+
+// TestIdleSlotsAreReturned: what lies in shared slots after a peak goes back
+// although the first of them is used all the time.
+func TestIdleSlotsAreReturned(t *testing.T) {
+	c := withClock(t)
+	const size, alive = 2 * mebibyte, 12
+	freeBlocks(t, fillBytes(t, alive*size, size))
+	class := sizeclass.LargeOf(size)
+	for range 40 {
+		c.Advance(250 * time.Millisecond)
+		p := takeShared(class)
+		if p == 0 || !giveShared(class, p) {
+			t.Fatal("no span in the shared slots")
+		}
+	}
+	var totals Totals
+	ReadTotals(&totals)
+	if totals.Shared.Blocks != 1 {
+		t.Errorf("%d spans in shared slots after 10 s in which one was used", totals.Shared.Blocks)
+	}
+}
+
+// TestLateSpanInBigCache: a large block that two overlapping frees put into the SiteCache
+// and into a magazine, and that went back to the page tree from there, is dropped
+// when it leaves the SiteCache.
+func TestLateSpanInBigCache(t *testing.T) {
+	withClock(t)
+	label := site.Register("late span")
+	const size = 300 << 10
+	class := sizeclass.LargeOf(size)
+	for name, next := range map[string]func() Block{
+		"by an allocation": func() Block { return MallocAt(label, size) },
+		"by an eviction": func() Block {
+			q := mallocPages(size, 1, 0)
+			if p, c := giveSiteCached(label, class, q); p == 0 || c != class {
+				t.Errorf("evicted %#x of class %d", p, c)
+			} else if late := lateIn(func() { releaseAll([]Block{p}) }); Block(late) != p {
+				t.Errorf("the page tree took the span twice: late %#x, want %#x", late, p)
+			}
+			return takeSiteCached(label, class)
+		},
+	} {
+		TakeFinding()
+		was := lateFrees.Load()
+		p := MallocAt(label, size)
+		Free(0, p)
+		if late := lateIn(func() { releaseAll([]Block{p}) }); late != 0 { // the other copy
+			t.Fatalf("%s: late %#x", name, late)
+		}
+		if q := next(); q == 0 || q == p && meta(pageNo((mem.Addr(p)-region.base)>>pageShift)).live == 0 {
+			t.Errorf("%s: got %#x", name, q)
+		} else if meta(pageNo((mem.Addr(q)-region.base)>>pageShift)).live != 0 {
+			Free(0, q)
+		} else {
+			releaseAll([]Block{q})
+		}
+		if lateFrees.Load() != was+1 {
+			t.Errorf("%s: %d late double frees, want 1", name, lateFrees.Load()-was)
+		}
+	}
+	TakeFinding()
+	Trim()
+}
+
+// TestLateSpanInSlot: a large block that two overlapping frees put into the magazine and
+// into a shared slot is handed out once; the other copy is dropped when it leaves
+// the slot.
+func TestLateSpanInSlot(t *testing.T) {
+	f := front(t)
+	defer CloseHeapFront(Front(f))
+	const size = 300 << 10
+	c := sizeclass.LargeOf(size)
+	TakeFinding()
+	p := Malloc(Front(f), size)
+	Free(Front(f), p)
+	if !giveShared(c, p) { // the other copy
+		t.Fatal("no shared slot is empty")
+	}
+	was := lateFrees.Load()
+	first, second := Malloc(Front(f), size), Malloc(Front(f), size)
+	if first != p || second == p || second == 0 {
+		t.Errorf("the span %#x is handed out as %#x and %#x", p, first, second)
+	}
+	if bad := TakeFinding(); lateFrees.Load() != was+1 || bad.Kind != LateFreed || bad.Addr != mem.Addr(p) {
+		t.Errorf("%d late double frees, want 1; told: %+v", lateFrees.Load()-was, bad)
+	}
+	Free(Front(f), first)
+	Free(Front(f), second)
+}
+
+// TestSlotsAtOnce: goroutines take large blocks from the shared slots and put them back; no
+// large block is with two of them, and none is lost.
+func TestSlotsAtOnce(t *testing.T) {
+	const size, larges, goroutines = 300 << 10, 2, 4
+	turns := 200_000
+	if testing.Short() {
+		turns = 20_000
+	}
+	c := sizeclass.LargeOf(size)
+	Trim()
+	var all [larges]Block
+	for i := range all {
+		if all[i] = Malloc(0, size); all[i] == 0 {
+			t.Fatal(Survived())
+		}
+	}
+	for _, p := range all {
+		setLive(p, c, 0)
+		if !giveShared(c, p) {
+			t.Fatal("no shared slot is empty")
+		}
+	}
+	var taken [larges]atomic.Bool
+	var wg sync.WaitGroup
+	for range goroutines {
+		wg.Go(func() {
+			for i := range turns {
+				p := takeShared(c)
+				if p == 0 {
+					continue
+				}
+				is := &taken[slices.Index(all[:], p)]
+				if is.Swap(true) {
+					t.Errorf("turn %d: the span %#x is taken twice", i, p)
+					return
+				}
+				is.Store(false)
+				if !giveShared(c, p) {
+					t.Errorf("turn %d: no slot is empty", i)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for range all {
+		p := takeShared(c)
+		i := slices.Index(all[:], p)
+		if i < 0 {
+			t.Fatalf("a slot has %#x, which is none of %#x", p, all)
+		}
+		all[i] = 1 // seen
+		releaseAll([]Block{p})
+	}
+}

@@ -1,0 +1,153 @@
+package engine
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/build"
+	"go/importer"
+	"go/parser"
+	gotoken "go/token"
+	"go/types"
+	"io"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// floors is the order of the package's files, from the ground up; the package comment
+// (doc.go) says what each floor is. A file may use what files before it declare.
+var floors = []struct{ name, files string }{
+	{"ground", "doc.go units.go ptr.go canary.go survived.go live_on.go live_off.go pin_runtime.go pin_none.go clock.go"},
+	{"region", "region.go address.go track_none.go track_race.go modes.go meta.go site.go"},
+	{"pages", "chunk.go usage.go pagetree.go grow.go"},
+	{"blocks", "finding.go live.go partialset.go superslab.go residency.go purge.go slab.go"},
+	{"fronts", "front.go magazine.go span.go spancache.go quarantine.go frontpool.go reserve.go enter.go"},
+	{"scavenger", "drain.go idle.go sweep.go punch.go scavenger.go reclaim.go"},
+	{"calls", "spill.go heapfront.go sample.go guard.go warm.go harden.go alloc.go fast.go pinned.go"},
+	{"whole", "limits.go trim.go watch.go record.go abandon.go walk.go stats.go checker.go invariants_fronts.go invariants_region.go invariants.go"},
+}
+
+// upward lists the arrows that go up all the same, "from.go -> to.go", each with its
+// reason. It may only shrink.
+var upward = map[string]string{}
+
+// TestLayers: no file uses what a file above it declares, except for the arrows of
+// upward. All declarations count: functions, methods, types, fields, variables and
+// constants. It looks at the package as several builds see it.
+func TestLayers(t *testing.T) {
+	level := map[string]int{}
+	for _, f := range floors {
+		for _, file := range strings.Fields(f.files) {
+			level[file] = len(level)
+		}
+	}
+	exports := exportData(t)
+	met := map[string]bool{}
+	for _, tags := range [][]string{nil, {"race"}, {"hakmem_nopin"}, {"hakmem_nolive"}, {"hakmem_check"}} {
+		for arrow, names := range arrows(t, exports, tags) {
+			from, to := level[arrow.from], level[arrow.to]
+			switch _, knownFrom := level[arrow.from]; {
+			case !knownFrom:
+				t.Errorf("%s is on no floor: add it to floors", arrow.from)
+			case from < to:
+				met[arrow.String()] = true
+				if upward[arrow.String()] == "" {
+					t.Errorf("tags %q: %s goes up, for %s: move them, pass a value down, or give a reason in upward", tags, arrow, strings.Join(slices.Sorted(maps.Keys(names)), " "))
+				}
+			}
+		}
+	}
+	for arrow := range upward {
+		if !met[arrow] {
+			t.Errorf("%s does not go up any more: take it out of upward", arrow)
+		}
+	}
+	for file := range level {
+		if _, err := os.Stat(file); err != nil {
+			t.Errorf("floors has a file that there is not: %v", err)
+		}
+	}
+}
+
+type arrow struct{ from, to string }
+
+func (a arrow) String() string { return a.from + " -> " + a.to }
+
+// exportData returns the files with the compiler's description of each package that this
+// one imports.
+func exportData(t *testing.T) map[string]string {
+	t.Helper()
+	list := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export", ".")
+	list.Stderr = os.Stderr
+	out, err := list.Output()
+	if err != nil {
+		t.Skipf("skipped: go list -export: %v", err)
+	}
+	exports := map[string]string{}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p struct{ ImportPath, Export string }
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return exports
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		exports[p.ImportPath] = p.Export
+	}
+}
+
+// arrows returns which file uses which, and the names that it uses, in a build with the
+// given tags.
+func arrows(t *testing.T, exports map[string]string, tags []string) map[arrow]map[string]bool {
+	t.Helper()
+	context := build.Default
+	context.BuildTags = append(context.BuildTags, tags...)
+	p, err := context.ImportDir(".", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fset := gotoken.NewFileSet()
+	var files []*ast.File
+	for _, name := range p.GoFiles {
+		f, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, f)
+	}
+	info := &types.Info{Uses: map[*ast.Ident]types.Object{}}
+	config := types.Config{
+		Importer: importer.ForCompiler(fset, "gc", func(path string) (io.ReadCloser, error) {
+			if exports[path] == "" {
+				return nil, fmt.Errorf("no export data of %s", path)
+			}
+			return os.Open(exports[path])
+		}),
+		// What another package has in builds with these tags only is not in its export data.
+		Error: func(error) {},
+	}
+	pkg, _ := config.Check(p.ImportPath, fset, files, info)
+	found := map[arrow]map[string]bool{}
+	for id, object := range info.Uses {
+		if object.Pkg() != pkg || !object.Pos().IsValid() {
+			continue
+		}
+		a := arrow{filepath.Base(fset.Position(id.Pos()).Filename), filepath.Base(fset.Position(object.Pos()).Filename)}
+		if a.from == a.to {
+			continue
+		}
+		if found[a] == nil {
+			found[a] = map[string]bool{}
+		}
+		found[a][object.Name()] = true
+	}
+	if len(found) < 200 {
+		t.Fatalf("tags %q: only %d arrows found: the package was not understood", tags, len(found))
+	}
+	return found
+}

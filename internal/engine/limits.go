@@ -1,0 +1,37 @@
+package engine
+
+import (
+	"fmt"
+
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// SetMemoryLimit limits the memory behind pages, those in use and those kept
+// warm, to hard bytes, and asks the scavenger to keep it below soft. 0 is no
+// limit.
+func SetMemoryLimit(soft, hard uint64) error {
+	if hard != 0 && soft > hard {
+		return fmt.Errorf("hakmem: memory limit: soft limit of %d bytes above the hard limit of %d: lower the one or raise the other", soft, hard)
+	}
+	if hard != 0 && hard < superSize {
+		return fmt.Errorf("hakmem: memory limit: hard limit of %d bytes: use 0 for none, or at least %d", hard, uint64(superSize))
+	}
+	region.mu.Lock()
+	setMemoryLimit(soft, hard)
+	limitSet = true
+	region.mu.Unlock()
+	kickPressed()
+	return nil
+}
+
+// MemoryLimit returns the limits in force, in bytes, or those that will be with
+// the first allocation.
+func MemoryLimit() (soft, hard uint64) {
+	region.mu.Lock()
+	set := limitSet || region.ready.Load()
+	region.mu.Unlock()
+	if pol := policy.Current(); !set {
+		return uint64(pol.MemorySoft), uint64(pol.MemoryHard)
+	}
+	return uint64(memoryLimit.soft.Load()) << pageShift, uint64(memoryLimit.hard.Load()) << pageShift
+}

@@ -1,0 +1,55 @@
+package engine
+
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// TestMisuseWhilePageChanges: a free of a block that is long gone may look at its
+// page while that becomes a large block's, and find the kind of before with the class of
+// after. It must not panic: it is pinned.
+func TestMisuseWhilePageChanges(t *testing.T) {
+	p := Malloc(0, 100<<10)
+	m := meta(pageNo((mem.Addr(p) - region.base) >> pageShift))
+	kind, recip := m.kind, m.recip
+	for _, old := range []uint8{uint8(kindTiny), uint8(kindMid), uint8(kindSlabFreed)} {
+		m.kind, m.recip = pageKind(old), 0
+		for _, q := range []mem.Bytes{mem.Bytes(p), mem.Bytes(p + 16), mem.Bytes(p + 8)} {
+			if _, _, _, why := liveByte(Block(q)); why == OK {
+				t.Errorf("kind %d: %#x is a block", old, Block(q)-p)
+			}
+			if bad := finding(Block(q), m, Freed); bad.Block != 0 {
+				t.Errorf("kind %d: %#x is in a block: %+v", old, Block(q)-p, bad)
+			}
+		}
+	}
+	m.kind, m.recip = kind, recip
+	if bad := Free(0, p); bad.Kind != OK {
+		t.Errorf("%+v", bad)
+	}
+}
+
+// TestFreedLongAgo: a free of a block whose slab was given back and serves nothing
+// now says that it was freed; of an address inside one, that there is none. (A large block's
+// first page stands for the large block.)
+func TestFreedLongAgo(t *testing.T) {
+	withClock(t)
+	for _, size := range []mem.Bytes{48, 1000, 3000, 32 << 10, 100 << 10} {
+		blocks := fillBytes(t, 4*mebibyte, size)
+		freeBlocks(t, blocks)
+		Trim()
+		for _, p := range []mem.Bytes{mem.Bytes(blocks[0]), mem.Bytes(blocks[len(blocks)/2])} {
+			if bad := Free(0, Block(p)); bad.Kind != Freed || bad.Addr != mem.Addr(p) {
+				t.Errorf("%d bytes: a second free after Trim: %+v", size, bad)
+			}
+			if _, _, bad := Size(Block(p)); bad.Kind != Freed {
+				t.Errorf("%d bytes: the size after Trim: %+v", size, bad)
+			}
+			if bad := Free(0, Block(p+16)); bad.Kind == OK || bad.Kind == Freed && size <= sizeclass.MaxMid {
+				t.Errorf("%d bytes: a free inside, after Trim: %+v", size, bad)
+			}
+		}
+	}
+}

@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/testkit"
+)
+
+// TestMain stops the clock: tests look into the engine, and some put other memory
+// in the place of its tables. What they leave behind must fit together.
+func TestMain(m *testing.M) {
+	if asan.On {
+		fmt.Println("skipped: -asan; these tests look into where freed blocks go, which hardening changes: the public package's run")
+		return
+	}
+	SetClock(&testkit.Clock{})
+	status := m.Run()
+	if err := CheckInvariants(); err != nil {
+		fmt.Fprintln(os.Stderr, "after all tests:", err)
+		status = 1
+	}
+	os.Exit(status)
+}
+
+// withClock gives the scavenger a clock that the test moves, a heap without free
+// memory, and the default window.
+func withClock(t *testing.T) *testkit.Clock {
+	t.Helper()
+	if !Ready() {
+		t.Fatal(Survived())
+	}
+	c := &testkit.Clock{}
+	c.Skip(time.Hour)
+	kickGrown() // what a test before has grown is not this one's
+	SetClock(c)
+	Trim()
+	s := &scavenger
+	s.mu.Lock()
+	region.mu.Lock()
+	s.window, s.judging, s.purged, s.againWas = decay(), false, 0, pageUse.again
+	s.peaks = [peakBuckets]peakBucket{}
+	region.mu.Unlock()
+	clear(seenFronts[:])
+	s.mu.Unlock()
+	t.Cleanup(func() {
+		SetClock(&testkit.Clock{})
+		mustHold(t)
+	})
+	return c
+}
+
+// withPolicy sets gates for the test.
+func withPolicy(t *testing.T, gates map[string]string) {
+	t.Helper()
+	old := policy.Current()
+	s, errs := policy.Build(func(name string) (string, bool) { v, ok := gates[name]; return v, ok })
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	policy.Set(s, nil)
+	t.Cleanup(func() { policy.Set(old, nil) })
+}
+
+// mustHold wants all invariants to hold.
+func mustHold(t testing.TB) {
+	t.Helper()
+	if err := CheckInvariants(); err != nil {
+		t.Error(err)
+	}
+}
+
+func use() (used, dirty int) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	return pageUse.used, pageUse.dirty
+}
+
+const mebibyte = 1 << 20
+
+// fillBytes allocates total bytes in blocks of size and touches each page.
+func fillBytes(t *testing.T, total, size mem.Bytes) (blocks []Block) {
+	t.Helper()
+	for range total / size {
+		p := Malloc(0, size)
+		if p == 0 {
+			t.Fatal("out of memory", Survived())
+		}
+		for i := uintptr(0); mem.Bytes(i) < size; i += 4096 {
+			*u8(mem.Addr(p + Block(i))) = 1
+		}
+		blocks = append(blocks, p)
+	}
+	return blocks
+}
+
+func freeBlocks(t *testing.T, blocks []Block) {
+	t.Helper()
+	for _, p := range blocks {
+		if bad := Free(0, p); bad.Kind != OK {
+			t.Fatalf("Free(%#x) = %+v", p, bad)
+		}
+	}
+}
+
+// front returns a Heap's front for a test.
+func front(t *testing.T) uintptr {
+	f := NewHeapFront()
+	if f == 0 {
+		t.Fatal(Survived())
+	}
+	return uintptr(f)
+}
+
+// warmFront gives the test a front of its own, as a Heap has one.
+func warmFront(t *testing.T) uintptr {
+	t.Helper()
+	f := front(t)
+	t.Cleanup(func() {
+		if bad := CloseHeapFront(Front(f)); bad.Kind != OK {
+			t.Errorf("closing the front: %+v", bad)
+		}
+	})
+	return f
+}
+
+// forgetSurvived lets the test see only errors that survive from now on.
+func forgetSurvived(t *testing.T) {
+	t.Helper()
+	before := Survived()
+	replace := func(errs []error) {
+		survived.Lock()
+		survived.errs = errs
+		survived.Unlock()
+	}
+	t.Cleanup(func() { replace(before) })
+	replace(nil)
+}
+
+// told reports whether an error that survived has the text.
+func told(text string) bool {
+	return slices.ContainsFunc(Survived(), func(err error) bool { return strings.Contains(err.Error(), text) })
+}
+
+// set puts a value in the place of another, and returns what undoes that.
+func set[T any](p *T, v T) (repair func()) {
+	old := *p
+	*p = v
+	return func() { *p = old }
+}
+
+// lateIn returns the address of the first late double free that do finds, or 0.
+func lateIn(do func()) uintptr {
+	for TakeFinding().Kind != OK {
+	}
+	do()
+	first := TakeFinding()
+	for TakeFinding().Kind != OK {
+	}
+	return uintptr(first.Addr)
+}
+
+// lateFlush is lateIn of a flush of blocks of class c.
+func lateFlush(blocks []Block, c sizeclass.ID) uintptr { return lateIn(func() { flush(blocks, c) }) }

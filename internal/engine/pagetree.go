@@ -1,0 +1,185 @@
+package engine
+
+import (
+	"math/bits"
+
+	"github.com/hakmem/hakmem/internal/mem"
+)
+
+// pageTree finds runs of free pages, lowest address first. Owned by region.mu.
+//
+// It is a binary tree over the region's chunks of 32 pages, laid out level by
+// level as an array (root 1, children of i at 2i and 2i+1). Each node says of
+// its range of pages how long the free run at its start, the one at its end
+// and the longest one are, and whether an aligned chunk of 32 is wholly free.
+// A chunk's own pages are the free mask of its superMeta.
+//
+// Finding, taking and freeing a run of n pages cost O(log chunks + n/32): 20
+// levels for 1 TiB. There is no list to walk and nothing to coalesce, so the
+// worst case is the usual one.
+type pageTree struct {
+	base   mem.Addr // treeNode array, 2·leaves entries
+	leaves uintptr  // a power of two ≥ chunks
+}
+
+// tree is the page tree of the region.
+var tree pageTree
+
+type treeNode struct{ pre, suf, max, whole uint32 }
+
+const treeNodeSize = 16
+
+func leavesFor(chunks chunkNo) uintptr { return 1 << bits.Len64(uint64(chunks-1)) }
+
+func treeSize(chunks chunkNo) mem.Bytes { return mem.Bytes(2 * leavesFor(chunks) * treeNodeSize) }
+
+func (t *pageTree) init(chunks chunkNo) { t.leaves = leavesFor(chunks) }
+
+func (t *pageTree) node(i uintptr) *treeNode {
+	return (*treeNode)(ptr(t.base + mem.Addr(i*treeNodeSize)))
+}
+
+// add makes the chunks [from, to) free: their pages are newly committed.
+func (t *pageTree) add(from, to chunkNo) {
+	for c := from; c < to; c++ {
+		super(c).free = pageSet(^uint32(0))
+	}
+	t.update(from, to-1)
+}
+
+// update recomputes the nodes above chunks first..last from their free masks.
+func (t *pageTree) update(first, last chunkNo) {
+	for c := first; c <= last; c++ {
+		m := super(c).free
+		if super(c).isSlabs {
+			m = 0 // its pages belong to the slab pool
+		}
+		n := t.node(uintptr(chunkNo(t.leaves) + c))
+		n.pre = uint32(bits.TrailingZeros32(uint32(^m)))
+		n.suf = uint32(bits.LeadingZeros32(uint32(^m)))
+		n.max = longestRun(m)
+		n.whole = n.max / superPages
+	}
+	size := uint32(superPages) // pages below one child
+	for lo, hi := (chunkNo(t.leaves)+first)/2, (chunkNo(t.leaves)+last)/2; lo > 0; lo, hi, size = lo/2, hi/2, size*2 {
+		for i := lo; i <= hi; i++ {
+			l, r, n := t.node(uintptr(2*i)), t.node(uintptr(2*i+1)), t.node(uintptr(i))
+			n.pre, n.suf = l.pre, r.suf
+			if l.pre == size {
+				n.pre += r.pre
+			}
+			if r.suf == size {
+				n.suf += l.suf
+			}
+			n.max = max(l.max, r.max, l.suf+r.pre)
+			n.whole = l.whole | r.whole
+		}
+	}
+}
+
+// longestRun returns the length of the longest run of ones in m: each step
+// shortens every run by one.
+func longestRun(m pageSet) (n uint32) {
+	for ; m != 0; n++ {
+		m &= m << 1
+	}
+	return n
+}
+
+// find returns the first page of the lowest run of n free pages.
+func (t *pageTree) find(n pageCount) (page pageNo, ok bool) {
+	if pageCount(t.node(1).max) < n {
+		return 0, false
+	}
+	i, first, size := uintptr(1), uintptr(0), t.leaves*superPages
+	for i < t.leaves {
+		size /= 2
+		l, r := t.node(2*i), t.node(2*i+1)
+		switch {
+		case pageCount(l.max) >= n:
+			i = 2 * i
+		case pageCount(l.suf+r.pre) >= n:
+			return pageNo(first + size - uintptr(l.suf)), true
+		default:
+			i, first = 2*i+1, first+size
+		}
+	}
+	m := super(chunkNo(i - t.leaves)).free
+	for k := uint32(1); pageCount(k) < n; k++ {
+		m &= m >> 1 // bit b: k+1 pages from b on are free
+	}
+	return pageNo(first + uintptr(bits.TrailingZeros32(uint32(m)))), true
+}
+
+// findWhole returns the lowest chunk all of whose pages are free.
+func (t *pageTree) findWhole() (chunk chunkNo, ok bool) {
+	if t.node(1).whole == 0 {
+		return 0, false
+	}
+	i := uintptr(1)
+	for i < t.leaves {
+		i *= 2
+		if t.node(i).whole == 0 {
+			i++
+		}
+	}
+	return chunkNo(i - t.leaves), true
+}
+
+// isFree reports whether n committed pages from page on are free, and belong to no
+// superslab.
+func (t *pageTree) isFree(page pageNo, n pageCount) bool {
+	for p := page; p < page+pageNo(n); p++ {
+		s := super(p.chunk())
+		if s.isSlabs || s.free>>(p.inChunk())&1 == 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// cleanPages returns how many of n pages from page on have no memory behind
+// them.
+func (t *pageTree) cleanPages(page pageNo, n pageCount) (clean int) {
+	for p := page; p < page+pageNo(n); p++ {
+		if super(p.chunk()).dirty>>(p.inChunk())&1 == 0 {
+			clean++
+		}
+	}
+	return clean
+}
+
+// take hands out n pages from page on. clean reports whether none of them has
+// memory behind it, so that they still read as zero.
+func (t *pageTree) take(page pageNo, n pageCount) (clean bool) {
+	clean = true
+	t.each(page, n, func(s *superMeta, m pageSet) {
+		if !s.take(m) {
+			clean = false
+		}
+	})
+	return clean
+}
+
+// give takes n pages from page on back, which were last used at the given time.
+func (t *pageTree) give(page pageNo, n pageCount, at stamp) {
+	t.each(page, n, func(s *superMeta, m pageSet) { s.give(m, at) })
+}
+
+// each calls f for the chunks of n pages from page on, with their pages, and
+// updates the tree.
+func (t *pageTree) each(page pageNo, n pageCount, f func(s *superMeta, m pageSet)) {
+	end := page + pageNo(n) - 1 // the last page
+	first, last := page.chunk(), end.chunk()
+	for c := first; c <= last; c++ {
+		m := ^pageSet(0)
+		if c == first {
+			m &= ^pageSet(0) << page.inChunk()
+		}
+		if c == last {
+			m &= ^pageSet(0) >> (superPages - 1 - end.inChunk())
+		}
+		f(super(c), m)
+	}
+	t.update(first, last)
+}

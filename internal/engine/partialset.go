@@ -1,0 +1,91 @@
+package engine
+
+import (
+	"math/bits"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// A partial set is the set of a class's partly free slabs, by first page: a
+// slab is in it if and only if its state is PARTIAL. Owned by the class's lock.
+//
+// It is a bitmap over the region's pages with three levels of summary above,
+// each bit saying that a word of the level below is not zero: adding, removing
+// and finding the lowest member cost four words. The words of all classes for
+// the same 64 pages lie side by side, so that the sets of a small heap share
+// one page of memory however many classes it uses.
+const (
+	setUnit = setClasses * 8 / 64 // level 0: bytes for each page of the region
+)
+
+// setLevels holds the address of each level; entry 0 is region.sets.
+var setLevels [4]mem.Addr
+
+// upperSetSize returns the bytes of the level whose bits stand for 2^shift/64
+// pages each.
+func upperSetSize(npages pageCount, shift uint) mem.Bytes {
+	return mem.Bytes((npages>>shift + 1) * setClasses * 8)
+}
+
+func setWord(level int, class sizeclass.ID, i uintptr) *uint64 {
+	return u64(setLevels[level] + mem.Addr((i*setClasses+uintptr(class))*8))
+}
+
+func setAdd(class sizeclass.ID, page pageNo) {
+	for l := range setLevels {
+		w := setWord(l, class, uintptr(page>>6))
+		old := *w
+		*w |= 1 << (page & 63)
+		if old != 0 {
+			return
+		}
+		page >>= 6
+	}
+}
+
+func setRemove(class sizeclass.ID, page pageNo) {
+	for l := range setLevels {
+		w := setWord(l, class, uintptr(page>>6))
+		*w &^= 1 << (page & 63)
+		if *w != 0 {
+			return
+		}
+		page >>= 6
+	}
+}
+
+// setNext returns the lowest member at or after page from.
+func setNext(class sizeclass.ID, from pageNo) (page pageNo, ok bool) {
+	if mem.Bytes(region.committed.Load()) == region.first { // the word of the first page may not be readable
+		return 0, false
+	}
+	// Up: find a level with a set bit at or after from's position in its word.
+	from = max(from, region.firstPage())
+	l := 0
+	for {
+		if from>>6 >= pageNo(setWords(l)) {
+			return 0, false
+		}
+		if w := *setWord(l, class, uintptr(from>>6)) >> (from & 63); w != 0 {
+			from += pageNo(bits.TrailingZeros64(w))
+			break
+		}
+		if l == len(setLevels)-1 { // a word has a TiB, and the region is some more
+			from = (from>>6 + 1) << 6
+			continue
+		}
+		from = from>>6 + 1
+		l++
+	}
+	// Down: follow the lowest bits.
+	for ; l > 0; l-- {
+		from = from<<6 + pageNo(bits.TrailingZeros64(*setWord(l-1, class, uintptr(from))))
+	}
+	return from, true
+}
+
+// setWords returns the number of words per class of a level that may be read.
+func setWords(level int) uintptr {
+	return uintptr((region.endPage()-1)>>(6*uint(level+1)) + 1)
+}

@@ -1,0 +1,89 @@
+package engine
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// The fast paths of builds without the fast section: the same work with the P
+// pinned. What they cannot serve goes to Malloc and Free (alloc.go), which are
+// the whole of it where pinning is not available either.
+//
+// norace: the block that was handed out carries the order between the writes of
+// its page's metadata and these reads, through memory that the race detector
+// does not see.
+
+// MallocPinned returns a tiny block if the P's magazine has one, else nil.
+//
+//go:norace
+func MallocPinned(size mem.Bytes) unsafe.Pointer {
+	if size > sizeclass.MaxTiny && GuardRate() > 1 {
+		countSample()
+	}
+	if canPin && size <= sizeclass.MaxTiny {
+		c := sizeclass.Small[(size+15)>>4]
+		if pid := procPin(); uint(pid) < MaxP {
+			f := atomic.LoadUintptr(&Fronts[pid])
+			if w := Front(f).sampleWord(); GuardRate() > 1 && Front(f) != trapFront {
+				if *w--; *w <= 0 {
+					procUnpin()
+					return nil
+				}
+			}
+			if p := Front(f).pop(c); p != 0 {
+				if checkLive {
+					*u8(mem.Addr(Block(Live) + p>>granuleShift)) = uint8(c)
+				}
+				procUnpin()
+				if tracked {
+					raceAcquire(p, classSize(c))
+				}
+				return Pointer(p)
+			}
+		}
+		procUnpin()
+	}
+	return nil
+}
+
+// countSample takes one off the P's sample word for an allocation that has no fast
+// path here: the slow path only looks at it.
+func countSample() {
+	if !canPin {
+		return // it counts, as the front is locked
+	}
+	if pid := procPin(); uint(pid) < MaxP {
+		if f := atomic.LoadUintptr(&Fronts[pid]); Front(f) != trapFront {
+			*Front(f).sampleWord()--
+		}
+	}
+	procUnpin()
+}
+
+// FreePinned gives the block at p back if it is a live tiny block and its
+// magazine has room, and reports whether it did.
+//
+//go:norace
+func FreePinned(p unsafe.Pointer) bool {
+	g := bits.RotateLeft64(uint64(uintptr(p)-Base), -4)
+	page := g >> (pageShift - granuleShift)
+	if !canPin || page >= MaxPages || PageClass[page] == 0 {
+		return false
+	}
+	c, live := PageClass[page], u8(mem.Addr(Base+uintptr(g)))
+	done := false
+	if tracked {
+		raceRelease(Block(p), classSize(sizeclass.ID(c)))
+	}
+	if pid := procPin(); uint(pid) < MaxP && (!checkLive || *live == c) {
+		if done = Front(atomic.LoadUintptr(&Fronts[pid])).push(sizeclass.ID(c), Block(p)); done && checkLive {
+			*live = 0
+		}
+	}
+	procUnpin()
+	return done
+}

@@ -1,0 +1,243 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
+)
+
+// Holes. A slab with few live blocks keeps its pages from every other use, but
+// the memory behind its free blocks can be returned, by units of a 64th of the
+// slab, at least 4 KiB. The slab stays what it is; a block that is allocated
+// there faults its memory in again.
+//
+// While it looks and returns, the scavenger has the slab CLAIMED: only the
+// claimer may clear bits, so what is free stays free.
+
+// punchUnit is the least unit of a hole: the usual OS page. Where system
+// pages are larger nothing is punched.
+const punchUnit = 4 << 10
+
+// A slab is worth it if enough of it can be returned that was not before. In
+// units of 64: one that has not been used for the window, an 8th, which is two
+// units of a tiny slab; while the heap grows, when the system calls are in the way
+// of the program, a quarter (docs/ledger.md, "Holes").
+type unitCount int
+
+const (
+	worthIdle    unitCount = 8
+	worthGrowing unitCount = 16
+)
+
+// punched counts the bytes returned so far.
+var punched atomic.Uint64
+
+// punchLost lists slabs with memory that may not be touched, which stay CLAIMED
+// until a commit has success. Owned by scavenger.mu.
+var punchLost []slabID
+
+// punchCursor is where the last look at the slabs ended.
+type punchCursor struct {
+	class sizeclass.ID
+	page  pageNo
+	young bool // this round met, or passed by, slabs that may be punched later
+}
+
+// punchAt is where the next look goes on. Owned by scavenger.mu.
+var punchAt punchCursor
+
+// punchSlabs looks at most slabs, or all, and punches those that have been
+// PARTIAL for age milliseconds and are worth it. It reports whether it did not come round, or left
+// some that are too young. Under scavenger.mu.
+func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
+	if osmem.PageSize() != punchUnit {
+		return false
+	}
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.Purge, began)
+	lost, found := punchLost, false
+	punchLost = nil
+	for _, s := range lost {
+		if m := s.meta(); recommit(s.addr(), mem.Bytes(uintptr(m.pages)<<pageShift)) {
+			retire(s)
+			found = true // perhaps behind punchAt
+		} else {
+			punchLost = append(punchLost, s)
+		}
+	}
+	at := &punchAt
+	if most == math.MaxInt {
+		*at = punchCursor{}
+	}
+	at.young = at.young || found
+	for at.class = max(at.class, 1); at.class <= sizeclass.Num; at.class++ {
+		c, cs := at.class, &classes[at.class]
+		for ; ; at.page++ {
+			if most--; most < 0 {
+				punchNow()
+				return true
+			}
+			// One slab at a time, so that the lock is short.
+			cs.mu.Lock()
+			page, ok := setNext(c, at.page)
+			if !ok {
+				cs.mu.Unlock()
+				break
+			}
+			at.page = page
+			s := slabID(page + 1)
+			m := s.meta()
+			switch {
+			case isMarkedEmpty(page): // sweepIdle's
+			case bits.OnesCount64(s.holes(c)&^m.holes())*64 < int(worth)*s.units():
+			case age > 0 && now.since(m.listedAt()) < age:
+				at.young = true
+			default:
+				unlist(cs, c, page, slabClaimed)
+				cs.mu.Unlock()
+				s.punch(c)
+				continue
+			}
+			cs.mu.Unlock()
+		}
+		at.page = 0
+	}
+	punchNow()
+	left = at.young || len(punchLost) > 0
+	*at = punchCursor{}
+	return left
+}
+
+// listedAt returns since when the slab is PARTIAL, or a later time.
+func (m *pageMeta) listedAt() stamp {
+	if m.listed() == stamp(times.idleStamp.Load()) {
+		return stamp(times.armedAt.Load())
+	}
+	return m.listed()
+}
+
+// units is the number of units that the slab is divided into.
+func (s slabID) units() int { return min(int(s.meta().pages)*pageSize/punchUnit, 64) }
+
+// holes returns the units of the slab of class c that hold no byte of a block
+// that the slab does not own. A look; the truth for the holder of the carve right.
+func (s slabID) holes(c sizeclass.ID) (holes uint64) {
+	k := &sizeclass.Classes[c]
+	n := uint32(s.units())
+	unit := s.meta().pages * pageSize / n
+	for i := range n {
+		from, to := i*unit/k.Size, ((i+1)*unit-1)/k.Size
+		if s.ownsBlocks(from, min(to, k.Blocks-1)) {
+			holes |= 1 << i
+		}
+	}
+	return holes
+}
+
+// ownsBlocks reports whether the slab owns blocks from..to; of none it does.
+func (s slabID) ownsBlocks(from, to uint32) bool {
+	for from <= to {
+		n := min(64-from%64, to-from+1)
+		if mask := ^uint64(0) >> (64 - n) << (from % 64); atomic.LoadUint64(s.bits(from/64))&mask != mask {
+			return false
+		}
+		from += n
+	}
+	return true
+}
+
+// punching gathers the holes of CLAIMED slabs, so that their memory is returned
+// by few system calls. Owned by scavenger.mu.
+var punching struct {
+	slabs  [punchSlabsAtOnce]punchSlab
+	n      int
+	ranges [osmem.MaxRanges]osmem.Range
+	of     [osmem.MaxRanges]uint8 // the slab of each range
+	r      int
+}
+
+type punchSlab struct {
+	slab  slabID
+	holes uint64
+	lost  bool
+}
+
+// punchSlabsAtOnce: so few that a class does not miss them, with enough ranges
+// for 16 OS pages in each, half of which are holes with others between them.
+const punchSlabsAtOnce = 64
+
+// punch adds the CLAIMED slab, whose claim ends with the next punchNow.
+func (s slabID) punch(c sizeclass.ID) {
+	b := &punching
+	m := s.meta()
+	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
+	s.dropLive(&sizeclass.Classes[c], c)
+	holes := s.holes(c)
+	m.setHoles(m.holes() & holes) // what was dropped may lie in one
+	for todo := holes &^ m.holes(); todo != 0; {
+		from := bits.TrailingZeros64(todo)
+		n := bits.TrailingZeros64(^(todo >> from))
+		todo &^= ^uint64(0) >> (64 - n) << from
+		b.ranges[b.r] = osmem.Range{Addr: s.addr() + mem.Addr(uintptr(from)*unit), Size: mem.Bytes(uintptr(n) * unit)}
+		b.of[b.r] = uint8(b.n)
+		b.r++
+	}
+	b.slabs[b.n] = punchSlab{slab: s, holes: holes}
+	b.n++
+	if b.n == len(b.slabs) || b.r > len(b.ranges)-32 { // the most that 64 units can be
+		punchNow()
+	}
+}
+
+// punchNow returns the memory that was gathered and ends the claims.
+func punchNow() {
+	b := &punching
+	for i := range b.n {
+		s := &b.slabs[i]
+		countHoles(s.slab, s.holes&^s.slab.meta().holes())
+	}
+	for done := 0; done < b.r; {
+		n, err := osmem.DiscardMany(b.ranges[done:b.r])
+		for _, r := range b.ranges[done : done+n] {
+			punched.Add(uint64(r.Size))
+		}
+		done += n
+		if err != nil { // the range's: the others go on
+			survive(fmt.Errorf("hakmem: return of holes: %w", err))
+			s, r := &b.slabs[b.of[done]], b.ranges[done]
+			unit := uintptr(s.slab.meta().pages) * pageSize / uintptr(s.slab.units())
+			s.holes &^= ^uint64(0) >> (64 - r.Size/mem.Bytes(unit)) << ((r.Addr - s.slab.addr()) / mem.Addr(unit))
+			if errors.Is(err, osmem.ErrDecommitted) && !recommit(r.Addr, r.Size) {
+				s.lost = true
+			}
+			done++
+		}
+	}
+	for i := range b.n {
+		s := &b.slabs[i]
+		s.slab.meta().setHoles(s.slab.meta().holes() | s.holes)
+		if s.lost {
+			punchLost = append(punchLost, s.slab)
+		} else {
+			retire(s.slab)
+		}
+	}
+	b.n, b.r = 0, 0
+}
+
+// countHoles notes that the resident OS pages of a slab's units are about to
+// be returned.
+func countHoles(s slabID, units uint64) {
+	m := s.meta()
+	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
+	countReturned(countResident(s.addr(), mem.Bytes(uintptr(m.pages)<<pageShift), func(offset uintptr) bool {
+		return units>>(offset/unit)&1 != 0
+	}))
+}

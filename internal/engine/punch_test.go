@@ -1,0 +1,254 @@
+package engine
+
+import (
+	"bytes"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"sync"
+	"testing"
+	"time"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// mark writes the first and the last word of a block's size, a multiple of 8, and
+// one in each page, which is what a hole could take.
+func mark(p, size mem.Bytes, key uint64) {
+	eachMark(p, size, func(i uintptr) bool { *u64(mem.Addr(i)) = key ^ uint64(i); return true })
+}
+
+func marked(p, size mem.Bytes, key uint64) bool {
+	whole := true
+	eachMark(p, size, func(i uintptr) bool { whole = *u64(mem.Addr(i)) == key^uint64(i); return whole })
+	return whole
+}
+
+func eachMark(p, size mem.Bytes, at func(uintptr) bool) {
+	for i := p; i < p+size && at(uintptr(i)); i += 2048 {
+	}
+	at(uintptr(p + size - 8))
+}
+
+// TestHoles: the memory of free blocks goes back although their slabs have live
+// blocks, these keep their contents, and the blocks can be had again. It is done
+// once, and not before the window has passed.
+func TestHoles(t *testing.T) {
+	if osmem.PageSize() != punchUnit {
+		t.Skipf("system pages of %d bytes", osmem.PageSize())
+	}
+	for _, size := range []mem.Bytes{16, 48, 1024, 3 << 10, 20 << 10} {
+		c := withClock(t)
+		const total = 32 * mebibyte
+		blocks := fillBytes(t, total, size)
+		var live, rest []Block
+		k := int(256 * 1024 / size) // one in 256 KiB stays
+		for i, p := range blocks {
+			if i%k == 0 {
+				mark(mem.Bytes(p), size, uint64(p))
+				live = append(live, p)
+			} else {
+				rest = append(rest, p)
+			}
+		}
+		was := punched.Load()
+		freeBlocks(t, rest)
+		c.Advance(time.Second)
+		if n := punched.Load() - was; n != 0 {
+			t.Errorf("%d bytes: %d bytes of holes after a second", size, n)
+		}
+		c.Advance(4 * time.Second)
+		// Slabs of small blocks are one page, so three of four are EMPTY.
+		slab := uintptr(pageSize) << sizeclass.Classes[sizeclass.Of(size)].Order
+		want := uint64(total / 256 / 1024 * (mem.Bytes(min(slab, 256<<10)) - 2*max(size, 8192)) / 2)
+		got := punched.Load() - was
+		if got < want || got > total {
+			t.Errorf("%d bytes: %d KiB of holes, want at least %d", size, got>>10, want>>10)
+		}
+		c.Advance(time.Minute)
+		kick()
+		c.Advance(time.Minute)
+		if again := punched.Load() - was - got; again > got/8 {
+			t.Errorf("%d bytes: %d KiB of holes were made again", size, again>>10)
+		}
+		if c.Pending() != 0 {
+			t.Errorf("%d bytes: the timer does not stop", size)
+		}
+		for _, p := range live {
+			if !marked(mem.Bytes(p), size, uint64(p)) {
+				t.Fatalf("%d bytes: the block at %#x has lost its contents", size, p)
+			}
+		}
+		more := fillBytes(t, total/2, size)
+		for _, p := range live {
+			if !marked(mem.Bytes(p), size, uint64(p)) {
+				t.Fatalf("%d bytes: the block at %#x has lost its contents when others were allocated", size, p)
+			}
+		}
+		freeBlocks(t, append(more, live...))
+	}
+}
+
+// TestPunchRoundOfManyTicks: slabs that become PARTIAL behind the cursor of a round
+// that takes several ticks are looked at by the next one.
+func TestPunchRoundOfManyTicks(t *testing.T) {
+	if osmem.PageSize() != punchUnit {
+		t.Skipf("system pages of %d bytes", osmem.PageSize())
+	}
+	defer func(was int) { punchScan = was }(punchScan)
+	punchScan = 4
+	c := withClock(t)
+	// 32 slabs of a high class that are PARTIAL and done.
+	const low, high, slabs = 48, 1024, 32
+	var kept []Block
+	free := func(own Front, blocks []Block) { // but one of each slab
+		page := uintptr(0)
+		for _, p := range blocks {
+			if p>>pageShift != Block(page) {
+				page = uintptr(p >> pageShift)
+				kept = append(kept, p)
+			} else if bad := Free(own, p); bad.Kind != OK {
+				t.Fatal(bad)
+			}
+		}
+	}
+	blocks := fillBytes(t, slabs*pageSize, high)
+	h := NewHeapFront()
+	defer CloseHeapFront(h)
+	var burst []Block
+	for range slabs * pageSize / low {
+		p := Malloc(h, low)
+		mark(mem.Bytes(p), low, uint64(p))
+		burst = append(burst, p)
+	}
+	free(0, blocks)
+	c.Advance(time.Minute)
+	if c.Pending() != 0 {
+		t.Fatal("the timer does not stop")
+	}
+	kick()
+	for i := 0; punchAt.class != sizeclass.Of(high); i++ {
+		if i == 100 || c.Pending() == 0 {
+			t.Fatalf("no tick ended within the class of %d bytes", high)
+		}
+		c.Advance(tickTime())
+	}
+	was := punched.Load()
+	free(h, burst) // through a Heap, whose front keeps no timer alive
+	c.Advance(time.Minute)
+	if c.Pending() != 0 {
+		t.Fatal("the timer does not stop")
+	}
+	if n := punched.Load() - was; n < slabs*pageSize/2 {
+		t.Errorf("%d KiB of holes of %d KiB in slabs that became PARTIAL in the middle of a round", n>>10, slabs*pageSize>>10)
+	}
+	for _, p := range kept {
+		if bad := Free(0, p); bad.Kind != OK {
+			t.Fatal(bad)
+		}
+	}
+}
+
+// TestHolesWhileUsed: goroutines allocate and free while the slabs are punched
+// all the time; no block loses its contents.
+func TestHolesWhileUsed(t *testing.T) {
+	withClock(t)
+	SetClock(nil)
+	var wg sync.WaitGroup
+	stop := make(chan struct{})
+	for g := range uint64(3) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(g, 7))
+			sizes := []Block{16, 64, 200, 1500, 9000}
+			slots := make([]struct{ p, size mem.Bytes }, 20_000)
+			for i := range 400_000 {
+				s := &slots[r.IntN(len(slots))]
+				if s.p != 0 {
+					if !marked(s.p, s.size, g) {
+						t.Errorf("the block of %d bytes at %#x has lost its contents", s.size, s.p)
+						return
+					}
+					if bad := Free(0, Block(s.p)); bad.Kind != OK {
+						t.Error(bad)
+						return
+					}
+					s.p = 0
+				}
+				if i%5 > 0 && i%100_000 < 70_000 {
+					s.size = mem.Bytes(sizes[r.IntN(len(sizes))])
+					s.p = mem.Bytes(Malloc(0, s.size))
+					mark(s.p, s.size, g)
+				}
+			}
+			for _, s := range slots {
+				if s.p != 0 {
+					Free(0, Block(s.p))
+				}
+			}
+		})
+	}
+	was := punched.Load()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				scavenger.mu.Lock()
+				punchSlabs(0, 0, 1, math.MaxInt)
+				scavenger.mu.Unlock()
+				runtime.Gosched()
+			}
+		}
+	}()
+	wg.Wait()
+	close(stop)
+	<-done
+	if punched.Load() == was {
+		t.Error("no slab was punched")
+	}
+	Trim()
+}
+
+// TestLiveBlockInAHole: the memory of a block that was freed twice at once, and of which one
+// copy was handed out before the other came back, is not returned while its holder has it,
+// where other blocks of the slab are in use.
+func TestLiveBlockInAHole(t *testing.T) {
+	for _, size := range []mem.Bytes{16, 64, 1000, 3000} {
+		withClock(t)
+		c := sizeclass.Of(size)
+		k := &sizeclass.Classes[c]
+		q := Malloc(0, size)
+		drainAll()
+		s := owner(q)
+		if s.freeBlocks(k) != int(k.Blocks)-1 {
+			t.Fatalf("%d B: %d of %d blocks are free", size, s.freeBlocks(k), k.Blocks)
+		}
+		j := k.Blocks / 2
+		p := s.addr() + mem.Addr(uintptr(j)*uintptr(k.Size))
+		setLive(Block(p), c, liveState(c))
+		fill := unsafe.Slice(u8(p), size)
+		for i := range fill {
+			fill[i] = 7
+		}
+		holes, before := punched.Load(), lateFrees.Load()
+		if late := Trim(); late.Addr != p || late.Kind != LateFreed || lateFrees.Load() != before+1 {
+			t.Errorf("%d B: %+v, %d counted", size, late, lateFrees.Load()-before)
+		}
+		if punched.Load() == holes {
+			t.Errorf("%d B: no hole was made: the test shows nothing", size)
+		}
+		if n := bytes.Count(fill, []byte{7}); n != int(size) {
+			t.Errorf("%d B: %d bytes are left", size, n)
+		}
+		if err := CheckInvariants(); err != nil {
+			t.Errorf("%d B: %v", size, err)
+		}
+		freeBlocks(t, []Block{Block(p), q})
+	}
+}

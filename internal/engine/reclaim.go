@@ -1,0 +1,105 @@
+package engine
+
+import (
+	"math"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+var reclaimedAt atomic.Uint32 // milliseconds
+
+// maxReclaimSkip keeps a storm of 10^6 failures under 4000 stops of the world; under
+// 8000 where they are Reallocs of large blocks, which ask twice.
+const maxReclaimSkip = 255
+
+// reclaim reports whether it did something that makes another try of the front
+// own (0: the P's) worth while. Not entered.
+func reclaim(own Front) bool {
+	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && !worthReclaim(own) {
+		return false
+	}
+	defer kick() // what is not taken now is warm
+	s := &scavenger
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	region.mu.Lock()
+	now := milliseconds()
+	region.mu.Unlock()
+	reclaimedAt.Store(uint32(now))
+	findLost()
+	s.moving.Lock()
+	drainAll()
+	if own != 0 { // a Heap's, by its goroutine
+		emptyQuarantine(own)
+		for c := uint8(1); c <= sizeclass.NumAll; c++ {
+			emptyMagazine(own, sizeclass.ID(c))
+		}
+	}
+	_, pages := trimCaches(now, 0)
+	forgetPeaks(pages)
+	sweepEmpty()
+	s.moving.Unlock()
+	if memoryLimit.hard.Load() != 0 { // then warm pages count as well
+		purgePages(math.MaxInt, now, 0, false)
+	}
+	return true
+}
+
+// worthReclaim reports whether enough was freed since the last reclaim, which
+// left none of it.
+func worthReclaim(own Front) bool {
+	_, n := inShared()
+	_, big := inSiteCache()
+	n += big
+	if own != 0 {
+		n += own.heldBytes()
+	}
+	region.mu.Lock()
+	n += hugeCache.bytes
+	if memoryLimit.hard.Load() != 0 {
+		n += mem.Bytes(uintptr(pageUse.dirty) << pageShift)
+	}
+	now := milliseconds()
+	region.mu.Unlock()
+	if n < pageSize && now != stamp(reclaimedAt.Load()) {
+		n += inMagazines()
+	}
+	return n >= pageSize
+}
+
+// heldBytes returns the bytes of free blocks in the magazines and the quarantine
+// of a front.
+func (f Front) heldBytes() (n mem.Bytes) {
+	for c := uint8(1); c <= sizeclass.NumAll; c++ {
+		n += mem.Bytes(f.held(sizeclass.ID(c))+uintptr(atomic.LoadUint32(&f.head().waiting[c]))) * blockBytes(sizeclass.ID(c))
+	}
+	return n
+}
+
+// inMagazines returns the bytes of free blocks in the magazines of all fronts but
+// Heaps'.
+func inMagazines() (n mem.Bytes) {
+	fronts := frontTable.Load()
+	for i := range fronts {
+		if f := atomic.LoadUintptr(&fronts[i]); Front(f) != trapFront {
+			n += Front(f).heldBytes()
+		}
+	}
+	for i := range shards {
+		s := &shards[i]
+		s.mu.Lock()
+		if s.front != trapFront {
+			n += s.front.heldBytes()
+		}
+		s.mu.Unlock()
+	}
+	return n
+}
+
+func reclaimFailed() {
+	n := min(reclaimPenalty.Load()*2+1, maxReclaimSkip)
+	reclaimPenalty.Store(n)
+	reclaimSkip.Store(n)
+}

@@ -1,0 +1,74 @@
+package engine
+
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/mem"
+)
+
+// TestFreeingHelpsAtTheLimit: after a storm of failures, what is freed can be had
+// in another size at once, wherever it went: page tree, huge-block cache, a Heap's
+// magazines.
+func TestFreeingHelpsAtTheLimit(t *testing.T) {
+	noLimit := func() {
+		if err := SetMemoryLimit(0, 0); err != nil {
+			t.Error(err)
+		}
+	}
+	defer noLimit()
+	limit := func() {
+		used, dirty := use()
+		if err := SetMemoryLimit(0, uint64(used+dirty)<<pageShift+64*mebibyte); err != nil {
+			t.Fatal(err)
+		}
+	}
+	storm := func(own, size mem.Bytes) (blocks []Block) {
+		for failures := 0; failures < 1000; {
+			if p := Malloc(Front(own), size); p != 0 {
+				blocks = append(blocks, p)
+			} else {
+				failures++
+			}
+		}
+		return blocks
+	}
+	for _, whaleBytes := range []string{"0", "268435456"} {
+		withClock(t)
+		withPolicy(t, map[string]string{"HAKMEM_WHALE_BYTES": whaleBytes})
+		limit()
+		blocks := storm(0, 3*mebibyte)
+		for i := 3; i < 13; i += 4 { // not neighbours
+			freeBlocks(t, []Block{blocks[i], blocks[i+2]})
+			p := Malloc(0, 5*mebibyte)
+			if p == 0 {
+				t.Fatalf("whale cache %s: 6 MiB were freed, and no 5 MiB", whaleBytes)
+			}
+			freeBlocks(t, []Block{p})
+			blocks[i], blocks[i+2] = 0, 0
+		}
+		for _, p := range blocks {
+			if p != 0 {
+				freeBlocks(t, []Block{p})
+			}
+		}
+		noLimit()
+	}
+
+	withClock(t)
+	f := warmFront(t)
+	limit()
+	blocks := storm(mem.Bytes(f), 500<<10)
+	for _, p := range blocks[:4] {
+		if bad := Free(Front(f), p); bad.Kind != OK {
+			t.Fatal(bad)
+		}
+	}
+	if p := Malloc(Front(f), 100<<10); p == 0 {
+		t.Error("a Heap gets nothing while its own magazines hold 2 MiB")
+	} else {
+		Free(Front(f), p)
+	}
+	for _, p := range blocks[4:] {
+		Free(Front(f), p)
+	}
+}

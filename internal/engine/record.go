@@ -1,0 +1,142 @@
+package engine
+
+import (
+	"fmt"
+	"path"
+	"runtime"
+	"strings"
+	"sync"
+	"unsafe"
+)
+
+// The record of allocations: for each block that was allocated while somebody
+// records, the stack of the call. It is made of Go memory and lies outside the
+// blocks. Blocks in it are marked (MarkWatched), so that whoever frees one comes
+// to a slow path, and a free and the end of its record are one step under the
+// lock: the next allocation of the address records after it.
+var records struct {
+	sync.Mutex // taken before any lock of the allocator, after that of a trace
+	on         bool
+	seq        uint64
+	blocks     map[Block]record
+	stacks     map[string][]uintptr // each stack once, by its bytes
+}
+
+type record struct {
+	stack []uintptr
+	seq   uint64 // the number of the allocation, from 1
+}
+
+// recorders counts those who record. Its lock is taken before records'.
+var recorders struct {
+	sync.Mutex
+	n int
+}
+
+// maxStack is how many frames of a stack are recorded.
+const maxStack = 48
+
+// StartRecording records the stack of every allocation until StopRecording was
+// called as often as it. It returns the number of the last allocation that was
+// recorded: later ones have higher Seq. Not entered; it stops the world.
+func StartRecording() (seq uint64) {
+	recorders.Lock()
+	defer recorders.Unlock()
+	if recorders.n++; recorders.n == 1 {
+		records.Lock()
+		records.on = true
+		records.blocks, records.stacks = map[Block]record{}, map[string][]uintptr{}
+		records.Unlock()
+		Watch(WatchStacks, true)
+	}
+	records.Lock()
+	defer records.Unlock()
+	return records.seq
+}
+
+// StopRecording ends one StartRecording. With the last one the record is dropped.
+func StopRecording() {
+	recorders.Lock()
+	defer recorders.Unlock()
+	if recorders.n--; recorders.n == 0 {
+		records.Lock()
+		records.on, records.blocks, records.stacks = false, nil, nil
+		records.Unlock()
+		Watch(WatchStacks, false)
+	}
+}
+
+// Record records the caller's stack for the block at p, or the chunk of an Arena,
+// which the caller is about to hand out. Not entered.
+func Record(p Block) {
+	var pcs [maxStack]uintptr
+	n := runtime.Callers(2, pcs[:])
+	r := &records
+	r.Lock()
+	defer r.Unlock()
+	if !r.on {
+		return
+	}
+	key := unsafe.Slice((*byte)(unsafe.Pointer(&pcs)), n*int(unsafe.Sizeof(pcs[0])))
+	stack, ok := r.stacks[string(key)]
+	if !ok {
+		stack = outside(append([]uintptr(nil), pcs[:n]...))
+		r.stacks[string(key)] = stack
+	}
+	r.seq++
+	r.blocks[p] = record{stack, r.seq}
+	MarkWatched(p)
+}
+
+// FreeRecorded is Free; with the block its record ends.
+func FreeRecorded(own Front, p Block) Finding {
+	r := &records
+	r.Lock()
+	defer r.Unlock()
+	bad := Free(own, p)
+	if bad.Kind == OK || bad.Freed() { // late is another block's misuse: p is freed
+		delete(r.blocks, p)
+	}
+	return bad
+}
+
+// FreeChunkRecorded is FreeChunk; with the chunk its record ends.
+func FreeChunkRecorded(p Block) {
+	r := &records
+	r.Lock()
+	defer r.Unlock()
+	FreeChunk(p)
+	delete(r.blocks, p)
+}
+
+// outside cuts hakmem's own frames off the front of a stack. runtime.Callers
+// gives one counter for each frame, inlined ones too.
+func outside(stack []uintptr) []uintptr {
+	frames := runtime.CallersFrames(stack)
+	for n := range stack {
+		f, more := frames.Next()
+		if !own(f.Function) {
+			return stack[n:]
+		}
+		if !more {
+			break
+		}
+	}
+	return stack
+}
+
+// Outside returns file:line of the frame that called hakmem, "" for no stack.
+func Outside(stack []uintptr) string {
+	if len(stack) == 0 {
+		return ""
+	}
+	f, _ := runtime.CallersFrames(outside(stack)).Next()
+	return fmt.Sprintf("%s:%d", path.Base(f.File), f.Line)
+}
+
+// own reports whether a function belongs to the public package or to this one.
+func own(function string) bool {
+	const module = "github.com/hakmem/hakmem"
+	name, ok := strings.CutPrefix(function, module)
+	return ok && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "/internal/engine."))
+}

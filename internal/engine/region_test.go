@@ -1,0 +1,71 @@
+package engine
+
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+)
+
+// TestSmallerCommit: where the system refuses a large step it is asked for what is
+// needed, and the refusal is told.
+func TestSmallerCommit(t *testing.T) {
+	withClock(t)
+	defer osmem.Inject(nil)
+	region.mu.Lock()
+	old, step := region.committed.Load(), region.step
+	region.step = 64 * mebibyte
+	refused := false
+	osmem.Inject(func(op osmem.Op) error {
+		if op == osmem.OpCommit && !refused {
+			refused = true
+			return osmem.ErrInjected
+		}
+		return nil
+	})
+	err := grow(3 * mebibyte)
+	region.step = step
+	grown := region.committed.Load() - old
+	region.mu.Unlock()
+	if err != nil || !refused || grown != 4*mebibyte {
+		t.Errorf("grow = %v, refused %v: %d bytes more, want 4 MiB", err, refused, grown)
+	}
+	if !told("trying") {
+		t.Errorf("the refusal is not told: %v", Survived())
+	}
+}
+
+// TestMetadataIsSmall: what hakmem's own tables have in memory for mid blocks and
+// large blocks is at most 2 % of it.
+func TestMetadataIsSmall(t *testing.T) {
+	resident := func() (n int) {
+		vec := make([]byte, 1<<16)
+		for _, a := range region.areas() {
+			from := uintptr(0)
+			if a == &region.live {
+				from = uintptr(region.first >> pageShift * a.unit &^ (pageSize - 1))
+			}
+			if a.committed <= mem.Bytes(from) {
+				continue
+			}
+			pages, err := osmem.Resident(a.base+mem.Addr(from), a.committed-mem.Bytes(from), vec)
+			if err != nil {
+				t.Skip(err)
+			}
+			n += int(mem.Bytes(pages) * osmem.PageSize())
+		}
+		return n
+	}
+	for _, size := range []mem.Bytes{1152, 3 << 10, 8 << 10, 32 << 10, 40 << 10, 256 << 10, 5 * mebibyte} {
+		withClock(t)
+		before := resident()
+		const total = 128 * mebibyte
+		blocks := fillBytes(t, total, size)
+		if n := resident() - before; n > total/50 {
+			t.Errorf("%d bytes: %d KiB of metadata for 128 MiB, over 2 %%", size, n>>10)
+		} else {
+			t.Logf("%d bytes: %.2f %%", size, 100*float64(n)/total)
+		}
+		freeBlocks(t, blocks)
+	}
+}

@@ -1,0 +1,101 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"sync"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// Page faults by what the memory was used for. They are measured, not guessed
+// from what was handed out: a OS page that is resident was faulted in since
+// its memory was last returned, so the faults so far are the resident pages now
+// and those that were resident each time something was returned. (A huge page is
+// one fault and counts as all of its pages.)
+
+func bucketOf(spanBytes mem.Bytes) bucket {
+	if spanBytes > sizeclass.MaxLarge {
+		return bucketHuge
+	}
+	return bucketLarge
+}
+
+// residency counts, by bucket, the OS pages that were resident when their
+// memory was returned.
+var residency struct {
+	sync.Mutex
+	returned pageFaultCounts
+	// vec is the scratch of one look, at a batch of purge's: 64 MiB in pages of 4
+	// KiB.
+	vec [purgeBatch * superSize / 4096]byte
+}
+
+type pageFaultCounts [numBuckets]uint64
+
+// countResident returns the resident OS pages of a range of the region, at
+// most purgeBatch chunks, for whose offset in it only holds (nil: all).
+func countResident(addr mem.Addr, size mem.Bytes, only func(offset uintptr) bool) (counts pageFaultCounts) {
+	r := &residency
+	r.Lock()
+	defer r.Unlock()
+	n, err := osmem.Resident(addr, size, r.vec[:])
+	if err != nil || n == 0 { // nothing depends on it
+		if err != nil && !errors.Is(err, osmem.ErrNotSupported) {
+			survive(fmt.Errorf("hakmem: resident pages: %w", err))
+		}
+		return
+	}
+	step := osmem.PageSize()
+	for i, v := range r.vec[:(size+step-1)/step] {
+		if v&1 == 0 || only != nil && !only(uintptr(mem.Bytes(i)*step)) {
+			continue
+		}
+		page := (addr - region.base + mem.Addr(mem.Bytes(i)*step)) >> pageShift
+		counts[meta(pageNo(page)).bucket]++
+	}
+	return counts
+}
+
+// countReturned notes that memory with these resident pages was returned.
+func countReturned(counts pageFaultCounts) {
+	residency.Lock()
+	defer residency.Unlock()
+	for b, n := range counts {
+		residency.returned[b] += n
+	}
+}
+
+// readPageFaults returns the OS pages faulted in so far, by bucket.
+func readPageFaults() (counts pageFaultCounts) {
+	residency.Lock()
+	counts = residency.returned
+	residency.Unlock()
+	var dirty [purgeBatch]pageSet
+	end := region.endChunk()
+	for c := region.firstChunk(); c < end; c += purgeBatch {
+		n := min(purgeBatch, end-c)
+		any := pageSet(0)
+		region.mu.Lock()
+		for i := range n {
+			dirty[i] = super(c + i).dirty
+			any |= dirty[i]
+		}
+		region.mu.Unlock()
+		if any == 0 {
+			continue
+		}
+		last := n - 1
+		for dirty[last] == 0 {
+			last--
+		}
+		pages := pageCount(last)*superPages + pageCount(bits.Len32(uint32(dirty[last])))
+		for b, n := range countResident(c.addr(), pages.bytes(), nil) {
+			counts[b] += n
+		}
+	}
+	return counts
+}

@@ -1,0 +1,413 @@
+package engine
+
+import (
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// The scavenger returns memory that is no longer needed. It is a timer, not a
+// goroutine: slow paths that leave something to return start it (kick), each
+// tick does a little and sets the timer again, and when nothing is left it is
+// not set any more. A program that has stopped allocating ends with neither.
+//
+// What a tick does, each step turning memory into the next step's:
+//
+//  1. fronts of idle and vanished Ps are drained (trimFronts), and so are those
+//     with large idle magazines; Heaps trim themselves in their slow paths;
+//  2. large blocks that have been in a shared cache for long go to the page tree
+//     (trimCaches);
+//  3. slabs that have been EMPTY for a tick give their pages back (sweepIdle);
+//  4. free pages are returned to the operating system by temperature (purge), and
+//     the memory of fronts that nobody took for a tick (returnSpare).
+//
+// Temperature: as many free pages as would bring the pages in use to the most
+// they were within the window are HOT: kept. The others are WARM for as long as
+// the window after a page of their 2 MiB was freed, then COLD: returned, highest
+// address first, since the page tree hands out the lowest.
+//
+// The window adapts by what came of earlier decisions (judge): pages that were
+// returned and soon taken again make it longer, memory that was kept for a whole
+// window and not missed afterwards makes it shorter.
+var scavenger scavengerState
+
+type scavengerState struct {
+	armed atomic.Bool // the timer is set, or a tick is running
+	// kicked says that there was a kick since the last round over PARTIAL slabs
+	// began, which may take several ticks.
+	kicked atomic.Bool
+
+	mu sync.Mutex // one tick, Trim or SetClock at a time
+	// moving is held, after mu, while free blocks are on their way from one place
+	// to another, where ReadTotals would not find them.
+	moving sync.Mutex
+	// seenGrown is what was committed when kickGrown last looked; grownTo what was when
+	// growth last made holes. The latter is owned by region.mu.
+	seenGrown atomic.Uintptr
+	grownTo   mem.Bytes
+	// window is in milliseconds, 0 until the first tick. Written under mu and
+	// region.mu.
+	window millis
+	peaks  [peakBuckets]peakBucket
+	next   int // bucket to write
+
+	judgeAt  stamp // when to judge the last purge, if judging
+	judging  bool
+	purged   uint64 // pages of purges to be judged
+	againWas uint64 // pageUse.again at the last tick
+	ticks    atomic.Uint64
+
+	generation int   // counts clocks and timers taken for lost. Owned by region.mu
+	urgedAt    stamp // when kickPressed last was; 0: never. Owned by region.mu
+}
+
+type peakBucket struct {
+	pages int
+	at    stamp
+}
+
+// punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest
+// commit step, and a 32nd.
+const punchGrowth = 64 << 20
+
+// punchScan is how many slabs a tick looks at otherwise, for 1/2 ms. A test has fewer.
+var punchScan = 4096
+
+// SetClock gives the scavenger another clock; nil is the real one. What the old
+// one was asked to call does nothing any more. For tests.
+func SetClock(c clock) {
+	s := &scavenger
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if c == nil {
+		c = realClock{}
+	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	times.clock = c
+	times.now = milliseconds()
+	times.listed.Store(uint32(times.now))
+	s.generation++
+	s.armed.Store(false)
+}
+
+// tickTime is the time between ticks: at least 1 ms. Under region.mu or
+// scavenger.mu.
+func tickTime() time.Duration {
+	window := scavenger.window
+	if window == 0 {
+		window = decay()
+	}
+	return time.Duration(max(window/ticksPerWindow, decayPart(minTick))) * time.Millisecond
+}
+
+// kick starts the scavenger if it does not run. Any goroutine, not entered and
+// without locks; two loads if it runs.
+func kick() {
+	s := &scavenger
+	if s.armed.Load() {
+		if s.kicked.Load() {
+			return
+		}
+		s.kicked.Store(true)
+		if s.armed.Load() { // else the last tick may have looked before
+			return
+		}
+	}
+	if !policy.Current().KeepAlways {
+		arm()
+	}
+}
+
+func arm() {
+	s := &scavenger
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	// Under the lock, with the time and the timer: kickGrown takes what is armed and
+	// has an old time for lost.
+	if !s.armed.CompareAndSwap(false, true) {
+		return
+	}
+	times.idleStamp.Store(times.listed.Load())
+	times.now = milliseconds()
+	times.listed.Store(uint32(times.now))
+	times.armedAt.Store(uint32(times.now))
+	s.setTimer()
+}
+
+// setTimer sets the timer. Under region.mu.
+func (s *scavengerState) setTimer() {
+	generation := s.generation
+	times.clock.AfterFunc(tickTime(), func() { s.tick(generation) })
+}
+
+// tick is what the timer runs.
+func (s *scavengerState) tick(generation int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.during(generation, func() {}) {
+		return
+	}
+	left := scavenge(false)
+	if !left {
+		// First say that nothing runs, then look again: who leaves something to
+		// return does it the other way round.
+		if !s.during(generation, func() { s.armed.Store(false) }) || !somethingLeft() && !s.kicked.Load() || !s.armed.CompareAndSwap(false, true) {
+			return
+		}
+	}
+	s.during(generation, s.setTimer)
+}
+
+// during does something, which must not take locks, if there was no other clock and
+// no other timer since the given generation, and reports whether.
+func (s *scavengerState) during(generation int, do func()) bool {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	if s.generation != generation {
+		return false
+	}
+	do()
+	return true
+}
+
+// kickGrown makes holes in sparse slabs now if the heap has grown much since it last
+// looked: a class takes new pages while others may hold memory that they do not use.
+// Called after everything that may have grown the region; one load if it has not. Any
+// goroutine, not entered and without locks.
+func kickGrown() {
+	s := &scavenger
+	end := region.committed.Load()
+	if seen := s.seenGrown.Load(); seen == end || !s.seenGrown.CompareAndSwap(seen, end) || policy.Current().KeepAlways {
+		return
+	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	s.grown(mem.Bytes(end) - region.first)
+}
+
+// grown is kickGrown's work when so many bytes are committed for blocks. Under
+// region.mu.
+func (s *scavengerState) grown(committed mem.Bytes) {
+	// A timer set inside a testing/synctest bubble ends with it. This is one of the
+	// few places where that shows.
+	now := milliseconds()
+	if s.armed.Load() && time.Duration(now-times.now)*time.Millisecond > lostTicks*tickTime() {
+		times.now = now
+		s.generation++
+		s.setTimer()
+	}
+	if committed < s.grownTo+max(punchGrowth, committed/32) {
+		return
+	}
+	s.grownTo = committed
+	s.soon(func() { punchSlabs(now, 0, worthGrowing, math.MaxInt) })
+}
+
+// lostTicks: a timer that is later than that does not come.
+const lostTicks = 100
+
+// soon does something under mu on a goroutine of its own, unless the clock is
+// another one by then. Under region.mu.
+func (s *scavengerState) soon(do func()) {
+	generation := s.generation
+	times.clock.AfterFunc(0, func() {
+		s.mu.Lock() // from here on it is the same clock
+		defer s.mu.Unlock()
+		if s.during(generation, func() {}) {
+			do()
+		}
+	})
+}
+
+// kickPressed asks for the work of a tick now if memory has come near the soft
+// limit; at most once for each tick's time. Any goroutine, not entered and
+// without locks.
+func kickPressed() {
+	s := &scavenger
+	if memoryLimit.soft.Load() == 0 || !pressed() {
+		return
+	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	if now := milliseconds(); s.urgedAt == 0 || time.Duration(now-s.urgedAt)*time.Millisecond >= tickTime() {
+		s.urgedAt = max(now, 1)
+		s.soon(func() {
+			if !pressed() {
+				return
+			}
+			scavenge(false)
+			kick()
+		})
+	}
+}
+
+// scavenge does one tick's work and reports whether there is more to do later.
+// all is Trim: everything that no block needs is returned now. Under
+// scavenger.mu.
+func scavenge(all bool) (left bool) {
+	s := &scavenger
+	s.ticks.Add(1)
+	times.epoch.Add(1)
+	now := s.look()
+	all = all || pressed()
+	age := s.window
+	if all {
+		age = 0
+	}
+	s.moving.Lock()
+	busy, some := trimFronts(now, all)
+	if some {
+		s.kicked.Store(true) // their blocks make slabs PARTIAL, perhaps behind punchAt
+	}
+	cached, pages := trimCaches(now, age)
+	forgetPeaks(pages)
+	empty := sweepIdle(all)
+	s.moving.Unlock()
+	dirty := s.purge(now, all)
+	spare := returnSpare(all)
+	most := punchScan
+	if age == 0 {
+		most = math.MaxInt
+	}
+	// A round over the slabs may take several ticks: what came behind the cursor
+	// since it began is for the next one.
+	if age == 0 || punchAt == (punchCursor{}) {
+		s.kicked.Store(false)
+	}
+	sparse := punchSlabs(now, age, worthIdle, most)
+	return busy || cached || empty || dirty || spare || sparse
+}
+
+// look notes the time and the peak since the last tick, and judges.
+func (s *scavengerState) look() (now stamp) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	u := &pageUse
+	if s.window == 0 {
+		s.window = decay()
+	}
+	now = milliseconds()
+	s.peaks[s.next] = peakBucket{u.peak, now}
+	s.next = (s.next + 1) % peakBuckets
+	times.now = now
+	times.listed.Store(uint32(times.now))
+	u.peak = u.used
+	s.judge(now, u.again)
+	return now
+}
+
+// forgetPeaks takes pages out of the peaks: they were cached, and nobody wanted
+// them. Under mu.
+func forgetPeaks(pages int) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	for i := range scavenger.peaks {
+		scavenger.peaks[i].pages -= pages
+	}
+	pageUse.peak = max(pageUse.peak-pages, pageUse.used)
+}
+
+// judge adapts the window. Of memory that was returned, a 16th taken again is
+// enough to be sorry; memory that was kept in vain shortens the window to a
+// quarter, so that two misjudged periods bring it to its least.
+func (s *scavengerState) judge(now stamp, again uint64) {
+	if got := again - s.againWas; got >= max(minJudged, s.purged)/16 {
+		s.window = min(2*s.window, decayPart(maxWindow))
+		s.judging, s.purged = false, 0
+	} else if s.judging && int32(now-s.judgeAt) >= 0 {
+		s.window = max(s.window/4, decayPart(minWindow))
+		s.judging, s.purged = false, 0
+	}
+	s.againWas = again
+}
+
+// minJudged is the pages of a purge worth learning from: 16 MiB.
+const minJudged = 16 << 20 >> pageShift
+
+// purge returns COLD pages, and reports whether warm ones are left.
+func (s *scavengerState) purge(now stamp, all bool) (left bool) {
+	findLost() // also when nothing is warm: it may be all there is
+	keep, age := 0, uint32(0)
+	region.mu.Lock()
+	u := &pageUse
+	if !all {
+		age = uint32(s.window)
+		for _, b := range s.peaks {
+			// A bucket tells of the time before it was written.
+			if now.since(b.at) <= s.window {
+				keep = max(keep, b.pages-u.used)
+			}
+		}
+	}
+	dirty := u.dirty
+	region.mu.Unlock()
+	if dirty > keep {
+		n := purgePages(dirty-keep, now, millis(age), !all)
+		if !all && n > 0 {
+			if s.purged += uint64(n); s.purged >= minJudged && !s.judging {
+				s.judging, s.judgeAt = true, now+stamp(horizon())
+			}
+		}
+		dirty -= n
+	}
+	return dirty > 0 || anyLost.Load()
+}
+
+// somethingLeft reports whether a tick would find something other than slabs that
+// became PARTIAL (which kicked tells): a look that is right when it says no and
+// nobody allocates or frees.
+func somethingLeft() bool {
+	region.mu.Lock()
+	left := pageUse.dirty > 0 || len(hugeCache.larges) > 0
+	region.mu.Unlock()
+	left = left || spareMemory()
+	fronts := frontTable.Load()
+	for i := range fronts {
+		left = left || Front(atomic.LoadUintptr(&fronts[i])) != trapFront
+	}
+	for i := range shards {
+		s := &shards[i]
+		s.mu.Lock()
+		left = left || s.front != trapFront
+		s.mu.Unlock()
+	}
+	for i := range shared {
+		for j := range shared[i].slot {
+			left = left || shared[i].slot[j].Load() != 0
+		}
+	}
+	for i := range siteCache {
+		left = left || siteCache[i].Load() != 0
+	}
+	for i := region.firstChunk() &^ 63; i < region.endChunk(); i += 64 {
+		left = left || atomic.LoadUint64(hintWord(i)) != 0
+	}
+	return left
+}
+
+// pollHeap trims a Heap's front if the scavenger has been at work since it last
+// did. By the Heap's goroutine.
+func pollHeap(own Front) {
+	if own != 0 && own.head().epoch != times.epoch.Load() {
+		if trimHeap(own) {
+			kick()
+		}
+	}
+}
+
+// minWindow and maxWindow bound the window, in hundredths: 0.22 and 3.08 s.
+// With the longest an EMPTY slab is found up to two ticks of 0.3 s late and
+// returned up to one late: 4 s, and a second for the purge itself.
+const minWindow, maxWindow = 10, 140
+
+// minTick, in hundredths: 55 ms even where the window is at its least.
+const minTick = 2.5
+
+// peakBuckets holds the peaks of a window, and of twice that many ticks when
+// it has just become longer.
+const peakBuckets = 2*ticksPerWindow + 4

@@ -1,0 +1,285 @@
+package engine
+
+import (
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/testkit"
+)
+
+// TestScavengerReturnsAPeak: after a peak of blocks of every kind the memory is
+// kept for the window, returned before 5 s have passed, and then nothing is left
+// that would call again.
+func TestScavengerReturnsAPeak(t *testing.T) {
+	for _, size := range []mem.Bytes{48, 1000, 5000, 32 << 10, 100 << 10, 2 << 20, 5 << 20} {
+		c := withClock(t)
+		before, _ := use()
+		blocks := fillBytes(t, 64*mebibyte, size)
+		freeBlocks(t, blocks)
+		if c.Pending() == 0 {
+			t.Fatalf("%d bytes: no timer after 64 MiB were freed", size)
+		}
+		c.Advance(time.Second)
+		if used, dirty := use(); used+dirty < 60*16 {
+			t.Errorf("%d bytes: %d pages of the peak left after a second: nothing was kept", size, used+dirty)
+		}
+		c.Advance(4 * time.Second)
+		if used, dirty := use(); used+dirty-before > 6*16 {
+			t.Errorf("%d bytes: %d pages in use and %d warm after 5 s, %d were in use before the peak", size, used, dirty, before)
+		}
+		c.Advance(30 * time.Second)
+		if used, dirty := use(); dirty != 0 || used > before {
+			t.Errorf("%d bytes: %d pages in use and %d warm in the end, %d in use before", size, used, dirty, before)
+		}
+		if n := c.Pending(); n != 0 || scavenger.armed.Load() {
+			t.Errorf("%d bytes: %d timers are set with nothing to return", size, n)
+		}
+		// It starts again.
+		freeBlocks(t, fillBytes(t, mebibyte, size))
+		if c.Pending() == 0 && size <= mebibyte {
+			t.Errorf("%d bytes: no timer for what was freed later", size)
+		}
+	}
+}
+
+// TestScavengerKeepsWhatIsWanted: demand that comes back within the window never
+// leads to a return; KEEP=always sets no timer at all.
+func TestScavengerKeepsWhatIsWanted(t *testing.T) {
+	c := withClock(t)
+	was := pageUse.returned
+	for range 10 {
+		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
+		c.Advance(2 * time.Second)
+	}
+	// Not the magazines of a P that the test has left: 2 MiB each.
+	if n := pageUse.returned - was; n > 6*16 {
+		t.Errorf("demand of 64 MiB every 2 s: %d pages were returned", n)
+	}
+
+	c = withClock(t)
+	withPolicy(t, map[string]string{"HAKMEM_KEEP": "always"})
+	freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
+	if n := c.Pending(); n != 0 {
+		t.Errorf("HAKMEM_KEEP=always: %d timers", n)
+	}
+	Trim() // still works
+	if _, dirty := use(); dirty != 0 {
+		t.Errorf("HAKMEM_KEEP=always: %d warm pages after Trim", dirty)
+	}
+}
+
+// TestScavengerLearns: what comes of a decision moves the window, within its
+// bounds, and the tracker counts it.
+func TestScavengerLearns(t *testing.T) {
+	period := func(c *testkit.Clock, d time.Duration) {
+		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
+		c.Advance(d)
+	}
+	t.Run("in vain", func(t *testing.T) {
+		c := withClock(t)
+		was := pageUse
+		for range 4 {
+			period(c, time.Minute)
+		}
+		if got := scavenger.window; got != 220 {
+			t.Errorf("the window is %d ms after four minutes with a peak each, want its least, 220", got)
+		}
+		if pageUse.vain-was.vain < 4*50*16 || pageUse.again != was.again {
+			t.Errorf("kept in vain: %d pages, faulted again: %d; want 4 peaks of 1024 or nearly so, and none",
+				pageUse.vain-was.vain, pageUse.again-was.again)
+		}
+	})
+	t.Run("faulted again", func(t *testing.T) {
+		c := withClock(t)
+		was := pageUse
+		period(c, 6*time.Second)
+		period(c, 6*time.Second) // takes what was returned 2 or 3 s ago
+		period(c, 0)
+		if got := scavenger.window; got != 3080 {
+			t.Errorf("the window is %d ms after memory was missed, want its most, 3080", got)
+		}
+		if pageUse.again-was.again < 50*16 {
+			t.Errorf("faulted again: %d pages, want a peak of 1024 or nearly so", pageUse.again-was.again)
+		}
+		if got := pageUse.again - was.again; got > pageUse.returned-was.returned {
+			t.Errorf("faulted again: %d pages of %d returned", got, pageUse.returned-was.returned)
+		}
+	})
+	t.Run("kept and reused", func(t *testing.T) {
+		c := withClock(t)
+		was := pageUse
+		period(c, time.Second)
+		period(c, time.Second)
+		if pageUse.reused-was.reused < 40*16 { // the rest comes from magazines and shared slots
+			t.Errorf("kept and reused: %d pages, want most of a peak of 1024", pageUse.reused-was.reused)
+		}
+	})
+}
+
+// TestScavengerEndsWithNothing: with the real clock and a short window, a program
+// that has stopped allocating has no goroutine and no timer of hakmem's.
+func TestScavengerEndsWithNothing(t *testing.T) {
+	withClock(t)
+	SetClock(nil)
+	withPolicy(t, map[string]string{"HAKMEM_DECAY_MS": "20"})
+	goroutines := runtime.NumGoroutine()
+	blocks := fillBytes(t, 16*mebibyte, 100<<10)
+	blocks = append(blocks, fillBytes(t, mebibyte, 100)...)
+	freeBlocks(t, blocks)
+	if !scavenger.armed.Load() {
+		t.Fatal("no timer after 17 MiB were freed")
+	}
+	for deadline := time.Now().Add(20 * time.Second); scavenger.armed.Load(); runtime.Gosched() {
+		if time.Now().After(deadline) {
+			t.Fatal("the timer is still set after 20 s")
+		}
+	}
+	scavenger.mu.Lock() // the last tick has ended
+	ticks := scavenger.ticks.Load()
+	scavenger.mu.Unlock()
+	if ticks == 0 {
+		t.Error("no tick")
+	}
+	if _, dirty := use(); dirty != 0 {
+		t.Errorf("%d pages are warm", dirty)
+	}
+	for range 1000 { // its goroutine may still be on its way out
+		if runtime.NumGoroutine() <= goroutines {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if n := runtime.NumGoroutine(); n > goroutines {
+		buf := make([]byte, 1<<16)
+		t.Errorf("%d goroutines, %d before:\n%s", n, goroutines, buf[:runtime.Stack(buf, true)])
+	}
+}
+
+// TestScavengerDrainsIdleFronts: a front that nobody uses is drained, one that is
+// used is not.
+func TestScavengerDrainsIdleFronts(t *testing.T) {
+	if !canPin {
+		t.Skip("without pinning there are no fronts of Ps")
+	}
+	c := withClock(t)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var blocks []Block
+	used := drains.Load()
+	for range 40 {
+		c.Advance(tickTime())
+		p := Malloc(0, 64)
+		if p == 0 {
+			t.Fatal(Survived())
+		}
+		blocks = append(blocks, p)
+	}
+	freeBlocks(t, blocks)
+	busy := drains.Load() - used
+	c.Advance(8 * time.Second)
+	if busy > 1 { // the other Ps' from before
+		t.Errorf("a front in use was drained %d times", busy)
+	}
+	if idle := drains.Load() - used - busy; idle == 0 {
+		t.Error("an idle front was not drained in 8 s")
+	}
+	for i := range Fronts {
+		if Front(Fronts[i]) != trapFront {
+			t.Errorf("P %d still has a front", i)
+		}
+	}
+}
+
+// TestHeapTrimsItself: what lies idle in a Heap's magazines goes back when the
+// Heap comes to a slow path and the scavenger has been at work twice.
+func TestHeapTrimsItself(t *testing.T) {
+	c := withClock(t)
+	f := warmFront(t)
+	p := Malloc(Front(f), mebibyte)
+	if bad := Free(Front(f), p); bad.Kind != OK {
+		t.Fatal(bad)
+	}
+	class := sizeclass.LargeOf(mebibyte)
+	for range 3 {
+		if Front(f).held(class) == 0 {
+			break
+		}
+		kick()
+		c.Advance(tickTime())
+		Free(Front(f), Malloc(Front(f), 100<<10)) // other work
+	}
+	if n := Front(f).held(class); n != 0 {
+		t.Errorf("%d idle spans in the Heap's magazine", n)
+	}
+}
+
+// TestLostTimer: a timer that never comes, as one that was set in a bubble of
+// testing/synctest, is set again when the heap grows.
+func TestLostTimer(t *testing.T) {
+	c := withClock(t)
+	freeBlocks(t, fillBytes(t, 4*mebibyte, 100_000))
+	if !scavenger.armed.Load() || c.Pending() == 0 {
+		t.Fatal("no timer after 4 MiB were freed")
+	}
+	c.Lose()
+	lookAt := func(after time.Duration) int {
+		c.Advance(after)
+		region.mu.Lock()
+		scavenger.grown(0)
+		region.mu.Unlock()
+		return c.Pending()
+	}
+	if n := lookAt(lostTicks * tickTime() / 2); n != 0 {
+		t.Errorf("%d timers, though the first may still come", n)
+	}
+	if n := lookAt(lostTicks * tickTime()); n != 1 {
+		t.Errorf("%d timers after the first was lost, want another", n)
+	}
+	c.Advance(time.Minute)
+	if _, dirty := use(); dirty != 0 || scavenger.armed.Load() {
+		t.Errorf("a minute later %d pages are warm", dirty)
+	}
+}
+
+// grownClock is a clock under which the heap grows, a long time later, the
+// next time that somebody asks for the time: which is in the middle of a tick.
+type grownClock struct {
+	testkit.Clock
+	later time.Duration
+}
+
+func (c *grownClock) Now() time.Duration {
+	if later := c.later; later > 0 {
+		c.later = 0
+		c.Skip(later)
+		scavenger.grown(0) // whoever asks for the time has region.mu
+	}
+	return c.Clock.Now()
+}
+
+// TestOneTimer: a heap that grows while a tick takes very long sets the timer
+// anew, in the place of the one that it takes for lost, and not beside it.
+func TestOneTimer(t *testing.T) {
+	withClock(t)
+	c := &grownClock{}
+	c.Skip(time.Hour)
+	SetClock(c)
+	blocks := fillBytes(t, 4*mebibyte, 4096)
+	kick()
+	if n := c.Pending(); n != 1 {
+		t.Fatalf("%d timers are set, want 1", n)
+	}
+	c.later = 2 * lostTicks * time.Second
+	c.Advance(time.Second)
+	if n := c.Pending(); n != 1 {
+		t.Errorf("%d timers are set after the tick, want 1", n)
+	}
+	freeBlocks(t, blocks)
+	c.Advance(time.Hour)
+	if n := c.Pending(); n != 0 || scavenger.armed.Load() {
+		t.Errorf("%d timers are set for ever, armed: %v", n, scavenger.armed.Load())
+	}
+}

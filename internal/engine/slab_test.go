@@ -1,0 +1,162 @@
+package engine
+
+import (
+	"bytes"
+	"math/bits"
+	"runtime"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// TestEmptySlabsChangeClass: when all blocks of one class are freed, another
+// class of the same slab size uses the pages, and no new superslab is made.
+func TestEmptySlabsChangeClass(t *testing.T) {
+	f := front(t)
+	defer CloseHeapFront(Front(f))
+	const bytes = 64 << 20
+	fill := func(size mem.Bytes) {
+		var all []Block
+		for n := uintptr(0); n < bytes; n += uintptr(size) {
+			p := Malloc(Front(f), size)
+			if p == 0 {
+				t.Fatal(Survived())
+			}
+			all = append(all, p)
+		}
+		for _, p := range all {
+			Free(Front(f), p)
+		}
+	}
+	fill(512)
+	before, used := superslabs.Load(), region.committed.Load()
+	for _, size := range []mem.Bytes{960, 128, 2000, 32768} {
+		fill(size)
+		// A few slabs stay leased or partly in magazines with each class.
+		if n := superslabs.Load(); n > before+before/4+2 || region.committed.Load() > used+used/4 {
+			t.Errorf("after %d-byte blocks: %d superslabs, %d at first; %d bytes committed, %d at first",
+				size, n, before, region.committed.Load(), used)
+		}
+	}
+}
+
+// TestHintOfNewSlabStays: who found that a page is no slab, and takes its hint
+// away after it has become one and EMPTY, leaves that slab to be found.
+func TestHintOfNewSlabStays(t *testing.T) {
+	if !Ready() {
+		t.Fatal(Survived())
+	}
+	c := sizeclass.Of(512)
+	s := acquire(c)
+	for !s.allFree(&sizeclass.Classes[c]) { // one of another test's
+		defer retire(s)
+		s = acquire(c)
+	}
+	retire(s)
+	unmarkNone(s) // by who looked before that
+	if !isMarkedEmpty(s.page()) {
+		t.Error("the hint of an EMPTY slab is gone")
+	}
+	if _, ok := claimEmpty(s, 0); !ok {
+		t.Fatal("the EMPTY slab cannot be claimed")
+	}
+	giveBackPages(s.page(), 0)
+	markEmpty(s.page()) // late, by who gave the last block back
+	if _, ok := claimEmpty(s, 0); ok || isMarkedEmpty(s.page()) {
+		t.Error("the hint of a page that is no slab stays")
+	}
+}
+
+// TestLiveBlockOfAnEmptySlab: the slab of a block that was freed twice at once, and of
+// which one copy was handed out before the other came back, is not taken from its holder.
+func TestLiveBlockOfAnEmptySlab(t *testing.T) {
+	for _, size := range []mem.Bytes{16, 64, 1000, 3000, 32 << 10} {
+		withClock(t)
+		c := sizeclass.Of(size)
+		k := &sizeclass.Classes[c]
+		s := acquire(c)
+		if !s.allFree(k) {
+			t.Fatalf("%d B: a slab in use", size)
+		}
+		for _, j := range []uint32{0, k.Blocks / 2, k.Blocks - 1} {
+			retire(s)
+			p := s.addr() + mem.Addr(uintptr(j)*uintptr(k.Size))
+			setLive(Block(p), c, liveState(c)) // its holder
+			if s.units() > 0 {
+				s.meta().setHoles(s.holes(c)) // its memory was returned before that
+			}
+			before := lateFrees.Load()
+			if _, ok := claimEmpty(s, 0); ok {
+				t.Fatalf("%d B: the slab of a live block was claimed", size)
+			}
+			if n, late := lateFrees.Load()-before, TakeFinding(); n != 1 || late.Addr != p || late.Kind != LateFreed {
+				t.Errorf("%d B: block %d: %d counted, told %+v", size, j, n, late)
+			}
+			if b := atomic.LoadUint64(s.bits(j / 64)); b>>(j%64)&1 != 0 {
+				t.Errorf("%d B: block %d is the slab's and its holder's", size, j)
+			}
+			if err := CheckInvariants(); err != nil {
+				t.Errorf("%d B: block %d: %v", size, j, err)
+			}
+			if bad := Free(0, Block(p)); bad.Kind != OK {
+				t.Errorf("%d B: block %d: its holder's free: %+v", size, j, bad)
+			}
+			drainAll()
+			order, ok := claimEmpty(s, 0)
+			if !ok {
+				t.Fatalf("%d B: block %d: the slab is not EMPTY when it is freed", size, j)
+			}
+			giveBackPages(s.page(), order)
+			if s = acquire(c); !s.allFree(k) {
+				t.Fatalf("%d B: a slab in use", size)
+			}
+		}
+		retire(s)
+		if err := CheckInvariants(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestRetireMeetsFree: a slab's lease ends while its first block comes back, after
+// retire has begun and before it has the lock. It looks at the words last, so the
+// slab is listed afterwards.
+func TestRetireMeetsFree(t *testing.T) {
+	if !Ready() {
+		t.Fatal(Survived())
+	}
+	const size = 1024
+	c := sizeclass.Of(size)
+	s, cs := acquire(c), &classes[c]
+	all := atomic.SwapUint64(s.bits(0), 0) // all blocks are ours, and the carve right
+	p := s.addr() + mem.Addr(uintptr(bits.TrailingZeros64(all))*size)
+	cs.mu.Lock()
+	done := make(chan bool)
+	go func() { retire(s); close(done) }()
+	stacks := make([]byte, 1<<20)
+	for deadline := time.Now().Add(time.Minute); ; runtime.Gosched() {
+		if text := stacks[:runtime.Stack(stacks, true)]; slices.ContainsFunc(bytes.Split(text, []byte("\n\n")), func(one []byte) bool {
+			return bytes.Contains(one, []byte("heap.retire(")) && bytes.Contains(one, []byte("[sync.Mutex.Lock"))
+		}) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("retire does not wait for the lock:\n%s", stacks)
+		}
+	}
+	flush([]Block{Block(p)}, c)
+	cs.mu.Unlock()
+	<-done
+	if state := s.meta().slabState.Load(); state != slabPartial {
+		t.Errorf("a slab with a free block is in state %d, want PARTIAL", state)
+	}
+	cs.mu.Lock()
+	unlist(cs, c, s.page(), slabLeased)
+	cs.mu.Unlock()
+	atomic.StoreUint64(s.bits(0), all)
+	retire(s)
+}

@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/telemetry"
+)
+
+// sweepIdle gives back the pages of slabs that were EMPTY at the last tick too;
+// of all EMPTY slabs if all. It reports whether some are left.
+func sweepIdle(all bool) (left bool) {
+	began := telemetry.Begin()
+	defer telemetry.End(telemetry.Sweep, began)
+	if all {
+		sweepEmpty()
+		return false
+	}
+	end := region.endChunk()
+	for i := region.firstChunk() &^ 63; i < end; i += 64 {
+		hints := hintWord(i)
+		for w := atomic.LoadUint64(hints); w != 0; w &= w - 1 {
+			c := i + chunkNo(bits.TrailingZeros64(w))
+			s := super(c)
+			m := s.emptyMask.Load()
+			for old := pageSet(m) & s.wasEmpty; old != 0; old &= old - 1 {
+				slab := slabID(c.page() + pageNo(bits.TrailingZeros32(uint32(old))) + 1)
+				if order, ok := claimEmpty(slab, 0); ok {
+					giveBackPages(slab.page(), order)
+				}
+			}
+			s.wasEmpty = pageSet(s.emptyMask.Load())
+			left = left || s.wasEmpty != 0
+			dropHint(c)
+		}
+	}
+	return left
+}
+
+// sweepEmpty gives the pages of every EMPTY slab back.
+func sweepEmpty() {
+	for c := uint8(1); c <= sizeclass.Num; c++ {
+		page, ok := nextListed(sizeclass.ID(c), 0)
+		for ok {
+			s := slabID(page + 1)
+			if s.allFree(&sizeclass.Classes[c]) { // a look; claimEmpty makes sure
+				if order, ok := claimEmpty(s, 0); ok {
+					giveBackPages(page, order)
+				}
+			}
+			page, ok = nextListed(sizeclass.ID(c), page+1)
+		}
+	}
+}
+
+func nextListed(c sizeclass.ID, from pageNo) (pageNo, bool) {
+	cs := &classes[c]
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	return setNext(c, from)
+}

@@ -1,0 +1,62 @@
+package engine
+
+import (
+	"slices"
+	"testing"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
+)
+
+// TestTrimTakesEverything: magazines, shared slots, the SiteCache, huge blocks.
+func TestTrimTakesEverything(t *testing.T) {
+	withClock(t)
+	before, _ := use()
+	label := site.Register("trim takes everything")
+	var blocks []Block
+	for _, size := range []mem.Bytes{64, 2000, 40 << 10, mebibyte, 3 * mebibyte, 40 * mebibyte} {
+		for range 20 {
+			blocks = append(blocks, Malloc(0, size), MallocAt(label, size))
+		}
+	}
+	freeBlocks(t, blocks)
+	var totals Totals
+	ReadTotals(&totals)
+	if totals.Shared.Blocks == 0 || totals.SiteCache.Blocks == 0 || totals.HugeCache.Blocks == 0 {
+		t.Errorf("caches are empty: shared %+v, big %+v, whale %+v", totals.Shared, totals.SiteCache, totals.HugeCache)
+	}
+	Trim()
+	if used, dirty := use(); used > before || dirty != 0 {
+		t.Errorf("%d pages in use, %d warm; %d in use before", used, dirty, before)
+	}
+}
+
+// TestTrimReturnsMemory: after everything is freed, Trim leaves no superslab in
+// use but those that leases hold, and the pages read as zero again.
+func TestTrimReturnsMemory(t *testing.T) {
+	var all []Block
+	for range 100_000 {
+		p := Malloc(0, 400)
+		*word(mem.Addr(p)) = ^uintptr(0)
+		all = append(all, p)
+	}
+	big := Malloc(0, 5<<20)
+	*u8(mem.Addr(big + 3<<20)) = 1
+	for _, p := range all {
+		Free(0, p)
+	}
+	Free(0, big)
+	Trim()
+	for c := region.first >> superShift; c < mem.Bytes(region.committed.Load()>>superShift); c++ {
+		s := super(chunkNo(c))
+		if s.free&s.dirty != 0 {
+			t.Fatalf("superslab %d: free pages %#x are still dirty", c, s.free&s.dirty)
+		}
+	}
+	p, zero := newLarge(0, 5<<20, 1, 0, 0)
+	if zero != allZeroes || slices.ContainsFunc(unsafe.Slice((*byte)(ptr(mem.Addr(p))), 5<<20), func(b byte) bool { return b != 0 }) {
+		t.Errorf("the span after Trim: zero = %v", zero)
+	}
+	Free(0, p)
+}

@@ -1,0 +1,68 @@
+package engine
+
+import (
+	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/mem"
+)
+
+// memoryLimit is what SetMemoryLimit sets, in pages; 0 is no limit. Written
+// under region.mu.
+var memoryLimit struct{ soft, hard atomic.Int64 }
+
+// limitHit counts page runs refused by the hard limit.
+var limitHit atomic.Uint64
+
+// limitSet says that SetMemoryLimit was called: the gates no longer count.
+// Owned by region.mu.
+var limitSet bool
+
+// setMemoryLimit is SetMemoryLimit under region.mu.
+func setMemoryLimit(soft, hard uint64) {
+	pages := func(n uint64) int64 { return int64(mem.Bytes(min(n, maxRegion)).Up(pageSize) >> pageShift) }
+	memoryLimit.soft.Store(pages(soft))
+	memoryLimit.hard.Store(pages(hard))
+}
+
+// allowed reports whether more pages may get memory behind them, and notes it if
+// not. Under region.mu.
+func allowed(more int) bool {
+	ok := within(more)
+	if !ok {
+		refuseByLimit()
+	}
+	return ok
+}
+
+// within reports whether the hard limit has room for more pages. Under region.mu.
+func within(more int) bool {
+	hard := memoryLimit.hard.Load()
+	return hard == 0 || int64(pageUse.used+pageUse.dirty+more) <= hard
+}
+
+// refuseByLimit notes that the hard limit refused an allocation its pages. Under
+// region.mu.
+func refuseByLimit() {
+	limitHit.Add(1)
+	region.limited = true
+}
+
+// softShare: the scavenger tightens at 7/8 of the soft limit, so that it has
+// acted before the limit itself is reached.
+const softShare = 8
+
+// pressedBy reports whether pages of memory are near the soft limit.
+func pressedBy(pages int) bool {
+	soft := memoryLimit.soft.Load()
+	return soft != 0 && int64(pages) >= soft-soft/softShare
+}
+
+// pressed reports whether memory is near the soft limit. Takes region.mu.
+func pressed() bool {
+	if memoryLimit.soft.Load() == 0 {
+		return false
+	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	return pressedBy(pageUse.used + pageUse.dirty)
+}

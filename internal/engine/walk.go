@@ -1,0 +1,172 @@
+package engine
+
+import (
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// LiveBlock is a live block as a walk finds it.
+type LiveBlock struct {
+	Addr  Block
+	Size  mem.Bytes // Size is that of the block's class; a guarded one's is exact
+	Site  site.ID
+	Arena bool // a chunk of an Arena
+	// Stack and Seq are what is recorded of its allocation (record.go): nil and 0
+	// when nothing is. Stack is shared and must not be changed.
+	Stack []uintptr
+	Seq   uint64
+
+	page  pageNo
+	class sizeclass.ID // 0: a large block, or guarded
+	slot  *guardSlot   // of a guarded block
+}
+
+// walkPages bounds how long a walk holds a lock where nothing is alive: so many
+// pages take some 20 µs.
+const walkPages = 1024
+
+// WalkAt is where a walk over the live blocks goes on: a page of the region and, from
+// MaxPages on, a slot of guarded blocks.
+type WalkAt uintptr
+
+// LiveFrom appends to blocks those that live in the first pages of the region
+// from at on, whole slabs and large blocks, and after the region some guarded ones. It
+// returns where to go on, and false at the end. Start with 0. Any goroutine, not
+// entered; no lock is held when it returns.
+//
+// While others allocate and free it sees each block as it is at some moment: what
+// it reads are bytes and words that do not tear, and it takes nothing of them for
+// an address or an index before it has checked it.
+func LiveFrom(at WalkAt, blocks []LiveBlock) (_ []LiveBlock, next WalkAt, more bool) {
+	if !region.ready.Load() || !checkLive {
+		return blocks, at, false
+	}
+	if at >= MaxPages {
+		blocks, more = liveGuarded(int(at-MaxPages), blocks)
+		next = at + walkPages
+	} else {
+		var page pageNo
+		blocks, page = liveInRegion(max(pageNo(at), region.firstPage()), blocks)
+		if next, more = WalkAt(page), page < MaxPages; !more {
+			more = guard.on.Load()
+		}
+	}
+	addRecords(blocks)
+	return blocks, next, more
+}
+
+// liveInRegion is LiveFrom for the region. It returns MaxPages at its end.
+func liveInRegion(page pageNo, blocks []LiveBlock) (_ []LiveBlock, next pageNo) {
+	// Where returning memory takes two steps, the live map cannot be read between
+	// them: who returns it holds this lock.
+	scavenger.mu.Lock()
+	defer scavenger.mu.Unlock()
+	end := region.endPage()
+	for n := 0; page < end && len(blocks) == 0 && n < walkPages; n++ {
+		blocks = liveInPage(page, blocks)
+		page++
+	}
+	if page >= end {
+		page = MaxPages
+	}
+	return blocks, page
+}
+
+// liveGuarded appends the live ones of walkPages slots of guarded blocks, and
+// reports whether there are further slots.
+func liveGuarded(from int, blocks []LiveBlock) (_ []LiveBlock, more bool) {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	n := len(g.slots)
+	for _, s := range g.slots[min(from, n):min(from+walkPages, n)] {
+		if s.live {
+			b := LiveBlock{Addr: s.p, Size: s.size, Site: s.site, slot: s}
+			b.Stack = outside(append([]uintptr(nil), s.alloc[:s.nAlloc]...))
+			blocks = append(blocks, b)
+		}
+	}
+	return blocks, from+walkPages < n
+}
+
+// liveInPage appends the live blocks of the slab or large block that begins at page.
+// Under scavenger.mu.
+func liveInPage(page pageNo, blocks []LiveBlock) []LiveBlock {
+	m := meta(page)
+	c := uint8(m.slabClass.Load())
+	if c == 0 {
+		if b := (LiveBlock{Addr: Block(page.addr()), page: page}); b.isLarge() {
+			b.Size, b.Arena = m.largeSize, m.flags&flagArena != 0
+			b.Site = knownSite(m.site())
+			blocks = append(blocks, b)
+		}
+		return blocks
+	}
+	k := &sizeclass.Classes[c]
+	from := len(blocks)
+	for i := range uintptr(k.Blocks) {
+		b := LiveBlock{Addr: Block(page.addr() + mem.Addr(i*uintptr(k.Size))), Size: mem.Bytes(k.Size), page: page, class: sizeclass.ID(c)}
+		if v := b.value(); v == liveState(c) || v == liveWatched {
+			blocks = append(blocks, b)
+		} else if v == liveSited {
+			if sitesOn.Load() {
+				b.Site = knownSite(site.ID(*siteWord(b.Addr)))
+			}
+			blocks = append(blocks, b)
+		}
+	}
+	if m.slabClass.Load() != uint32(c) { // given back meanwhile: then nothing of it was alive
+		return blocks[:from]
+	}
+	return blocks
+}
+
+// value returns the live byte of a slab's block.
+func (b *LiveBlock) value() liveState { return state(slabLive(b.Addr, b.class)) }
+
+// isLarge reports whether a live large block begins at b.Addr.
+func (b *LiveBlock) isLarge() bool {
+	m := meta(b.page)
+	return m.kind == kindLarge && m.start == mem.Addr(b.Addr) && (m.live != 0 || m.flags&flagArena != 0)
+}
+
+// StillLive reports whether a block that LiveFrom found is alive now (or another
+// one at its address, of its class). Any goroutine, not entered.
+func (b *LiveBlock) StillLive() bool {
+	switch {
+	case b.slot != nil:
+		guard.Lock()
+		defer guard.Unlock()
+		return b.slot.live && b.slot.p == b.Addr
+	case b.class == 0:
+		return b.isLarge()
+	}
+	scavenger.mu.Lock()
+	defer scavenger.mu.Unlock()
+	return meta(b.page).slabClass.Load() == uint32(b.class) && b.value() != 0
+}
+
+// knownSite returns s if there is such a site, else 0: a block's site is written
+// after the block is marked as live.
+func knownSite(s site.ID) site.ID {
+	if !s.Known() {
+		return 0
+	}
+	return s
+}
+
+// addRecords completes blocks that a walk found.
+func addRecords(blocks []LiveBlock) {
+	if len(blocks) == 0 || !Watching(WatchStacks) {
+		return
+	}
+	r := &records
+	r.Lock()
+	defer r.Unlock()
+	for i := range blocks {
+		if x, ok := r.blocks[blocks[i].Addr]; ok {
+			blocks[i].Stack, blocks[i].Seq = x.stack, x.seq
+		}
+	}
+}

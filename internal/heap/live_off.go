@@ -1,9 +1,0 @@
-//go:build hakmem_nolive
-
-package heap
-
-const checkLive = false
-
-// CheckLive is off: a free takes the class from the page's metadata, and no
-// invalid free of a block's address is noticed.
-const CheckLive = checkLive
