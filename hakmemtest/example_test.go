@@ -7,7 +7,7 @@ import (
 	"github.com/hakmem/hakmem/hakmemtest"
 )
 
-// list is what the example tests: it owns hakmem's memory.
+// list is what the example tests. It owns memory of hakmem.
 type list struct{ items []byte }
 
 func newList() *list     { return &list{items: hakmem.Alloc(1000)} }
@@ -15,11 +15,11 @@ func (l *list) Close()   { hakmem.FreeBytes(l.items) }
 func (l *list) Len() int { return len(l.items) }
 
 func ExampleNoLeaks() {
-	// A test of yours:
+	// In your tests:
 	testList := func(t *testing.T) {
 		hakmemtest.NoLeaks(t) // first
 		l := newList()
-		defer l.Close() // without it the test fails and names newList
+		defer l.Close() // without this the test fails and names newList
 		if l.Len() != 1000 {
 			t.Error("the list is too short")
 		}

@@ -20,25 +20,23 @@ import (
 	"github.com/hakmem/hakmem/internal/site"
 )
 
-// maxPrinted is how many blocks NoLeaks prints: more would hide what the first
-// ones tell.
+// maxPrinted is how many blocks NoLeaks prints. More would hide what the first ones show.
 const maxPrinted = 20
 
-// Option is what NoLeaks can be told.
+// Option changes what NoLeaks reports.
 type Option func(*options)
 
 type options struct{ ignore []func(hakmem.LiveBlock) bool }
 
-// Ignore leaves out the blocks for which f returns true: those of a cache that
-// outlives the test on purpose, say. Stack is nil where it is not known. f must
-// not keep the block, and may use package hakmem.
+// Ignore leaves out the blocks for which f returns true, for example those of a cache that outlives
+// the test on purpose. The block's Stack is nil where it is not known. f must not keep the
+// LiveBlock. It may use package hakmem.
 func Ignore(f func(b hakmem.LiveBlock) bool) Option {
 	return func(o *options) { o.ignore = append(o.ignore, f) }
 }
 
-// IgnoreFunction leaves out the blocks whose allocation has the function on its
-// stack. The name is that of runtime.Frame, with the path of its package:
-// "example.com/cache.(*Cache).fill".
+// IgnoreFunction leaves out the blocks whose allocation has the function on its stack. The name is
+// that of runtime.Frame, which includes the path of the package: "example.com/cache.(*Cache).fill".
 func IgnoreFunction(name string) Option {
 	return Ignore(func(b hakmem.LiveBlock) bool {
 		for _, f := range framesOf(b.Stack) {
@@ -50,28 +48,28 @@ func IgnoreFunction(name string) Option {
 	})
 }
 
-// NoLeaks makes the test fail if, at its end, a block is alive that was allocated
-// after this call: call it first. It looks when the test, its subtests and the
-// cleanups registered later have ended, and reports with t.Errorf the address,
-// the size in bytes (of the size class), the site and the stack of the allocation
-// of each such block, at most 20, grouped by stack, and how many more there are.
-// Blocks that were alive before are no leaks, whatever becomes of them. A chunk of
-// an Arena that is not closed is a leak; a Heap that is not closed is none, if its
-// blocks were freed.
+// NoLeaks makes the test fail if a block that was allocated after this call is still alive at the
+// end of the test. Call it first. It checks when the test, its subtests and the cleanups registered
+// later have ended. For each leaked block it reports, with t.Errorf, the address, the size in bytes
+// (that of the size class), the site and the stack of the allocation; it reports at most 20 blocks,
+// grouped by stack, and says how many more there are.
 //
-// It counts blocks of all goroutines, and does not wait for any: a goroutine that
-// frees blocks must have ended, or have been waited for, when the test ends. For
-// the same reason blocks of a test that runs at the same time (t.Parallel) may be
-// reported here; use NoLeaks in tests that do not run beside others, or Ignore what
-// is not theirs. Tests and their subtests may all call it.
+// Blocks that were alive before the call are not leaks, whatever happens to them. A chunk of an
+// Arena that is not closed is a leak. A Heap that is not closed is not a leak if its blocks were
+// freed.
 //
-// A Heap made before the call may still take blocks from its magazines that are
-// then reported without a stack, and not at all if such a block was alive before.
+// NoLeaks counts the blocks of all goroutines and does not wait for any of them: a goroutine that
+// frees blocks must have ended when the test ends. For the same reason NoLeaks may report blocks of
+// a test that runs at the same time (t.Parallel). Use it in tests that do not run in parallel with
+// others, or Ignore the others' blocks. Tests and their subtests may all call it.
 //
-// Cost: while a NoLeaks is active, every call of every goroutine takes the slow
-// path and a lock, and an allocation remembers its stack: some microseconds and
-// about 100 bytes of Go memory for each live block. The beginning and the end walk
-// over every live block and stop the world.
+// A Heap made before the call may still hand out blocks from its magazines. If such a block leaks
+// it is reported without a stack, or, if it was alive before the call, not at all.
+//
+// Cost: while a NoLeaks is active, every call of every goroutine takes the slow path and a lock,
+// and every allocation records its stack. That takes some microseconds, and about 100 bytes of Go
+// memory for each live block. The beginning and the end walk over every live block and stop the
+// world.
 func NoLeaks(t testing.TB, opts ...Option) {
 	t.Helper()
 	var o options
@@ -85,7 +83,7 @@ func NoLeaks(t testing.TB, opts ...Option) {
 			before = append(before, b.Addr)
 		}
 	})
-	slices.Sort(before) // guarded blocks come last, wherever they lie
+	slices.Sort(before) // LiveFrom returns guarded blocks last, whatever their addresses
 	t.Cleanup(func() {
 		t.Helper()
 		defer engine.StopRecording() // also when an Ignore panics
@@ -105,8 +103,8 @@ func walk(f func(*engine.LiveBlock)) {
 	}
 }
 
-// find returns the blocks that were recorded after start, and those that were not
-// recorded at all and were not there before.
+// find returns the blocks that were recorded after start, and those that were never recorded and
+// are not among before.
 func find(start uint64, before []engine.Block, o *options) (leaks []hakmem.LiveBlock) {
 	walk(func(b *engine.LiveBlock) {
 		if b.Seq <= start {
@@ -128,8 +126,7 @@ func find(start uint64, before []engine.Block, o *options) (leaks []hakmem.LiveB
 	return leaks
 }
 
-// report describes the leaks: those of one stack together, the stack with most
-// bytes first.
+// report describes the leaks, grouped by stack, the stack with the most bytes first.
 func report(leaks []hakmem.LiveBlock) string {
 	type group struct {
 		blocks []hakmem.LiveBlock

@@ -13,7 +13,7 @@ import (
 	"github.com/hakmem/hakmem/internal/engine"
 )
 
-// tester is a testing.TB whose test the test ends itself.
+// tester is a testing.TB that stands for a test which the real test ends itself.
 type tester struct {
 	testing.TB
 	cleanups []func()
@@ -26,7 +26,7 @@ func (t *tester) Errorf(format string, args ...any) {
 	t.failures = append(t.failures, fmt.Sprintf(format, args...))
 }
 
-// end ends the test and returns what it failed with, "" if it did not.
+// end ends the test and returns the text of its failure, or "" if it did not fail.
 func (t *tester) end() string {
 	for i := len(t.cleanups) - 1; i >= 0; i-- {
 		t.cleanups[i]()
@@ -43,7 +43,7 @@ func begin(opts ...hakmemtest.Option) *tester {
 //go:noinline
 func leakOne(malloc func(uintptr) unsafe.Pointer, size uintptr) unsafe.Pointer { return malloc(size) }
 
-// mustReport wants a report with all of the texts.
+// mustReport checks that the report has all of the texts.
 func mustReport(t *testing.T, report string, texts ...string) {
 	t.Helper()
 	for _, s := range texts {
@@ -54,7 +54,7 @@ func mustReport(t *testing.T, report string, texts ...string) {
 }
 
 func TestNoLeaks(t *testing.T) {
-	old := hakmem.Malloc(48) // alive before: no leak, and its address may be used again
+	old := hakmem.Malloc(48) // alive before, so not a leak; its address may be used again
 	older := hakmem.NewHeap()
 	defer older.Close()
 	oldBlock := older.Malloc(48)
@@ -131,9 +131,9 @@ func TestLeaks(t *testing.T) {
 		}
 	}
 
-	// A Heap that has blocks in its magazine from before: found without a stack.
+	// A Heap that has blocks in its magazine from before: such a leak is found without a stack.
 	older.Free(older.Malloc(200))
-	slow := engine.AlwaysSlow() // as with the race detector: then it is recorded
+	slow := engine.AlwaysSlow() // for example with the race detector; then the allocation is recorded
 	test := begin()
 	p := older.Malloc(200)
 	report := test.end()
@@ -153,7 +153,7 @@ func TestLeaks(t *testing.T) {
 	}
 }
 
-// TestManyLeaks: 20 are printed, those of one stack together.
+// TestManyLeaks checks that 20 blocks are printed, grouped by stack.
 func TestManyLeaks(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
@@ -195,8 +195,7 @@ func TestIgnore(t *testing.T) {
 	}
 }
 
-// TestNested: a test and its subtests, each with its own beginning; a trace
-// besides.
+// TestNested has a test and subtests, each with its own NoLeaks, and a trace at the same time.
 func TestNested(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
@@ -229,7 +228,7 @@ func TestNested(t *testing.T) {
 	}
 }
 
-// TestRecordWhileOthersAllocate: many goroutines, while recordings come and go.
+// TestRecordWhileOthersAllocate has many goroutines allocate while recordings begin and end.
 func TestRecordWhileOthersAllocate(t *testing.T) {
 	stop, done := make(chan struct{}), make(chan struct{})
 	for range 4 {
@@ -255,8 +254,8 @@ func TestRecordWhileOthersAllocate(t *testing.T) {
 			hakmem.Free(p)
 		}
 		report := test.end()
-		// Others' blocks are in it, too; ours must be if and only if it is alive (a
-		// block of theirs may have its address).
+		// The report has the blocks of other goroutines, too. Ours must be in it if and only if it
+		// is alive. (A block of another goroutine may have its address.)
 		if i%2 == 1 {
 			if !strings.Contains(report, "leak: ") {
 				t.Errorf("the leak is not reported: %s", report)

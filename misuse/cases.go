@@ -11,18 +11,18 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
-// sizes are the blocks that the cases use, a size of every kind that hakmem
-// treats in its own way; "any" is for what has no block.
+// sizes are the block sizes of the cases: one of each kind that hakmem treats differently. "any" is
+// for cases without a block.
 var sizes = map[string]uintptr{
 	"any":   0,
 	"tiny":  48,
 	"mid":   4096,
-	"large": 256 << 10, // a large block that magazines keep
-	"big":   3 << 20,   // a huge block
-	"huge":  6 << 20,   // above 4 MiB: HAKMEM_HARDEN neither poisons nor holds it
+	"large": 256 << 10, // a large block, which magazines keep
+	"big":   3 << 20,   // a huge block: above 2 MiB
+	"huge":  6 << 20,   // a huge block above 4 MiB: HAKMEM_HARDEN neither poisons it nor holds it in the quarantine
 }
 
-// sizeNames are all of them in the order of the tables.
+// sizeNames are the names of all sizes, in the order of the tables.
 var sizeNames = []string{"any", "tiny", "mid", "large", "big", "huge"}
 
 var (
@@ -33,21 +33,22 @@ var (
 
 // misuseCase is one thing that a program should not do.
 type misuseCase struct {
-	name  string // OP-WHAT of what is done with a bad pointer by a function
-	title string // of the document's row; cases of one title share one
-	op    string // the function, where there are cases for several
-	group string // the document's table
+	name  string // OP-WHAT for cases where function OP gets a bad pointer
+	title string // of the row in docs/security.md; cases with the same title share a row
+	op    string // the function, where one row has cases for several functions
+	group string // the table in docs/security.md
 	sizes []string
 	why   reasons
 	run   func(*trial)
 
-	// unsound: nothing may be expected of the allocator afterwards.
+	// unsound: nothing can be expected of the allocator afterwards.
 	unsound bool
-	// chance: what comes of it differs from run to run, but not at level race.
+	// chance: the outcome differs from run to run, except at level race.
 	chance bool
 }
 
-// reasons say why a case is not caught, by level; "" is every other level.
+// reasons say why a case is not caught, by level; "" stands for every level without a reason of its
+// own.
 type reasons map[string]string
 
 func (r reasons) of(level string) string {
@@ -60,27 +61,27 @@ func (r reasons) of(level string) string {
 func always(why string) reasons { return reasons{"": why} }
 
 const (
-	whyReused     = "the block was freed and is now the start of another's live block: the pointer is a right one. The holder's own free is then one too many"
-	whyContents   = "nothing looks at bytes: they are the program's"
-	whyReads      = "nothing looks at reads"
-	whyBeyond     = "the canary is at most 32 bytes long, and what lies behind it is another block's or nobody's"
-	whySlack      = "the bytes up to UsableSize are the block's: no harm is done"
-	whySpanBefore = "the canary of the span before ends 32 bytes behind what was asked for; its last page's end is nobody's: no harm is done"
+	whyReused     = "the block was freed and a new live block starts there now: the pointer is valid. The new holder's own free is then one too many"
+	whyContents   = "nothing checks the bytes: they belong to the program"
+	whyReads      = "reads are not checked"
+	whyBeyond     = "the canary is at most 32 bytes long, and what follows it belongs to another block or to none"
+	whySlack      = "the bytes up to UsableSize belong to the block: no harm is done"
+	whySpanBefore = "the canary of the large block before ends 32 bytes after the bytes asked for, and the end of its last page belongs to no block: no harm is done"
 	whyHuge       = "blocks above 4 MiB are neither poisoned nor held in the quarantine"
-	whyHolder     = "the bytes are the new holder's, who may write them"
-	whyArena      = "an Arena's pieces are not blocks: no state is kept of them"
+	whyHolder     = "the bytes belong to the new holder, who may write them"
+	whyArena      = "an Arena's pieces are not blocks: no state is kept for them"
 	whyArenaClose = "an Arena's chunks do not go through the quarantine"
-	whyEmptySlice = "Go gives an empty slice at the end of its array the array's start: it is the right pointer"
+	whyEmptySlice = "Go lets an empty slice at the end of its array point to the start of the array: the pointer is valid"
 	whyType       = "the size comes from the block, not from the type: no harm is done"
 	whyHeap       = "a Heap has no lock and no owner: that is what makes it fast"
-	whyGoPointer  = "the collector does not look into hakmem's memory: only the typed functions know the type"
-	whyHolders    = "the byte is another live block's"
-	whyRaceRegion = "in race builds the region is one allocation of Go's, which may be used to its end"
-	whyPieceAgain = "the bytes are the next piece's, which may be used"
-	whyMoved      = "in place: Realloc had no reason to move the block, and the pointer is a right one"
+	whyGoPointer  = "the garbage collector does not look into hakmem's memory, and only the typed functions know the type"
+	whyHolders    = "the byte belongs to another live block"
+	whyRaceRegion = "in -race builds the region is one Go allocation, which may be used up to its end"
+	whyPieceAgain = "the bytes belong to the next piece, whose holder may write them"
+	whyMoved      = "in place: Realloc had no reason to move the block, and the pointer is valid"
 )
 
-// cases are all, in the order of the tables.
+// cases are all cases, in the order of the tables.
 var cases = slices.Concat(pointerCases(), freeCases(), boundsCases(), afterFreeCases(), sizeCases(), typedCases(), ownerCases())
 
 func caseNamed(name string) *misuseCase {
@@ -91,7 +92,7 @@ func caseNamed(name string) *misuseCase {
 	return cases[i]
 }
 
-// malloc allocates a block of the trial's size, filled with 'A' at some places.
+// malloc allocates a block of the trial's size and writes 'A' to its first, middle and last byte.
 func (t *trial) malloc() uintptr { return t.mallocOf(t.size, 'A') }
 
 func (t *trial) mallocOf(size uintptr, mark byte) uintptr {
@@ -105,9 +106,9 @@ func (t *trial) mallocOf(size uintptr, mark byte) uintptr {
 	return p
 }
 
-// many is how many blocks of the size are a lot: they fill some slabs.
+// many is a number of blocks of the size that fills several slabs.
 func (t *trial) many() int {
-	if guarded() { // each is alone, and slow
+	if guarded() { // each lies alone, and allocating it is slow
 		return 16
 	}
 	return int(min(max(128<<10/t.size, 6), 5000))
@@ -127,10 +128,10 @@ func free(blocks ...uintptr) {
 	}
 }
 
-// row returns three live blocks that lie side by side.
+// row returns three live blocks that are neighbours in memory.
 func (t *trial) row() (before, p, behind uintptr) {
 	b := t.mallocMany(t.many())
-	if guarded() { // each is alone
+	if guarded() { // each lies alone: any three will do
 		return b[0], b[1], b[2]
 	}
 	slices.Sort(b)
@@ -146,7 +147,7 @@ func (t *trial) row() (before, p, behind uintptr) {
 	panic("no three blocks lie side by side")
 }
 
-// reuse lets p, which is free, become another's live block, marked 'B'.
+// reuse allocates until a new live block, marked 'B', starts at p, which is free.
 func (t *trial) reuse(p uintptr) {
 	hakmem.Trim() // empties the quarantine
 	for range 2 * t.many() {
@@ -160,8 +161,8 @@ func (t *trial) reuse(p uintptr) {
 	panic("the block was not handed out again")
 }
 
-// badPointers are the pointers that no function may be given. make returns one,
-// after the allocator was brought to where the case wants it.
+// badPointers are the pointers that no function may be given. make brings the allocator into the
+// state that the case needs and returns one.
 var badPointers = []struct {
 	name, title string
 	sizes       []string
@@ -173,7 +174,7 @@ var badPointers = []struct {
 		free(p)
 		return p
 	}},
-	{"freed-delayed", "freed, many others after it", allSizes, nil, func(t *trial) uintptr {
+	{"freed-delayed", "freed, then many other blocks freed", allSizes, nil, func(t *trial) uintptr {
 		b := t.mallocMany(t.many())
 		p := b[len(b)/2]
 		free(p)
@@ -184,7 +185,7 @@ var badPointers = []struct {
 		}
 		return p
 	}},
-	{"freed-interleaved", "freed, then others allocated and freed", allSizes, nil, func(t *trial) uintptr {
+	{"freed-interleaved", "freed, then other blocks allocated and freed", allSizes, nil, func(t *trial) uintptr {
 		p, q := t.malloc(), t.malloc()
 		free(p, q)
 		for i := range uintptr(1000) {
@@ -219,14 +220,14 @@ var badPointers = []struct {
 		hakmem.Trim()
 		return p
 	}},
-	{"freed-returned", "freed with all blocks around it, its slab and pages given back", allSizes, nil, func(t *trial) uintptr {
+	{"freed-returned", "freed along with all blocks around it; slab and pages given back", allSizes, nil, func(t *trial) uintptr {
 		b := t.mallocMany(t.many())
 		free(b...)
 		hakmem.Trim()
 		hakmem.Trim()
 		return b[len(b)/2]
 	}},
-	{"freed-recycled", "freed, its memory inside a block of another size now", allSizes, nil, func(t *trial) uintptr {
+	{"freed-recycled", "freed; its memory is now inside a block of another size", allSizes, nil, func(t *trial) uintptr {
 		old := t.mallocMany(t.many() * 2)
 		slices.Sort(old)
 		free(old...)
@@ -248,7 +249,7 @@ var badPointers = []struct {
 		}
 		panic("no old block lies inside a new one")
 	}},
-	{"reused", "freed, and the start of another's live block now", allSizes, always(whyReused), func(t *trial) uintptr {
+	{"reused", "freed; a new live block starts there now", allSizes, always(whyReused), func(t *trial) uintptr {
 		p := t.malloc()
 		free(p)
 		t.reuse(p)
@@ -256,16 +257,16 @@ var badPointers = []struct {
 	}},
 	{"interior", "16 bytes into a block", allSizes, nil, func(t *trial) uintptr { return t.malloc() + 16 }},
 	{"interior-page", "a page of 4 KiB into a block", spans, nil, func(t *trial) uintptr { return t.malloc() + 4096 }},
-	{"interior-half", "half a block in", []string{"mid", "large", "big", "huge"}, nil, func(t *trial) uintptr { return t.malloc() + t.size/2 }},
+	{"interior-half", "the middle of a block", []string{"mid", "large", "big", "huge"}, nil, func(t *trial) uintptr { return t.malloc() + t.size/2 }},
 	{"unaligned-1", "a block's second byte", allSizes, nil, func(t *trial) uintptr { return t.malloc() + 1 }},
 	{"unaligned-8", "8 bytes into a block", allSizes, nil, func(t *trial) uintptr { return t.malloc() + 8 }},
 	{"stack", "a variable on the stack", noSize, nil, func(t *trial) uintptr {
 		t.mallocOf(48, 'A')
 		var b [64]byte
-		return addr(unsafe.Pointer(&b)) // the stack was grown: it stays
+		return addr(unsafe.Pointer(&b)) // the stack was grown before: it does not move
 	}},
 	{"global", "a global variable", noSize, nil, func(t *trial) uintptr { t.mallocOf(48, 'A'); return addr(unsafe.Pointer(&global)) }},
-	{"constant", "a constant string's bytes", noSize, nil, func(t *trial) uintptr {
+	{"constant", "the bytes of a constant string", noSize, nil, func(t *trial) uintptr {
 		t.mallocOf(48, 'A')
 		return addr(unsafe.Pointer(unsafe.StringData("read-only data")))
 	}},
@@ -273,21 +274,21 @@ var badPointers = []struct {
 		t.mallocOf(48, 'A')
 		return **(**uintptr)(unsafe.Pointer(&function))
 	}},
-	{"go-heap", "memory of make", noSize, nil, func(t *trial) uintptr {
+	{"go-heap", "memory from make", noSize, nil, func(t *trial) uintptr {
 		t.mallocOf(48, 'A')
 		made = make([]byte, 1<<20)
 		return addr(unsafe.Pointer(&made[4096]))
 	}},
 	{"one", "the number 1", noSize, nil, func(t *trial) uintptr { t.mallocOf(48, 'A'); return 1 }},
-	{"wild", "an address where nothing is", noSize, nil, func(t *trial) uintptr { t.mallocOf(48, 'A'); return 0xdeadbeef000 }},
-	{"not-canonical", "a number that is no address", noSize, nil, func(t *trial) uintptr { t.mallocOf(48, 'A'); return 0x0123456789abcde0 }},
-	{"contents", "eight bytes of text taken for a pointer", noSize, nil, func(t *trial) uintptr {
+	{"wild", "an address with nothing mapped", noSize, nil, func(t *trial) uintptr { t.mallocOf(48, 'A'); return 0xdeadbeef000 }},
+	{"not-canonical", "a number that is not a valid address", noSize, nil, func(t *trial) uintptr { t.mallocOf(48, 'A'); return 0x0123456789abcde0 }},
+	{"contents", "eight bytes of text, taken for a pointer", noSize, nil, func(t *trial) uintptr {
 		t.mallocOf(48, 'A')
 		return 0x4141414141414141
 	}},
-	{"no-region", "anything, before the first allocation", noSize, nil, func(t *trial) uintptr { return addr(unsafe.Pointer(&global)) }},
-	{"mapping", "memory of mmap", noSize, nil, func(t *trial) uintptr { t.mallocOf(48, 'A'); return mapping(true) }},
-	{"mapping-protected", "memory of mmap without access", noSize, nil, func(t *trial) uintptr { t.mallocOf(48, 'A'); return mapping(false) }},
+	{"no-region", "any address, before the first allocation", noSize, nil, func(t *trial) uintptr { return addr(unsafe.Pointer(&global)) }},
+	{"mapping", "memory from mmap", noSize, nil, func(t *trial) uintptr { t.mallocOf(48, 'A'); return mapping(true) }},
+	{"mapping-protected", "memory from mmap without access rights", noSize, nil, func(t *trial) uintptr { t.mallocOf(48, 'A'); return mapping(false) }},
 	{"never-near", "hakmem's region, just above all blocks", noSize, nil, func(t *trial) uintptr {
 		p := inRegion()
 		var s hakmem.Stats
@@ -321,8 +322,8 @@ var badPointers = []struct {
 	}},
 }
 
-// inRegion returns the address of something in hakmem's region. (A block may be a
-// guarded one, which are elsewhere.)
+// inRegion returns an address inside hakmem's region: that of an Arena's piece, because a block may
+// be a guarded one, which lies outside.
 func inRegion() uintptr { return addr(hakmem.NewArena().Alloc(16, 16)) }
 
 var (
@@ -331,9 +332,8 @@ var (
 	made     []byte
 )
 
-// users are the functions that take a block's pointer. Others that free go the
-// same way (FreeBytes, FreeSlice, Delete, Heap.Free): the messages' golden test
-// has them all.
+// users are the functions that take a block's pointer. The other functions that free (FreeBytes,
+// FreeSlice, Delete, Heap.Free) take the same path; TestMessages covers all of them.
 var users = []struct {
 	op, prefix string
 	call       func(t *trial, p uintptr)
@@ -348,7 +348,7 @@ func pointerCases() (cs []*misuseCase) {
 		for _, u := range users {
 			why := b.why
 			if b.name == "reused" && u.op != "Free" {
-				why = always("the block was freed and is now the start of another's live block: the pointer is a right one")
+				why = always("the block was freed and a new live block starts there now: the pointer is valid")
 			}
 			cs = append(cs, &misuseCase{
 				name: u.prefix + b.name, title: b.title, op: u.op, group: "pointers", sizes: b.sizes, why: why,
@@ -367,15 +367,15 @@ func pointerCases() (cs []*misuseCase) {
 
 func freeCases() []*misuseCase {
 	return []*misuseCase{
-		{name: "free-racing", title: "one block, by two goroutines at the same moment", group: "frees", sizes: allSizes, run: racing},
-		{name: "free-reused-at-once", title: "freed, then as many allocated as before, then freed again", group: "frees", sizes: allSizes, why: always(whyReused), run: func(t *trial) {
+		{name: "free-racing", title: "one block, by two goroutines at the same time", group: "frees", sizes: allSizes, run: racing},
+		{name: "free-reused-at-once", title: "a block, twice, with an allocation of its size in between", group: "frees", sizes: allSizes, why: always(whyReused), run: func(t *trial) {
 			p := t.malloc()
 			free(p)
 			q := t.mallocOf(t.size, 'B') // the same block, unless there is a quarantine
 			t.misuse("Free", func() { free(p) })
 			t.then("Free", func() { free(q) })
 		}},
-		{name: "free-reused-not-freed", title: "freed, and another's live block now, which the other never frees", group: "frees", sizes: allSizes, why: always(whyReused), unsound: true, run: func(t *trial) {
+		{name: "free-reused-not-freed", title: "a freed block that was reused since, by a holder that never frees it", group: "frees", sizes: allSizes, why: always(whyReused), unsound: true, run: func(t *trial) {
 			p := t.malloc()
 			free(p)
 			t.reuse(p)
@@ -385,8 +385,8 @@ func freeCases() []*misuseCase {
 	}
 }
 
-// racing frees blocks on two goroutines at the same moment. Of each pair exactly
-// one free must be refused, or both pass and Trim reports the second.
+// racing frees blocks on two goroutines at the same time. Either exactly one free of each pair is
+// refused, or both pass and Trim reports the second.
 func racing(t *trial) {
 	rounds := 3000
 	if t.size >= sizes["large"] || guarded() {
@@ -414,7 +414,7 @@ func racing(t *trial) {
 	for i := int64(1); i <= int64(rounds); i++ {
 		p = t.malloc()
 		round.Store(i)
-		for j := range i * 37 % 128 { // so that the two meet now and then
+		for j := range i * 37 % 128 { // a varying delay, so that the two frees overlap now and then
 			sink += j
 		}
 		kinds[0], texts[0], _ = report(func() { hakmem.Free(ptr(p)) })
@@ -451,7 +451,7 @@ func racing(t *trial) {
 		t.out.Outcome, t.out.Message = corrupt, fmt.Sprintf("%d blocks alive, before %d", after.LiveBlocks, before.LiveBlocks)
 		return
 	}
-	// Whether two frees overlap is chance; hardening makes them impossible.
+	// Whether two frees overlap is chance. With hardening or guarding one is always refused.
 	if t.out.Outcome = callLater; (hardened() || guarded()) && late == 0 {
 		t.out.Outcome = atCall
 	}
@@ -464,7 +464,7 @@ func boundsCases() (cs []*misuseCase) {
 		cs = append(cs, &misuseCase{name: name, title: title, group: "bounds", sizes: sizes, why: why, run: run})
 	}
 	for _, n := range []uintptr{1, 8, 32} {
-		add(fmt.Sprintf("overflow-%d", n), fmt.Sprintf("write of %d byte%s behind a block", n, plural(n)), allSizes, always(whyContents), func(t *trial) {
+		add(fmt.Sprintf("overflow-%d", n), fmt.Sprintf("write of %d byte%s past the end of a block", n, plural(n)), allSizes, always(whyContents), func(t *trial) {
 			_, p, behind := t.row()
 			t.misuse("write", func() { change(p+t.size, n) })
 			t.then("Free", func() { free(p) })
@@ -472,30 +472,30 @@ func boundsCases() (cs []*misuseCase) {
 		})
 	}
 	for _, u := range users[1:] {
-		add("overflow-8-"+u.prefix[:len(u.prefix)-1], "write of 8 bytes behind a block, then "+u.op, allSizes, always(whyContents), func(t *trial) {
+		add("overflow-8-"+u.prefix[:len(u.prefix)-1], "write of 8 bytes past the end of a block, then "+u.op, allSizes, always(whyContents), func(t *trial) {
 			_, p, _ := t.row()
 			t.misuse("write", func() { change(p+t.size, 8) })
 			t.then(u.op, func() { u.call(t, p) })
 		})
 	}
-	add("overflow-slack", "write of 1 byte behind the 40 asked for, in a block of 48", []string{"tiny"}, always(whySlack), func(t *trial) {
+	add("overflow-slack", "write of 1 byte past the 40 asked for, in a block of 48", []string{"tiny"}, always(whySlack), func(t *trial) {
 		p := t.mallocOf(40, 'A')
 		t.misuse("write", func() { change(p+40, 1) })
 		t.then("Free", func() { free(p) })
 	})
-	add("overflow-far", "write of 1 byte, 80 bytes behind a block", allSizes, reasons{"": whyContents, "harden": whyBeyond, "asan": whyHolders}, func(t *trial) {
+	add("overflow-far", "write of 1 byte, 80 bytes past the end of a block", allSizes, reasons{"": whyContents, "harden": whyBeyond, "asan": whyHolders}, func(t *trial) {
 		_, p, behind := t.row()
 		t.misuse("write", func() { change(p+t.size+80, 1) })
 		t.then("Free", func() { free(p) })
 		t.then("Free of the block behind", func() { free(behind) })
 	})
-	add("overflow-region", "write far behind all blocks, in hakmem's region", noSize, reasons{"race": whyRaceRegion}, func(t *trial) {
+	add("overflow-region", "write far above all blocks, in hakmem's region", noSize, reasons{"race": whyRaceRegion}, func(t *trial) {
 		var s hakmem.Stats
 		p := inRegion()
 		hakmem.ReadStats(&s)
 		t.misuse("write", func() { write(p+uintptr(s.Reserved)/2, 1) })
 	})
-	add("overread-1", "read of 1 byte behind a block", allSizes, always(whyReads), func(t *trial) {
+	add("overread-1", "read of 1 byte past the end of a block", allSizes, always(whyReads), func(t *trial) {
 		_, p, _ := t.row()
 		t.misuse("read", func() { read(p + t.size) })
 		t.then("Free", func() { free(p) })
@@ -532,7 +532,7 @@ func plural(n uintptr) string {
 	return "s"
 }
 
-// sees tells what the byte is that a stale pointer reads.
+// sees names the byte b that a stale pointer has read.
 func (t *trial) sees(b byte) {
 	names := map[byte]string{'A': "the old contents", 'B': "the new holder's contents", 0: "zero", 0xDB: "poison"}
 	s := names[b]
@@ -558,7 +558,7 @@ func afterFreeCases() (cs []*misuseCase) {
 		hakmem.Trim()
 		t.misuse("read", func() { t.sees(read(p + t.size/2)) })
 	})
-	add("read-after-reuse", "read, when the block is another's", allSizes, reasons{"": whyReads, "asan": whyHolders}, func(t *trial) {
+	add("read-after-reuse", "read, after the block was reused", allSizes, reasons{"": whyReads, "asan": whyHolders}, func(t *trial) {
 		p := t.malloc()
 		free(p)
 		t.reuse(p)
@@ -583,7 +583,7 @@ func afterFreeCases() (cs []*misuseCase) {
 		t.then("Trim", hakmem.Trim)
 	})
 	add("write-after-free-work", "write, then 2000 blocks allocated and freed by the same Heap", allSizes, hold, func(t *trial) {
-		h := hakmem.NewHeap() // which Ps serve a goroutine is chance
+		h := hakmem.NewHeap() // a Heap, because which Ps a goroutine runs on is chance
 		defer h.Close()
 		p := addr(h.Malloc(t.size))
 		write(p, 'A')
@@ -595,13 +595,13 @@ func afterFreeCases() (cs []*misuseCase) {
 			}
 		})
 	})
-	add("write-after-free-behind", "write behind the bytes asked for, then Trim", allSizes, reasons{"": whyContents, "harden": "a span's poison covers the bytes asked for, and of a freed block the canary is not looked at again"}, func(t *trial) {
+	add("write-after-free-behind", "write past the bytes asked for, then Trim", allSizes, reasons{"": whyContents, "harden": "the poison of a large block covers only the bytes asked for, and the canary of a freed block is not checked again"}, func(t *trial) {
 		_, p, _ := t.row()
 		free(p)
 		t.misuse("write", func() { change(p+t.size, 1) })
 		t.then("Trim", hakmem.Trim)
 	})
-	add("write-after-realloc", "write by the old pointer of a block that Realloc moved, then Trim", []string{"tiny", "mid", "large", "big"}, always(whyContents), func(t *trial) {
+	add("write-after-realloc", "write through the old pointer to a block that Realloc moved, then Trim", []string{"tiny", "mid", "large", "big"}, always(whyContents), func(t *trial) {
 		_, p, _ := t.row()
 		if q := addr(hakmem.Realloc(ptr(p), t.size*4)); q == p || q == 0 {
 			panic("Realloc did not move the block")
@@ -609,7 +609,7 @@ func afterFreeCases() (cs []*misuseCase) {
 		t.misuse("write", func() { change(p+t.size/2, 1) })
 		t.then("Trim", hakmem.Trim)
 	})
-	add("write-after-reuse", "write, when the block is another's", allSizes, always(whyHolder), func(t *trial) {
+	add("write-after-reuse", "write, after the block was reused", allSizes, always(whyHolder), func(t *trial) {
 		p := t.malloc()
 		free(p)
 		t.reuse(p)
@@ -630,7 +630,7 @@ func afterFreeCases() (cs []*misuseCase) {
 }
 
 func sizeCases() (cs []*misuseCase) {
-	// call returns whether it got memory.
+	// call reports whether it got memory.
 	add := func(name, title string, why reasons, call func() bool) {
 		cs = append(cs, &misuseCase{name: name, title: title, group: "sizes", sizes: noSize, why: why, run: func(t *trial) {
 			t.misuse("allocation", func() {
@@ -650,26 +650,26 @@ func sizeCases() (cs []*misuseCase) {
 	add("heap-malloc-2^64-1", "Heap.Malloc(2^64-1)", nil, func() bool { return hakmem.NewHeap().Malloc(most) != nil })
 	add("calloc-overflow", "Calloc(2^32, 2^32+1): the product overflows", nil, func() bool { return hakmem.Calloc(1<<32, 1<<32+1) != nil })
 	add("heap-calloc-overflow", "Heap.Calloc, the same", nil, func() bool { return hakmem.NewHeap().Calloc(1<<32, 1<<32+1) != nil })
-	add("realloc-2^64-1", "Realloc(p, 2^64-1), p stays valid", nil, func() bool {
+	add("realloc-2^64-1", "Realloc(p, 2^64-1); p stays valid", nil, func() bool {
 		p := hakmem.Malloc(100)
 		q := hakmem.Realloc(p, most)
 		hakmem.Free(p)
 		return q != nil
 	})
 	add("aligned-2^64-1", "AlignedAlloc(2 MiB, 2^64-1)", nil, func() bool { return hakmem.AlignedAlloc(2<<20, most) != nil })
-	add("aligned-bad", "AlignedAlloc(48, 100): no power of two", nil, func() bool { return hakmem.AlignedAlloc(48, 100) != nil })
+	add("aligned-bad", "AlignedAlloc(48, 100): not a power of two", nil, func() bool { return hakmem.AlignedAlloc(48, 100) != nil })
 	add("aligned-zero", "AlignedAlloc(0, 100)", nil, func() bool { return hakmem.AlignedAlloc(0, 100) != nil })
 	add("alloc-negative", "Alloc(-1)", nil, func() bool { return hakmem.Alloc(minusOne) != nil })
 	add("alloc-2^62", "Alloc(2^62)", nil, func() bool { return hakmem.Alloc(1<<62) != nil })
 	add("slice-overflow", "MakeSlice[uint64](2^62, 2^62): the bytes overflow", nil, func() bool { return hakmem.MakeSlice[uint64](1<<62, 1<<62) != nil })
 	add("slice-len", "MakeSlice(2, 1): longer than its capacity", nil, func() bool { return hakmem.MakeSlice[uint64](2, 1) != nil })
 	add("arena-2^64-1", "Arena.Alloc(2^64-1, 1)", nil, func() bool { return hakmem.NewArena().Alloc(most, 1) != nil })
-	add("arena-second-2^64-1", "Arena.Alloc(2^64-1, 1), with a chunk there", nil, func() bool {
+	add("arena-second-2^64-1", "Arena.Alloc(2^64-1, 1), when the Arena has a chunk", nil, func() bool {
 		a := hakmem.NewArena()
 		a.Alloc(100, 16)
 		return a.Alloc(most, 1) != nil
 	})
-	add("arena-align", "Arena.Alloc(8, 3): no power of two", nil, func() bool { return hakmem.NewArena().Alloc(8, 3) != nil })
+	add("arena-align", "Arena.Alloc(8, 3): not a power of two", nil, func() bool { return hakmem.NewArena().Alloc(8, 3) != nil })
 	add("site-unknown", "MallocAt of a site that was not registered", nil, func() bool { return hakmem.MallocAt(12345, 100) != nil })
 	return cs
 }
@@ -701,7 +701,7 @@ func typedCases() (cs []*misuseCase) {
 	bytes("half", "b[len(b)/2:]", []string{"mid", "large", "big", "huge"}, nil, func(b []byte) []byte { return b[len(b)/2:] })
 	bytes("empty", "b[len(b):]", allSizes, always(whyEmptySlice), func(b []byte) []byte { return b[len(b):] })
 	bytes("appended", "append(b, 1), which moved it", allSizes, nil, func(b []byte) []byte { return append(b, 1) })
-	bytes("made", "a slice of make", allSizes, nil, func(b []byte) []byte { return make([]byte, len(b)) })
+	bytes("made", "a slice from make", allSizes, nil, func(b []byte) []byte { return make([]byte, len(b)) })
 	bytes("literal", "[]byte{}", []string{"tiny"}, nil, func([]byte) []byte { return []byte{} })
 	add("slice-8", "FreeSlice of s[1:], elements of 8 bytes", "FreeSlice", noSize, nil, func(t *trial) {
 		hakmem.FreeSlice(hakmem.MakeSlice[uint64](100, 100)[1:])
@@ -715,10 +715,10 @@ func typedCases() (cs []*misuseCase) {
 	add("delete-field", "Delete of a field's address", "Delete", noSize, nil, func(t *trial) {
 		hakmem.Delete(&hakmem.New[pair]().b)
 	})
-	add("delete-new", "Delete of what Go's new returned", "Delete", noSize, nil, func(t *trial) {
+	add("delete-new", "Delete of a pointer from Go's new", "Delete", noSize, nil, func(t *trial) {
 		hakmem.Delete(new(pair))
 	})
-	add("delete-type", "Delete with another type than New's", "Delete", noSize, always(whyType), func(t *trial) {
+	add("delete-type", "Delete with a type other than New's", "Delete", noSize, always(whyType), func(t *trial) {
 		hakmem.Delete((*[4096]byte)(ptr(addr(unsafe.Pointer(hakmem.New[pair]())))))
 	})
 	add("pointers-new", "New of a struct with a string", "New", noSize, nil, func(t *trial) {
@@ -749,7 +749,7 @@ func ownerCases() (cs []*misuseCase) {
 		add(name, "Heap."+op+" after Close", []string{"tiny", "mid", "large"}, nil, func(t *trial) {
 			h := hakmem.NewHeap()
 			p := h.Malloc(t.size)
-			h.Free(h.Malloc(t.size)) // its magazine is not empty
+			h.Free(h.Malloc(t.size)) // so that its magazine is not empty
 			h.Close()
 			t.misuse("Heap."+op, func() { use(t, h, p) })
 		})
@@ -811,7 +811,7 @@ func ownerCases() (cs []*misuseCase) {
 		t.misuse("write", func() { change(p, 1) })
 		t.then("Arena.Close", a.Close)
 	})
-	add("arena-write-after-reset", "the same, when it is another's", allSizes, reasons{"": whyArena, "asan": whyPieceAgain}, func(t *trial) {
+	add("arena-write-after-reset", "the same, after the memory was handed out again", allSizes, reasons{"": whyArena, "asan": whyPieceAgain}, func(t *trial) {
 		a := hakmem.NewArena()
 		p := addr(a.Alloc(t.size, 16))
 		a.Reset()
@@ -836,10 +836,10 @@ func ownerCases() (cs []*misuseCase) {
 		a.Close()
 		t.misuse("read", func() { read(p) })
 	})
-	add("arena-overflow-8", "write of 8 bytes behind a piece of an Arena", allSizes, always(whyArena), func(t *trial) {
+	add("arena-overflow-8", "write of 8 bytes past the end of a piece of an Arena", allSizes, always(whyArena), func(t *trial) {
 		a := hakmem.NewArena()
 		p := addr(a.Alloc(t.size, 16))
-		a.Alloc(t.size, 16) // so that there is memory behind
+		a.Alloc(t.size, 16) // so that there is memory after it
 		t.misuse("write", func() { change(p+t.size, 8) })
 		t.then("Arena.Close", a.Close)
 	})

@@ -1,15 +1,15 @@
-// Command misuse does to hakmem what a program should not, one thing in each
-// process, and tells what came of it.
+// Command misuse does with hakmem what a program must not do, one thing in each process, and
+// reports the outcome.
 //
 //	go run ./misuse                  every case at every level; prints a table
 //	go run ./misuse -run REGEXP      the cases whose names match
-//	go run ./misuse -levels LIST     some levels only
-//	go run ./misuse -markdown        the same as tables in docs/security.md
-//	go run ./misuse -rates N         what HAKMEM_GUARD=1/10 to 1/1000 finds of N misuses
-//	go run ./misuse -messages        a message of each kind and function
+//	go run ./misuse -levels LIST     only these levels
+//	go run ./misuse -markdown        the same as the tables of docs/security.md
+//	go run ./misuse -rates N         how many of N misuses HAKMEM_GUARD=1/10 to 1/1000 finds
+//	go run ./misuse -messages        a message for each kind and function
 //	go run ./misuse CASE SIZE        one case in this process, as one line of JSON
 //
-// What should come of it is in testdata/outcomes.txt, which the tests hold.
+// The expected outcomes are in testdata/outcomes.txt; the tests compare with it.
 package main
 
 import (
@@ -39,10 +39,10 @@ func run(args []string) error {
 	markdown := flags.Bool("markdown", false, "write the tables into -doc instead of printing one")
 	doc := flags.String("doc", "docs/security.md", "the document of -markdown")
 	rates := flags.Int("rates", 0, "print how many of `N` misuses HAKMEM_GUARD finds at some rates")
-	count := flags.Int("count-caught", 0, "do each misuse of -rates so many times in this process")
-	texts := flags.Bool("messages", false, "print a message of each kind and function, addresses replaced; what there is depends on HAKMEM_HARDEN and HAKMEM_GUARD")
+	count := flags.Int("count-caught", 0, "do each misuse of -rates this many times in this process")
+	texts := flags.Bool("messages", false, "print a message for each kind of misuse and each function, with addresses replaced; HAKMEM_HARDEN and HAKMEM_GUARD select the kinds")
 	flags.Usage = func() {
-		fmt.Fprintln(flags.Output(), "usage: misuse [flags]          all cases, a process each\n       misuse CASE SIZE        one case in this process\n\nflags:")
+		fmt.Fprintln(flags.Output(), "usage: misuse [flags]          all cases, each in a process of its own\n       misuse CASE SIZE        one case in this process\n\nflags:")
 		flags.PrintDefaults()
 		fmt.Fprintln(flags.Output(), "\nlevels:", levelNames(), "\nsizes: ", sizeNames, "\ncases:")
 		for _, c := range cases {
@@ -119,7 +119,7 @@ func run(args []string) error {
 	return nil
 }
 
-// one runs a case in this process.
+// one runs a single case, in this process.
 func one(name, size string) error {
 	c := caseNamed(name)
 	if c == nil {
@@ -136,10 +136,10 @@ func one(name, size string) error {
 	return err
 }
 
-// linePrefix marks a process's line among what else it may print.
+// linePrefix marks the line with the outcome among whatever else a process prints.
 const linePrefix = "misuse: "
 
-// print prints a line for each outcome, with the reason for what was not caught.
+// print prints a line for each outcome, with the reason where the misuse was not caught.
 func print(got []outcome) {
 	w := tabwriter.NewWriter(os.Stdout, 0, 8, 2, ' ', 0)
 	fmt.Fprintln(w, "case\tsize\tlevel\toutcome\tmessage or reason")

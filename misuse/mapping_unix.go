@@ -7,7 +7,7 @@ import (
 	"unsafe"
 )
 
-// mapping returns the address of a page from the system.
+// mapping returns the address of memory from mmap, with or without access rights.
 func mapping(access bool) uintptr {
 	prot := syscall.PROT_NONE
 	if access {

@@ -14,7 +14,7 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
-// printMessages prints a message of each kind and function.
+// printMessages prints a message for each kind of misuse and each function.
 func printMessages(w io.Writer) error {
 	debug.SetGCPercent(-1) // see try
 	done := make(chan struct{})
@@ -29,7 +29,7 @@ func printMessages(w io.Writer) error {
 	return nil
 }
 
-// messages provokes all that this process's gates allow.
+// messages provokes every message that the settings of this process allow.
 func messages() (all []string) {
 	say := func(do func()) {
 		v := panicOf(func() { hakmem.CatchFaults(do) })
@@ -84,7 +84,7 @@ func messages() (all []string) {
 			change(p+10, 1)
 			say(c.find)
 		}
-		say(func() { // one call for all, so that they meet in one quarantine
+		say(func() { // one call for all frees, so that they use one quarantine
 			for i := range 2000 {
 				p := live(100)
 				hakmem.Free(ptr(p))
@@ -96,7 +96,7 @@ func messages() (all []string) {
 		return all
 	case guarded():
 		page := uintptr(os.Getpagesize())
-		at := func(side uintptr) uintptr { // a block at that side of its page
+		at := func(side uintptr) uintptr { // returns a block at that side of its page
 			for {
 				if p := live(64); (p+side)%page == 0 {
 					return p
@@ -105,7 +105,7 @@ func messages() (all []string) {
 		}
 		p := at(0)
 		change(p+70, 1)
-		give(p) // the canary in its page
+		give(p) // which finds the damaged canary in its page
 		p = at(64)
 		change(p-3, 1)
 		give(p)
@@ -131,7 +131,7 @@ func messages() (all []string) {
 	arenaPiece := addr(a.Alloc(100, 16))
 	give(arenaPiece)
 
-	// Two frees that overlap in time are chance: how the report would read.
+	// Whether two frees overlap is chance, so the report of one is made here.
 	for _, op := range []string{"Free", "Heap.Free", "Malloc", "Heap.Malloc", "Heap.Calloc", "Trim", "Heap.Close"} {
 		say(func() {
 			panic(&hakmem.MisuseError{Op: op, Kind: "double free", Addr: 0x7f0000001000, Block: 0x7f0000001000, Class: 48, Late: true})
@@ -180,8 +180,8 @@ func panicOf(do func()) (v any) {
 // sourceLine matches a place in this program.
 var sourceLine = regexp.MustCompile(`(\w+\.go):\d+`)
 
-// replaced is the error's text, with the block's address as BLOCK and others as
-// what they are to it, or ADDR.
+// replaced returns the error's text with BLOCK in place of the block's address, BLOCK+n or BLOCK-n
+// in place of an address near it, and ADDR in place of any other.
 func replaced(e *hakmem.MisuseError) string {
 	s := sourceLine.ReplaceAllString(e.Error(), "$1:LINE")
 	at := "ADDR"

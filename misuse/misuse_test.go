@@ -17,15 +17,15 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// childVar makes the test's program run a case: the command line of misuse.
+// childVar makes the test binary act as the command misuse, to run a case.
 const childVar = "TEST_CHILD_OF_HAKMEM"
 
-// hangVar makes it hang.
+// hangVar makes the test binary hang.
 const hangVar = "TEST_HANG"
 
-var all = flag.Bool("all", false, "every case and size at the levels that are built, too: a minute")
+var all = flag.Bool("all", false, "every case and size at the levels that need a build, too: takes a minute")
 
-var update = flag.Bool("update", false, "rewrite testdata: look at the difference line by line")
+var update = flag.Bool("update", false, "rewrite testdata: check the difference line by line")
 
 func TestMain(m *testing.M) {
 	if os.Getenv(hangVar) != "" {
@@ -59,9 +59,9 @@ func testRunner(t *testing.T) *runner {
 	return r
 }
 
-// TestOutcomes runs every case in every size at every level, and wants of each
-// what testdata/outcomes.txt says; with -short one size or two. At the levels that
-// are built it is one size of what they are for, unless there is -all.
+// TestOutcomes runs every case in every size at every level and expects the outcome in
+// testdata/outcomes.txt; with -short it runs one size or two. At the levels that need a build it
+// runs one size, and only the groups that the level is for, unless -all is given.
 func TestOutcomes(t *testing.T) {
 	began := time.Now()
 	want := expected(t)
@@ -80,7 +80,7 @@ func TestOutcomes(t *testing.T) {
 	}
 	everything := *all || *update
 	got, err := testRunner(t).all(t.Context(), use, func(l level, c *misuseCase, size string) bool {
-		if len(l.flags) > 0 && !everything { // what the level is for, in one size
+		if len(l.flags) > 0 && !everything { // the groups that the level is for, in one size
 			return (size == "any" || size == "tiny") && slices.Contains([]string{"frees", "bounds", "after", "owners"}, c.group)
 		}
 		return !testing.Short() || size == "any" || size == "tiny" || size == "large" && !testkit.Race
@@ -122,8 +122,8 @@ func TestOutcomes(t *testing.T) {
 	}
 }
 
-// TestTable: the file has every case and nothing else, names no defect, and there
-// is a reason for whatever is not caught, and for nothing else.
+// TestTable checks that the file has every case and nothing else, that it contains no defect, and
+// that there is a reason for every outcome that is not caught, and for no other.
 func TestTable(t *testing.T) {
 	want := expected(t)
 	n := 0
@@ -166,7 +166,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestDocument: the tables in docs/security.md are those of the file.
+// TestDocument checks that the tables in docs/security.md are those of the file.
 func TestDocument(t *testing.T) {
 	want := expected(t).markdown()
 	doc, err := os.ReadFile("../docs/security.md")
@@ -186,7 +186,7 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// TestOutcomeOf: what is made of a process that ended in another way.
+// TestOutcomeOf checks the outcome of processes that ended in each possible way.
 func TestOutcomeOf(t *testing.T) {
 	line := linePrefix + `{"outcome":"not caught"}` + "\n"
 	for _, k := range []struct {
@@ -213,15 +213,15 @@ func TestOutcomeOf(t *testing.T) {
 	}
 }
 
-// TestMessages holds the text of every message, addresses replaced, to
-// testdata/messages.golden, and wants of each what a reader needs: the call, the
-// address, the kind, the block where there is one, and the remedy.
+// TestMessages compares every message, with addresses replaced, with testdata/messages.golden. It
+// also checks that each has what a reader needs: the call, the address, the kind, the block where
+// there is one, and the remedy.
 func TestMessages(t *testing.T) {
 	r := testRunner(t)
 	var got bytes.Buffer
 	for _, l := range levels {
 		if len(l.flags) > 0 {
-			continue // the sanitizer's words are not ours, and the others are those above
+			continue // the sanitizer's messages are not ours, and the others are the same as without a build
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), childLimit)
 		defer cancel()
@@ -280,7 +280,7 @@ func TestMessages(t *testing.T) {
 	}
 }
 
-// misuseText matches the call that a MisuseError begins with.
+// misuseText matches the call at the beginning of a MisuseError's text.
 var misuseText = regexp.MustCompile(`^[A-Za-z. ]+\((BLOCK([+-]\d+)?|ADDR)\)$`)
 
 func at(lines []string, i int) string {
@@ -290,7 +290,7 @@ func at(lines []string, i int) string {
 	return "(nothing)"
 }
 
-// TestTimeout: a process that hangs ends.
+// TestTimeout checks that a process that hangs is ended.
 func TestTimeout(t *testing.T) {
 	defer func(d time.Duration) { childLimit = d }(childLimit)
 	childLimit = 200 * time.Millisecond
@@ -301,7 +301,7 @@ func TestTimeout(t *testing.T) {
 	}
 }
 
-// TestSoundness: a trial whose allocator is broken says so.
+// TestSoundness checks that a trial reports an allocator that is broken.
 func TestSoundness(t *testing.T) {
 	tr := &trial{out: outcome{Outcome: notCaught}}
 	tr.judge(fmt.Errorf("block 1 overlaps block 2"))
@@ -310,7 +310,7 @@ func TestSoundness(t *testing.T) {
 	}
 }
 
-// TestCommandLine: bad arguments are named.
+// TestCommandLine checks that wrong arguments are errors.
 func TestCommandLine(t *testing.T) {
 	for _, k := range [][]string{{"nonsense", "tiny"}, {"free-freed", "any"}, {"one"}, {"-levels", "nonsense"}, {"-run", "("}, {"-markdown", "-run", "x"}, {"-rates", "20001"}} {
 		if err := run(k); err == nil {
@@ -319,8 +319,9 @@ func TestCommandLine(t *testing.T) {
 	}
 }
 
-// TestRates: guarding one block in ten finds about a tenth, but of reads behind a
-// block smaller than its page those only where the block lies at the page's end.
+// TestRates checks that guarding one block in ten finds about a tenth of the misuses. Of the reads
+// past a block smaller than its page it finds half of that: those of blocks at the end of their
+// page.
 func TestRates(t *testing.T) {
 	const n = 4000
 	counts, err := testRunner(t).caught("1/10", n)
@@ -332,7 +333,7 @@ func TestRates(t *testing.T) {
 		if row.title == "read of 1 byte behind 48" {
 			want /= 2
 		}
-		// Half of it off is seven standard deviations at the least.
+		// Half of the expected number is at least seven standard deviations away from it.
 		if counts[i] < want/2 || counts[i] > want*3/2 {
 			t.Errorf("%s: %d of %d found, want about %d", row.title, counts[i], n, want)
 		}

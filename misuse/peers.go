@@ -1,14 +1,14 @@
 package main
 
-// What other allocators do with 8 bytes (S) and 256 KiB (L): the programs of
-// mimalloc-bench's bench/security (github.com/daanx/mimalloc-bench, ce5784f1), run
-// with glibc 2.36, jemalloc 5.3.0, gperftools' tcmalloc 2.10, mimalloc 2 and 3
-// (release, and built with SECURE=4), snmalloc 0.7.5 (and its build with checks),
-// and hardened_malloc (default and light). The letters are explained in
-// docs/security.md.
-var peers = []string{"glibc", "jemalloc", "tcmalloc", "mimalloc 2", "mimalloc 3", "mimalloc 2 secure", "mimalloc 3 secure", "snmalloc", "snmalloc checks", "hardened_malloc", "hardened_malloc light"}
+// peers are the other allocators of the comparison: glibc 2.36, jemalloc 5.3.0, gperftools 2.10
+// (libtcmalloc_minimal), mimalloc 2 and 3 (release, and built with SECURE=4), snmalloc 0.7.5 (and
+// its build with checks), and hardened_malloc (default and light). They ran the programs of
+// mimalloc-bench's bench/security (github.com/daanx/mimalloc-bench, ce5784f1) with blocks of 8
+// bytes (S) and 256 KiB (L). The letters are explained in docs/security.md.
+var peers = []string{"glibc", "jemalloc", "gperftools", "mimalloc 2", "mimalloc 3", "mimalloc 2 secure", "mimalloc 3 secure", "snmalloc", "snmalloc checks", "hardened_malloc", "hardened_malloc light"}
 
-// peerRows are in the order of peers; name and size are hakmem's case.
+// peerRows are the rows of the comparison. The letters in peers are in the order of the variable
+// peers; name and size are the case that stands for hakmem.
 var peerRows = []struct{ title, name, size, peers string }{
 	{"double free S, at once", "free-freed", "tiny", "A · · · · m m · L A A"},
 	{"double free S, delayed or interleaved", "free-freed-delayed", "tiny", "A · · · · m m · L A A"},

@@ -11,19 +11,18 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
-// At HAKMEM_GUARD=1/N one block in N is guarded, drawn at random: what comes of
-// one misuse is chance, and no level of the table. What can be told is how many of
-// many are found.
+// With HAKMEM_GUARD=1/N one block in N, drawn at random, is guarded. The outcome of a single misuse
+// is then chance, so this is not a level of the tables. What can be measured is how many of a large
+// number are found.
 
-// sampledRates are the gates that -rates compares.
+// sampledRates are the values of HAKMEM_GUARD that -rates compares.
 var sampledRates = []string{"1/10", "1/100", "1/1000"}
 
-// mostMisuses bounds N of -rates: a misused block is not freed, and of the 16384
-// that may be guarded at a time one in ten of each row would be used up.
+// mostMisuses bounds N of -rates. A misused block is not freed, so its place among the 16,384
+// guarded ones stays in use; at the rate 1/10 each row of the table uses up N/10 of them.
 const mostMisuses = 20_000
 
-// sampledRows are the misuses: one of each kind that guarding is for, of a block
-// of size bytes.
+// sampledRows are the misuses: one of each kind that guarding can find, with a block of size bytes.
 var sampledRows = []struct {
 	title string
 	size  uintptr
@@ -37,8 +36,8 @@ var sampledRows = []struct {
 	{"read of 4096 after free", 4096, func(p, size uintptr) { free(p); read(p + size/2) }},
 }
 
-// countCaught does each misuse n times and returns how many were found. What is
-// written lands in another block or in none, never in what hakmem knows.
+// countCaught does each misuse n times and returns how many were found. The writes land in another
+// block or in none, never in hakmem's metadata.
 func countCaught(n int) []int {
 	debug.SetGCPercent(-1) // see try
 	caught := make([]int, len(sampledRows))

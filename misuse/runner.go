@@ -19,12 +19,12 @@ import (
 // level is a way to run the cases.
 type level struct {
 	name  string
-	env   []string // beside the environment, of which every HAKMEM_ variable is left away
-	flags []string // of go build; with none, the program that runs is used
+	env   []string // in addition to the environment, without its HAKMEM_ variables
+	flags []string // of go build; if there are none, the running program is used
 	about string
 }
 
-// levels are all, in the order of the tables' columns.
+// levels are all levels, in the order of the columns of the tables.
 var levels = []level{
 	{"default", nil, nil, "as it comes"},
 	{"harden", []string{"HAKMEM_HARDEN=1"}, nil, "HAKMEM_HARDEN=1"},
@@ -40,7 +40,7 @@ func levelNames() (names []string) {
 	return names
 }
 
-// missing says what this machine lacks for the level, "" if nothing.
+// missing says what this machine lacks for the level, or "" if it has everything.
 func (l level) missing() string {
 	if len(l.flags) == 0 {
 		return ""
@@ -65,19 +65,19 @@ func (l level) missing() string {
 	return ""
 }
 
-// childLimit is how long a process may take.
+// childLimit is the longest time that a process may take.
 var childLimit = 30 * time.Second
 
 // runner runs cases in processes of their own.
 type runner struct {
 	self     string   // the program for levels without flags
 	selfEnv  []string // what makes self run a case
-	dir      string   // of what was built
+	dir      string   // for the programs that were built
 	programs map[string]string
 }
 
-// newRunner returns a runner whose processes are those of self ("" for the
-// running program), with env.
+// newRunner returns a runner that starts self ("" for the running program) with env added to its
+// environment.
 func newRunner(self string, env []string) (*runner, error) {
 	if self == "" {
 		var err error
@@ -94,7 +94,7 @@ func (r *runner) close() {
 	}
 }
 
-// build makes the programs that the levels need.
+// build builds the programs that the levels need.
 func (r *runner) build(ctx context.Context, levels []level) error {
 	for _, l := range levels {
 		key := strings.Join(l.flags, " ")
@@ -117,8 +117,8 @@ func (r *runner) build(ctx context.Context, levels []level) error {
 	return nil
 }
 
-// all runs what want wants at every level, as many at a time as there are
-// processors, and returns the outcomes in the order of the cases.
+// all runs each case, size and level that want accepts, as many at a time as there are processors,
+// and returns the outcomes in the order of the cases.
 func (r *runner) all(ctx context.Context, levels []level, want func(l level, c *misuseCase, size string) bool) ([]outcome, error) {
 	if err := r.build(ctx, levels); err != nil {
 		return nil, err
@@ -152,7 +152,7 @@ func (r *runner) all(ctx context.Context, levels []level, want func(l level, c *
 	return got, ctx.Err()
 }
 
-// command is the level's program with the given arguments.
+// command returns a command that runs the level's program with the given arguments.
 func (r *runner) command(ctx context.Context, l level, args ...string) *exec.Cmd {
 	program := r.self
 	if len(l.flags) > 0 {
@@ -185,8 +185,8 @@ func (r *runner) child(ctx context.Context, l level, name, size string) outcome 
 	return o
 }
 
-// reports are what a process may have printed that ended, or went on, without a
-// word of hakmem's.
+// reports are what a process may have printed instead of a report by hakmem, whether it ended or
+// went on.
 var reports = []struct {
 	outcome string
 	text    *regexp.Regexp // group 1 is the kind
@@ -198,7 +198,7 @@ var reports = []struct {
 	{died, regexp.MustCompile(`(?m)^panic: (.*)`)},
 }
 
-// outcomeOf reads a process's outcome from what it printed and how it ended.
+// outcomeOf derives the outcome of a process from what it printed and from how it ended.
 func outcomeOf(stdout, stderr []byte, end error) (o outcome) {
 	found := false
 	for line := range bytes.Lines(stdout) {

@@ -11,9 +11,9 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
-// sharedHeap lets two goroutines allocate from and free into one Heap at the same
-// time. What comes of it is chance: both may get one block, which the second free
-// of it reports; or a free is lost, which nobody sees.
+// sharedHeap lets two goroutines allocate from one Heap and free into it at the same time. The
+// outcome is chance: both may get the same block, which the second free of it reports; or a free is
+// lost, which nothing reports.
 func sharedHeap(t *trial) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(max(2, runtime.GOMAXPROCS(0))))
 	h := hakmem.NewHeap()
@@ -21,7 +21,7 @@ func sharedHeap(t *trial) {
 	var found, twice atomic.Bool
 	rounds := 200_000
 	if guarded() || hardened() {
-		rounds = 3000 // of some 10 µs
+		rounds = 3000 // each takes about 10 µs
 	}
 	var wg sync.WaitGroup
 	for g := range byte(2) {

@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// table has the outcome of each case, size and level, as outcome.text spells it.
+// table has the outcome of each case, size and level, in the words of outcome.text.
 type table map[[3]string]string
 
 func (t table) at(c *misuseCase, size, level string) string { return t[[3]string{c.name, size, level}] }
@@ -22,7 +22,7 @@ func tableOf(got []outcome) table {
 	return t
 }
 
-// format writes the table as text, a line for each case, level and outcome.
+// format returns the table as text, with a line for each case, level and outcome.
 func (t table) format() []byte {
 	var b bytes.Buffer
 	b.WriteString("# case | level | outcome | sizes; see -update in misuse_test.go\n")
@@ -92,18 +92,18 @@ func writeDocument(path string, t table) error {
 	return os.WriteFile(path, slices.Concat(head, []byte(beginMark+"\n\n"), t.markdown(), []byte("\n"+endMark), tail), 0o644)
 }
 
-// groups are the document's tables.
+// groups are the tables in docs/security.md.
 var groups = []struct{ name, title, first string }{
-	{"pointers", "A pointer that is not a live block's, given to Free, Realloc and UsableSize", "pointer"},
+	{"pointers", "A pointer that is not the start of a live block, given to Free, Realloc and UsableSize", "pointer"},
 	{"frees", "One free too many", "what is freed"},
-	{"bounds", "Bytes beyond a block", "access"},
-	{"after", "Bytes of a block after its free", "access"},
-	{"sizes", "Sizes and arguments that cannot be", "call"},
+	{"bounds", "Bytes outside a block", "access"},
+	{"after", "Bytes of a freed block", "access"},
+	{"sizes", "Impossible sizes and arguments", "call"},
 	{"typed", "Slices and types", "call"},
 	{"owners", "Heaps and Arenas", "use"},
 }
 
-// markdown writes the tables of the document.
+// markdown returns the tables for docs/security.md.
 func (t table) markdown() []byte {
 	var b bytes.Buffer
 	var notes []string
@@ -129,11 +129,11 @@ func (t table) markdown() []byte {
 		}
 		b.WriteByte('\n')
 	}
-	b.WriteString("Why not:\n")
+	b.WriteString("Why it is not caught:\n")
 	for i, n := range notes {
 		fmt.Fprintf(&b, "%d. %s.\n", i+1, n)
 	}
-	b.WriteString("\n#### Beside other allocators\n| misuse |")
+	b.WriteString("\n#### Compared with other allocators\n| misuse |")
 	for _, l := range levels {
 		fmt.Fprintf(&b, " hakmem %s |", l.name)
 	}
@@ -154,8 +154,8 @@ func (t table) markdown() []byte {
 	return b.Bytes()
 }
 
-// cell sums up what the cases of a row come to at a level: each outcome, with the
-// functions and sizes where it is not that of all.
+// cell sums up the outcomes of a row's cases at a level: each outcome once, with the functions and
+// sizes it applies to unless it applies to all.
 func (t table) cell(row []*misuseCase, level string, notes *[]string) string {
 	type part struct {
 		text, note    string
@@ -211,7 +211,7 @@ func (t table) cell(row []*misuseCase, level string, notes *[]string) string {
 	return strings.Join(out, "; ")
 }
 
-// letter is an outcome in the notation of the peers' rows.
+// letter is the outcome in the notation of the comparison with other allocators.
 func letter(text string) string {
 	switch {
 	case strings.HasPrefix(text, callLater):

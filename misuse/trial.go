@@ -17,13 +17,13 @@ import (
 // The outcomes of a trial.
 const (
 	atCall    = "at the call" // the call that was the misuse reported it, or refused
-	later     = "later"       // a lawful call after it reported it
+	later     = "later"       // a correct call afterwards reported it
 	callLater = "at the call or later"
 	notCaught = "not caught"
 	byChance  = "by chance"
 	oneInTwo  = "at the call, one time in two"
 	fault     = "fault"   // the access faulted
-	corrupt   = "CORRUPT" // the allocator no longer works: a defect, in no row of the table
+	corrupt   = "CORRUPT" // the allocator no longer works: a defect, which no row of the tables may have
 	died      = "DIED"    // the process ended without an outcome
 	timeout   = "TIMEOUT"
 	lawful    = "no misuse"
@@ -31,28 +31,28 @@ const (
 	skipped   = "skipped"
 )
 
-// outcome is what happened to one case in one process, and its JSON form the
-// line that the process prints.
+// outcome is what happened to one case in one process. Its JSON form is the line that the process
+// prints.
 type outcome struct {
 	Case    string `json:"case"`
 	Size    string `json:"size"`
 	Level   string `json:"level,omitempty"`
 	Outcome string `json:"outcome"`
 	Call    string `json:"call,omitempty"`    // what reported it
-	Kind    string `json:"kind,omitempty"`    // MisuseError.Kind or the like; of what was not caught, its effect
+	Kind    string `json:"kind,omitempty"`    // MisuseError.Kind or the like; the effect of a misuse that was not caught
 	Message string `json:"message,omitempty"` // the whole text
 	Address string `json:"address,omitempty"` // Go's fault address
 }
 
-// text is what the table of expected outcomes holds: all of it that is the same
-// in every run.
+// text is the outcome as the table of expected outcomes has it: the part that is the same in every
+// run.
 func (o outcome) text() string {
 	s := o.Outcome
 	if c := caseNamed(o.Case); c.chance && o.Level != "race" && o.Outcome != corrupt && o.Outcome != timeout {
 		return byChance
 	}
 	if o.Level == "guard" && (o.Size == "tiny" || o.Size == "any") && strings.HasPrefix(o.Kind, "buffer ") || o.sideRead() {
-		s = callLater // by which end of its pages the block was put at
+		s = callLater // depending on the end of its pages where the block was placed
 		if o.sideRead() {
 			s, o.Kind = oneInTwo, "buffer overflow"
 		}
@@ -67,8 +67,8 @@ func (o outcome) text() string {
 	return s
 }
 
-// sideRead reports whether it is a read behind a guarded block smaller than its
-// page, which only a guard page at that side finds.
+// sideRead reports whether this is a read past the end of a guarded block that is smaller than its
+// page. Only a guard page on that side finds it.
 func (o outcome) sideRead() bool {
 	return o.Level == "guard" && (o.Case == "overread-1" && o.Size == "tiny" || o.Case == "zero-size-read") &&
 		(o.Outcome == atCall || o.Outcome == notCaught)
@@ -83,11 +83,11 @@ type trial struct {
 // stop unwinds a trial whose outcome is known.
 type stop struct{}
 
-// misuse does what must not be done: a call, or an access. A report of it is
-// "at the call".
+// misuse makes the wrong call or the wrong access. If that is reported, the outcome is "at the
+// call".
 func (t *trial) misuse(call string, do func()) { t.watch(atCall, call, do) }
 
-// then does something lawful, which may find what was done before.
+// then makes a correct call, which may find what was done before.
 func (t *trial) then(call string, do func()) { t.watch(later, call, do) }
 
 func (t *trial) watch(when, call string, do func()) {
@@ -102,7 +102,7 @@ func (t *trial) watch(when, call string, do func()) {
 	panic(stop{})
 }
 
-// effect says what a misuse that nothing reported did.
+// effect records what a misuse did that nothing reported.
 func (t *trial) effect(s string) { t.out.Kind = s }
 
 // skip is the panic of a case that cannot run here.
@@ -111,11 +111,11 @@ type skip string
 // impossible is the panic of a case that cannot arise at this level.
 type impossible string
 
-// refusal is the panic of a case whose function refused by its result.
+// refusal is the panic of a case whose function refused the call by its result.
 type refusal string
 
-// report calls do and returns the kind and the text of what it panicked with, and
-// the address of a fault. kind is "" if it returned.
+// report calls do and returns the kind and the text of its panic, and the address if it was a
+// fault. kind is "" if do returned.
 func report(do func()) (kind, text string, addr uintptr) {
 	defer func() {
 		v := recover()
@@ -152,11 +152,11 @@ func report(do func()) (kind, text string, addr uintptr) {
 	return
 }
 
-// try runs a case of this process.
+// try runs a case in this process.
 func try(c *misuseCase, size string) outcome {
 	t := &trial{size: sizes[size], out: outcome{Case: c.name, Size: size, Outcome: notCaught}}
-	// Cases hold invalid pointers: the collector stops the program when it sees one
-	// in a stack, and so does a stack that grows when it holds a number below 4096.
+	// Cases hold invalid pointers. The garbage collector ends the program when it finds one on a
+	// stack, and so does the growth of a stack that holds a number below 4096 as a pointer.
 	debug.SetGCPercent(-1)
 	done := make(chan struct{})
 	go func() {
@@ -190,15 +190,15 @@ func try(c *misuseCase, size string) outcome {
 	return t.out
 }
 
-// soundness lets the allocator work after the misuse. What it reports then counts
-// as found late; what is wrong without a report, as corruption.
+// soundness makes the allocator work after the misuse. What it reports then counts as found later;
+// what is wrong without a report counts as corruption.
 func (t *trial) soundness() {
 	if t.out.Outcome != corrupt {
 		t.judge(sound())
 	}
 }
 
-// judge takes what sound returned.
+// judge takes the result of sound into the outcome.
 func (t *trial) judge(err error) {
 	caught := !slices.Contains([]string{notCaught, lawful, cannot, skipped}, t.out.Outcome)
 	var m *hakmem.MisuseError
@@ -211,9 +211,9 @@ func (t *trial) judge(err error) {
 	}
 }
 
-// sound allocates blocks of every kind, all at once, and frees them: each must
-// be there, keep what was written to its ends, and overlap no other; and in the
-// end as much must be alive as before.
+// sound allocates blocks of every kind, holds all of them at once, and frees them. Each must be
+// there, must keep what was written to its ends, and must not overlap another. In the end as much
+// must be alive as before.
 func sound() (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -274,9 +274,9 @@ func growStack(n int) (sum byte) {
 	return sum + b[n/2]
 }
 
-// Addresses are numbers until they are used: a case's invalid pointers must not be
-// what the Go runtime looks at. checkptr would refuse what is the purpose here. (No
-// norace: it would keep -asan from looking, too.)
+// Addresses are numbers until they are used, so that the Go runtime does not see the invalid
+// pointers of a case. checkptr would refuse the very accesses that are the purpose here, so it is
+// switched off. (norace is not: it would keep -asan from checking, too.)
 
 //go:nocheckptr
 func ptr(p uintptr) unsafe.Pointer { return unsafe.Add(nil, p) }
@@ -291,7 +291,7 @@ func read(p uintptr) byte { return *(*byte)(ptr(p)) }
 //go:noinline
 func write(p uintptr, b byte) { *(*byte)(ptr(p)) = b }
 
-// change writes n bytes at p, each another than what was there.
+// change changes the n bytes at p.
 //
 //go:nocheckptr
 //go:noinline

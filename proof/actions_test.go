@@ -19,14 +19,14 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// action is one thing that a machine can do.
+// action is one operation of a machine.
 type action struct {
 	name string
 	of   group
-	// reaches names the functions and methods of hakmem that it calls; a test
-	// compares all of them with what there is.
+	// reaches names the functions and methods of hakmem that it calls; a test compares them with
+	// the exported functions.
 	reaches []string
-	// do does it, and reports false where the machine's state does not allow it.
+	// do performs the action. It returns false if the machine's state does not allow it.
 	do func(*machine) bool
 }
 
@@ -40,11 +40,11 @@ const (
 	typed
 	world
 	misuse
-	slow // milliseconds each: in no fuzz target
+	slow // takes milliseconds: in no fuzz target
 )
 
-// actions are all of them. A new one goes to the end: seeds of fuzz targets name
-// an action by its index among those of the target.
+// actions are all actions. A new one goes to the end, because seeds of fuzz targets name an action
+// by its index among those of the target.
 var actions = []action{
 	{"malloc", global, []string{"Malloc"}, func(m *machine) bool {
 		return m.allocate(want{op: "Malloc", size: m.anySize(), exact: true}, func(w want) unsafe.Pointer { return hakmem.Malloc(w.size) })
@@ -224,14 +224,14 @@ func sliceAt[T any](p unsafe.Pointer) []T {
 	return unsafe.Slice((*T)(p), 1)
 }
 
-// record is a type without Go pointers, of a size that no class has.
+// record is a type without Go pointers whose size is not that of a class.
 type record struct {
 	a int64
 	b [3]float32
 	c uint8
 }
 
-// heap returns an open Heap, made now if there is none.
+// heap returns an open Heap; it makes one if there is none.
 func (m *machine) heap() *hakmem.Heap {
 	if len(m.heaps) == 0 {
 		m.heaps = append(m.heaps, hakmem.NewHeap())
@@ -239,11 +239,11 @@ func (m *machine) heap() *hakmem.Heap {
 	return m.heaps[m.choose("heap", len(m.heaps))]
 }
 
-// droppedHeaps counts those of all machines.
+// droppedHeaps counts the dropped Heaps of all machines.
 var droppedHeaps atomic.Uint64
 
-// dropHeap forgets a Heap without Close: the collector finds it, its magazines go back,
-// and its blocks stay.
+// dropHeap drops a Heap without Close. The garbage collector finds it, the blocks in its magazines
+// go back, and its live blocks stay.
 func (m *machine) dropHeap() bool {
 	if len(m.heaps) == 0 {
 		return false
@@ -346,7 +346,7 @@ func (m *machine) usableSizes() bool {
 func (m *machine) many() bool {
 	m.makeRoom()
 	size := m.anySize()
-	// At most 4 MiB: beyond two superslabs nothing new happens, but page faults.
+	// At most 4 MiB: beyond two superslabs nothing new happens except page faults.
 	n := min(uintptr(m.choose("number", 500)), 4<<20/max(size, 1))
 	for ; n > 0 && m.room(size); n-- {
 		if m.got(hakmem.Malloc(size), want{op: "Malloc", size: size, exact: true}) == nil {
@@ -356,8 +356,7 @@ func (m *machine) many() bool {
 	return true
 }
 
-// freeMany frees some blocks of a range: with a stride, so that slabs stay
-// sparse, or all.
+// freeMany frees blocks of a range: some of them, with a stride, so that slabs stay sparse, or all.
 func (m *machine) freeMany() bool {
 	if len(m.blocks) == 0 {
 		return false
@@ -392,13 +391,13 @@ func (m *machine) cut(op string, n, align uintptr, zero bool, call func(*hakmem.
 	if zero && !isZero(p, n) {
 		m.Fatalf("%s: %d bytes at %p are not zero", op, n, p)
 	}
-	if n > 0 { // nothing need not be unique
+	if n > 0 { // pieces of 0 bytes need not be unique
 		m.add(&block{p: p, size: n, usable: n, arena: a})
 	}
 	return true
 }
 
-// orOutOfMemory calls a function that panics where Malloc would return nil.
+// orOutOfMemory calls a function that panics with *OutOfMemoryError where Malloc would return nil.
 func (m *machine) orOutOfMemory(op string, call func() unsafe.Pointer) (p unsafe.Pointer) {
 	v := testkit.PanicOf(func() { p = call() })
 	if v == nil {
@@ -438,7 +437,7 @@ func (m *machine) newOf(op string, n uintptr, call func() unsafe.Pointer) bool {
 	return true
 }
 
-// trim: what no live block needs goes back, and nothing else.
+// trim checks that memory which no live block needs goes back, and nothing else.
 func (m *machine) trim() bool {
 	m.do(func() { hakmem.Trim() })
 	s := &m.after
@@ -459,7 +458,7 @@ func (m *machine) trim() bool {
 }
 
 func (m *machine) statistics() bool {
-	// check, which follows, compares them with the books. Here: twice the same.
+	// check, which follows, compares them with the records. Here two readings must be equal.
 	m.mustChangeNothing("ReadStats", func() {})
 	err, n := hakmem.Err(), len(m.after.Errors)
 	if (err == nil) != (n == 0) {
@@ -503,7 +502,7 @@ func (m *machine) freeInAWalk() bool {
 func (m *machine) limits() bool {
 	const page = 64 << 10
 	soft, hard := uint64(m.choose("soft", 512))*page, uint64(0)
-	if n := m.choose("hard", 1024); n >= 32 { // 2 MiB is the least
+	if n := m.choose("hard", 1024); n >= 32 { // 2 MiB is the smallest limit
 		hard = max(soft, uint64(n)*page)
 	}
 	if err := hakmem.SetMemoryLimit(soft, hard); err != nil {
@@ -516,7 +515,7 @@ func (m *machine) limits() bool {
 	return true
 }
 
-// traceText takes what a trace writes and keeps its first line.
+// traceText receives what a trace writes and keeps the first line.
 type traceText struct{ bytes.Buffer }
 
 func (w *traceText) Write(b []byte) (int, error) {
@@ -526,7 +525,7 @@ func (w *traceText) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// trace switches it on or off.
+// trace starts or stops a trace.
 func (m *machine) trace() bool {
 	if m.traced {
 		if err := hakmem.StopTrace(); err != nil {
@@ -561,11 +560,12 @@ func (m *machine) catchFaults() bool {
 	if m.after.Guard.Live == 0 {
 		return true
 	}
-	// A byte of the page behind a guarded block; its second half is before the next.
+	// A byte of the page after a guarded block. The second half of that page counts as before the
+	// next block.
 	b := live[len(live)-1-m.choose("guarded", int(m.after.Guard.Live))]
 	page := uintptr(os.Getpagesize())
 	off := (b.Addr+b.Size+page-1)&^(page-1) - b.Addr + page/4
-	if b.Size == 0 { // its one page lies behind it, or not
+	if b.Size == 0 { // its one page lies after it, or before it
 		return true
 	}
 	var e *hakmem.MisuseError
@@ -579,8 +579,8 @@ func (m *machine) catchFaults() bool {
 	return true
 }
 
-// mustChangeNothing calls f and wants the statistics to be as before. Page faults
-// are left out: the tests themselves touch memory.
+// mustChangeNothing calls f and checks that the statistics are as before. Page faults are left out,
+// because the tests themselves touch memory.
 func (m *machine) mustChangeNothing(what string, f func()) {
 	m.Helper()
 	hakmem.ReadStats(&m.before)
@@ -600,7 +600,7 @@ func (m *machine) mustChangeNothing(what string, f func()) {
 	m.Fatalf("%s changed %s", what, strings.Join(d, "; "))
 }
 
-// takers are the functions that take a pointer, as MisuseError.Op spells them.
+// takers are the functions that take a pointer, as spelled in MisuseError.Op.
 var takers = []string{"Free", "FreeBytes", "FreeSlice", "Delete", "UsableSize", "Realloc", "Heap.Free", "Heap.Realloc", "MisuseError.Error", "MisuseError.Stacks"}
 
 // take passes p to one of the takers.
@@ -626,7 +626,7 @@ func (m *machine) take(op string, h *hakmem.Heap, p unsafe.Pointer, size uintptr
 }
 
 const (
-	freed    = "freed" // "double free" to who frees it, "use after free" to who uses it
+	freed    = "freed" // "double free" from a free, "use after free" from a use
 	interior = "interior pointer"
 	unalign  = "unaligned pointer"
 	foreign  = "not hakmem's"
@@ -635,8 +635,8 @@ const (
 	wasArena = "memory of a closed arena"
 )
 
-// refuse passes the invalid pointer p to a taker and wants a *MisuseError of one
-// of the kinds, and nothing changed. of is the live block that p lies in, or nil.
+// refuse passes the invalid pointer p to a taker. It expects a *MisuseError of one of the kinds,
+// and that nothing changed. of is the live block that contains p, or nil.
 func (m *machine) refuse(what string, p unsafe.Pointer, of *block, kinds ...string) {
 	m.Helper()
 	op := takers[m.choose("taker", 8)]
@@ -674,8 +674,8 @@ func (m *machine) refuse(what string, p unsafe.Pointer, of *block, kinds ...stri
 	}
 }
 
-// useStale gives a freed block to who must not have it. Where its address is that
-// of a new block it is that block's, and nothing is wrong with it.
+// useStale passes a freed block to a function that must refuse it. If its address is that of a new
+// block by now, the pointer is valid, and useStale does nothing.
 func (m *machine) useStale() bool {
 	if len(m.stale) == 0 {
 		return false
@@ -752,7 +752,7 @@ func (m *machine) useArenaMemory() bool {
 	return false
 }
 
-// mustRefuse calls f, a use of a handle that is closed or a copy.
+// mustRefuse calls f, which uses a handle that is closed or a copy, and expects a refusal.
 func (m *machine) mustRefuse(op, kind string, f func()) {
 	m.Helper()
 	e, instead := misuseOf(f)
@@ -761,7 +761,7 @@ func (m *machine) mustRefuse(op, kind string, f func()) {
 	}
 }
 
-// firstChunk is more than is left of an Arena's first chunk once it is in use.
+// firstChunk is more than what is left of an Arena's first chunk once the Arena is in use.
 const firstChunk = 64 << 10
 
 func (m *machine) useClosed() bool {
@@ -841,7 +841,7 @@ func (m *machine) badArguments() bool {
 	return true
 }
 
-// tooMuch asks for what no region has.
+// tooMuch asks for more than any region has.
 func (m *machine) tooMuch() bool {
 	const absurd = uintptr(1) << 60
 	var b *block
@@ -866,7 +866,7 @@ func (m *machine) tooMuch() bool {
 			p = hakmem.Realloc(nil, absurd)
 		}
 	case 5:
-		m.outOf-- // it is no size, so that no block was asked for
+		m.outOf-- // the product is not a size, so no block was asked for
 		if p = hakmem.Calloc(1<<40, 1<<40); p == nil {
 			p = m.heap().Calloc(math.MaxUint, 2)
 		}
@@ -890,11 +890,12 @@ func (m *machine) tooMuch() bool {
 	return true
 }
 
-// findsOverflows: a guarded block is not there any more when it was freed.
+// findsOverflows reports whether the policy finds overflows in a way that the model can check: a
+// guarded block is inaccessible once it is freed.
 func findsOverflows(p *policy.Snapshot) bool { return p.Harden && p.Guard == 0 }
 
-// overflow writes behind a block, and into one after its free: HAKMEM_HARDEN finds
-// it.
+// overflow writes past the end of a block, and into a block after its free; HAKMEM_HARDEN must find
+// both.
 func (m *machine) overflow() bool {
 	if !findsOverflows(m.pol) {
 		return false
@@ -904,7 +905,7 @@ func (m *machine) overflow() bool {
 		behind := (*byte)(unsafe.Add(b.p, b.usable))
 		*behind ^= 0x55
 		func() {
-			defer func() { *behind ^= 0x55 }() // also when refuse fails: b is to be freed
+			defer func() { *behind ^= 0x55 }() // also when refuse fails, because b will be freed
 			m.refuse("a block written behind", b.p, nil, "buffer overflow")
 		}()
 	}

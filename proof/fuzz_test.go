@@ -16,11 +16,10 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// Fuzz targets: the machine of model_test.go, whose choices are bytes. Each target
-// has the actions of some groups, so that the fuzzer need not find out which bytes
-// matter to it.
+// Fuzz targets: the machine of model_test.go, which takes its choices from bytes. Each target has
+// the actions of some groups, so that the fuzzer need not find out which bytes matter.
 
-// tape is the source of a fuzz target: choices are its bytes, and 0 behind its end.
+// tape is the source of a fuzz target. Its choices are its bytes, and 0 after its end.
 type tape struct{ rest []byte }
 
 func (t *tape) choose(_ string, n int) int {
@@ -52,7 +51,7 @@ func play(t *testing.T, of group, program []byte) {
 	for i := 0; i < maxActions && len(src.rest) > 0; i++ {
 		m.run(some[src.choose("action", len(some))])
 		if i%16 == 15 {
-			m.check() // at each action the model does it; here speed finds more
+			m.check() // the model checks after each action; here speed finds more
 		}
 	}
 	m.end()
@@ -98,10 +97,10 @@ func FuzzTyped(f *testing.F)  { fuzz(f, typed|world) }
 func FuzzMisuse(f *testing.F) { fuzz(f, misuse|global|arenas|world) }
 func FuzzAll(f *testing.F)    { fuzz(f, global|private|arenas|typed|world|misuse) }
 
-// FuzzPointers gives any address whatever to the functions that take a block,
-// while there are live and freed ones of each kind. Of 10 bytes the first says who
-// gets the address and whether it is absolute, the second from which block it is
-// reckoned if not, the others are the address or the distance.
+// FuzzPointers gives arbitrary addresses to the functions that take a block, while there are live
+// and freed blocks of each kind. It uses 10 bytes for each call. The first says which function gets
+// the address and whether the address is absolute. The second says from which block it is counted
+// if it is not absolute. The others are the address or the distance.
 func FuzzPointers(f *testing.F) {
 	const takerBits, reallocBits, absolute = 7, 3 << 3, 1 << 5
 	at := func(kind, block byte, n uint64) []byte {
@@ -125,7 +124,7 @@ func FuzzPointers(f *testing.F) {
 			m.drop(i, hakmem.Free)
 		}
 		for ; len(program) >= 10; program = program[10:] {
-			// What refuse chooses: the function, and the size of a Realloc.
+			// The choices of refuse: the function, and the size of a Realloc.
 			src.rest = []byte{program[0] & takerBits, program[0] & reallocBits >> 3}
 			p := m.blocks[int(program[1])%len(m.blocks)].p
 			if program[0]&absolute != 0 {
@@ -135,10 +134,10 @@ func FuzzPointers(f *testing.F) {
 			a := uintptr(p)
 			in := m.at(a)
 			if a < 4096 || in == nil && goHeap(a) {
-				continue // the Go runtime stops a program that has such a pointer
+				continue // the Go runtime ends a program that has such a pointer
 			}
 			if !osmem.ReadableReserve && engine.InLiveMap(mem.Addr(a)) {
-				continue // a look at what is not committed: docs/design.md, Portability
+				continue // hakmem would read memory that is not committed: docs/design.md, Portability
 			}
 			switch {
 			case in == nil:
@@ -155,15 +154,15 @@ func FuzzPointers(f *testing.F) {
 	})
 }
 
-// goHeap reports whether address a is where the Go heap may be, which grows from a
-// first object upwards, by less than 64 GiB here: the runtime stops a program that
-// has a pointer into a part of it that is free.
+// goHeap reports whether the Go heap may be at address a. The Go heap grows from a first object
+// upwards, here by less than 64 GiB. The runtime ends a program that has a pointer into a free part
+// of it.
 func goHeap(a uintptr) bool {
 	return a>>36 == uintptr(unsafe.Pointer(new(int64)))>>36
 }
 
-// FuzzHandOver is two goroutines, each with a half of the bytes, that allocate,
-// hand blocks to the other, reallocate and free, with a Heap each.
+// FuzzHandOver runs two goroutines, each with half of the bytes and a Heap of its own, that
+// allocate, hand blocks to each other, reallocate and free.
 func FuzzHandOver(f *testing.F) {
 	r := rand.New(rand.NewPCG(2, 2))
 	for _, length := range []int{8, 60, 400, 3000} {
@@ -190,7 +189,7 @@ func FuzzHandOver(f *testing.F) {
 			})
 		}
 		wg.Wait()
-		for _, box := range boxes { // what came too late
+		for _, box := range boxes { // blocks that came too late
 			for len(box) > 0 {
 				b := <-box
 				errs = append(errs, mustBeIntact(b))
@@ -240,7 +239,7 @@ func (e *exchanger) take() (block, bool) {
 	return b, true
 }
 
-// limited says whether an allocation may fail.
+// limited reports whether an allocation may fail.
 func limited() bool {
 	_, hard := hakmem.MemoryLimit()
 	return hard != 0
@@ -262,8 +261,8 @@ func (e *exchanger) run() (err error) {
 			hakmem.Free(b.p)
 		}
 	}()
-	// Few Trims, and not without end: each stops the world, which takes long on a busy
-	// machine, and go test takes a process for hung after 10 s.
+	// The number of Trims is bounded: each stops the world, which takes long on a busy machine, and
+	// after 10 s go test takes a process for hung.
 	for n := 0; n < 2*maxActions && len(e.rest) > 0; n++ {
 		op := e.choose("operation", 16)
 		size := uintptr(e.choose("size", 1<<[]int{6, 10, 15, 19}[e.choose("kind of size", 4)]))

@@ -16,11 +16,11 @@ type tb interface {
 	Fatalf(format string, args ...any)
 }
 
-// block is one allocation in a test's own books.
+// block is a test's own record of one allocation.
 type block struct {
 	p      unsafe.Pointer
 	size   uintptr // bytes asked for
-	usable uintptr // bytes that it has, all of them written
+	usable uintptr // bytes that the block has, all of them written
 	key    uint64
 	site   hakmem.Site
 	arena  *arena // a piece of an Arena, not a block to free
@@ -30,8 +30,8 @@ func (b *block) String() string { return fmt.Sprintf("block %p of %d bytes", b.p
 
 func (b *block) end() uintptr { return uintptr(b.p) + max(b.usable, 1) }
 
-// keyOf is the key of a block's pattern: blocks at other addresses, of other
-// owners and of other times have others.
+// keyOf returns the key of a block's pattern. Blocks with another address, owner or time have
+// another key.
 func keyOf(p unsafe.Pointer, seed uint64) uint64 {
 	return uint64(uintptr(p))*0x9E3779B97F4A7C15 ^ seed
 }
@@ -39,14 +39,14 @@ func keyOf(p unsafe.Pointer, seed uint64) uint64 {
 // wordAt is the pattern's word at an offset.
 func wordAt(key uint64, off uintptr) uint64 { return (key + uint64(off)) * 0xD6E8FEB86659FD93 }
 
-// step is how far apart the written words of n bytes are: blocks that are copied
-// by a loop are written wholly, and of large blocks enough of every OS page, so that
-// the test's time is the allocator's.
+// step is the distance between the words that are written in a block of n bytes. Blocks that are
+// copied by a loop are written as a whole. In large blocks enough words of every OS page are
+// written; more would make the test's time that of the writes instead of the allocator's.
 func step(n uintptr) uintptr {
 	if n <= 4096 {
 		return 8
 	}
-	return 504 // no divisor of a page: the places within a page differ
+	return 504 // not a divisor of a page, so that the places within a page differ
 }
 
 // write writes the pattern of key over the n bytes at p.
@@ -63,8 +63,8 @@ func write(p unsafe.Pointer, n uintptr, key uint64) {
 	}
 }
 
-// intact reports whether the first upto of the n bytes that write wrote at p have
-// the pattern still. The bytes may have been moved.
+// intact reports whether, of the n bytes that write wrote at p, the first upto still have the
+// pattern. The bytes may have been moved.
 func intact(p unsafe.Pointer, n, upto uintptr, key uint64) bool {
 	off := uintptr(0)
 	for s := step(n); off+8 <= upto; off += s {
@@ -100,13 +100,13 @@ func isZero(p unsafe.Pointer, n uintptr) bool {
 	return true
 }
 
-// misuseOf calls do and returns the *MisuseError it panicked with, or nil and
-// what happened instead.
+// misuseOf calls do and returns the *MisuseError with which it panicked, or nil and a text that
+// says what happened instead.
 func misuseOf(do func()) (*hakmem.MisuseError, string) {
 	return testkit.PanicAs[*hakmem.MisuseError](do)
 }
 
-// walked is what LiveBlocks yields, in its order.
+// walked returns what LiveBlocks yields, in its order.
 func walked() (blocks []hakmem.LiveBlock) {
 	for b := range hakmem.LiveBlocks() {
 		blocks = append(blocks, b)
@@ -114,8 +114,8 @@ func walked() (blocks []hakmem.LiveBlock) {
 	return blocks
 }
 
-// addUp compares the statistics with the live blocks that a walk found, and with
-// themselves. Nobody allocates or frees meanwhile.
+// addUp compares the statistics with the live blocks that a walk found, and with themselves. No
+// goroutine allocates or frees meanwhile.
 func addUp(s *hakmem.Stats, live []hakmem.LiveBlock) error {
 	if n := s.LiveBlocks + s.Guard.Live; uint64(len(live)) != n {
 		return fmt.Errorf("LiveBlocks yields %d blocks; the statistics have %d and %d guarded ones", len(live), s.LiveBlocks, s.Guard.Live)
@@ -181,9 +181,9 @@ func addUp(s *hakmem.Stats, live []hakmem.LiveBlock) error {
 	return nil
 }
 
-// checkQuiescent wants an allocator of which nobody has a block: nothing is
-// alive, no site counts anything, no copy of a block was freed late, and every
-// block of every slab is accounted for. Nobody uses hakmem meanwhile.
+// checkQuiescent checks an allocator that has no live blocks: nothing is alive, no site counts
+// anything, no late double free was found, and every block of every slab is accounted for. No
+// goroutine uses hakmem meanwhile.
 func checkQuiescent(t testing.TB) {
 	t.Helper()
 	if err := quiescent(); err != nil {

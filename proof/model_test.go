@@ -17,10 +17,10 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// The model: what a machine did with hakmem, in its own books. After each action
-// the allocator must agree with them: contents, sizes, alignment, no overlap,
-// LiveBlocks, statistics. The actions are in actions_test.go. Rapid draws the
-// choices in TestModel, and shrinks what fails; fuzz targets take them from bytes.
+// The model is a machine that does things with hakmem and keeps its own records. After each action
+// the allocator must agree with the records: contents, sizes, alignment, no overlap, LiveBlocks,
+// statistics. The actions are in actions_test.go. In TestModel, rapid draws the machine's choices
+// and shrinks a failing program; fuzz targets take the choices from bytes.
 
 // source makes the machine's choices.
 type source interface {
@@ -29,10 +29,10 @@ type source interface {
 }
 
 const (
-	// budget bounds the live bytes of a machine: a tenth of what a small machine
-	// has, and enough to commit several times.
+	// budget bounds the live bytes: a tenth of the memory of a small computer, and enough to commit
+	// several times.
 	budget = 32 << 20
-	// maxBlocks bounds the live blocks of a machine, and so the cost of a check.
+	// maxBlocks bounds the live blocks, and so the cost of a check.
 	maxBlocks = 3000
 	// maxStale is how many freed addresses are remembered for misuse.
 	maxStale = 64
@@ -40,7 +40,7 @@ const (
 	maxHandles = 4
 )
 
-// arena is an open Arena and what it handed out since its last Reset.
+// arena is an open Arena and the pieces that it handed out since its last Reset.
 type arena struct {
 	a      *hakmem.Arena
 	pieces []*block
@@ -59,11 +59,11 @@ type machine struct {
 	sites   []hakmem.Site
 	held    uintptr // live bytes
 	keys    uint64
-	outOf   uint64 // what Stats.OutOfMemory must be
+	outOf   uint64 // the expected Stats.OutOfMemory
 	limit   bool   // a hard limit is set: allocations may fail
-	hardNow uint64 // what it is
-	most    uint64 // bytes that may be in use: what it allows, or what there was when last looked
-	refused uint64 // what it has refused, when an allocation last failed
+	hardNow uint64 // the hard limit
+	most    uint64 // bytes that may be in use: what the limit allows, or what was in use at the last look
+	refused uint64 // refusals of the limit when an allocation last failed
 	traced  bool
 
 	soft, hard    uint64 // the limits at the beginning
@@ -72,11 +72,11 @@ type machine struct {
 	pol           *policy.Snapshot
 }
 
-// begin returns a machine for an allocator of which nobody has a block.
+// begin returns a machine for an allocator without live blocks.
 func begin(t tb, s source) *machine {
 	t.Helper()
 	m := &machine{tb: t, source: s, procs: runtime.GOMAXPROCS(0), pol: policy.Current()}
-	hakmem.Trim() // what caches hold was put there by another clock's time
+	hakmem.Trim() // caches hold what was put there at another clock's time
 	engine.SetClock(&m.clock)
 	if err := quiescent(); err != nil {
 		t.Fatalf("before the first action: %v", err)
@@ -92,14 +92,14 @@ func begin(t tb, s source) *machine {
 	return m
 }
 
-// limited enters the hard limit.
+// limited records the hard limit.
 func (m *machine) limited(hard uint64) {
 	hakmem.ReadStats(&m.after)
 	s := &m.after.Scavenger
 	m.limit, m.hardNow, m.most, m.refused = hard != 0, hard, max(hard, s.Used+s.Dirty), s.LimitRefused
 }
 
-// failed enters that an allocation failed, which only a limit may be the reason of.
+// failed records that an allocation failed, for which a limit must be the reason.
 func (m *machine) failed(op string, size uintptr) {
 	m.Helper()
 	hakmem.ReadStats(&m.after)
@@ -111,7 +111,7 @@ func (m *machine) failed(op string, size uintptr) {
 	m.outOf++
 }
 
-// end frees everything and wants the allocator to be as at the beginning.
+// end frees everything and checks that the allocator is as it was at the beginning.
 func (m *machine) end() {
 	m.check()
 	for len(m.blocks) > 0 {
@@ -131,8 +131,8 @@ func (m *machine) end() {
 	}
 }
 
-// goIdle lets time pass for a program that has freed everything: all memory goes
-// back, without a Trim, and then the scavenger stops.
+// goIdle lets time pass for a program that has freed everything. All memory must go back, without a
+// Trim, and then the scavenger must stop.
 func (m *machine) goIdle() {
 	if m.pol.KeepAlways {
 		return
@@ -146,11 +146,11 @@ func (m *machine) goIdle() {
 	}
 }
 
-// cleanUp undoes what a failed machine has left behind, so that the next one,
-// with which rapid looks for a smaller program, finds an empty allocator. After
-// end it only puts back what is not memory.
+// cleanUp undoes what a failed machine has left behind, so that the next machine, with which rapid
+// searches for a smaller program, finds an empty allocator. After end it only restores what is not
+// memory.
 func (m *machine) cleanUp() {
-	try := func(f func()) { testkit.PanicOf(f) } // the failure may have left anything
+	try := func(f func()) { testkit.PanicOf(f) } // the failure may have left any state
 	try(func() { m.traced = false; _ = hakmem.StopTrace() })
 	for _, a := range m.arenas {
 		try(a.a.Close)
@@ -168,8 +168,8 @@ func (m *machine) cleanUp() {
 	engine.SetClock(nil)
 }
 
-// do calls f, sometimes on another goroutine, which may run on another P. What f
-// panics with is a finding.
+// do calls f, sometimes on another goroutine, which may run on another P. A panic of f is a
+// finding.
 func (m *machine) do(f func()) {
 	if m.choose("goroutine", 4) == 0 {
 		f()
@@ -186,12 +186,12 @@ func (m *machine) elsewhere(f func()) {
 	}
 }
 
-// next returns the index in byAddr of the first block that ends behind address a.
+// next returns the index in byAddr of the first block that ends after address a.
 func (m *machine) next(a uintptr) int {
 	return sort.Search(len(m.byAddr), func(i int) bool { return m.byAddr[i].end() > a })
 }
 
-// at returns the block that has the byte at address a, or nil.
+// at returns the block that contains the byte at address a, or nil.
 func (m *machine) at(a uintptr) *block {
 	if i := m.next(a); i < len(m.byAddr) && uintptr(m.byAddr[i].p) <= a {
 		return m.byAddr[i]
@@ -199,7 +199,7 @@ func (m *machine) at(a uintptr) *block {
 	return nil
 }
 
-// add enters a block that was just handed out and writes it.
+// add records a block that was just handed out, and writes it.
 func (m *machine) add(b *block) {
 	i := m.next(uintptr(b.p))
 	if i < len(m.byAddr) && uintptr(m.byAddr[i].p) < b.end() {
@@ -230,7 +230,7 @@ func (m *machine) mustBeIntact(b *block) {
 	}
 }
 
-// want is what an allocation was asked for.
+// want says what an allocation was asked for.
 type want struct {
 	op          string
 	size, align uintptr
@@ -239,7 +239,7 @@ type want struct {
 	site        hakmem.Site
 }
 
-// got enters what an allocation returned.
+// got records what an allocation returned.
 func (m *machine) got(p unsafe.Pointer, w want) *block {
 	m.Helper()
 	if p == nil {
@@ -251,7 +251,7 @@ func (m *machine) got(p unsafe.Pointer, w want) *block {
 		m.Fatalf("%s(%d): %v is not aligned to %d", w.op, w.size, b, a)
 	}
 	switch {
-	case m.pol.Harden: // a block has what was asked for
+	case m.pol.Harden: // a block has exactly what was asked for
 		if b.usable < w.size || w.exact && b.usable != w.size {
 			m.Fatalf("%s(%d): %v", w.op, w.size, b)
 		}
@@ -290,7 +290,7 @@ func (m *machine) drop(i int, free func(unsafe.Pointer)) {
 	m.dropped(i)
 }
 
-// dropped enters that block i was freed.
+// dropped records that block i was freed.
 func (m *machine) dropped(i int) {
 	b := m.blocks[i]
 	m.blocks = slices.Delete(m.blocks, i, i+1)
@@ -306,7 +306,7 @@ func (m *machine) room(n uintptr) bool {
 	return m.held+n <= budget && len(m.byAddr) < maxBlocks
 }
 
-// check compares the allocator with the books, every byte of every block, and the
+// check compares the allocator with the records, checks every byte of every block, and compares the
 // allocator's tables with each other.
 func (m *machine) check() {
 	m.Helper()
@@ -325,7 +325,7 @@ func (m *machine) check() {
 	found := 0
 	for _, l := range live {
 		i := m.next(l.Addr)
-		if l.Arena { // all that the Arenas have handed out lies in such
+		if l.Arena { // all pieces of Arenas lie in such chunks
 			for ; i < len(m.byAddr) && m.byAddr[i].end() <= l.Addr+l.Size; i++ {
 				if m.byAddr[i].arena == nil {
 					m.Fatalf("%v lies in an Arena's chunk of %d bytes at %#x", m.byAddr[i], l.Size, l.Addr)
@@ -353,7 +353,7 @@ func (m *machine) check() {
 		if n > m.most {
 			m.Fatalf("%d bytes of memory in spite of a hard limit; at most %d may be", n, m.most)
 		}
-		m.most = max(m.hardNow, n) // what was there when it was set may go, and not come back
+		m.most = max(m.hardNow, n) // what was in use when the limit was set may go, but must not come back
 	}
 	if s.LateDoubleFrees != 0 {
 		m.Fatalf("%d late double frees", s.LateDoubleFrees)
@@ -363,13 +363,13 @@ func (m *machine) check() {
 	}
 }
 
-// sizeOf is the size that LiveBlocks must give for a block: that of its class, of
-// which HAKMEM_HARDEN keeps at least 16 bytes for itself.
+// sizeOf returns the size that LiveBlocks must give for a block: that of its class, minus the bytes
+// that HAKMEM_HARDEN keeps for itself (at least 16).
 func (m *machine) sizeOf(b *block, l hakmem.LiveBlock) uintptr {
 	if m.pol.Harden && m.pol.Guard == 0 {
 		return max(l.Size, hakmem.GoodSize(b.usable+16))
 	}
-	if m.pol.Harden { // and a guarded one has its own size
+	if m.pol.Harden { // a guarded block has exactly its own size
 		return max(l.Size, b.usable)
 	}
 	return b.usable
@@ -380,7 +380,7 @@ type draws struct{ *rapid.T }
 
 func (d draws) choose(what string, n int) int { return rapid.IntRange(0, n-1).Draw(d.T, what) }
 
-// ran counts how often each action ran, over all tests of the process.
+// ran counts how often each action ran in all tests of the process.
 var ran = map[string]*atomic.Int64{}
 
 func init() {
@@ -422,7 +422,7 @@ func TestModel(t *testing.T) {
 	if total < 50*int64(len(actions)) {
 		return
 	}
-	for i := range actions { // of 50 each in the mean none is 0 by chance
+	for i := range actions { // with 50 each on average, none is 0 by chance
 		a := &actions[i]
 		if ran[a.name].Load() == 0 && (a.name != "overflow" || findsOverflows(policy.Current())) {
 			t.Errorf("of %d actions none was %q: does it ever do anything?", total, a.name)
@@ -430,7 +430,7 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// sizes are those around every class boundary up to 4 MiB.
+// sizes are the sizes around every class boundary up to 4 MiB.
 var sizes = func() (s []uintptr) {
 	for _, c := range hakmem.SizeClasses() {
 		s = append(s, uintptr(c)-1, uintptr(c), uintptr(c)+1)
@@ -441,8 +441,7 @@ var sizes = func() (s []uintptr) {
 	return s
 }()
 
-// anySize chooses a size: mostly tiny, seldom large, and often one at which
-// something changes.
+// anySize chooses a size: mostly tiny, seldom large, and often one next to a boundary.
 func (m *machine) anySize() uintptr {
 	n := uintptr(0)
 	switch m.choose("kind of size", 10) {
@@ -463,8 +462,8 @@ func (m *machine) anySize() uintptr {
 	return n
 }
 
-// windows are the times that may be said to have passed: from less than one of the
-// scavenger's ticks to more than it keeps anything.
+// windows are the times by which the clock may be moved: from less than a tick of the scavenger to
+// more than it keeps anything.
 var windows = []time.Duration{50 * time.Millisecond, 300 * time.Millisecond, 2 * time.Second, 20 * time.Second}
 
 // makeRoom frees the oldest blocks until the machine is within its budget.
@@ -484,7 +483,7 @@ func (m *machine) closeHeap(i int) {
 	m.heaps = slices.Delete(m.heaps, i, i+1)
 }
 
-// clear enters that the Arena's pieces are gone.
+// clear records that the Arena's pieces are gone.
 func (m *machine) clear(a *arena) {
 	for _, b := range a.pieces {
 		m.mustBeIntact(b)

@@ -15,19 +15,18 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// preset is a set of gates, as the environment has them.
+// preset is a set of settings, as environment variables.
 type preset struct {
 	name  string
 	gates string // NAME=VALUE, separated by spaces
 }
 
-// presets are the sets under which everything is run again, each in a process of
-// its own, since gates are read when a process starts. Together they have every
-// gate away from its default.
+// presets are the sets with which everything is run again, each in a process of its own, because
+// settings are read when a process starts. Together they have every setting away from its default.
 var presets = []preset{
 	{"default", ""},
 	{"pinned", "HAKMEM_FRONT_FASTLANE=0"},
-	// The least of everything, so that each call is a slow path.
+	// The smallest value of everything, so that each call takes a slow path.
 	{"tiny magazines", "HAKMEM_FRONT_V2_CAP=2 HAKMEM_MAG_BYTES=0 HAKMEM_CAP_MID=2 HAKMEM_MAG_MID_BYTES=0 HAKMEM_MAG_GROW_BYTES=0 HAKMEM_MAG_WARM_BYTES=0 HAKMEM_WARM_SLOTS=0 HAKMEM_WHALE_BYTES=0 HAKMEM_REFILL=1"},
 	{"big magazines", "HAKMEM_MODE=fast HAKMEM_CAP_MID=127 HAKMEM_MAG_BYTES=1073741824 HAKMEM_MAG_MID_BYTES=1073741824 HAKMEM_MAG_GROW_BYTES=1073741824 HAKMEM_MAG_WARM_BYTES=1073741824 HAKMEM_REFILL=127"},
 	{"minimal", "HAKMEM_MODE=minimal"},
@@ -48,8 +47,8 @@ var presets = []preset{
 	{"small region", "HAKMEM_REGION_BYTES=268435456 HAKMEM_SS_COMMIT_MIN=4194304 HAKMEM_SS_COMMIT_MAX=4194304"},
 }
 
-// The rapid checks, and the operations of TestStress, for each preset: a second or
-// two. The flags and the variable that are given to the parent win.
+// The number of rapid checks, and of operations of TestStress, for each preset: they take a second
+// or two. The parent's flags and variable override them.
 const (
 	checksPerPreset = 15
 	opsPerPreset    = 300_000
@@ -65,7 +64,7 @@ func TestPresets(t *testing.T) {
 	if ops == "" {
 		ops = strconv.Itoa(opsPerPreset / checksPerPreset * n)
 	}
-	run := "^(TestModel|TestStress|FuzzAll|FuzzPointers|FuzzHandOver)$" // FuzzAll has what the others have
+	run := "^(TestModel|TestStress|FuzzAll|FuzzPointers|FuzzHandOver)$" // FuzzAll has the actions of the others
 	if testing.Short() || testkit.Race {
 		run = "^(TestModel|TestStress|FuzzHandOver)$"
 	}
@@ -75,14 +74,14 @@ func TestPresets(t *testing.T) {
 		switch f.Name {
 		case "rapid.checks":
 			checks = "-rapid.checks=" + f.Value.String()
-		case "rapid.steps", "rapid.seed": // not test.short: it is in n, and would make rapid do next to nothing
+		case "rapid.steps", "rapid.seed": // not test.short: n takes it into account, and rapid would do almost nothing with it
 			args = append(args, "-"+f.Name+"="+f.Value.String())
 		}
 	})
 	args = append(args, checks)
 	for _, p := range presets {
 		t.Run(p.name, func(t *testing.T) {
-			t.Parallel() // as many children at a time as there are processors
+			t.Parallel() // as many children at the same time as there are processors
 			ctx := t.Context()
 			if end, ok := t.Deadline(); ok {
 				var stop context.CancelFunc
@@ -118,7 +117,8 @@ func isGate(name string) bool {
 	return false
 }
 
-// TestPresetsHaveEveryGate: a new gate needs a preset. The gates are well formed.
+// TestPresetsHaveEveryGate checks that every setting is in a preset, and that the presets are well
+// formed.
 func TestPresetsHaveEveryGate(t *testing.T) {
 	seen := map[string]bool{
 		"HAKMEM_TRACE": true, // a file; the action "trace" does the same

@@ -16,17 +16,17 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// Stress: goroutines that allocate, write, hand blocks to each other, verify,
-// free, and end, while others trim, read statistics, walk and change GOMAXPROCS.
-// Bounded by operation counts. Who frees a block checks its pattern, which comes
-// of its address and its owner's number: a block that two have at a time, or that
-// was lost and found, has the wrong one.
+// Stress: goroutines allocate, write, hand blocks to each other, verify, free, and end, while
+// others trim, read statistics, walk over live blocks and change GOMAXPROCS. The number of
+// operations is bounded. The goroutine that frees a block checks its pattern, which follows from
+// the block's address and its owner's number. A block that two goroutines have at the same time has
+// a wrong pattern, and so has a block that was lost and handed out again.
 
-// opsVar is the variable with the number of operations of all tests of this file
+// opsVar is the environment variable with the number of operations of all tests of this file
 // together.
 const opsVar = "HAKMEM_PROOF_OPS"
 
-// shares is into how many runs they go.
+// shares is the number of runs that share these operations.
 const shares = 17
 
 func stressOps(t *testing.T) int {
@@ -46,26 +46,26 @@ func stressOps(t *testing.T) int {
 	return max(ops/shares, 1)
 }
 
-// stress is one run: workers that do ops operations together.
+// stress is one run: workers that together do ops operations.
 type stress struct {
 	workers, ops int
 	seed         uint64
 	lifetime     int           // operations of one goroutine
 	limited      bool          // a hard limit is set, or will be: an allocation may fail
 	refused      int           // one call of the system in so many fails; 0: none
-	verified     atomic.Uint64 // blocks and pieces of Arenas that were whole at their end
+	verified     atomic.Uint64 // blocks and pieces of Arenas that were intact at their end
 	lives        atomic.Uint64 // goroutines
 	bad          atomic.Int32
 }
 
 func (s *stress) fail(t *testing.T, format string, args ...any) {
-	if s.bad.Add(1) <= 5 { // the first few tell enough
+	if s.bad.Add(1) <= 5 { // the first few are enough
 		t.Errorf(format, args...)
 	}
 }
 
-// worker is a chain of goroutines: each does some operations, hands what it has
-// to a new one, and ends.
+// worker is a chain of goroutines: each does some operations, hands what it has to a new one, and
+// ends.
 type worker struct {
 	*stress
 	t      *testing.T
@@ -85,9 +85,9 @@ type worker struct {
 	whole  uint64 // verified, but not yet counted
 }
 
-// longestLife bounds the operations of one goroutine: short enough that many end in
-// a run, long enough that most of them run on several Ps. A short run has shorter
-// lives, so that its workers, too, are leastLives goroutines each.
+// longestLife bounds the operations of one goroutine. It is short enough that many goroutines end
+// in a run, and long enough that most of them run on several Ps. A short run has shorter lives, so
+// that each of its workers is at least leastLives goroutines, too.
 const (
 	longestLife = 2000
 	leastLives  = 5
@@ -101,7 +101,7 @@ func (w *worker) verify(b *block) {
 	w.whole++
 }
 
-// release verifies the block and frees it, in one of the ways.
+// release verifies the block and frees it in one of several ways.
 func (w *worker) release(b block) {
 	w.verify(&b)
 	if u := hakmem.UsableSize(b.p); u != b.usable {
@@ -174,9 +174,9 @@ func (w *worker) allocate() (b block, ok bool) {
 	return w.own(p, size), true
 }
 
-// cut takes a piece from the worker's Arena, or makes an end of all its pieces.
+// cut takes a piece from the worker's Arena, or ends all its pieces.
 func (w *worker) cut() {
-	if n := len(w.pieces); n == 64 || n > 0 && w.r.UintN(100) == 0 { // 64: some chunks; sooner: now and then
+	if n := len(w.pieces); n == 64 || n > 0 && w.r.UintN(100) == 0 { // 64 pieces fill some chunks; now and then sooner
 		for i := range w.pieces {
 			w.verify(&w.pieces[i])
 		}
@@ -227,7 +227,7 @@ func (w *worker) realloc(b *block) {
 func (w *worker) live() {
 	defer w.done.Done()
 	w.lives.Add(1)
-	if w.id%5 == 4 { // some change threads, too
+	if w.id%5 == 4 { // some goroutines change threads, too
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 	}
@@ -235,7 +235,7 @@ func (w *worker) live() {
 		w.left--
 		select {
 		case b, ok := <-w.inbox:
-			if ok { // else it is closed: ready for ever, and empty
+			if ok { // otherwise the channel is closed: always ready, and empty
 				w.release(b)
 			}
 		default:
@@ -294,7 +294,7 @@ func (w *worker) live() {
 	w.verified.Add(w.whole)
 }
 
-// newHeap gives the worker a Heap, or none where there is no memory for it.
+// newHeap gives the worker a Heap, or none if there is no memory for it.
 func (w *worker) newHeap() {
 	w.heap = nil
 	if v := testkit.PanicOf(func() { w.heap = hakmem.NewHeap() }); v != nil {
@@ -313,8 +313,8 @@ func refusing(n int, seed uint64) *testkit.Refusals {
 // total counts the verified blocks of all runs of the process.
 var total atomic.Uint64
 
-// run starts the workers in a ring and waits for them. Meanwhile it calls each
-// of the disturbers again and again.
+// run starts the workers in a ring and waits for them. Meanwhile it calls each of the disturbers
+// repeatedly.
 func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 	t.Helper()
 	_, hard := hakmem.MemoryLimit()
@@ -323,7 +323,7 @@ func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 	var wg, others sync.WaitGroup
 	var done atomic.Bool
 	if s.refused > 0 {
-		hakmem.Free(hakmem.Malloc(1)) // without a region nothing works any more
+		hakmem.Free(hakmem.Malloc(1)) // without a region nothing would work
 		calls := refusing(s.refused, s.seed)
 		defer func() {
 			if t.Logf("%d calls of the system refused", calls.Total()); calls.Total() == 0 {
@@ -361,11 +361,11 @@ func (s *stress) run(t *testing.T, disturbers ...func(i int)) {
 	if s.refused > 0 {
 		hakmem.Trim() // the first call, if there was none yet
 		osmem.Inject(nil)
-		hakmem.Trim() // what was left without memory comes back
+		hakmem.Trim() // pages that were left without memory come back
 	}
 	if s.bad.Load() == 0 {
 		checkQuiescent(t)
-		// Even where a limit refuses some.
+		// Even if a limit refuses some allocations.
 		if n := s.verified.Load(); n < uint64(s.ops)/100 {
 			t.Errorf("%d operations, but only %d blocks verified", s.ops, n)
 		}
@@ -381,8 +381,8 @@ func procs(t *testing.T, n int) {
 
 func trimming(int) { hakmem.Trim() }
 
-// reading keeps its Stats, as a program that watches itself would. Counts move while
-// they are read, but none may go below 0, which is near 2^64.
+// reading keeps its Stats, as a program that monitors itself would. Counts change while they are
+// read, but none may go below 0, which would be near 2^64.
 func reading(t *testing.T) func(int) {
 	var s hakmem.Stats
 	return func(int) {
@@ -399,14 +399,14 @@ func reading(t *testing.T) func(int) {
 	}
 }
 
-// limiting changes the memory limits all the time, down to what refuses most. The
-// caller puts them back.
+// limiting changes the memory limits all the time, down to a limit that refuses most allocations.
+// The caller restores them.
 func limiting(i int) {
 	hard := []uint64{0, 64 << 20, 4 << 20, 16 << 20}[i%4]
 	_ = hakmem.SetMemoryLimit(hard/2, hard)
 }
 
-// walking looks at every live block, of which others are freed meanwhile.
+// walking looks at every live block, while other goroutines free some of them.
 func walking(t *testing.T) func(int) {
 	return func(int) {
 		for b := range hakmem.LiveBlocks() {
@@ -433,7 +433,7 @@ func TestStress(t *testing.T) {
 			s.run(t, trimming, reading(t), walking(t))
 		})
 	}
-	// Ps vanish with blocks in their magazines and come back; none is lost.
+	// Ps vanish with blocks in their magazines and come back. No block may be lost.
 	t.Run("GOMAXPROCS changing", func(t *testing.T) {
 		procs(t, runtime.GOMAXPROCS(0))
 		s := stress{workers: 8, ops: stressOps(t), seed: 11}
@@ -463,16 +463,16 @@ func TestStress(t *testing.T) {
 	})
 }
 
-// TestStressManyGoroutines has far more goroutines than Ps, so that each is
-// stopped within its work and goes on elsewhere.
+// TestStressManyGoroutines has far more goroutines than Ps, so that each is stopped in the middle
+// of its work and continues elsewhere.
 func TestStressManyGoroutines(t *testing.T) {
 	procs(t, 4)
 	s := stress{workers: 300, ops: stressOps(t), seed: 13}
 	s.run(t, trimming)
 }
 
-// TestStressMorePsThanFronts: with more Ps than there are fronts the rest share
-// locked ones.
+// TestStressMorePsThanFronts has more Ps than there are fronts: the Ps without a front share locked
+// ones.
 func TestStressMorePsThanFronts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: -short; 1100 Ps")
@@ -482,8 +482,8 @@ func TestStressMorePsThanFronts(t *testing.T) {
 	s.run(t)
 }
 
-// TestStressVanishingPs fills the magazines of many Ps, takes the Ps away and
-// wants their blocks back by Trim.
+// TestStressVanishingPs fills the magazines of many Ps, takes the Ps away, and checks that Trim
+// brings their blocks back.
 func TestStressVanishingPs(t *testing.T) {
 	procs(t, 16)
 	for round := range 5 {
@@ -499,9 +499,9 @@ func TestStressVanishingPs(t *testing.T) {
 	}
 }
 
-// TestStressProducersAndConsumers moves every block of one class from producers
-// to consumers: slabs are always freed by others than their leaseholders, and
-// Heaps are made, handed to the consumer and closed.
+// TestStressProducersAndConsumers moves every block of one class from producers to consumers.
+// Blocks are always freed by goroutines that do not lease their slab, and Heaps are made, handed to
+// the consumer and closed.
 func TestStressProducersAndConsumers(t *testing.T) {
 	type batch struct {
 		blocks [100]block

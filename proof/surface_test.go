@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// exceptions are the exported functions that no action reaches, and why.
+// exceptions are the exported functions that no action reaches, with the reason.
 var exceptions = map[string]string{
 	"hakmemtest.NoLeaks":        "takes a testing.TB and ends with it: tested in its package",
 	"hakmemtest.Ignore":         "an option of NoLeaks",
@@ -58,8 +58,8 @@ func exported(t *testing.T, dir, prefix string) (names []string) {
 	return names
 }
 
-// TestEveryFunctionIsAnAction: what is added to the public surface must be added
-// to the model, too.
+// TestEveryFunctionIsAnAction checks that every function of the public surface is in the model,
+// too.
 func TestEveryFunctionIsAnAction(t *testing.T) {
 	reached := map[string]bool{}
 	for _, a := range actions {
@@ -70,7 +70,7 @@ func TestEveryFunctionIsAnAction(t *testing.T) {
 	there := map[string]bool{}
 	for _, name := range append(exported(t, "..", ""), exported(t, "../hakmemtest", "hakmemtest.")...) {
 		if there[name] {
-			continue // another file of another platform
+			continue // a file for another platform
 		}
 		there[name] = true
 		why, excepted := exceptions[name]
@@ -94,8 +94,8 @@ func TestEveryFunctionIsAnAction(t *testing.T) {
 	t.Logf("%d exported functions and methods, %d excepted", len(there), len(exceptions))
 }
 
-// TestActionsCallWhatTheySay: a name in an action's list is one that the actions'
-// file calls.
+// TestActionsCallWhatTheySay checks that the file of the actions calls every function that is named
+// in an action's list.
 func TestActionsCallWhatTheySay(t *testing.T) {
 	f, err := parser.ParseFile(token.NewFileSet(), "actions_test.go", nil, parser.SkipObjectResolution)
 	if err != nil {

@@ -1,12 +1,13 @@
-// Command coverage makes docs/coverage.md: the coverage of hakmem's internal
-// packages by all tests of the core module, each block that is not covered, and why
-// not. It fails when the whole is below the goal or a block has no reason.
+// Command coverage makes docs/coverage.md: how much of hakmem's internal packages all tests of the
+// core module cover, each function with statements that are not covered, and why they are not. It
+// fails when the total is below the goal or a function has no reason.
 //
 //	go run ./.ci/coverage [-run REGEXP] [-profile FILE] [-o docs/coverage.md]
 //
-// Reasons are in reasons.txt beside it, a line each: file, function, a number of
-// statements, and the text. They belong to functions, not to lines, so that they
-// last; the number is the most statements of the function that the reason excuses.
+// The reasons are in reasons.txt in this directory, one a line: file, function, a number of
+// statements, and the text. They belong to functions, not to lines, so that they stay right when
+// lines move. The number is the largest number of statements of the function that the reason
+// excuses.
 package main
 
 import (
@@ -56,8 +57,8 @@ func coverage(profile, run, out string) error {
 		}
 		defer os.RemoveAll(dir)
 		profile = filepath.Join(dir, "profile")
-		// -short has every kind of test, with fewer repetitions. Packages one at a time:
-		// some tests count what the machine does.
+		// -short runs every kind of test, with fewer repetitions. Packages run one at a time,
+		// because some tests count what the machine does.
 		if err := command("go", "test", "-short", "-p", "1", "-timeout", "30m", "-covermode=atomic", "-coverpkg=./internal/...", "-run", run, "./...", "-args", "-test.gocoverdir="+dir); err != nil {
 			return err
 		}
@@ -95,14 +96,14 @@ func command(name string, args ...string) error {
 	return nil
 }
 
-// block is a run of statements in a file of this repository.
+// block is a sequence of statements in a file of this repository.
 type block struct {
 	file       string
 	line, end  int
 	statements int
 }
 
-// readProfile returns all blocks with whether any test ran them.
+// readProfile returns all blocks, and for each whether any test ran it.
 func readProfile(name string) (map[block]bool, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -128,7 +129,7 @@ func readProfile(name string) (map[block]bool, error) {
 		}
 		key := [2]string{file, span}
 		covered[key] = covered[key] || count > 0
-		// Two blocks on one line with as many statements are told apart by the column.
+		// The column distinguishes two blocks on one line with the same number of statements.
 		blocks[block{strings.TrimPrefix(file, module) + ":" + strconv.Itoa(column), from, to, n}] = covered[key]
 	}
 	return blocks, s.Err()
@@ -214,7 +215,7 @@ func report(blocks map[block]bool, reasons map[string]*reason) (page []byte, pro
 
 	var w bytes.Buffer
 	percent := func(s sum) float64 { return 100 * float64(s.covered) / float64(max(s.all, 1)) }
-	fmt.Fprintf(&w, "# Coverage\n\nMade by `go run ./.ci/coverage`, with %s on %s/%s: all tests of the core module, in `-short` mode, and the\nprocesses that they start. Blocks that only a meeting of two goroutines reaches change from run to run. Statements of `./internal/...`; the goal is %.0f %%.\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, goal)
+	fmt.Fprintf(&w, "# Coverage\n\nMade by `go run ./.ci/coverage`, with %s on %s/%s: all tests of the core module in `-short` mode,\nand the processes that they start. Counted are the statements of `./internal/...`; the goal is %.0f %%.\nStatements that are reached only when two goroutines meet at the right moment differ from run to run.\n\n", runtime.Version(), runtime.GOOS, runtime.GOARCH, goal)
 	fmt.Fprintf(&w, "| package | statements | covered |\n|---|---|---|\n")
 	for _, dir := range slices.Sorted(maps.Keys(packages)) {
 		fmt.Fprintf(&w, "| %s | %d | %.1f %% |\n", dir, packages[dir].all, percent(*packages[dir]))
@@ -223,9 +224,14 @@ func report(blocks map[block]bool, reasons map[string]*reason) (page []byte, pro
 	if percent(total) < goal {
 		problems = append(problems, fmt.Sprintf("%.1f %% of the statements are covered, the goal is %.0f %%", percent(total), goal))
 	}
-	fmt.Fprintf(&w, "## What is not covered, and why\n\n| block | function | statements | why |\n|---|---|---|---|\n")
+	fmt.Fprintf(&w, "## What is not covered, and why\n\nBy file and function, as in `.ci/coverage/reasons.txt`. A number in parentheses is the number of statements\nthat this part of the reason excuses.\n\n| file | function | statements | why |\n|---|---|---|---|\n")
 	parsed := map[string]*ast.File{}
 	set := token.NewFileSet()
+	type row struct {
+		file, function, why string
+		statements          int
+	}
+	var rows []row
 	for _, b := range missed {
 		f := parsed[b.file]
 		if f == nil {
@@ -244,7 +250,16 @@ func report(blocks map[block]bool, reasons map[string]*reason) (page []byte, pro
 		} else {
 			problems = append(problems, fmt.Sprintf("%s:%d-%d: %s: %d statements are not covered: test them, or give a reason", b.file, b.line, b.end, name, b.statements))
 		}
-		fmt.Fprintf(&w, "| %s:%d-%d | %s | %d | %s |\n", strings.TrimPrefix(b.file, "internal/"), b.line, b.end, name, b.statements, why)
+		// The blocks of a file are in the order of their lines, so those of a function follow each
+		// other.
+		if last := len(rows) - 1; last >= 0 && rows[last].file == b.file && rows[last].function == name {
+			rows[last].statements += b.statements
+			continue
+		}
+		rows = append(rows, row{b.file, name, why, b.statements})
+	}
+	for _, r := range rows {
+		fmt.Fprintf(&w, "| %s | %s | %d | %s |\n", strings.TrimPrefix(r.file, "internal/"), r.function, r.statements, r.why)
 	}
 	return w.Bytes(), problems, nil
 }

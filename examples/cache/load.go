@@ -14,7 +14,7 @@ import (
 	"github.com/hakmem/hakmem/examples/cache/lru"
 )
 
-// config is a load run, as the flags give it.
+// config describes a load run, as set by the flags.
 type config struct {
 	bytes      byteSize // limit of the cache
 	seconds    float64  // length of the measured phase
@@ -23,8 +23,8 @@ type config struct {
 	read       float64  // share of operations that read
 }
 
-// result is what one backend's run measured. It travels from the child process
-// to its parent as JSON.
+// result is what was measured in the run of one backend. The child process passes it to its parent
+// as JSON.
 type result struct {
 	Backend string
 	Seconds float64
@@ -33,7 +33,7 @@ type result struct {
 	Ops, Hits, Misses, Sets, Evictions uint64
 
 	Entries    int
-	BlockBytes int64 // as the cache's limit counts them
+	BlockBytes int64 // counted as the cache's limit counts them
 	ValueBytes int64
 
 	P50, P999, Worst time.Duration // of single operations
@@ -68,8 +68,8 @@ func (c *config) entries() float64 {
 	return float64(c.bytes) / (mean + keyLen)
 }
 
-// run fills the cache to its limit, calls begin, and loads the cache until
-// keepGoing, which is asked before each step of each goroutine, says no.
+// run fills the cache to its limit, calls begin, and puts the cache under load until keepGoing
+// returns false. Each goroutine calls keepGoing before each step.
 func run[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], begin func() (keepGoing func() bool)) (result, error) {
 	var failed firstError
 	workers := make([]*worker[B, M], cfg.goroutines)
@@ -85,7 +85,7 @@ func run[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], begin func(
 	})
 	filled := cache.Stats()
 
-	runtime.GC() // so that what is counted from here on belongs to the load
+	runtime.GC() // so that everything counted from here on belongs to the load
 	for _, w := range workers {
 		w.latency = histogram{}
 	}
@@ -119,7 +119,7 @@ func run[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], begin func(
 	}, nil
 }
 
-// together runs f for each worker in a goroutine of its own and waits for all.
+// together runs f for each worker, in a goroutine of its own, and waits for all of them.
 func together[W any](workers []W, f func(W)) {
 	var wg sync.WaitGroup
 	for _, w := range workers {
@@ -128,8 +128,7 @@ func together[W any](workers []W, f func(W)) {
 	wg.Wait()
 }
 
-// firstError keeps the first error of several goroutines and tells all of them
-// to stop.
+// firstError keeps the first error of several goroutines and makes all of them stop.
 type firstError struct {
 	stop atomic.Bool
 	once sync.Once
@@ -143,8 +142,7 @@ func (f *firstError) set(err error) (stop bool) {
 	return f.stop.Load()
 }
 
-// worker is one goroutine's share of the load. After its construction it
-// allocates nothing in the Go heap.
+// worker is one goroutine's share of the load. Once it is made it allocates nothing in the Go heap.
 type worker[B any, M lru.Memory[B]] struct {
 	cfg        config
 	cache      *lru.Cache[B, M]
@@ -168,8 +166,8 @@ func newWorker[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], seed 
 	}
 }
 
-// step is one operation on a random key; a read that misses is followed by the
-// write that a program would do then.
+// step does one operation on a random key. A read that misses is followed by a write, as in a real
+// program.
 func (w *worker[B, M]) step() error {
 	id := w.zipf.Uint64()
 	if w.rng.Float64() < w.cfg.read {
@@ -218,9 +216,9 @@ func (w *worker[B, M]) setKey(id uint64) {
 	}
 }
 
-// The contents of a value follow from its key and its length: a sequence of
-// 64-bit words, each the one before plus an odd constant. A block that another
-// one overlaps, that was freed too early, or that mixes two lengths, shows.
+// The contents of a value follow from its key and its length: a sequence of 64-bit words, each of
+// them the previous one plus an odd constant. A block that overlaps another, that was freed too
+// early, or that mixes two lengths has wrong contents.
 const patternStep = 0x9e3779b97f4a7c15
 
 func patternStart(id uint64, n int) uint64 {
@@ -240,8 +238,7 @@ func fillPattern(value []byte, id uint64) {
 	}
 }
 
-// mismatch returns where value differs from its pattern to within 8 bytes, or
-// -1.
+// mismatch returns the place at which value differs from its pattern, to within 8 bytes, or -1.
 func mismatch(value []byte, id uint64) int {
 	n := len(value)
 	x := patternStart(id, n)

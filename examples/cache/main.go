@@ -1,13 +1,13 @@
-// Command cache runs an in-memory LRU cache (package lru) under load twice:
-// with its values in hakmem's memory, and with the same values in the Go heap.
-// Each run is a process of its own, so that neither garbage collection nor
-// resident memory of one shows in the other. It prints both side by side.
+// Command cache runs an in-memory LRU cache (package lru) under load twice: with its values in
+// hakmem's memory, and with the same values in the Go heap. Each run is a process of its own, so
+// that garbage collection and resident memory of one run do not affect the other. The command
+// prints both results side by side.
 //
 //	go run ./examples/cache
 //	go run ./examples/cache -bytes 2GiB -seconds 10
 //
-// Every value read is verified against its key and length. The exit status is 0
-// after a good run, 1 if it failed, 2 if the flags make no sense.
+// Every value read is verified against its key and length. The exit status is 0 after a good run, 1
+// if it failed, and 2 if the flags make no sense.
 package main
 
 import (
@@ -52,7 +52,7 @@ func runOn[B any, M lru.Memory[B]](cfg config, begin func() func() bool) (result
 	return run(cfg, cache, begin)
 }
 
-// start is main without its process: it returns the exit status.
+// start is main, except that it returns the exit status instead of ending the process.
 func start(args []string, stdout, stderr io.Writer) int {
 	cfg := config{bytes: 256 << 20, seconds: 3, goroutines: runtime.GOMAXPROCS(0), min: 64, max: 16 << 10, read: 0.8}
 	f := flag.NewFlagSet("cache", flag.ContinueOnError)
@@ -92,7 +92,7 @@ func start(args []string, stdout, stderr io.Writer) int {
 	if *child {
 		err = runChild(chosen[0], cfg, stdout)
 	} else {
-		var args []string // what was set, in a form that does not depend on how
+		var args []string // the flags that were set, in one form however they were written
 		f.Visit(func(set *flag.Flag) { args = append(args, "-"+set.Name+"="+set.Value.String()) })
 		err = runParent(chosen, cfg, args, stdout, stderr)
 	}
@@ -103,7 +103,7 @@ func start(args []string, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// validate names the flag, its value and a remedy.
+// validate returns an error that names the flag, its value and a remedy.
 func (c *config) validate() error {
 	const leastBytes, mostGoroutines, mostSeconds = 1 << 20, 1024, 24 * 60 * 60
 	switch {
@@ -120,7 +120,7 @@ func (c *config) validate() error {
 	case c.max < c.min:
 		return fmt.Errorf("-max %v: it must not be less than -min, %v", &c.max, &c.min)
 	}
-	// Building the cache tells how large a shard is; nothing is allocated yet.
+	// A cache is built to find out how large a shard is; it allocates nothing yet.
 	cache, err := lru.NewGoHeap(int64(c.bytes))
 	if err != nil {
 		return fmt.Errorf("-bytes %v: %w", &c.bytes, err)

@@ -16,7 +16,7 @@ import (
 	"github.com/hakmem/hakmem/internal/asan"
 )
 
-// TestMain lets the test binary be the child process that runParent starts.
+// TestMain makes the test binary act as the child process that runParent starts.
 func TestMain(m *testing.M) {
 	if slices.Contains(os.Args, "-child") {
 		main()
@@ -64,7 +64,7 @@ func TestHuman(t *testing.T) {
 func TestBadInput(t *testing.T) {
 	for _, tc := range []struct {
 		args string
-		says []string // the flag or value, and the remedy
+		says []string // parts of the message: the flag or value, and the remedy
 	}{
 		{"-bytes 2G", []string{`"2G"`, "-bytes", "2GiB"}},
 		{"-bytes lots", []string{`"lots"`, "-bytes", "2GiB"}},
@@ -129,7 +129,7 @@ func TestProgram(t *testing.T) {
 
 var testConfig = config{bytes: 4 << 20, seconds: 1, goroutines: 3, min: 64, max: 16 << 10, read: 0.8}
 
-// afterSteps ends a load after so many steps of all goroutines.
+// afterSteps ends a load after the given number of steps of all goroutines together.
 func afterSteps(n int64) func() func() bool {
 	return func() func() bool {
 		var left atomic.Int64
@@ -158,7 +158,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestCorruptionStops changes one value behind the load's back.
+// TestCorruptionStops changes one value while the load runs, and checks that the load stops.
 func TestCorruptionStops(t *testing.T) {
 	cache, err := lru.NewGoHeap(int64(testConfig.bytes))
 	if err != nil {
@@ -226,7 +226,7 @@ func TestWorkerAllocatesNothing(t *testing.T) {
 	}
 }
 
-// pool is a Memory of equal blocks that are made beforehand, for one goroutine.
+// pool is a Memory of equal blocks that are allocated beforehand. It is for one goroutine.
 type pool struct{ free *[][]byte }
 
 const poolBlock = 32 << 10

@@ -17,7 +17,7 @@ type histogram struct {
 	max     time.Duration
 }
 
-// bucketOf numbers the values 0…63 by themselves, then by their leading 6 bits.
+// bucketOf gives the values 0…63 a bucket each, and larger values one by their leading 6 bits.
 func bucketOf(ns uint64) int {
 	shift := max(bits.Len64(ns), 6) - 6
 	return shift*32 + int(ns>>shift)
@@ -43,8 +43,8 @@ func (h *histogram) add(o *histogram) {
 	h.max = max(h.max, o.max)
 }
 
-// quantile returns a duration that the fraction q of all does not exceed, at
-// most 1/32 too large.
+// quantile returns a duration that the fraction q of all durations does not exceed. It is at most
+// 1/32 too large.
 func (h *histogram) quantile(q float64) time.Duration {
 	rank := uint64(q * float64(h.n))
 	for i, n := range h.buckets {
@@ -56,7 +56,7 @@ func (h *histogram) quantile(q float64) time.Duration {
 	return h.max
 }
 
-// gcState is what the runtime tells of its collector, as running totals.
+// gcState is what the runtime reports about its garbage collector, as running totals.
 type gcState struct {
 	cpuSeconds float64
 	cycles     uint64
@@ -65,7 +65,7 @@ type gcState struct {
 
 func readGC() gcState {
 	s := []metrics.Sample{
-		{Name: "/cpu/classes/gc/total:cpu-seconds"}, // brought up to date at the end of each cycle
+		{Name: "/cpu/classes/gc/total:cpu-seconds"}, // updated at the end of each cycle
 		{Name: "/gc/cycles/total:gc-cycles"},
 		{Name: "/sched/pauses/total/gc:seconds"},
 	}
@@ -73,8 +73,8 @@ func readGC() gcState {
 	return gcState{s[0].Value.Float64(), s[1].Value.Uint64(), s[2].Value.Float64Histogram()}
 }
 
-// worstPause is the upper bound of the longest stop of the world that g counts
-// and its predecessor before does not.
+// worstPause is the upper bound of the longest stop of the world that g counts and the earlier
+// state before does not.
 func (g gcState) worstPause(before gcState) time.Duration {
 	for i := len(g.pauses.Counts) - 1; i >= 0; i-- {
 		if g.pauses.Counts[i] > before.pauses.Counts[i] {
@@ -86,8 +86,8 @@ func (g gcState) worstPause(before gcState) time.Duration {
 	return 0
 }
 
-// readRSS returns the resident memory of this process and its peak, in bytes.
-// Both are 0 on systems that have no /proc.
+// readRSS returns the resident memory of this process and its peak, in bytes. Both are 0 on systems
+// without /proc.
 func readRSS() (now, peak int64) {
 	status, _ := os.ReadFile("/proc/self/status")
 	for line := range strings.Lines(string(status)) {

@@ -7,12 +7,11 @@ import (
 	"strings"
 )
 
-// byteSize is a number of bytes that is read and written with a unit. It is a
-// flag.Value.
+// byteSize is a number of bytes that is parsed and printed with a unit. It is a flag.Value.
 type byteSize int64
 
-// units in the order in which they are tried: each before those that are its
-// endings.
+// units are tried in this order: a unit comes before the units that it ends with ("MiB" before
+// "B").
 var units = []struct {
 	name  string
 	bytes int64
@@ -48,7 +47,7 @@ func (b *byteSize) Set(s string) (err error) {
 	return err
 }
 
-// String gives the largest binary unit that divides the size.
+// String uses the largest binary unit that divides the size.
 func (b *byteSize) String() string {
 	for i := 3; i >= 0; i-- {
 		if u := units[i]; *b != 0 && int64(*b)%u.bytes == 0 {
@@ -58,7 +57,7 @@ func (b *byteSize) String() string {
 	return fmt.Sprint(int64(*b))
 }
 
-// human gives about three digits in the unit that fits.
+// human returns about three digits in a unit that fits.
 func human(bytes int64) string {
 	for i := 3; i >= 0; i-- {
 		if u := units[i]; bytes >= u.bytes {

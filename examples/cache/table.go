@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// rows of the table, one for each measurement.
+// rows are the rows of the table, one for each measurement.
 var rows = []struct {
 	name string
 	cell func(r *result) string
@@ -28,8 +28,7 @@ var rows = []struct {
 	{"peak RSS / live values", func(r *result) string { return ratio(float64(r.PeakRSS), float64(r.ValueBytes)) }},
 }
 
-// comparisons follow the table if there are two results: better for hakmem if
-// above 1.
+// comparisons follow the table if there are two results. Above 1, hakmem is better.
 var comparisons = []struct {
 	name  string
 	value func(r *result) float64
@@ -95,7 +94,7 @@ func memory(bytes int64) string {
 	return human(bytes)
 }
 
-// duration gives three digits or so.
+// duration returns about three digits.
 func duration(d time.Duration) string {
 	switch {
 	case d == 0:
@@ -110,7 +109,7 @@ func duration(d time.Duration) string {
 	return fmt.Sprintf("%.3g s", d.Seconds())
 }
 
-// grouped writes the digits in threes: 1 234 567.
+// grouped writes the digits in groups of three: 1 234 567.
 func grouped(n int64) string {
 	s := fmt.Sprint(n)
 	for i := len(s) - 3; i > 0; i -= 3 {

@@ -1,17 +1,15 @@
-// Package explore runs small models of hakmem's concurrency protocols through
-// every interleaving of their steps. docs/concurrency.md says what each model
-// stands for; the models are the tests of this package, and nothing else imports
-// it.
+// Package explore runs small models of hakmem's concurrency protocols through every interleaving of
+// their steps. docs/concurrency.md says what each model stands for. The models are in this
+// package's tests, and no other package imports it.
 //
-// A model is a state, a comparable value, and processes. A process does one
-// atomic step at a time: it is given a copy of the state and says which states
-// may follow. The search is breadth first over all states that can be reached,
-// each visited once, so the trace that it reports to a broken invariant is a
-// shortest one.
+// A model consists of a state, which is a comparable value, and of processes. A process does one
+// atomic step at a time: it gets a copy of the state and says which states may follow. The search
+// is breadth first over all states that can be reached and visits each once. The trace that it
+// reports for a broken invariant is therefore a shortest one.
 //
-// Steps are sequentially consistent, as Go's atomics are. A word that the engine
-// reads and writes without atomics is in a model only where its owner is alone
-// with it; that this is so is what the models and docs/concurrency.md argue.
+// Steps are sequentially consistent, as Go's atomics are. A word that the engine reads and writes
+// without atomics is in a model only where nobody but its owner touches it. The models and
+// docs/concurrency.md argue that this is so.
 package explore
 
 import (
@@ -22,21 +20,20 @@ import (
 // Model is a protocol to be explored.
 type Model[S comparable] struct {
 	Init S
-	// Procs does one step of a process: it calls to for each state that may
-	// follow s, with the step's name. A process that calls it for none has ended,
-	// or waits for another one.
+	// Procs does one step of a process: it calls to for each state that may follow s, with the
+	// step's name. A process that does not call it has ended, or waits for another process.
 	Procs []func(s S, to func(step string, next S))
 	// Always returns what is wrong with a state, or "".
 	Always func(s S) string
-	// AtEnd does the same for a state in which no process has a step to do: that
-	// one waits for ever is for it to see.
+	// AtEnd does the same for a state in which no process has a step left. It has to notice a
+	// process that waits for ever.
 	AtEnd func(s S) string
 }
 
 // Result is what an exploration found.
 type Result struct {
-	States, Steps int // states visited, steps between them
-	Ends          int // states in which no process had a step to do
+	States, Steps int // states visited, and steps between them
+	Ends          int // states in which no process had a step left
 	Bad           string
 	Trace         []string // the steps to the bad state
 }
@@ -54,8 +51,8 @@ type origin struct {
 	step string
 }
 
-// Run explores the model until an invariant is broken or all its states are
-// known. A model of more than most states is a mistake: Bad says so.
+// Run explores the model until an invariant is broken or all its states are known. A model with
+// more than most states is a mistake, and Bad says so.
 func (m Model[S]) Run(most int) (r Result) {
 	seen := map[S]struct{}{m.Init: {}}
 	states := []S{m.Init}

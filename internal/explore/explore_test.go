@@ -7,11 +7,11 @@ import (
 	"testing"
 )
 
-// mostStates bounds every model here: a few seconds and 200 MB at the most.
+// mostStates is the limit for every model here: a few seconds and at most 200 MB.
 const mostStates = 2_000_000
 
-// check explores a model that must hold. A model without an end is a mistake: it
-// would never be asked what it has come to.
+// check explores a model whose invariants must hold. A model that never ends is a mistake, because
+// its AtEnd would never be called.
 func check[S comparable](t *testing.T, m Model[S]) Result {
 	t.Helper()
 	r := m.Run(mostStates)
@@ -31,8 +31,8 @@ func (r *Result) add(x Result) {
 	r.Ends += x.Ends
 }
 
-// caught explores the scenarios of a protocol with a mutation until one of them
-// breaks and says what is wanted. One must.
+// caught explores the scenarios of a protocol with a mutation until one of them breaks an invariant
+// with the expected text. One must.
 func caught[S comparable](t *testing.T, want string, models []Model[S]) {
 	t.Helper()
 	var other Result
@@ -49,7 +49,7 @@ func caught[S comparable](t *testing.T, want string, models []Model[S]) {
 	t.Fatalf("the mutation is not caught: want a state with %q, have: %v", want, other)
 }
 
-// byName returns the scenarios in the order of their names.
+// byName returns the scenarios sorted by name.
 func byName[M any](scenarios map[string]M) (all []M) {
 	for _, name := range slices.Sorted(maps.Keys(scenarios)) {
 		all = append(all, scenarios[name])
@@ -94,9 +94,9 @@ func counters(atomic bool) Model[counter] {
 	return m
 }
 
-// TestExplorer: the explorer itself finds all states, and a shortest trace.
+// TestExplorer checks that the explorer finds all states, and a shortest trace.
 func TestExplorer(t *testing.T) {
-	if r := counters(true).Run(100); r.Bad != "" || r.States != 5 || r.Ends != 2 { // who was first stays known
+	if r := counters(true).Run(100); r.Bad != "" || r.States != 5 || r.Ends != 2 { // the state says which process was first
 		t.Errorf("two atomic additions: %v", r)
 	}
 	r := counters(false).Run(100)

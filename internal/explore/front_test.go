@@ -5,21 +5,20 @@ import (
 	"testing"
 )
 
-// The fronts (internal/engine/front.go, alloc.go, watch.go; fast_amd64.h): a P's
-// magazine is changed by plain loads and stores, in sections that the runtime does
-// not preempt; the drainer swaps the trap in, waits for a stop of the world, and
-// empties what it took away.
+// The fronts (internal/engine/front.go, alloc.go, watch.go; fast_amd64.h). A P's magazine is changed
+// by plain loads and stores, in sections that the runtime does not preempt. The drainer swaps the
+// trap in, waits for a stop of the world, and empties the fronts that it took out.
 //
-// Two Ps, two goroutines that each follow a script, one class with magazines of one
-// block, two blocks, and the memory of two fronts. A goroutine enters a section on
-// any P on which none is running; the world stops when no section is. The slab is a
-// set of free blocks with atomic operations: slab_test.go is about what it does.
-// All threads share one guess of their front, as if their addresses were equal.
+// Two Ps, two goroutines that each follow a script, one class with magazines of one block, two
+// blocks, and the memory of two fronts. A goroutine enters a section on any P on which none is
+// running; the world stops when no section is. The slab is a set of free blocks with atomic
+// operations; slab_test.go has the model of a real one. All threads share one guess of their front,
+// as if their addresses were equal.
 
-// What a goroutine does, a letter each.
+// What a goroutine does: one letter for each operation.
 const (
 	gMalloc = 'm' // Malloc: the fast section, then mallocClass
-	gFree   = 'f' // Free of a block that it holds, if it holds one: the fast section, then heap.Free
+	gFree   = 'f' // Free of a block that the goroutine holds, if it holds one: the fast section, then heap.Free
 	gDrain  = 'd' // drainFronts: all Ps
 	gWatch  = 'w' // Watch, begin
 )
@@ -35,13 +34,13 @@ type frontModel struct {
 	scripts [3]string
 	init    frontWorld
 
-	preemptible bool // the fast section is not: its P may run another goroutine
+	preemptible bool // the fast section can be preempted: its P may run another goroutine
 	noGrace     bool // drainFronts does not wait
 	graceFirst  bool // drainFronts waits, and then swaps
-	trustFast   bool // the slow path does not look again at the magazine after it has pinned
+	trustFast   bool // the slow path does not look at the magazine again after it has pinned
 	watchEarly  bool // installFront looks at watched before it pins
-	blindStore  bool // installFront stores in place of the compare and swap
-	believe     bool // the fast section does not look at the owner of the front it guesses
+	blindStore  bool // installFront stores instead of comparing and swapping
+	believe     bool // the fast section does not check the owner of the front that it guesses
 	ownLate     bool // installFront makes the P the front's owner after the swap
 	ownOver     bool // drainFronts clears the owner after the stop of the world
 }
@@ -50,10 +49,10 @@ type frontWorld struct {
 	entry   [3]uint8 // Fronts, by P from 1
 	guess   uint8    // Guesses: a front, or the trap
 	owner   [3]uint8 // the P in a front's owner word, or nowhere
-	slot    [3]uint8 // a front's magazine: its one slot
-	top     [3]uint8 // and how many blocks there are
+	slot    [3]uint8 // the one slot of a front's magazine
+	top     [3]uint8 // how many blocks are in it
 	slab    uint8    // free blocks, as a set of 1 << block
-	pool    uint8    // free fronts, the same
+	pool    uint8    // free fronts, as a set of 1 << front
 	running [3]uint8 // how many sections run on a P; more than 1 only if preemptible
 	watched bool
 	done    bool // Watch has returned
@@ -71,7 +70,7 @@ type frontProc struct {
 	mine    uint8 // the front that installFront has built
 	look    bool  // what it read of watched
 	missed  bool  // the fast section's verdict
-	noFront bool  // there was no memory for one
+	noFront bool  // there was no memory for a front
 	took    uint8 // fronts that the drainer swapped out
 	held    uint8 // blocks, as a set of 1 << block
 	drainAt uint8 // the P that the drainer is at
@@ -115,7 +114,7 @@ func (m *frontModel) model() Model[frontWorld] {
 	x := Model[frontWorld]{Init: m.init, Always: m.always, AtEnd: m.atEnd}
 	for id := range m.scripts {
 		x.Procs = append(x.Procs, func(s frontWorld, to func(string, frontWorld)) {
-			// Where a P is to be chosen, there is a step for each.
+			// Where a P has to be chosen, there is a step for each P.
 			for pid := uint8(1); pid <= 2; pid++ {
 				next := s
 				if m.step(&next, id, pid) {
@@ -131,11 +130,11 @@ func (m *frontModel) model() Model[frontWorld] {
 	return x
 }
 
-// entering says of which steps begin a section.
+// entering says which steps begin a section.
 var entering = [fEnd]bool{fGuess: true, sEnter: true, sNew: true}
 
-// enter begins a section on a P. It may not while another one runs there, which is
-// what it means that sections are not preempted.
+// enter begins a section on a P. It must not while another section runs there: this is how the
+// model expresses that sections are not preempted.
 func (m *frontModel) enter(s *frontWorld, p *frontProc, pid uint8) bool {
 	if s.running[pid] != 0 && !m.preemptible {
 		return false
@@ -224,9 +223,9 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 		s.leave(p)
 		p.at = fEnd
 
-	// The slow path: enter, then the operation again, then what the fast section
-	// could not do. Its look at the top and what it does then are two steps, so that
-	// whoever changed the front in between would show.
+	// The slow path: enter, then the operation again, then what the fast section could not do. The
+	// look at the top and the operation are two steps, so that a change of the front in between
+	// would show.
 	case sEnter:
 		if s.watched {
 			p.at = sLocked
@@ -256,7 +255,7 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 			p.b = s.slot[p.f]
 			s.top[p.f] = p.t - 1
 			p.held |= 1 << p.b
-		case m.mallocs(id, p): // refill by one, and pop; or no memory
+		case m.mallocs(id, p): // refill by one block, and pop; or out of memory
 			if b := s.slab & -s.slab; b != 0 {
 				s.slab &^= b
 				p.held |= b
@@ -267,7 +266,7 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 			}
 		case p.t < capacity: // push
 			m.push(s, p, p.b)
-		default: // overflow: the oldest goes back, and p takes its place
+		default: // overflow: the oldest block goes back, and this one takes its place
 			m.give(s, s.slot[p.f])
 			s.slot[p.f] = p.b
 		}
@@ -276,7 +275,7 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 
 	// installFront
 	case sInstall:
-		if s.pool == 0 { // no memory for a third: nil, or the block goes straight to its slab
+		if s.pool == 0 { // no memory for a third front: nil, or the block goes straight to its slab
 			if p.at = fEnd; !m.mallocs(id, p) {
 				p.noFront = true
 				p.at = sEnter
@@ -322,7 +321,7 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 		s.leave(p)
 		p.at = sEnter
 
-	// While calls are watched: a locked front. It gives back at once.
+	// While calls are watched: a locked front, which gives blocks back at once.
 	case sLocked:
 		if m.mallocs(id, p) {
 			if b := s.slab & -s.slab; b != 0 {
@@ -374,7 +373,7 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 			}
 		}
 		p.at = dEmpty
-	case dEmpty: // emptyFront and recycle, a front a step
+	case dEmpty: // emptyFront and recycle, one front in each step
 		for f := uint8(1); f <= 2; f++ {
 			if p.took>>f&1 != 0 {
 				for s.top[f] > 0 {
@@ -409,7 +408,7 @@ func (m *frontModel) step(s *frontWorld, id int, pid uint8) bool {
 	return true
 }
 
-// mallocs reports whether the goroutine is in a malloc, else it is in a free.
+// mallocs reports whether the goroutine is in a malloc; otherwise it is in a free.
 func (m *frontModel) mallocs(id int, p *frontProc) bool { return m.scripts[id][p.op] == gMalloc }
 
 // fails is the top with which the fast section fails: empty, or full.
@@ -514,7 +513,7 @@ func TestFront(t *testing.T) {
 	t.Log(total)
 }
 
-// TestFrontMutations: each part of the protocol is needed. The first is the
+// TestFrontMutations checks that each part of the protocol is needed. The first mutation is the
 // negative control of fast_test.go.
 func TestFrontMutations(t *testing.T) {
 	for _, x := range []struct {

@@ -5,20 +5,19 @@ import (
 	"testing"
 )
 
-// The slab (internal/engine/slab.go, magazine.go, superslab.go): bits are ownership,
-// the carve right is handed on, and an EMPTY slab changes its class.
+// The slab (internal/engine/slab.go, magazine.go, superslab.go). Bits stand for ownership, the carve
+// right (the right to clear them) is handed on, and an EMPTY slab changes its class.
 //
-// One slab on one page, two blocks, two classes of the same geometry, and three
-// goroutines that each follow a script. What a magazine is does not matter here:
-// a block that was carved is the goroutine's until it sets the bit again. The steps
-// are those of the code, one for each access to a word that others see: where a
-// lock is held, one for each store that is read without it.
+// One slab on one page, two blocks, two classes of the same geometry, and three goroutines that
+// each follow a script. Magazines do not matter here: a block that was carved belongs to the
+// goroutine until it sets the bit again. The steps are those of the code, one for each access to a
+// word that others see; while a lock is held, one for each store that is read without the lock.
 
-// What a goroutine does, a letter each.
+// What a goroutine does: one letter for each operation.
 const (
 	doMallocA = 'A' // mallocClass: carve, or retire and acquire, or nil
 	doMallocB = 'B'
-	doFree    = 'f' // giveBack of the lowest block that it holds, if it holds one
+	doFree    = 'f' // giveBack of the lowest block that the goroutine holds, if it holds one
 	doSweep   = 's' // sweepIdle, stealFrom: claimEmpty if emptyMask has the slab
 	doPunch   = 'p' // punchSlabs: claim a listed slab, and give it back
 )
@@ -38,14 +37,14 @@ type slabModel struct {
 	scripts [3]string
 	init    slabWorld
 
-	orPlain      bool // giveBack: a load and a store in place of the or
-	andPlain     bool // carve: a store of what was read in place of the and
+	orPlain      bool // giveBack: a load and a store instead of the or
+	andPlain     bool // carve: a store of what was read instead of the and
 	lookFirst    bool // giveBack: looks at the state before the or
-	scanFirst    bool // retire: looks at the words before FULL
+	scanFirst    bool // retire: looks at the words before it stores FULL
 	trustClass   bool // enlist: does not read the class again under the lock
 	checkFirst   bool // claimEmpty: looks at the words before it is the claimer
 	noSecondLook bool // enlist: takes a stale hint away and does not look again
-	blindUnmark  bool // claimEmpty: takes the hint of no slab away and does not look again
+	blindUnmark  bool // claimEmpty: takes the hint of a page without a slab away and does not look again
 }
 
 type slabWorld struct {
@@ -54,8 +53,8 @@ type slabWorld struct {
 	class  uint8    // pageMeta.slabClass
 	listed [3]bool  // the partial set of each class
 	hint   bool     // superMeta.emptyMask has the slab
-	free   bool     // the page is the superslab's
-	lock   [3]uint8 // classState.mu: 1 + who has it
+	free   bool     // the page belongs to the superslab, not to a slab
+	lock   [3]uint8 // classState.mu: 1 + the goroutine that has it
 	p      [3]slabProc
 	bad    uint8 // what a step found broken: an index of slabBad
 }
@@ -70,11 +69,11 @@ type slabProc struct {
 	then  uint8 // where to go on after retire, enlist or claimEmpty
 	c     uint8 // class that it works on
 	e     uint8 // class that enlist or claimEmpty has read
-	i, v  uint8 // word, what was read of it
+	i, v  uint8 // a word's index, and what was read of the word
 	all   bool  // a look at all words found them full so far
 	saw   bool  // giveBack saw FULL
 	lease uint8 // class of the slab that its front leases, or 0
-	right bool  // it may carve. No variable of the code's: the lease, or CLAIMED
+	right bool  // it may carve. Not a variable of the code: it has the lease, or the slab is CLAIMED by it
 	held  uint8 // blocks that it holds
 	of    uint8 // their class
 }
@@ -160,7 +159,7 @@ func (m *slabModel) fullWord(i uint8) (w uint8) {
 // words is the number of words.
 func (m *slabModel) words() uint8 { return max(m.wordOf[0], m.wordOf[1]) + 1 }
 
-// scan is a step of allFree: it reports whether the look has ended.
+// scan is a step of allFree; it reports whether allFree has ended.
 func (m *slabModel) scan(s *slabWorld, p *slabProc) bool {
 	p.all = s.word[p.i] == m.fullWord(p.i)
 	p.i++
@@ -176,10 +175,10 @@ func (s *slabWorld) take(c uint8, id int) bool {
 	return true
 }
 
-// begins starts a look at words, or a piece of code, at a place.
+// begins starts a look at the words, or a piece of code, at a place.
 func (p *slabProc) begins(at uint8) { p.at, p.i, p.all = at, 0, false }
 
-// retire and claim begin those functions; then says where to go on.
+// retire and claim begin the functions of these names; then says where to go on afterwards.
 func (m *slabModel) retire(p *slabProc, then uint8) {
 	p.then = then
 	if m.scanFirst {
@@ -335,7 +334,7 @@ func (m *slabModel) step(s *slabWorld, id int) bool {
 		p.lease = p.c
 		p.begins(carveLoad)
 
-	// acquire: stage 2, a page of the superslab's, at first or after stealEmpty
+	// acquire: stage 2, a page of the superslab, at first or after stealEmpty
 	case takePage, takeStolen:
 		switch {
 		case s.free: // under region.mu
@@ -421,7 +420,7 @@ func (m *slabModel) step(s *slabWorld, id int) bool {
 		case s.class != p.e:
 			s.lock[p.e] = 0
 			p.at = claimClass
-		case s.state != partial: // that it is not PARTIAL stays so under the lock
+		case s.state != partial: // under the lock it cannot become PARTIAL
 			s.hint = false
 			s.lock[p.e] = 0
 			p.begins(p.then)
@@ -530,7 +529,7 @@ func (m *slabModel) give(s *slabWorld, p *slabProc, old uint8) {
 	}
 }
 
-// given goes on after the or and the look at the state.
+// given continues after the or and the look at the state.
 func (p *slabProc) given() {
 	if p.saw {
 		p.begins(enlistClass)
@@ -598,7 +597,7 @@ var (
 	leasedOut = slabWorld{state: leased, class: 1, p: [3]slabProc{{lease: 1, right: true, held: 1, of: 1}, {held: 2, of: 1}}}
 	// The lease is exhausted, and both blocks are elsewhere.
 	exhausted = slabWorld{state: leased, class: 1, p: [3]slabProc{{lease: 1, right: true}, {held: 1, of: 1}, {held: 2, of: 1}}}
-	// Nobody has the lease, and all blocks are held.
+	// No front has the lease, and all blocks are held.
 	fullSlab = slabWorld{state: full, class: 1, p: [3]slabProc{{held: 1, of: 1}, {held: 2, of: 1}}}
 	// An EMPTY slab.
 	emptySlab = slabWorld{state: partial, class: 1, listed: [3]bool{1: true}, hint: true, word: [2]uint8{3, 0}}
@@ -606,7 +605,7 @@ var (
 	sparse = slabWorld{state: partial, class: 1, listed: [3]bool{1: true}, word: [2]uint8{2, 0}, p: [3]slabProc{{held: 1, of: 1}}}
 )
 
-// twoWords is the same with a word for each block.
+// twoWords returns the same scenarios with one word for each block.
 func twoWords(m slabModel) slabModel {
 	m.wordOf = [2]uint8{0, 1}
 	w := m.init.word[0]
@@ -641,7 +640,7 @@ func TestSlab(t *testing.T) {
 	t.Log(total)
 }
 
-// TestSlabMutations: each part of the protocol is needed.
+// TestSlabMutations checks that each part of the protocol is needed.
 func TestSlabMutations(t *testing.T) {
 	for _, x := range []struct {
 		name, want string

@@ -5,19 +5,19 @@ import (
 	"testing"
 )
 
-// Large blocks (internal/engine/large block.go, spancache.go, purge.go): a freed large block lies in a
-// shared slot that is taken and given by one atomic operation; the scavenger takes
-// what nobody wanted, gives its pages to the page tree, and returns free pages to
-// the system without a lock; and the live state finds a second free.
+// Large blocks, called large blocks in the code (internal/engine/large block.go, spancache.go, purge.go). A freed
+// one lies in a shared slot that is taken and given by one atomic operation. The scavenger takes
+// blocks that were not wanted, gives their pages to the page tree, and returns free pages to the
+// system without a lock. The live state finds a second free.
 //
-// Two large blocks of one page and one class, two shared slots, three goroutines that each
-// follow a script. Magazines of large blocks are those of front_test.go.
+// Two large blocks of one page and one class, two shared slots, three goroutines that each follow a
+// script. front_test.go has the model of magazines.
 
-// What a goroutine does, a letter each.
+// What a goroutine does: one letter for each operation.
 const (
-	spMalloc = 'm' // mallocWarm, then newSpan; it writes into the large block
-	spFree   = 'f' // Free of a large block that it holds, if it holds one: it must find there what it wrote
-	spStale  = 'F' // Free of large block 1, which somebody else frees: the double free
+	spMalloc = 'm' // mallocWarm, then newSpan; the goroutine writes into the block
+	spFree   = 'f' // Free of a block that the goroutine holds, if it holds one: what it wrote must be there
+	spStale  = 'F' // Free of block 1, which another goroutine frees: the double free
 	spTrim   = 't' // trimCaches
 	spDrop   = 'd' // trimIdleSpans: dropShared
 	spPurge  = 'p' // purgePages
@@ -27,31 +27,31 @@ type spanModel struct {
 	scripts [3]string
 	init    spanWorld
 
-	takePlain  bool // takeShared stores 0 in place of the swap
-	trimPlain  bool // trimCaches stores 0 in place of the compare and swap
-	givePlain  bool // giveShared stores in place of the compare and swap
-	inPlace    bool // purge leaves the pages that it returns to who wants them
+	takePlain  bool // takeShared stores 0 instead of swapping
+	trimPlain  bool // trimCaches stores 0 instead of comparing and swapping
+	givePlain  bool // giveShared stores instead of comparing and swapping
+	inPlace    bool // purge does not take the pages that it returns out of use
 	cleanFirst bool // purge notes that the pages are zero before they are
-	noCheck    bool // releaseIdle does not look whether the large block was given back before
-	checkEarly bool // or looks without the lock
+	noCheck    bool // releaseIdle does not check whether the block was given back before
+	checkEarly bool // releaseIdle checks without the lock
 }
 
 type spanWorld struct {
 	slot        [2]uint8 // shared slots: a large block or 0
 	live, kind  [3]bool  // pageMeta.live, and whether kind is kindSpan, by large block from 1
 	free, dirty uint8    // superMeta, as sets of 1 << large block
-	mem         [3]uint8 // what lies in a large block's memory: 0, or who wrote it
+	mem         [3]uint8 // what is in a block's memory: 0, or the goroutine that wrote it
 	lock        uint8    // region.mu
 	found       uint8    // double frees that were found
 	p           [3]spanProc
 	bad         uint8
-	stale       bool // large block 1 was freed by who does not hold it
+	stale       bool // block 1 was freed by a goroutine that does not hold it
 }
 
 type spanProc struct {
 	op   uint8
 	at   uint8
-	b    uint8 // the large block that it works on
+	b    uint8 // the block that it works on
 	i    uint8 // the slot that it looks at
 	out  uint8 // pages that purge has taken out of use
 	held uint8 // large blocks, as a set of 1 << large block
@@ -148,7 +148,7 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 			p.b = s.slot[p.i]
 		}
 		s.slot[p.i] = 0
-		if p.at = isCached; p.b == 0 { // somebody else was first
+		if p.at = isCached; p.b == 0 { // another goroutine was first
 			p.at = takeLoad
 			if p.i++; int(p.i) == len(s.slot) {
 				p.at = newSpanTake
@@ -163,7 +163,7 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 		s.live[p.b] = true
 		m.hold(s, p, id)
 
-	// newSpan. Between takeRun and the return the pages are the caller's alone.
+	// newSpan. Between takeRun and the return the pages belong to the caller alone.
 	case newSpanTake:
 		if s.lock != 0 {
 			return false
@@ -249,7 +249,7 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 			m.nextSlot(s, p, trimLoad)
 		}
 
-	// dropShared: under region.mu for all slots, but the slots are others' as well
+	// dropShared: it holds region.mu for all slots, but others use the slots as well
 	case dropSlot:
 		if s.lock != 0 && s.lock != uint8(id)+1 {
 			return false
@@ -302,7 +302,7 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 	return true
 }
 
-// hold ends a malloc: the program has the large block, and writes into it.
+// hold ends a malloc: the program has the block, and writes into it.
 func (m *spanModel) hold(s *spanWorld, p *spanProc, id int) {
 	if s.free>>p.b&1 != 0 {
 		s.bad = 5
@@ -401,12 +401,12 @@ func (m *spanModel) atEnd(s spanWorld) string {
 }
 
 var (
-	// Span 1 is held by the first goroutine, large block 2 by the second.
+	// Block 1 is held by the first goroutine, block 2 by the second.
 	bothHeld = spanWorld{live: [3]bool{1: true, 2: true}, kind: [3]bool{1: true, 2: true}, dirty: 6, mem: [3]uint8{1: 1, 2: 2},
 		p: [3]spanProc{{held: 2}, {held: 4}}}
-	// Span 1 is in a slot, large block 2 free and with memory behind it.
+	// Block 1 is in a slot; the page of block 2 is free and dirty.
 	oneCached = spanWorld{kind: [3]bool{1: true}, slot: [2]uint8{1, 0}, free: 4, dirty: 6, mem: [3]uint8{1: 9, 2: 9}}
-	// Span 1 is held by the first goroutine, and the second will free it too.
+	// Block 1 is held by the first goroutine, and the second will free it, too.
 	oneHeld = spanWorld{live: [3]bool{1: true}, kind: [3]bool{1: true}, free: 4, dirty: 2, mem: [3]uint8{1: 1}, p: [3]spanProc{{held: 2}}}
 )
 
@@ -431,7 +431,7 @@ func TestSpan(t *testing.T) {
 	t.Log(total)
 }
 
-// TestSpanMutations: each part of the protocol is needed.
+// TestSpanMutations checks that each part of the protocol is needed.
 func TestSpanMutations(t *testing.T) {
 	for _, x := range []struct {
 		name, want string
@@ -456,9 +456,9 @@ func TestSpanMutations(t *testing.T) {
 	}
 }
 
-// TestSpanLimit pins down what docs/concurrency.md says is not found: of two frees
-// that overlapped, the one copy is handed out at the same moment at which the other
-// goes to the page tree.
+// TestSpanLimit shows a case that is never found (docs/security.md, "Frees that overlap"): of two
+// frees that overlapped, one copy is handed out at the same time as the other goes to the page
+// tree.
 func TestSpanLimit(t *testing.T) {
 	m := spanModel{init: oneHeld, scripts: [3]string{"f", "Ft", "m"}}
 	caught(t, "whose pages are the page tree's", []Model[spanWorld]{m.model()})

@@ -5,28 +5,27 @@ import (
 	"testing"
 )
 
-// The scavenger's timer (internal/engine/scavenger.go): whoever leaves something to
-// return sets it if it is not set; a tick that finds nothing more to return lets it
-// end; a heap that grows sets it anew if it is lost. There must be one timer while
-// something is left, and never two.
+// The scavenger's timer (internal/engine/scavenger.go). Whoever leaves something to return sets it if
+// it is not set. A tick that finds nothing more to return does not set it again. A heap that grows
+// sets it anew if it seems lost. There must be one timer while something is left, and never two.
 //
-// A timer may fire at any time after it was set. Growth may take it for lost at any
-// time: what lies in between may be as long as a process is stopped.
+// A timer may fire at any time after it was set. Growth may take it for lost at any time, because
+// the process may have been stopped in between, for any length of time.
 //
-// What a tick would return is in two places: where somethingLeft looks, and in
-// slabs that are PARTIAL, for which kicked stands. Of these a tick looks at a part:
-// here it takes two ticks to come round.
+// What a tick would return is in two places: where somethingLeft looks, and in slabs that are
+// PARTIAL, for which kicked stands. A tick looks at a part of these slabs; in the model a round
+// takes two ticks.
 
 type timerModel struct {
-	scripts [3]string // k: leaves something, and kicks. p, q: a slab PARTIAL, in the first or the second part. g: kickGrown
+	scripts [3]string // k: leaves something, and kicks. p, q: makes a slab of the first or the second part PARTIAL. g: kickGrown
 
-	kickFirst  bool // kick before there is something
-	lookFirst  bool // tick: looks for something before it says that nothing runs
-	armOutside bool // arm: says that it runs before it has region.mu
-	anyTick    bool // tick: sets the timer whatever the generation is
+	kickFirst  bool // kick comes before there is something to return
+	lookFirst  bool // tick: looks for something left before it says that no timer runs
+	armOutside bool // arm: says that a timer runs before it has region.mu
+	anyTick    bool // tick: sets the timer again whatever the generation is
 	lookOnce   bool // kick: does not look at armed again after it has set kicked
 	clearLate  bool // tick: clears kicked after it went through the slabs
-	clearEach  bool // tick: clears kicked where it goes on with a round, too
+	clearEach  bool // tick: clears kicked also where it goes on with a round
 }
 
 type timerWorld struct {
@@ -37,7 +36,7 @@ type timerWorld struct {
 	armed      bool     // scavengerState.armed
 	generation uint8    // scavengerState.generation
 	timers     [4]uint8 // set, by generation
-	at, of     uint8    // the tick that runs, and its generation
+	at, of     uint8    // the place of the tick that runs, and its generation
 	p          [3]struct{ op, at uint8 }
 }
 
@@ -49,7 +48,7 @@ const (
 	kAgain
 	kArm
 	kSet
-	kLate // what kickFirst leaves until then
+	kLate // with kickFirst: what is to be left is left only here
 	kEnd
 )
 
@@ -157,7 +156,7 @@ func (m *timerModel) step(s *timerWorld, id int) bool {
 	return true
 }
 
-// leave is what id's current operation leaves to return.
+// leave does what id's current operation leaves to be returned.
 func (m *timerModel) leave(s *timerWorld, id int) {
 	switch m.scripts[id][s.p[id].op] {
 	case 'p':
@@ -169,8 +168,8 @@ func (m *timerModel) leave(s *timerWorld, id int) {
 	}
 }
 
-// tick does a step of the tick that runs, under scavenger.mu, or begins one of a
-// timer of generation g.
+// tick does a step of the running tick, under scavenger.mu, or begins the tick of a timer of
+// generation g.
 func (m *timerModel) tick(s *timerWorld, g uint8) bool {
 	next := s.at + 1
 	current := s.of == s.generation || m.anyTick
@@ -241,8 +240,8 @@ func (m *timerModel) tick(s *timerWorld, g uint8) bool {
 	return true
 }
 
-// afterSlabs is what follows a tick's look at slabs: while it has not come round there
-// is something left.
+// afterSlabs is what follows a tick's look at slabs. While the round is not complete there is
+// something left.
 func (m *timerModel) afterSlabs(s *timerWorld) uint8 {
 	switch {
 	case s.second:
@@ -256,7 +255,7 @@ func (m *timerModel) afterSlabs(s *timerWorld) uint8 {
 func (m *timerModel) always(s timerWorld) string {
 	n := s.timers[s.generation]
 	if s.at > tCurrent && s.of == s.generation && s.at != tLeft && s.at != tKicked && s.at != tArm {
-		n++ // it will set the timer, or has just said that nothing runs
+		n++ // it will set the timer, or has just said that no timer runs
 	}
 	if n > 1 {
 		return "two timers are set"
@@ -290,8 +289,8 @@ func TestTimer(t *testing.T) {
 	t.Log(total)
 }
 
-// TestTimerMutations: each part of the protocol is needed. The last three are what
-// the code once was.
+// TestTimerMutations checks that each part of the protocol is needed. The last three mutations are
+// the code as it once was.
 func TestTimerMutations(t *testing.T) {
 	for _, x := range []struct {
 		name, want string

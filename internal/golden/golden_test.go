@@ -1,8 +1,7 @@
 //go:build go1.26 && !go1.28 && amd64 && !hakmem_pin && !hakmem_nopin && !hakmem_nolive && !race && !asan && !msan
 
-// Package golden holds the fast paths to a count of instructions, loads and
-// branches: a guard of their speed that needs no clock. (tcmalloc keeps such a
-// file for its fast path.)
+// Package golden checks the number of instructions, loads and branches of the fast paths: a test of
+// their speed that needs no clock. (google/tcmalloc has such a file for its fast path.)
 package golden
 
 import (
@@ -23,11 +22,11 @@ var update = flag.Bool("update", false, "rewrite testdata/amd64.txt; add a line 
 
 type count struct{ instructions, loads, branches int }
 
-// ceilings are the limits set for the project; a golden file above them fails.
+// ceilings are the limits that the project has set; a golden file that exceeds them fails the test.
 var ceilings = map[string]count{
 	"Malloc":      {40, 10, 99},
 	"Malloc.call": {3, 2, 0},
-	"Malloc.mid":  {50, 20, 99}, // what Malloc goes on with above 1 KiB, and
+	"Malloc.mid":  {50, 20, 99}, // the continuation of Malloc above 1 KiB, and
 	"Malloc.span": {50, 20, 99}, // above 32 KiB
 	"Free":        {40, 10, 99},
 	"Free.call":   {3, 2, 0},
@@ -36,9 +35,9 @@ var ceilings = map[string]count{
 	"Heap.Free":   {24, 99, 99},
 }
 
-// TestGoldenCounts counts, in a program that is built here: the routines that
-// Malloc and Free reach, to their last instruction; the calls of them, which are
-// in the caller; and of the Heap's paths what is inlined into the caller.
+// TestGoldenCounts counts in a program that it builds: the routines that Malloc and Free call, to
+// their last instruction; the calls of these, which are in the caller; and the part of a Heap's
+// paths that is inlined into the caller.
 func TestGoldenCounts(t *testing.T) {
 	bin := build(t)
 	got := map[string]count{
@@ -78,8 +77,8 @@ func TestGoldenCounts(t *testing.T) {
 	}
 }
 
-// TestInlining checks that the Heap's fast paths are part of their caller and
-// that the global ones are not: inlined, they would be preemptible.
+// TestInlining checks that the Heap's fast paths are part of their caller and that the global ones
+// are not, because inlined code would be preemptible.
 func TestInlining(t *testing.T) {
 	bin := build(t)
 	for fn, file := range map[string]string{`^main\.heapMalloc$`: "heap.go:", `^main\.heapFree$`: "heap.go:"} {
@@ -87,8 +86,8 @@ func TestInlining(t *testing.T) {
 			t.Errorf("%s: the fast path is not part of its caller:\n%s", fn, text)
 		}
 	}
-	// Of the global functions nothing but the call through the function value may
-	// be in the caller: the section itself would be preemptible there.
+	// Of the global functions, the caller may contain only the call through the function value: the
+	// section itself would be preemptible there.
 	for _, fn := range []string{`^main\.globalMalloc$`, `^main\.globalFree$`} {
 		text := objdump(t, bin, fn)
 		if strings.Contains(text, "internal/engine.") || !strings.Contains(text, "CALL") || strings.Contains(text, "fast_amd64.h:") {
@@ -97,7 +96,7 @@ func TestInlining(t *testing.T) {
 	}
 }
 
-func goVersion() string { // major.minor: patch releases keep the code generator
+func goVersion() string { // major.minor only, because patch releases do not change the code generator
 	v := strings.SplitN(runtime.Version(), ".", 3)
 	return strings.Join(v[:2], ".")
 }
@@ -122,8 +121,7 @@ func objdump(t *testing.T, bin, symbol string) string {
 // line matches objdump's "  file.go:12	0x1234	4889e5	MOVQ SP, BP".
 var line = regexp.MustCompile(`^\s+(\S+):\d+\s+0x[0-9a-f]+\s+[0-9a-f]+\s+(\S+)(.*)$`)
 
-// read counts the instructions of a function, those of one source file if file
-// is not "".
+// read counts the instructions of a function, or only those from one source file if file is not "".
 func read(t *testing.T, bin, symbol, file string) (c count) {
 	for _, l := range strings.Split(objdump(t, bin, symbol), "\n") {
 		m := line.FindStringSubmatch(l)
@@ -148,8 +146,8 @@ func read(t *testing.T, bin, symbol, file string) (c count) {
 	return c
 }
 
-// reads reports whether an instruction reads memory: any memory operand, but
-// for an address computation, a call or jump, and the destination of a move.
+// reads reports whether an instruction reads memory: it has a memory operand, and is not an address
+// computation, a call, a jump, or a move to that operand.
 func reads(op, args string) bool {
 	if op == "CALL" || op[0] == 'J' || strings.HasPrefix(op, "LEA") {
 		return false

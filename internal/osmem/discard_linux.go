@@ -8,17 +8,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pidfdSelf stands for this process where a system call wants a pidfd, since
-// Linux 6.14.
+// pidfdSelf stands for this process where a system call expects a pidfd, since Linux 6.14.
 const pidfdSelf = -10000
 
-// noBatch is set when the system refused process_madvise for this process: it
-// allows MADV_DONTNEED there since Linux 6.13, and flushes translations once for
-// all ranges since 6.16.
+// noBatch is set once the system has refused process_madvise for this process. Linux allows
+// MADV_DONTNEED in that call since 6.13, and flushes translations once for all ranges since 6.16.
 var noBatch atomic.Bool
 
-// discardMany is discard for the first ranges of r, as many as the system takes
-// at once. A Range is what the system calls an iovec.
+// discardMany is discard for the first ranges of r, as many as the system takes at once. A Range
+// has the layout of the system's iovec.
 func discardMany(r []Range) (n int, err error) {
 	if !noBatch.Load() && len(r) > 1 {
 		self := pidfdSelf

@@ -2,6 +2,5 @@
 
 package osmem
 
-// discardMany is discard for the first range of r: these systems take one at a
-// time.
+// discardMany is discard for the first range of r, because these systems take one range at a time.
 func discardMany(r []Range) (n int, err error) { return 1, discard(r[0].Addr, r[0].Size) }

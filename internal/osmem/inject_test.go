@@ -33,7 +33,7 @@ var refused = map[string]struct {
 	"HugePages":      {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
 }
 
-// neverRefused lists the other exported functions, and why they need no failure.
+// neverRefused lists the other exported functions, and why they need not fail in tests.
 var neverRefused = map[string]string{
 	"Release":          "a failure leaves address space reserved, which nothing can mend and nobody is told",
 	"Name":             "best effort: old kernels refuse it always",
@@ -71,7 +71,8 @@ func exported(t *testing.T) (names []string) {
 	return names
 }
 
-// TestEveryFunctionIsInATable: a new system call cannot be forgotten.
+// TestEveryFunctionIsInATable checks that no exported function is missing, so that a new system
+// call is not forgotten.
 func TestEveryFunctionIsInATable(t *testing.T) {
 	listed := slices.Sorted(maps.Keys(refused))
 	listed = append(listed, slices.Collect(maps.Keys(neverRefused))...)
@@ -88,17 +89,18 @@ func TestEveryFunctionIsInATable(t *testing.T) {
 	}
 }
 
-// TestEveryFunctionCanBeRefused: with the function's Op and no other, as an error
-// that says so, counted as a failure and not as a call; without it there is none.
+// TestEveryFunctionCanBeRefused checks that an injected error for the function's Op, and for no
+// other, is returned as an error that says so, and is counted as a failure and not as a call.
+// Without an injected error there is none.
 func TestEveryFunctionCanBeRefused(t *testing.T) {
 	defer Inject(nil)
 	const size = 64 << 10 // a multiple of every system's page
 	for name, r := range refused {
 		if runtime.GOOS != "linux" && (r.op == OpResident || r.op == OpAdvise) {
-			continue // see TestNotSupported
+			continue // TestNotSupported covers these
 		}
 		if name == "HugePages" && HugePageMode() == "" {
-			continue // refused in any case
+			continue // the system refuses it anyway
 		}
 		addr, err := Reserve(size, false)
 		if err == nil {
@@ -129,7 +131,7 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 	}
 }
 
-// TestErrors: what the system itself refuses comes back as an error and is counted.
+// TestErrors checks that a refusal by the system itself is returned as an error and counted.
 func TestErrors(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("others round the address")
@@ -141,7 +143,7 @@ func TestErrors(t *testing.T) {
 	}
 	defer Release(addr, 2*size)
 	calls := map[string]func(addr mem.Addr, size mem.Bytes) error{"MakeReadable": MakeReadable, "Commit": Commit, "Withdraw": Withdraw, "Discard": Discard}
-	if !ReadableReserve { // it asks for nothing
+	if !ReadableReserve { // it makes no system call
 		delete(calls, "MakeReadable")
 	}
 	for name, call := range calls {

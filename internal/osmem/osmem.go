@@ -1,17 +1,16 @@
-// Package osmem is hakmem's only door to the operating system's memory calls.
+// Package osmem holds all of hakmem's calls of the operating system for memory.
 //
-// The states of an address range, and who moves it between them:
+// The states of an address range, and the functions that move it between them:
 //
 //	unreserved --Reserve--> reserved (or readable) --Commit--> committed --Discard--> committed, zero
 //
-// A reserved range faults when touched; a readable one reads as zero and faults
-// when written; a committed one may be read and written and starts as zero.
-// Nothing that was in use is ever given back to "unreserved": see the region in
-// package heap.
+// A reserved range faults when touched; a readable one reads as zero and faults when written; a
+// committed one may be read and written and starts as zero. A range that was in use never becomes
+// "unreserved" again: see the region in package heap.
 //
-// All functions may be called from any goroutine, block in a system call, and
-// must not be called while pinned to a P. Those that have an Op count each
-// system call and each failure; Inject makes chosen calls fail, for tests.
+// All functions may be called from any goroutine, block in a system call, and must not be called
+// while pinned to a P. The functions that have an Op count each system call and each failure.
+// Inject makes chosen calls fail, for tests.
 package osmem
 
 import (
@@ -21,7 +20,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
-	_ "github.com/hakmem/hakmem/internal/platform" // the build ends there where nothing here would compile
+	_ "github.com/hakmem/hakmem/internal/platform" // ends the build on platforms where nothing here would compile
 )
 
 // Op names one kind of memory call.
@@ -40,7 +39,7 @@ var opNames = [numOps]string{"reserve", "commit", "discard", "resident", "advise
 
 func (o Op) String() string { return opNames[o] }
 
-// ErrInjected is what tests inject.
+// ErrInjected is the error that tests inject.
 var ErrInjected = errors.New("osmem: injected failure")
 
 var (
@@ -55,8 +54,9 @@ func Calls(op Op) uint64 { return calls[op].Load() }
 // Failed returns how many calls of any kind failed.
 func Failed() uint64 { return failed.Load() }
 
-// Inject makes every call that has an Op ask f first; a non-nil error is returned in place of
-// the system call (but see lose). Inject(nil) ends it. For tests.
+// Inject makes every function that has an Op call f first. If f returns an error, the function
+// returns that error instead of making the system call (except as lose describes). Inject(nil) ends
+// this. For tests.
 func Inject(f func(Op) error) {
 	if f == nil {
 		inject.Store(nil)
@@ -91,14 +91,14 @@ func Reserve(size mem.Bytes, readable bool) (addr mem.Addr, err error) {
 	return addr, nil
 }
 
-// goMemory is what ReserveTracked gave out: kept, because parts of it may have
-// other protections than the Go heap's.
+// goMemory is the range that ReserveTracked returned. It is kept for ever, because parts of it may
+// have protections that differ from those of the Go heap.
 var goMemory []byte
 
-// ReserveTracked is Reserve with memory of the Go heap, which the race detector
-// watches. It is readable and writable from the start; protections can be changed
-// as with any other. There is one such range, given out again if it is reserved
-// again; it is never released. Not for use by several goroutines at once.
+// ReserveTracked is Reserve with memory of the Go heap, which the race detector watches. It is
+// readable and writable from the start; protections can be changed as those of any other range.
+// There is only one such range. It is returned again if it is reserved again, and is never
+// released. Not for use by several goroutines at once.
 func ReserveTracked(size mem.Bytes) (addr mem.Addr, err error) {
 	err = do(OpReserve, func() error {
 		if mem.Bytes(len(goMemory)) < size {
@@ -110,8 +110,8 @@ func ReserveTracked(size mem.Bytes) (addr mem.Addr, err error) {
 	return addr, err
 }
 
-// Release gives up a reservation that was never handed out, after a failure
-// beside it. It is not counted.
+// Release gives up a reservation that was never used, after the failure of another one. It is not
+// counted.
 func Release(addr mem.Addr, size mem.Bytes) { release(addr, size) }
 
 // MakeReadable makes a part of a reserved range readable, where ReadableReserve
@@ -120,16 +120,15 @@ func MakeReadable(addr mem.Addr, size mem.Bytes) error {
 	return do(OpReserve, func() error { return makeReadable(addr, size) })
 }
 
-// Commit makes [addr, addr+size), a part of a reserved range aligned to the
-// operating system's page, readable and writable. Pages that were not committed
-// before read as zero. After an error some of them may be committed: repeating
-// the call, or going without them, are both right.
+// Commit makes [addr, addr+size), a part of a reserved range aligned to the operating system's
+// page, readable and writable. Pages that were not committed before read as zero. After an error
+// some of them may be committed: repeating the call and doing without the range are both correct.
 func Commit(addr mem.Addr, size mem.Bytes) error {
 	return do(OpCommit, func() error { return commit(addr, size) })
 }
 
-// ErrDecommitted is wrapped in an error of Discard that left the range, or a
-// part of it, without memory that may be touched, until a Commit of it succeeds.
+// ErrDecommitted is wrapped in an error of Discard that left the range, or a part of it, without
+// memory: it must not be touched until a Commit of it succeeds.
 var ErrDecommitted = errors.New("osmem: the range is no longer committed")
 
 // Discard gives the memory behind a committed range back to the operating
@@ -140,8 +139,8 @@ func Discard(addr mem.Addr, size mem.Bytes) error {
 	return lose(do(OpDiscard, func() error { return discard(addr, size) }), addr, size)
 }
 
-// lose takes the memory away of which an injected error says that it is gone, so that
-// who touches it faults.
+// lose makes the range inaccessible if an injected error claims that its memory is gone, so that a
+// use of it faults.
 func lose(err error, addr mem.Addr, size mem.Bytes) error {
 	if err != nil && errors.Is(err, ErrInjected) && errors.Is(err, ErrDecommitted) {
 		_ = withdraw(addr, size)
@@ -155,13 +154,13 @@ type Range struct {
 	Size mem.Bytes
 }
 
-// MaxRanges is the most ranges that one call of DiscardMany may be given: the
-// number of iovecs that Linux takes.
+// MaxRanges is the largest number of ranges for one call of DiscardMany: the number of iovecs that
+// Linux accepts.
 const MaxRanges = 1024
 
-// DiscardMany is Discard for many ranges, with fewer calls where the system can.
-// It returns how many of them, from the first on, are done; if an error comes
-// with it, it is that of the range after these.
+// DiscardMany is Discard for many ranges, with fewer calls where the system can. It returns how
+// many ranges, from the first on, are done. An error that it returns is that of the next range
+// after these.
 func DiscardMany(r []Range) (done int, err error) {
 	for done < len(r) && err == nil {
 		n := 0
@@ -176,8 +175,8 @@ func DiscardMany(r []Range) (done int, err error) {
 	return done, err
 }
 
-// Withdraw gives the memory behind a committed range back and makes the range
-// fault when touched, as before its Commit. After an error it may be either.
+// Withdraw gives the memory behind a committed range back and makes the range fault when touched,
+// as before its Commit. After an error either may be the case.
 func Withdraw(addr mem.Addr, size mem.Bytes) error {
 	return do(OpDiscard, func() error { return withdraw(addr, size) })
 }
@@ -191,6 +190,6 @@ var systemPage = mem.Bytes(os.Getpagesize())
 // still reserve, or the largest uintptr where nothing limits it.
 func AddressSpaceLeft() mem.Bytes { return addressSpaceLeft() }
 
-// Name labels a range in the operating system's listings, where it can. It is
-// best effort and not counted.
+// Name labels a range in the listings of the operating system, where that is possible. A failure is
+// ignored, and the call is not counted.
 func Name(addr mem.Addr, size mem.Bytes, name string) { setName(addr, size, name) }

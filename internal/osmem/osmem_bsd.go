@@ -13,10 +13,9 @@ import (
 // noReserve: these systems do not account for memory before it is touched.
 const noReserve = 0
 
-// discard maps fresh memory over the range: madvise promises neither zeroes
-// nor a smaller resident set on these systems. MAP_FIXED replaces only pages of
-// our own reservation. POSIX lets a failure have unmapped them, so it is
-// reported as if it had.
+// discard maps fresh memory over the range: madvise promises neither zeroes nor a smaller resident
+// set on these systems. MAP_FIXED replaces only pages of our own reservation. POSIX allows a failed
+// call to have unmapped them, so a failure is reported as if it had.
 func discard(addr mem.Addr, size mem.Bytes) error {
 	_, err := unix.MmapPtr(-1, 0, pointer(addr), uintptr(size), unix.PROT_READ|unix.PROT_WRITE,
 		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED)
@@ -26,8 +25,8 @@ func discard(addr mem.Addr, size mem.Bytes) error {
 	return nil
 }
 
-// addressSpaceLeft is RLIMIT_AS; what the process already uses is not known
-// here, and heap takes only a quarter of the answer.
+// addressSpaceLeft is RLIMIT_AS. How much the process already uses is not known here, so package
+// heap takes only a quarter of the answer.
 func addressSpaceLeft() mem.Bytes {
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_AS, &lim) != nil || uint64(lim.Cur) >= math.MaxInt64 {
@@ -36,4 +35,4 @@ func addressSpaceLeft() mem.Bytes {
 	return mem.Bytes(lim.Cur)
 }
 
-func setName(addr mem.Addr, size mem.Bytes, name string) {} // no such listing here
+func setName(addr mem.Addr, size mem.Bytes, name string) {} // these systems have no such listing

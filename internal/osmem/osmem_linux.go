@@ -9,16 +9,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// noReserve keeps a reservation out of the system's accounting of swap.
+// noReserve keeps a reservation out of the system's accounting of memory and swap.
 const noReserve = unix.MAP_NORESERVE
 
-// discard uses MADV_DONTNEED, not MADV_FREE: the memory leaves the resident
-// set at once, so that what a monitor shows is true.
+// discard uses MADV_DONTNEED, not MADV_FREE: the memory leaves the resident set at once, so that
+// monitoring shows the truth.
 func discard(addr mem.Addr, size mem.Bytes) error {
 	return unix.Madvise(bytes(addr, size), unix.MADV_DONTNEED)
 }
 
-// addressSpaceLeft is RLIMIT_AS less what /proc says the process has.
+// addressSpaceLeft is RLIMIT_AS minus the address space that the process has according to /proc.
 func addressSpaceLeft() mem.Bytes {
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_AS, &lim) != nil || lim.Cur >= math.MaxInt64 {
@@ -34,7 +34,7 @@ func addressSpaceLeft() mem.Bytes {
 
 func setName(addr mem.Addr, size mem.Bytes, name string) {
 	b := append([]byte(name), 0)
-	// Kernels before 5.17, or without CONFIG_ANON_VMA_NAME, refuse; nothing is lost.
-	// Not unix.Prctl: only a call of assembly keeps b in its place.
+	// Kernels before 5.17, or without CONFIG_ANON_VMA_NAME, refuse this, which does no harm.
+	// unix.Prctl is not used, because only a call of assembly keeps b where it is.
 	_, _, _ = unix.Syscall6(unix.SYS_PRCTL, unix.PR_SET_VMA, unix.PR_SET_VMA_ANON_NAME, uintptr(addr), uintptr(size), uintptr(unsafe.Pointer(&b[0])), 0)
 }

@@ -68,8 +68,8 @@ func TestInject(t *testing.T) {
 	}
 }
 
-// TestDiscardMany: every other page of a range, in one call or many; after an
-// error the ranges before it are done and the others are not.
+// TestDiscardMany discards every other page of a range, in one call or many. After an error the
+// ranges before it are done and the others are not.
 func TestDiscardMany(t *testing.T) {
 	size := mem.Bytes(PageSize())
 	const n = 3000 // more than one call takes
@@ -113,7 +113,7 @@ func TestDiscardMany(t *testing.T) {
 		t.Errorf("DiscardMany with a bad fourth range = %d, %v", done, err)
 	}
 	check(3)
-	// Without the system call for many, if there is one.
+	// The same without the system call for many ranges, if there is one.
 	fill()
 	if done, err := DiscardMany(r[:10]); done != 10 || err != nil {
 		t.Errorf("DiscardMany = %d, %v", done, err)

@@ -38,7 +38,7 @@ func commit(addr mem.Addr, size mem.Bytes) error {
 
 func processFaults() (minor, major uint64) {
 	var u unix.Rusage
-	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil { // not by any documented way
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil { // no documented reason for this exists
 		return 0, 0
 	}
 	return uint64(u.Minflt), uint64(u.Majflt)

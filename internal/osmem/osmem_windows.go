@@ -8,9 +8,8 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// ReadableReserve is false: a reserved range of Windows cannot be read, and
-// read-only committed memory would be charged. Package heap raises its bound
-// with each commit instead.
+// ReadableReserve is false: on Windows a reserved range cannot be read, and read-only committed
+// memory would be charged to the process. Package heap raises its bound with each commit instead.
 const ReadableReserve = false
 
 func reserve(size mem.Bytes, readable bool) (mem.Addr, error) {
@@ -33,8 +32,8 @@ func withdraw(addr mem.Addr, size mem.Bytes) error {
 	return windows.VirtualFree(uintptr(addr), uintptr(size), windows.MEM_DECOMMIT)
 }
 
-// discard decommits and commits again: the pages come back as zero on demand.
-// In between another process may take what the system can commit.
+// discard decommits and commits again: the pages come back as zero on demand. Between the two calls
+// another process may take the memory that the system can still commit.
 func discard(addr mem.Addr, size mem.Bytes) error {
 	if err := windows.VirtualFree(uintptr(addr), uintptr(size), windows.MEM_DECOMMIT); err != nil {
 		return err
@@ -47,6 +46,6 @@ func discard(addr mem.Addr, size mem.Bytes) error {
 
 func addressSpaceLeft() mem.Bytes { return math.MaxUint }
 
-func setName(addr mem.Addr, size mem.Bytes, name string) {} // no such listing here
+func setName(addr mem.Addr, size mem.Bytes, name string) {} // Windows has no such listing
 
-func processFaults() (minor, major uint64) { return 0, 0 } // one number there, of both kinds
+func processFaults() (minor, major uint64) { return 0, 0 } // Windows has one number for both kinds

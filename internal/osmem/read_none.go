@@ -2,5 +2,5 @@
 
 package osmem
 
-// ReadableReserve: a range that is only reserved cannot be read, as on Windows.
+// ReadableReserve is false: a range that is only reserved cannot be read, as on Windows.
 const ReadableReserve = false

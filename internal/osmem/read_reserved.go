@@ -2,6 +2,7 @@
 
 package osmem
 
-// ReadableReserve says that a reserved range can read as zero for free. The build
-// tag hakmem_noread takes that away, so that tests see here what Windows does.
+// ReadableReserve says that a reserved range can be made to read as zero, at no cost in memory.
+// With the build tag hakmem_noread it is false, so that tests on this system see what happens on
+// Windows.
 const ReadableReserve = true

@@ -7,44 +7,42 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// ErrNotSupported is returned by Resident where it cannot tell: everywhere but
-// on Linux.
+// ErrNotSupported is returned by Resident where residency is not known: everywhere except on Linux.
 var ErrNotSupported = errors.New("osmem: resident pages cannot be counted on " + runtime.GOOS)
 
-// Resident returns how many system pages (os.Getpagesize) of [addr, addr+size)
-// have memory behind them. addr is a multiple of the page, size is rounded up to
-// one. vec is scratch of at least one byte: each system call looks at len(vec)
-// pages and is counted as one. Resident allocates nothing itself.
+// Resident returns how many OS pages (os.Getpagesize) of [addr, addr+size) have memory behind them.
+// addr is a multiple of the page, size is rounded up to one. vec is scratch space of at least one
+// byte. Each system call covers len(vec) pages and is counted as one call. Resident allocates
+// nothing itself.
 //
-// A huge page counts as the system pages it covers. A page that was read but
-// never written counts too, though all such pages share one page of zeroes; one
-// that was swapped out does not. While others touch or discard the range, each
-// page is as it was at some moment of the call. After an error the result is 0.
+// A huge page counts as the OS pages that it covers. A page that was read but never written counts
+// too, although all such pages share one page of zeroes. A page that was swapped out does not
+// count. If other goroutines touch or discard the range meanwhile, each page is counted as it was
+// at some moment of the call. After an error the result is 0.
 func Resident(addr mem.Addr, size mem.Bytes, vec []byte) (pages int, err error) {
 	return resident(addr, size, vec)
 }
 
-// HugePages allows huge pages in a committed range, where HugePageMode is
-// "madvise" or "always", or forbids them. It changes no memory that is there:
-// what it allows is used at the next fault or by the kernel's scan. After an
-// error a part of the range may be changed; the memory is usable in any case.
+// HugePages allows huge pages in a committed range, where HugePageMode is "madvise" or "always", or
+// forbids them. It changes no memory that exists: the kernel uses the permission at the next fault
+// or in its scan. After an error a part of the range may be changed; the memory is usable in any
+// case.
 //
-// Linux refuses it where HugePageMode is "", and nothing is lost by that.
-// Elsewhere there is no such call: nil, not counted.
+// Linux refuses the call where HugePageMode is "", which does no harm. Other systems have no such
+// call: HugePages returns nil there and counts nothing.
 func HugePages(addr mem.Addr, size mem.Bytes, want bool) error { return hugePages(addr, size, want) }
 
-// HugePageMode returns the system's setting for huge pages as it is now:
-// "always", "madvise" (where HugePages allows them), or "never". It is "" where
-// there is no such setting: a kernel without it, and other systems than Linux.
-// It reads a file.
+// HugePageMode returns the system's setting for huge pages as it is now: "always", "madvise" (where
+// HugePages allows them), or "never". It is "" where there is no such setting: on a kernel without
+// it, and on systems other than Linux. It reads a file.
 func HugePageMode() string { return hugePageMode() }
 
-// ProcessFaults returns how many page faults the process has had that needed no
-// reading from a device, and that did. Zeros on Windows.
+// ProcessFaults returns the page faults of the process so far: minor ones, which needed no reading
+// from a device, and major ones, which did. On Windows both are 0.
 func ProcessFaults() (minor, major uint64) { return processFaults() }
 
-// ResidentBytes returns the memory of the whole process that is resident, with
-// Go's heap and all code, or false where that is not known: elsewhere than on
-// Linux, and without /proc. The kernel may lag behind by some dozen pages for
-// each processor. It allocates no Go memory.
+// ResidentBytes returns the resident memory of the whole process, including Go's heap and all code.
+// It returns false where that is not known: on systems other than Linux, and without /proc. The
+// kernel's number may be out of date by some dozen pages for each processor. ResidentBytes
+// allocates no Go memory.
 func ResidentBytes() (uint64, bool) { return residentBytes() }

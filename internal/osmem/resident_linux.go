@@ -21,7 +21,7 @@ func resident(addr mem.Addr, size mem.Bytes, vec []byte) (int, error) {
 	for left := (size + pageSize - 1) / pageSize; left > 0; {
 		n := min(left, mem.Bytes(len(vec)))
 		err := do(OpResident, func() error {
-			// A call of assembly, in this form: so vec need not be in Go's heap.
+			// In this form it is a call of assembly, so that vec need not be in Go's heap.
 			_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(addr), uintptr(n*pageSize), uintptr(unsafe.Pointer(&vec[0])))
 			if errno != 0 {
 				return errno
@@ -73,10 +73,9 @@ func residentBytes() (uint64, bool) {
 
 var statmPath = [...]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/', 's', 't', 'a', 't', 'm', 0}
 
-// statm returns the pages of address space that the process has and those that
-// are resident. The system calls are made here because unix.Open copies its path
-// to Go's heap, as unix.Read moves its buffer under the race detector, and who
-// measures memory should not use more of it.
+// statm returns the pages of address space that the process has and those that are resident. It
+// makes the system calls itself because measuring memory should not use more of it: unix.Open
+// copies its path to Go's heap, and under the race detector unix.Read moves its buffer there.
 func statm() (size, resident uint64, ok bool) {
 	dir := unix.AT_FDCWD // a variable: the constant is negative
 	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&statmPath[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
@@ -84,7 +83,7 @@ func statm() (size, resident uint64, ok bool) {
 		return 0, 0, false
 	}
 	defer unix.Close(int(fd))
-	var line [128]byte // seven numbers; the first two fit in any case
+	var line [128]byte // the file has seven numbers; the first two always fit
 	n, _, errno := unix.Syscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&line[0])), uintptr(len(line)))
 	if errno != 0 {
 		return 0, 0, false

@@ -15,8 +15,8 @@ import (
 
 var pageSize = mem.Bytes(os.Getpagesize())
 
-// smallPages returns n committed pages that no huge page will ever be put
-// behind, whatever the system's setting: so each is touched on its own.
+// smallPages returns n committed pages that will never be part of a huge page, whatever the
+// system's setting is, so that each can be touched separately.
 func smallPages(t *testing.T, n mem.Bytes) (addr mem.Addr, area []byte) {
 	t.Helper()
 	size := (n*pageSize + 0xffff) &^ 0xffff
@@ -68,8 +68,8 @@ func TestResident(t *testing.T) {
 	}
 }
 
-// TestResidentChanges: what the comment of Resident says of pages that are only
-// read, of discarded ones, and of parts.
+// TestResidentChanges checks what the comment of Resident says of pages that are only read, of
+// discarded ones, and of parts of a range.
 func TestResidentChanges(t *testing.T) {
 	const n = 8
 	addr, area := smallPages(t, n)
@@ -105,7 +105,7 @@ func TestResidentErrors(t *testing.T) {
 		t.Fatal(err)
 	}
 	Release(gone, mib)
-	second := func() func(Op) error { // refuses the second piece
+	second := func() func(Op) error { // refuses the second call
 		calls := 0
 		return func(op Op) error {
 			if calls++; op == OpResident && calls == 2 {
@@ -181,7 +181,7 @@ func TestHugePages(t *testing.T) {
 	}
 }
 
-// vmFlags returns the flags of the mapping that addr is in.
+// vmFlags returns the flags of the mapping that contains addr.
 func vmFlags(t *testing.T, addr mem.Addr) []string {
 	t.Helper()
 	f, err := os.Open("/proc/self/smaps")
@@ -253,7 +253,7 @@ func TestResidentBytes(t *testing.T) {
 		t.Fatal(err)
 	}
 	after := read()
-	// A quarter for what the rest of the process does, and the kernel's lag.
+	// A quarter is for what the rest of the process does and for the delay of the kernel's numbers.
 	if full < before+size*3/4 || full > before+size*5/4 || after > full-size*3/4 {
 		t.Errorf("%d before, %d with %d more, %d after it was discarded", before, full, size, after)
 	}
@@ -276,7 +276,7 @@ func TestParseStatm(t *testing.T) {
 	}
 }
 
-// TestNoAllocation: who measures memory does not use more of it.
+// TestNoAllocation checks that measuring memory does not use more of it.
 func TestNoAllocation(t *testing.T) {
 	addr, _ := smallPages(t, 64)
 	if n := testing.AllocsPerRun(100, func() {

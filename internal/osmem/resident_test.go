@@ -20,7 +20,7 @@ func TestOpString(t *testing.T) {
 	}
 }
 
-// TestFailedReserve: a caller that keeps what it got must not keep an address.
+// TestFailedReserve checks that a failed Reserve returns no address, which a caller might keep.
 func TestFailedReserve(t *testing.T) {
 	failures := Failed()
 	addr, err := Reserve(1<<62, false) // more than any processor can address
@@ -32,7 +32,7 @@ func TestFailedReserve(t *testing.T) {
 	}
 }
 
-// TestNotSupported: elsewhere than on Linux nothing is asked of the system.
+// TestNotSupported checks that on systems other than Linux no system call is made.
 func TestNotSupported(t *testing.T) {
 	if runtime.GOOS == "linux" {
 		t.Skip("Linux supports all of it")

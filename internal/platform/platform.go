@@ -1,10 +1,9 @@
-// Package platform makes a build fail with one line that says why where hakmem
-// cannot work. It holds nothing else and imports nothing. Package osmem imports
-// it, so that where this package does not compile, nothing that stands on it is
-// tried, and the one line is all there is to read.
+// Package platform makes a build fail where hakmem cannot work, with one line that says why. It
+// contains nothing else and imports nothing. Package osmem imports it, so that where this package
+// does not compile, the packages that depend on it are not compiled, and the one line is the only
+// error.
 //
-// A new operating system needs the functions that osmem_linux.go and
-// resident_linux.go of package osmem have; a new architecture needs 64-bit
-// pointers, of which the system leaves programs a few hundred GiB, and a run of
-// the engine's tests. Then it is to be added to the build tag of unsupported.go.
+// A new operating system needs the functions that osmem_linux.go and resident_linux.go of package
+// osmem have. A new architecture needs 64-bit pointers, a few hundred GiB of address space for each
+// program, and a run of the engine's tests. Then add it to the build tag of unsupported.go.
 package platform

@@ -13,8 +13,8 @@ const (
 	notPorted     = "hakmem has not been ported to this 64-bit processor: docs/design.md"
 )
 
-// targets are platforms, and the message with which the build must fail; "" is
-// where it must not.
+// targets are platforms with the message with which the build must fail, or "" where it must
+// succeed.
 var targets = map[string]string{
 	"linux/386": wrongPlatform, "linux/arm": wrongPlatform, "linux/mips": wrongPlatform, "linux/mipsle": wrongPlatform,
 	"windows/386": wrongPlatform, "freebsd/386": wrongPlatform, "freebsd/arm": wrongPlatform, "android/arm": wrongPlatform,
@@ -34,7 +34,7 @@ func goCommand(t *testing.T, target string, args ...string) (string, error) {
 	return string(out), err
 }
 
-// TestTargets builds this package for each. It imports nothing, so that is quick.
+// TestTargets builds this package for each target, which is quick because it imports nothing.
 func TestTargets(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command:", err)
@@ -51,9 +51,9 @@ func TestTargets(t *testing.T) {
 	}
 }
 
-// TestImported: the build of hakmem ends here, and not with what does not compile
-// behind it, only while the one package that differs by platform imports this one,
-// and this one nothing.
+// TestImported checks that the one package that differs by platform imports this one, and that this
+// one imports nothing. Only then does the build of hakmem end with the message of this package
+// instead of errors in packages that do not compile.
 func TestImported(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command:", err)

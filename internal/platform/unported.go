@@ -2,5 +2,5 @@
 
 package platform
 
-// These have 64-bit pointers, but nobody has run the engine's tests there.
+// These processors have 64-bit pointers, but the engine's tests have not been run on them.
 const _ int = "hakmem has not been ported to this 64-bit processor: docs/design.md"

@@ -2,6 +2,6 @@
 
 package platform
 
-// The compiler says what cannot be used as a number here: that is the message. (It
-// would repeat one of more than 72 bytes.)
+// The compiler reports the text below because it cannot be used as a number: that is the message.
+// (The compiler would print a text of more than 72 bytes twice.)
 const _ int = "hakmem needs a 64-bit platform with Linux, macOS, FreeBSD or Windows"

@@ -1,16 +1,14 @@
 // Package telemetry measures hakmem's slow paths: how often each phase ran, and
 // for how many ticks of the processor's cycle counter.
 //
-// It is off until SetTiming(true). Off, a phase costs one load and two branches.
-// On, it costs two readings of the counter and two or three atomic additions on
-// cache lines that all Ps share: good enough to see which phase takes the time,
-// not to be left on in production.
+// It is off until SetTiming(true). Off, a phase costs one load and two branches. On, it costs two
+// readings of the counter and two or three atomic additions on cache lines that all Ps share. That
+// is good enough to see which phase takes the time, and too much to be left on in production.
 //
-// Begin and End allocate nothing, never block and never panic: they may be used
-// while pinned to a P, and from any goroutine. They know nothing of nesting, so
-// a phase that runs inside another is counted in both, and they measure elapsed
-// time, so a phase that blocks or is preempted counts the time off the processor
-// as well.
+// Begin and End allocate nothing, never block and never panic: they may be used while pinned to a
+// P, and from any goroutine. They do not know about nesting, so a phase that runs inside another is
+// counted in both. They measure elapsed time, so the time during which a phase is blocked or
+// preempted counts as well.
 package telemetry
 
 import (
@@ -24,16 +22,16 @@ import (
 type Phase uint8
 
 const (
-	Refill    Phase = iota // blocks from a slab into a magazine
-	Flush                  // blocks from a magazine to their slabs
+	Refill    Phase = iota // moving blocks from a slab into a magazine
+	Flush                  // moving blocks from a magazine to their slabs
 	Acquire                // finding a slab for a lease
 	Retire                 // giving a lease up
-	LargeTake              // pages for a large block
-	LargeGive              // the pages of a large block back
+	LargeTake              // taking pages for a large block
+	LargeGive              // giving the pages of a large block back
 	Commit                 // raising the committed bound
 	Drain                  // emptying the fronts
 	Sweep                  // bringing free pages together
-	Purge                  // memory back to the operating system
+	Purge                  // returning memory to the operating system
 	NumPhases              // their number, not a phase
 )
 
@@ -52,8 +50,8 @@ func (p Phase) String() string {
 // Buckets is the number of a phase's histogram buckets.
 const Buckets = 32
 
-// total is what is known of one phase. The buckets are the count as well: a
-// counter of its own would be another atomic addition.
+// total is what is known of one phase. The buckets also give the count, because a separate counter
+// would need another atomic addition.
 type total struct {
 	cycles, max atomic.Uint64
 	buckets     [Buckets]atomic.Uint64
@@ -63,7 +61,7 @@ type total struct {
 }
 
 var (
-	on     atomic.Bool // atomic only so that the race detector knows; costs a plain load
+	on     atomic.Bool // atomic only for the race detector; the cost is that of a plain load
 	totals [NumPhases]total
 	origin struct {
 		sync.Mutex
@@ -78,9 +76,9 @@ type instant struct {
 	at    time.Time
 }
 
-// SetTiming turns the timing on or off. Meant for the start of the program; any
-// goroutine may call it, not pinned. Turning it off keeps the totals, and a
-// phase that had begun is still added.
+// SetTiming turns the timing on or off. It is meant for the start of the program. Any goroutine may
+// call it, but not while pinned. Turning the timing off keeps the totals, and a phase that had
+// begun is still added.
 func SetTiming(enable bool) {
 	if enable {
 		origin.Lock()
@@ -101,9 +99,9 @@ func Begin() uint64 {
 	return ticks()
 }
 
-// End adds the time since begin, a result of Begin, to phase p; it does nothing
-// when begin is 0 or p is no phase. Any goroutine, also pinned; not necessarily
-// the processor that Begin ran on.
+// End adds the time since begin, a result of Begin, to phase p; it does nothing when begin is 0 or
+// p is not a phase. Any goroutine, also pinned, and on any processor, not only the one that Begin
+// ran on.
 func End(p Phase, begin uint64) {
 	if begin != 0 {
 		end(p, begin)
@@ -130,12 +128,12 @@ func record(p Phase, n uint64) {
 // Timing is the total of one phase, in ticks of the cycle counter (see Hz).
 type Timing struct {
 	Count     uint64 // how often the phase ended
-	Cycles    uint64 // ticks of all of them
-	MaxCycles uint64 // ticks of the longest
+	Cycles    uint64 // ticks of all runs
+	MaxCycles uint64 // ticks of the longest run
 }
 
-// ReadTiming fills dst with the totals since the program started. Any goroutine;
-// a phase that ends meanwhile may be in some of its numbers only.
+// ReadTiming fills dst with the totals since the program started. Any goroutine; a phase that ends
+// during the call may be included in only some of the numbers.
 func ReadTiming(dst *[NumPhases]Timing) {
 	for p := range totals {
 		t := &totals[p]
@@ -146,9 +144,9 @@ func ReadTiming(dst *[NumPhases]Timing) {
 	}
 }
 
-// ReadHistogram, for tests, fills dst with how often phase p took how long: dst[i] counts
-// the times of 2^(i-1) up to 2^i - 1 ticks, dst[0] those of none, the last one
-// also everything longer. Any goroutine. Zeros when p is no phase.
+// ReadHistogram, for tests, fills dst with how often phase p took how long: dst[i] counts the runs
+// of 2^(i-1) up to 2^i - 1 ticks, dst[0] those of 0 ticks, and the last element also all longer
+// ones. Any goroutine. All elements are 0 when p is not a phase.
 func ReadHistogram(p Phase, dst *[Buckets]uint64) {
 	*dst = [Buckets]uint64{}
 	if p >= NumPhases {
@@ -162,11 +160,11 @@ func ReadHistogram(p Phase, dst *[Buckets]uint64) {
 // Hz returns the ticks of the cycle counter in a second: nanoseconds are
 // ticks * 1e9 / Hz. It is 0 until SetTiming(true). Any goroutine, not pinned.
 //
-// Where the unit is not known, it is measured against the monotonic clock from
-// the first SetTiming(true) to this call. Each end of that interval is known to
-// some 100 ns, so the result is within 2 % after 10 µs and 0.1 % after 1 ms,
-// and no better than the system disciplines its clock (some 0.01 %) after that.
-// A suspended machine may stop one of the clocks and not the other.
+// Where the unit is not known, it is measured with the monotonic clock, from the first
+// SetTiming(true) to this call. Each end of that interval is known to some 100 ns. The error of the
+// result is therefore below 2 % after 10 µs and below 0.1 % after 1 ms; later it is that of the
+// system's clock (some 0.01 %). While a machine is suspended one of the clocks may stop and the
+// other may run on.
 func Hz() float64 {
 	origin.Lock()
 	defer origin.Unlock()
@@ -184,8 +182,8 @@ func Hz() float64 {
 	return float64(now.ticks-origin.ticks) / seconds
 }
 
-// readClocks reads both clocks as near to each other as a few tries allow: one
-// try may be interrupted between them.
+// readClocks reads both clocks as close together in time as a few attempts allow, because a single
+// attempt may be interrupted between the two.
 func readClocks() (best instant) {
 	shortest := time.Duration(1<<63 - 1)
 	for range 8 {

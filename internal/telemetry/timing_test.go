@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// reset gives a test totals of its own, and the timing off.
+// reset gives a test fresh totals and turns the timing off.
 func reset(t *testing.T) {
 	clean := func() {
 		SetTiming(false)
@@ -79,7 +79,7 @@ func TestRecord(t *testing.T) {
 			reset(t)
 			for _, n := range c.times {
 				record(Commit, n)
-				record(NumPhases, n) // no phase: nothing happens
+				record(NumPhases, n) // not a phase: nothing happens
 			}
 			want := [NumPhases]Timing{Commit: c.want}
 			if got := readAll(); got != want {
@@ -99,7 +99,8 @@ func TestRecord(t *testing.T) {
 	}
 }
 
-// TestConcurrent: nothing is lost, and Begin and End measure what lies between.
+// TestConcurrent checks that no count is lost, and that Begin and End measure the time between
+// them.
 func TestConcurrent(t *testing.T) {
 	reset(t)
 	SetTiming(true)
@@ -124,14 +125,14 @@ func TestConcurrent(t *testing.T) {
 	}
 }
 
-// TestHz compares a time in ticks, converted, with the monotonic clock. The
-// work between is a loop: the counter must run while the processor does.
+// TestHz compares a time in ticks, converted, with the monotonic clock. The work in between is a
+// loop, because the counter must run while the processor does.
 func TestHz(t *testing.T) {
 	reset(t)
 	SetTiming(true)
 	const long = 20 * time.Millisecond
-	// The clock is read on both sides of Begin and of End: a preemption between
-	// makes the bounds wider, not the test fail.
+	// The clock is read on both sides of Begin and of End, so that a preemption between them widens
+	// the bounds instead of failing the test.
 	t0, b, t1 := time.Now(), Begin(), time.Now()
 	for time.Since(t1) < long {
 	}
@@ -140,13 +141,13 @@ func TestHz(t *testing.T) {
 	t3 := time.Now()
 	hz := Hz()
 	got := time.Duration(float64(readAll()[Acquire].Cycles) / hz * 1e9)
-	const off = long / 100 // what Hz promises, and more
+	const off = long / 100 // more than the error that Hz promises
 	if least, most := t2.Sub(t1)-off, t3.Sub(t0)+off; got < least || got > most {
 		t.Errorf("%v to %v measured as %v, at %.0f %s in a second", least, most, got, hz, Unit)
 	}
 }
 
-// TestHzUnset: without an origin there is nothing to divide by.
+// TestHzUnset checks that Hz is 0 before there is a starting point to measure from.
 func TestHzUnset(t *testing.T) {
 	defer func(i instant, set bool) { origin.instant, origin.set = i, set }(origin.instant, origin.set)
 	origin.set = false
@@ -167,8 +168,8 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// TestInlines asks the compiler: a call in every slow path would be too much
-// for something that is off.
+// TestInlines checks with the compiler that Begin and End are inlined: a call in every slow path
+// would be too expensive for something that is off.
 func TestInlines(t *testing.T) {
 	goTool, err := exec.LookPath("go")
 	if err != nil {

@@ -12,26 +12,26 @@ import (
 	"time"
 )
 
-// Some tests need a process of their own: the region is reserved once, gates are read
-// once, and what was survived stays in Err. Such a test is a case, registered by Child
-// and run by InChild, which starts the test's program again. The package's TestMain
-// calls Main, which runs the case there.
+// Some tests need a process of their own, because the region is reserved once, settings are read
+// once, and the errors in Err stay there. Such a test is a case: Child registers it, and InChild
+// runs it by starting the test's program again. The package's TestMain calls Main, which runs the
+// case in that process.
 
 // childVar names, in a child's environment, the case that it is to run: "name:argument".
 const childVar = "TEST_CHILD_OF_HAKMEM"
 
-// childLimit ends a case that hangs. It leaves room for a storm of a million failures under
-// the race detector, on a machine that does other things as well.
+// childLimit ends a case that hangs. It leaves enough time for a storm of a million failures under
+// the race detector on a busy machine.
 const childLimit = 3 * time.Minute
 
-// NotReached is what a case prints that was to refuse a call which was not made: the
-// case has shown nothing.
+// NotReached is the text that a case prints if it was to refuse a call and that call was never
+// made. Such a case has shown nothing.
 const NotReached = "there was no such call"
 
 var cases = map[string]func(arg string) error{}
 
-// Child registers a case under a name of its own in the test's program. A case that
-// returns an error, or does not return, has failed. It is for package variables:
+// Child registers a case under a name that is unique in the test's program. A case fails if it
+// returns an error or does not return. Child is for package variables:
 //
 //	var _ = testkit.Child("storm", storm)
 func Child(name string, run func(arg string) error) struct{} {
@@ -42,8 +42,8 @@ func Child(name string, run func(arg string) error) struct{} {
 	return struct{}{}
 }
 
-// Main is the body of a TestMain: it runs the case that InChild asks for, or else the
-// tests. It does not return.
+// Main is the body of a TestMain. It runs the case that InChild asks for, or otherwise the tests,
+// and does not return.
 func Main(m *testing.M) {
 	todo := os.Getenv(childVar)
 	if todo == "" {
@@ -61,12 +61,12 @@ func Main(m *testing.M) {
 	os.Exit(0)
 }
 
-// ChildEnv is what, in the environment of the test's program, makes it run a case. It
-// is for tests that start the program in a way of their own.
+// ChildEnv returns the environment variable that makes the test's program run a case. It is for
+// tests that start the program themselves.
 func ChildEnv(name, arg string) string { return childVar + "=" + name + ":" + arg }
 
-// InChild runs a case in a process of its own, with the given gates and no others; the
-// test fails if the case does. It reports false if the case printed NotReached.
+// InChild runs a case in a process of its own, with the given settings (HAKMEM_* variables) and no
+// others. The test fails if the case does. InChild returns false if the case printed NotReached.
 func InChild(t testing.TB, name, arg string, gates ...string) (reached bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), childLimit)
@@ -78,10 +78,10 @@ func InChild(t testing.TB, name, arg string, gates ...string) (reached bool) {
 		}
 	}
 	cmd.Env = append(append(cmd.Env, gates...), ChildEnv(name, arg))
-	if f := flag.Lookup("test.gocoverdir"); f != nil && f.Value.String() != "" { // what it covers counts too
+	if f := flag.Lookup("test.gocoverdir"); f != nil && f.Value.String() != "" { // its coverage counts, too
 		cmd.Env = append(cmd.Env, "GOCOVERDIR="+f.Value.String())
 	}
-	if Race { // a process that ends sleeps a second by default
+	if Race { // by default a process sleeps for a second when it ends
 		cmd.Env = append(cmd.Env, strings.TrimSpace("GORACE="+os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	}
 	out, err := cmd.CombinedOutput()

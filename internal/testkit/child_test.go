@@ -30,7 +30,7 @@ var (
 	})
 )
 
-// failures is a test that keeps what it failed with.
+// failures is a testing.TB that keeps the texts of its failures.
 type failures struct {
 	testing.TB
 	text string
@@ -40,11 +40,11 @@ func (*failures) Helper()                          {}
 func (f *failures) Errorf(format string, a ...any) { f.text += fmt.Sprintf(format, a...) }
 
 func TestInChild(t *testing.T) {
-	t.Setenv("HAKMEM_REFILL", "7") // of this process only
+	t.Setenv("HAKMEM_REFILL", "7") // must not reach the child
 	for _, x := range []struct {
 		name, arg string
 		gates     []string
-		want      string // in what the test fails with; "" if it does not
+		want      string // part of the text of the failure; "" if the test does not fail
 		reached   bool
 	}{
 		{"passes", "", nil, "", true},

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Stopped is a clock for the scavenger at which nothing ever happens.
+// Stopped is a clock for the scavenger that stands still: no timer ever runs.
 type Stopped struct{}
 
 // Now returns 0.
@@ -15,8 +15,8 @@ func (Stopped) Now() time.Duration { return 0 }
 // AfterFunc forgets tick.
 func (Stopped) AfterFunc(time.Duration, func()) {}
 
-// Clock is a clock for the scavenger that moves only when it is told to. Its zero
-// value is at 0. One goroutine advances it, and runs what is due; any may set timers.
+// Clock is a clock for the scavenger that moves only when a test moves it. Its zero value is at 0.
+// One goroutine advances it and runs the timers that are due; any goroutine may set timers.
 type Clock struct {
 	mu     sync.Mutex
 	now    time.Duration
@@ -35,7 +35,7 @@ func (c *Clock) Now() time.Duration {
 	return c.now
 }
 
-// Skip moves the clock by d and runs nothing: what became due is late.
+// Skip moves the clock by d and runs nothing: timers that became due run late.
 func (c *Clock) Skip(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -49,7 +49,7 @@ func (c *Clock) Lose() {
 	c.timers = nil
 }
 
-// AfterFunc has tick called when the clock is d further.
+// AfterFunc calls tick when the clock has moved by d.
 func (c *Clock) AfterFunc(d time.Duration, tick func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -63,7 +63,7 @@ func (c *Clock) Pending() int {
 	return len(c.timers)
 }
 
-// Advance moves the clock by d and runs what is due on the way, in order.
+// Advance moves the clock by d and runs the timers that become due on the way, in order.
 func (c *Clock) Advance(d time.Duration) {
 	end := c.Now() + d
 	for tick := c.due(end); tick != nil; tick = c.due(end) {
@@ -71,8 +71,8 @@ func (c *Clock) Advance(d time.Duration) {
 	}
 }
 
-// due takes out the first timer that is due by end, and moves the clock to it; to
-// end if there is none.
+// due takes out the first timer that is due by end and moves the clock to its time, or to end if
+// there is none.
 func (c *Clock) due(end time.Duration) (tick func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

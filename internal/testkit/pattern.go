@@ -2,9 +2,9 @@ package testkit
 
 import "unsafe"
 
-// Patterns say whose block it is. Fill and its kin are norace: instrumenting these loops would
-// cost time, and what the race detector sees of blocks has tests of its own, in the root's
-// track_race_test.go and in proof.
+// Patterns show which owner wrote a block. Fill and the functions below are norace, because
+// instrumenting their loops would cost time. What the race detector sees of blocks has tests of its
+// own, in the root's track_race_test.go and in proof.
 
 // Fill writes a pattern that depends on key over the n bytes at p.
 //
@@ -54,8 +54,8 @@ func IsZero(p unsafe.Pointer, n uintptr) bool {
 	return true
 }
 
-// Wild is unsafe.Add without the checks that -race puts on it: for pointers that are
-// wrong on purpose.
+// Wild is unsafe.Add without the checks that -race adds to it, for pointers that are wrong on
+// purpose.
 //
 //go:nocheckptr
 func Wild[I int | uint | uintptr | int64 | uint64](p unsafe.Pointer, n I) unsafe.Pointer {

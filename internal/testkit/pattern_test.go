@@ -5,7 +5,8 @@ import (
 	"unsafe"
 )
 
-// TestPattern: a change of any byte is seen, as are another key and another place.
+// TestPattern checks that a change of any byte is noticed, and so are another key and another
+// place.
 func TestPattern(t *testing.T) {
 	for _, n := range []uintptr{0, 1, 7, 8, 9, 16, 100} {
 		b := make([]uint64, 16) // 128 bytes, aligned to a word
@@ -43,7 +44,7 @@ func TestPattern(t *testing.T) {
 	}
 }
 
-// TestWild: the result is where unsafe.Add's would be, up and down.
+// TestWild checks that the result is that of unsafe.Add, upwards and downwards.
 func TestWild(t *testing.T) {
 	var b [16]byte
 	p := unsafe.Pointer(&b[8])

@@ -2,5 +2,5 @@
 
 package testkit
 
-// Race says that the race detector is in this build.
+// Race says whether this build has the race detector.
 const Race = true

@@ -11,30 +11,29 @@ import (
 // Call is a call of the operating system that may be refused.
 type Call struct {
 	Op    osmem.Op
-	Place string // where it is made, as RefuseAt's place returned
-	Nth   int    // 1, 2, …: which call it is of those made at the place
+	Place string // where it is made, as returned by the place of RefuseAt
+	Nth   int    // 1, 2, …: its number among the calls made at the place
 }
 
-// Refusals counts calls and those of them that were refused.
+// Refusals counts calls, and how many of them were refused.
 type Refusals struct {
 	mu             sync.Mutex
 	calls, refused map[string]int // by place
-	discards       int            // that were refused
+	discards       int            // refused ones
 }
 
-// Refuse makes the calls of every kind, counted together, fail for which when says so,
-// until osmem.Inject(nil). Of two refused discards one leaves the memory decommitted, as
-// it may happen where that is done in two steps.
+// Refuse makes calls fail if when returns true for them, until osmem.Inject(nil). It counts the
+// calls of all kinds together. Every second refused discard leaves the memory decommitted, which
+// can happen on systems where a discard takes two steps.
 //
-// Calls come from many goroutines, under locks of several owners; when is called by one
-// at a time.
+// Calls come from many goroutines, which hold locks of several owners; when is called by one at a
+// time.
 func Refuse(when func(Call) bool) *Refusals {
 	return RefuseAt(func() string { return "" }, when)
 }
 
-// RefuseAt is Refuse with calls counted by the place at which they are made. place
-// returns it; it is called by the goroutine that makes the call, and the refusal's error
-// ends with it.
+// RefuseAt is Refuse with calls counted by the place at which they are made. The goroutine that
+// makes a call calls place, which returns that place; the error of a refusal ends with it.
 func RefuseAt(place func() string, when func(Call) bool) *Refusals {
 	r := &Refusals{calls: map[string]int{}, refused: map[string]int{}}
 	osmem.Inject(func(op osmem.Op) error {
@@ -60,7 +59,7 @@ func RefuseAt(place func() string, when func(Call) bool) *Refusals {
 	return r
 }
 
-// RefuseOp makes the calls of one kind fail for which when(n) holds, n = 1, 2, …, until
+// RefuseOp makes the n-th call of one kind fail if when(n) is true, n = 1, 2, …, until
 // osmem.Inject(nil). A refused discard leaves the memory as it is.
 func RefuseOp(op osmem.Op, when func(n int) bool) {
 	var mu sync.Mutex
@@ -79,15 +78,15 @@ func RefuseOp(op osmem.Op, when func(n int) bool) {
 	})
 }
 
-// Calls returns how many calls there were by place.
+// Calls returns the number of calls by place.
 func (r *Refusals) Calls() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.calls)
 }
 
-// Refused returns how many calls were refused by place. The counts are a copy: the
-// allocator's locks come before that of Refusals.
+// Refused returns the number of refused calls by place. The counts are a copy, because the
+// allocator's locks are taken before that of Refusals.
 func (r *Refusals) Refused() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()

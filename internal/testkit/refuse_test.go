@@ -9,7 +9,7 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
-// discards returns what n discards of a committed page fail with, after a commit each.
+// discards returns the errors of n discards of a page, which it commits before each.
 func discards(t *testing.T, n int) (errs []error) {
 	t.Helper()
 	size := osmem.PageSize()
@@ -27,8 +27,8 @@ func discards(t *testing.T, n int) (errs []error) {
 	return errs
 }
 
-// wantRefused wants the errors to be refusals where it says 'x', refusals that lost the
-// memory where it says 'l', and nil where it says '.'.
+// wantRefused checks the errors: 'x' stands for a refusal, 'l' for a refusal that lost the memory, and
+// '.' for nil.
 func wantRefused(t *testing.T, errs []error, want string) {
 	t.Helper()
 	var got strings.Builder

@@ -1,7 +1,7 @@
-// Package testkit has what the tests of several packages share: cases that run in a process
-// of their own, refused calls of the operating system, patterns, clocks, panics as values.
-// It does not know the allocator, so that the engine's own tests can use it; what does is
-// in workout below it. Only tests import it.
+// Package testkit has what the tests of several packages share: cases that run in a process of
+// their own, refused calls of the operating system, patterns, clocks, panics as values. It does not
+// import the allocator, so that the engine's own tests can use it. Helpers that need the allocator
+// are in the package workout below it. Only tests import these packages.
 package testkit
 
 import (
@@ -10,15 +10,15 @@ import (
 	"math/rand/v2"
 )
 
-// PanicOf calls do and returns what it panicked with, or nil.
+// PanicOf calls do and returns the value of its panic, or nil.
 func PanicOf(do func()) (value any) {
 	defer func() { value = recover() }()
 	do()
 	return nil
 }
 
-// PanicAs calls do and returns the error of type E that it panicked with, or E's
-// zero value and what happened instead.
+// PanicAs calls do and returns the error of type E with which it panicked, or E's zero value and a
+// text that says what happened instead.
 func PanicAs[E error](do func()) (e E, instead string) {
 	v := PanicOf(do)
 	if v == nil {
@@ -30,15 +30,15 @@ func PanicAs[E error](do func()) (e E, instead string) {
 	return e, fmt.Sprintf("it panicked with %T: %v", v, v)
 }
 
-// CopyOf copies a handle that must not be copied; go vet does not look into a type
-// parameter.
+// CopyOf copies a handle that must not be copied. go vet does not notice, because it does not look
+// into a type parameter.
 func CopyOf[T any](h *T) *T {
 	c := new(T)
 	*c = *h
 	return c
 }
 
-// RandomSize is mostly tiny, sometimes mid, rarely a span.
+// RandomSize returns a size that is mostly tiny, sometimes mid, and rarely that of a large block.
 func RandomSize(r *rand.Rand) uintptr {
 	switch n := r.UintN(1000); {
 	case n < 900:

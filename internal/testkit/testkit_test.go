@@ -44,8 +44,8 @@ func TestStopped(t *testing.T) {
 	}
 }
 
-// TestClock: timers run in the order of their times, also those that a timer sets, none
-// early and none twice.
+// TestClock checks that timers run in the order of their times, including those that a timer sets,
+// and that none runs early or twice.
 func TestClock(t *testing.T) {
 	var c Clock
 	var ran []string

@@ -1,15 +1,13 @@
-// Fuzz runs every fuzz target of the repository for a time that is counted in
-// minutes of a core, so that what a busy or a small machine did not do is not
-// claimed.
+// Fuzz runs every fuzz target of the repository for a time that is counted in minutes of a core, so
+// that a busy or small machine does not seem to have done more than it did.
 //
 //	go run ./proof/fuzz                    every target, 60 core-minutes each
 //	go run ./proof/fuzz -minutes 5 -run 'FuzzHeap|FuzzAll'
 //	go run ./proof/fuzz -list              the targets
 //
-// It goes on from the inputs that earlier runs kept in Go's cache. What go test
-// prints of a failure goes to the standard error, and the input that failed is in
-// the target's testdata; the next target follows. Each target prints a line of a
-// table. Exit status 1: something failed.
+// It continues from the inputs that earlier runs kept in Go's cache. After a failure the output of
+// go test goes to the standard error, the input that failed is in the target's testdata, and the
+// next target follows. Each target prints a line of a table. Exit status 1: something failed.
 package main
 
 import (
@@ -31,12 +29,11 @@ import (
 	"github.com/hakmem/hakmem/proof/internal/repository"
 )
 
-// dirs has the directories with fuzz targets that mean the engine or read files.
+// dirs has the directories with fuzz targets, of the engine and of functions that read files.
 var dirs = []string{"proof", "bench/trace"}
 
-// slice is how long go test fuzzes before its core time is looked at, which a
-// process tells when it has ended. What it goes beyond -minutes is at most this
-// for each worker.
+// slice is how long go test fuzzes before its core time is read, which is known when the process
+// has ended. A target exceeds -minutes by at most this for each worker.
 const slice = 3 * time.Minute
 
 func main() {
@@ -122,7 +119,7 @@ func targets(dir string) (names []string, err error) {
 	return names, nil
 }
 
-// target is a fuzz target and what has been done with it.
+// target is a fuzz target and the work done on it so far.
 type target struct {
 	name, dir string
 	cores     time.Duration // of go test and all its processes, compiling included
@@ -130,17 +127,17 @@ type target struct {
 	failures  int
 }
 
-// maxFailures of one target: more are hardly of different kinds.
+// maxFailures bounds the failures of one target: more are hardly of different kinds.
 const maxFailures = 3
 
-// run fuzzes t until so much of a core has been used, and for one program at
-// least: compiling alone may use that much.
+// run fuzzes t until the given core time has been used, and for at least one program, because
+// compiling alone may use that time.
 func (t *target) run(ctx context.Context, budget time.Duration, workers int) error {
 	least := time.Second
 	for (t.cores < budget || t.programs == 0) && t.failures < maxFailures {
 		left := max(min(slice, (budget-t.cores)/time.Duration(workers)), least)
-		// -fuzzminimizetime: coverage differs from run to run, because goroutines do,
-		// and minimising by it does not end.
+		// -fuzzminimizetime: the schedule of goroutines, and so the coverage, differs from run to
+		// run, and minimising by coverage does not end.
 		cmd := exec.CommandContext(ctx, "go", "test", "-run=^$", "-fuzz=^"+t.name+"$",
 			"-fuzztime="+left.Round(time.Second).String(), "-fuzzminimizetime=1x", "-parallel="+strconv.Itoa(workers), ".")
 		cmd.Dir = t.dir
@@ -171,7 +168,7 @@ func (t *target) run(ctx context.Context, budget time.Duration, workers int) err
 			return fmt.Errorf("no such target in %s:\n%s", t.dir, out.Bytes())
 		}
 		if n == 0 {
-			// Before anything else go test runs all inputs that it has kept.
+			// go test first runs all inputs that it has kept.
 			if least *= 4; least > slice {
 				return fmt.Errorf("go test ran no program in %v:\n%s", used, out.Bytes())
 			}
@@ -180,8 +177,8 @@ func (t *target) run(ctx context.Context, budget time.Duration, workers int) err
 	return nil
 }
 
-// onlyLate says that go test failed, but for no input: when -fuzztime ends while a
-// worker is between two inputs, Go 1.26 may tell of its own deadline as a failure
+// onlyLate reports whether go test failed without an input that fails. When -fuzztime ends while a
+// worker is between two inputs, Go 1.26 may report its own deadline as a failure
 // (https://go.dev/issue/75804).
 func onlyLate(out []byte) bool {
 	return bytes.Contains(out, []byte("context deadline exceeded")) && !bytes.Contains(out, []byte("Failing input"))

@@ -38,7 +38,7 @@ func TestOnlyLate(t *testing.T) {
 	}
 }
 
-// TestTargets: every target is found, and a directory without one is an error.
+// TestTargets checks that every target is found, and that a directory without one is an error.
 func TestTargets(t *testing.T) {
 	root, err := repository.Root()
 	if err != nil {
@@ -66,8 +66,8 @@ func TestBadFlags(t *testing.T) {
 	}
 }
 
-// TestRun: a target's core time and executions are counted, and what cannot be run
-// is an error.
+// TestRun checks that a target's core time and executions are counted, and that a target that
+// cannot run is an error.
 func TestRun(t *testing.T) {
 	root, err := repository.Root()
 	if err != nil {

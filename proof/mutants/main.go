@@ -1,14 +1,14 @@
-// Mutants shows what the tests are worth: it puts one defect at a time into a
-// copy of an engine's file and wants some test to fail.
+// Mutants shows what the tests are worth: it puts one defect at a time into a copy of one of the
+// engine's files and expects some test to fail.
 //
 //	go run ./proof/mutants              all of them, and a table
 //	go run ./proof/mutants -run REGEXP  those whose names match
 //	go run ./proof/mutants -list        their names and what they break
 //
-// The tree is not touched: the compiler is given the changed file by -overlay. First
-// the suites run without a defect, since what fails then would catch anything. A
-// mutant is caught when a test fails, or does not end in time, which the table
-// tells. Exit status 1: a mutant survived.
+// The tree is not changed: the compiler gets the changed file through -overlay. First the suites
+// run without a defect, because a test that fails then would seem to catch every mutant. A mutant
+// is caught when a test fails or does not end in time, which the table says. Exit status 1: a
+// mutant survived.
 package main
 
 import (
@@ -27,9 +27,8 @@ import (
 	"github.com/hakmem/hakmem/proof/internal/repository"
 )
 
-// suites are tried in turn until one fails: the quick ones first. The time limits
-// are several times what they take; a mutant that makes the engine loop or wait
-// for ever meets them.
+// suites are tried in turn until one fails: the quick ones first. The time limits are several times
+// what they take. A mutant that makes the engine loop or wait for ever is caught by them.
 var suites = []struct {
 	name string
 	args []string
@@ -40,7 +39,7 @@ var suites = []struct {
 	{"proof", []string{"-timeout=3m", "./proof/..."}},
 }
 
-// suiteLimit is for what does not even end by its own time limit.
+// suiteLimit ends a suite that does not even end by its own time limit.
 const suiteLimit = 5 * time.Minute
 
 func main() {
@@ -151,15 +150,15 @@ var (
 	failedHow  = regexp.MustCompile(`(?m)^(?:panic: |fatal error: |unexpected fault address |FAIL\s)(.*)`)
 )
 
-// late matches what is printed of tests, or of their child processes, that were ended
-// by their time limit.
+// late matches the output of tests, or of their child processes, that were ended by their time
+// limit.
 var late = regexp.MustCompile(`panic: test timed out|signal: killed|context deadline exceeded`)
 
-// runSuite returns what failed, "" if nothing did. overlay may be "".
+// runSuite returns what failed, or "" if nothing did. overlay may be "".
 func runSuite(ctx context.Context, root, overlay string, args []string) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, suiteLimit)
 	defer cancel()
-	// vet would refuse what some mutants leave unused; failfast: one is enough.
+	// vet would refuse variables that some mutants leave unused. failfast: one failure is enough.
 	line := append([]string{"test", "-count=1", "-vet=off", "-failfast", "-overlay=" + overlay}, args...)
 	c := exec.CommandContext(ctx, "go", line...)
 	c.Dir = root

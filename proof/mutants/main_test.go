@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestMutants: every mutant still fits its file, so that the list stays true to
-// the engine. Whether they are caught takes half an hour: go run ./proof/mutants.
+// TestMutants checks that every mutant still fits its file, so that the list follows the engine.
+// Whether the mutants are caught takes half an hour to find out: go run ./proof/mutants.
 func TestMutants(t *testing.T) {
 	root, err := filepath.Abs("../..")
 	if err != nil {

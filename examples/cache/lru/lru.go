@@ -1,22 +1,21 @@
 // Package lru is an in-memory cache: string keys, values of any size, least
 // recently used eviction, a limit in bytes, safe for concurrent use.
 //
-// Its values live outside the Go heap, in hakmem's memory ([NewHakmem]), so
-// that gigabytes of them cost the garbage collector nothing. The same cache
-// runs on the Go heap ([NewGoHeap]) for comparison; the two differ in nothing
-// but the [Memory] that they allocate from.
+// Its values live outside the Go heap, in hakmem's memory ([NewHakmem]), so that gigabytes of them
+// cost the garbage collector nothing. The same cache runs on the Go heap ([NewGoHeap]) for
+// comparison; the two differ only in the [Memory] that they allocate from.
 //
 // # Ownership
 //
-// The cache owns its memory and never lends it beyond a call: Set copies the
-// key and the value in, Get and Append copy the value out, and View shows the
-// value in place only while its callback runs. No slice of cache memory is thus
-// alive when an eviction frees the block. Close frees everything; a cache that
-// is dropped without it keeps its hakmem memory for the life of the process.
+// The cache owns its memory and never lends it beyond a call: Set copies the key and the value in,
+// Get and Append copy the value out, and View shows the value in place only while its callback
+// runs. So no slice of cache memory is in use when an eviction frees the block. Close frees
+// everything; a cache that is dropped without Close keeps its hakmem memory for the life of the
+// process.
 //
 // # Path of a Set
 //
-//  1. The block's real size (Memory.Cost) is held against the shard's limit.
+//  1. The block's real size (Memory.Cost) is compared with the shard's limit.
 //  2. A block is allocated and filled, with no lock held.
 //  3. Under the shard's lock the key's old block is freed, then the least
 //     recently used entries, until the new one fits; it becomes the most recent.
@@ -46,8 +45,8 @@ var (
 	ErrNoMemory = errors.New("lru: out of memory")
 )
 
-// TooLargeError refuses a value that could not be cached even if nothing else
-// were. Nothing is evicted for it.
+// TooLargeError is the error for a value that would not fit even into an empty shard. Nothing is
+// evicted for it.
 type TooLargeError struct {
 	Size  int64 // bytes of memory that key and value would take
 	Limit int64 // bytes that one shard may hold
@@ -90,7 +89,7 @@ func NewHakmem(limit int64) (*OnHakmem, error) { return New(Hakmem{}, limit, 0) 
 func NewGoHeap(limit int64) (*OnGoHeap, error) { return New(GoHeap{}, limit, 0) }
 
 const (
-	// A shard's slots are numbered by 32 bits, and a block takes 8 bytes or more.
+	// A slot's number has 32 bits, and a block takes 8 bytes or more.
 	maxShardLimit = 32 << 30
 	maxShards     = 1 << 16
 	// The default number of shards leaves each of them at least this limit, so
@@ -103,8 +102,8 @@ const (
 // number, has an equal part of the limit, a lock and an LRU order of its own; 0
 // chooses a number that suits GOMAXPROCS and the limit.
 //
-// Blocks of Sets that are under way are not part of the cache yet: real use can
-// exceed the limit by one block for each of them.
+// The blocks of running Sets are not part of the cache yet, so real use can exceed the limit by one
+// block for each of them.
 func New[B any, M Memory[B]](mem M, limit int64, shards int) (*Cache[B, M], error) {
 	if limit <= 0 || uint64(limit) > math.MaxInt {
 		return nil, fmt.Errorf("lru: limit of %d bytes; it must be between 1 and %d", limit, math.MaxInt)
@@ -134,8 +133,8 @@ func New[B any, M Memory[B]](mem M, limit int64, shards int) (*Cache[B, M], erro
 	return c, nil
 }
 
-// defaultShards is eight shards for each P, so that two goroutines seldom want
-// the same lock; fewer if they became small, more if they became too large.
+// defaultShards is eight shards for each P, so that two goroutines seldom want the same lock; fewer
+// if the shards would become too small, more if they would become too large.
 func defaultShards(limit int64) int {
 	n := 1 << bits.Len(uint(8*runtime.GOMAXPROCS(0)-1))
 	for n > 1 && (n > 1024 || limit/int64(n) < roomyShardLimit) {
@@ -152,11 +151,10 @@ func (c *Cache[B, M]) locate(key string) (*shard[B, M], uint64) {
 	return &c.shards[hash>>c.shift], hash
 }
 
-// Set copies key and value into the cache, in place of the key's previous
-// value, and evicts the least recently used entries of the shard that no longer
-// fit. If it fails, the key's previous value stays, unless it was evicted in
-// the search for memory. The error is a *TooLargeError, or it wraps ErrNoMemory
-// or ErrClosed, but for a key of more than 4 GiB.
+// Set copies key and value into the cache, in place of the key's previous value, and evicts the
+// least recently used entries of the shard that no longer fit. If it fails, the key's previous
+// value stays, unless it was evicted to find memory. The error is a *TooLargeError, or it wraps
+// ErrNoMemory or ErrClosed, except for a key of more than 4 GiB.
 func (c *Cache[B, M]) Set(key string, value []byte) error {
 	s, hash := c.locate(key)
 	size := uint64(len(key)) + uint64(len(value))
@@ -183,9 +181,8 @@ func (c *Cache[B, M]) Set(key string, value []byte) error {
 	return s.put(hash, key, block, cost)
 }
 
-// reclaimRounds is how often alloc evicts and tries again when memory is out:
-// after freeing 1, 2, 4 and 8 times the block's size. Most of the cache thus
-// survives a lack of memory that eviction does not cure.
+// reclaimRounds is how often alloc evicts and tries again when memory is out: after freeing 1, 2, 4
+// and 8 times the block's size. So most of the cache survives if eviction does not help.
 const reclaimRounds = 4
 
 func (c *Cache[B, M]) alloc(s *shard[B, M], n int, cost int64) (B, error) {
@@ -201,8 +198,8 @@ func (c *Cache[B, M]) alloc(s *shard[B, M], n int, cost int64) (B, error) {
 	return block, nil
 }
 
-// Get returns a copy of the key's value, which then is the caller's. The error
-// is ErrMissing or ErrClosed.
+// Get returns a copy of the key's value, which belongs to the caller. The error is ErrMissing or
+// ErrClosed.
 func (c *Cache[B, M]) Get(key string) ([]byte, error) {
 	return c.Append(nil, key)
 }
@@ -223,10 +220,10 @@ func (c *Cache[B, M]) Append(dst []byte, key string) ([]byte, error) {
 	return append(dst, value...), nil
 }
 
-// View calls f with the key's value in place, without a copy, under the shard's
-// lock. The slice is valid only until f returns: f must neither keep it nor any
-// part of it, and must not write to it. f must be short and must not use the
-// cache. The error is ErrMissing or ErrClosed; f is not called then.
+// View calls f with the key's value in place, without a copy, under the shard's lock. The slice is
+// valid only until f returns: f must not keep it or any part of it, and must not write to it. f
+// must be short and must not use the cache. If the error is ErrMissing or ErrClosed, f was not
+// called.
 func (c *Cache[B, M]) View(key string, f func(value []byte)) error {
 	s, hash := c.locate(key)
 	s.mu.Lock()
@@ -266,8 +263,8 @@ func (c *Cache[B, M]) Bytes() int64 { return c.Stats().Bytes }
 // ShardLimit is the bytes that one shard may hold: nothing larger can be set.
 func (c *Cache[B, M]) ShardLimit() int64 { return c.shards[0].limit }
 
-// Stats adds up the shards, one after the other: while others use the cache,
-// every part of it was true at some moment during the call.
+// Stats adds up the shards, one after another. While others use the cache, the part from each shard
+// was true at some moment during the call.
 func (c *Cache[B, M]) Stats() Stats {
 	var sum Stats
 	for i := range c.shards {
@@ -286,9 +283,9 @@ func (c *Cache[B, M]) Stats() Stats {
 	return sum
 }
 
-// Close frees all memory of the cache. Calls that are under way finish first or
-// return ErrClosed, as do all later ones; Len, Bytes and Stats go on to work. A
-// second Close returns ErrClosed.
+// Close frees all memory of the cache. Running calls finish first or return ErrClosed, and all
+// later calls return ErrClosed, except Len, Bytes and Stats, which still work. A second Close
+// returns ErrClosed.
 func (c *Cache[B, M]) Close() error {
 	first := true
 	for i := range c.shards {

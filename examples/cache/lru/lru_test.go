@@ -17,9 +17,8 @@ import (
 	"github.com/hakmem/hakmem/internal/asan"
 )
 
-// arena is a Memory for tests: it counts what is alive, rounds sizes up to 16
-// bytes, fails on demand, and overwrites what is freed, so that a use after
-// free shows as wrong contents.
+// arena is a Memory for tests. It counts live blocks, rounds sizes up to 16 bytes, fails on demand,
+// and overwrites freed blocks, so that a use after free reads wrong contents.
 type arena struct{ *arenaState }
 
 type arenaState struct {
@@ -73,7 +72,7 @@ type store interface {
 	check(t *testing.T)
 }
 
-// check holds all invariants of a quiescent cache against its contents.
+// check checks all invariants of a cache that nobody uses, against its contents.
 func (c *Cache[B, M]) check(t *testing.T) {
 	t.Helper()
 	for n := range c.shards {
@@ -145,7 +144,7 @@ func set(t *testing.T, c store, key, value string) {
 	}
 }
 
-// expect wants the value under the key; the value "" wants the key missing.
+// expect checks that the key has the value, or, for the value "", that the key is missing.
 func expect(t *testing.T, c store, key, value string) {
 	t.Helper()
 	got, err := c.Get(key)
@@ -242,7 +241,7 @@ func TestValuesAreCopies(t *testing.T) {
 // TestOrder compares one shard with a list of keys, most recent first.
 func TestOrder(t *testing.T) {
 	const room = 8
-	value := bytes.Repeat([]byte("v"), 500) // a class of its own size: cost is the same for all keys
+	value := bytes.Repeat([]byte("v"), 500) // so that the cost is the same for all keys
 	a := newArena()
 	c := must(New(a, int64(room*a.Cost(len(value)+2)), 1))
 	var model []string
@@ -436,7 +435,7 @@ func TestOutOfMemory(t *testing.T) {
 	}
 }
 
-// TestHakmemOutOfMemory asks hakmem itself for what no machine has.
+// TestHakmemOutOfMemory asks hakmem for more memory than any machine has.
 func TestHakmemOutOfMemory(t *testing.T) {
 	for _, n := range []int{math.MaxInt, math.MaxInt - 1<<20} {
 		if _, ok := (Hakmem{}).Alloc(n); ok {
@@ -473,8 +472,8 @@ func TestClose(t *testing.T) {
 	})
 }
 
-// TestHakmemAccounting holds the cache's count against the allocator's: they
-// are equal at all times, and Close brings it back to where it was.
+// TestHakmemAccounting compares the cache's count of bytes with the allocator's. They are equal at
+// all times, and Close brings the allocator's count back to where it was.
 func TestHakmemAccounting(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
@@ -511,7 +510,7 @@ func TestHakmemAccounting(t *testing.T) {
 	}
 }
 
-// pattern fills value with what key and length make of it.
+// pattern fills value with contents that follow from key and length.
 func pattern(key uint64, value []byte) []byte {
 	x := key*0x9e3779b97f4a7c15 ^ uint64(len(value))
 	for i := range value {
@@ -521,8 +520,8 @@ func pattern(key uint64, value []byte) []byte {
 	return value
 }
 
-// TestStress has goroutines fight over few keys with values of many lengths,
-// and one close the cache at the end while the others still use it.
+// TestStress has goroutines compete for few keys, with values of many lengths. At the end one of
+// them closes the cache while the others still use it.
 func TestStress(t *testing.T) {
 	for _, procs := range []int{1, 2, 7} {
 		t.Run(fmt.Sprint("procs=", procs), func(t *testing.T) {
@@ -589,8 +588,8 @@ func stress(t *testing.T, c store) {
 	}
 }
 
-// TestRealUse bounds what is really allocated at any time: the limit, and a
-// block for each Set under way.
+// TestRealUse checks the bound of what is really allocated at any time: the limit, and one block
+// for each running Set.
 func TestRealUse(t *testing.T) {
 	const goroutines, limit, longest = 4, 256 << 10, 8 << 10
 	a := newArena()
@@ -662,7 +661,7 @@ func TestNew(t *testing.T) {
 	}
 }
 
-// TestGoHeapCost asks append, which rounds capacities up to what the runtime
+// TestGoHeapCost compares Cost with append, which rounds capacities up to what the runtime
 // allocates.
 func TestGoHeapCost(t *testing.T) {
 	for n := 1; n < 200_000; n += 1 + n/50 {
@@ -672,7 +671,7 @@ func TestGoHeapCost(t *testing.T) {
 	}
 }
 
-// TestNoGoAllocations: a warm cache in hakmem's memory gives the collector
+// TestNoGoAllocations checks that a warm cache in hakmem's memory gives the garbage collector
 // nothing to do.
 func TestNoGoAllocations(t *testing.T) {
 	if asan.On {

@@ -10,9 +10,8 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
-// Memory is where a cache's blocks live. B is what a slot keeps of a block: it
-// must be all that Bytes and Free need. Implementations are safe for concurrent
-// use.
+// Memory is where a cache's blocks live. B is what a slot stores of a block: everything that Bytes
+// and Free need. Implementations are safe for concurrent use.
 type Memory[B any] interface {
 	// Alloc returns a block of n ≥ 0 bytes with undefined contents, or false
 	// when memory is out.
@@ -21,29 +20,29 @@ type Memory[B any] interface {
 	Bytes(B) []byte
 	// Free gives the block back. Nothing may use its bytes afterwards.
 	Free(B)
-	// Cost is the bytes that a block of n bytes really takes.
+	// Cost is the number of bytes that a block of n bytes really takes.
 	Cost(n int) int
 }
 
 // Hakmem keeps blocks in hakmem's memory, out of sight of the garbage collector.
 type Hakmem struct{}
 
-// HakmemBlock is the address and the length of a block. The address is a
-// uintptr, so that the collector has nothing to scan in a slot; that is sound
-// because hakmem's memory neither moves nor is freed behind the owner's back.
+// HakmemBlock is the address and the length of a block. The address is a uintptr, so that the
+// garbage collector has nothing to scan in a slot. That is sound because hakmem's memory does not
+// move, and is freed only by its owner.
 type HakmemBlock struct {
 	addr uintptr
 	n    int
 }
 
-// pointer is the block's address as a pointer, read from the very word that was
-// stored: no arithmetic is involved.
+// pointer is the block's address as a pointer, read from the same word that was stored: no
+// arithmetic is involved.
 func (b *HakmemBlock) pointer() unsafe.Pointer {
 	return *(*unsafe.Pointer)(unsafe.Pointer(&b.addr))
 }
 
-// Alloc uses hakmem.Malloc rather than hakmem.Alloc, because a cache has an
-// answer to the lack of memory: Malloc returns nil where Alloc panics.
+// Alloc uses hakmem.Malloc rather than hakmem.Alloc, because a cache can do something when memory
+// is out: Malloc returns nil where Alloc panics.
 func (Hakmem) Alloc(n int) (HakmemBlock, bool) {
 	p := hakmem.Malloc(uintptr(n))
 	return HakmemBlock{uintptr(p), n}, p != nil
@@ -61,8 +60,8 @@ func (GoHeap) Alloc(n int) ([]byte, bool) { return make([]byte, n), true }
 func (GoHeap) Bytes(b []byte) []byte      { return b }
 func (GoHeap) Free([]byte)                {}
 
-// Cost rounds n up as the Go runtime does: to a size class up to the largest
-// one, to whole pages above it.
+// Cost rounds n up as the Go runtime does: to a size class, or above the largest class to whole
+// pages.
 func (GoHeap) Cost(n int) int {
 	const pageSize = 8 << 10 // of the Go runtime, on every platform
 	classes := goSizeClasses()
@@ -76,8 +75,8 @@ func (GoHeap) Cost(n int) int {
 	return (n + pageSize - 1) &^ (pageSize - 1)
 }
 
-// goSizeClasses reads the Go runtime's size classes, in ascending order, from
-// the only place that publishes them: the bucket bounds of a histogram.
+// goSizeClasses returns the Go runtime's size classes in ascending order. It reads them from the
+// only place that publishes them: the bucket bounds of a histogram.
 var goSizeClasses = sync.OnceValue(func() []int {
 	sample := []metrics.Sample{{Name: "/gc/heap/allocs-by-size:bytes"}}
 	metrics.Read(sample)

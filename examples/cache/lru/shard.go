@@ -2,21 +2,20 @@ package lru
 
 import "sync"
 
-// shard is one lock's share of the cache: a complete LRU cache for the keys
-// whose hash selects it. It owns its blocks. Every method except reclaim needs
-// mu held by the caller.
+// shard is one lock's share of the cache: a complete LRU cache for the keys whose hash selects it.
+// It owns its blocks. The caller holds mu for every method except reclaim.
 //
-// A chained hash table finds a slot, and a ring through the slots keeps the
-// order of use. All links are slot indexes, so with a pointer-free block type
-// the collector scans nothing but the two slice headers here:
+// A chained hash table finds a slot, and a ring through the slots keeps the order of use. All links
+// are slot indexes, so with a block type without pointers the garbage collector scans only the two
+// slice headers of the shard:
 //
 //	heads [ 0 | 3 | 0 | 1 ]          hash & (len-1) → first slot of the chain
 //	            │       └──────────────┐
 //	slots [ sentinel | 1: next 2 | 2: next 0 | 3: next 0 | … ]
 //	          ring of older/newer links: 0 → most recent → … → least recent → 0
 //
-// Slot 0 is the ring's sentinel, so index 0 also says "none" in a chain.
-// Unused slots are chained through next, too.
+// Slot 0 is the ring's sentinel, so index 0 also means "none" in a chain. Unused slots are chained
+// through next, too.
 type shard[B any, M Memory[B]] struct {
 	mu     sync.Mutex
 	mem    M
@@ -48,13 +47,12 @@ func (s *shard[B, M]) init(limit int64) {
 	s.slots = make([]slot[B], 1, minBuckets)
 }
 
-// head is the place of the first slot of the hash's chain.
+// head returns where the index of the first slot in the hash's chain is stored.
 func (s *shard[B, M]) head(hash uint64) *uint32 {
 	return &s.heads[hash&uint64(len(s.heads)-1)]
 }
 
-// find returns the key's slot, or 0. Keys with equal hashes are told apart by
-// their bytes.
+// find returns the key's slot, or 0. It distinguishes keys with equal hashes by their bytes.
 func (s *shard[B, M]) find(hash uint64, key string) uint32 {
 	for i := *s.head(hash); i != 0; i = s.slots[i].next {
 		e := &s.slots[i]
@@ -86,10 +84,9 @@ func (s *shard[B, M]) use(hash uint64, key string) ([]byte, error) {
 	return b[e.keyLen:len(b):len(b)], nil
 }
 
-// put makes the block, which holds key and value, the key's entry. It takes
-// ownership of the block. The previous value goes, and so do the least recently
-// used entries that the new one leaves no room for: cost ≤ limit, so it fits in
-// the end.
+// put makes the block, which holds key and value, the key's entry, and takes ownership of the
+// block. It removes the key's previous value, and the least recently used entries until the new one
+// fits. It fits in the end because cost ≤ limit.
 func (s *shard[B, M]) put(hash uint64, key string, block B, cost int64) error {
 	if s.closed {
 		s.mem.Free(block)
@@ -137,7 +134,7 @@ func (s *shard[B, M]) remove(i uint32) {
 	s.stats.Bytes -= int64(s.mem.Cost(n))
 	s.stats.ValueBytes -= int64(n) - int64(e.keyLen)
 	s.mem.Free(e.block)
-	*e = slot[B]{next: s.unused} // forgets a Go pointer in the block
+	*e = slot[B]{next: s.unused} // drops a Go pointer that the block may hold
 	s.unused = i
 }
 
@@ -147,8 +144,8 @@ func (s *shard[B, M]) evict() {
 	s.stats.Evictions++
 }
 
-// reclaim evicts entries until bytes of memory have been freed or none are
-// left, and returns what it freed. It takes the lock itself.
+// reclaim evicts entries until the given number of bytes have been freed or no entries are left,
+// and returns how many it freed. It takes the lock itself.
 func (s *shard[B, M]) reclaim(bytes int64) int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -184,8 +181,8 @@ func (s *shard[B, M]) grow() {
 	}
 }
 
-// close frees every block and refuses what comes later. It returns false if it
-// had been called before.
+// close frees every block and makes the shard refuse later calls. It returns false if it had been
+// called before.
 func (s *shard[B, M]) close() bool {
 	if s.closed {
 		return false

@@ -10,14 +10,14 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// Block is one allocation in a test's own books.
+// Block is a test's own record of one allocation.
 type Block struct {
 	P    unsafe.Pointer
 	Size uintptr // bytes asked for, all of them filled with Key
 	Key  uint64
 }
 
-// Check fails the test if the block is not as it was filled.
+// Check fails the test if the block's contents have changed.
 func (b Block) Check(t testing.TB) {
 	t.Helper()
 	if !testkit.Intact(b.P, b.Size, b.Key) {
@@ -38,8 +38,8 @@ func NewBlock(t testing.TB, malloc func(uintptr) unsafe.Pointer, size uintptr, k
 	return Block{P: p, Size: size, Key: key}
 }
 
-// Overlapping returns two of the blocks that share memory, or ok = false. Size-0
-// blocks count as one byte: they are unique.
+// Overlapping returns two of the blocks that share memory, or ok = false. Blocks of size 0 count as
+// one byte, because their addresses are unique.
 func Overlapping(blocks []Block) (a, b Block, ok bool) {
 	s := slices.Clone(blocks)
 	slices.SortFunc(s, func(a, b Block) int {

@@ -9,20 +9,20 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// ReadStats is hakmem.ReadStats into fresh statistics.
+// ReadStats is hakmem.ReadStats into a new Stats.
 func ReadStats() (s hakmem.Stats) {
 	hakmem.ReadStats(&s)
 	return s
 }
 
-// MisuseOf calls do and returns the *MisuseError it panicked with, or nil and
-// what happened instead.
+// MisuseOf calls do and returns the *MisuseError with which it panicked, or nil and a text that
+// says what happened instead.
 func MisuseOf(do func()) (*hakmem.MisuseError, string) {
 	return testkit.PanicAs[*hakmem.MisuseError](do)
 }
 
-// NothingLost wants everything to be free again, before and after Trim, all
-// invariants to hold, and all kinds of blocks to be had.
+// NothingLost checks, before and after Trim, that everything is free again, that all invariants
+// hold, and that blocks of all kinds can be allocated.
 func NothingLost() error {
 	for range 2 {
 		if s := ReadStats(); s.Live != 0 || s.LiveBlocks != 0 || s.LateDoubleFrees != 0 {
@@ -45,8 +45,8 @@ func NothingLost() error {
 	return hakmem.CheckInvariants()
 }
 
-// GivenBack is NothingLost, and wants no page to be in use or warm after Trim. The
-// scavenger may be at work at the same time; it gives back what Trim finds in its hands.
+// GivenBack is NothingLost, and checks that after Trim no page is in use or dirty. The scavenger
+// may run at the same time; it gives back the memory that it held while Trim ran.
 func GivenBack() error {
 	if err := ComesBack(); err != nil {
 		return err
@@ -68,8 +68,8 @@ func GivenBack() error {
 	return nil
 }
 
-// ComesBack allocates until there is a region: a refused reservation is tried
-// again, more and more rarely while allocations fail.
+// ComesBack allocates until there is a region. A refused reservation is tried again, at growing
+// intervals while allocations fail.
 func ComesBack() error {
 	failures := ReadStats().OutOfMemory
 	for range 2*failures + 10 {

@@ -1,7 +1,6 @@
-// Package workout makes hakmem work in tests: it allocates blocks of every kind, checks
-// what they hold, frees them, and looks whether anything was lost. Its functions return
-// an error, or panic, where something is wrong, so that cases in processes of their own
-// can use them.
+// Package workout exercises hakmem in tests: it allocates blocks of every kind, checks their
+// contents, frees them, and checks that nothing was lost. Where something is wrong its functions
+// return an error or panic, so that cases in processes of their own can use them.
 package workout
 
 import (
@@ -20,10 +19,10 @@ type Kind struct {
 	Size uintptr
 }
 
-// Kinds has a size of every kind of block that the engine knows.
+// Kinds has one size for every kind of block that the engine distinguishes.
 var Kinds = []Kind{
 	{"least tiny", 1},
-	{"tiny 48", 48}, // 64 KiB is no multiple of 48: its slabs have a tail
+	{"tiny 48", 48}, // 64 KiB is not a multiple of 48, so these slabs have a tail
 	{"tiny 128", 128},
 	{"tiny 720", 720},
 	{"largest tiny", 1024},
@@ -38,11 +37,11 @@ var Kinds = []Kind{
 	{"big span", 3 << 20},
 }
 
-// SmallRegion is the least region.
+// SmallRegion is the smallest region.
 const SmallRegion = "HAKMEM_REGION_BYTES=268435456"
 
-// Work allocates blocks of every kind until it holds bytes bytes or want calls
-// of it failed, checks them and frees them. It returns how many calls failed.
+// Work allocates blocks of every kind until it holds the given number of bytes or want allocations
+// failed. Then it checks the blocks and frees them. It returns how many allocations failed.
 func Work(seed, bytes uint64, want int) (failures int, err error) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	site := hakmem.RegisterSite("workout")
@@ -68,7 +67,7 @@ func Work(seed, bytes uint64, want int) (failures int, err error) {
 					return failures, fmt.Errorf("Alloc(%d) panicked with %v", b.Size, v)
 				}
 			}
-		case 5: // grow a block that is there; a failure leaves it
+		case 5: // grow an existing block; a failure leaves it as it is
 			if len(blocks) > 0 {
 				old := &blocks[r.IntN(len(blocks))]
 				p := hakmem.Realloc(old.P, b.Size)
@@ -90,7 +89,7 @@ func Work(seed, bytes uint64, want int) (failures int, err error) {
 		}
 		if b.P == nil {
 			failures++
-			if r.UintN(4) == 0 && len(blocks) > 0 { // what a program in need would do
+			if r.UintN(4) == 0 && len(blocks) > 0 { // as a program that needs memory would do
 				i := r.IntN(len(blocks))
 				hakmem.Free(blocks[i].P)
 				held -= uint64(blocks[i].Size)
@@ -115,8 +114,8 @@ func Work(seed, bytes uint64, want int) (failures int, err error) {
 	return failures, nil
 }
 
-// Churn is Work by several goroutines, with Trim and ReadStats in between, while
-// the scavenger is as quick as it can be.
+// Churn is Work by several goroutines, with Trim and ReadStats in between, while the scavenger runs
+// as fast as it can.
 func Churn(seed uint64) error {
 	var wg sync.WaitGroup
 	errs := make(chan any, 3)
@@ -141,7 +140,7 @@ func Churn(seed uint64) error {
 	return nil
 }
 
-// FailIf makes an error a panic that is none of hakmem's.
+// FailIf turns an error into a panic that differs from those of hakmem.
 func FailIf(err error) {
 	if err != nil {
 		panic(err)

@@ -1,4 +1,4 @@
-// Package repository finds the tree that the commands of proof work on.
+// Package repository finds the source tree on which the commands of proof work.
 package repository
 
 import (
@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Root returns the directory of the repository, in which go.work is.
+// Root returns the directory of the repository, which contains go.work.
 func Root() (string, error) {
 	out, err := exec.Command("go", "env", "GOWORK").Output()
 	if err != nil {
