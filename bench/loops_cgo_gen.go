@@ -66,7 +66,7 @@ func allocTestCgo(w *worker) {
 		x = step(x)
 		i := popular.slot(x)
 		s := (*slot)(unsafe.Add(base, uintptr(i)*unsafe.Sizeof(slot{})))
-		p := *(*unsafe.Pointer)(unsafe.Pointer((&s.block)))
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&s.block))
 		if p != nil {
 			sum := sumWords(p, s.size)
 			total += sum
@@ -84,7 +84,7 @@ func allocTestCgo(w *worker) {
 	w.end()
 	w.sum = total
 	for i := range slots {
-		p := *(*unsafe.Pointer)(unsafe.Pointer((&slots[i].block)))
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i].block))
 		if p != nil {
 			cgomalloc.Free(p)
 		}
@@ -987,9 +987,7 @@ func tapePassCgo(w *worker, ops []trace.Op, olds []uint64) {
 		case trace.Free:
 			p := *(*unsafe.Pointer)(unsafe.Pointer(s))
 			*s = 0
-
 			cgomalloc.Free(p)
-
 		case trace.Malloc:
 			p := cgomalloc.Malloc(size)
 			for off := uintptr(0); off < size; off += 4096 {

@@ -64,7 +64,7 @@ func allocTestEmpty(w *worker) {
 		x = step(x)
 		i := popular.slot(x)
 		s := (*slot)(unsafe.Add(base, uintptr(i)*unsafe.Sizeof(slot{})))
-		p := *(*unsafe.Pointer)(unsafe.Pointer((&s.block)))
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&s.block))
 		if p != nil {
 			sum := sumWords(p, s.size)
 			total += sum
@@ -83,7 +83,7 @@ func allocTestEmpty(w *worker) {
 	w.end()
 	w.sum = total
 	for i := range slots {
-		p := *(*unsafe.Pointer)(unsafe.Pointer((&slots[i].block)))
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i].block))
 		if p != nil {
 			*sink = uintptr(p)
 		}
@@ -1009,9 +1009,7 @@ func tapePassEmpty(w *worker, ops []trace.Op, olds []uint64) {
 		case trace.Free:
 			p := *(*unsafe.Pointer)(unsafe.Pointer(s))
 			*s = 0
-
 			*sink = uintptr(p)
-
 		case trace.Malloc:
 			_ = size
 			p := scratch

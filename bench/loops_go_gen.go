@@ -984,9 +984,7 @@ func tapePassGo(w *worker, ops []trace.Op, olds []uint64) {
 		case trace.Free:
 			p := *s
 			*s = nil
-
 			_ = p
-
 		case trace.Malloc:
 			p := unsafe.Pointer(unsafe.SliceData(make([]byte, size)))
 			for off := uintptr(0); off < size; off += 4096 {

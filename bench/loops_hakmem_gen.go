@@ -64,7 +64,7 @@ func allocTestHakmem(w *worker) {
 		x = step(x)
 		i := popular.slot(x)
 		s := (*slot)(unsafe.Add(base, uintptr(i)*unsafe.Sizeof(slot{})))
-		p := *(*unsafe.Pointer)(unsafe.Pointer((&s.block)))
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&s.block))
 		if p != nil {
 			sum := sumWords(p, s.size)
 			total += sum
@@ -82,7 +82,7 @@ func allocTestHakmem(w *worker) {
 	w.end()
 	w.sum = total
 	for i := range slots {
-		p := *(*unsafe.Pointer)(unsafe.Pointer((&slots[i].block)))
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i].block))
 		if p != nil {
 			hakmem.Free(p)
 		}
@@ -985,9 +985,7 @@ func tapePassHakmem(w *worker, ops []trace.Op, olds []uint64) {
 		case trace.Free:
 			p := *(*unsafe.Pointer)(unsafe.Pointer(s))
 			*s = 0
-
 			hakmem.Free(p)
-
 		case trace.Malloc:
 			p := hakmem.Malloc(size)
 			for off := uintptr(0); off < size; off += 4096 {

@@ -63,7 +63,7 @@ func allocTestModernc(w *worker) {
 		x = step(x)
 		i := popular.slot(x)
 		s := (*slot)(unsafe.Add(base, uintptr(i)*unsafe.Sizeof(slot{})))
-		p := *(*unsafe.Pointer)(unsafe.Pointer((&s.block)))
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&s.block))
 		if p != nil {
 			sum := sumWords(p, s.size)
 			total += sum
@@ -81,7 +81,7 @@ func allocTestModernc(w *worker) {
 	w.end()
 	w.sum = total
 	for i := range slots {
-		p := *(*unsafe.Pointer)(unsafe.Pointer((&slots[i].block)))
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i].block))
 		if p != nil {
 			moderncFree(p)
 		}
@@ -984,9 +984,7 @@ func tapePassModernc(w *worker, ops []trace.Op, olds []uint64) {
 		case trace.Free:
 			p := *(*unsafe.Pointer)(unsafe.Pointer(s))
 			*s = 0
-
 			moderncFree(p)
-
 		case trace.Malloc:
 			p := moderncMalloc(size)
 			for off := uintptr(0); off < size; off += 4096 {

@@ -65,7 +65,7 @@ func allocTestModerncLocked(w *worker) {
 		x = step(x)
 		i := popular.slot(x)
 		s := (*slot)(unsafe.Add(base, uintptr(i)*unsafe.Sizeof(slot{})))
-		p := *(*unsafe.Pointer)(unsafe.Pointer((&s.block)))
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&s.block))
 		if p != nil {
 			sum := sumWords(p, s.size)
 			total += sum
@@ -87,7 +87,7 @@ func allocTestModerncLocked(w *worker) {
 	w.end()
 	w.sum = total
 	for i := range slots {
-		p := *(*unsafe.Pointer)(unsafe.Pointer((&slots[i].block)))
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i].block))
 		if p != nil {
 			moderncMu.Lock()
 			moderncFree(p)
@@ -1108,11 +1108,9 @@ func tapePassModerncLocked(w *worker, ops []trace.Op, olds []uint64) {
 		case trace.Free:
 			p := *(*unsafe.Pointer)(unsafe.Pointer(s))
 			*s = 0
-
 			moderncMu.Lock()
 			moderncFree(p)
 			moderncMu.Unlock()
-
 		case trace.Malloc:
 			moderncMu.Lock()
 			p := moderncMalloc(size)

@@ -984,9 +984,7 @@ func tapePassPool(w *worker, ops []trace.Op, olds []uint64) {
 		case trace.Free:
 			p := *s
 			*s = nil
-
 			poolPut((*[]byte)(p))
-
 		case trace.Malloc:
 			p := unsafe.Pointer(poolGet(size))
 			for off := uintptr(0); off < size; off += 4096 {
