@@ -36,7 +36,7 @@ type allocator struct {
 }
 
 // calls are an allocator's functions. A block is what the generated loops take
-// for one (gen/main.go), and data finds its bytes.
+// for one (gen/families.go), and data finds its bytes.
 type calls struct {
 	malloc, calloc func(size uintptr) unsafe.Pointer
 	realloc        func(p unsafe.Pointer, size, more uintptr) unsafe.Pointer

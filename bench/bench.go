@@ -3,10 +3,11 @@
 //
 // A workload is a loop of allocations and frees whose order follows from its
 // parameters alone; bench/native/loops.h is its twin in C. For every allocator
-// there is a loop of its own in loops_*_gen.go, so that what is timed is a
+// there is a copy of the loop in loops_*_gen.go, so that what is timed is a
 // direct call of that allocator. The loop "empty" calls none: its time is what
-// the others are compared net of. The loop "observed" calls any of them through
-// an observer, which hashes, verifies or samples the operations.
+// the others are compared net of. The copies are made from loops.go, whose loops
+// call any allocator through an observer, which hashes, verifies or samples the
+// operations.
 //
 // Measure belongs into a process of its own: peak memory, page faults and the
 // state of the garbage collector are the process's.

@@ -117,6 +117,15 @@ func touch(p unsafe.Pointer, size uintptr) {
 	}
 }
 
+// enter and leave are the first and the last thing that one goroutine does with
+// the allocator. The calls of an observer serve whichever goroutine has it, so
+// there is nothing to do; a copy of the loops has there what its allocator needs,
+// such as a Heap made and closed (gen/families.go).
+func (o *observer) enter() {}
+func (o *observer) leave() {}
+
+// malloc returns a new block for the slot of that number; the slot is part of
+// the hash.
 func (o *observer) malloc(size uintptr, slot uint64) (p unsafe.Pointer) {
 	if o.sampled() {
 		start := ticks()
@@ -192,6 +201,7 @@ func (o *observer) realloc(p unsafe.Pointer, size, more uintptr, slot uint64) (q
 	return q
 }
 
+// free gives back block p, of the slot.
 func (o *observer) free(p unsafe.Pointer, slot uint64) {
 	if o.what == ObserveHash {
 		o.note(0, 0, slot)
@@ -199,6 +209,8 @@ func (o *observer) free(p unsafe.Pointer, slot uint64) {
 	o.freeHanded(p)
 }
 
+// freeHanded gives back a block that another thread handed over. Which one that
+// is depends on the scheduler, and so it is not part of the hash.
 func (o *observer) freeHanded(p unsafe.Pointer) {
 	if o.check != nil {
 		o.check.gone(o.a.data(p))
@@ -212,10 +224,23 @@ func (o *observer) freeHanded(p unsafe.Pointer) {
 	}
 }
 
+// freeInTurn is freeHanded where threads take turns on the slots, else free.
+func (o *observer) freeInTurn(p unsafe.Pointer, slot uint64, threaded bool) {
+	if threaded {
+		o.freeHanded(p)
+	} else {
+		o.free(p, slot)
+	}
+}
+
+// data is the address of block p's bytes. A loop writes them with write: while
+// blocks are verified they are not the loop's.
 func (o *observer) data(p unsafe.Pointer) unsafe.Pointer { return o.a.data(p) }
 
-// write, fill and sum do what the loops do to their blocks, but for verified
-// ones: those hold the checker's pattern.
+// write writes 1 into the byte at offset off, except in a verified block, which
+// holds the checker's pattern. That holds for fill and sum as well: fill writes
+// the word v into the whole block, and sum adds its words up (a rest of less than
+// 8 bytes is left alone).
 func (o *observer) write(p unsafe.Pointer, off uintptr) {
 	if o.check == nil {
 		*(*byte)(unsafe.Add(o.a.data(p), off)) = 1

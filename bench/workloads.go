@@ -12,7 +12,7 @@ import (
 )
 
 // A Workload is a program of allocations and frees. Its loop is written once
-// for Go, in gen/loops, and once for C, in native/loops.h; several workloads
+// for Go, in loops.go, and once for C, in native/loops.h; several workloads
 // may share one loop with other parameters. docs/benchmarks.md says what each
 // does and where it comes from.
 type Workload struct {
