@@ -52,7 +52,6 @@ func allocTestCgo(w *worker) {
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
 	w.idle()
-
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
 		size := levelSize(x, low, high, top)
@@ -89,7 +88,6 @@ func allocTestCgo(w *worker) {
 			cgomalloc.Free(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -99,7 +97,6 @@ func allocTestCgo(w *worker) {
 func cacheScratchCgo(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
-
 	if id == 0 {
 		w.shared.words = make([]uintptr, w.p.Threads)
 		for i := range w.shared.words {
@@ -115,17 +112,14 @@ func cacheScratchCgo(w *worker) {
 	cgomalloc.Free(p)
 	cacheTurnsCgo(w, &slots[0])
 	w.end()
-
 }
 
 // cacheThrashCgo is cache-thrash on C's malloc and free, through cgo.
 func cacheThrashCgo(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
-
 	w.begin()
 	cacheTurnsCgo(w, &slots[0])
 	w.end()
-
 }
 
 // cacheTurnsCgo allocates an object, writes to it again and again, and
@@ -153,7 +147,6 @@ func fragCgo(w *worker) {
 	x := w.random()
 	var live [len(fragSizes)]uint64
 	to := uint64(0)
-
 	w.begin()
 	for turn, size := range fragSizes {
 		from, held := uint64(0), uint64(0)
@@ -191,7 +184,6 @@ func fragCgo(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		cgomalloc.Free(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -199,7 +191,6 @@ func fragCgo(w *worker) {
 func glibcSimpleCgo(w *worker) {
 	slots := make([]uintptr, simpleCounts[len(simpleCounts)-1]+slotPad)
 	clear(slots)
-
 	w.begin()
 	for size := w.p.Min; size <= w.p.Max; size *= 2 {
 		for _, count := range simpleCounts {
@@ -209,7 +200,6 @@ func glibcSimpleCgo(w *worker) {
 		}
 	}
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -244,7 +234,6 @@ func glibcThreadCgo(w *worker) {
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(table[below(x, threadSizes)])
@@ -270,7 +259,6 @@ func glibcThreadCgo(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		cgomalloc.Free(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -287,14 +275,12 @@ func larsonCgo(w *worker) {
 		w.alone(func() { x = larsonReplaceCgo(w, slots, x, w.p.Iters) })
 	}
 	w.end()
-
 	for i := range slots {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		if p != nil {
 			cgomalloc.Free(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -302,7 +288,6 @@ func larsonCgo(w *worker) {
 // as many as there are.
 func larsonWarmCgo(w *worker, slots []uintptr, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -316,7 +301,6 @@ func larsonWarmCgo(w *worker, slots []uintptr, x uint64) uint64 {
 		j := below(x, i)
 		slots[i-1], slots[j] = slots[j], slots[i-1]
 	}
-
 	return larsonReplaceCgo(w, slots, x, 4*ws)
 }
 
@@ -324,7 +308,6 @@ func larsonWarmCgo(w *worker, slots []uintptr, x uint64) uint64 {
 func larsonReplaceCgo(w *worker, slots []uintptr, x uint64, n uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	slots = slots[:ws]
-
 	for ; n != 0; n-- {
 		x = step(x)
 		i := below(x, ws)
@@ -338,7 +321,6 @@ func larsonReplaceCgo(w *worker, slots []uintptr, x uint64, n uint64) uint64 {
 		*(*byte)(unsafe.Add(p, 1)) = 1
 		*s = uintptr(p)
 	}
-
 	return x
 }
 
@@ -349,7 +331,6 @@ func mallocLargeCgo(w *worker) {
 	clear(slots)
 	x := w.random()
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -379,14 +360,12 @@ func mallocLargeCgo(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		cgomalloc.Free(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 // mixedCgo is mixed on C's malloc and free, through cgo.
 func mixedCgo(w *worker) {
 	stride := uintptr(w.p.Stride)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for _, part := range mixedCounts {
@@ -401,7 +380,6 @@ func mixedCgo(w *worker) {
 		}
 	}
 	w.end()
-
 }
 
 // mleakCgo is mleak on C's malloc and free, through cgo.
@@ -418,30 +396,25 @@ func mleakCgo(w *worker) {
 		}
 	}
 	w.end()
-
 	for i := range w.p.WS {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		cgomalloc.Free(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 func mleakFillCgo(w *worker, slots []uintptr) {
 	const size = leakSize
-
 	for i := range w.p.WS {
 		p := cgomalloc.Calloc(size)
 		slots[i] = uintptr(p)
 	}
-
 }
 
 // mleakTurnCgo is what each thread does: it replaces a block that another
 // one left.
 func mleakTurnCgo(w *worker, slots []uintptr, x uint64) uint64 {
 	const size = leakSize
-
 	x = step(x)
 	i := below(x, w.p.WS)
 	s := &slots[i]
@@ -449,7 +422,6 @@ func mleakTurnCgo(w *worker, slots []uintptr, x uint64) uint64 {
 	p := cgomalloc.Calloc(size)
 	*s = uintptr(p)
 	cgomalloc.Free(old)
-
 	return x
 }
 
@@ -492,7 +464,6 @@ func mstressThreadCgo(w *worker, data []uint32, x uint64) uint64 {
 	retain, keep := allocs/2, kept
 	top, room, size, total := uint64(0), uint64(0), uintptr(0), uint64(0)
 	var array unsafe.Pointer // the block in place of data
-
 	for allocs != 0 || retain != 0 {
 		x = step(x)
 		if retain == 0 || allocs != 0 && below(x, 100) < 50 {
@@ -565,7 +536,6 @@ func mstressThreadCgo(w *worker, data []uint32, x uint64) uint64 {
 		}
 	}
 	cgomalloc.Free(array)
-
 	w.sum += total
 	return x
 }
@@ -577,7 +547,6 @@ func mstressThreadCgo(w *worker, data []uint32, x uint64) uint64 {
 func mstressBetweenCgo(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
-
 	for i, r := range transfers {
 		x = step(x)
 		if r == 0 {
@@ -597,7 +566,6 @@ func mstressBetweenCgo(w *worker, x, n uint64) uint64 {
 			transfers[i] = uint32(to)
 		}
 	}
-
 	return x
 }
 
@@ -607,7 +575,6 @@ func pagesCgo(w *worker) {
 	ring := make([]uintptr, w.p.Alive+slotPad)
 	clear(ring)
 	size, stride, alive := uintptr(w.p.Max), uintptr(w.p.Stride), w.p.Alive
-
 	w.begin()
 	at := uint64(0)
 	for n := w.p.Iters; n != 0; n-- {
@@ -636,7 +603,6 @@ func pagesCgo(w *worker) {
 			cgomalloc.Free(p)
 		}
 	}
-
 	runtime.KeepAlive(ring)
 }
 
@@ -647,7 +613,6 @@ func phaseCgo(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws := w.random(), w.p.WS
-
 	w.begin()
 	for turn := range 2*w.p.Rounds + 1 {
 		scale := 1 + turn%2*(phaseFactor-1)
@@ -678,7 +643,6 @@ func phaseCgo(w *worker) {
 			cgomalloc.Free(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -688,7 +652,6 @@ func randomMixedCgo(w *worker) {
 	clear(slots) // touches the pages, so that the loop does not
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws, low, span := w.seed, w.p.WS, uintptr(w.p.Min), w.p.Max-w.p.Min+1
-
 	w.begin()
 	for n := w.p.Iters; n != 0; n-- {
 		x ^= x << 13
@@ -718,7 +681,6 @@ func randomMixedCgo(w *worker) {
 			cgomalloc.Free(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -743,7 +705,6 @@ func rptestCgo(w *worker) {
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
 	w.idle()
-
 	rptestFillCgo(w, sizes, slots, 0, 1, ws)
 	w.begin()
 	for n := uint64(0); n != w.p.Rounds; n++ {
@@ -763,7 +724,6 @@ func rptestCgo(w *worker) {
 	rptestEmptyCgo(w, buffers[uint64(atomic.LoadUint32(own))*iters:][:iters])
 	w.end()
 	rptestFreeCgo(w, slots, 0, 1, ws)
-
 	runtime.KeepAlive(slots)
 }
 
@@ -822,7 +782,6 @@ func sh6benchCgo(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	at, b := uint64(0), newSh6Buffer(w.p.WS)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for first := uint64(1); first <= w.p.Max; first += first/2 + 1 {
@@ -843,7 +802,6 @@ func sh6benchCgo(w *worker) {
 	}
 	sh6RestCgo(w, slots, at, &b)
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -903,7 +861,6 @@ func sh8benchCgo(w *worker) {
 	table := w.shared.words
 	x := w.random()
 	w.idle()
-
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -942,7 +899,6 @@ func sh8benchCgo(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&table[k]))
 		cgomalloc.Free(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -975,7 +931,6 @@ func tapeCgo(w *worker) {
 func tapePassCgo(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.words, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
-
 	for i := range ops {
 		op := &ops[i]
 		if threaded {
@@ -1019,13 +974,11 @@ func tapePassCgo(w *worker, ops []trace.Op, olds []uint64) {
 			atomic.StoreUint32(&turns[op.Slot], op.Seq+1)
 		}
 	}
-
 }
 
 // tapeClearCgo frees what is alive and begins the slots' turns anew.
 func tapeClearCgo(w *worker) {
 	slots := w.shared.words
-
 	for i := range slots {
 		s := &slots[i]
 		p := *(*unsafe.Pointer)(unsafe.Pointer(s))
@@ -1035,19 +988,16 @@ func tapeClearCgo(w *worker) {
 		}
 		w.shared.turns[i] = 0
 	}
-
 }
 
 // tinyHotCgo is tiny_hot on C's malloc and free, through cgo.
 func tinyHotCgo(w *worker) {
 	var slots [HotBatch]uintptr
-
 	w.begin()
 	for n := batches(w.p); n != 0; n-- {
 		tinyHotBatchCgo(w, &slots)
 	}
 	w.end()
-
 }
 
 // tinyHotBatchCgo is one batch of tinyHotCgo. In a function of its
@@ -1089,7 +1039,6 @@ func xmallocCgo(w *worker) {
 func xmallocFillCgo(w *worker) {
 	x, sizes := w.random(), xmallocTable(w.p)
 	count := uint64(len(sizes))
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.idle.take()
 		batch := w.shared.words[b*xmallocBatch:][:xmallocBatch]
@@ -1102,12 +1051,10 @@ func xmallocFillCgo(w *worker) {
 		}
 		w.shared.full.put(b)
 	}
-
 }
 
 // xmallocFreeCgo frees Iters batches.
 func xmallocFreeCgo(w *worker) {
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.full.take()
 		batch := w.shared.words[b*xmallocBatch:][:xmallocBatch]
@@ -1118,7 +1065,6 @@ func xmallocFreeCgo(w *worker) {
 		}
 		w.shared.idle.put(b)
 	}
-
 }
 
 // xmallocMixedCgo is xmalloc-mixed on C's malloc and free, through cgo: without a size given,

@@ -49,7 +49,6 @@ func allocTestGo(w *worker) {
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
 	w.idle()
-
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
 		size := levelSize(x, low, high, top)
@@ -86,7 +85,6 @@ func allocTestGo(w *worker) {
 			_ = p
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -96,7 +94,6 @@ func allocTestGo(w *worker) {
 func cacheScratchGo(w *worker) {
 	slots := make([]unsafe.Pointer, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
-
 	if id == 0 {
 		w.shared.pointers = make([]unsafe.Pointer, w.p.Threads)
 		for i := range w.shared.pointers {
@@ -112,17 +109,14 @@ func cacheScratchGo(w *worker) {
 	_ = p
 	cacheTurnsGo(w, &slots[0])
 	w.end()
-
 }
 
 // cacheThrashGo is cache-thrash on make and the garbage collector.
 func cacheThrashGo(w *worker) {
 	slots := make([]unsafe.Pointer, 1+slotPad)
-
 	w.begin()
 	cacheTurnsGo(w, &slots[0])
 	w.end()
-
 }
 
 // cacheTurnsGo allocates an object, writes to it again and again, and
@@ -150,7 +144,6 @@ func fragGo(w *worker) {
 	x := w.random()
 	var live [len(fragSizes)]uint64
 	to := uint64(0)
-
 	w.begin()
 	for turn, size := range fragSizes {
 		from, held := uint64(0), uint64(0)
@@ -188,7 +181,6 @@ func fragGo(w *worker) {
 		p := slots[i]
 		_ = p
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -196,7 +188,6 @@ func fragGo(w *worker) {
 func glibcSimpleGo(w *worker) {
 	slots := make([]unsafe.Pointer, simpleCounts[len(simpleCounts)-1]+slotPad)
 	clear(slots)
-
 	w.begin()
 	for size := w.p.Min; size <= w.p.Max; size *= 2 {
 		for _, count := range simpleCounts {
@@ -206,7 +197,6 @@ func glibcSimpleGo(w *worker) {
 		}
 	}
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -241,7 +231,6 @@ func glibcThreadGo(w *worker) {
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(table[below(x, threadSizes)])
@@ -267,7 +256,6 @@ func glibcThreadGo(w *worker) {
 		p := slots[i]
 		_ = p
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -284,14 +272,12 @@ func larsonGo(w *worker) {
 		w.alone(func() { x = larsonReplaceGo(w, slots, x, w.p.Iters) })
 	}
 	w.end()
-
 	for i := range slots {
 		p := slots[i]
 		if p != nil {
 			_ = p
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -299,7 +285,6 @@ func larsonGo(w *worker) {
 // as many as there are.
 func larsonWarmGo(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -313,7 +298,6 @@ func larsonWarmGo(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 		j := below(x, i)
 		slots[i-1], slots[j] = slots[j], slots[i-1]
 	}
-
 	return larsonReplaceGo(w, slots, x, 4*ws)
 }
 
@@ -321,7 +305,6 @@ func larsonWarmGo(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 func larsonReplaceGo(w *worker, slots []unsafe.Pointer, x uint64, n uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	slots = slots[:ws]
-
 	for ; n != 0; n-- {
 		x = step(x)
 		i := below(x, ws)
@@ -335,7 +318,6 @@ func larsonReplaceGo(w *worker, slots []unsafe.Pointer, x uint64, n uint64) uint
 		*(*byte)(unsafe.Add(p, 1)) = 1
 		*s = p
 	}
-
 	return x
 }
 
@@ -346,7 +328,6 @@ func mallocLargeGo(w *worker) {
 	clear(slots)
 	x := w.random()
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -376,14 +357,12 @@ func mallocLargeGo(w *worker) {
 		p := slots[i]
 		_ = p
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 // mixedGo is mixed on make and the garbage collector.
 func mixedGo(w *worker) {
 	stride := uintptr(w.p.Stride)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for _, part := range mixedCounts {
@@ -398,7 +377,6 @@ func mixedGo(w *worker) {
 		}
 	}
 	w.end()
-
 }
 
 // mleakGo is mleak on make and the garbage collector.
@@ -415,30 +393,25 @@ func mleakGo(w *worker) {
 		}
 	}
 	w.end()
-
 	for i := range w.p.WS {
 		p := slots[i]
 		_ = p
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 func mleakFillGo(w *worker, slots []unsafe.Pointer) {
 	const size = leakSize
-
 	for i := range w.p.WS {
 		p := unsafe.Pointer(unsafe.SliceData(make([]byte, size)))
 		slots[i] = p
 	}
-
 }
 
 // mleakTurnGo is what each thread does: it replaces a block that another
 // one left.
 func mleakTurnGo(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	const size = leakSize
-
 	x = step(x)
 	i := below(x, w.p.WS)
 	s := &slots[i]
@@ -446,7 +419,6 @@ func mleakTurnGo(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	p := unsafe.Pointer(unsafe.SliceData(make([]byte, size)))
 	*s = p
 	_ = old
-
 	return x
 }
 
@@ -489,7 +461,6 @@ func mstressThreadGo(w *worker, data []uint32, x uint64) uint64 {
 	retain, keep := allocs/2, kept
 	top, room, size, total := uint64(0), uint64(0), uintptr(0), uint64(0)
 	var array unsafe.Pointer // the block in place of data
-
 	for allocs != 0 || retain != 0 {
 		x = step(x)
 		if retain == 0 || allocs != 0 && below(x, 100) < 50 {
@@ -562,7 +533,6 @@ func mstressThreadGo(w *worker, data []uint32, x uint64) uint64 {
 		}
 	}
 	_ = array
-
 	w.sum += total
 	return x
 }
@@ -574,7 +544,6 @@ func mstressThreadGo(w *worker, data []uint32, x uint64) uint64 {
 func mstressBetweenGo(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.pointers, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
-
 	for i, r := range transfers {
 		x = step(x)
 		if r == 0 {
@@ -594,7 +563,6 @@ func mstressBetweenGo(w *worker, x, n uint64) uint64 {
 			transfers[i] = uint32(to)
 		}
 	}
-
 	return x
 }
 
@@ -604,7 +572,6 @@ func pagesGo(w *worker) {
 	ring := make([]unsafe.Pointer, w.p.Alive+slotPad)
 	clear(ring)
 	size, stride, alive := uintptr(w.p.Max), uintptr(w.p.Stride), w.p.Alive
-
 	w.begin()
 	at := uint64(0)
 	for n := w.p.Iters; n != 0; n-- {
@@ -633,7 +600,6 @@ func pagesGo(w *worker) {
 			_ = p
 		}
 	}
-
 	runtime.KeepAlive(ring)
 }
 
@@ -644,7 +610,6 @@ func phaseGo(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws := w.random(), w.p.WS
-
 	w.begin()
 	for turn := range 2*w.p.Rounds + 1 {
 		scale := 1 + turn%2*(phaseFactor-1)
@@ -675,7 +640,6 @@ func phaseGo(w *worker) {
 			_ = p
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -685,7 +649,6 @@ func randomMixedGo(w *worker) {
 	clear(slots) // touches the pages, so that the loop does not
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws, low, span := w.seed, w.p.WS, uintptr(w.p.Min), w.p.Max-w.p.Min+1
-
 	w.begin()
 	for n := w.p.Iters; n != 0; n-- {
 		x ^= x << 13
@@ -715,7 +678,6 @@ func randomMixedGo(w *worker) {
 			_ = p
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -740,7 +702,6 @@ func rptestGo(w *worker) {
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
 	w.idle()
-
 	rptestFillGo(w, sizes, slots, 0, 1, ws)
 	w.begin()
 	for n := uint64(0); n != w.p.Rounds; n++ {
@@ -760,7 +721,6 @@ func rptestGo(w *worker) {
 	rptestEmptyGo(w, buffers[uint64(atomic.LoadUint32(own))*iters:][:iters])
 	w.end()
 	rptestFreeGo(w, slots, 0, 1, ws)
-
 	runtime.KeepAlive(slots)
 }
 
@@ -819,7 +779,6 @@ func sh6benchGo(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	at, b := uint64(0), newSh6Buffer(w.p.WS)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for first := uint64(1); first <= w.p.Max; first += first/2 + 1 {
@@ -840,7 +799,6 @@ func sh6benchGo(w *worker) {
 	}
 	sh6RestGo(w, slots, at, &b)
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -900,7 +858,6 @@ func sh8benchGo(w *worker) {
 	table := w.shared.pointers
 	x := w.random()
 	w.idle()
-
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -939,7 +896,6 @@ func sh8benchGo(w *worker) {
 		p := table[k]
 		_ = p
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -972,7 +928,6 @@ func tapeGo(w *worker) {
 func tapePassGo(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.pointers, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
-
 	for i := range ops {
 		op := &ops[i]
 		if threaded {
@@ -1016,13 +971,11 @@ func tapePassGo(w *worker, ops []trace.Op, olds []uint64) {
 			atomic.StoreUint32(&turns[op.Slot], op.Seq+1)
 		}
 	}
-
 }
 
 // tapeClearGo frees what is alive and begins the slots' turns anew.
 func tapeClearGo(w *worker) {
 	slots := w.shared.pointers
-
 	for i := range slots {
 		s := &slots[i]
 		p := *s
@@ -1032,19 +985,16 @@ func tapeClearGo(w *worker) {
 		}
 		w.shared.turns[i] = 0
 	}
-
 }
 
 // tinyHotGo is tiny_hot on make and the garbage collector.
 func tinyHotGo(w *worker) {
 	var slots [HotBatch]unsafe.Pointer
-
 	w.begin()
 	for n := batches(w.p); n != 0; n-- {
 		tinyHotBatchGo(w, &slots)
 	}
 	w.end()
-
 }
 
 // tinyHotBatchGo is one batch of tinyHotGo. In a function of its
@@ -1086,7 +1036,6 @@ func xmallocGo(w *worker) {
 func xmallocFillGo(w *worker) {
 	x, sizes := w.random(), xmallocTable(w.p)
 	count := uint64(len(sizes))
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.idle.take()
 		batch := w.shared.pointers[b*xmallocBatch:][:xmallocBatch]
@@ -1099,12 +1048,10 @@ func xmallocFillGo(w *worker) {
 		}
 		w.shared.full.put(b)
 	}
-
 }
 
 // xmallocFreeGo frees Iters batches.
 func xmallocFreeGo(w *worker) {
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.full.take()
 		batch := w.shared.pointers[b*xmallocBatch:][:xmallocBatch]
@@ -1115,7 +1062,6 @@ func xmallocFreeGo(w *worker) {
 		}
 		w.shared.idle.put(b)
 	}
-
 }
 
 // xmallocMixedGo is xmalloc-mixed on make and the garbage collector: without a size given,

@@ -50,7 +50,6 @@ func allocTestHakmem(w *worker) {
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
 	w.idle()
-
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
 		size := levelSize(x, low, high, top)
@@ -87,7 +86,6 @@ func allocTestHakmem(w *worker) {
 			hakmem.Free(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -97,7 +95,6 @@ func allocTestHakmem(w *worker) {
 func cacheScratchHakmem(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
-
 	if id == 0 {
 		w.shared.words = make([]uintptr, w.p.Threads)
 		for i := range w.shared.words {
@@ -113,17 +110,14 @@ func cacheScratchHakmem(w *worker) {
 	hakmem.Free(p)
 	cacheTurnsHakmem(w, &slots[0])
 	w.end()
-
 }
 
 // cacheThrashHakmem is cache-thrash on hakmem.Malloc and hakmem.Free.
 func cacheThrashHakmem(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
-
 	w.begin()
 	cacheTurnsHakmem(w, &slots[0])
 	w.end()
-
 }
 
 // cacheTurnsHakmem allocates an object, writes to it again and again, and
@@ -151,7 +145,6 @@ func fragHakmem(w *worker) {
 	x := w.random()
 	var live [len(fragSizes)]uint64
 	to := uint64(0)
-
 	w.begin()
 	for turn, size := range fragSizes {
 		from, held := uint64(0), uint64(0)
@@ -189,7 +182,6 @@ func fragHakmem(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		hakmem.Free(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -197,7 +189,6 @@ func fragHakmem(w *worker) {
 func glibcSimpleHakmem(w *worker) {
 	slots := make([]uintptr, simpleCounts[len(simpleCounts)-1]+slotPad)
 	clear(slots)
-
 	w.begin()
 	for size := w.p.Min; size <= w.p.Max; size *= 2 {
 		for _, count := range simpleCounts {
@@ -207,7 +198,6 @@ func glibcSimpleHakmem(w *worker) {
 		}
 	}
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -242,7 +232,6 @@ func glibcThreadHakmem(w *worker) {
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(table[below(x, threadSizes)])
@@ -268,7 +257,6 @@ func glibcThreadHakmem(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		hakmem.Free(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -285,14 +273,12 @@ func larsonHakmem(w *worker) {
 		w.alone(func() { x = larsonReplaceHakmem(w, slots, x, w.p.Iters) })
 	}
 	w.end()
-
 	for i := range slots {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		if p != nil {
 			hakmem.Free(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -300,7 +286,6 @@ func larsonHakmem(w *worker) {
 // as many as there are.
 func larsonWarmHakmem(w *worker, slots []uintptr, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -314,7 +299,6 @@ func larsonWarmHakmem(w *worker, slots []uintptr, x uint64) uint64 {
 		j := below(x, i)
 		slots[i-1], slots[j] = slots[j], slots[i-1]
 	}
-
 	return larsonReplaceHakmem(w, slots, x, 4*ws)
 }
 
@@ -322,7 +306,6 @@ func larsonWarmHakmem(w *worker, slots []uintptr, x uint64) uint64 {
 func larsonReplaceHakmem(w *worker, slots []uintptr, x uint64, n uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	slots = slots[:ws]
-
 	for ; n != 0; n-- {
 		x = step(x)
 		i := below(x, ws)
@@ -336,7 +319,6 @@ func larsonReplaceHakmem(w *worker, slots []uintptr, x uint64, n uint64) uint64 
 		*(*byte)(unsafe.Add(p, 1)) = 1
 		*s = uintptr(p)
 	}
-
 	return x
 }
 
@@ -347,7 +329,6 @@ func mallocLargeHakmem(w *worker) {
 	clear(slots)
 	x := w.random()
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -377,14 +358,12 @@ func mallocLargeHakmem(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		hakmem.Free(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 // mixedHakmem is mixed on hakmem.Malloc and hakmem.Free.
 func mixedHakmem(w *worker) {
 	stride := uintptr(w.p.Stride)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for _, part := range mixedCounts {
@@ -399,7 +378,6 @@ func mixedHakmem(w *worker) {
 		}
 	}
 	w.end()
-
 }
 
 // mleakHakmem is mleak on hakmem.Malloc and hakmem.Free.
@@ -416,30 +394,25 @@ func mleakHakmem(w *worker) {
 		}
 	}
 	w.end()
-
 	for i := range w.p.WS {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		hakmem.Free(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 func mleakFillHakmem(w *worker, slots []uintptr) {
 	const size = leakSize
-
 	for i := range w.p.WS {
 		p := hakmem.Calloc(1, size)
 		slots[i] = uintptr(p)
 	}
-
 }
 
 // mleakTurnHakmem is what each thread does: it replaces a block that another
 // one left.
 func mleakTurnHakmem(w *worker, slots []uintptr, x uint64) uint64 {
 	const size = leakSize
-
 	x = step(x)
 	i := below(x, w.p.WS)
 	s := &slots[i]
@@ -447,7 +420,6 @@ func mleakTurnHakmem(w *worker, slots []uintptr, x uint64) uint64 {
 	p := hakmem.Calloc(1, size)
 	*s = uintptr(p)
 	hakmem.Free(old)
-
 	return x
 }
 
@@ -490,7 +462,6 @@ func mstressThreadHakmem(w *worker, data []uint32, x uint64) uint64 {
 	retain, keep := allocs/2, kept
 	top, room, size, total := uint64(0), uint64(0), uintptr(0), uint64(0)
 	var array unsafe.Pointer // the block in place of data
-
 	for allocs != 0 || retain != 0 {
 		x = step(x)
 		if retain == 0 || allocs != 0 && below(x, 100) < 50 {
@@ -563,7 +534,6 @@ func mstressThreadHakmem(w *worker, data []uint32, x uint64) uint64 {
 		}
 	}
 	hakmem.Free(array)
-
 	w.sum += total
 	return x
 }
@@ -575,7 +545,6 @@ func mstressThreadHakmem(w *worker, data []uint32, x uint64) uint64 {
 func mstressBetweenHakmem(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
-
 	for i, r := range transfers {
 		x = step(x)
 		if r == 0 {
@@ -595,7 +564,6 @@ func mstressBetweenHakmem(w *worker, x, n uint64) uint64 {
 			transfers[i] = uint32(to)
 		}
 	}
-
 	return x
 }
 
@@ -605,7 +573,6 @@ func pagesHakmem(w *worker) {
 	ring := make([]uintptr, w.p.Alive+slotPad)
 	clear(ring)
 	size, stride, alive := uintptr(w.p.Max), uintptr(w.p.Stride), w.p.Alive
-
 	w.begin()
 	at := uint64(0)
 	for n := w.p.Iters; n != 0; n-- {
@@ -634,7 +601,6 @@ func pagesHakmem(w *worker) {
 			hakmem.Free(p)
 		}
 	}
-
 	runtime.KeepAlive(ring)
 }
 
@@ -645,7 +611,6 @@ func phaseHakmem(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws := w.random(), w.p.WS
-
 	w.begin()
 	for turn := range 2*w.p.Rounds + 1 {
 		scale := 1 + turn%2*(phaseFactor-1)
@@ -676,7 +641,6 @@ func phaseHakmem(w *worker) {
 			hakmem.Free(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -686,7 +650,6 @@ func randomMixedHakmem(w *worker) {
 	clear(slots) // touches the pages, so that the loop does not
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws, low, span := w.seed, w.p.WS, uintptr(w.p.Min), w.p.Max-w.p.Min+1
-
 	w.begin()
 	for n := w.p.Iters; n != 0; n-- {
 		x ^= x << 13
@@ -716,7 +679,6 @@ func randomMixedHakmem(w *worker) {
 			hakmem.Free(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -741,7 +703,6 @@ func rptestHakmem(w *worker) {
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
 	w.idle()
-
 	rptestFillHakmem(w, sizes, slots, 0, 1, ws)
 	w.begin()
 	for n := uint64(0); n != w.p.Rounds; n++ {
@@ -761,7 +722,6 @@ func rptestHakmem(w *worker) {
 	rptestEmptyHakmem(w, buffers[uint64(atomic.LoadUint32(own))*iters:][:iters])
 	w.end()
 	rptestFreeHakmem(w, slots, 0, 1, ws)
-
 	runtime.KeepAlive(slots)
 }
 
@@ -820,7 +780,6 @@ func sh6benchHakmem(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	at, b := uint64(0), newSh6Buffer(w.p.WS)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for first := uint64(1); first <= w.p.Max; first += first/2 + 1 {
@@ -841,7 +800,6 @@ func sh6benchHakmem(w *worker) {
 	}
 	sh6RestHakmem(w, slots, at, &b)
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -901,7 +859,6 @@ func sh8benchHakmem(w *worker) {
 	table := w.shared.words
 	x := w.random()
 	w.idle()
-
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -940,7 +897,6 @@ func sh8benchHakmem(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&table[k]))
 		hakmem.Free(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -973,7 +929,6 @@ func tapeHakmem(w *worker) {
 func tapePassHakmem(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.words, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
-
 	for i := range ops {
 		op := &ops[i]
 		if threaded {
@@ -1017,13 +972,11 @@ func tapePassHakmem(w *worker, ops []trace.Op, olds []uint64) {
 			atomic.StoreUint32(&turns[op.Slot], op.Seq+1)
 		}
 	}
-
 }
 
 // tapeClearHakmem frees what is alive and begins the slots' turns anew.
 func tapeClearHakmem(w *worker) {
 	slots := w.shared.words
-
 	for i := range slots {
 		s := &slots[i]
 		p := *(*unsafe.Pointer)(unsafe.Pointer(s))
@@ -1033,19 +986,16 @@ func tapeClearHakmem(w *worker) {
 		}
 		w.shared.turns[i] = 0
 	}
-
 }
 
 // tinyHotHakmem is tiny_hot on hakmem.Malloc and hakmem.Free.
 func tinyHotHakmem(w *worker) {
 	var slots [HotBatch]uintptr
-
 	w.begin()
 	for n := batches(w.p); n != 0; n-- {
 		tinyHotBatchHakmem(w, &slots)
 	}
 	w.end()
-
 }
 
 // tinyHotBatchHakmem is one batch of tinyHotHakmem. In a function of its
@@ -1087,7 +1037,6 @@ func xmallocHakmem(w *worker) {
 func xmallocFillHakmem(w *worker) {
 	x, sizes := w.random(), xmallocTable(w.p)
 	count := uint64(len(sizes))
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.idle.take()
 		batch := w.shared.words[b*xmallocBatch:][:xmallocBatch]
@@ -1100,12 +1049,10 @@ func xmallocFillHakmem(w *worker) {
 		}
 		w.shared.full.put(b)
 	}
-
 }
 
 // xmallocFreeHakmem frees Iters batches.
 func xmallocFreeHakmem(w *worker) {
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.full.take()
 		batch := w.shared.words[b*xmallocBatch:][:xmallocBatch]
@@ -1116,7 +1063,6 @@ func xmallocFreeHakmem(w *worker) {
 		}
 		w.shared.idle.put(b)
 	}
-
 }
 
 // xmallocMixedHakmem is xmalloc-mixed on hakmem.Malloc and hakmem.Free: without a size given,

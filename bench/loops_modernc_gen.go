@@ -49,7 +49,6 @@ func allocTestModernc(w *worker) {
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
 	w.idle()
-
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
 		size := levelSize(x, low, high, top)
@@ -86,7 +85,6 @@ func allocTestModernc(w *worker) {
 			moderncFree(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -96,7 +94,6 @@ func allocTestModernc(w *worker) {
 func cacheScratchModernc(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
-
 	if id == 0 {
 		w.shared.words = make([]uintptr, w.p.Threads)
 		for i := range w.shared.words {
@@ -112,17 +109,14 @@ func cacheScratchModernc(w *worker) {
 	moderncFree(p)
 	cacheTurnsModernc(w, &slots[0])
 	w.end()
-
 }
 
 // cacheThrashModernc is cache-thrash on modernc.org/memory, for a single goroutine.
 func cacheThrashModernc(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
-
 	w.begin()
 	cacheTurnsModernc(w, &slots[0])
 	w.end()
-
 }
 
 // cacheTurnsModernc allocates an object, writes to it again and again, and
@@ -150,7 +144,6 @@ func fragModernc(w *worker) {
 	x := w.random()
 	var live [len(fragSizes)]uint64
 	to := uint64(0)
-
 	w.begin()
 	for turn, size := range fragSizes {
 		from, held := uint64(0), uint64(0)
@@ -188,7 +181,6 @@ func fragModernc(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		moderncFree(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -196,7 +188,6 @@ func fragModernc(w *worker) {
 func glibcSimpleModernc(w *worker) {
 	slots := make([]uintptr, simpleCounts[len(simpleCounts)-1]+slotPad)
 	clear(slots)
-
 	w.begin()
 	for size := w.p.Min; size <= w.p.Max; size *= 2 {
 		for _, count := range simpleCounts {
@@ -206,7 +197,6 @@ func glibcSimpleModernc(w *worker) {
 		}
 	}
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -241,7 +231,6 @@ func glibcThreadModernc(w *worker) {
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(table[below(x, threadSizes)])
@@ -267,7 +256,6 @@ func glibcThreadModernc(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		moderncFree(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -284,14 +272,12 @@ func larsonModernc(w *worker) {
 		w.alone(func() { x = larsonReplaceModernc(w, slots, x, w.p.Iters) })
 	}
 	w.end()
-
 	for i := range slots {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		if p != nil {
 			moderncFree(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -299,7 +285,6 @@ func larsonModernc(w *worker) {
 // as many as there are.
 func larsonWarmModernc(w *worker, slots []uintptr, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -313,7 +298,6 @@ func larsonWarmModernc(w *worker, slots []uintptr, x uint64) uint64 {
 		j := below(x, i)
 		slots[i-1], slots[j] = slots[j], slots[i-1]
 	}
-
 	return larsonReplaceModernc(w, slots, x, 4*ws)
 }
 
@@ -321,7 +305,6 @@ func larsonWarmModernc(w *worker, slots []uintptr, x uint64) uint64 {
 func larsonReplaceModernc(w *worker, slots []uintptr, x uint64, n uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	slots = slots[:ws]
-
 	for ; n != 0; n-- {
 		x = step(x)
 		i := below(x, ws)
@@ -335,7 +318,6 @@ func larsonReplaceModernc(w *worker, slots []uintptr, x uint64, n uint64) uint64
 		*(*byte)(unsafe.Add(p, 1)) = 1
 		*s = uintptr(p)
 	}
-
 	return x
 }
 
@@ -346,7 +328,6 @@ func mallocLargeModernc(w *worker) {
 	clear(slots)
 	x := w.random()
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -376,14 +357,12 @@ func mallocLargeModernc(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		moderncFree(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 // mixedModernc is mixed on modernc.org/memory, for a single goroutine.
 func mixedModernc(w *worker) {
 	stride := uintptr(w.p.Stride)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for _, part := range mixedCounts {
@@ -398,7 +377,6 @@ func mixedModernc(w *worker) {
 		}
 	}
 	w.end()
-
 }
 
 // mleakModernc is mleak on modernc.org/memory, for a single goroutine.
@@ -415,30 +393,25 @@ func mleakModernc(w *worker) {
 		}
 	}
 	w.end()
-
 	for i := range w.p.WS {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		moderncFree(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 func mleakFillModernc(w *worker, slots []uintptr) {
 	const size = leakSize
-
 	for i := range w.p.WS {
 		p := moderncCalloc(size)
 		slots[i] = uintptr(p)
 	}
-
 }
 
 // mleakTurnModernc is what each thread does: it replaces a block that another
 // one left.
 func mleakTurnModernc(w *worker, slots []uintptr, x uint64) uint64 {
 	const size = leakSize
-
 	x = step(x)
 	i := below(x, w.p.WS)
 	s := &slots[i]
@@ -446,7 +419,6 @@ func mleakTurnModernc(w *worker, slots []uintptr, x uint64) uint64 {
 	p := moderncCalloc(size)
 	*s = uintptr(p)
 	moderncFree(old)
-
 	return x
 }
 
@@ -489,7 +461,6 @@ func mstressThreadModernc(w *worker, data []uint32, x uint64) uint64 {
 	retain, keep := allocs/2, kept
 	top, room, size, total := uint64(0), uint64(0), uintptr(0), uint64(0)
 	var array unsafe.Pointer // the block in place of data
-
 	for allocs != 0 || retain != 0 {
 		x = step(x)
 		if retain == 0 || allocs != 0 && below(x, 100) < 50 {
@@ -562,7 +533,6 @@ func mstressThreadModernc(w *worker, data []uint32, x uint64) uint64 {
 		}
 	}
 	moderncFree(array)
-
 	w.sum += total
 	return x
 }
@@ -574,7 +544,6 @@ func mstressThreadModernc(w *worker, data []uint32, x uint64) uint64 {
 func mstressBetweenModernc(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
-
 	for i, r := range transfers {
 		x = step(x)
 		if r == 0 {
@@ -594,7 +563,6 @@ func mstressBetweenModernc(w *worker, x, n uint64) uint64 {
 			transfers[i] = uint32(to)
 		}
 	}
-
 	return x
 }
 
@@ -604,7 +572,6 @@ func pagesModernc(w *worker) {
 	ring := make([]uintptr, w.p.Alive+slotPad)
 	clear(ring)
 	size, stride, alive := uintptr(w.p.Max), uintptr(w.p.Stride), w.p.Alive
-
 	w.begin()
 	at := uint64(0)
 	for n := w.p.Iters; n != 0; n-- {
@@ -633,7 +600,6 @@ func pagesModernc(w *worker) {
 			moderncFree(p)
 		}
 	}
-
 	runtime.KeepAlive(ring)
 }
 
@@ -644,7 +610,6 @@ func phaseModernc(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws := w.random(), w.p.WS
-
 	w.begin()
 	for turn := range 2*w.p.Rounds + 1 {
 		scale := 1 + turn%2*(phaseFactor-1)
@@ -675,7 +640,6 @@ func phaseModernc(w *worker) {
 			moderncFree(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -685,7 +649,6 @@ func randomMixedModernc(w *worker) {
 	clear(slots) // touches the pages, so that the loop does not
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws, low, span := w.seed, w.p.WS, uintptr(w.p.Min), w.p.Max-w.p.Min+1
-
 	w.begin()
 	for n := w.p.Iters; n != 0; n-- {
 		x ^= x << 13
@@ -715,7 +678,6 @@ func randomMixedModernc(w *worker) {
 			moderncFree(p)
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -740,7 +702,6 @@ func rptestModernc(w *worker) {
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
 	w.idle()
-
 	rptestFillModernc(w, sizes, slots, 0, 1, ws)
 	w.begin()
 	for n := uint64(0); n != w.p.Rounds; n++ {
@@ -760,7 +721,6 @@ func rptestModernc(w *worker) {
 	rptestEmptyModernc(w, buffers[uint64(atomic.LoadUint32(own))*iters:][:iters])
 	w.end()
 	rptestFreeModernc(w, slots, 0, 1, ws)
-
 	runtime.KeepAlive(slots)
 }
 
@@ -819,7 +779,6 @@ func sh6benchModernc(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	at, b := uint64(0), newSh6Buffer(w.p.WS)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for first := uint64(1); first <= w.p.Max; first += first/2 + 1 {
@@ -840,7 +799,6 @@ func sh6benchModernc(w *worker) {
 	}
 	sh6RestModernc(w, slots, at, &b)
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -900,7 +858,6 @@ func sh8benchModernc(w *worker) {
 	table := w.shared.words
 	x := w.random()
 	w.idle()
-
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -939,7 +896,6 @@ func sh8benchModernc(w *worker) {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&table[k]))
 		moderncFree(p)
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -972,7 +928,6 @@ func tapeModernc(w *worker) {
 func tapePassModernc(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.words, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
-
 	for i := range ops {
 		op := &ops[i]
 		if threaded {
@@ -1016,13 +971,11 @@ func tapePassModernc(w *worker, ops []trace.Op, olds []uint64) {
 			atomic.StoreUint32(&turns[op.Slot], op.Seq+1)
 		}
 	}
-
 }
 
 // tapeClearModernc frees what is alive and begins the slots' turns anew.
 func tapeClearModernc(w *worker) {
 	slots := w.shared.words
-
 	for i := range slots {
 		s := &slots[i]
 		p := *(*unsafe.Pointer)(unsafe.Pointer(s))
@@ -1032,19 +985,16 @@ func tapeClearModernc(w *worker) {
 		}
 		w.shared.turns[i] = 0
 	}
-
 }
 
 // tinyHotModernc is tiny_hot on modernc.org/memory, for a single goroutine.
 func tinyHotModernc(w *worker) {
 	var slots [HotBatch]uintptr
-
 	w.begin()
 	for n := batches(w.p); n != 0; n-- {
 		tinyHotBatchModernc(w, &slots)
 	}
 	w.end()
-
 }
 
 // tinyHotBatchModernc is one batch of tinyHotModernc. In a function of its
@@ -1086,7 +1036,6 @@ func xmallocModernc(w *worker) {
 func xmallocFillModernc(w *worker) {
 	x, sizes := w.random(), xmallocTable(w.p)
 	count := uint64(len(sizes))
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.idle.take()
 		batch := w.shared.words[b*xmallocBatch:][:xmallocBatch]
@@ -1099,12 +1048,10 @@ func xmallocFillModernc(w *worker) {
 		}
 		w.shared.full.put(b)
 	}
-
 }
 
 // xmallocFreeModernc frees Iters batches.
 func xmallocFreeModernc(w *worker) {
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.full.take()
 		batch := w.shared.words[b*xmallocBatch:][:xmallocBatch]
@@ -1115,7 +1062,6 @@ func xmallocFreeModernc(w *worker) {
 		}
 		w.shared.idle.put(b)
 	}
-
 }
 
 // xmallocMixedModernc is xmalloc-mixed on modernc.org/memory, for a single goroutine: without a size given,

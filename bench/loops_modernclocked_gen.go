@@ -49,7 +49,6 @@ func allocTestModerncLocked(w *worker) {
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
 	w.idle()
-
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
 		size := levelSize(x, low, high, top)
@@ -94,7 +93,6 @@ func allocTestModerncLocked(w *worker) {
 			moderncMu.Unlock()
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -104,7 +102,6 @@ func allocTestModerncLocked(w *worker) {
 func cacheScratchModerncLocked(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
-
 	if id == 0 {
 		w.shared.words = make([]uintptr, w.p.Threads)
 		for i := range w.shared.words {
@@ -124,17 +121,14 @@ func cacheScratchModerncLocked(w *worker) {
 	moderncMu.Unlock()
 	cacheTurnsModerncLocked(w, &slots[0])
 	w.end()
-
 }
 
 // cacheThrashModerncLocked is cache-thrash on modernc.org/memory behind one mutex.
 func cacheThrashModerncLocked(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
-
 	w.begin()
 	cacheTurnsModerncLocked(w, &slots[0])
 	w.end()
-
 }
 
 // cacheTurnsModerncLocked allocates an object, writes to it again and again, and
@@ -166,7 +160,6 @@ func fragModerncLocked(w *worker) {
 	x := w.random()
 	var live [len(fragSizes)]uint64
 	to := uint64(0)
-
 	w.begin()
 	for turn, size := range fragSizes {
 		from, held := uint64(0), uint64(0)
@@ -210,7 +203,6 @@ func fragModerncLocked(w *worker) {
 		moderncFree(p)
 		moderncMu.Unlock()
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -218,7 +210,6 @@ func fragModerncLocked(w *worker) {
 func glibcSimpleModerncLocked(w *worker) {
 	slots := make([]uintptr, simpleCounts[len(simpleCounts)-1]+slotPad)
 	clear(slots)
-
 	w.begin()
 	for size := w.p.Min; size <= w.p.Max; size *= 2 {
 		for _, count := range simpleCounts {
@@ -228,7 +219,6 @@ func glibcSimpleModerncLocked(w *worker) {
 		}
 	}
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -269,7 +259,6 @@ func glibcThreadModerncLocked(w *worker) {
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(table[below(x, threadSizes)])
@@ -303,7 +292,6 @@ func glibcThreadModerncLocked(w *worker) {
 		moderncFree(p)
 		moderncMu.Unlock()
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -320,7 +308,6 @@ func larsonModerncLocked(w *worker) {
 		w.alone(func() { x = larsonReplaceModerncLocked(w, slots, x, w.p.Iters) })
 	}
 	w.end()
-
 	for i := range slots {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		if p != nil {
@@ -329,7 +316,6 @@ func larsonModerncLocked(w *worker) {
 			moderncMu.Unlock()
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -337,7 +323,6 @@ func larsonModerncLocked(w *worker) {
 // as many as there are.
 func larsonWarmModerncLocked(w *worker, slots []uintptr, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -353,7 +338,6 @@ func larsonWarmModerncLocked(w *worker, slots []uintptr, x uint64) uint64 {
 		j := below(x, i)
 		slots[i-1], slots[j] = slots[j], slots[i-1]
 	}
-
 	return larsonReplaceModerncLocked(w, slots, x, 4*ws)
 }
 
@@ -361,7 +345,6 @@ func larsonWarmModerncLocked(w *worker, slots []uintptr, x uint64) uint64 {
 func larsonReplaceModerncLocked(w *worker, slots []uintptr, x uint64, n uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	slots = slots[:ws]
-
 	for ; n != 0; n-- {
 		x = step(x)
 		i := below(x, ws)
@@ -379,7 +362,6 @@ func larsonReplaceModerncLocked(w *worker, slots []uintptr, x uint64, n uint64) 
 		*(*byte)(unsafe.Add(p, 1)) = 1
 		*s = uintptr(p)
 	}
-
 	return x
 }
 
@@ -390,7 +372,6 @@ func mallocLargeModerncLocked(w *worker) {
 	clear(slots)
 	x := w.random()
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -428,14 +409,12 @@ func mallocLargeModerncLocked(w *worker) {
 		moderncFree(p)
 		moderncMu.Unlock()
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 // mixedModerncLocked is mixed on modernc.org/memory behind one mutex.
 func mixedModerncLocked(w *worker) {
 	stride := uintptr(w.p.Stride)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for _, part := range mixedCounts {
@@ -454,7 +433,6 @@ func mixedModerncLocked(w *worker) {
 		}
 	}
 	w.end()
-
 }
 
 // mleakModerncLocked is mleak on modernc.org/memory behind one mutex.
@@ -471,34 +449,29 @@ func mleakModerncLocked(w *worker) {
 		}
 	}
 	w.end()
-
 	for i := range w.p.WS {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		moderncMu.Lock()
 		moderncFree(p)
 		moderncMu.Unlock()
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 func mleakFillModerncLocked(w *worker, slots []uintptr) {
 	const size = leakSize
-
 	for i := range w.p.WS {
 		moderncMu.Lock()
 		p := moderncCalloc(size)
 		moderncMu.Unlock()
 		slots[i] = uintptr(p)
 	}
-
 }
 
 // mleakTurnModerncLocked is what each thread does: it replaces a block that another
 // one left.
 func mleakTurnModerncLocked(w *worker, slots []uintptr, x uint64) uint64 {
 	const size = leakSize
-
 	x = step(x)
 	i := below(x, w.p.WS)
 	s := &slots[i]
@@ -510,7 +483,6 @@ func mleakTurnModerncLocked(w *worker, slots []uintptr, x uint64) uint64 {
 	moderncMu.Lock()
 	moderncFree(old)
 	moderncMu.Unlock()
-
 	return x
 }
 
@@ -553,7 +525,6 @@ func mstressThreadModerncLocked(w *worker, data []uint32, x uint64) uint64 {
 	retain, keep := allocs/2, kept
 	top, room, size, total := uint64(0), uint64(0), uintptr(0), uint64(0)
 	var array unsafe.Pointer // the block in place of data
-
 	for allocs != 0 || retain != 0 {
 		x = step(x)
 		if retain == 0 || allocs != 0 && below(x, 100) < 50 {
@@ -642,7 +613,6 @@ func mstressThreadModerncLocked(w *worker, data []uint32, x uint64) uint64 {
 	moderncMu.Lock()
 	moderncFree(array)
 	moderncMu.Unlock()
-
 	w.sum += total
 	return x
 }
@@ -654,7 +624,6 @@ func mstressThreadModerncLocked(w *worker, data []uint32, x uint64) uint64 {
 func mstressBetweenModerncLocked(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
-
 	for i, r := range transfers {
 		x = step(x)
 		if r == 0 {
@@ -676,7 +645,6 @@ func mstressBetweenModerncLocked(w *worker, x, n uint64) uint64 {
 			transfers[i] = uint32(to)
 		}
 	}
-
 	return x
 }
 
@@ -686,7 +654,6 @@ func pagesModerncLocked(w *worker) {
 	ring := make([]uintptr, w.p.Alive+slotPad)
 	clear(ring)
 	size, stride, alive := uintptr(w.p.Max), uintptr(w.p.Stride), w.p.Alive
-
 	w.begin()
 	at := uint64(0)
 	for n := w.p.Iters; n != 0; n-- {
@@ -723,7 +690,6 @@ func pagesModerncLocked(w *worker) {
 			moderncMu.Unlock()
 		}
 	}
-
 	runtime.KeepAlive(ring)
 }
 
@@ -734,7 +700,6 @@ func phaseModerncLocked(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws := w.random(), w.p.WS
-
 	w.begin()
 	for turn := range 2*w.p.Rounds + 1 {
 		scale := 1 + turn%2*(phaseFactor-1)
@@ -771,7 +736,6 @@ func phaseModerncLocked(w *worker) {
 			moderncMu.Unlock()
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -781,7 +745,6 @@ func randomMixedModerncLocked(w *worker) {
 	clear(slots) // touches the pages, so that the loop does not
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws, low, span := w.seed, w.p.WS, uintptr(w.p.Min), w.p.Max-w.p.Min+1
-
 	w.begin()
 	for n := w.p.Iters; n != 0; n-- {
 		x ^= x << 13
@@ -817,7 +780,6 @@ func randomMixedModerncLocked(w *worker) {
 			moderncMu.Unlock()
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -842,7 +804,6 @@ func rptestModerncLocked(w *worker) {
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
 	w.idle()
-
 	rptestFillModerncLocked(w, sizes, slots, 0, 1, ws)
 	w.begin()
 	for n := uint64(0); n != w.p.Rounds; n++ {
@@ -862,7 +823,6 @@ func rptestModerncLocked(w *worker) {
 	rptestEmptyModerncLocked(w, buffers[uint64(atomic.LoadUint32(own))*iters:][:iters])
 	w.end()
 	rptestFreeModerncLocked(w, slots, 0, 1, ws)
-
 	runtime.KeepAlive(slots)
 }
 
@@ -927,7 +887,6 @@ func sh6benchModerncLocked(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	at, b := uint64(0), newSh6Buffer(w.p.WS)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for first := uint64(1); first <= w.p.Max; first += first/2 + 1 {
@@ -950,7 +909,6 @@ func sh6benchModerncLocked(w *worker) {
 	}
 	sh6RestModerncLocked(w, slots, at, &b)
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -1016,7 +974,6 @@ func sh8benchModerncLocked(w *worker) {
 	table := w.shared.words
 	x := w.random()
 	w.idle()
-
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -1063,7 +1020,6 @@ func sh8benchModerncLocked(w *worker) {
 		moderncFree(p)
 		moderncMu.Unlock()
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -1096,7 +1052,6 @@ func tapeModerncLocked(w *worker) {
 func tapePassModerncLocked(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.words, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
-
 	for i := range ops {
 		op := &ops[i]
 		if threaded {
@@ -1150,13 +1105,11 @@ func tapePassModerncLocked(w *worker, ops []trace.Op, olds []uint64) {
 			atomic.StoreUint32(&turns[op.Slot], op.Seq+1)
 		}
 	}
-
 }
 
 // tapeClearModerncLocked frees what is alive and begins the slots' turns anew.
 func tapeClearModerncLocked(w *worker) {
 	slots := w.shared.words
-
 	for i := range slots {
 		s := &slots[i]
 		p := *(*unsafe.Pointer)(unsafe.Pointer(s))
@@ -1168,19 +1121,16 @@ func tapeClearModerncLocked(w *worker) {
 		}
 		w.shared.turns[i] = 0
 	}
-
 }
 
 // tinyHotModerncLocked is tiny_hot on modernc.org/memory behind one mutex.
 func tinyHotModerncLocked(w *worker) {
 	var slots [HotBatch]uintptr
-
 	w.begin()
 	for n := batches(w.p); n != 0; n-- {
 		tinyHotBatchModerncLocked(w, &slots)
 	}
 	w.end()
-
 }
 
 // tinyHotBatchModerncLocked is one batch of tinyHotModerncLocked. In a function of its
@@ -1226,7 +1176,6 @@ func xmallocModerncLocked(w *worker) {
 func xmallocFillModerncLocked(w *worker) {
 	x, sizes := w.random(), xmallocTable(w.p)
 	count := uint64(len(sizes))
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.idle.take()
 		batch := w.shared.words[b*xmallocBatch:][:xmallocBatch]
@@ -1241,12 +1190,10 @@ func xmallocFillModerncLocked(w *worker) {
 		}
 		w.shared.full.put(b)
 	}
-
 }
 
 // xmallocFreeModerncLocked frees Iters batches.
 func xmallocFreeModerncLocked(w *worker) {
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.full.take()
 		batch := w.shared.words[b*xmallocBatch:][:xmallocBatch]
@@ -1259,7 +1206,6 @@ func xmallocFreeModerncLocked(w *worker) {
 		}
 		w.shared.idle.put(b)
 	}
-
 }
 
 // xmallocMixedModerncLocked is xmalloc-mixed on modernc.org/memory behind one mutex: without a size given,

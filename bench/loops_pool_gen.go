@@ -49,7 +49,6 @@ func allocTestPool(w *worker) {
 	x, low, high, top := w.random(), w.p.Min, w.p.Max, topLevel(w.p.Min, w.p.Max)
 	total := uint64(0)
 	w.idle()
-
 	for i := uint64(0); i < ws; i += 2 {
 		x = step(x)
 		size := levelSize(x, low, high, top)
@@ -86,7 +85,6 @@ func allocTestPool(w *worker) {
 			poolPut((*[]byte)(p))
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -96,7 +94,6 @@ func allocTestPool(w *worker) {
 func cacheScratchPool(w *worker) {
 	slots := make([]unsafe.Pointer, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
-
 	if id == 0 {
 		w.shared.pointers = make([]unsafe.Pointer, w.p.Threads)
 		for i := range w.shared.pointers {
@@ -112,17 +109,14 @@ func cacheScratchPool(w *worker) {
 	poolPut((*[]byte)(p))
 	cacheTurnsPool(w, &slots[0])
 	w.end()
-
 }
 
 // cacheThrashPool is cache-thrash on one sync.Pool for each power of two.
 func cacheThrashPool(w *worker) {
 	slots := make([]unsafe.Pointer, 1+slotPad)
-
 	w.begin()
 	cacheTurnsPool(w, &slots[0])
 	w.end()
-
 }
 
 // cacheTurnsPool allocates an object, writes to it again and again, and
@@ -150,7 +144,6 @@ func fragPool(w *worker) {
 	x := w.random()
 	var live [len(fragSizes)]uint64
 	to := uint64(0)
-
 	w.begin()
 	for turn, size := range fragSizes {
 		from, held := uint64(0), uint64(0)
@@ -188,7 +181,6 @@ func fragPool(w *worker) {
 		p := slots[i]
 		poolPut((*[]byte)(p))
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -196,7 +188,6 @@ func fragPool(w *worker) {
 func glibcSimplePool(w *worker) {
 	slots := make([]unsafe.Pointer, simpleCounts[len(simpleCounts)-1]+slotPad)
 	clear(slots)
-
 	w.begin()
 	for size := w.p.Min; size <= w.p.Max; size *= 2 {
 		for _, count := range simpleCounts {
@@ -206,7 +197,6 @@ func glibcSimplePool(w *worker) {
 		}
 	}
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -241,7 +231,6 @@ func glibcThreadPool(w *worker) {
 	table, x := inverseSquares(w.random(), w.p.Min, w.p.Max)
 	sizes := unsafe.Pointer(table)
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(table[below(x, threadSizes)])
@@ -267,7 +256,6 @@ func glibcThreadPool(w *worker) {
 		p := slots[i]
 		poolPut((*[]byte)(p))
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -284,14 +272,12 @@ func larsonPool(w *worker) {
 		w.alone(func() { x = larsonReplacePool(w, slots, x, w.p.Iters) })
 	}
 	w.end()
-
 	for i := range slots {
 		p := slots[i]
 		if p != nil {
 			poolPut((*[]byte)(p))
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -299,7 +285,6 @@ func larsonPool(w *worker) {
 // as many as there are.
 func larsonWarmPool(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -313,7 +298,6 @@ func larsonWarmPool(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 		j := below(x, i)
 		slots[i-1], slots[j] = slots[j], slots[i-1]
 	}
-
 	return larsonReplacePool(w, slots, x, 4*ws)
 }
 
@@ -321,7 +305,6 @@ func larsonWarmPool(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 func larsonReplacePool(w *worker, slots []unsafe.Pointer, x uint64, n uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	slots = slots[:ws]
-
 	for ; n != 0; n-- {
 		x = step(x)
 		i := below(x, ws)
@@ -335,7 +318,6 @@ func larsonReplacePool(w *worker, slots []unsafe.Pointer, x uint64, n uint64) ui
 		*(*byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(*(*[]byte)(p))), 1)) = 1
 		*s = p
 	}
-
 	return x
 }
 
@@ -346,7 +328,6 @@ func mallocLargePool(w *worker) {
 	clear(slots)
 	x := w.random()
 	w.idle()
-
 	for i := range ws {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -376,14 +357,12 @@ func mallocLargePool(w *worker) {
 		p := slots[i]
 		poolPut((*[]byte)(p))
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 // mixedPool is mixed on one sync.Pool for each power of two.
 func mixedPool(w *worker) {
 	stride := uintptr(w.p.Stride)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for _, part := range mixedCounts {
@@ -398,7 +377,6 @@ func mixedPool(w *worker) {
 		}
 	}
 	w.end()
-
 }
 
 // mleakPool is mleak on one sync.Pool for each power of two.
@@ -415,30 +393,25 @@ func mleakPool(w *worker) {
 		}
 	}
 	w.end()
-
 	for i := range w.p.WS {
 		p := slots[i]
 		poolPut((*[]byte)(p))
 	}
-
 	runtime.KeepAlive(slots)
 }
 
 func mleakFillPool(w *worker, slots []unsafe.Pointer) {
 	const size = leakSize
-
 	for i := range w.p.WS {
 		p := unsafe.Pointer(poolGetZeroed(size))
 		slots[i] = p
 	}
-
 }
 
 // mleakTurnPool is what each thread does: it replaces a block that another
 // one left.
 func mleakTurnPool(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	const size = leakSize
-
 	x = step(x)
 	i := below(x, w.p.WS)
 	s := &slots[i]
@@ -446,7 +419,6 @@ func mleakTurnPool(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	p := unsafe.Pointer(poolGetZeroed(size))
 	*s = p
 	poolPut((*[]byte)(old))
-
 	return x
 }
 
@@ -489,7 +461,6 @@ func mstressThreadPool(w *worker, data []uint32, x uint64) uint64 {
 	retain, keep := allocs/2, kept
 	top, room, size, total := uint64(0), uint64(0), uintptr(0), uint64(0)
 	var array unsafe.Pointer // the block in place of data
-
 	for allocs != 0 || retain != 0 {
 		x = step(x)
 		if retain == 0 || allocs != 0 && below(x, 100) < 50 {
@@ -562,7 +533,6 @@ func mstressThreadPool(w *worker, data []uint32, x uint64) uint64 {
 		}
 	}
 	poolPut((*[]byte)(array))
-
 	w.sum += total
 	return x
 }
@@ -574,7 +544,6 @@ func mstressThreadPool(w *worker, data []uint32, x uint64) uint64 {
 func mstressBetweenPool(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.pointers, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
-
 	for i, r := range transfers {
 		x = step(x)
 		if r == 0 {
@@ -594,7 +563,6 @@ func mstressBetweenPool(w *worker, x, n uint64) uint64 {
 			transfers[i] = uint32(to)
 		}
 	}
-
 	return x
 }
 
@@ -604,7 +572,6 @@ func pagesPool(w *worker) {
 	ring := make([]unsafe.Pointer, w.p.Alive+slotPad)
 	clear(ring)
 	size, stride, alive := uintptr(w.p.Max), uintptr(w.p.Stride), w.p.Alive
-
 	w.begin()
 	at := uint64(0)
 	for n := w.p.Iters; n != 0; n-- {
@@ -633,7 +600,6 @@ func pagesPool(w *worker) {
 			poolPut((*[]byte)(p))
 		}
 	}
-
 	runtime.KeepAlive(ring)
 }
 
@@ -644,7 +610,6 @@ func phasePool(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws := w.random(), w.p.WS
-
 	w.begin()
 	for turn := range 2*w.p.Rounds + 1 {
 		scale := 1 + turn%2*(phaseFactor-1)
@@ -675,7 +640,6 @@ func phasePool(w *worker) {
 			poolPut((*[]byte)(p))
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -685,7 +649,6 @@ func randomMixedPool(w *worker) {
 	clear(slots) // touches the pages, so that the loop does not
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	x, ws, low, span := w.seed, w.p.WS, uintptr(w.p.Min), w.p.Max-w.p.Min+1
-
 	w.begin()
 	for n := w.p.Iters; n != 0; n-- {
 		x ^= x << 13
@@ -715,7 +678,6 @@ func randomMixedPool(w *worker) {
 			poolPut((*[]byte)(p))
 		}
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -740,7 +702,6 @@ func rptestPool(w *worker) {
 	own, to, mine := &mail[w.id], &mail[(uint64(w.id)+1)%threads], uint32(w.id)
 	sizes, hop, s := newRptestDraw(w), rptestStride(ws, w.id), uint64(0)
 	w.idle()
-
 	rptestFillPool(w, sizes, slots, 0, 1, ws)
 	w.begin()
 	for n := uint64(0); n != w.p.Rounds; n++ {
@@ -760,7 +721,6 @@ func rptestPool(w *worker) {
 	rptestEmptyPool(w, buffers[uint64(atomic.LoadUint32(own))*iters:][:iters])
 	w.end()
 	rptestFreePool(w, slots, 0, 1, ws)
-
 	runtime.KeepAlive(slots)
 }
 
@@ -819,7 +779,6 @@ func sh6benchPool(w *worker) {
 	clear(slots)
 	base := unsafe.Pointer(unsafe.SliceData(slots))
 	at, b := uint64(0), newSh6Buffer(w.p.WS)
-
 	w.begin()
 	for n := w.p.Rounds; n != 0; n-- {
 		for first := uint64(1); first <= w.p.Max; first += first/2 + 1 {
@@ -840,7 +799,6 @@ func sh6benchPool(w *worker) {
 	}
 	sh6RestPool(w, slots, at, &b)
 	w.end()
-
 	runtime.KeepAlive(slots)
 }
 
@@ -900,7 +858,6 @@ func sh8benchPool(w *worker) {
 	table := w.shared.pointers
 	x := w.random()
 	w.idle()
-
 	for k := id; k < sh8Table; k += threads {
 		x = step(x)
 		size := uintptr(low + below(x, span))
@@ -939,7 +896,6 @@ func sh8benchPool(w *worker) {
 		p := table[k]
 		poolPut((*[]byte)(p))
 	}
-
 	runtime.KeepAlive(slots)
 }
 
@@ -972,7 +928,6 @@ func tapePool(w *worker) {
 func tapePassPool(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.pointers, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
-
 	for i := range ops {
 		op := &ops[i]
 		if threaded {
@@ -1016,13 +971,11 @@ func tapePassPool(w *worker, ops []trace.Op, olds []uint64) {
 			atomic.StoreUint32(&turns[op.Slot], op.Seq+1)
 		}
 	}
-
 }
 
 // tapeClearPool frees what is alive and begins the slots' turns anew.
 func tapeClearPool(w *worker) {
 	slots := w.shared.pointers
-
 	for i := range slots {
 		s := &slots[i]
 		p := *s
@@ -1032,19 +985,16 @@ func tapeClearPool(w *worker) {
 		}
 		w.shared.turns[i] = 0
 	}
-
 }
 
 // tinyHotPool is tiny_hot on one sync.Pool for each power of two.
 func tinyHotPool(w *worker) {
 	var slots [HotBatch]unsafe.Pointer
-
 	w.begin()
 	for n := batches(w.p); n != 0; n-- {
 		tinyHotBatchPool(w, &slots)
 	}
 	w.end()
-
 }
 
 // tinyHotBatchPool is one batch of tinyHotPool. In a function of its
@@ -1086,7 +1036,6 @@ func xmallocPool(w *worker) {
 func xmallocFillPool(w *worker) {
 	x, sizes := w.random(), xmallocTable(w.p)
 	count := uint64(len(sizes))
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.idle.take()
 		batch := w.shared.pointers[b*xmallocBatch:][:xmallocBatch]
@@ -1099,12 +1048,10 @@ func xmallocFillPool(w *worker) {
 		}
 		w.shared.full.put(b)
 	}
-
 }
 
 // xmallocFreePool frees Iters batches.
 func xmallocFreePool(w *worker) {
-
 	for n := w.p.Iters; n != 0; n-- {
 		b := w.shared.full.take()
 		batch := w.shared.pointers[b*xmallocBatch:][:xmallocBatch]
@@ -1115,7 +1062,6 @@ func xmallocFreePool(w *worker) {
 		}
 		w.shared.idle.put(b)
 	}
-
 }
 
 // xmallocMixedPool is xmalloc-mixed on one sync.Pool for each power of two: without a size given,

@@ -48,7 +48,11 @@ func (s *source) splice(n ast.Node, text string, from int, replace func(ast.Node
 		}
 		by, ok := replace(child)
 		if ok {
-			b.WriteString(text[done-from : s.offset(child.Pos())-from])
+			before := text[done-from : s.offset(child.Pos())-from]
+			if by == "" { // the line goes as well
+				before = strings.TrimSuffix(strings.TrimRight(before, "\t"), "\n")
+			}
+			b.WriteString(before)
 			b.WriteString(by)
 			done = s.offset(child.End())
 		}
