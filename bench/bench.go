@@ -24,6 +24,8 @@ import (
 	"sync/atomic"
 	"time"
 	"unsafe"
+
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // A Spec names one measurement.
@@ -34,38 +36,8 @@ type Spec struct {
 	// time then includes what that costs.
 	Observe Observation
 	// Linger is for how long the process stays idle after everything was freed,
-	// before it looks at its memory once more (Run.LaterRSS). 0: not at all.
+	// before it looks at its memory once more (result.Run.LaterRSS). 0: not at all.
 	Linger time.Duration
-}
-
-// A Run is the outcome of one measurement. Memory and fault figures are 0 where
-// the system does not tell them. The C driver prints the same fields.
-type Run struct {
-	Seconds float64 `json:"seconds"`   // of the operation loop
-	OpsPerS float64 `json:"ops_per_s"` // of all threads together
-	NsPerOp float64 `json:"ns_per_op"` // 1e9 / OpsPerS: with T threads, a T-th of what one thread waits
-	// PeakRSS is the process's peak resident memory in bytes, IdleRSS its
-	// resident memory just before the loop's first allocation, EndRSS that after everything was
-	// freed, LaterRSS that after Spec.Linger more.
-	PeakRSS  uint64 `json:"peak_rss_bytes"`
-	IdleRSS  uint64 `json:"idle_rss_bytes"`
-	EndRSS   uint64 `json:"end_rss_bytes"`
-	LaterRSS uint64 `json:"later_rss_bytes,omitempty"`
-	// MinorFaults is the number of page faults during the loop.
-	MinorFaults uint64 `json:"minor_faults"`
-	// Begin and End bound the loop, in nanoseconds of CLOCK_MONOTONIC; 0 where
-	// that clock is not at hand. For who watches the process from outside.
-	Begin int64 `json:"begin_ns,omitempty"`
-	End   int64 `json:"end_ns,omitempty"`
-	// Version is the allocator's version, where it can be found.
-	Version string `json:"version,omitempty"`
-	// Layout is the number of the code layout measured, 0 for the plain build.
-	Layout int `json:"layout,omitempty"`
-	// Area is the resident memory over IdleRSS, in bytes times seconds, summed
-	// over the loop by who watched the process; 0 if nobody did.
-	Area float64 `json:"rss_byte_seconds,omitempty"`
-	// What was observed, if that was asked for.
-	Observed *Observed `json:"observed,omitempty"`
 }
 
 // slotPad is the number of unused slots behind a thread's last: two cache
@@ -223,32 +195,32 @@ func sumWords(p unsafe.Pointer, n uintptr) (sum uint64) {
 // Measure runs one workload over one allocator and returns what it took. It is
 // to be called once in a process, but for verification (ObserveVerify), which
 // leaves nothing of hakmem's behind.
-func Measure(s Spec) (Run, error) {
+func Measure(s Spec) (result.Run, error) {
 	workload, err := FindWorkload(s.Workload)
 	if err != nil {
-		return Run{}, err
+		return result.Run{}, err
 	}
 	p := s.Params
 	if err := workload.Validate(p); err != nil {
-		return Run{}, err
+		return result.Run{}, err
 	}
 	a, err := find(s.Allocator, p.Threads > 1 || loopInfo[workload.Loop].pairs)
 	if err != nil {
-		return Run{}, err
+		return result.Run{}, err
 	}
 	common := &shared{barrier: newBarrier(p.Threads)}
 	common.gate.looked = make(chan struct{})
 	info := loopInfo[workload.Loop]
 	if info.prepare != nil {
 		if err := info.prepare(&p, common); err != nil {
-			return Run{}, err
+			return result.Run{}, err
 		}
 		debug.FreeOSMemory() // what preparing left behind is not the loop's to use
 	}
 	loops := a.loops
 	if s.Observe != "" {
 		if a.calls == nil {
-			return Run{}, fmt.Errorf("the loop %q allocates nothing that could be observed", a.name)
+			return result.Run{}, fmt.Errorf("the loop %q allocates nothing that could be observed", a.name)
 		}
 		loops = loopsObserved
 	}
@@ -310,7 +282,7 @@ func Measure(s Spec) (Run, error) {
 			last = w.stop
 		}
 	}
-	r := Run{
+	r := result.Run{
 		Seconds: max(last.Sub(first).Seconds(), 1e-9), // a coarse clock may say 0
 		// Linux notes a peak only now and then: what was seen counts as well.
 		PeakRSS: max(common.idleRSS, before.rss, before.peak, after.peak, end.peak), IdleRSS: cmp.Or(common.idleRSS, before.rss), EndRSS: end.rss,

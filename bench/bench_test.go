@@ -7,11 +7,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // small returns a workload's parameters at a size for tests: every loop goes
@@ -116,7 +117,7 @@ func TestTwins(t *testing.T) {
 					if err != nil {
 						t.Fatal(err)
 					}
-					var c Run
+					var c result.Run
 					runDriver(t, driver, &c, append(w.Args(p), "--observe", "hash")...)
 					if len(r.Observed.Hashes) != threads || c.Observed == nil || !slices.Equal(r.Observed.Hashes, c.Observed.Hashes) {
 						t.Errorf("%+v: hashes %v in Go, %+v in C", p, r.Observed.Hashes, c.Observed)
@@ -261,7 +262,7 @@ func buildDriver(t *testing.T) string {
 }
 
 // runDriver runs the driver and decodes what it prints.
-func runDriver(t *testing.T, driver string, r *Run, args ...string) {
+func runDriver(t *testing.T, driver string, r *result.Run, args ...string) {
 	t.Helper()
 	out, err := exec.Command(driver, args...).Output()
 	var exit *exec.ExitError
@@ -282,7 +283,7 @@ func TestDriverRuns(t *testing.T) {
 		w := &Workloads[i]
 		p := small(w)
 		for _, more := range [][]string{nil, {"--empty"}, {"--observe", "verify"}, {"--observe", "latency"}, {"--threads", "3"}} {
-			var r Run
+			var r result.Run
 			runDriver(t, driver, &r, append(w.Args(p), more...)...)
 			if r.Seconds <= 0 || r.PeakRSS == 0 || r.End <= r.Begin || r.Version == "" {
 				t.Errorf("%s %v: %+v", w.Name, more, r)
@@ -332,78 +333,5 @@ const char *tc_version(int *a, int *b, const char **c) { (void)a, (void)b, (void
 	}
 	if r.From != library || r.Version != "a \"quoted\"\\\n\x01 version" {
 		t.Errorf("%+v, want %q", r, library)
-	}
-}
-
-func TestMedian(t *testing.T) {
-	for _, c := range []struct {
-		values []float64
-		want   float64
-	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{9, 1, 2}, 2}, {[]float64{4, 1, 2, 9}, 3}} {
-		if got := Median(c.values); got != c.want {
-			t.Errorf("median of %v is %v, want %v", c.values, got, c.want)
-		}
-	}
-}
-
-// TestSummarize has two layouts of three runs, one of them disturbed, and
-// subtracts each layout's own loop.
-func TestSummarize(t *testing.T) {
-	var runs, empty []Run
-	for _, r := range []struct {
-		layout    int
-		ns, empty float64
-	}{{1, 10, 4}, {1, 11, 4}, {1, 90, 4}, {2, 20, 6}, {2, 21, 6}, {2, 21, 6}} {
-		runs = append(runs, Run{NsPerOp: r.ns, Layout: r.layout, Version: "v1"})
-		empty = append(empty, Run{NsPerOp: r.empty, Layout: r.layout})
-	}
-	got := Summarize("x", runs, empty)
-	if got.NsPerOp != 16 || got.NetNsPerOp != 11 || got.Version != "v1" { // (11+21)/2, (7+15)/2
-		t.Errorf("%v ns, net %v, version %q", got.NsPerOp, got.NetNsPerOp, got.Version)
-	}
-	if got := Summarize("x", runs, nil); got.NetNsPerOp != 0 {
-		t.Errorf("net %v without an empty loop", got.NetNsPerOp)
-	}
-}
-
-// TestSchema holds the keys that other programs read.
-func TestSchema(t *testing.T) {
-	report := Report{
-		Workload: "random_mixed", Params: Workloads[0].Map(Workloads[0].Params), Machine: ThisMachine(),
-		Results: []Result{Summarize("go", []Run{{Seconds: 1, OpsPerS: 2e9, NsPerOp: 0.5, PeakRSS: 1 << 40, MinorFaults: 3, Version: "v"}}, nil)},
-		Absent:  []Absent{{"modernc", "not here"}},
-	}
-	text, err := json.Marshal(report)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var m map[string]any
-	if err := json.Unmarshal(text, &m); err != nil {
-		t.Fatal(err)
-	}
-	check := func(what string, v any, want ...string) {
-		t.Helper()
-		var keys []string
-		for k := range v.(map[string]any) {
-			keys = append(keys, k)
-		}
-		slices.Sort(keys)
-		slices.Sort(want)
-		if !slices.Equal(keys, want) {
-			t.Errorf("%s has the keys %q, want %q", what, keys, want)
-		}
-	}
-	check("the report", m, "workload", "params", "machine", "results", "absent")
-	check("a result", m["results"].([]any)[0], "allocator", "version", "ops_per_s", "ns_per_op", "net_ns_per_op", "peak_rss_bytes", "minor_faults", "runs",
-		"ns_per_op_low", "ns_per_op_high", "confidence", "peak_over_idle_bytes", "rss_byte_seconds")
-	check("an absence", m["absent"].([]any)[0], "allocator", "reason")
-
-	var back Report
-	if err := json.Unmarshal(text, &back); err != nil {
-		t.Fatal(err)
-	}
-	back.Params = report.Params // numbers come back as float64
-	if !reflect.DeepEqual(back, report) {
-		t.Errorf("round trip:\n%+v\n%+v", report, back)
 	}
 }

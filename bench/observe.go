@@ -7,6 +7,8 @@ import (
 	"sync"
 	"time"
 	"unsafe"
+
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // An Observation is what the observed loop does beside running.
@@ -22,23 +24,6 @@ const (
 	// ObserveLatency takes the time of sampled operations.
 	ObserveLatency Observation = "latency"
 )
-
-// Observed is the outcome of an observation.
-type Observed struct {
-	// Hashes has, for each thread, the FNV-1a hash (64 bits) over the words
-	// (1 for an allocation or 0 for a free, size or 0, slot) of every operation
-	// in its order, those before and after the timed part included.
-	Hashes []string `json:"hashes,omitempty"`
-	// Verified is the number of blocks that were checked.
-	Verified uint64 `json:"verified,omitempty"`
-	// Clock and Latency hold times in nanoseconds and how often each occurred:
-	// around nothing, and around sampled operations. From 2048 on, times are
-	// rounded down to 11 significant bits.
-	Clock   [][2]uint64 `json:"clock,omitempty"`
-	Latency [][2]uint64 `json:"latency,omitempty"`
-	// Every is the mean distance between two samples, in operations.
-	Every uint64 `json:"every,omitempty"`
-}
 
 // sampleEvery is the mean distance of two sampled operations: the two readings
 // of the clock, some 50 ns, then add about 1 ns to each operation.
@@ -410,8 +395,8 @@ func (h *histogram) pairs() [][2]uint64 {
 
 // observed sums up what the workers' observers saw. The error is the first
 // fault that verification found.
-func observed(workers []*worker, what Observation, check *checker) (*Observed, error) {
-	r := &Observed{}
+func observed(workers []*worker, what Observation, check *checker) (*result.Observed, error) {
+	r := &result.Observed{}
 	var clock, times histogram
 	for _, w := range workers {
 		if what == ObserveHash {

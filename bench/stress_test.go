@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // TestStressOps compares the operations that the formulas promise with the
@@ -58,7 +60,7 @@ func TestMstressGrows(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c Run
+	var c result.Run
 	runDriver(t, driver, &c, append(w.Args(p), "--observe", "hash")...)
 	if !slices.Equal(r.Observed.Hashes, c.Observed.Hashes) {
 		t.Errorf("hashes %v in Go, %v in C", r.Observed.Hashes, c.Observed.Hashes)

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hakmem/hakmem/bench/result"
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
@@ -95,7 +97,7 @@ func TestTapeTwins(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, more := range [][]string{{"--observe", "hash"}, {"--observe", "verify"}, {"--empty"}, nil} {
-			var c Run
+			var c result.Run
 			runDriver(t, driver, &c, append(w.Args(p), more...)...)
 			if slices.Contains(more, "hash") && !slices.Equal(c.Observed.Hashes, r.Observed.Hashes) {
 				t.Errorf("%s: hashes %v in Go, %v in C", name, r.Observed.Hashes, c.Observed.Hashes)

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // verifyFlag makes a measuring verb check instead of measure.
@@ -63,6 +64,7 @@ func benchVerb() *cli.Command {
 				return err
 			}
 			report := makeReport(j, contestants)
+			report.Ratios = result.Ratios(report.Results)
 			report.Command, report.Started, report.Environment = commandLine(), started, tuning(os.Environ())
 			if c.Bool("json") {
 				return errors.Join(printJSON(c.Root().Writer, report), measured(report))

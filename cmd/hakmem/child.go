@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // childName is the hidden verb under which this program runs one measurement
@@ -29,7 +30,7 @@ func childVerb() *cli.Command {
 			if err := json.Unmarshal([]byte(c.Args().First()), &spec); err != nil {
 				return usagef("%s is not for use by hand: %w", childName, err)
 			}
-			if isHakmem(spec.Allocator) {
+			if result.IsHakmem(spec.Allocator) {
 				if err := checkGates(); err != nil {
 					return err
 				}
@@ -89,7 +90,7 @@ func driverCommand(driver string, env []string, j job, library string, empty boo
 
 // childRun is what a child prints: the C driver also names malloc's library.
 type childRun struct {
-	bench.Run
+	result.Run
 	MallocFrom string `json:"malloc_from"`
 }
 

@@ -8,8 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
-	"math/big"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -23,6 +21,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // asProgram makes the test binary behave as the program under test.
@@ -83,7 +82,7 @@ func TestFlagPlacement(t *testing.T) {
 		"bench -ws=50 random_mixed -json -alloc go",
 	} {
 		status, out, errs := hakmemCommand(append(strings.Fields(line), tiny...)...)
-		var r bench.Report
+		var r result.Report
 		if err := json.Unmarshal([]byte(out), &r); err != nil || status != 0 {
 			t.Errorf("%s: status %d, %v, %s", line, status, err, errs)
 			continue
@@ -188,7 +187,7 @@ func TestBenchJSON(t *testing.T) {
 			keys = append(keys, k)
 		}
 		slices.Sort(keys)
-		if want := []string{"absent", "command", "environment", "loops", "machine", "params", "results", "started", "workload"}; !slices.Equal(keys, want) {
+		if want := []string{"absent", "command", "environment", "loops", "machine", "params", "ratios", "results", "started", "workload"}; !slices.Equal(keys, want) {
 			t.Errorf("keys %q, want %q", keys, want)
 		}
 		if !slices.Contains(r["environment"].([]any), any("GOGC=90")) {
@@ -200,6 +199,15 @@ func TestBenchJSON(t *testing.T) {
 			if m["ops_per_s"].(float64) <= 0 || m["ns_per_op"].(float64) <= 0 || m["version"] == "" || len(m["runs"].([]any)) != 3 {
 				t.Errorf("%s: %v", workload, m)
 			}
+		}
+		for _, ratio := range r["ratios"].([]any) {
+			m := ratio.(map[string]any)
+			if m["raw"].(float64) <= 0 || m["p"].(float64) <= 0 || m["hakmem"] == m["peer"] {
+				t.Errorf("%s: ratio %v", workload, m)
+			}
+		}
+		if n := len(r["ratios"].([]any)); n != 2*(len(names)-2) { // hakmem's two interfaces, and the others
+			t.Errorf("%s: %d ratios of %q", workload, n, names)
 		}
 		if !slices.Equal(names, bench.Allocators()) {
 			t.Errorf("%s: results of %q, absent %v", workload, names, r["absent"])
@@ -311,21 +319,21 @@ func TestCompare(t *testing.T) {
 	if status != 0 || errs != "" {
 		t.Fatalf("status %d: %s", status, errs)
 	}
-	var r bench.Report
+	var r result.Report
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatal(err)
 	}
 	if len(r.Results) == 0 || r.Results[0].Allocator != "hakmem" {
 		t.Errorf("no hakmem in %s", out)
 	}
-	if !slices.ContainsFunc(r.Absent, func(a bench.Absent) bool { return a.Allocator == "jemalloc" && a.Reason != "" }) {
+	if !slices.ContainsFunc(r.Absent, func(a result.Absent) bool { return a.Allocator == "jemalloc" && a.Reason != "" }) {
 		t.Errorf("jemalloc is not absent: %v", r.Absent)
 	}
 	_, err := exec.LookPath("gcc")
 	if runtime.GOOS != "linux" || err != nil {
 		t.Skip("no Linux with gcc here: the peers' side did not run")
 	}
-	if i := slices.IndexFunc(r.Absent, func(a bench.Absent) bool { return a.Allocator == "glibc" }); i >= 0 {
+	if i := slices.IndexFunc(r.Absent, func(a result.Absent) bool { return a.Allocator == "glibc" }); i >= 0 {
 		t.Skip("glibc did not run: " + r.Absent[i].Reason)
 	}
 	if len(r.Ratios) != 1 || r.Ratios[0].Peer != "glibc" || r.Ratios[0].Raw <= 0 || r.Ratios[0].P <= 0 || r.Ratios[0].Memory <= 0 {
@@ -351,22 +359,6 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// TestLatency: what takes no longer than reading the clock has a time, of 1 ns;
-// 0 would be shown as not known.
-func TestLatency(t *testing.T) {
-	l := makeLatency(bench.Observed{Clock: [][2]uint64{{20, 1000}}, Latency: [][2]uint64{{10, 600}, {20, 300_000}, {50, 5000}}})
-	if l.P50 != 1 || l.P95 != 1 || l.P99 != 30 || l.Max != 30 || l.Clock != 20 {
-		t.Errorf("%+v", l)
-	}
-	l = makeLatency(bench.Observed{Clock: [][2]uint64{{20, 1000}}, Latency: [][2]uint64{{20, 1000}}})
-	if l.P50 != 1 || l.Max != 1 || l.Curve[0][1] != 1 {
-		t.Errorf("%+v", l)
-	}
-	if l := makeLatency(bench.Observed{}); l != nil {
-		t.Errorf("%+v of no samples", l)
-	}
-}
-
 func TestCleanEnv(t *testing.T) {
 	env := []string{"PATH=/bin", "HAKMEM_MODE=fast", "MALLOC_ARENA_MAX=1", "MIMALLOC_VERBOSE=1", "GOGC=off", "HOME=/"}
 	kept, dropped := cleanEnv(env)
@@ -378,75 +370,11 @@ func TestCleanEnv(t *testing.T) {
 	}
 }
 
-func TestRatios(t *testing.T) {
-	rows := makeRatios(bench.Report{Results: []bench.Result{
-		{Allocator: "hakmem", NsPerOp: 10, NetNsPerOp: 4, OverIdle: 100, RSSSeconds: 10, Latency: &bench.Latency{P99: 20},
-			Runs: []bench.Run{{Layout: 1, NsPerOp: 8}, {Layout: 2, NsPerOp: 12}}},
-		{Allocator: "mimalloc", NsPerOp: 12, NetNsPerOp: 6, OverIdle: 150, Latency: &bench.Latency{P99: 30}},
-	}})
-	want := bench.Ratio{Hakmem: "hakmem", Peer: "mimalloc", Raw: 1.2, Net: 1.5, Low: 1, High: 1.5, P: 1, Memory: 1.5, P99: 1.5}
-	if len(rows) != 1 || rows[0] != want {
-		t.Errorf("%+v, want %+v", rows, want)
-	}
-}
-
-func runsOf(times ...float64) (runs []bench.Run) {
+func runsOf(times ...float64) (runs []result.Run) {
 	for _, t := range times {
-		runs = append(runs, bench.Run{NsPerOp: t})
+		runs = append(runs, result.Run{NsPerOp: t})
 	}
 	return runs
-}
-
-func TestInterval(t *testing.T) {
-	if low, high, level := interval(runsOf(3, 1, 2)); low != 1 || high != 3 || level != 0.75 {
-		t.Errorf("three runs: %v to %v with %v", low, high, level)
-	}
-	if low, high, level := interval(runsOf(1, 2, 3, 4, 5, 6, 7, 8, 9, 10)); low != 2 || high != 9 || level < 0.95 {
-		t.Errorf("ten runs: %v to %v with %v", low, high, level)
-	}
-}
-
-// TestHalfWidth has the ranks of the tables of order statistics: of 10 values
-// the second and the ninth bound the median with 97.9 %.
-func TestHalfWidth(t *testing.T) {
-	for _, c := range []struct {
-		n    int
-		want float64
-	}{{0, math.Inf(1)}, {1, 0}, {5, 2}, {6, 2.5}, {10, 3.5}, {20, 4.5}} {
-		var values []float64
-		for i := range c.n {
-			values = append(values, float64(i))
-		}
-		if got := halfWidth(values); got != c.want {
-			t.Errorf("%d values: %v, want %v", c.n, got, c.want)
-		}
-	}
-}
-
-// TestHalfWidthExact compares with the binomial distribution in whole numbers.
-func TestHalfWidthExact(t *testing.T) {
-	sizes := []int{1074, 1075, 1076, 2500, maxRuns}
-	for n := 1; n < 200; n++ {
-		sizes = append(sizes, n)
-	}
-	for _, n := range sizes {
-		values := make([]float64, n)
-		for i := range values {
-			values[i] = float64(i)
-		}
-		all := new(big.Int).Lsh(big.NewInt(1), uint(n)) // 2^n
-		term, below, k := big.NewInt(1), big.NewInt(1), 0
-		for new(big.Int).Mul(below, big.NewInt(40)).Cmp(all) <= 0 { // a share of 1/40
-			term.Mul(term, big.NewInt(int64(n-k)))
-			k++
-			term.Quo(term, big.NewInt(int64(k)))
-			below.Add(below, term)
-		}
-		k = max(0, k-1)
-		if got, want := halfWidth(values), float64(n-1-2*k)/2; got != want {
-			t.Errorf("%d values: %v, want %v", n, got, want)
-		}
-	}
 }
 
 // TestJudge has series with a given effect and noise.
@@ -454,7 +382,7 @@ func TestJudge(t *testing.T) {
 	series := func(center, noise float64, phase int) *contestant {
 		c := &contestant{}
 		for i := range 10 {
-			c.runs = append(c.runs, bench.Run{NsPerOp: center * (1 + noise*float64((i*7+phase)%10-5)/5)})
+			c.runs = append(c.runs, result.Run{NsPerOp: center * (1 + noise*float64((i*7+phase)%10-5)/5)})
 		}
 		return c
 	}
@@ -493,7 +421,7 @@ func TestJudgeNoise(t *testing.T) {
 				if r.IntN(15) == 0 {
 					ns *= 1.5
 				}
-				c.runs = append(c.runs, bench.Run{NsPerOp: ns})
+				c.runs = append(c.runs, result.Run{NsPerOp: ns})
 			}
 		}
 		if v := tr.judge(); v.Word == "GO" || v.Word == "NO-GO" {
@@ -805,7 +733,7 @@ func TestCountCalls(t *testing.T) {
 }
 
 func TestWatch(t *testing.T) {
-	r := bench.Run{Begin: 1e9, End: 3e9, Seconds: 2, IdleRSS: 100, PeakRSS: 400}
+	r := result.Run{Begin: 1e9, End: 3e9, Seconds: 2, IdleRSS: 100, PeakRSS: 400}
 	list := []sample{{0, 50}, {1e9, 100}, {2e9, 300}, {3e9, 200}, {4e9, 900}}
 	if got := area(list, r); got != 200 { // 0 for the first second, 200 over idle for the second
 		t.Errorf("%v byte seconds", got)
@@ -813,7 +741,7 @@ func TestWatch(t *testing.T) {
 	if got := area(nil, r); got != 600 {
 		t.Errorf("%v byte seconds of an unwatched run, want its peak all the time", got)
 	}
-	if got := area(list, bench.Run{Begin: 1e9, End: 3e9, Seconds: 2, PeakRSS: 400}); got != 0 {
+	if got := area(list, result.Run{Begin: 1e9, End: 3e9, Seconds: 2, PeakRSS: 400}); got != 0 {
 		t.Errorf("%v byte seconds over an unknown idle", got)
 	}
 	if got := curve(list, r); len(got) != 3 || got[1] != [2]float64{1, 300} {

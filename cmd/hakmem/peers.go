@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // peer is a malloc that the C driver can be run with.
@@ -88,7 +89,7 @@ func readField(c *cli.Command) (*field, error) {
 		switch {
 		case name == "" || path == "" || strings.ContainsAny(name, ", "):
 			return nil, usagef("--peer %q: use NAME=PATH, such as mymalloc=/path/libmymalloc.so", v)
-		case slices.Contains(bench.Allocators(), name) || isHakmem(name) || name == bench.Cgo || name == bench.Empty || i >= 0 && f.peers[i].library == "":
+		case slices.Contains(bench.Allocators(), name) || result.IsHakmem(name) || name == bench.Cgo || name == bench.Empty || i >= 0 && f.peers[i].library == "":
 			return nil, usagef("--peer %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, tcmalloc=PATH", v, name)
 		case i >= 0:
 			f.peers[i].library = path
@@ -118,19 +119,19 @@ func readEnv(c *cli.Command) (set []string, err error) {
 	return set, nil
 }
 
-// known lists what can take part: hakmem's two interfaces, the native peers, the
+// names lists what can take part: hakmem's two interfaces, the native peers, the
 // Go peers.
-func (f *field) known() []string {
-	names := []string{"hakmem", "hakmem-heap"}
+func (f *field) names() []string {
+	list := []string{"hakmem", "hakmem-heap"}
 	for _, p := range f.peers {
-		names = append(names, p.name)
+		list = append(list, p.name)
 	}
 	for _, name := range append(bench.Allocators(), bench.Cgo) {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
+		if !slices.Contains(list, name) {
+			list = append(list, name)
 		}
 	}
-	return names
+	return list
 }
 
 // tuning returns what there is in env that tunes one side: `bench` keeps it.

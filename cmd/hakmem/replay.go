@@ -11,12 +11,13 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
 func replayVerb() *cli.Command {
 	all, _ := readField(&cli.Command{})
-	known := all.known()
+	known := all.names()
 	defaults := []string{"hakmem", "hakmem-heap", "mimalloc", "jemalloc", "tcmalloc", "glibc", "go"}
 	return &cli.Command{
 		Name:      "replay",
@@ -62,7 +63,7 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	j := job{workload: w, params: w.Params}
-	if j.alloc, err = readList("alloc", c.String("alloc"), f.known()); err != nil {
+	if j.alloc, err = readList("alloc", c.String("alloc"), f.names()); err != nil {
 		return err
 	}
 	if !c.IsSet("alloc") { // those added with --peer as well
@@ -138,7 +139,7 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 	f.sign(&report, started)
 	report.Params["trace"] = path
 	report.Params["peak_live_bytes"] = tape.PeakLive
-	report.Ratios = makeRatios(report)
+	report.Ratios = result.Ratios(report.Results)
 	if c.Bool("json") {
 		return errors.Join(printJSON(out, report), measured(report))
 	}
