@@ -37,7 +37,7 @@ func compareVerb() *cli.Command {
 	flags := append(jobFlags(known, known, defaultRuns), fieldFlags()...)
 	return &cli.Command{
 		Name:      "compare",
-		Usage:     "measure hakmem beside mimalloc, jemalloc, tcmalloc, glibc, and the Go allocators",
+		Usage:     "measure hakmem alongside mimalloc, jemalloc, gperftools, glibc, and the Go allocators",
 		ArgsUsage: "WORKLOAD|all",
 		Description: "The native peers run the same loop in C (bench/native) with LD_PRELOAD; the driver is built\n" +
 			"with the C compiler at hand. bench/native/setup.sh installs the peers on Debian.\n\n" +

@@ -166,11 +166,14 @@ func readNumber(c *cli.Command, name string, max uint64) (uint64, error) {
 	return n, nil
 }
 
-// readList reads a comma-separated list of known words.
+// readList reads a comma-separated list of known words, or of former names of theirs.
 func readList(name, text string, known []string) ([]string, error) {
 	var list []string
 	for word := range strings.SplitSeq(text, ",") {
 		word = strings.TrimSpace(word)
+		if now := formerNames[word]; slices.Contains(known, now) && !slices.Contains(known, word) {
+			word = now
+		}
 		if !slices.Contains(known, word) {
 			return nil, usagef("--%s %q: unknown name %q; use one or more of %s, parted by commas", name, text, word, strings.Join(known, ","))
 		}

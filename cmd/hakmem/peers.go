@@ -25,9 +25,14 @@ type peer struct {
 var peers = []peer{
 	{"mimalloc", "libmimalloc.so.2", "libmimalloc2.0"},
 	{"jemalloc", "libjemalloc.so.2", "libjemalloc2"},
-	{"tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"},
+	{"gperftools", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"},
 	{"glibc", "", ""},
 }
+
+// formerNames are what allocators were called by mistake, and what --alloc takes
+// them for where nothing else has the name. gperftools' malloc is not the
+// tcmalloc of github.com/google/tcmalloc, which --peer can add.
+var formerNames = map[string]string{"tcmalloc": "gperftools"}
 
 // droppedEnv are the beginnings of the variables that would tune one side: the
 // allocators' own, the Go runtime's and the dynamic linker's.
@@ -58,7 +63,7 @@ func fieldFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "layouts", Usage: "build hakmem's side in `N` random code layouts and report the median over them (needs the go tool and the source)"},
 		&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"},
-		&cli.StringSliceFlag{Name: "peer", Aliases: []string{"lib"}, Usage: "add a peer, a library to preload: `NAME=PATH`; the name of a known one replaces its library; may be repeated"},
+		&cli.StringSliceFlag{Name: "peer", Aliases: []string{"lib"}, Usage: "add a peer under a name of your choice, a library to preload: `NAME=PATH`, such as mimalloc3=/path/libmimalloc.so.3; mimalloc, jemalloc and gperftools replace what is installed; may be repeated"},
 	}
 }
 
@@ -90,7 +95,7 @@ func readField(c *cli.Command) (*field, error) {
 		case name == "" || path == "" || strings.ContainsAny(name, ", "):
 			return nil, usagef("--peer %q: use NAME=PATH, such as mymalloc=/path/libmymalloc.so", v)
 		case slices.Contains(bench.Allocators(), name) || result.IsHakmem(name) || name == bench.Cgo || name == bench.Empty || i >= 0 && f.peers[i].library == "":
-			return nil, usagef("--peer %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, tcmalloc=PATH", v, name)
+			return nil, usagef("--peer %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, gperftools=PATH", v, name)
 		case i >= 0:
 			f.peers[i].library = path
 		default:

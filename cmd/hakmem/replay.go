@@ -18,7 +18,7 @@ import (
 func replayVerb() *cli.Command {
 	all, _ := readField(&cli.Command{})
 	known := all.names()
-	defaults := []string{"hakmem", "hakmem-heap", "mimalloc", "jemalloc", "tcmalloc", "glibc", "go"}
+	defaults := []string{"hakmem", "hakmem-heap", "mimalloc", "jemalloc", "gperftools", "glibc", "go"}
 	return &cli.Command{
 		Name:      "replay",
 		Usage:     "repeat a recorded trace of allocations over all allocators",
