@@ -12,12 +12,13 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/result"
 )
 
 // small returns a workload's parameters at a size for tests: every loop goes
 // through all that it does, in milliseconds.
-func small(w *Workload) Params {
+func small(w *Workload) loops.Params {
 	p := w.Params
 	for i := range ParamTable {
 		t := &ParamTable[i]
@@ -26,7 +27,7 @@ func small(w *Workload) Params {
 			t.Set(&p, min(t.Get(&p), limit))
 		}
 	}
-	if shrink := loopInfo[w.Loop].small; shrink != nil {
+	if shrink := loops.About(w.Loop).Small; shrink != nil {
 		shrink(&p)
 	}
 	return p
@@ -36,10 +37,10 @@ func small(w *Workload) Params {
 func TestMeasure(t *testing.T) {
 	for i := range Workloads {
 		w := &Workloads[i]
-		for _, name := range append(Allocators(), Empty) {
+		for _, name := range append(loops.Allocators(), loops.Empty) {
 			for _, threads := range []int{1, 3} {
 				t.Run(fmt.Sprintf("%s_%s_%d", w.Name, name, threads), func(t *testing.T) {
-					if name == Empty && threads > 1 && raceOn {
+					if name == loops.Empty && threads > 1 && raceOn {
 						t.Skip("-race: threads that hand on blocks hand on their only one")
 					}
 					p := small(w)
@@ -64,12 +65,12 @@ func TestMeasure(t *testing.T) {
 func TestVerify(t *testing.T) {
 	for i := range Workloads {
 		w := &Workloads[i]
-		for _, name := range Allocators() {
+		for _, name := range loops.Allocators() {
 			for _, threads := range []int{1, 2} {
 				t.Run(fmt.Sprintf("%s_%s_%d", w.Name, name, threads), func(t *testing.T) {
 					p := small(w)
 					p.Threads = threads
-					r, err := Measure(Spec{Workload: w.Name, Allocator: name, Params: p, Observe: ObserveVerify})
+					r, err := Measure(Spec{Workload: w.Name, Allocator: name, Params: p, Observe: loops.ObserveVerify})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -86,7 +87,7 @@ func TestLatency(t *testing.T) {
 	w := &Workloads[0]
 	p := small(w)
 	p.Iters = 100_000
-	r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveLatency})
+	r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: loops.ObserveLatency})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,10 +95,13 @@ func TestLatency(t *testing.T) {
 	for _, pair := range r.Observed.Latency {
 		samples += pair[1]
 	}
-	if expected := p.Iters / sampleEvery; samples < expected/2 || samples > 2*expected || len(r.Observed.Clock) == 0 {
+	if expected := p.Iters / r.Observed.Every; samples < expected/2 || samples > 2*expected || len(r.Observed.Clock) == 0 {
 		t.Errorf("%d samples of %d operations, clock %v", samples, p.Iters, r.Observed.Clock)
 	}
 }
+
+// noOperations is the hash of none: where FNV-1a starts.
+const noOperations = "cbf29ce484222325"
 
 // TestTwins compares the operations of the two languages, thread by thread, in
 // every workload.
@@ -113,7 +117,7 @@ func TestTwins(t *testing.T) {
 					if p.Seed != 0 {
 						p.Seed = seed
 					}
-					r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveHash})
+					r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: loops.ObserveHash})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -122,7 +126,7 @@ func TestTwins(t *testing.T) {
 					if len(r.Observed.Hashes) != threads || c.Observed == nil || !slices.Equal(r.Observed.Hashes, c.Observed.Hashes) {
 						t.Errorf("%+v: hashes %v in Go, %+v in C", p, r.Observed.Hashes, c.Observed)
 					}
-					if slices.Contains(r.Observed.Hashes, fmt.Sprintf("%016x", uint64(fnvOffset))) {
+					if slices.Contains(r.Observed.Hashes, noOperations) {
 						t.Errorf("a thread without operations: %v", r.Observed.Hashes)
 					}
 				})
@@ -133,22 +137,22 @@ func TestTwins(t *testing.T) {
 
 // TestHash sees that a changed operation changes the hash.
 func TestHash(t *testing.T) {
-	hash := func(change func(*Params)) string {
+	hash := func(change func(*loops.Params)) string {
 		w := &Workloads[0]
 		p := small(w)
 		change(&p)
-		r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveHash})
+		r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: loops.ObserveHash})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r.Observed.Hashes[0]
 	}
-	plain := hash(func(*Params) {})
-	if again := hash(func(*Params) {}); again != plain {
+	plain := hash(func(*loops.Params) {})
+	if again := hash(func(*loops.Params) {}); again != plain {
 		t.Errorf("two runs have the hashes %s and %s", plain, again)
 	}
-	for _, change := range []func(*Params){
-		func(p *Params) { p.Seed++ }, func(p *Params) { p.Max++ }, func(p *Params) { p.WS++ }, func(p *Params) { p.Iters++ },
+	for _, change := range []func(*loops.Params){
+		func(p *loops.Params) { p.Seed++ }, func(p *loops.Params) { p.Max++ }, func(p *loops.Params) { p.WS++ }, func(p *loops.Params) { p.Iters++ },
 	} {
 		if hash(change) == plain {
 			t.Error("another sequence has the same hash")
@@ -173,27 +177,27 @@ func TestValidate(t *testing.T) {
 	for _, c := range []struct {
 		w      *Workload
 		name   string // of the parameter refused; "": none
-		change func(*Params)
+		change func(*loops.Params)
 	}{
-		{mixed, "", func(*Params) {}},
-		{mixed, "", func(p *Params) { p.Min, p.Max = 1, 1 }},
-		{mixed, "min", func(p *Params) { p.Min = 0 }},
-		{mixed, "min", func(p *Params) { p.Min = p.Max + 1 }},
-		{mixed, "max", func(p *Params) { p.Max = MaxSize + 1 }},
-		{mixed, "ws", func(p *Params) { p.WS = 0 }},
-		{mixed, "iters", func(p *Params) { p.Iters = 0 }},
-		{mixed, "threads", func(p *Params) { p.Threads = 0 }},
-		{mixed, "threads", func(p *Params) { p.Threads = -1 }},
-		{mixed, "seed", func(p *Params) { p.Seed = 0 }},
-		{mixed, "alive", func(p *Params) { p.Alive = 3 }},
-		{hot, "min", func(p *Params) { p.Min, p.Max = 16, 32 }},
-		{json, "", func(p *Params) { p.Max = 4096 }},
-		{json, "min", func(p *Params) { p.Min = 4096 }},
+		{mixed, "", func(*loops.Params) {}},
+		{mixed, "", func(p *loops.Params) { p.Min, p.Max = 1, 1 }},
+		{mixed, "min", func(p *loops.Params) { p.Min = 0 }},
+		{mixed, "min", func(p *loops.Params) { p.Min = p.Max + 1 }},
+		{mixed, "max", func(p *loops.Params) { p.Max = loops.MaxSize + 1 }},
+		{mixed, "ws", func(p *loops.Params) { p.WS = 0 }},
+		{mixed, "iters", func(p *loops.Params) { p.Iters = 0 }},
+		{mixed, "threads", func(p *loops.Params) { p.Threads = 0 }},
+		{mixed, "threads", func(p *loops.Params) { p.Threads = -1 }},
+		{mixed, "seed", func(p *loops.Params) { p.Seed = 0 }},
+		{mixed, "alive", func(p *loops.Params) { p.Alive = 3 }},
+		{hot, "min", func(p *loops.Params) { p.Min, p.Max = 16, 32 }},
+		{json, "", func(p *loops.Params) { p.Max = 4096 }},
+		{json, "min", func(p *loops.Params) { p.Min = 4096 }},
 	} {
 		p := c.w.Params
 		c.change(&p)
 		err := c.w.Validate(p)
-		var bad *ParamError
+		var bad *loops.ParamError
 		if errors.As(err, &bad) != (c.name != "") || (bad != nil && bad.Name != c.name) {
 			t.Errorf("%s %+v: %v, want a complaint about %q", c.w.Name, p, err, c.name)
 		}
@@ -208,7 +212,7 @@ func TestValidate(t *testing.T) {
 func TestOps(t *testing.T) {
 	mixed, _ := FindWorkload("random_mixed")
 	hot, _ := FindWorkload("tiny_hot")
-	p := Params{Iters: 201, Threads: 2}
+	p := loops.Params{Iters: 201, Threads: 2}
 	if n := mixed.Ops(p); n != 402 {
 		t.Errorf("random_mixed: %d operations, want 402", n)
 	}
@@ -225,21 +229,6 @@ func TestScale(t *testing.T) {
 	}
 	if p := w.Scale(w.Params, 1e-12); p.WS != 1 || p.Iters != 1 {
 		t.Errorf("next to nothing of it is %+v", p)
-	}
-}
-
-func TestThreadSeed(t *testing.T) {
-	p := Params{Seed: 1<<32 - 1}
-	if a, b := p.threadSeed(0), p.threadSeed(1); a != 1<<32-1 || b == 0 {
-		t.Errorf("seeds %d and %d", a, b)
-	}
-}
-
-func TestBucket(t *testing.T) {
-	for ns := uint64(0); ns < 1<<20; ns += 1 + ns/500 {
-		if b := bucket(ns); b > ns || ns < 2048 && b != ns || float64(ns-b) > float64(ns)/1000 {
-			t.Errorf("%d ns is counted as %d", ns, b)
-		}
 	}
 }
 

@@ -1,6 +1,6 @@
 /*
  * observe.h: calls of malloc and free that are hashed, verified or timed: the
- * twin of ../observe.go.
+ * twin of ../loops/observe.go.
  */
 enum observation { OBSERVE_NOTHING, OBSERVE_HASH, OBSERVE_VERIFY, OBSERVE_LATENCY };
 

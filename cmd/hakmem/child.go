@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/result"
 )
 
@@ -53,7 +54,7 @@ type command struct {
 
 // variant is how a run differs from a plain, timed one.
 type variant struct {
-	observe bench.Observation
+	observe loops.Observation
 	linger  time.Duration
 }
 

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/result"
 )
 
@@ -236,7 +237,7 @@ func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Comma
 	}
 	explainAbsent(contestants)
 	for _, c := range contestants {
-		if c.absent == "" && c.name != bench.Empty {
+		if c.absent == "" && c.name != loops.Empty {
 			bar.doing(fmt.Sprintf("%s: %s, latency", j.workload.Name, c.name))
 			c.sampleLatency(ctx, j)
 			bar.step()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/result"
 )
 
@@ -209,7 +210,7 @@ func TestBenchJSON(t *testing.T) {
 		if n := len(r["ratios"].([]any)); n != 2*(len(names)-2) { // hakmem's two interfaces, and the others
 			t.Errorf("%s: %d ratios of %q", workload, n, names)
 		}
-		if !slices.Equal(names, bench.Allocators()) {
+		if !slices.Equal(names, loops.Allocators()) {
 			t.Errorf("%s: results of %q, absent %v", workload, names, r["absent"])
 		}
 	}
@@ -687,7 +688,7 @@ func TestRecordKeeps(t *testing.T) {
 
 func TestVerify(t *testing.T) {
 	status, out, errs := hakmemCommand("bench", "larson", "--verify", "--iters", "2000", "--rounds", "2", "--ws", "100")
-	if status != 0 || strings.Count(out, "blocks checked") != len(bench.Allocators()) {
+	if status != 0 || strings.Count(out, "blocks checked") != len(loops.Allocators()) {
 		t.Errorf("status %d: %s%s", status, out, errs)
 	}
 	// Nobody there, and nowhere to print to.
@@ -712,7 +713,7 @@ func TestCSV(t *testing.T) {
 }
 
 func TestCountCalls(t *testing.T) {
-	begin, end := bench.Marks()
+	begin, end := loops.Marks()
 	file := filepath.Join(t.TempDir(), "calls")
 	for _, c := range []struct {
 		text string

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/result"
 )
 
@@ -106,7 +107,7 @@ func (c *contestant) once(ctx context.Context, j job, layout int) {
 
 // sampleLatency makes the run in which operations are sampled.
 func (c *contestant) sampleLatency(ctx context.Context, j job) {
-	switch r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: bench.ObserveLatency}), false); {
+	switch r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: loops.ObserveLatency}), false); {
 	case err != nil:
 		c.notes = append(c.notes, "latency: "+err.Error())
 	case r.Observed != nil:
@@ -132,7 +133,7 @@ func settleAll(ctx context.Context, j job, contestants []*contestant, linger tim
 	places := make(chan struct{}, maxLingering)
 	j.limit += linger
 	for i, c := range contestants {
-		if c.absent != "" || c.name == bench.Empty {
+		if c.absent != "" || c.name == loops.Empty {
 			continue
 		}
 		places <- struct{}{}
@@ -191,7 +192,7 @@ func makeReport(j job, contestants []*contestant) result.Report {
 	}
 	empty := map[string][]result.Run{}
 	for _, c := range contestants {
-		if c.name == bench.Empty {
+		if c.name == loops.Empty {
 			empty[c.side] = c.runs
 			if c.absent == "" {
 				report.Loops = append(report.Loops, result.Loop{Side: c.side, NsPerOp: result.Summarize(c.name, c.runs, nil).NsPerOp})
@@ -202,11 +203,11 @@ func makeReport(j job, contestants []*contestant) result.Report {
 		switch {
 		case c.absent != "":
 			name := c.name
-			if name == bench.Empty {
+			if name == loops.Empty {
 				name += " (" + c.side + ")"
 			}
 			report.Absent = append(report.Absent, result.Absent{Allocator: name, Reason: c.absent})
-		case c.name != bench.Empty:
+		case c.name != loops.Empty:
 			r := result.Summarize(c.name, c.runs, empty[c.side])
 			r.Latency, r.MemoryCalls, r.LaterRSS, r.Notes = c.latency, c.calls, c.later, c.notes
 			r.Curve = medianCurve(c.runs, c.curves)

@@ -11,7 +11,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/result"
 )
 
@@ -94,7 +94,7 @@ func readField(c *cli.Command) (*field, error) {
 		switch {
 		case name == "" || path == "" || strings.ContainsAny(name, ", "):
 			return nil, usagef("--peer %q: use NAME=PATH, such as mymalloc=/path/libmymalloc.so", v)
-		case slices.Contains(bench.Allocators(), name) || result.IsHakmem(name) || name == bench.Cgo || name == bench.Empty || i >= 0 && f.peers[i].library == "":
+		case slices.Contains(loops.Allocators(), name) || result.IsHakmem(name) || name == loops.Cgo || name == loops.Empty || i >= 0 && f.peers[i].library == "":
 			return nil, usagef("--peer %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, gperftools=PATH", v, name)
 		case i >= 0:
 			f.peers[i].library = path
@@ -131,7 +131,7 @@ func (f *field) names() []string {
 	for _, p := range f.peers {
 		list = append(list, p.name)
 	}
-	for _, name := range append(bench.Allocators(), bench.Cgo) {
+	for _, name := range append(loops.Allocators(), loops.Cgo) {
 		if !slices.Contains(list, name) {
 			list = append(list, name)
 		}
@@ -180,7 +180,7 @@ func (f *field) prepare(ctx context.Context, names []string, bar *progress) erro
 			return err
 		}
 	}
-	if slices.Contains(names, bench.Cgo) {
+	if slices.Contains(names, loops.Cgo) {
 		bar.doing("building with cgo")
 		f.cgo, f.cgoErr = buildCgo(ctx)
 		if f.cgo != "" {
@@ -214,7 +214,7 @@ func (f *field) contestants(j job, names []string) []*contestant {
 		switch {
 		case i >= 0:
 			cSide(name, f.peers[i].library, false)
-		case name == bench.Cgo:
+		case name == loops.Cgo:
 			c := goContestant(name, []string{f.cgo}, f.env, j)
 			if f.cgoErr != nil {
 				c.absent = f.cgoErr.Error()
@@ -227,10 +227,10 @@ func (f *field) contestants(j job, names []string) []*contestant {
 		}
 	}
 	if goSide {
-		list = append(list, goContestant(bench.Empty, f.programs, f.env, j))
+		list = append(list, goContestant(loops.Empty, f.programs, f.env, j))
 	}
 	if f.driver != "" {
-		cSide(bench.Empty, "", true)
+		cSide(loops.Empty, "", true)
 	}
 	return list
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/result"
 	"github.com/hakmem/hakmem/bench/trace"
 )
@@ -76,7 +77,7 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	j.runs = int(runs)
-	if j.params.Rounds, err = readNumber(c, "rounds", bench.MaxIters); err != nil {
+	if j.params.Rounds, err = readNumber(c, "rounds", loops.MaxIters); err != nil {
 		return err
 	}
 	if j.limit, err = readTime(c, "limit"); err != nil {
@@ -84,7 +85,7 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 	}
 	threads := uint64(0)
 	if c.String("threads") != "0" {
-		if threads, err = readNumber(c, "threads", bench.MaxThreads); err != nil {
+		if threads, err = readNumber(c, "threads", loops.MaxThreads); err != nil {
 			return err
 		}
 	}

@@ -7,7 +7,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 )
 
 func versionVerb() *cli.Command {
@@ -18,7 +18,7 @@ func versionVerb() *cli.Command {
 				return err
 			}
 			_, err := fmt.Fprintf(c.Root().Writer, "hakmem %s, %s %s/%s\n",
-				bench.ModuleVersion("github.com/hakmem/hakmem"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				loops.ModuleVersion("github.com/hakmem/hakmem"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -21,7 +21,7 @@ func TestUpToDate(t *testing.T) {
 		}
 		got = bytes.ReplaceAll(got, []byte("\r\n"), []byte("\n")) // a checkout on Windows
 		if !bytes.Equal(got, want) {
-			t.Errorf("%s is not what gen writes; run go generate in bench", name)
+			t.Errorf("%s is not what gen writes; run go generate in bench/loops", name)
 		}
 	}
 	if found, _ := filepath.Glob("../loops_*_gen.go"); len(found) != len(files) {

@@ -1,6 +1,6 @@
 //go:build hakmem_cgo
 
-package bench
+package loops
 
 import (
 	"unsafe"

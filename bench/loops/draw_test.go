@@ -1,4 +1,4 @@
-package bench
+package loops
 
 import (
 	"math"
@@ -97,56 +97,6 @@ func TestInverseSquares(t *testing.T) {
 		want := threadSizes * (1.0/low - 1/bound) / (1.0/low - 1.0/high)
 		if math.Abs(float64(n)-want) > 5*math.Sqrt(threadSizes)/2 {
 			t.Errorf("%d of %d sizes are below %v, want %.0f", n, threadSizes, bound, want)
-		}
-	}
-}
-
-// TestBlocks compares the number of operations that is reported with the
-// blocks that went through a run; untimed says how many of a thread's
-// operations the clock does not see.
-func TestBlocks(t *testing.T) {
-	const threads = 2
-	none := func(Params) uint64 { return 0 }
-	slots := func(p Params) uint64 { return 2 * p.WS }
-	for _, c := range []struct {
-		workload string
-		untimed  func(Params) uint64
-	}{
-		{"sh6bench", none},
-		{"sh8bench", func(Params) uint64 { return 2 * sh8Table / threads }},
-		{"cache-scratch", func(Params) uint64 { return 1 }},
-		{"cache-thrash", none},
-		{"glibc-simple", none},
-		{"glibc-thread", slots},
-		{"mleak", slots},
-		{"malloc-large", slots},
-	} {
-		w, err := FindWorkload(c.workload)
-		if err != nil {
-			t.Fatal(err)
-		}
-		p := small(w)
-		p.Threads = threads
-		r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveVerify})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if want := w.Ops(p) + threads*c.untimed(p); 2*r.Observed.Verified != want {
-			t.Errorf("%s: %d blocks, want half of %d", c.workload, r.Observed.Verified, want)
-		}
-	}
-}
-
-// TestFewSlots runs sh6bench's buffer where its fifths are odd, or empty.
-func TestFewSlots(t *testing.T) {
-	for _, name := range []string{"sh6bench", "sh8bench", "alloc-test"} {
-		w, _ := FindWorkload(name)
-		for ws := range uint64(12) {
-			p := small(w)
-			p.WS = ws + 1
-			if _, err := Measure(Spec{Workload: name, Allocator: "hakmem", Params: p, Observe: ObserveVerify}); err != nil {
-				t.Errorf("%s with %d slots: %v", name, p.WS, err)
-			}
 		}
 	}
 }

@@ -63,7 +63,7 @@ func readSource(dir string) (*source, error) {
 		}
 	}
 	if s.file == nil {
-		return nil, fmt.Errorf("no %s in %s; run go generate in bench", sourceName, dir)
+		return nil, fmt.Errorf("no %s in %s; run go generate in bench/loops", sourceName, dir)
 	}
 	// What other packages declare stays unknown, and files for several systems
 	// declare the same: errors, which do not concern the types of slots. A slot

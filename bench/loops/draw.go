@@ -1,4 +1,4 @@
-package bench
+package loops
 
 import (
 	"math/bits"
@@ -6,7 +6,7 @@ import (
 )
 
 // What the loops draw sizes and slots with, and their fixed numbers; the twin of
-// the functions of the same names in native/common.h.
+// the functions of the same names in ../native/common.h.
 
 // word is the size of a slot.
 const word = unsafe.Sizeof(uintptr(0))

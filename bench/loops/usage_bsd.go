@@ -1,6 +1,6 @@
 //go:build darwin || freebsd || netbsd || openbsd || dragonfly
 
-package bench
+package loops
 
 import (
 	"runtime"
@@ -17,22 +17,6 @@ func usage() (u processUsage) {
 		}
 	}
 	return u
-}
-
-func cpuModel() string { return sysctl("hw.model", "machdep.cpu.brand_string") }
-func kernel() string   { return sysctl("kern.osrelease") }
-
-func hugePages() string { return unknown }
-
-// sysctl returns the last of the named values that exists.
-func sysctl(names ...string) string {
-	found := unknown
-	for _, n := range names {
-		if v, err := syscall.Sysctl(n); err == nil && v != "" {
-			found = v
-		}
-	}
-	return found
 }
 
 func mark(uintptr) int64 { return 0 }
