@@ -38,7 +38,8 @@ func (s *source) copyFor(f *family) ([]byte, error) {
 func (s *source) offset(p token.Pos) int { return s.fset.Position(p).Offset }
 
 // splice returns the text of n, which begins at the offset from, with what
-// replace puts in place of the nodes below n.
+// replace puts in place of the nodes below n. Where that is nothing, the line
+// before it ends there.
 func (s *source) splice(n ast.Node, text string, from int, replace func(ast.Node) (string, bool)) string {
 	var b strings.Builder
 	done := from
@@ -49,7 +50,7 @@ func (s *source) splice(n ast.Node, text string, from int, replace func(ast.Node
 		by, ok := replace(child)
 		if ok {
 			before := text[done-from : s.offset(child.Pos())-from]
-			if by == "" { // the line goes as well
+			if by == "" {
 				before = strings.TrimSuffix(strings.TrimRight(before, "\t"), "\n")
 			}
 			b.WriteString(before)
@@ -134,10 +135,10 @@ func (c *copier) parameters(n *ast.FieldList) (string, bool) {
 
 // slotType replaces the unsafe.Pointer that the type n is made of.
 func (c *copier) slotType(n ast.Node, part ast.Expr) (string, bool) {
-	if sel, ok := part.(*ast.SelectorExpr); !ok || !c.words || sel.Sel.Name != "Pointer" {
+	from := c.offset(n.Pos())
+	if !c.words || c.text[c.offset(part.Pos()):c.offset(part.End())] != "unsafe.Pointer" {
 		return "", false
 	}
-	from := c.offset(n.Pos())
 	return c.splice(n, c.text[from:c.offset(n.End())], from, func(child ast.Node) (string, bool) {
 		if child == part {
 			return "uintptr", true
