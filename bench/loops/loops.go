@@ -7,10 +7,10 @@
 //
 // What gen needs: the functions' names end in Observed. A block is declared by
 // w.obs (p := w.obs.malloc) or by reading a slot (p := slots[i]), and put into a
-// slot as it is; in a struct, the field that is a slot is called block. w.obs stands
-// in statements of its own, except for w.obs.data. Operands have no effects. A goroutine's first function calls w.obs.enter and
-// w.obs.leave; the others that call w.obs are its helpers, and are given what
-// enter declares.
+// slot as it is; in a struct, the field that is a slot is called block. w.obs
+// stands in statements of its own, except for w.obs.data. Operands have no
+// effects. A goroutine's first function calls w.obs.enter and w.obs.leave; the
+// others that call w.obs are its helpers, and are given what enter declares.
 
 package loops
 
