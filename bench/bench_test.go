@@ -7,16 +7,18 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"runtime"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hakmem/hakmem/bench/loops"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // small returns a workload's parameters at a size for tests: every loop goes
 // through all that it does, in milliseconds.
-func small(w *Workload) Params {
+func small(w *Workload) loops.Params {
 	p := w.Params
 	for i := range ParamTable {
 		t := &ParamTable[i]
@@ -25,7 +27,7 @@ func small(w *Workload) Params {
 			t.Set(&p, min(t.Get(&p), limit))
 		}
 	}
-	if shrink := loopInfo[w.Loop].small; shrink != nil {
+	if shrink := loops.About(w.Loop).Small; shrink != nil {
 		shrink(&p)
 	}
 	return p
@@ -35,10 +37,10 @@ func small(w *Workload) Params {
 func TestMeasure(t *testing.T) {
 	for i := range Workloads {
 		w := &Workloads[i]
-		for _, name := range append(Allocators(), Empty) {
+		for _, name := range append(loops.Allocators(), loops.Empty) {
 			for _, threads := range []int{1, 3} {
 				t.Run(fmt.Sprintf("%s_%s_%d", w.Name, name, threads), func(t *testing.T) {
-					if name == Empty && threads > 1 && raceOn {
+					if name == loops.Empty && threads > 1 && raceOn {
 						t.Skip("-race: threads that hand on blocks hand on their only one")
 					}
 					p := small(w)
@@ -63,12 +65,12 @@ func TestMeasure(t *testing.T) {
 func TestVerify(t *testing.T) {
 	for i := range Workloads {
 		w := &Workloads[i]
-		for _, name := range Allocators() {
+		for _, name := range loops.Allocators() {
 			for _, threads := range []int{1, 2} {
 				t.Run(fmt.Sprintf("%s_%s_%d", w.Name, name, threads), func(t *testing.T) {
 					p := small(w)
 					p.Threads = threads
-					r, err := Measure(Spec{Workload: w.Name, Allocator: name, Params: p, Observe: ObserveVerify})
+					r, err := Measure(Spec{Workload: w.Name, Allocator: name, Params: p, Observe: loops.ObserveVerify})
 					if err != nil {
 						t.Fatal(err)
 					}
@@ -85,7 +87,7 @@ func TestLatency(t *testing.T) {
 	w := &Workloads[0]
 	p := small(w)
 	p.Iters = 100_000
-	r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveLatency})
+	r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: loops.ObserveLatency})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,10 +95,13 @@ func TestLatency(t *testing.T) {
 	for _, pair := range r.Observed.Latency {
 		samples += pair[1]
 	}
-	if expected := p.Iters / sampleEvery; samples < expected/2 || samples > 2*expected || len(r.Observed.Clock) == 0 {
+	if expected := p.Iters / r.Observed.Every; samples < expected/2 || samples > 2*expected || len(r.Observed.Clock) == 0 {
 		t.Errorf("%d samples of %d operations, clock %v", samples, p.Iters, r.Observed.Clock)
 	}
 }
+
+// noOperations is the hash of none: where FNV-1a starts.
+const noOperations = "cbf29ce484222325"
 
 // TestTwins compares the operations of the two languages, thread by thread, in
 // every workload.
@@ -112,16 +117,16 @@ func TestTwins(t *testing.T) {
 					if p.Seed != 0 {
 						p.Seed = seed
 					}
-					r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveHash})
+					r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: loops.ObserveHash})
 					if err != nil {
 						t.Fatal(err)
 					}
-					var c Run
+					var c result.Run
 					runDriver(t, driver, &c, append(w.Args(p), "--observe", "hash")...)
 					if len(r.Observed.Hashes) != threads || c.Observed == nil || !slices.Equal(r.Observed.Hashes, c.Observed.Hashes) {
 						t.Errorf("%+v: hashes %v in Go, %+v in C", p, r.Observed.Hashes, c.Observed)
 					}
-					if slices.Contains(r.Observed.Hashes, fmt.Sprintf("%016x", uint64(fnvOffset))) {
+					if slices.Contains(r.Observed.Hashes, noOperations) {
 						t.Errorf("a thread without operations: %v", r.Observed.Hashes)
 					}
 				})
@@ -132,22 +137,22 @@ func TestTwins(t *testing.T) {
 
 // TestHash sees that a changed operation changes the hash.
 func TestHash(t *testing.T) {
-	hash := func(change func(*Params)) string {
+	hash := func(change func(*loops.Params)) string {
 		w := &Workloads[0]
 		p := small(w)
 		change(&p)
-		r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveHash})
+		r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: loops.ObserveHash})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return r.Observed.Hashes[0]
 	}
-	plain := hash(func(*Params) {})
-	if again := hash(func(*Params) {}); again != plain {
+	plain := hash(func(*loops.Params) {})
+	if again := hash(func(*loops.Params) {}); again != plain {
 		t.Errorf("two runs have the hashes %s and %s", plain, again)
 	}
-	for _, change := range []func(*Params){
-		func(p *Params) { p.Seed++ }, func(p *Params) { p.Max++ }, func(p *Params) { p.WS++ }, func(p *Params) { p.Iters++ },
+	for _, change := range []func(*loops.Params){
+		func(p *loops.Params) { p.Seed++ }, func(p *loops.Params) { p.Max++ }, func(p *loops.Params) { p.WS++ }, func(p *loops.Params) { p.Iters++ },
 	} {
 		if hash(change) == plain {
 			t.Error("another sequence has the same hash")
@@ -172,27 +177,27 @@ func TestValidate(t *testing.T) {
 	for _, c := range []struct {
 		w      *Workload
 		name   string // of the parameter refused; "": none
-		change func(*Params)
+		change func(*loops.Params)
 	}{
-		{mixed, "", func(*Params) {}},
-		{mixed, "", func(p *Params) { p.Min, p.Max = 1, 1 }},
-		{mixed, "min", func(p *Params) { p.Min = 0 }},
-		{mixed, "min", func(p *Params) { p.Min = p.Max + 1 }},
-		{mixed, "max", func(p *Params) { p.Max = MaxSize + 1 }},
-		{mixed, "ws", func(p *Params) { p.WS = 0 }},
-		{mixed, "iters", func(p *Params) { p.Iters = 0 }},
-		{mixed, "threads", func(p *Params) { p.Threads = 0 }},
-		{mixed, "threads", func(p *Params) { p.Threads = -1 }},
-		{mixed, "seed", func(p *Params) { p.Seed = 0 }},
-		{mixed, "alive", func(p *Params) { p.Alive = 3 }},
-		{hot, "min", func(p *Params) { p.Min, p.Max = 16, 32 }},
-		{json, "", func(p *Params) { p.Max = 4096 }},
-		{json, "min", func(p *Params) { p.Min = 4096 }},
+		{mixed, "", func(*loops.Params) {}},
+		{mixed, "", func(p *loops.Params) { p.Min, p.Max = 1, 1 }},
+		{mixed, "min", func(p *loops.Params) { p.Min = 0 }},
+		{mixed, "min", func(p *loops.Params) { p.Min = p.Max + 1 }},
+		{mixed, "max", func(p *loops.Params) { p.Max = loops.MaxSize + 1 }},
+		{mixed, "ws", func(p *loops.Params) { p.WS = 0 }},
+		{mixed, "iters", func(p *loops.Params) { p.Iters = 0 }},
+		{mixed, "threads", func(p *loops.Params) { p.Threads = 0 }},
+		{mixed, "threads", func(p *loops.Params) { p.Threads = -1 }},
+		{mixed, "seed", func(p *loops.Params) { p.Seed = 0 }},
+		{mixed, "alive", func(p *loops.Params) { p.Alive = 3 }},
+		{hot, "min", func(p *loops.Params) { p.Min, p.Max = 16, 32 }},
+		{json, "", func(p *loops.Params) { p.Max = 4096 }},
+		{json, "min", func(p *loops.Params) { p.Min = 4096 }},
 	} {
 		p := c.w.Params
 		c.change(&p)
 		err := c.w.Validate(p)
-		var bad *ParamError
+		var bad *loops.ParamError
 		if errors.As(err, &bad) != (c.name != "") || (bad != nil && bad.Name != c.name) {
 			t.Errorf("%s %+v: %v, want a complaint about %q", c.w.Name, p, err, c.name)
 		}
@@ -207,7 +212,7 @@ func TestValidate(t *testing.T) {
 func TestOps(t *testing.T) {
 	mixed, _ := FindWorkload("random_mixed")
 	hot, _ := FindWorkload("tiny_hot")
-	p := Params{Iters: 201, Threads: 2}
+	p := loops.Params{Iters: 201, Threads: 2}
 	if n := mixed.Ops(p); n != 402 {
 		t.Errorf("random_mixed: %d operations, want 402", n)
 	}
@@ -224,21 +229,6 @@ func TestScale(t *testing.T) {
 	}
 	if p := w.Scale(w.Params, 1e-12); p.WS != 1 || p.Iters != 1 {
 		t.Errorf("next to nothing of it is %+v", p)
-	}
-}
-
-func TestThreadSeed(t *testing.T) {
-	p := Params{Seed: 1<<32 - 1}
-	if a, b := p.threadSeed(0), p.threadSeed(1); a != 1<<32-1 || b == 0 {
-		t.Errorf("seeds %d and %d", a, b)
-	}
-}
-
-func TestBucket(t *testing.T) {
-	for ns := uint64(0); ns < 1<<20; ns += 1 + ns/500 {
-		if b := bucket(ns); b > ns || ns < 2048 && b != ns || float64(ns-b) > float64(ns)/1000 {
-			t.Errorf("%d ns is counted as %d", ns, b)
-		}
 	}
 }
 
@@ -261,7 +251,7 @@ func buildDriver(t *testing.T) string {
 }
 
 // runDriver runs the driver and decodes what it prints.
-func runDriver(t *testing.T, driver string, r *Run, args ...string) {
+func runDriver(t *testing.T, driver string, r *result.Run, args ...string) {
 	t.Helper()
 	out, err := exec.Command(driver, args...).Output()
 	var exit *exec.ExitError
@@ -282,7 +272,7 @@ func TestDriverRuns(t *testing.T) {
 		w := &Workloads[i]
 		p := small(w)
 		for _, more := range [][]string{nil, {"--empty"}, {"--observe", "verify"}, {"--observe", "latency"}, {"--threads", "3"}} {
-			var r Run
+			var r result.Run
 			runDriver(t, driver, &r, append(w.Args(p), more...)...)
 			if r.Seconds <= 0 || r.PeakRSS == 0 || r.End <= r.Begin || r.Version == "" {
 				t.Errorf("%s %v: %+v", w.Name, more, r)
@@ -332,78 +322,5 @@ const char *tc_version(int *a, int *b, const char **c) { (void)a, (void)b, (void
 	}
 	if r.From != library || r.Version != "a \"quoted\"\\\n\x01 version" {
 		t.Errorf("%+v, want %q", r, library)
-	}
-}
-
-func TestMedian(t *testing.T) {
-	for _, c := range []struct {
-		values []float64
-		want   float64
-	}{{nil, 0}, {[]float64{3}, 3}, {[]float64{9, 1, 2}, 2}, {[]float64{4, 1, 2, 9}, 3}} {
-		if got := Median(c.values); got != c.want {
-			t.Errorf("median of %v is %v, want %v", c.values, got, c.want)
-		}
-	}
-}
-
-// TestSummarize has two layouts of three runs, one of them disturbed, and
-// subtracts each layout's own loop.
-func TestSummarize(t *testing.T) {
-	var runs, empty []Run
-	for _, r := range []struct {
-		layout    int
-		ns, empty float64
-	}{{1, 10, 4}, {1, 11, 4}, {1, 90, 4}, {2, 20, 6}, {2, 21, 6}, {2, 21, 6}} {
-		runs = append(runs, Run{NsPerOp: r.ns, Layout: r.layout, Version: "v1"})
-		empty = append(empty, Run{NsPerOp: r.empty, Layout: r.layout})
-	}
-	got := Summarize("x", runs, empty)
-	if got.NsPerOp != 16 || got.NetNsPerOp != 11 || got.Version != "v1" { // (11+21)/2, (7+15)/2
-		t.Errorf("%v ns, net %v, version %q", got.NsPerOp, got.NetNsPerOp, got.Version)
-	}
-	if got := Summarize("x", runs, nil); got.NetNsPerOp != 0 {
-		t.Errorf("net %v without an empty loop", got.NetNsPerOp)
-	}
-}
-
-// TestSchema holds the keys that other programs read.
-func TestSchema(t *testing.T) {
-	report := Report{
-		Workload: "random_mixed", Params: Workloads[0].Map(Workloads[0].Params), Machine: ThisMachine(),
-		Results: []Result{Summarize("go", []Run{{Seconds: 1, OpsPerS: 2e9, NsPerOp: 0.5, PeakRSS: 1 << 40, MinorFaults: 3, Version: "v"}}, nil)},
-		Absent:  []Absent{{"modernc", "not here"}},
-	}
-	text, err := json.Marshal(report)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var m map[string]any
-	if err := json.Unmarshal(text, &m); err != nil {
-		t.Fatal(err)
-	}
-	check := func(what string, v any, want ...string) {
-		t.Helper()
-		var keys []string
-		for k := range v.(map[string]any) {
-			keys = append(keys, k)
-		}
-		slices.Sort(keys)
-		slices.Sort(want)
-		if !slices.Equal(keys, want) {
-			t.Errorf("%s has the keys %q, want %q", what, keys, want)
-		}
-	}
-	check("the report", m, "workload", "params", "machine", "results", "absent")
-	check("a result", m["results"].([]any)[0], "allocator", "version", "ops_per_s", "ns_per_op", "net_ns_per_op", "peak_rss_bytes", "minor_faults", "runs",
-		"ns_per_op_low", "ns_per_op_high", "confidence", "peak_over_idle_bytes", "rss_byte_seconds")
-	check("an absence", m["absent"].([]any)[0], "allocator", "reason")
-
-	var back Report
-	if err := json.Unmarshal(text, &back); err != nil {
-		t.Fatal(err)
-	}
-	back.Params = report.Params // numbers come back as float64
-	if !reflect.DeepEqual(back, report) {
-		t.Errorf("round trip:\n%+v\n%+v", report, back)
 	}
 }

@@ -4,6 +4,9 @@ import (
 	"fmt"
 	"slices"
 	"testing"
+
+	"github.com/hakmem/hakmem/bench/loops"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // TestStressOps compares the operations that the formulas promise with the
@@ -11,14 +14,14 @@ import (
 func TestStressOps(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		change func(*Params)
-		later  func(Params) uint64 // blocks of a thread from before the start, or left at the end
+		change func(*loops.Params)
+		later  func(loops.Params) uint64 // blocks of a thread from before the start, or left at the end
 	}{
-		{"mstress", func(p *Params) { p.Threads = 3 }, nil},
-		{"xmalloc-test", func(p *Params) { p.Threads = 2 }, nil},
-		{"xmalloc-mixed", func(p *Params) { p.Threads = 1 }, nil},
-		{"rptest", func(p *Params) { p.Threads, p.Rounds = 2, 5 }, func(p Params) uint64 { return 2 * p.WS }},
-		{"frag", func(p *Params) { p.Threads = 2 }, func(p Params) uint64 {
+		{"mstress", func(p *loops.Params) { p.Threads = 3 }, nil},
+		{"xmalloc-test", func(p *loops.Params) { p.Threads = 2 }, nil},
+		{"xmalloc-mixed", func(p *loops.Params) { p.Threads = 1 }, nil},
+		{"rptest", func(p *loops.Params) { p.Threads, p.Rounds = 2, 5 }, func(p loops.Params) uint64 { return 2 * p.WS }},
+		{"frag", func(p *loops.Params) { p.Threads = 2 }, func(p loops.Params) uint64 {
 			// of 1 MiB: a tenth of a tenth of a tenth, and so on, and the last size
 			a := p.WS * mib / 64
 			b := (p.WS*mib - a/10*64) / 96
@@ -33,7 +36,7 @@ func TestStressOps(t *testing.T) {
 		}
 		p := small(w)
 		c.change(&p)
-		r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveVerify})
+		r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: loops.ObserveVerify})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,12 +56,12 @@ func TestMstressGrows(t *testing.T) {
 	driver := buildDriver(t)
 	w, _ := FindWorkload("mstress")
 	p := w.Params
-	p.WS, p.Rounds, p.Threads = mstressGrow/100+1, 1, 1
-	r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: ObserveHash})
+	p.WS, p.Rounds, p.Threads = uint64(w.Map(p)["grow"].(int))/100+1, 1, 1
+	r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: loops.ObserveHash})
 	if err != nil {
 		t.Fatal(err)
 	}
-	var c Run
+	var c result.Run
 	runDriver(t, driver, &c, append(w.Args(p), "--observe", "hash")...)
 	if !slices.Equal(r.Observed.Hashes, c.Observed.Hashes) {
 		t.Errorf("hashes %v in Go, %v in C", r.Observed.Hashes, c.Observed.Hashes)
@@ -69,53 +72,19 @@ func TestMstressGrows(t *testing.T) {
 	}
 }
 
-// TestRptestStride sees that a thread's step reaches all places, also where
-// their number is a multiple of a prime in the table.
-func TestRptestStride(t *testing.T) {
-	for _, n := range []uint64{1, 2, 157, 157 * 211, 1000, 2000} {
-		for i := range 6 {
-			seen := make([]bool, n)
-			s, step := uint64(0), rptestStride(n, i)
-			for range n {
-				if seen[s] {
-					t.Fatalf("thread %d comes back to %d of %d early", i, s, n)
-				}
-				seen[s] = true
-				s = wrap(s+step, n)
-			}
-		}
-	}
-}
-
-func TestRptestTable(t *testing.T) {
-	p := Params{Min: 8, Max: 16000}
-	var lower int
-	for _, size := range rptestTable(&worker{p: p, seed: 1}) {
-		if uint64(size) < p.Min || uint64(size) > p.Max {
-			t.Fatalf("size %d", size)
-		}
-		if size < 8004 {
-			lower++
-		}
-	}
-	if lower < rptestSizes*70/100 || lower > rptestSizes*80/100 { // linear: 75 %
-		t.Errorf("%d of %d sizes are in the lower half", lower, rptestSizes)
-	}
-}
-
 func TestStressChecks(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		change func(*Params)
+		change func(*loops.Params)
 		bad    string
 	}{
-		{"mstress", func(p *Params) { p.WS = MaxWS }, "ws"},
-		{"mstress", func(p *Params) { p.WS, p.Threads = 10_000, MaxThreads }, "ws"},
-		{"rptest", func(p *Params) { p.Iters = p.WS + 1 }, "iters"},
-		{"rptest", func(p *Params) { p.Max = 1 << 20 }, ""},
-		{"frag", func(p *Params) { p.WS = MaxWS }, "ws"},
-		{"phase", func(p *Params) { p.Max = MaxSize }, "max"},
-		{"xmalloc-test", func(p *Params) { p.Max = MaxSize }, ""},
+		{"mstress", func(p *loops.Params) { p.WS = loops.MaxWS }, "ws"},
+		{"mstress", func(p *loops.Params) { p.WS, p.Threads = 10_000, loops.MaxThreads }, "ws"},
+		{"rptest", func(p *loops.Params) { p.Iters = p.WS + 1 }, "iters"},
+		{"rptest", func(p *loops.Params) { p.Max = 1 << 20 }, ""},
+		{"frag", func(p *loops.Params) { p.WS = loops.MaxWS }, "ws"},
+		{"phase", func(p *loops.Params) { p.Max = loops.MaxSize }, "max"},
+		{"xmalloc-test", func(p *loops.Params) { p.Max = loops.MaxSize }, ""},
 	} {
 		w, err := FindWorkload(c.name)
 		if err != nil {
@@ -124,7 +93,7 @@ func TestStressChecks(t *testing.T) {
 		p := w.Params
 		c.change(&p)
 		got := ""
-		if err, ok := w.Validate(p).(*ParamError); ok {
+		if err, ok := w.Validate(p).(*loops.ParamError); ok {
 			got = err.Name
 		}
 		if got != c.bad {

@@ -7,9 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"unsafe"
 
-	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/bench/loops"
+	"github.com/hakmem/hakmem/bench/result"
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
@@ -32,10 +32,10 @@ f 1 4
 
 // tapes writes the tapes of the tests and returns their parameters: of a
 // distribution, with one thread and two, and of the trace.
-func tapes(t *testing.T) map[string]Params {
+func tapes(t *testing.T) map[string]loops.Params {
 	t.Helper()
 	dir := t.TempDir()
-	list := map[string]Params{}
+	list := map[string]loops.Params{}
 	add := func(name string, tape *trace.Tape, err error) {
 		t.Helper()
 		path := filepath.Join(dir, name)
@@ -45,7 +45,7 @@ func tapes(t *testing.T) map[string]Params {
 		if err != nil {
 			t.Fatal(err)
 		}
-		list[name] = Params{Rounds: 3, Threads: tape.Threads, Tape: path}
+		list[name] = loops.Params{Rounds: 3, Threads: tape.Threads, Tape: path}
 	}
 	web, err := trace.Builtin("web")
 	if err != nil {
@@ -70,9 +70,9 @@ func tapes(t *testing.T) map[string]Params {
 // the two languages.
 func TestTapes(t *testing.T) {
 	for name, p := range tapes(t) {
-		for _, a := range append(Allocators(), Empty) {
-			for _, what := range []Observation{"", ObserveVerify, ObserveLatency} {
-				if a == Empty && (what != "" || raceOn && p.Threads > 1) {
+		for _, a := range append(loops.Allocators(), loops.Empty) {
+			for _, what := range []loops.Observation{"", loops.ObserveVerify, loops.ObserveLatency} {
+				if a == loops.Empty && (what != "" || raceOn && p.Threads > 1) {
 					continue // under -race: as in TestMeasure
 				}
 				r, err := Measure(Spec{Workload: TapeWorkload, Allocator: a, Params: p, Observe: what})
@@ -90,91 +90,16 @@ func TestTapeTwins(t *testing.T) {
 	driver := buildDriver(t)
 	w, _ := FindWorkload(TapeWorkload)
 	for name, p := range tapes(t) {
-		r, err := Measure(Spec{Workload: TapeWorkload, Allocator: "hakmem", Params: p, Observe: ObserveHash})
+		r, err := Measure(Spec{Workload: TapeWorkload, Allocator: "hakmem", Params: p, Observe: loops.ObserveHash})
 		if err != nil {
 			t.Fatal(err)
 		}
 		for _, more := range [][]string{{"--observe", "hash"}, {"--observe", "verify"}, {"--empty"}, nil} {
-			var c Run
+			var c result.Run
 			runDriver(t, driver, &c, append(w.Args(p), more...)...)
 			if slices.Contains(more, "hash") && !slices.Equal(c.Observed.Hashes, r.Observed.Hashes) {
 				t.Errorf("%s: hashes %v in Go, %v in C", name, r.Observed.Hashes, c.Observed.Hashes)
 			}
-		}
-	}
-}
-
-// TestTapeOps counts by hand: 12 operations a round, of which 2 blocks are
-// left, freed after each round but the last.
-func TestTapeOps(t *testing.T) {
-	p := tapes(t)["trace1"]
-	var s shared
-	if err := loadTape(&p, &s); err != nil {
-		t.Fatal(err)
-	}
-	if n := s.tape.timed(3); n != 3*12+2*2 {
-		t.Errorf("%d operations, want 40", n)
-	}
-	if p.Max != 90000 || !slices.Equal(s.tape.olds[0], []uint64{70000, 90000}) {
-		t.Errorf("largest %d, sizes before reallocs %v", p.Max, s.tape.olds)
-	}
-}
-
-// TestVerifyFinds gives the checker allocators with one fault each.
-func TestVerifyFinds(t *testing.T) {
-	sound := func() calls {
-		for _, a := range allocators {
-			if a.name == "hakmem" {
-				return a.calls()
-			}
-		}
-		panic("no hakmem")
-	}
-	for _, c := range []struct {
-		want  string // "": there is no fault
-		spoil func(*calls)
-	}{
-		{"", func(*calls) {}},
-		{"byte 0 of the block", func(a *calls) {
-			a.realloc = func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { // a new block
-				hakmem.Free(p)
-				q := hakmem.Malloc(more)
-				clear(unsafe.Slice((*byte)(q), more))
-				return q
-			}
-		}},
-		{"was lost when", func(a *calls) {
-			a.realloc = func(p unsafe.Pointer, size, more uintptr) unsafe.Pointer { // forgets the last byte
-				q := hakmem.Realloc(p, more)
-				*(*byte)(unsafe.Add(q, min(size, more)-1)) ^= 1
-				return q
-			}
-		}},
-		{"is not aligned to 2097152", func(a *calls) {
-			a.memalign = func(align, size uintptr) unsafe.Pointer { // of two blocks of 48 bytes, one that is not
-				p, q := hakmem.Malloc(size), hakmem.Malloc(size)
-				if uintptr(p)%align == 0 {
-					p, q = q, p
-				}
-				hakmem.Free(q)
-				return p
-			}
-		}},
-	} {
-		a := sound()
-		c.spoil(&a)
-		check := newChecker()
-		o := newObserver(a, ObserveVerify, 1, check)
-		for _, sizes := range [][2]uintptr{{13, 100_000}, {100_000, 21}, {8, 8}, {5, 3}} {
-			p := o.malloc(sizes[0], 0)
-			o.free(o.realloc(p, sizes[0], sizes[1], 0), 0)
-		}
-		o.free(o.memalign(2*mib, 48, 0), 0)
-		switch err := check.failed; {
-		case c.want == "" && err != nil:
-			t.Errorf("found %v where nothing is wrong", err)
-		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
-			t.Errorf("found %v, want %q", err, c.want)
 		}
 	}
 }

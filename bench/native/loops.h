@@ -1,11 +1,11 @@
 /*
- * loops.h: the workloads' loops, those in ../gen/loops, statement by
- * statement: where one changes, so must the other.
+ * loops.h: the workloads' loops, those in ../loops/loops.go, statement by statement:
+ * where one changes, so must the other.
  *
  * driver.c includes this file three times, each time with other meanings of
- * NAME, MALLOC, CALLOC, REALLOC, MEMALIGN, FREE, FREE_HANDED, WRITE, FILL and SUM (they
- * are explained at the methods of the same names in ../gen/main.go): calls of
- * the allocator, no allocator, and observed calls.
+ * NAME, MALLOC, CALLOC, REALLOC, MEMALIGN, FREE, FREE_HANDED, WRITE, FILL and
+ * SUM: calls of the allocator, no allocator, and observed calls. What they do is
+ * explained at the methods of the same names in ../loops/observe.go.
  */
 
 static void NAME(random_mixed)(struct worker *w) {

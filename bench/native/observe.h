@@ -1,6 +1,6 @@
 /*
  * observe.h: calls of malloc and free that are hashed, verified or timed: the
- * twin of ../observe.go.
+ * twin of ../loops/observe.go.
  */
 enum observation { OBSERVE_NOTHING, OBSERVE_HASH, OBSERVE_VERIFY, OBSERVE_LATENCY };
 
@@ -306,7 +306,7 @@ static void print_histogram(const char *name, struct worker *w, uint64_t workers
 static uint64_t *times_of(struct observer *o) { return o->times; }
 static uint64_t *clock_of(struct observer *o) { return o->clock; }
 
-/* print_observed prints the fields of bench.Observed. The workers' partners
+/* print_observed prints the fields of result.Observed. The workers' partners
  * follow them; their operations are not part of the hashes. */
 static void print_observed(struct worker *w, uint64_t workers, enum observation what) {
 	printf(",\"observed\":{");

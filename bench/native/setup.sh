@@ -1,7 +1,7 @@
 #!/bin/sh
 # setup.sh: get what `hakmem compare` measures hakmem against.
 #
-#   setup.sh                installs Debian's mimalloc, jemalloc, tcmalloc and strace
+#   setup.sh                installs Debian's mimalloc, jemalloc, gperftools and strace
 #                           where it can, then builds build/driver
 #   setup.sh --build DIR    only builds DIR/driver
 #

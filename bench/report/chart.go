@@ -72,7 +72,7 @@ const (
 )
 
 // usual has the allocators that always look the same.
-var usual = []string{"hakmem", "hakmem-heap", "mimalloc", "jemalloc", "tcmalloc", "glibc", "go", "pool", "modernc"}
+var usual = []string{"hakmem", "hakmem-heap", "mimalloc", "jemalloc", "gperftools", "glibc", "go", "pool", "modernc"}
 
 // makeStyles gives the usual allocators their own style and the others the
 // next ones.

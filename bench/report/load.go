@@ -12,16 +12,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // Source is what one file holds: a collection, or a single report in the shape
 // of a collection of one.
 type Source struct {
 	Name string // of the file, without its directory
-	bench.Collection
+	result.Collection
 }
 
 const remedy = "give a file that `hakmem bench --json` or `hakmem compare --json` wrote"
@@ -45,8 +44,8 @@ func Load(paths ...string) ([]Source, error) {
 }
 
 // parse recognises a file by its fields, so that its name does not matter.
-func parse(data []byte) (bench.Collection, error) {
-	var c bench.Collection
+func parse(data []byte) (result.Collection, error) {
+	var c result.Collection
 	if len(bytes.TrimSpace(data)) == 0 {
 		return c, errors.New("the file is empty")
 	}
@@ -64,11 +63,11 @@ func parse(data []byte) (bench.Collection, error) {
 			return c, fmt.Errorf("a collection with an unusable field: %w", err)
 		}
 	case fields["workload"] != nil && fields["results"] != nil:
-		var r bench.Report
+		var r result.Report
 		if err := decode(data, &r); err != nil {
 			return c, fmt.Errorf("a report with an unusable field: %w", err)
 		}
-		c = bench.Collection{Command: r.Command, Started: r.Started, Machine: r.Machine, Reports: []bench.Report{r}}
+		c = result.Collection{Command: r.Command, Started: r.Started, Machine: r.Machine, Reports: []result.Report{r}}
 	default:
 		return c, fmt.Errorf("neither a report (workload, results) nor a collection (reports): found %s", kind(any))
 	}
@@ -80,13 +79,13 @@ func parse(data []byte) (bench.Collection, error) {
 		if r.Workload == "" {
 			return c, fmt.Errorf("report %d of %d names no workload", i+1, len(c.Reports))
 		}
-		if r.Machine == (bench.Machine{}) {
+		if r.Machine == (result.Machine{}) {
 			r.Machine = c.Machine
 		}
-		if c.Machine == (bench.Machine{}) {
+		if c.Machine == (result.Machine{}) {
 			c.Machine = r.Machine
 		}
-		complete(r)
+		r.Complete()
 	}
 	return c, nil
 }
@@ -135,57 +134,6 @@ func kind(value json.RawMessage) string {
 		return "a number"
 	}
 }
-
-// complete fills in what older reports, and those of bench, leave out although
-// it follows from the rest: memory over idle, and the ratios.
-func complete(r *bench.Report) {
-	for i := range r.Results {
-		res := &r.Results[i]
-		if res.OverIdle > 0 {
-			continue
-		}
-		var over []float64
-		for _, run := range res.Runs {
-			if run.IdleRSS > 0 && run.PeakRSS > run.IdleRSS {
-				over = append(over, float64(run.PeakRSS-run.IdleRSS))
-			}
-		}
-		res.OverIdle = uint64(bench.Median(over))
-	}
-	for _, h := range r.Results {
-		if !isHakmem(h.Allocator) {
-			continue
-		}
-		for _, p := range r.Results {
-			if !isHakmem(p.Allocator) {
-				completeRatio(r, h, p)
-			}
-		}
-	}
-}
-
-func completeRatio(r *bench.Report, h, p bench.Result) {
-	i := slices.IndexFunc(r.Ratios, func(x bench.Ratio) bool { return x.Hakmem == h.Allocator && x.Peer == p.Allocator })
-	if i < 0 {
-		i = len(r.Ratios)
-		r.Ratios = append(r.Ratios, bench.Ratio{Hakmem: h.Allocator, Peer: p.Allocator})
-	}
-	x := &r.Ratios[i]
-	fill := func(ratio *float64, peer, ours float64) {
-		if *ratio == 0 && known(peer) && known(ours) {
-			*ratio = peer / ours
-		}
-	}
-	fill(&x.Raw, p.NsPerOp, h.NsPerOp)
-	fill(&x.Net, p.NetNsPerOp, h.NetNsPerOp)
-	fill(&x.Memory, float64(p.OverIdle), float64(h.OverIdle))
-	fill(&x.Area, p.RSSSeconds, h.RSSSeconds)
-	if bench.ComparableP99(h.Latency, p.Latency) {
-		fill(&x.P99, p.Latency.P99, h.Latency.P99)
-	}
-}
-
-func isHakmem(name string) bool { return strings.HasPrefix(name, "hakmem") }
 
 // known tells whether a figure can be shown: reports hold 0 for one that is
 // not known, and what is absurdly large or small is a mistake that would spoil

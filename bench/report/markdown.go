@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // The lines between which Markdown is put into a document.
@@ -84,7 +84,7 @@ func findMark(text []byte, mark string) (int, error) {
 }
 
 // versions lists what was measured.
-func versions(b *bytes.Buffer, reports []bench.Report) {
+func versions(b *bytes.Buffer, reports []result.Report) {
 	var list []string
 	for _, r := range reports {
 		for _, result := range r.Results {
@@ -98,7 +98,7 @@ func versions(b *bytes.Buffer, reports []bench.Report) {
 }
 
 // selfRatios lists what the A/A runs differed by.
-func selfRatios(b *bytes.Buffer, reports []bench.Report) {
+func selfRatios(b *bytes.Buffer, reports []result.Report) {
 	var list []string
 	who := ""
 	for _, r := range reports {
@@ -113,7 +113,7 @@ func selfRatios(b *bytes.Buffer, reports []bench.Report) {
 }
 
 // absent lists who could not be measured, and why.
-func absent(b *bytes.Buffer, reports []bench.Report) {
+func absent(b *bytes.Buffer, reports []result.Report) {
 	for _, r := range reports {
 		for _, a := range r.Absent {
 			fmt.Fprintf(b, "Absent from %s: %s: %s.\n\n", r.Workload, a.Allocator, a.Reason)
@@ -126,7 +126,7 @@ type markdownTable struct {
 	title string
 	// figure is the allocator's; ok is false if it is not known. show writes
 	// hakmem's.
-	figure func(bench.Result) (v float64, ok bool)
+	figure func(result.Result) (v float64, ok bool)
 	show   func(float64) string
 	// plain tables hold figures in all columns: where they may be 0 or less, a
 	// ratio says nothing.
@@ -137,13 +137,13 @@ const mib = 1 << 20
 
 var markdownTables = []markdownTable{
 	{title: "Time: ns per operation, and the others' over it",
-		figure: func(r bench.Result) (float64, bool) { return r.NsPerOp, r.NsPerOp > 0 },
+		figure: func(r result.Result) (float64, bool) { return r.NsPerOp, r.NsPerOp > 0 },
 		show:   func(v float64) string { return fmt.Sprintf("%.4g ns", v) }},
 	{title: "Peak memory over idle: MiB, and the others' over it",
-		figure: func(r bench.Result) (float64, bool) { return float64(r.OverIdle) / mib, r.OverIdle > 0 },
+		figure: func(r result.Result) (float64, bool) { return float64(r.OverIdle) / mib, r.OverIdle > 0 },
 		show:   func(v float64) string { return fmt.Sprintf("%.1f", v) }},
 	{title: "Memory over idle some seconds after everything was freed: MiB", plain: true,
-		figure: func(r bench.Result) (float64, bool) {
+		figure: func(r result.Result) (float64, bool) {
 			if r.LaterRSS == nil {
 				return 0, false
 			}
@@ -151,7 +151,7 @@ var markdownTables = []markdownTable{
 		},
 		show: func(v float64) string { return fmt.Sprintf("%.1f", v) }},
 	{title: "Latency, 99th percentile: ns", plain: true,
-		figure: func(r bench.Result) (float64, bool) {
+		figure: func(r result.Result) (float64, bool) {
 			if r.Latency == nil || r.Latency.P99 == 0 {
 				return 0, false
 			}
@@ -166,13 +166,13 @@ func baseOf(names []string) string {
 	if i := slices.Index(names, "hakmem"); i >= 0 {
 		return names[i]
 	}
-	if i := slices.IndexFunc(names, isHakmem); i >= 0 {
+	if i := slices.IndexFunc(names, result.IsHakmem); i >= 0 {
 		return names[i]
 	}
 	return strings.Join(names[:min(len(names), 1)], "")
 }
 
-func (t markdownTable) write(b *bytes.Buffer, reports []bench.Report) {
+func (t markdownTable) write(b *bytes.Buffer, reports []result.Report) {
 	var names []string
 	for _, r := range reports {
 		for _, result := range r.Results {
@@ -200,10 +200,10 @@ func (t markdownTable) write(b *bytes.Buffer, reports []bench.Report) {
 			case name == base || t.plain:
 				cell = t.show(v)
 			case !known:
-			case v/ours < behind && !isHakmem(name):
-				cell = fmt.Sprintf("**%.2f**", v/ours)
+			case result.Over(v, ours) < behind && !result.IsHakmem(name):
+				cell = fmt.Sprintf("**%.2f**", result.Over(v, ours))
 			default:
-				cell = fmt.Sprintf("%.2f", v/ours)
+				cell = fmt.Sprintf("%.2f", result.Over(v, ours))
 			}
 			fmt.Fprintf(&row, " %s |", cell)
 		}

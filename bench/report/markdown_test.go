@@ -5,18 +5,18 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 func TestMarkdown(t *testing.T) {
 	later := int64(3 << 20)
-	sources := []Source{{Name: "x", Collection: bench.Collection{
+	sources := []Source{{Name: "x", Collection: result.Collection{
 		Command: []string{"hakmem", "compare", "all"}, Started: "2026-01-02T03:04:05Z", Seconds: 120,
-		Reports: []bench.Report{{Workload: "w", Results: []bench.Result{
+		Reports: []result.Report{{Workload: "w", Results: []result.Result{
 			{Allocator: "hakmem", Version: "v1", NsPerOp: 10, OverIdle: 2 << 20, LaterRSS: &later},
 			{Allocator: "fast", Version: "v2", NsPerOp: 9, OverIdle: 3 << 20},
 			{Allocator: "slow", Version: "v3", NsPerOp: 25},
-		}}, {Workload: "unknown", Results: []bench.Result{{Allocator: "hakmem"}}}},
+		}}, {Workload: "unknown", Results: []result.Result{{Allocator: "hakmem"}}}},
 	}}}
 	var b bytes.Buffer
 	if err := Markdown(&b, sources); err != nil {
@@ -51,9 +51,9 @@ func TestMarkdown(t *testing.T) {
 func TestMarkdownWithout(t *testing.T) {
 	for first, want := range map[string]string{"hakmem-heap": "| w | 2.00 | 10 ns |\n", "other": "| w | 20 ns | **0.50** |\n"} {
 		var b bytes.Buffer
-		if err := Markdown(&b, []Source{{Collection: bench.Collection{Reports: []bench.Report{{Workload: "w",
-			Noise:   &bench.Noise{Allocator: first, Ratio: 1.5},
-			Results: []bench.Result{{Allocator: "fast", NsPerOp: 20}, {Allocator: first, NsPerOp: 10}},
+		if err := Markdown(&b, []Source{{Collection: result.Collection{Reports: []result.Report{{Workload: "w",
+			Noise:   &result.Noise{Allocator: first, Ratio: 1.5},
+			Results: []result.Result{{Allocator: "fast", NsPerOp: 20}, {Allocator: first, NsPerOp: 10}},
 		}}}}}); err != nil {
 			t.Fatal(err)
 		}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 //go:embed page.html.tmpl
@@ -36,7 +36,7 @@ type page struct {
 }
 
 type machine struct {
-	bench.Machine
+	result.Machine
 	Files string // "" if all files are from this machine
 }
 
@@ -58,7 +58,7 @@ type section struct {
 	Charts     []chart
 	Later      string // heading of the column of memory after all was freed
 	Rows       []row
-	Absent     []bench.Absent
+	Absent     []result.Absent
 }
 
 // row is an allocator's in the table.
@@ -135,7 +135,7 @@ func (p *page) addSource(s Source) {
 		line.Took = time.Duration(s.Seconds * float64(time.Second)).Round(time.Second).String()
 	}
 	p.Sources = append(p.Sources, line)
-	all := []bench.Machine{s.Machine}
+	all := []result.Machine{s.Machine}
 	for _, r := range s.Reports {
 		all = append(all, r.Machine)
 	}
@@ -154,7 +154,7 @@ func (p *page) addSource(s Source) {
 // also by the parameters that differ, then by file, then by number.
 func makeLabels(sources []Source) []string {
 	type named struct {
-		*bench.Report
+		*result.Report
 		file string
 	}
 	var all []named
@@ -203,19 +203,19 @@ func makeLabels(sources []Source) []string {
 }
 
 // find is the allocator's result, or one in which nothing is known.
-func find(r *bench.Report, name string) bench.Result {
+func find(r *result.Report, name string) result.Result {
 	for _, res := range r.Results {
 		if res.Allocator == name {
 			return res
 		}
 	}
-	return bench.Result{Allocator: name}
+	return result.Result{Allocator: name}
 }
 
 // quantity picks one of a ratio's figures for the charts.
-type quantity func(r *bench.Report, x bench.Ratio) bar
+type quantity func(r *result.Report, x result.Ratio) bar
 
-func timeOf(r *bench.Report, x bench.Ratio) bar {
+func timeOf(r *result.Report, x result.Ratio) bar {
 	n := noiseOf(r)
 	b := bar{group: x.Hakmem, name: x.Peer, ratio: x.Raw, low: x.Low, high: x.High, second: x.Net}
 	ours, theirs := find(r, x.Hakmem), find(r, x.Peer)
@@ -240,7 +240,7 @@ func timeOf(r *bench.Report, x bench.Ratio) bar {
 	return b
 }
 
-func memoryOf(r *bench.Report, x bench.Ratio) bar {
+func memoryOf(r *result.Report, x result.Ratio) bar {
 	ours, theirs := find(r, x.Hakmem), find(r, x.Peer)
 	return bar{group: x.Hakmem, name: x.Peer, ratio: x.Memory, second: x.Area,
 		title: fmt.Sprintf("%s over %s: %s in peak memory (%s over %s)", x.Peer, x.Hakmem, times(x.Memory),
@@ -248,7 +248,7 @@ func memoryOf(r *bench.Report, x bench.Ratio) bar {
 }
 
 // barsOf returns the bars of all ratios, hakmem's interfaces one after another.
-func barsOf(r *bench.Report, q quantity) []bar {
+func barsOf(r *result.Report, q quantity) []bar {
 	var bars []bar
 	for _, x := range r.Ratios {
 		bars = append(bars, q(r, x))
@@ -285,7 +285,7 @@ func makeOverview(title, label string, rows []overviewRow, styles map[string]sty
 }
 
 // noiseOf is what the run of a program against itself showed.
-func noiseOf(r *bench.Report) noise {
+func noiseOf(r *result.Report) noise {
 	var n noise
 	if r.Noise != nil && known(r.Noise.Ratio) {
 		n.floor = max(r.Noise.Ratio, 1/r.Noise.Ratio)
@@ -311,7 +311,7 @@ func lowest(all []ranked) []worstRow {
 	return rows
 }
 
-func makeSection(r *bench.Report, styles map[string]style) section {
+func makeSection(r *result.Report, styles map[string]style) section {
 	s := section{Conditions: conditions(r), Absent: r.Absent, Later: "later"}
 	s.Charts = []chart{timeChart(r, styles), memoryChart(r, styles), rssChart(r, styles), latencyChart(r, styles)}
 	for _, res := range r.Results {
@@ -325,7 +325,7 @@ func makeSection(r *bench.Report, styles map[string]style) section {
 }
 
 // conditions are what the figures were obtained under.
-func conditions(r *bench.Report) []string {
+func conditions(r *result.Report) []string {
 	var list []string
 	for _, k := range slices.Sorted(maps.Keys(r.Params)) {
 		list = append(list, fmt.Sprintf("%s %v", k, r.Params[k]))
@@ -346,7 +346,7 @@ func conditions(r *bench.Report) []string {
 	return list
 }
 
-func timeChart(r *bench.Report, styles map[string]style) chart {
+func timeChart(r *result.Report, styles map[string]style) chart {
 	c := chart{Title: "Time, peer ÷ hakmem", Label: r.Workload + ": each peer's time over hakmem's; bars to the right of 1: hakmem is faster"}
 	rows := barsOf(r, timeOf)
 	if c.Missing = missingRatios(r, rows, "no time is known"); c.Missing != "" {
@@ -364,7 +364,7 @@ func timeChart(r *bench.Report, styles map[string]style) chart {
 	return c
 }
 
-func memoryChart(r *bench.Report, styles map[string]style) chart {
+func memoryChart(r *result.Report, styles map[string]style) chart {
 	c := chart{Title: "Peak memory over idle, peer ÷ hakmem", Label: r.Workload + ": each peer's peak memory over hakmem's; bars to the right of 1: hakmem is smaller"}
 	rows := barsOf(r, memoryOf)
 	if c.Missing = missingRatios(r, rows, "peak memory over idle is not known"); c.Missing != "" {
@@ -376,9 +376,9 @@ func memoryChart(r *bench.Report, styles map[string]style) chart {
 }
 
 // missingRatios says why there are no bars; "" if there are.
-func missingRatios(r *bench.Report, rows []bar, unknown string) string {
+func missingRatios(r *result.Report, rows []bar, unknown string) string {
 	measured := func(hakmem bool) bool {
-		return slices.ContainsFunc(r.Results, func(res bench.Result) bool { return isHakmem(res.Allocator) == hakmem })
+		return slices.ContainsFunc(r.Results, func(res result.Result) bool { return result.IsHakmem(res.Allocator) == hakmem })
 	}
 	switch {
 	case anyKnown(rows):
@@ -392,7 +392,7 @@ func missingRatios(r *bench.Report, rows []bar, unknown string) string {
 	}
 }
 
-func rssChart(r *bench.Report, styles map[string]style) chart {
+func rssChart(r *result.Report, styles map[string]style) chart {
 	c := chart{Title: "Resident memory over time", Label: r.Workload + ": resident memory over time, one line per allocator"}
 	var all []series
 	var end, top float64
@@ -429,7 +429,7 @@ func rssChart(r *bench.Report, styles map[string]style) chart {
 	return c
 }
 
-func latencyChart(r *bench.Report, styles map[string]style) chart {
+func latencyChart(r *result.Report, styles map[string]style) chart {
 	c := chart{Title: "Latency by percentile", Label: r.Workload + ": latency in nanoseconds against the percentile, one line per allocator"}
 	var all []series
 	lo, hi, right := math.Inf(1), 0.0, 1.0
@@ -479,7 +479,7 @@ func latencyChart(r *bench.Report, styles map[string]style) chart {
 
 // latencyPoints has the curve's percentiles as log10(1/(1-p)). The 100th,
 // which lies at infinity there, goes where the samples' resolution ends.
-func latencyPoints(l bench.Latency) [][2]float64 {
+func latencyPoints(l result.Latency) [][2]float64 {
 	curve := l.Curve
 	if len(curve) == 0 {
 		curve = [][2]float64{{50, l.P50}, {95, l.P95}, {99, l.P99}, {99.9, l.P999}}
@@ -508,7 +508,7 @@ func usable(curve [][2]float64, convert func([2]float64) ([2]float64, bool)) [][
 }
 
 // cells are an allocator's figures, in the order of the table's head.
-func cells(r bench.Result) []cell {
+func cells(r result.Result) []cell {
 	interval := ""
 	if known(r.Low) && r.High > r.Low && known(r.High) {
 		interval = fmt.Sprintf("%s–%s", figure(r.Low), figure(r.High))
@@ -533,7 +533,7 @@ func cells(r bench.Result) []cell {
 		{figure(r.NsPerOp), interval}, {Text: figure(r.NetNsPerOp)},
 		{Text: size(float64(r.OverIdle))}, later, {Text: faults}, calls,
 	}
-	var l bench.Latency
+	var l result.Latency
 	if r.Latency != nil {
 		l = *r.Latency
 	}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // render is the page about sources.
@@ -201,21 +201,21 @@ func extent(t *testing.T, d string) []float64 {
 }
 
 func TestMissing(t *testing.T) {
-	result := func(name string) bench.Result { return bench.Result{Allocator: name, NsPerOp: 1} }
+	of := func(name string) result.Result { return result.Result{Allocator: name, NsPerOp: 1} }
 	for _, test := range []struct {
 		name    string
-		results []bench.Result
+		results []result.Result
 		want    []string
 	}{
-		{"no peer", []bench.Result{result("hakmem")}, []string{"No ratios: no peer was measured."}},
-		{"no hakmem", []bench.Result{result("glibc")}, []string{"No ratios: hakmem was not measured."}},
-		{"no memory", []bench.Result{result("hakmem"), result("glibc")}, []string{"No ratios: peak memory over idle is not known."}},
-		{"no time", []bench.Result{{Allocator: "hakmem"}, result("glibc")}, []string{"No ratios: no time is known."}},
+		{"no peer", []result.Result{of("hakmem")}, []string{"No ratios: no peer was measured."}},
+		{"no hakmem", []result.Result{of("glibc")}, []string{"No ratios: hakmem was not measured."}},
+		{"no memory", []result.Result{of("hakmem"), of("glibc")}, []string{"No ratios: peak memory over idle is not known."}},
+		{"no time", []result.Result{{Allocator: "hakmem"}, of("glibc")}, []string{"No ratios: no time is known."}},
 		{"nothing", nil, []string{"No curves: resident memory was not sampled.", "No curves: no latency was sampled."}},
 	} {
-		r := bench.Report{Workload: "w", Results: test.results}
-		complete(&r)
-		page := render(t, []Source{{Collection: bench.Collection{Reports: []bench.Report{r}}}})
+		r := result.Report{Workload: "w", Results: test.results}
+		r.Complete()
+		page := render(t, []Source{{Collection: result.Collection{Reports: []result.Report{r}}}})
 		for _, want := range test.want {
 			if !strings.Contains(page, `<p class="missing">`+want) {
 				t.Errorf("%s: the page does not say %q", test.name, want)
@@ -249,16 +249,16 @@ func TestAnyFigures(t *testing.T) {
 	}
 	for range 200 {
 		later, calls := rnd.Int64()-rnd.Int64(), rnd.Uint64()
-		r := bench.Report{Workload: "w", Noise: &bench.Noise{Ratio: any(), Spread: any()}}
+		r := result.Report{Workload: "w", Noise: &result.Noise{Ratio: any(), Spread: any()}}
 		for _, name := range []string{"hakmem", "hakmem-heap", "glibc", "other"} {
-			r.Results = append(r.Results, bench.Result{Allocator: name, NsPerOp: any(), Low: any(), High: any(), Confidence: any(),
+			r.Results = append(r.Results, result.Result{Allocator: name, NsPerOp: any(), Low: any(), High: any(), Confidence: any(),
 				NetNsPerOp: any(), OverIdle: rnd.Uint64() >> rnd.IntN(64), RSSSeconds: any(), LaterRSS: &later, Later: any(),
 				MemoryCalls: &calls, Curve: curve(),
-				Latency: &bench.Latency{Samples: rnd.Uint64() >> rnd.IntN(64), P50: any(), P99: any(), Curve: curve()}})
+				Latency: &result.Latency{Samples: rnd.Uint64() >> rnd.IntN(64), P50: any(), P99: any(), Curve: curve()}})
 		}
-		r.Ratios = []bench.Ratio{{Hakmem: "hakmem", Peer: "glibc", Raw: any(), Net: any(), Low: any(), High: any(), P: any(), Memory: any()}}
-		complete(&r)
-		for _, svg := range chartTag.FindAllString(render(t, []Source{{Collection: bench.Collection{Seconds: any(), Reports: []bench.Report{r}}}}), -1) {
+		r.Ratios = []result.Ratio{{Hakmem: "hakmem", Peer: "glibc", Raw: any(), Net: any(), Low: any(), High: any(), P: any(), Memory: any()}}
+		r.Complete()
+		for _, svg := range chartTag.FindAllString(render(t, []Source{{Collection: result.Collection{Seconds: any(), Reports: []result.Report{r}}}}), -1) {
 			countMarks(t, svg)
 		}
 		if t.Failed() {
@@ -287,14 +287,14 @@ func TestSelfContained(t *testing.T) {
 }
 
 func TestLabels(t *testing.T) {
-	report := func(workload string, params ...any) bench.Report {
-		r := bench.Report{Workload: workload, Params: map[string]any{}}
+	report := func(workload string, params ...any) result.Report {
+		r := result.Report{Workload: workload, Params: map[string]any{}}
 		for i := 0; i < len(params); i += 2 {
 			r.Params[params[i].(string)] = params[i+1]
 		}
 		return r
 	}
-	one := bench.Collection{Reports: []bench.Report{
+	one := result.Collection{Reports: []result.Report{
 		report("hot", "threads", 1),
 		report("mixed", "threads", 1, "ws", 400, "runs", 5),
 		report("mixed", "threads", 4, "ws", 400, "runs", 7),
@@ -304,7 +304,7 @@ func TestLabels(t *testing.T) {
 	if want := []string{"hot", "mixed threads=1", "mixed threads=4", "mixed threads=4 #2"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	got = makeLabels([]Source{{"a.json", one}, {"b.json", bench.Collection{Reports: one.Reports[:1]}}})
+	got = makeLabels([]Source{{"a.json", one}, {"b.json", result.Collection{Reports: one.Reports[:1]}}})
 	if want := []string{"hot (a.json)", "mixed threads=1", "mixed threads=4 (a.json)", "mixed threads=4 (a.json) #2", "hot (b.json)"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -385,12 +385,12 @@ func TestUnclear(t *testing.T) {
 		{3, 0.1, 1.01, ""},
 		{0, 0, 0, "too few runs"},
 	} {
-		runs := make([]bench.Run, c.runs)
-		r := &bench.Report{Results: []bench.Result{{Allocator: "hakmem", Runs: runs}, {Allocator: "go", Runs: runs}}}
+		runs := make([]result.Run, c.runs)
+		r := &result.Report{Results: []result.Result{{Allocator: "hakmem", Runs: runs}, {Allocator: "go", Runs: runs}}}
 		if c.aa > 0 {
-			r.Noise = &bench.Noise{Ratio: c.aa}
+			r.Noise = &result.Noise{Ratio: c.aa}
 		}
-		b := timeOf(r, bench.Ratio{Hakmem: "hakmem", Peer: "go", Raw: 1.2, P: c.p})
+		b := timeOf(r, result.Ratio{Hakmem: "hakmem", Peer: "go", Raw: 1.2, P: c.p})
 		if b.unclear != (c.want != "") || !strings.Contains(b.title, c.want) || c.want == "" && strings.Contains(b.title, ";") {
 			t.Errorf("%+v: unclear %t, %q", c, b.unclear, b.title)
 		}

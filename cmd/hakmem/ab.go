@@ -20,6 +20,7 @@ import (
 
 	"github.com/hakmem/hakmem/bench"
 	"github.com/hakmem/hakmem/bench/report"
+	"github.com/hakmem/hakmem/bench/result"
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
@@ -184,12 +185,12 @@ type abReport struct {
 	Workload     string         `json:"workload"`
 	Params       map[string]any `json:"params"`
 	Allocator    string         `json:"allocator"`
-	Machine      bench.Machine  `json:"machine"`
+	Machine      result.Machine `json:"machine"`
 	Command      []string       `json:"command"`
 	Environment  []string       `json:"environment,omitempty"`
-	RunsOff      []bench.Run    `json:"runs_off"`
-	RunsOn       []bench.Run    `json:"runs_on"`
-	RunsOffAgain []bench.Run    `json:"runs_off_again"`
+	RunsOff      []result.Run   `json:"runs_off"`
+	RunsOn       []result.Run   `json:"runs_on"`
+	RunsOffAgain []result.Run   `json:"runs_off_again"`
 }
 
 // readGate reads NAME=OFF,ON and checks both values against the table of gates.
@@ -246,7 +247,7 @@ type verdict struct {
 
 // judge compares the series.
 func (t *trial) judge() verdict {
-	ratios := func(slow, fast []bench.Run) []float64 { // of the runs of each turn
+	ratios := func(slow, fast []result.Run) []float64 { // of the runs of each turn
 		list := make([]float64, len(slow))
 		for i := range list {
 			list[i] = slow[i].NsPerOp/fast[i].NsPerOp - 1
@@ -256,8 +257,9 @@ func (t *trial) judge() verdict {
 	// Half of the turns compare the second value with either series of the first.
 	base := slices.Concat(ratios(t.a.runs, t.b.runs), ratios(t.again.runs, t.b.runs))
 	same := ratios(t.again.runs, t.a.runs)
-	v := verdict{Effect: bench.Median(base), P: chance(slices.Concat(t.a.runs, t.again.runs), t.b.runs)}
-	v.Noise = max(math.Abs(bench.Median(same)), halfWidth(same))
+	v := verdict{Effect: result.Median(base), P: result.Chance(slices.Concat(t.a.runs, t.again.runs), t.b.runs)}
+	low, high, _ := result.MedianInterval(same)
+	v.Noise = max(math.Abs(result.Median(same)), (high-low)/2)
 	v.Word = "NEUTRAL"
 	switch {
 	case math.Abs(v.Effect) >= abEffect && (v.Noise >= math.Abs(v.Effect) || v.P > abChance):
@@ -272,26 +274,6 @@ func (t *trial) judge() verdict {
 	return v
 }
 
-// halfWidth is half of the width of the 95 % interval of the median of values:
-// between order statistics, by the binomial distribution (David and Nagaraja,
-// Order Statistics, 7.1). For fewer than 6 values it is half of their range.
-func halfWidth(values []float64) float64 {
-	v := slices.Sorted(slices.Values(values))
-	n := len(v)
-	if n == 0 {
-		return math.Inf(1)
-	}
-	// k: how many may be dropped on either side with P(Bin(n,1/2) < k) <= 2.5 %.
-	// In logarithms: 1/2^n itself is 0 in a float64 from n = 1075 on.
-	k, below := 0, -float64(n)*math.Ln2
-	for term := below; below <= math.Log(0.025); k++ {
-		term += math.Log(float64(n-k) / float64(k+1))
-		below += math.Log1p(math.Exp(term - below))
-	}
-	k = max(0, k-1)
-	return (v[n-1-k] - v[k]) / 2
-}
-
 func (v verdict) code() int {
 	return map[string]int{"GO": exitGo, "NO-GO": exitNoGo, "NEUTRAL": exitNeutral, "UNSURE": exitUnsure}[v.Word]
 }
@@ -300,8 +282,8 @@ func (t *trial) print(out io.Writer, v verdict, counters string) error {
 	fmt.Fprintf(out, "%s=%s against %s: %s, %s\n", t.gate, t.on, t.off, t.title(), t.alloc[0])
 	w := newTable(out)
 	for _, c := range []*contestant{t.a, t.b, t.again} {
-		low, high, level := interval(c.runs)
-		fmt.Fprintf(w, "%s\t%.3f ns/op\t%.3f-%.3f (%.0f %%)\n", c.name, bench.Median(times(c.runs)), low, high, 100*level)
+		low, high, level := result.Interval(c.runs)
+		fmt.Fprintf(w, "%s\t%.3f ns/op\t%.3f-%.3f (%.0f %%)\n", c.name, result.Median(result.Times(c.runs)), low, high, 100*level)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -338,7 +320,7 @@ func (t *trial) command() []string {
 func (t *trial) entry(v verdict, counters string) string {
 	return fmt.Sprintf("\n## %s=%s against %s on %s (%s)\n%s. `%s`: %.3f against %.3f ns/op (again: %.3f), effect %+.2f %%, noise %.2f %%, p %.5f. %s\n",
 		t.gate, t.on, t.off, t.workload.Name, v.Word, time.Now().UTC().Format("2006-01-02"), report.Shell(t.command()),
-		bench.Median(times(t.b.runs)), bench.Median(times(t.a.runs)), bench.Median(times(t.again.runs)),
+		result.Median(result.Times(t.b.runs)), result.Median(result.Times(t.a.runs)), result.Median(result.Times(t.again.runs)),
 		100*v.Effect, 100*v.Noise, v.P, counters)
 }
 

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"math"
-	"math/big"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -13,58 +11,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
-
-// TestHalfWidth has the ranks of the tables of order statistics: of 10 values
-// the second and the ninth bound the median with 97.9 %.
-func TestHalfWidth(t *testing.T) {
-	for _, c := range []struct {
-		n    int
-		want float64
-	}{{0, math.Inf(1)}, {1, 0}, {5, 2}, {6, 2.5}, {10, 3.5}, {20, 4.5}} {
-		var values []float64
-		for i := range c.n {
-			values = append(values, float64(i))
-		}
-		if got := halfWidth(values); got != c.want {
-			t.Errorf("%d values: %v, want %v", c.n, got, c.want)
-		}
-	}
-}
-
-// TestHalfWidthExact compares with the binomial distribution in whole numbers.
-func TestHalfWidthExact(t *testing.T) {
-	sizes := []int{1074, 1075, 1076, 2500, maxRuns}
-	for n := 1; n < 200; n++ {
-		sizes = append(sizes, n)
-	}
-	for _, n := range sizes {
-		values := make([]float64, n)
-		for i := range values {
-			values[i] = float64(i)
-		}
-		all := new(big.Int).Lsh(big.NewInt(1), uint(n)) // 2^n
-		term, below, k := big.NewInt(1), big.NewInt(1), 0
-		for new(big.Int).Mul(below, big.NewInt(40)).Cmp(all) <= 0 { // a share of 1/40
-			term.Mul(term, big.NewInt(int64(n-k)))
-			k++
-			term.Quo(term, big.NewInt(int64(k)))
-			below.Add(below, term)
-		}
-		k = max(0, k-1)
-		if got, want := halfWidth(values), float64(n-1-2*k)/2; got != want {
-			t.Errorf("%d values: %v, want %v", n, got, want)
-		}
-	}
-}
 
 // TestJudge has series with a given effect and noise.
 func TestJudge(t *testing.T) {
 	series := func(center, noise float64, phase int) *contestant {
 		c := &contestant{}
 		for i := range 10 {
-			c.runs = append(c.runs, bench.Run{NsPerOp: center * (1 + noise*float64((i*7+phase)%10-5)/5)})
+			c.runs = append(c.runs, result.Run{NsPerOp: center * (1 + noise*float64((i*7+phase)%10-5)/5)})
 		}
 		return c
 	}
@@ -103,7 +58,7 @@ func TestJudgeNoise(t *testing.T) {
 				if r.IntN(15) == 0 {
 					ns *= 1.5
 				}
-				c.runs = append(c.runs, bench.Run{NsPerOp: ns})
+				c.runs = append(c.runs, result.Run{NsPerOp: ns})
 			}
 		}
 		if v := tr.judge(); v.Word == "GO" || v.Word == "NO-GO" {

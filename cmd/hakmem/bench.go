@@ -10,14 +10,15 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // verifyFlag makes a measuring verb check instead of measure.
 var verifyFlag = &cli.BoolFlag{Name: "verify", Usage: "fill every block and check it when it is freed or reallocated, and its alignment, instead of measuring"}
 
 func benchVerb() *cli.Command {
-	known := bench.Allocators()
+	known := loops.Allocators()
 	return &cli.Command{
 		Name:      "bench",
 		Usage:     "measure hakmem and the allocators that a Go program can choose from",
@@ -49,7 +50,7 @@ func benchVerb() *cli.Command {
 				return err
 			}
 			var contestants []*contestant
-			for _, name := range append(j.alloc, bench.Empty) {
+			for _, name := range append(j.alloc, loops.Empty) {
 				contestants = append(contestants, goContestant(name, []string{program}, os.Environ(), j))
 			}
 			if c.Bool("verify") {
@@ -63,6 +64,7 @@ func benchVerb() *cli.Command {
 				return err
 			}
 			report := makeReport(j, contestants)
+			report.Ratios = result.Ratios(report.Results)
 			report.Command, report.Started, report.Environment = commandLine(), started, tuning(os.Environ())
 			if c.Bool("json") {
 				return errors.Join(printJSON(c.Root().Writer, report), measured(report))
@@ -87,7 +89,7 @@ func verify(ctx context.Context, j job, contestants []*contestant, out, errs io.
 	defer bar.close()
 	checked, failed := 0, 0
 	for _, c := range contestants {
-		if c.name == bench.Empty {
+		if c.name == loops.Empty {
 			continue
 		}
 		var outcome string
@@ -95,7 +97,7 @@ func verify(ctx context.Context, j job, contestants []*contestant, out, errs io.
 			outcome = "absent: " + c.absent
 		} else {
 			bar.doing(c.name)
-			r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: bench.ObserveVerify}), false)
+			r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: loops.ObserveVerify}), false)
 			bar.close()
 			switch {
 			case ctx.Err() != nil:

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 )
 
 // TestBenchJSON runs all allocators and reads the report as another program
@@ -29,7 +30,7 @@ func TestBenchJSON(t *testing.T) {
 			keys = append(keys, k)
 		}
 		slices.Sort(keys)
-		if want := []string{"absent", "command", "environment", "loops", "machine", "params", "results", "started", "workload"}; !slices.Equal(keys, want) {
+		if want := []string{"absent", "command", "environment", "loops", "machine", "params", "ratios", "results", "started", "workload"}; !slices.Equal(keys, want) {
 			t.Errorf("keys %q, want %q", keys, want)
 		}
 		if !slices.Contains(r["environment"].([]any), any("GOGC=90")) {
@@ -42,7 +43,16 @@ func TestBenchJSON(t *testing.T) {
 				t.Errorf("%s: %v", workload, m)
 			}
 		}
-		if !slices.Equal(names, bench.Allocators()) {
+		for _, ratio := range r["ratios"].([]any) {
+			m := ratio.(map[string]any)
+			if m["raw"].(float64) <= 0 || m["p"].(float64) <= 0 || m["hakmem"] == m["peer"] {
+				t.Errorf("%s: ratio %v", workload, m)
+			}
+		}
+		if n := len(r["ratios"].([]any)); n != 2*(len(names)-2) { // hakmem's two interfaces, and the others
+			t.Errorf("%s: %d ratios of %q", workload, n, names)
+		}
+		if !slices.Equal(names, loops.Allocators()) {
 			t.Errorf("%s: results of %q, absent %v", workload, names, r["absent"])
 		}
 	}
@@ -64,7 +74,7 @@ func TestPipe(t *testing.T) {
 
 func TestVerify(t *testing.T) {
 	status, out, errs := hakmemCommand("bench", "larson", "--verify", "--iters", "2000", "--rounds", "2", "--ws", "100")
-	if status != 0 || strings.Count(out, "blocks checked") != len(bench.Allocators()) {
+	if status != 0 || strings.Count(out, "blocks checked") != len(loops.Allocators()) {
 		t.Errorf("status %d: %s%s", status, out, errs)
 	}
 	// Nobody there, and nowhere to print to.

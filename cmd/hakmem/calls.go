@@ -7,7 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 )
 
 // memoryCalls are the system calls by which a process gets and returns memory. An
@@ -30,7 +30,7 @@ func (cmd command) traced(file string) (traced command, ok bool) {
 // lines one by one.
 func loopEnded(file string) bool {
 	text, err := os.ReadFile(file)
-	_, end := bench.Marks()
+	_, end := loops.Marks()
 	return err == nil && bytes.Contains(text, []byte("madvise("+end+","))
 }
 
@@ -40,7 +40,7 @@ func countCalls(file string) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	begin, end := bench.Marks()
+	begin, end := loops.Marks()
 	_, text, ok := bytes.Cut(text, []byte("madvise("+begin+","))
 	if !ok {
 		return 0, fmt.Errorf("no mark of the beginning in %s", filepath.Base(file))

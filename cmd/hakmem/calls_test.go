@@ -5,11 +5,11 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 )
 
 func TestCountCalls(t *testing.T) {
-	begin, end := bench.Marks()
+	begin, end := loops.Marks()
 	file := filepath.Join(t.TempDir(), "calls")
 	for _, c := range []struct {
 		text string

@@ -14,6 +14,8 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // childName is the hidden verb under which this program runs one measurement
@@ -29,7 +31,7 @@ func childVerb() *cli.Command {
 			if err := json.Unmarshal([]byte(c.Args().First()), &spec); err != nil {
 				return usagef("%s is not for use by hand: %w", childName, err)
 			}
-			if isHakmem(spec.Allocator) {
+			if result.IsHakmem(spec.Allocator) {
 				if err := checkGates(); err != nil {
 					return err
 				}
@@ -52,7 +54,7 @@ type command struct {
 
 // variant is how a run differs from a plain, timed one.
 type variant struct {
-	observe bench.Observation
+	observe loops.Observation
 	linger  time.Duration
 }
 
@@ -89,7 +91,7 @@ func driverCommand(driver string, env []string, j job, library string, empty boo
 
 // childRun is what a child prints: the C driver also names malloc's library.
 type childRun struct {
-	bench.Run
+	result.Run
 	MallocFrom string `json:"malloc_from"`
 }
 

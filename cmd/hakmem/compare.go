@@ -14,6 +14,8 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // Of `compare all`:
@@ -32,11 +34,11 @@ var laterQuick = []string{"mstress", "frag"}
 
 func compareVerb() *cli.Command {
 	all, _ := readField(&cli.Command{}) // no flags: the known peers
-	known := all.known()
+	known := all.names()
 	flags := append(jobFlags(known, known, defaultRuns), fieldFlags()...)
 	return &cli.Command{
 		Name:      "compare",
-		Usage:     "measure hakmem beside mimalloc, jemalloc, tcmalloc, glibc, and the Go allocators",
+		Usage:     "measure hakmem alongside mimalloc, jemalloc, gperftools, glibc, and the Go allocators",
 		ArgsUsage: "WORKLOAD|all",
 		Description: "The native peers run the same loop in C (bench/native) with LD_PRELOAD; the driver is built\n" +
 			"with the C compiler at hand. bench/native/setup.sh installs the peers on Debian.\n\n" +
@@ -80,7 +82,7 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	known := f.known()
+	known := f.names()
 	names := []string{name}
 	switch quick := c.Bool("quick"); {
 	case quick && name != "all":
@@ -119,7 +121,7 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 	if err := f.prepare(ctx, alloc, bar); err != nil {
 		return err
 	}
-	all := bench.Collection{Command: commandLine(), Started: time.Now().UTC().Format(time.RFC3339), Machine: bench.ThisMachine()}
+	all := result.Collection{Command: commandLine(), Started: time.Now().UTC().Format(time.RFC3339), Machine: bench.ThisMachine()}
 	out := c.Root().Writer
 	start := time.Now()
 	steps := 0
@@ -210,7 +212,7 @@ func readOneOf(c *cli.Command, name string, known []string, several bool) (job, 
 }
 
 // compare measures one workload. It returns nil where it was to verify.
-func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Command, later time.Duration, bar *progress) (*bench.Report, error) {
+func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Command, later time.Duration, bar *progress) (*result.Report, error) {
 	clean, err := j.makeTape(c.String("dist"))
 	if err != nil {
 		return nil, err
@@ -225,7 +227,7 @@ func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Comma
 	}
 	started := time.Now().UTC().Format(time.RFC3339)
 	// A/A: the first that is hakmem's, else the first.
-	first := max(0, slices.IndexFunc(alloc, isHakmem))
+	first := max(0, slices.IndexFunc(alloc, result.IsHakmem))
 	twins := []*contestant{f.contestants(j, alloc)[first], f.contestants(j, alloc)[first]}
 	if err := interleave(ctx, j, twins, bar); err != nil {
 		return nil, err
@@ -235,13 +237,13 @@ func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Comma
 	}
 	explainAbsent(contestants)
 	for _, c := range contestants {
-		if c.absent == "" && c.name != bench.Empty {
+		if c.absent == "" && c.name != loops.Empty {
 			bar.doing(fmt.Sprintf("%s: %s, latency", j.workload.Name, c.name))
 			c.sampleLatency(ctx, j)
 			bar.step()
 		}
 	}
-	settle(ctx, j, contestants, later, bar)
+	settleAll(ctx, j, contestants, later, bar)
 	if ctx.Err() != nil {
 		return nil, errInterrupted
 	}
@@ -251,14 +253,14 @@ func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Comma
 			report.Results[i].Later = later.Seconds()
 		}
 	}
-	report.Ratios = makeRatios(report)
-	report.Noise = makeNoise(alloc[first], twins[0].runs, twins[1].runs)
+	report.Ratios = result.Ratios(report.Results)
+	report.Noise = result.NewNoise(alloc[first], twins[0].runs, twins[1].runs)
 	f.sign(&report, started)
 	return &report, nil
 }
 
 // sign says in the report how it came about.
-func (f *field) sign(report *bench.Report, started string) {
+func (f *field) sign(report *result.Report, started string) {
 	report.Command, report.Started = commandLine(), started
 	report.Environment, report.Dropped = f.set, f.dropped
 }
@@ -267,7 +269,7 @@ func (f *field) sign(report *bench.Report, started string) {
 func commandLine() []string { return append([]string{"hakmem"}, os.Args[1:]...) }
 
 // printComparison prints one report as tables.
-func printComparison(out io.Writer, j job, report bench.Report) error {
+func printComparison(out io.Writer, j job, report result.Report) error {
 	if err := printResults(out, j, report); err != nil {
 		return err
 	}

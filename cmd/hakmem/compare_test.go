@@ -9,7 +9,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // TestCompare runs both sides where there is a C compiler, with a peer that
@@ -19,21 +19,21 @@ func TestCompare(t *testing.T) {
 	if status != 0 || errs != "" {
 		t.Fatalf("status %d: %s", status, errs)
 	}
-	var r bench.Report
+	var r result.Report
 	if err := json.Unmarshal([]byte(out), &r); err != nil {
 		t.Fatal(err)
 	}
 	if len(r.Results) == 0 || r.Results[0].Allocator != "hakmem" {
 		t.Errorf("no hakmem in %s", out)
 	}
-	if !slices.ContainsFunc(r.Absent, func(a bench.Absent) bool { return a.Allocator == "jemalloc" && a.Reason != "" }) {
+	if !slices.ContainsFunc(r.Absent, func(a result.Absent) bool { return a.Allocator == "jemalloc" && a.Reason != "" }) {
 		t.Errorf("jemalloc is not absent: %v", r.Absent)
 	}
 	_, err := exec.LookPath("gcc")
 	if runtime.GOOS != "linux" || err != nil {
 		t.Skip("no Linux with gcc here: the peers' side did not run")
 	}
-	if i := slices.IndexFunc(r.Absent, func(a bench.Absent) bool { return a.Allocator == "glibc" }); i >= 0 {
+	if i := slices.IndexFunc(r.Absent, func(a result.Absent) bool { return a.Allocator == "glibc" }); i >= 0 {
 		t.Skip("glibc did not run: " + r.Absent[i].Reason)
 	}
 	if len(r.Ratios) != 1 || r.Ratios[0].Peer != "glibc" || r.Ratios[0].Raw <= 0 || r.Ratios[0].P <= 0 || r.Ratios[0].Memory <= 0 {

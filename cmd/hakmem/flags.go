@@ -11,12 +11,13 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 )
 
 // job is one workload and how often it is to be measured.
 type job struct {
 	workload *bench.Workload
-	params   bench.Params
+	params   loops.Params
 	alloc    []string // what to measure, in this order
 	runs     int
 	limit    time.Duration // for one child process
@@ -99,7 +100,7 @@ func readJob(c *cli.Command, name string, known []string) (job, error) {
 		return j, usagef("--dist %q: %s has its own sizes; use the workload dist", c.String("dist"), name)
 	}
 	if err := w.Validate(j.params); err != nil {
-		var p *bench.ParamError
+		var p *loops.ParamError
 		if errors.As(err, &p) {
 			if scale := c.String("scale"); c.IsSet("scale") && !c.IsSet(p.Name) {
 				return j, usagef("--scale %s gives %w", scale, err)
@@ -166,11 +167,14 @@ func readNumber(c *cli.Command, name string, max uint64) (uint64, error) {
 	return n, nil
 }
 
-// readList reads a comma-separated list of known words.
+// readList reads a comma-separated list of known words, or of former names of theirs.
 func readList(name, text string, known []string) ([]string, error) {
 	var list []string
 	for word := range strings.SplitSeq(text, ",") {
 		word = strings.TrimSpace(word)
+		if now := formerNames[word]; slices.Contains(known, now) && !slices.Contains(known, word) {
+			word = now
+		}
 		if !slices.Contains(known, word) {
 			return nil, usagef("--%s %q: unknown name %q; use one or more of %s, parted by commas", name, text, word, strings.Join(known, ","))
 		}

@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // asProgram makes the test binary behave as the program under test.
@@ -74,7 +74,7 @@ func TestFlagPlacement(t *testing.T) {
 		"bench -ws=50 random_mixed -json -alloc go",
 	} {
 		status, out, errs := hakmemCommand(append(strings.Fields(line), tiny...)...)
-		var r bench.Report
+		var r result.Report
 		if err := json.Unmarshal([]byte(out), &r); err != nil || status != 0 {
 			t.Errorf("%s: status %d, %v, %s", line, status, err, errs)
 			continue

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // The two programs that are measured; each has an empty loop of its own.
@@ -27,10 +29,10 @@ type contestant struct {
 	command func(layout int, v variant) command
 	preload string // C side: the library that must have supplied malloc
 
-	runs    []bench.Run
+	runs    []result.Run
 	curves  [][]sample // of the same runs
 	spent   time.Duration
-	latency *bench.Latency
+	latency *result.Latency
 	calls   *uint64
 	later   *int64
 	absent  string // why there is no result; "" if there is one
@@ -72,7 +74,7 @@ var (
 )
 
 // attempt performs one run of c in the variant.
-func (c *contestant) attempt(ctx context.Context, j job, cmd command, watch bool) (bench.Run, []sample, error) {
+func (c *contestant) attempt(ctx context.Context, j job, cmd command, watch bool) (result.Run, []sample, error) {
 	r, list, err := cmd.run(ctx, j.limit, watch)
 	if err != nil {
 		return r.Run, nil, err
@@ -105,11 +107,11 @@ func (c *contestant) once(ctx context.Context, j job, layout int) {
 
 // sampleLatency makes the run in which operations are sampled.
 func (c *contestant) sampleLatency(ctx context.Context, j job) {
-	switch r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: bench.ObserveLatency}), false); {
+	switch r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: loops.ObserveLatency}), false); {
 	case err != nil:
 		c.notes = append(c.notes, "latency: "+err.Error())
 	case r.Observed != nil:
-		c.latency = makeLatency(*r.Observed)
+		c.latency = result.NewLatency(*r.Observed)
 	}
 }
 
@@ -117,10 +119,10 @@ func (c *contestant) sampleLatency(ctx context.Context, j job) {
 // allocators that keep their memory keep up to 2 GiB each.
 const maxLingering = 3
 
-// settle makes the run that counts the memory system calls and looks at the
+// settleAll makes the runs that count the memory system calls and look at the
 // memory after everything was freed. While children linger the next one's loop
 // runs, but never two loops at a time.
-func settle(ctx context.Context, j job, contestants []*contestant, linger time.Duration, bar *progress) {
+func settleAll(ctx context.Context, j job, contestants []*contestant, linger time.Duration, bar *progress) {
 	dir, err := os.MkdirTemp("", "hakmem-calls-")
 	if err != nil {
 		return
@@ -131,7 +133,7 @@ func settle(ctx context.Context, j job, contestants []*contestant, linger time.D
 	places := make(chan struct{}, maxLingering)
 	j.limit += linger
 	for i, c := range contestants {
-		if c.absent != "" || c.name == bench.Empty {
+		if c.absent != "" || c.name == loops.Empty {
 			continue
 		}
 		places <- struct{}{}
@@ -154,7 +156,7 @@ func settle(ctx context.Context, j job, contestants []*contestant, linger time.D
 	}
 }
 
-// settle is one contestant's part of the above.
+// settle makes that run of one contestant.
 func (c *contestant) settle(ctx context.Context, j job, linger time.Duration, file string) {
 	plain := c.command(0, variant{linger: linger})
 	cmd, counted := plain.traced(file)
@@ -183,17 +185,17 @@ func (c *contestant) settle(ctx context.Context, j job, linger time.Duration, fi
 }
 
 // makeReport sums up what the runs left in the contestants.
-func makeReport(j job, contestants []*contestant) bench.Report {
-	report := bench.Report{
+func makeReport(j job, contestants []*contestant) result.Report {
+	report := result.Report{
 		Workload: j.workload.Name, Params: j.paramMap(), Machine: bench.ThisMachine(),
-		Results: []bench.Result{}, Absent: []bench.Absent{},
+		Results: []result.Result{}, Absent: []result.Absent{},
 	}
-	empty := map[string][]bench.Run{}
+	empty := map[string][]result.Run{}
 	for _, c := range contestants {
-		if c.name == bench.Empty {
+		if c.name == loops.Empty {
 			empty[c.side] = c.runs
 			if c.absent == "" {
-				report.Loops = append(report.Loops, bench.Loop{Side: c.side, NsPerOp: bench.Summarize(c.name, c.runs, nil).NsPerOp})
+				report.Loops = append(report.Loops, result.Loop{Side: c.side, NsPerOp: result.Summarize(c.name, c.runs, nil).NsPerOp})
 			}
 		}
 	}
@@ -201,13 +203,12 @@ func makeReport(j job, contestants []*contestant) bench.Report {
 		switch {
 		case c.absent != "":
 			name := c.name
-			if name == bench.Empty {
+			if name == loops.Empty {
 				name += " (" + c.side + ")"
 			}
-			report.Absent = append(report.Absent, bench.Absent{Allocator: name, Reason: c.absent})
-		case c.name != bench.Empty:
-			r := bench.Summarize(c.name, c.runs, empty[c.side])
-			r.Low, r.High, r.Confidence = interval(c.runs)
+			report.Absent = append(report.Absent, result.Absent{Allocator: name, Reason: c.absent})
+		case c.name != loops.Empty:
+			r := result.Summarize(c.name, c.runs, empty[c.side])
 			r.Latency, r.MemoryCalls, r.LaterRSS, r.Notes = c.latency, c.calls, c.later, c.notes
 			r.Curve = medianCurve(c.runs, c.curves)
 			report.Results = append(report.Results, r)
@@ -217,8 +218,8 @@ func makeReport(j job, contestants []*contestant) bench.Report {
 }
 
 // medianCurve is the memory curve of the run whose time is the median's.
-func medianCurve(runs []bench.Run, curves [][]sample) [][2]float64 {
-	middle := bench.Summarize("", runs, nil).NsPerOp
+func medianCurve(runs []result.Run, curves [][]sample) [][2]float64 {
+	middle := result.Summarize("", runs, nil).NsPerOp
 	best := 0
 	for i, r := range runs {
 		if math.Abs(r.NsPerOp-middle) < math.Abs(runs[best].NsPerOp-middle) {

@@ -11,7 +11,8 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // peer is a malloc that the C driver can be run with.
@@ -24,9 +25,14 @@ type peer struct {
 var peers = []peer{
 	{"mimalloc", "libmimalloc.so.2", "libmimalloc2.0"},
 	{"jemalloc", "libjemalloc.so.2", "libjemalloc2"},
-	{"tcmalloc", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"},
+	{"gperftools", "libtcmalloc_minimal.so.4", "libtcmalloc-minimal4"},
 	{"glibc", "", ""},
 }
+
+// formerNames are what allocators were called by mistake, and what --alloc takes
+// them for where nothing else has the name. gperftools' malloc is not the
+// tcmalloc of github.com/google/tcmalloc, which --peer can add.
+var formerNames = map[string]string{"tcmalloc": "gperftools"}
 
 // droppedEnv are the beginnings of the variables that would tune one side: the
 // allocators' own, the Go runtime's and the dynamic linker's.
@@ -57,7 +63,7 @@ func fieldFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "layouts", Usage: "build hakmem's side in `N` random code layouts and report the median over them (needs the go tool and the source)"},
 		&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"},
-		&cli.StringSliceFlag{Name: "peer", Aliases: []string{"lib"}, Usage: "add a peer, a library to preload: `NAME=PATH`; the name of a known one replaces its library; may be repeated"},
+		&cli.StringSliceFlag{Name: "peer", Aliases: []string{"lib"}, Usage: "add a peer under a name of your choice, a library to preload: `NAME=PATH`, such as mimalloc3=/path/libmimalloc.so.3; mimalloc, jemalloc and gperftools replace what is installed; may be repeated"},
 	}
 }
 
@@ -88,8 +94,8 @@ func readField(c *cli.Command) (*field, error) {
 		switch {
 		case name == "" || path == "" || strings.ContainsAny(name, ", "):
 			return nil, usagef("--peer %q: use NAME=PATH, such as mymalloc=/path/libmymalloc.so", v)
-		case slices.Contains(bench.Allocators(), name) || isHakmem(name) || name == bench.Cgo || name == bench.Empty || i >= 0 && f.peers[i].library == "":
-			return nil, usagef("--peer %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, tcmalloc=PATH", v, name)
+		case slices.Contains(loops.Allocators(), name) || result.IsHakmem(name) || name == loops.Cgo || name == loops.Empty || i >= 0 && f.peers[i].library == "":
+			return nil, usagef("--peer %q: %s is no preloaded library; use another name, or mimalloc=PATH, jemalloc=PATH, gperftools=PATH", v, name)
 		case i >= 0:
 			f.peers[i].library = path
 		default:
@@ -118,19 +124,19 @@ func readEnv(c *cli.Command) (set []string, err error) {
 	return set, nil
 }
 
-// known lists what can take part: hakmem's two interfaces, the native peers, the
+// names lists what can take part: hakmem's two interfaces, the native peers, the
 // Go peers.
-func (f *field) known() []string {
-	names := []string{"hakmem", "hakmem-heap"}
+func (f *field) names() []string {
+	list := []string{"hakmem", "hakmem-heap"}
 	for _, p := range f.peers {
-		names = append(names, p.name)
+		list = append(list, p.name)
 	}
-	for _, name := range append(bench.Allocators(), bench.Cgo) {
-		if !slices.Contains(names, name) {
-			names = append(names, name)
+	for _, name := range append(loops.Allocators(), loops.Cgo) {
+		if !slices.Contains(list, name) {
+			list = append(list, name)
 		}
 	}
-	return names
+	return list
 }
 
 // tuning returns what there is in env that tunes one side: `bench` keeps it.
@@ -174,7 +180,7 @@ func (f *field) prepare(ctx context.Context, names []string, bar *progress) erro
 			return err
 		}
 	}
-	if slices.Contains(names, bench.Cgo) {
+	if slices.Contains(names, loops.Cgo) {
 		bar.doing("building with cgo")
 		f.cgo, f.cgoErr = buildCgo(ctx)
 		if f.cgo != "" {
@@ -208,7 +214,7 @@ func (f *field) contestants(j job, names []string) []*contestant {
 		switch {
 		case i >= 0:
 			cSide(name, f.peers[i].library, false)
-		case name == bench.Cgo:
+		case name == loops.Cgo:
 			c := goContestant(name, []string{f.cgo}, f.env, j)
 			if f.cgoErr != nil {
 				c.absent = f.cgoErr.Error()
@@ -221,10 +227,10 @@ func (f *field) contestants(j job, names []string) []*contestant {
 		}
 	}
 	if goSide {
-		list = append(list, goContestant(bench.Empty, f.programs, f.env, j))
+		list = append(list, goContestant(loops.Empty, f.programs, f.env, j))
 	}
 	if f.driver != "" {
-		cSide(bench.Empty, "", true)
+		cSide(loops.Empty, "", true)
 	}
 	return list
 }

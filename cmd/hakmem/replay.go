@@ -11,13 +11,15 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
+	"github.com/hakmem/hakmem/bench/result"
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
 func replayVerb() *cli.Command {
 	all, _ := readField(&cli.Command{})
-	known := all.known()
-	defaults := []string{"hakmem", "hakmem-heap", "mimalloc", "jemalloc", "tcmalloc", "glibc", "go"}
+	known := all.names()
+	defaults := []string{"hakmem", "hakmem-heap", "mimalloc", "jemalloc", "gperftools", "glibc", "go"}
 	return &cli.Command{
 		Name:      "replay",
 		Usage:     "repeat a recorded trace of allocations over all allocators",
@@ -62,7 +64,7 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	j := job{workload: w, params: w.Params}
-	if j.alloc, err = readList("alloc", c.String("alloc"), f.known()); err != nil {
+	if j.alloc, err = readList("alloc", c.String("alloc"), f.names()); err != nil {
 		return err
 	}
 	if !c.IsSet("alloc") { // those added with --peer as well
@@ -75,7 +77,7 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 		return err
 	}
 	j.runs = int(runs)
-	if j.params.Rounds, err = readNumber(c, "rounds", bench.MaxIters); err != nil {
+	if j.params.Rounds, err = readNumber(c, "rounds", loops.MaxIters); err != nil {
 		return err
 	}
 	if j.limit, err = readTime(c, "limit"); err != nil {
@@ -83,7 +85,7 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 	}
 	threads := uint64(0)
 	if c.String("threads") != "0" {
-		if threads, err = readNumber(c, "threads", bench.MaxThreads); err != nil {
+		if threads, err = readNumber(c, "threads", loops.MaxThreads); err != nil {
 			return err
 		}
 	}
@@ -138,7 +140,7 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 	f.sign(&report, started)
 	report.Params["trace"] = path
 	report.Params["peak_live_bytes"] = tape.PeakLive
-	report.Ratios = makeRatios(report)
+	report.Ratios = result.Ratios(report.Results)
 	if c.Bool("json") {
 		return errors.Join(printJSON(out, report), measured(report))
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/urfave/cli/v3"
 
-	"github.com/hakmem/hakmem/bench"
 	"github.com/hakmem/hakmem/bench/report"
 )
 
@@ -40,7 +39,7 @@ func reportVerb() *cli.Command {
 			if err := checkOutput(output, results); err != nil {
 				return err
 			}
-			sources, err := loadResults(results)
+			sources, err := report.Load(results...)
 			if err != nil {
 				return err
 			}
@@ -50,27 +49,6 @@ func reportVerb() *cli.Command {
 			return writeFile(output, func(w io.Writer) error { return report.Write(w, sources) })
 		},
 	}
-}
-
-// loadResults loads results with the chance of their ratios, which bench leaves
-// out.
-func loadResults(files []string) ([]report.Source, error) {
-	sources, err := report.Load(files...)
-	for _, s := range sources {
-		for i := range s.Reports {
-			r := &s.Reports[i]
-			runs := map[string][]bench.Run{}
-			for _, result := range r.Results {
-				runs[result.Allocator] = result.Runs
-			}
-			for k := range r.Ratios {
-				if x := &r.Ratios[k]; x.P == 0 {
-					x.P = chance(runs[x.Hakmem], runs[x.Peer])
-				}
-			}
-		}
-	}
-	return sources, err
 }
 
 // tablesInto replaces the tables in a Markdown document.
@@ -83,7 +61,7 @@ func tablesInto(name string, results []string) error {
 	case !info.Mode().IsRegular():
 		return usagef("--into %q is not a regular file; name a Markdown document", name)
 	}
-	sources, err := loadResults(results)
+	sources, err := report.Load(results...)
 	if err != nil {
 		return err
 	}

@@ -10,8 +10,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hakmem/hakmem/bench"
 	"github.com/hakmem/hakmem/bench/report"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 const someReport = `{"workload": "random_mixed", "results": [{"allocator": "hakmem", "ns_per_op": 9}, {"allocator": "glibc", "ns_per_op": 18}]}`
@@ -55,16 +55,16 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestReportChance: what bench prints has no p-values; the page tells what may
+// TestReportChance: what older versions of bench printed has no ratios. The page says what may
 // be chance all the same.
 func TestReportChance(t *testing.T) {
-	result := func(allocator string, times ...float64) bench.Result {
-		r := bench.Result{Allocator: allocator, Runs: runsOf(times...)}
-		r.NsPerOp = bench.Median(times)
+	of := func(allocator string, times ...float64) result.Result {
+		r := result.Result{Allocator: allocator, Runs: runsOf(times...)}
+		r.NsPerOp = result.Median(times)
 		return r
 	}
-	text, err := json.Marshal(bench.Report{Workload: "w", Results: []bench.Result{
-		result("hakmem", 10, 11, 12, 13, 14), result("near", 10.5, 11.5, 12.5, 13.5, 14.5), result("far", 20, 21, 22, 23, 24),
+	text, err := json.Marshal(result.Report{Workload: "w", Results: []result.Result{
+		of("hakmem", 10, 11, 12, 13, 14), of("near", 10.5, 11.5, 12.5, 13.5, 14.5), of("far", 20, 21, 22, 23, 24),
 	}})
 	t.Chdir(t.TempDir())
 	if err := errors.Join(err, os.WriteFile("r.json", text, 0o666)); err != nil {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
@@ -76,7 +77,7 @@ func soakVerb() *cli.Command {
 			if err != nil {
 				return err
 			}
-			threads, err := readNumber(c, "threads", bench.MaxThreads)
+			threads, err := readNumber(c, "threads", loops.MaxThreads)
 			if err != nil {
 				return err
 			}
@@ -155,7 +156,7 @@ func (s *soak) round(w *bench.Workload, allocator string) error {
 	if p.Seed != 0 {
 		p.Seed = 1 + s.rng.Uint32N(math.MaxUint32)
 	}
-	r, err := bench.Measure(bench.Spec{Workload: w.Name, Allocator: allocator, Params: p, Observe: bench.ObserveVerify})
+	r, err := bench.Measure(bench.Spec{Workload: w.Name, Allocator: allocator, Params: p, Observe: loops.ObserveVerify})
 	if err != nil {
 		return fmt.Errorf("round %d, %v: %w", s.rounds+1, w.Args(p), errors.Join(err, hakmem.CheckInvariants()))
 	}
@@ -166,7 +167,7 @@ func (s *soak) round(w *bench.Workload, allocator string) error {
 }
 
 // soakParams fits a workload's parameters to about ops operations.
-func soakParams(w *bench.Workload, ops float64, threads int) bench.Params {
+func soakParams(w *bench.Workload, ops float64, threads int) loops.Params {
 	p := w.Params
 	p.Threads = threads
 	if mean := float64(cmp.Or(p.Min, p.Max)+p.Max) / 2; mean > 0 {

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 func printJSON(out io.Writer, v any) error {
@@ -22,19 +22,19 @@ func printJSON(out io.Writer, v any) error {
 
 // printBench prints the report of bench: the results, and each allocator's
 // time over that of the first hakmem API measured.
-func printBench(out io.Writer, j job, report bench.Report) error {
+func printBench(out io.Writer, j job, report result.Report) error {
 	if err := printResults(out, j, report); err != nil {
 		return err
 	}
 	w := newTable(out)
 	for _, base := range report.Results {
-		if !isHakmem(base.Allocator) {
+		if !result.IsHakmem(base.Allocator) {
 			continue
 		}
 		fmt.Fprintf(w, "\ntime over that of %s\traw\tnet\t\n", base.Allocator)
 		for _, r := range report.Results {
 			if r.Allocator != base.Allocator {
-				fmt.Fprintf(w, "%s\t%s\t%s\t\n", r.Allocator, ratio(r.NsPerOp, base.NsPerOp), ratio(r.NetNsPerOp, base.NetNsPerOp))
+				fmt.Fprintf(w, "%s\t%s\t%s\t\n", r.Allocator, figure(result.Over(r.NsPerOp, base.NsPerOp), 2), figure(result.Over(r.NetNsPerOp, base.NetNsPerOp), 2))
 			}
 		}
 		if err := w.Flush(); err != nil {
@@ -46,14 +46,14 @@ func printBench(out io.Writer, j job, report bench.Report) error {
 
 // printResults prints what was measured, where, and who is absent. It fails if
 // everyone is.
-func printResults(out io.Writer, j job, report bench.Report) error {
+func printResults(out io.Writer, j job, report result.Report) error {
 	m := report.Machine
 	fmt.Fprintf(out, "%s\n%s, %d cores, %s/%s, kernel %s, %s\n\n", j.title(), m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.Go)
 	w := newTable(out)
 	fmt.Fprint(w, "allocator\tMops/s\tns/op\tinterval\tnet ns/op\tpeak RSS\tover idle\tfaults\tversion\n")
 	for _, r := range report.Results {
-		fmt.Fprintf(w, "%s\t%.1f\t%.3f\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Allocator, r.OpsPerS/1e6, r.NsPerOp, spread(r), known(r.NetNsPerOp, 3),
-			rss(float64(r.PeakRSS)), rss(float64(r.OverIdle)), known(float64(r.MinorFaults), 0), r.Version)
+		fmt.Fprintf(w, "%s\t%.1f\t%.3f\t%s\t%s\t%s\t%s\t%s\t%s\n", r.Allocator, r.OpsPerS/1e6, r.NsPerOp, spread(r), figure(r.NetNsPerOp, 3),
+			rss(float64(r.PeakRSS)), rss(float64(r.OverIdle)), figure(float64(r.MinorFaults), 0), r.Version)
 	}
 	if err := w.Flush(); err != nil {
 		return err
@@ -76,7 +76,7 @@ func printResults(out io.Writer, j job, report bench.Report) error {
 }
 
 // measured is an error if nothing was.
-func measured(report bench.Report) error {
+func measured(report result.Report) error {
 	if len(report.Results) == 0 {
 		return fmt.Errorf("%s: nothing could be measured", report.Workload)
 	}
@@ -90,30 +90,20 @@ func newTable(out io.Writer) *tabwriter.Writer {
 // listOf is how flags write several names.
 func listOf(names []string) string { return strings.Join(names, ",") }
 
-func isHakmem(name string) bool { return strings.HasPrefix(name, "hakmem") }
-
-// ratio is a/b as the tables show it.
-func ratio(a, b float64) string {
-	if a <= 0 || b <= 0 { // a loop faster than its own empty one: noise
-		return "n/a"
-	}
-	return strconv.FormatFloat(a/b, 'f', 2, 64)
-}
-
 // spread is the interval of the median time, with its confidence.
-func spread(r bench.Result) string {
+func spread(r result.Result) string {
 	return fmt.Sprintf("%.2f-%.2f (%.0f %%)", r.Low, r.High, 100*r.Confidence)
 }
 
 // printMemory prints what compare finds out beside the time.
-func printMemory(out io.Writer, report bench.Report) {
+func printMemory(out io.Writer, report result.Report) {
 	fmt.Fprintln(out)
 	w := newTable(out)
 	fmt.Fprint(w, "allocator\tp50 ns\tp95\tp99\tp99.9\tclock\tRSS x time\tRSS later\tmemory calls\n")
 	for _, r := range report.Results {
 		fmt.Fprintf(w, "%s", r.Allocator)
 		if l := r.Latency; l != nil {
-			fmt.Fprintf(w, "\t%.0f\t%s\t%s\t%s\t%.0f", l.P50, known(l.P95, 0), known(l.P99, 0), known(l.P999, 0), l.Clock)
+			fmt.Fprintf(w, "\t%.0f\t%s\t%s\t%s\t%.0f", l.P50, figure(l.P95, 0), figure(l.P99, 0), figure(l.P999, 0), l.Clock)
 		} else {
 			fmt.Fprint(w, "\tn/a\tn/a\tn/a\tn/a\tn/a")
 		}
@@ -135,7 +125,7 @@ func printMemory(out io.Writer, report bench.Report) {
 	}
 }
 
-func printRatios(out io.Writer, report bench.Report) error {
+func printRatios(out io.Writer, report result.Report) error {
 	if len(report.Ratios) == 0 {
 		return nil
 	}
@@ -147,25 +137,25 @@ func printRatios(out io.Writer, report bench.Report) error {
 		if r.Low != r.High {
 			layouts = fmt.Sprintf("%.3f to %.3f", r.Low, r.High)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.3f\t%s\t%s\t%.3f\t%s\t%s\t%s\n", r.Hakmem, r.Peer, r.Raw, known(r.Net, 3), layouts, r.P, known(r.P99, 2), known(r.Memory, 2), known(r.Area, 2))
+		fmt.Fprintf(w, "%s\t%s\t%.3f\t%s\t%s\t%.3f\t%s\t%s\t%s\n", r.Hakmem, r.Peer, r.Raw, figure(r.Net, 3), layouts, r.P, figure(r.P99, 2), figure(r.Memory, 2), figure(r.Area, 2))
 	}
 	return w.Flush()
 }
 
 // printWorst prints the ratios in which hakmem is furthest behind a peer.
-func printWorst(out io.Writer, all bench.Collection) error {
+func printWorst(out io.Writer, all result.Collection) error {
 	const shown = 10
 	for _, kind := range []struct {
 		name  string
-		of    func(bench.Ratio) float64
+		of    func(result.Ratio) float64
 		least uint64 // bytes over idle of either, below which a ratio is about a few pages
 	}{
-		{"time", func(r bench.Ratio) float64 { return r.Raw }, 0},
-		{"peak memory over idle (from 8 MiB)", func(r bench.Ratio) float64 { return r.Memory }, 8 << 20},
+		{"time", func(r result.Ratio) float64 { return r.Raw }, 0},
+		{"peak memory over idle (from 8 MiB)", func(r result.Ratio) float64 { return r.Memory }, 8 << 20},
 	} {
 		type row struct {
 			workload string
-			bench.Ratio
+			result.Ratio
 		}
 		var rows []row
 		for _, report := range all.Reports {
@@ -190,7 +180,7 @@ func printWorst(out io.Writer, all bench.Collection) error {
 }
 
 // most is the larger memory over idle of two allocators.
-func most(report bench.Report, names ...string) (bytes uint64) {
+func most(report result.Report, names ...string) (bytes uint64) {
 	for _, r := range report.Results {
 		if slices.Contains(names, r.Allocator) {
 			bytes = max(bytes, r.OverIdle)
@@ -200,7 +190,7 @@ func most(report bench.Report, names ...string) (bytes uint64) {
 }
 
 // printCSV prints a line for each result.
-func printCSV(out io.Writer, reports []bench.Report) error {
+func printCSV(out io.Writer, reports []result.Report) error {
 	w := csv.NewWriter(out)
 	w.Write([]string{"workload", "allocator", "version", "runs", "ops_per_s", "ns_per_op", "ns_per_op_low", "ns_per_op_high", "confidence", "net_ns_per_op",
 		"p50_ns", "p95_ns", "p99_ns", "p99_9_ns", "peak_rss_bytes", "peak_over_idle_bytes", "rss_byte_seconds", "later_rss_bytes", "minor_faults", "memory_calls", "absent"})
@@ -256,8 +246,8 @@ func size(bytes float64) string {
 	return fmt.Sprintf("%.1f %s", bytes, units[i])
 }
 
-// known shows a number that is 0 where it is not known.
-func known(v float64, decimals int) string {
+// figure shows a number that is 0 where it is not known.
+func figure(v float64, decimals int) string {
 	if v == 0 {
 		return "n/a"
 	}

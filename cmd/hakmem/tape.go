@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
@@ -37,7 +38,7 @@ func (j *job) useTape(tape *trace.Tape) (clean func(), err error) {
 	clean = func() { os.RemoveAll(dir) }
 	j.params.Tape = filepath.Join(dir, "tape")
 	j.params.Threads = tape.Threads
-	j.tapeOps = bench.TapeOps(tape, j.params.Rounds)
+	j.tapeOps = loops.TapeOps(tape, j.params.Rounds)
 	if err = tape.Save(j.params.Tape); err != nil {
 		clean()
 		return nil, err

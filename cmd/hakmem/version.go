@@ -5,9 +5,8 @@ import (
 	"fmt"
 	"runtime"
 
+	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/urfave/cli/v3"
-
-	"github.com/hakmem/hakmem/bench"
 )
 
 func versionVerb() *cli.Command {
@@ -18,8 +17,8 @@ func versionVerb() *cli.Command {
 				return err
 			}
 			_, err := fmt.Fprintf(c.Root().Writer, "hakmem %s, bench %s, cmd/hakmem %s, %s %s/%s\n",
-				bench.ModuleVersion("github.com/hakmem/hakmem"), bench.ModuleVersion("github.com/hakmem/hakmem/bench"),
-				bench.ModuleVersion(commandModule), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+				loops.ModuleVersion("github.com/hakmem/hakmem"), loops.ModuleVersion("github.com/hakmem/hakmem/bench"),
+				loops.ModuleVersion(commandModule), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 			return err
 		},
 	}

@@ -1,6 +1,6 @@
 package main
 
-import "github.com/hakmem/hakmem/bench"
+import "github.com/hakmem/hakmem/bench/result"
 
 // sample is a child's resident memory, in bytes, at a time in nanoseconds of
 // the monotonic clock.
@@ -14,7 +14,7 @@ type sample struct {
 const maxPoints = 200
 
 // timed returns the samples of the run's timed part.
-func timed(list []sample, r bench.Run) []sample {
+func timed(list []sample, r result.Run) []sample {
 	first, last := len(list), 0
 	for i, s := range list {
 		if s.at >= r.Begin && s.at <= r.End {
@@ -29,7 +29,7 @@ func timed(list []sample, r bench.Run) []sample {
 
 // area sums up the memory over idle, in bytes times seconds: each sample stands
 // for the time up to the next one, the first and the last for the rest too.
-func area(list []sample, r bench.Run) float64 {
+func area(list []sample, r result.Run) float64 {
 	if r.IdleRSS == 0 { // not known on this system
 		return 0
 	}
@@ -53,7 +53,7 @@ func area(list []sample, r bench.Run) float64 {
 
 // curve thins the samples out to what a report holds: seconds since the timed
 // part began, and bytes.
-func curve(list []sample, r bench.Run) [][2]float64 {
+func curve(list []sample, r result.Run) [][2]float64 {
 	list = timed(list, r)
 	step := max(1, (len(list)+maxPoints-1)/maxPoints)
 	var points [][2]float64

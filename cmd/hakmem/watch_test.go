@@ -5,11 +5,11 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/hakmem/hakmem/bench"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 func TestWatch(t *testing.T) {
-	r := bench.Run{Begin: 1e9, End: 3e9, Seconds: 2, IdleRSS: 100, PeakRSS: 400}
+	r := result.Run{Begin: 1e9, End: 3e9, Seconds: 2, IdleRSS: 100, PeakRSS: 400}
 	list := []sample{{0, 50}, {1e9, 100}, {2e9, 300}, {3e9, 200}, {4e9, 900}}
 	if got := area(list, r); got != 200 { // 0 for the first second, 200 over idle for the second
 		t.Errorf("%v byte seconds", got)
@@ -17,7 +17,7 @@ func TestWatch(t *testing.T) {
 	if got := area(nil, r); got != 600 {
 		t.Errorf("%v byte seconds of an unwatched run, want its peak all the time", got)
 	}
-	if got := area(list, bench.Run{Begin: 1e9, End: 3e9, Seconds: 2, PeakRSS: 400}); got != 0 {
+	if got := area(list, result.Run{Begin: 1e9, End: 3e9, Seconds: 2, PeakRSS: 400}); got != 0 {
 		t.Errorf("%v byte seconds over an unknown idle", got)
 	}
 	if got := curve(list, r); len(got) != 3 || got[1] != [2]float64{1, 300} {

@@ -1,0 +1,18 @@
+package bench
+
+import (
+	"runtime"
+
+	"github.com/hakmem/hakmem/bench/result"
+)
+
+// unknown stands for what the system does not say.
+const unknown = "n/a"
+
+// ThisMachine describes the machine and the Go runtime of the caller.
+func ThisMachine() result.Machine {
+	return result.Machine{
+		CPU: cpuModel(), Cores: runtime.NumCPU(), GOMAXPROCS: runtime.GOMAXPROCS(0),
+		OS: runtime.GOOS, Arch: runtime.GOARCH, Kernel: kernel(), HugePages: hugePages(), Go: runtime.Version(),
+	}
+}

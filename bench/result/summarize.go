@@ -1,0 +1,51 @@
+package result
+
+// Summarize makes the result of one allocator from its runs and from those of
+// the empty loop of the same program. Times are the median over the code
+// layouts of the median over each layout's runs; the loop is subtracted layout
+// by layout.
+func Summarize(name string, runs, empty []Run) Result {
+	r := Result{Allocator: name, Runs: runs}
+	if len(runs) == 0 {
+		return r
+	}
+	r.Version = runs[0].Version
+	loop := LayoutTimes(empty)
+	var gross, net []float64
+	for layout, t := range LayoutTimes(runs) {
+		gross = append(gross, t)
+		if l, ok := loop[layout]; ok {
+			net = append(net, t-l)
+		}
+	}
+	r.NsPerOp, r.NetNsPerOp = Median(gross), Median(net)
+	r.Low, r.High, r.Confidence = Interval(runs)
+	r.OpsPerS = 1e9 / r.NsPerOp
+	median := func(of func(Run) float64) float64 {
+		var values []float64
+		for _, run := range runs {
+			values = append(values, of(run))
+		}
+		return Median(values)
+	}
+	r.PeakRSS = uint64(median(func(r Run) float64 { return float64(r.PeakRSS) }))
+	r.MinorFaults = uint64(median(func(r Run) float64 { return float64(r.MinorFaults) }))
+	r.RSSSeconds = median(func(r Run) float64 { return r.Area })
+	r.OverIdle = OverIdle(runs)
+	return r
+}
+
+// OverIdle is the median of what the runs' memory grew by: the peak less the
+// resident memory just before the loop. A run that stayed within the memory it
+// had grew by 0, and counts as such: the median of those that grew would show
+// memory for an allocator that most often needs none. A run of which the memory
+// before the loop is not known does not count.
+func OverIdle(runs []Run) uint64 {
+	var over []float64
+	for _, r := range runs {
+		if r.IdleRSS > 0 {
+			over = append(over, max(0, float64(r.PeakRSS)-float64(r.IdleRSS)))
+		}
+	}
+	return uint64(Median(over))
+}
