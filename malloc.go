@@ -158,7 +158,7 @@ func AlignedAlloc(align, size uintptr) unsafe.Pointer {
 	if align <= sizeclass.Granule && !engine.Watched() {
 		return Malloc(size)
 	}
-	return handOut('g', engine.MallocAligned(mem.Bytes(align), mem.Bytes(size)), mem.Bytes(size), align)
+	return handOut('g', engine.MallocAligned(mem.Align(align), mem.Bytes(size)), mem.Bytes(size), align)
 }
 
 // UsableSize returns the number of bytes that the block at p has, at least what

@@ -283,7 +283,7 @@ func mallocAt(site site.ID, size mem.Bytes) Block {
 }
 
 // MallocAligned is Malloc for the current P with an alignment, a power of two.
-func MallocAligned(align, size mem.Bytes) Block {
+func MallocAligned(align mem.Align, size mem.Bytes) Block {
 	if p := guarded(0, size, align, 0, false); p != 0 {
 		return p
 	}
@@ -293,12 +293,12 @@ func MallocAligned(align, size mem.Bytes) Block {
 	return mallocAligned(align, size)
 }
 
-func mallocAligned(align, size mem.Bytes) Block {
+func mallocAligned(align mem.Align, size mem.Bytes) Block {
 	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
 		// Slabs start on a page and every class is m·2^k: the next class whose
 		// size the alignment divides serves.
 		for c := sizeclass.Of(size); c <= sizeclass.Num; c++ {
-			if mem.Bytes(sizeclass.Classes[c].Size)&(align-1) == 0 {
+			if sizeclass.Classes[c].Size&uint32(align-1) == 0 {
 				return mallocClass(0, c, liveState(c))
 			}
 		}

@@ -68,9 +68,9 @@ var guard struct {
 
 // guarded returns a guarded block if one is due for this allocation of size bytes
 // at a multiple of align, else 0. counted is as for due.
-func guarded(own Front, size mem.Bytes, align mem.Bytes, site site.ID, counted bool) Block {
+func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted bool) Block {
 	rate := GuardRate()
-	if rate == 0 || align > osmem.PageSize() || size > guardSpace/16 || rate > 1 && !due(own, counted) || !Ready() {
+	if rate == 0 || align > mem.Align(osmem.PageSize()) || size > guardSpace/16 || rate > 1 && !due(own, counted) || !Ready() {
 		return 0
 	}
 	g := &guard

@@ -8,6 +8,9 @@ type Addr uintptr
 // Bytes is a number of bytes.
 type Bytes uintptr
 
+// Align is an alignment in bytes, a power of two.
+type Align uintptr
+
 // Add returns the address n bytes behind a.
 func (a Addr) Add(n Bytes) Addr { return a + Addr(n) }
 
