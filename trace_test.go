@@ -592,7 +592,7 @@ func TestTraceEndsFast(t *testing.T) {
 		}
 		during.Close()
 		s := workout.ReadStats()
-		hakmem.Free(hakmem.Malloc(16)) // where nothing can be pinned the stack decides on the front, and readStats may have moved it
+		hakmem.Free(hakmem.Malloc(16)) // where nothing can be pinned the stack decides on the front, and ReadStats may have moved it
 		s = workout.ReadStats()
 		for range 1000 {
 			hakmem.Free(hakmem.Malloc(16))

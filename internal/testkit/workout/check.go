@@ -136,7 +136,7 @@ func Without() error {
 		return fmt.Errorf("Err() = %v, want it to say that no address space could be reserved", err)
 	}
 	if s := ReadStats(); s.Reserved != 0 || s.Live != 0 || s.OutOfMemory == 0 || len(s.Errors) == 0 {
-		return fmt.Errorf("Stats: %+v", s)
+		return fmt.Errorf("statistics without a region: %+v", s)
 	}
 	return nil
 }
