@@ -50,8 +50,8 @@ const (
 // same name have different labels. Errors has no figure.
 //
 // The figures are those that ReadStats put into s; nothing else is read. The iterator uses
-// reflection and a little Go memory. A program without sites has some 600 figures, of which most
-// are those of size classes; all of them take some 100 µs. The loop's body may use this package.
+// reflection and Go memory. A program without sites has some 640 figures, of which most are those
+// of size classes; all of them take some 0.2 ms and 3 KB. The loop's body may use this package.
 // Nobody may change s during the loop.
 //
 // Names are stable: from v1 on a figure keeps its name, kind, unit and labels within a major

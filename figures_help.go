@@ -86,7 +86,7 @@ func figureHelp(name string) string {
 	case "holes_returned_bytes_total": // ScavengerStats.Holes
 		return "The memory of free blocks returned from slabs with live blocks, in bytes."
 	case "scavenger_window_seconds": // ScavengerStats.Window
-		return "The time whose peak of demand decides how much memory is kept, in seconds."
+		return "The time whose peak of demand decides how much memory is kept."
 	case "scavenger_ticks_total": // ScavengerStats.Ticks
 		return "The number of ticks of the scavenger."
 	case "scavenger_running": // ScavengerStats.Running
@@ -108,7 +108,7 @@ func figureHelp(name string) string {
 	case "phase_longest_cycles": // PhaseTiming.MaxCycles
 		return "The time of the longest run of the phase, in cycles of the processor's counter."
 	case "phase_seconds": // PhaseTiming.Total
-		return "The time of all runs of the phase, in seconds."
+		return "The time of all runs of the phase."
 	case "guard_live_blocks": // GuardStats.Live
 		return "The number of guarded blocks handed out and not yet freed."
 	case "guard_sampled_blocks_total": // GuardStats.Samples

@@ -130,7 +130,9 @@ func declaredFigure(field *ast.Field) (d declared, broken []string) {
 	switch {
 	case typ == "bool":
 		want, unit = "is whether ", ""
-	case slices.Contains([]string{"bytes", "seconds", "cycles"}, unit):
+	case unit == "seconds":
+		want, unit = "time", "" // the type says the rest
+	case unit == "bytes", unit == "cycles":
 		want = "in " + unit
 	}
 	if !strings.Contains(sentence, want) || !strings.Contains(strings.ToLower(sentence), unit) {
@@ -198,6 +200,8 @@ func TestFiguresDeclaredFinds(t *testing.T) {
 		{"// A is the number of bytes.\nA uint64 `stat:\"a_bytes,gauge\"`", `"in bytes"`},
 		{"// A is the time, in seconds.\nA uint64 `stat:\"a_seconds,gauge\"`", "the type uint64"},
 		{"// A is the time, in cycles.\nA time.Duration `stat:\"a_cycles,gauge\"`", "the type time.Duration"},
+		{"// A is the age of it.\nA time.Duration `stat:\"a_seconds,gauge\"`", `"time"`},
+		{"// A is the time of it.\nA time.Duration `stat:\"a_seconds,gauge\"`", ""},
 		{"// A is set while it runs.\nA bool `stat:\"a_runs,gauge\"`", "is whether"},
 		{"// The number of calls.\nA uint64 `stat:\"a_calls,gauge\"`", "does not begin with"},
 		{"// A is the number of calls.\nA string `stat:\"a_calls,gauge\"`", "is no number"},

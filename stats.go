@@ -19,9 +19,9 @@ import (
 //	Drains uint64 `stat:"drains_total,counter"`
 //
 // The name ends with the unit. A counter's name has _total behind the unit. The first sentence of
-// the comment names the unit too. That sentence is the figure's help text: go generate writes it
-// into figures_help.go. TestFiguresDeclared holds comment, tag and type against each other, and
-// Stats.Figures reads the tags.
+// the comment names the unit too, unless the field is a time.Duration. That sentence is the
+// figure's help text: go generate writes it into figures_help.go. TestFiguresDeclared holds
+// comment, tag and type against each other, and Stats.Figures reads the tags.
 //
 // A tag "key=value", of a field that holds a struct, is a label for the figures in it. A tag
 // "key,label" is on the field that tells the elements of a slice apart. A field with the tag "-" is
@@ -35,7 +35,8 @@ import (
 //
 // Figures in bytes of blocks count the whole size class of each block (see GoodSize), which may be
 // more than was asked for. The tag of a field has the figure's name and its kind: a counter counts
-// from the start of the program; a gauge is the value now.
+// from the start of the program; a gauge is the value now. The figure of a time.Duration is in
+// seconds.
 type Stats struct {
 	// GlobalStats has the figures of the allocator as a whole. Its fields are used as fields of
 	// Stats: s.Live.
@@ -216,8 +217,8 @@ type ScavengerStats struct {
 	// Holes is the memory of free blocks returned from slabs with live blocks, in bytes. It is no
 	// part of Returned.
 	Holes uint64 `stat:"holes_returned_bytes_total,counter"`
-	// Window is the time whose peak of demand decides how much memory is kept, in seconds. It
-	// adapts to FaultedAgain and KeptInVain.
+	// Window is the time whose peak of demand decides how much memory is kept. It adapts to
+	// FaultedAgain and KeptInVain.
 	Window time.Duration `stat:"scavenger_window_seconds,gauge"`
 	// Ticks is the number of ticks of the scavenger. At each tick it looks for memory to return.
 	Ticks uint64 `stat:"scavenger_ticks_total,counter"`
@@ -232,8 +233,8 @@ type ScavengerStats struct {
 // PageFaultStats counts the OS pages that were faulted in, by what they are used for. They are the
 // pages resident now, and those that were resident each time memory was returned. A huge page
 // counts as all of its OS pages. A page that serves other blocks now has moved to their figure, so
-// each figure can fall. All are 0 where the operating system does not say which pages are resident:
-// it does on Linux.
+// each figure can fall. All are 0 where hakmem cannot ask which pages are resident, which it can on
+// Linux only.
 type PageFaultStats struct {
 	// Tiny is the number of OS pages faulted in for blocks up to 1 KiB.
 	Tiny uint64 `stat:"faulted_tiny_pages,gauge"`
@@ -256,8 +257,8 @@ type PhaseTiming struct {
 	Cycles uint64 `stat:"phase_cycles_total,counter"`
 	// MaxCycles is the time of the longest run of the phase, in cycles of the processor's counter.
 	MaxCycles uint64 `stat:"phase_longest_cycles,gauge"`
-	// Total is the time of all runs of the phase, in seconds. It is Cycles by a measured rate, and
-	// can fall a little when that measurement becomes better. 0 where the rate is unknown.
+	// Total is the time of all runs of the phase. It is Cycles by a measured rate, and can fall a
+	// little when that measurement becomes better. It is 0 where the rate is unknown.
 	Total time.Duration `stat:"phase_seconds,gauge"`
 }
 
@@ -367,7 +368,7 @@ func ReadStats(s *Stats) {
 }
 
 // take copies the engine's figures. Each struct is converted as a whole, which compiles only while
-// the engine's has the same fields; TestStatsTakesAll misses a struct that is left out.
+// the engine's has the same fields; TestStatsTakesAll fails when a struct is left out.
 func (s *Stats) take(t *engine.Totals) {
 	s.GlobalStats = GlobalStats(t.GlobalTotals)
 	s.Classes = s.Classes[:0]
