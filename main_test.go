@@ -73,7 +73,7 @@ func statsDiff(a, b *hakmem.Stats) string {
 	x, y := reflect.ValueOf(*a), reflect.ValueOf(*b)
 	for i := range x.NumField() {
 		name, u, v := x.Type().Field(i).Name, x.Field(i).Interface(), y.Field(i).Interface()
-		if reflect.DeepEqual(u, v) || name == "Faults" {
+		if reflect.DeepEqual(u, v) || name == "PageFaults" {
 			continue
 		}
 		if name == "Classes" && len(a.Classes) == len(b.Classes) {

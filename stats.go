@@ -6,192 +6,317 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/engine"
-	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// Stats is a picture of the whole allocator, filled by ReadStats.
+// The structs of this file are the one place that names the statistics. For each figure they have a
+// field with a doc comment and a tag. The tag has the figure's name and its kind:
 //
-// It is exact when no goroutine is allocating or freeing; taken while others
-// do, every count was true at some moment during the call, but not all at the
-// same one: blocks that move meanwhile may be missing in Live and LiveBlocks. Byte
-// figures of blocks count the block's whole size class (see GoodSize), not the size
-// that was asked for.
-type Stats struct {
-	// Reserved is the address space for blocks, in bytes; Committed the
-	// part of it that may be touched. Metadata counts the committed bytes of
-	// hakmem's own maps, which are not part of Committed.
-	Reserved, Committed, Metadata uint64
-	// Live is the bytes of blocks handed out and not yet freed, LiveBlocks
-	// their number. InMagazines is the bytes of free blocks up to 32 KiB that wait
-	// in the magazines of all fronts, and with HAKMEM_HARDEN in its quarantine;
-	// larger ones are in Large.
-	Live, LiveBlocks, InMagazines uint64
+//	// Drains is the number of drains of a front.
+//	Drains uint64 `stat:"drains_total,counter"`
+//
+// The name ends with the unit. A counter's name has _total behind the unit. The first sentence of
+// the comment names the unit too, unless the field is a time.Duration. That sentence is the
+// figure's help text: go generate writes it into figures_help.go. TestFiguresDeclared holds
+// comment, tag and type against each other, and Stats.Figures reads the tags.
+//
+// A tag "key=value", of a field that holds a struct, is a label for the figures in it. A tag
+// "key,label" is on the field that tells the elements of a slice apart. A field with the tag "-" is
+// no figure.
+//
+// To add a figure, add a field here and to the struct of internal/engine/stats.go that is converted
+// to this one (take), fill it there, and run go generate.
 
-	// Classes has one entry per size class up to 32 KiB, in ascending size.
+// Stats is a picture of the whole allocator, filled by ReadStats. It has one field for each figure;
+// Figures lists them with their names and units.
+//
+// Figures in bytes of blocks count the whole size class of each block (see GoodSize), which may be
+// more than was asked for. The tag of a field has the figure's name and its kind: a counter counts
+// from the start of the program; a gauge is the value now. The figure of a time.Duration is in
+// seconds.
+type Stats struct {
+	// GlobalStats has the figures of the allocator as a whole. Its fields are used as fields of
+	// Stats: s.Live.
+	GlobalStats
+
+	// Classes has one entry for each size class up to 32 KiB, in ascending order of size.
 	Classes []ClassStats
-	// Large blocks describes blocks above 32 KiB.
+	// Large describes blocks above 32 KiB.
 	Large LargeStats
 	// Scavenger says what became of freed memory.
 	Scavenger ScavengerStats
-	// Faults counts page faults by what the memory was used for.
+	// PageFaults counts page faults by what the memory is used for.
 	PageFaults PageFaultStats
-	// Timing has the cycles of the slow paths, one entry for each phase; empty
-	// unless HAKMEM_TIMING is on.
+	// Timing has one entry for each phase of the slow paths. It is empty unless HAKMEM_TIMING is
+	// on.
 	Timing []PhaseTiming
-	// Guard counts guarded blocks (HAKMEM_GUARD).
+	// Guard counts the guarded blocks of HAKMEM_GUARD.
 	Guard GuardStats
 	// Stages counts where slabs were found.
 	Stages StageStats
 	// SystemCalls counts memory system calls.
 	SystemCalls SystemCallStats
-	// Sites has one entry per registered site, in order of registration.
+	// Sites has one entry for each registered site, in the order of registration.
 	Sites []SiteStats
-
-	// Superslabs is the number of superslabs now in use, Fronts the number of
-	// fronts: of open Heaps, and of Ps that have allocated since theirs was drained.
-	Superslabs, Fronts int
-	// Drains counts the fronts emptied by the scavenger, by Trim, under memory
-	// pressure, or because a trace began or ended.
-	Drains uint64
-	// LateDoubleFrees counts double frees found only when a copy of the block
-	// left its magazine; each was dropped.
-	LateDoubleFrees uint64
-	// OutOfMemory counts allocations that returned nil, but for a Calloc whose n·size
-	// overflows.
-	OutOfMemory uint64
-	// Abandoned counts Heaps and Arenas that became unreachable without Close.
+	// Abandoned counts the Heaps and Arenas that became unreachable without Close.
 	Abandoned AbandonedStats
-	// Errors lists what went wrong and was survived: malformed gates, a
-	// refused reservation or commit, a trace that could not be written, the first
-	// abandoned Heap and Arena. It is what Err joins.
+
+	// Errors lists what went wrong and was survived: malformed gates, a refused reservation or
+	// commit, a trace that could not be written, the first abandoned Heap and the first abandoned
+	// Arena. Err joins these errors into one.
 	Errors []error
 }
 
-// AbandonedStats counts what became unreachable without Close. Its memory was
-// given back; that of Arenas which never allocated is none, and they do not count.
-type AbandonedStats struct{ Heaps, Arenas uint64 }
-
-// ClassStats describes one size class.
-type ClassStats struct {
-	Size uint64 // bytes of a block
-	// Live is the number of blocks handed out, Free the number owned by slabs,
-	// InMagazines the number that waits in magazines: together, every block of
-	// the class's slabs.
-	Live, Free, InMagazines uint64
-	Slabs                   uint64 // slabs of the class now
-	// Misses counts allocations that found the magazine empty, Refills how often
-	// blocks were then moved into it from a slab, Flushes how often a full one
-	// gave its oldest blocks back. FrontHits counts the allocations that the
-	// magazines are known to have served: the fast path counts nothing, so it is
-	// what the blocks brought by refills prove. A block that was freed into a
-	// magazine and allocated again in between is not seen: FrontHits + Misses is
-	// the number of allocations while nothing is freed, and at most that
-	// otherwise.
-	FrontHits, Misses, Refills, Flushes uint64
+// GlobalStats has the figures of the allocator as a whole. It is a part of Stats.
+type GlobalStats struct {
+	// Reserved is the address space reserved for blocks, in bytes.
+	Reserved uint64 `stat:"reserved_bytes,gauge"`
+	// Committed is the part of the reserved address space that may be touched, in bytes.
+	Committed uint64 `stat:"committed_bytes,gauge"`
+	// Metadata is the memory committed for hakmem's own maps, in bytes. It is no part of Committed.
+	Metadata uint64 `stat:"metadata_bytes,gauge"`
+	// Live is the memory of blocks handed out and not yet freed, in bytes. It is the sum over
+	// Classes and Large. Guarded blocks are not in it (see GuardStats).
+	Live uint64 `stat:"live_bytes,gauge"`
+	// LiveBlocks is the number of blocks handed out and not yet freed. It counts the same blocks as
+	// Live.
+	LiveBlocks uint64 `stat:"live_blocks,gauge"`
+	// InMagazines is the memory of free blocks up to 32 KiB in the magazines of all fronts, in
+	// bytes. With HAKMEM_HARDEN it includes the blocks in the quarantine. Large.CachedBytes counts
+	// larger blocks.
+	InMagazines uint64 `stat:"magazine_bytes,gauge"`
+	// Superslabs is the number of superslabs in use.
+	Superslabs int `stat:"superslabs,gauge"`
+	// Fronts is the number of fronts in use. Each open Heap has one, and each P that has allocated
+	// since its last drain.
+	Fronts int `stat:"fronts,gauge"`
+	// Drains is the number of drains of a front. The scavenger drains fronts, Trim and a lack of
+	// memory do, and so do the begin and the end of a trace.
+	Drains uint64 `stat:"drains_total,counter"`
+	// LateDoubleFrees is the number of double frees found only when a copy of the block left its
+	// magazine. hakmem dropped the copy.
+	LateDoubleFrees uint64 `stat:"late_double_frees_total,counter"`
+	// OutOfMemory is the number of allocations that returned nil. A Calloc whose n·size overflows
+	// is not counted.
+	OutOfMemory uint64 `stat:"failed_allocations_total,counter"`
 }
 
-// LargeStats describes blocks above 32 KiB, each a run of pages of its own.
+// AbandonedStats counts what became unreachable without Close. The memory was given back.
+type AbandonedStats struct {
+	// Heaps is the number of abandoned Heaps.
+	Heaps uint64 `stat:"abandoned_heaps_total,counter"`
+	// Arenas is the number of abandoned Arenas. Arenas that never allocated have no memory and are
+	// not counted.
+	Arenas uint64 `stat:"abandoned_arenas_total,counter"`
+}
+
+// ClassStats describes one size class. Live, Free and InMagazines are together all blocks of the
+// class's slabs.
+type ClassStats struct {
+	// Size is the size of a block of the class, in bytes.
+	Size uint64 `stat:"class,label"`
+	// Live is the number of the class's blocks handed out and not yet freed.
+	Live uint64 `stat:"class_live_blocks,gauge"`
+	// Free is the number of the class's blocks that are free in its slabs.
+	Free uint64 `stat:"class_free_blocks,gauge"`
+	// InMagazines is the number of the class's blocks that are free in magazines. With
+	// HAKMEM_HARDEN it includes the blocks in the quarantine.
+	InMagazines uint64 `stat:"class_magazine_blocks,gauge"`
+	// Slabs is the number of slabs of the class.
+	Slabs uint64 `stat:"class_slabs,gauge"`
+	// FrontHits is the number of known hits: allocations that the class's magazines served. It is a
+	// lower bound: the fast path keeps no counter, so hits are inferred from how many refilled
+	// blocks are gone. A block freed into a magazine hides a hit until the next refill or flush, or
+	// for good, so the figure can fall. FrontHits + Misses is the number of allocations while
+	// nothing is freed, and at most that number otherwise.
+	FrontHits uint64 `stat:"class_front_hits,gauge"`
+	// Misses is the number of misses: allocations that found the class's magazine empty.
+	Misses uint64 `stat:"class_misses_total,counter"`
+	// Refills is the number of refills of a magazine from a slab of the class.
+	Refills uint64 `stat:"class_refills_total,counter"`
+	// Flushes is the number of flushes of the class's magazines. A flush gives the oldest blocks of
+	// a full magazine back to their slabs.
+	Flushes uint64 `stat:"class_flushes_total,counter"`
+}
+
+// LargeStats describes blocks above 32 KiB. Each has a run of pages of its own.
 type LargeStats struct {
-	LiveBlocks, LiveBytes uint64
-	// CachedBlocks and CachedBytes are freed large blocks that wait in magazines and caches,
-	// with their memory.
-	CachedBlocks, CachedBytes uint64
-	// Shared is the slots behind the magazines, SiteCache the large blocks kept for the
-	// site that freed them, Whale the huge blocks.
-	Shared, SiteCache, HugeCache CacheStats
-	// Allocs and Frees count the large blocks that were made of free pages, and whose
-	// pages became free again: Allocs - Frees = LiveBlocks + CachedBlocks. What the
-	// magazines serve in between is not counted.
-	Allocs, Frees uint64
+	// LargeBlockStats has the figures of all large blocks. Its fields are used as fields of
+	// LargeStats: s.Large.LiveBytes.
+	LargeBlockStats
+
+	// Shared is the cache behind the magazines that all Ps share.
+	Shared CacheStats `stat:"cache=shared"`
+	// SiteCache is the cache of blocks kept for the site that freed them.
+	SiteCache CacheStats `stat:"cache=site"`
+	// HugeCache is the cache of huge blocks, those above 2 MiB.
+	HugeCache CacheStats `stat:"cache=huge"`
+}
+
+// LargeBlockStats has the figures of all large blocks. It is a part of LargeStats.
+//
+// Allocs - Frees is LiveBlocks + CachedBlocks.
+type LargeBlockStats struct {
+	// LiveBlocks is the number of large blocks handed out and not yet freed.
+	LiveBlocks uint64 `stat:"large_live_blocks,gauge"`
+	// LiveBytes is the memory of large blocks handed out and not yet freed, in bytes.
+	LiveBytes uint64 `stat:"large_live_bytes,gauge"`
+	// CachedBlocks is the number of freed large blocks in magazines and caches. They keep their
+	// memory.
+	CachedBlocks uint64 `stat:"large_cached_blocks,gauge"`
+	// CachedBytes is the memory of freed large blocks in magazines and caches, in bytes.
+	CachedBytes uint64 `stat:"large_cached_bytes,gauge"`
+	// Allocs is the number of large blocks made of free pages. An allocation that a magazine or a
+	// cache serves makes none.
+	Allocs uint64 `stat:"large_made_blocks_total,counter"`
+	// Frees is the number of large blocks turned into free pages. A block freed into a magazine or
+	// a cache keeps its pages.
+	Frees uint64 `stat:"large_released_blocks_total,counter"`
 }
 
 // CacheStats describes a cache of freed large blocks.
 type CacheStats struct {
-	// Hits and Misses count the allocations that looked there. Evictions counts
-	// the large blocks that it had no room for, or that made room for others.
-	Hits, Misses, Evictions uint64
-	Blocks, Bytes           uint64 // what it holds
+	// Hits is the number of hits: allocations that found a block in the cache.
+	Hits uint64 `stat:"large_cache_hits_total,counter"`
+	// Misses is the number of misses: allocations that found no block in the cache.
+	Misses uint64 `stat:"large_cache_misses_total,counter"`
+	// Evictions is the number of evictions: blocks for which the cache had no room, or which made
+	// room in it for others.
+	Evictions uint64 `stat:"large_cache_evictions_total,counter"`
+	// Blocks is the number of blocks in the cache.
+	Blocks uint64 `stat:"large_cache_blocks,gauge"`
+	// Bytes is the memory of the blocks in the cache, in bytes.
+	Bytes uint64 `stat:"large_cache_bytes,gauge"`
 }
 
-// ScavengerStats says what became of freed memory, in bytes, by pages of 64 KiB.
+// ScavengerStats says what became of freed memory. Memory is counted in pages of 64 KiB, except for
+// Holes.
+//
+// SetMemoryLimit limits Used + Dirty.
 type ScavengerStats struct {
-	// Used is the memory of slabs and of large blocks, live or cached; Warm is free pages
-	// that still have their memory. The two are what SetMemoryLimit limits.
-	Used, Dirty uint64
-	// KeptReused counts free memory that was kept and taken again; KeptInVain
-	// that which was kept for the whole window and then returned. Returned counts
-	// all that went back to the operating system, FaultedAgain that part of it
-	// which was taken again so soon that it should have been kept, the rest,
-	// ReturnedRightly, was not.
-	KeptReused, KeptInVain, Returned, FaultedAgain, ReturnedRightly uint64
-	// Holes is the memory of free blocks that was returned from slabs with live
-	// blocks, so far.
-	Holes uint64
-	// Window is the time whose peak of demand decides how much is kept, and for
-	// which more is kept; it adapts to the counts above.
-	Window time.Duration
-	// Ticks counts the scavenger's looks. Running says that its timer is set: there
-	// is something that it may return.
-	Ticks   uint64
-	Running bool
-	// LimitRefused counts the times that the hard memory limit refused memory.
-	LimitRefused uint64
+	// Used is the memory of slabs and of large blocks, live or cached, in bytes.
+	Used uint64 `stat:"used_bytes,gauge"`
+	// Dirty is the memory that free pages still have, in bytes.
+	Dirty uint64 `stat:"dirty_bytes,gauge"`
+	// KeptReused is the memory of free pages that was kept and used again, in bytes.
+	KeptReused uint64 `stat:"kept_reused_bytes_total,counter"`
+	// KeptInVain is the memory kept for the whole window and then returned, in bytes.
+	KeptInVain uint64 `stat:"kept_in_vain_bytes_total,counter"`
+	// Returned is the memory of free pages returned to the operating system, in bytes. It includes
+	// KeptInVain.
+	Returned uint64 `stat:"returned_bytes_total,counter"`
+	// FaultedAgain is the memory returned and used again so soon that it should have been kept, in
+	// bytes.
+	FaultedAgain uint64 `stat:"faulted_again_bytes_total,counter"`
+	// ReturnedRightly is the memory returned and not soon used again, in bytes. It is Returned -
+	// FaultedAgain, and falls when FaultedAgain grows.
+	ReturnedRightly uint64 `stat:"returned_rightly_bytes,gauge"`
+	// Holes is the memory of free blocks returned from slabs with live blocks, in bytes. It is no
+	// part of Returned.
+	Holes uint64 `stat:"holes_returned_bytes_total,counter"`
+	// Window is the time whose peak of demand decides how much memory is kept. It adapts to
+	// FaultedAgain and KeptInVain.
+	Window time.Duration `stat:"scavenger_window_seconds,gauge"`
+	// Ticks is the number of ticks of the scavenger. At each tick it looks for memory to return.
+	Ticks uint64 `stat:"scavenger_ticks_total,counter"`
+	// Running is whether the scavenger's timer is set. It is set while there may be memory to
+	// return. Figures yields 1 or 0.
+	Running bool `stat:"scavenger_running,gauge"`
+	// LimitRefused is the number of refusals of memory by the hard memory limit. One allocation may
+	// be refused several times.
+	LimitRefused uint64 `stat:"limit_refusals_total,counter"`
 }
 
-// PageFaultStats counts OS pages that were faulted in, by what they were used
-// for. It is measured where the system tells which pages are resident (Linux),
-// else 0: what is resident now, and what was each time memory was returned. A
-// huge page counts as all of its pages.
+// PageFaultStats counts the OS pages that were faulted in, by what they are used for. They are the
+// pages resident now, and those that were resident each time memory was returned. A huge page
+// counts as all of its OS pages. A page that serves other blocks now has moved to their figure, so
+// each figure can fall. All are 0 where hakmem cannot ask which pages are resident, which it can on
+// Linux only.
 type PageFaultStats struct {
-	Tiny, Mid, Large, Huge uint64 // blocks up to 1 KiB, 32 KiB, 2 MiB, and above
+	// Tiny is the number of OS pages faulted in for blocks up to 1 KiB.
+	Tiny uint64 `stat:"faulted_tiny_pages,gauge"`
+	// Mid is the number of OS pages faulted in for blocks above 1 KiB and up to 32 KiB.
+	Mid uint64 `stat:"faulted_mid_pages,gauge"`
+	// Large is the number of OS pages faulted in for blocks above 32 KiB and up to 2 MiB.
+	Large uint64 `stat:"faulted_large_pages,gauge"`
+	// Huge is the number of OS pages faulted in for blocks above 2 MiB.
+	Huge uint64 `stat:"faulted_huge_pages,gauge"`
 }
 
-// PhaseTiming is the time of one phase of the slow paths. Phases contain each
-// other: a commit is part of an acquire.
+// PhaseTiming is the time of one phase of the slow paths. A phase may contain others: a commit is a
+// part of an acquire.
 type PhaseTiming struct {
-	Phase string
-	// Count is how often it ran; Cycles and MaxCycles are in ticks of the
-	// processor's counter, Total is Cycles as time.
-	Count, Cycles, MaxCycles uint64
-	Total                    time.Duration
+	// Phase is the name of the phase.
+	Phase string `stat:"phase,label"`
+	// Count is the number of runs of the phase.
+	Count uint64 `stat:"phase_runs_total,counter"`
+	// Cycles is the time of all runs of the phase, in cycles of the processor's counter.
+	Cycles uint64 `stat:"phase_cycles_total,counter"`
+	// MaxCycles is the time of the longest run of the phase, in cycles of the processor's counter.
+	MaxCycles uint64 `stat:"phase_longest_cycles,gauge"`
+	// Total is the time of all runs of the phase. It is Cycles by a measured rate, and can fall a
+	// little when that measurement becomes better. It is 0 where the rate is unknown.
+	Total time.Duration `stat:"phase_seconds,gauge"`
 }
 
-// GuardStats counts the blocks of HAKMEM_GUARD. But for their site's figures they
-// are counted nowhere else.
+// GuardStats counts the guarded blocks of HAKMEM_GUARD. Those of a site count for the site too, in
+// SiteStats. No other figure includes guarded blocks.
 type GuardStats struct {
-	Live    uint64 // now
-	Samples uint64 // so far
-	Skipped uint64 // due, but the last was less than 5 ms ago, or there was no place
+	// Live is the number of guarded blocks handed out and not yet freed.
+	Live uint64 `stat:"guard_live_blocks,gauge"`
+	// Samples is the number of blocks guarded.
+	Samples uint64 `stat:"guard_sampled_blocks_total,counter"`
+	// Skipped is the number of blocks due to be guarded and not guarded. The last guarded one was
+	// less than 5 ms old, or there was no place.
+	Skipped uint64 `stat:"guard_skipped_blocks_total,counter"`
 }
 
-// StageStats counts where an empty magazine found its slab, in the order of
-// the search.
+// StageStats counts the searches for a slab with free blocks by the stage in which they ended. A
+// miss begins a search. The fields are in the order of the search.
 type StageStats struct {
-	OwnLease   uint64 // 0: the front's leased slab still had free blocks
-	Empty      uint64 // 0.5: an EMPTY slab of the class
-	Partial    uint64 // 1: a partly free slab of the class, lowest address first
-	CrossClass uint64 // 2: free pages of a superslab, or an EMPTY slab of another class
-	Superslab  uint64 // 3: a new superslab
+	// OwnLease is the number of searches that ended at the slab leased by the front.
+	OwnLease uint64 `stat:"stage_own_lease_searches_total,counter"`
+	// Partial is the number of searches that ended at a partly free slab of the class. The one with
+	// the lowest address is taken.
+	Partial uint64 `stat:"stage_partial_searches_total,counter"`
+	// Empty is the number of searches that ended at an EMPTY slab of the class. With
+	// HAKMEM_SS_EMPTY_FIRST this stage comes before Partial.
+	Empty uint64 `stat:"stage_empty_searches_total,counter"`
+	// CrossClass is the number of searches that ended at free pages of a superslab in use, or at an
+	// EMPTY slab of another class.
+	CrossClass uint64 `stat:"stage_cross_class_searches_total,counter"`
+	// Superslab is the number of searches that ended at a fresh superslab.
+	Superslab uint64 `stat:"stage_superslab_searches_total,counter"`
 }
 
-// SystemCallStats counts the memory system calls made, and those of them that
-// failed.
+// SystemCallStats counts the memory system calls made. The names in parentheses are those of Linux.
 type SystemCallStats struct {
-	Reserve, Commit, Decommit uint64 // mmap, mprotect, madvise on Linux
-	Advise                    uint64 // madvise for huge pages
-	Failed                    uint64
+	// Reserve is the number of system calls that reserve address space (mmap).
+	Reserve uint64 `stat:"reserve_calls_total,counter"`
+	// Commit is the number of system calls that commit memory (mprotect).
+	Commit uint64 `stat:"commit_calls_total,counter"`
+	// Decommit is the number of system calls that return memory (madvise).
+	Decommit uint64 `stat:"decommit_calls_total,counter"`
+	// Advise is the number of system calls that ask for huge pages or refuse them (madvise).
+	Advise uint64 `stat:"advise_calls_total,counter"`
+	// Failed is the number of memory system calls of any kind that failed. It includes those that
+	// ask which pages are resident (mincore).
+	Failed uint64 `stat:"failed_calls_total,counter"`
 }
 
-// SiteStats describes what is alive of one site.
+// SiteStats describes the live blocks of one site.
 type SiteStats struct {
-	Site       Site
-	Name       string
-	LiveBytes  uint64
-	LiveBlocks uint64
+	// Site is the site as RegisterSite returned it.
+	Site Site `stat:"-"`
+	// Name is the name of the site.
+	Name string `stat:"site,label"`
+	// LiveBytes is the memory of the site's blocks handed out and not yet freed, in bytes.
+	LiveBytes uint64 `stat:"site_live_bytes,gauge"`
+	// LiveBlocks is the number of the site's blocks handed out and not yet freed.
+	LiveBlocks uint64 `stat:"site_live_blocks,gauge"`
 }
 
 // totals is where ReadStats collects; it is large, and one at a time is enough.
@@ -202,81 +327,65 @@ var totals struct {
 
 var timing [telemetry.NumPhases]telemetry.Timing // under totals' lock
 
-// ReadStats fills s with the state of the allocator. It reuses the slices that s
-// has, so that a Stats read again and again costs no Go memory. Any goroutine;
-// it looks at every page in use, some milliseconds for each gigabyte.
+// ReadStats fills s with the state of the allocator. It reuses the slices that s has, so that a
+// Stats read again and again costs no Go memory. Any goroutine; one read at a time, others wait.
+//
+// The picture is exact when no goroutine allocates or frees during the call. The scavenger may run:
+// it waits. While others allocate or free, each figure that is counted was true at some moment of
+// the call, but not all were at the same moment. Sums need not come out then, and blocks that move
+// from one place to another during the call may be missing in Live and LiveBlocks. Two kinds of
+// figures are not exact even when all is quiet, as their comments say: FrontHits, and those of
+// PageFaults.
+//
+// The fast paths count nothing, so ReadStats does the counting: it looks at every page in use and
+// at every front, and on Linux it asks the operating system which pages are resident. That takes
+// some milliseconds for each gigabyte in use. Others allocate and free meanwhile; they wait at most
+// for the few moments in which ReadStats holds a lock of theirs.
 func ReadStats(s *Stats) {
 	totals.Lock()
 	defer totals.Unlock()
-	t := &totals.Totals
-	engine.ReadTotals(t)
-	*s = Stats{
-		Reserved: t.Reserved, Committed: t.Committed, Metadata: t.Metadata,
-		Classes: s.Classes[:0], Sites: s.Sites[:0], Errors: s.Errors[:0], Timing: s.Timing[:0],
-		Large: LargeStats{
-			LiveBlocks: t.LargeBlocks, LiveBytes: t.LargeBytes,
-			CachedBlocks: t.CachedBlocks, CachedBytes: t.CachedBytes,
-			Allocs: t.LargeAllocs, Frees: t.LargeFrees,
-			Shared: CacheStats(t.Shared), SiteCache: CacheStats(t.SiteCache), HugeCache: CacheStats(t.HugeCache),
-		},
-		Scavenger: ScavengerStats{
-			Used: t.Scavenger.Used, Dirty: t.Scavenger.Dirty,
-			KeptReused: t.Scavenger.KeptReused, KeptInVain: t.Scavenger.KeptInVain,
-			Returned: t.Scavenger.Returned, FaultedAgain: t.Scavenger.FaultedAgain,
-			Holes:           t.Scavenger.Holes,
-			ReturnedRightly: t.Scavenger.Returned - t.Scavenger.FaultedAgain,
-			Window:          t.Scavenger.Window, Ticks: t.Scavenger.Ticks, Running: t.Scavenger.Armed,
-			LimitRefused: t.Scavenger.LimitRefused,
-		},
-		PageFaults: PageFaultStats{Tiny: t.PageFaults[0], Mid: t.PageFaults[1], Large: t.PageFaults[2], Huge: t.PageFaults[3]},
-		Stages:     StageStats{OwnLease: t.OwnHits},
-		SystemCalls: SystemCallStats{
-			Reserve: osmem.Calls(osmem.OpReserve), Commit: osmem.Calls(osmem.OpCommit),
-			Decommit: osmem.Calls(osmem.OpDiscard), Advise: osmem.Calls(osmem.OpAdvise),
-			Failed: osmem.Failed(),
-		},
-		Superslabs: t.Superslabs, Fronts: t.Fronts, Drains: t.Drains,
-		LateDoubleFrees: t.LateFrees, OutOfMemory: t.OutOfMemory,
-		Abandoned: AbandonedStats{abandoned.heaps.Load(), abandoned.arenas.Load()},
-	}
+	engine.ReadTotals(&totals.Totals)
+	s.take(&totals.Totals)
+	s.Abandoned = AbandonedStats{Heaps: abandoned.heaps.Load(), Arenas: abandoned.arenas.Load()}
+	s.Timing = s.Timing[:0]
 	if policy.Current().Timing {
 		telemetry.ReadTiming(&timing)
 		hz := telemetry.Hz()
 		for p, n := range timing {
-			s.Timing = append(s.Timing, PhaseTiming{Phase: telemetry.Phase(p).String(), Count: n.Count, Cycles: n.Cycles, MaxCycles: n.MaxCycles})
+			var total time.Duration
 			if hz > 0 {
-				s.Timing[p].Total = time.Duration(float64(n.Cycles) / hz * 1e9)
+				total = time.Duration(float64(n.Cycles) / hz * 1e9)
 			}
+			s.Timing = append(s.Timing, PhaseTiming{telemetry.Phase(p).String(), n.Count, n.Cycles, n.MaxCycles, total})
 		}
 	}
-	live, samples, skipped := engine.GuardTotals()
-	s.Guard = GuardStats{uint64(live), samples, skipped}
-	s.Live, s.LiveBlocks = s.Large.LiveBytes, s.Large.LiveBlocks
-	for c := 1; c <= sizeclass.Num; c++ {
-		ct := &t.Classes[c]
-		live := ct.Blocks - min(ct.Blocks, ct.Free+ct.InMagazines) // blocks that move meanwhile count twice
-		s.Classes = append(s.Classes, ClassStats{
-			Size: ct.Size, Live: live, Free: ct.Free, InMagazines: ct.InMagazines, Slabs: ct.Slabs,
-			FrontHits: ct.Hits, Misses: ct.Misses, Refills: ct.Refills, Flushes: ct.Flushes,
-		})
-		s.Live += live * ct.Size
-		s.LiveBlocks += live
-		s.InMagazines += ct.InMagazines * ct.Size
-		s.Stages.Empty += ct.Empty
-		s.Stages.Partial += ct.Partial
-		s.Stages.CrossClass += ct.Cross
-		s.Stages.Superslab += ct.Fresh
-	}
+	s.Sites = s.Sites[:0]
 	for i := site.ID(1); i <= site.Num(); i++ {
 		name, bytes, blocks := site.Read(i)
 		s.Sites = append(s.Sites, SiteStats{Site(i), name, uint64(bytes), uint64(blocks)})
 	}
-	s.Errors = append(append(s.Errors, policy.Errors()...), engine.Survived()...)
+	s.Errors = append(append(s.Errors[:0], policy.Errors()...), engine.Survived()...)
 }
 
-// Err returns what went wrong so far and was survived, joined into one error:
-// malformed gates, a refused reservation or commit, a trace that could not be
-// written, the first Heap and the first Arena dropped without Close. nil when
-// nothing did. What a memory limit refuses is not among it, nor a size that no
-// machine has: the Reason of an *OutOfMemoryError tells of these. Any goroutine.
+// take copies the engine's figures. Each struct is converted as a whole, which compiles only while
+// the engine's has the same fields; TestStatsTakesAll fails when a struct is left out.
+func (s *Stats) take(t *engine.Totals) {
+	s.GlobalStats = GlobalStats(t.GlobalTotals)
+	s.Classes = s.Classes[:0]
+	for c := 1; c <= sizeclass.Num; c++ {
+		s.Classes = append(s.Classes, ClassStats(t.Classes[c]))
+	}
+	s.Large = LargeStats{LargeBlockStats(t.Large), CacheStats(t.Shared), CacheStats(t.SiteCache), CacheStats(t.HugeCache)}
+	s.Scavenger = ScavengerStats(t.Scavenger)
+	s.PageFaults = PageFaultStats(t.PageFaults)
+	s.Guard = GuardStats(t.Guard)
+	s.Stages = StageStats(t.Stages)
+	s.SystemCalls = SystemCallStats(t.SystemCalls)
+}
+
+// Err returns what went wrong so far and was survived, joined into one error: malformed gates, a
+// refused reservation or commit, a trace that could not be written, the first Heap and the first
+// Arena dropped without Close. It returns nil when nothing went wrong. An allocation that a memory
+// limit refuses is not among it, and neither is a size that no machine has: the Reason of an
+// *OutOfMemoryError says so. Any goroutine.
 func Err() error { return errors.Join(append(policy.Errors(), engine.Survived()...)...) }

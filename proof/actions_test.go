@@ -174,7 +174,7 @@ var actions = []action{
 		}
 		return true
 	}},
-	{"statistics", world, []string{"ReadStats", "Err", "LiveBlocks", "LiveBlock.Pointer"}, (*machine).statistics},
+	{"statistics", world, []string{"ReadStats", "Stats.Figures", "Err", "LiveBlocks", "LiveBlock.Pointer"}, (*machine).statistics},
 	{"free in a walk", world, []string{"LiveBlocks", "LiveBlock.Pointer", "Free"}, (*machine).freeInAWalk},
 	{"memory limit", world, []string{"SetMemoryLimit", "MemoryLimit"}, (*machine).limits},
 	{"time", world, nil, func(m *machine) bool {
@@ -468,6 +468,14 @@ func (m *machine) statistics() bool {
 		if !errors.Is(err, e) {
 			m.Fatalf("Err: %v lacks %v", err, e)
 		}
+	}
+	// The figures of the parts add up to those of the whole.
+	values := map[string]float64{} // sums over the labels
+	for f := range m.after.Figures() {
+		values[f.Name] += f.Value
+	}
+	if all, parts := values["live_blocks"], values["class_live_blocks"]+values["large_live_blocks"]; all != parts || all != float64(m.after.LiveBlocks) {
+		m.Fatalf("Figures: %v live blocks, %v in classes and large; the statistics have %d", all, parts, m.after.LiveBlocks)
 	}
 	return true
 }

@@ -5,6 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 	"unsafe"
 
 	"github.com/urfave/cli/v3"
@@ -14,10 +18,10 @@ import (
 
 func statsVerb() *cli.Command {
 	return &cli.Command{
-		Name: "stats", Usage: "run a short workload and print what ReadStats tells of it",
+		Name: "stats", Usage: "run a short workload and print the figures of ReadStats",
 		Description: "The workload allocates 100,000 blocks of 16 B to 32 KiB and 8 of 64 KiB to 8 MiB, frees\n" +
 			"every second one, and leaves the others alive. HAKMEM_* gates apply.",
-		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print all of it as JSON"}},
+		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print the figures as JSON, with kind, unit and help"}},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if err := errors.Join(noArguments(c), checkGates()); err != nil {
@@ -29,15 +33,15 @@ func statsVerb() *cli.Command {
 			var s hakmem.Stats
 			hakmem.ReadStats(&s)
 			if c.Bool("json") {
-				return printStatsJSON(c.Root().Writer, s)
+				return printStatsJSON(c.Root().Writer, &s)
 			}
-			return printStats(c.Root().Writer, s)
+			return printStats(c.Root().Writer, &s)
 		},
 	}
 }
 
-// statsWorkload leaves something of every kind alive: blocks of all classes,
-// spans, and a site.
+// statsWorkload leaves something of every kind alive: blocks of all classes, large blocks, and a
+// site.
 func statsWorkload() error {
 	const small, large = 100_000, 8 // enough for several slabs of every class
 	site := hakmem.RegisterSite("hakmem stats")
@@ -64,7 +68,7 @@ func statsWorkload() error {
 		if p == nil {
 			return errors.Join(errors.New("the workload ran out of memory"), hakmem.Err())
 		}
-		*(*byte)(p) = 1 // so that there are page faults to tell of
+		*(*byte)(p) = 1 // so that there are page faults to count
 		if i%2 == 1 {
 			hakmem.Free(p)
 		}
@@ -72,71 +76,39 @@ func statsWorkload() error {
 	return nil
 }
 
-// printStatsJSON prints s with its errors as text.
-func printStatsJSON(out io.Writer, s hakmem.Stats) error {
-	texts := []string{}
+// printStatsJSON prints every figure of s, and its errors as text.
+func printStatsJSON(out io.Writer, s *hakmem.Stats) error {
+	report := struct {
+		Figures []hakmem.Figure `json:"figures"`
+		Errors  []string        `json:"errors"`
+	}{slices.Collect(s.Figures()), []string{}}
 	for _, err := range s.Errors {
-		texts = append(texts, err.Error())
+		report.Errors = append(report.Errors, err.Error())
 	}
-	return printJSON(out, struct {
-		hakmem.Stats
-		Errors []string // shadows that of Stats
-	}{s, texts})
+	return printJSON(out, report)
 }
 
-func printStats(out io.Writer, s hakmem.Stats) error {
+// printStats prints the figures without a label, one on a line, and then a table for each label: a
+// row for each of its values, and a column for each name.
+func printStats(out io.Writer, s *hakmem.Stats) error {
+	var tables []*figureTable
 	w := newTable(out)
-	row := func(name string, v any) { fmt.Fprintf(w, "%s\t%v\n", name, v) }
-	row("reserved", size(float64(s.Reserved)))
-	row("committed", size(float64(s.Committed)))
-	row("metadata", size(float64(s.Metadata)))
-	row("live", fmt.Sprintf("%s in %d blocks", size(float64(s.Live)), s.LiveBlocks))
-	row("in magazines", size(float64(s.InMagazines)))
-	row("superslabs", s.Superslabs)
-	row("fronts", s.Fronts)
-	row("drains", s.Drains)
-	row("late double frees", s.LateDoubleFrees)
-	row("out of memory", s.OutOfMemory)
-	row("abandoned", fmt.Sprintf("%d Heaps, %d Arenas", s.Abandoned.Heaps, s.Abandoned.Arenas))
-	row("spans", fmt.Sprintf("%d live, %s; %d warm, %s; %d made of free pages, %d given back", s.Large.LiveBlocks, size(float64(s.Large.LiveBytes)),
-		s.Large.CachedBlocks, size(float64(s.Large.CachedBytes)), s.Large.Allocs, s.Large.Frees))
-	cache := func(name string, c hakmem.CacheStats) {
-		row(name, fmt.Sprintf("%d hits, %d misses, %d evictions; holds %d, %s", c.Hits, c.Misses, c.Evictions, c.Blocks, size(float64(c.Bytes))))
-	}
-	cache("shared slots", s.Large.Shared)
-	cache("BigCache", s.Large.SiteCache)
-	cache("whale cache", s.Large.HugeCache)
-	sc := s.Scavenger
-	row("memory", fmt.Sprintf("%s used, %s warm", size(float64(sc.Used)), size(float64(sc.Dirty))))
-	row("kept", fmt.Sprintf("%s reused, %s in vain", size(float64(sc.KeptReused)), size(float64(sc.KeptInVain))))
-	row("returned", fmt.Sprintf("%s rightly, %s faulted again, %s of holes", size(float64(sc.ReturnedRightly)), size(float64(sc.FaultedAgain)), size(float64(sc.Holes))))
-	row("scavenger", fmt.Sprintf("%d ticks, window %v, running %t", sc.Ticks, sc.Window, sc.Running))
-	row("pages faulted in", fmt.Sprintf("%d tiny, %d mid, %d large, %d big", s.PageFaults.Tiny, s.PageFaults.Mid, s.PageFaults.Large, s.PageFaults.Huge))
-	row("slabs found in stage", fmt.Sprintf("0 lease %d, 0.5 empty %d, 1 partial %d, 2 cross-class %d, 3 superslab %d",
-		s.Stages.OwnLease, s.Stages.Empty, s.Stages.Partial, s.Stages.CrossClass, s.Stages.Superslab))
-	row("system calls", fmt.Sprintf("%d reserve, %d commit, %d decommit, %d failed",
-		s.SystemCalls.Reserve, s.SystemCalls.Commit, s.SystemCalls.Decommit, s.SystemCalls.Failed))
-	for _, site := range s.Sites {
-		row("site "+site.Name, fmt.Sprintf("%s in %d blocks", size(float64(site.LiveBytes)), site.LiveBlocks))
+	for f := range s.Figures() {
+		if len(f.Labels) == 0 {
+			fmt.Fprintf(w, "%s\t%s\t%s\n", f.Name, figureText(f), f.Help)
+			continue
+		}
+		i := slices.IndexFunc(tables, func(t *figureTable) bool { return t.label == f.Labels[0].Name })
+		if i < 0 {
+			i, tables = len(tables), append(tables, &figureTable{label: f.Labels[0].Name})
+		}
+		tables[i].add(f)
 	}
 	if err := w.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprint(w, "\nclass\tlive\tfree\tin magazines\tslabs\thits\tmisses\trefills\tflushes\n")
-	for _, c := range s.Classes {
-		if c.Slabs > 0 || c.Misses > 0 {
-			fmt.Fprintf(w, "%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\t%d\n", c.Size, c.Live, c.Free, c.InMagazines, c.Slabs, c.FrontHits, c.Misses, c.Refills, c.Flushes)
-		}
-	}
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	if len(s.Timing) > 0 {
-		fmt.Fprint(w, "\nphase\truns\tcycles\tlongest\ttotal\n")
-		for _, t := range s.Timing {
-			fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%v\n", t.Phase, t.Count, t.Cycles, t.MaxCycles, t.Total)
-		}
-		if err := w.Flush(); err != nil {
+	for _, t := range tables {
+		if err := t.print(out); err != nil {
 			return err
 		}
 	}
@@ -144,4 +116,80 @@ func printStats(out io.Writer, s hakmem.Stats) error {
 		fmt.Fprintln(out, "problem:", err)
 	}
 	return nil
+}
+
+// figureTable has the figures of one label.
+type figureTable struct {
+	label string
+	names []string
+	rows  []figureRow
+}
+
+// figureRow has the figures that have the same value of the label.
+type figureRow struct {
+	value string
+	texts map[string]string // by name
+	zero  bool              // all are 0
+}
+
+func (t *figureTable) add(f hakmem.Figure) {
+	if !slices.Contains(t.names, f.Name) {
+		t.names = append(t.names, f.Name)
+	}
+	value := f.Labels[0].Value
+	i := slices.IndexFunc(t.rows, func(r figureRow) bool { return r.value == value })
+	if i < 0 {
+		i, t.rows = len(t.rows), append(t.rows, figureRow{value: value, texts: map[string]string{}, zero: true})
+	}
+	t.rows[i].texts[f.Name] = figureText(f)
+	t.rows[i].zero = t.rows[i].zero && f.Value == 0
+}
+
+// print prints the rows that have a figure other than 0, if there are any. The words that all names
+// begin with stand above the table.
+func (t *figureTable) print(out io.Writer) error {
+	if !slices.ContainsFunc(t.rows, func(r figureRow) bool { return !r.zero }) {
+		return nil
+	}
+	prefix := commonWords(t.names)
+	fmt.Fprintf(out, "\n%s* by %s\n", prefix, t.label)
+	w := newTable(out)
+	fmt.Fprint(w, t.label)
+	for _, name := range t.names {
+		fmt.Fprintf(w, "\t%s", name[len(prefix):])
+	}
+	fmt.Fprintln(w)
+	for _, r := range t.rows {
+		if r.zero {
+			continue
+		}
+		fmt.Fprint(w, r.value)
+		for _, name := range t.names {
+			fmt.Fprintf(w, "\t%s", r.texts[name])
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+// commonWords returns the words that all names begin with, with the underscore behind them.
+func commonWords(names []string) string {
+	prefix := names[0]
+	for _, name := range names[1:] {
+		for !strings.HasPrefix(name, prefix) {
+			prefix = prefix[:len(prefix)-1]
+		}
+	}
+	return prefix[:strings.LastIndexByte(prefix, '_')+1]
+}
+
+// figureText shows a figure's value in its unit.
+func figureText(f hakmem.Figure) string {
+	switch f.Unit {
+	case "bytes":
+		return size(f.Value)
+	case "seconds":
+		return time.Duration(f.Value * 1e9).String()
+	}
+	return strconv.FormatFloat(f.Value, 'f', -1, 64)
 }

@@ -150,11 +150,11 @@ func (k *checker) checkTotals() {
 	ReadTotals(t)
 	for c := 1; c <= sizeclass.Num; c++ {
 		n := &t.Classes[c]
-		if live := n.Blocks - n.Free - n.InMagazines; live != k.live[c] {
+		if live := t.blocks[c] - n.Free - n.InMagazines; live != k.live[c] {
 			k.bad(subject{noun: "class", class: sizeclass.ID(c)}, "statistics count the live blocks", live, k.live[c])
 		}
 	}
-	if t.LargeBlocks != k.liveLarge {
-		k.bad(subject{noun: "spans"}, "statistics count the live spans", t.LargeBlocks, k.liveLarge)
+	if t.Large.LiveBlocks != k.liveLarge {
+		k.bad(subject{noun: "spans"}, "statistics count the live spans", t.Large.LiveBlocks, k.liveLarge)
 	}
 }

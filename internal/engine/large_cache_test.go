@@ -58,8 +58,8 @@ func TestSpanCaches(t *testing.T) {
 		blocks := fillBytes(t, n*size, size)
 		freeBlocks(t, blocks)
 		ReadTotals(&is)
-		if is.Shared.Blocks < n-2 || is.LargeFrees != was.LargeFrees {
-			t.Errorf("%d blocks in shared slots, %d went back; want %d and 0", is.Shared.Blocks, is.LargeFrees-was.LargeFrees, n-1)
+		if is.Shared.Blocks < n-2 || is.Large.Frees != was.Large.Frees {
+			t.Errorf("%d blocks in shared slots, %d went back; want %d and 0", is.Shared.Blocks, is.Large.Frees-was.Large.Frees, n-1)
 		}
 		again := fillBytes(t, n*size, size)
 		ReadTotals(&is)

@@ -5,33 +5,67 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// ClassTotals is what Totals says of one class.
-type ClassTotals struct {
-	Size                           uint64
-	Free, InMagazines              uint64 // blocks
-	Blocks                         uint64 // all blocks of the class's slabs
-	Slabs                          uint64
-	Hits, Misses, Refills, Flushes uint64
-	Empty, Partial, Cross          uint64 // acquisitions by stage
-	Fresh                          uint64
-}
+// The structs of figures below have the fields of the public ones (stats.go of the module's
+// root), which say what each figure means. The root converts each struct as a whole: it
+// does not compile when a figure is missing on one side, or has another name or type there.
+type (
+	// GlobalTotals are the figures that belong to no class and to no part of the engine.
+	GlobalTotals struct {
+		Reserved, Committed, Metadata        uint64
+		Live, LiveBlocks, InMagazines        uint64
+		Superslabs, Fronts                   int
+		Drains, LateDoubleFrees, OutOfMemory uint64
+	}
+	// ClassTotals are the figures of one size class.
+	ClassTotals struct {
+		Size                                uint64
+		Live, Free, InMagazines             uint64 // blocks
+		Slabs                               uint64
+		FrontHits, Misses, Refills, Flushes uint64
+	}
+	// LargeTotals are those of large blocks, except for their caches (CacheTotals).
+	LargeTotals struct {
+		LiveBlocks, LiveBytes, CachedBlocks, CachedBytes uint64
+		Allocs, Frees                                    uint64
+	}
+	// ScavengerTotals are those of memory kept and returned, in bytes.
+	ScavengerTotals struct {
+		Used, Dirty                             uint64
+		KeptReused, KeptInVain                  uint64
+		Returned, FaultedAgain, ReturnedRightly uint64
+		Holes                                   uint64
+		Window                                  time.Duration
+		Ticks                                   uint64
+		Running                                 bool
+		LimitRefused                            uint64
+	}
+	// PageFaultTotals are the OS pages faulted in, by bucket.
+	PageFaultTotals struct{ Tiny, Mid, Large, Huge uint64 }
+	// GuardedTotals are the figures of guarded blocks.
+	GuardedTotals struct{ Live, Samples, Skipped uint64 }
+	// StageTotals counts the searches for a slab by the stage in which they ended.
+	StageTotals struct{ OwnLease, Partial, Empty, CrossClass, Superslab uint64 }
+	// SystemCallTotals counts memory system calls.
+	SystemCallTotals struct{ Reserve, Commit, Decommit, Advise, Failed uint64 }
+)
 
 // Totals is a picture of the engine: exact when nobody allocates or frees.
 type Totals struct {
-	Reserved, Committed, Metadata  uint64
-	OwnHits                        uint64
-	Classes                        [sizeclass.Num + 1]ClassTotals
-	LargeBlocks, LargeBytes        uint64 // live
-	CachedBlocks, CachedBytes      uint64 // freed, with their memory
-	Shared, SiteCache, HugeCache   CacheTotals
-	Scavenger                      ScavengerTotals
-	PageFaults                     [numBuckets]uint64 // tiny, mid, large, big
-	LargeAllocs, LargeFrees        uint64
-	Superslabs, Fronts             int
-	Drains, LateFrees, OutOfMemory uint64
+	GlobalTotals
+	Classes                      [sizeclass.Num + 1]ClassTotals // by class; 0 is none
+	Large                        LargeTotals
+	Shared, SiteCache, HugeCache CacheTotals
+	Scavenger                    ScavengerTotals
+	PageFaults                   PageFaultTotals
+	Guard                        GuardedTotals
+	Stages                       StageTotals
+	SystemCalls                  SystemCallTotals
+
+	blocks [sizeclass.Num + 1]uint64 // all blocks of each class's slabs, live or not
 }
 
 // ReadTotals fills t. Any goroutine. It walks the page table up to the
@@ -42,6 +76,13 @@ func ReadTotals(t *Totals) {
 		t.Classes[c].Size = uint64(classSize(sizeclass.ID(c)))
 	}
 	t.OutOfMemory = outOfMemory.Load()
+	live, samples, skipped := GuardTotals()
+	t.Guard = GuardedTotals{Live: uint64(live), Samples: samples, Skipped: skipped}
+	t.SystemCalls = SystemCallTotals{
+		Reserve: osmem.Calls(osmem.OpReserve), Commit: osmem.Calls(osmem.OpCommit),
+		Decommit: osmem.Calls(osmem.OpDiscard), Advise: osmem.Calls(osmem.OpAdvise),
+		Failed: osmem.Failed(),
+	}
 	if !region.ready.Load() {
 		return
 	}
@@ -49,14 +90,17 @@ func ReadTotals(t *Totals) {
 	t.Committed = uint64(mem.Bytes(region.committed.Load()) - region.first)
 	t.Metadata = uint64(region.metaCommitted.Load())
 	t.Superslabs = int(superslabs.Load())
-	t.Drains, t.LateFrees = drains.Load(), lateFrees.Load()
+	t.Drains, t.LateDoubleFrees = drains.Load(), lateFrees.Load()
 
 	scavenger.moving.Lock()
-	t.LargeAllocs, t.LargeFrees = largeStats.allocs.Load(), largeStats.frees.Load()
+	t.Large.Allocs, t.Large.Frees = largeStats.allocs.Load(), largeStats.frees.Load()
 	for c := range classes {
-		cs, ct := &classes[c], &t.Classes[c]
+		cs, stages := &classes[c], &t.Stages
 		cs.mu.Lock()
-		ct.Empty, ct.Partial, ct.Cross, ct.Fresh = cs.empty, cs.partial, cs.cross, cs.fresh
+		stages.Partial += cs.partial
+		stages.Empty += cs.empty
+		stages.CrossClass += cs.cross
+		stages.Superslab += cs.fresh
 		cs.mu.Unlock()
 	}
 	for page := region.firstPage(); page < region.endPage(); page++ {
@@ -66,29 +110,29 @@ func ReadTotals(t *Totals) {
 			switch {
 			case m.kind != kindLarge:
 			case checkLive && m.live == 0 && m.flags&flagArena == 0:
-				t.CachedBlocks++ // freed, and in a magazine or a cache
-				t.CachedBytes += uint64(m.largeSize)
+				t.Large.CachedBlocks++ // freed, and in a magazine or a cache
+				t.Large.CachedBytes += uint64(m.largeSize)
 			default:
-				t.LargeBlocks++
-				t.LargeBytes += uint64(m.largeSize)
+				t.Large.LiveBlocks++
+				t.Large.LiveBytes += uint64(m.largeSize)
 			}
 			continue
 		}
 		k, ct := &sizeclass.Classes[c], &t.Classes[c]
 		ct.Slabs++
-		ct.Blocks += uint64(k.Blocks)
+		t.blocks[c] += uint64(k.Blocks)
 		ct.Free += uint64(slabID(page + 1).freeBlocks(k))
 	}
 	for i := uintptr(0); i < frontPool.built.Load(); i++ {
 		f := frontAt(i)
-		t.OwnHits += atomic.LoadUint64(&f.head().ownHits)
+		t.Stages.OwnLease += atomic.LoadUint64(&f.head().ownHits)
 		for c := uint8(1); c <= sizeclass.Num; c++ {
 			ct := &t.Classes[c]
 			n := f.held(sizeclass.ID(c))
 			ct.InMagazines += uint64(n) + uint64(atomic.LoadUint32(&f.head().waiting[c]))
-			ct.Hits += atomic.LoadUint64(&f.head().hits[c])
+			ct.FrontHits += atomic.LoadUint64(&f.head().hits[c])
 			if seen := uintptr(f.head().seen[c]); seen > n {
-				ct.Hits += uint64(seen - n)
+				ct.FrontHits += uint64(seen - n)
 			}
 			ct.Misses += atomic.LoadUint64(f.misses(sizeclass.ID(c)))
 			ct.Refills += atomic.LoadUint64(f.refills(sizeclass.ID(c)))
@@ -97,20 +141,27 @@ func ReadTotals(t *Totals) {
 	}
 	t.readCaches()
 	scavenger.moving.Unlock()
-	t.PageFaults = readPageFaults()
+	faults := readPageFaults()
+	t.PageFaults = PageFaultTotals{
+		Tiny: faults[bucketTiny], Mid: faults[bucketMid], Large: faults[bucketLarge], Huge: faults[bucketHuge],
+	}
 	frontPool.mu.Lock()
 	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free) - len(frontPool.lost)
 	frontPool.mu.Unlock()
+	t.addUp()
 }
 
-// ScavengerTotals is what Totals says of memory kept and returned, in bytes.
-type ScavengerTotals struct {
-	Used, Dirty                   uint64
-	KeptReused, KeptInVain        uint64
-	Returned, FaultedAgain, Holes uint64
-	Ticks, LimitRefused           uint64
-	Window                        time.Duration
-	Armed                         bool
+// addUp derives which blocks are live, and what all classes and the large blocks have
+// together.
+func (t *Totals) addUp() {
+	t.Live, t.LiveBlocks = t.Large.LiveBytes, t.Large.LiveBlocks
+	for c := 1; c <= sizeclass.Num; c++ {
+		ct := &t.Classes[c]
+		ct.Live = t.blocks[c] - min(t.blocks[c], ct.Free+ct.InMagazines) // blocks that move meanwhile count twice
+		t.Live += ct.Live * ct.Size
+		t.LiveBlocks += ct.Live
+		t.InMagazines += ct.InMagazines * ct.Size
+	}
 }
 
 // readCaches fills what is known of the large block caches and the scavenger.
@@ -136,8 +187,9 @@ func (t *Totals) readCaches() {
 	t.Scavenger = ScavengerTotals{
 		Used: bytes(uint64(u.used)), Dirty: bytes(uint64(u.dirty)),
 		KeptReused: bytes(u.reused), KeptInVain: bytes(u.vain),
-		Returned: bytes(u.returned), FaultedAgain: bytes(u.again), Holes: punched.Load(),
+		Returned: bytes(u.returned), FaultedAgain: bytes(u.again), ReturnedRightly: bytes(u.returned - u.again),
+		Holes: punched.Load(),
 		Ticks: scavenger.ticks.Load(), LimitRefused: limitHit.Load(),
-		Window: time.Duration(window) * time.Millisecond, Armed: scavenger.armed.Load(),
+		Window: time.Duration(window) * time.Millisecond, Running: scavenger.armed.Load(),
 	}
 }
