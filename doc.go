@@ -37,11 +37,11 @@
 //
 // # The path of a malloc
 //
-//  1. Malloc (fast.go) calls the fast section (fast_amd64.h, fast_arm64.go): the
-//     size gives the class by a table.
+//  1. Malloc (malloc.go) calls the fast section (internal/engine/road_amd64.h,
+//     road_arm64.go): the size gives the class by a table.
 //  2. The current P's front is found without pinning, in code that the runtime
 //     never preempts: on amd64 by the thread's guess, which the front confirms or
-//     not (internal/engine/front.go, Guesses), else by the P's number.
+//     not (internal/engine/front.go, guesses), else by the P's number.
 //  3. Pop the class's magazine: one load; a 0 says that it is empty.
 //  4. Write the class into the block's live byte. Done: the block was not
 //     touched, no atomic was used.
@@ -61,7 +61,7 @@
 //
 // # The path of a free
 //
-//  1. Free (fast.go) calls the fast section: one rotation and one compare test
+//  1. Free (malloc.go) calls the fast section: one rotation and one compare test
 //     that the pointer is inside the region and aligned.
 //  2. The page gives the class; where there is no tiny slab that is 0, the trap
 //     class, whose magazine is always full.

@@ -32,6 +32,18 @@ import (
 // A magazine is made when the front first needs it (makeMagazine). Until then it
 // is a trap, like the trap front's, and its memory is not touched. One that runs
 // full and empty in turns grows downwards (growMagazine).
+//
+// Who knows this layout, besides this file, which decides it:
+//
+//   - The fast paths find a class's word and tell empty and full by themselves:
+//     road_amd64.h, road_arm64.go, and the Heap's in the public package's heap.go.
+//   - Slots between sentinel and top: magazine.go fills them and moves them down,
+//     harden.go brings them into random order.
+//   - Where fronts and their parts lie: frontpool.go, reserve.go, quarantine.go.
+//   - idle.go compares tops with those of a while ago; invariants_fronts.go checks
+//     all that is said here.
+//
+// All other files call the methods below. TestWhoKnowsTheLayout holds this list.
 const (
 	topsOffset    = 0
 	leasesOffset  = 1024
@@ -252,7 +264,7 @@ const (
 )
 
 // pAddress returns the address of the current P, pinned; nil where there are no
-// guesses.
+// guesses. ChooseRoad sets it, before any allocation.
 var pAddress func() uintptr
 
 // setOwner makes the current P, pinned, the owner of a front that it puts into
