@@ -66,18 +66,21 @@ func ChooseRoad(malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) 
 
 // verified reports whether the P that the fast section finds is the one that
 // pinning finds, on up to four Ps at the same time. It asks once.
-var verified = sync.OnceValue(func() bool {
-	n := min(runtime.GOMAXPROCS(0), 4)
-	var wrong atomic.Bool
+var verified = sync.OnceValue(func() bool { return holdsOnPs(min(runtime.GOMAXPROCS(0), 4), sameP) })
+
+// holdsOnPs reports whether ask, which is asked again and again on n Ps at the same time,
+// always says yes. What faults or panics says no.
+func holdsOnPs(n int, ask func() bool) bool {
+	var no atomic.Bool
 	var arrived atomic.Int32
 	var wg sync.WaitGroup
 	for range n {
 		wg.Go(func() {
-			// A wrong offset may point anywhere: a fault becomes a panic and means no.
+			// A wrong offset may point anywhere: a fault becomes a panic.
 			defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 			defer func() {
 				if recover() != nil {
-					wrong.Store(true)
+					no.Store(true)
 				}
 			}()
 			// Wait for the others, a bounded while, so that each has a P of its own.
@@ -86,15 +89,15 @@ var verified = sync.OnceValue(func() bool {
 				runtime.Gosched()
 			}
 			for range 100 {
-				if !sameP() {
-					wrong.Store(true)
+				if !ask() {
+					no.Store(true)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return !wrong.Load()
-})
+	return !no.Load()
+}
 
 // sameP compares the two ways of finding the P. The runtime's p begins with its
 // id and its status, which is 1 (_Prunning) for a P that runs Go code.

@@ -8,9 +8,9 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The fast section in assembly: road_amd64.h. A Go function has
-// no other way to its P than a call, and a call costs a stack frame and two
-// spills; together that is as much as the rest of the section.
+// The fast section in assembly: road_amd64.h. A Go function has no other way to its P
+// than a call, and a call costs a stack frame and two spills; together that is as much as
+// the rest of the section.
 //
 // The routines follow Go's register calling convention by hand, so that they
 // are called without the adapter that the compiler puts before assembly: they
@@ -19,10 +19,10 @@ import (
 // below may; hence the build tag, and verified.
 
 // What road_amd64.h knows of the engine it takes from go_asm.h, where the compiler writes
-// this package's constants, as const_name, and the offsets of fields, as type_field. These
-// are the constants that other packages have.
+// this package's constants, as const_name, and the offsets of fields, as type_field. The
+// constants below it cannot find there: they belong to the runtime or to sizeclass.
 const (
-	offsetGM    = 48 // of the field m in the runtime's g, read from DWARF; verified checks it
+	offsetGM    = 48 // of the field m in the runtime's g; verified checks it
 	asmMaxTiny  = sizeclass.MaxTiny
 	asmMaxMid   = sizeclass.MaxMid
 	asmMaxLarge = sizeclass.MaxLarge

@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"unsafe"
 
@@ -79,6 +80,43 @@ func TestChooseRoad(t *testing.T) {
 				t.Errorf("the road is %v, fast %v, want %v", got, Road.Fast, x.want)
 			}
 		})
+	}
+}
+
+// TestUnverified: a fast section that does not find its P is not taken.
+func TestUnverified(t *testing.T) {
+	withPolicy(t, nil)
+	defer func(old func() bool) { verified = old }(verified)
+	for _, found := range []bool{true, false} {
+		verified = func() bool { return found }
+		withRoad(t)
+		if Road.Fast != (HaveFast && found) {
+			t.Errorf("the P was found: %v; the road is the fast section: %v", found, Road.Fast)
+		}
+	}
+}
+
+// atNoAddress reads what nobody has mapped, as a section with wrong offsets may.
+//
+//go:nocheckptr
+func atNoAddress() bool { return *u8(8) == 1 }
+
+// TestHoldsOnPs: one wrong answer of many is a no, and so is a fault.
+func TestHoldsOnPs(t *testing.T) {
+	var asked atomic.Int32
+	for _, x := range []struct {
+		what string
+		ask  func() bool
+		want bool
+	}{
+		{"always yes", func() bool { return true }, true},
+		{"once no", func() bool { return asked.Add(1) != 150 }, false},
+		{"a panic", func() bool { panic("no P") }, false},
+		{"a fault", atNoAddress, false},
+	} {
+		if got := holdsOnPs(2, x.ask); got != x.want {
+			t.Errorf("%s: %v", x.what, got)
+		}
 	}
 }
 
