@@ -3,7 +3,6 @@ package hakmem
 import (
 	"fmt"
 	"runtime"
-	"strings"
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/engine"
@@ -29,7 +28,7 @@ func (s stack) String() string {
 	frames := runtime.CallersFrames(s[:])
 	for {
 		f, more := frames.Next()
-		if f.Function != "" && !strings.HasPrefix(f.Function, "github.com/hakmem/hakmem.") {
+		if f.Function != "" && !engine.Own(f.Function) {
 			return fmt.Sprintf("%s (%s:%d)", f.Function, f.File, f.Line)
 		}
 		if !more {

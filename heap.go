@@ -28,7 +28,7 @@ type Heap struct {
 	_       noCopy
 	front   engine.Front // what the fast paths use: own, or the trap front
 	own     engine.Front // 0 when closed
-	self    uintptr    // the Heap's address, which a copy of it does not have
+	self    uintptr      // the Heap's address, which a copy of it does not have
 	cleanup runtime.Cleanup
 }
 

@@ -10,7 +10,8 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The road that Malloc and Free take is chosen in fast.go.
+// The road that Malloc and Free take is engine.Road (internal/engine/road.go); slow.go has its
+// slow exits.
 
 // maxAlign is the largest alignment AlignedAlloc grants: a superslab's.
 const maxAlign = 2 << 20
@@ -22,7 +23,7 @@ const maxAlign = 2 << 20
 // until Free. Any goroutine may call Malloc, and any goroutine may free the
 // block. UsableSize tells how many bytes the block really has. It panics only with a
 // late *MisuseError (see Free), as every function that moves free blocks may.
-func Malloc(size uintptr) unsafe.Pointer { return fastMalloc(size) }
+func Malloc(size uintptr) unsafe.Pointer { return engine.Road.Malloc(size) }
 
 // Free gives the block at p back. p must come from this package's allocation
 // functions and must not have been freed; nil is fine. Any goroutine may free
@@ -36,7 +37,7 @@ func Malloc(size uintptr) unsafe.Pointer { return fastMalloc(size) }
 // by a panic of the operation that found it, as "double free (detected late)".
 // If both left as blocks of a Malloc instead, two holders share the block, and
 // the later of their frees is the double free that is reported.
-func Free(p unsafe.Pointer) { fastFree(p) }
+func Free(p unsafe.Pointer) { engine.Road.Free(p) }
 
 // Calloc returns a block for n elements of size bytes each, all zero, aligned
 // to 16 bytes; nil when memory is out or n·size overflows. A block above 32 KiB that

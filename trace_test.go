@@ -544,13 +544,6 @@ func TestTraceStartStopUnderLoad(t *testing.T) {
 	}
 }
 
-// onTrap reports whether the P that runs the caller has no front.
-func onTrap() bool {
-	pid := engine.Pin()
-	defer engine.Unpin()
-	return engine.Front(atomic.LoadUintptr(&engine.Fronts[pid])) == engine.TrapFront()
-}
-
 // heapOnTrap reports whether the Heap's fast paths have the trap front.
 func heapOnTrap(h *hakmem.Heap) bool {
 	return engine.Front(reflect.ValueOf(h).Elem().FieldByName("front").Uint()) == engine.TrapFront()
@@ -562,7 +555,7 @@ func TestTraceEndsFast(t *testing.T) {
 	before := hakmem.NewHeap()
 	defer before.Close()
 	hakmem.Free(hakmem.Malloc(16))
-	slow := onTrap() // always, where nothing can be pinned
+	slow := engine.OnTrap() // always, where nothing can be pinned
 	for range 3 {
 		var during *hakmem.Heap
 		var p unsafe.Pointer
@@ -571,7 +564,7 @@ func TestTraceEndsFast(t *testing.T) {
 			during = hakmem.NewHeap()
 			before.Free(during.Malloc(16))
 			hakmem.Free(during.Malloc(4000))
-			if !onTrap() || !heapOnTrap(before) || !heapOnTrap(during) {
+			if !engine.OnTrap() || !heapOnTrap(before) || !heapOnTrap(during) {
 				t.Error("a front is in use while calls are traced")
 			}
 		})
@@ -584,7 +577,7 @@ func TestTraceEndsFast(t *testing.T) {
 				t.Error("a Heap is still on the slow path")
 			}
 		}
-		if onTrap() != slow {
+		if engine.OnTrap() != slow {
 			t.Error("the P is still on the slow path")
 		}
 		if got := workout.ReadStats().Fronts; got > fronts+1 {

@@ -72,7 +72,7 @@ func takeAbandoned() {
 
 // fastPaths begins the names of the functions of which a copy may be the fast path
 // of a Heap: the public package's.
-var fastPaths = "github.com/hakmem/hakmem."
+var fastPaths = publicPrefix
 
 // nobodyPreempted reports whether there was a moment since it was called at which
 // no goroutine was preempted asynchronously in a function with a fast path of a

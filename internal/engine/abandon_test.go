@@ -54,10 +54,10 @@ func TestNobodyPreempted(t *testing.T) {
 	}
 	// ... and now in one that has.
 	defer func(was string) { fastPaths, abandoned.fastPathAt = was, nil }(fastPaths)
-	fastPaths, abandoned.fastPathAt = "github.com/hakmem/hakmem/internal/engine.step", nil
+	fastPaths, abandoned.fastPathAt = enginePrefix+"step", nil
 	if !hasFastPath(reflect.ValueOf(compute).Pointer()) { // -race, -gcflags=-l
 		t.Log("step is not inlined in this build: any function of the package stands for one with a fast path")
-		fastPaths, abandoned.fastPathAt = "github.com/hakmem/hakmem/internal/engine.", nil
+		fastPaths, abandoned.fastPathAt = enginePrefix, nil
 	}
 	abandoned.Unlock()
 	for i := range 200 {

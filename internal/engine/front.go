@@ -32,6 +32,18 @@ import (
 // A magazine is made when the front first needs it (makeMagazine). Until then it
 // is a trap, like the trap front's, and its memory is not touched. One that runs
 // full and empty in turns grows downwards (growMagazine).
+//
+// Who knows this layout, besides this file, which decides it:
+//
+//   - The fast paths find a class's word and tell empty and full by themselves:
+//     road_amd64.h, road_arm64.go, and the Heap's in the public package's heap.go.
+//   - Slots between sentinel and top: magazine.go fills them and moves them down,
+//     harden.go brings them into random order.
+//   - Where fronts and their parts lie: frontpool.go, reserve.go, quarantine.go.
+//   - idle.go compares tops with those of a while ago; invariants_fronts.go checks
+//     all that is said here.
+//
+// All other files call the methods below. TestWhoKnowsTheLayout holds this list.
 const (
 	topsOffset    = 0
 	leasesOffset  = 1024
@@ -69,7 +81,7 @@ const (
 	// Whole OS pages, on every system: those are up to 64 KiB.
 	frontSize  = (frontSkew + quarantineOffset + quarantineRoom + pageSize - 1) &^ (pageSize - 1)
 	frontTypes = setClasses     // entries of tops and leases
-	leaseWords = frontTypes - 3 // of leases; the others are SampleOffset, OwnerOffset, GuessMissOffset
+	leaseWords = frontTypes - 3 // of leases; the others are sampleOffset, ownerOffset, guessMissOffset
 )
 
 // frontHead is the part of a front that only slow paths use.
@@ -216,13 +228,13 @@ const firstBatch = 16
 // GOMAXPROCS share the locked fronts below.
 const MaxP = 1024
 
-// Fronts is the table of fronts by P. Entries start as the trap front; a slow
+// pFronts is the table of fronts by P. Entries start as the trap front; a slow
 // path on the P swaps a front in, the drainer swaps the trap back.
-var Fronts [MaxP]uintptr
+var pFronts [MaxP]uintptr
 
-// Guesses is where the fast section on amd64 looks for its front first: a word for
-// each thread (the runtime's m), at its address modulo GuessRange, with the front
-// that its P had a while ago, less the address of Guesses. Four loads that depend on each
+// guesses is where the fast section on amd64 looks for its front first: a word for
+// each thread (the runtime's m), at its address modulo guessRange, with the front
+// that its P had a while ago, less the address of guesses. Four loads that depend on each
 // other lead from the goroutine by the P's number to the front, and nothing of a call can
 // begin before the last; by a guess it is two. The other two, of the P and of
 // the front's owner word, then only have to agree, for which nothing waits. (A
@@ -233,39 +245,39 @@ var Fronts [MaxP]uintptr
 // installFront puts the front into p's entry until a drain has taken it out, and 0
 // at all other times; a drain clears it before its grace, so that a section
 // which read it as p has ended when the front is emptied.
-var Guesses struct {
-	zero [OwnerOffset/8 + 1]uintptr
-	At   [GuessRange / 8]uintptr
+var guesses struct {
+	zero [ownerOffset/8 + 1]uintptr
+	at   [guessRange / 8]uintptr
 }
 
 const (
-	// OwnerOffset and GuessMissOffset are in a front's leases, behind those of blocks: the
+	// ownerOffset and guessMissOffset are in a front's leases, behind those of blocks: the
 	// owner word, and a countdown of wrong guesses until the next is corrected.
-	OwnerOffset     = leasesOffset + (leaseWords+1)*8
-	GuessMissOffset = leasesOffset + leaseWords*8
-	GuessesAt       = unsafe.Offsetof(Guesses.At)
-	// GuessRange is zeroed memory of which a page for each thread is touched. Two threads
+	ownerOffset     = leasesOffset + (leaseWords+1)*8
+	guessMissOffset = leasesOffset + leaseWords*8
+	guessesAt       = unsafe.Offsetof(guesses.at)
+	// guessRange is zeroed memory of which a page for each thread is touched. Two threads
 	// whose m lie a multiple of it apart share a word, and would take it from
 	// each other at every call, were it not only at every 16th.
-	GuessRange  = 4 << 20
-	GuessMisses = 16
+	guessRange  = 4 << 20
+	guessMisses = 16
 )
 
-// PAddress returns the address of the current P, pinned; nil where there are no
-// guesses.
-var PAddress func() uintptr
+// pAddress returns the address of the current P, pinned; nil where there are no
+// guesses. ChooseRoad sets it, before any allocation.
+var pAddress func() uintptr
 
 // setOwner makes the current P, pinned, the owner of a front that it puts into
-// Fronts.
+// pFronts.
 func (f Front) setOwner() {
-	if PAddress != nil && frontTable.Load() == &Fronts {
-		atomic.StoreUintptr(word(mem.Addr(f+OwnerOffset)), PAddress())
+	if pAddress != nil && frontTable.Load() == &pFronts {
+		atomic.StoreUintptr(word(mem.Addr(f+ownerOffset)), pAddress())
 	}
 }
 
-func (f Front) clearOwner() { atomic.StoreUintptr(word(mem.Addr(f+OwnerOffset)), 0) }
+func (f Front) clearOwner() { atomic.StoreUintptr(word(mem.Addr(f+ownerOffset)), 0) }
 
-// hardFronts is the table that slow paths use while blocks are hardened; Fronts
+// hardFronts is the table that slow paths use while blocks are hardened; pFronts
 // then holds nothing but traps.
 var hardFronts [MaxP]uintptr
 
@@ -292,9 +304,9 @@ func init() {
 	for c := range uintptr(frontTypes) {
 		*word(mem.Addr(trapFront + Front(c<<3))) = uintptr(slot)
 	}
-	frontTable.Store(&Fronts)
-	for i := range Fronts {
-		Fronts[i], hardFronts[i] = uintptr(trapFront), uintptr(trapFront)
+	frontTable.Store(&pFronts)
+	for i := range pFronts {
+		pFronts[i], hardFronts[i] = uintptr(trapFront), uintptr(trapFront)
 	}
 	for i := range shards {
 		shards[i].front = trapFront
@@ -356,10 +368,10 @@ func (f Front) growMagazine(c sizeclass.ID) bool {
 
 // sampleWord is the word of a front that the fast section counts down: the last
 // lease, of which no class makes use.
-func (f Front) sampleWord() *int64 { return (*int64)(ptr(mem.Addr(f + SampleOffset))) }
+func (f Front) sampleWord() *int64 { return (*int64)(ptr(mem.Addr(f + sampleOffset))) }
 
-// SampleOffset is where that word lies in a front.
-const SampleOffset = leasesOffset + (frontTypes-1)*8
+// sampleOffset is where that word lies in a front.
+const sampleOffset = leasesOffset + (frontTypes-1)*8
 
 // firstFlush is firstBatch for the flushes of a magazine of n blocks.
 func firstFlush(n int) uint16 { return uint16(max(firstBatch, n/8)) }

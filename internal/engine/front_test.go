@@ -18,8 +18,8 @@ func TestNoFrontWhileWatched(t *testing.T) {
 	if !installFront(pinned) {
 		t.Fatal("no front")
 	}
-	for pid := range Fronts {
-		if Front(Fronts[pid]) != trapFront {
+	for pid := range pFronts {
+		if Front(pFronts[pid]) != trapFront {
 			t.Errorf("P %d has a front", pid)
 		}
 	}

@@ -12,8 +12,9 @@ import (
 
 // HAKMEM_HARDEN: what a program writes where it should not is found, at the
 // latest when blocks around it are freed. No call takes the fast section, because
-// the table of fronts that it uses (Fronts) holds nothing but traps; slow paths, and
-// the pinned road of Malloc and Free (MallocHard, FreeHard), use another. Blocks are ordinary ones, a little larger:
+// the table of fronts that it uses (pFronts) holds nothing but traps; slow paths, and
+// the road of hardened blocks (tryMallocHard, tryFreeHard), use another. Blocks are
+// ordinary ones, a little larger:
 //
 //	p          p+size                usable-8
 //	| user's   | canary, up to 32 B  ...  | sealed size |
@@ -235,9 +236,9 @@ func hold(own, f Front, tok token, b poisoned) Finding {
 	}
 }
 
-// MallocHard returns a sealed block up to 32 KiB if the P's magazine has one, else
-// nil. It is for who has asked CanHard.
-func MallocHard(size mem.Bytes) unsafe.Pointer {
+// tryMallocHard returns a sealed block up to 32 KiB if the P's magazine has one, else
+// nil. It is for callers that have asked canHard.
+func tryMallocHard(size mem.Bytes) unsafe.Pointer {
 	n := hardSize(size)
 	if n > sizeclass.MaxMid {
 		return nil
@@ -259,10 +260,10 @@ func MallocHard(size mem.Bytes) unsafe.Pointer {
 	return Pointer(p)
 }
 
-// FreeHard frees a sealed block of a slab if there is nothing wrong with it or with
+// tryFreeHard frees a sealed block of a slab if there is nothing wrong with it or with
 // the block that leaves the quarantine for it, and reports whether it did; else the
-// block is as it was. It is for who has asked CanHard.
-func FreeHard(block unsafe.Pointer) bool {
+// block is as it was. It is for callers that have asked canHard.
+func tryFreeHard(block unsafe.Pointer) bool {
 	p := uintptr(block)
 	pid := procPin()
 	if uint(pid) >= MaxP {

@@ -18,14 +18,14 @@ func (k *checker) checkFronts() {
 		}
 	}
 	owners := map[uintptr]bool{}
-	for _, table := range []*[MaxP]uintptr{&Fronts, &hardFronts} {
+	for _, table := range []*[MaxP]uintptr{&pFronts, &hardFronts} {
 		for i := range table {
 			f := atomic.LoadUintptr(&table[i])
 			if Front(f) == trapFront {
 				continue
 			}
 			k.owns(fmt.Sprintf("P %d", i), Front(f))
-			if of := *word(mem.Addr(f + OwnerOffset)); (of != 0) != (PAddress != nil && table == &Fronts) || of != 0 && owners[of] {
+			if of := *word(mem.Addr(f + ownerOffset)); (of != 0) != (pAddress != nil && table == &pFronts) || of != 0 && owners[of] {
 				k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a front's owner is the P that has it", hex(of), fmt.Sprintf("the address of P %d, no other front's", i))
 			} else {
 				owners[of] = true
@@ -54,7 +54,7 @@ func (k *checker) checkFronts() {
 	}
 	for i := range frontPool.built.Load() {
 		f := frontAt(i)
-		if of := *word(mem.Addr(f + OwnerOffset)); of != 0 && !owners[of] {
+		if of := *word(mem.Addr(f + ownerOffset)); of != 0 && !owners[of] {
 			k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a front without a P has no owner", hex(of), 0)
 		}
 		for _, c := range []uint8{sizeclass.NumTiny, sizeclass.NumAll} {

@@ -285,44 +285,44 @@ var breakers = []breaker{
 		return uintptr(trapFront), set(trapFront.top(5), *trapFront.top(5)+8)
 	}},
 	{"a table's entry is a front", "none of those built", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f + 8), set(&Fronts[MaxP-1], uintptr(x.f+8))
+		return uintptr(x.f + 8), set(&pFronts[MaxP-1], uintptr(x.f+8))
 	}},
 	{"a front has one owner", "two Ps", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), both(set(&Fronts[MaxP-1], uintptr(x.g)), set(&Fronts[MaxP-2], uintptr(x.g)))
+		return uintptr(x.g), both(set(&pFronts[MaxP-1], uintptr(x.g)), set(&pFronts[MaxP-2], uintptr(x.g)))
 	}},
 	{"a front has one owner", "a shard's and an abandoned Heap's", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.g), both(set(&shards[3].front, x.g), set(&abandoned.fronts, []Front{x.g}))
 	}},
 	{"a front's owner is the P that has it", "another address", func(x *smallHeap) (uintptr, func()) {
-		undo := extraFront(&Fronts[MaxP-1])
-		f := Fronts[MaxP-1]
-		return f, both(set(word(mem.Addr(f+OwnerOffset)), 8), undo)
+		undo := extraFront(&pFronts[MaxP-1])
+		f := pFronts[MaxP-1]
+		return f, both(set(word(mem.Addr(f+ownerOffset)), 8), undo)
 	}},
 	{"a front's owner is the P that has it", "none, where fronts are guessed", func(x *smallHeap) (uintptr, func()) {
-		undo := extraFront(&Fronts[MaxP-1])
-		PAddress = func() uintptr { return 8 }
-		return Fronts[MaxP-1], func() { PAddress = nil; undo() }
+		undo := extraFront(&pFronts[MaxP-1])
+		pAddress = func() uintptr { return 8 }
+		return pFronts[MaxP-1], func() { pAddress = nil; undo() }
 	}},
 	{"a front's owner is the P that has it", "one P has two", func(x *smallHeap) (uintptr, func()) {
-		first := extraFront(&Fronts[MaxP-2])
-		second := extraFront(&Fronts[MaxP-1])
-		PAddress = func() uintptr { return 8 }
-		undo := both(set(word(mem.Addr(Fronts[MaxP-2]+OwnerOffset)), 8), set(word(mem.Addr(Fronts[MaxP-1]+OwnerOffset)), 8))
-		return Fronts[MaxP-1], func() { undo(); PAddress = nil; second(); first() }
+		first := extraFront(&pFronts[MaxP-2])
+		second := extraFront(&pFronts[MaxP-1])
+		pAddress = func() uintptr { return 8 }
+		undo := both(set(word(mem.Addr(pFronts[MaxP-2]+ownerOffset)), 8), set(word(mem.Addr(pFronts[MaxP-1]+ownerOffset)), 8))
+		return pFronts[MaxP-1], func() { undo(); pAddress = nil; second(); first() }
 	}},
 	{"a magazine's last slot is a multiple of its size", "fronts that begin a page late", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(frontAt(0) + 4096), both(set(&frontPool.base, frontPool.base+4096), set(&frontPool.free, nil))
 	}},
 	{"a front without a P has no owner", "a Heap's", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), set(word(mem.Addr(x.g+OwnerOffset)), 8)
+		return uintptr(x.g), set(word(mem.Addr(x.g+ownerOffset)), 8)
 	}},
 	{"a table that is not in use has traps only", "a front", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.g), set(&hardFronts[MaxP-1], uintptr(x.g))
 	}},
 	{"a table that is not in use has traps only", "a P's front while calls are watched", func(x *smallHeap) (uintptr, func()) {
 		Watch(WatchCalls, true)
-		undo := extraFront(&Fronts[MaxP-1])
-		return Fronts[MaxP-1], func() { undo(); Watch(WatchCalls, false) }
+		undo := extraFront(&pFronts[MaxP-1])
+		return pFronts[MaxP-1], func() { undo(); Watch(WatchCalls, false) }
 	}},
 	{"a class without blocks has a trap for a magazine", "the trap class", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.f), set(x.f.top(0), x.f.sentinel(sizeclass.ID(x.class)))

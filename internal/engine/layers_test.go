@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -23,13 +24,13 @@ import (
 // floors is the order of the package's files, from the ground up; the package comment
 // (doc.go) says what each floor is. A file may use what files before it declare.
 var floors = []struct{ name, files string }{
-	{"ground", "doc.go units.go ptr.go canary.go survived.go live_on.go live_off.go pin_runtime.go pin_none.go clock.go"},
+	{"ground", "doc.go names.go units.go ptr.go canary.go survived.go live_on.go live_off.go pin_runtime.go pin_none.go clock.go"},
 	{"region", "region.go address.go track_none.go track_race.go modes.go meta.go site.go"},
 	{"pages", "chunk.go usage.go pagetree.go grow.go"},
 	{"blocks", "finding.go live.go partialset.go superslab.go residency.go purge.go slab.go"},
 	{"fronts", "front.go magazine.go large.go large_cache.go quarantine.go frontpool.go reserve.go enter.go"},
 	{"scavenger", "drain.go idle.go sweep.go punch.go scavenger.go reclaim.go"},
-	{"calls", "spill.go heapfront.go sample.go guard.go large_alloc.go harden.go alloc.go fast.go pinned.go"},
+	{"calls", "spill.go heapfront.go sample.go guard.go large_alloc.go harden.go alloc.go fastlive.go pinned.go road_pinned.go road_p.go road_amd64.go road_arm64.go road_none.go road.go"},
 	{"whole", "limits.go trim.go watch.go record.go abandon.go walk.go stats.go checker.go invariants_fronts.go invariants_region.go invariants.go"},
 }
 
@@ -49,7 +50,7 @@ func TestLayers(t *testing.T) {
 	}
 	exports := exportData(t)
 	met := map[string]bool{}
-	for _, tags := range [][]string{nil, {"race"}, {"hakmem_nopin"}, {"hakmem_nolive"}, {"hakmem_check"}} {
+	for _, tags := range [][]string{nil, {"race"}, {"hakmem_pin"}, {"hakmem_nopin"}, {"hakmem_nolive"}, {"hakmem_check"}} {
 		for arrow, names := range arrows(t, exports, tags) {
 			from, to := level[arrow.from], level[arrow.to]
 			switch _, knownFrom := level[arrow.from]; {
@@ -72,6 +73,36 @@ func TestLayers(t *testing.T) {
 		if _, err := os.Stat(file); err != nil {
 			t.Errorf("floors has a file that there is not: %v", err)
 		}
+	}
+}
+
+// TestWhoKnowsTheLayout: the files that know how a front is laid out are those that front.go
+// lists.
+func TestWhoKnowsTheLayout(t *testing.T) {
+	source, err := os.ReadFile("front.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, list, begins := strings.Cut(string(source), "// Who knows this layout")
+	list, _, ends := strings.Cut(list, "// All other files")
+	if !begins || !ends {
+		t.Fatal("front.go has no list of who knows its layout")
+	}
+	layout := strings.Fields("topsOffset leasesOffset missesOffset refillsOffset flushesOffset headOffset tinyOffset midOffset quarantineOffset " +
+		"ownerOffset guessMissOffset sampleOffset TinyMag MidMag frontSkew trapSlot top loadTop storeTop last sentinel magSize")
+	knows := map[string]bool{"road_amd64.h": true, "road_arm64.go": true, "heap.go": true} // not Go, not of this system, not of this package
+	for a, names := range arrows(t, exportData(t), nil) {
+		if a.to == "front.go" && slices.ContainsFunc(layout, func(name string) bool { return names[name] }) {
+			knows[a.from] = true
+		}
+	}
+	listed := map[string]bool{}
+	for _, name := range regexp.MustCompile(`\w+\.(go|h)\b`).FindAllString(list, -1) {
+		listed[name] = true
+	}
+	delete(knows, "road_amd64.go") // names words of a front for checkers that do not read the assembly
+	if !maps.Equal(knows, listed) {
+		t.Errorf("%v know the layout; front.go lists %v", slices.Sorted(maps.Keys(knows)), slices.Sorted(maps.Keys(listed)))
 	}
 }
 

@@ -24,9 +24,9 @@ func Hardened() bool { return asan.On || policy.Current().Harden }
 // blocks are hardened, or all of them guarded, or the race detector watches them.
 func AlwaysSlow() bool { return tracked || Watched() || Hardened() || GuardRate() == 1 }
 
-// CanHard reports whether the pinned paths below serve: blocks are hardened, and
+// canHard reports whether the pinned paths below serve: blocks are hardened, and
 // nothing else wants to see every call.
-func CanHard() bool {
+func canHard() bool {
 	return Hardened() && canPin && checkLive && !tracked && !asan.On && GuardRate() == 0
 }
 

@@ -17,17 +17,17 @@ import (
 // its page's metadata and these reads, through memory that the race detector
 // does not see.
 
-// MallocPinned returns a tiny block if the P's magazine has one, else nil.
+// tryMallocPinned returns a tiny block if the P's magazine has one, else nil.
 //
 //go:norace
-func MallocPinned(size mem.Bytes) unsafe.Pointer {
+func tryMallocPinned(size mem.Bytes) unsafe.Pointer {
 	if size > sizeclass.MaxTiny && GuardRate() > 1 {
 		countSample()
 	}
 	if canPin && size <= sizeclass.MaxTiny {
 		c := sizeclass.Small[(size+15)>>4]
 		if pid := procPin(); uint(pid) < MaxP {
-			f := atomic.LoadUintptr(&Fronts[pid])
+			f := atomic.LoadUintptr(&pFronts[pid])
 			if w := Front(f).sampleWord(); GuardRate() > 1 && Front(f) != trapFront {
 				if *w--; *w <= 0 {
 					procUnpin()
@@ -57,18 +57,18 @@ func countSample() {
 		return // it counts, as the front is locked
 	}
 	if pid := procPin(); uint(pid) < MaxP {
-		if f := atomic.LoadUintptr(&Fronts[pid]); Front(f) != trapFront {
+		if f := atomic.LoadUintptr(&pFronts[pid]); Front(f) != trapFront {
 			*Front(f).sampleWord()--
 		}
 	}
 	procUnpin()
 }
 
-// FreePinned gives the block at p back if it is a live tiny block and its
+// tryFreePinned gives the block at p back if it is a live tiny block and its
 // magazine has room, and reports whether it did.
 //
 //go:norace
-func FreePinned(p unsafe.Pointer) bool {
+func tryFreePinned(p unsafe.Pointer) bool {
 	g := bits.RotateLeft64(uint64(uintptr(p)-Base), -4)
 	page := g >> (pageShift - granuleShift)
 	if !canPin || page >= MaxPages || PageClass[page] == 0 {
@@ -80,10 +80,22 @@ func FreePinned(p unsafe.Pointer) bool {
 		raceRelease(Block(p), classSize(sizeclass.ID(c)))
 	}
 	if pid := procPin(); uint(pid) < MaxP && (!checkLive || *live == c) {
-		if done = Front(atomic.LoadUintptr(&Fronts[pid])).push(sizeclass.ID(c), Block(p)); done && checkLive {
+		if done = Front(atomic.LoadUintptr(&pFronts[pid])).push(sizeclass.ID(c), Block(p)); done && checkLive {
 			*live = 0
 		}
 	}
 	procUnpin()
 	return done
+}
+
+// Pin and Unpin pin the goroutine to its P; Pin returns the P's number.
+func Pin() int { return procPin() }
+func Unpin()   { procUnpin() }
+
+// OnTrap reports whether the current P has no front, so that its next call comes to a slow
+// path.
+func OnTrap() bool {
+	pid := procPin()
+	defer procUnpin()
+	return uint(pid) >= MaxP || Front(atomic.LoadUintptr(&pFronts[pid])) == trapFront
 }

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"path"
 	"runtime"
-	"strings"
 	"sync"
 	"unsafe"
 )
@@ -115,7 +114,7 @@ func outside(stack []uintptr) []uintptr {
 	frames := runtime.CallersFrames(stack)
 	for n := range stack {
 		f, more := frames.Next()
-		if !own(f.Function) {
+		if !Own(f.Function) {
 			return stack[n:]
 		}
 		if !more {
@@ -132,11 +131,4 @@ func Outside(stack []uintptr) string {
 	}
 	f, _ := runtime.CallersFrames(outside(stack)).Next()
 	return fmt.Sprintf("%s:%d", path.Base(f.File), f.Line)
-}
-
-// own reports whether a function belongs to the public package or to this one.
-func own(function string) bool {
-	const module = "github.com/hakmem/hakmem"
-	name, ok := strings.CutPrefix(function, module)
-	return ok && (strings.HasPrefix(name, ".") || strings.HasPrefix(name, "/internal/engine."))
 }

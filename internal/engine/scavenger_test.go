@@ -186,8 +186,8 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 	if idle := drains.Load() - used - busy; idle == 0 {
 		t.Error("an idle front was not drained in 8 s")
 	}
-	for i := range Fronts {
-		if Front(Fronts[i]) != trapFront {
+	for i := range pFronts {
+		if Front(pFronts[i]) != trapFront {
 			t.Errorf("P %d still has a front", i)
 		}
 	}

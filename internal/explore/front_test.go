@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// The fronts (internal/engine/front.go, alloc.go, watch.go; fast_amd64.h). A P's magazine is changed
+// The fronts (internal/engine/front.go, alloc.go, watch.go, road_amd64.h). A P's magazine is changed
 // by plain loads and stores, in sections that the runtime does not preempt. The drainer swaps the
 // trap in, waits for a stop of the world, and empties the fronts that it took out.
 //
@@ -46,8 +46,8 @@ type frontModel struct {
 }
 
 type frontWorld struct {
-	entry   [3]uint8 // Fronts, by P from 1
-	guess   uint8    // Guesses: a front, or the trap
+	entry   [3]uint8 // pFronts, by P from 1
+	guess   uint8    // guesses: a front, or the trap
 	owner   [3]uint8 // the P in a front's owner word, or nowhere
 	slot    [3]uint8 // the one slot of a front's magazine
 	top     [3]uint8 // how many blocks are in it
@@ -514,7 +514,7 @@ func TestFront(t *testing.T) {
 }
 
 // TestFrontMutations checks that each part of the protocol is needed. The first mutation is the
-// negative control of fast_test.go.
+// negative control of internal/engine/road_section_test.go.
 func TestFrontMutations(t *testing.T) {
 	for _, x := range []struct {
 		name, want string

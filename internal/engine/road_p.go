@@ -1,12 +1,12 @@
-//go:build go1.26 && !go1.28 && (amd64 || arm64) && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
+//go:build ((go1.26 && !go1.28) || hakmem_untested_go) && (amd64 || arm64) && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
 
-package hakmem
+package engine
 
 import _ "unsafe" // for go:linkname
 
-// haveFast says that this build has a fast section. Other Go versions and
+// HaveFast says that this build has a fast section. Other Go versions and
 // architectures, and builds whose instrumentation would put calls into it, pin.
-const haveFast = true
+const HaveFast = true
 
 // mP is the offset of the field p in the runtime's m, for Go 1.26 and 1.27 on
 // amd64 and arm64 (read from DWARF; 1.25 has 200). verified checks it.

@@ -1,11 +1,9 @@
-//go:build go1.26 && !go1.28 && (amd64 || arm64) && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
+//go:build ((go1.26 && !go1.28) || hakmem_untested_go) && (amd64 || arm64) && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
 
-package hakmem
+package engine
 
 import (
-	"flag"
 	"math"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -13,19 +11,14 @@ import (
 	"testing"
 	"time"
 	"unsafe"
-
-	"github.com/hakmem/hakmem/internal/engine"
-	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The tests of the fast section for the Go version they run on: that it is in
-// force, that it stands a world that stops all the time, and that the same code
-// without its conditions does not.
+// The tests of what the fast section relies on, for the Go version they run on: that it
+// finds its P, that nosplit code stands a world that stops all the time, and that the same
+// code without its conditions does not. (The road itself under such a world is a test of the
+// public package.)
 
 func TestFastSectionInForce(t *testing.T) {
-	if os.Getenv("HAKMEM_FRONT_FASTLANE") != "" {
-		t.Skip("skipped: HAKMEM_FRONT_FASTLANE is set")
-	}
 	if !verified() {
 		t.Fatalf("the fast section is off on %s: are the offsets of g.m and m.p still 48 and %d?", runtime.Version(), mP)
 	}
@@ -50,75 +43,10 @@ func TestFastSectionIsASymbol(t *testing.T) {
 	malloc, free := fastSection()
 	for want, pc := range map[string]uintptr{"malloc": **(**uintptr)(unsafe.Pointer(&malloc)), "free": **(**uintptr)(unsafe.Pointer(&free))} {
 		f := runtime.FuncForPC(pc)
-		if f == nil || f.Entry() != pc || !strings.HasPrefix(f.Name(), "github.com/hakmem/hakmem."+want) {
+		if f == nil || f.Entry() != pc || !strings.HasPrefix(f.Name(), enginePrefix+want) {
 			t.Errorf("%s goes to %#x, which is %v", want, pc, f)
 		}
 	}
-}
-
-// stw is for soaks: an hour of it is what a new Go version should stand once.
-var stw = flag.Duration("stw", 0, "for how long the fast section is to stand a world that stops all the time (default: a number of operations)")
-
-// soaked returns when a soak that begins now has to end, and whether there is one.
-func soaked() (end time.Time, soak bool) { return time.Now().Add(*stw), *stw > 0 }
-
-// stopTheWorldUntil stops the world again and again until done, and counts.
-func stopTheWorldUntil(done *atomic.Bool, stops *atomic.Int64) {
-	var m runtime.MemStats
-	for !done.Load() {
-		runtime.ReadMemStats(&m)
-		stops.Add(1)
-	}
-}
-
-// TestFastSectionUnderStopTheWorld writes each block's own address into it and
-// finds it there at the free: a section torn by a preemption would hand one
-// block to two holders.
-func TestFastSectionUnderStopTheWorld(t *testing.T) {
-	// So many stops at least: without them a run would show nothing. They take a
-	// second or two on two busy cores.
-	rounds, stops := 300_000, int64(200)
-	if testing.Short() {
-		rounds, stops = 30_000, 50
-	}
-	end, soak := soaked()
-	var done atomic.Bool
-	var stopper, workers sync.WaitGroup
-	var stopped, ops atomic.Int64
-	stopper.Go(func() { stopTheWorldUntil(&done, &stopped) })
-	for g := range 8 {
-		workers.Go(func() {
-			var held [64]unsafe.Pointer
-			r := uint32(g + 1)
-			n := 0
-			defer func() { ops.Add(int64(n)) }()
-			for ; n < rounds || stopped.Load() < stops || soak && (n%4096 != 0 || time.Now().Before(end)); n++ {
-				r ^= r << 13
-				r ^= r >> 17
-				r ^= r << 5
-				i := r % 64
-				if p := held[i]; p != nil {
-					if *(*uintptr)(p) != uintptr(p)^uintptr(g) {
-						t.Errorf("block %p of worker %d holds %#x", p, g, *(*uintptr)(p))
-						return
-					}
-					Free(p)
-					held[i] = nil
-					continue
-				}
-				p := Malloc(uintptr(16 + r>>8%2000))
-				*(*uintptr)(p) = uintptr(p) ^ uintptr(g)
-				held[i] = p
-			}
-			for _, p := range held {
-				Free(p)
-			}
-		})
-	}
-	workers.Wait()
-	done.Store(true)
-	stopper.Wait()
-	t.Logf("%d operations, %d stops of the world", ops.Load(), stopped.Load())
 }
 
 // toy is a per-P counter pair like a magazine's top and slot: the two must
@@ -128,7 +56,7 @@ type toy struct {
 	_    [48]byte
 }
 
-var toys [engine.MaxP]toy
+var toys [MaxP]toy
 
 // step changes this P's toy in two stores, as push does. With nosplit it cannot
 // be interrupted between them; torn is what it found wrong.
@@ -137,7 +65,7 @@ var toys [engine.MaxP]toy
 //go:noinline
 //go:nocheckptr
 func stepSafe() (torn bool) {
-	t := &toys[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(engine.MaxP-1)]
+	t := &toys[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(MaxP-1)]
 	a := t.a
 	torn = a != t.b
 	t.a = a + 1
@@ -158,7 +86,7 @@ func stepUnsafe() (torn bool) {
 	if p == nil {
 		return true
 	}
-	t := &toys[*(*uint32)(p)&(engine.MaxP-1)]
+	t := &toys[*(*uint32)(p)&(MaxP-1)]
 	a := t.a
 	torn = a != t.b
 	t.a = a + 1
@@ -174,7 +102,7 @@ func stepUnsafe() (torn bool) {
 func runToys(step func() bool, deadline time.Duration) (torn bool, steps int64) {
 	clear(toys[:])
 	var done, found atomic.Bool
-	var total, stops atomic.Int64
+	var total atomic.Int64
 	var wg sync.WaitGroup
 	end := time.Now().Add(deadline)
 	for range 8 {
@@ -192,7 +120,10 @@ func runToys(step func() bool, deadline time.Duration) (torn bool, steps int64) 
 			}
 		})
 	}
-	stopTheWorldUntil(&done, &stops)
+	var m runtime.MemStats
+	for !done.Load() {
+		runtime.ReadMemStats(&m) // stops the world
+	}
 	wg.Wait()
 	return found.Load(), total.Load()
 }
@@ -212,8 +143,8 @@ func TestNosplitIsWhatProtects(t *testing.T) {
 	t.Logf("without nosplit: torn within %d steps", n)
 }
 
-// toyTable is a table of toys as Fronts is one of fronts.
-var toyTable [engine.MaxP]uintptr
+// toyTable is a table of toys, as pFronts is one of fronts.
+var toyTable [MaxP]uintptr
 
 // stepTable is stepSafe with the toy that this P's entry has: a section that a
 // drain may take the toy from.
@@ -222,7 +153,7 @@ var toyTable [engine.MaxP]uintptr
 //go:noinline
 //go:nocheckptr
 func stepTable() bool {
-	t := (*toy)(unsafe.Add(nil, toyTable[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(engine.MaxP-1)]))
+	t := (*toy)(unsafe.Add(nil, toyTable[*(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP)))&(MaxP-1)]))
 	a := t.a
 	t.a = a + 1
 	for range 64 {
@@ -295,27 +226,6 @@ func TestGraceIsWhatProtects(t *testing.T) {
 	t.Logf("without grace: taken from a section within %d drains", n)
 }
 
-// TestMidSizes has the fast section find the class of every size above 1 KiB
-// that has one: a block that was freed just now comes back for its own size, and
-// for none that needs a larger block.
-func TestMidSizes(t *testing.T) {
-	for size := uintptr(sizeclass.MaxTiny - 2); size <= sizeclass.MaxLarge+2; size++ {
-		p := Malloc(size)
-		Free(p)
-		q := Malloc(size) // this one from the magazine
-		if n := UsableSize(q); n != GoodSize(size) {
-			t.Fatalf("size %d: a block of %d bytes, want %d", size, n, GoodSize(size))
-		}
-		Free(q)
-		// On to the next boundary, give or take 1.
-		if good := GoodSize(size); size+1 < good {
-			if size++; size < good-2 && size > sizeclass.MaxMid {
-				size = good - 2
-			}
-		}
-	}
-}
-
 // TestPAddressStays: a P's address belongs to its number, whatever GOMAXPROCS was in
 // between. It is what a front's owner word relies on.
 func TestPAddressStays(t *testing.T) {
@@ -328,9 +238,9 @@ func TestPAddressStays(t *testing.T) {
 		for range 4 * n {
 			wg.Go(func() {
 				for range 20 {
-					pid := engine.Pin()
+					pid := procPin()
 					p := currentP()[0]
-					engine.Unpin()
+					procUnpin()
 					mu.Lock()
 					if old, ok := at[pid]; ok && old != p {
 						t.Errorf("P %d is at %#x, and was at %#x", pid, p, old)

@@ -1,20 +1,19 @@
-//go:build go1.26 && !go1.28 && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
+//go:build ((go1.26 && !go1.28) || hakmem_untested_go) && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
 
-package hakmem
+package engine
 
 import (
 	"math/bits"
 	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The fast section in nosplit Go. fast_amd64.h has the same in assembly, which
+// The fast section in nosplit Go. road_amd64.h has the same in assembly, which
 // needs no call to find the P and therefore no stack frame.
 //
-// Metadata is addressed by uintptr (see internal/engine/ptr.go for why that is
+// Metadata is addressed by uintptr (see ptr.go for why that is
 // valid); a slot is loaded as an unsafe.Pointer only to hand the block out.
 
 // canSample says that the fast section can count for HAKMEM_GUARD: else it pins.
@@ -33,13 +32,13 @@ func currentP() []uintptr { return []uintptr{*(*uintptr)(unsafe.Add(nil, getm()+
 func mallocTiny(size uintptr) unsafe.Pointer {
 	if size <= sizeclass.MaxTiny {
 		c := sizeclass.Small[(size+15)>>4]
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < engine.MaxP {
-			w := (*uintptr)(unsafe.Add(nil, engine.Fronts[pid]|uintptr(c)<<3))
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < MaxP {
+			w := (*uintptr)(unsafe.Add(nil, pFronts[pid]|uintptr(c)<<3))
 			top := *w
 			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
 				*w = top - 8
-				if engine.CheckLive {
-					*(*uint8)(unsafe.Add(nil, engine.Live+uintptr(p)>>4)) = uint8(c)
+				if checkLive {
+					*(*uint8)(unsafe.Add(nil, Live+uintptr(p)>>4)) = uint8(c)
 				}
 				return p
 			}
@@ -52,16 +51,16 @@ func mallocTiny(size uintptr) unsafe.Pointer {
 //go:noinline
 //go:nocheckptr
 func freeTiny(p unsafe.Pointer) {
-	g := bits.RotateLeft64(uint64(uintptr(p)-engine.Base), -4)
-	if page := g >> 12; page < engine.MaxPages {
-		c := engine.PageClass[page]
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < engine.MaxP {
-			w := (*uintptr)(unsafe.Add(nil, engine.Fronts[pid]|uintptr(c)<<3))
+	g := bits.RotateLeft64(uint64(uintptr(p)-Base), -4)
+	if page := g >> 12; page < MaxPages {
+		c := PageClass[page]
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < MaxP {
+			w := (*uintptr)(unsafe.Add(nil, pFronts[pid]|uintptr(c)<<3))
 			// Class 0 is always full, so the live byte is only read where there is one.
-			if top := *w; top&(engine.TinyMag-1) != 0 {
-				live := (*uint8)(unsafe.Add(nil, engine.Base+uintptr(g)))
-				if !engine.CheckLive || *live == c {
-					if engine.CheckLive {
+			if top := *w; top&(TinyMag-1) != 0 {
+				live := (*uint8)(unsafe.Add(nil, Base+uintptr(g)))
+				if !checkLive || *live == c {
+					if checkLive {
 						*live = 0
 					}
 					*(*uintptr)(unsafe.Add(nil, top+8)) = uintptr(p)
@@ -88,23 +87,23 @@ func mallocMid(size uintptr) unsafe.Pointer {
 		} else {
 			c = sizeclass.LargeOf(mem.Bytes(size))
 		}
-		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < engine.MaxP {
-			w := (*uintptr)(unsafe.Add(nil, engine.Fronts[pid]|uintptr(c)<<3))
+		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < MaxP {
+			w := (*uintptr)(unsafe.Add(nil, pFronts[pid]|uintptr(c)<<3))
 			top := *w
 			if p := *(*unsafe.Pointer)(unsafe.Add(nil, top)); p != nil {
 				*w = top - 8
-				if engine.CheckLive {
+				if checkLive {
 					if size <= sizeclass.MaxMid {
-						*engine.MidLive(p) = uint8(c)
+						*MidLive(p) = uint8(c)
 					} else {
-						*engine.LargeLive(p) = uint8(c)
+						*LargeLive(p) = uint8(c)
 					}
 				}
 				return p
 			}
 		}
 	}
-	return mallocSlow(size)
+	return exits.malloc(size)
 }
 
 // freeMid is mallocMid's counterpart. The live byte is found through the page.
@@ -113,11 +112,11 @@ func mallocMid(size uintptr) unsafe.Pointer {
 //go:noinline
 //go:nocheckptr
 func freeMid(p unsafe.Pointer) {
-	if engine.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-engine.Base), -4)) < engine.Granules {
-		if live, c := engine.MidState(p); live != nil && sizeclass.ID(*live) == c {
-			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < engine.MaxP {
-				w := (*uintptr)(unsafe.Add(nil, engine.Fronts[pid]|uintptr(c)<<3))
-				if top := *w; top&(engine.MidMag-1) != 0 {
+	if checkLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-Base), -4)) < Granules {
+		if live, c := MidState(p); live != nil && sizeclass.ID(*live) == c {
+			if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < MaxP {
+				w := (*uintptr)(unsafe.Add(nil, pFronts[pid]|uintptr(c)<<3))
+				if top := *w; top&(MidMag-1) != 0 {
 					*live = 0
 					*(*uintptr)(unsafe.Add(nil, top+8)) = uintptr(p)
 					*w += 8
@@ -126,5 +125,5 @@ func freeMid(p unsafe.Pointer) {
 			}
 		}
 	}
-	freeSlow(p)
+	exits.free(p)
 }

@@ -1,4 +1,4 @@
-// The fast section; see fast_amd64.go for how it is called and fast.go for why it
+// The fast section; see road_amd64.go for how it is called and road.go for why it
 // is atomic with regard to its P.
 //
 // Go's register convention: arguments and results in AX, the goroutine in R14;
@@ -9,76 +9,75 @@
 #include "textflag.h"
 #include "go_asm.h"
 
-#define BASE github·com∕hakmem∕hakmem∕internal∕engine·Base(SB)
-#define LIVE github·com∕hakmem∕hakmem∕internal∕engine·Live(SB)
-#define GUESSES github·com∕hakmem∕hakmem∕internal∕engine·Guesses(SB)
-#define FRONTS github·com∕hakmem∕hakmem∕internal∕engine·Fronts(SB)
-#define PAGECLASS github·com∕hakmem∕hakmem∕internal∕engine·PageClass(SB)
-#define PAGES github·com∕hakmem∕hakmem∕internal∕engine·Pages(SB)
-#define GRANULES github·com∕hakmem∕hakmem∕internal∕engine·Granules(SB)
+// The tables of sizes are another package's. A fork under another path writes its own
+// path here; the linker says so.
 #define SMALL github·com∕hakmem∕hakmem∕internal∕sizeclass·Small(SB)
 #define MID github·com∕hakmem∕hakmem∕internal∕sizeclass·Mid(SB)
 
-// GUESS: DI = this P's front, by the thread's guess (heap.Guesses); goes to miss when
+#define GUESSMASK (const_guessRange-8) // of an m's address, which is a multiple of 8
+#define PAGEKIB ((1<<(const_pageShift-const_kibShift))-1) // the KiB of a page, less 1
+#define METAMASK ((1<<const_pageMetaShift)-1) // within a page's metadata
+
+// GUESS: DI = this P's front, by the thread's guess (guesses in front.go); goes to miss when
 // it is not this P's. Leaves the P in DX, the m in R9, the address of the guesses in R8.
 #define GUESS \
-	MOVQ  const_asmGM(R14), R9      \
-	MOVL  R9, DX                    \
-	ANDL  $const_asmGuessMask, DX   \
-	LEAQ  GUESSES, R8               \
-	MOVQ  const_asmGuessesAt(R8)(DX*1), DI \
-	ADDQ  R8, DI                    \
-	MOVQ  const_asmMP(R9), DX       \
-	CMPQ  DX, const_asmOwner(DI)    \
+	MOVQ  const_offsetGM(R14), R9       \
+	MOVL  R9, DX                        \
+	ANDL  $GUESSMASK, DX                \
+	LEAQ  ·guesses(SB), R8              \
+	MOVQ  const_guessesAt(R8)(DX*1), DI \
+	ADDQ  R8, DI                        \
+	MOVQ  const_mP(R9), DX              \
+	CMPQ  DX, const_ownerOffset(DI)     \
 	JNE   miss
 
 // BYNUMBER: DI = the front of the P in DX, by its number, or the trap front; goes to slow when
 // there are none of that number. Changes SI.
 #define BYNUMBER \
-	MOVL  (DX), SI             \
-	CMPL  SI, $const_asmMaxP   \
-	JAE   slow                 \
-	LEAQ  FRONTS, DI           \
+	MOVL  (DX), SI         \
+	CMPL  SI, $const_MaxP  \
+	JAE   slow             \
+	LEAQ  ·pFronts(SB), DI \
 	MOVQ  (DI)(SI*8), DI
 
 // CORRECT, behind GUESS and BYNUMBER: at every 16th time, DI becomes the thread's
 // guess. Goes to slow when the front in DI is the trap. Changes DX and SI.
 #define CORRECT \
-	CMPQ  DX, const_asmOwner(DI)    \
-	JNE   slow                      \
-	SUBQ  $1, const_asmGuessMiss(DI) \
-	JGE   keep                      \
-	MOVQ  $const_asmGuessMisses, const_asmGuessMiss(DI) \
-	MOVQ  DI, SI                    \
-	SUBQ  R8, SI                    \
-	MOVL  R9, DX                    \
-	ANDL  $const_asmGuessMask, DX   \
-	MOVQ  SI, const_asmGuessesAt(R8)(DX*1) \
+	CMPQ  DX, const_ownerOffset(DI)                         \
+	JNE   slow                                              \
+	SUBQ  $1, const_guessMissOffset(DI)                     \
+	JGE   keep                                              \
+	MOVQ  $(const_guessMisses-1), const_guessMissOffset(DI) \
+	MOVQ  DI, SI                                            \
+	SUBQ  R8, SI                                            \
+	MOVL  R9, DX                                            \
+	ANDL  $GUESSMASK, DX                                    \
+	MOVQ  SI, const_guessesAt(R8)(DX*1)                     \
 keep:
 
 // CLASS: CX = the class of a tiny size in AX. Changes SI.
 #define CLASS \
-	LEAQ  15(AX), CX           \
-	SHRQ  $4, CX               \
-	LEAQ  SMALL, SI            \
+	LEAQ  15(AX), CX              \
+	SHRQ  $const_granuleShift, CX \
+	LEAQ  SMALL, SI               \
 	MOVBLZX (SI)(CX*1), CX
 
 // POP: AX and BX = the block on top of the magazine of class CX of the front in DI,
 // taken off; goes to slow when that is the sentinel: it is empty. Changes DI and SI.
 #define POP \
-	LEAQ  (DI)(CX*8), DI       \
-	MOVQ  (DI), SI             \
-	MOVQ  (SI), BX             \
-	TESTQ BX, BX               \
-	JZ    slow                 \
-	ADDQ  $-8, (DI)            \
+	LEAQ  (DI)(CX*8), DI \
+	MOVQ  (DI), SI       \
+	MOVQ  (SI), BX       \
+	TESTQ BX, BX         \
+	JZ    slow           \
+	ADDQ  $-8, (DI)      \
 	MOVQ  BX, AX
 
 // SETLIVE: marks the tiny block at BX, of class CX, as live. Changes BX.
 #ifdef CHECK_LIVE
 #define SETLIVE \
-	SHRQ  $4, BX               \
-	ADDQ  LIVE, BX             \
+	SHRQ  $const_granuleShift, BX \
+	ADDQ  ·Live(SB), BX           \
 	MOVB  CX, (BX)
 #else
 #define SETLIVE
@@ -88,8 +87,8 @@ keep:
 // is not a live block of class CX.
 #ifdef CHECK_LIVE
 #define CLEARLIVE \
-	CMPB  CX, (BX)             \
-	JNE   slow                 \
+	CMPB  CX, (BX) \
+	JNE   slow     \
 	MOVB  $0, (BX)
 #else
 #define CLEARLIVE
@@ -99,22 +98,22 @@ keep:
 // full when there is no room, which for class 0 is always so: there is a live byte at BX.
 // Leaves the class's word in DI. Changes SI.
 #define PUSH \
-	LEAQ  (DI)(CX*8), DI       \
-	MOVQ  (DI), SI             \
-	TESTL $const_asmTinyFull, SI \
-	JZ    full                 \
-	CLEARLIVE                  \
-	MOVQ  AX, 8(SI)            \
+	LEAQ  (DI)(CX*8), DI         \
+	MOVQ  (DI), SI               \
+	TESTL $(const_TinyMag-1), SI \
+	JZ    full                   \
+	CLEARLIVE                    \
+	MOVQ  AX, 8(SI)              \
 	ADDQ  $8, (DI)
 
 // MALLOCSLOW and FREESLOW: what the routines go on with when they cannot serve; AX is
 // their argument.
 #define MALLOCSLOW \
-	MOVQ  ·mallocSlowValue(SB), DX \
+	MOVQ  ·exits+slowExits_malloc(SB), DX \
 	JMP   (DX)
 
 #define FREESLOW \
-	MOVQ  ·freeSlowValue(SB), DX \
+	MOVQ  ·exits+slowExits_free(SB), DX \
 	JMP   (DX)
 
 // func mallocTiny(size uintptr) unsafe.Pointer
@@ -151,7 +150,7 @@ slow:
 TEXT ·mallocMid(SB), NOSPLIT|NOFRAME, $0-0
 	LEAQ  -1(AX), BX
 	CMPQ  AX, $const_asmMaxMid
-	JA    span
+	JA    large
 	SHRQ  $7, BX
 	LEAQ  MID, SI
 	MOVBLZX (SI)(BX*1), CX     // the class
@@ -160,30 +159,30 @@ found:
 	POP
 #ifdef CHECK_LIVE
 	// midLive: nothing is read but what the next allocation reads too.
-	SUBQ  BASE, BX
-	SHRQ  $const_asmKibShift, BX
+	SUBQ  ·Base(SB), BX
+	SHRQ  $const_kibShift, BX
 	MOVQ  BX, SI
-	ANDQ  $~const_asmPageKib, SI
+	ANDQ  $~PAGEKIB, SI
 	ADDQ  SI, BX
-	ADDQ  PAGES, BX
+	ADDQ  ·Pages(SB), BX
 	MOVB  CX, (BX)
 #endif
 	RET
-span:
-	JMP   ·mallocCached(SB)
+large:
+	JMP   ·mallocLarge(SB)
 miss:
 	BYNUMBER                   // frees correct the guess
 	JMP   found
 slow:
 	MALLOCSLOW
 
-// The third part, for warm spans; BX is the size less 1.
+// The third part, for cached large blocks; BX is the size less 1.
 //
-// func mallocCached(size uintptr) unsafe.Pointer
-TEXT ·mallocCached(SB), NOSPLIT|NOFRAME, $0-0
+// func mallocLarge(size uintptr) unsafe.Pointer
+TEXT ·mallocLarge(SB), NOSPLIT|NOFRAME, $0-0
 	CMPQ  AX, $const_asmMaxLarge
 	JA    slow
-	// sizeclass.SpanOf: the position of the leading bit, and the four bits there.
+	// sizeclass.LargeOf: the position of the leading bit, and the four bits there.
 	BSRQ  BX, DX
 	LEAQ  -3(DX), CX
 	SHRQ  CX, BX
@@ -192,11 +191,11 @@ TEXT ·mallocCached(SB), NOSPLIT|NOFRAME, $0-0
 found:
 	POP
 #ifdef CHECK_LIVE
-	// spanLive
-	SUBQ  BASE, BX
-	SHRQ  $(16-const_asmMetaShift), BX // a span begins with a page
-	ADDQ  PAGES, BX
-	MOVB  CX, const_asmMetaLive(BX)
+	// largeLive
+	SUBQ  ·Base(SB), BX
+	SHRQ  $(const_pageShift-const_pageMetaShift), BX // a large block begins with a page
+	ADDQ  ·Pages(SB), BX
+	MOVB  CX, pageMeta_live(BX)
 #endif
 	RET
 miss:
@@ -209,18 +208,18 @@ slow:
 TEXT ·freeTiny(SB), NOSPLIT|NOFRAME, $0-0
 	// One compare tests range, alignment and nil: an unaligned offset has its
 	// low bits rotated to the top.
-	MOVQ  BASE, BX
+	MOVQ  ·Base(SB), BX
 	MOVQ  AX, CX
 	SUBQ  BX, CX
-	RORQ  $4, CX
+	RORQ  $const_granuleShift, CX
 	ADDQ  CX, BX               // the live byte, if there is one
-	SHRQ  $12, CX
-	CMPQ  CX, $const_asmMaxPages
+	SHRQ  $(const_pageShift-const_granuleShift), CX
+	CMPQ  CX, $const_MaxPages
 	JAE   slow
 	// The class comes from the page, not from the live byte: the page's is in
 	// the cache even where the live byte is not, and nothing below has to wait
 	// for the latter but a branch, which is predicted.
-	LEAQ  PAGECLASS, SI
+	LEAQ  ·PageClass(SB), SI
 	MOVBLZX (SI)(CX*1), CX
 	GUESS
 	PUSH
@@ -256,26 +255,26 @@ TEXT ·freeMid(SB), NOSPLIT|NOFRAME, $0-0
 #ifdef CHECK_LIVE
 	TESTL CX, CX
 	JNZ   slow
-	SUBQ  BASE, BX             // the granule
-	CMPQ  BX, GRANULES
+	SUBQ  ·Base(SB), BX             // the granule
+	CMPQ  BX, ·Granules(SB)
 	JAE   slow
 	MOVQ  BX, DX
-	SHRQ  $(const_asmKibShift-4), DX // the KiB
-	SHRQ  $(12-const_asmMetaShift), BX
-	ANDQ  $~const_asmMetaMask, BX
-	ADDQ  PAGES, BX            // the page's metadata
+	SHRQ  $(const_kibShift-const_granuleShift), DX // the KiB
+	SHRQ  $(const_pageShift-const_granuleShift-const_pageMetaShift), BX
+	ANDQ  $~METAMASK, BX
+	ADDQ  ·Pages(SB), BX            // the page's metadata
 	MOVQ  AX, R9
-	MOVQ  const_asmMetaRecip(BX), R10
-	SUBQ  const_asmMetaStart(BX), AX
+	MOVQ  pageMeta_recip(BX), R10
+	SUBQ  pageMeta_start(BX), AX
 	IMULQ R10, AX
 	CMPQ  AX, R10              // where a block can start? no: 0 of any other page
 	JAE   back
-	ADDQ  const_asmMetaLive0(BX), DX // its live byte
+	ADDQ  pageMeta_live0(BX), DX // its live byte
 	// The class comes from the page for the reason that freeTiny has.
-	MOVBLZX const_asmMetaClass(BX), CX
+	MOVBLZX pageMeta_class(BX), CX
 	LEAQ  (DI)(CX*8), DI
 	MOVQ  (DI), SI             // the top slot
-	TESTL $const_asmMidFull, SI
+	TESTL $(const_MidMag-1), SI
 	JZ    back                 // full, or of no class
 	CMPB  CX, (DX)             // 0 behind a slab's last block
 	JNE   back
@@ -293,10 +292,10 @@ slow:
 //
 // func mallocSampled(size uintptr) unsafe.Pointer
 TEXT ·mallocSampled(SB), NOSPLIT|NOFRAME, $0-0
-	MOVQ  const_asmGM(R14), DX
-	MOVQ  const_asmMP(DX), DX
+	MOVQ  const_offsetGM(R14), DX
+	MOVQ  const_mP(DX), DX
 	BYNUMBER
-	SUBQ  $1, const_asmSample(DI)
+	SUBQ  $1, const_sampleOffset(DI)
 	JLE   slow
 	CMPQ  AX, $const_asmMaxTiny
 	JA    mid
@@ -311,12 +310,12 @@ slow:
 
 // func pOfG() uintptr
 TEXT ·pOfG(SB), NOSPLIT|NOFRAME, $0-0
-	MOVQ  const_asmGM(R14), AX
-	MOVQ  const_asmMP(AX), AX
+	MOVQ  const_offsetGM(R14), AX
+	MOVQ  const_mP(AX), AX
 	RET
 
-// func entries() (malloc, free, p, sampled uintptr)
-TEXT ·entries(SB), NOSPLIT, $0-32
+// func roadEntries() (malloc, free, p, sampled uintptr)
+TEXT ·roadEntries(SB), NOSPLIT, $0-32
 	LEAQ  ·mallocTiny(SB), AX
 	MOVQ  AX, malloc+0(FP)
 	LEAQ  ·freeTiny(SB), AX

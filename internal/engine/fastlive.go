@@ -7,24 +7,8 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// What the public package's fast section needs of the engine besides its
-// variables. What it calls is nosplit and cannot panic.
-
-// What the assembly knows of a page's metadata: its size as a power of two and the
-// offsets of fields; and of live bytes how far apart they are.
-const (
-	MetaShift = pageMetaShift
-	MetaStart = unsafe.Offsetof(pageMeta{}.start)
-	MetaLive0 = unsafe.Offsetof(pageMeta{}.live0)
-	MetaRecip = unsafe.Offsetof(pageMeta{}.recip)
-	MetaClass = unsafe.Offsetof(pageMeta{}.class)
-	MetaLive  = liveOffset
-	KibShift  = kibShift
-)
-
-// Pin and Unpin pin the goroutine to its P; Pin returns the P's number.
-func Pin() int { return procPin() }
-func Unpin()   { procUnpin() }
+// Where a fast path finds the live byte and the class of a block: those of the road and of
+// the public package's Heap. All of it is nosplit and cannot panic, except for PageClassOf.
 
 // MidState returns the address of the live byte of the block at p, a pointer
 // into the region, and the block's class, with which the byte must agree; nil when p is

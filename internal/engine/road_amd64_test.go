@@ -1,21 +1,20 @@
-//go:build go1.26 && !go1.28 && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
+//go:build ((go1.26 && !go1.28) || hakmem_untested_go) && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
 
-package hakmem
+package engine
 
 import (
-	"os"
 	"runtime"
 	"testing"
 	"unsafe"
-
-	"github.com/hakmem/hakmem/internal/engine"
 )
 
 // TestWrongGuesses: whatever front all threads guess, another P's, a Heap's, one in
 // the pool or none, each goes on with its own, and corrects the guess.
 func TestWrongGuesses(t *testing.T) {
-	if os.Getenv("HAKMEM_FRONT_FASTLANE") != "" {
-		t.Skip("skipped: HAKMEM_FRONT_FASTLANE is set")
+	withPolicy(t, nil)
+	withRoad(t)
+	if !Road.Fast {
+		t.Fatal("the road is not the fast section; see TestFastSectionInForce")
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -26,7 +25,7 @@ func TestWrongGuesses(t *testing.T) {
 		var blocks []unsafe.Pointer
 		for i := range 40 {
 			size := sizes[i%len(sizes)]
-			p := Malloc(size)
+			p := Road.Malloc(size)
 			b := unsafe.Slice((*byte)(p), size)
 			b[0], b[size-1] = byte(i), byte(i)
 			blocks = append(blocks, p)
@@ -36,36 +35,36 @@ func TestWrongGuesses(t *testing.T) {
 			if b := unsafe.Slice((*byte)(p), size); b[0] != byte(i) || b[size-1] != byte(i) {
 				t.Fatalf("the block %p of %d bytes has two holders", p, size)
 			}
-			Free(p)
+			Road.Free(p)
 		}
 	}
 	turn()
-	here := uintptr(unsafe.Pointer(&engine.Guesses))
-	mine := engine.Fronts[engine.Pin()]
-	engine.Unpin()
-	ofHeap, pooled := engine.NewHeapFront(), engine.NewHeapFront()
-	engine.CloseHeapFront(pooled)
-	defer engine.CloseHeapFront(ofHeap)
-	other := engine.NewHeapFront() // as another P's: with an owner that is no P here
-	word := (*uintptr)(unsafe.Add(unsafe.Pointer(nil), other+engine.OwnerOffset))
+	here := uintptr(unsafe.Pointer(&guesses))
+	mine := pFronts[procPin()]
+	procUnpin()
+	ofHeap, pooled := NewHeapFront(), NewHeapFront()
+	CloseHeapFront(pooled)
+	defer CloseHeapFront(ofHeap)
+	other := NewHeapFront() // as another P's: with an owner that is no P here
+	word := (*uintptr)(unsafe.Add(unsafe.Pointer(nil), other+ownerOffset))
 	*word = 8
-	defer func() { *word = 0; engine.CloseHeapFront(other) }()
-	for what, front := range map[string]engine.Front{"none": engine.Front(here), "the trap": engine.TrapFront(), "a Heap's": ofHeap, "one in the pool": pooled, "another P's": other} {
-		for i := range engine.Guesses.At {
-			engine.Guesses.At[i] = uintptr(front) - here
+	defer func() { *word = 0; CloseHeapFront(other) }()
+	for what, front := range map[string]Front{"none": Front(here), "the trap": trapFront, "a Heap's": ofHeap, "one in the pool": pooled, "another P's": other} {
+		for i := range guesses.at {
+			guesses.at[i] = uintptr(front) - here
 		}
 		before := *(*[64]uintptr)(unsafe.Add(unsafe.Pointer(nil), front))
 		for range 3 {
 			turn()
 		}
 		corrected := 0
-		for i := range engine.Guesses.At {
-			switch engine.Guesses.At[i] {
+		for i := range guesses.at {
+			switch guesses.at[i] {
 			case uintptr(front) - here:
-			case mine - here, engine.Fronts[0] - here: // the scavenger may have taken the first one
+			case mine - here, pFronts[0] - here: // the scavenger may have taken the first one
 				corrected++
 			default:
-				t.Errorf("%s: a guess became %#x", what, engine.Guesses.At[i]+here)
+				t.Errorf("%s: a guess became %#x", what, guesses.at[i]+here)
 			}
 		}
 		if corrected == 0 {

@@ -1,4 +1,0 @@
-//go:build go1.26 && !go1.28 && !hakmem_nolive && !hakmem_pin && !hakmem_nopin && !race && !asan && !msan
-
-#define CHECK_LIVE
-#include "fast_amd64.h"

@@ -1,0 +1,115 @@
+package engine
+
+import (
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// Road is the road that the public package's Malloc and Free take, chosen by ChooseRoad:
+// the fast section (road_amd64.h, road_arm64.go), the same work with the P pinned
+// (road_pinned.go), or the pinned road of hardened blocks (there, too).
+//
+// The fast section is the part of Malloc and Free that runs without pinning,
+// without atomics and without touching the block. It finds its P from the
+// goroutine and works on the P's front with plain loads and stores. That is
+// right because nothing else can run on the P between its first load and its
+// last store, and the world cannot stop there: the runtime preempts neither
+// assembly (it has no pointer maps; isAsyncSafePoint in runtime/preempt.go) nor
+// nosplit code (every point of it except a call is marked unsafe; IsUnsafe in the
+// compiler's liveness pass), and both have no other safe point. Each condition
+// is necessary:
+//
+//   - The section is never inlined: a copy in an ordinary function would be
+//     preemptible. (Malloc and Free may be inlined; they only call.)
+//   - It calls nothing between finding its P and its last touch of the P's
+//     front; as its last act it may call the slow exit. (Built with -l even a
+//     small helper is a call, and a preemptible one if it is not nosplit.)
+//   - Nothing in it can panic.
+//   - Instrumented builds (race, asan, msan) do not use it.
+//
+// Which builds have a fast section is in the build lines of road_*.go and road_*.s. They
+// name the versions of Go on which the section was tested: those of which the conditions
+// above and the offsets of road_p.go are known to hold. On any other version every call
+// pins its P. The build tag hakmem_untested_go lifts that limit, to try a new version of
+// Go. ChooseRoad verifies on every version that the section finds its P, and pins if it
+// does not; what that cannot show, that the section is not preempted, the tests of
+// road_test.go show. The tags hakmem_pin and hakmem_nopin leave the section out.
+var Road struct {
+	Malloc func(size uintptr) unsafe.Pointer
+	Free   func(p unsafe.Pointer)
+	Fast   bool // it is the fast section
+}
+
+// ChooseRoad takes the fast section if this build has one, the policy wants it
+// and it was verified; hardened blocks have a road of their own. Of what a road cannot
+// serve, malloc and free are the slow exits: values, because they belong to the public
+// package (its slow.go), which the engine does not import. Called before any allocation.
+func ChooseRoad(malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) {
+	exits = slowExits{malloc, free}
+	Road.Fast = false
+	if canHard() {
+		Road.Malloc, Road.Free = mallocHardened, freeHardened
+		return
+	}
+	Road.Malloc, Road.Free = mallocPinned, freePinned
+	sampled := GuardRate() > 1
+	if HaveFast && (canSample || !sampled) && policy.Current().FastLane && verified() {
+		Road.Malloc, Road.Free = fastSection()
+		Road.Fast = true
+	}
+}
+
+// verified reports whether the P that the fast section finds is the one that
+// pinning finds, on up to four Ps at the same time. It asks once.
+var verified = sync.OnceValue(func() bool { return holdsOnPs(min(runtime.GOMAXPROCS(0), 4), sameP) })
+
+// holdsOnPs reports whether ask, which is asked again and again on n Ps at the same time,
+// always says yes. What faults or panics says no.
+func holdsOnPs(n int, ask func() bool) bool {
+	var no atomic.Bool
+	var arrived atomic.Int32
+	var wg sync.WaitGroup
+	for range n {
+		wg.Go(func() {
+			// A wrong offset may point anywhere: a fault becomes a panic.
+			defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+			defer func() {
+				if recover() != nil {
+					no.Store(true)
+				}
+			}()
+			// Wait for the others, a bounded while, so that each has a P of its own.
+			arrived.Add(1)
+			for i := 0; i < 1000 && arrived.Load() < int32(n); i++ {
+				runtime.Gosched()
+			}
+			for range 100 {
+				if !ask() {
+					no.Store(true)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return !no.Load()
+}
+
+// sameP compares the two ways of finding the P. The runtime's p begins with its
+// id and its status, which is 1 (_Prunning) for a P that runs Go code.
+//
+//go:nocheckptr
+func sameP() bool {
+	pid := procPin()
+	ok := true
+	for _, p := range currentP() {
+		ok = ok && p > 4096 && p%8 == 0 &&
+			*(*uint32)(unsafe.Add(nil, p)) == uint32(pid) && *(*uint32)(unsafe.Add(nil, p+4)) == 1
+	}
+	procUnpin()
+	return ok
+}

@@ -1,0 +1,184 @@
+package engine
+
+import (
+	"fmt"
+	"go/build"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/mem"
+)
+
+// withRoad chooses a road for the test, by the policy in force, with slow exits that panic
+// where the public package's do. The fronts of all Ps begin anew, with and without owners.
+func withRoad(t *testing.T) {
+	t.Helper()
+	old, oldExits, oldAddress := Road, exits, pAddress
+	ChooseRoad(
+		func(size uintptr) unsafe.Pointer { return Pointer(Malloc(0, mem.Bytes(size))) },
+		func(p unsafe.Pointer) {
+			if bad := Free(0, Block(p)); bad.Kind != OK {
+				panic(fmt.Sprintf("%+v", bad))
+			}
+		})
+	Trim()
+	t.Cleanup(func() {
+		Road, exits, pAddress = old, oldExits, oldAddress
+		Trim()
+	})
+}
+
+// nameOf returns a function's name without its package.
+func nameOf(code uintptr) string {
+	f := runtime.FuncForPC(code)
+	if f == nil {
+		return "none"
+	}
+	return strings.TrimPrefix(f.Name(), enginePrefix)
+}
+
+// TestChooseRoad: each setting has its road.
+func TestChooseRoad(t *testing.T) {
+	pinned := [2]string{"mallocPinned", "freePinned"}
+	fast, sampled, hardened := pinned, pinned, pinned
+	if HaveFast {
+		if !verified() {
+			t.Fatal("the fast section is off; see TestFastSectionInForce")
+		}
+		fast = [2]string{"mallocTiny", "freeTiny"}
+		if canSample {
+			sampled = [2]string{"mallocSampled", "freeTiny"}
+		}
+	}
+	if canPin && checkLive && !tracked {
+		hardened = [2]string{"mallocHardened", "freeHardened"}
+	}
+	for _, x := range []struct {
+		gates string
+		want  [2]string
+	}{
+		{"", fast},
+		{"HAKMEM_FRONT_FASTLANE=0", pinned},
+		{"HAKMEM_GUARD=1/1000", sampled},
+		{"HAKMEM_GUARD=1", fast}, // no front has anything to serve
+		{"HAKMEM_HARDEN=1", hardened},
+	} {
+		t.Run(x.gates, func(t *testing.T) {
+			gates := map[string]string{}
+			if name, value, ok := strings.Cut(x.gates, "="); ok {
+				gates[name] = value
+			}
+			withPolicy(t, gates)
+			withRoad(t)
+			got := [2]string{nameOf(**(**uintptr)(unsafe.Pointer(&Road.Malloc))), nameOf(**(**uintptr)(unsafe.Pointer(&Road.Free)))}
+			if got != x.want || Road.Fast != (x.want != pinned && x.want != hardened) {
+				t.Errorf("the road is %v, fast %v, want %v", got, Road.Fast, x.want)
+			}
+		})
+	}
+}
+
+// TestUnverified: a fast section that does not find its P is not taken.
+func TestUnverified(t *testing.T) {
+	withPolicy(t, nil)
+	defer func(old func() bool) { verified = old }(verified)
+	for _, found := range []bool{true, false} {
+		verified = func() bool { return found }
+		withRoad(t)
+		if Road.Fast != (HaveFast && found) {
+			t.Errorf("the P was found: %v; the road is the fast section: %v", found, Road.Fast)
+		}
+	}
+}
+
+// atNoAddress reads what nobody has mapped, as a section with wrong offsets may.
+//
+//go:nocheckptr
+func atNoAddress() bool { return *u8(8) == 1 }
+
+// TestHoldsOnPs: one wrong answer of many is a no, and so is a fault.
+func TestHoldsOnPs(t *testing.T) {
+	var asked atomic.Int32
+	for _, x := range []struct {
+		what string
+		ask  func() bool
+		want bool
+	}{
+		{"always yes", func() bool { return true }, true},
+		{"once no", func() bool { return asked.Add(1) != 150 }, false},
+		{"a panic", func() bool { panic("no P") }, false},
+		{"a fault", atNoAddress, false},
+	} {
+		if got := holdsOnPs(2, x.ask); got != x.want {
+			t.Errorf("%s: %v", x.what, got)
+		}
+	}
+}
+
+// TestRoadOfBuild reads the build lines of the road's files: which of them a build has that
+// begins with its version of Go, its architecture and its tags.
+func TestRoadOfBuild(t *testing.T) {
+	const both = "road.go road_pinned.go"
+	pins := both + " road_none.go"
+	for _, x := range []struct {
+		minor int // of Go 1
+		arch  string
+		tags  string
+		want  string
+	}{
+		{26, "amd64", "", both + " road_amd64.go road_live_amd64.s road_p.go"},
+		{27, "amd64", "", both + " road_amd64.go road_live_amd64.s road_p.go"},
+		{27, "amd64", "hakmem_nolive", both + " road_amd64.go road_nolive_amd64.s road_p.go"},
+		{26, "arm64", "", both + " road_arm64.go road_p.go"},
+		{27, "arm64", "hakmem_nolive", both + " road_arm64.go road_p.go"},
+		{26, "riscv64", "", pins},
+		{26, "riscv64", "hakmem_untested_go", pins},
+		{28, "amd64", "", pins},
+		{28, "arm64", "", pins},
+		{28, "amd64", "hakmem_untested_go", both + " road_amd64.go road_live_amd64.s road_p.go"},
+		{28, "amd64", "hakmem_untested_go hakmem_nolive", both + " road_amd64.go road_nolive_amd64.s road_p.go"},
+		{28, "arm64", "hakmem_untested_go", both + " road_arm64.go road_p.go"},
+		{28, "amd64", "hakmem_untested_go hakmem_pin", pins},
+		{28, "amd64", "hakmem_untested_go race", pins},
+		{26, "amd64", "hakmem_pin", pins},
+		{26, "arm64", "hakmem_nopin", pins},
+		{26, "amd64", "race", pins},
+		{26, "arm64", "asan", pins},
+		{26, "amd64", "msan", pins},
+	} {
+		c := build.Default
+		c.GOARCH, c.BuildTags, c.ReleaseTags = x.arch, strings.Fields(x.tags), nil
+		c.ToolTags = slices.DeleteFunc(slices.Clone(c.ToolTags), func(tag string) bool { return tag == "race" || tag == "asan" || tag == "msan" })
+		for v := range x.minor {
+			c.ReleaseTags = append(c.ReleaseTags, fmt.Sprintf("go1.%d", v+1))
+		}
+		files, err := filepath.Glob("road*.[gs]*")
+		if err != nil || len(files) < 8 {
+			t.Fatalf("%v of the road's files: %v", files, err)
+		}
+		var has []string
+		for _, f := range files {
+			if strings.HasSuffix(f, "_test.go") {
+				continue
+			}
+			ok, err := c.MatchFile(".", f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if ok {
+				has = append(has, f)
+			}
+		}
+		want := strings.Fields(x.want)
+		slices.Sort(want)
+		slices.Sort(has)
+		if !slices.Equal(has, want) {
+			t.Errorf("Go 1.%d, %s, tags %q: the road is %v, want %v", x.minor, x.arch, x.tags, has, want)
+		}
+	}
+}
