@@ -61,7 +61,7 @@ func (s subject) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s %#x", s.noun, s.addr)
 	if s.class != 0 && s.class <= sizeclass.NumAll {
-		fmt.Fprintf(&b, ", class %d of %d bytes", s.class, blockBytes(s.class))
+		fmt.Fprintf(&b, ", class %d of %d bytes", s.class, s.class.Bytes())
 	}
 	if s.slab != 0 {
 		fmt.Fprintf(&b, ", slab %#x", s.slab)

@@ -39,7 +39,7 @@ import (
 //     road_amd64.h, road_arm64.go, and the Heap's in the public package's heap.go.
 //   - Slots between sentinel and top: magazine.go fills them and moves them down,
 //     harden.go brings them into random order.
-//   - Where fronts and their parts lie: frontpool.go, reserve.go, quarantine.go.
+//   - Where fronts and their parts lie: frontpool.go, reserve.go, hardened.go.
 //   - idle.go compares tops with those of a while ago; invariants_fronts.go checks
 //     all that is said here.
 //
@@ -75,7 +75,7 @@ const (
 	frontSkew = 1024
 
 	countWords = frontTypes
-	// quarantineRoom is the bytes of a quarantine (quarantine.go, which asserts it): a ring
+	// quarantineRoom is the bytes of a quarantine (hardened.go, which asserts it): a ring
 	// of 512 blocks of 16 bytes, and 24 bytes.
 	quarantineRoom = 512*16 + 24
 	// Whole OS pages, on every system: those are up to 64 KiB.
@@ -326,9 +326,9 @@ func (f Front) makeMagazine(c sizeclass.ID) {
 	n := 0
 	switch {
 	case c <= sizeclass.NumTiny:
-		n = min(pol.MagBlocks, firstCap, max(pol.MagBytes/int(classSize(c)), 2))
+		n = min(pol.MagBlocks, firstCap, max(pol.MagBytes/int(c.Bytes()), 2))
 	case c <= sizeclass.Num:
-		n = min(pol.MidBlocks, max(pol.MidBytes/int(classSize(c)), 2))
+		n = min(pol.MidBlocks, max(pol.MidBytes/int(c.Bytes()), 2))
 	default:
 		n = min(maxMid, max(pol.MagLargeBytes/int(sizeclass.LargeBytes(c)), 1))
 	}
@@ -354,7 +354,7 @@ func (f Front) growMagazine(c sizeclass.ID) bool {
 		most = pol.MidBlocks
 	}
 	old := int(h.cap[c])
-	n := min(2*old, most, pol.GrowBytes/int(classSize(c)))
+	n := min(2*old, most, pol.GrowBytes/int(c.Bytes()))
 	if h.refillBatch[c] == firstBatch || n <= old {
 		return false
 	}
@@ -375,3 +375,25 @@ const sampleOffset = leasesOffset + (frontTypes-1)*8
 
 // firstFlush is firstBatch for the flushes of a magazine of n blocks.
 func firstFlush(n int) uint16 { return uint16(max(firstBatch, n/8)) }
+
+// maxFlush is the most blocks that a full magazine gives back at a time: a quarter
+// of the largest. What stays is moved down, a copy of 8 B a block.
+const maxFlush = 256
+
+// takeOldest moves the oldest blocks of class c's full magazine to buf, a half
+// of them at most. Entered.
+//
+//go:nocheckptr
+func (f Front) takeOldest(c sizeclass.ID, buf []Block) int {
+	h := f.head()
+	mag := unsafe.Slice((*Block)(ptr(f.sentinel(c)+8)), int(h.cap[c]))
+	half := min((len(mag)+1)/2, len(buf))
+	n := min(int(h.flushBatch[c]), half)
+	h.flushBatch[c] = uint16(min(2*n, half))
+	h.refillBatch[c] = firstBatch
+	copy(buf[:n], mag)
+	copy(mag, mag[n:])
+	*f.top(c) -= mem.Addr(n) * 8
+	*f.flushes(c)++
+	return n
+}

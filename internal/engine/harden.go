@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"math/bits"
 	"sync/atomic"
 	"unsafe"
 
@@ -28,122 +27,6 @@ import (
 //
 // The ideas are those of hardened_malloc (canaries, quarantine) and of mimalloc's
 // secure mode (random order).
-
-const (
-	// hardTail is what a block is larger: 8 bytes of canary at least, and the size.
-	hardTail = 16
-
-	maxPoison = 4 << 20
-)
-
-// secret makes sealed sizes unlike any number that a program would write there.
-var secret = newSecret()
-
-// newSecret uses the address of a variable that the system places at random, and
-// the clock: enough against accidents, which are what is to be found.
-func newSecret() uint64 {
-	x := new(uint64)
-	return (uint64(uintptr(unsafe.Pointer(x))) ^ uint64(processStart.UnixNano())) * 0x9E3779B97F4A7C15
-}
-
-func sealOf(p Block, size mem.Bytes) uint64 {
-	return uint64(size) ^ secret ^ bits.RotateLeft64(uint64(p)*0x9E3779B97F4A7C15, 32)
-}
-
-// hardSize is the size of the block that holds a sealed one of size bytes; one
-// that nobody has when there is none.
-func hardSize(size mem.Bytes) mem.Bytes {
-	if size+hardTail < size {
-		return mem.Bytes(^uintptr(0))
-	}
-	return size + hardTail
-}
-
-// sealed seals the new block of hardSize(size) at p, 0 for none, and returns p.
-func sealed(p Block, size mem.Bytes) Block {
-	if p != 0 {
-		m := meta(p.page())
-		large := m.kind == kindLarge
-		seal(p, size, m, large)
-		asan.Poison(uintptr(p+Block(size)), uintptr(usableBytes(m, large)-size))
-		asan.Unpoison(uintptr(p), uintptr(size))
-	}
-	return p
-}
-
-// sealWord returns where the block's size is sealed, and where its canary ends at
-// the latest.
-func sealWord(p Block, m *pageMeta, large bool) (at *uint64, end mem.Addr) {
-	if large {
-		return m.largeSeal(), mem.Addr(p + Block(m.largeSize))
-	}
-	end = mem.Addr(p + Block(classSize(m.class)) - 8)
-	return u64(end), end
-}
-
-//go:norace
-func seal(p Block, size mem.Bytes, m *pageMeta, large bool) {
-	at, end := sealWord(p, m, large)
-	*at = sealOf(p, size)
-	putCanary(mem.Addr(p+Block(size)), end)
-}
-
-// unseal returns the size of the sealed live block at p, or how far from its
-// start the first byte lies that was written behind it.
-//
-//go:norace
-func unseal(p Block, m *pageMeta, large bool) (size, damage mem.Bytes, ok bool) {
-	at, end := sealWord(p, m, large)
-	size = mem.Bytes(loadSeal(at) ^ sealOf(p, 0))
-	if mem.Addr(size) > end-mem.Addr(p) { // the size itself was written over: by what lies before it?
-		return 0, mem.Bytes(end - mem.Addr(p)), false
-	}
-	if at, ok := canaryWhole(mem.Addr(p+Block(size)), end); !ok {
-		return size, mem.Bytes(at - mem.Addr(p)), false
-	}
-	return size, 0, true
-}
-
-// breakSeal is the moment of the free of a block of size bytes: of two frees, one
-// breaks the seal. (In race builds an atomic on the block would be reported beside
-// the program's own accesses, or hide a race between them: there two frees that
-// overlap may both pass, as without hardening.)
-//
-//go:norace
-func breakSeal(p Block, size mem.Bytes, m *pageMeta, large bool) bool {
-	at, _ := sealWord(p, m, large)
-	if tracked {
-		was := *at
-		*at = brokenSeal(p)
-		return was == sealOf(p, size)
-	}
-	return atomic.CompareAndSwapUint64(at, sealOf(p, size), brokenSeal(p))
-}
-
-//go:norace
-func loadSeal(at *uint64) uint64 {
-	if tracked {
-		return *at
-	}
-	return atomic.LoadUint64(at)
-}
-
-func brokenSeal(p Block) uint64 { return sealOf(p, mem.Bytes(^uintptr(0))) }
-
-// isBroken reports whether the block at p is being freed, or was.
-func isBroken(p Block, m *pageMeta, large bool) bool {
-	at, _ := sealWord(p, m, large)
-	w := loadSeal(at)
-	return w == brokenSeal(p) || w == poisonWord
-}
-
-// overflowed describes the damage that unseal found.
-func overflowed(p Block, size mem.Bytes, damage mem.Bytes, m *pageMeta, large bool) Finding {
-	if _, end := sealWord(p, m, large); size == 0 && mem.Addr(damage) == end-mem.Addr(p) { // it is the size that was written over
-		size = damage
-	}
-	return Finding{Kind: Overflow, Addr: mem.Addr(p), Block: p, Class: size, Offset: damage}
-}
 
 // hardFree is Free for a sealed block.
 func hardFree(own Front, p Block) Finding {
@@ -307,31 +190,3 @@ func freeHard(f Front, p Block) bool {
 	q.put(f, b)
 	return true
 }
-
-// mix exchanges the block on top of class c's magazine with one below. Entered.
-func (f Front) mix(c sizeclass.ID, q *quarantine) {
-	q.random = nextRandom(q.random ^ secret)
-	t := *f.top(c)
-	n := (t - f.sentinel(c)) / 8
-	a, b := word(t), word(t-mem.Addr(uintptr(q.random>>32*uint64(n)>>32)*8))
-	*a, *b = *b, *a
-}
-
-// nextRandom is a step of Knuth's MMIX generator, whose upper bits are good.
-func nextRandom(x uint64) uint64 { return x*6364136223846793005 + 1442695040888963407 }
-
-// shuffle brings the n blocks on top of class c's magazine into random order.
-// Entered.
-func (f Front) shuffle(c sizeclass.ID, n int) {
-	t := *f.top(c)
-	x := shuffleState.Add(0x9E3779B97F4A7C15) ^ secret
-	for i := n - 1; i > 0; i-- {
-		x = nextRandom(x)
-		j := int(x >> 32 * uint64(i+1) >> 32)
-		a, b := word(t-mem.Addr(uintptr(i)*8)), word(t-mem.Addr(uintptr(j)*8))
-		*a, *b = *b, *a
-	}
-}
-
-// shuffleState gives each shuffle a start of its own.
-var shuffleState atomic.Uint64

@@ -32,7 +32,7 @@ func (s *seenFront) look(f Front, now stamp) (bytes mem.Bytes, all bool) {
 		if now.since(s.since[c]) < s.need {
 			all = false
 		} else if n := f.held(sizeclass.ID(c)); n > 0 {
-			bytes += mem.Bytes(n) * blockBytes(sizeclass.ID(c))
+			bytes += mem.Bytes(n) * sizeclass.ID(c).Bytes()
 		}
 	}
 	return bytes, all

@@ -295,7 +295,7 @@ func (k *checker) liveBlock(s slabID, c sizeclass.ID, j blockIndex, v liveState)
 			k.bad(of, "a live block's site is registered", owner, "a site")
 			return
 		}
-		k.alive(owner, classSize(c))
+		k.alive(owner, c.Bytes())
 	default:
 		k.bad(of, "a live state is the class, or says more", v, fmt.Sprintf("%d, %d or %d", c, liveSited, liveWatched))
 	}

@@ -212,7 +212,7 @@ const onePlace = "a block is in exactly one place"
 
 func (x *smallHeap) bit(p Block, c sizeclass.ID) (w *uint64, m uint64) {
 	s := owner(p)
-	j := (mem.Addr(p) - s.addr()) / mem.Addr(classSize(c))
+	j := (mem.Addr(p) - s.addr()) / mem.Addr(c.Bytes())
 	return s.bits(uint32(j / 64)), 1 << (j % 64)
 }
 

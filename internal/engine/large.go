@@ -4,8 +4,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/mem"
-	"github.com/hakmem/hakmem/internal/site"
-	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
@@ -24,18 +22,6 @@ import (
 // largeStats counts the large blocks that came from the page tree and went back to it.
 var largeStats struct {
 	allocs, frees atomic.Uint64
-}
-
-// isCached reports whether p, which came out of a cache, is a freed large block of class
-// c. If it is not, it was freed twice at the same moment, and the other copy has
-// gone its way: this one is dropped, and reported by the next allocation.
-func isCached(p Block, c sizeclass.ID) bool {
-	m := meta(p.page())
-	if m.kind == kindLarge && m.start == mem.Addr(p) && m.class == c && (!checkLive || m.live == 0) {
-		return true
-	}
-	foundLate(p)
-	return false
 }
 
 // takeRun takes n pages from the page tree, committing more if it must; if warm,
@@ -105,21 +91,6 @@ func releaseIdle(larges []Block, at stamp) {
 			continue
 		}
 		releaseLarge(page, m, at)
-	}
-}
-
-// labelLarge gives the large block at p, which the caller holds, a site.
-func labelLarge(p Block, site site.ID) {
-	m := meta(p.page())
-	m.setSite(site)
-	site.Allocated(m.largeSize)
-}
-
-// unlabelLarge takes a freed large block's site away.
-func unlabelLarge(m *pageMeta) {
-	if m.site() != 0 {
-		m.site().Freed(m.largeSize)
-		m.setSite(0)
 	}
 }
 

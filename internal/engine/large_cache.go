@@ -318,3 +318,15 @@ func giveHuge(p Block, m *pageMeta) {
 		releaseLarge(p.page(), m, times.now)
 	}
 }
+
+// isCached reports whether p, which came out of a cache, is a freed large block of class
+// c. If it is not, it was freed twice at the same moment, and the other copy has
+// gone its way: this one is dropped, and reported by the next allocation.
+func isCached(p Block, c sizeclass.ID) bool {
+	m := meta(p.page())
+	if m.kind == kindLarge && m.start == mem.Addr(p) && m.class == c && (!checkLive || m.live == 0) {
+		return true
+	}
+	foundLate(p)
+	return false
+}

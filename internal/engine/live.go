@@ -104,14 +104,14 @@ func liveByte(p Block) (at mem.Addr, m *pageMeta, large bool, why Kind) {
 // setLive marks the block at p, of class c, as live with value v. The caller
 // owns the block.
 func setLive(p Block, c sizeclass.ID, v liveState) {
-	if tracked {
-		raceAcquire(p, blockBytes(c))
-	}
 	if c > sizeclass.Num {
 		putState(largeLive(p), v)
-		return
+	} else {
+		putState(slabLive(p, c), v)
 	}
-	putState(slabLive(p, c), v)
+	if tracked {
+		raceAcquire(p, c.Bytes())
+	}
 }
 
 // state and putState read and write a byte of live state. In race builds the live

@@ -3,7 +3,6 @@ package engine
 import (
 	"math/bits"
 	"sync/atomic"
-	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -118,28 +117,6 @@ func (f Front) refill(c sizeclass.ID, s slabID) int {
 	return n
 }
 
-// maxFlush is the most blocks that a full magazine gives back at a time: a quarter
-// of the largest. What stays is moved down, a copy of 8 B a block.
-const maxFlush = 256
-
-// takeOldest moves the oldest blocks of class c's full magazine to buf, a half
-// of them at most. Entered.
-//
-//go:nocheckptr
-func (f Front) takeOldest(c sizeclass.ID, buf []Block) int {
-	h := f.head()
-	mag := unsafe.Slice((*Block)(ptr(f.sentinel(c)+8)), int(h.cap[c]))
-	half := min((len(mag)+1)/2, len(buf))
-	n := min(int(h.flushBatch[c]), half)
-	h.flushBatch[c] = uint16(min(2*n, half))
-	h.refillBatch[c] = firstBatch
-	copy(buf[:n], mag)
-	copy(mag, mag[n:])
-	*f.top(c) -= mem.Addr(n) * 8
-	*f.flushes(c)++
-	return n
-}
-
 // wordMask is blocks that go back to their slab: bits to be set in one word.
 type wordMask struct {
 	word mem.Addr // address of the word of the bitmap
@@ -168,6 +145,15 @@ func gatherSlot(word mem.Addr) uint64 {
 // The geometry of a slab is read while still holding a block of it: it cannot
 // be given another class then. After the or it may.
 func flush(blocks []Block, c sizeclass.ID) {
+	for _, p := range toSlabs(blocks, c) {
+		foundLate(p)
+	}
+}
+
+// toSlabs is flush, except that it returns the late double frees. They lie at the start of
+// blocks: of those that it has looked at, at most as many are late.
+func toSlabs(blocks []Block, c sizeclass.ID) (late []Block) {
+	late = blocks[:0]
 	k := &sizeclass.Classes[c]
 	size, recip := uintptr(k.Size), k.Short()
 	var gathered [1 << gatherBits]wordMask
@@ -179,7 +165,7 @@ func flush(blocks []Block, c sizeclass.ID) {
 		page := (mem.Addr(p) - base) >> pageShift
 		m := meta(pageNo(page))
 		if m.class != c || m.kind != kindTiny && m.kind != kindMid { // the copy of a late double free has outlived the slab
-			foundLate(p)
+			late = append(late, p)
 			i++
 			continue
 		}
@@ -191,13 +177,13 @@ func flush(blocks []Block, c sizeclass.ID) {
 		// The word, and what of the slab it stands for.
 		w := uintptr(uint64(mem.Addr(p)-start) * recip >> sizeclass.ShortBits / 64)
 		at := rows + page*maxWords*8 + mem.Addr(w*8)
-		large := min(64*size, pageSize<<k.Order-w*64*size)
+		reach := min(64*size, pageSize<<k.Order-w*64*size)
 		start += mem.Addr(w * 64 * size)
 		n := gatherSlot(at)
 		g := &gathered[n]
 		if g.word != at {
 			if g.mask != 0 {
-				giveBack(*g, k)
+				late = giveBack(*g, k, late)
 			}
 			used |= 1 << n
 			*g = wordMask{word: at}
@@ -206,12 +192,12 @@ func flush(blocks []Block, c sizeclass.ID) {
 		mask := g.mask
 		for ; i < len(blocks); i++ {
 			off := mem.Addr(blocks[i]) - start
-			if off >= mem.Addr(large) {
+			if off >= mem.Addr(reach) {
 				break
 			}
 			j := uint64(off) * recip >> sizeclass.ShortBits
 			if mask>>(j&63)&1 != 0 || checkLive && state(slabLive(blocks[i], c)) != 0 {
-				foundLate(blocks[i])
+				late = append(late, blocks[i])
 				continue
 			}
 			mask |= 1 << (j & 63)
@@ -223,18 +209,20 @@ func flush(blocks []Block, c sizeclass.ID) {
 		if g.mask == 0 {
 			continue // late ones only
 		}
-		giveBack(g, k)
+		late = giveBack(g, k, late)
 	}
+	return late
 }
 
 // giveBack sets the bits of blocks of class k, which the caller holds, in a word
-// of their slab's bitmap. A block whose bit was set already is a late double free.
-func giveBack(g wordMask, k *sizeclass.Class) {
+// of their slab's bitmap. A block whose bit was set already is a late double free: it is
+// appended to late.
+func giveBack(g wordMask, k *sizeclass.Class, late []Block) []Block {
 	at := g.word - region.bits.base
 	s, w := slabID(at/(maxWords*8)+1), uint32(at/8%maxWords)
 	old := atomic.OrUint64(u64(g.word), g.mask)
 	for both := old & g.mask; both != 0; both &= both - 1 {
-		foundLate(Block(s.addr() + mem.Addr(uintptr(w*64+uint32(bits.TrailingZeros64(both)))*uintptr(k.Size))))
+		late = append(late, Block(s.addr()+mem.Addr(w*64+uint32(bits.TrailingZeros64(both)))*mem.Addr(k.Size)))
 	}
 	// The or first, then the state: with retire's FULL first, then the words,
 	// one of the two sees the other.
@@ -245,6 +233,7 @@ func giveBack(g wordMask, k *sizeclass.Class) {
 		markEmpty(s.page())
 		moreToReclaim()
 	}
+	return late
 }
 
 func timedFlush(blocks []Block, c sizeclass.ID) {

@@ -365,7 +365,7 @@ func TestMagazineGrows(t *testing.T) {
 		// What it holds are freed blocks of the class, each once.
 		held := map[Block]bool{}
 		for slot := Front(f).sentinel(c) + 8; slot <= *Front(f).top(c); slot += 8 {
-			if p := *word(slot); held[Block(p)] || isLive(Block(p), c) || classSize(meta(pageNo((mem.Addr(p)-region.base)>>pageShift)).class) != classSize(c) {
+			if p := *word(slot); held[Block(p)] || isLive(Block(p), c) || sizeclass.ID.Bytes(meta(pageNo((mem.Addr(p)-region.base)>>pageShift)).class) != c.Bytes() {
 				t.Fatalf("%d B: %#x in the magazine", test.size, p)
 			} else {
 				held[Block(p)] = true

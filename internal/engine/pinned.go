@@ -40,7 +40,7 @@ func tryMallocPinned(size mem.Bytes) unsafe.Pointer {
 				}
 				procUnpin()
 				if tracked {
-					raceAcquire(p, classSize(c))
+					raceAcquire(p, c.Bytes())
 				}
 				return Pointer(p)
 			}
@@ -77,7 +77,7 @@ func tryFreePinned(p unsafe.Pointer) bool {
 	c, live := PageClass[page], u8(mem.Addr(Base+uintptr(g)))
 	done := false
 	if tracked {
-		raceRelease(Block(p), classSize(sizeclass.ID(c)))
+		raceRelease(Block(p), sizeclass.ID(c).Bytes())
 	}
 	if pid := procPin(); uint(pid) < MaxP && (!checkLive || *live == c) {
 		if done = Front(atomic.LoadUintptr(&pFronts[pid])).push(sizeclass.ID(c), Block(p)); done && checkLive {

@@ -73,7 +73,7 @@ func worthReclaim(own Front) bool {
 // of a front.
 func (f Front) heldBytes() (n mem.Bytes) {
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n += mem.Bytes(f.held(sizeclass.ID(c))+uintptr(atomic.LoadUint32(&f.head().waiting[c]))) * blockBytes(sizeclass.ID(c))
+		n += mem.Bytes(f.held(sizeclass.ID(c))+uintptr(atomic.LoadUint32(&f.head().waiting[c]))) * sizeclass.ID(c).Bytes()
 	}
 	return n
 }

@@ -23,13 +23,13 @@ func siteWord(p Block) *uint16 {
 // setSite labels the block at p of class c, which the caller holds.
 func setSite(p Block, c sizeclass.ID, site site.ID) {
 	*siteWord(p) = uint16(site)
-	site.Allocated(classSize(c))
+	site.Allocated(c.Bytes())
 }
 
 // unsite counts a freed block out of its site, if its live value says it has one.
 func unsite(p Block, c sizeclass.ID, v liveState) {
 	if v == liveSited {
-		site.ID(*siteWord(p)).Freed(classSize(c))
+		site.ID(*siteWord(p)).Freed(c.Bytes())
 	}
 }
 
@@ -39,4 +39,19 @@ func siteOf(p Block, v liveState) site.ID {
 		return site.ID(*siteWord(p))
 	}
 	return 0
+}
+
+// labelLarge gives the large block at p, which the caller holds, a site.
+func labelLarge(p Block, site site.ID) {
+	m := meta(p.page())
+	m.setSite(site)
+	site.Allocated(m.largeSize)
+}
+
+// unlabelLarge takes a freed large block's site away.
+func unlabelLarge(m *pageMeta) {
+	if m.site() != 0 {
+		m.site().Freed(m.largeSize)
+		m.setSite(0)
+	}
 }

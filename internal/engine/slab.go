@@ -39,7 +39,7 @@ func (s slabID) bits(i uint32) *uint64 {
 
 // block returns block j of the slab, of class c.
 func (s slabID) block(c sizeclass.ID, j blockIndex) Block {
-	return Block(s.addr().Add(mem.Bytes(j) * classSize(c)))
+	return Block(s.addr().Add(mem.Bytes(j) * c.Bytes()))
 }
 
 // owner returns the slab that the block at p, which the caller holds, was cut
@@ -418,4 +418,27 @@ func (s slabID) dropLive(k *sizeclass.Class, c sizeclass.ID) (dropped bool) {
 		}
 	}
 	return dropped
+}
+
+// emptyHints is the address of a bitmap with a bit for every superslab whose
+// emptyMask may be non-zero, so that a search skips the others 64 at a time.
+var emptyHints mem.Addr
+
+// hintWord returns the word of emptyHints with the bit of chunk c.
+func hintWord(c chunkNo) *uint64 { return u64(emptyHints + mem.Addr(c/64)*8) }
+
+// markEmpty notes that the slab of blocks at page is EMPTY. Any goroutine.
+func markEmpty(page pageNo) {
+	c := page.chunk()
+	super(c).emptyMask.Or(1 << (page.inChunk()))
+	atomic.OrUint64(hintWord(c), 1<<(c%64))
+}
+
+// unmarkEmpty notes that the slab at page is no longer to be had.
+func unmarkEmpty(page pageNo) {
+	super(page.chunk()).emptyMask.And(^(uint32(1) << (page.inChunk())))
+}
+
+func isMarkedEmpty(page pageNo) bool {
+	return super(page.chunk()).emptyMask.Load()>>(page.inChunk())&1 != 0
 }

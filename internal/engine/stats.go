@@ -73,7 +73,7 @@ type Totals struct {
 func ReadTotals(t *Totals) {
 	*t = Totals{}
 	for c := range t.Classes {
-		t.Classes[c].Size = uint64(classSize(sizeclass.ID(c)))
+		t.Classes[c].Size = uint64(sizeclass.ID(c).Bytes())
 	}
 	t.OutOfMemory = outOfMemory.Load()
 	live, samples, skipped := GuardTotals()

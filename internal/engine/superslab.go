@@ -4,16 +4,8 @@ import (
 	"math/bits"
 	"sync/atomic"
 
-	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
-
-// emptyHints is the address of a bitmap with a bit for every superslab whose
-// emptyMask may be non-zero, so that a search skips the others 64 at a time.
-var emptyHints mem.Addr
-
-// hintWord returns the word of emptyHints with the bit of chunk c.
-func hintWord(c chunkNo) *uint64 { return u64(emptyHints + mem.Addr(c/64)*8) }
 
 // poolHints has, for each slab order, a bit for every superslab with a free
 // aligned run of that order. Owned by region.mu; grown with the region.
@@ -21,22 +13,6 @@ var poolHints [sizeclass.MaxOrder + 1][]uint64
 
 // superslabs is the number of superslabs now in use.
 var superslabs atomic.Int64
-
-// markEmpty notes that the slab of blocks at page is EMPTY. Any goroutine.
-func markEmpty(page pageNo) {
-	c := page.chunk()
-	super(c).emptyMask.Or(1 << (page.inChunk()))
-	atomic.OrUint64(hintWord(c), 1<<(c%64))
-}
-
-// unmarkEmpty notes that the slab at page is no longer to be had.
-func unmarkEmpty(page pageNo) {
-	super(page.chunk()).emptyMask.And(^(uint32(1) << (page.inChunk())))
-}
-
-func isMarkedEmpty(page pageNo) bool {
-	return super(page.chunk()).emptyMask.Load()>>(page.inChunk())&1 != 0
-}
 
 // alignedRuns returns the set of first pages of free, aligned runs of 2^order
 // pages in m.

@@ -11,9 +11,6 @@ import (
 // these blocks has 1152 bytes.
 const kibShift = 10
 
-// classSize returns the bytes of a block of class c.
-func classSize(c sizeclass.ID) mem.Bytes { return mem.Bytes(sizeclass.Classes[c].Size) }
-
 // purgeBatch is how many chunks, 2 MiB each, one round of a purge takes out of
 // use at a time: runs merge across their borders, so 64 MiB need one system call
 // where they are wholly free.
@@ -37,13 +34,6 @@ const (
 	// that metadata needs few system calls: 5 MiB of maps for 64 MiB.
 	metaStep = 64 << 20
 )
-
-func blockBytes(c sizeclass.ID) mem.Bytes {
-	if c > sizeclass.Num {
-		return sizeclass.LargeBytes(c)
-	}
-	return classSize(c)
-}
 
 // Front is the address of a front: see front.go. 0 is none.
 type Front mem.Addr
@@ -74,20 +64,7 @@ type (
 	liveState uint8
 )
 
-// chunk returns the chunk that the page is in, inChunk its number there.
-func (n pageNo) chunk() chunkNo  { return chunkNo(n / superPages) }
-func (n pageNo) inChunk() uint32 { return uint32(n % superPages) }
-
-// up returns the first page from n on that is aligned.
-func (n pageNo) up(to pageAlign) pageNo { return (n + pageNo(to) - 1) &^ (pageNo(to) - 1) }
-
-// page returns the chunk's first page, addr its first address.
-func (c chunkNo) page() pageNo { return pageNo(c * superPages) }
-
-// bytes is how many bytes so many pages have; pagesOf how many pages so many bytes need.
-func (n pageCount) bytes() mem.Bytes { return mem.Bytes(n) << pageShift }
-func pagesOf(n mem.Bytes) pageCount  { return pageCount((n + pageSize - 1) >> pageShift) }
-func (m pageSet) count() int         { return bits.OnesCount32(uint32(m)) }
+func (m pageSet) count() int { return bits.OnesCount32(uint32(m)) }
 
 // since returns how long before s the moment t was.
 func (s stamp) since(t stamp) millis { return millis(s - t) }

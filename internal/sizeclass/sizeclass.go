@@ -43,6 +43,14 @@ const (
 // NumAll those of large blocks.
 type ID uint8
 
+// Bytes returns the bytes of a block of class c, the usable ones of a large block.
+func (c ID) Bytes() mem.Bytes {
+	if c > Num {
+		return LargeBytes(c)
+	}
+	return mem.Bytes(Classes[c].Size)
+}
+
 // Class describes one size class.
 type Class struct {
 	Size    uint32 // bytes of a block

@@ -115,7 +115,7 @@ func usableBytes(m *pageMeta, large bool) mem.Bytes {
 	if large {
 		return m.largeSize
 	}
-	return classSize(m.class)
+	return m.class.Bytes()
 }
 
 // liveSited stands in the live state of a block that has a site. Its magazine
@@ -143,3 +143,30 @@ const (
 	bucketHuge                // above
 	numBuckets
 )
+
+// page returns the page of the region in which p lies.
+func (p Block) page() pageNo { return pageAt(mem.Addr(p)) }
+
+// pageAt returns the page of the region in which the address a lies.
+func pageAt(a mem.Addr) pageNo { return pageNo((a - region.base) >> pageShift) }
+
+// addr returns the first address of the page.
+func (n pageNo) addr() mem.Addr { return region.base + mem.Addr(n)<<pageShift }
+
+func (c chunkNo) addr() mem.Addr { return region.base + mem.Addr(c)<<superShift }
+
+// chunk returns the chunk that the page is in, inChunk its number there.
+func (n pageNo) chunk() chunkNo { return chunkNo(n / superPages) }
+
+func (n pageNo) inChunk() uint32 { return uint32(n % superPages) }
+
+// up returns the first page from n on that is aligned.
+func (n pageNo) up(to pageAlign) pageNo { return (n + pageNo(to) - 1) &^ (pageNo(to) - 1) }
+
+// page returns the chunk's first page, addr its first address.
+func (c chunkNo) page() pageNo { return pageNo(c * superPages) }
+
+// bytes is how many bytes so many pages have; pagesOf how many pages so many bytes need.
+func (n pageCount) bytes() mem.Bytes { return mem.Bytes(n) << pageShift }
+
+func pagesOf(n mem.Bytes) pageCount { return pageCount((n + pageSize - 1) >> pageShift) }
