@@ -102,7 +102,7 @@
 // one. On Windows, where reserved memory cannot be read, a pointer into the part of
 // the region that has hakmem's own live map is a fault that ends the process.
 //
-// Two gates find more (docs/design.md section 11). HAKMEM_GUARD=1/N puts one in N
+// Two settings find more (docs/design.md section 11). HAKMEM_GUARD=1/N puts one in N
 // blocks between pages that fault, and CatchFaults tells what block a fault
 // belongs to. HAKMEM_HARDEN=1 finds writes behind a block and after its free, when
 // the block is freed or leaves the quarantine. In programs built with -asan it is on

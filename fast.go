@@ -102,8 +102,8 @@ func chooseRoad() {
 		return
 	}
 	fastMalloc, fastFree = mallocPinned, freePinned
-	sampled := policy.Current().Guard > 1
-	if haveFast && (canSample || !sampled) && policy.Current().FastLane && verified() {
+	sampled := policy.AtStart().Guard > 1
+	if haveFast && (canSample || !sampled) && policy.AtStart().FastSection && verified() {
 		fastMalloc, fastFree = fastSection()
 	}
 }

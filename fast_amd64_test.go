@@ -14,8 +14,8 @@ import (
 // TestWrongGuesses: whatever front all threads guess, another P's, a Heap's, one in
 // the pool or none, each goes on with its own, and corrects the guess.
 func TestWrongGuesses(t *testing.T) {
-	if os.Getenv("HAKMEM_FRONT_FASTLANE") != "" {
-		t.Skip("skipped: HAKMEM_FRONT_FASTLANE is set")
+	if os.Getenv("HAKMEM_FAST_SECTION") != "" {
+		t.Skip("skipped: HAKMEM_FAST_SECTION is set")
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

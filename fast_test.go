@@ -23,8 +23,8 @@ import (
 // without its conditions does not.
 
 func TestFastSectionInForce(t *testing.T) {
-	if os.Getenv("HAKMEM_FRONT_FASTLANE") != "" {
-		t.Skip("skipped: HAKMEM_FRONT_FASTLANE is set")
+	if os.Getenv("HAKMEM_FAST_SECTION") != "" {
+		t.Skip("skipped: HAKMEM_FAST_SECTION is set")
 	}
 	if !verified() {
 		t.Fatalf("the fast section is off on %s: are the offsets of g.m and m.p still 48 and %d?", runtime.Version(), mP)

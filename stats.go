@@ -65,7 +65,7 @@ type Stats struct {
 	OutOfMemory uint64
 	// Abandoned counts Heaps and Arenas that became unreachable without Close.
 	Abandoned AbandonedStats
-	// Errors lists what went wrong and was survived: malformed gates, a
+	// Errors lists what went wrong and was survived: malformed settings, a
 	// refused reservation or commit, a trace that could not be written, the first
 	// abandoned Heap and Arena. It is what Err joins.
 	Errors []error
@@ -239,7 +239,7 @@ func ReadStats(s *Stats) {
 		LateDoubleFrees: t.LateFrees, OutOfMemory: t.OutOfMemory,
 		Abandoned: AbandonedStats{abandoned.heaps.Load(), abandoned.arenas.Load()},
 	}
-	if policy.Current().Timing {
+	if policy.AtStart().Timing {
 		telemetry.ReadTiming(&timing)
 		hz := telemetry.Hz()
 		for p, n := range timing {
@@ -275,7 +275,7 @@ func ReadStats(s *Stats) {
 }
 
 // Err returns what went wrong so far and was survived, joined into one error:
-// malformed gates, a refused reservation or commit, a trace that could not be
+// malformed settings, a refused reservation or commit, a trace that could not be
 // written, the first Heap and the first Arena dropped without Close. nil when
 // nothing did. What a memory limit refuses is not among it, nor a size that no
 // machine has: the Reason of an *OutOfMemoryError tells of these. Any goroutine.

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestEnv runs the program with a malformed gate.
+// TestEnv runs the program with a malformed setting.
 func TestEnv(t *testing.T) {
 	program, err := os.Executable()
 	if err != nil {
@@ -21,12 +21,12 @@ func TestEnv(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"HAKMEM_MODE", "HAKMEM_SS_EMPTY_REUSE", "minimal|fast|balanced|learning|research", "the learner is not built yet", "PROBLEMS", `"many"`, "HAKMEM_GAURD", "0|1|1/N"} {
+	for _, want := range []string{"HAKMEM_MODE", "HAKMEM_EMPTY_REUSE", "minimal|fast|balanced|learning|research", "the learner is not built yet", "PROBLEMS", `"many"`, "HAKMEM_GAURD", "0|1|1/N"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
-	for mode, want := range map[string]string{"minimal": "HAKMEM_FRONT_V2_CAP=16 ", "balanced": "the defaults"} {
+	for mode, want := range map[string]string{"minimal": "HAKMEM_MAG_BLOCKS=16 ", "balanced": "the defaults"} {
 		if !regexp.MustCompile(`(?m)^` + mode + ` +` + want).Match(out) {
 			t.Errorf("mode %s: no %q in\n%s", mode, want, out)
 		}
