@@ -31,9 +31,10 @@
 // Each front has, for each class, a lease: the exclusive right to take blocks
 // from one slab, so that two Ps do not share the cache lines of a slab.
 //
-// The policy is an immutable snapshot of every tunable, read only in slow paths;
-// HAKMEM_* environment variables and Configure fill it. A site is the label of
-// an allocation's purpose.
+// The policy has the values of all settings, from HAKMEM_* environment variables and
+// Configure: those that are fixed by the first allocation, and the tuning, which slow
+// paths read and which may be replaced as a whole at any time. A site is the label of an
+// allocation's purpose.
 //
 // # The path of a malloc
 //

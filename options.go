@@ -101,8 +101,8 @@ type Options struct {
 	HugeCacheBytes int
 
 	// Keep says who gives free memory back to the operating system: with auto the scavenger does,
-	// by its judgement; with always only Trim and the memory limits do. always avoids page faults
-	// after a pause of any length, and the process stays as large as it ever was.
+	// by its judgement; with always only Trim does, and allocations near a memory limit. always
+	// avoids page faults after a pause of any length, and the process stays as large as it ever was.
 	//
 	// HAKMEM_KEEP; default auto, one of auto, always.
 	Keep string
@@ -117,7 +117,7 @@ type Options struct {
 	DecayMs int
 
 	// THP is what hakmem asks of the operating system about transparent huge pages: never, always,
-	// or, with auto, nothing. With always a growing heap has a twelfth of the page faults, and
+	// or, with auto, nothing. With always a growing heap has a fraction of the page faults, and
 	// large heaps are faster where the system has huge pages at hand. The price is memory: the
 	// system may fill again what was returned.
 	//

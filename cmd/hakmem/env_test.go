@@ -16,7 +16,7 @@ func TestEnv(t *testing.T) {
 	}
 	c := exec.Command(program, "env")
 	env, _ := cleanEnv(os.Environ())
-	c.Env = append(env, asProgram+"=1", "HAKMEM_MODE=minimal", "HAKMEM_REFILL=many", "HAKMEM_GAURD=1")
+	c.Env = append(env, asProgram+"=1", "HAKMEM_MODE=minimal", "HAKMEM_REFILL=many", "HAKMEM_GAURD=1", "HAKMEM_CAP_MID=8")
 	out, err := c.Output()
 	if err != nil {
 		t.Fatal(err)
@@ -25,6 +25,9 @@ func TestEnv(t *testing.T) {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
+	}
+	if !regexp.MustCompile(`(?m)^HAKMEM_MAG_MID_BLOCKS +8 .*\(alias HAKMEM_CAP_MID\)$`).Match(out) {
+		t.Errorf("HAKMEM_MAG_MID_BLOCKS is not what its alias says, or the alias is not named:\n%s", out)
 	}
 	for mode, want := range map[string]string{"minimal": "HAKMEM_MAG_BLOCKS=16 ", "balanced": "the defaults"} {
 		if !regexp.MustCompile(`(?m)^` + mode + ` +` + want).Match(out) {

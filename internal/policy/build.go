@@ -28,11 +28,17 @@ type lookupFunc = func(name string) (value string, ok bool)
 // given returns the value that lookup has for g, "" for none, and the name under which it was
 // found. It is an error if the name and the alias have different values.
 func (g *Setting) given(lookup lookupFunc) (name, value string, err *SettingError) {
-	value, _ = lookup(g.Name)
+	find := func(name string) string {
+		if v, ok := lookup(name); ok {
+			return v
+		}
+		return ""
+	}
+	value = find(g.Name)
 	if g.Alias == "" {
 		return g.Name, value, nil
 	}
-	former, _ := lookup(g.Alias)
+	former := find(g.Alias)
 	switch {
 	case former == "":
 		return g.Name, value, nil

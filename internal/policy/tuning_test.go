@@ -5,6 +5,22 @@ import (
 	"testing"
 )
 
+// TestFirstUse: whichever part is asked for first, both are there.
+func TestFirstUse(t *testing.T) {
+	before, errs := Current(), Errors()
+	defer Set(before, errs)
+	for _, use := range []func(){func() { Now() }, func() { AtStart() }} {
+		mu.Lock()
+		fixed.Store(nil)
+		tuning.Store(nil)
+		mu.Unlock()
+		use()
+		if fixed.Load() == nil || tuning.Load() == nil {
+			t.Error("one part was not read")
+		}
+	}
+}
+
 // TestSetTuning: another tuning is in force at once, what was fixed is not touched, and a value
 // out of range changes nothing.
 func TestSetTuning(t *testing.T) {
