@@ -83,7 +83,7 @@ var order = [numRanks]struct {
 		under: []Rank{guard, frontPool, region, sites, residency}},
 	postponed: {name: "postponed", protects: "misuse that is still to be reported",
 		under: []Rank{guard, frontPool, region, sites}},
-	policy: {name: "policy's mu", protects: "the first load of the settings, and Set",
+	policy: {name: "policy's mu", protects: "the first load of the settings, Set and SetTuning",
 		under: []Rank{guard, frontPool, region, sites}},
 	origin: {name: "telemetry's origin", protects: "the moment from which the cycle counter is measured",
 		under: []Rank{guard, frontPool, region, sites}},
