@@ -20,6 +20,6 @@ import "github.com/hakmem/hakmem/internal/engine"
 //
 // It reads every table of the region up to the committed bound: some 10 ns for each
 // block of the slabs in use, 0.2 s for a gigabyte of 64 B blocks and 3 ms for one of
-// 4000 B. It uses Go memory in proportion to the blocks in magazines and caches. It works in all builds and with all gates; with the build tag
+// 4000 B. It uses Go memory in proportion to the blocks in magazines and caches. It works in all builds and with all settings; with the build tag
 // hakmem_nolive, for which a live block looks like a lost one, it knows less.
 func CheckInvariants() error { return engine.CheckInvariants() }

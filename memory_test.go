@@ -46,7 +46,7 @@ func TestTrimKeepsLiveBlocks(t *testing.T) {
 
 var _ = testkit.Child("memory limit", memoryLimit)
 
-// memoryLimit: the gates' limits hold from the first allocation on, and
+// memoryLimit: the settings' limits hold from the first allocation on, and
 // SetMemoryLimit changes them.
 func memoryLimit(string) error {
 	if soft, hard := hakmem.MemoryLimit(); soft != 16<<20 || hard != 32<<20 {
@@ -64,7 +64,7 @@ func memoryLimit(string) error {
 	}
 	blocks := fill()
 	if soft, hard := hakmem.MemoryLimit(); soft != 16<<20 || hard != 32<<20 {
-		return fmt.Errorf("limits of %d and %d from the gates", soft, hard)
+		return fmt.Errorf("limits of %d and %d from the settings", soft, hard)
 	}
 	if n := len(blocks); n < 240 || n > 256 { // 2 pages of 64 KiB each
 		return fmt.Errorf("%d blocks of 128 KiB in 32 MiB", n)

@@ -15,48 +15,208 @@ type Toggle uint8
 
 // The values of a Toggle.
 const (
-	Default Toggle = iota
-	On
-	Off
+	ToggleDefault Toggle = iota
+	ToggleOn
+	ToggleOff
 )
 
-// Options has every gate as a field but HAKMEM_TRACE, for which there is
-// StartTrace. A zero field leaves the gate to its
-// environment variable, else to the mode, else to its default; a number of -1 sets
-// the gate to 0. What each gate does, and its default, is printed by "hakmem env".
-// Limits that SetMemoryLimit has set, before Configure or after, go before
-// MemorySoft and MemoryHard.
+// Options has a field for every setting except HAKMEM_TRACE, for which there is StartTrace. A
+// zero field leaves the setting to its environment variable, else to the mode, else to its
+// default. A number of -1 sets the setting to 0. The last line of each comment names the variable,
+// the default and the range; "hakmem env" prints the values in force. docs/tuning.md says which
+// settings help against which symptom. Limits that SetMemoryLimit has set, before Configure or
+// after, go before MemorySoft and MemoryHard.
 type Options struct {
-	Mode string // HAKMEM_MODE: minimal, fast, balanced, learning or research
+	// Mode is a set of values for the other settings; each of them can still be set on its own.
+	// minimal keeps few free blocks in magazines, fast keeps many and commits memory in larger
+	// steps. learning and research are not built yet: they behave as balanced, and Err says so.
+	//
+	// HAKMEM_MODE; default balanced, one of minimal, fast, balanced, learning, research.
+	Mode string
 
-	FrontFastLane    Toggle // HAKMEM_FRONT_FASTLANE
-	FrontV2Cap       int    // HAKMEM_FRONT_V2_CAP: blocks
-	MagBytes         int    // HAKMEM_MAG_BYTES
-	CapMid           int    // HAKMEM_CAP_MID: blocks
-	MagMidBytes      int    // HAKMEM_MAG_MID_BYTES
-	MagGrowBytes     int    // HAKMEM_MAG_GROW_BYTES
-	MagWarmBytes     int    // HAKMEM_MAG_WARM_BYTES
-	WarmSlots        int    // HAKMEM_WARM_SLOTS
-	WhaleBytes       int    // HAKMEM_WHALE_BYTES
-	Keep             string // HAKMEM_KEEP: auto or always
-	DecayMs          int    // HAKMEM_DECAY_MS: milliseconds
-	THP              string // HAKMEM_THP: never, auto or always
-	MemorySoft       int    // HAKMEM_MEMORY_SOFT: bytes
-	MemoryHard       int    // HAKMEM_MEMORY_HARD: bytes
-	Guard            int    // HAKMEM_GUARD: N of 1/N
-	Harden           Toggle // HAKMEM_HARDEN
-	Timing           Toggle // HAKMEM_TIMING
-	Refill           int    // HAKMEM_REFILL: blocks
-	SSEmptyReuse     Toggle // HAKMEM_SS_EMPTY_REUSE
-	SSEmptyFirst     Toggle // HAKMEM_SS_EMPTY_FIRST
-	SSEmptyScanLimit int    // HAKMEM_SS_EMPTY_SCAN_LIMIT: superslabs
-	SSMinKeep        int    // HAKMEM_SS_MIN_KEEP: slabs
-	SSCommitMin      int    // HAKMEM_SS_COMMIT_MIN: bytes
-	SSCommitMax      int    // HAKMEM_SS_COMMIT_MAX: bytes
-	RegionBytes      int    // HAKMEM_REGION_BYTES
+	// FastSection selects the fast section: Malloc and Free find the current P without pinning
+	// it. Where it is off or the build has none, each call pins its P, which takes about half as
+	// long again. There is no danger in either: the fast section is verified when the program
+	// starts.
+	//
+	// HAKMEM_FAST_SECTION; default on, on or off.
+	FastSection Toggle
+
+	// MagBlocks is the most blocks that a magazine of a class up to 1 KiB may hold once it has
+	// grown; it starts with 127 at most. Fewer blocks leave more memory to other classes and
+	// goroutines, and more of the calls take a slow path.
+	//
+	// HAKMEM_MAG_BLOCKS; default 1023, from 2 to 1023 blocks.
+	MagBlocks int
+
+	// MagBytes is the byte budget with which a magazine of a class up to 1 KiB starts; it holds
+	// two blocks in any case. A smaller budget limits the larger of these classes first. With
+	// 32 KiB instead of the default, workloads of 256 B to 1 KiB lose up to a tenth of their
+	// speed, and a front saves 0.5 MiB at most.
+	//
+	// HAKMEM_MAG_BYTES; default 64 KiB, from 0 to 1 GiB.
+	MagBytes int
+
+	// MagMidBlocks is the most blocks that a magazine of a class from 1 KiB to 32 KiB may hold
+	// once it has grown. Fewer blocks take less memory, and more of the calls take a slow path.
+	//
+	// HAKMEM_MAG_MID_BLOCKS; default 127, from 2 to 127 blocks.
+	MagMidBlocks int
+
+	// MagMidBytes is the byte budget with which a magazine of a class from 1 KiB to 32 KiB
+	// starts; it holds two blocks in any case. A budget of 1 MiB makes programs of such sizes
+	// faster by some percent, at the price of up to 1 MiB for each class and front.
+	//
+	// HAKMEM_MAG_MID_BYTES; default 128 KiB, from 0 to 1 GiB.
+	MagMidBytes int
+
+	// MagGrowBytes is the byte budget to which a magazine of a class up to 32 KiB grows when it
+	// runs full and empty in turns. Growth halves the time of programs that allocate and free
+	// thousands of blocks in turns. It costs up to this much memory for each class and front; 0
+	// lets no magazine grow.
+	//
+	// HAKMEM_MAG_GROW_BYTES; default 512 KiB, from 0 to 1 GiB.
+	MagGrowBytes int
+
+	// MagLargeBytes is the byte budget of a magazine of a class from 32 KiB to 2 MiB; it holds one
+	// block in any case. An allocation that a magazine serves takes 4 ns, one of free pages 100.
+	// The price is memory that waits in each front: up to this much for each of these classes.
+	//
+	// HAKMEM_MAG_LARGE_BYTES; default 2 MiB, from 0 to 1 GiB.
+	MagLargeBytes int
+
+	// SharedSlots is how many freed blocks of each class from 32 KiB to 2 MiB are kept for all
+	// goroutines when the magazines are full. More slots help goroutines that free what others
+	// allocate; each slot may hold a block, with its memory, until it has not been wanted for a
+	// while (see DecayMs).
+	//
+	// HAKMEM_SHARED_SLOTS; default 16, from 0 to 16 blocks.
+	SharedSlots int
+
+	// HugeCacheBytes bounds the cache of freed blocks above 2 MiB. An allocation of exactly the
+	// size of a cached block takes that block with its memory, so that nothing is faulted in. 0
+	// switches the cache off: less memory is held, and each huge block is made of free pages.
+	//
+	// HAKMEM_HUGE_CACHE_BYTES; default 256 MiB, from 0 to 1 TiB.
+	HugeCacheBytes int
+
+	// Keep says who gives free memory back to the operating system: with auto the scavenger does,
+	// by its judgement; with always only Trim does, and allocations near a memory limit. always
+	// avoids page faults after a pause of any length, and the process stays as large as it ever was.
+	//
+	// HAKMEM_KEEP; default auto, one of auto, always.
+	Keep string
+
+	// DecayMs is the scavenger's default window, from which all its other times follow. It keeps
+	// as much memory as the peak of demand in the window needed, and adapts the window between a
+	// tenth of this and 1.4 times this. A long window holds memory longer after a peak. A short
+	// one returns memory that is soon faulted in again: a page costs more than a hundred
+	// allocations.
+	//
+	// HAKMEM_DECAY_MS; default 2200, from 1 to 16777216 milliseconds.
+	DecayMs int
+
+	// THP is what hakmem asks of the operating system about transparent huge pages: never, always,
+	// or, with auto, nothing. With always a growing heap has a fraction of the page faults, and
+	// large heaps are faster where the system has huge pages at hand. The price is memory: the
+	// system may fill again what was returned.
+	//
+	// HAKMEM_THP; default auto, one of never, auto, always.
+	THP string
+
+	// MemorySoft is the number of bytes of memory near which the scavenger keeps nothing; 0 is no
+	// limit. It is SetMemoryLimit's soft limit from the start on. A limit that the program needs
+	// all the time costs page faults, since whatever is freed is returned.
+	//
+	// HAKMEM_MEMORY_SOFT; default 0, from 0 to 1 TiB.
+	MemorySoft int
+
+	// MemoryHard is the number of bytes of memory beyond which allocations fail; 0 is no limit, and
+	// else it is at least 2 MiB. It is SetMemoryLimit's hard limit from the start on. A program
+	// that comes near it must expect nil from Malloc and a panic from Alloc, New and MakeSlice.
+	//
+	// HAKMEM_MEMORY_HARD; default 0, from 0 to 1 TiB.
+	MemoryHard int
+
+	// Guard is N when one in N blocks is to lie between pages that fault, which finds accesses
+	// next to the block and after its free; 0 is none, 1 is every block. The variable is spelled
+	// 1/N. A rate of 1/5000 makes a program slower by 2 %; with 1 each block takes some 16 µs, and
+	// two OS pages or more.
+	//
+	// HAKMEM_GUARD; default 0, from 0 to 1099511627776.
+	Guard int
+
+	// Harden finds writes behind any block and, up to 4 MiB, after its free. Each call takes about
+	// six times as long, every block is 16 bytes larger, and freed blocks wait in a quarantine of
+	// up to 16 MiB for each front.
+	//
+	// HAKMEM_HARDEN; default off, on or off.
+	Harden Toggle
+
+	// Timing counts the processor's cycles in the phases of the slow paths, for Stats.Timing. A
+	// phase then reads the cycle counter twice; the fast paths are as fast as before.
+	//
+	// HAKMEM_TIMING; default off, on or off.
+	Timing Toggle
+
+	// Refill is the most blocks that an empty magazine gets from its slab at once, and up to four
+	// times as many where the magazine has grown. More blocks save slow paths: 64 is 8 % faster
+	// than 32 in a heap of 100,000 blocks. They are also blocks that no other front can use.
+	//
+	// HAKMEM_REFILL; default 64, from 1 to 127 blocks.
+	Refill int
+
+	// EmptyReuse lets a class take the pages of another class's EMPTY slabs, which have no block
+	// in use. Off, a heap whose sizes change needs new memory until the scavenger has taken these
+	// pages back.
+	//
+	// HAKMEM_EMPTY_REUSE; default on, on or off.
+	EmptyReuse Toggle
+
+	// EmptyFirst takes EMPTY slabs of the class before its partly free ones. Allocation is then
+	// spread over more slabs: in a heap of 100,000 blocks this is 7 % slower, and fewer slabs
+	// become EMPTY.
+	//
+	// HAKMEM_EMPTY_FIRST; default off, on or off.
+	EmptyFirst Toggle
+
+	// EmptyScanLimit bounds one search for EMPTY slabs: how many superslabs it looks at for those
+	// of other classes, and how many slabs of its own class. A longer search finds more memory to
+	// reuse and makes the slow path that searches slower.
+	//
+	// HAKMEM_EMPTY_SCAN_LIMIT; default 16, from 1 to 1048576.
+	EmptyScanLimit int
+
+	// EmptyMinKeep is the number of partly free slabs that a class must have before others may
+	// take its EMPTY ones. More of them save a class from formatting slabs again, and leave memory
+	// unused in classes that need it no longer.
+	//
+	// HAKMEM_EMPTY_MIN_KEEP; default 0, from 0 to 1048576 slabs.
+	EmptyMinKeep int
+
+	// CommitMin is the first step in which address space is made usable; the steps double up to
+	// CommitMax. A larger step saves system calls while a heap grows. It takes no memory until
+	// blocks are touched, except where the system charges for what is committed (Windows, or Linux
+	// with vm.overcommit_memory=2).
+	//
+	// HAKMEM_COMMIT_MIN; default 2 MiB, from 2 MiB to 4 GiB.
+	CommitMin int
+
+	// CommitMax is the largest such step. It gives way to a CommitMin that is larger, but must not
+	// be set below it.
+	//
+	// HAKMEM_COMMIT_MAX; default 64 MiB, from 2 MiB to 4 GiB.
+	CommitMax int
+
+	// RegionBytes is the address range for all blocks, reserved by the first allocation. It is the
+	// most that can ever be allocated. A range takes no memory, but counts against a limit on
+	// address space (ulimit -v); hakmem halves it until it fits.
+	//
+	// HAKMEM_REGION_BYTES; default 1 TiB (2 GiB with -race), from 256 MiB to 1 TiB.
+	RegionBytes int
 }
 
-// values returns the gates that o sets, spelled as the environment would.
+// values returns the settings of o, spelled as the environment would.
 func (o *Options) values() map[string]string {
 	v := map[string]string{}
 	number := func(name string, n int) {
@@ -70,13 +230,13 @@ func (o *Options) values() map[string]string {
 	}
 	toggle := func(name string, t Toggle) {
 		switch t {
-		case Default:
-		case On:
+		case ToggleDefault:
+		case ToggleOn:
 			v[name] = "1"
-		case Off:
+		case ToggleOff:
 			v[name] = "0"
 		default:
-			v[name] = "Toggle(" + strconv.Itoa(int(t)) + ")" // refused by the gate
+			v[name] = "Toggle(" + strconv.Itoa(int(t)) + ")" // refused by the setting
 		}
 	}
 	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_THP": o.THP} {
@@ -84,15 +244,15 @@ func (o *Options) values() map[string]string {
 			v[name] = word
 		}
 	}
-	toggle("HAKMEM_FRONT_FASTLANE", o.FrontFastLane)
-	number("HAKMEM_FRONT_V2_CAP", o.FrontV2Cap)
+	toggle("HAKMEM_FAST_SECTION", o.FastSection)
+	number("HAKMEM_MAG_BLOCKS", o.MagBlocks)
 	number("HAKMEM_MAG_BYTES", o.MagBytes)
-	number("HAKMEM_CAP_MID", o.CapMid)
+	number("HAKMEM_MAG_MID_BLOCKS", o.MagMidBlocks)
 	number("HAKMEM_MAG_MID_BYTES", o.MagMidBytes)
 	number("HAKMEM_MAG_GROW_BYTES", o.MagGrowBytes)
-	number("HAKMEM_MAG_WARM_BYTES", o.MagWarmBytes)
-	number("HAKMEM_WARM_SLOTS", o.WarmSlots)
-	number("HAKMEM_WHALE_BYTES", o.WhaleBytes)
+	number("HAKMEM_MAG_LARGE_BYTES", o.MagLargeBytes)
+	number("HAKMEM_SHARED_SLOTS", o.SharedSlots)
+	number("HAKMEM_HUGE_CACHE_BYTES", o.HugeCacheBytes)
 	number("HAKMEM_DECAY_MS", o.DecayMs)
 	number("HAKMEM_MEMORY_SOFT", o.MemorySoft)
 	number("HAKMEM_MEMORY_HARD", o.MemoryHard)
@@ -102,12 +262,12 @@ func (o *Options) values() map[string]string {
 	toggle("HAKMEM_HARDEN", o.Harden)
 	toggle("HAKMEM_TIMING", o.Timing)
 	number("HAKMEM_REFILL", o.Refill)
-	toggle("HAKMEM_SS_EMPTY_REUSE", o.SSEmptyReuse)
-	toggle("HAKMEM_SS_EMPTY_FIRST", o.SSEmptyFirst)
-	number("HAKMEM_SS_EMPTY_SCAN_LIMIT", o.SSEmptyScanLimit)
-	number("HAKMEM_SS_MIN_KEEP", o.SSMinKeep)
-	number("HAKMEM_SS_COMMIT_MIN", o.SSCommitMin)
-	number("HAKMEM_SS_COMMIT_MAX", o.SSCommitMax)
+	toggle("HAKMEM_EMPTY_REUSE", o.EmptyReuse)
+	toggle("HAKMEM_EMPTY_FIRST", o.EmptyFirst)
+	number("HAKMEM_EMPTY_SCAN_LIMIT", o.EmptyScanLimit)
+	number("HAKMEM_EMPTY_MIN_KEEP", o.EmptyMinKeep)
+	number("HAKMEM_COMMIT_MIN", o.CommitMin)
+	number("HAKMEM_COMMIT_MAX", o.CommitMax)
 	number("HAKMEM_REGION_BYTES", o.RegionBytes)
 	return v
 }
@@ -115,18 +275,16 @@ func (o *Options) values() map[string]string {
 // ErrConfigured is what Configure returns once hakmem has been used.
 var ErrConfigured = errors.New("hakmem: Configure: the allocator is in use already: call it before the first allocation")
 
-// configured has the gates that Configure set so far, spelled as the environment
-// would.
+// configured has the values that Configure set so far, spelled as the environment would.
 var configured struct {
 	sync.Mutex
 	set map[string]string
 }
 
-// Configure sets gates from the program: o's fields win over the environment, and
-// over those of an earlier Configure, whose other fields stay in force.
-// It must be called before the first allocation; later it returns
-// ErrConfigured. A value that a gate cannot use is an error that names it, and
-// then nothing has changed. Any goroutine.
+// Configure sets settings from the program. The fields of o win over the environment, and over
+// those of an earlier Configure, whose other fields stay in force. It must be called before the
+// first allocation; later it returns ErrConfigured. A value that a setting cannot use is an error
+// that names it, and then nothing has changed. Any goroutine.
 func Configure(o Options) error {
 	configured.Lock()
 	defer configured.Unlock()
@@ -138,8 +296,8 @@ func Configure(o Options) error {
 	s, errs := policy.Load(set)
 	var bad []error
 	for _, err := range errs {
-		// Malformed variables of the environment are Err's to tell.
-		var g *policy.GateError
+		// Err reports what is wrong with the environment, and a mode that is not built yet.
+		var g *policy.SettingError
 		if errors.As(err, &g) {
 			if _, ours := set[g.Name]; ours {
 				bad = append(bad, err)

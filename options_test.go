@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -16,14 +17,14 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Gates and Configure. Each case runs in a process of its own: gates are read once.
+// Settings and Configure. Each case runs in a process of its own: settings are read once.
 
-var _ = testkit.Child("gate", gateInForce)
+var _ = testkit.Child("setting", settingInForce)
 
-// gateInForce works a little with the gates of the environment.
-func gateInForce(arg string) error {
-	for g := range policy.Gates() {
-		g := &policy.Gates()[g]
+// settingInForce works a little with the settings of the environment.
+func settingInForce(arg string) error {
+	for i := range policy.All() {
+		g := &policy.All()[i]
 		want, set := os.LookupEnv(g.Name)
 		if set && g.Value(policy.Current()) != want && g.Name != arg {
 			return fmt.Errorf("%s = %s, want %s", g.Name, g.Value(policy.Current()), want)
@@ -72,18 +73,18 @@ func gateInForce(arg string) error {
 	return workout.NothingLost()
 }
 
-// TestGateExtremes: every gate at both ends of its range, and at values within
+// TestSettingExtremes: every setting at both ends of its range, and at values within
 // it that no one would choose.
-func TestGateExtremes(t *testing.T) {
+func TestSettingExtremes(t *testing.T) {
 	odd := map[string][]string{
-		"HAKMEM_SS_COMMIT_MIN": {"2097153", "3000000"},
-		"HAKMEM_SS_COMMIT_MAX": {"2097153", "5000000"},
-		"HAKMEM_REGION_BYTES":  {"268435457", "300000000"},
-		"HAKMEM_REFILL":        {"3", "63"},
-		"HAKMEM_FRONT_V2_CAP":  {"3"},
-		"HAKMEM_MAG_BYTES":     {"1"},
+		"HAKMEM_COMMIT_MIN":   {"2097153", "3000000"},
+		"HAKMEM_COMMIT_MAX":   {"2097153", "5000000"},
+		"HAKMEM_REGION_BYTES": {"268435457", "300000000"},
+		"HAKMEM_REFILL":       {"3", "63"},
+		"HAKMEM_MAG_BLOCKS":   {"3"},
+		"HAKMEM_MAG_BYTES":    {"1"},
 	}
-	for _, g := range policy.Gates() {
+	for _, g := range policy.All() {
 		var values []string
 		switch g.Kind {
 		case policy.Switch:
@@ -94,38 +95,38 @@ func TestGateExtremes(t *testing.T) {
 				values = values[:1]
 			}
 		case policy.Choice:
-			values = g.Choices
+			values = slices.DeleteFunc(slices.Clone(g.Choices), func(v string) bool { return policy.ModeNote(v) != "" }) // TestModesNotBuilt
 		}
 		for _, v := range values {
-			gates := []string{g.Name + "=" + v}
-			if g.Name == "HAKMEM_SS_COMMIT_MIN" && v == strconv.FormatInt(g.Max, 10) {
-				gates = append(gates, "HAKMEM_SS_COMMIT_MAX="+v) // not below the first
+			settings := []string{g.Name + "=" + v}
+			if g.Name == "HAKMEM_COMMIT_MIN" && v == strconv.FormatInt(g.Max, 10) {
+				settings = append(settings, "HAKMEM_COMMIT_MAX="+v) // not below the first
 			}
-			testkit.InChild(t, "gate", "", gates...)
+			testkit.InChild(t, "setting", "", settings...)
 		}
 	}
 	for _, v := range []string{"on", "off", "ON", "Off"} {
-		testkit.InChild(t, "gate", "HAKMEM_SS_EMPTY_REUSE", "HAKMEM_SS_EMPTY_REUSE="+v)
+		testkit.InChild(t, "setting", "HAKMEM_EMPTY_REUSE", "HAKMEM_EMPTY_REUSE="+v)
 	}
 	// The smallest of everything at once, and the largest.
-	testkit.InChild(t, "gate", "", "HAKMEM_FRONT_V2_CAP=2", "HAKMEM_MAG_BYTES=0", "HAKMEM_CAP_MID=2", "HAKMEM_MAG_MID_BYTES=0", "HAKMEM_MAG_GROW_BYTES=0", "HAKMEM_REFILL=1", "HAKMEM_SS_EMPTY_SCAN_LIMIT=1", "HAKMEM_SS_COMMIT_MAX=2097152", workout.SmallRegion)
-	testkit.InChild(t, "gate", "", "HAKMEM_FRONT_V2_CAP=1023", "HAKMEM_MAG_GROW_BYTES=1073741824", "HAKMEM_MAG_BYTES=1073741824", "HAKMEM_CAP_MID=127", "HAKMEM_MAG_MID_BYTES=1073741824", "HAKMEM_REFILL=127", "HAKMEM_SS_EMPTY_SCAN_LIMIT=1048576", "HAKMEM_SS_MIN_KEEP=1048576")
-	testkit.InChild(t, "gate", "", "HAKMEM_SS_EMPTY_REUSE=0", "HAKMEM_SS_EMPTY_FIRST=1", "HAKMEM_FRONT_FASTLANE=0")
-	testkit.InChild(t, "gate", "", "HAKMEM_SS_EMPTY_FIRST=1", "HAKMEM_MODE=minimal")
+	testkit.InChild(t, "setting", "", "HAKMEM_MAG_BLOCKS=2", "HAKMEM_MAG_BYTES=0", "HAKMEM_MAG_MID_BLOCKS=2", "HAKMEM_MAG_MID_BYTES=0", "HAKMEM_MAG_GROW_BYTES=0", "HAKMEM_REFILL=1", "HAKMEM_EMPTY_SCAN_LIMIT=1", "HAKMEM_COMMIT_MAX=2097152", workout.SmallRegion)
+	testkit.InChild(t, "setting", "", "HAKMEM_MAG_BLOCKS=1023", "HAKMEM_MAG_GROW_BYTES=1073741824", "HAKMEM_MAG_BYTES=1073741824", "HAKMEM_MAG_MID_BLOCKS=127", "HAKMEM_MAG_MID_BYTES=1073741824", "HAKMEM_REFILL=127", "HAKMEM_EMPTY_SCAN_LIMIT=1048576", "HAKMEM_EMPTY_MIN_KEEP=1048576")
+	testkit.InChild(t, "setting", "", "HAKMEM_EMPTY_REUSE=0", "HAKMEM_EMPTY_FIRST=1", "HAKMEM_FAST_SECTION=0")
+	testkit.InChild(t, "setting", "", "HAKMEM_EMPTY_FIRST=1", "HAKMEM_MODE=minimal")
 }
 
-var _ = testkit.Child("malformed gates", malformedGates)
+var _ = testkit.Child("malformed settings", malformedSettings)
 
-// malformedGates wants every gate of the environment, all malformed, to be
+// malformedSettings wants every setting of the environment, all malformed, to be
 // reported, and the defaults to be in force.
-func malformedGates(string) error {
+func malformedSettings(string) error {
 	if n, err := workout.Work(1, 8<<20, 1); n != 0 || err != nil {
 		return fmt.Errorf("%d failures: %w", n, err)
 	}
 	set := 0
 	err := hakmem.Err()
-	for i := range policy.Gates() {
-		g := &policy.Gates()[i]
+	for i := range policy.All() {
+		g := &policy.All()[i]
 		if value, ok := os.LookupEnv(g.Name); ok {
 			set++
 			if text := fmt.Sprint(err); !strings.Contains(text, g.Name+":") || !strings.Contains(text, strconv.Quote(value)) {
@@ -142,14 +143,14 @@ func malformedGates(string) error {
 	return workout.NothingLost()
 }
 
-func TestMalformedGates(t *testing.T) {
+func TestMalformedSettings(t *testing.T) {
 	bad := []string{"abc", "12x", "-1", "0x10", "1.5", " 1", "99999999999999999999999", "below", "above"}
 	if testing.Short() {
 		bad = bad[:1]
 	}
 	for _, v := range bad {
-		var gates []string
-		for _, g := range policy.Gates() {
+		var settings []string
+		for _, g := range policy.All() {
 			if g.Kind == policy.Text {
 				continue // takes anything
 			}
@@ -162,11 +163,11 @@ func TestMalformedGates(t *testing.T) {
 			case v == "above" && g.Kind == policy.Switch:
 				value = "2"
 			}
-			gates = append(gates, g.Name+"="+value)
+			settings = append(settings, g.Name+"="+value)
 		}
-		testkit.InChild(t, "malformed gates", "", gates...)
+		testkit.InChild(t, "malformed settings", "", settings...)
 	}
-	testkit.InChild(t, "malformed gates", "", "HAKMEM_REFILL=on") // one alone
+	testkit.InChild(t, "malformed settings", "", "HAKMEM_REFILL=on") // one alone
 }
 
 var _ = testkit.Child("configure", configure)
@@ -174,7 +175,7 @@ var _ = testkit.Child("configure", configure)
 // configure: before the first allocation options win over the environment,
 // later there is an error.
 func configure(string) error {
-	// (The environment has HAKMEM_REFILL=abc, HAKMEM_CAP_MID=32 and HAKMEM_DECAY_MS=77.)
+	// (The environment has HAKMEM_REFILL=abc, HAKMEM_MAG_MID_BLOCKS=32 and HAKMEM_DECAY_MS=77.)
 	for _, bad := range []struct {
 		o    hakmem.Options
 		name string
@@ -183,8 +184,8 @@ func configure(string) error {
 		{hakmem.Options{Refill: 1000}, "HAKMEM_REFILL"},
 		{hakmem.Options{RegionBytes: 1}, "HAKMEM_REGION_BYTES"},
 		{hakmem.Options{Mode: "swift"}, "HAKMEM_MODE"},
-		{hakmem.Options{SSEmptyReuse: 7}, "HAKMEM_SS_EMPTY_REUSE"},
-		{hakmem.Options{FrontV2Cap: 20, CapMid: 1}, "HAKMEM_CAP_MID"},
+		{hakmem.Options{EmptyReuse: 7}, "HAKMEM_EMPTY_REUSE"},
+		{hakmem.Options{MagBlocks: 20, MagMidBlocks: 1}, "HAKMEM_MAG_MID_BLOCKS"},
 	} {
 		err := hakmem.Configure(bad.o)
 		if err == nil || !strings.Contains(err.Error(), bad.name) {
@@ -194,18 +195,18 @@ func configure(string) error {
 			return fmt.Errorf("Configure failed and changed something: %+v", *p)
 		}
 	}
-	if err := hakmem.Configure(hakmem.Options{Mode: "minimal", CapMid: 8, MagBytes: 500, WhaleBytes: -1}); err != nil {
+	if err := hakmem.Configure(hakmem.Options{Mode: "minimal", MagMidBlocks: 8, MagBytes: 500, HugeCacheBytes: -1}); err != nil {
 		return err
 	}
-	o := hakmem.Options{RegionBytes: 512 << 20, Refill: 5, SSEmptyReuse: hakmem.Off, FrontFastLane: hakmem.On, MagBytes: 1000}
+	o := hakmem.Options{RegionBytes: 512 << 20, Refill: 5, EmptyReuse: hakmem.ToggleOff, FastSection: hakmem.ToggleOn, MagBytes: 1000}
 	if err := hakmem.Configure(o); err != nil {
 		return err
 	}
 	p := policy.Current()
-	if p.RegionBytes != 512<<20 || p.Refill != 5 || p.EmptyReuse || !p.FastLane || p.MagBytes != 1000 {
+	if p.RegionBytes != 512<<20 || p.Refill != 5 || p.EmptyReuse || !p.FastSection || p.MagBytes != 1000 {
 		return fmt.Errorf("Configure(%+v) gave %+v", o, *p)
 	}
-	if p.MidBlocks != 8 || p.Mode != "minimal" || p.DecayMs != 77 || p.HugeCacheBytes != 0 {
+	if p.MagMidBlocks != 8 || p.Mode != "minimal" || p.DecayMs != 77 || p.HugeCacheBytes != 0 {
 		return fmt.Errorf("Configure forgot the environment, or an earlier Configure: %+v", *p)
 	}
 	if n, err := workout.Work(1, 8<<20, 1); n != 0 || err != nil {
@@ -226,5 +227,5 @@ func configure(string) error {
 }
 
 func TestConfigure(t *testing.T) {
-	testkit.InChild(t, "configure", "", "HAKMEM_REFILL=abc", "HAKMEM_CAP_MID=32", "HAKMEM_DECAY_MS=77")
+	testkit.InChild(t, "configure", "", "HAKMEM_REFILL=abc", "HAKMEM_MAG_MID_BLOCKS=32", "HAKMEM_DECAY_MS=77")
 }

@@ -20,7 +20,7 @@ import (
 
 // TestRoadInForce: the program's road is the fast section where there is one.
 func TestRoadInForce(t *testing.T) {
-	for _, name := range []string{"HAKMEM_MODE", "HAKMEM_FRONT_FASTLANE", "HAKMEM_GUARD", "HAKMEM_HARDEN"} {
+	for _, name := range []string{"HAKMEM_MODE", "HAKMEM_FAST_SECTION", "HAKMEM_FRONT_FASTLANE", "HAKMEM_GUARD", "HAKMEM_HARDEN"} {
 		if os.Getenv(name) != "" {
 			t.Skipf("skipped: %s is set, and may want another road", name)
 		}

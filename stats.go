@@ -64,7 +64,7 @@ type Stats struct {
 	// Abandoned counts the Heaps and Arenas that became unreachable without Close.
 	Abandoned AbandonedStats
 
-	// Errors lists what went wrong and was survived: malformed gates, a refused reservation or
+	// Errors lists what went wrong and was survived: malformed settings, a refused reservation or
 	// commit, a trace that could not be written, the first abandoned Heap and the first abandoned
 	// Arena. Err joins these errors into one.
 	Errors []error
@@ -283,7 +283,7 @@ type StageStats struct {
 	// the lowest address is taken.
 	Partial uint64 `stat:"stage_partial_searches_total,counter"`
 	// Empty is the number of searches that ended at an EMPTY slab of the class. With
-	// HAKMEM_SS_EMPTY_FIRST this stage comes before Partial.
+	// HAKMEM_EMPTY_FIRST this stage comes before Partial.
 	Empty uint64 `stat:"stage_empty_searches_total,counter"`
 	// CrossClass is the number of searches that ended at free pages of a superslab in use, or at an
 	// EMPTY slab of another class.
@@ -348,7 +348,7 @@ func ReadStats(s *Stats) {
 	s.take(&totals.Totals)
 	s.Abandoned = AbandonedStats{Heaps: abandoned.heaps.Load(), Arenas: abandoned.arenas.Load()}
 	s.Timing = s.Timing[:0]
-	if policy.Current().Timing {
+	if policy.AtStart().Timing {
 		telemetry.ReadTiming(&timing)
 		hz := telemetry.Hz()
 		for p, n := range timing {
@@ -383,7 +383,7 @@ func (s *Stats) take(t *engine.Totals) {
 	s.SystemCalls = SystemCallStats(t.SystemCalls)
 }
 
-// Err returns what went wrong so far and was survived, joined into one error: malformed gates, a
+// Err returns what went wrong so far and was survived, joined into one error: malformed settings, a
 // refused reservation or commit, a trace that could not be written, the first Heap and the first
 // Arena dropped without Close. It returns nil when nothing went wrong. An allocation that a memory
 // limit refuses is not among it, and neither is a size that no machine has: the Reason of an

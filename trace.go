@@ -137,7 +137,7 @@ type tracer struct {
 }
 
 func init() {
-	if path := policy.Current().Trace; path != "" {
+	if path := policy.AtStart().Trace; path != "" {
 		trace.begin(&traceFile{path: path})
 		engine.Watch(engine.WatchCalls, true)
 	}

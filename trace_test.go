@@ -727,10 +727,10 @@ func traceWriteErrors(string) error {
 
 func TestTraceWriteErrors(t *testing.T) { testkit.InChild(t, "trace write errors", "") }
 
-var _ = testkit.Child("trace gate", traceGate)
+var _ = testkit.Child("trace setting", traceSetting)
 
-// traceGate makes 1000 calls of each kind, some through a Heap.
-func traceGate(string) error {
+// traceSetting makes 1000 calls of each kind, some through a Heap.
+func traceSetting(string) error {
 	h := hakmem.NewHeap()
 	for range 500 {
 		hakmem.Free(h.Malloc(100))
@@ -739,21 +739,21 @@ func traceGate(string) error {
 	return nil
 }
 
-var _ = testkit.Child("trace gate, short", traceGateShort)
+var _ = testkit.Child("trace setting, short", traceSettingShort)
 
-// traceGateShort makes two calls: both are in the trace, whenever the process ends.
-func traceGateShort(string) error {
+// traceSettingShort makes two calls: both are in the trace, whenever the process ends.
+func traceSettingShort(string) error {
 	hakmem.Free(hakmem.Malloc(100))
 	return nil
 }
 
 var (
-	_ = testkit.Child("trace gate, never used", func(string) error { return nil })
-	_ = testkit.Child("trace gate, stopped", func(s string) error { return errors.Join(traceGate(s), hakmem.StopTrace()) })
-	_ = testkit.Child("trace gate refused", traceGateRefused)
+	_ = testkit.Child("trace setting, never used", func(string) error { return nil })
+	_ = testkit.Child("trace setting, stopped", func(s string) error { return errors.Join(traceSetting(s), hakmem.StopTrace()) })
+	_ = testkit.Child("trace setting refused", traceSettingRefused)
 )
 
-func traceGateRefused(why string) error {
+func traceSettingRefused(why string) error {
 	for range 1000 {
 		hakmem.Free(hakmem.Malloc(100))
 	}
@@ -764,11 +764,11 @@ func traceGateRefused(why string) error {
 	return workout.NothingLost()
 }
 
-// TestTraceGate: HAKMEM_TRACE traces from the first call; what is written when
+// TestTraceSetting: HAKMEM_TRACE traces from the first call; what is written when
 // the process just ends is whole lines, and nearly all of them.
-func TestTraceGate(t *testing.T) {
+func TestTraceSetting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "trace")
-	gate := "HAKMEM_TRACE=" + path
+	setting := "HAKMEM_TRACE=" + path
 	read := func() map[byte]int {
 		text, err := os.ReadFile(path)
 		if err != nil {
@@ -776,29 +776,29 @@ func TestTraceGate(t *testing.T) {
 		}
 		return mustReplay(t, string(text)).count
 	}
-	testkit.InChild(t, "trace gate, never used", "", gate)
+	testkit.InChild(t, "trace setting, never used", "", setting)
 	if _, err := os.Stat(path); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("a process that made no call left a trace: %v", err)
 	}
-	testkit.InChild(t, "trace gate", "", gate)
+	testkit.InChild(t, "trace setting", "", setting)
 	if n := read(); n['a'] < 970 || n['f'] < 970 || n['a'] > 1000 {
 		t.Errorf("ended without StopTrace: lines %v, want most of 1000", n)
 	}
-	testkit.InChild(t, "trace gate, short", "", gate)
+	testkit.InChild(t, "trace setting, short", "", setting)
 	if n := read(); n['a'] != 1 || n['f'] != 1 {
 		t.Errorf("two calls, and ended without StopTrace: lines %v", n)
 	}
-	testkit.InChild(t, "trace gate, stopped", "", gate)
+	testkit.InChild(t, "trace setting, stopped", "", setting)
 	if n := read(); n['a'] != 1000 || n['f'] != 1000 {
 		t.Errorf("ended by StopTrace: lines %v, want 1000", n)
 	}
-	testkit.InChild(t, "trace gate refused", "no such place", "HAKMEM_TRACE="+filepath.Join(t.TempDir(), "no such place", "trace"))
+	testkit.InChild(t, "trace setting refused", "no such place", "HAKMEM_TRACE="+filepath.Join(t.TempDir(), "no such place", "trace"))
 	// What is no trace is left alone; a trace of another version is replaced.
 	for _, text := range []string{"notes", "hakmem  trace 1\n", "hakmem trac"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		testkit.InChild(t, "trace gate refused", "something else than a trace; name another file", gate)
+		testkit.InChild(t, "trace setting refused", "something else than a trace; name another file", setting)
 		if got, err := os.ReadFile(path); err != nil || string(got) != text {
 			t.Errorf("a file with %q has now %.40q, %v", text, got, err)
 		}
@@ -807,7 +807,7 @@ func TestTraceGate(t *testing.T) {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		testkit.InChild(t, "trace gate, stopped", "", gate)
+		testkit.InChild(t, "trace setting, stopped", "", setting)
 		if n := read(); n['a'] != 1000 {
 			t.Errorf("over a file with %q: lines %v, want 1000", text, n)
 		}

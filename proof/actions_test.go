@@ -197,7 +197,7 @@ var actions = []action{
 	}},
 	{"configure", world, []string{"Configure"}, func(m *machine) bool {
 		m.mustChangeNothing("Configure", func() {
-			if err := hakmem.Configure(hakmem.Options{Refill: 3, Harden: hakmem.On}); !errors.Is(err, hakmem.ErrConfigured) {
+			if err := hakmem.Configure(hakmem.Options{Refill: 3, Harden: hakmem.ToggleOn}); !errors.Is(err, hakmem.ErrConfigured) {
 				m.Fatalf("Configure of an allocator in use: %v", err)
 			}
 		})
@@ -900,7 +900,7 @@ func (m *machine) tooMuch() bool {
 
 // findsOverflows reports whether the policy finds overflows in a way that the model can check: a
 // guarded block is inaccessible once it is freed.
-func findsOverflows(p *policy.Snapshot) bool { return p.Harden && p.Guard == 0 }
+func findsOverflows(p *policy.Settings) bool { return p.Harden && p.Guard == 0 }
 
 // overflow writes past the end of a block, and into a block after its free; HAKMEM_HARDEN must find
 // both.

@@ -69,7 +69,7 @@ type machine struct {
 	soft, hard    uint64 // the limits at the beginning
 	procs         int
 	before, after hakmem.Stats
-	pol           *policy.Snapshot
+	pol           *policy.Settings
 }
 
 // begin returns a machine for an allocator without live blocks.
@@ -134,7 +134,7 @@ func (m *machine) end() {
 // goIdle lets time pass for a program that has freed everything. All memory must go back, without a
 // Trim, and then the scavenger must stop.
 func (m *machine) goIdle() {
-	if m.pol.KeepAlways {
+	if m.pol.Keep == policy.KeepAlways {
 		return
 	}
 	m.clock.Advance(time.Hour)

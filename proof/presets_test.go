@@ -17,18 +17,18 @@ import (
 
 // preset is a set of settings, as environment variables.
 type preset struct {
-	name  string
-	gates string // NAME=VALUE, separated by spaces
+	name     string
+	settings string // NAME=VALUE, separated by spaces
 }
 
 // presets are the sets with which everything is run again, each in a process of its own, because
 // settings are read when a process starts. Together they have every setting away from its default.
 var presets = []preset{
 	{"default", ""},
-	{"pinned", "HAKMEM_FRONT_FASTLANE=0"},
+	{"pinned", "HAKMEM_FAST_SECTION=0"},
 	// The smallest value of everything, so that each call takes a slow path.
-	{"tiny magazines", "HAKMEM_FRONT_V2_CAP=2 HAKMEM_MAG_BYTES=0 HAKMEM_CAP_MID=2 HAKMEM_MAG_MID_BYTES=0 HAKMEM_MAG_GROW_BYTES=0 HAKMEM_MAG_WARM_BYTES=0 HAKMEM_WARM_SLOTS=0 HAKMEM_WHALE_BYTES=0 HAKMEM_REFILL=1"},
-	{"big magazines", "HAKMEM_MODE=fast HAKMEM_CAP_MID=127 HAKMEM_MAG_BYTES=1073741824 HAKMEM_MAG_MID_BYTES=1073741824 HAKMEM_MAG_GROW_BYTES=1073741824 HAKMEM_MAG_WARM_BYTES=1073741824 HAKMEM_REFILL=127"},
+	{"tiny magazines", "HAKMEM_MAG_BLOCKS=2 HAKMEM_MAG_BYTES=0 HAKMEM_MAG_MID_BLOCKS=2 HAKMEM_MAG_MID_BYTES=0 HAKMEM_MAG_GROW_BYTES=0 HAKMEM_MAG_LARGE_BYTES=0 HAKMEM_SHARED_SLOTS=0 HAKMEM_HUGE_CACHE_BYTES=0 HAKMEM_REFILL=1"},
+	{"big magazines", "HAKMEM_MODE=fast HAKMEM_MAG_MID_BLOCKS=127 HAKMEM_MAG_BYTES=1073741824 HAKMEM_MAG_MID_BYTES=1073741824 HAKMEM_MAG_GROW_BYTES=1073741824 HAKMEM_MAG_LARGE_BYTES=1073741824 HAKMEM_REFILL=127"},
 	{"minimal", "HAKMEM_MODE=minimal"},
 	{"harden", "HAKMEM_HARDEN=1"},
 	{"guard all", "HAKMEM_GUARD=1/1"},
@@ -36,15 +36,15 @@ var presets = []preset{
 	{"guard few", "HAKMEM_GUARD=1/5000"},
 	{"harden and guard some", "HAKMEM_HARDEN=1 HAKMEM_GUARD=1/100"},
 	{"keep always", "HAKMEM_KEEP=always"},
-	{"keep nothing", "HAKMEM_DECAY_MS=1 HAKMEM_WHALE_BYTES=0"},
+	{"keep nothing", "HAKMEM_DECAY_MS=1 HAKMEM_HUGE_CACHE_BYTES=0"},
 	{"huge pages", "HAKMEM_THP=always"},
 	{"no huge pages", "HAKMEM_THP=never"},
 	{"soft limit", "HAKMEM_MEMORY_SOFT=4194304"},
 	{"hard limit", "HAKMEM_MEMORY_HARD=16777216 HAKMEM_MEMORY_SOFT=8388608"},
 	{"timing", "HAKMEM_TIMING=1"},
-	{"EMPTY first", "HAKMEM_SS_EMPTY_FIRST=1 HAKMEM_SS_EMPTY_SCAN_LIMIT=1 HAKMEM_SS_MIN_KEEP=3"},
-	{"EMPTY never", "HAKMEM_SS_EMPTY_REUSE=0"},
-	{"small region", "HAKMEM_REGION_BYTES=268435456 HAKMEM_SS_COMMIT_MIN=4194304 HAKMEM_SS_COMMIT_MAX=4194304"},
+	{"EMPTY first", "HAKMEM_EMPTY_FIRST=1 HAKMEM_EMPTY_SCAN_LIMIT=1 HAKMEM_EMPTY_MIN_KEEP=3"},
+	{"EMPTY never", "HAKMEM_EMPTY_REUSE=0"},
+	{"small region", "HAKMEM_REGION_BYTES=268435456 HAKMEM_COMMIT_MIN=4194304 HAKMEM_COMMIT_MAX=4194304"},
 }
 
 // The number of rapid checks, and of operations of TestStress, for each preset: they take a second
@@ -90,14 +90,14 @@ func TestPresets(t *testing.T) {
 			}
 			cmd := exec.CommandContext(ctx, os.Args[0], args...)
 			for _, v := range os.Environ() {
-				if name, _, _ := strings.Cut(v, "="); !isGate(name) && name != opsVar {
+				if name, _, _ := strings.Cut(v, "="); policy.Find(name) == nil && name != opsVar {
 					cmd.Env = append(cmd.Env, v)
 				}
 			}
-			cmd.Env = append(append(cmd.Env, strings.Fields(p.gates)...), opsVar+"="+ops)
+			cmd.Env = append(append(cmd.Env, strings.Fields(p.settings)...), opsVar+"="+ops)
 			out, err := cmd.CombinedOutput()
 			if err != nil {
-				t.Fatalf("%v\nto run it again: %s go test ./proof -run '%s' -rapid.nofailfile, with the -rapid.seed below\n%s", err, p.gates, run, out)
+				t.Fatalf("%v\nto run it again: %s go test ./proof -run '%s' -rapid.nofailfile, with the -rapid.seed below\n%s", err, p.settings, run, out)
 			}
 			for _, line := range strings.Split(string(out), "\n") {
 				if strings.Contains(line, "actions") || strings.Contains(line, "in all tests so far") {
@@ -108,42 +108,33 @@ func TestPresets(t *testing.T) {
 	}
 }
 
-func isGate(name string) bool {
-	for _, g := range policy.Gates() {
-		if g.Name == name {
-			return true
-		}
-	}
-	return false
-}
-
-// TestPresetsHaveEveryGate checks that every setting is in a preset, and that the presets are well
+// TestPresetsHaveEverySetting checks that every setting is in a preset, and that the presets are well
 // formed.
-func TestPresetsHaveEveryGate(t *testing.T) {
+func TestPresetsHaveEverySetting(t *testing.T) {
 	seen := map[string]bool{
 		"HAKMEM_TRACE": true, // a file; the action "trace" does the same
 	}
-	gates := policy.Gates()
+	settings := policy.All()
 	for _, p := range presets {
 		set := map[string]string{}
-		for _, v := range strings.Fields(p.gates) {
+		for _, v := range strings.Fields(p.settings) {
 			name, value, _ := strings.Cut(v, "=")
 			set[name] = value
-			if !isGate(name) {
-				t.Errorf("preset %q: there is no gate %s", p.name, name)
+			if g := policy.Find(name); g == nil || g.Name != name {
+				t.Errorf("preset %q: there is no setting %s", p.name, name)
 			}
 		}
 		s, errs := policy.Build(func(name string) (string, bool) { v, ok := set[name]; return v, ok })
 		if len(errs) > 0 {
 			t.Errorf("preset %q: %v", p.name, errs)
 		}
-		for i := range gates {
-			if g := &gates[i]; g.Value(s) != g.Default {
+		for i := range settings {
+			if g := &settings[i]; g.Value(s) != g.Default {
 				seen[g.Name] = true
 			}
 		}
 	}
-	for _, g := range gates {
+	for _, g := range settings {
 		if !seen[g.Name] {
 			t.Errorf("no preset has %s away from its default", g.Name)
 		}

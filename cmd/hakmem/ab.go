@@ -38,7 +38,7 @@ const (
 	abRuns   = 10
 	abEffect = 0.01
 	// abChance is how seldom noise may look like an effect: whoever judges a
-	// gate a day would be wrong once in 27 years. 10 runs that are all faster
+	// setting a day would be wrong once in 27 years. 10 runs that are all faster
 	// than 20 others have a Mann-Whitney probability of 0.00000007.
 	abChance = 0.0001
 	// abLeast runs can at best reach that: 7 that are all faster than 14 others
@@ -59,15 +59,15 @@ func abVerb() *cli.Command {
 	flags := jobFlags(interfaces, interfaces[:1], abRuns)
 	return &cli.Command{
 		Name:      "ab",
-		Usage:     "judge a gate: the same program with two of its values, in turns",
+		Usage:     "judge a setting: the same program with two of its values, in turns",
 		ArgsUsage: "WORKLOAD",
-		Description: "Two values of one HAKMEM_* gate, in one program, in an environment without other gates, in\n" +
-			"turns with a third series that has the first value again: what that differs by is noise.\n" +
+		Description: "Two values of one HAKMEM_* setting, in one program, in an environment without other settings,\n" +
+			"in turns with a third series that has the first value again: what that differs by is noise.\n" +
 			"GO (exit status 0): the second value is faster by 1 % or more. NO-GO (1): slower by 1 % or more.\n" +
 			"NEUTRAL (2): neither. UNSURE (3): the noise exceeds the effect; repeat with more runs on a\n" +
 			"quieter machine. 4: an error.\n\nWorkloads:\n" + workloadList(),
 		Flags: append(flags,
-			&cli.StringFlag{Name: "gate", Usage: "the gate and its two values: `NAME=OFF,ON`"},
+			&cli.StringFlag{Name: "gate", Usage: "the setting and its two values: `NAME=OFF,ON`"},
 			&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"},
 			&cli.StringFlag{Name: "append", TakesFile: true, Usage: "append the result to `FILE`, in Markdown"},
 		),
@@ -91,10 +91,10 @@ func abVerb() *cli.Command {
 // trial is one A/B comparison.
 type trial struct {
 	job
-	gate, off, on string
-	env           []string // what --env passes on
-	dist          string
-	a, b, again   *contestant
+	setting, off, on string
+	env              []string // what --env passes on
+	dist             string
+	a, b, again      *contestant
 }
 
 func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
@@ -106,7 +106,7 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 	if t.job, err = readJob(c, name, []string{"hakmem", "hakmem-heap"}); err != nil {
 		return 0, err
 	}
-	if t.gate, t.off, t.on, err = readGate(c.String("gate")); err != nil {
+	if t.setting, t.off, t.on, err = readSetting(c.String("gate")); err != nil {
 		return 0, err
 	}
 	if len(t.alloc) > 1 {
@@ -116,8 +116,9 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 		return 0, err
 	}
 	for _, v := range t.env {
-		if strings.HasPrefix(v, t.gate+"=") {
-			return 0, usagef("--env %q: that is the gate under trial; use another variable", v)
+		name, _, _ := strings.Cut(v, "=")
+		if g := policy.Find(name); g != nil && g.Name == t.setting {
+			return 0, usagef("--env %q: %s is the setting under trial; use another variable", v, t.setting)
 		}
 	}
 	env, _ := cleanEnv(os.Environ())
@@ -144,7 +145,7 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 		return 0, err
 	}
 	arm := func(label, value string) *contestant {
-		c := goContestant(t.alloc[0], []string{program}, append(slices.Clone(env), t.gate+"="+value), t.job)
+		c := goContestant(t.alloc[0], []string{program}, append(slices.Clone(env), t.setting+"="+value), t.job)
 		c.name = label
 		return c
 	}
@@ -164,7 +165,7 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 	var printed error
 	if c.Bool("json") {
 		printed = printJSON(out, abReport{
-			Gate: t.gate, Off: t.off, On: t.on, Verdict: v, Counters: counters,
+			Setting: t.setting, Off: t.off, On: t.on, Verdict: v, Counters: counters,
 			Workload: t.workload.Name, Params: t.paramMap(), Allocator: t.alloc[0],
 			Machine: bench.ThisMachine(), Command: commandLine(), Environment: t.env,
 			RunsOff: t.a.runs, RunsOn: t.b.runs, RunsOffAgain: t.again.runs,
@@ -177,7 +178,7 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 
 // abReport is what --json prints.
 type abReport struct {
-	Gate         string         `json:"gate"`
+	Setting      string         `json:"setting"`
 	Off          string         `json:"off"`
 	On           string         `json:"on"`
 	Verdict      verdict        `json:"verdict"`
@@ -193,22 +194,24 @@ type abReport struct {
 	RunsOffAgain []result.Run   `json:"runs_off_again"`
 }
 
-// readGate reads NAME=OFF,ON and checks both values against the table of gates.
-func readGate(text string) (name, off, on string, err error) {
+// readSetting reads NAME=OFF,ON and checks both values against the table of settings. NAME may be
+// an alias; the result has the setting's own name.
+func readSetting(text string) (name, off, on string, err error) {
 	name, values, _ := strings.Cut(text, "=")
 	off, on, ok := strings.Cut(values, ",")
 	if !ok || off == "" || on == "" {
-		return "", "", "", usagef("--gate %q: use NAME=OFF,ON, such as HAKMEM_FRONT_FASTLANE=0,1", text)
+		return "", "", "", usagef("--gate %q: use NAME=OFF,ON, such as HAKMEM_FAST_SECTION=0,1", text)
 	}
-	if !slices.ContainsFunc(policy.Gates(), func(g policy.Gate) bool { return g.Name == name }) {
-		return "", "", "", usagef("--gate %q: there is no gate %s; `hakmem env` lists them", text, name)
+	g := policy.Find(name)
+	if g == nil {
+		return "", "", "", usagef("--gate %q: there is no setting %s; `hakmem env` lists them", text, name)
 	}
 	for _, v := range []string{off, on} {
 		if _, problems := policy.Build(func(n string) (string, bool) { return v, n == name }); len(problems) > 0 {
 			return "", "", "", usagef("--gate %q: %w", text, problems[0])
 		}
 	}
-	return name, off, on, nil
+	return g.Name, off, on, nil
 }
 
 // run makes the runs. The three take turns in every order, so that who comes
@@ -279,7 +282,7 @@ func (v verdict) code() int {
 }
 
 func (t *trial) print(out io.Writer, v verdict, counters string) error {
-	fmt.Fprintf(out, "%s=%s against %s: %s, %s\n", t.gate, t.on, t.off, t.title(), t.alloc[0])
+	fmt.Fprintf(out, "%s=%s against %s: %s, %s\n", t.setting, t.on, t.off, t.title(), t.alloc[0])
 	w := newTable(out)
 	for _, c := range []*contestant{t.a, t.b, t.again} {
 		low, high, level := result.Interval(c.runs)
@@ -298,7 +301,7 @@ func (t *trial) print(out io.Writer, v verdict, counters string) error {
 
 // command is what makes the trial again, in whatever directory --dist is found.
 func (t *trial) command() []string {
-	list := []string{"hakmem", "ab", t.workload.Name, "--gate", t.gate + "=" + t.off + "," + t.on, "--alloc", t.alloc[0], "--runs", strconv.Itoa(t.runs)}
+	list := []string{"hakmem", "ab", t.workload.Name, "--gate", t.setting + "=" + t.off + "," + t.on, "--alloc", t.alloc[0], "--runs", strconv.Itoa(t.runs)}
 	for i := range bench.ParamTable {
 		if p := &bench.ParamTable[i]; t.workload.Uses(p) {
 			list = append(list, "--"+p.Name, strconv.FormatUint(p.Get(&t.params), 10))
@@ -319,7 +322,7 @@ func (t *trial) command() []string {
 // entry is the ledger's entry.
 func (t *trial) entry(v verdict, counters string) string {
 	return fmt.Sprintf("\n## %s=%s against %s on %s (%s)\n%s. `%s`: %.3f against %.3f ns/op (again: %.3f), effect %+.2f %%, noise %.2f %%, p %.5f. %s\n",
-		t.gate, t.on, t.off, t.workload.Name, v.Word, time.Now().UTC().Format("2006-01-02"), report.Shell(t.command()),
+		t.setting, t.on, t.off, t.workload.Name, v.Word, time.Now().UTC().Format("2006-01-02"), report.Shell(t.command()),
 		result.Median(result.Times(t.b.runs)), result.Median(result.Times(t.a.runs)), result.Median(result.Times(t.again.runs)),
 		100*v.Effect, 100*v.Noise, v.P, counters)
 }

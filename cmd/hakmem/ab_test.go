@@ -83,7 +83,7 @@ func TestAB(t *testing.T) {
 	if err := os.WriteFile(ledger, []byte("# Ledger\n"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	line := []string{"ab", "tiny_hot", "--gate", "HAKMEM_FRONT_FASTLANE=1,0", "--iters", "20000", "--runs", "3", "--append", ledger}
+	line := []string{"ab", "tiny_hot", "--gate", "HAKMEM_FAST_SECTION=1,0", "--iters", "20000", "--runs", "3", "--append", ledger}
 	status, out, errs := hakmemCommand(line...)
 	if status < exitGo || status > exitUnsure || errs != "" {
 		t.Fatalf("status %d: %s", status, errs)
@@ -93,17 +93,21 @@ func TestAB(t *testing.T) {
 		t.Errorf("status %d, output %s", status, out)
 	}
 	text, err := os.ReadFile(ledger)
-	if err != nil || !strings.HasPrefix(string(text), "# Ledger\n\n## HAKMEM_FRONT_FASTLANE=0 against 1 on tiny_hot ("+word+")") {
+	if err != nil || !strings.HasPrefix(string(text), "# Ledger\n\n## HAKMEM_FAST_SECTION=0 against 1 on tiny_hot ("+word+")") {
 		t.Errorf("%v, the ledger is %q", err, text)
 	}
 	for _, c := range []struct{ line, value, remedy string }{
 		{"ab tiny_hot", `""`, "NAME=OFF,ON"},
 		{"ab tiny_hot --gate HAKMEM_NOPE=0,1", "HAKMEM_NOPE", "hakmem env"},
+		{"ab tiny_hot --gate HAKMEM_FAST_SECTION=0,maybe", "maybe", "use 0, 1"},
 		{"ab tiny_hot --gate HAKMEM_FRONT_FASTLANE=0,maybe", "maybe", "use 0, 1"},
-		{"ab nothing --gate HAKMEM_FRONT_FASTLANE=0,1", `"nothing"`, "random_mixed"},
+		{"ab tiny_hot --gate HAKMEM_FRONT_FASTLANE=0,1 --env HAKMEM_FAST_SECTION=1", `"HAKMEM_FAST_SECTION=1"`, "another variable"},
+		{"ab tiny_hot --gate HAKMEM_FAST_SECTION=0,1 --env HAKMEM_FRONT_FASTLANE=1", `"HAKMEM_FRONT_FASTLANE=1": HAKMEM_FAST_SECTION`, "another variable"},
+		{"ab tiny_hot --iters 2000 --runs 1 --gate HAKMEM_REFILL=8,16 --env HAKMEM_CAP_MID=4 --env HAKMEM_MAG_MID_BLOCKS=5", "HAKMEM_CAP_MID", "HAKMEM_MAG_MID_BLOCKS"},
+		{"ab nothing --gate HAKMEM_FAST_SECTION=0,1", `"nothing"`, "random_mixed"},
 		{"ab tiny_hot --nope", "-nope", "--help"},
-		{"ab tiny_hot --iters 2000 --runs 1 --gate HAKMEM_FRONT_FASTLANE=0,1 --append /nonexistent/ledger", "/nonexistent/ledger", "create the file"},
-		{"ab tiny_hot --iters 2000 --runs 1 --gate HAKMEM_FRONT_FASTLANE=0,1 --append .", " .: ", "name a file that you can write"},
+		{"ab tiny_hot --iters 2000 --runs 1 --gate HAKMEM_FAST_SECTION=0,1 --append /nonexistent/ledger", "/nonexistent/ledger", "create the file"},
+		{"ab tiny_hot --iters 2000 --runs 1 --gate HAKMEM_FAST_SECTION=0,1 --append .", " .: ", "name a file that you can write"},
 	} {
 		status, _, errs := hakmemCommand(strings.Fields(c.line)...)
 		if status != exitAB || !strings.Contains(errs, c.value) || !strings.Contains(errs, c.remedy) {
@@ -124,7 +128,7 @@ func TestABCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	line := []string{"hakmem", "ab", "dist", "--gate", "HAKMEM_FRONT_FASTLANE=1,0", "--dist", "my sizes.csv", "--scale", "0.01",
+	line := []string{"hakmem", "ab", "dist", "--gate", "HAKMEM_FAST_SECTION=1,0", "--dist", "my sizes.csv", "--scale", "0.01",
 		"--ws", "1", "--iters", "2000", "--runs", "2", "--limit", "1m", "--env", "A=b c,$d", "--env", "E=it's", "--append", "ledger.md"}
 	var commands []string
 	for i := range 2 { // the second time, from the first one's entry
@@ -143,7 +147,7 @@ func TestABCommand(t *testing.T) {
 		}
 		line = append(strings.Split(strings.TrimSpace(string(words)), "\n"), "--append", "ledger.md")
 	}
-	want := `hakmem ab dist --gate HAKMEM_FRONT_FASTLANE=1,0 --alloc hakmem --runs 2 --ws 1 --iters 2000 --rounds 1 --threads 1 --seed 1 ` +
+	want := `hakmem ab dist --gate HAKMEM_FAST_SECTION=1,0 --alloc hakmem --runs 2 --ws 1 --iters 2000 --rounds 1 --threads 1 --seed 1 ` +
 		`--dist 'my sizes.csv' --limit 1m0s --env 'A=b c,$d' --env 'E=it'\''s'`
 	if commands[0] != want || commands[1] != want {
 		t.Errorf("the commands are\n%s\n%s\nwant\n%s", commands[0], commands[1], want)
@@ -158,12 +162,12 @@ func TestABKeepsResult(t *testing.T) {
 	}
 	for _, format := range []string{"--json=false", "--json"} {
 		var errs bytes.Buffer
-		status := run(context.Background(), []string{"hakmem", "ab", "tiny_hot", "--gate", "HAKMEM_FRONT_FASTLANE=1,0", "--iters", "2000", "--runs", "1", "--append", ledger, format}, fullDisk{}, &errs)
+		status := run(context.Background(), []string{"hakmem", "ab", "tiny_hot", "--gate", "HAKMEM_FAST_SECTION=1,0", "--iters", "2000", "--runs", "1", "--append", ledger, format}, fullDisk{}, &errs)
 		if status != exitAB || !strings.Contains(errs.String(), errFull.Error()) {
 			t.Errorf("%s: status %d, %q", format, status, errs.String())
 		}
 	}
-	if text, err := os.ReadFile(ledger); err != nil || strings.Count(string(text), "\n## HAKMEM_FRONT_FASTLANE=0") != 2 {
+	if text, err := os.ReadFile(ledger); err != nil || strings.Count(string(text), "\n## HAKMEM_FAST_SECTION=0") != 2 {
 		t.Errorf("%v, the ledger is %q", err, text)
 	}
 }

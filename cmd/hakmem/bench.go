@@ -23,7 +23,7 @@ func benchVerb() *cli.Command {
 		Name:      "bench",
 		Usage:     "measure hakmem and the allocators that a Go program can choose from",
 		ArgsUsage: "WORKLOAD",
-		Description: "Each run is a process of its own, which inherits the environment: HAKMEM_* gates apply.\n" +
+		Description: "Each run is a process of its own, which inherits the environment: HAKMEM_* settings apply.\n" +
 			"\"net\" is less the time of the same loop without an allocator. With more than one thread,\n" +
 			"ops/s is the sum of all threads and ns/op its inverse.\n\nWorkloads:\n" + workloadList(),
 		Flags:        append(jobFlags(known, known, defaultRuns), verifyFlag),

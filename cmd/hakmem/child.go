@@ -32,7 +32,7 @@ func childVerb() *cli.Command {
 				return usagef("%s is not for use by hand: %w", childName, err)
 			}
 			if result.IsHakmem(spec.Allocator) {
-				if err := checkGates(); err != nil {
+				if err := checkSettings(); err != nil {
 					return err
 				}
 			}

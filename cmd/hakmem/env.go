@@ -16,7 +16,7 @@ import (
 
 func envVerb() *cli.Command {
 	return &cli.Command{
-		Name: "env", Usage: "print the HAKMEM_* gates, the modes, and what is wrong with the environment",
+		Name: "env", Usage: "print the HAKMEM_* settings, the modes, and what is wrong with the environment",
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if err := noArguments(c); err != nil {
@@ -32,12 +32,16 @@ func printEnv(out io.Writer) error {
 	if now.Trace == "" { // else it would replace the trace
 		hakmem.Free(hakmem.Malloc(1)) // what goes wrong at the first allocation shows in Err, too
 	}
-	gates := policy.Gates()
+	settings := policy.All()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(w, "GATE\tNOW\tDEFAULT\tSINCE\tVALUES\tMEANING")
-	for i := range gates {
-		g := &gates[i]
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", g.Name, g.Value(now), g.Default, g.Since, values(g), g.Meaning)
+	fmt.Fprintln(w, "SETTING\tNOW\tDEFAULT\tSINCE\tVALUES\tMEANING")
+	for i := range settings {
+		g := &settings[i]
+		note := ""
+		if g.Alias != "" {
+			note = " (alias " + g.Alias + ")"
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s%s\n", g.Name, g.Value(now), g.Default, g.Since, values(g), g.Meaning, note)
 	}
 	fmt.Fprintln(w, "\nMODE\tWHAT IT CHANGES")
 	for _, mode := range policy.Modes {
@@ -55,17 +59,17 @@ func printEnv(out io.Writer) error {
 	return nil
 }
 
-// checkGates refuses to measure hakmem with gates that are not in force: one that is
+// checkSettings refuses to measure hakmem with settings that are not in force: one that is
 // spelled wrongly would be measured as its default.
-func checkGates() error {
+func checkSettings() error {
 	if errs := policy.Errors(); len(errs) > 0 {
-		return usagef("%w; `hakmem env` lists the gates", errors.Join(errs...))
+		return usagef("%w; `hakmem env` lists the settings", errors.Join(errs...))
 	}
 	return nil
 }
 
-// values says what a gate accepts.
-func values(g *policy.Gate) string {
+// values says what a setting accepts.
+func values(g *policy.Setting) string {
 	switch g.Kind {
 	case policy.Switch:
 		return "0|1|off|on"
@@ -80,14 +84,14 @@ func values(g *policy.Gate) string {
 	}
 }
 
-// modeEffect lists the gates that a mode alone sets otherwise than their
+// modeEffect lists the settings that a mode alone sets otherwise than their
 // defaults, and what the mode does not do yet.
 func modeEffect(mode string) string {
 	s, _ := policy.Build(func(name string) (string, bool) { return mode, name == "HAKMEM_MODE" })
 	var parts []string
-	gates := policy.Gates()
-	for i := range gates {
-		if g := &gates[i]; g.Kind != policy.Choice && g.Value(s) != g.Default {
+	settings := policy.All()
+	for i := range settings {
+		if g := &settings[i]; g.Kind != policy.Choice && g.Value(s) != g.Default {
 			parts = append(parts, g.Name+"="+g.Value(s))
 		}
 	}

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestEnv runs the program with a malformed gate.
+// TestEnv runs the program with a malformed setting.
 func TestEnv(t *testing.T) {
 	program, err := os.Executable()
 	if err != nil {
@@ -16,17 +16,20 @@ func TestEnv(t *testing.T) {
 	}
 	c := exec.Command(program, "env")
 	env, _ := cleanEnv(os.Environ())
-	c.Env = append(env, asProgram+"=1", "HAKMEM_MODE=minimal", "HAKMEM_REFILL=many", "HAKMEM_GAURD=1")
+	c.Env = append(env, asProgram+"=1", "HAKMEM_MODE=minimal", "HAKMEM_REFILL=many", "HAKMEM_GAURD=1", "HAKMEM_CAP_MID=8")
 	out, err := c.Output()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"HAKMEM_MODE", "HAKMEM_SS_EMPTY_REUSE", "minimal|fast|balanced|learning|research", "the learner is not built yet", "PROBLEMS", `"many"`, "HAKMEM_GAURD", "0|1|1/N"} {
+	for _, want := range []string{"HAKMEM_MODE", "HAKMEM_EMPTY_REUSE", "minimal|fast|balanced|learning|research", "the learner is not built yet", "PROBLEMS", `"many"`, "HAKMEM_GAURD", "0|1|1/N"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}
 	}
-	for mode, want := range map[string]string{"minimal": "HAKMEM_FRONT_V2_CAP=16 ", "balanced": "the defaults"} {
+	if !regexp.MustCompile(`(?m)^HAKMEM_MAG_MID_BLOCKS +8 .*\(alias HAKMEM_CAP_MID\)$`).Match(out) {
+		t.Errorf("HAKMEM_MAG_MID_BLOCKS is not what its alias says, or the alias is not named:\n%s", out)
+	}
+	for mode, want := range map[string]string{"minimal": "HAKMEM_MAG_BLOCKS=16 ", "balanced": "the defaults"} {
 		if !regexp.MustCompile(`(?m)^` + mode + ` +` + want).Match(out) {
 			t.Errorf("mode %s: no %q in\n%s", mode, want, out)
 		}

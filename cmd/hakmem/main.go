@@ -3,11 +3,11 @@
 //	hakmem bench random_mixed     the allocators that a Go program can choose from
 //	hakmem compare random_mixed   hakmem alongside mimalloc, jemalloc, gperftools, glibc and those
 //	hakmem compare all --quick    the same for eight workloads
-//	hakmem ab --gate G=0,1 W      whether a gate's other value is faster
+//	hakmem ab --gate S=0,1 W      whether a setting's other value is faster
 //	hakmem replay FILE            a recorded trace over all allocators
 //	hakmem record -- PROGRAM      a trace of a program that uses hakmem
 //	hakmem report RESULT.json...  one HTML page with charts from JSON results
-//	hakmem env                    the HAKMEM_* gates
+//	hakmem env                    the HAKMEM_* settings
 //	hakmem stats                  ReadStats after a short workload
 //	hakmem sawtooth               what is kept and faulted again as demand comes and goes
 //	hakmem soak                   all workloads for a long time, with everything checked

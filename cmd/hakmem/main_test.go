@@ -204,8 +204,8 @@ var errFull = errors.New("disk full")
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errFull }
 
-// TestMisspelledGate: what would be measured as the default is not measured.
-func TestMisspelledGate(t *testing.T) {
+// TestMisspelledSetting: what would be measured as the default is not measured.
+func TestMisspelledSetting(t *testing.T) {
 	program, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)

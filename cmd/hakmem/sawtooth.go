@@ -35,7 +35,7 @@ func sawtoothVerb() *cli.Command {
 		},
 		OnUsageError: badFlags,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := errors.Join(noArguments(c), checkGates()); err != nil {
+			if err := errors.Join(noArguments(c), checkSettings()); err != nil {
 				return err
 			}
 			period, periods, peak := c.Duration("period"), c.Int("periods"), c.Int("peak")

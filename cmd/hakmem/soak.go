@@ -53,7 +53,7 @@ func soakVerb() *cli.Command {
 			"status 1: a damaged block, memory still alive, a broken invariant, a late double free, or resident\n" +
 			"memory that has drifted from the first line's by more than 16 MiB and 1 % of what was committed\n" +
 			"since (not judged in builds with -race, -asan or -msan, whose shadow memory it would be). What makes\n" +
-			"hakmem panic in a workload ends it at once, with status 2 and Go's stacks. HAKMEM_* gates apply.",
+			"hakmem panic in a workload ends it at once, with status 2 and Go's stacks. HAKMEM_* settings apply.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "for", Value: "1m", Usage: "how long; the last round is finished, and two at least"},
 			&cli.StringFlag{Name: "every", Value: "1m", Usage: "`time` between two lines"},
@@ -62,7 +62,7 @@ func soakVerb() *cli.Command {
 		},
 		OnUsageError: badFlags,
 		Action: func(ctx context.Context, c *cli.Command) error {
-			if err := errors.Join(noArguments(c), checkGates()); err != nil {
+			if err := errors.Join(noArguments(c), checkSettings()); err != nil {
 				return err
 			}
 			total, err := readTime(c, "for")

@@ -20,11 +20,11 @@ func statsVerb() *cli.Command {
 	return &cli.Command{
 		Name: "stats", Usage: "run a short workload and print the figures of ReadStats",
 		Description: "The workload allocates 100,000 blocks of 16 B to 32 KiB and 8 of 64 KiB to 8 MiB, frees\n" +
-			"every second one, and leaves the others alive. HAKMEM_* gates apply.",
+			"every second one, and leaves the others alive. HAKMEM_* settings apply.",
 		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print the figures as JSON, with kind, unit and help"}},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
-			if err := errors.Join(noArguments(c), checkGates()); err != nil {
+			if err := errors.Join(noArguments(c), checkSettings()); err != nil {
 				return err
 			}
 			if err := statsWorkload(); err != nil {

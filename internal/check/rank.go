@@ -40,7 +40,7 @@ var order = [numRanks]struct {
 	under, exclusive []Rank
 }{
 	// Of the public package. The first two are taken when no other lock is held.
-	configured: {name: "configured", protects: "the gates that Configure has set (options.go)"},
+	configured: {name: "configured", protects: "the settings that Configure has set (options.go)"},
 	totals:     {name: "totals", protects: "where ReadStats collects (stats.go)"},
 	trace:      {name: "trace.mu", protects: "the trace and the order of its lines; its writer may block (trace.go)"},
 
@@ -83,7 +83,7 @@ var order = [numRanks]struct {
 		under: []Rank{guard, frontPool, region, sites, residency}},
 	postponed: {name: "postponed", protects: "misuse that is still to be reported",
 		under: []Rank{guard, frontPool, region, sites}},
-	policy: {name: "policy's mu", protects: "the first load of the gates, and Set",
+	policy: {name: "policy's mu", protects: "the first load of the settings, Set and SetTuning",
 		under: []Rank{guard, frontPool, region, sites}},
 	origin: {name: "telemetry's origin", protects: "the moment from which the cycle counter is measured",
 		under: []Rank{guard, frontPool, region, sites}},

@@ -60,6 +60,6 @@ func (realClock) AfterFunc(d time.Duration, tick func()) { time.AfterFunc(d, tic
 func milliseconds() stamp { return stamp(times.clock.Now().Milliseconds()) }
 
 // decay is the default window in milliseconds.
-func decay() millis { return millis(policy.Current().DecayMs) }
+func decay() millis { return millis(policy.Now().DecayMs) }
 
 func horizon() millis { return horizonWindows * decay() }

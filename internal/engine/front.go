@@ -59,7 +59,7 @@ const (
 	quarantineOffset = midOffset + (sizeclass.NumAll-sizeclass.NumTiny+1)*MidMag
 
 	// TinyMag is the bytes of the slots of a class up to 1 KiB, MidMag those of any
-	// other: 1023 and 127 blocks, and the sentinel. Powers of two so that "full" is one
+	// other: 1023 and 127 blocks (asserted below), and the sentinel. Powers of two so that "full" is one
 	// test of an address. HAKMEM_MAG_GROW_BYTES has room for no more than 1023 blocks of
 	// 512 B; above 1 KiB 127 blocks are a quarter of a MiB at least.
 	TinyMag = 8192
@@ -317,18 +317,24 @@ func init() {
 // closed and while calls are watched.
 func TrapFront() Front { return trapFront }
 
+// The policy must not ask for more blocks than a magazine has slots.
+const (
+	_ = uint(TinyMag/8 - 1 - policy.MaxMagBlocks)
+	_ = uint(maxMid - policy.MaxMagMidBlocks)
+)
+
 // firstCap is the most blocks a magazine has room for before it grows.
 const firstCap = 127
 
 // makeMagazine makes class c's magazine, with the policy's capacity. Entered.
 func (f Front) makeMagazine(c sizeclass.ID) {
-	pol := policy.Current()
+	pol := policy.Now()
 	n := 0
 	switch {
 	case c <= sizeclass.NumTiny:
 		n = min(pol.MagBlocks, firstCap, max(pol.MagBytes/int(c.Bytes()), 2))
 	case c <= sizeclass.Num:
-		n = min(pol.MidBlocks, max(pol.MidBytes/int(c.Bytes()), 2))
+		n = min(pol.MagMidBlocks, max(pol.MagMidBytes/int(c.Bytes()), 2))
 	default:
 		n = min(maxMid, max(pol.MagLargeBytes/int(sizeclass.LargeBytes(c)), 1))
 	}
@@ -348,13 +354,13 @@ func (f Front) makeMagazine(c sizeclass.ID) {
 //
 //go:nocheckptr
 func (f Front) growMagazine(c sizeclass.ID) bool {
-	h, pol := f.head(), policy.Current()
+	h, pol := f.head(), policy.Now()
 	most := pol.MagBlocks
 	if c > sizeclass.NumTiny {
-		most = pol.MidBlocks
+		most = pol.MagMidBlocks
 	}
 	old := int(h.cap[c])
-	n := min(2*old, most, pol.GrowBytes/int(c.Bytes()))
+	n := min(2*old, most, pol.MagGrowBytes/int(c.Bytes()))
 	if h.refillBatch[c] == firstBatch || n <= old {
 		return false
 	}

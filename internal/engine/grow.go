@@ -19,7 +19,7 @@ func (r *regionState) refuse(err error) error {
 
 // remedy says how the region could be larger. Under mu.
 func (r *regionState) remedy() string {
-	switch asked := uintptr(policy.Current().RegionBytes); {
+	switch asked := uintptr(policy.AtStart().RegionBytes); {
 	case r.size-r.first < mem.Bytes(min(asked, maxRegion, maxTracked)&^(superSize-1)):
 		return "the address space had no room for more; raise RLIMIT_AS (ulimit -v)"
 	case asked < min(maxRegion, maxTracked):
@@ -58,7 +58,10 @@ func grow(need mem.Bytes) error {
 	if need > r.size-mem.Bytes(old) {
 		return r.refuse(fmt.Errorf("hakmem: the region of %d bytes is full: %s", r.size-r.first, r.remedy()))
 	}
-	step := min(max(r.step.Up(superSize), need), r.size-mem.Bytes(old))
+	// Both limits may have changed since the last commit.
+	p := policy.Now()
+	wanted := min(max(r.step, mem.Bytes(p.CommitMin)), mem.Bytes(p.CommitMax))
+	step := min(max(wanted.Up(superSize), need), r.size-mem.Bytes(old))
 	err := commitTo(mem.Bytes(old), mem.Bytes(old)+step)
 	if err != nil && step > need {
 		survive(fmt.Errorf("hakmem: commit of %d bytes: %w; trying %d", step, err, need))
@@ -73,7 +76,7 @@ func grow(need mem.Bytes) error {
 	if !osmem.ReadableReserve {
 		Granules = uintptr((mem.Bytes(old) + step) >> granuleShift)
 	}
-	r.step = min(r.step*2, mem.Bytes(policy.Current().CommitMax))
+	r.step = wanted * 2
 	tree.add(chunkNo(old>>superShift), chunkNo((mem.Bytes(old)+step)>>superShift))
 	return nil
 }

@@ -39,6 +39,8 @@ func (n *cacheCount) totals() CacheTotals {
 // and as many blocks as the workloads json16 to vm16 keep alive.
 const sharedSlots = 16
 
+const _ = uint(sharedSlots - policy.MaxSharedSlots) // the policy must not ask for more
+
 type slotLine struct {
 	slot [sharedSlots]atomic.Uintptr // addresses of freed large blocks, or 0
 	used atomic.Uint32               // slots given to since trimCaches last looked
@@ -69,7 +71,7 @@ func takeShared(c sizeclass.ID) Block {
 // that none is empty.
 func giveShared(c sizeclass.ID, p Block) bool {
 	line := &shared[c-sizeclass.Num-1]
-	for i := range policy.Current().SharedSlots {
+	for i := range policy.Now().SharedSlots {
 		if s := &line.slot[i]; s.Load() == 0 && s.CompareAndSwap(0, uintptr(p)) {
 			line.used.Or(1 << i)
 			return true
@@ -211,7 +213,7 @@ func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 // cacheHuge caches the freed large block at p, or reports that it is larger than the
 // cache; the oldest make room. Under region.mu.
 func cacheHuge(p Block, size mem.Bytes) bool {
-	limit := uintptr(policy.Current().HugeCacheBytes)
+	limit := uintptr(policy.Now().HugeCacheBytes)
 	if size > mem.Bytes(limit) || pressedBy(pageUse.used+pageUse.dirty) {
 		return false
 	}

@@ -84,7 +84,7 @@ func TestSpanCaches(t *testing.T) {
 	})
 	t.Run("whale", func(t *testing.T) {
 		Trim()
-		withPolicy(t, map[string]string{"HAKMEM_WHALE_BYTES": "33554432"})
+		withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": "33554432"})
 		ReadTotals(&was)
 		const size = 10 * mebibyte
 		blocks := fillBytes(t, 4*size, size)

@@ -30,7 +30,7 @@ func MemoryLimit() (soft, hard uint64) {
 	region.mu.Lock()
 	set := limitSet || region.ready.Load()
 	region.mu.Unlock()
-	if pol := policy.Current(); !set {
+	if pol := policy.AtStart(); !set {
 		return uint64(pol.MemorySoft), uint64(pol.MemoryHard)
 	}
 	return uint64(memoryLimit.soft.Load()) << pageShift, uint64(memoryLimit.hard.Load()) << pageShift

@@ -109,7 +109,7 @@ func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
 func (f Front) refill(c sizeclass.ID, s slabID) int {
 	h := f.head()
 	// A magazine that has grown gets as much more as it is larger: with the default a quarter.
-	most := policy.Current().Refill
+	most := policy.Now().Refill
 	most = min(max(most, most*int(h.cap[c])/(2*firstCap)), int(h.cap[c]))
 	n := f.carve(c, s, min(int(h.refillBatch[c]), most))
 	h.refillBatch[c] = uint16(max(firstBatch+1, min(2*int(h.refillBatch[c]), most)))

@@ -325,9 +325,9 @@ func TestWordsAtOnce(t *testing.T) {
 // double its room, up to the budget; freeing alone does not.
 func TestMagazineGrows(t *testing.T) {
 	for _, test := range []struct {
-		gates map[string]string
-		size  uintptr
-		want  []uint16 // the room after each turn
+		settings map[string]string
+		size     uintptr
+		want     []uint16 // the room after each turn
 	}{
 		{nil, 16, []uint16{254, 508, 1016, 1023, 1023}},
 		{nil, 512, []uint16{254, 508, 1016, 1023, 1023}},
@@ -337,10 +337,10 @@ func TestMagazineGrows(t *testing.T) {
 		{nil, 32 << 10, []uint16{8, 16, 16}},      // from 4
 		{map[string]string{"HAKMEM_MAG_GROW_BYTES": "0"}, 16, []uint16{127, 127}},
 		{map[string]string{"HAKMEM_MAG_GROW_BYTES": "6400"}, 64, []uint16{127, 127}},
-		{map[string]string{"HAKMEM_FRONT_V2_CAP": "200"}, 16, []uint16{200, 200}},
+		{map[string]string{"HAKMEM_MAG_BLOCKS": "200"}, 16, []uint16{200, 200}},
 		{map[string]string{"HAKMEM_MODE": "minimal"}, 16, []uint16{16, 16}},
 	} {
-		withPolicy(t, test.gates)
+		withPolicy(t, test.settings)
 		f, c := front(t), sizeclass.Of(mem.Bytes(test.size))
 		for turn, want := range test.want {
 			var all []Block
@@ -359,7 +359,7 @@ func TestMagazineGrows(t *testing.T) {
 				}
 			}
 			if n := Front(f).head().cap[c]; n != want {
-				t.Errorf("%d B with %v: room for %d blocks after turn %d, want %d", test.size, test.gates, n, turn, want)
+				t.Errorf("%d B with %v: room for %d blocks after turn %d, want %d", test.size, test.settings, n, turn, want)
 			}
 		}
 		// What it holds are freed blocks of the class, each once.

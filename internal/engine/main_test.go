@@ -58,11 +58,11 @@ func withClock(t *testing.T) *testkit.Clock {
 	return c
 }
 
-// withPolicy sets gates for the test.
-func withPolicy(t *testing.T, gates map[string]string) {
+// withPolicy puts settings in force for the test.
+func withPolicy(t *testing.T, settings map[string]string) {
 	t.Helper()
 	old := policy.Current()
-	s, errs := policy.Build(func(name string) (string, bool) { v, ok := gates[name]; return v, ok })
+	s, errs := policy.Build(func(name string) (string, bool) { v, ok := settings[name]; return v, ok })
 	if len(errs) > 0 {
 		t.Fatal(errs)
 	}

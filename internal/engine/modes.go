@@ -11,14 +11,14 @@ import (
 )
 
 // GuardRate returns N of HAKMEM_GUARD=1/N, 0 when it is off.
-func GuardRate() int { return policy.Current().Guard }
+func GuardRate() int { return policy.AtStart().Guard }
 
 // Hardened reports whether HAKMEM_HARDEN is on, or the program is built with -asan.
 // Then the sanitizer is told besides which bytes of a block are the user's: those
 // around them, and all of a freed block, end the process when they are touched.
 // What hakmem reads and writes there is in functions that the compiler does not
 // instrument: norace stands for asan, too.
-func Hardened() bool { return asan.On || policy.Current().Harden }
+func Hardened() bool { return asan.On || policy.AtStart().Harden }
 
 // AlwaysSlow reports whether no fast path of a Heap may serve: calls are watched,
 // blocks are hardened, or all of them guarded, or the race detector watches them.

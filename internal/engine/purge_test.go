@@ -63,7 +63,7 @@ func TestWholePages(t *testing.T) {
 func TestPurgeVeryOldPages(t *testing.T) {
 	for _, age := range []millis{1 << 31, 3 << 30, 1<<32 - 1<<24} {
 		c := withClock(t)
-		withPolicy(t, map[string]string{"HAKMEM_WHALE_BYTES": "0"})
+		withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": "0"})
 		freeBlocks(t, fillBytes(t, 8*mebibyte, 4*mebibyte))
 		region.mu.Lock()
 		for c := region.firstChunk(); c < region.endChunk(); c++ {

@@ -34,7 +34,7 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 	}
 	for _, whaleBytes := range []string{"0", "268435456"} {
 		withClock(t)
-		withPolicy(t, map[string]string{"HAKMEM_WHALE_BYTES": whaleBytes})
+		withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": whaleBytes})
 		limit()
 		blocks := storm(0, 3*mebibyte)
 		for i := 3; i < 13; i += 4 { // not neighbours

@@ -80,7 +80,7 @@ type regionState struct {
 	size      mem.Bytes
 	first     mem.Bytes      // offset of the first page for blocks
 	committed atomic.Uintptr // offset up to which pages may be touched
-	step      mem.Bytes      // next commit step, in bytes
+	step      mem.Bytes      // next commit step, before its limits; 0: none yet
 
 	live   area     // one byte per granule: see live.go
 	pages  area     // pageMeta: see slab.go

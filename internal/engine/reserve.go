@@ -50,7 +50,7 @@ func Configure(set func()) bool {
 // reserveRegion takes the region and its metadata, until it has succeeded once.
 // Called under mu.
 func reserveRegion() error {
-	size := min(uintptr(policy.Current().RegionBytes), maxRegion, maxTracked) &^ (superSize - 1)
+	size := min(uintptr(policy.AtStart().RegionBytes), maxRegion, maxTracked) &^ (superSize - 1)
 	// The metadata below adds about a fifth to the region; a quarter of what is
 	// left leaves the rest of the program most of it. Where that is too little,
 	// the least region may take up to half.
@@ -140,15 +140,14 @@ func tryReserve(size mem.Bytes) (err error) {
 	osmem.Name(base, size, "hakmem: region")
 	r.base, r.size, r.first = base, size, first
 	r.committed.Store(uintptr(first))
-	r.step = mem.Bytes(policy.Current().CommitMin)
 	r.metaCommitted.Add(uintptr(fixedSize))
 	hugeCache.larges = make([]hugeBlock, 0, maxHuge)
-	pol := policy.Current()
+	pol := policy.AtStart()
 	telemetry.SetTiming(pol.Timing)
 	if Hardened() || pol.Guard == 1 {
 		frontTable.Store(&hardFronts)
 	}
-	r.adviseHuge(pol.HugePages)
+	r.adviseHuge(pol.THP)
 	if !limitSet {
 		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))
 	}
@@ -192,11 +191,11 @@ func (r *regionState) fixedParts(npages pageCount) (parts [6]part, total mem.Byt
 // region; auto is to leave it to the system, for the reason in docs/ledger.md,
 // "Huge pages". Where the system has none there is nothing to ask. Called under
 // mu.
-func (r *regionState) adviseHuge(want policy.HugePages) {
-	if want == policy.HugeAuto || osmem.HugePageMode() == "" {
+func (r *regionState) adviseHuge(want policy.THP) {
+	if want == policy.THPAuto || osmem.HugePageMode() == "" {
 		return
 	}
-	if err := osmem.HugePages(r.base, r.size, want == policy.HugeAlways); err != nil {
+	if err := osmem.HugePages(r.base, r.size, want == policy.THPAlways); err != nil {
 		survive(fmt.Errorf("hakmem: advice on huge pages: %w; HAKMEM_THP has no effect", err))
 	}
 }

@@ -118,7 +118,7 @@ func kick() {
 			return
 		}
 	}
-	if !policy.Current().KeepAlways {
+	if policy.Now().Keep != policy.KeepAlways {
 		arm()
 	}
 }
@@ -182,7 +182,7 @@ func (s *scavengerState) during(generation int, do func()) bool {
 func kickGrown() {
 	s := &scavenger
 	end := region.committed.Load()
-	if seen := s.seenGrown.Load(); seen == end || !s.seenGrown.CompareAndSwap(seen, end) || policy.Current().KeepAlways {
+	if seen := s.seenGrown.Load(); seen == end || !s.seenGrown.CompareAndSwap(seen, end) || policy.Now().Keep == policy.KeepAlways {
 		return
 	}
 	region.mu.Lock()
@@ -291,6 +291,8 @@ func (s *scavengerState) look() (now stamp) {
 	if s.window == 0 {
 		s.window = decay()
 	}
+	// HAKMEM_DECAY_MS may have changed since the last tick.
+	s.window = min(max(s.window, decayPart(minWindow)), decayPart(maxWindow))
 	now = milliseconds()
 	s.peaks[s.next] = peakBucket{u.peak, now}
 	s.next = (s.next + 1) % peakBuckets

@@ -238,11 +238,11 @@ func retire(s slabID) {
 // acquire finds a slab of class c with free blocks and returns it LEASED, or 0
 // when memory is out. It tries, in this order and each counted: the class's
 // partly free slabs, lowest address first (stage 1); its EMPTY ones (0.5, which
-// HAKMEM_SS_EMPTY_FIRST puts first); pages of the superslabs there are, then
+// HAKMEM_EMPTY_FIRST puts first); pages of the superslabs there are, then
 // EMPTY slabs of other classes (2); a new superslab (3). Not pinned; takes
 // locks; may make system calls.
 func acquire(c sizeclass.ID) slabID {
-	pol := policy.Current()
+	pol := policy.Now()
 	if s := acquireListed(c, pol); s != 0 {
 		return s
 	}
@@ -269,7 +269,7 @@ func acquire(c sizeclass.ID) slabID {
 }
 
 // acquireListed is stages 1 and 0.5: slabs that already are of class c.
-func acquireListed(c sizeclass.ID, pol *policy.Snapshot) slabID {
+func acquireListed(c sizeclass.ID, pol *policy.Tuning) slabID {
 	cs := &classes[c]
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
@@ -304,7 +304,7 @@ func acquireListed(c sizeclass.ID, pol *policy.Snapshot) slabID {
 // stealEmpty looks for EMPTY slabs of any class and gives their pages back to
 // their superslabs until a run of 2^order pages may be had. It reports whether
 // it gave back any.
-func stealEmpty(order slabOrder, pol *policy.Snapshot) bool {
+func stealEmpty(order slabOrder, pol *policy.Tuning) bool {
 	looked, got := 0, uint32(0)
 	end := region.endChunk()
 	for i := region.firstChunk() &^ 63; i < end && looked < pol.EmptyScanLimit; i += 64 {
@@ -335,10 +335,10 @@ func dropHint(c chunkNo) {
 
 // stealFrom claims the EMPTY slabs of one superslab and gives their pages back.
 // It returns the set of orders given back.
-func stealFrom(c chunkNo, pol *policy.Snapshot) (orders uint32) {
+func stealFrom(c chunkNo, pol *policy.Tuning) (orders uint32) {
 	for m := super(c).emptyMask.Load(); m != 0; m &= m - 1 {
 		s := slabID(c.page() + pageNo(bits.TrailingZeros32(m)) + 1)
-		if order, ok := claimEmpty(s, pol.MinKeep); ok {
+		if order, ok := claimEmpty(s, pol.EmptyMinKeep); ok {
 			giveBackPages(s.page(), order)
 			orders |= 1 << order
 		}

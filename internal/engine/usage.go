@@ -13,7 +13,7 @@ var memoryLimit struct{ soft, hard atomic.Int64 }
 // limitHit counts page runs refused by the hard limit.
 var limitHit atomic.Uint64
 
-// limitSet says that SetMemoryLimit was called: the gates no longer count.
+// limitSet says that SetMemoryLimit was called: the settings no longer count.
 // Owned by region.mu.
 var limitSet bool
 

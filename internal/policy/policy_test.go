@@ -14,46 +14,49 @@ func TestBuild(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		env  map[string]string
-		get  func(*Snapshot) int
+		get  func(*Settings) int
 		want int
-		bad  string // gate that must be reported
+		bad  string // setting that must be reported
 	}{
-		{"default", nil, func(s *Snapshot) int { return s.Refill }, 64, ""},
-		{"set", map[string]string{"HAKMEM_REFILL": "7"}, func(s *Snapshot) int { return s.Refill }, 7, ""},
-		{"empty is unset", map[string]string{"HAKMEM_REFILL": ""}, func(s *Snapshot) int { return s.Refill }, 64, ""},
-		{"not a number", map[string]string{"HAKMEM_REFILL": "many"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_REFILL"},
-		{"too small", map[string]string{"HAKMEM_REFILL": "0"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_REFILL"},
-		{"too large", map[string]string{"HAKMEM_REFILL": "128"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_REFILL"},
-		{"a word for a number", map[string]string{"HAKMEM_REFILL": "on"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_REFILL"},
-		{"off", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "off"}, emptyReuse, 0, ""},
-		{"OFF", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "OFF"}, emptyReuse, 0, ""},
-		{"0", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "0"}, emptyReuse, 0, ""},
+		{"default", nil, func(s *Settings) int { return s.Refill }, 64, ""},
+		{"set", map[string]string{"HAKMEM_REFILL": "7"}, func(s *Settings) int { return s.Refill }, 7, ""},
+		{"empty is unset", map[string]string{"HAKMEM_REFILL": ""}, func(s *Settings) int { return s.Refill }, 64, ""},
+		{"not a number", map[string]string{"HAKMEM_REFILL": "many"}, func(s *Settings) int { return s.Refill }, 64, "HAKMEM_REFILL"},
+		{"too small", map[string]string{"HAKMEM_REFILL": "0"}, func(s *Settings) int { return s.Refill }, 64, "HAKMEM_REFILL"},
+		{"too large", map[string]string{"HAKMEM_REFILL": "128"}, func(s *Settings) int { return s.Refill }, 64, "HAKMEM_REFILL"},
+		{"a word for a number", map[string]string{"HAKMEM_REFILL": "on"}, func(s *Settings) int { return s.Refill }, 64, "HAKMEM_REFILL"},
+		{"off", map[string]string{"HAKMEM_EMPTY_REUSE": "off"}, emptyReuse, 0, ""},
+		{"OFF", map[string]string{"HAKMEM_EMPTY_REUSE": "OFF"}, emptyReuse, 0, ""},
+		{"0", map[string]string{"HAKMEM_EMPTY_REUSE": "0"}, emptyReuse, 0, ""},
 		{"yes", map[string]string{"HAKMEM_HARDEN": "Yes"}, harden, 1, ""},
 		{"true", map[string]string{"HAKMEM_HARDEN": "true"}, harden, 1, ""},
-		{"no", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "no"}, emptyReuse, 0, ""},
-		{"true for a number", map[string]string{"HAKMEM_REFILL": "true"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_REFILL"},
-		{"2 for a switch", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "2"}, emptyReuse, 1, "HAKMEM_SS_EMPTY_REUSE"},
-		{"mode", map[string]string{"HAKMEM_MODE": "minimal"}, func(s *Snapshot) int { return s.Refill }, 16, ""},
-		{"mode, and a gate over it", map[string]string{"HAKMEM_MODE": "minimal", "HAKMEM_REFILL": "20"}, func(s *Snapshot) int { return s.Refill }, 20, ""},
-		{"mode, and a bad gate", map[string]string{"HAKMEM_MODE": "minimal", "HAKMEM_REFILL": "x"}, func(s *Snapshot) int { return s.Refill }, 16, "HAKMEM_REFILL"},
-		{"unknown mode", map[string]string{"HAKMEM_MODE": "Turbo"}, func(s *Snapshot) int { return s.Refill }, 64, "HAKMEM_MODE"},
-		{"maximum below minimum", map[string]string{"HAKMEM_SS_COMMIT_MIN": "67108864", "HAKMEM_SS_COMMIT_MAX": "2097152"},
-			func(s *Snapshot) int { return s.CommitMax }, 64 << 20, "HAKMEM_SS_COMMIT_MAX"},
-		{"minimum above the default maximum", map[string]string{"HAKMEM_SS_COMMIT_MIN": "134217728"},
-			func(s *Snapshot) int { return s.CommitMax }, 128 << 20, ""},
-		{"hard limit below a superslab", map[string]string{"HAKMEM_MEMORY_HARD": "2097151"}, func(s *Snapshot) int { return s.MemoryHard }, 0, "HAKMEM_MEMORY_HARD"},
-		{"one in 50", map[string]string{"HAKMEM_GUARD": "1/50"}, func(s *Snapshot) int { return s.Guard }, 50, ""},
-		{"none", map[string]string{"HAKMEM_GUARD": "0"}, func(s *Snapshot) int { return s.Guard }, 0, ""},
-		{"one in none", map[string]string{"HAKMEM_GUARD": "1/0"}, func(s *Snapshot) int { return s.Guard }, 0, "HAKMEM_GUARD"},
-		{"a rate without 1/", map[string]string{"HAKMEM_GUARD": "50"}, func(s *Snapshot) int { return s.Guard }, 0, "HAKMEM_GUARD"},
-		{"no choice", map[string]string{"HAKMEM_KEEP": "never"}, func(s *Snapshot) int {
-			if s.KeepAlways {
-				return 1
-			}
-			return 0
-		}, 0, "HAKMEM_KEEP"},
+		{"no", map[string]string{"HAKMEM_EMPTY_REUSE": "no"}, emptyReuse, 0, ""},
+		{"true for a number", map[string]string{"HAKMEM_REFILL": "true"}, func(s *Settings) int { return s.Refill }, 64, "HAKMEM_REFILL"},
+		{"2 for a switch", map[string]string{"HAKMEM_EMPTY_REUSE": "2"}, emptyReuse, 1, "HAKMEM_EMPTY_REUSE"},
+		{"mode", map[string]string{"HAKMEM_MODE": "minimal"}, func(s *Settings) int { return s.Refill }, 16, ""},
+		{"mode, and a setting over it", map[string]string{"HAKMEM_MODE": "minimal", "HAKMEM_REFILL": "20"}, func(s *Settings) int { return s.Refill }, 20, ""},
+		{"mode, and a bad setting", map[string]string{"HAKMEM_MODE": "minimal", "HAKMEM_REFILL": "x"}, func(s *Settings) int { return s.Refill }, 16, "HAKMEM_REFILL"},
+		{"unknown mode", map[string]string{"HAKMEM_MODE": "Turbo"}, func(s *Settings) int { return s.Refill }, 64, "HAKMEM_MODE"},
+		{"maximum below minimum", map[string]string{"HAKMEM_COMMIT_MIN": "67108864", "HAKMEM_COMMIT_MAX": "2097152"},
+			func(s *Settings) int { return s.CommitMax }, 64 << 20, "HAKMEM_COMMIT_MAX"},
+		{"minimum above the default maximum", map[string]string{"HAKMEM_COMMIT_MIN": "134217728"},
+			func(s *Settings) int { return s.CommitMax }, 128 << 20, ""},
+		{"hard limit below a superslab", map[string]string{"HAKMEM_MEMORY_HARD": "2097151"}, func(s *Settings) int { return s.MemoryHard }, 0, "HAKMEM_MEMORY_HARD"},
+		{"one in 50", map[string]string{"HAKMEM_GUARD": "1/50"}, func(s *Settings) int { return s.Guard }, 50, ""},
+		{"none", map[string]string{"HAKMEM_GUARD": "0"}, func(s *Settings) int { return s.Guard }, 0, ""},
+		{"one in none", map[string]string{"HAKMEM_GUARD": "1/0"}, func(s *Settings) int { return s.Guard }, 0, "HAKMEM_GUARD"},
+		{"a rate without 1/", map[string]string{"HAKMEM_GUARD": "50"}, func(s *Settings) int { return s.Guard }, 0, "HAKMEM_GUARD"},
+		{"no choice", map[string]string{"HAKMEM_KEEP": "never"}, func(s *Settings) int { return int(s.Keep) }, 0, "HAKMEM_KEEP"},
+		{"alias", map[string]string{"HAKMEM_CAP_MID": "32"}, midBlocks, 32, ""},
+		{"bad alias", map[string]string{"HAKMEM_CAP_MID": "1"}, midBlocks, 127, "HAKMEM_CAP_MID"},
+		{"alias and name", map[string]string{"HAKMEM_CAP_MID": "32", "HAKMEM_MAG_MID_BLOCKS": "32"}, midBlocks, 32, ""},
+		{"alias, and the name empty", map[string]string{"HAKMEM_CAP_MID": "32", "HAKMEM_MAG_MID_BLOCKS": ""}, midBlocks, 32, ""},
+		{"alias against name", map[string]string{"HAKMEM_CAP_MID": "32", "HAKMEM_MAG_MID_BLOCKS": "16"}, midBlocks, 127, "HAKMEM_MAG_MID_BLOCKS"},
+		{"alias and name alike", map[string]string{"HAKMEM_SS_EMPTY_REUSE": "off", "HAKMEM_EMPTY_REUSE": "0"}, emptyReuse, 0, ""},
+		{"alias of the maximum below minimum", map[string]string{"HAKMEM_SS_COMMIT_MIN": "67108864", "HAKMEM_SS_COMMIT_MAX": "2097152"},
+			func(s *Settings) int { return s.CommitMax }, 64 << 20, "HAKMEM_SS_COMMIT_MAX"},
 		{"soft limit above the hard one", map[string]string{"HAKMEM_MEMORY_HARD": "4194304", "HAKMEM_MEMORY_SOFT": "4194305"},
-			func(s *Snapshot) int { return s.MemorySoft }, 4194304, "HAKMEM_MEMORY_SOFT"},
+			func(s *Settings) int { return s.MemorySoft }, 4194304, "HAKMEM_MEMORY_SOFT"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			s, errs := Build(lookup(tt.env))
@@ -66,7 +69,7 @@ func TestBuild(t *testing.T) {
 				}
 				return
 			}
-			var g *GateError
+			var g *SettingError
 			if len(errs) != 1 || !errors.As(errs[0], &g) || g.Name != tt.bad || !strings.Contains(g.Error(), g.Value) || g.Remedy == "" {
 				t.Errorf("errors %v; want one of %s with its value and a remedy", errs, tt.bad)
 			}
@@ -74,7 +77,9 @@ func TestBuild(t *testing.T) {
 	}
 }
 
-func harden(s *Snapshot) int {
+func midBlocks(s *Settings) int { return s.MagMidBlocks }
+
+func harden(s *Settings) int {
 	if s.Harden {
 		return 1
 	}
@@ -88,7 +93,7 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-// TestErrorsToAppend: who appends to the list does not write into another's.
+// TestErrorsToAppend: whoever appends to the list does not write into another's.
 func TestErrorsToAppend(t *testing.T) {
 	before, errs := Current(), Errors()
 	defer Set(before, errs)
@@ -100,7 +105,7 @@ func TestErrorsToAppend(t *testing.T) {
 	}
 }
 
-func emptyReuse(s *Snapshot) int {
+func emptyReuse(s *Settings) int {
 	if s.EmptyReuse {
 		return 1
 	}
@@ -108,11 +113,11 @@ func emptyReuse(s *Snapshot) int {
 }
 
 // TestTable checks that every row is complete and that its default, and each
-// preset's value, is one that the gate accepts and shows again.
+// preset's value, is one that the setting accepts and shows again.
 func TestTable(t *testing.T) {
-	seen := map[string]*Gate{}
-	for i := range gates {
-		g := &gates[i]
+	seen := map[string]*Setting{}
+	for i := range settings {
+		g := &settings[i]
 		if g.Meaning == "" || g.Since == "" || !strings.HasPrefix(g.Name, "HAKMEM_") || seen[g.Name] != nil {
 			t.Errorf("row %d is incomplete or double: %+v", i, g)
 		}
@@ -126,7 +131,7 @@ func TestTable(t *testing.T) {
 		for name, v := range presets[mode] {
 			g := seen[name]
 			if g == nil || v < g.Min || g.Kind == Number && v > g.Max {
-				t.Errorf("mode %s: %s=%d is not a value of the gate", mode, name, v)
+				t.Errorf("mode %s: %s=%d is not a value of the setting", mode, name, v)
 			}
 		}
 	}
@@ -135,7 +140,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestValues: a gate's value reads as it would be written.
+// TestValues: a setting's value reads as it would be written.
 func TestValues(t *testing.T) {
 	env := map[string]string{"HAKMEM_TRACE": "some where", "HAKMEM_GUARD": "1/77", "HAKMEM_MODE": "minimal", "HAKMEM_THP": "always", "HAKMEM_REFILL": "9"}
 	s, errs := Build(lookup(env))
@@ -143,8 +148,8 @@ func TestValues(t *testing.T) {
 		t.Fatal(errs)
 	}
 	seen := 0
-	for i := range Gates() {
-		g := &Gates()[i]
+	for i := range All() {
+		g := &All()[i]
 		if want, ok := env[g.Name]; ok {
 			seen++
 			if got := g.Value(s); got != want {
@@ -153,14 +158,14 @@ func TestValues(t *testing.T) {
 		}
 	}
 	if seen != len(env) {
-		t.Errorf("%d of %d gates exist", seen, len(env))
+		t.Errorf("%d of %d settings exist", seen, len(env))
 	}
-	for mode, want := range modeNotes {
+	for mode, want := range notBuilt {
 		if got := ModeNote(mode); got != want || want == "" {
 			t.Errorf("ModeNote(%q) = %q, want %q", mode, got, want)
 		}
 	}
 	if got := ModeNote("balanced"); got != "" {
-		t.Errorf("the default mode does everything, but for %q", got)
+		t.Errorf("the default mode does everything, except %q", got)
 	}
 }

@@ -67,7 +67,7 @@ func ChildEnv(name, arg string) string { return childVar + "=" + name + ":" + ar
 
 // InChild runs a case in a process of its own, with the given settings (HAKMEM_* variables) and no
 // others. The test fails if the case does. InChild returns false if the case printed NotReached.
-func InChild(t testing.TB, name, arg string, gates ...string) (reached bool) {
+func InChild(t testing.TB, name, arg string, settings ...string) (reached bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), childLimit)
 	defer cancel()
@@ -77,7 +77,7 @@ func InChild(t testing.TB, name, arg string, gates ...string) (reached bool) {
 			cmd.Env = append(cmd.Env, v)
 		}
 	}
-	cmd.Env = append(append(cmd.Env, gates...), ChildEnv(name, arg))
+	cmd.Env = append(append(cmd.Env, settings...), ChildEnv(name, arg))
 	if f := flag.Lookup("test.gocoverdir"); f != nil && f.Value.String() != "" { // its coverage counts, too
 		cmd.Env = append(cmd.Env, "GOCOVERDIR="+f.Value.String())
 	}
@@ -89,7 +89,7 @@ func InChild(t testing.TB, name, arg string, gates ...string) (reached bool) {
 		if len(out) > 4000 {
 			out = append(out[:4000:4000], "\n..."...)
 		}
-		t.Errorf("%s %s %v: %v\n%s", name, arg, gates, err, out)
+		t.Errorf("%s %s %v: %v\n%s", name, arg, settings, err, out)
 	}
 	return !bytes.Contains(out, []byte(NotReached))
 }

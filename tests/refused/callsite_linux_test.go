@@ -31,13 +31,13 @@ var root = filepath.Join("..", "..")
 
 var faults = flag.Int("faults", 1, "how often to inject each kind of failure; 10 takes some minutes")
 
-// faultModes are the gates under which calls fail, on top of quick.
+// faultModes are the settings under which calls fail, on top of quick.
 var faultModes = map[string][]string{
 	"plain":   nil,
 	"harden":  {"HAKMEM_HARDEN=1"},
 	"guard":   {"HAKMEM_GUARD=1/1"},
 	"sampled": {"HAKMEM_GUARD=1/20"},
-	"pinned":  {"HAKMEM_GUARD=1/20", "HAKMEM_FRONT_FASTLANE=0"},
+	"pinned":  {"HAKMEM_GUARD=1/20", "HAKMEM_FAST_SECTION=0"},
 	"both":    {"HAKMEM_HARDEN=1", "HAKMEM_GUARD=1/20"},
 }
 
@@ -105,7 +105,7 @@ func refusable(t *testing.T) map[string]bool {
 // callSites returns every place in hakmem that calls such a function.
 func callSites(t *testing.T) (sites []callSite) {
 	counted := refusable(t)
-	for _, dir := range []string{root, filepath.Join(root, "internal", "heap")} {
+	for _, dir := range []string{root, filepath.Join(root, "internal", "engine")} {
 		files, set := parsed(t, dir)
 		for _, f := range files {
 			ast.Inspect(f, func(n ast.Node) bool {
@@ -275,10 +275,10 @@ func TestCallsRefusedAtRandom(t *testing.T) {
 	if testing.Short() || testkit.Race {
 		seeds = 1
 	}
-	for mode, gates := range faultModes {
+	for mode, settings := range faultModes {
 		for seed := range seeds {
 			t.Logf("%s, seed %d", mode, seed)
-			testkit.InChild(t, "calls refused at random", strconv.Itoa(seed), append(gates, quick...)...)
+			testkit.InChild(t, "calls refused at random", strconv.Itoa(seed), append(settings, quick...)...)
 		}
 	}
 }

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { testkit.Main(m) }
 
 // smallSteps makes every superslab a commit of its own, so that there are many
 // to refuse.
-var smallSteps = []string{"HAKMEM_SS_COMMIT_MIN=2097152", "HAKMEM_SS_COMMIT_MAX=2097152"}
+var smallSteps = []string{"HAKMEM_COMMIT_MIN=2097152", "HAKMEM_COMMIT_MAX=2097152"}
 
 // quick makes the scavenger work a hundred times as often, and the region ask for
 // huge pages and commit in small steps, for as many kinds of calls as there are.

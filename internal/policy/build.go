@@ -1,0 +1,209 @@
+package policy
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// SettingError is a setting whose value could not be used. The default (or the mode's value) is
+// in force instead.
+type SettingError struct{ Name, Value, Remedy string }
+
+func (e *SettingError) Error() string {
+	return "hakmem: setting " + e.Name + ": cannot use the value " + strconv.Quote(e.Value) + ": " + e.Remedy
+}
+
+// NotBuiltError is a mode that was chosen and does not do yet what its name says.
+type NotBuiltError struct{ Mode string }
+
+func (e *NotBuiltError) Error() string {
+	return "hakmem: HAKMEM_MODE=" + e.Mode + ": " + notBuilt[e.Mode]
+}
+
+// lookupFunc finds the value of a variable, as os.LookupEnv does.
+type lookupFunc = func(name string) (value string, ok bool)
+
+// given returns the value that lookup has for g, "" for none, and the name under which it was
+// found. It is an error if the name and the alias have different values.
+func (g *Setting) given(lookup lookupFunc) (name, value string, err *SettingError) {
+	find := func(name string) string {
+		if v, ok := lookup(name); ok {
+			return v
+		}
+		return ""
+	}
+	value = find(g.Name)
+	if g.Alias == "" {
+		return g.Name, value, nil
+	}
+	former := find(g.Alias)
+	switch {
+	case former == "":
+		return g.Name, value, nil
+	case value == "":
+		return g.Alias, former, nil
+	case !g.same(value, former):
+		return "", "", &SettingError{g.Name, value, g.Alias + ", an alias, has the value " + strconv.Quote(former) + ": unset " + g.Alias}
+	}
+	return g.Name, value, nil
+}
+
+// same reports whether a and b are spellings of one value.
+func (g *Setting) same(a, b string) bool {
+	x, bad := g.parse("", a)
+	y, worse := g.parse("", b)
+	return a == b || bad == nil && worse == nil && x == y
+}
+
+// parse reads a value, which was given under this name.
+func (g *Setting) parse(name, v string) (int64, *SettingError) {
+	bad := func(remedy string) (int64, *SettingError) { return 0, &SettingError{name, v, remedy} }
+	if g.Kind == Switch {
+		switch strings.ToLower(v) {
+		case "1", "on", "yes", "true":
+			return 1, nil
+		case "0", "off", "no", "false":
+			return 0, nil
+		}
+		return bad("use 0, 1, off or on")
+	}
+	if g.Kind == Choice {
+		if i := slices.Index(g.Choices, strings.ToLower(v)); i >= 0 {
+			return int64(i), nil
+		}
+		return bad("use one of " + strings.Join(g.Choices, ", "))
+	}
+	if g.Kind == Rate {
+		text, ratio := strings.CutPrefix(v, "1/")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil || n < 0 || n > g.Max || ratio && n == 0 || !ratio && n > 1 {
+			return bad("use 1/N with a whole number N, 1 for every block, or 0 for none")
+		}
+		return n, nil
+	}
+	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil || n < g.Min || n > g.Max {
+		return bad("use a whole number from " + strconv.FormatInt(g.Min, 10) + " to " + strconv.FormatInt(g.Max, 10))
+	}
+	return n, nil
+}
+
+// Build makes settings from a lookup of variables, as os.LookupEnv is one. Values that cannot be
+// used are reported and replaced by the mode's.
+func Build(lookup lookupFunc) (*Settings, []error) {
+	s := &Settings{Fixed: Fixed{Mode: "balanced"}}
+	var errs []error
+	for i := range settings {
+		g := &settings[i]
+		name, value, conflict := g.given(lookup)
+		if conflict != nil {
+			errs = append(errs, conflict)
+		}
+		switch {
+		case g.isMode(): // the first of the table
+			if value == "" {
+				continue
+			}
+			mode, err := g.parse(name, value)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			s.Mode = g.Choices[mode]
+			if notBuilt[s.Mode] != "" {
+				errs = append(errs, &NotBuiltError{s.Mode})
+			}
+			continue
+		case g.Kind == Text:
+			*g.text(s) = value
+			continue
+		}
+		def, err := g.parse(g.Name, g.Default)
+		if err != nil {
+			panic(err) // the table itself is wrong
+		}
+		if v, ok := presets[s.Mode][g.Name]; ok {
+			def = v
+		}
+		g.set(s, def)
+		if value != "" {
+			n, err := g.parse(name, value)
+			if err != nil {
+				errs = append(errs, err)
+				continue
+			}
+			g.set(s, n)
+		}
+	}
+	if s.CommitMax < s.CommitMin {
+		if name, v, _ := Find("HAKMEM_COMMIT_MAX").given(lookup); v != "" { // else the default only gives way
+			errs = append(errs, &SettingError{name, v, "use a value not below HAKMEM_COMMIT_MIN"})
+		}
+		s.CommitMax = s.CommitMin
+	}
+	if s.MemoryHard != 0 && s.MemoryHard < superslab {
+		errs = append(errs, &SettingError{"HAKMEM_MEMORY_HARD", strconv.Itoa(s.MemoryHard), "use 0 for no limit, or at least 2097152"})
+		s.MemoryHard = 0
+	}
+	if s.MemoryHard != 0 && s.MemorySoft > s.MemoryHard {
+		errs = append(errs, &SettingError{"HAKMEM_MEMORY_SOFT", strconv.Itoa(s.MemorySoft), "use a value not above HAKMEM_MEMORY_HARD"})
+		s.MemorySoft = s.MemoryHard
+	}
+	return s, errs
+}
+
+// check returns an error if a number or a choice of s is out of its setting's range.
+func (s *Settings) check() error {
+	for i := range settings {
+		g := &settings[i]
+		if g.get == nil {
+			continue
+		}
+		v, most := g.get(s), g.Max
+		switch g.Kind {
+		case Switch:
+			continue
+		case Choice:
+			most = int64(len(g.Choices)) - 1
+		}
+		if v < g.Min || v > most {
+			return &SettingError{g.Name, strconv.FormatInt(v, 10), "use a number from " + strconv.FormatInt(g.Min, 10) + " to " + strconv.FormatInt(most, 10)}
+		}
+	}
+	if s.CommitMax < s.CommitMin {
+		return &SettingError{"HAKMEM_COMMIT_MAX", strconv.Itoa(s.CommitMax), "use a value not below HAKMEM_COMMIT_MIN, which is " + strconv.Itoa(s.CommitMin)}
+	}
+	return nil
+}
+
+// Load is Build over the process's environment and set, which has values by name and goes before
+// it. Load also reports the variables that are no settings.
+func Load(set map[string]string) (*Settings, []error) {
+	s, errs := Build(func(name string) (string, bool) {
+		if g := Find(name); g != nil {
+			if v, ok := set[g.Name]; ok {
+				return v, true // for the alias, too
+			}
+		}
+		return os.LookupEnv(name)
+	})
+	return s, append(errs, unknown(os.Environ())...)
+}
+
+// unknown reports the variables of the environment that look like settings and are none: a
+// setting spelled wrongly would be off without a word.
+func unknown(environ []string) (errs []error) {
+	for _, variable := range environ {
+		name, value, _ := strings.Cut(variable, "=")
+		// HAKMEM_TEST_ and HAKMEM_PROOF_ are for hakmem's own tests.
+		if !strings.HasPrefix(name, "HAKMEM_") || strings.HasPrefix(name, "HAKMEM_TEST_") || strings.HasPrefix(name, "HAKMEM_PROOF_") {
+			continue
+		}
+		if Find(name) == nil {
+			errs = append(errs, &SettingError{name, value, "there is no such setting; `hakmem env` lists them"})
+		}
+	}
+	return errs
+}

@@ -1,0 +1,186 @@
+package policy
+
+import (
+	"slices"
+	"strconv"
+)
+
+// Kind says how a setting's value is read.
+type Kind uint8
+
+const (
+	Switch Kind = iota // 0 | 1 | off | on | no | yes | false | true
+	Number             // a decimal integer within [Min, Max]
+	Choice             // one of a list of words
+	Text               // anything
+	Rate               // 1/N, or 0
+)
+
+// Setting is one row of the table of settings.
+type Setting struct {
+	Name    string // environment variable
+	Alias   string // an earlier name of the variable, which is read as well, or ""
+	Meaning string // one line
+	Default string // value when neither the variable, an Option nor a mode sets it
+	Since   string // version that introduced it
+	Kind    Kind
+	Min     int64 // Number: least value accepted
+	Max     int64 // Number: greatest value accepted
+	Choices []string
+
+	get func(*Settings) int64
+	set func(*Settings, int64)
+
+	text func(*Settings) *string // Text: the field
+}
+
+// The most that the engine has room for. It asserts that it has (internal/engine/front.go and
+// large_cache.go).
+const (
+	MaxMagBlocks    = 1023 // slots of a magazine up to 1 KiB: 8 KiB with the sentinel
+	MaxMagMidBlocks = 127  // slots of a magazine above 1 KiB: 1 KiB with the sentinel
+	MaxSharedSlots  = 16   // shared slots of a class: two cache lines
+)
+
+// superslab is the bytes of a superslab, the least step in which memory is committed.
+const superslab = 2 << 20
+
+func number(name, meaning, def string, min, max int64, field func(*Settings) *int) Setting {
+	return Setting{Name: name, Meaning: meaning, Default: def, Since: "0.1", Kind: Number, Min: min, Max: max,
+		get: func(s *Settings) int64 { return int64(*field(s)) },
+		set: func(s *Settings, v int64) { *field(s) = int(v) }}
+}
+
+func onOff(name, meaning, def string, field func(*Settings) *bool) Setting {
+	return Setting{Name: name, Meaning: meaning, Default: def, Since: "0.1", Kind: Switch,
+		get: func(s *Settings) int64 {
+			if *field(s) {
+				return 1
+			}
+			return 0
+		},
+		set: func(s *Settings, v int64) { *field(s) = v != 0 }}
+}
+
+func choice(name, meaning, def string, choices []string, get func(*Settings) int64, set func(*Settings, int64)) Setting {
+	return Setting{Name: name, Meaning: meaning, Default: def, Since: "0.1", Kind: Choice, Choices: choices, get: get, set: set}
+}
+
+// formerly gives the row an alias: the name in the C allocator of the same name.
+func (g Setting) formerly(alias string) Setting {
+	g.Alias = alias
+	return g
+}
+
+// Modes are the presets of HAKMEM_MODE, in the original's order.
+var Modes = []string{"minimal", "fast", "balanced", "learning", "research"}
+
+// notBuilt says of a mode what it does not do yet.
+var notBuilt = map[string]string{
+	"learning": "the learner is not built yet: learning behaves as balanced",
+	"research": "the research mode is not built yet: research behaves as balanced",
+}
+
+// ModeNote says what mode m does not do yet, or "".
+func ModeNote(m string) string { return notBuilt[m] }
+
+// presets gives, for each mode, the settings that differ from the defaults.
+var presets = map[string]map[string]int64{
+	// minimal: the least memory held by caches.
+	"minimal": {"HAKMEM_MAG_BLOCKS": 16, "HAKMEM_MAG_BYTES": 4 << 10, "HAKMEM_MAG_MID_BLOCKS": 4, "HAKMEM_MAG_MID_BYTES": 32 << 10, "HAKMEM_MAG_GROW_BYTES": 0, "HAKMEM_REFILL": 16},
+	// fast: the most blocks cached, larger commits.
+	"fast":     {"HAKMEM_MAG_BYTES": 128 << 10, "HAKMEM_MAG_MID_BYTES": 1 << 20, "HAKMEM_MAG_GROW_BYTES": 1 << 20, "HAKMEM_COMMIT_MIN": 64 << 20},
+	"balanced": {},
+	"learning": {},
+	"research": {},
+}
+
+// settings is the one table of settings. The numbers' origins are in docs/ledger.md under the
+// setting's name. The table and hakmem's Options agree (options_test.go).
+var settings = []Setting{
+	{Name: "HAKMEM_MODE", Meaning: "preset over the settings below", Default: "balanced", Since: "0.1", Kind: Choice, Choices: Modes},
+	{Name: "HAKMEM_TRACE", Meaning: "file to write a trace of every call into (see StartTrace), from the first call on", Since: "0.1", Kind: Text,
+		text: func(s *Settings) *string { return &s.Trace }},
+	onOff("HAKMEM_FAST_SECTION", "use the fast section, which is not preempted; off: pin the P in every call", "1",
+		func(s *Settings) *bool { return &s.FastSection }).formerly("HAKMEM_FRONT_FASTLANE"),
+	number("HAKMEM_MAG_BLOCKS", "most blocks in a magazine of a class up to 1 KiB", "1023", 2, MaxMagBlocks,
+		func(s *Settings) *int { return &s.MagBlocks }).formerly("HAKMEM_FRONT_V2_CAP"),
+	number("HAKMEM_MAG_BYTES", "byte budget of a magazine of a class up to 1 KiB", "65536", 0, 1<<30,
+		func(s *Settings) *int { return &s.MagBytes }),
+	number("HAKMEM_MAG_MID_BLOCKS", "most blocks in a magazine of a class above 1 KiB", "127", 2, MaxMagMidBlocks,
+		func(s *Settings) *int { return &s.MagMidBlocks }).formerly("HAKMEM_CAP_MID"),
+	number("HAKMEM_MAG_MID_BYTES", "byte budget of a magazine of a class above 1 KiB", "131072", 0, 1<<30,
+		func(s *Settings) *int { return &s.MagMidBytes }),
+	number("HAKMEM_MAG_GROW_BYTES", "byte budget to which a magazine of a class up to 32 KiB grows that runs full and empty in turns", "524288", 0, 1<<30,
+		func(s *Settings) *int { return &s.MagGrowBytes }),
+	number("HAKMEM_MAG_LARGE_BYTES", "byte budget of a magazine of a class above 32 KiB", "2097152", 0, 1<<30,
+		func(s *Settings) *int { return &s.MagLargeBytes }).formerly("HAKMEM_MAG_WARM_BYTES"),
+	number("HAKMEM_SHARED_SLOTS", "shared slots of each class above 32 KiB, for what overflows the magazines", "16", 0, MaxSharedSlots,
+		func(s *Settings) *int { return &s.SharedSlots }).formerly("HAKMEM_WARM_SLOTS"),
+	number("HAKMEM_HUGE_CACHE_BYTES", "byte limit of the cache of freed blocks above 2 MiB", "268435456", 0, 1<<40,
+		func(s *Settings) *int { return &s.HugeCacheBytes }).formerly("HAKMEM_WHALE_BYTES"),
+	choice("HAKMEM_KEEP", "free memory: give it back by the scavenger's judgement (auto), or only by Trim and at memory limits (always)", "auto", []string{"auto", "always"},
+		func(s *Settings) int64 { return int64(s.Keep) },
+		func(s *Settings, v int64) { s.Keep = Keep(v) }),
+	number("HAKMEM_DECAY_MS", "the scavenger's default window in milliseconds: it keeps what the peak of that time needed", "2200", 1, 1<<24,
+		func(s *Settings) *int { return &s.DecayMs }),
+	choice("HAKMEM_THP", "transparent huge pages: ask the system for none, leave it to the system (auto), or ask for all", "auto", []string{"never", "auto", "always"},
+		func(s *Settings) int64 { return int64(s.THP) },
+		func(s *Settings, v int64) { s.THP = THP(v) }),
+	number("HAKMEM_MEMORY_SOFT", "bytes of memory near which the scavenger keeps nothing; 0: no limit (see SetMemoryLimit)", "0", 0, 1<<40,
+		func(s *Settings) *int { return &s.MemorySoft }),
+	number("HAKMEM_MEMORY_HARD", "bytes of memory beyond which allocations return nil; 0: no limit", "0", 0, 1<<40,
+		func(s *Settings) *int { return &s.MemoryHard }),
+	{Name: "HAKMEM_GUARD", Meaning: "put one in N blocks between guard pages: 1/N, such as 1/5000; 0: none (see CatchFaults)", Default: "0", Since: "0.1", Kind: Rate, Min: 0, Max: 1 << 40,
+		get: func(s *Settings) int64 { return int64(s.Guard) }, set: func(s *Settings, v int64) { s.Guard = int(v) }},
+	onOff("HAKMEM_HARDEN", "find writes behind a block and after its free: canaries, poison, quarantine, random order; no fast section", "0",
+		func(s *Settings) *bool { return &s.Harden }),
+	onOff("HAKMEM_TIMING", "count the cycles of slow paths by phase (see ReadStats)", "0",
+		func(s *Settings) *bool { return &s.Timing }),
+	number("HAKMEM_REFILL", "most blocks moved into a magazine by one miss; up to four times as many where it has grown", "64", 1, 127,
+		func(s *Settings) *int { return &s.Refill }),
+	onOff("HAKMEM_EMPTY_REUSE", "reuse EMPTY slabs as a stage of their own and across classes", "1",
+		func(s *Settings) *bool { return &s.EmptyReuse }).formerly("HAKMEM_SS_EMPTY_REUSE"),
+	onOff("HAKMEM_EMPTY_FIRST", "try EMPTY slabs of the class (stage 0.5) before partly free ones (stage 1)", "0",
+		func(s *Settings) *bool { return &s.EmptyFirst }).formerly("HAKMEM_SS_EMPTY_FIRST"),
+	number("HAKMEM_EMPTY_SCAN_LIMIT", "superslabs looked at for EMPTY slabs in one search", "16", 1, 1<<20,
+		func(s *Settings) *int { return &s.EmptyScanLimit }).formerly("HAKMEM_SS_EMPTY_SCAN_LIMIT"),
+	number("HAKMEM_EMPTY_MIN_KEEP", "partly free slabs that a class keeps from other classes", "0", 0, 1<<20,
+		func(s *Settings) *int { return &s.EmptyMinKeep }).formerly("HAKMEM_SS_MIN_KEEP"),
+	number("HAKMEM_COMMIT_MIN", "first commit step in bytes", "2097152", superslab, 1<<32,
+		func(s *Settings) *int { return &s.CommitMin }).formerly("HAKMEM_SS_COMMIT_MIN"),
+	number("HAKMEM_COMMIT_MAX", "largest commit step in bytes", "67108864", superslab, 1<<32,
+		func(s *Settings) *int { return &s.CommitMax }).formerly("HAKMEM_SS_COMMIT_MAX"),
+	number("HAKMEM_REGION_BYTES", "address range to reserve, in bytes", strconv.FormatInt(defaultRegion, 10), 256<<20, 1<<40,
+		func(s *Settings) *int { return &s.RegionBytes }),
+}
+
+// All returns the table of settings in its documented order. The caller must not change it.
+func All() []Setting { return settings }
+
+// Find returns the setting with the given name or alias, or nil.
+func Find(name string) *Setting {
+	i := slices.IndexFunc(settings, func(g Setting) bool { return name != "" && (g.Name == name || g.Alias == name) })
+	if i < 0 {
+		return nil
+	}
+	return &settings[i]
+}
+
+// Value returns setting g's value in s, as the environment would spell it.
+func (g *Setting) Value(s *Settings) string {
+	switch {
+	case g.Kind == Text:
+		return *g.text(s)
+	case g.isMode():
+		return s.Mode
+	case g.Kind == Choice:
+		return g.Choices[g.get(s)]
+	case g.Kind == Rate && g.get(s) != 0:
+		return "1/" + strconv.FormatInt(g.get(s), 10)
+	}
+	return strconv.FormatInt(g.get(s), 10)
+}
+
+// isMode reports whether g is HAKMEM_MODE, which Build reads before the others.
+func (g *Setting) isMode() bool { return g.Kind == Choice && g.set == nil }

@@ -1,0 +1,76 @@
+package policy
+
+import (
+	"errors"
+	"testing"
+)
+
+// TestFirstUse: whichever part is asked for first, both are there.
+func TestFirstUse(t *testing.T) {
+	before, errs := Current(), Errors()
+	defer Set(before, errs)
+	for _, use := range []func(){func() { Now() }, func() { AtStart() }} {
+		mu.Lock()
+		fixed.Store(nil)
+		tuning.Store(nil)
+		mu.Unlock()
+		use()
+		if fixed.Load() == nil || tuning.Load() == nil {
+			t.Error("one part was not read")
+		}
+	}
+}
+
+// TestSetTuning: another tuning is in force at once, what was fixed is not touched, and a value
+// out of range changes nothing.
+func TestSetTuning(t *testing.T) {
+	before, errs := Current(), Errors()
+	defer Set(before, errs)
+	fixedBefore, old := AtStart(), Now()
+	tuned := *old
+	tuned.Refill, tuned.DecayMs, tuned.Keep = 5, 77, KeepAlways
+	if err := SetTuning(&tuned); err != nil {
+		t.Fatal(err)
+	}
+	if *Now() != tuned || AtStart() != fixedBefore || old.Refill != before.Refill {
+		t.Errorf("%+v in force, want %+v", *Now(), tuned)
+	}
+	tuned.Refill = 6 // the caller's copy
+	if got := Now().Refill; got != 5 {
+		t.Errorf("Refill follows the caller's struct: %d", got)
+	}
+	for name, spoil := range map[string]func(*Tuning){
+		"HAKMEM_MAG_BLOCKS":     func(t *Tuning) { t.MagBlocks = MaxMagBlocks + 1 },
+		"HAKMEM_MAG_MID_BLOCKS": func(t *Tuning) { t.MagMidBlocks = 1 },
+		"HAKMEM_SHARED_SLOTS":   func(t *Tuning) { t.SharedSlots = MaxSharedSlots + 1 },
+		"HAKMEM_KEEP":           func(t *Tuning) { t.Keep = KeepAlways + 1 },
+		"HAKMEM_DECAY_MS":       func(t *Tuning) { t.DecayMs = 0 },
+		"HAKMEM_COMMIT_MAX":     func(t *Tuning) { t.CommitMin, t.CommitMax = 8<<20, 4<<20 },
+	} {
+		bad := *old
+		spoil(&bad)
+		var s *SettingError
+		if err := SetTuning(&bad); !errors.As(err, &s) || s.Name != name {
+			t.Errorf("SetTuning with a bad %s = %v", name, err)
+		}
+	}
+	if got := Now().Refill; got != 5 {
+		t.Errorf("a refused tuning changed Refill to %d", got)
+	}
+}
+
+// TestNotBuilt: a mode that does nothing of its own yet is reported, once, and behaves as
+// balanced.
+func TestNotBuilt(t *testing.T) {
+	balanced, _ := Build(lookup(nil))
+	for mode, value := range map[string]string{"learning": "learning", "research": "Research"} {
+		s, errs := Build(lookup(map[string]string{"HAKMEM_MODE": value}))
+		var e *NotBuiltError
+		if len(errs) != 1 || !errors.As(errs[0], &e) || e.Mode != mode || ModeNote(mode) == "" {
+			t.Errorf("%s: %v", mode, errs)
+		}
+		if s.Mode != mode || s.Tuning != balanced.Tuning {
+			t.Errorf("%s: %+v", mode, *s)
+		}
+	}
+}
