@@ -4,8 +4,8 @@ import (
 	"errors"
 	"maps"
 	"strconv"
-	"sync"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/policy"
 )
@@ -277,7 +277,7 @@ var ErrConfigured = errors.New("hakmem: Configure: the allocator is in use alrea
 
 // configured has the values that Configure set so far, spelled as the environment would.
 var configured struct {
-	sync.Mutex
+	check.Mutex[check.Configured]
 	set map[string]string
 }
 

@@ -2,9 +2,9 @@ package hakmem
 
 import (
 	"errors"
-	"sync"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/site"
@@ -321,7 +321,7 @@ type SiteStats struct {
 
 // totals is where ReadStats collects; it is large, and one at a time is enough.
 var totals struct {
-	sync.Mutex
+	check.Mutex[check.Totals]
 	engine.Totals
 }
 

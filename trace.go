@@ -6,9 +6,9 @@ import (
 	"io"
 	"os"
 	"strconv"
-	"sync"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -127,7 +127,7 @@ const (
 var trace tracer
 
 type tracer struct {
-	mu    sync.Mutex
+	mu    check.Mutex[check.Trace]
 	w     io.Writer // nil: no trace
 	err   error     // the first error of w: nothing is added after it
 	buf   []byte    // whole lines that w has not got yet

@@ -3,8 +3,9 @@ package engine
 import (
 	"runtime"
 	"strings"
-	"sync"
 	"time"
+
+	"github.com/hakmem/hakmem/internal/check"
 )
 
 // A Heap that nobody can reach any more leaves its front to abandoned, which
@@ -21,7 +22,7 @@ import (
 // a fast path was inlined, that call has ended, and there is none after it. Slow
 // paths keep the Heap alive.
 var abandoned struct {
-	sync.Mutex
+	check.Mutex[check.Abandoned]
 	fronts []Front
 	delay  time.Duration // before the try that waits
 	armed  bool          // a timer will try
@@ -40,6 +41,7 @@ const (
 // AbandonHeapFront takes the front of a Heap that is unreachable. Any goroutine,
 // not entered.
 func AbandonHeapFront(f Front) {
+	check.MustNotBeEntered("AbandonHeapFront")
 	a := &abandoned
 	a.Lock()
 	defer a.Unlock()
@@ -80,6 +82,7 @@ var fastPaths = publicPrefix
 // TestNobodyPreempted checks that for the Go version it runs on. Under abandoned's
 // lock.
 func nobodyPreempted() bool {
+	check.MustHold(&abandoned.Mutex, "nobodyPreempted")
 	records := make([]runtime.StackRecord, runtime.NumGoroutine()+16)
 	n, ok := runtime.GoroutineProfile(records)
 	for !ok {

@@ -36,7 +36,7 @@ func TestNobodyPreempted(t *testing.T) {
 	go func() { <-wait }()
 	defer close(wait)
 	deadline := time.Now().Add(20 * time.Second)
-	for !nobodyPreempted() { // others' tests may have left goroutines that end now
+	for !preemptedNobody() { // others' tests may have left goroutines that end now
 		if time.Now().After(deadline) {
 			t.Fatal("nothing computes, but a goroutine is preempted")
 		}
@@ -61,7 +61,7 @@ func TestNobodyPreempted(t *testing.T) {
 	}
 	abandoned.Unlock()
 	for i := range 200 {
-		if nobodyPreempted() {
+		if preemptedNobody() {
 			t.Errorf("look %d: a goroutine computes, and no preemption is seen", i)
 			break
 		}
@@ -69,7 +69,7 @@ func TestNobodyPreempted(t *testing.T) {
 
 	// A front is not touched until the computing has ended.
 	f := newFront(true)
-	f.makeMagazine(1)
+	entered(func() { f.makeMagazine(1) })
 	p := Malloc(0, 16)
 	f.push(1, p)
 	at, _, _, _ := liveByte(p)
@@ -98,4 +98,11 @@ func TestNobodyPreempted(t *testing.T) {
 	if n := f.held(1); n != 0 || last != f {
 		t.Errorf("%d blocks in the front, the last one given back is %#x, want %#x", n, last, f)
 	}
+}
+
+// preemptedNobody is nobodyPreempted for those that hold no lock.
+func preemptedNobody() bool {
+	abandoned.Lock()
+	defer abandoned.Unlock()
+	return nobodyPreempted()
 }

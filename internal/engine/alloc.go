@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -12,6 +13,7 @@ import (
 // entered; takes locks and makes system calls where the fast path could not
 // serve.
 func Malloc(own Front, size mem.Bytes) Block {
+	check.MustNotBeEntered("Malloc")
 	// The P's fast path counts all of its calls, a Heap's what refills bring.
 	if p := guarded(own, size, 1, 0, own == 0 || size <= sizeclass.MaxMid); p != 0 {
 		return p
@@ -130,6 +132,7 @@ var ()
 // either gives the block back or returns what is wrong with it, with nothing
 // changed. Not entered.
 func Free(own Front, p Block) Finding {
+	check.MustNotBeEntered("Free")
 	bad := free(own, p)
 	if bad.Kind == OK { // afterwards: an invalid free is not to change a Heap's magazines
 		pollHeap(own)

@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
@@ -61,6 +62,7 @@ var pageUse struct {
 // take hands out the pages m of the chunk, which are free. clean reports whether
 // all of them still read as zero. Under region.mu.
 func (s *superMeta) take(m pageSet) (clean bool) {
+	check.MustHold(&region.mu, "take")
 	u := &pageUse
 	dirty := (s.dirty & m).count()
 	if m == pageSet(^uint32(0)) {
@@ -84,6 +86,7 @@ func (s *superMeta) take(m pageSet) (clean bool) {
 // give takes back the pages m of the chunk, which were handed out and last used
 // at the given time. Under region.mu.
 func (s *superMeta) give(m pageSet, at stamp) {
+	check.MustHold(&region.mu, "give")
 	n := m.count()
 	pageUse.used -= n
 	pageUse.dirty += n

@@ -2,9 +2,9 @@ package engine
 
 import (
 	"runtime"
-	"sync"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
@@ -14,7 +14,7 @@ var drains atomic.Uint64
 
 // drainMu admits one drainer at a time; graceStats is where ReadMemStats writes.
 var (
-	drainMu    sync.Mutex
+	drainMu    check.Mutex[check.Drain]
 	graceStats runtime.MemStats
 	drained    []Front
 )

@@ -3,6 +3,8 @@ package engine
 import (
 	"sync/atomic"
 	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/check"
 )
 
 // newFront returns an empty front, for a Heap or a P, or 0 when memory is out or too
@@ -37,20 +39,24 @@ const (
 // empty or full then must be tried again first.
 func enter(own Front) (f Front, tok token) {
 	if own != 0 {
+		check.Enter()
 		return own, owned
 	}
 	if canPin && !Watched() {
 		pid := procPin()
 		if uint(pid) < MaxP {
+			check.Enter()
 			return Front(atomic.LoadUintptr(&frontTable.Load()[pid])), pinned
 		}
 		procUnpin()
 	}
 	i := lockShard()
+	check.Enter()
 	return shards[i].front, token(i)
 }
 
 func leave(tok token) {
+	check.Leave()
 	switch {
 	case tok == owned:
 	case tok == pinned:
@@ -83,6 +89,7 @@ func lockShard() int {
 // reports false when memory is out; otherwise the caller enters again, and may
 // meet another trap. Not entered; the P it serves is the one it ends on.
 func installFront(tok token) bool {
+	check.MustNotBeEntered("installFront")
 	f := newFront(false)
 	if f == 0 {
 		return false

@@ -2,9 +2,9 @@ package engine
 
 import (
 	"fmt"
-	"sync"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -86,7 +86,7 @@ var lateFrees atomic.Uint64
 // late double frees, and blocks written to after their free. The operation that found
 // it reports it at its end (TakeFinding), or the next one that can. Oldest first.
 var postponed struct {
-	sync.Mutex
+	check.Mutex[check.Postponed]
 	any      atomic.Bool
 	findings []Finding
 	// pinned has late double frees that were found by a pinned goroutine, which may take
@@ -100,6 +100,7 @@ const maxPostponed = 64
 
 // Postpone leaves f for the next TakeFinding, unless it is OK. Not entered.
 func Postpone(f Finding) {
+	check.MustNotBeEntered("Postpone")
 	if f.Kind == OK {
 		return
 	}
@@ -115,6 +116,7 @@ func Postpone(f Finding) {
 // foundLate counts and postpones a late double free of the block at p. Not entered; any
 // lock may be held.
 func foundLate(p Block) {
+	check.MustNotBeEntered("foundLate")
 	lateFrees.Add(1)
 	Postpone(lateFinding(p))
 }
@@ -137,6 +139,7 @@ func lateFinding(p Block) Finding {
 // TakeFinding returns the oldest postponed misuse, once; OK if there is none. Not
 // entered.
 func TakeFinding() Finding {
+	check.MustNotBeEntered("TakeFinding")
 	if !postponed.any.Load() {
 		return Finding{}
 	}

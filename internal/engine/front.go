@@ -1,10 +1,10 @@
 package engine
 
 import (
-	"sync"
 	"sync/atomic"
 	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -291,7 +291,7 @@ const NumShards = 64
 
 // shard is a front behind a lock.
 type shard struct {
-	mu    sync.Mutex
+	mu    check.Mutex[check.Shard]
 	front Front
 	_     [48]byte
 }
@@ -328,6 +328,7 @@ const firstCap = 127
 
 // makeMagazine makes class c's magazine, with the policy's capacity. Entered.
 func (f Front) makeMagazine(c sizeclass.ID) {
+	check.MustBeEntered("makeMagazine")
 	pol := policy.Now()
 	n := 0
 	switch {
@@ -354,6 +355,7 @@ func (f Front) makeMagazine(c sizeclass.ID) {
 //
 //go:nocheckptr
 func (f Front) growMagazine(c sizeclass.ID) bool {
+	check.MustBeEntered("growMagazine")
 	h, pol := f.head(), policy.Now()
 	most := pol.MagBlocks
 	if c > sizeclass.NumTiny {
@@ -391,6 +393,7 @@ const maxFlush = 256
 //
 //go:nocheckptr
 func (f Front) takeOldest(c sizeclass.ID, buf []Block) int {
+	check.MustBeEntered("takeOldest")
 	h := f.head()
 	mag := unsafe.Slice((*Block)(ptr(f.sentinel(c)+8)), int(h.cap[c]))
 	half := min((len(mag)+1)/2, len(buf))

@@ -124,8 +124,8 @@ func TestSpareFronts(t *testing.T) {
 	if clock.Pending() == 0 {
 		t.Fatal("Heaps were closed, and no tick will come")
 	}
-	clock.Advance(tickTime()) // when it is told how many there are
-	used := fronts[15:]       // of the pool the last five
+	clock.Advance(tick()) // when it is told how many there are
+	used := fronts[15:]   // of the pool the last five
 	for range 3 {
 		for range used {
 			NewHeapFront()
@@ -136,7 +136,7 @@ func TestSpareFronts(t *testing.T) {
 		for _, f := range used {
 			CloseHeapFront(Front(f))
 		}
-		clock.Advance(tickTime())
+		clock.Advance(tick())
 	}
 	if n := remember(fronts[:15]); n != 0 {
 		t.Errorf("%d of 15 fronts that nobody wanted have memory", n)

@@ -4,9 +4,9 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
-	"sync"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -16,7 +16,7 @@ import (
 // at a time, upwards; fronts are used again, never freed. Counters stay with
 // the memory, so sums over all fronts ever built never lose a count.
 var frontPool struct {
-	mu    sync.Mutex
+	mu    check.Mutex[check.FrontPool]
 	base  mem.Addr
 	max   uintptr // fronts there is address space for
 	built atomic.Uintptr

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -12,6 +13,7 @@ import (
 
 // refuse records why there is no more memory, and returns it. Under mu.
 func (r *regionState) refuse(err error) error {
+	check.MustHold(&region.mu, "refuse")
 	r.refusal, r.limited = err, false
 	survive(err)
 	return err
@@ -19,6 +21,7 @@ func (r *regionState) refuse(err error) error {
 
 // remedy says how the region could be larger. Under mu.
 func (r *regionState) remedy() string {
+	check.MustHold(&region.mu, "remedy")
 	switch asked := uintptr(policy.AtStart().RegionBytes); {
 	case r.size-r.first < mem.Bytes(min(asked, maxRegion, maxTracked)&^(superSize-1)):
 		return "the address space had no room for more; raise RLIMIT_AS (ulimit -v)"
@@ -50,6 +53,7 @@ func (a *area) ensure(n mem.Bytes) error {
 // the page tree. Called under region.mu. On failure nothing has changed but
 // perhaps some metadata that is now committed ahead of its use.
 func grow(need mem.Bytes) error {
+	check.MustHold(&region.mu, "grow")
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Commit, began)
 	r := &region

@@ -5,10 +5,10 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sort"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/site"
@@ -56,7 +56,7 @@ type guardSlot struct {
 }
 
 var guard struct {
-	sync.Mutex
+	check.Mutex[check.Guard]
 	on               atomic.Bool // there are, or were, guarded blocks
 	base, next, end  mem.Addr
 	slots            []*guardSlot // by address
@@ -117,6 +117,7 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 // guardSlotFor returns a slot with room for size bytes, or nil. Under guard's
 // lock.
 func guardSlotFor(size mem.Bytes) *guardSlot {
+	check.MustHold(&guard.Mutex, "guardSlotFor")
 	g := &guard
 	page := osmem.PageSize()
 	pages := max(size.Up(page)/page, 1)
@@ -177,6 +178,7 @@ func (s *guardSlot) damaged() (at mem.Addr, yes bool) {
 // slotAt returns the slot whose pages, or guard pages, hold address a, or nil.
 // Under guard's lock.
 func slotAt(a mem.Addr) *guardSlot {
+	check.MustHold(&guard.Mutex, "slotAt")
 	g := &guard
 	if a < g.base || a >= g.next+mem.Addr(osmem.PageSize()) {
 		return nil
@@ -212,6 +214,7 @@ func isGuarded(p Block) bool {
 // guardCheck returns the live slot of the block at p, or what is wrong. Under
 // guard's lock.
 func guardCheck(p Block) (*guardSlot, Finding) {
+	check.MustHold(&guard.Mutex, "guardCheck")
 	s := slotAt(mem.Addr(p))
 	switch {
 	case s == nil:

@@ -5,6 +5,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -79,6 +80,7 @@ func hardFree(own Front, p Block) Finding {
 // magazines. It returns a finding if there is one, of these or an earlier one. Entered;
 // leaves.
 func hold(own, f Front, tok token, b poisoned) Finding {
+	check.MustBeEntered("hold")
 	for {
 		if f == trapFront { // it was just drained, or this is another P
 			if leave(tok); installFront(tok) {

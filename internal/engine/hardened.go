@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -121,6 +122,7 @@ func (b poisoned) whole() (offset mem.Bytes, ok bool) {
 
 // put takes b in, if there is room. Entered.
 func (q *quarantine) put(f Front, b poisoned) bool {
+	check.MustBeEntered("put")
 	if q.n == quarantineBlocks || q.bytes+b.size() > quarantineBytes {
 		return false
 	}
@@ -131,7 +133,8 @@ func (q *quarantine) put(f Front, b poisoned) bool {
 	return true
 }
 
-// take takes the oldest block out. Entered; there is one.
+// take takes the oldest block out; there is one. By whoever is entered with the front, or has it
+// alone.
 func (q *quarantine) take(f Front) poisoned {
 	b := q.ring[q.first]
 	q.first = (q.first + 1) % quarantineBlocks
@@ -144,6 +147,7 @@ func (q *quarantine) take(f Front) poisoned {
 // letGo gives a block from the quarantine back to its slab or to the page tree,
 // and postpones a finding if it was written to since it was freed. Not entered.
 func letGo(b poisoned) {
+	check.MustNotBeEntered("letGo")
 	if damage, ok := b.whole(); !ok {
 		Postpone(Finding{Kind: WrittenFreed, Addr: mem.Addr(b.p), Block: b.p, Class: b.size(), Offset: damage})
 	}
@@ -162,6 +166,7 @@ func letGo(b poisoned) {
 // emptyQuarantine lets all blocks go that wait in a front which nobody else can
 // reach. Not entered.
 func emptyQuarantine(f Front) {
+	check.MustNotBeEntered("emptyQuarantine")
 	for q := f.quarantine(); q.n > 0; {
 		letGo(q.take(f))
 	}
@@ -323,6 +328,7 @@ func overflowed(p Block, size mem.Bytes, damage mem.Bytes, m *pageMeta, large bo
 
 // mix exchanges the block on top of class c's magazine with one below. Entered.
 func (f Front) mix(c sizeclass.ID, q *quarantine) {
+	check.MustBeEntered("mix")
 	q.random = nextRandom(q.random ^ secret)
 	t := *f.top(c)
 	n := (t - f.sentinel(c)) / 8
@@ -336,6 +342,7 @@ func nextRandom(x uint64) uint64 { return x*6364136223846793005 + 14426950408889
 // shuffle brings the n blocks on top of class c's magazine into random order.
 // Entered.
 func (f Front) shuffle(c sizeclass.ID, n int) {
+	check.MustBeEntered("shuffle")
 	t := *f.top(c)
 	x := shuffleState.Add(0x9E3779B97F4A7C15) ^ secret
 	for i := n - 1; i > 0; i-- {

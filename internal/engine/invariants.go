@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/site"
@@ -27,11 +28,12 @@ import (
 // A copy of a block that two overlapping frees left behind, and that is not found
 // yet, is reported too.
 func CheckInvariants() error {
+	check.MustNotBeEntered("CheckInvariants")
 	if !region.ready.Load() {
 		return nil
 	}
 	k := newChecker()
-	k.check()
+	check.Exclusive(k.check)
 	if checkLive && !k.wild {
 		k.checkTotals()
 	}

@@ -114,9 +114,11 @@ func newSmallHeap(t *testing.T) *smallHeap {
 		setLive(Block(q), c, 0)
 		b := newPoisoned(Block(q), mem.Bytes(size), c)
 		b.fill()
-		if !x.f.quarantine().put(x.f, b) {
-			t.Fatal("no room in the quarantine")
-		}
+		entered(func() {
+			if !x.f.quarantine().put(x.f, b) {
+				t.Error("no room in the quarantine")
+			}
+		})
 	}
 	t.Run("guarded blocks", func(t *testing.T) { // ends the policy
 		withPolicy(t, map[string]string{"HAKMEM_GUARD": "1/1"})

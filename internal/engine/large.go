@@ -3,6 +3,7 @@ package engine
 import (
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
@@ -70,6 +71,7 @@ func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean,
 // back before, is a double free that raced past the live state: it is dropped
 // (foundLate). Not entered; the caller holds the large blocks.
 func releaseAll(larges []Block) {
+	check.MustNotBeEntered("releaseAll")
 	if len(larges) == 0 {
 		return
 	}
@@ -83,6 +85,7 @@ func releaseAll(larges []Block) {
 // releaseIdle is releaseAll for large blocks last used at the given time. Under
 // region.mu.
 func releaseIdle(larges []Block, at stamp) {
+	check.MustHold(&region.mu, "releaseIdle")
 	for _, p := range larges {
 		page := p.page()
 		m := meta(page)
@@ -97,6 +100,7 @@ func releaseIdle(larges []Block, at stamp) {
 // releaseLarge returns the pages of a large block that was last used at the given time to
 // the tree. Under region.mu.
 func releaseLarge(page pageNo, m *pageMeta, at stamp) {
+	check.MustHold(&region.mu, "releaseLarge")
 	n := uintptr(m.pages)
 	largeStats.frees.Add(1)
 	m.kind, m.class, m.recip = kindLargeFreed, 0, 0

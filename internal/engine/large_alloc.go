@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -42,6 +43,7 @@ func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 // is room; what must make room goes to the shared slots, and where they are full
 // back to the page tree. Entered; leaves.
 func freeCached(f Front, tok token, c sizeclass.ID, p Block) {
+	check.MustBeEntered("freeCached")
 	var buf [(maxMid + 1) / 2]Block
 	n := 1
 	switch {
@@ -226,6 +228,7 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 // nobody needed one more), and huge blocks beyond their share.
 // Not entered.
 func trimIdleLarge(own Front) {
+	check.MustNotBeEntered("trimIdleLarge")
 	var buf [maxMid]Block
 	n := 0
 	f, tok := enter(own)

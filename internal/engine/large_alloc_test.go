@@ -97,7 +97,7 @@ func TestWarmMisuse(t *testing.T) {
 		t.Fatalf("%#x came back after %#x", q, p)
 	}
 	c := sizeclass.LargeOf(size)
-	Front(g).makeMagazine(c)
+	entered(func() { Front(g).makeMagazine(c) })
 	Front(g).push(c, q)
 	setLive(q, c, 0)
 	Front(f).push(c, q)

@@ -3,6 +3,7 @@ package engine
 import (
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/site"
@@ -100,6 +101,7 @@ var sharedSeen [sizeclass.NumLarge][sharedSlots]uintptr
 // dropShared gives back the large blocks in shared slots that nobody took since it last
 // looked. Under region.mu.
 func dropShared() {
+	check.MustHold(&region.mu, "dropShared")
 	for i := range shared {
 		for j := range shared[i].slot {
 			s, seen := &shared[i].slot[j], &sharedSeen[i][j]
@@ -197,6 +199,7 @@ type hugeBlock struct {
 // takeHuge returns a cached large block of exactly size usable bytes at a multiple of
 // alignPages pages, the one freed last, or 0. Under region.mu.
 func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
+	check.MustHold(&region.mu, "takeHuge")
 	w := &hugeCache
 	for i := len(w.larges) - 1; i >= 0; i-- {
 		if s := w.larges[i]; s.size == size && s.p.page()%pageNo(alignPages) == 0 {
@@ -213,6 +216,7 @@ func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 // cacheHuge caches the freed large block at p, or reports that it is larger than the
 // cache; the oldest make room. Under region.mu.
 func cacheHuge(p Block, size mem.Bytes) bool {
+	check.MustHold(&region.mu, "cacheHuge")
 	limit := uintptr(policy.Now().HugeCacheBytes)
 	if size > mem.Bytes(limit) || pressedBy(pageUse.used+pageUse.dirty) {
 		return false
@@ -229,6 +233,7 @@ func cacheHuge(p Block, size mem.Bytes) bool {
 
 // dropHuge gives the oldest cached large block's pages back. Under region.mu.
 func dropHuge() {
+	check.MustHold(&region.mu, "dropHuge")
 	w := &hugeCache
 	s := w.larges[0]
 	w.larges = append(w.larges[:0], w.larges[1:]...)
@@ -262,6 +267,7 @@ func (s *seenSlot) stale(word uint64, now stamp, age millis) bool {
 // That is no demand: it returns how many pages went back, for the peaks to forget
 // (forgetPeaks), and whether something is left. By the scavenger's lock; not entered.
 func trimCaches(now stamp, age millis) (left bool, pages int) {
+	check.MustNotBeEntered("trimCaches")
 	var buf [maxMid]Block
 	n := 0
 	flush := func() {
@@ -316,6 +322,7 @@ func trimCaches(now stamp, age millis) (left bool, pages int) {
 // giveHuge caches the freed large block without a class at p, or gives its pages back.
 // Under region.mu.
 func giveHuge(p Block, m *pageMeta) {
+	check.MustHold(&region.mu, "giveHuge")
 	if !cacheHuge(p, m.largeSize) {
 		releaseLarge(p.page(), m, times.now)
 	}

@@ -87,7 +87,7 @@ func TestMemoryLimits(t *testing.T) {
 	blocks := fillBytes(t, 80*mebibyte, 256<<10)
 	c.Advance(0) // the tick that was asked for
 	freeBlocks(t, blocks)
-	c.Advance(2 * tickTime())
+	c.Advance(2 * tick())
 	if now, dirty := use(); now+dirty-used > 60*16 {
 		t.Errorf("above the soft limit, all freed: %d pages left after two ticks, most of a peak of 1280", now+dirty-used)
 	}

@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -16,6 +17,7 @@ import (
 //
 // Blocks go in by descending address, so that pops ascend.
 func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
+	check.MustBeEntered("carve")
 	k := &sizeclass.Classes[c]
 	m := s.meta()
 	low, ok := s.firstFree(uint32(m.lowWord), k.Words)
@@ -107,6 +109,7 @@ func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
 // refill moves blocks of the leased slab s into class c's empty magazine and
 // returns how many. Entered; see carve.
 func (f Front) refill(c sizeclass.ID, s slabID) int {
+	check.MustBeEntered("refill")
 	h := f.head()
 	// A magazine that has grown gets as much more as it is larger: with the default a quarter.
 	most := policy.Now().Refill
@@ -145,6 +148,7 @@ func gatherSlot(word mem.Addr) uint64 {
 // The geometry of a slab is read while still holding a block of it: it cannot
 // be given another class then. After the or it may.
 func flush(blocks []Block, c sizeclass.ID) {
+	check.MustNotBeEntered("flush")
 	for _, p := range toSlabs(blocks, c) {
 		foundLate(p)
 	}

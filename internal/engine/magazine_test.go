@@ -132,9 +132,10 @@ func TestCarveDropsLive(t *testing.T) {
 					atomic.AndUint64(s.bits(j/64), ^(uint64(1) << (j % 64)))
 				}
 			}
-			Front(f).makeMagazine(c)
+			entered(func() { Front(f).makeMagazine(c) })
 			before := lateFrees.Load()
-			n := Front(f).carve(c, s, 16)
+			n := 0
+			entered(func() { n = Front(f).carve(c, s, 16) })
 			if n >= 16 || n != int(Front(f).held(c)) || lateFrees.Load()-before != uint64(16-n) {
 				t.Errorf("%d B: carved %d of 16 blocks, %d late frees", size, n, lateFrees.Load()-before)
 			}
@@ -296,7 +297,7 @@ func TestWordsAtOnce(t *testing.T) {
 		}
 		taken := make([]bool, k.Blocks)
 		for i := 0; ended.Load() < 2; i++ {
-			Front(f).carve(c, s, 3)
+			entered(func() { Front(f).carve(c, s, 3) })
 			for p := Front(f).pop(c); p != 0; p = Front(f).pop(c) {
 				j := (mem.Addr(p) - s.addr()) / size
 				if taken[j] || !ours[j] {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -170,3 +171,17 @@ func lateIn(do func()) uintptr {
 
 // lateFlush is lateIn of a flush of blocks of class c.
 func lateFlush(blocks []Block, c sizeclass.ID) uintptr { return lateIn(func() { flush(blocks, c) }) }
+
+// tick is tickTime for those that hold no lock.
+func tick() time.Duration {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	return tickTime()
+}
+
+// entered calls do as a pinned slow path would.
+func entered(do func()) {
+	check.Enter()
+	defer check.Leave()
+	do()
+}

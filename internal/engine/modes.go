@@ -3,10 +3,10 @@ package engine
 import (
 	"math"
 	"math/rand/v2"
-	"sync"
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
@@ -42,7 +42,7 @@ const (
 // changes it. Fast paths do not know of it.
 var (
 	watched atomic.Uint32
-	watchMu sync.Mutex // one Watch at a time; taken before any other of this package's
+	watchMu check.Mutex[check.Watch] // one Watch at a time; taken before any other of this package's
 )
 
 // Watched reports whether anyone watches calls. Any goroutine; slow paths only. A

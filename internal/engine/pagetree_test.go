@@ -11,6 +11,8 @@ import (
 // newTree returns a page tree over its own memory, with every chunk free, and a
 // function that undoes what that did to the package's superMeta.
 func newTree(t *testing.T, chunks uintptr) *pageTree {
+	region.mu.Lock() // which owns a page tree
+	t.Cleanup(region.mu.Unlock)
 	nodes := make([]byte, treeSize(chunkNo(chunks))+64)
 	supers := make([]byte, chunks*superMetaSize+64)
 	saved, use := region.supers, pageUse

@@ -134,7 +134,7 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 		if i == 100 || c.Pending() == 0 {
 			t.Fatalf("no tick ended within the class of %d bytes", high)
 		}
-		c.Advance(tickTime())
+		c.Advance(tick())
 	}
 	was := punched.Load()
 	free(h, burst) // through a Heap, whose front keeps no timer alive

@@ -4,6 +4,7 @@ import (
 	"math"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -17,6 +18,7 @@ const maxReclaimSkip = 255
 // reclaim reports whether it did something that makes another try of the front
 // own (0: the P's) worth while. Not entered.
 func reclaim(own Front) bool {
+	check.MustNotBeEntered("reclaim")
 	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && !worthReclaim(own) {
 		return false
 	}

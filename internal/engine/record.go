@@ -4,8 +4,9 @@ import (
 	"fmt"
 	"path"
 	"runtime"
-	"sync"
 	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/check"
 )
 
 // The record of allocations: for each block that was allocated while somebody
@@ -14,11 +15,11 @@ import (
 // to a slow path, and a free and the end of its record are one step under the
 // lock: the next allocation of the address records after it.
 var records struct {
-	sync.Mutex // taken before any lock of the allocator, after that of a trace
-	on         bool
-	seq        uint64
-	blocks     map[Block]record
-	stacks     map[string][]uintptr // each stack once, by its bytes
+	check.Mutex[check.Records] // taken before any lock of the allocator, after that of a trace
+	on                         bool
+	seq                        uint64
+	blocks                     map[Block]record
+	stacks                     map[string][]uintptr // each stack once, by its bytes
 }
 
 type record struct {
@@ -28,7 +29,7 @@ type record struct {
 
 // recorders counts those who record. Its lock is taken before records'.
 var recorders struct {
-	sync.Mutex
+	check.Mutex[check.Recorders]
 	n int
 }
 
@@ -39,6 +40,7 @@ const maxStack = 48
 // called as often as it. It returns the number of the last allocation that was
 // recorded: later ones have higher Seq. Not entered; it stops the world.
 func StartRecording() (seq uint64) {
+	check.MustNotBeEntered("StartRecording")
 	recorders.Lock()
 	defer recorders.Unlock()
 	if recorders.n++; recorders.n == 1 {
@@ -68,6 +70,7 @@ func StopRecording() {
 // Record records the caller's stack for the block at p, or the chunk of an Arena,
 // which the caller is about to hand out. Not entered.
 func Record(p Block) {
+	check.MustNotBeEntered("Record")
 	var pcs [maxStack]uintptr
 	n := runtime.Callers(2, pcs[:])
 	r := &records

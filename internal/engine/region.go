@@ -1,9 +1,9 @@
 package engine
 
 import (
-	"sync"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
@@ -72,7 +72,7 @@ func (r *regionState) firstChunk() chunkNo { return chunkNo(r.first >> superShif
 func (r *regionState) endChunk() chunkNo   { return chunkNo(r.committed.Load() >> superShift) }
 
 type regionState struct {
-	mu    sync.Mutex
+	mu    check.Mutex[check.Region]
 	ready atomic.Bool
 	tries uint // calls of reserveRegion so far
 

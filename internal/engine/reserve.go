@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -50,6 +51,7 @@ func Configure(set func()) bool {
 // reserveRegion takes the region and its metadata, until it has succeeded once.
 // Called under mu.
 func reserveRegion() error {
+	check.MustHold(&region.mu, "reserveRegion")
 	size := min(uintptr(policy.AtStart().RegionBytes), maxRegion, maxTracked) &^ (superSize - 1)
 	// The metadata below adds about a fifth to the region; a quarter of what is
 	// left leaves the rest of the program most of it. Where that is too little,
@@ -192,6 +194,7 @@ func (r *regionState) fixedParts(npages pageCount) (parts [6]part, total mem.Byt
 // "Huge pages". Where the system has none there is nothing to ask. Called under
 // mu.
 func (r *regionState) adviseHuge(want policy.THP) {
+	check.MustHold(&region.mu, "adviseHuge")
 	if want == policy.THPAuto || osmem.HugePageMode() == "" {
 		return
 	}

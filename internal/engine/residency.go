@@ -4,8 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"sync"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -27,7 +27,7 @@ func bucketOf(spanBytes mem.Bytes) bucket {
 // residency counts, by bucket, the OS pages that were resident when their
 // memory was returned.
 var residency struct {
-	sync.Mutex
+	check.Mutex[check.Residency]
 	returned pageFaultCounts
 	// vec is the scratch of one look, at a batch of purge's: 64 MiB in pages of 4
 	// KiB.

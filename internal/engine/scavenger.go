@@ -2,10 +2,10 @@ package engine
 
 import (
 	"math"
-	"sync"
 	"sync/atomic"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 )
@@ -41,10 +41,10 @@ type scavengerState struct {
 	// began, which may take several ticks.
 	kicked atomic.Bool
 
-	mu sync.Mutex // one tick, Trim or SetClock at a time
+	mu check.Mutex[check.Scavenger] // one tick, Trim or SetClock at a time
 	// moving is held, after mu, while free blocks are on their way from one place
 	// to another, where ReadTotals would not find them.
-	moving sync.Mutex
+	moving check.Mutex[check.Moving]
 	// seenGrown is what was committed when kickGrown last looked; grownTo what was when
 	// growth last made holes. The latter is owned by region.mu.
 	seenGrown atomic.Uintptr
@@ -98,6 +98,9 @@ func SetClock(c clock) {
 // tickTime is the time between ticks: at least 1 ms. Under region.mu or
 // scavenger.mu.
 func tickTime() time.Duration {
+	if check.On && !check.Held(&scavenger.mu) {
+		check.MustHold(&region.mu, "tickTime")
+	}
 	window := scavenger.window
 	if window == 0 {
 		window = decay()
@@ -108,6 +111,7 @@ func tickTime() time.Duration {
 // kick starts the scavenger if it does not run. Any goroutine, not entered and
 // without locks; two loads if it runs.
 func kick() {
+	check.MustNotBeEntered("kick")
 	s := &scavenger
 	if s.armed.Load() {
 		if s.kicked.Load() {
@@ -141,6 +145,7 @@ func arm() {
 
 // setTimer sets the timer. Under region.mu.
 func (s *scavengerState) setTimer() {
+	check.MustHold(&region.mu, "setTimer")
 	generation := s.generation
 	times.clock.AfterFunc(tickTime(), func() { s.tick(generation) })
 }
@@ -180,6 +185,7 @@ func (s *scavengerState) during(generation int, do func()) bool {
 // Called after everything that may have grown the region; one load if it has not. Any
 // goroutine, not entered and without locks.
 func kickGrown() {
+	check.MustNotBeEntered("kickGrown")
 	s := &scavenger
 	end := region.committed.Load()
 	if seen := s.seenGrown.Load(); seen == end || !s.seenGrown.CompareAndSwap(seen, end) || policy.Now().Keep == policy.KeepAlways {
@@ -193,6 +199,7 @@ func kickGrown() {
 // grown is kickGrown's work when so many bytes are committed for blocks. Under
 // region.mu.
 func (s *scavengerState) grown(committed mem.Bytes) {
+	check.MustHold(&region.mu, "grown")
 	// A timer set inside a testing/synctest bubble ends with it. This is one of the
 	// few places where that shows.
 	now := milliseconds()
@@ -214,6 +221,7 @@ const lostTicks = 100
 // soon does something under mu on a goroutine of its own, unless the clock is
 // another one by then. Under region.mu.
 func (s *scavengerState) soon(do func()) {
+	check.MustHold(&region.mu, "soon")
 	generation := s.generation
 	times.clock.AfterFunc(0, func() {
 		s.mu.Lock() // from here on it is the same clock
@@ -228,6 +236,7 @@ func (s *scavengerState) soon(do func()) {
 // limit; at most once for each tick's time. Any goroutine, not entered and
 // without locks.
 func kickPressed() {
+	check.MustNotBeEntered("kickPressed")
 	s := &scavenger
 	if memoryLimit.soft.Load() == 0 || !pressed() {
 		return
@@ -250,6 +259,7 @@ func kickPressed() {
 // all is Trim: everything that no block needs is returned now. Under
 // scavenger.mu.
 func scavenge(all bool) (left bool) {
+	check.MustHold(&scavenger.mu, "scavenge")
 	s := &scavenger
 	s.ticks.Add(1)
 	times.epoch.Add(1)
@@ -306,6 +316,7 @@ func (s *scavengerState) look() (now stamp) {
 // forgetPeaks takes pages out of the peaks: they were cached, and nobody wanted
 // them. Under mu.
 func forgetPeaks(pages int) {
+	check.MustHold(&scavenger.mu, "forgetPeaks")
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	for i := range scavenger.peaks {

@@ -170,7 +170,7 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 	var blocks []Block
 	used := drains.Load()
 	for range 40 {
-		c.Advance(tickTime())
+		c.Advance(tick())
 		p := Malloc(0, 64)
 		if p == 0 {
 			t.Fatal(Survived())
@@ -208,7 +208,7 @@ func TestHeapTrimsItself(t *testing.T) {
 			break
 		}
 		kick()
-		c.Advance(tickTime())
+		c.Advance(tick())
 		Free(Front(f), Malloc(Front(f), 100<<10)) // other work
 	}
 	if n := Front(f).held(class); n != 0 {
@@ -232,10 +232,10 @@ func TestLostTimer(t *testing.T) {
 		region.mu.Unlock()
 		return c.Pending()
 	}
-	if n := lookAt(lostTicks * tickTime() / 2); n != 0 {
+	if n := lookAt(lostTicks * tick() / 2); n != 0 {
 		t.Errorf("%d timers, though the first may still come", n)
 	}
-	if n := lookAt(lostTicks * tickTime()); n != 1 {
+	if n := lookAt(lostTicks * tick()); n != 1 {
 		t.Errorf("%d timers after the first was lost, want another", n)
 	}
 	c.Advance(time.Minute)

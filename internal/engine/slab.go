@@ -2,9 +2,9 @@ package engine
 
 import (
 	"math/bits"
-	"sync"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -88,7 +88,7 @@ func (s slabID) freeBlocks(k *sizeclass.Class) (n int) {
 // the partial set and every state change of the class's slabs. No system call
 // and no other lock is taken under it.
 type classState struct {
-	mu     sync.Mutex
+	mu     check.Mutex[check.Class]
 	listed int // members of the partial set
 	// Where slabs were found, by stage; the own-lease stage is counted by fronts.
 	empty, partial, cross, fresh uint64
@@ -208,6 +208,7 @@ func unmarkNone(s slabID) {
 // unlist takes a PARTIAL slab out of its class's set and gives the caller the
 // carve right in state to. Under the class's lock.
 func unlist(cs *classState, c sizeclass.ID, page pageNo, to uint32) slabID {
+	check.MustHold(&cs.mu, "unlist")
 	setRemove(c, page)
 	cs.listed--
 	s := slabID(page + 1)

@@ -1,10 +1,14 @@
 package engine
 
-import "github.com/hakmem/hakmem/internal/sizeclass"
+import (
+	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
 
 // overflow makes room in a full magazine for p: it grows, or gives the oldest blocks
 // back to their slabs. Entered; leaves.
 func overflow(f Front, tok token, c sizeclass.ID, p Block) {
+	check.MustBeEntered("overflow")
 	full := uintptr(f.head().cap[c])
 	if f.growMagazine(c) {
 		f.push(c, p)
@@ -37,6 +41,7 @@ func spillGrown(f Front, tok token, c sizeclass.ID, p Block) {
 
 // spill is overflow of a magazine that does not grow. Entered; leaves.
 func spill(f Front, tok token, c sizeclass.ID, p Block, buf []Block) {
+	check.MustBeEntered("spill")
 	n := f.takeOldest(c, buf)
 	f.push(c, p)
 	f.look(c, uintptr(f.head().cap[c]))

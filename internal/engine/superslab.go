@@ -4,6 +4,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -100,6 +101,7 @@ func cutPages(c chunkNo, order slabOrder) (page pageNo, ok bool) {
 // unslab gives chunk c back to the page tree if it is a superslab without slabs,
 // and makes the pool agree with it in any case. Under region.mu.
 func unslab(c chunkNo) {
+	check.MustHold(&region.mu, "unslab")
 	s := super(c)
 	if s.isSlabs && s.free == pageSet(^uint32(0)) {
 		s.isSlabs = false

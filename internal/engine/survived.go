@@ -2,11 +2,12 @@ package engine
 
 import (
 	"slices"
-	"sync"
+
+	"github.com/hakmem/hakmem/internal/check"
 )
 
 var survived struct {
-	sync.Mutex
+	check.Mutex[check.Survived]
 	errs  []error
 	texts [maxSurvived]string
 }

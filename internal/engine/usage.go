@@ -3,6 +3,7 @@ package engine
 import (
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
@@ -19,6 +20,7 @@ var limitSet bool
 
 // setMemoryLimit is SetMemoryLimit under region.mu.
 func setMemoryLimit(soft, hard uint64) {
+	check.MustHold(&region.mu, "setMemoryLimit")
 	pages := func(n uint64) int64 { return int64(mem.Bytes(min(n, maxRegion)).Up(pageSize) >> pageShift) }
 	memoryLimit.soft.Store(pages(soft))
 	memoryLimit.hard.Store(pages(hard))
@@ -27,6 +29,7 @@ func setMemoryLimit(soft, hard uint64) {
 // allowed reports whether more pages may get memory behind them, and notes it if
 // not. Under region.mu.
 func allowed(more int) bool {
+	check.MustHold(&region.mu, "allowed")
 	ok := within(more)
 	if !ok {
 		refuseByLimit()
@@ -36,6 +39,7 @@ func allowed(more int) bool {
 
 // within reports whether the hard limit has room for more pages. Under region.mu.
 func within(more int) bool {
+	check.MustHold(&region.mu, "within")
 	hard := memoryLimit.hard.Load()
 	return hard == 0 || int64(pageUse.used+pageUse.dirty+more) <= hard
 }
@@ -43,6 +47,7 @@ func within(more int) bool {
 // refuseByLimit notes that the hard limit refused an allocation its pages. Under
 // region.mu.
 func refuseByLimit() {
+	check.MustHold(&region.mu, "refuseByLimit")
 	limitHit.Add(1)
 	region.limited = true
 }

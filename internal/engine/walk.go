@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -39,6 +40,7 @@ type WalkAt uintptr
 // it reads are bytes and words that do not tear, and it takes nothing of them for
 // an address or an index before it has checked it.
 func LiveFrom(at WalkAt, blocks []LiveBlock) (_ []LiveBlock, next WalkAt, more bool) {
+	check.MustNotBeEntered("LiveFrom")
 	if !region.ready.Load() || !checkLive {
 		return blocks, at, false
 	}
@@ -93,6 +95,7 @@ func liveGuarded(from int, blocks []LiveBlock) (_ []LiveBlock, more bool) {
 // liveInPage appends the live blocks of the slab or large block that begins at page.
 // Under scavenger.mu.
 func liveInPage(page pageNo, blocks []LiveBlock) []LiveBlock {
+	check.MustHold(&scavenger.mu, "liveInPage")
 	m := meta(page)
 	c := uint8(m.slabClass.Load())
 	if c == 0 {
@@ -134,6 +137,7 @@ func (b *LiveBlock) isLarge() bool {
 // StillLive reports whether a block that LiveFrom found is alive now (or another
 // one at its address, of its class). Any goroutine, not entered.
 func (b *LiveBlock) StillLive() bool {
+	check.MustNotBeEntered("StillLive")
 	switch {
 	case b.slot != nil:
 		guard.Lock()

@@ -1,10 +1,13 @@
 package engine
 
+import "github.com/hakmem/hakmem/internal/check"
+
 // Watch begins or ends who's watching. When it has returned from beginning, every
 // later call for a P comes to a slow path. The fronts that the old state used are
 // drained, and each P or shard makes another when it needs one. Not entered; it
 // stops the world.
 func Watch(who uint32, on bool) {
+	check.MustNotBeEntered("Watch")
 	watchMu.Lock()
 	defer watchMu.Unlock()
 	old := watched.Load()

@@ -9,8 +9,9 @@ package policy
 
 import (
 	"slices"
-	"sync"
 	"sync/atomic"
+
+	"github.com/hakmem/hakmem/internal/check"
 )
 
 // Fixed holds the settings that are for good after the first allocation.
@@ -101,8 +102,8 @@ const (
 var (
 	fixed   atomic.Pointer[Fixed]
 	tuning  atomic.Pointer[Tuning]
-	mu      sync.Mutex // guards the first load, Set and SetTuning
-	loadErr []error    // what Build reported for the values in force
+	mu      check.Mutex[check.Policy] // guards the first load, Set and SetTuning
+	loadErr []error                   // what Build reported for the values in force
 )
 
 // AtStart returns the fixed part, reading the environment on first use. Any goroutine; the result

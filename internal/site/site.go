@@ -4,9 +4,9 @@
 package site
 
 import (
-	"sync"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
@@ -25,7 +25,7 @@ type count struct {
 }
 
 var registry struct {
-	mu     sync.Mutex
+	mu     check.Mutex[check.Sites]
 	names  []string
 	byName map[string]ID
 	// counts[i] is site i+1's; grown by copying the slice of pointers.

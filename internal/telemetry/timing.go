@@ -13,9 +13,10 @@ package telemetry
 
 import (
 	"math/bits"
-	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/hakmem/hakmem/internal/check"
 )
 
 // Phase is one part of the slow paths.
@@ -64,7 +65,7 @@ var (
 	on     atomic.Bool // atomic only for the race detector; the cost is that of a plain load
 	totals [NumPhases]total
 	origin struct {
-		sync.Mutex
+		check.Mutex[check.Origin]
 		instant
 		set bool
 	}
