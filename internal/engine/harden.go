@@ -155,7 +155,9 @@ func tryFreeHard(block unsafe.Pointer) bool {
 		procUnpin()
 		return false
 	}
+	check.Enter()
 	ok := freeHard(Front(atomic.LoadUintptr(&hardFronts[pid])), Block(p))
+	check.Leave()
 	procUnpin()
 	return ok
 }
