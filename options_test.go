@@ -16,11 +16,12 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Gates and Configure. Each case runs in a process of its own: gates are read once.
+// Tests of the HAKMEM_ variables (the gates) and of Configure. Each case runs in a process of its
+// own, because a process reads the variables once.
 
 var _ = testkit.Child("gate", gateInForce)
 
-// gateInForce works a little with the gates of the environment.
+// gateInForce does a little work with the variables that the environment sets.
 func gateInForce(arg string) error {
 	for g := range policy.Gates() {
 		g := &policy.Gates()[g]
@@ -52,7 +53,7 @@ func gateInForce(arg string) error {
 			return err
 		}
 	}
-	// Many blocks of one class: whole magazines, several slabs, flushes.
+	// Many blocks of one class: whole magazines, several slabs, and flushes.
 	for _, k := range workout.Kinds {
 		var ps []unsafe.Pointer
 		for range min(20_000, 16<<20/k.Size) {
@@ -72,8 +73,8 @@ func gateInForce(arg string) error {
 	return workout.NothingLost()
 }
 
-// TestGateExtremes: every gate at both ends of its range, and at values within
-// it that no one would choose.
+// TestGateExtremes sets every variable to both ends of its range, and to values within the range
+// that nobody would choose.
 func TestGateExtremes(t *testing.T) {
 	odd := map[string][]string{
 		"HAKMEM_SS_COMMIT_MIN": {"2097153", "3000000"},
@@ -99,7 +100,7 @@ func TestGateExtremes(t *testing.T) {
 		for _, v := range values {
 			gates := []string{g.Name + "=" + v}
 			if g.Name == "HAKMEM_SS_COMMIT_MIN" && v == strconv.FormatInt(g.Max, 10) {
-				gates = append(gates, "HAKMEM_SS_COMMIT_MAX="+v) // not below the first
+				gates = append(gates, "HAKMEM_SS_COMMIT_MAX="+v) // must not be below SS_COMMIT_MIN
 			}
 			testkit.InChild(t, "gate", "", gates...)
 		}
@@ -107,7 +108,7 @@ func TestGateExtremes(t *testing.T) {
 	for _, v := range []string{"on", "off", "ON", "Off"} {
 		testkit.InChild(t, "gate", "HAKMEM_SS_EMPTY_REUSE", "HAKMEM_SS_EMPTY_REUSE="+v)
 	}
-	// The smallest of everything at once, and the largest.
+	// The smallest value of everything at once, then the largest.
 	testkit.InChild(t, "gate", "", "HAKMEM_FRONT_V2_CAP=2", "HAKMEM_MAG_BYTES=0", "HAKMEM_CAP_MID=2", "HAKMEM_MAG_MID_BYTES=0", "HAKMEM_MAG_GROW_BYTES=0", "HAKMEM_REFILL=1", "HAKMEM_SS_EMPTY_SCAN_LIMIT=1", "HAKMEM_SS_COMMIT_MAX=2097152", workout.SmallRegion)
 	testkit.InChild(t, "gate", "", "HAKMEM_FRONT_V2_CAP=1023", "HAKMEM_MAG_GROW_BYTES=1073741824", "HAKMEM_MAG_BYTES=1073741824", "HAKMEM_CAP_MID=127", "HAKMEM_MAG_MID_BYTES=1073741824", "HAKMEM_REFILL=127", "HAKMEM_SS_EMPTY_SCAN_LIMIT=1048576", "HAKMEM_SS_MIN_KEEP=1048576")
 	testkit.InChild(t, "gate", "", "HAKMEM_SS_EMPTY_REUSE=0", "HAKMEM_SS_EMPTY_FIRST=1", "HAKMEM_FRONT_FASTLANE=0")
@@ -116,8 +117,8 @@ func TestGateExtremes(t *testing.T) {
 
 var _ = testkit.Child("malformed gates", malformedGates)
 
-// malformedGates wants every gate of the environment, all malformed, to be
-// reported, and the defaults to be in force.
+// malformedGates runs with every variable of the environment malformed. Each must be reported, and
+// the defaults must be in force.
 func malformedGates(string) error {
 	if n, err := workout.Work(1, 8<<20, 1); n != 0 || err != nil {
 		return fmt.Errorf("%d failures: %w", n, err)
@@ -151,7 +152,7 @@ func TestMalformedGates(t *testing.T) {
 		var gates []string
 		for _, g := range policy.Gates() {
 			if g.Kind == policy.Text {
-				continue // takes anything
+				continue // any value is valid
 			}
 			value := v
 			switch {
@@ -166,15 +167,15 @@ func TestMalformedGates(t *testing.T) {
 		}
 		testkit.InChild(t, "malformed gates", "", gates...)
 	}
-	testkit.InChild(t, "malformed gates", "", "HAKMEM_REFILL=on") // one alone
+	testkit.InChild(t, "malformed gates", "", "HAKMEM_REFILL=on") // one variable alone
 }
 
 var _ = testkit.Child("configure", configure)
 
-// configure: before the first allocation options win over the environment,
-// later there is an error.
+// configure checks that before the first allocation options override the environment, and that
+// afterwards Configure returns an error.
 func configure(string) error {
-	// (The environment has HAKMEM_REFILL=abc, HAKMEM_CAP_MID=32 and HAKMEM_DECAY_MS=77.)
+	// The environment has HAKMEM_REFILL=abc, HAKMEM_CAP_MID=32 and HAKMEM_DECAY_MS=77.
 	for _, bad := range []struct {
 		o    hakmem.Options
 		name string

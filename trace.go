@@ -279,7 +279,7 @@ func mayReplace(path string) error {
 	defer file.Close()
 	start := make([]byte, len(traceBegins))
 	if _, err := io.ReadFull(file, start); err != nil || string(start) != traceBegins {
-		return fmt.Errorf("HAKMEM_TRACE=%q holds something other than a trace; name another file, or remove this one", path)
+		return fmt.Errorf("HAKMEM_TRACE=%q holds something else than a trace; name another file, or remove this one", path)
 	}
 	return nil
 }
