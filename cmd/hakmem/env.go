@@ -29,8 +29,8 @@ func envVerb() *cli.Command {
 
 func printEnv(out io.Writer) error {
 	now := policy.Current()
-	if now.Trace == "" { // else it would replace the trace
-		hakmem.Free(hakmem.Malloc(1)) // what goes wrong at the first allocation shows in Err, too
+	if now.Trace == "" { // else this call would replace the trace
+		hakmem.Free(hakmem.Malloc(1)) // so that Err also reports what goes wrong at the first allocation
 	}
 	gates := policy.Gates()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -55,8 +55,8 @@ func printEnv(out io.Writer) error {
 	return nil
 }
 
-// checkGates refuses to measure hakmem with gates that are not in force: one that is
-// spelled wrongly would be measured as its default.
+// checkGates refuses to measure hakmem while the environment has gates that are not in force. A
+// misspelled gate would be measured as its default.
 func checkGates() error {
 	if errs := policy.Errors(); len(errs) > 0 {
 		return usagef("%w; `hakmem env` lists the gates", errors.Join(errs...))
@@ -64,7 +64,7 @@ func checkGates() error {
 	return nil
 }
 
-// values says what a gate accepts.
+// values says which values a gate accepts.
 func values(g *policy.Gate) string {
 	switch g.Kind {
 	case policy.Switch:
@@ -80,8 +80,7 @@ func values(g *policy.Gate) string {
 	}
 }
 
-// modeEffect lists the gates that a mode alone sets otherwise than their
-// defaults, and what the mode does not do yet.
+// modeEffect lists the gates whose defaults a mode changes, and what the mode does not do yet.
 func modeEffect(mode string) string {
 	s, _ := policy.Build(func(name string) (string, bool) { return mode, name == "HAKMEM_MODE" })
 	var parts []string

@@ -52,8 +52,7 @@ func reportVerb() *cli.Command {
 	}
 }
 
-// loadResults loads results with the chance of their ratios, which bench leaves
-// out.
+// loadResults loads results and adds the probabilities of their ratios, which `bench` leaves out.
 func loadResults(files []string) ([]report.Source, error) {
 	sources, err := report.Load(files...)
 	for _, s := range sources {
@@ -100,8 +99,7 @@ func tablesInto(name string, results []string) error {
 	})
 }
 
-// checkOutput refuses what writeFile would destroy: it puts a new file in the
-// place of the old one.
+// checkOutput refuses an output that writeFile, which replaces a file by a new one, would destroy.
 func checkOutput(output string, results []string) error {
 	switch info, err := os.Lstat(output); {
 	case output == "-":

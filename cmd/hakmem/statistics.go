@@ -9,11 +9,11 @@ import (
 	"github.com/hakmem/hakmem/bench"
 )
 
-// confidence is the level of the intervals that are asked for.
+// confidence is the level asked of intervals.
 const confidence = 0.95
 
-// times are the times of an operation that statistics are made of: one for each
-// code layout, or where there is but one, for each run.
+// times returns the times of an operation on which statistics are based: one for each code layout
+// or, if there is only one layout, one for each run.
 func times(runs []bench.Run) []float64 {
 	var list []float64
 	if layouts := bench.LayoutTimes(runs); len(layouts) > 1 {
@@ -32,9 +32,9 @@ func newSample(runs []bench.Run) *benchmath.Sample {
 	return benchmath.NewSample(times(runs), &benchmath.DefaultThresholds)
 }
 
-// interval bounds the median time of an operation. Five runs and fewer cannot
-// give 95 %: then it is their range, with the confidence that it has, which is
-// 1 - 2/2^n for n runs (the median lies outside only if all fall on one side).
+// interval bounds the median time of an operation. Five runs and fewer cannot give 95 %. Then the
+// interval is their range, and level is the confidence of that: 1 - 2/2^n for n runs, because the
+// median lies outside only if all runs fall on one side of it.
 func interval(runs []bench.Run) (low, high, level float64) {
 	if len(runs) == 0 {
 		return 0, 0, 0
@@ -48,8 +48,7 @@ func interval(runs []bench.Run) (low, high, level float64) {
 	return sum.Lo, sum.Hi, sum.Confidence
 }
 
-// chance is the Mann-Whitney probability that the two come from one
-// distribution.
+// chance is the Mann-Whitney probability that a and b come from one distribution.
 func chance(a, b []bench.Run) float64 {
 	if len(a) == 0 || len(b) == 0 {
 		return 1
@@ -78,16 +77,16 @@ func makeNoise(name string, a, b []bench.Run) *bench.Noise {
 // percentiles are the points of a latency curve.
 var percentiles = []float64{1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999}
 
-// hdrMax is the longest time that a latency histogram tells apart: a minute.
+// hdrMax is the longest time in nanoseconds that a latency histogram resolves: a minute.
 const hdrMax = 60e9
 
-// makeLatency turns what a child counted into percentiles. The median cost of
-// reading the clock is subtracted from every time.
+// makeLatency turns a child's counts into percentiles. The median cost of reading the clock is
+// subtracted from every time.
 func makeLatency(o bench.Observed) *bench.Latency {
 	histogram := func(pairs [][2]uint64) *hdrhistogram.Histogram {
-		h := hdrhistogram.New(1, hdrMax, 3) // three decimal digits, what the children keep
+		h := hdrhistogram.New(1, hdrMax, 3) // three decimal digits, as in the children
 		for _, p := range pairs {
-			// 0 is below what the histogram holds; a nanosecond is as good
+			// The histogram cannot hold 0. A nanosecond serves as well.
 			_ = h.RecordValues(int64(min(max(p[0], 1), hdrMax)), int64(p[1]))
 		}
 		return h
@@ -97,13 +96,14 @@ func makeLatency(o bench.Observed) *bench.Latency {
 		return nil
 	}
 	cost := float64(clock.ValueAtQuantile(50))
-	at := func(percentile float64) float64 { // what is below the clock's resolution is known all the same: 0 would not be
+	// At least 1: a time below the clock's resolution is known, and 0 would mean not known.
+	at := func(percentile float64) float64 {
 		return max(1, float64(h.ValueAtQuantile(percentile))-cost)
 	}
 	l := &bench.Latency{Samples: uint64(h.TotalCount()), Every: o.Every, Clock: cost, P50: at(50), Max: at(100)}
 	named := map[float64]*float64{95: &l.P95, 99: &l.P99, 99.9: &l.P999}
 	for _, p := range percentiles {
-		if (100-p)*float64(l.Samples) < 100 { // further out there is no sample
+		if (100-p)*float64(l.Samples) < 100 { // beyond this there is no sample
 			break
 		}
 		l.Curve = append(l.Curve, [2]float64{p, at(p)})
@@ -119,7 +119,7 @@ func makeLatency(o bench.Observed) *bench.Latency {
 func makeRatios(report bench.Report) []bench.Ratio {
 	rows := []bench.Ratio{}
 	over := func(a, b float64) float64 {
-		if a <= 0 || b <= 0 { // not known, or a loop faster than its own empty one
+		if a <= 0 || b <= 0 { // not known, or a loop that is faster than its own empty one
 			return 0
 		}
 		return a / b

@@ -14,7 +14,7 @@ import (
 
 func statsVerb() *cli.Command {
 	return &cli.Command{
-		Name: "stats", Usage: "run a short workload and print what ReadStats tells of it",
+		Name: "stats", Usage: "run a short workload and print what ReadStats reports",
 		Description: "The workload allocates 100,000 blocks of 16 B to 32 KiB and 8 of 64 KiB to 8 MiB, frees\n" +
 			"every second one, and leaves the others alive. HAKMEM_* gates apply.",
 		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print all of it as JSON"}},
@@ -36,8 +36,8 @@ func statsVerb() *cli.Command {
 	}
 }
 
-// statsWorkload leaves something of every kind alive: blocks of all classes,
-// spans, and a site.
+// statsWorkload leaves something of every kind alive: blocks of all classes, large blocks, and a
+// site.
 func statsWorkload() error {
 	const small, large = 100_000, 8 // enough for several slabs of every class
 	site := hakmem.RegisterSite("hakmem stats")
@@ -48,7 +48,7 @@ func statsWorkload() error {
 		x ^= x >> 17
 		x ^= x << 5
 		size := uintptr(16) << (x >> 8 % 11) // powers of two up to 16 KiB
-		size += uintptr(x>>16) % size        // and what is between them
+		size += uintptr(x>>16) % size        // and the sizes between them
 		var p unsafe.Pointer
 		if i%16 == 0 {
 			p = hakmem.MallocAt(site, size)
@@ -64,7 +64,7 @@ func statsWorkload() error {
 		if p == nil {
 			return errors.Join(errors.New("the workload ran out of memory"), hakmem.Err())
 		}
-		*(*byte)(p) = 1 // so that there are page faults to tell of
+		*(*byte)(p) = 1 // so that there are page faults to report
 		if i%2 == 1 {
 			hakmem.Free(p)
 		}
@@ -80,7 +80,7 @@ func printStatsJSON(out io.Writer, s hakmem.Stats) error {
 	}
 	return printJSON(out, struct {
 		hakmem.Stats
-		Errors []string // shadows that of Stats
+		Errors []string // hides the field of Stats
 	}{s, texts})
 }
 

@@ -20,8 +20,8 @@ func printJSON(out io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// printBench prints the report of bench: the results, and each allocator's
-// time over that of the first hakmem API measured.
+// printBench prints the report of bench: the results, and the ratio of each allocator's time to
+// that of the first hakmem interface measured.
 func printBench(out io.Writer, j job, report bench.Report) error {
 	if err := printResults(out, j, report); err != nil {
 		return err
@@ -44,8 +44,8 @@ func printBench(out io.Writer, j job, report bench.Report) error {
 	return nil
 }
 
-// printResults prints what was measured, where, and who is absent. It fails if
-// everyone is.
+// printResults prints what was measured, on which machine, and which contestants are absent. It
+// fails if all are.
 func printResults(out io.Writer, j job, report bench.Report) error {
 	m := report.Machine
 	fmt.Fprintf(out, "%s\n%s, %d cores, %s/%s, kernel %s, %s\n\n", j.title(), m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.Go)
@@ -75,7 +75,7 @@ func printResults(out io.Writer, j job, report bench.Report) error {
 	return measured(report)
 }
 
-// measured is an error if nothing was.
+// measured returns an error if nothing was measured.
 func measured(report bench.Report) error {
 	if len(report.Results) == 0 {
 		return fmt.Errorf("%s: nothing could be measured", report.Workload)
@@ -87,14 +87,14 @@ func newTable(out io.Writer) *tabwriter.Writer {
 	return tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 }
 
-// listOf is how flags write several names.
+// listOf writes several names as flags do.
 func listOf(names []string) string { return strings.Join(names, ",") }
 
 func isHakmem(name string) bool { return strings.HasPrefix(name, "hakmem") }
 
 // ratio is a/b as the tables show it.
 func ratio(a, b float64) string {
-	if a <= 0 || b <= 0 { // a loop faster than its own empty one: noise
+	if a <= 0 || b <= 0 { // a loop faster than its own empty one is noise
 		return "n/a"
 	}
 	return strconv.FormatFloat(a/b, 'f', 2, 64)
@@ -105,7 +105,7 @@ func spread(r bench.Result) string {
 	return fmt.Sprintf("%.2f-%.2f (%.0f %%)", r.Low, r.High, 100*r.Confidence)
 }
 
-// printMemory prints what compare finds out beside the time.
+// printMemory prints what compare measures in addition to the time.
 func printMemory(out io.Writer, report bench.Report) {
 	fmt.Fprintln(out)
 	w := newTable(out)
@@ -158,7 +158,7 @@ func printWorst(out io.Writer, all bench.Collection) error {
 	for _, kind := range []struct {
 		name  string
 		of    func(bench.Ratio) float64
-		least uint64 // bytes over idle of either, below which a ratio is about a few pages
+		least uint64 // bytes over idle; if neither has more, the ratio is about a few pages
 	}{
 		{"time", func(r bench.Ratio) float64 { return r.Raw }, 0},
 		{"peak memory over idle (from 8 MiB)", func(r bench.Ratio) float64 { return r.Memory }, 8 << 20},
@@ -189,7 +189,7 @@ func printWorst(out io.Writer, all bench.Collection) error {
 	return err
 }
 
-// most is the larger memory over idle of two allocators.
+// most returns the memory over idle, in bytes, of the allocator that has most.
 func most(report bench.Report, names ...string) (bytes uint64) {
 	for _, r := range report.Results {
 		if slices.Contains(names, r.Allocator) {
@@ -233,7 +233,7 @@ func printCSV(out io.Writer, reports []bench.Report) error {
 	return w.Error()
 }
 
-// rss shows a number of bytes that is 0 where the system does not tell it.
+// rss shows a number of bytes. 0 means that the system does not report it.
 func rss(bytes float64) string {
 	if bytes == 0 {
 		return "n/a"
@@ -241,8 +241,7 @@ func rss(bytes float64) string {
 	return size(bytes)
 }
 
-// size shows a number of bytes in the largest unit that leaves a digit before
-// the point.
+// size shows a number of bytes in the largest unit that leaves a digit before the point.
 func size(bytes float64) string {
 	units := []string{"B", "KiB", "MiB", "GiB"}
 	i := 0
@@ -256,7 +255,7 @@ func size(bytes float64) string {
 	return fmt.Sprintf("%.1f %s", bytes, units[i])
 }
 
-// known shows a number that is 0 where it is not known.
+// known shows a number. 0 means that it is not known.
 func known(v float64, decimals int) string {
 	if v == 0 {
 		return "n/a"
