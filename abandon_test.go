@@ -17,8 +17,8 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
-// dropHeaps uses n Heaps and leaves each without Close. Their magazines hold
-// blocks, and a lease of each class.
+// dropHeaps makes n Heaps, uses them, and drops them without Close. Their magazines hold blocks,
+// and each has a lease for each class.
 //
 //go:noinline
 func dropHeaps(n int) {
@@ -38,11 +38,12 @@ func dropArenas(n int) {
 		a := hakmem.NewArena()
 		a.Alloc(100_000, 8)
 		*hakmem.NewIn[int](a) = 1
-		hakmem.NewArena() // never used: not counted
+		hakmem.NewArena() // never used, so not counted
 	}
 }
 
-// collected collects garbage until done, or returns what is missing.
+// collected runs the garbage collector until done reports true. If that does not happen, it returns
+// what is missing.
 func collected(done func(*hakmem.Stats) bool) error {
 	for end := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
 		runtime.GC()
@@ -73,7 +74,7 @@ func abandonedOnes(string) error {
 	if err := collected(func(s *hakmem.Stats) bool { return s.Abandoned.Heaps == 10 && s.Fronts == base.Fronts }); err != nil {
 		return err
 	}
-	hakmem.Trim() // what is now in shared caches; it does not reach into a Heap's front
+	hakmem.Trim() // gives back the blocks in shared caches; it does not reach into a Heap's front
 	s := workout.ReadStats()
 	if s.Live != base.Live || s.InMagazines > base.InMagazines || s.Large.CachedBlocks > base.Large.CachedBlocks {
 		return fmt.Errorf("after Heaps: live %d, in magazines %d, %d warm spans; before %d, %d, %d", s.Live, s.InMagazines, s.Large.CachedBlocks, base.Live, base.InMagazines, base.Large.CachedBlocks)
@@ -85,7 +86,7 @@ func abandonedOnes(string) error {
 	if s := workout.ReadStats(); s.Abandoned.Heaps != 10 || s.LiveBlocks != base.LiveBlocks {
 		return fmt.Errorf("after Arenas: %+v, %d live blocks, before %d", s.Abandoned, s.LiveBlocks, base.LiveBlocks)
 	}
-	// Err tells of the first of each, and where it was made.
+	// Err reports the first of each kind and where it was made.
 	text := fmt.Sprint(hakmem.Err())
 	for _, want := range []string{"the Heap at 0x", "dropHeaps (", "Close each Heap", "the Arena at 0x", "dropArenas (", "Close each Arena", "abandon_test.go:"} {
 		if !strings.Contains(text, want) {
@@ -107,12 +108,12 @@ func abandonedOnes(string) error {
 
 func TestAbandoned(t *testing.T) {
 	testkit.InChild(t, "abandoned", "")
-	testkit.InChild(t, "abandoned", "", "HAKMEM_HARDEN=1") // what waits in a quarantine is not lost
+	testkit.InChild(t, "abandoned", "", "HAKMEM_HARDEN=1") // the blocks in the Heap's quarantine are not lost
 	testkit.InChild(t, "abandoned", "", "HAKMEM_GUARD=1/20")
 }
 
-// TestAbandonedInTheLastCall: the Heap's last call runs while the collector finds
-// it dead. (In a process of its own: it leaves thousands of fronts.)
+// TestAbandonedInTheLastCall checks a Heap that the collector finds dead while its last call runs.
+// It needs a process of its own because it leaves thousands of fronts.
 func TestAbandonedInTheLastCall(t *testing.T) { testkit.InChild(t, "abandoned in the last call", "") }
 
 var _ = testkit.Child("abandoned in the last call", abandonedInTheLastCall)
@@ -161,7 +162,7 @@ func abandonedInTheLastCall(string) error {
 				for range 20 {
 					h.Free(h.Malloc(size))
 				}
-				// h is dead from here on. And Heaps whose only call is a slow one:
+				// h is dead from here on. Now Heaps whose only call is a slow one:
 				last = append(last, blocks[0])
 				for j, b := range blocks[50:] {
 					check(b)
@@ -212,7 +213,7 @@ func abandonedInTheLastCall(string) error {
 	return nil
 }
 
-// gate is a writer that waits in a Write while it is closed.
+// gate is a writer whose Write blocks while the gate is closed.
 type gate struct {
 	sync.Mutex
 	waits chan bool
@@ -228,8 +229,8 @@ func (g *gate) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestSlowPathKeepsItsHeap: a Heap whose last call waits for a trace's writer is
-// not abandoned.
+// TestSlowPathKeepsItsHeap checks that a Heap is not abandoned while its last call waits for a
+// trace's writer.
 func TestSlowPathKeepsItsHeap(t *testing.T) {
 	for name, call := range map[string]func(h *hakmem.Heap, p unsafe.Pointer){
 		"Free":    func(h *hakmem.Heap, p unsafe.Pointer) { h.Free(p) },
@@ -251,7 +252,7 @@ func TestSlowPathKeepsItsHeap(t *testing.T) {
 		})
 		<-g.waits
 		wg.Go(func() { call(hakmem.NewHeap(), p) })
-		for range 20 { // it waits for the writer's lock
+		for range 20 { // until the call waits for the trace's lock
 			time.Sleep(time.Millisecond)
 			runtime.GC()
 		}

@@ -11,38 +11,38 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// Arena allocates by moving a pointer and frees all at once. It is for one
-// goroutine at a time; the zero Arena is empty and ready, as what NewArena returns,
-// and must not be copied once it was used. Its memory
-// is not freed block by block: giving it to Free is misuse and panics.
+// Arena allocates by moving a pointer, and frees everything at once. It is for one goroutine at a
+// time. The zero Arena is empty and ready for use, like the result of [NewArena]. An Arena must not
+// be copied after its first use.
 //
-// The Arena owns its memory: it must stay reachable as long as its memory is
-// used, as it does where Close is called (or deferred) at the end. An Arena that
-// becomes unreachable without Close is an error that is survived: its memory is
-// freed some time after a garbage collection, Stats.Abandoned counts it and Err
-// tells of the first.
+// An Arena's memory is not freed piece by piece: passing it to [Free] is misuse and panics.
+//
+// The Arena owns its memory and must stay reachable as long as the memory is used, as it does when
+// the program calls (or defers) [Arena.Close] at the end. An Arena that becomes unreachable without
+// Close is an error that the program survives. Some time after a garbage collection its memory is
+// freed. Stats.Abandoned counts such Arenas, and [Err] reports the first.
 type Arena struct {
 	_         noCopy
-	next, end uintptr // what is left of the current chunk
-	held      *chunks // nil before the first
-	self      uintptr // the Arena's address since held, which a copy of it does not have
-	current   int     // index of the chunk in use, since held; later ones are empty
+	next, end uintptr // the part of the current chunk that is left
+	held      *chunks // nil before the first chunk
+	self      uintptr // the Arena's address, set with held: a copy is at another one
+	current   int     // index in held.list of the chunk in use; those behind it are empty
 	closed    bool
-	cleanup   runtime.Cleanup // since there are chunks
+	cleanup   runtime.Cleanup // set with held
 }
 
-// noCopy makes go vet tell of copies.
+// noCopy makes go vet report copies.
 type noCopy struct{}
 
 func (*noCopy) Lock()   {}
 func (*noCopy) Unlock() {}
 
-// chunks is what an Arena holds: an object of its own, for the cleanup of the
-// Arena, which must not refer to it.
+// chunks is the memory that an Arena holds. It is an object of its own because the Arena's cleanup
+// needs it and must not refer to the Arena.
 type chunks struct {
 	list  []chunk
-	arena uintptr // the Arena's address, to be told
-	by    stack   // who made it allocate the first chunk
+	arena uintptr // the Arena's address, for the report
+	by    stack   // the caller for which the first chunk was allocated
 }
 
 type chunk struct {
@@ -50,7 +50,7 @@ type chunk struct {
 	size  mem.Bytes
 }
 
-// poison makes all chunks unusable in programs built with -asan.
+// poison makes all chunks inaccessible in programs built with -asan.
 func (c *chunks) poison() {
 	if asan.On {
 		for _, c := range c.list {
@@ -68,27 +68,29 @@ func (c *chunks) free() {
 }
 
 const (
-	// firstChunk is the size of an Arena's first chunk, one page, and each next
-	// one is twice as large up to lastChunk, a superslab's size: the waste of
-	// the last chunk stays below half, the number of chunks logarithmic.
+	// firstChunk is the size of an Arena's first chunk in bytes: one page. Each further chunk is
+	// twice as large, up to lastChunk, the size of a superslab. So less than half of the memory is
+	// wasted at the end of the last chunk, and the number of chunks grows with the logarithm of the
+	// size.
 	firstChunk = 64 << 10
 	lastChunk  = 2 << 20
 
-	// asanGap lies unusable between the pieces in programs built with -asan: as
-	// much as hardening leaves behind a block at the least.
+	// asanGap is the number of inaccessible bytes between two allocations in programs built with
+	// -asan: the least that hardening leaves behind a block.
 	asanGap = 16
 )
 
-// NewArena returns an empty Arena, which holds no memory yet.
+// NewArena returns an empty [Arena]. It holds no memory until its first allocation.
 func NewArena() *Arena { return new(Arena) }
 
-// Alloc returns n bytes whose address is a multiple of align, a power of two up
-// to 64 KiB, with undefined contents. n = 0 gives a valid pointer that need not
-// be unique. It panics with *OutOfMemoryError when memory is out, with *MisuseError
-// when the Arena was closed, and for another alignment. (A copy of an Arena panics
-// with *MisuseError when it needs another chunk. Until then it hands out the memory
-// that the original hands out too, after the original's Close memory that is another's.)
-// The memory is valid until Reset or Close, while the Arena is reachable.
+// Alloc returns n bytes with undefined contents, at an address that is a multiple of align. align
+// must be a power of two up to 64 KiB. n = 0 gives a valid pointer that need not be unique. The
+// memory is valid until [Arena.Reset] or [Arena.Close], as long as the Arena is reachable.
+//
+// Alloc panics with [*OutOfMemoryError] when no memory is left, with [*MisuseError] when the Arena
+// is closed, and for any other align. A copy of an Arena panics with *MisuseError when it needs
+// another chunk. Until then it hands out the same memory as the original, and after the original's
+// Close that memory may be someone else's.
 func (a *Arena) Alloc(n, align uintptr) unsafe.Pointer { return a.alloc("Arena.Alloc", n, align) }
 
 // alloc is Alloc under the name of the function that was called.
@@ -100,7 +102,7 @@ func (a *Arena) alloc(op string, n, align uintptr) unsafe.Pointer {
 	if p < a.next || p > a.end || a.end-p < n || a.end == 0 {
 		a.mustBeOpen(op)
 		a.more(n)
-		p = a.next // a chunk starts on a page: aligned
+		p = a.next // a chunk starts at a page, so p is aligned
 	}
 	a.next = p + n
 	if asan.On {
@@ -110,8 +112,8 @@ func (a *Arena) alloc(op string, n, align uintptr) unsafe.Pointer {
 	return engine.Pointer(engine.Block(p))
 }
 
-// more makes a chunk with room for n bytes the current one: the first of those
-// kept by Reset that is large enough, else a new one.
+// more makes a chunk with room for n bytes the current one. It takes the first chunk kept by Reset
+// that is large enough, or else a new one.
 func (a *Arena) more(n uintptr) {
 	if a.held == nil {
 		a.self, a.current = uintptr(unsafe.Pointer(a)), -1
@@ -123,7 +125,7 @@ func (a *Arena) more(n uintptr) {
 	size := mem.Bytes(firstChunk)
 	for i, c := range kept {
 		if c.size >= mem.Bytes(n) {
-			kept[0], kept[i] = c, kept[0] // those too small stay for smaller pieces
+			kept[0], kept[i] = c, kept[0] // the chunk that is too small stays for smaller requests
 			a.use(c)
 			return
 		}
@@ -132,8 +134,8 @@ func (a *Arena) more(n uintptr) {
 		size = max(size, min(c.size*2, lastChunk))
 	}
 	if n > lastChunk {
-		// In place of those that were made for a piece as large and are not large
-		// enough now: otherwise an Arena whose use grows slowly would keep them all.
+		// The new chunk replaces those that were made for a request above lastChunk and are too
+		// small now. Otherwise an Arena whose requests grow slowly would keep them all.
 		h.list = h.list[:a.current+1]
 		for _, c := range kept {
 			if c.size > lastChunk {
@@ -145,7 +147,7 @@ func (a *Arena) more(n uintptr) {
 	}
 	size = max(size, mem.Bytes(n))
 	large := size
-	if asan.On { // so that what lies behind the last piece is the chunk's (max: if it wraps)
+	if asan.On { // the last allocation has a gap behind it, too (max: size+asanGap may wrap)
 		large = max(size, size+asanGap)
 	}
 	p, usable := engine.Chunk(large)
@@ -157,15 +159,15 @@ func (a *Arena) more(n uintptr) {
 	a.use(h.list[a.current+1])
 }
 
-// use makes c, the first that is kept, the current chunk.
+// use makes c, which is the first of the chunks that wait, the current chunk.
 func (a *Arena) use(c chunk) {
 	a.current++
 	a.next = uintptr(c.start)
 	a.end = a.next + uintptr(c.size)
 }
 
-// Reset makes all of the Arena's memory free for its next allocations and keeps
-// it. Everything allocated before is invalid.
+// Reset makes all of the Arena's memory available for its next allocations; none of it is returned.
+// Everything allocated before is invalid. It panics with [*MisuseError] when the Arena is closed.
 func (a *Arena) Reset() {
 	a.mustBeOpen("Arena.Reset")
 	if a.held != nil {
@@ -174,18 +176,19 @@ func (a *Arena) Reset() {
 	a.current, a.next, a.end = -1, 0, 0
 }
 
-// Close gives the Arena's memory back. Any later use of the Arena, a second
-// Close too, panics with a *MisuseError.
+// Close gives the Arena's memory back. Any later use of the Arena, including a second Close, panics
+// with a [*MisuseError].
 func (a *Arena) Close() {
 	a.mustBeOpen("Arena.Close")
 	if a.held != nil {
 		a.held.free()
 		a.cleanup.Stop()
 	}
-	*a = Arena{closed: true} // the Arena is alive until here, so Stop is in time
+	*a = Arena{closed: true} // this keeps the Arena alive, so Stop comes before the cleanup can run
 }
 
-// mustBeOpen begins all but the fast path: the Arena must be open, and no copy.
+// mustBeOpen is the first step of everything except the fast path of alloc. It panics if the Arena
+// is closed or a copy.
 func (a *Arena) mustBeOpen(op string) {
 	if a.closed {
 		panic(&MisuseError{Op: op, Kind: kindClosedArena, Addr: uintptr(unsafe.Pointer(a))})
@@ -195,9 +198,10 @@ func (a *Arena) mustBeOpen(op string) {
 	}
 }
 
-// NewIn returns a zeroed T in the Arena, aligned as T is: valid until Reset or Close
-// while the Arena is reachable, and not for Delete. It panics as Alloc does, and for a
-// type that New does not accept. For one goroutine at a time, as all of the Arena.
+// NewIn returns a zeroed T in the Arena, with the alignment of T. It is valid until [Arena.Reset]
+// or [Arena.Close], as long as the Arena is reachable, and must not be passed to [Delete]. NewIn
+// panics as [Arena.Alloc] does, and for a type that [New] does not accept. Like all of the Arena it
+// is for one goroutine at a time.
 func NewIn[T any](a *Arena) *T {
 	mustBePlain[T]()
 	size := unsafe.Sizeof(*new(T))
@@ -207,10 +211,11 @@ func NewIn[T any](a *Arena) *T {
 	return (*T)(p)
 }
 
-// MakeSliceIn returns a zeroed slice in the Arena, aligned as T is: valid until Reset
-// or Close while the Arena is reachable, and not for FreeSlice. It panics as Alloc
-// does, and for a type, length or capacity that MakeSlice does not accept. For one
-// goroutine at a time.
+// MakeSliceIn returns a zeroed slice in the Arena with the given length and capacity, with the
+// alignment of T. It is valid until [Arena.Reset] or [Arena.Close], as long as the Arena is
+// reachable, and must not be passed to [FreeSlice]. MakeSliceIn panics as [Arena.Alloc] does, and
+// for a type, length or capacity that [MakeSlice] does not accept. Like all of the Arena it is for
+// one goroutine at a time.
 func MakeSliceIn[T any](a *Arena, len, cap int) []T {
 	mustBePlain[T]()
 	size := sliceBytes[T]("MakeSliceIn", len, cap)

@@ -11,7 +11,7 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Arenas: what they hand out, reuse and keep, and what they refuse once they are closed.
+// Tests of Arenas: what they hand out, reuse and keep, and what they refuse after Close.
 
 func TestArena(t *testing.T) {
 	base := workout.ReadStats()
@@ -28,7 +28,7 @@ func TestArena(t *testing.T) {
 					t.Fatalf("Arena.Alloc(%d, %d) = %p", n, align, p)
 				}
 				if n == 0 {
-					continue // need not be unique
+					continue // its address need not be unique
 				}
 				testkit.Fill(p, n, i)
 				blocks = append(blocks, workout.Block{P: p, Size: n, Key: i})
@@ -46,7 +46,7 @@ func TestArena(t *testing.T) {
 		if now := workout.ReadStats().Live; now != live {
 			t.Errorf("Reset changed the live bytes from %d to %d: it keeps the memory", live, now)
 		}
-		// The same work again fits into the memory that Reset kept.
+		// In later rounds the same work fits into the memory that Reset kept.
 		if round > 0 {
 			for _, b := range blocks {
 				if !first[uintptr(b.P)>>21] {
@@ -56,7 +56,7 @@ func TestArena(t *testing.T) {
 		}
 	}
 
-	big := a.Alloc(5<<20, 4096) // more than any chunk
+	big := a.Alloc(5<<20, 4096) // larger than any ordinary chunk
 	testkit.Fill(big, 5<<20, 1)
 	x := hakmem.NewIn[plainStruct](a)
 	if *x != (plainStruct{}) {
@@ -71,7 +71,7 @@ func TestArena(t *testing.T) {
 	}
 	testkit.Fill(unsafe.Pointer(unsafe.SliceData(s)), 8000, 1)
 	a.Reset()
-	testkit.Fill(a.Alloc(60_000, 1), 60_000, math.MaxUint64) // dirty what the next one gets
+	testkit.Fill(a.Alloc(60_000, 1), 60_000, math.MaxUint64) // dirty the memory that the next allocation gets
 	a.Reset()
 	if y := hakmem.NewIn[plainStruct](a); *y != (plainStruct{}) {
 		t.Error("NewIn is not zero in memory used before")
@@ -88,7 +88,7 @@ func TestArena(t *testing.T) {
 			t.Errorf("Arena.Alloc(%d): OutOfMemoryError of %d bytes", n, oom.Size)
 		}
 	}
-	testkit.Fill(a.Alloc(100, 1), 100, 1) // and the Arena goes on
+	testkit.Fill(a.Alloc(100, 1), 100, 1) // the Arena still works
 
 	a.Close()
 	if now := workout.ReadStats(); now.Live != base.Live || now.LiveBlocks != base.LiveBlocks {
@@ -107,10 +107,11 @@ func TestArena(t *testing.T) {
 	if m, instead := workout.MisuseOf(func() { hakmem.MakeSliceIn[int](a, 0, 0) }); m == nil {
 		t.Errorf("MakeSliceIn after Close: %s", instead)
 	}
-	hakmem.NewArena().Close() // one that never held memory
+	hakmem.NewArena().Close() // an Arena that never held memory
 }
 
-// TestZeroArena: a variable serves without NewArena, whatever is called first.
+// TestZeroArena checks that an Arena variable needs no NewArena, whichever function is called
+// first.
 func TestZeroArena(t *testing.T) {
 	for name, first := range map[string]func(*hakmem.Arena){
 		"Alloc": func(a *hakmem.Arena) { *(*byte)(a.Alloc(100, 8)) = 1 },
@@ -138,8 +139,8 @@ func TestZeroArena(t *testing.T) {
 	}
 }
 
-// TestArenaKeepsWhatItNeeds: an Arena whose use grows, or that was refused once,
-// does not hold more than a few times the most it had in use.
+// TestArenaKeepsWhatItNeeds checks that an Arena holds at most a few times the most memory it had
+// in use, even if its use grows or an allocation was refused.
 func TestArenaKeepsWhatItNeeds(t *testing.T) {
 	a := hakmem.NewArena()
 	defer a.Close()

@@ -7,35 +7,36 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// MisuseError is the value of the panic that an invalid free, reallocation or
-// size query raises. Nothing was changed before the panic (but see Late).
+// MisuseError is the value of the panic with which an invalid free, reallocation or size query
+// ends. Nothing was changed before the panic, except where Late is true.
 type MisuseError struct {
 	// Op is the function that was called, "Free" or "Heap.Close" for example.
 	Op string
-	// Kind is what is wrong: "double free", "use after free", "interior
-	// pointer", "unaligned pointer", "not hakmem's", "never allocated", "arena
-	// memory", "memory of a closed arena", "closed heap", "copied heap", "unmade
-	// heap", "closed arena", "copied arena"; with HAKMEM_HARDEN or HAKMEM_GUARD
-	// also "buffer overflow", "buffer underflow" and "write after free".
+	// Kind says what is wrong: "double free", "use after free", "interior pointer", "unaligned
+	// pointer", "not hakmem's", "never allocated", "arena memory", "memory of a closed arena",
+	// "closed heap", "copied heap", "unmade heap", "closed arena" or "copied arena". With
+	// HAKMEM_HARDEN or HAKMEM_GUARD it can also be "buffer overflow", "buffer underflow" or "write
+	// after free".
 	Kind string
-	// Addr is the pointer that was given. Block is the start of the block it
-	// lies in, and Class that block's size in bytes, where they are known.
+	// Addr is the pointer that was passed. Block is the start of the block in which it lies, and
+	// Class that block's size in bytes; both are 0 where they are not known.
 	Addr, Block, Class uintptr
-	// Offset is how many bytes from Block the first byte lies that was touched, of a
-	// "buffer overflow", a "buffer underflow" (before it), a "write after free" and
-	// a "use after free" that faulted.
+	// Offset is the distance in bytes from Block to the first byte that was touched; for a "buffer
+	// underflow" that byte lies before Block. It is set for a "buffer overflow", a "buffer
+	// underflow", a "write after free", and for a "use after free" that faulted.
 	Offset uintptr
-	// AllocStack and FreeStack are where a guarded block was allocated and freed,
-	// for runtime.CallersFrames; Stacks prints them.
+	// AllocStack and FreeStack hold the program counters of the calls that allocated and freed a
+	// guarded block, for runtime.CallersFrames. Stacks prints them.
 	AllocStack, FreeStack []uintptr
-	// Late says that the misuse happened before, and was found only now, by an
-	// operation that need not be to blame: two frees of Addr overlapped in time (the
-	// copy was dropped), or a freed block was written to.
+	// Late says that the misuse happened earlier and was only found now, by a call that need not be
+	// the one to blame. Either a freed block was written to, or two frees of Addr overlapped and
+	// the second copy of the block was dropped. What else overlapping frees can do is described in
+	// https://github.com/hakmem/hakmem/blob/main/docs/security.md#frees-that-overlap.
 	Late bool
 }
 
-// Error names the operation, the address, the block, where it was allocated and
-// freed as far as is known, and the remedy.
+// Error names the operation, the address, the block, as far as is known where it was allocated and
+// freed, and the remedy.
 func (e *MisuseError) Error() string {
 	s := fmt.Sprintf("hakmem: %s(%#x): %s", e.Op, e.Addr, e.Kind)
 	if e.Late {
@@ -107,7 +108,7 @@ var remedies = map[string]string{
 	kindCopiedArena: "an Arena must not be copied: pass the *Arena on",
 }
 
-// misuse turns the engine's finding into the error of operation op.
+// misuse turns a finding of the engine into the error of operation op.
 func misuse(op string, f engine.Finding) *MisuseError {
 	e := &MisuseError{Op: op, Addr: uintptr(f.Addr), Block: uintptr(f.Block), Class: uintptr(f.Class), AllocStack: f.AllocStack, FreeStack: f.FreeStack}
 	switch f.Kind {
@@ -142,15 +143,15 @@ func misuse(op string, f engine.Finding) *MisuseError {
 	return e
 }
 
-// OutOfMemoryError is the value of the panic that the []byte and typed
-// functions, Arena.Alloc and NewHeap raise where Malloc would return nil. The program
-// may recover and go on.
+// OutOfMemoryError is the value of the panic with which the []byte and typed functions,
+// [Arena.Alloc] and [NewHeap] end where [Malloc] would return nil. The program may recover and go
+// on.
 type OutOfMemoryError struct {
-	// Size is the number of bytes asked for, or the largest uintptr when the
-	// request does not fit one; of NewHeap that of a Heap's tables.
+	// Size is the number of bytes asked for, or the largest uintptr if the request does not fit
+	// one. For NewHeap it is the size of a Heap's tables.
 	Size uintptr
-	// Reason is what refused the memory: a limit, the region's end or the system;
-	// nil when no machine has as much.
+	// Reason is what refused the memory: a limit, the end of the region, or the system. It is nil
+	// if the request is more than any machine has.
 	Reason error
 }
 

@@ -1,4 +1,4 @@
-// Some print the sizes of blocks, which are larger in programs built with -asan.
+// Some examples print the sizes of blocks, which are larger in programs built with -asan.
 //go:build !asan
 
 package hakmem_test
@@ -18,7 +18,7 @@ func ExampleMalloc() {
 	}
 	defer hakmem.Free(p)
 
-	b := unsafe.Slice((*byte)(p), 100) // a view of the block; p owns it
+	b := unsafe.Slice((*byte)(p), 100) // a view of the block, which p still owns
 	copy(b, "outside the Go heap")
 	fmt.Printf("%s, %d bytes usable\n", b[:19], hakmem.UsableSize(p))
 	// Output: outside the Go heap, 112 bytes usable
@@ -40,10 +40,10 @@ func ExampleRealloc() {
 
 	q := hakmem.Realloc(p, 5000)
 	if q == nil {
-		hakmem.Free(p) // a Realloc that fails leaves p valid
+		hakmem.Free(p) // p is still valid after a Realloc that fails
 		return
 	}
-	defer hakmem.Free(q) // not p: that block is gone
+	defer hakmem.Free(q) // q, not p: the block at p is gone
 	fmt.Printf("%s\n", unsafe.Slice((*byte)(q), 5))
 	// Output: grows
 }
@@ -63,20 +63,20 @@ func ExampleFree() {
 		m := recover().(*hakmem.MisuseError)
 		fmt.Println(m.Op, "-", m.Kind, "-", m.Class, "bytes")
 	}()
-	hakmem.Free(p) // again: refused, and nothing is damaged
+	hakmem.Free(p) // a second time: refused, and nothing is damaged
 	// Output: Free - double free - 64 bytes
 }
 
 func ExampleAlloc() {
 	b := hakmem.Alloc(11)
-	defer hakmem.FreeBytes(b) // b as it came: neither a sub-slice nor what append made of it
+	defer hakmem.FreeBytes(b) // the same b: not a sub-slice, not what append returned
 	copy(b, "hello world")
 	fmt.Println(string(b), len(b), cap(b))
 	// Output: hello world 11 11
 }
 
 func ExampleNew() {
-	type point struct{ X, Y float64 } // no Go pointers: the collector would not see them
+	type point struct{ X, Y float64 } // no Go pointers, because the collector would not see them
 	p := hakmem.New[point]()
 	defer hakmem.Delete(p)
 	p.X = 3
@@ -98,7 +98,7 @@ func ExampleMakeSlice() {
 	s := hakmem.MakeSlice[uint32](0, 1000)
 	defer hakmem.FreeSlice(s)
 	for i := range uint32(1000) {
-		s = append(s, i*i) // stays within the capacity, so within the block
+		s = append(s, i*i) // stays within the capacity and so within the block
 	}
 	fmt.Println(len(s), s[999])
 	// Output: 1000 998001
@@ -111,7 +111,7 @@ func ExampleHeap() {
 	h.Free(p)
 	h.Close()
 
-	hakmem.Free(q) // blocks outlive their Heap, and anyone may free them
+	hakmem.Free(q) // blocks outlive their Heap, and any goroutine may free them
 	// Output:
 }
 
@@ -159,7 +159,7 @@ func ExampleReadStats() {
 	var before, after hakmem.Stats
 	hakmem.ReadStats(&before)
 	p := hakmem.Malloc(1 << 20)
-	hakmem.ReadStats(&after) // exact, because nobody allocates meanwhile
+	hakmem.ReadStats(&after) // exact, because no other goroutine allocates meanwhile
 	fmt.Println(after.Live-before.Live, after.LiveBlocks-before.LiveBlocks)
 	hakmem.Free(p)
 	// Output: 1048576 1
@@ -170,8 +170,8 @@ func ExampleGoodSize() {
 	// Output: 112 1024 106496
 }
 
-// Configure comes before the first allocation, in main or an init function; it
-// is not run here, where other examples have allocated already.
+// Configure must come before the first allocation, in main or in an init function. It is not run
+// here, because other examples have allocated already.
 func ExampleConfigure() {
 	err := hakmem.Configure(hakmem.Options{
 		Mode:        "minimal", // hold as little as possible in caches
@@ -200,8 +200,8 @@ func ExampleSetMemoryLimit() {
 }
 
 func ExampleCatchFaults() {
-	// With HAKMEM_GUARD=1/1 the write below would be reported with the block and the
-	// stacks of its allocation and its free.
+	// With HAKMEM_GUARD=1/1 an access behind this block, or to it after its free, would be reported
+	// with the block and the stacks of its allocation and its free.
 	hakmem.CatchFaults(func() {
 		b := hakmem.Alloc(100)
 		b[99] = 1
@@ -217,7 +217,7 @@ func ExampleLiveBlocks() {
 	for b := range hakmem.LiveBlocks() {
 		if b.Site == site {
 			fmt.Println(b.SiteName, b.Size, b.Addr == uintptr(p))
-			hakmem.Free(b.Pointer()) // the loop may free what it is given
+			hakmem.Free(b.Pointer()) // the loop may free the block it is given
 		}
 	}
 	// Output: example 112 true

@@ -10,18 +10,19 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// opFault stands for an operation where the program itself touched memory.
+// opFault is the Op of an error about memory that the program itself touched.
 const opFault = "memory access"
 
-// CatchFaults calls f. If f, on the calling goroutine, touches the memory around a
-// guarded block (see HAKMEM_GUARD) or that of one that was freed, CatchFaults
-// panics with a *MisuseError that says which block, how far off, and where it was
-// allocated and freed. A fault at another address panics with the runtime.Error
-// that Go gives it; every other panic of f is passed on.
+// CatchFaults calls f. If f, on the calling goroutine, touches the guard pages around a guarded
+// block (see HAKMEM_GUARD) or the memory of a freed one, CatchFaults panics with a [*MisuseError].
+// It names the block, the offset of the access, and the places where the block was allocated and
+// freed. A fault at any other address panics with Go's own runtime.Error, and every other panic of
+// f is passed on.
 //
-// Without CatchFaults such an access ends the process with Go's "unexpected fault
-// address". To learn more, run it again with main's work inside CatchFaults and
-// HAKMEM_GUARD=1 if memory allows, else 1/100. Any goroutine; calls may nest.
+// Without CatchFaults such an access ends the process with Go's message "unexpected fault address".
+// To learn more, run the program again with the work of main inside CatchFaults and with
+// HAKMEM_GUARD=1, or 1/100 if memory does not allow 1. Any goroutine may call CatchFaults, and
+// calls may nest.
 func CatchFaults(f func()) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -39,8 +40,8 @@ func CatchFaults(f func()) {
 	f()
 }
 
-// Stacks prints where the block was allocated and freed, as far as is known: each
-// function with its file and line below it. Guarded blocks have them.
+// Stacks returns a text that says where the block was allocated and freed, as far as is known: each
+// function on one line, its file and line number on the next. Guarded blocks have these stacks.
 func (e *MisuseError) Stacks() string {
 	var b strings.Builder
 	for _, s := range []struct {

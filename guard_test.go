@@ -14,8 +14,8 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// HAKMEM_GUARD: an access beyond a guarded block, or after its free, faults, and
-// CatchFaults tells what it was.
+// Tests of HAKMEM_GUARD: an access outside a guarded block, or after its free, faults, and
+// CatchFaults reports which access it was.
 
 //go:noinline
 func allocateGuarded(size uintptr) unsafe.Pointer { return hakmem.Malloc(size) }
@@ -23,7 +23,7 @@ func allocateGuarded(size uintptr) unsafe.Pointer { return hakmem.Malloc(size) }
 //go:noinline
 func freeGuarded(p unsafe.Pointer) { hakmem.Free(p) }
 
-// touch reads or writes one byte inside CatchFaults.
+// touch reads or writes the byte n bytes from p, inside CatchFaults.
 func touch(p unsafe.Pointer, n int, write bool) (m *hakmem.MisuseError, instead any) {
 	m, text := workout.MisuseOf(func() {
 		hakmem.CatchFaults(func() {
@@ -56,7 +56,8 @@ func guardedAlways(string) error {
 			testkit.Fill(p, uintptr(size), 1)
 			const page = 4096
 			for _, write := range []bool{false, true} {
-				// Where a page ends, or begins, at the block, the next byte faults.
+				// Where a page boundary coincides with the block's start or end, the next byte
+				// faults.
 				if m, instead := touch(p, -1, write); m != nil {
 					left++
 					if m.Kind != "buffer underflow" || m.Offset != 1 || m.Block != uintptr(p) || m.Class != uintptr(size) {
@@ -65,7 +66,7 @@ func guardedAlways(string) error {
 				} else if instead != nil {
 					return fmt.Errorf("%d bytes, byte -1: %v", size, instead)
 				} else if write {
-					*(*byte)(unsafe.Add(p, -1)) = 0xCA // mended
+					*(*byte)(unsafe.Add(p, -1)) = 0xCA // restore the byte
 				}
 				behind := (size + 15) &^ 15
 				if m, _ := touch(p, behind, write); m != nil {
@@ -81,7 +82,7 @@ func guardedAlways(string) error {
 					return fmt.Errorf("%d bytes, byte %d, in the guard page: %+v", size, far, m)
 				}
 			}
-			if size%16 != 0 { // the bytes up to the alignment are checked at the free
+			if size%16 != 0 { // the bytes up to the alignment are checked when the block is freed
 				b := (*byte)(unsafe.Add(p, size))
 				*b ^= 1
 				m, instead := workout.MisuseOf(func() { freeGuarded(p) })
@@ -113,7 +114,7 @@ func guardedAlways(string) error {
 			return fmt.Errorf("%d bytes: %d faults before and %d behind 40 blocks", size, left, right)
 		}
 	}
-	// Faults elsewhere, and panics, pass through.
+	// Faults at other addresses, and panics, pass through.
 	if v := testkit.PanicOf(func() { hakmem.CatchFaults(func() { panic("mine") }) }); v != "mine" {
 		return fmt.Errorf("a panic became %v", v)
 	}
@@ -135,7 +136,7 @@ func guardedAlways(string) error {
 
 var _ = testkit.Child("guarded rate", guardedRate)
 
-// guardedRate: blocks are drawn at the rate asked for, of all sizes.
+// guardedRate checks that blocks of all sizes are sampled at the rate asked for.
 func guardedRate(string) error {
 	slots := make([]unsafe.Pointer, 400)
 	const n = 2_000_000
@@ -160,8 +161,8 @@ func guardedRate(string) error {
 
 var _ = testkit.Child("guarded rate of kinds", guardedRateOfKinds)
 
-// guardedRateOfKinds: functions and sizes each by itself, none goes uncounted, none
-// counts twice.
+// guardedRateOfKinds checks each function and size by itself: every allocation is counted, and none
+// is counted twice.
 func guardedRateOfKinds(string) error {
 	h := hakmem.NewHeap()
 	defer h.Close()
@@ -184,7 +185,7 @@ func guardedRateOfKinds(string) error {
 	} {
 		before := workout.ReadStats().Guard
 		const n = 10_000
-		var live [50]unsafe.Pointer // so that a Heap is refilled, which is what counts its calls
+		var live [50]unsafe.Pointer // enough that the Heap is refilled, which is when its calls are counted
 		for i := range n {
 			p := &live[i%len(live)]
 			hakmem.Free(*p)
@@ -194,7 +195,8 @@ func guardedRateOfKinds(string) error {
 			hakmem.Free(p)
 		}
 		after := workout.ReadStats().Guard
-		// 100 with a standard deviation of 10: these are six of them.
+		// The expected number is 100 with a standard deviation of 10. The bounds are six standard
+		// deviations.
 		if got := after.Samples + after.Skipped - before.Samples - before.Skipped; got < n/100*4/10 || got > n/100*16/10 {
 			return fmt.Errorf("%s: %d samples of %d blocks at 1/100, want about %d", name, got, n, n/100)
 		}
@@ -213,7 +215,7 @@ func TestGuard(t *testing.T) {
 	testkit.InChild(t, "guarded rate of kinds", "", "HAKMEM_GUARD=1/100", "HAKMEM_HARDEN=1")
 }
 
-// kindOf frees p, which is wrong, and wants the misuse to be of that kind.
+// kindOf frees p, which is invalid, and wants a misuse of the given kind.
 func kindOf(what string, p unsafe.Pointer, kind string) error {
 	m, instead := workout.MisuseOf(func() { hakmem.Free(p) })
 	if m == nil || m.Kind != kind || m.Addr != uintptr(p) {
@@ -245,7 +247,8 @@ func guardedKinds(string) error {
 			return err
 		}
 	}
-	// A write before a block that ends at its guard page: half of them do.
+	// Write before a block that ends at its guard page. Half of the blocks do; the others begin at
+	// a page.
 	for range 200 {
 		p := hakmem.Malloc(size)
 		if uintptr(p)%4096 == 0 {

@@ -14,14 +14,14 @@ import (
 	"github.com/hakmem/hakmem/internal/asan"
 )
 
-// HAKMEM_HARDEN=1: what is written behind a block or after its free is found.
+// Tests of HAKMEM_HARDEN=1: a write behind a block, or after its free, is found.
 
 var hardSizes = []uintptr{0, 1, 8, 15, 16, 17, 100, 1000, 1024, 1025, 5000, 32 << 10, 32<<10 + 1, 100_000, 1 << 20, 2 << 20, 3 << 20}
 
 var _ = testkit.Child("hardened", hardened)
 
 func hardened(string) error {
-	// Normal work stays normal.
+	// Correct programs are not disturbed.
 	if n, err := workout.Work(1, 64<<20, 1); n != 0 || err != nil {
 		return fmt.Errorf("%d failures: %v: %v", n, err, hakmem.Err())
 	}
@@ -33,7 +33,7 @@ func hardened(string) error {
 		testkit.Fill(p, size, 1)
 		for _, far := range []uintptr{0, 7, 31} { // an overflow by 1, 8, 32 bytes
 			if size+far >= hakmem.GoodSize(size+16) {
-				continue // in the block behind
+				continue // the byte lies in the next block
 			}
 			b := (*byte)(unsafe.Add(p, size+far))
 			old := *b
@@ -60,8 +60,8 @@ func hardened(string) error {
 			return fmt.Errorf("%d bytes: a second free: %v", size, m)
 		}
 	}
-	// A write over the sealed size itself is told as one behind all that the user
-	// could have had.
+	// If the sealed size itself is overwritten, the report names a byte behind all the bytes that
+	// the caller could have had.
 	p := hakmem.Malloc(100)
 	end := hakmem.GoodSize(100+16) - 8
 	seal := (*uint64)(unsafe.Add(p, end))
@@ -72,8 +72,8 @@ func hardened(string) error {
 	}
 	*seal = old
 	hakmem.Free(p)
-	// A write before the block hits the one before it, if that is a neighbour; a
-	// write after free is found when the block leaves the quarantine.
+	// A write before the block hits the block before it, if there is a neighbour. A write after
+	// free is found when the block leaves the quarantine.
 	for _, size := range hardSizes {
 		for _, at := range []uintptr{0, size / 2, size - 1} {
 			if size == 0 {
@@ -88,8 +88,8 @@ func hardened(string) error {
 			}
 		}
 	}
-	// The quarantine lets go by itself, too.
-	h := hakmem.NewHeap() // whose quarantine is its own: which P serves is chance
+	// The quarantine also lets blocks go without being full.
+	h := hakmem.NewHeap() // a Heap has a quarantine of its own: which P serves a call is chance
 	defer h.Close()
 	p = h.Malloc(64)
 	h.Free(p)
@@ -102,7 +102,7 @@ func hardened(string) error {
 	if !found {
 		return fmt.Errorf("a write after free was not found in 3000 frees")
 	}
-	// Blocks are not handed out in the order of their addresses.
+	// Blocks are not handed out in ascending order of address.
 	ascents, last := 0, uintptr(0)
 	for range 1000 {
 		p := uintptr(hakmem.Malloc(200))
@@ -119,7 +119,7 @@ func hardened(string) error {
 
 var _ = testkit.Child("hardened work", hardenedWork)
 
-// hardenedWork: the quarantine keeps nothing that is missed, from many goroutines.
+// hardenedWork checks, with many goroutines, that the quarantine keeps no block for good.
 func hardenedWork(string) error {
 	if err := workout.Churn(7); err != nil {
 		return err
@@ -164,8 +164,8 @@ func TestHarden(t *testing.T) {
 
 var _ = testkit.Child("hardened size", hardenedSize)
 
-// hardenedSize: the size behind a hardened block is written over; sizes that leave no
-// room for it are refused.
+// hardenedSize checks that an overwritten sealed size behind a block is found, and that sizes which
+// leave no room for it are refused.
 func hardenedSize(string) error {
 	for _, size := range []uintptr{^uintptr(0), ^uintptr(0) - 15} {
 		if p := hakmem.Malloc(size); p != nil {

@@ -10,20 +10,22 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// Heap is a private front: magazines that one goroutine has to itself, so that
-// its Malloc and Free need not find the P and inline into the caller. It is for
-// one goroutine at a time; handing it to another needs the usual
-// synchronisation. A Heap must be made by NewHeap and must not be copied; both are
-// misuse and panic, at the latest in Close (of one that was not made, small sizes
-// panic as a nil pointer does; a copy shares the magazines until it panics, with
-// another Heap if the original was closed).
+// Heap is a private set of magazines for one goroutine. Its Malloc and Free need not find the
+// current P, and they inline into the caller. A Heap is for one goroutine at a time; handing it to
+// another goroutine needs the usual synchronisation.
 //
-// Its blocks are ordinary blocks: any goroutine may free them with Free or
-// through another Heap, they may outlive the Heap, and a Heap may free blocks
-// that it did not allocate. Trim does not reach into a Heap; Close gives back
-// what its magazines hold. A Heap that becomes unreachable without Close is an
-// error that is survived: its magazines go back some time after a garbage
-// collection, Stats.Abandoned counts it and Err tells of the first.
+// Its blocks are ordinary blocks. Any goroutine may free them, with [Free] or through another Heap;
+// they may outlive the Heap; and a Heap may free blocks that it did not allocate. [Trim] does not
+// reach into a Heap. [Heap.Close] gives back what its magazines hold.
+//
+// [NewHeap] makes a Heap, and a Heap must not be copied. Using one that NewHeap did not make, or a
+// copy, is misuse and panics, at the latest in Close. On a Heap that NewHeap did not make, small
+// sizes panic as a nil pointer does. A copy shares the original's magazines until it panics; after
+// the original's Close these may be the magazines of another Heap.
+//
+// A Heap that becomes unreachable without Close is an error that the program survives. Some time
+// after a garbage collection its magazines are given back. Stats.Abandoned counts such Heaps, and
+// [Err] reports the first.
 type Heap struct {
 	_       noCopy
 	front   engine.Front // what the fast paths use: own, or the trap front
@@ -32,14 +34,13 @@ type Heap struct {
 	cleanup runtime.Cleanup
 }
 
-// A slow path keeps its Heap alive while it uses the front (runtime.KeepAlive): the
-// front of an unreachable Heap is given back. Why the fast paths need not is in
+// The front of an unreachable Heap is given back, so a slow path keeps its Heap alive while it uses
+// the front (runtime.KeepAlive). Why the fast paths need not do so is explained in
 // internal/engine/abandon.go.
 
-// NewHeap returns a new Heap. It panics with *OutOfMemoryError when memory is
-// out, or when there are too many open Heaps: those and the Ps can have 65,536 fronts
-// together, fewer where address space is limited, and some are kept for the Ps. Any
-// goroutine.
+// NewHeap returns a new [Heap]. It panics with [*OutOfMemoryError] when no memory is left or when
+// too many Heaps are open: open Heaps and Ps together can have 65,536 fronts, fewer where address
+// space is limited, and some of these are reserved for the Ps. Any goroutine may call it.
 func NewHeap() *Heap {
 	f := engine.NewHeapFront()
 	if f == 0 {
@@ -52,16 +53,16 @@ func NewHeap() *Heap {
 	return h
 }
 
-// The fast paths are written so that they inline into the caller: the inliner
-// charges 17 for a call of a parameter and 57 for a call of a function, so the
-// slow path is a parameter of the helper. A test holds that they inline.
+// The fast paths are written so that they inline into the caller. The inliner charges 57 for the
+// call of a function, but 17 for the call of a parameter. So the slow path is passed to the helper
+// as a parameter. A test checks that they inline.
 
-// Malloc is the package's Malloc through the Heap.
+// Malloc is [Malloc] through the Heap.
 func (h *Heap) Malloc(size uintptr) unsafe.Pointer {
 	return popFront(h, size, heapMallocMid)
 }
 
-// Free is the package's Free through the Heap: it takes any block.
+// Free is [Free] through the Heap. It accepts any block, whichever Heap or function allocated it.
 func (h *Heap) Free(p unsafe.Pointer) {
 	pushFront(h, bits.RotateLeft64(uint64(uintptr(p)-engine.Base), -4), p, heapFreeMid)
 }
@@ -103,9 +104,10 @@ func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Poin
 	slow(h, p)
 }
 
-// slowPath begins every slow path: the Heap must be open, and while calls are
-// watched its fast paths get the trap front, so that the next call comes here
-// again. (No one else may touch the Heap when the watching begins or ends.)
+// slowPath is the first step of every slow path. It panics if the Heap is not open or not the
+// original. While calls are watched it also gives the fast paths the trap front, so that the next
+// call comes here again. (Only the Heap's own goroutine may touch the Heap, so whoever begins or
+// ends the watching cannot do this.)
 func (h *Heap) slowPath(op string) {
 	kind := ""
 	switch {
@@ -124,8 +126,8 @@ func (h *Heap) slowPath(op string) {
 	}
 }
 
-// heapMallocMid is the fast path for blocks above 1 KiB, cached large blocks included. A Heap
-// that NewHeap did not make has no front.
+// heapMallocMid is the fast path for blocks above 1 KiB, cached large blocks included. A Heap that
+// NewHeap did not make has front 0.
 //
 //go:norace
 //go:nocheckptr
@@ -159,7 +161,7 @@ func heapMallocMid(h *Heap, size uintptr) (p unsafe.Pointer) {
 	return heapMallocSlow(h, size)
 }
 
-// heapFreeMid is the fast path of the free of such a block.
+// heapFreeMid is the fast path for freeing a block above 1 KiB.
 //
 //go:norace
 //go:nocheckptr
@@ -198,7 +200,7 @@ func heapFreeSlow(h *Heap, p unsafe.Pointer) {
 	}
 }
 
-// Calloc is the package's Calloc through the Heap.
+// Calloc is [Calloc] through the Heap.
 func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Calloc")
 	hi, total := bits.Mul64(uint64(n), uint64(size))
@@ -210,7 +212,7 @@ func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
 	return handOut('z', p, mem.Bytes(total), 0)
 }
 
-// Realloc is the package's Realloc through the Heap.
+// Realloc is [Realloc] through the Heap.
 func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Realloc")
 	q := realloc("Heap.Realloc", h.own, p, size, h.Malloc)
@@ -218,16 +220,18 @@ func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	return q
 }
 
-// Close gives the Heap's magazines back. Its blocks stay allocated. Any later
-// use of the Heap, a second Close too, panics with a *MisuseError (but for
-// Free(nil), which does nothing anywhere). Close panics as Trim does when it comes
-// upon a block that was misused; the Heap is closed all the same.
+// Close gives the Heap's magazines back. Blocks that the Heap allocated stay allocated. Any later
+// use of the Heap, including a second Close, panics with a [*MisuseError], except Free(nil), which
+// does nothing.
+//
+// Close panics as [Trim] does when it finds a block that was misused earlier. The Heap is closed
+// all the same.
 func (h *Heap) Close() {
 	h.slowPath("Heap.Close")
 	f := h.own
 	h.front, h.own = engine.TrapFront(), 0
 	h.cleanup.Stop()
-	runtime.KeepAlive(h) // or Stop may come too late
+	runtime.KeepAlive(h) // else the cleanup could run before Stop
 	if bad := engine.CloseHeapFront(f); bad.Kind != engine.OK {
 		panic(misuse("Heap.Close", bad))
 	}

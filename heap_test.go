@@ -8,11 +8,13 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Heaps: blocks that others free, blocks that outlive them, and what a closed one refuses.
+// Tests of Heaps: blocks that others free, blocks that outlive their Heap, and what a closed Heap
+// refuses.
 
 func TestHeap(t *testing.T) {
 	quiet(t)
-	if err := collected(func(*hakmem.Stats) bool { hakmem.Trim(); return workout.ReadStats().Fronts == 0 }); err != nil { // Heaps that other tests dropped
+	// Wait until the Heaps that other tests dropped are given back.
+	if err := collected(func(*hakmem.Stats) bool { hakmem.Trim(); return workout.ReadStats().Fronts == 0 }); err != nil {
 		t.Fatal(err)
 	}
 	base := workout.ReadStats()
@@ -25,7 +27,7 @@ func TestHeap(t *testing.T) {
 		blocks = append(blocks, workout.NewBlock(t, malloc, size, i))
 	}
 	workout.MustNotOverlap(t, blocks)
-	frees := []func(unsafe.Pointer){h.Free, hakmem.Free, g.Free} // none by who allocated it
+	frees := []func(unsafe.Pointer){h.Free, hakmem.Free, g.Free} // no matter which of them allocated the block
 	for i, b := range blocks[:5000] {
 		b.Check(t)
 		frees[i%3](b.P)
@@ -51,8 +53,7 @@ func TestHeap(t *testing.T) {
 	}
 	blocks[0].Check(t)
 
-	// A Heap made after a Close gets the closed one's front, and must not share
-	// blocks with it.
+	// A Heap made after a Close gets the closed Heap's front, and must not share blocks with it.
 	k := hakmem.NewHeap()
 	for i := range uint64(1000) {
 		blocks = append(blocks, workout.NewBlock(t, k.Malloc, uintptr(r.UintN(3000)), i))
@@ -69,14 +70,14 @@ func TestHeap(t *testing.T) {
 	}
 	k.Close()
 	h.Close()
-	hakmem.Trim() // the Ps' fronts
+	hakmem.Trim() // gives back the Ps' fronts
 	if now := workout.ReadStats(); now.Live != base.Live || now.LiveBlocks != base.LiveBlocks || now.Fronts != 0 {
 		t.Errorf("live %d bytes in %d blocks, %d fronts, before %d in %d, %d", now.Live, now.LiveBlocks, now.Fronts, base.Live, base.LiveBlocks, base.Fronts)
 	}
 }
 
-// TestManyHeaps opens and closes Heaps: fronts are used again, so that their
-// memory is bounded by the number open at once.
+// TestManyHeaps opens and closes 1000 Heaps. Their fronts must be reused, so that memory is bounded
+// by the number of Heaps open at once.
 func TestManyHeaps(t *testing.T) {
 	hakmem.NewHeap().Close()
 	before := workout.ReadStats()

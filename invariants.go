@@ -2,24 +2,29 @@ package hakmem
 
 import "github.com/hakmem/hakmem/internal/engine"
 
-// CheckInvariants looks at all of hakmem's own tables and reports what does not fit
-// together, nil if everything does: that each block is in exactly one place (live,
-// free in its slab, or waiting in one magazine, cache or quarantine), that bitmaps,
-// live map, leases, partial sets, page tables and the page tree tell the same, and
-// that all counts add up. An error has a line for each finding, which names the
-// thing, its address and class, what was found and what was expected, up to 32 of
-// them. A finding is a defect of hakmem's, or memory of its own that something wrote
-// to; or two frees of one block overlapped, and the second is not found yet.
+// CheckInvariants reads all of hakmem's own tables and returns an error if they contradict each
+// other, else nil. It checks these:
 //
-// It is for tests and for soak runs, and must be called when nothing else is going
-// on: no other call of this package in progress on any goroutine, in a Heap or an
-// Arena either, and what other goroutines did must have happened before it. It stops
-// nobody and would report, or crash on, what it sees half done. Only the scavenger
-// and the cleanups of unreachable Heaps may be at work: they wait for it. (Those of
-// unreachable Arenas may show as a finding.) Nothing is changed.
+//   - Each block is in exactly one place: live, free in its slab, or waiting in one magazine, cache
+//     or quarantine.
+//   - Bitmaps, live map, leases, partial sets, page tables and the page tree agree with each other.
+//   - All counts add up.
 //
-// It reads every table of the region up to the committed bound: some 10 ns for each
-// block of the slabs in use, 0.2 s for a gigabyte of 64 B blocks and 3 ms for one of
-// 4000 B. It uses Go memory in proportion to the blocks in magazines and caches. It works in all builds and with all settings; with the build tag
-// hakmem_nolive, for which a live block looks like a lost one, it knows less.
+// The error has one line for each finding, up to 32. A line names the thing, its address and class,
+// what was found and what was expected. A finding means one of three things: hakmem has a defect,
+// something wrote to hakmem's own memory, or two frees of one block overlapped and the second has
+// not been found yet.
+//
+// CheckInvariants is for tests and for soak runs, and must be called when nothing else is going on.
+// No other call of this package may be in progress on any goroutine, not in a Heap or an Arena
+// either, and what other goroutines did must have happened before it. CheckInvariants does not stop
+// other goroutines: it would report, or crash on, anything it sees half done. Only the scavenger
+// and the cleanups of unreachable Heaps may be at work, because they wait for it. (The cleanup of
+// an unreachable Arena may show up as a finding.) CheckInvariants changes nothing.
+//
+// It reads every table of the region up to the committed bound. That takes some 10 ns for each
+// block of the slabs in use: 0.2 s for a gigabyte of 64 B blocks, 3 ms for one of 4000 B blocks. It
+// uses Go memory in proportion to the number of blocks in magazines and caches. It works in all
+// builds and with all settings; with the build tag hakmem_nolive, where a live block looks like a
+// lost one, it can check less.
 func CheckInvariants() error { return engine.CheckInvariants() }

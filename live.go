@@ -8,50 +8,50 @@ import (
 	"github.com/hakmem/hakmem/internal/site"
 )
 
-// LiveBlock is a block that is allocated, as LiveBlocks finds it.
+// LiveBlock is an allocated block, as [LiveBlocks] yields it.
 type LiveBlock struct {
-	// Addr is the block's address, what the allocation returned. Size is the bytes
-	// of its size class (see GoodSize), what Stats.Live counts; with HAKMEM_HARDEN
-	// that is more than UsableSize. A guarded block (HAKMEM_GUARD) has the size that
-	// was asked for.
+	// Addr is the block's address, which the allocation returned. Size is the size in bytes of the
+	// block's class (see [GoodSize]), the number that Stats.Live counts; with HAKMEM_HARDEN it is
+	// more than UsableSize returns. For a guarded block (HAKMEM_GUARD) it is the size that was
+	// asked for.
 	Addr, Size uintptr
-	// Site is the site of a block from MallocAt and SiteName its name; 0 and "" for
-	// others.
+	// Site is the site of a block from [MallocAt], and SiteName the site's name. They are 0 and ""
+	// for all other blocks.
 	Site     Site
 	SiteName string
-	// Arena says that it is a chunk of an open Arena, which Free refuses.
+	// Arena says that the block is a chunk of an open Arena, which Free does not accept.
 	Arena bool
-	// Stack has the program counters of the allocation, innermost first, from the
-	// caller of this package outwards, for runtime.CallersFrames; nil where the
-	// stack was not recorded. Stacks are recorded while a hakmemtest.NoLeaks is
-	// active, and those of guarded blocks always. The slice is shared: do not
-	// change it.
+	// Stack holds the program counters of the allocation for runtime.CallersFrames, innermost
+	// first, beginning with the caller of this package. It is nil where the stack was not recorded.
+	// Stacks are recorded for guarded blocks, and for all blocks while a hakmemtest.NoLeaks is
+	// active. The slice is shared: do not change it.
 	Stack []uintptr
 }
 
-// Pointer returns Addr as a pointer, to look at the block or to free it.
+// Pointer returns Addr as a pointer, for reading the block or freeing it.
 func (b LiveBlock) Pointer() unsafe.Pointer { return engine.Pointer(engine.Block(b.Addr)) }
 
-// LiveBlocks returns an iterator over every block that is allocated and not yet
-// freed: Stats.LiveBlocks of them in ascending order of address, chunks of Arenas
-// among them, and then the Stats.Guard.Live guarded ones. Free blocks that wait in magazines, caches or the
+// LiveBlocks returns an iterator over every block that is allocated and not yet freed. It yields
+// Stats.LiveBlocks blocks in ascending order of address, chunks of Arenas among them, and then the
+// Stats.Guard.Live guarded ones. Free blocks that wait in a magazine, in a cache or in the
 // quarantine of HAKMEM_HARDEN are not alive.
 //
-// It is exact when no goroutine allocates or frees meanwhile. While others do, it
-// is safe, and yields every block that lives throughout and none that does not
-// live at any moment of the walk.
+// The result is exact when no goroutine allocates or frees meanwhile. When others do, the walk is
+// still safe. It then yields every block that lives from its beginning to its end, and no block
+// that was not alive at some moment of it.
 //
-// The loop's body may use this package, and may free the block it is given (but
-// for an Arena's); no lock is held while it runs. Blocks that it frees before
-// their turn are not yielded. The walk looks at every page in use, as ReadStats
-// does, and at every block of each slab, some 10 ms for a gigabyte of small
-// blocks; it uses Go memory for the blocks of one slab. Any goroutine. With the
-// build tag hakmem_nolive, which is for measurements, there is nothing to tell
-// live blocks by and it yields none.
+// The body of the loop may use this package and may free the block it is given, unless that is a
+// chunk of an Arena; no lock is held while the body runs. Blocks that the body frees before their
+// turn are not yielded.
+//
+// The walk reads the state of every page in use, as [ReadStats] does, and of every block in each
+// slab: some 10 ms for a gigabyte of small blocks. It uses Go memory for the blocks of one slab at
+// a time. Any goroutine may call it. Programs built with the tag hakmem_nolive, which exists for
+// measurements, do not record which blocks are alive, and the iterator yields nothing.
 func LiveBlocks() iter.Seq[LiveBlock] {
 	return func(yield func(LiveBlock) bool) {
 		var found []engine.LiveBlock
-		var names []string // of sites, as they are needed
+		var names []string // names of sites, read as they are needed
 		at, more := engine.WalkAt(0), true
 		for more {
 			found, at, more = engine.LiveFrom(at, found[:0])

@@ -17,7 +17,7 @@ import (
 	"github.com/hakmem/hakmem/internal/asan"
 )
 
-// liveNow returns all live blocks by address. They must come in ascending order.
+// liveNow returns all live blocks, keyed by address. The walk must yield them in ascending order.
 func liveNow(t testing.TB) map[uintptr]hakmem.LiveBlock {
 	t.Helper()
 	blocks := map[uintptr]hakmem.LiveBlock{}
@@ -116,8 +116,8 @@ func TestLiveBlocks(t *testing.T) {
 	}
 }
 
-// TestLiveBlocksFreedByTheLoop: the body frees the block it is given, or others
-// that would come later.
+// TestLiveBlocksFreedByTheLoop lets the loop's body free the block it is given, or blocks whose
+// turn would come later.
 func TestLiveBlocksFreedByTheLoop(t *testing.T) {
 	mine := map[unsafe.Pointer]bool{}
 	fresh := func() {
@@ -153,7 +153,7 @@ func TestLiveBlocksFreedByTheLoop(t *testing.T) {
 	if n != 1 {
 		t.Errorf("%d blocks were found, though the first one's turn freed all", n)
 	}
-	// An end in the middle, and a walk within a walk.
+	// A loop that ends early, and a walk within a walk.
 	p, q := hakmem.Malloc(10), hakmem.Malloc(100_000)
 	defer hakmem.Free(p)
 	defer hakmem.Free(q)
@@ -170,8 +170,8 @@ func TestLiveBlocksFreedByTheLoop(t *testing.T) {
 	}
 }
 
-// TestLiveBlocksWhileOthersAllocate: blocks that live all the time are in every
-// walk, and nothing that a walk yields is impossible.
+// TestLiveBlocksWhileOthersAllocate checks that blocks which live all the time are in every walk,
+// and that a walk yields nothing impossible.
 func TestLiveBlocksWhileOthersAllocate(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
@@ -196,7 +196,7 @@ func TestLiveBlocksWhileOthersAllocate(t *testing.T) {
 				hakmem.Free(p)
 				h.Free(q)
 				if i%3000 == 0 {
-					hakmem.Trim() // pages change class
+					hakmem.Trim() // lets pages change class
 				}
 			}
 		})
@@ -229,7 +229,7 @@ func TestLiveBlocksWhileOthersAllocate(t *testing.T) {
 
 var _ = testkit.Child("hardened live blocks", hardenedLive)
 
-// hardenedLive: blocks in the quarantine are not alive.
+// hardenedLive checks that blocks in the quarantine are not alive.
 func hardenedLive(string) error {
 	count := func() (n int) {
 		for range hakmem.LiveBlocks() {
@@ -257,14 +257,14 @@ func hardenedLive(string) error {
 
 var _ = testkit.Child("guarded live blocks", guardedLive)
 
-// guardedLive: every block is a guarded one, but for an Arena's chunks.
+// guardedLive checks the walk where every block is guarded, except an Arena's chunks.
 func guardedLive(string) error {
 	site := hakmem.RegisterSite("guarded")
 	var blocks []unsafe.Pointer
 	for range 1500 {
 		blocks = append(blocks, hakmem.MallocAt(site, 100))
 	}
-	for i := range 2 { // first all of them, then every second one
+	for i := range 2 { // all of them are alive, then every second one
 		found := map[uintptr]hakmem.LiveBlock{}
 		for b := range hakmem.LiveBlocks() {
 			found[b.Addr] = b

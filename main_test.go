@@ -17,20 +17,20 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// What the tests of this package share. Cases that need a process of their own are
-// registered by testkit.Child, next to the tests that run them.
+// This file is what the tests of this package share. Cases that need a process of their own are
+// registered with testkit.Child, next to the tests that run them.
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// newRand returns a generator whose seed the test's log shows.
+// newRand returns a generator with the given seed and writes the seed to the test's log.
 func newRand(t testing.TB, seed uint64) *rand.Rand {
 	t.Helper()
 	t.Logf("seed %d", seed)
 	return rand.New(rand.NewPCG(seed, seed^0x5DEECE66D))
 }
 
-// boundarySizes returns the sizes around every class boundary, tiny, mid and
-// large block, up to most bytes, ascending.
+// boundarySizes returns, in ascending order, the sizes around every boundary between size classes
+// (tiny, mid and large) up to most bytes.
 func boundarySizes(most uintptr) []uintptr {
 	set := map[uintptr]bool{0: true, 1: true}
 	around := func(n uintptr) {
@@ -57,17 +57,17 @@ func boundarySizes(most uintptr) []uintptr {
 	return sizes
 }
 
-// absurd is a size that no region has.
+// absurd is a size in bytes that is larger than any region.
 const absurd = uintptr(1) << 60
 
-// quiet keeps the scavenger from changing what the test looks at.
+// quiet stops the scavenger's clock, so that it does not change what the test looks at.
 func quiet(t testing.TB) {
 	engine.SetClock(testkit.Stopped{})
 	t.Cleanup(func() { engine.SetClock(nil) })
 }
 
-// statsDiff tells in which fields two pictures differ, "" when in none. Page
-// faults are left out: the tests themselves touch memory.
+// statsDiff names the fields in which two results of ReadStats differ; "" means none. Page faults
+// are ignored, because the tests themselves touch memory.
 func statsDiff(a, b *hakmem.Stats) string {
 	var d []string
 	x, y := reflect.ValueOf(*a), reflect.ValueOf(*b)
@@ -98,7 +98,7 @@ func classSizes(t testing.TB) {
 	}
 }
 
-// mustRunOut calls do and wants a panic with *OutOfMemoryError.
+// mustRunOut calls do, which must panic with *OutOfMemoryError.
 func mustRunOut(t testing.TB, what string, do func()) *hakmem.OutOfMemoryError {
 	t.Helper()
 	v := testkit.PanicOf(do)
@@ -110,7 +110,7 @@ func mustRunOut(t testing.TB, what string, do func()) *hakmem.OutOfMemoryError {
 	return oom
 }
 
-// mustPanicNaming calls do and wants a panic whose text has all of the words.
+// mustPanicNaming calls do, which must panic with a text that contains all of the words.
 func mustPanicNaming(t testing.TB, what string, do func(), words ...string) {
 	t.Helper()
 	v := testkit.PanicOf(do)

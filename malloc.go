@@ -10,39 +10,42 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The road that Malloc and Free take is engine.Road (internal/engine/road.go); slow.go has its
-// slow exits.
+// How Malloc and Free choose between the fast paths is in internal/engine/road.go; what they
+// cannot serve goes on in slow.go.
 
-// maxAlign is the largest alignment AlignedAlloc grants: a superslab's.
+// maxAlign is the largest alignment that AlignedAlloc grants, in bytes: that of a superslab.
 const maxAlign = 2 << 20
 
-// Malloc returns a block of at least size bytes, aligned to 16 bytes, with
-// undefined contents, or nil when memory is out. Size 0 gives a unique pointer.
+// Malloc returns a block of at least size bytes, aligned to 16 bytes, with undefined contents. It
+// returns nil when no memory is left. Size 0 gives a pointer that no other live block has.
 //
-// The block is outside the Go heap: it must not hold Go pointers, and it lives
-// until Free. Any goroutine may call Malloc, and any goroutine may free the
-// block. UsableSize tells how many bytes the block really has. It panics only with a
-// late *MisuseError (see Free), as every function that moves free blocks may.
+// The block is outside the Go heap. It must not hold Go pointers, and it lives until it is given to
+// [Free]. Any goroutine may call Malloc, and any goroutine may free the block. [UsableSize] returns
+// how many bytes the block really has.
+//
+// Malloc panics only with a [*MisuseError] whose Late is true: it came upon an earlier misuse.
+// Every function of this package that moves free blocks may do so.
 func Malloc(size uintptr) unsafe.Pointer { return engine.Road.Malloc(size) }
 
-// Free gives the block at p back. p must come from this package's allocation
-// functions and must not have been freed; nil is fine. Any goroutine may free
-// any block, however it was allocated (but for an Arena's memory).
+// Free gives the block at p back. p must come from an allocation function of this package and must
+// not have been freed since. A nil p is allowed and does nothing. Any goroutine may free any block,
+// whichever function allocated it; only the memory of an [Arena] cannot be freed this way.
 //
-// An invalid p (freed before, inside a block, unaligned, not hakmem's) panics
-// with a *MisuseError and changes nothing. Two frees of one block that overlap
-// in time can both pass that check, and the block is then in two magazines. The
-// second copy is found at the latest when both have left their magazines
-// towards the slab: it is dropped, counted (Stats.LateDoubleFrees) and reported,
-// by a panic of the operation that found it, as "double free (detected late)".
-// If both left as blocks of a Malloc instead, two holders share the block, and
-// the later of their frees is the double free that is reported.
+// An invalid p panics with a [*MisuseError], and nothing is changed. Invalid pointers are those to
+// a block that was freed already, into the middle of a block, unaligned ones, and addresses that
+// are not hakmem's. There is one exception: if two frees of the same block run at the same time,
+// both may pass the check; see "Frees that overlap" in [docs/security.md].
+//
+// [docs/security.md]: https://github.com/hakmem/hakmem/blob/main/docs/security.md#frees-that-overlap
 func Free(p unsafe.Pointer) { engine.Road.Free(p) }
 
-// Calloc returns a block for n elements of size bytes each, all zero, aligned
-// to 16 bytes; nil when memory is out or n·size overflows. A block above 32 KiB that
-// is all fresh from the system is not touched, nor are, of one above 2 MiB, the fresh
-// pages of its whole 2 MiB pieces; with HAKMEM_HARDEN or -asan all are. Any goroutine.
+// Calloc returns a block for n elements of size bytes each, aligned to 16 bytes, with every byte
+// zero. It returns nil when no memory is left or when n·size overflows. Any goroutine may call it,
+// and the block is freed with [Free].
+//
+// Memory that is fresh from the system is zero already and is not written: that of a block above 32
+// KiB if all its pages are fresh, and in a block above 2 MiB each fresh page that belongs to a 2
+// MiB piece which is all the block's. With HAKMEM_HARDEN or -asan all bytes are written.
 func Calloc(n, size uintptr) unsafe.Pointer {
 	hi, total := bits.Mul64(uint64(n), uint64(size))
 	if hi != 0 {
@@ -51,7 +54,7 @@ func Calloc(n, size uintptr) unsafe.Pointer {
 	return mallocZero(uintptr(total))
 }
 
-// mallocZero is Malloc with the size bytes cleared.
+// mallocZero is Malloc with the first size bytes cleared.
 func mallocZero(size uintptr) unsafe.Pointer {
 	if size > sizeclass.MaxMid || engine.Watched() {
 		return handOut('z', engine.MallocZero(0, mem.Bytes(size)), mem.Bytes(size), 0)
@@ -63,25 +66,29 @@ func mallocZero(size uintptr) unsafe.Pointer {
 	return p
 }
 
-// Realloc returns a block of at least size bytes with the contents of the block
-// at p as far as both reach; bytes beyond the old block's usable size are
-// undefined. It may be the same block. p nil is Malloc(size); size 0 gives the
-// smallest block. When memory is out it returns nil, and p stays valid; a block that
-// is to become smaller then stays where it is. Otherwise the caller owns the result and p is freed if it is another block.
+// Realloc returns a block of at least size bytes with the contents of the block at p, as many bytes
+// as fit into both. Bytes beyond the old block's usable size are undefined. The result may be the
+// block at p itself; if it is another block, the one at p is freed. The caller owns the result. A
+// nil p makes it Malloc(size); size 0 gives the smallest block. Any goroutine may call it.
 //
-// A block above 32 KiB grows where it is when the pages behind it are free, and
-// gives its last pages back where it is when it becomes half as large or less; more
-// than half stays as it is, with all of its memory. A hardened or guarded block, which
-// all are under HAKMEM_HARDEN, HAKMEM_GUARD=1 and -asan, moves instead.
+// When no memory is left, a request to grow returns nil and p stays valid. A block that is to
+// become smaller then stays where it is.
 //
-// The site of the block is kept; an alignment above 16 bytes is not. An invalid
-// p panics as in Free. Any goroutine.
+// A block above 32 KiB grows in place if the pages behind it are free. When the new size is more
+// than half of the old one, the block stays as it is, with all of its memory. When it is less, but
+// still above 32 KiB, the block shrinks in place by giving back its last pages. Hardened and
+// guarded blocks are moved instead. With HAKMEM_HARDEN, HAKMEM_GUARD=1 or -asan every block is one
+// of these.
+//
+// The result belongs to the same [Site] as the old block. An alignment above 16 bytes, which
+// [AlignedAlloc] gave the old block, is not kept when the block moves. An invalid p panics as it
+// does in [Free].
 func Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	return realloc("Realloc", 0, p, size, Malloc)
 }
 
-// realloc is Realloc through the given malloc, that of the front own
-// (0: the P's).
+// realloc is Realloc with malloc as the function that allocates; own is the front that malloc uses
+// (0: that of the current P).
 func realloc(op string, own engine.Front, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer) unsafe.Pointer {
 	if p == nil {
 		return malloc(size)
@@ -116,7 +123,7 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size uintptr, malloc
 	case q != nil:
 	case mem.Bytes(size) > old:
 		return nil
-	default: // out of memory, but the block is large enough: give back what can be
+	default: // no memory is left, but the block is large enough: give back what can be given back
 		engine.DidWithout()
 		if old > sizeclass.MaxMid {
 			engine.Resize(engine.Block(p), sizeclass.MaxMid+1)
@@ -134,7 +141,7 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size uintptr, malloc
 	}
 	switch {
 	case bad.Kind == engine.OK:
-	case bad.Freed(): // another block's misuse: the caller must get this one
+	case bad.Freed(): // p was freed, another block's misuse was found: the caller must get q
 		engine.Postpone(bad)
 	default:
 		panic(misuse(op, bad))
@@ -142,16 +149,16 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size uintptr, malloc
 	return q
 }
 
-// fits reports whether a block of usable bytes should stay where it is for
-// size: it is large enough, and a fresh block would not be under half of it.
+// fits reports whether a block of usable bytes should stay where it is when size bytes are asked
+// for: it is large enough, and a fresh block would have more than half of its size.
 func fits(usable, size uintptr) bool {
 	return size <= usable && (GoodSize(size) > usable/2 || usable == sizeclass.Granule)
 }
 
-// AlignedAlloc returns a block of at least size bytes whose address is a
-// multiple of align, with undefined contents, or nil when memory is out. align
-// must be a power of two up to 2 MiB; another value panics. Any goroutine; free
-// it with Free.
+// AlignedAlloc returns a block of at least size bytes whose address is a multiple of align, with
+// undefined contents. It returns nil when no memory is left. align is in bytes and must be a power
+// of two up to 2 MiB; another value panics. Any goroutine may call it, and the block is freed with
+// [Free].
 func AlignedAlloc(align, size uintptr) unsafe.Pointer {
 	if align == 0 || align&(align-1) != 0 || align > maxAlign {
 		panic(fmt.Sprintf("hakmem: AlignedAlloc: alignment %d: use a power of two from 1 to %d", align, maxAlign))
@@ -162,9 +169,9 @@ func AlignedAlloc(align, size uintptr) unsafe.Pointer {
 	return handOut('g', engine.MallocAligned(mem.Align(align), mem.Bytes(size)), mem.Bytes(size), align)
 }
 
-// UsableSize returns the number of bytes that the block at p has, at least what
-// was asked for; nil gives 0. All of them may be used. An invalid p panics as in
-// Free. Any goroutine; the caller must hold the block.
+// UsableSize returns the number of bytes in the block at p, which is at least the number asked for.
+// The caller may use all of them. A nil p gives 0; an invalid p panics as it does in [Free]. Any
+// goroutine may call it for a block that nobody frees meanwhile.
 func UsableSize(p unsafe.Pointer) uintptr {
 	if p == nil {
 		return 0
@@ -176,10 +183,11 @@ func UsableSize(p unsafe.Pointer) uintptr {
 	return uintptr(n)
 }
 
-// GoodSize returns the size of the block that Malloc(size) takes: asking for that
-// many bytes wastes nothing. Ask for them to use them: with HAKMEM_HARDEN,
-// HAKMEM_GUARD or -asan a block has only what was asked for (UsableSize tells). A
-// size that no block can have is returned as it is.
+// GoodSize returns the number of bytes in the block that Malloc(size) would return, so that a
+// request for that many bytes wastes nothing. A size that no block can have is returned unchanged.
+//
+// To use these bytes, ask for them: with HAKMEM_HARDEN, HAKMEM_GUARD or -asan a block has only the
+// bytes that were asked for, as [UsableSize] reports.
 func GoodSize(size uintptr) uintptr {
 	if size <= sizeclass.MaxMid {
 		return uintptr(sizeclass.Classes[sizeclass.Of(mem.Bytes(size))].Size)
@@ -190,8 +198,8 @@ func GoodSize(size uintptr) uintptr {
 	return size
 }
 
-// SizeClasses returns the block sizes up to 32 KiB in ascending order, in
-// bytes. The caller owns the slice.
+// SizeClasses returns the block sizes up to 32 KiB in ascending order, in bytes. The caller owns
+// the slice.
 func SizeClasses() []int {
 	s := make([]int, 0, sizeclass.Num)
 	for _, c := range sizeclass.Classes[1:] {

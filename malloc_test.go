@@ -13,9 +13,9 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// The allocation functions, one by one, as their doc comments promise.
+// Tests of the allocation functions, one by one, against their doc comments.
 
-// largestSize bounds the large blocks of the tests that hold all sizes at once.
+// largestSize bounds the large blocks in those tests that hold blocks of all sizes at once.
 func largestSize() uintptr {
 	if testing.Short() {
 		return 1 << 20
@@ -23,7 +23,7 @@ func largestSize() uintptr {
 	return 4 << 20
 }
 
-// allocators are the ways to get a plain block; all promise the same.
+// allocators are the ways to get a plain block. All of them promise the same.
 func allocators(t *testing.T) map[string]func(uintptr) unsafe.Pointer {
 	h := hakmem.NewHeap()
 	t.Cleanup(h.Close)
@@ -54,7 +54,8 @@ func TestMallocEverySize(t *testing.T) {
 				if usable < size || usable != hakmem.GoodSize(size) {
 					t.Errorf("%v: usable %d, GoodSize %d", b, usable, hakmem.GoodSize(size))
 				}
-				// All of it may be used: the neighbours' patterns tell if not.
+				// All of the block may be used. If it overlaps a neighbour, the neighbour's pattern
+				// shows it.
 				testkit.Fill(b.P, usable, b.Key)
 				b.Size = usable
 				blocks = append(blocks, b)
@@ -100,7 +101,7 @@ func TestGoodSizeAndSizeClasses(t *testing.T) {
 			t.Errorf("GoodSize(%d) = %d: a class wastes nothing", c, g)
 		}
 	}
-	classes[0] = -1 // the caller's own copy
+	classes[0] = -1 // the slice is the caller's own copy
 	if hakmem.SizeClasses()[0] != 16 {
 		t.Error("SizeClasses handed out its own table")
 	}
@@ -159,7 +160,7 @@ func TestCallocZeroes(t *testing.T) {
 	for name, calloc := range callocs {
 		for _, trim := range []bool{false, true} {
 			for _, k := range workout.Kinds {
-				// Dirty some blocks of the size, so that they are used again.
+				// Dirty some blocks of this size, so that the next ones reuse their memory.
 				var dirty []unsafe.Pointer
 				for range 4 {
 					p := hakmem.Malloc(k.Size)
@@ -205,8 +206,8 @@ func TestCallocZeroes(t *testing.T) {
 	}
 }
 
-// TestFreshSpansAreZeroOnlyWhenSaid: Calloc skips clearing pages that the system
-// just gave. Pages that went through a slab, a large block or an Arena are not among them.
+// TestCallocAfterOtherUses: Calloc does not clear pages that are fresh from the system. Pages that
+// were part of a slab, a large block or an Arena are not fresh.
 func TestCallocAfterOtherUses(t *testing.T) {
 	const size = 300_000
 	uses := map[string]func(){
@@ -284,14 +285,14 @@ func TestRealloc(t *testing.T) {
 				if u := hakmem.UsableSize(q); u < to {
 					t.Errorf("%s(%d -> %d): usable %d", name, from, to, u)
 				}
-				// What both sizes have is kept; compare word by word, as filled.
+				// The bytes that both sizes have are kept. Compare whole words, as Fill wrote them.
 				if both := min(from, to) &^ 7; !testkit.Intact(q, both, b.Key) {
 					t.Errorf("%s(%d -> %d): contents lost", name, from, to)
 				}
 				if to == 0 && hakmem.UsableSize(q) != hakmem.GoodSize(0) {
 					t.Errorf("%s(%d -> 0): usable %d, want the smallest block", name, from, hakmem.UsableSize(q))
 				}
-				// A shrink must not keep a block far too large.
+				// After a shrink the block must not be far too large.
 				if u := hakmem.UsableSize(q); u > 2*hakmem.GoodSize(to) {
 					t.Errorf("%s(%d -> %d) stayed in %d bytes", name, from, to, u)
 				}
@@ -335,7 +336,7 @@ func TestReallocFailureKeepsTheBlock(t *testing.T) {
 	}
 }
 
-// TestReallocWalk grows and shrinks one block at random and keeps its contents.
+// TestReallocWalk grows and shrinks one block at random; its contents must be kept.
 func TestReallocWalk(t *testing.T) {
 	r := newRand(t, 11)
 	p, size := hakmem.Malloc(1), uintptr(1)
@@ -352,8 +353,8 @@ func TestReallocWalk(t *testing.T) {
 	hakmem.Free(p)
 }
 
-// TestReallocInPlace: a block above 32 KiB grows into free pages behind it, and
-// gives its last pages back, without moving; over a live block it moves.
+// TestReallocInPlace checks a block above 32 KiB: it grows into free pages behind it and gives back
+// its last pages without moving. If the pages behind it are a live block, it moves.
 func TestReallocInPlace(t *testing.T) {
 	classSizes(t)
 	quiet(t)
@@ -368,11 +369,12 @@ func TestReallocInPlace(t *testing.T) {
 		if !testkit.Intact(p, 64<<10-64, 1) {
 			t.Errorf("Realloc to %d lost contents", size)
 		}
-		if n := hakmem.UsableSize(p); n < size || n > 2*size { // over half is kept as it is
+		// Shrinking to more than half leaves the block as it is.
+		if n := hakmem.UsableSize(p); n < size || n > 2*size {
 			t.Errorf("UsableSize after Realloc to %d: %d", size, n)
 		}
 	}
-	next := hakmem.Malloc(1 << 20) // lowest address first: right behind it
+	next := hakmem.Malloc(1 << 20) // lowest address first, so this is right behind p
 	q := hakmem.Realloc(p, 3<<20)
 	if q == p && uintptr(next) > uintptr(p) && uintptr(next) < uintptr(p)+3<<20 {
 		t.Error("grew over a live block")
@@ -386,7 +388,7 @@ func TestReallocInPlace(t *testing.T) {
 
 var _ = testkit.Child("realloc in full region", reallocInFullRegion)
 
-// reallocInFullRegion: a Realloc that finds no room leaves the block alone.
+// reallocInFullRegion checks that a Realloc that finds no room leaves the block alone.
 func reallocInFullRegion(string) error {
 	var blocks []workout.Block
 	for i := uint64(0); ; i++ {
@@ -446,7 +448,7 @@ func TestAlignedAlloc(t *testing.T) {
 	for _, b := range blocks {
 		b.Check(t)
 	}
-	for i, b := range blocks { // half of them through Realloc
+	for i, b := range blocks { // half of the blocks through Realloc
 		if i%2 == 0 {
 			b.P = hakmem.Realloc(b.P, b.Size+10)
 			if !testkit.Intact(b.P, b.Size&^7, b.Key) {
@@ -465,8 +467,8 @@ func TestAlignedAlloc(t *testing.T) {
 
 var _ = testkit.Child("aligned in full region", alignedInFullRegion)
 
-// alignedInFullRegion: an aligned block of a superslab finds a free one, though no
-// run is longer. And a region that is too small says so.
+// alignedInFullRegion checks that a block aligned to a superslab finds a free superslab, even if no
+// run of pages is longer than one. In a region that is too small it must fail and say so.
 func alignedInFullRegion(string) error {
 	const size = 2 << 20
 	var blocks []unsafe.Pointer
@@ -504,6 +506,6 @@ func alignedInFullRegion(string) error {
 }
 
 func TestAlignedInFullRegion(t *testing.T) {
-	classSizes(t) // a superslab's size
+	classSizes(t) // the test relies on a superslab's size
 	testkit.InChild(t, "aligned in full region", "", workout.SmallRegion)
 }

@@ -2,37 +2,42 @@ package hakmem
 
 import "github.com/hakmem/hakmem/internal/engine"
 
-// Trim gives back to the operating system, now, what no live block needs: it
-// empties the magazines of every P and all caches, and returns the memory of all
-// free pages. Heaps keep their magazines: they belong to their goroutines. Any
-// goroutine may call it while others allocate; it stops the world for some tens
-// of microseconds. Without it the scavenger does the same by and by. It panics with
-// a late *MisuseError, when all is done, if it came upon a block that was freed twice
-// at once or, with HAKMEM_HARDEN, written to after it was freed, or if the scavenger
-// did and nobody has been told yet.
+// Trim returns to the operating system, at once, all memory that no live block needs. It empties
+// the magazines of every P and all caches, and then returns the memory of all free pages. A [Heap]
+// keeps its magazines, because they belong to its goroutine. Without Trim the scavenger does the
+// same work gradually.
+//
+// Any goroutine may call Trim while others allocate; it stops the world for some tens of
+// microseconds.
+//
+// When all is done, Trim panics with a [*MisuseError] whose Late is true if it found a block that
+// two overlapping frees had freed twice or, with HAKMEM_HARDEN, a block that was written to after
+// its free. It also does so if the scavenger found one that no call has reported yet.
 func Trim() {
 	if bad := engine.Trim(); bad.Kind != engine.OK {
 		panic(misuse("Trim", bad))
 	}
 }
 
-// SetMemoryLimit limits the memory behind blocks, that of live ones and that
-// which is kept for later ones, counted in pages of 64 KiB, with hakmem's own
-// tables (Stats.Metadata) left out. Both limits are in bytes, rounded up to whole
-// pages, as MemoryLimit then tells, and 0 is none.
+// SetMemoryLimit sets two limits, in bytes, to the memory behind blocks: behind live ones and
+// behind free ones that are kept for later. It is counted in pages of 64 KiB. 0 means no limit. The
+// limits are rounded up to whole pages, and [MemoryLimit] returns the rounded values.
 //
-// Near the soft limit the scavenger keeps nothing: it empties caches and returns
-// what is free, at once and at each of its ticks. Beyond the hard limit an
-// allocation that needs more memory returns nil, after it has tried to make room
-// by emptying caches; freeing blocks makes allocations work again. Memory above
-// a limit that is set later is not taken away from live blocks. Blocks that
-// HAKMEM_GUARD puts between guard pages are not counted. What waits in the magazines
-// of Heaps is, and only their own goroutines can give it back.
+// Near the soft limit the scavenger keeps nothing: it empties the caches and returns free memory,
+// at once and at each of its ticks. At the hard limit an allocation that needs more memory first
+// tries to make room by emptying caches, and then returns nil. Once blocks are freed, allocations
+// work again.
 //
-// It is an error, and nothing changes, if hard is not 0 and either below soft or
-// below 2 MiB. Any goroutine, at any time; HAKMEM_MEMORY_SOFT and
-// HAKMEM_MEMORY_HARD set the limits at start.
+// Not counted are hakmem's own tables (Stats.Metadata) and the blocks that HAKMEM_GUARD puts
+// between guard pages. The blocks in the magazines of a [Heap] are counted, although only the
+// Heap's own goroutine can give them back. A limit below the memory in use takes nothing away from
+// live blocks.
+//
+// SetMemoryLimit returns an error and changes nothing if hard is not 0 and is below soft or below 2
+// MiB. Any goroutine may call it at any time. HAKMEM_MEMORY_SOFT and HAKMEM_MEMORY_HARD set the
+// limits at start.
 func SetMemoryLimit(soft, hard uint64) error { return engine.SetMemoryLimit(soft, hard) }
 
-// MemoryLimit returns the limits in force, in bytes; 0 is none. Any goroutine.
+// MemoryLimit returns the two limits in force, in bytes; 0 means no limit. Any goroutine may call
+// it.
 func MemoryLimit() (soft, hard uint64) { return engine.MemoryLimit() }

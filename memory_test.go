@@ -13,7 +13,7 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Memory as a whole: Trim and the memory limits.
+// Tests of memory as a whole: Trim and the memory limits.
 
 func TestTrimKeepsLiveBlocks(t *testing.T) {
 	h := hakmem.NewHeap()
@@ -46,7 +46,7 @@ func TestTrimKeepsLiveBlocks(t *testing.T) {
 
 var _ = testkit.Child("memory limit", memoryLimit)
 
-// memoryLimit: the settings' limits hold from the first allocation on, and
+// memoryLimit checks that limits from the environment hold from the first allocation on, and that
 // SetMemoryLimit changes them.
 func memoryLimit(string) error {
 	if soft, hard := hakmem.MemoryLimit(); soft != 16<<20 || hard != 32<<20 {
@@ -74,13 +74,13 @@ func memoryLimit(string) error {
 	} else if oom, ok := v.(*hakmem.OutOfMemoryError); !ok || !strings.Contains(oom.Error(), "hard memory limit of 33554432 bytes") || strings.Contains(oom.Error(), "HAKMEM_THP") {
 		return fmt.Errorf("Alloc beyond the limit: %v", v)
 	}
-	// What becomes smaller needs no memory.
+	// A block that is to become smaller needs no memory.
 	for _, size := range []uintptr{70_000, 9000} {
 		if p := hakmem.Realloc(blocks[0], size); p != blocks[0] {
 			return fmt.Errorf("Realloc to %d bytes at the limit moved the block, or failed: %p", size, p)
 		}
 	}
-	if n := hakmem.UsableSize(blocks[0]); n > 64<<10 && !asan.On { // a hardened block stays what it is
+	if n := hakmem.UsableSize(blocks[0]); n > 64<<10 && !asan.On { // a hardened block keeps its size
 		return fmt.Errorf("a span that became smaller at the limit still has %d bytes", n)
 	}
 	if s := workout.ReadStats(); s.Scavenger.LimitRefused == 0 || s.OutOfMemory == 0 {

@@ -22,19 +22,18 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// Misuse: every invalid pointer, through every function that takes one, for
-// every kind of block. Each must panic with a *MisuseError that tells the truth
-// and change nothing.
+// Tests of misuse: every invalid pointer, through every function that takes one, for every kind of
+// block. Each call must panic with a *MisuseError that tells the truth, and must change nothing.
 
-// taker is a function that takes a block's pointer.
+// taker is a function that takes a pointer to a block.
 type taker struct {
 	op    string // as MisuseError.Op spells it
 	frees bool
 	call  func(unsafe.Pointer)
 }
 
-// takers are all of them. UsableSize and the reallocations use a block, the
-// others free it.
+// takers returns all of these functions. UsableSize and the reallocations use a block; the others
+// free it.
 func takers(t *testing.T) []taker {
 	h := hakmem.NewHeap()
 	t.Cleanup(h.Close)
@@ -54,8 +53,8 @@ func takers(t *testing.T) []taker {
 	}
 }
 
-// The kinds of MisuseError.Kind. freed stands for the two that a freed block
-// gives: "double free" to who frees it, "use after free" to who uses it.
+// These are values of MisuseError.Kind. freed stands for the two that a freed block gives: "double
+// free" when it is freed, "use after free" when it is used.
 const (
 	freed    = "freed"
 	interior = "interior pointer"
@@ -65,10 +64,9 @@ const (
 	arena    = "arena memory"
 )
 
-// refuse passes p to every taker and wants a *MisuseError of one of the kinds
-// from each, and nothing changed. of is the block that p lies in, or the zero
-// block. A test's first failure is its last: what follows it would only be its
-// consequence.
+// refuse passes p to every taker. Each must panic with a *MisuseError of one of the kinds, and
+// nothing must change. of is the block in which p lies, or the zero Block. The test ends at the
+// first failure, because any further one could be its consequence.
 func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of workout.Block, kinds ...string) {
 	t.Helper()
 	quiet(t)
@@ -81,7 +79,7 @@ func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of work
 		m, instead := workout.MisuseOf(func() { k.call(p) })
 		if m == nil {
 			t.Errorf("%s(%s %p): %s, want *MisuseError", k.op, what, p, instead)
-			return // the state is not what the following cases assume
+			return // the state is not the one that the following cases assume
 		}
 		hakmem.ReadStats(&after)
 		if d := statsDiff(&before, &after); d != "" {
@@ -100,7 +98,8 @@ func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of work
 		if !slices.Contains(want, m.Kind) {
 			t.Errorf("%s(%s %p): kind %q, want one of %q", k.op, what, p, m.Kind, want)
 		}
-		if m.Block != 0 && m.Class != 0 && (m.Addr < m.Block || m.Addr >= m.Block+(m.Class+65535)&^65535) { // a large block has its last page whole
+		// A large block extends to the end of its last page.
+		if m.Block != 0 && m.Class != 0 && (m.Addr < m.Block || m.Addr >= m.Block+(m.Class+65535)&^65535) {
 			t.Errorf("%s(%s %p): said to lie in block %#x of %d bytes", k.op, what, p, m.Block, m.Class)
 		}
 		if of.P != nil && (m.Block != uintptr(of.P) || m.Class != hakmem.GoodSize(of.Size)) {
@@ -112,7 +111,7 @@ func refuse(t *testing.T, takers []taker, what string, p unsafe.Pointer, of work
 	}
 }
 
-// usableAndFreeable wants the block to be as it was, and frees it.
+// usableAndFreeable checks that the block is unchanged, and frees it.
 func usableAndFreeable(t *testing.T, b workout.Block) {
 	t.Helper()
 	b.Check(t)
@@ -124,8 +123,8 @@ func usableAndFreeable(t *testing.T, b workout.Block) {
 	}
 }
 
-// sources are the ways to get a block of the sizes below; what is misuse must
-// not depend on them.
+// sources returns the ways to get a block of the sizes below. What counts as misuse must not depend
+// on them.
 func sources(t *testing.T) map[string]func(uintptr) unsafe.Pointer {
 	h := hakmem.NewHeap()
 	t.Cleanup(h.Close)
@@ -149,7 +148,7 @@ func TestMisuseInsideLiveBlock(t *testing.T) {
 				size := hakmem.GoodSize(k.Size)
 				b := workout.NewBlock(t, malloc, size, 42)
 				for _, off := range []uintptr{16, 32, 4096, 65536, size / 2 &^ 15, size - 16, size - 4096, size - 65536} {
-					if off > 0 && off < size { // also when the subtraction wraps
+					if off > 0 && off < size { // false also when the subtraction wraps
 						refuse(t, takers, fmt.Sprintf("block+%d", off), testkit.Wild(b.P, off), b, interior)
 					}
 				}
@@ -164,8 +163,8 @@ func TestMisuseInsideLiveBlock(t *testing.T) {
 	}
 }
 
-// TestMisuseBehindBlocks: the end of a block, and the tail of a slab or of a
-// large block's last page that no block has.
+// TestMisuseBehindBlocks passes pointers behind the end of a block: into the tail of a slab, or of
+// a large block's last page, which belongs to no block.
 func TestMisuseBehindBlocks(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there a block ends with the bytes asked for")
@@ -174,14 +173,14 @@ func TestMisuseBehindBlocks(t *testing.T) {
 	for _, size := range []uintptr{40000, 70000, 200_000, 2<<20 + 1} {
 		b := workout.NewBlock(t, hakmem.Malloc, size, 1)
 		usable := hakmem.UsableSize(b.P)
-		for off := usable; off%65536 != 0; off += 4096 { // up to the page's end
+		for off := usable; off%65536 != 0; off += 4096 { // up to the end of the page
 			refuse(t, takers, fmt.Sprintf("span+%d", off), testkit.Wild(b.P, off), workout.Block{}, interior, never)
 		}
 		usableAndFreeable(t, b)
 	}
 	for _, size := range []uintptr{48, 80, 720, 960, 1152, 3584, 11264, 28672} {
-		// The last block of a slab: hold all blocks of some slabs, and find one
-		// whose end is not a block's start because the slab has only a tail left.
+		// The last block of a slab: hold all blocks of some slabs, and find a block at whose end no
+		// other block starts, because only the slab's tail is left there.
 		var blocks []workout.Block
 		starts := map[uintptr]bool{}
 		for i := range 3 * 512 << 10 / uint64(size) {
@@ -218,8 +217,8 @@ func TestMisuseDoubleFree(t *testing.T) {
 	}
 }
 
-// otherWork is n operations on blocks of every kind but those of the given
-// class, so that a freed block of that class cannot become live again.
+// otherWork makes n operations on blocks of every class except the given one, so that a freed block
+// of that class cannot become live again.
 func otherWork(r *rand.Rand, n int, class uintptr) {
 	var held []unsafe.Pointer
 	for range n {
@@ -259,8 +258,8 @@ func TestMisuseDelayedDoubleFree(t *testing.T) {
 					}
 					otherWork(r, 1000, class)
 					for _, b := range freedOnes {
-						// A large block's pages may have become part of another block meanwhile;
-						// then it is that block's interior.
+						// The pages of a large block may have become part of another block
+						// meanwhile. Then p is in the interior of that block.
 						refuse(t, takers, "freed long ago", b.P, workout.Block{}, freed, interior, never)
 					}
 					for i, b := range blocks {
@@ -274,10 +273,10 @@ func TestMisuseDelayedDoubleFree(t *testing.T) {
 	}
 }
 
-// TestMisuseAfterReuseByAnotherSize frees blocks of one class, lets blocks of
-// another take their memory, and frees the old pointers again. Where an old
-// pointer is a new block's start it is that block's name and nothing is wrong
-// with it; everywhere else it must be refused and the new block be unharmed.
+// TestMisuseAfterReuseByAnotherSize frees blocks of one class, lets blocks of another class take
+// their memory, and frees the old pointers again. Where an old pointer happens to be the start of a
+// new block, it is a valid pointer to that block. Everywhere else it must be refused, and the new
+// block must be unharmed.
 func TestMisuseAfterReuseByAnotherSize(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
@@ -294,7 +293,7 @@ func TestMisuseAfterReuseByAnotherSize(t *testing.T) {
 			}
 			t.Run(fmt.Sprintf("%d by %d", a, b), func(t *testing.T) {
 				const bytes = 8 << 20
-				hakmem.Trim() // memory that becomes free only later would be taken first
+				hakmem.Trim() // else the next allocations would take memory that becomes free only later
 				var old []unsafe.Pointer
 				for range bytes / a {
 					old = append(old, hakmem.Malloc(a))
@@ -302,7 +301,7 @@ func TestMisuseAfterReuseByAnotherSize(t *testing.T) {
 				for _, p := range old {
 					hakmem.Free(p)
 				}
-				hakmem.Trim() // empties the magazines: now all of it may be used again
+				hakmem.Trim() // empties the magazines: now all of this memory may be used again
 				var blocks []workout.Block
 				for i := range uint64(2 * bytes / b) {
 					blocks = append(blocks, workout.NewBlock(t, hakmem.Malloc, b, i))
@@ -335,7 +334,7 @@ func TestMisuseAfterReuseByAnotherSize(t *testing.T) {
 
 var (
 	globalBytes [64]byte
-	globalData  = [8]uint64{1, 2, 3} // in the data segment, not the bss
+	globalData  = [8]uint64{1, 2, 3} // in the data segment, while others are in the bss
 )
 
 func TestMisuseOfMemoryThatIsNotHakmems(t *testing.T) {
@@ -390,9 +389,9 @@ func TestMisuseOfWildAddresses(t *testing.T) {
 	usableAndFreeable(t, b)
 }
 
-// TestMisuseOfSmallIntegers keeps the values off a stack that may be copied:
-// the runtime stops the program when it finds a pointer below 4096 on one. So
-// the stack is grown before and the collector, which shrinks stacks, is off.
+// TestMisuseOfSmallIntegers keeps the values away from stacks that may be copied, because the
+// runtime stops the program when it finds a pointer below 4096 on a stack. So the stack is grown
+// first, and the collector, which shrinks stacks, is off.
 func TestMisuseOfSmallIntegers(t *testing.T) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	ops := takers(t)
@@ -435,7 +434,7 @@ func growStack(n int) (sum byte) {
 	return sum + b[n/2]
 }
 
-// misuseAt is nocheckptr: pointers below 4096 are what checkptr refuses.
+// misuseAt is nocheckptr because checkptr refuses pointers below 4096.
 //
 //go:nocheckptr
 func misuseAt(call func(unsafe.Pointer), addr uintptr) (m *hakmem.MisuseError, instead string) {
@@ -450,8 +449,8 @@ func TestMisuseOfNeverAllocatedAddresses(t *testing.T) {
 	takers := takers(t)
 	b := workout.NewBlock(t, hakmem.Malloc, 64, 1)
 	s := workout.ReadStats()
-	// Committed pages come lowest first, so what is committed ends below
-	// block + Committed, and the region goes on far above.
+	// The lowest pages are committed first, so what is committed ends below block + Committed, and
+	// the region extends far above that.
 	for what, off := range map[string]uint64{
 		"just above what is committed": s.Committed,
 		"half a region up":             s.Reserved / 2,
@@ -462,15 +461,15 @@ func TestMisuseOfNeverAllocatedAddresses(t *testing.T) {
 		}
 		refuse(t, takers, what+", unaligned", testkit.Wild(b.P, off+1), workout.Block{}, never, unalign)
 	}
-	// Below all blocks there is metadata, or the region has not begun.
+	// Below all blocks there is metadata, or an address before the region.
 	below := []uint64{s.Committed + 1<<20, s.Reserved / 64, s.Reserved / 20, s.Reserved / 4}
 	if !osmem.ReadableReserve {
-		below = nil // the fast section's look at such an address faults: docs/design.md, section 12
+		below = nil // the fast section would fault there: docs/design.md, section 12
 	}
 	for _, down := range below {
 		refuse(t, takers, "below all blocks", testkit.Wild(b.P, -int(down&^15)), workout.Block{}, never, foreign)
 	}
-	// Free pages below it: the middle of a large block that is no more.
+	// Free pages below the committed bound: the middle of a large block that was freed.
 	large := hakmem.Malloc(4 << 20)
 	hakmem.Free(large)
 	for _, off := range []uintptr{65536, 1 << 20, 4<<20 - 16} {
@@ -566,8 +565,8 @@ func TestMisuseOfSlices(t *testing.T) {
 	}
 }
 
-// TestMisuseFromManyGoroutines: what is refused must not disturb those who do
-// nothing wrong at the same time.
+// TestMisuseFromManyGoroutines checks that refused calls do not disturb goroutines that do nothing
+// wrong at the same time.
 func TestMisuseFromManyGoroutines(t *testing.T) {
 	rounds := 3000
 	if testing.Short() {
@@ -601,7 +600,7 @@ func TestMisuseFromManyGoroutines(t *testing.T) {
 	}
 }
 
-// racers run a function on two goroutines at the same moment, again and again.
+// racers runs a function on two goroutines at the same moment, again and again.
 type racers struct {
 	do          func(which int)
 	round, done atomic.Uint64
@@ -610,12 +609,12 @@ type racers struct {
 	sink        uint64
 }
 
-// start makes the second goroutine; the caller of next is the first.
+// start makes the second goroutine. The caller of next is the first.
 func (r *racers) start(do func(which int)) {
 	r.do = do
 	r.wg.Go(func() {
 		for seen := uint64(0); ; seen++ {
-			// Spin: waking up takes longer than the window.
+			// Spin, because waking up takes longer than the window of the race.
 			for i := 1; r.round.Load() == seen; i++ {
 				if r.stop.Load() {
 					return
@@ -630,9 +629,9 @@ func (r *racers) start(do func(which int)) {
 	})
 }
 
-// next calls do(0) and do(1) at the same moment: the other goroutine learns of
-// it some tens of nanoseconds later, so this one waits for 0 to 127 steps, each
-// time another number, and now and then the two meet.
+// next calls do(0) and do(1) at the same moment. The other goroutine notices some tens of
+// nanoseconds later, so this one first waits for 0 to 127 steps, a different number each time. Now
+// and then the two calls meet.
 func (r *racers) next() {
 	n := r.round.Add(1)
 	for i := range n * 37 % 128 {
@@ -651,10 +650,9 @@ func (r *racers) end() {
 	r.wg.Wait()
 }
 
-// TestMisuseRacingFrees lets two goroutines free the same block at the same
-// time. Either one of them panics, or both pass and the second is found late:
-// when its copy leaves its magazine, here by Trim. In the end the heap is as if
-// each block had been freed once.
+// TestMisuseRacingFrees lets two goroutines free the same block at the same time. Either one of
+// them panics, or both pass and the second free is found late: when its copy of the block leaves
+// its magazine, here because of Trim. In the end the heap is as if each block had been freed once.
 func TestMisuseRacingFrees(t *testing.T) {
 	rounds := 20_000
 	if testing.Short() {
@@ -672,7 +670,8 @@ func TestMisuseRacingFrees(t *testing.T) {
 			r.start(func(which int) { outcome[which] = testkit.PanicOf(func() { frees[which](p) }) })
 			both, late := uint64(0), uint64(0)
 			for i := range rounds {
-				// Through a Heap half the time: its magazine is another than the P's.
+				// In half of the rounds one free goes through a Heap, whose magazine is not the
+				// P's.
 				if frees[1] = hakmem.Free; i%2 == 0 {
 					frees[1] = h.Free
 				}
@@ -696,10 +695,10 @@ func TestMisuseRacingFrees(t *testing.T) {
 					n++
 				}
 				switch n {
-				case 0: // both passed: bring the copies out of their magazines
+				case 0: // both passed: make the copies leave their magazines
 					both++
-					// Of the copies in the Heap's magazine and in a P's either may come
-					// first, and take the slab with it.
+					// The copy in the Heap's magazine or the one in a P's may come first, and take
+					// the slab with it.
 					steps := []func(){h.Close, hakmem.Trim, hakmem.Trim}
 					if both%2 == 0 {
 						steps = []func(){hakmem.Trim, h.Close, hakmem.Trim}
@@ -727,7 +726,7 @@ func TestMisuseRacingFrees(t *testing.T) {
 				t.Errorf("live %d bytes in %d blocks, before %d in %d", now.Live, now.LiveBlocks, base.Live, base.LiveBlocks)
 			}
 			t.Logf("%d of %d pairs both passed, %d reported by a late panic", both, rounds, late)
-			// Nothing is handed out twice.
+			// No block is handed out twice.
 			var blocks []workout.Block
 			for i := range min(200_000, 64<<20/uint64(k.Size)) {
 				blocks = append(blocks, workout.NewBlock(t, hakmem.Malloc, k.Size, i))
@@ -741,18 +740,18 @@ func TestMisuseRacingFrees(t *testing.T) {
 	}
 }
 
-// passed tells from what a free panicked with whether it took its block: a late
-// report is of some earlier block.
+// passed reports, from the value v with which a free panicked, whether the free took its block. It
+// did if v is a late report, because that is about some earlier block.
 func passed(v any) bool {
 	m, ok := v.(*hakmem.MisuseError)
 	return v == nil || ok && m.Late
 }
 
-// TestMisuseRacingFreesThenMalloc lets both copies of a block that was freed
-// twice at the same time leave their magazines through Malloc, which does not
-// look whether a block is live. It may then have two holders, and is found when
-// the second of them frees it; every other copy is found late. In the end as
-// many are found as passed.
+// TestMisuseRacingFreesThenMalloc frees a block twice at the same time and lets both copies leave
+// their magazines through Malloc, which does not check whether a block is live. The block may then
+// have two holders, and the misuse is found when the second of them frees it. Every other copy is
+// found late. In the end the number of findings is the number of frees that passed although they
+// were one too many.
 func TestMisuseRacingFreesThenMalloc(t *testing.T) {
 	rounds := 50_000
 	if testing.Short() {
@@ -763,12 +762,12 @@ func TestMisuseRacingFreesThenMalloc(t *testing.T) {
 			hakmem.Trim()
 			base := workout.ReadStats()
 			var p unsafe.Pointer
-			var freeing bool // else allocating
+			var freeing bool // false: they allocate
 			var outcome [2]any
 			var got [2]unsafe.Pointer
 			h := hakmem.NewHeap()
-			// An allocation may be what finds a copy late, where a goroutine frees into
-			// one front and allocates from another.
+			// The allocation may find a copy and report it late, when a goroutine frees into one
+			// front and allocates from another.
 			take := func(malloc func(uintptr) unsafe.Pointer) (q unsafe.Pointer) {
 				for {
 					v := testkit.PanicOf(func() { q = malloc(size) })
@@ -831,7 +830,7 @@ func TestMisuseRacingFreesThenMalloc(t *testing.T) {
 
 var _ = testkit.Child("before first use", beforeFirstUse)
 
-// beforeFirstUse: pointers and queries before there is a region.
+// beforeFirstUse passes pointers, and makes queries, before there is a region.
 func beforeFirstUse(string) error {
 	var x [64]byte
 	for what, do := range map[string]func(){
@@ -861,8 +860,8 @@ func TestBeforeFirstUse(t *testing.T) { testkit.InChild(t, "before first use", "
 
 var _ = testkit.Child("wild addresses", wildAddresses)
 
-// wildAddresses frees addresses at every distance from the one live block: in
-// the region, beside it, and where a larger region would have been.
+// wildAddresses frees addresses at every distance from the only live block: in the region, next to
+// it, and where a larger region would have been.
 func wildAddresses(string) error {
 	h := hakmem.NewHeap()
 	defer h.Close()
@@ -884,7 +883,7 @@ func wildAddresses(string) error {
 			offsets = append(offsets, d, d+1, d+8, d-16, -d, -d+16)
 		}
 	}
-	// Closely around the sizes that regions have.
+	// Distances close to the sizes that regions have.
 	for _, size := range []uintptr{uintptr(workout.ReadStats().Reserved), 1 << 28, 1 << 36, 1 << 40, 1<<40 + 1<<40/15, 1 << 41} {
 		for i := range 9 {
 			d := uintptr((i - 4) << 20)
@@ -916,5 +915,5 @@ func TestWildAddressesAroundRegions(t *testing.T) {
 	for _, bytes := range []int64{256 << 20, 1 << 30, 3 << 30, 100 << 30, 1 << 40} {
 		testkit.InChild(t, "wild addresses", "", "HAKMEM_REGION_BYTES="+strconv.FormatInt(bytes, 10))
 	}
-	testkit.InChild(t, "wild addresses", "") // the default
+	testkit.InChild(t, "wild addresses", "") // the default size of the region
 }

@@ -17,11 +17,12 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Settings and Configure. Each case runs in a process of its own: settings are read once.
+// Tests of the HAKMEM_ variables (the settings) and of Configure. Each case runs in a process of its
+// own, because a process reads the variables once.
 
 var _ = testkit.Child("setting", settingInForce)
 
-// settingInForce works a little with the settings of the environment.
+// settingInForce does a little work with the variables that the environment sets.
 func settingInForce(arg string) error {
 	for i := range policy.All() {
 		g := &policy.All()[i]
@@ -53,7 +54,7 @@ func settingInForce(arg string) error {
 			return err
 		}
 	}
-	// Many blocks of one class: whole magazines, several slabs, flushes.
+	// Many blocks of one class: whole magazines, several slabs, and flushes.
 	for _, k := range workout.Kinds {
 		var ps []unsafe.Pointer
 		for range min(20_000, 16<<20/k.Size) {
@@ -73,8 +74,8 @@ func settingInForce(arg string) error {
 	return workout.NothingLost()
 }
 
-// TestSettingExtremes: every setting at both ends of its range, and at values within
-// it that no one would choose.
+// TestSettingExtremes sets every variable to both ends of its range, and to values within the range
+// that nobody would choose.
 func TestSettingExtremes(t *testing.T) {
 	odd := map[string][]string{
 		"HAKMEM_COMMIT_MIN":   {"2097153", "3000000"},
@@ -108,7 +109,7 @@ func TestSettingExtremes(t *testing.T) {
 	for _, v := range []string{"on", "off", "ON", "Off"} {
 		testkit.InChild(t, "setting", "HAKMEM_EMPTY_REUSE", "HAKMEM_EMPTY_REUSE="+v)
 	}
-	// The smallest of everything at once, and the largest.
+	// The smallest value of everything at once, then the largest.
 	testkit.InChild(t, "setting", "", "HAKMEM_MAG_BLOCKS=2", "HAKMEM_MAG_BYTES=0", "HAKMEM_MAG_MID_BLOCKS=2", "HAKMEM_MAG_MID_BYTES=0", "HAKMEM_MAG_GROW_BYTES=0", "HAKMEM_REFILL=1", "HAKMEM_EMPTY_SCAN_LIMIT=1", "HAKMEM_COMMIT_MAX=2097152", workout.SmallRegion)
 	testkit.InChild(t, "setting", "", "HAKMEM_MAG_BLOCKS=1023", "HAKMEM_MAG_GROW_BYTES=1073741824", "HAKMEM_MAG_BYTES=1073741824", "HAKMEM_MAG_MID_BLOCKS=127", "HAKMEM_MAG_MID_BYTES=1073741824", "HAKMEM_REFILL=127", "HAKMEM_EMPTY_SCAN_LIMIT=1048576", "HAKMEM_EMPTY_MIN_KEEP=1048576")
 	testkit.InChild(t, "setting", "", "HAKMEM_EMPTY_REUSE=0", "HAKMEM_EMPTY_FIRST=1", "HAKMEM_FAST_SECTION=0")
@@ -117,8 +118,8 @@ func TestSettingExtremes(t *testing.T) {
 
 var _ = testkit.Child("malformed settings", malformedSettings)
 
-// malformedSettings wants every setting of the environment, all malformed, to be
-// reported, and the defaults to be in force.
+// malformedSettings runs with every variable of the environment malformed. Each must be reported, and
+// the defaults must be in force.
 func malformedSettings(string) error {
 	if n, err := workout.Work(1, 8<<20, 1); n != 0 || err != nil {
 		return fmt.Errorf("%d failures: %w", n, err)
@@ -152,7 +153,7 @@ func TestMalformedSettings(t *testing.T) {
 		var settings []string
 		for _, g := range policy.All() {
 			if g.Kind == policy.Text {
-				continue // takes anything
+				continue // any value is valid
 			}
 			value := v
 			switch {
@@ -172,10 +173,10 @@ func TestMalformedSettings(t *testing.T) {
 
 var _ = testkit.Child("configure", configure)
 
-// configure: before the first allocation options win over the environment,
-// later there is an error.
+// configure checks that before the first allocation options override the environment, and that
+// afterwards Configure returns an error.
 func configure(string) error {
-	// (The environment has HAKMEM_REFILL=abc, HAKMEM_MAG_MID_BLOCKS=32 and HAKMEM_DECAY_MS=77.)
+	// The environment has HAKMEM_REFILL=abc, HAKMEM_CAP_MID=32 and HAKMEM_DECAY_MS=77.
 	for _, bad := range []struct {
 		o    hakmem.Options
 		name string

@@ -9,18 +9,20 @@ import (
 	"github.com/hakmem/hakmem/internal/site"
 )
 
-// Site is the label of an allocation's purpose, made by RegisterSite.
+// Site is a label for the purpose of an allocation. [RegisterSite] makes one.
 type Site uint32
 
-// RegisterSite returns the site called name: the same name gives the same site.
-// There can be 65,535 of them; beyond that it returns 0, which is no site. Any
-// goroutine.
+// RegisterSite returns the site with the given name. The same name always gives the same site.
+// There can be 65,535 sites; when all are taken, a new name gives 0, which means no site. Any
+// goroutine may call it.
 func RegisterSite(name string) Site { return Site(site.Register(name)) }
 
-// MallocAt is Malloc for a site: the block counts as alive under the site in
-// ReadStats until it is freed. It costs a few tens of nanoseconds more than
-// Malloc, and so does the block's Free. Site 0 is no site; it panics for one that
-// RegisterSite did not return, and returns nil when memory is out. Any goroutine.
+// MallocAt is [Malloc] for a site: until it is freed, the block counts as alive under s in
+// [ReadStats]. It costs a few tens of nanoseconds more than Malloc, and so does the free of the
+// block. It returns nil when no memory is left.
+//
+// Site 0 means no site; any other site that RegisterSite did not return panics. Any goroutine may
+// call it.
 func MallocAt(s Site, size uintptr) unsafe.Pointer {
 	if s != 0 && !site.ID(s).Known() {
 		panic(fmt.Sprintf("hakmem: MallocAt: site %d was not registered: use the result of RegisterSite", s))

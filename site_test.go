@@ -10,7 +10,7 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Sites: their names and their live figures.
+// Tests of sites: their names and the counts of their live blocks.
 
 func siteStats(t *testing.T, s hakmem.Site) hakmem.SiteStats {
 	t.Helper()
@@ -62,8 +62,7 @@ func TestSites(t *testing.T) {
 		hakmem.Free(hakmem.MallocAt(0, size)) // site 0 is no site
 	}
 	want("allocated")
-	// Through Realloc the site is kept, whether the block moves or not, and
-	// whichever front does it.
+	// Realloc keeps the site, whether or not the block moves and whichever front does it.
 	for i, p := range held {
 		add(p, down)
 		switch i % 4 {
@@ -99,7 +98,7 @@ func TestSites(t *testing.T) {
 		}
 	}
 	want("freed")
-	// Blocks used again without a site do not count.
+	// Blocks that are reused without a site do not count for it.
 	var plain []unsafe.Pointer
 	for _, size := range boundarySizes(1 << 17) {
 		plain = append(plain, hakmem.Malloc(size))

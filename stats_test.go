@@ -13,16 +13,16 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// ReadStats is exact when nobody allocates or frees: it is added up here
-// against the test's own books.
+// ReadStats is exact when nothing allocates or frees. These tests compare it with books of their
+// own.
 
-// books is what a test knows to be alive.
+// books records what a test has alive.
 type books struct {
-	classes            map[uint64]uint64 // blocks by class size
+	classes            map[uint64]uint64 // number of blocks by the size of their class
 	bytes, blocks      uint64
 	larges, spanBytes  uint64
 	siteBytes, sited   uint64
-	allocated, spanned uint64 // ever
+	allocated, spanned uint64 // ever, not only now
 }
 
 func (k *books) add(p unsafe.Pointer, sited bool) {
@@ -59,7 +59,7 @@ func (k *books) remove(p unsafe.Pointer, sited bool) {
 	}
 }
 
-// mustBalance wants the change from base to now to be what the books say.
+// mustBalance checks that the change from base to now is what the books say.
 func (k *books) mustBalance(t *testing.T, when string, base *hakmem.Stats, site hakmem.Site) {
 	t.Helper()
 	now := workout.ReadStats()
@@ -87,7 +87,7 @@ func (k *books) mustBalance(t *testing.T, when string, base *hakmem.Stats, site 
 	mustAddUp(t, when, &now)
 }
 
-// mustAddUp checks what has to hold within one picture.
+// mustAddUp checks the equations that must hold within one result of ReadStats.
 func mustAddUp(t *testing.T, when string, s *hakmem.Stats) {
 	t.Helper()
 	var live, blocks, inMagazines, slabs uint64
@@ -189,10 +189,11 @@ func TestStatsBalance(t *testing.T) {
 	k.mustBalance(t, "freed", &base, site)
 }
 
-// TestStatsHeapMagazines: Trim does not reach into a Heap, Close does.
+// TestStatsHeapMagazines checks that Trim does not reach into a Heap, and that Close gives its
+// magazines back.
 func TestStatsHeapMagazines(t *testing.T) {
 	quiet(t)
-	// Heaps that other tests dropped are given back first.
+	// First give back the Heaps that other tests dropped.
 	if err := collected(func(*hakmem.Stats) bool { hakmem.Trim(); return workout.ReadStats().Fronts == 0 }); err != nil {
 		t.Fatal(err)
 	}
@@ -210,7 +211,7 @@ func TestStatsHeapMagazines(t *testing.T) {
 	}
 }
 
-// TestStatsAfterTrim: nothing live is nothing held, but for metadata.
+// TestStatsAfterTrim checks that when nothing is live nothing is held, except metadata.
 func TestStatsAfterTrim(t *testing.T) {
 	quiet(t)
 	hakmem.Trim()
@@ -249,13 +250,14 @@ func TestStatsAfterTrim(t *testing.T) {
 	}
 }
 
-// stageSum is the number of times a magazine was filled, by where from.
+// stageSum is the number of times that a magazine was filled, added up over all places it can be
+// filled from.
 func stageSum(s *hakmem.Stats) uint64 {
 	return s.Stages.OwnLease + s.Stages.Empty + s.Stages.Partial + s.Stages.CrossClass + s.Stages.Superslab
 }
 
-// TestStatsCounters follows the counters of one class through known work, with
-// a Heap, whose front nobody else uses.
+// TestStatsCounters follows the counters of one class through known work, with a Heap, because
+// nothing else uses its front.
 func TestStatsCounters(t *testing.T) {
 	classSizes(t)
 	quiet(t)
@@ -302,7 +304,8 @@ func TestStatsCounters(t *testing.T) {
 		}
 		now = workout.ReadStats()
 		m, r, n := delta(misses), delta(refills), delta(slabs)
-		// 9: the magazine may begin with a slab's worth, and no refill brings more.
+		// At least 9, because the magazine may begin with a slab's worth of blocks, and no refill
+		// brings more than that.
 		if m != r || r < 9 || r > 10*blocks || n < 9 || n > 11 {
 			t.Errorf("size %d: %d blocks, %d a slab: %d misses, %d refills, %d slabs", size, 10*blocks, blocks, m, r, n)
 		}
@@ -312,7 +315,8 @@ func TestStatsCounters(t *testing.T) {
 		if delta(flushes) != 0 {
 			t.Errorf("size %d: %d flushes while only allocating", size, delta(flushes))
 		}
-		if hits := delta(func(c *hakmem.ClassStats) uint64 { return c.FrontHits }); hits+m+1 != 10*blocks { // +1: p, which a Free put there
+		// The 1 is p, which a Free put into the magazine.
+		if hits := delta(func(c *hakmem.ClassStats) uint64 { return c.FrontHits }); hits+m+1 != 10*blocks {
 			t.Errorf("size %d: %d hits and %d misses for %d allocations", size, hits, m, 10*blocks)
 		}
 
@@ -334,16 +338,16 @@ func TestStatsCounters(t *testing.T) {
 	}
 }
 
-// TestStatsStages brings every stage of the search for a slab about.
+// TestStatsStages makes every stage of the search for a slab happen.
 func TestStatsStages(t *testing.T) {
 	quiet(t)
-	const size = 2048 // 32 to a slab of one page
+	const size = 2048 // a slab of one page has 32
 	hakmem.Trim()
 	h := hakmem.NewHeap()
-	defer func() { h.Close() }() // whichever it is by then
+	defer func() { h.Close() }() // the Heap that h is by then
 	base := workout.ReadStats()
 	var ps []unsafe.Pointer
-	for range 32 * 100 { // 100 slabs: over three superslabs
+	for range 32 * 100 { // 100 slabs, which are more than three superslabs
 		ps = append(ps, h.Malloc(size))
 	}
 	s := workout.ReadStats()
@@ -353,13 +357,13 @@ func TestStatsStages(t *testing.T) {
 	if s.Superslabs < base.Superslabs+3 {
 		t.Errorf("100 slabs: %d superslabs, before %d", s.Superslabs, base.Superslabs)
 	}
-	// One free block in each slab: PARTIAL.
+	// Free one block in each slab, which makes the slabs PARTIAL.
 	base = workout.ReadStats()
 	for i := 0; i < len(ps); i += 32 {
 		h.Free(ps[i])
 		ps[i] = nil
 	}
-	h.Close() // what its magazines hold goes to the slabs
+	h.Close() // the blocks in its magazines go back to the slabs
 	h = hakmem.NewHeap()
 	for i := 0; i < len(ps); i += 32 {
 		ps[i] = h.Malloc(size)
@@ -368,7 +372,7 @@ func TestStatsStages(t *testing.T) {
 	if s.Stages.Partial == base.Stages.Partial || s.Stages.CrossClass != base.Stages.CrossClass || s.Stages.Superslab != base.Stages.Superslab {
 		t.Errorf("blocks of partly free slabs: stages %+v, before %+v", s.Stages, base.Stages)
 	}
-	// All free and not trimmed: EMPTY.
+	// Free all blocks without a Trim, which makes the slabs EMPTY.
 	for _, p := range ps {
 		h.Free(p)
 	}
@@ -383,7 +387,7 @@ func TestStatsStages(t *testing.T) {
 	if s.Stages.Empty == base.Stages.Empty || s.Stages.Superslab != base.Stages.Superslab {
 		t.Errorf("EMPTY slabs of the class: stages %+v, before %+v", s.Stages, base.Stages)
 	}
-	// EMPTY slabs serve another class before a new superslab does.
+	// EMPTY slabs must serve another class before a new superslab does.
 	for _, p := range ps {
 		h.Free(p)
 	}
@@ -395,7 +399,8 @@ func TestStatsStages(t *testing.T) {
 		others = append(others, h.Malloc(1024))
 	}
 	s = workout.ReadStats()
-	// (A superslab all of whose slabs are taken becomes a new one: that is no new memory.)
+	// (When all slabs of a superslab are taken for the other class, that counts as a new superslab,
+	// but it is not new memory.)
 	if s.Stages.CrossClass == base.Stages.CrossClass || s.Committed != base.Committed || s.Superslabs > base.Superslabs {
 		t.Errorf("EMPTY slabs of another class: %d superslabs, stages %+v; before %d, %+v", s.Superslabs, s.Stages, base.Superslabs, base.Stages)
 	}
@@ -404,7 +409,8 @@ func TestStatsStages(t *testing.T) {
 	}
 }
 
-// TestStatsSteadyStateMakesNoSystemCalls: after warm-up the same work needs none.
+// TestStatsSteadyStateMakesNoSystemCalls checks that after a warm-up the same work needs no system
+// call.
 func TestStatsSteadyStateMakesNoSystemCalls(t *testing.T) {
 	quiet(t)
 	r := newRand(t, 29)
@@ -426,7 +432,7 @@ func TestStatsSteadyStateMakesNoSystemCalls(t *testing.T) {
 	after := workout.ReadStats()
 	calls := after.SystemCalls.Reserve + after.SystemCalls.Commit + after.SystemCalls.Decommit -
 		before.SystemCalls.Reserve - before.SystemCalls.Commit - before.SystemCalls.Decommit
-	if calls > 1 { // the peak may still grow by a commit
+	if calls > 1 { // the peak of memory in use may still grow by a commit
 		t.Errorf("%d memory system calls in 10^6 operations: %+v, before %+v", calls, after.SystemCalls, before.SystemCalls)
 	}
 	for _, p := range held {
@@ -434,7 +440,7 @@ func TestStatsSteadyStateMakesNoSystemCalls(t *testing.T) {
 	}
 }
 
-// TestStatsOutOfMemoryIsCounted counts the allocations that gave nil.
+// TestStatsOutOfMemoryIsCounted counts the allocations that returned nil.
 func TestStatsOutOfMemoryIsCounted(t *testing.T) {
 	quiet(t)
 	before := workout.ReadStats()
@@ -448,7 +454,7 @@ func TestStatsOutOfMemoryIsCounted(t *testing.T) {
 	}
 }
 
-// noGoAllocs wants f to allocate nothing on the Go heap once it is warm.
+// noGoAllocs checks that f, once warm, allocates nothing on the Go heap.
 func noGoAllocs(t *testing.T, what string, f func()) {
 	t.Helper()
 	for range 10 {
@@ -468,7 +474,7 @@ func TestStatsReadWithoutGoAllocations(t *testing.T) {
 	noGoAllocs(t, "ReadStats", func() { hakmem.ReadStats(&s) })
 }
 
-// TestNoGoAllocations: no path of the allocator uses the Go heap after warm-up.
+// TestNoGoAllocations checks that after a warm-up no path of the allocator uses the Go heap.
 func TestNoGoAllocations(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there instrumented code allocates from Go's heap")
@@ -483,7 +489,7 @@ func TestNoGoAllocations(t *testing.T) {
 	site := hakmem.RegisterSite("TestNoGoAllocations")
 	for _, k := range workout.Kinds {
 		size, n := k.Size, int(k.Size)
-		var many [300]unsafe.Pointer // overflows every magazine
+		var many [300]unsafe.Pointer // enough to overflow every magazine
 		for what, f := range map[string]func(){
 			"Malloc, Free":         func() { hakmem.Free(hakmem.Malloc(size)) },
 			"Calloc":               func() { hakmem.Free(hakmem.Calloc(1, size)) },
@@ -520,8 +526,8 @@ func TestNoGoAllocations(t *testing.T) {
 	runtime.KeepAlive(a)
 }
 
-// TestFrontHitsAfterTrim: blocks that go back to their slabs are no hits, and what
-// was counted stays.
+// TestFrontHitsAfterTrim checks that blocks which go back to their slabs are not counted as hits,
+// and that earlier hits stay counted.
 func TestFrontHitsAfterTrim(t *testing.T) {
 	classSizes(t)
 	const size = 4096

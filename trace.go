@@ -14,16 +14,17 @@ import (
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
-// StartTrace begins to write a trace of the calls of this package's allocation
-// functions to w: what a program asks of its allocator, to look at or to replay.
-// It returns an error when a trace runs already, or when w refuses the first
-// line. Any goroutine, while others allocate. The variable HAKMEM_TRACE=path
-// starts a trace into that file with the process's first call; it replaces a trace
-// or an empty file, and leaves any other alone, which Err tells. Child processes
-// inherit the variable: one that uses hakmem, too, needs a path of its own.
+// StartTrace begins to write a trace to w: a record of the calls of this package's allocation
+// functions, to look at or to replay. It returns an error when a trace is running already, or when
+// w refuses the first line. Any goroutine may call it while others allocate.
 //
-// The trace is text. The first line is "hakmem trace 1", then there is one line
-// for each call that succeeded, in one of these forms:
+// The environment variable HAKMEM_TRACE=path starts a trace into that file with the first call of
+// the process. It replaces an empty file or another trace. Any other file that exists is left
+// alone, and [Err] reports that. Child processes inherit the variable: a child that also uses
+// hakmem needs a path of its own.
+//
+// The trace is text. Its first line is "hakmem trace 1". After it there is one line for each call
+// that succeeded, in one of these forms:
 //
 //	a P ID SIZE        an allocation: Malloc, MallocAt, Alloc, Realloc of nil, a chunk of an Arena
 //	z P ID SIZE        one of zeroed memory: Calloc, AllocZeroed, New, MakeSlice
@@ -31,34 +32,37 @@ import (
 //	r P ID SIZE OLD    Realloc: block OLD became block ID, perhaps the same
 //	f P ID             a free: Free, FreeBytes, Delete, FreeSlice, Close of an Arena for each chunk
 //
-// A Heap's methods are recorded as the functions they stand for. P is the number
-// of the P that ran the call, in decimal (Go has no public number of a goroutine;
-// with the build tag hakmem_nopin it is 0). ID and OLD name a block, in
-// hexadecimal: its address less the region's, over 16. No two live blocks have
-// the same. SIZE is the number of bytes asked for and ALIGN the alignment, in
-// decimal. A reader should skip lines that begin with "#" and empty ones. Not
-// recorded are calls that failed or panicked, frees of nil, and the memory that
-// an Arena cuts from its chunks.
+// The fields are:
 //
-// For each block the lines are in the order of what happened to it: a block's
-// allocation, then its free, then the next allocation of the same address. A
-// free, or the OLD of a Realloc, may name a block that no line has allocated:
-// one from before the trace. Calls that StartTrace or StopTrace overlaps may be
-// missing, or be recorded as their parts (a Realloc as an allocation and a free).
-// A Heap made before StartTrace is traced from its first call on that its
-// magazines cannot serve; what it did until then is missing. (The free of a block
-// that is in the trace is such a call.)
+//   - P is the number of the P that ran the call, in decimal. (Go has no public number of a
+//     goroutine. With the build tag hakmem_nopin P is 0.)
+//   - ID and OLD name a block, in hexadecimal: the distance of its address from the start of
+//     hakmem's region, divided by 16. No two live blocks have the same ID.
+//   - SIZE is the number of bytes asked for, in decimal.
+//   - ALIGN is the alignment in bytes, in decimal.
 //
-// While a trace runs every call takes the slow path and a lock, some hundred
-// nanoseconds; when none runs tracing costs nothing. Blocks allocated meanwhile
-// are freed by the slow path afterwards, too.
+// A reader should skip empty lines and lines that begin with "#". A method of a [Heap] is recorded
+// as the function for which it stands. Not recorded are calls that failed or panicked, frees of
+// nil, and the memory that an Arena cuts from its chunks.
 //
-// w is called by the calls that are traced and by a goroutine of its own, one at
-// a time, with whole lines, and after StopTrace no more. It must not use this
-// package, nor wait for a goroutine that does: that call would wait for w. Lines
-// are gathered up to a 64th of what was written so far, 4 KiB and a tenth of a
-// second, so that the last ones are missing when a process ends without StopTrace.
-// When w fails recording ends; StopTrace and Err tell.
+// The lines about one block are in the order of events: its allocation, then its free, then the
+// next allocation at the same address. A free, or the OLD of a Realloc, may name a block that no
+// line has allocated: one from before the trace. Calls that overlap with StartTrace or StopTrace
+// may be missing, or may be recorded as their parts (a Realloc as an allocation and a free). The
+// trace of a Heap made before StartTrace begins with the first call that the Heap's magazines
+// cannot serve; earlier calls are missing. (The free of a block that is in the trace is such a
+// call.)
+//
+// While a trace runs, every call takes the slow path and a lock: some hundred nanoseconds. When
+// none runs, tracing costs nothing. Blocks that were allocated during a trace are freed by the slow
+// path even after it.
+//
+// w is called by the traced calls and by a goroutine that belongs to the trace, one call at a time,
+// with whole lines, and never after StopTrace. It must not use this package, nor wait for a
+// goroutine that does, because that goroutine's call would wait for w. Lines are held back until
+// they are a 64th of what was written so far or 4 KiB, and for a tenth of a second at most. So the
+// last lines are missing when a process ends without StopTrace. When w fails, recording ends, and
+// StopTrace and Err report the error.
 func StartTrace(w io.Writer) error {
 	t := &trace
 	t.mu.Lock()
@@ -75,9 +79,9 @@ func StartTrace(w io.Writer) error {
 	return nil
 }
 
-// StopTrace ends the trace: it writes what was gathered and returns the first
-// error of the writer. Calls are fast again from then on. Without a trace it
-// does nothing and returns nil. Any goroutine, while others allocate.
+// StopTrace ends the trace: it writes the lines that were held back and returns the first error of
+// the writer. From then on calls are fast again. Without a trace it does nothing and returns nil.
+// Any goroutine may call it while others allocate.
 func StopTrace() error {
 	t := &trace
 	t.mu.Lock()
@@ -91,49 +95,50 @@ func StopTrace() error {
 			t.fail(err)
 		}
 	}
-	// No line is added from here on, and only then are calls left untraced: the
-	// trace is a part without gaps.
+	// No line is added from here on, and only after that are calls left untraced. So the trace has
+	// no gap before its end.
 	t.w = nil
 	engine.Watch(engine.WatchCalls, false)
 	return t.err
 }
 
 const (
-	// traceBuffer is when lines are written: some 200 of them, which makes writing
-	// to a file 20 of the 90 ns of a traced call (64 KiB did not make it less), and
-	// so few that a process which ends without StopTrace has written nearly all.
+	// traceBuffer is the number of bytes at which lines are written: some 200 lines. With that
+	// many, writing to a file is 20 of the 90 ns of a traced call, and 64 KiB did not make it less.
+	// And it is few enough that a process which ends without StopTrace has written nearly all of
+	// its lines.
 	traceBuffer = 4 << 10
-	// traceLag: lines are written when they are that part of what was written so far,
-	// so that a program that makes few calls, and ends without StopTrace, has its
-	// trace too. Until there are 4 KiB at a time that is 64·ln(4096) writes, 500.
+	// traceLag makes small traces complete: lines are also written when they are a traceLag-th of
+	// what was written so far. So a program that makes few calls and ends without StopTrace has its
+	// trace, too. Until 4 KiB are written at a time this takes 64·ln(4096) writes, some 500.
 	traceLag = 64
-	// traceDelay is how long lines wait at most: a person who looks at the file
-	// sees no delay, and ten writes a second cost nothing.
+	// traceDelay is how long lines wait at most: a person who looks at the file sees no delay, and
+	// ten writes a second cost nothing.
 	traceDelay = 100 * time.Millisecond
-	// traceBegins a trace of any version.
+	// traceBegins is the beginning of a trace of any version.
 	traceBegins = "hakmem trace"
-	// maxLine: an operation, four 64-bit numbers in decimal at most, and blanks.
+	// maxLine is the longest line in bytes: an operation, at most four 64-bit numbers in decimal, a
+	// blank before each, and the end of the line.
 	maxLine = 1 + 4*(1+20) + 1
 )
 
-// trace is the one trace. Its lock orders the lines. It is taken before any lock
-// of the allocator and never while pinned, because w may block.
+// trace is the one trace. Its lock orders the lines. The lock is taken before any lock of the
+// allocator and never while pinned, because w may block.
 //
-// That the lines are in order needs two things. A block's line of allocation is
-// added before the caller gets the block, so before its free. And a block is
-// freed under the lock, together with the adding of the line: who gets the block
-// the next moment must take the lock to add its own. (Two frees of a block at
-// the same time find each other out there, too: the second is not live.)
+// Two rules keep the lines about a block in order. The line of an allocation is added before the
+// caller gets the block, so before its free. And a block is freed under the lock, together with
+// adding the line: whoever gets the block next must take the lock to add a line. (So two frees of a
+// block at the same time are found out, too: at the second one the block is no longer live.)
 var trace tracer
 
 type tracer struct {
 	mu    check.Mutex[check.Trace]
 	w     io.Writer // nil: no trace
-	err   error     // the first error of w: nothing is added after it
-	buf   []byte    // whole lines that w has not got yet
-	done  int       // bytes that w has got
+	err   error     // the first error of w; no line is added after it
+	buf   []byte    // whole lines that w has not received yet
+	done  int       // number of bytes that w has received
 	timer *time.Timer
-	armed bool // the timer runs
+	armed bool // the timer is running
 }
 
 func init() {
@@ -143,7 +148,7 @@ func init() {
 	}
 }
 
-// begin makes w the writer. Under mu.
+// begin makes w the writer. The caller holds mu.
 func (t *tracer) begin(w io.Writer) {
 	t.w, t.err, t.done = w, nil, 0
 	t.buf = append(t.buf[:0], traceBegins+" 1\n"...)
@@ -152,7 +157,7 @@ func (t *tracer) begin(w io.Writer) {
 	}
 }
 
-// flush gives w the lines that wait. Under mu.
+// flush writes the waiting lines to w. The caller holds mu.
 func (t *tracer) flush() {
 	if t.err != nil || len(t.buf) == 0 {
 		return
@@ -168,7 +173,7 @@ func (t *tracer) flush() {
 	}
 }
 
-// fail ends the recording. Under mu.
+// fail ends the recording. The caller holds mu.
 func (t *tracer) fail(err error) {
 	t.err = fmt.Errorf("hakmem: the trace ended early: %w", err)
 	engine.Survive(t.err)
@@ -177,7 +182,7 @@ func (t *tracer) fail(err error) {
 	}
 }
 
-// tick is what the timer runs. With nothing to do it stops until the next line.
+// tick is what the timer runs. If no lines wait, the timer stays off until the next line.
 func (t *tracer) tick() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -194,8 +199,8 @@ func pid() int {
 	return n
 }
 
-// line adds the line of one call by P who on the block at p. last is the
-// alignment of op 'g', the old block of op 'r'. Under mu.
+// line adds the line for one call that the P with number who made on the block at p. last is the
+// alignment for op 'g' and the old block for op 'r'. The caller holds mu.
 func (t *tracer) line(who int, op byte, p engine.Block, size mem.Bytes, last uintptr) {
 	if t.w == nil || t.err != nil {
 		return
@@ -230,10 +235,10 @@ func (t *tracer) line(who int, op byte, p engine.Block, size mem.Bytes, last uin
 	}
 }
 
-// blockID names the block at p in a trace.
+// blockID returns the ID of the block at p in a trace.
 func blockID(p engine.Block) uint64 { return uint64(p-engine.Block(engine.Base)) >> 4 }
 
-// add adds the line of an allocation, or of a Realloc in place.
+// add adds the line of an allocation or of a Realloc in place.
 func (t *tracer) add(op byte, p engine.Block, size mem.Bytes, last uintptr) {
 	who := pid()
 	t.mu.Lock()
@@ -241,9 +246,9 @@ func (t *tracer) add(op byte, p engine.Block, size mem.Bytes, last uintptr) {
 	t.line(who, op, p, size, last)
 }
 
-// traceFile is the file of HAKMEM_TRACE. Its first write creates it, so that a
-// process that imports this package and does not use it (one that starts the
-// program that is meant, say) leaves the file alone.
+// traceFile is the file of HAKMEM_TRACE. Its first write creates it. So a process that imports this
+// package but does not use it, for example one that only starts the program to be traced, leaves
+// the file alone.
 type traceFile struct {
 	path string
 	file *os.File
@@ -262,10 +267,10 @@ func (f *traceFile) Write(b []byte) (int, error) {
 	return f.file.Write(b)
 }
 
-// mayReplace refuses a file that holds something else than a trace.
+// mayReplace returns an error for a file that holds something other than a trace.
 func mayReplace(path string) error {
 	if info, err := os.Stat(path); err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
-		return nil // what is wrong os.Create tells
+		return nil // os.Create reports what is wrong
 	}
 	file, err := os.Open(path)
 	if err != nil {

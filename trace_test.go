@@ -32,8 +32,8 @@ type traceLine struct {
 	p, id, size, align, old uint64
 }
 
-// parseTrace reads a trace to the letter of StartTrace's description: whole
-// lines, no blank or digit too many.
+// parseTrace reads a trace exactly as StartTrace describes it: whole lines, and no blank or digit
+// too many.
 func parseTrace(text string) (lines []traceLine, err error) {
 	text, ok := strings.CutPrefix(text, "hakmem trace 1\n")
 	if !ok {
@@ -73,8 +73,8 @@ func parseTrace(text string) (lines []traceLine, err error) {
 	return lines, nil
 }
 
-// replayed is what a trace leaves: the blocks that live, how many lines of each
-// kind there were, and how many blocks were freed that it had not allocated.
+// replayed is the state after a trace: the live blocks, the number of lines of each kind, and the
+// number of freed blocks that the trace had not allocated.
 type replayed struct {
 	live    map[uint64]uint64
 	count   map[byte]int
@@ -105,7 +105,7 @@ func replayTrace(lines []traceLine) (r replayed, err error) {
 	return r, nil
 }
 
-// mustReplay is parseTrace and replayTrace.
+// mustReplay calls parseTrace and then replayTrace; both must succeed.
 func mustReplay(t *testing.T, text string) replayed {
 	t.Helper()
 	lines, err := parseTrace(text)
@@ -121,7 +121,7 @@ func mustReplay(t *testing.T, text string) replayed {
 
 func traceID(p unsafe.Pointer) uint64 { return uint64(uintptr(p)-engine.Base) >> 4 }
 
-// traced returns the trace of what do does.
+// traced returns the trace of the calls that do makes.
 func traced(t *testing.T, do func()) string {
 	t.Helper()
 	var b bytes.Buffer
@@ -135,15 +135,15 @@ func traced(t *testing.T, do func()) string {
 	return b.String()
 }
 
-// TestTraceLines has every operation and the lines that it must leave.
+// TestTraceLines makes every operation and compares the trace with the lines that it must leave.
 func TestTraceLines(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // so that P is 0
 	site := hakmem.RegisterSite("trace_test")
 	var before *hakmem.Heap
-	old := hakmem.Malloc(48) // is no block of the trace
+	old := hakmem.Malloc(48) // allocated before the trace
 
 	var want []string
-	line := func(op string, args ...any) { // blocks and numbers
+	line := func(op string, args ...any) { // args are blocks and numbers
 		for _, a := range args {
 			if p, ok := a.(unsafe.Pointer); ok {
 				a = strconv.FormatUint(traceID(p), 16)
@@ -220,7 +220,7 @@ func TestTraceLines(t *testing.T) {
 		{"Realloc", func(size uintptr) {
 			p := hakmem.Realloc(nil, size)
 			line("a", p, size)
-			q := hakmem.Realloc(p, hakmem.UsableSize(p)) // stays
+			q := hakmem.Realloc(p, hakmem.UsableSize(p)) // the block stays where it is
 			line("r", p, hakmem.UsableSize(p), p)
 			if q != p {
 				t.Errorf("Realloc(%p of %d bytes) within the block = %p", p, size, q)
@@ -271,8 +271,8 @@ func TestTraceLines(t *testing.T) {
 			line("f", unsafe.Pointer(unsafe.SliceData(s)))
 		}},
 		{"a Heap from before", func(size uintptr) {
-			// What its magazine serves is not seen. The free of a block of the trace
-			// is, and the Heap follows the trace from there on.
+			// The trace does not see what the Heap's magazines serve. It sees the free of a traced
+			// block, and from then on every call of this Heap.
 			before.Free(before.Malloc(48))
 			p := hakmem.Malloc(48)
 			line("a", p, 48)
@@ -316,12 +316,12 @@ func TestTraceLines(t *testing.T) {
 		}},
 	} {
 		if (testkit.Race || asan.On) && tt.name == "a Heap from before" {
-			continue // Heaps have no fast path here: they follow at once
+			continue // Heaps have no fast path here, so the trace sees them at once
 		}
 		for _, k := range workout.Kinds {
 			want = []string{"hakmem trace 1\n"}
 			before = hakmem.NewHeap()
-			before.Free(before.Malloc(48)) // a block waits in its magazine
+			before.Free(before.Malloc(48)) // a block waits in the Heap's magazine
 			got := traced(t, func() { tt.do(k.Size) })
 			if got != strings.Join(want, "") {
 				t.Errorf("%s, %s:\n%swant:\n%s", tt.name, k.Name, got, want)
@@ -337,7 +337,7 @@ func TestTraceLines(t *testing.T) {
 
 // traceWorker makes random calls and counts the lines that they must leave.
 type traceWorker struct {
-	larges bool // only large blocks, of which each goroutine gets what another has just freed
+	larges bool // allocate only large blocks, so that a goroutine gets those that another has just freed
 	r      *rand.Rand
 	h      *hakmem.Heap
 	site   hakmem.Site
@@ -400,8 +400,8 @@ func (w *traceWorker) step(others chan unsafe.Pointer) {
 	}
 }
 
-// TestTraceCountsEveryCall: calls from several goroutines between StartTrace and
-// StopTrace are all there, once each, in an order that makes sense.
+// TestTraceCountsEveryCall checks that all calls which several goroutines make between StartTrace
+// and StopTrace are in the trace, once each and in a possible order.
 func TestTraceCountsEveryCall(t *testing.T) {
 	t.Run("all sizes", func(t *testing.T) { traceCountsEveryCall(t, false) })
 	t.Run("spans", func(t *testing.T) { traceCountsEveryCall(t, true) })
@@ -464,14 +464,14 @@ func traceCountsEveryCall(t *testing.T, larges bool) {
 		t.Errorf("%d blocks held, %d live in the trace", len(held), len(r.live))
 	}
 	for _, w := range ws {
-		for _, p := range w.held { // frees of traced blocks, untraced
+		for _, p := range w.held { // frees of traced blocks after the trace
 			w.h.Free(p)
 		}
 		w.h.Close()
 	}
 }
 
-// afterBytes is a writer that closes done when it got n bytes, and lines of them.
+// afterBytes is a writer that closes done when it has received n bytes and that many lines.
 type afterBytes struct {
 	bytes.Buffer
 	n, lines int
@@ -489,8 +489,8 @@ func (w *afterBytes) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// TestTraceStartStopUnderLoad: whatever a trace begins and ends in, it is one
-// that can be replayed. Half of the Heaps are older than the traces.
+// TestTraceStartStopUnderLoad checks that a trace can be replayed, whatever is going on when it
+// begins and ends. Half of the Heaps are older than the traces.
 func TestTraceStartStopUnderLoad(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(4))
 	rounds := 25
@@ -549,7 +549,7 @@ func heapOnTrap(h *hakmem.Heap) bool {
 	return engine.Front(reflect.ValueOf(h).Elem().FieldByName("front").Uint()) == engine.TrapFront()
 }
 
-// TestTraceEndsFast: after StopTrace calls are served by the fast paths again.
+// TestTraceEndsFast checks that after StopTrace the fast paths serve calls again.
 func TestTraceEndsFast(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	before := hakmem.NewHeap()
@@ -596,7 +596,8 @@ func TestTraceEndsFast(t *testing.T) {
 	}
 }
 
-// TestTraceStates: one trace at a time, and an end without a beginning.
+// TestTraceStates checks that a second trace is refused, and that StopTrace without a trace does
+// nothing.
 func TestTraceStates(t *testing.T) {
 	if err := hakmem.StopTrace(); err != nil {
 		t.Errorf("StopTrace without a trace: %v", err)
@@ -617,10 +618,10 @@ func TestTraceStates(t *testing.T) {
 	}
 }
 
-// TestTraceIsWrittenSoon: lines do not wait for more of them.
+// TestTraceIsWrittenSoon checks that lines are written although no further lines come.
 func TestTraceIsWrittenSoon(t *testing.T) {
-	const n = 1000 // so many that the last ones wait for the timer
-	for range 2 {  // the second trace uses the timer again
+	const n = 1000 // enough that the last lines wait for the timer
+	for range 2 {  // the second trace uses the same timer again
 		done := make(chan struct{})
 		w := &afterBytes{lines: 1 + 2*n + 1, done: done}
 		if err := hakmem.StartTrace(w); err != nil {
@@ -653,7 +654,7 @@ func TestTraceWithoutGoAllocations(t *testing.T) {
 	}
 	defer hakmem.StopTrace()
 	noGoAllocs(t, "traced calls", func() {
-		for range 100 { // some writes
+		for range 100 { // enough for several writes
 			p := hakmem.Realloc(hakmem.Calloc(1, 100), 5000)
 			hakmem.Free(p)
 			hakmem.Free(hakmem.AlignedAlloc(64, 64))
@@ -661,7 +662,7 @@ func TestTraceWithoutGoAllocations(t *testing.T) {
 	})
 }
 
-// failingWriter takes a number of writes, then fails as it is told to.
+// failingWriter accepts a number of writes, and then fails in the way that its fields say.
 type failingWriter struct {
 	left  int
 	short bool
@@ -683,7 +684,7 @@ func (w *failingWriter) Write(b []byte) (int, error) {
 
 var _ = testkit.Child("trace write errors", traceWriteErrors)
 
-// traceWriteErrors runs in a process of its own, because Err keeps them.
+// traceWriteErrors runs in a process of its own, because Err keeps the errors.
 func traceWriteErrors(string) error {
 	h := hakmem.NewHeap()
 	for _, w := range []*failingWriter{{left: 0}, {left: 1}, {left: 4}, {left: 0, short: true}, {left: 2, short: true}} {
@@ -729,7 +730,7 @@ func TestTraceWriteErrors(t *testing.T) { testkit.InChild(t, "trace write errors
 
 var _ = testkit.Child("trace setting", traceSetting)
 
-// traceSetting makes 1000 calls of each kind, some through a Heap.
+// traceSetting makes 1000 calls of each kind, some of them through a Heap.
 func traceSetting(string) error {
 	h := hakmem.NewHeap()
 	for range 500 {
@@ -741,7 +742,7 @@ func traceSetting(string) error {
 
 var _ = testkit.Child("trace setting, short", traceSettingShort)
 
-// traceSettingShort makes two calls: both are in the trace, whenever the process ends.
+// traceSettingShort makes two calls. Both must be in the trace, whenever the process ends.
 func traceSettingShort(string) error {
 	hakmem.Free(hakmem.Malloc(100))
 	return nil
@@ -764,8 +765,8 @@ func traceSettingRefused(why string) error {
 	return workout.NothingLost()
 }
 
-// TestTraceSetting: HAKMEM_TRACE traces from the first call; what is written when
-// the process just ends is whole lines, and nearly all of them.
+// TestTraceSetting checks that HAKMEM_TRACE traces from the first call on. When the process simply
+// ends, the file has only whole lines, and nearly all of them.
 func TestTraceSetting(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "trace")
 	setting := "HAKMEM_TRACE=" + path
@@ -793,7 +794,7 @@ func TestTraceSetting(t *testing.T) {
 		t.Errorf("ended by StopTrace: lines %v, want 1000", n)
 	}
 	testkit.InChild(t, "trace setting refused", "no such place", "HAKMEM_TRACE="+filepath.Join(t.TempDir(), "no such place", "trace"))
-	// What is no trace is left alone; a trace of another version is replaced.
+	// A file that is not a trace is left alone. A trace of another version is replaced.
 	for _, text := range []string{"notes", "hakmem  trace 1\n", "hakmem trac"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 			t.Fatal(err)

@@ -13,8 +13,8 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
-// In race builds the detector sees what goroutines do with blocks, and reports
-// nothing where hakmem hands memory from one to the other.
+// In -race builds the race detector sees what goroutines do with blocks. It must report nothing
+// where hakmem hands memory from one goroutine to another.
 
 const racyVar = "HAKMEM_TEST_RACY"
 
@@ -24,7 +24,7 @@ func poke(p unsafe.Pointer, n uintptr) {
 	}
 }
 
-// racySizes has one of each kind of block.
+// racySizes has one size of each kind of block.
 var racySizes = []uintptr{24, 1000, 5000, 100_000, 3 << 20}
 
 // TestRacy is the program that TestRaceIsSeen runs.
@@ -58,8 +58,8 @@ func TestRaceIsSeen(t *testing.T) {
 	}
 }
 
-// TestNoFalseRaces: goroutines get memory that others had, without any other
-// order between them than hakmem's.
+// TestNoFalseRaces lets goroutines get memory that others had, with no order between them except
+// the one that hakmem makes.
 func TestNoFalseRaces(t *testing.T) {
 	var wg sync.WaitGroup
 	rounds := 300

@@ -7,15 +7,15 @@ import (
 	"unsafe"
 )
 
-// Alloc returns a slice of n bytes with len = cap = n in a block of its own,
-// aligned to 16 bytes. Its contents are undefined. n = 0 gives an empty slice that
-// is not nil (and is freed like any other); n < 0 panics; a panic with *OutOfMemoryError says that
-// memory is out. Any goroutine. The caller owns the slice until FreeBytes.
+// Alloc returns a slice of n bytes with len = cap = n. It has a block of its own, aligned to 16
+// bytes, with undefined contents. n = 0 gives an empty slice that is not nil and is freed like any
+// other. A negative n panics. When no memory is left Alloc panics with [*OutOfMemoryError]. Any
+// goroutine may call it. The caller owns the slice until [FreeBytes].
 func Alloc(n int) []byte {
 	return bytesOf(Malloc(length("Alloc", n)), n)
 }
 
-// AllocZeroed is Alloc with every byte zero.
+// AllocZeroed is [Alloc] with every byte zero.
 func AllocZeroed(n int) []byte {
 	return bytesOf(mallocZero(length("AllocZeroed", n)), n)
 }
@@ -34,11 +34,11 @@ func bytesOf(p unsafe.Pointer, n int) []byte {
 	return unsafe.Slice((*byte)(p), n)
 }
 
-// FreeBytes frees a slice that Alloc or AllocZeroed returned, or one that was made
-// of a block of Malloc's, AlignedAlloc's and so on. b must start where that block
-// does; its length does not matter. nil is fine. Any other
-// slice (of the middle of one, or one that append has moved to the Go heap) is
-// misuse and panics as Free does.
+// FreeBytes frees a slice that [Alloc] or [AllocZeroed] returned, or one made from a block of
+// [Malloc], [AlignedAlloc] or another allocation function. b must start where the block starts; its
+// length does not matter. A nil b is allowed and does nothing. Any other slice panics as in [Free],
+// for example one from the middle of a block, or one that append has moved to the Go heap. Any
+// goroutine may call it.
 func FreeBytes(b []byte) { release("FreeBytes", unsafe.Pointer(unsafe.SliceData(b))) }
 
 // release is Free under the name of the typed function that was called.
@@ -57,11 +57,12 @@ func release(op string, p unsafe.Pointer) {
 	Free(p)
 }
 
-// New returns a zeroed T in a block of its own, aligned to 16 bytes. It panics
-// with *OutOfMemoryError when memory is out. A T that holds Go pointers (also
-// strings, slices, maps, channels, functions, interfaces) is refused with a
-// panic that names the field: the collector does not look into hakmem's memory,
-// so what such a field points to would be collected. Any goroutine.
+// New returns a zeroed T in a block of its own, aligned to 16 bytes. When no memory is left it
+// panics with [*OutOfMemoryError]. Any goroutine may call it.
+//
+// T must not hold Go pointers, which include strings, slices, maps, channels, functions and
+// interfaces. The collector does not look into hakmem's memory, so it would free whatever such a
+// field points to. New panics for such a T and names the field.
 func New[T any]() *T {
 	mustBePlain[T]()
 	size := unsafe.Sizeof(*new(T))
@@ -72,14 +73,16 @@ func New[T any]() *T {
 	return (*T)(p)
 }
 
-// Delete frees what New returned. nil is fine; misuse panics as in Free.
+// Delete frees what [New] returned. A nil p is allowed and does nothing; misuse panics as in
+// [Free]. Any goroutine may call it.
 func Delete[T any](p *T) { release("Delete", unsafe.Pointer(p)) }
 
-// MakeSlice returns a zeroed slice of T with the given length and capacity, in
-// a block of its own, aligned to 16 bytes. It panics when 0 ≤ len ≤ cap does not
-// hold, with *OutOfMemoryError when memory is out, and for a T that holds Go pointers as
-// New does. Appending beyond cap moves the slice to the Go heap: keep the
-// original for FreeSlice. Any goroutine.
+// MakeSlice returns a zeroed slice of T with the given length and capacity, in a block of its own,
+// aligned to 16 bytes. It panics unless 0 ≤ len ≤ cap, with [*OutOfMemoryError] when no memory is
+// left, and for a T that holds Go pointers, as [New] does. Any goroutine may call it.
+//
+// Appending beyond cap moves the slice to the Go heap and does not free the block: keep the
+// original slice for [FreeSlice].
 func MakeSlice[T any](len, cap int) []T {
 	mustBePlain[T]()
 	size := sliceBytes[T]("MakeSlice", len, cap)
@@ -90,7 +93,7 @@ func MakeSlice[T any](len, cap int) []T {
 	return unsafe.Slice((*T)(p), cap)[:len]
 }
 
-// sliceBytes returns the bytes of cap elements, after checking len and cap.
+// sliceBytes returns the number of bytes in cap elements, after checking len and cap.
 func sliceBytes[T any](op string, len, cap int) uintptr {
 	if len < 0 || cap < len {
 		panic(fmt.Sprintf("hakmem: %s(%d, %d): need 0 <= len <= cap", op, len, cap))
@@ -102,10 +105,10 @@ func sliceBytes[T any](op string, len, cap int) uintptr {
 	return uintptr(cap) * size
 }
 
-// FreeSlice frees a slice that MakeSlice returned; see FreeBytes.
+// FreeSlice frees a slice that [MakeSlice] returned, under the rules of [FreeBytes].
 func FreeSlice[T any](s []T) { release("FreeSlice", unsafe.Pointer(unsafe.SliceData(s))) }
 
-// plain remembers the types that hold no Go pointers.
+// plain holds the types that are known to have no Go pointers.
 var plain sync.Map // reflect.Type → nothing
 
 func mustBePlain[T any]() {

@@ -11,13 +11,13 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Alloc, New, MakeSlice and their kin: Go values in hakmem's memory.
+// Tests of Alloc, New, MakeSlice and the other functions that put Go values into hakmem's memory.
 
 func TestAllocBytes(t *testing.T) {
 	for name, alloc := range map[string]func(int) []byte{"Alloc": hakmem.Alloc, "AllocZeroed": hakmem.AllocZeroed} {
 		base := workout.ReadStats()
 		for _, size := range boundarySizes(1 << 20) {
-			// Dirty a block first: AllocZeroed gets it again.
+			// Dirty a block first, because AllocZeroed gets the same one.
 			b := hakmem.Alloc(int(size))
 			testkit.Fill(unsafe.Pointer(unsafe.SliceData(b)), size, math.MaxUint64)
 			hakmem.FreeBytes(b)
@@ -28,7 +28,7 @@ func TestAllocBytes(t *testing.T) {
 			if name == "AllocZeroed" && !testkit.IsZero(unsafe.Pointer(unsafe.SliceData(b)), size) {
 				t.Errorf("AllocZeroed(%d) is not zero", size)
 			}
-			hakmem.FreeBytes(b[:size/2]) // the length does not matter, the start does
+			hakmem.FreeBytes(b[:size/2]) // only the slice's start matters, not its length
 		}
 		if now := workout.ReadStats(); now.Live != base.Live {
 			t.Errorf("%s: live %d, before %d", name, now.Live, base.Live)
@@ -42,7 +42,7 @@ func TestAllocBytes(t *testing.T) {
 				t.Errorf("%s(%d): OutOfMemoryError of %d bytes: %v", name, n, oom.Size, oom)
 			}
 		}
-		hakmem.FreeBytes(alloc(1000)) // and the program goes on
+		hakmem.FreeBytes(alloc(1000)) // the program goes on
 	}
 	hakmem.FreeBytes(nil)
 	hakmem.Free(nil)
@@ -51,13 +51,13 @@ func TestAllocBytes(t *testing.T) {
 	}
 }
 
-// Types for the typed functions.
+// Types with which the typed functions are tested.
 type (
 	plainStruct struct {
 		A int32
 		B [3]float64
 		C struct{ X, Y uint8 }
-		D [0]*int // no pointer is ever in it
+		D [0]*int // has no elements, so it never holds a pointer
 		E complex128
 		F uintptr
 	}
@@ -98,7 +98,7 @@ func TestPointerfulTypesAreRefused(t *testing.T) {
 func refused[T any](t *testing.T, a *hakmem.Arena, what string, newT func() *T, makeT func(len, cap int) []T, newIn func(*hakmem.Arena) *T, makeIn func(a *hakmem.Arena, len, cap int) []T, words ...string) {
 	t.Helper()
 	before := workout.ReadStats()
-	for range 2 { // a verdict remembered must be the same verdict
+	for range 2 { // the second time it comes from the cache and must be the same
 		mustPanicNaming(t, "New of "+what, func() { newT() }, words...)
 		mustPanicNaming(t, "MakeSlice of "+what, func() { makeT(0, 1) }, words...)
 		mustPanicNaming(t, "NewIn of "+what, func() { newIn(a) }, words...)
@@ -128,8 +128,7 @@ func TestNewAndDelete(t *testing.T) {
 	}
 }
 
-// accepted checks New, Delete, MakeSlice and FreeSlice for a type that may live
-// in hakmem's memory.
+// accepted checks New, Delete, MakeSlice and FreeSlice for a type that may live in hakmem's memory.
 func accepted[T any](t *testing.T) {
 	t.Helper()
 	size := unsafe.Sizeof(*new(T))
@@ -153,7 +152,7 @@ func accepted[T any](t *testing.T) {
 		hakmem.Delete(p)
 	}
 	for _, c := range [][2]int{{0, 0}, {0, 1}, {1, 1}, {3, 7}, {100, 100}} {
-		for range 2 { // the second one gets the first one's dirty block
+		for range 2 { // the second slice gets the first one's dirty block
 			s := hakmem.MakeSlice[T](c[0], c[1])
 			if s == nil || len(s) != c[0] || cap(s) != c[1] {
 				t.Fatalf("MakeSlice[%T](%d, %d): nil %v, len %d, cap %d", *new(T), c[0], c[1], s == nil, len(s), cap(s))
@@ -183,9 +182,9 @@ func TestMakeSliceBounds(t *testing.T) {
 	type huge [1 << 44]byte
 	mustRunOut(t, "New of 16 TiB", func() { hakmem.New[huge]() })
 	mustRunOut(t, "MakeSlice of 16 TiB elements", func() { hakmem.MakeSlice[huge](1<<20, 1<<20) })
-	// Elements of no size fit any number of times.
+	// Any number of elements of size 0 fits.
 	s := hakmem.MakeSlice[struct{}](math.MaxInt, math.MaxInt)
 	hakmem.FreeSlice(s)
-	hakmem.FreeSlice(hakmem.MakeSlice[int64](5, 10)) // and the program goes on
+	hakmem.FreeSlice(hakmem.MakeSlice[int64](5, 10)) // the program goes on
 	*hakmem.NewIn[int](a) = 1
 }

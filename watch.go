@@ -7,13 +7,13 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// What the slow paths do while calls are watched: for a trace (trace.go), for the
-// record of stacks (internal/engine/record.go), or both. Every allocation passes
-// handOut and every free passes freeBlock or freeChunk; a Realloc passes
-// watchInPlace or watchMoved.
+// This file is what the slow paths do while calls are watched: for a trace (trace.go), for the
+// record of stacks (internal/engine/record.go), or for both. Every allocation passes through
+// handOut, every free through freeBlock or freeChunk, and a Realloc through watchInPlace or
+// watchMoved.
 
-// handOut turns the block at p, which an allocation is about to return, into a
-// pointer. It tells who watches; p may be 0.
+// handOut turns p, the block that an allocation is about to return, into a pointer. While calls are
+// watched it reports the allocation. p may be 0.
 func handOut(op byte, p engine.Block, size mem.Bytes, align uintptr) unsafe.Pointer {
 	if p != 0 && engine.Watched() {
 		if engine.Watching(engine.WatchStacks) {
@@ -26,7 +26,7 @@ func handOut(op byte, p engine.Block, size mem.Bytes, align uintptr) unsafe.Poin
 	return engine.Pointer(p)
 }
 
-// freeBlock is engine.Free, watched if calls are.
+// freeBlock is engine.Free, which is reported while calls are watched.
 func freeBlock(own engine.Front, p engine.Block) engine.Finding {
 	if !engine.Watched() {
 		return engine.Free(own, p)
@@ -34,16 +34,15 @@ func freeBlock(own engine.Front, p engine.Block) engine.Finding {
 	return watchedFree(own, p, 'f', p, 0)
 }
 
-// watchInPlace tells of a Realloc of the block at p that left it where it is: its
-// record stays that of the allocation.
+// watchInPlace reports a Realloc that left the block at p where it is. The record of the block's
+// stack remains that of the allocation.
 func watchInPlace(p engine.Block, size mem.Bytes) {
 	if engine.Watching(engine.WatchCalls) {
 		trace.add('r', p, size, uintptr(p))
 	}
 }
 
-// watchMoved frees the block at old for a Realloc that moved it to p, and tells of
-// both.
+// watchMoved frees the block at old for a Realloc that moved it to p, and reports both.
 func watchMoved(own engine.Front, old, p engine.Block, size mem.Bytes) engine.Finding {
 	if engine.Watching(engine.WatchStacks) {
 		engine.Record(p)
@@ -51,8 +50,8 @@ func watchMoved(own engine.Front, old, p engine.Block, size mem.Bytes) engine.Fi
 	return watchedFree(own, old, 'r', p, size)
 }
 
-// watchedFree frees the block at old and tells of op for block p: of the free
-// itself, or of the Realloc that moved old to p.
+// watchedFree frees the block at old and reports operation op on block p: the free itself, or the
+// Realloc that moved old to p.
 func watchedFree(own engine.Front, old engine.Block, op byte, p engine.Block, size mem.Bytes) engine.Finding {
 	if !engine.Watching(engine.WatchCalls) {
 		return forget(own, old)
@@ -62,13 +61,13 @@ func watchedFree(own engine.Front, old engine.Block, op byte, p engine.Block, si
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	bad := forget(own, old)
-	if bad.Kind == engine.OK || bad.Freed() { // late is another block's misuse: old is freed
+	if bad.Kind == engine.OK || bad.Freed() { // Freed: a late finding is of another block
 		t.line(who, op, p, size, uintptr(old))
 	}
 	return bad
 }
 
-// forget frees the block at p, and its record if there may be one.
+// forget frees the block at p, and also the record of its stack if stacks are recorded.
 func forget(own engine.Front, p engine.Block) engine.Finding {
 	if engine.Watching(engine.WatchStacks) {
 		return engine.FreeRecorded(own, p)
@@ -76,7 +75,7 @@ func forget(own engine.Front, p engine.Block) engine.Finding {
 	return engine.Free(own, p)
 }
 
-// freeChunk is engine.FreeChunk, watched if calls are.
+// freeChunk is engine.FreeChunk, which is reported while calls are watched.
 func freeChunk(p engine.Block) {
 	free := engine.FreeChunk
 	if engine.Watching(engine.WatchStacks) {

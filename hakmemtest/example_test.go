@@ -7,7 +7,7 @@ import (
 	"github.com/hakmem/hakmem/hakmemtest"
 )
 
-// list is what the example tests. It owns memory of hakmem.
+// list is the code under test. It owns memory of hakmem.
 type list struct{ items []byte }
 
 func newList() *list     { return &list{items: hakmem.Alloc(1000)} }
@@ -17,7 +17,7 @@ func (l *list) Len() int { return len(l.items) }
 func ExampleNoLeaks() {
 	// In your tests:
 	testList := func(t *testing.T) {
-		hakmemtest.NoLeaks(t) // first
+		hakmemtest.NoLeaks(t) // before anything else in the test
 		l := newList()
 		defer l.Close() // without this the test fails and names newList
 		if l.Len() != 1000 {

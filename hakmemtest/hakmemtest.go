@@ -49,10 +49,10 @@ func IgnoreFunction(name string) Option {
 }
 
 // NoLeaks makes the test fail if a block that was allocated after this call is still alive at the
-// end of the test. Call it first. It checks when the test, its subtests and the cleanups registered
-// later have ended. For each leaked block it reports, with t.Errorf, the address, the size in bytes
-// (that of the size class), the site and the stack of the allocation; it reports at most 20 blocks,
-// grouped by stack, and says how many more there are.
+// end of the test. Call it first. The check runs when the test, its subtests and the cleanups
+// registered after this call have ended. For each leaked block NoLeaks reports, with t.Errorf, the
+// address, the size in bytes (that of the size class), the [hakmem.Site] and the stack of the
+// allocation. It reports at most 20 blocks, grouped by stack, and says how many more there are.
 //
 // Blocks that were alive before the call are not leaks, whatever happens to them. A chunk of an
 // Arena that is not closed is a leak. A Heap that is not closed is not a leak if its blocks were
@@ -61,10 +61,10 @@ func IgnoreFunction(name string) Option {
 // NoLeaks counts the blocks of all goroutines and does not wait for any of them: a goroutine that
 // frees blocks must have ended when the test ends. For the same reason NoLeaks may report blocks of
 // a test that runs at the same time (t.Parallel). Use it in tests that do not run in parallel with
-// others, or Ignore the others' blocks. Tests and their subtests may all call it.
+// others, or leave out the others' blocks with [Ignore]. Tests and their subtests may all call it.
 //
-// A Heap made before the call may still hand out blocks from its magazines. If such a block leaks
-// it is reported without a stack, or, if it was alive before the call, not at all.
+// A Heap made before the call may still hand out blocks from its magazines. If such a block leaks,
+// it is reported without a stack or, if it was alive before the call, not at all.
 //
 // Cost: while a NoLeaks is active, every call of every goroutine takes the slow path and a lock,
 // and every allocation records its stack. That takes some microseconds, and about 100 bytes of Go

@@ -131,7 +131,8 @@ func TestLeaks(t *testing.T) {
 		}
 	}
 
-	// A Heap that has blocks in its magazine from before: such a leak is found without a stack.
+	// A Heap may have older blocks in its magazine. A leak of one of them is found, but without a
+	// stack.
 	older.Free(older.Malloc(200))
 	slow := engine.AlwaysSlow() // for example with the race detector; then the allocation is recorded
 	test := begin()
@@ -195,7 +196,7 @@ func TestIgnore(t *testing.T) {
 	}
 }
 
-// TestNested has a test and subtests, each with its own NoLeaks, and a trace at the same time.
+// TestNested runs a test and subtests, each with its own NoLeaks, and a trace at the same time.
 func TestNested(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
@@ -254,8 +255,9 @@ func TestRecordWhileOthersAllocate(t *testing.T) {
 			hakmem.Free(p)
 		}
 		report := test.end()
-		// The report has the blocks of other goroutines, too. Ours must be in it if and only if it
-		// is alive. (A block of another goroutine may have its address.)
+		// The report contains the blocks of other goroutines, too. This goroutine's block must be
+		// in it if and only if it is alive. (If it is not, a block of another goroutine may have
+		// its address.)
 		if i%2 == 1 {
 			if !strings.Contains(report, "leak: ") {
 				t.Errorf("the leak is not reported: %s", report)

@@ -30,23 +30,24 @@ const (
 	exitNoGo
 	exitNeutral
 	exitUnsure
-	exitAB // something went wrong
+	exitAB // an error
 )
 
 const (
-	// abRuns and abEffect are Box Theory's rule: 10 runs, and 1 %.
+	// abRuns and abEffect are the A/B rule of Box Theory (docs/systems.md): 10 runs, and an effect
+	// of 1 % or more, as a share.
 	abRuns   = 10
 	abEffect = 0.01
-	// abChance is how seldom noise may look like an effect: whoever judges a
-	// setting a day would be wrong once in 27 years. 10 runs that are all faster
-	// than 20 others have a Mann-Whitney probability of 0.00000007.
+	// abChance is the probability up to which noise may look like an effect. With it, a person who
+	// judges one setting a day is wrong once in 27 years. 10 runs that are all faster than 20 others
+	// have a Mann-Whitney probability of 0.00000007.
 	abChance = 0.0001
-	// abLeast runs can at best reach that: 7 that are all faster than 14 others
-	// have 2 in 116,280.
+	// abLeast is the smallest number of runs that can reach abChance: 7 runs that are all faster
+	// than 14 others have a probability of 2 in 116,280.
 	abLeast = 7
 )
 
-// status is an exit status with a reason to print, or none.
+// status is an exit status, with or without an error to print.
 type status struct {
 	code int
 	error
@@ -124,7 +125,7 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 	env, _ := cleanEnv(os.Environ())
 	env = append(env, t.env...)
 	var ledger *os.File
-	if file := c.String("append"); file != "" { // before the runs: a mistake must not cost them
+	if file := c.String("append"); file != "" { // before the runs, so that a mistake in it does not cost them
 		ledger, err = os.OpenFile(file, os.O_APPEND|os.O_WRONLY, 0)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
@@ -158,7 +159,7 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 	}
 	v := t.judge()
 	counters := t.counters(ctx)
-	if ledger != nil { // first: what reads the output may be gone by now
+	if ledger != nil { // first, because whatever reads the output may be gone by now
 		_, err = ledger.WriteString(t.entry(v, counters))
 	}
 	out := c.Root().Writer
@@ -176,7 +177,7 @@ func abAction(ctx context.Context, c *cli.Command) (code int, err error) {
 	return v.code(), errors.Join(err, printed)
 }
 
-// abReport is what --json prints.
+// abReport is the report that --json prints.
 type abReport struct {
 	Setting      string         `json:"setting"`
 	Off          string         `json:"off"`
@@ -214,8 +215,8 @@ func readSetting(text string) (name, off, on string, err error) {
 	return g.Name, off, on, nil
 }
 
-// run makes the runs. The three take turns in every order, so that who comes
-// after whom favours none.
+// run makes the runs. The three series take turns in every order, so that none gains from the one
+// that runs before it.
 func (t *trial) run(ctx context.Context, bar *progress) error {
 	orders := [][3]*contestant{
 		{t.a, t.b, t.again}, {t.again, t.b, t.a}, {t.b, t.a, t.again},
@@ -237,18 +238,18 @@ func (t *trial) run(ctx context.Context, bar *progress) error {
 	return nil
 }
 
-// verdict is what a trial shows. Effects are shares: 0.02 is 2 % more
-// throughput with the second value.
+// verdict is the result of a trial. Effects are shares: 0.02 is 2 % more throughput with the second
+// value.
 type verdict struct {
 	Word   string  `json:"verdict"`
 	Effect float64 `json:"effect"`
-	// Noise is the larger of what the two series with the same value differ by
-	// and the half-width of the 95 % interval of that.
+	// Noise is the difference between the two series with the same value, or the half-width of the
+	// 95 % interval of that difference, whichever is larger.
 	Noise float64 `json:"noise"`
-	P     float64 `json:"p"` // Mann-Whitney
+	P     float64 `json:"p"` // the Mann-Whitney probability
 }
 
-// judge compares the series.
+// judge compares the three series.
 func (t *trial) judge() verdict {
 	ratios := func(slow, fast []result.Run) []float64 { // of the runs of each turn
 		list := make([]float64, len(slow))
@@ -257,7 +258,7 @@ func (t *trial) judge() verdict {
 		}
 		return list
 	}
-	// Half of the turns compare the second value with either series of the first.
+	// The second value is compared with both series of the first, turn by turn.
 	base := slices.Concat(ratios(t.a.runs, t.b.runs), ratios(t.again.runs, t.b.runs))
 	same := ratios(t.again.runs, t.a.runs)
 	v := verdict{Effect: result.Median(base), P: result.Chance(slices.Concat(t.a.runs, t.again.runs), t.b.runs)}
@@ -299,7 +300,8 @@ func (t *trial) print(out io.Writer, v verdict, counters string) error {
 	return err
 }
 
-// command is what makes the trial again, in whatever directory --dist is found.
+// command returns a command line that makes the trial again, in any directory from which the path
+// of --dist leads to the file.
 func (t *trial) command() []string {
 	list := []string{"hakmem", "ab", t.workload.Name, "--gate", t.setting + "=" + t.off + "," + t.on, "--alloc", t.alloc[0], "--runs", strconv.Itoa(t.runs)}
 	for i := range bench.ParamTable {
@@ -319,7 +321,7 @@ func (t *trial) command() []string {
 	return list
 }
 
-// entry is the ledger's entry.
+// entry is the text that --append writes.
 func (t *trial) entry(v verdict, counters string) string {
 	return fmt.Sprintf("\n## %s=%s against %s on %s (%s)\n%s. `%s`: %.3f against %.3f ns/op (again: %.3f), effect %+.2f %%, noise %.2f %%, p %.5f. %s\n",
 		t.setting, t.on, t.off, t.workload.Name, v.Word, time.Now().UTC().Format("2006-01-02"), report.Shell(t.command()),
@@ -327,11 +329,11 @@ func (t *trial) entry(v verdict, counters string) string {
 		100*v.Effect, 100*v.Noise, v.P, counters)
 }
 
-// perfEvents are the hardware counters that are shown, where there are any.
+// perfEvents are the hardware counters that are shown if the machine has them.
 var perfEvents = []string{"instructions:u", "cycles:u", "branch-misses:u", "cache-misses:u"}
 
-// counters makes one more run of both values under `perf stat`. It returns a
-// line that gives each counter per operation, or says why there is none.
+// counters makes one more run of both values under `perf stat`. It returns a line with each counter
+// per operation, or a line that says why there is none.
 func (t *trial) counters(ctx context.Context) string {
 	perf, err := exec.LookPath("perf")
 	if err != nil {
@@ -345,7 +347,7 @@ func (t *trial) counters(ctx context.Context) string {
 		c := exec.CommandContext(limited, perf, append([]string{"stat", "-x", ",", "-e", strings.Join(perfEvents, ","), cmd.path}, cmd.args...)...)
 		c.Env = cmd.env
 		var errs bytes.Buffer
-		c.Stderr = &errs // where perf writes
+		c.Stderr = &errs // perf writes here
 		ownGroup(c)
 		if err := c.Run(); err != nil {
 			return "hardware counters: perf stat failed: " + firstLine(errs.String())
@@ -359,7 +361,7 @@ func (t *trial) counters(ctx context.Context) string {
 	return "hardware counters of the whole process, over timed operations: " + strings.Join(parts, "; ")
 }
 
-// parsePerf reads the output of perf stat -x, and divides by ops.
+// parsePerf reads the output of perf stat -x, and divides the counters by ops.
 func parsePerf(text string, ops uint64) string {
 	r := csv.NewReader(strings.NewReader(text))
 	r.FieldsPerRecord = -1

@@ -43,8 +43,8 @@ func TestJudge(t *testing.T) {
 	}
 }
 
-// TestJudgeNoise draws A/A series: no effect, noise of 0.5 to 8 %, a drift, and
-// now and then a disturbed run. None may be called GO or NO-GO.
+// TestJudgeNoise draws series without an effect: noise of 0.5 to 8 %, a drift, and now and then a
+// disturbed run. No verdict may be GO or NO-GO.
 func TestJudgeNoise(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for i := range 5000 {
@@ -77,7 +77,7 @@ func TestParsePerf(t *testing.T) {
 	}
 }
 
-// TestAB runs a trial and checks what is refused, with the status of ab.
+// TestAB runs a trial, and checks that wrong command lines are refused with the exit status of ab.
 func TestAB(t *testing.T) {
 	ledger := filepath.Join(t.TempDir(), "ledger.md")
 	if err := os.WriteFile(ledger, []byte("# Ledger\n"), 0o666); err != nil {
@@ -116,8 +116,8 @@ func TestAB(t *testing.T) {
 	}
 }
 
-// TestABCommand gives the command of a ledger's entry to a shell, which must
-// pass on the same trial.
+// TestABCommand passes the command of a ledger's entry to a shell, which must start the same trial
+// again.
 func TestABCommand(t *testing.T) {
 	sh, err := exec.LookPath("sh")
 	if err != nil {
@@ -131,7 +131,7 @@ func TestABCommand(t *testing.T) {
 	line := []string{"hakmem", "ab", "dist", "--gate", "HAKMEM_FAST_SECTION=1,0", "--dist", "my sizes.csv", "--scale", "0.01",
 		"--ws", "1", "--iters", "2000", "--runs", "2", "--limit", "1m", "--env", "A=b c,$d", "--env", "E=it's", "--append", "ledger.md"}
 	var commands []string
-	for i := range 2 { // the second time, from the first one's entry
+	for i := range 2 { // the second time with the command of the first time's entry
 		if status, _, errs := hakmemCommand(line[1:]...); status > exitUnsure {
 			t.Fatalf("%q: status %d: %s", line, status, errs)
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// verifyFlag makes a measuring verb check instead of measure.
+// verifyFlag makes a measuring verb check blocks instead of measuring.
 var verifyFlag = &cli.BoolFlag{Name: "verify", Usage: "fill every block and check it when it is freed or reallocated, and its alignment, instead of measuring"}
 
 func benchVerb() *cli.Command {
@@ -74,16 +74,16 @@ func benchVerb() *cli.Command {
 	}
 }
 
-// goContestant measures an allocator of package bench with the given builds of
-// this program, one for each code layout.
+// goContestant measures an allocator of package bench with the given builds of this program, one
+// for each code layout.
 func goContestant(name string, programs, env []string, j job) *contestant {
 	return &contestant{name: name, side: sideGo, layouts: len(programs), command: func(layout int, v variant) command {
 		return goCommand(programs[layout], env, j, name, v)
 	}}
 }
 
-// verify runs every contestant once with its blocks checked. It fails if one of
-// those that could be run did, or if none could.
+// verify runs every contestant once and checks its blocks. It fails if a contestant that could be
+// run failed, or if none could be run.
 func verify(ctx context.Context, j job, contestants []*contestant, out, errs io.Writer) error {
 	bar := newProgress(errs, len(contestants))
 	defer bar.close()
@@ -126,7 +126,7 @@ func verify(ctx context.Context, j job, contestants []*contestant, out, errs io.
 	return nil
 }
 
-// verifyAlone refuses --verify with what asks for another output.
+// verifyAlone refuses --verify together with flags that ask for another output.
 func verifyAlone(c *cli.Command, others ...string) error {
 	for _, name := range others {
 		if c.Bool("verify") && c.Bool(name) {

@@ -12,8 +12,7 @@ import (
 	"github.com/hakmem/hakmem/bench/loops"
 )
 
-// TestBenchJSON runs all allocators and reads the report as another program
-// would.
+// TestBenchJSON runs all allocators and reads the report as another program would.
 func TestBenchJSON(t *testing.T) {
 	t.Setenv("GOGC", "90")
 	for _, workload := range []string{"random_mixed", "tiny_hot", "larson", bench.DistWorkload} {
@@ -58,8 +57,7 @@ func TestBenchJSON(t *testing.T) {
 	}
 }
 
-// TestPipe runs the program with a pipe for standard error: only a terminal
-// gets a progress bar.
+// TestPipe runs the program with a pipe as standard error: only a terminal gets a progress bar.
 func TestPipe(t *testing.T) {
 	out, errs := hakmemProgram(t, append([]string{"bench", "tiny_hot", "--alloc", "hakmem,pool"}, tiny...)...)
 	if errs != "" {
@@ -77,7 +75,7 @@ func TestVerify(t *testing.T) {
 	if status != 0 || strings.Count(out, "blocks checked") != len(loops.Allocators()) {
 		t.Errorf("status %d: %s%s", status, out, errs)
 	}
-	// Nobody there, and nowhere to print to.
+	// With no contestant that can run, and with an output that cannot be written.
 	line := []string{"compare", "tiny_hot", "--verify", "--iters", "2000", "--alloc", "jemalloc", "--peer", "jemalloc=/nonexistent/libjemalloc.so"}
 	status, out, errs = hakmemCommand(line...)
 	if status != exitFailed || !strings.Contains(out, "jemalloc: absent: ") || !strings.Contains(errs, "tiny_hot: nothing could be verified") {

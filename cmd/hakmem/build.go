@@ -14,8 +14,8 @@ import (
 	"github.com/hakmem/hakmem/bench"
 )
 
-// sameDriver reports whether the C driver's source in dir is that of this program's
-// loops, and not of another version.
+// sameDriver reports whether the C driver's source in dir belongs to this version of the program's
+// loops.
 func sameDriver(dir string) bool {
 	for _, name := range bench.DriverFiles {
 		ours, err := bench.Native.ReadFile("native/" + name)
@@ -27,9 +27,9 @@ func sameDriver(dir string) bool {
 	return true
 }
 
-// buildDriver returns the path of the C driver, built if it is missing or
-// older than its source: in the source tree, if it has the same, or from the copy inside this
-// program in the user's cache directory.
+// buildDriver returns the path of the C driver, and builds the driver if it is missing or older
+// than its source. It is built in the source tree if that has the same source, and otherwise in the
+// user's cache directory, from the copy inside this program.
 func buildDriver(ctx context.Context) (string, error) {
 	if err := onLinux(); err != nil {
 		return "", err
@@ -40,14 +40,14 @@ func buildDriver(ctx context.Context) (string, error) {
 			path, err := makeDriver(ctx, native, filepath.Join(native, "build"))
 			if err == nil {
 				return path, nil
-			} // a tree that may only be read is no obstacle
+			} // a tree that is read-only is no obstacle
 		}
 	}
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		cache = os.TempDir()
 	}
-	// The directory's name tells versions of the driver apart.
+	// The name of the directory distinguishes versions of the driver.
 	files := map[string][]byte{}
 	sum := sha256.New()
 	for _, name := range bench.DriverFiles {
@@ -65,7 +65,7 @@ func buildDriver(ctx context.Context) (string, error) {
 	for name, text := range files {
 		path := filepath.Join(dir, name)
 		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, text) {
-			continue // keeps its time, and so the driver built from it
+			continue // an unchanged file keeps its time, and so the driver built from it is not older
 		}
 		if err := os.WriteFile(path, text, 0o644); err != nil {
 			return "", fmt.Errorf("cannot build the C driver: %w", err)
@@ -94,10 +94,9 @@ func makeDriver(ctx context.Context, source, out string) (string, error) {
 	return path, nil
 }
 
-// buildLayouts builds this program n times from source, each time with the
-// linker placing the functions in another random order: where code lies moves
-// results by several percent, and no single placement is the true one. The
-// function returned removes the programs.
+// buildLayouts builds this program n times from source. Each time the linker places the functions
+// in a different random order, because the place of code moves results by several percent, and no
+// single placement is the true one. The returned function removes the programs.
 func buildLayouts(ctx context.Context, n int, bar *progress) (programs []string, clean func(), err error) {
 	dir, err := os.MkdirTemp("", "hakmem-layouts-")
 	if err != nil {
@@ -118,7 +117,7 @@ func buildLayouts(ctx context.Context, n int, bar *progress) (programs []string,
 	return programs, clean, nil
 }
 
-// buildCgo builds this program with the allocator of C's malloc through cgo.
+// buildCgo builds this program with the allocator that calls C's malloc through cgo.
 func buildCgo(ctx context.Context) (string, error) {
 	if _, err := exec.LookPath("gcc"); err != nil && os.Getenv("CC") == "" {
 		return "", errors.New("no gcc here, which cgo needs")

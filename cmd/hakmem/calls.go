@@ -10,24 +10,24 @@ import (
 	"github.com/hakmem/hakmem/bench/loops"
 )
 
-// memoryCalls are the system calls by which a process gets and returns memory. An
-// strace that does not know a name with ? leaves it out.
+// memoryCalls are the system calls by which a process gets and returns memory. An strace that does
+// not know a name that begins with ? ignores it.
 const memoryCalls = "mmap,munmap,mremap,mprotect,madvise,?process_madvise,brk"
 
-// traced returns the command under strace, which writes the memory system
-// calls into file; ok is false where there is no strace.
+// traced returns the command under strace, which writes the memory system calls into file. ok is
+// false if there is no strace.
 func (cmd command) traced(file string) (traced command, ok bool) {
 	strace, err := exec.LookPath("strace")
 	if err != nil {
 		return cmd, false
 	}
-	// --seccomp-bpf: the other calls run at full speed.
+	// With --seccomp-bpf all other calls run at full speed.
 	args := []string{"-f", "-qq", "--seccomp-bpf", "-e", "trace=" + memoryCalls, "-e", "signal=none", "-o", file, cmd.path}
 	return command{strace, append(args, cmd.args...), cmd.env}, true
 }
 
-// loopEnded tells whether the mark of the end is in the file. strace writes its
-// lines one by one.
+// loopEnded reports whether file contains the mark of the loop's end. strace writes its lines one
+// by one.
 func loopEnded(file string) bool {
 	text, err := os.ReadFile(file)
 	_, end := loops.Marks()
@@ -51,7 +51,7 @@ func countCalls(file string) (uint64, error) {
 	}
 	var n uint64
 	for line := range bytes.Lines(text) {
-		// a call that another thread interrupted has two lines
+		// A call that another thread interrupted has two lines.
 		if bytes.ContainsRune(line, '(') && !bytes.Contains(line, []byte("resumed>")) {
 			n++
 		}

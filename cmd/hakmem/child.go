@@ -18,9 +18,9 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// childName is the hidden verb under which this program runs one measurement
-// in a process of its own: memory, page faults and the garbage collector's
-// state are then that allocator's alone.
+// childName is the hidden verb under which this program runs one measurement in a process of its
+// own. So the memory, the page faults and the garbage collector's state belong to one allocator
+// only.
 const childName = "__run"
 
 func childVerb() *cli.Command {
@@ -52,26 +52,25 @@ type command struct {
 	env  []string
 }
 
-// variant is how a run differs from a plain, timed one.
+// variant says how a run differs from a plain, timed one.
 type variant struct {
 	observe loops.Observation
 	linger  time.Duration
 }
 
-// goCommand is the child that measures an allocator of package bench with the
-// given program, a build of this one.
+// goCommand returns the child that measures an allocator of package bench with the given program,
+// which is a build of this one.
 func goCommand(program string, env []string, j job, allocator string, v variant) command {
 	spec, err := json.Marshal(bench.Spec{
 		Workload: j.workload.Name, Allocator: allocator, Params: j.params, Observe: v.observe, Linger: v.linger,
 	})
 	if err != nil {
-		panic(err) // a Spec holds words and numbers
+		panic(err) // not reached: a Spec holds only words and numbers
 	}
 	return command{program, []string{childName, string(spec)}, env}
 }
 
-// driverCommand is the child that runs the C driver with a library preloaded,
-// "" for none.
+// driverCommand returns the child that runs the C driver with a library preloaded; "" means none.
 func driverCommand(driver string, env []string, j job, library string, empty bool, v variant) command {
 	args := j.workload.Args(j.params)
 	if empty {
@@ -89,21 +88,20 @@ func driverCommand(driver string, env []string, j job, library string, empty boo
 	return command{driver, args, env}
 }
 
-// childRun is what a child prints: the C driver also names malloc's library.
+// childRun is what a child prints. The C driver also names the library from which malloc came.
 type childRun struct {
 	result.Run
 	MallocFrom string `json:"malloc_from"`
 }
 
-// run executes the child and decodes what it prints. It ends the child after
-// limit, and watches its memory if asked to. The error says, in one line, why
-// there is no result.
+// run executes the child and decodes what it prints. It ends the child after limit, and watches its
+// memory if watch is set. If there is no result, the error says why, in one line.
 func (cmd command) run(ctx context.Context, limit time.Duration, watch bool) (r childRun, curve []sample, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("ended after the time limit of %v (see --limit)", limit))
 	defer cancel()
 	c := exec.CommandContext(ctx, cmd.path, cmd.args...)
 	c.Env = cmd.env
-	c.WaitDelay = time.Second // for a descendant that keeps the pipes open
+	c.WaitDelay = time.Second // in case a descendant keeps the pipes open
 	ownGroup(c)
 	out, errs := limited{most: maxOutput}, limited{most: maxErrors}
 	c.Stdout, c.Stderr = &out, &errs
@@ -133,8 +131,8 @@ func (cmd command) run(ctx context.Context, limit time.Duration, watch bool) (r 
 	return r, curve, nil
 }
 
-// What a child may print: a result with its latencies has some 100 KiB. A
-// library that logs every call must not fill our memory.
+// These bound what a child may print. A result with its latencies has some 100 KiB. A library that
+// logs every call must not fill this process's memory.
 const (
 	maxOutput = 64 << 20
 	maxErrors = 64 << 10
@@ -151,9 +149,9 @@ func (l *limited) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// firstLine is the first line of text, or its beginning.
+// firstLine returns the first line of text, or its beginning.
 func firstLine(text string) string {
-	const most = 200 // bytes: what a terminal shows in three lines
+	const most = 200 // bytes: three lines of a terminal
 	line, _, _ := strings.Cut(strings.TrimSpace(text), "\n")
 	if len(line) > most {
 		line = strings.ToValidUTF8(line[:most], "") + " …"
@@ -161,7 +159,7 @@ func firstLine(text string) string {
 	return line
 }
 
-// self is the path of this program.
+// self returns the path of this program.
 func self() (string, error) {
 	path, err := os.Executable()
 	if err != nil {

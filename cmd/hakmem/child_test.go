@@ -10,8 +10,7 @@ import (
 	"github.com/hakmem/hakmem/bench"
 )
 
-// TestChildFails wants a reason from a child that hangs, crashes or says
-// something else.
+// TestChildFails wants a reason when a child hangs, crashes or prints something else.
 func TestChildFails(t *testing.T) {
 	program, err := os.Executable()
 	if err != nil {

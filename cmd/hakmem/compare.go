@@ -18,18 +18,18 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// Of `compare all`:
+// These are for `compare all`:
 const (
-	// allBudget is the time that one allocator may take for its timed runs of a
-	// workload, beyond minRuns: the slowest would otherwise take most of an hour.
+	// allBudget is the time that one allocator may take for the timed runs of a workload beyond
+	// minRuns. Without it the slowest one would take most of an hour.
 	allBudget = 6 * time.Second
-	// defaultLater is when memory is looked at once more: longer than the decay
-	// times of the peers that return memory at all.
+	// defaultLater is how long after the end memory is measured once more. It is longer than the
+	// decay times of those peers that return memory at all.
 	defaultLater = 5 * time.Second
 )
 
-// laterQuick are the workloads for which `compare all --quick` waits to see
-// what is returned.
+// laterQuick are the workloads after which `compare all --quick` waits to see how much memory is
+// returned.
 var laterQuick = []string{"mstress", "frag"}
 
 func compareVerb() *cli.Command {
@@ -43,13 +43,14 @@ func compareVerb() *cli.Command {
 		Description: "The native peers run the same loop in C (bench/native) with LD_PRELOAD; the driver is built\n" +
 			"with the C compiler at hand. bench/native/setup.sh installs the peers on Debian.\n\n" +
 			"Each run is a process of its own, in an environment without " + strings.Join(droppedEnv, "*, ") + "*,\n" +
-			"but for what --env passes on. First the first allocator runs against itself: what differs there\n" +
-			"is noise. A ratio is the peer's figure over hakmem's: above 1, hakmem is faster or smaller.\n" +
-			"\"net\" takes from each side the time of its own loop without an allocator.\n\nWorkloads:\n" + workloadList(),
+			"except those that --env passes on. Before anything else the first allocator runs against itself:\n" +
+			"what differs there is noise. A ratio is the peer's figure divided by hakmem's: above 1,\n" +
+			"hakmem is faster or smaller. \"net\" leaves out, on each side, the time of its own loop without an\n" +
+			"allocator.\n\nWorkloads:\n" + workloadList(),
 		Flags: append(flags, verifyFlag,
-			&cli.BoolFlag{Name: "quick", Usage: "with all: the " + fmt.Sprint(len(quickNames())) + " workloads that tell most, and 3 runs"},
+			&cli.BoolFlag{Name: "quick", Usage: "with all: the " + fmt.Sprint(len(quickNames())) + " most telling workloads, and 3 runs"},
 			&cli.BoolFlag{Name: "csv", Usage: "print the results as CSV"},
-			&cli.StringFlag{Name: "later", Value: defaultLater.String(), Usage: "look at the memory once more, this `time` after everything was freed; 0: do not"},
+			&cli.StringFlag{Name: "later", Value: defaultLater.String(), Usage: "measure the memory once more, this `time` after everything was freed; 0: do not"},
 		),
 		OnUsageError:              badFlags,
 		DisableSliceFlagSeparator: true, // values of --env may hold commas
@@ -100,12 +101,12 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 		}
 		jobs = append(jobs, j)
 	}
-	// Before the runs of the other workloads, and although --quick leaves out the
-	// one that it is for: a mistake is a mistake.
+	// --dist is read before the other workloads run, and even if --quick leaves its workload out,
+	// so that a mistake in it is reported at once.
 	if _, err := readDistribution(c.String("dist")); err != nil {
 		return err
 	}
-	// The default stands for all, those added with --peer as well.
+	// Without --alloc everything is measured, including what --peer added.
 	alloc := jobs[0].alloc
 	if !c.IsSet("alloc") {
 		alloc = known
@@ -145,7 +146,7 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 			}
 			continue
 		}
-		if report == nil { // verified
+		if report == nil { // with --verify there is no report
 			continue
 		}
 		all.Reports = append(all.Reports, *report)
@@ -156,7 +157,7 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 			fmt.Fprintln(out)
 		}
 		failed = errors.Join(failed, printComparison(out, j, *report))
-		if errors.Is(failed, syscall.EPIPE) { // nobody would see the rest
+		if errors.Is(failed, syscall.EPIPE) { // nothing reads the rest
 			break
 		}
 	}
@@ -181,8 +182,8 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 	return errors.Join(failed, err)
 }
 
-// readOneOf is readJob for one of several workloads: flags that it has no use
-// for are not its concern, and each gets a budget of time.
+// readOneOf is readJob for one of several workloads. It ignores flags for which the workload has no
+// use, and gives each workload a budget of time.
 func readOneOf(c *cli.Command, name string, known []string, several bool) (job, error) {
 	if !several {
 		return readJob(c, name, known)
@@ -211,7 +212,7 @@ func readOneOf(c *cli.Command, name string, known []string, several bool) (job, 
 	return j, nil
 }
 
-// compare measures one workload. It returns nil where it was to verify.
+// compare measures one workload. With --verify it returns nil.
 func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Command, later time.Duration, bar *progress) (*result.Report, error) {
 	clean, err := j.makeTape(c.String("dist"))
 	if err != nil {
@@ -226,7 +227,8 @@ func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Comma
 		return nil, verify(ctx, j, contestants, c.Root().Writer, c.Root().ErrWriter)
 	}
 	started := time.Now().UTC().Format(time.RFC3339)
-	// A/A: the first that is hakmem's, else the first.
+	// The A/A run is of hakmem's first interface, or of the first allocator if hakmem takes no
+	// part.
 	first := max(0, slices.IndexFunc(alloc, result.IsHakmem))
 	twins := []*contestant{f.contestants(j, alloc)[first], f.contestants(j, alloc)[first]}
 	if err := interleave(ctx, j, twins, bar); err != nil {
@@ -259,13 +261,13 @@ func (f *field) compare(ctx context.Context, j job, alloc []string, c *cli.Comma
 	return &report, nil
 }
 
-// sign says in the report how it came about.
+// sign writes into the report how it was made.
 func (f *field) sign(report *result.Report, started string) {
 	report.Command, report.Started = commandLine(), started
 	report.Environment, report.Dropped = f.set, f.dropped
 }
 
-// commandLine is this command as a reader would repeat it.
+// commandLine returns this command as a reader would repeat it.
 func commandLine() []string { return append([]string{"hakmem"}, os.Args[1:]...) }
 
 // printComparison prints one report as tables.

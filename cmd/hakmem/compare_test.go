@@ -12,8 +12,8 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// TestCompare runs both sides where there is a C compiler, with a peer that
-// does not exist; elsewhere it wants the reason for all peers' absence.
+// TestCompare runs both sides, with a peer that does not exist, where there is a C compiler.
+// Elsewhere it wants the reason why all native peers are absent.
 func TestCompare(t *testing.T) {
 	status, out, errs := hakmemCommand("compare", "tiny_hot", "--json", "--alloc", "hakmem,jemalloc,glibc", "--lib", "jemalloc=/nonexistent/libjemalloc.so", "--iters", "200000", "--runs", "2", "--later", "1s", "--env", "UNUSED=1")
 	if status != 0 || errs != "" {

@@ -9,19 +9,19 @@ import (
 	"path/filepath"
 )
 
-// A draft is a new file beside the one whose place it takes once it is
-// complete: that one is there either in full or not at all.
+// A draft is a new file next to an old one, which it replaces once it is complete. So readers find
+// a complete file or none.
 type draft struct {
 	*os.File
-	name string      // whose place it takes
-	mode fs.FileMode // of the file that has that place; 0 if there is none
+	name string      // the file that it replaces
+	mode fs.FileMode // mode of that file; 0 if there is none
 }
 
-// newDraft creates a draft of the file that name, which may be a symbolic link,
-// leads to.
+// newDraft creates a draft of the file called name. If name is a symbolic link, that is the file to
+// which it leads.
 func newDraft(name string) (*draft, error) {
 	d := &draft{name: name}
-	perm := fs.FileMode(0o666) // less the umask, as os.Create
+	perm := fs.FileMode(0o666) // minus the umask, as in os.Create
 	switch target, err := filepath.EvalSymlinks(name); {
 	case err == nil:
 		info, err := os.Stat(target)
@@ -29,7 +29,7 @@ func newDraft(name string) (*draft, error) {
 			return nil, err
 		}
 		d.name, d.mode = target, info.Mode().Perm()
-		perm = d.mode | 0o600 // it is still to be written
+		perm = d.mode | 0o600 // d.mode, but writable until the draft is complete
 	case !errors.Is(err, fs.ErrNotExist):
 		return nil, err
 	default:
@@ -37,7 +37,7 @@ func newDraft(name string) (*draft, error) {
 			return nil, fmt.Errorf("%s is a symbolic link to no file; create that file, or name another", name)
 		}
 	}
-	// Not os.CreateTemp, which would leave the file to its owner alone.
+	// os.CreateTemp would make a file that only its owner may read.
 	f, err := os.OpenFile(fmt.Sprintf("%s.%d.tmp", d.name, os.Getpid()), os.O_RDWR|os.O_CREATE|os.O_EXCL, perm)
 	d.File = f
 	return d, err
@@ -61,7 +61,7 @@ func (d *draft) drop() {
 	os.Remove(d.Name())
 }
 
-// writeFile writes a file that is there either in full or not at all.
+// writeFile writes a file in such a way that readers find a complete file or none.
 func writeFile(name string, write func(io.Writer) error) error {
 	d, err := newDraft(name)
 	if err != nil {

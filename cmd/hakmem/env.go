@@ -29,8 +29,8 @@ func envVerb() *cli.Command {
 
 func printEnv(out io.Writer) error {
 	now := policy.Current()
-	if now.Trace == "" { // else it would replace the trace
-		hakmem.Free(hakmem.Malloc(1)) // what goes wrong at the first allocation shows in Err, too
+	if now.Trace == "" { // else this call would replace the trace
+		hakmem.Free(hakmem.Malloc(1)) // so that Err also reports what goes wrong at the first allocation
 	}
 	settings := policy.All()
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
@@ -59,8 +59,8 @@ func printEnv(out io.Writer) error {
 	return nil
 }
 
-// checkSettings refuses to measure hakmem with settings that are not in force: one that is
-// spelled wrongly would be measured as its default.
+// checkSettings refuses to measure hakmem while the environment has settings that are not in force. A
+// misspelled setting would be measured as its default.
 func checkSettings() error {
 	if errs := policy.Errors(); len(errs) > 0 {
 		return usagef("%w; `hakmem env` lists the settings", errors.Join(errs...))
@@ -68,7 +68,7 @@ func checkSettings() error {
 	return nil
 }
 
-// values says what a setting accepts.
+// values says which values a setting accepts.
 func values(g *policy.Setting) string {
 	switch g.Kind {
 	case policy.Switch:
@@ -84,8 +84,7 @@ func values(g *policy.Setting) string {
 	}
 }
 
-// modeEffect lists the settings that a mode alone sets otherwise than their
-// defaults, and what the mode does not do yet.
+// modeEffect lists the settings whose defaults a mode changes, and what the mode does not do yet.
 func modeEffect(mode string) string {
 	s, _ := policy.Build(func(name string) (string, bool) { return mode, name == "HAKMEM_MODE" })
 	var parts []string

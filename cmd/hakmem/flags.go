@@ -14,36 +14,36 @@ import (
 	"github.com/hakmem/hakmem/bench/loops"
 )
 
-// job is one workload and how often it is to be measured.
+// job is one workload, and how often it is to be measured.
 type job struct {
 	workload *bench.Workload
 	params   loops.Params
 	alloc    []string // what to measure, in this order
 	runs     int
-	limit    time.Duration // for one child process
-	tapeOps  uint64        // of the tape, if there is one
-	budget   time.Duration // for all timed runs of one allocator, beyond minRuns; 0: none
+	limit    time.Duration // on the time of one child process
+	tapeOps  uint64        // operations of the tape, if there is one
+	budget   time.Duration // time for all timed runs of one allocator beyond minRuns; 0: no limit
 }
 
 const (
-	// defaultRuns is odd, so that the median is one of the runs, and enough
-	// that two disturbed ones do not move it.
+	// defaultRuns is odd, so that the median is one of the runs. It is large enough that two
+	// disturbed runs do not move the median.
 	defaultRuns = 5
-	// minRuns are made however long they take: a median needs three.
+	// minRuns is the number of runs that are made however long they take: a median needs three.
 	minRuns = 3
-	// maxRuns bounds --runs and --layouts: beyond it lies a typing error.
+	// maxRuns bounds --runs and --layouts: a larger number is a typing error.
 	maxRuns = 10_000
-	// maxScale bounds --scale: with it runs take minutes to hours.
+	// maxScale bounds --scale: with it, runs take minutes to hours.
 	maxScale = 1000
-	// defaultLimit ends a child that hangs. The slowest allocator takes some
-	// ten seconds for the default parameters.
+	// defaultLimit is the time after which a child is taken to hang and is ended. With the default
+	// parameters the slowest allocator takes some ten seconds.
 	defaultLimit = 2 * time.Minute
 )
 
-// workloadNames are the words that the measuring verbs accept.
+// workloadNames returns the names that the measuring verbs accept.
 func workloadNames() []string { return append(bench.WorkloadNames(), bench.DistWorkload) }
 
-// workloadList describes them, a line each, for the help.
+// workloadList describes the workloads for the help text, one on each line.
 func workloadList() string {
 	var b strings.Builder
 	for _, name := range workloadNames() {
@@ -54,8 +54,8 @@ func workloadList() string {
 	return b.String()
 }
 
-// jobFlags returns the flags that the measuring verbs share. They are strings
-// for the parser, so that what is wrong with one is said in our words.
+// jobFlags returns the flags that the measuring verbs share. To the parser they are strings, so
+// that this program words the errors.
 func jobFlags(known, defaults []string, runs int) []cli.Flag {
 	flags := []cli.Flag{
 		&cli.StringFlag{Name: "alloc", Value: strings.Join(defaults, ","), Usage: "what to measure: some of " + strings.Join(known, ",")},
@@ -112,8 +112,7 @@ func readJob(c *cli.Command, name string, known []string) (job, error) {
 	return j, nil
 }
 
-// readShared reads what does not depend on the workload, and scales its
-// parameters.
+// readShared reads the flags that do not depend on the workload, and scales its parameters.
 func (j *job) readShared(c *cli.Command, known []string) error {
 	scale, err := strconv.ParseFloat(c.String("scale"), 64)
 	if err != nil || !(scale > 0 && scale <= maxScale) {
@@ -147,7 +146,7 @@ func oneWorkload(c *cli.Command) (string, error) {
 	}
 }
 
-// readTime reads a flag that is a time above 0.
+// readTime reads a flag whose value is a time above 0.
 func readTime(c *cli.Command, name string) (time.Duration, error) {
 	d, err := time.ParseDuration(c.String(name))
 	if err != nil || d <= 0 {
@@ -156,8 +155,8 @@ func readTime(c *cli.Command, name string) (time.Duration, error) {
 	return d, nil
 }
 
-// readNumber reads a flag that is a whole number from 1 to max; underscores
-// may part its digits.
+// readNumber reads a flag whose value is a whole number from 1 to max. The digits may be separated
+// by underscores.
 func readNumber(c *cli.Command, name string, max uint64) (uint64, error) {
 	text := c.String(name)
 	n, err := strconv.ParseUint(strings.ReplaceAll(text, "_", ""), 10, 64)
@@ -176,7 +175,7 @@ func readList(name, text string, known []string) ([]string, error) {
 			word = now
 		}
 		if !slices.Contains(known, word) {
-			return nil, usagef("--%s %q: unknown name %q; use one or more of %s, parted by commas", name, text, word, strings.Join(known, ","))
+			return nil, usagef("--%s %q: unknown name %q; use one or more of %s, separated by commas", name, text, word, strings.Join(known, ","))
 		}
 		if !slices.Contains(list, word) {
 			list = append(list, word)
@@ -185,7 +184,7 @@ func readList(name, text string, known []string) ([]string, error) {
 	return list, nil
 }
 
-// paramMap is the parameters as the report shows them.
+// paramMap returns the parameters as the report shows them.
 func (j job) paramMap() map[string]any {
 	m := j.workload.Map(j.params)
 	m["runs"] = j.runs

@@ -4,5 +4,5 @@ package main
 
 import "os/exec"
 
-// ownGroup has nothing to do: there is neither strace nor perf here.
+// ownGroup has nothing to do, because these systems have neither strace nor perf.
 func ownGroup(*exec.Cmd) {}

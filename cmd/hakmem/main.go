@@ -1,19 +1,20 @@
 // Command hakmem measures the hakmem allocator and shows its state.
 //
 //	hakmem bench random_mixed     the allocators that a Go program can choose from
-//	hakmem compare random_mixed   hakmem alongside mimalloc, jemalloc, gperftools, glibc and those
+//	hakmem compare random_mixed   hakmem next to mimalloc, jemalloc, tcmalloc, glibc and those
 //	hakmem compare all --quick    the same for eight workloads
-//	hakmem ab --gate S=0,1 W      whether a setting's other value is faster
+//	hakmem ab --setting S=0,1 W      whether a setting's other value is faster
 //	hakmem replay FILE            a recorded trace over all allocators
 //	hakmem record -- PROGRAM      a trace of a program that uses hakmem
 //	hakmem report RESULT.json...  one HTML page with charts from JSON results
 //	hakmem env                    the HAKMEM_* settings
 //	hakmem stats                  ReadStats after a short workload
-//	hakmem sawtooth               what is kept and faulted again as demand comes and goes
+//	hakmem sawtooth               how much memory is kept between peaks, and faulted in again
 //	hakmem soak                   all workloads for a long time, with everything checked
-//	hakmem version
+//	hakmem version                the versions of hakmem, of its modules and of Go
 //
-// Each verb is in a file of its own.
+// A setting is an environment variable that sets something of hakmem, HAKMEM_HARDEN for example. Each
+// verb is in a file of its own.
 package main
 
 import (
@@ -28,21 +29,21 @@ import (
 	"github.com/urfave/cli/v3"
 )
 
-// Exit statuses.
+// The exit statuses of all verbs except ab, which has its own.
 const (
-	exitFailed = 1 // the work could not be done
+	exitFailed = 1 // the work failed
 	exitUsage  = 2 // the command line, or a parameter in it, is wrong
-	// exitPipe is what a shell shows for a program that SIGPIPE ended, 128+13.
+	// exitPipe is the status that a shell shows for a program that SIGPIPE ended: 128+13.
 	exitPipe = 141
 )
 
-// usageError is a mistake in the command line. Its text names the mistaken
-// value and what to write instead.
+// usageError is a mistake in the command line. Its text names the wrong value and says what to
+// write instead.
 type usageError struct{ error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// badFlags turns what the flag parser found into a usageError.
+// badFlags turns an error of the flag parser into a usageError.
 func badFlags(_ context.Context, c *cli.Command, err error, _ bool) error {
 	return usagef("%w; `%s --help` lists the flags", err, c.FullName())
 }
@@ -52,9 +53,9 @@ func main() {
 	if len(os.Args) < 2 || os.Args[1] != childName { // children are ended by their parent
 		var stop func()
 		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
-		context.AfterFunc(ctx, stop) // a second signal ends us at once
-		// Then a write into a closed pipe is an error like others, after which
-		// we clean up. Not Ignore: our children would inherit that.
+		context.AfterFunc(ctx, stop) // a second signal ends this process at once
+		// With a handler for SIGPIPE, a write into a closed pipe is an error like others, after
+		// which the program can clean up. Ignore would not do: children inherit an ignored signal.
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	}
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
@@ -69,7 +70,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		ErrWriter:             stderr,
 		EnableShellCompletion: true,
 		OnUsageError:          badFlags,
-		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // the status is ours
+		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run chooses the exit status
 		Commands:              []*cli.Command{benchVerb(), compareVerb(), abVerb(), replayVerb(), recordVerb(), reportVerb(), envVerb(), statsVerb(), sawtoothVerb(), soakVerb(), versionVerb(), childVerb()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if verb := c.Args().First(); verb != "" {
@@ -79,7 +80,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		},
 	}
 	err := root.Run(ctx, args)
-	if err == context.Canceled { // in our words; what else went wrong is in a longer error
+	if err == context.Canceled { // a longer error says what else went wrong
 		err = errInterrupted
 	}
 	var usage usageError
@@ -87,7 +88,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	switch {
 	case err == nil:
 		return 0
-	case errors.Is(err, syscall.EPIPE): // who read has enough, and knows
+	case errors.Is(err, syscall.EPIPE): // whoever reads the output wants no more of it
 		return exitPipe
 	case errors.As(err, &other):
 		if other.error != nil {

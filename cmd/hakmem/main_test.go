@@ -16,11 +16,12 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// asProgram makes the test binary behave as the program under test.
+// asProgram is the environment variable that makes the test binary behave as the program under
+// test.
 const asProgram = "TEST_AS_PROGRAM"
 
-// The commands start themselves again: as a child of a test, this binary has
-// to be the program. It can also be a child that misbehaves.
+// The commands start themselves again, so this binary must be able to act as the program when it is
+// a child of a test. It can also act as a child that misbehaves.
 func TestMain(m *testing.M) {
 	switch {
 	case len(os.Args) > 1 && os.Args[1] == childName, os.Getenv(asProgram) == "1":
@@ -33,20 +34,20 @@ func TestMain(m *testing.M) {
 	case os.Getenv(asProgram) == "babble":
 		fmt.Println("no JSON")
 	default:
-		// A child built with -race would wait a second before it exits.
+		// Without this a child built with -race would wait a second before it exits.
 		os.Setenv("GORACE", "atexit_sleep_ms=0")
 		os.Exit(m.Run())
 	}
 }
 
-// hakmemCommand runs a command line inside the test.
+// hakmemCommand runs a command line inside the test process.
 func hakmemCommand(line ...string) (status int, stdout, stderr string) {
 	var out, errs bytes.Buffer
 	status = run(context.Background(), append([]string{"hakmem"}, line...), &out, &errs)
 	return status, out.String(), errs.String()
 }
 
-// hakmemProgram runs the command in a process of its own, its outputs pipes.
+// hakmemProgram runs the command in a process of its own whose outputs are pipes.
 func hakmemProgram(t *testing.T, line ...string) (stdout, stderr string) {
 	t.Helper()
 	program, err := os.Executable()
@@ -63,7 +64,7 @@ func hakmemProgram(t *testing.T, line ...string) (stdout, stderr string) {
 	return out.String(), errs.String()
 }
 
-// tiny makes a measurement short.
+// tiny are flags that make a measurement short.
 var tiny = []string{"--iters", "2000", "--runs", "1"}
 
 func TestFlagPlacement(t *testing.T) {
@@ -86,7 +87,7 @@ func TestFlagPlacement(t *testing.T) {
 	}
 }
 
-// TestBadInput wants the mistaken value and the remedy in the message.
+// TestBadInput wants the wrong value and the remedy in the message.
 func TestBadInput(t *testing.T) {
 	for _, c := range []struct{ line, value, remedy string }{
 		{"bench", "no workload", "random_mixed, tiny_hot"},
@@ -161,8 +162,8 @@ func TestBadInput(t *testing.T) {
 	}
 }
 
-// TestClosedPipe runs the program with nobody at the other end of its output:
-// it says nothing and leaves nothing behind, and does not measure on.
+// TestClosedPipe runs the program with the other end of its output closed. It must print nothing,
+// leave nothing behind, and stop measuring.
 func TestClosedPipe(t *testing.T) {
 	program, err := os.Executable()
 	if err != nil {
@@ -197,14 +198,15 @@ func TestClosedPipe(t *testing.T) {
 	}
 }
 
-// fullDisk is where nothing can be written.
+// fullDisk is a writer on which every write fails.
 type fullDisk struct{}
 
 var errFull = errors.New("disk full")
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errFull }
 
-// TestMisspelledSetting: what would be measured as the default is not measured.
+// TestMisspelledSetting checks that nothing is measured with a misspelled setting, which would be
+// measured as its default.
 func TestMisspelledSetting(t *testing.T) {
 	program, err := os.Executable()
 	if err != nil {
@@ -219,7 +221,7 @@ func TestMisspelledSetting(t *testing.T) {
 	}
 }
 
-// TestInterrupted: a verb that was interrupted says so, and not how it knows.
+// TestInterrupted checks that an interrupted verb says so in one word, without Go's error.
 func TestInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()

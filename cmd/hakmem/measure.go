@@ -15,19 +15,19 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// The two programs that are measured; each has an empty loop of its own.
+// The two programs that are measured. Each has an empty loop of its own.
 const (
 	sideGo = "go"
 	sideC  = "c"
 )
 
-// contestant is one thing to measure: an allocator, or a side's empty loop.
+// contestant is one thing to measure: an allocator, or the empty loop of a side.
 type contestant struct {
 	name, side string
-	layouts    int // code layouts: more than 1 only on the Go side of `compare --layouts`
+	layouts    int // number of code layouts: more than 1 only on the Go side with --layouts
 	// command returns the child for a layout, counted from 0.
 	command func(layout int, v variant) command
-	preload string // C side: the library that must have supplied malloc
+	preload string // on the C side: the library from which malloc must come
 
 	runs    []result.Run
 	curves  [][]sample // of the same runs
@@ -39,11 +39,10 @@ type contestant struct {
 	notes   []string
 }
 
-// interleave runs the contestants in turn, A B C A B C, so that what disturbs
-// the machine for a while does not fall on one of them. With several layouts
-// each turn goes through all of them; a contestant that has but one runs as
-// often as the others. One that fails is absent from then on; one that has used
-// up its budget rests. The error is that of ctx.
+// interleave runs the contestants in turn, A B C A B C, so that a disturbance of the machine does
+// not fall on one of them only. With several layouts each turn goes through all of them; a
+// contestant with only one layout runs as often as the others. A contestant that fails is absent
+// from then on, and one that has used up its budget is left out. The error is that of ctx.
 func interleave(ctx context.Context, j job, contestants []*contestant, bar *progress) error {
 	layouts := 1
 	for _, c := range contestants {
@@ -69,11 +68,11 @@ func interleave(ctx context.Context, j job, contestants []*contestant, bar *prog
 
 var (
 	errInterrupted = errors.New("interrupted")
-	// errNoLibrary: the peer is not installed.
+	// errNoLibrary says that the peer is not installed.
 	errNoLibrary = errors.New("the library was not preloaded")
 )
 
-// attempt performs one run of c in the variant.
+// attempt performs one run of c in the given variant.
 func (c *contestant) attempt(ctx context.Context, j job, cmd command, watch bool) (result.Run, []sample, error) {
 	r, list, err := cmd.run(ctx, j.limit, watch)
 	if err != nil {
@@ -82,7 +81,7 @@ func (c *contestant) attempt(ctx context.Context, j job, cmd command, watch bool
 	if c.preload != "" && !sameFile(r.MallocFrom, c.preload) {
 		return r.Run, nil, fmt.Errorf("%w: LD_PRELOAD of %s had no effect, malloc came from %s", errNoLibrary, c.preload, r.MallocFrom)
 	}
-	if r.OpsPerS == 0 { // the driver leaves the division to us
+	if r.OpsPerS == 0 { // the driver leaves the division to this program
 		r.OpsPerS = float64(j.ops()) / r.Seconds
 		r.NsPerOp = 1e9 / r.OpsPerS
 	}
@@ -99,13 +98,13 @@ func (c *contestant) once(ctx context.Context, j job, layout int) {
 		return
 	}
 	if c.layouts > 1 {
-		r.Layout = layout + 1 // the number given to the linker
+		r.Layout = layout + 1 // the number that was given to the linker
 	}
 	r.Area = area(list, r)
 	c.runs, c.curves = append(c.runs, r), append(c.curves, list)
 }
 
-// sampleLatency makes the run in which operations are sampled.
+// sampleLatency makes the run in which the times of single operations are sampled.
 func (c *contestant) sampleLatency(ctx context.Context, j job) {
 	switch r, _, err := c.attempt(ctx, j, c.command(0, variant{observe: loops.ObserveLatency}), false); {
 	case err != nil:
@@ -115,13 +114,13 @@ func (c *contestant) sampleLatency(ctx context.Context, j job) {
 	}
 }
 
-// maxLingering bounds the children that sleep at the same time: those of
-// allocators that keep their memory keep up to 2 GiB each.
+// maxLingering is the number of children that may sleep at the same time. Those whose allocators
+// keep their memory hold up to 2 GiB each.
 const maxLingering = 3
 
-// settleAll makes the runs that count the memory system calls and look at the
-// memory after everything was freed. While children linger the next one's loop
-// runs, but never two loops at a time.
+// settleAll makes the run that counts the memory system calls and measures the memory after everything
+// was freed. While one child lingers the loop of the next may run, but two loops never run at a
+// time.
 func settleAll(ctx context.Context, j job, contestants []*contestant, linger time.Duration, bar *progress) {
 	dir, err := os.MkdirTemp("", "hakmem-calls-")
 	if err != nil {
@@ -144,11 +143,11 @@ func settleAll(ctx context.Context, j job, contestants []*contestant, linger tim
 			defer func() { close(done); <-places }()
 			c.settle(ctx, j, linger, file)
 		})
-		for over := false; !over; { // the loop, that is: with the mark of its end
+		for over := false; !over; { // until the loop is over: the mark of its end is written
 			select {
 			case <-done:
 				over = true
-			case <-time.After(20 * time.Millisecond): // short beside a loop, and little to read
+			case <-time.After(20 * time.Millisecond): // short compared to a loop, and there is little to read
 				over = loopEnded(file)
 			}
 		}
@@ -156,7 +155,7 @@ func settleAll(ctx context.Context, j job, contestants []*contestant, linger tim
 	}
 }
 
-// settle makes that run of one contestant.
+// settle is the part of settleAll for one contestant.
 func (c *contestant) settle(ctx context.Context, j job, linger time.Duration, file string) {
 	plain := c.command(0, variant{linger: linger})
 	cmd, counted := plain.traced(file)
@@ -184,7 +183,7 @@ func (c *contestant) settle(ctx context.Context, j job, linger time.Duration, fi
 	}
 }
 
-// makeReport sums up what the runs left in the contestants.
+// makeReport sums up the contestants' runs.
 func makeReport(j job, contestants []*contestant) result.Report {
 	report := result.Report{
 		Workload: j.workload.Name, Params: j.paramMap(), Machine: bench.ThisMachine(),
@@ -217,7 +216,7 @@ func makeReport(j job, contestants []*contestant) result.Report {
 	return report
 }
 
-// medianCurve is the memory curve of the run whose time is the median's.
+// medianCurve returns the memory curve of the run that has the median time.
 func medianCurve(runs []result.Run, curves [][]sample) [][2]float64 {
 	middle := result.Summarize("", runs, nil).NsPerOp
 	best := 0

@@ -15,11 +15,11 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// peer is a malloc that the C driver can be run with.
+// peer is a malloc with which the C driver can be run.
 type peer struct {
 	name    string
-	library string // for LD_PRELOAD, found by the dynamic linker; "": what libc has
-	debian  string // the package that holds it
+	library string // for LD_PRELOAD, found by the dynamic linker; "" is the malloc of libc
+	debian  string // the Debian package that contains it
 }
 
 var peers = []peer{
@@ -41,24 +41,24 @@ var droppedEnv = []string{
 	"GOGC", "GOMEMLIMIT", "GOMAXPROCS", "GODEBUG", "LD_PRELOAD",
 }
 
-// field is who takes part in a comparison, and in which environment.
+// field says which allocators take part in a comparison, and in which environment they run.
 type field struct {
 	peers   []peer
-	layouts int // 0: this very program
+	layouts int // 0: only this program itself
 	env     []string
-	set     []string // of env, what was asked for
-	dropped []string // the names that were left out of the caller's environment
+	set     []string // the part of env that --env asked for
+	dropped []string // names of the caller's variables that were left out
 
-	// What prepare finds.
+	// These are set by prepare.
 	programs []string
-	cgo      string // the program that has cgo's malloc
+	cgo      string // the program with cgo's malloc
 	cgoErr   error
 	driver   string
 	noDriver error
 	clean    func()
 }
 
-// fieldFlags are the flags of who takes part.
+// fieldFlags are the flags that choose the participants.
 func fieldFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "layouts", Usage: "build hakmem's side in `N` random code layouts and report the median over them (needs the go tool and the source)"},
@@ -87,7 +87,7 @@ func readField(c *cli.Command) (*field, error) {
 		name, path, _ := strings.Cut(v, "=")
 		if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
 			if abs, err := filepath.Abs(path); err == nil {
-				path = abs // the linker would look for a bare name elsewhere
+				path = abs // for a bare name the dynamic linker would look elsewhere
 			}
 		}
 		i := slices.IndexFunc(f.peers, func(p peer) bool { return p.name == name })
@@ -124,8 +124,7 @@ func readEnv(c *cli.Command) (set []string, err error) {
 	return set, nil
 }
 
-// names lists what can take part: hakmem's two interfaces, the native peers, the
-// Go peers.
+// names lists all that can take part: hakmem's two interfaces, the native peers and the Go peers.
 func (f *field) names() []string {
 	list := []string{"hakmem", "hakmem-heap"}
 	for _, p := range f.peers {
@@ -139,7 +138,7 @@ func (f *field) names() []string {
 	return list
 }
 
-// tuning returns what there is in env that tunes one side: `bench` keeps it.
+// tuning returns the variables of env that tune one side. (`bench` keeps them.)
 func tuning(env []string) (set []string) {
 	for _, v := range env {
 		if tunes(v) {
@@ -153,8 +152,8 @@ func tunes(v string) bool {
 	return slices.ContainsFunc(droppedEnv, func(prefix string) bool { return strings.HasPrefix(v, prefix) })
 }
 
-// cleanEnv returns env without what would tune one side, and the names of what
-// it left out.
+// cleanEnv returns env without the variables that would tune one side, and the names of those it
+// left out.
 func cleanEnv(env []string) (kept, dropped []string) {
 	for _, v := range env {
 		if tunes(v) {
@@ -167,8 +166,8 @@ func cleanEnv(env []string) (kept, dropped []string) {
 	return kept, dropped
 }
 
-// prepare builds the programs that the names need, before anything is measured.
-// f.clean removes what was built for this call only.
+// prepare builds the programs that the names need, before anything is measured. f.clean removes
+// those that were built for this call only.
 func (f *field) prepare(ctx context.Context, names []string, bar *progress) error {
 	program, err := self()
 	if err != nil {
@@ -196,7 +195,7 @@ func (f *field) prepare(ctx context.Context, names []string, bar *progress) erro
 	return nil
 }
 
-// contestants are those of the names for one job, and both empty loops.
+// contestants returns those of the names for one job, and both empty loops.
 func (f *field) contestants(j job, names []string) []*contestant {
 	var list []*contestant
 	cSide := func(name, library string, empty bool) {
@@ -235,8 +234,8 @@ func (f *field) contestants(j job, names []string) []*contestant {
 	return list
 }
 
-// explainAbsent says of the peers how they can be had, and that what passes
-// for glibc is another libc.
+// explainAbsent adds to each absent peer how it can be installed. If glibc is absent, it says that
+// the libc of this system is another one.
 func explainAbsent(contestants []*contestant) {
 	for _, c := range contestants {
 		i := slices.IndexFunc(peers, func(p peer) bool { return p.name == c.name })
@@ -252,13 +251,13 @@ func explainAbsent(contestants []*contestant) {
 	}
 }
 
-// sameFile tells whether malloc, which came from the file from, is that of the
-// library that was preloaded. The dynamic linker may have found it by name.
+// sameFile reports whether from, the file that malloc came from, is the preloaded library, which
+// the dynamic linker may have found by name.
 func sameFile(from, library string) bool {
 	return filepath.Base(from) == filepath.Base(library)
 }
 
-// onLinux says why there is no C side elsewhere.
+// onLinux returns nil on Linux. Elsewhere its error says why there is no C side.
 func onLinux() error {
 	if runtime.GOOS != "linux" {
 		return fmt.Errorf("the C side needs Linux's LD_PRELOAD and /proc; this is %s", runtime.GOOS)

@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// progress is a bar on a terminal. In a pipe it writes nothing. It belongs to
-// one goroutine.
+// progress is a progress bar on a terminal. If the output is no terminal it writes nothing. It is
+// for one goroutine.
 type progress struct {
-	out         io.Writer // nil: no terminal
+	out         io.Writer // nil: not a terminal
 	done, total int
 	start       time.Time
 }
 
-// newProgress returns a bar of total steps for out, if that is a terminal.
+// newProgress returns a bar with total steps, which it shows if out is a terminal.
 func newProgress(out io.Writer, total int) *progress {
 	p := &progress{total: total, start: time.Now()}
 	if f, ok := out.(*os.File); ok && os.Getenv("TERM") != "dumb" {
@@ -27,7 +27,7 @@ func newProgress(out io.Writer, total int) *progress {
 	return p
 }
 
-// doing shows what is being worked on.
+// doing shows the name of the current work.
 func (p *progress) doing(what string) {
 	if p.out == nil {
 		return
@@ -39,7 +39,7 @@ func (p *progress) doing(what string) {
 		d := time.Since(p.start) / time.Duration(p.done) * time.Duration(p.total-p.done)
 		left = fmt.Sprintf(", %v left", d.Round(time.Second))
 	}
-	// \x1b[K clears what a longer line left behind
+	// \x1b[K clears the rest of a longer previous line
 	fmt.Fprintf(p.out, "\r[%s%s] %d/%d %s%s\x1b[K",
 		strings.Repeat("#", full), strings.Repeat(".", width-full), p.done, p.total, what, left)
 }

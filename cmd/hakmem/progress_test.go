@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestProgress is the bar as a terminal gets it.
+// TestProgress checks the bar as a terminal receives it.
 func TestProgress(t *testing.T) {
 	var out bytes.Buffer
 	p := newProgress(&out, 2)

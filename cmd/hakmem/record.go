@@ -24,16 +24,17 @@ func recordVerb() *cli.Command {
 		Name:      "record",
 		Usage:     "run a program that uses hakmem and record its calls",
 		ArgsUsage: "-- PROGRAM [ARGUMENT...]",
-		Description: "The program runs with HAKMEM_TRACE set to a new file beside FILE, which becomes FILE when the\n" +
-			"program has ended and has made a call. A file that is there is replaced only if it is a trace or\n" +
-			"empty. A program that ends without hakmem.StopTrace may leave out its last calls. HAKMEM_TRACE is inherited:\n" +
-			"of several processes that use hakmem at once no whole trace is left, of several in turns the last one's.\n" +
+		Description: "The program runs with HAKMEM_TRACE set to a new file next to FILE. When the program has\n" +
+			"ended, and has made a call, that file becomes FILE. A FILE that exists is replaced only if it is\n" +
+			"a trace or empty. If the program ends without hakmem.StopTrace, its last calls may be missing.\n" +
+			"Child processes inherit HAKMEM_TRACE. If several processes use hakmem at the same time, no whole\n" +
+			"trace is left; if they use it one after the other, the last one's trace is left.\n" +
 			"`hakmem replay FILE` repeats the trace; docs/traces.md describes its format.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "hakmem.trace", TakesFile: true, Usage: "write the trace to `FILE`"},
 		},
 		OnUsageError: badFlags,
-		StopOnNthArg: func() *int { n := 1; return &n }(), // what follows the program is the program's
+		StopOnNthArg: func() *int { n := 1; return &n }(), // flags behind the program's name are the program's
 		Action: func(ctx context.Context, c *cli.Command) error {
 			args := c.Args().Slice()
 			if len(args) > 0 && args[0] == "--" {
@@ -50,11 +51,11 @@ func recordVerb() *cli.Command {
 			if err := checkTrace(output, append([]string{program}, args[1:]...)); err != nil {
 				return err
 			}
-			file, err := filepath.Abs(output) // the program may change its directory
+			file, err := filepath.Abs(output) // absolute, because the program may change its directory
 			if err != nil {
 				return err
 			}
-			d, err := newDraft(file) // before the program runs: a mistake must not cost that
+			d, err := newDraft(file) // before the program runs, so that a mistake does not cost its run
 			if err != nil {
 				return fmt.Errorf("--output %q: %w", output, err)
 			}
@@ -62,7 +63,7 @@ func recordVerb() *cli.Command {
 			defer func() { dropped() }()
 			p := exec.CommandContext(ctx, args[0], args[1:]...)
 			p.Env = append(os.Environ(), "HAKMEM_TRACE="+d.Name())
-			// The program may end its trace, and itself, in good order.
+			// An interrupted program may end its trace, and itself, in an orderly way.
 			p.Cancel = func() error { return p.Process.Signal(os.Interrupt) }
 			p.WaitDelay = recordGrace
 			p.Stdin, p.Stdout, p.Stderr = os.Stdin, c.Root().Writer, c.Root().ErrWriter
@@ -70,7 +71,7 @@ func recordVerb() *cli.Command {
 			if ran != nil {
 				ran = fmt.Errorf("%s: %w", args[0], ran)
 			}
-			if p.ProcessState == nil { // it did not start
+			if p.ProcessState == nil { // the program did not start
 				return ran
 			}
 			info, err := d.Stat()
@@ -85,7 +86,7 @@ func recordVerb() *cli.Command {
 				return errors.Join(ran, err)
 			}
 			s, err := trace.Summarize(r, trace.CompileOptions{})
-			if err != nil { // a disk that is full leaves half a line, after hours perhaps
+			if err != nil { // for example half a line, because the disk became full after hours
 				dropped = func() { d.Close() }
 				return errors.Join(ran, err, fmt.Errorf("what was recorded is left in %s; without its broken line it is a trace", d.Name()))
 			}
@@ -98,8 +99,8 @@ func recordVerb() *cli.Command {
 	}
 }
 
-// checkTrace refuses an output that is one of the files that the program is
-// told of, its own first, or that holds something else than a trace.
+// checkTrace refuses an output that would destroy something: the program, a file named in its
+// arguments, or a file that holds something other than a trace.
 func checkTrace(output string, files []string) error {
 	info, err := os.Stat(output)
 	switch {
@@ -122,10 +123,10 @@ func checkTrace(output string, files []string) error {
 		return err
 	}
 	defer f.Close()
-	const begins = "hakmem trace" // of any version
+	const begins = "hakmem trace" // true of a trace of any version
 	start := make([]byte, len(begins))
 	switch n, err := io.ReadFull(f, start); {
-	case err == io.EOF: // it is empty
+	case err == io.EOF: // the file is empty
 		return nil
 	case err != nil && err != io.ErrUnexpectedEOF:
 		return err

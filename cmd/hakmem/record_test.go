@@ -9,7 +9,8 @@ import (
 	"testing"
 )
 
-// TestRecordBroken: what a program could record is kept although its end is broken.
+// TestRecordBroken checks that a trace with a broken end is kept, because the program's run may
+// have been long.
 func TestRecordBroken(t *testing.T) {
 	if _, err := exec.LookPath("sh"); err != nil {
 		t.Skip("skipped: ", err)
@@ -29,7 +30,7 @@ func TestRecordBroken(t *testing.T) {
 	}
 }
 
-// TestRecordKeeps: a file is replaced by a trace, and by nothing else.
+// TestRecordKeeps checks that an existing file is replaced by a trace and by nothing else.
 func TestRecordKeeps(t *testing.T) {
 	program, err := os.Executable()
 	if err != nil {
@@ -38,10 +39,10 @@ func TestRecordKeeps(t *testing.T) {
 	t.Setenv(asProgram, "1")
 	const old = "hakmem trace 1\nm 0 1 16\n"
 	for _, c := range []struct {
-		name, line string // P is a link to this program; it is also in the path
+		name, line string // P is a link to this program, and is also in the path
 		status     int
-		want       string // of what is said
-		recorded   string // the file that holds a new trace
+		want       string // a part of the message
+		recorded   string // name of the file that holds a new trace
 	}{
 		{"new", "-o new -- P stats --json", 0, "calls recorded", "new"},
 		{"a trace", "-o trace -- P stats --json", 0, "calls recorded", "trace"},
@@ -69,10 +70,10 @@ func TestRecordKeeps(t *testing.T) {
 			err := errors.Join(os.Chmod("trace", 0o640), os.Chmod("text", 0o755),
 				os.Symlink(program, "P"), os.Symlink("trace", "link"), os.Symlink("nothing", "dangling"))
 			if err != nil {
-				t.Skip(err) // a system that has no links for everyone
+				t.Skip(err) // on a system that does not let everyone make links
 			}
 			t.Setenv("PATH", ".")
-			t.Setenv("GODEBUG", "execerrdot=0") // P is found there
+			t.Setenv("GODEBUG", "execerrdot=0") // so that P is found there
 			status, out, errs := hakmemCommand(append([]string{"record"}, strings.Fields(c.line)...)...)
 			if status != c.status || !strings.Contains(errs, c.want) {
 				t.Errorf("status %d, want %d; %q, want %q; prints %q", status, c.status, errs, c.want, out)
@@ -80,7 +81,7 @@ func TestRecordKeeps(t *testing.T) {
 			if status != 0 && status != exitFailed && out != "" {
 				t.Errorf("the program ran and printed %q", out)
 			}
-			held[c.recorded] = "" // which is not compared
+			held[c.recorded] = "" // its contents are not compared
 			for name, text := range held {
 				got, err := os.ReadFile(name)
 				switch {

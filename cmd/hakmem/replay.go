@@ -24,18 +24,18 @@ func replayVerb() *cli.Command {
 		Name:      "replay",
 		Usage:     "repeat a recorded trace of allocations over all allocators",
 		ArgsUsage: "FILE",
-		Description: "The formats are that of `hakmem record`, wee_alloc's and AOSP memory_replay's, plain or in gz or\n" +
-			"zip; docs/traces.md describes them. Every page of a block is written. Threads run as recorded,\n" +
+		Description: "FILE has the format of `hakmem record`, of wee_alloc or of AOSP memory_replay, plain or in gz or\n" +
+			"zip; docs/traces.md describes the formats. Every page of a block is written. Threads run as recorded,\n" +
 			"and keep the recorded order on every block.",
 		Flags: append(fieldFlags(),
 			&cli.StringFlag{Name: "alloc", Value: listOf(defaults), Usage: "what to measure: some of " + listOf(known)},
 			&cli.StringFlag{Name: "format", Value: "auto", Usage: "auto, wee, aosp or hakmem"},
-			&cli.StringFlag{Name: "rounds", Value: "1", Usage: "repeat the trace; what it leaves alive is freed in between"},
-			&cli.StringFlag{Name: "threads", Value: "0", Usage: "fold the recorded threads into so `many`; 0: as recorded"},
+			&cli.StringFlag{Name: "rounds", Value: "1", Usage: "how often to repeat the trace; blocks that it leaves alive are freed in between"},
+			&cli.StringFlag{Name: "threads", Value: "0", Usage: "fold the recorded threads into this `number`; 0: as recorded"},
 			&cli.StringFlag{Name: "runs", Value: strconv.Itoa(minRuns), Usage: "runs of each, interleaved; medians are reported"},
 			&cli.StringFlag{Name: "limit", Value: defaultLimit.String(), Usage: "`time` after which one run is ended and its allocator called absent"},
 			&cli.BoolFlag{Name: "json", Usage: "print a JSON report"},
-			&cli.BoolFlag{Name: "stats", Usage: "only tell what the trace holds"},
+			&cli.BoolFlag{Name: "stats", Usage: "only print what the trace contains"},
 			verifyFlag),
 		DisableSliceFlagSeparator: true,
 		OnUsageError:              badFlags,
@@ -67,7 +67,7 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 	if j.alloc, err = readList("alloc", c.String("alloc"), f.names()); err != nil {
 		return err
 	}
-	if !c.IsSet("alloc") { // those added with --peer as well
+	if !c.IsSet("alloc") { // including those added with --peer
 		for _, p := range f.peers[len(peers):] {
 			j.alloc = append(j.alloc, p.name)
 		}
@@ -152,7 +152,7 @@ func replayAction(ctx context.Context, c *cli.Command) error {
 	return printRatios(out, report)
 }
 
-// printSummary prints what a trace holds.
+// printSummary prints what a trace contains.
 func printSummary(out io.Writer, path string, s trace.Summary) error {
 	w := newTable(out)
 	row := func(name string, v any) { fmt.Fprintf(w, "%s\t%v\n", name, v) }

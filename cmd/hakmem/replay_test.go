@@ -7,8 +7,7 @@ import (
 	"testing"
 )
 
-// TestRecordAndReplay records this program's stats verb, looks at the trace and
-// replays it.
+// TestRecordAndReplay records this program's verb stats, summarizes the trace, and replays it.
 func TestRecordAndReplay(t *testing.T) {
 	program, err := os.Executable()
 	if err != nil {

@@ -78,8 +78,7 @@ func tablesInto(name string, results []string) error {
 	})
 }
 
-// checkOutput refuses what writeFile would destroy: it puts a new file in the
-// place of the old one.
+// checkOutput refuses an output that writeFile, which replaces a file by a new one, would destroy.
 func checkOutput(output string, results []string) error {
 	switch info, err := os.Lstat(output); {
 	case output == "-":

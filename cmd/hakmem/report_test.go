@@ -16,7 +16,7 @@ import (
 
 const someReport = `{"workload": "random_mixed", "results": [{"allocator": "hakmem", "ns_per_op": 9}, {"allocator": "glibc", "ns_per_op": 18}]}`
 
-// inReportDir moves the test into a directory of its own, with a result in it.
+// inReportDir moves the test into a directory of its own that contains a result.
 func inReportDir(t *testing.T) {
 	t.Helper()
 	t.Chdir(t.TempDir())
@@ -55,8 +55,8 @@ func TestReport(t *testing.T) {
 	}
 }
 
-// TestReportChance: what older versions of bench printed has no ratios. The page says what may
-// be chance all the same.
+// TestReportChance checks that the page marks what may be chance, although the output of bench has
+// no p-values.
 func TestReportChance(t *testing.T) {
 	of := func(allocator string, times ...float64) result.Result {
 		r := result.Result{Allocator: allocator, Runs: runsOf(times...)}
@@ -71,7 +71,8 @@ func TestReportChance(t *testing.T) {
 		t.Fatal(err)
 	}
 	status, page, errs := hakmemCommand("report", "r.json", "-o", "-")
-	if status != 0 || strings.Count(page, "p = 0.69: may be chance") != 2 || strings.Count(page, "may be chance") != 3 { // in two charts, and the note
+	// In two charts and in the note.
+	if status != 0 || strings.Count(page, "p = 0.69: may be chance") != 2 || strings.Count(page, "may be chance") != 3 {
 		t.Errorf("status %d, %s\n%s", status, errs, page)
 	}
 }
@@ -120,7 +121,7 @@ func TestReportRefuses(t *testing.T) {
 	}
 }
 
-// TestReportInto: the document stays where and what it was, but for the tables.
+// TestReportInto checks that the document stays where and as it was, except for the tables.
 func TestReportInto(t *testing.T) {
 	inReportDir(t)
 	text := "before\n" + report.MarkdownBegin + "\n" + report.MarkdownEnd + "\nafter\n"
@@ -146,7 +147,8 @@ func TestReportInto(t *testing.T) {
 	}
 }
 
-// A file that cannot be written in full leaves the one before it as it was.
+// TestWriteFile checks that a file that cannot be written in full leaves the previous one
+// unchanged.
 func TestWriteFile(t *testing.T) {
 	t.Chdir(t.TempDir())
 	write := func(text string, err error) func(io.Writer) error {

@@ -15,18 +15,18 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
-// sawtoothBlock is the size of its blocks: 16 fit 4 MiB, so that what is left
-// alive between the peaks is scattered.
+// sawtoothBlock is the size of the blocks in bytes: 16 fit into 4 MiB, so that the blocks that stay
+// alive between the peaks are scattered.
 const sawtoothBlock = 256 << 10
 
 func sawtoothVerb() *cli.Command {
 	return &cli.Command{
 		Name: "sawtooth", Usage: "demand that comes and goes: how much memory is kept between peaks, and how much is faulted in again",
 		Description: "Allocates blocks of 256 KiB up to the peak and writes to each page. Then, once in each period,\n" +
-			"frees 90 % of them, the same ones each time in another order, waits until the period is over, and allocates and\n" +
-			"writes them again.\n" +
-			"Prints, for each period, the resident memory between the peaks as a multiple of the live bytes\n" +
-			"(over that before the first block), and the page faults. Compare with HAKMEM_KEEP=always.",
+			"frees 90 % of them, always the same ones but each time in another order, waits until the period\n" +
+			"is over, and allocates and writes them again.\n" +
+			"For each period it prints the page faults and the resident memory between the peaks, less that\n" +
+			"before the first block, as a multiple of the live bytes. Compare with HAKMEM_KEEP=always.",
 		Flags: []cli.Flag{
 			&cli.DurationFlag{Name: "period", Value: 2 * time.Second, Usage: "from one peak to the next"},
 			&cli.IntFlag{Name: "periods", Value: 5, Usage: "how many"},
@@ -60,17 +60,17 @@ func sawtoothVerb() *cli.Command {
 	}
 }
 
-// sawtoothResult is what the verb prints. Bytes are over idle.
+// sawtoothResult is what the verb prints. Resident memory is counted over that of the idle process.
 type sawtoothResult struct {
-	LiveBytes   uint64 // between the peaks
-	FirstFaults uint64 // until the first peak
+	LiveBytes   uint64 // alive between the peaks
+	FirstFaults uint64 // page faults until the first peak
 	Periods     []sawtoothPeriod
-	Faults      uint64  // of all
-	MeanRSS     float64 // between the peaks, over LiveBytes
+	Faults      uint64  // page faults of all periods
+	MeanRSS     float64 // between the peaks, divided by LiveBytes
 }
 
 type sawtoothPeriod struct {
-	MeanRSS, EndRSS float64 // over LiveBytes
+	MeanRSS, EndRSS float64 // divided by LiveBytes
 	Faults          uint64
 	FillMs          float64
 }
@@ -108,7 +108,7 @@ func sawtooth(ctx context.Context, period time.Duration, periods, blocks int) (r
 		}
 		var p sawtoothPeriod
 		var sum, looks float64
-		for { // once at least, also where filling took more than a period
+		for { // at least once, even if filling took more than a period
 			if ctx.Err() != nil {
 				return r, ctx.Err()
 			}

@@ -2,7 +2,6 @@
 
 package main
 
-// shadowed says that a detector of the compiler's is in this build, which keeps
-// shadow memory of all that was ever used: resident memory then says nothing of
-// hakmem's.
+// shadowed says that this build contains one of the compiler's detectors, which keep shadow memory
+// of all memory that was ever used. Then resident memory says nothing about hakmem.
 const shadowed = false

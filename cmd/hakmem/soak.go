@@ -22,10 +22,9 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
-// A round is one workload over one of soakAllocators. It gets as many operations
-// as a random power of two within these bounds allows, so that rounds differ, and
-// at most soakBytes to fill and check; a round then takes some milliseconds to some
-// seconds.
+// A round is one workload over one of soakAllocators. Its number of operations is a random power of
+// two within these bounds, so that rounds differ, and it fills and checks at most soakBytes. A
+// round then takes some milliseconds to some seconds.
 const (
 	soakLeastOps, soakMostOps = 1 << 14, 1 << 20
 	soakBytes                 = 2 << 30
@@ -33,11 +32,13 @@ const (
 
 var soakAllocators = []string{"hakmem", "hakmem-heap"}
 
-// How far resident memory may drift from the first line's. After Trim nothing is
-// alive, and what may have come since is: of hakmem, page metadata and bitmaps of
-// pages that were not committed then, 1 % of their memory (docs/design.md, section
-// 6); of Go, stacks, span tables and spare threads, which move by some MiB from
-// line to line (16 MiB is four times the most that was seen in runs of some minutes).
+// These bound how far resident memory may drift from that of the first line. After Trim nothing is
+// alive, but some memory may have been added since the first line:
+//
+//   - hakmem has page metadata and bitmaps of pages that were not committed then: 1 % of their
+//     memory (docs/design.md, section 6).
+//   - Go has stacks, span tables and spare threads. They move by some MiB from line to line. 16 MiB
+//     is four times the most that was seen in runs of some minutes.
 const (
 	soakSlack        = 16 << 20
 	soakMetadataPart = 100
@@ -102,7 +103,7 @@ type soak struct {
 	first    hakmem.Stats // at the first line
 }
 
-// soakLine is what a line says. Bytes and counts are the process's, after Trim.
+// soakLine is the contents of a line. Bytes and counts are those of the process after Trim.
 type soakLine struct {
 	Time      time.Time `json:"time"`
 	Seconds   float64   `json:"seconds"` // since the beginning
@@ -110,21 +111,21 @@ type soakLine struct {
 	Verified  uint64    `json:"verified"` // blocks checked so far
 	Workloads []string  `json:"workloads"`
 	RSS       uint64    `json:"rss_bytes"`
-	Live      uint64    `json:"live_bytes"` // of hakmem's blocks
+	Live      uint64    `json:"live_bytes"` // hakmem's blocks
 	Drift     int64     `json:"rss_drift_bytes"`
-	DriftMost int64     `json:"rss_drift_limit_bytes,omitempty"` // none in builds with a detector
+	DriftMost int64     `json:"rss_drift_limit_bytes,omitempty"` // not in builds with a detector
 	GoHeap    uint64    `json:"go_heap_bytes"`
-	Faults    uint64    `json:"page_faults"` // minor ones, so far
-	Misuse    uint64    `json:"misuse"`      // late double frees, so far
-	// Invariants is "ok", or what is broken.
+	Faults    uint64    `json:"page_faults"` // minor faults so far
+	Misuse    uint64    `json:"misuse"`      // late double frees so far
+	// Invariants is "ok" or the findings of CheckInvariants.
 	Invariants string `json:"invariants"`
-	// Errors is what hakmem survived so far: refused calls of the system, say.
+	// Errors are the failures that hakmem has survived so far, refused system calls for example.
 	Errors []string `json:"errors,omitempty"`
 }
 
 func (s *soak) run(ctx context.Context, total, every time.Duration) error {
-	// The first line is what resident memory drifts from: a quarter leaves most of
-	// the time for that.
+	// The drift is counted from the first line. It comes after a quarter of the time, which leaves
+	// most of the time for the drift.
 	next := min(every, total/4)
 	for {
 		for i := range bench.Workloads {
@@ -142,7 +143,7 @@ func (s *soak) run(ctx context.Context, total, every time.Duration) error {
 				switch {
 				case ctx.Err() != nil:
 					return errInterrupted
-				case passed >= total && s.lines > 1: // one line has no drift
+				case passed >= total && s.lines > 1: // with one line only there would be no drift
 					return nil
 				}
 			}
@@ -150,7 +151,7 @@ func (s *soak) run(ctx context.Context, total, every time.Duration) error {
 	}
 }
 
-// round runs one workload with its blocks verified.
+// round runs one workload and checks its blocks.
 func (s *soak) round(w *bench.Workload, allocator string) error {
 	p := soakParams(w, float64(soakLeastOps)*math.Pow(float64(soakMostOps)/soakLeastOps, s.rng.Float64()), s.threads)
 	if p.Seed != 0 {
@@ -166,7 +167,7 @@ func (s *soak) round(w *bench.Workload, allocator string) error {
 	return nil
 }
 
-// soakParams fits a workload's parameters to about ops operations.
+// soakParams adjusts a workload's parameters to about ops operations.
 func soakParams(w *bench.Workload, ops float64, threads int) loops.Params {
 	p := w.Params
 	p.Threads = threads
@@ -174,7 +175,7 @@ func soakParams(w *bench.Workload, ops float64, threads int) loops.Params {
 		ops = min(ops, soakBytes/mean)
 	}
 	p = w.Scale(p, min(1, ops/float64(w.Ops(p))))
-	// A smaller working set only where the operations follow from it.
+	// Try a smaller working set, which helps only where the number of operations follows from it.
 	q := p
 	q.WS = w.Params.WS
 	if w.Ops(q) == w.Ops(p) && w.Validate(q) == nil {
@@ -183,14 +184,14 @@ func soakParams(w *bench.Workload, ops float64, threads int) loops.Params {
 	return p
 }
 
-// line checks everything and prints a line. Between two rounds.
+// line checks everything and prints a line. It is called between two rounds.
 func (s *soak) line() error {
-	broken := hakmem.CheckInvariants() // with full magazines and caches
+	broken := hakmem.CheckInvariants() // while magazines and caches are full
 	if err := trim(); err != nil {
 		return err
 	}
 	broken = errors.Join(broken, hakmem.CheckInvariants())
-	// What the verification used goes back too, so that what is left is comparable.
+	// Give back the memory that the verification used, too, so that the rest can be compared.
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
@@ -236,7 +237,7 @@ func (s *soak) line() error {
 	return nil
 }
 
-// trim is hakmem.Trim, which panics with what it finds.
+// trim calls hakmem.Trim and returns the misuse with which it panics.
 func trim() (err error) {
 	defer func() {
 		if v := recover(); v != nil {

@@ -11,8 +11,8 @@ import (
 	"github.com/hakmem/hakmem/bench"
 )
 
-// TestSoak: a few seconds of it, in a process of its own, with nothing wrong,
-// and runs that are shorter than the time between two lines.
+// TestSoak runs it for a few seconds in a process of its own, with nothing wrong, and for less than
+// the time between two lines.
 func TestSoak(t *testing.T) {
 	for _, c := range []struct {
 		total, every string
@@ -44,7 +44,7 @@ func TestSoak(t *testing.T) {
 	}
 }
 
-// TestSoakFails: a block that stays alive ends it with status 1, after its line.
+// TestSoakFails checks that a block that stays alive ends the soak with status 1, after its line.
 func TestSoakFails(t *testing.T) {
 	p := hakmem.Malloc(100)
 	defer hakmem.Free(p)
@@ -54,8 +54,8 @@ func TestSoakFails(t *testing.T) {
 	}
 }
 
-// TestSoakParams: every workload, however few operations it may have, gets
-// parameters that it can use and that keep it within some seconds.
+// TestSoakParams checks that every workload gets parameters with which it can run and stays within
+// some seconds, however few its operations.
 func TestSoakParams(t *testing.T) {
 	for i := range bench.Workloads {
 		w := &bench.Workloads[i]

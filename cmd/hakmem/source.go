@@ -13,12 +13,11 @@ import (
 	"strings"
 )
 
-// commandModule is the path of this program's package and of its module.
+// commandModule is the path of this program's package, which is also that of its module.
 const commandModule = "github.com/hakmem/hakmem/cmd/hakmem"
 
-// sourceTree returns the root of hakmem's source tree: the one around the
-// working directory, else the one this program was built from; "" if there is
-// none.
+// sourceTree returns the root of hakmem's source tree: the tree around the working directory, or
+// else the one from which this program was built. It returns "" if there is none.
 func sourceTree() string {
 	var starts []string
 	if dir, err := os.Getwd(); err == nil {
@@ -43,22 +42,21 @@ func sourceTree() string {
 	return ""
 }
 
-// installedFrom returns this program as `go install` takes it, module@version, if it was built
-// from a module of that version rather than from a source tree; "" otherwise.
+// installedFrom returns this program as an argument of `go install`, module@version, if it was
+// built from that version of the module. It returns "" if the program was built from a source tree.
 func installedFrom() string {
 	info, ok := debug.ReadBuildInfo()
-	// Only what comes out of the module cache has a sum. A build in a clone has a version as
-	// well, but one that nobody can fetch.
+	// Only a module from the module cache has a sum. A build in a clone has a version as well, but
+	// one that nobody can fetch.
 	if !ok || info.Main.Path != commandModule || info.Main.Sum == "" {
 		return ""
 	}
 	return commandModule + "@" + info.Main.Version
 }
 
-// buildSelf builds this program's source with the given flags and additions to the environment,
-// and writes the program to path. An installed program's source is the module version that it
-// was installed from, so that what is measured is this program whatever tree lies around the
-// working directory.
+// buildSelf builds this program with the given flags and additions to the environment, and writes
+// it to path. The source of an installed program is the module version from which it was installed.
+// So what is measured is this program, whatever source tree surrounds the working directory.
 func buildSelf(ctx context.Context, path string, env []string, flags ...string) error {
 	if _, err := exec.LookPath("go"); err != nil {
 		return fmt.Errorf("this is built from source, which needs the go command: %w", err)
@@ -73,14 +71,14 @@ func buildSelf(ctx context.Context, path string, env []string, flags ...string) 
 	return runGo(ctx, env, append(append([]string{"build", "-C", filepath.Join(tree, "cmd", "hakmem"), "-o", path}, flags...), "."))
 }
 
-// installAt is `go install` of a module version, with the program's path chosen by the caller:
-// `go build` takes no version, and `go install` no path.
+// installAt is `go install` of a module version to a path that the caller chooses. `go build` does
+// not accept a version, and `go install` does not accept a path.
 func installAt(ctx context.Context, path, module string, env, flags []string) error {
 	parent := filepath.Dir(path)
 	if err := os.MkdirAll(parent, 0o755); err != nil {
 		return err
 	}
-	bin, err := os.MkdirTemp(parent, "install-") // in the same file system, for Rename
+	bin, err := os.MkdirTemp(parent, "install-") // in the file system of path, for Rename
 	if err != nil {
 		return err
 	}
@@ -95,7 +93,8 @@ func installAt(ctx context.Context, path, module string, env, flags []string) er
 	return os.Rename(filepath.Join(bin, name), path)
 }
 
-// runGo runs the go command. Its error has the first line of output that says what is wrong.
+// runGo runs the go command. If it fails, the error contains the first line of output that says
+// what is wrong.
 func runGo(ctx context.Context, env, args []string) error {
 	c := exec.CommandContext(ctx, "go", args...)
 	c.Env = append(os.Environ(), env...)
@@ -105,7 +104,8 @@ func runGo(ctx context.Context, env, args []string) error {
 	}
 	var wrong []string
 	for line := range strings.Lines(string(text)) {
-		// The progress of downloads, and the package that compiler errors are of.
+		// Skip the progress of downloads, and the name of the package to which compiler errors
+		// belong.
 		if !strings.HasPrefix(line, "go: downloading ") && !strings.HasPrefix(line, "# ") {
 			wrong = append(wrong, line)
 		}
@@ -113,7 +113,7 @@ func runGo(ctx context.Context, env, args []string) error {
 	return fmt.Errorf("%w: %s", err, firstLine(strings.Join(wrong, "")))
 }
 
-// sameBuild returns the build flags of this program that change its code.
+// sameBuild returns those build flags of this program that change its code.
 func sameBuild() []string {
 	var flags []string
 	info, ok := debug.ReadBuildInfo()

@@ -6,8 +6,8 @@ import (
 	"testing"
 )
 
-// TestBuildSelf: what cannot be built says why, in one line. What can is built by the tests of
-// proof/modules, which also have an installed program.
+// TestBuildSelf checks that a build that fails says why, in one line. Builds that succeed are
+// tested by proof/modules, which also have an installed program.
 func TestBuildSelf(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "hakmem")
 	err := buildSelf(t.Context(), path, nil, "-compiler=none")

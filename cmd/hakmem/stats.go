@@ -52,7 +52,7 @@ func statsWorkload() error {
 		x ^= x >> 17
 		x ^= x << 5
 		size := uintptr(16) << (x >> 8 % 11) // powers of two up to 16 KiB
-		size += uintptr(x>>16) % size        // and what is between them
+		size += uintptr(x>>16) % size        // and the sizes between them
 		var p unsafe.Pointer
 		if i%16 == 0 {
 			p = hakmem.MallocAt(site, size)

@@ -20,8 +20,8 @@ func printJSON(out io.Writer, v any) error {
 	return e.Encode(v)
 }
 
-// printBench prints the report of bench: the results, and each allocator's
-// time over that of the first hakmem API measured.
+// printBench prints the report of bench: the results, and the ratio of each allocator's time to
+// that of the first hakmem interface measured.
 func printBench(out io.Writer, j job, report result.Report) error {
 	if err := printResults(out, j, report); err != nil {
 		return err
@@ -44,8 +44,8 @@ func printBench(out io.Writer, j job, report result.Report) error {
 	return nil
 }
 
-// printResults prints what was measured, where, and who is absent. It fails if
-// everyone is.
+// printResults prints what was measured, on which machine, and which contestants are absent. It
+// fails if all are.
 func printResults(out io.Writer, j job, report result.Report) error {
 	m := report.Machine
 	fmt.Fprintf(out, "%s\n%s, %d cores, %s/%s, kernel %s, %s\n\n", j.title(), m.CPU, m.Cores, m.OS, m.Arch, m.Kernel, m.Go)
@@ -75,7 +75,7 @@ func printResults(out io.Writer, j job, report result.Report) error {
 	return measured(report)
 }
 
-// measured is an error if nothing was.
+// measured returns an error if nothing was measured.
 func measured(report result.Report) error {
 	if len(report.Results) == 0 {
 		return fmt.Errorf("%s: nothing could be measured", report.Workload)
@@ -87,7 +87,7 @@ func newTable(out io.Writer) *tabwriter.Writer {
 	return tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 }
 
-// listOf is how flags write several names.
+// listOf writes several names as flags do.
 func listOf(names []string) string { return strings.Join(names, ",") }
 
 // spread is the interval of the median time, with its confidence.
@@ -95,7 +95,7 @@ func spread(r result.Result) string {
 	return fmt.Sprintf("%.2f-%.2f (%.0f %%)", r.Low, r.High, 100*r.Confidence)
 }
 
-// printMemory prints what compare finds out beside the time.
+// printMemory prints what compare measures in addition to the time.
 func printMemory(out io.Writer, report result.Report) {
 	fmt.Fprintln(out)
 	w := newTable(out)
@@ -179,7 +179,7 @@ func printWorst(out io.Writer, all result.Collection) error {
 	return err
 }
 
-// most is the larger memory over idle of two allocators.
+// most returns the memory over idle, in bytes, of the allocator that has most.
 func most(report result.Report, names ...string) (bytes uint64) {
 	for _, r := range report.Results {
 		if slices.Contains(names, r.Allocator) {
@@ -223,7 +223,7 @@ func printCSV(out io.Writer, reports []result.Report) error {
 	return w.Error()
 }
 
-// rss shows a number of bytes that is 0 where the system does not tell it.
+// rss shows a number of bytes. 0 means that the system does not report it.
 func rss(bytes float64) string {
 	if bytes == 0 {
 		return "n/a"
@@ -231,8 +231,7 @@ func rss(bytes float64) string {
 	return size(bytes)
 }
 
-// size shows a number of bytes in the largest unit that leaves a digit before
-// the point.
+// size shows a number of bytes in the largest unit that leaves a digit before the point.
 func size(bytes float64) string {
 	units := []string{"B", "KiB", "MiB", "GiB"}
 	i := 0
@@ -246,7 +245,7 @@ func size(bytes float64) string {
 	return fmt.Sprintf("%.1f %s", bytes, units[i])
 }
 
-// figure shows a number that is 0 where it is not known.
+// known shows a number. 0 means that it is not known.
 func figure(v float64, decimals int) string {
 	if v == 0 {
 		return "n/a"

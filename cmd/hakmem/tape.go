@@ -10,8 +10,8 @@ import (
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
-// makeTape writes the tape of a job whose workload needs one and sets the job's
-// parameters to it. The function returned removes the file.
+// makeTape writes the tape of a job whose workload needs one, and sets the job's parameters to it.
+// The returned function removes the file.
 func (j *job) makeTape(dist string) (clean func(), err error) {
 	if j.workload.Name != bench.DistWorkload {
 		return func() {}, nil
@@ -29,7 +29,7 @@ func (j *job) makeTape(dist string) (clean func(), err error) {
 	return j.useTape(tape)
 }
 
-// useTape writes the tape to a file of its own.
+// useTape writes the tape to a temporary file.
 func (j *job) useTape(tape *trace.Tape) (clean func(), err error) {
 	dir, err := os.MkdirTemp("", "hakmem-tape-")
 	if err != nil {
@@ -60,7 +60,7 @@ func readDistribution(name string) (trace.Distribution, error) {
 	return trace.ReadDistribution(f, name)
 }
 
-// ops is the number of operations of a run.
+// ops returns the number of operations of a run.
 func (j job) ops() uint64 {
 	if j.tapeOps > 0 {
 		return j.tapeOps

@@ -2,15 +2,15 @@ package main
 
 import "github.com/hakmem/hakmem/bench/result"
 
-// sample is a child's resident memory, in bytes, at a time in nanoseconds of
-// the monotonic clock.
+// sample is the resident memory of a child, in bytes, at a time in nanoseconds of the monotonic
+// clock.
 type sample struct {
 	at  int64
 	rss uint64
 }
 
-// maxPoints bounds the points of a curve in a report: more than a chart has
-// columns worth telling apart.
+// maxPoints bounds the points of a curve in a report: more than the columns of a chart that a
+// reader can distinguish.
 const maxPoints = 200
 
 // timed returns the samples of the run's timed part.
@@ -27,14 +27,14 @@ func timed(list []sample, r result.Run) []sample {
 	return list[first:last]
 }
 
-// area sums up the memory over idle, in bytes times seconds: each sample stands
-// for the time up to the next one, the first and the last for the rest too.
+// area is the integral of the memory over idle, in bytes times seconds. Each sample counts for the
+// time up to the next one; the first and the last also count for the rest of the timed part.
 func area(list []sample, r result.Run) float64 {
 	if r.IdleRSS == 0 { // not known on this system
 		return 0
 	}
 	list = timed(list, r)
-	if len(list) == 0 { // shorter than the distance of two looks: the peak all the time
+	if len(list) == 0 { // the run is shorter than watchEvery: count the peak for all of it
 		return max(0, float64(r.PeakRSS)-float64(r.IdleRSS)) * r.Seconds
 	}
 	sum := 0.0
@@ -51,15 +51,15 @@ func area(list []sample, r result.Run) float64 {
 	return sum
 }
 
-// curve thins the samples out to what a report holds: seconds since the timed
-// part began, and bytes.
+// curve reduces the samples to the number that a report holds. A point is the seconds since the
+// timed part began, and bytes.
 func curve(list []sample, r result.Run) [][2]float64 {
 	list = timed(list, r)
 	step := max(1, (len(list)+maxPoints-1)/maxPoints)
 	var points [][2]float64
 	for i := 0; i < len(list); i += step {
 		high := list[i]
-		for _, s := range list[i:min(i+step, len(list))] { // a peak must not get lost
+		for _, s := range list[i:min(i+step, len(list))] { // keep the peak
 			if s.rss > high.rss {
 				high = s
 			}

@@ -10,12 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// watchEvery is the distance of two looks at a child's memory: some hundred in
-// a run of a second, for about 5 µs each.
+// watchEvery is the time between two looks at a child's memory. A run of a second gets some
+// hundred, which take about 5 µs each.
 const watchEvery = 5 * time.Millisecond
 
-// watchMemory notes the resident memory of process pid until the function
-// returned is called, which returns what was noted.
+// watchMemory records the resident memory of process pid until the returned function is called,
+// which returns the samples.
 func watchMemory(pid int) (stop func() []sample) {
 	quit, done := make(chan struct{}), make(chan []sample)
 	go func() {
@@ -48,7 +48,7 @@ func watchMemory(pid int) (stop func() []sample) {
 	return func() []sample { close(quit); return <-done }
 }
 
-// monotonic is the time of the clock that children report, in nanoseconds.
+// monotonic returns the time of the clock that children report, in nanoseconds.
 func monotonic() int64 {
 	var t unix.Timespec
 	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &t) != nil {

@@ -2,5 +2,5 @@
 
 package main
 
-// watchMemory sees nothing: other systems have no /proc to look at.
+// watchMemory returns no samples, because other systems have no /proc.
 func watchMemory(int) (stop func() []sample) { return func() []sample { return nil } }

@@ -11,7 +11,7 @@ import (
 func TestWatch(t *testing.T) {
 	r := result.Run{Begin: 1e9, End: 3e9, Seconds: 2, IdleRSS: 100, PeakRSS: 400}
 	list := []sample{{0, 50}, {1e9, 100}, {2e9, 300}, {3e9, 200}, {4e9, 900}}
-	if got := area(list, r); got != 200 { // 0 for the first second, 200 over idle for the second
+	if got := area(list, r); got != 200 { // idle in the first second, 200 over idle in the second
 		t.Errorf("%v byte seconds", got)
 	}
 	if got := area(nil, r); got != 600 {

@@ -15,18 +15,17 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// RLIMIT_AS, which ulimit -v sets.
+// Tests under RLIMIT_AS, the limit that ulimit -v sets.
 
-// goNeeds is what the Go runtime wants for itself: it stops the program when it
-// cannot map an arena of 64 MiB.
+// goNeeds is the number of bytes of address space that the Go runtime needs for itself. It stops
+// the program when it cannot map an arena of 64 MiB.
 const goNeeds = 160 << 20
 
 var _ = testkit.Child("address space limit", addressSpaceLimit)
 
-// addressSpaceLimit limits the process's address space to what it has now and
-// arg bytes more, before the first allocation. The rule is that hakmem takes at
-// most a quarter of what is left, wants 256 MiB at least, and for that much
-// takes up to half.
+// addressSpaceLimit limits the address space of the process, before the first allocation, to what
+// it uses now and arg bytes more. hakmem's rule is to take at most a quarter of what is left. It
+// wants at least 256 MiB, and to get that much it takes up to half.
 func addressSpaceLimit(arg string) error {
 	more, _ := strconv.ParseUint(arg, 10, 64)
 	b, err := os.ReadFile("/proc/self/statm")
@@ -44,7 +43,7 @@ func addressSpaceLimit(arg string) error {
 	}
 	used := pages * uint64(os.Getpagesize())
 	lim.Cur = used + more
-	if more < 1<<20 { // an absolute limit in MiB, which may be less than Go's runtime has
+	if more < 1<<20 { // arg is an absolute limit in MiB, which may be less than Go's runtime already uses
 		lim.Cur = max(more<<20, used+goNeeds)
 	}
 	if err := syscall.Setrlimit(syscall.RLIMIT_AS, &lim); err != nil {
@@ -63,7 +62,7 @@ func addressSpaceLimit(arg string) error {
 	if err := hakmem.Err(); err != nil {
 		return err
 	}
-	// Fill what there is; then all must work again.
+	// Fill the memory that there is and free it. Afterwards everything must work again.
 	for range 2 {
 		if n, err := workout.Work(2, 4<<30, 500); n == 0 || err != nil {
 			return fmt.Errorf("%d failures: %w", n, err)
@@ -79,7 +78,7 @@ func TestAddressSpaceLimit(t *testing.T) {
 	if testkit.Race {
 		t.Skip("skipped: -race; its shadow memory alone is larger than the limits")
 	}
-	for _, mib := range []uint64{512, 2048} { // in all: the Go runtime has taken most of it
+	for _, mib := range []uint64{512, 2048} { // absolute: the Go runtime has already taken most of it
 		testkit.InChild(t, "address space limit", strconv.FormatUint(mib, 10))
 	}
 	for _, more := range []uint64{goNeeds, 500 << 20, 640 << 20, 2 << 30, 8 << 30} {
@@ -89,8 +88,8 @@ func TestAddressSpaceLimit(t *testing.T) {
 
 var _ = testkit.Child("address space limit from outside", limitFromOutside)
 
-// limitFromOutside is a program under a limit that was there before it: hakmem is
-// wholly there, or says why not. arg says that it must be there.
+// limitFromOutside is a program under a limit that was set before it started. Either all of hakmem
+// works, or hakmem says why it does not. arg says whether it must work.
 func limitFromOutside(arg string) error {
 	if p := hakmem.Malloc(1); p == nil {
 		if arg == "usable" {
@@ -103,7 +102,8 @@ func limitFromOutside(arg string) error {
 	} else {
 		hakmem.Free(p)
 	}
-	for _, bytes := range []uint64{32 << 20, 8 << 30} { // what is there, and more than there is
+	// One number of bytes for which there is room, and one for which there is not.
+	for _, bytes := range []uint64{32 << 20, 8 << 30} {
 		if n, err := workout.Work(1, bytes, 300); err != nil || (n == 0) != (bytes < 1<<30) {
 			return fmt.Errorf("%d bytes: %d failures: %w: %w", bytes, n, err, hakmem.Err())
 		}
@@ -113,9 +113,9 @@ func limitFromOutside(arg string) error {
 
 var _ = testkit.Child("nothing", func(string) error { return nil })
 
-// TestAddressSpaceLimitFromOutside: ulimit -v, as a user sets it. Below some 700 MiB
-// Go's runtime itself does not start (Go 1.26), whatever the program; it reserves 1.2
-// GiB where it can, so at 1.5 GiB nothing is left for a region.
+// TestAddressSpaceLimitFromOutside sets the limit as a user would, with ulimit -v. Below some 700
+// MiB Go's runtime itself does not start (Go 1.26), whatever the program. It reserves 1.2 GiB where
+// it can, so at 1.5 GiB nothing is left for a region.
 func TestAddressSpaceLimitFromOutside(t *testing.T) {
 	if testkit.Race {
 		t.Skip("skipped: -race; its shadow memory alone is larger than the limits")
@@ -146,7 +146,7 @@ func TestAddressSpaceLimitFromOutside(t *testing.T) {
 		}
 		switch out, err := run(c.mib, "address space limit from outside", c.usable); {
 		case err != nil && c.usable == "" && strings.Contains(out, "runtime: out of memory"):
-			t.Logf("%d MiB: Go has no room for its own heap", c.mib) // its threads took it
+			t.Logf("%d MiB: Go has no room for its own heap", c.mib) // Go's threads took it
 		case err != nil:
 			t.Errorf("%d MiB: %v\n%s", c.mib, err, out)
 		}

@@ -1,5 +1,5 @@
-// Package limits tests hakmem where the process's address space is limited, before its
-// first allocation or before the process itself. Each case runs in a process of its own.
+// Package limits tests hakmem in processes whose address space is limited. The limit is set before
+// hakmem's first allocation, or before the process starts. Each case runs in a process of its own.
 package limits_test
 
 import (

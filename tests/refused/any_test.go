@@ -12,14 +12,15 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Calls of every kind that are refused, counted together.
+// Refusals of one or some memory calls of the operating system, with calls of all kinds numbered
+// together.
 
 var _ = testkit.Child("any call refused once", anyCallRefusedOnce)
 
-// anyCallRefusedOnce: arg is which.
+// anyCallRefusedOnce refuses the calls that arg numbers.
 func anyCallRefusedOnce(arg string) error {
 	nth, _ := strconv.Atoi(arg)
-	var reached atomic.Bool // how many calls there are depends on the time they take
+	var reached atomic.Bool // the number of calls depends on how long they take
 	testkit.Refuse(func(c testkit.Call) bool {
 		if c.Nth == nth {
 			reached.Store(true)
@@ -67,8 +68,8 @@ func anyCallRefusedAtRandom(arg string) error {
 	return workout.NothingLost()
 }
 
-// TestAnyCallRefused: whichever memory call of the system fails, one or some, no
-// block is lost, no lock is left held, and the next try is possible.
+// TestAnyCallRefused checks that, whichever one or more memory calls of the system fail, no block
+// is lost, no lock stays held, and the next attempt can succeed.
 func TestAnyCallRefused(t *testing.T) {
 	step, seeds := 1, 9
 	if testing.Short() || testkit.Race {
@@ -77,7 +78,7 @@ func TestAnyCallRefused(t *testing.T) {
 	for n := 1; n <= 48; n += step {
 		testkit.InChild(t, "any call refused once", strconv.Itoa(n), quick...)
 	}
-	for n := 52; n <= 800 && !t.Failed(); n += 4 * step { // as many as there are
+	for n := 52; n <= 800 && !t.Failed(); n += 4 * step { // until there are no more calls
 		if !testkit.InChild(t, "any call refused once", strconv.Itoa(n), quick...) {
 			t.Logf("call %d was not made", n)
 			break

@@ -10,9 +10,9 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// busy is the stress under which calls fail: goroutines with blocks of every
-// kind, Heaps, Arenas, Realloc and sites (workout.Work), sparse slabs, Trim and ReadStats,
-// while the scavenger is as quick as it can be.
+// busy is the load under which calls are refused. Goroutines use blocks of every kind, Heaps,
+// Arenas, Realloc and sites (workout.Work), sparse slabs, Trim and ReadStats, while the scavenger
+// works as fast as it can.
 func busy(seed uint64) error {
 	var wg sync.WaitGroup
 	errs := make(chan any, 8)
@@ -45,7 +45,7 @@ func busy(seed uint64) error {
 	}
 }
 
-// arenas fills Arenas, some beyond what is to be had, and looks at what they hold.
+// arenas fills Arenas, some of them beyond the memory there is, and checks their contents.
 func arenas(seed uint64) (err error) {
 	r := rand.New(rand.NewPCG(seed, 4))
 	a := hakmem.NewArena()
@@ -74,7 +74,8 @@ func arenas(seed uint64) (err error) {
 	return nil
 }
 
-// sparse keeps one of 40 blocks, so that there are holes to return, twice.
+// sparse keeps one of every 40 blocks, so that there are holes whose memory can be returned. It
+// does so twice.
 func sparse(seed uint64) error {
 	for round := range uint64(2) {
 		var kept []workout.Block

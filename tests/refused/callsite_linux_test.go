@@ -21,17 +21,18 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Every call of the operating system that the engine makes fails: each place in the
-// source by itself, at its first, second and third calls (as far as there are so many)
-// and at all of them, then all at random. The places are read from the source, so that a
-// new one cannot be forgotten; one that the work here does not reach is a failure.
+// These tests make every call of the operating system fail that the engine makes. Each call site in
+// the source fails by itself: at its first, second and third call (as far as there are so many),
+// and at all of its calls. Then calls fail at random everywhere. The sites are read from the
+// source, so that a new one cannot be forgotten. A site that the load here does not reach is a
+// failure.
 
-// root is where the public package's sources are.
+// root is the directory of the public package's sources.
 var root = filepath.Join("..", "..")
 
 var faults = flag.Int("faults", 1, "how often to inject each kind of failure; 10 takes some minutes")
 
-// faultModes are the settings under which calls fail, on top of quick.
+// faultModes are the settings under which calls fail, in addition to quick.
 var faultModes = map[string][]string{
 	"plain":   nil,
 	"harden":  {"HAKMEM_HARDEN=1"},
@@ -41,12 +42,13 @@ var faultModes = map[string][]string{
 	"both":    {"HAKMEM_HARDEN=1", "HAKMEM_GUARD=1/20"},
 }
 
-// callSite is a call of an osmem function that can be refused: "purge.go:141".
+// callSite is a call of an osmem function that can be refused. Its position is written
+// "purge.go:141".
 type callSite struct{ file, line, name string }
 
 func (s callSite) String() string { return s.file + ":" + s.line }
 
-// parsed parses the files of dir that this build has, without tests.
+// parsed parses those files of dir that belong to this build, without tests.
 func parsed(t *testing.T, dir string) (files []*ast.File, set *token.FileSet) {
 	t.Helper()
 	ctx := build.Default
@@ -71,8 +73,8 @@ func parsed(t *testing.T, dir string) (files []*ast.File, set *token.FileSet) {
 	return files, set
 }
 
-// refusable returns the functions of osmem whose calls ask Inject: those that
-// reach do.
+// refusable returns the functions of osmem whose system calls Inject can refuse: those that reach
+// the function do.
 func refusable(t *testing.T) map[string]bool {
 	files, _ := parsed(t, filepath.Join(root, "internal", "osmem"))
 	calls := map[string][]string{}
@@ -102,7 +104,7 @@ func refusable(t *testing.T) map[string]bool {
 	return reaches
 }
 
-// callSites returns every place in hakmem that calls such a function.
+// callSites returns every place in hakmem that calls a refusable function.
 func callSites(t *testing.T) (sites []callSite) {
 	counted := refusable(t)
 	for _, dir := range []string{root, filepath.Join(root, "internal", "engine")} {
@@ -139,8 +141,8 @@ func here() string {
 	}
 }
 
-// accounted ends the refusals, and wants Err to name each place that refused and every
-// refusal to be counted.
+// accounted ends the refusals. Err must name each place where a call was refused, and every refusal
+// must be counted.
 func accounted(calls *testkit.Refusals, failedBefore uint64) error {
 	osmem.Inject(nil)
 	hakmem.Trim() // waits for a tick that is still at work
@@ -162,8 +164,8 @@ func accounted(calls *testkit.Refusals, failedBefore uint64) error {
 
 var _ = testkit.Child("call site refused", callSiteRefused)
 
-// callSiteRefused: arg is "file:line function nth", nth = 0 for all calls. Where the
-// call mends a discard that failed, discards fail as well.
+// callSiteRefused refuses calls of one site. arg is "file:line function nth"; nth = 0 means all
+// calls. If the site is one that repairs a failed discard, discards fail as well.
 func callSiteRefused(arg string) error {
 	var site, function string
 	var nth int
@@ -179,11 +181,11 @@ func callSiteRefused(arg string) error {
 		return mends && c.Op == osmem.OpDiscard
 	})
 	reached := func() bool { return calls.Refused()[site] > 0 }
-	for seed := range uint64(8) { // what depends on the scavenger's moments needs patience
+	for seed := range uint64(8) { // what depends on the scavenger's timing needs several attempts
 		if err := busy(seed); err != nil {
 			return err
 		}
-		if reached() || nth > 1 { // some are made once only
+		if reached() || nth > 1 { // some calls are made only once
 			break
 		}
 	}
@@ -200,12 +202,12 @@ func callSiteRefused(arg string) error {
 	return workout.GivenBack()
 }
 
-// TestEveryCallSiteRefused: whichever call fails, no block is lost or changed, no
-// lock is left held, Err tells, the next try is possible, and in the end all is
+// TestEveryCallSiteRefused checks that, whichever call fails, no block is lost or changed, no lock
+// stays held, Err reports the refusal, the next attempt can succeed, and in the end all memory is
 // given back.
 func TestEveryCallSiteRefused(t *testing.T) {
 	sites := callSites(t)
-	if len(sites) < 12 { // as of writing 18
+	if len(sites) < 12 { // there were 18 when this was written
 		t.Fatalf("only %d calls of osmem were found: %v", len(sites), sites)
 	}
 	nths := []int{0, 1, 2, 3}
@@ -238,7 +240,7 @@ func TestEveryCallSiteRefused(t *testing.T) {
 
 var _ = testkit.Child("calls refused at random", callsRefusedAtRandom)
 
-// callsRefusedAtRandom: arg is the seed, which also says how many.
+// callsRefusedAtRandom refuses random calls. arg is the seed, which also decides how many.
 func callsRefusedAtRandom(arg string) error {
 	seed, err := strconv.ParseUint(arg, 10, 64)
 	if err != nil {
@@ -268,8 +270,7 @@ func callsRefusedAtRandom(arg string) error {
 	return workout.GivenBack()
 }
 
-// TestCallsRefusedAtRandom: any call may fail, also while blocks are hardened and
-// guarded.
+// TestCallsRefusedAtRandom lets any call fail, also while blocks are hardened and guarded.
 func TestCallsRefusedAtRandom(t *testing.T) {
 	seeds := 3 * *faults
 	if testing.Short() || testkit.Race {

@@ -22,7 +22,7 @@ func commitRefusedOnce(arg string) error {
 	refused := false
 	testkit.RefuseOp(osmem.OpCommit, func(n int) bool { refused = refused || n == nth; return n == nth })
 	if v := testkit.PanicOf(func() { _, err := workout.Work(1, 96<<20, 100); workout.FailIf(err) }); v != nil {
-		// Only NewHeap may say so by a panic.
+		// Only NewHeap may report this by a panic.
 		if _, ok := v.(*hakmem.OutOfMemoryError); !ok {
 			return fmt.Errorf("panic: %v", v)
 		}
@@ -39,8 +39,8 @@ func commitRefusedOnce(arg string) error {
 
 var _ = testkit.Child("commit refused from", commitRefusedFrom)
 
-// commitRefusedFrom: from the n-th call on the system has no memory. What is
-// there can be used and used again; then the system has memory again.
+// commitRefusedFrom runs in a system that has no memory from the n-th commit on. Memory that is
+// already committed can be used and reused. Then the system has memory again.
 func commitRefusedFrom(arg string) error {
 	nth, _ := strconv.Atoi(arg)
 	testkit.RefuseOp(osmem.OpCommit, func(n int) bool { return n >= nth })
@@ -112,8 +112,8 @@ func TestCommitRefused(t *testing.T) {
 
 var _ = testkit.Child("decommit refused", decommitRefused)
 
-// decommitRefused: Trim survives a system that keeps the memory, and what it
-// could not return is still zeroed for Calloc.
+// decommitRefused checks that Trim survives a system that keeps the memory, and that Calloc still
+// zeroes the memory which could not be returned.
 func decommitRefused(string) error {
 	testkit.RefuseOp(osmem.OpDiscard, func(n int) bool { return n%2 == 1 })
 	for seed := range uint64(4) {

@@ -1,5 +1,5 @@
-// Package refused tests hakmem while the operating system refuses it memory: commits,
-// discards, reservations, whichever call it is, once, from some moment on, or at random.
+// Package refused tests hakmem while the operating system refuses it memory. Commits, discards,
+// reservations and every other memory call are refused: once, from some moment on, or at random.
 // Each case runs in a process of its own.
 package refused_test
 
@@ -17,17 +17,16 @@ import (
 
 func TestMain(m *testing.M) { testkit.Main(m) }
 
-// smallSteps makes every superslab a commit of its own, so that there are many
-// to refuse.
+// smallSteps makes every superslab a commit of its own, so that there are many commits to refuse.
 var smallSteps = []string{"HAKMEM_COMMIT_MIN=2097152", "HAKMEM_COMMIT_MAX=2097152"}
 
-// quick makes the scavenger work a hundred times as often, and the region ask for
-// huge pages and commit in small steps, for as many kinds of calls as there are.
+// quick makes as many kinds of system calls happen as there are. The scavenger works a hundred
+// times as often, and the region asks for huge pages and is committed in small steps.
 var quick = append([]string{"HAKMEM_DECAY_MS=20", "HAKMEM_THP=always"}, smallSteps...)
 
-// reported wants Err and Stats.Errors to report an injected failure.
+// reported checks that Err and Stats.Errors report an injected failure.
 func reported() error {
-	// The scavenger's goroutine may have met the failure and not yet recorded it.
+	// The scavenger's goroutine may have met the failure and not recorded it yet.
 	err := hakmem.Err()
 	for end := time.Now().Add(5 * time.Second); !errors.Is(err, osmem.ErrInjected) && time.Now().Before(end); err = hakmem.Err() {
 		time.Sleep(time.Millisecond)

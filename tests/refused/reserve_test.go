@@ -15,7 +15,7 @@ import (
 
 var _ = testkit.Child("reserve refused once", reserveRefusedOnce)
 
-// reserveRefusedOnce: a smaller region serves.
+// reserveRefusedOnce checks that a smaller region serves when the first reservation is refused.
 func reserveRefusedOnce(arg string) error {
 	nth, _ := strconv.Atoi(arg)
 	refused := false

@@ -1,5 +1,5 @@
-// Package storm tests hakmem while allocations fail by the hundred thousand, and the
-// normal work that follows. Each case runs in a process of its own.
+// Package storm tests hakmem while hundreds of thousands of allocations fail, and the normal work
+// that follows. Each case runs in a process of its own.
 package storm_test
 
 import (

@@ -21,12 +21,12 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
-// Storms: a million failed allocations from several goroutines, for each reason that
-// there can be, then normal work. Speed is counted, not timed: what a loop of allocations
-// needs of slow paths and system calls before the storm and after it.
+// Storms: a million failed allocations from several goroutines, for each possible reason, and then
+// normal work. Speed is measured by counting, without a clock: how many slow paths and system calls
+// a loop of allocations needs before the storm and after it.
 
-// stormReasons make memory run out, once some is in use. They return how it comes
-// back, which is told whether the storm had filled memory.
+// stormReasons are the reasons for which memory can run out. Each function makes it run out once
+// some is in use. It returns undo, which makes memory available again.
 var stormReasons = map[string]func() (undo func() error, err error){
 	"memory limit": func() (func() error, error) {
 		return func() error { return hakmem.SetMemoryLimit(0, 0) }, hakmem.SetMemoryLimit(0, 24<<20)
@@ -39,10 +39,11 @@ var stormReasons = map[string]func() (undo func() error, err error){
 		osmem.Inject(func(osmem.Op) error { return osmem.ErrInjected })
 		return func() error { osmem.Inject(nil); return nil }, nil
 	},
-	"region full": func() (func() error, error) { // by workout.SmallRegion
+	"region full": func() (func() error, error) { // workout.SmallRegion makes it so
 		return func() error { return nil }, nil
 	},
-	// The kernel's own refusal: writable private memory counts, a reservation does not.
+	// Here the kernel itself refuses: RLIMIT_DATA counts writable private memory, but not a
+	// reservation.
 	"RLIMIT_DATA": func() (func() error, error) {
 		var old syscall.Rlimit
 		if err := syscall.Getrlimit(rlimitData, &old); err != nil {
@@ -57,18 +58,18 @@ var stormReasons = map[string]func() (undo func() error, err error){
 		if err != nil {
 			return nil, err
 		}
-		// Less than a superslab, which is what hakmem will ask for; so this is left to
-		// Go, which stops the program when it is refused memory.
+		// The limit leaves room for less than a superslab, which is what hakmem will ask for. The
+		// room is for Go, which stops the program when it is refused memory.
 		err = syscall.Setrlimit(rlimitData, &syscall.Rlimit{Cur: kib<<10 + 1900<<10, Max: old.Max})
 		return func() error { return syscall.Setrlimit(rlimitData, &old) }, err
 	},
 }
 
-const rlimitData = 2 // RLIMIT_DATA of Linux, which package syscall does not name everywhere
+const rlimitData = 2 // RLIMIT_DATA on Linux; package syscall does not name it on every architecture
 
 var _ = testkit.Child("storm from all sides", stormFromAllSides)
 
-// stormFromAllSides: arg is the reason and the number of failures.
+// stormFromAllSides runs one storm. arg is the reason and the number of failures.
 func stormFromAllSides(arg string) error {
 	const goroutines = 4
 	arg, number, _ := strings.Cut(arg, "/")
@@ -76,7 +77,7 @@ func stormFromAllSides(arg string) error {
 	if err != nil {
 		return err
 	}
-	engine.SetClock(testkit.Stopped{}) // the scavenger's work would be counted with the loop's
+	engine.SetClock(testkit.Stopped{}) // else the scavenger's work would be counted with the loop's
 	usual, err := pace()
 	if err != nil {
 		return err
@@ -171,8 +172,8 @@ func stormFromAllSides(arg string) error {
 	if n := int64(after.OutOfMemory - before.OutOfMemory); n < failures*7/8 || n > failures+failures/8 {
 		return fmt.Errorf("%d allocations that failed are counted as %d", failed.Load(), n)
 	}
-	// Each look for what magazines hold stops the world: at most once in a millisecond,
-	// however long the machine takes, and not with every failure.
+	// Each search for the blocks that magazines hold stops the world. So it must not happen at
+	// every failure, but at most once in a millisecond, however slow the machine is.
 	if n := int64(during.Drains - before.Drains); n > failures/5 {
 		return fmt.Errorf("%d fronts were emptied in %d failures", n, failures)
 	}
@@ -192,7 +193,7 @@ func stormFromAllSides(arg string) error {
 	if err != nil {
 		return err
 	}
-	// A P more or less in the loop is a magazine more or less of each class.
+	// One P more or less in the loop means one magazine more or less of each class.
 	if now.misses > 2*usual.misses+2000 || now.refills > 2*usual.refills+2000 || now.drains != usual.drains || now.calls > usual.calls+2 {
 		return fmt.Errorf("normal work after the storm needed %+v, before it %+v", now, usual)
 	}
@@ -227,8 +228,8 @@ func TestStormsFromAllSides(t *testing.T) {
 // effort is what the loop of pace needed.
 type effort struct{ misses, refills, drains, calls uint64 }
 
-// pace allocates and frees in a steady state, by one goroutine, and tells what slow
-// paths and system calls that needed.
+// pace allocates and frees in a steady state on one goroutine, and returns how many slow paths and
+// system calls that needed.
 func pace() (e effort, err error) {
 	var ps [400]unsafe.Pointer
 	loop := func(ops int) error {
@@ -265,16 +266,16 @@ func pace() (e effort, err error) {
 	return effort{after.misses - before.misses, after.refills - before.refills, after.drains - before.drains, after.calls - before.calls}, nil
 }
 
-// goMemory is what the Go heap holds after a collection.
+// goMemory returns what the Go heap holds after a collection.
 func goMemory() (bytes, objects uint64) {
 	var m runtime.MemStats
 	runtime.GC()
-	runtime.GC() // what finalizers and pools held
+	runtime.GC() // for what finalizers and pools held
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc, m.HeapObjects
 }
 
-// goGarbage makes Go's heap as large as it will need to be.
+// goGarbage grows the Go heap to the size that it will need.
 func goGarbage() {
 	var keep [][]byte
 	for i := range 64 << 10 {

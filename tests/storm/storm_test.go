@@ -17,8 +17,8 @@ import (
 
 var _ = testkit.Child("storm", storm)
 
-// storm fills a small region with blocks of one size (0: of all sizes), goes on
-// asking, frees everything and works on.
+// storm fills a small region with blocks of one size (0: of all sizes), goes on asking for more,
+// frees everything, and then does normal work.
 func storm(arg string) error {
 	n, _ := strconv.ParseUint(arg, 10, 64)
 	size := func(i int) uintptr {
@@ -35,11 +35,11 @@ func storm(arg string) error {
 			failures++
 			continue
 		}
-		*(*uint64)(b.P) = b.Key // no other's: two holders of one block would be seen
+		*(*uint64)(b.P) = b.Key // unique: two holders of one block would be noticed
 		blocks = append(blocks, b)
 	}
 	full := workout.ReadStats()
-	if full.Live < 170<<20 { // a span of 100,000 bytes leaves a quarter of its pages
+	if full.Live < 170<<20 { // a large block of 100,000 bytes leaves a quarter of its pages unused
 		return fmt.Errorf("full with %d bytes live of %d", full.Live, full.Reserved)
 	}
 	var wg sync.WaitGroup
@@ -60,8 +60,8 @@ func storm(arg string) error {
 	if got := after.OutOfMemory - full.OutOfMemory; got != 100_000 {
 		return fmt.Errorf("100000 failed allocations, %d counted", got)
 	}
-	// Each look for what magazines still hold stops the world: it must not come
-	// with every failure. This is the bound on the storm's time, as a count.
+	// Each search for blocks that magazines still hold stops the world, so it must not happen at
+	// every failure. This bound on the number of searches bounds the time that the storm takes.
 	if got := after.Drains - full.Drains; got > 5000 {
 		return fmt.Errorf("100000 failed allocations emptied %d fronts", got)
 	}
@@ -74,8 +74,8 @@ func storm(arg string) error {
 		}
 		hakmem.Free(b.P)
 	}
-	// Without any Trim: one block as large as most of the region is to be had,
-	// though the pages were slabs of other classes and the magazines hold blocks.
+	// Without a Trim, one block almost as large as the region can be allocated, although its pages
+	// were slabs of other classes and the magazines hold blocks.
 	p := hakmem.Malloc(200 << 20)
 	if p == nil {
 		return fmt.Errorf("all freed, and no block of 200 MiB: %+v", workout.ReadStats())
@@ -111,7 +111,7 @@ func TestStormOfFailures(t *testing.T) {
 
 var _ = testkit.Child("limit storm", limitStorm)
 
-// limitStorm: 10^6 failures at the limit, then normal work.
+// limitStorm makes 10^6 allocations fail at the memory limit, and then does normal work.
 func limitStorm(string) error {
 	if err := hakmem.SetMemoryLimit(0, 8<<20); err != nil {
 		return err

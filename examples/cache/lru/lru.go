@@ -41,7 +41,7 @@ var (
 	ErrMissing = errors.New("lru: no value for this key")
 	// ErrClosed says that the cache was used after Close.
 	ErrClosed = errors.New("lru: the cache has been closed")
-	// ErrNoMemory says that memory was out, and still was after evictions.
+	// ErrNoMemory says that no memory was left, even after evictions.
 	ErrNoMemory = errors.New("lru: out of memory")
 )
 
@@ -92,18 +92,18 @@ const (
 	// A slot's number has 32 bits, and a block takes 8 bytes or more.
 	maxShardLimit = 32 << 30
 	maxShards     = 1 << 16
-	// The default number of shards leaves each of them at least this limit, so
-	// that a large value is not refused for the sake of concurrency.
+	// The default number of shards leaves each shard at least this many bytes, so that concurrency
+	// does not make the cache refuse a large value.
 	roomyShardLimit = 1 << 20
 )
 
-// New returns a cache of at most limit bytes, counted as Memory.Cost does: the
-// whole blocks that keys and values take. Each of the shards, a power of two in
-// number, has an equal part of the limit, a lock and an LRU order of its own; 0
-// chooses a number that suits GOMAXPROCS and the limit.
+// New returns a cache of at most limit bytes, counted as Memory.Cost does: the whole blocks that
+// keys and values take. It is divided into shards, a power of two in number; 0 chooses a number
+// that suits GOMAXPROCS and the limit. Each shard has an equal part of the limit, a lock and an LRU
+// order of its own.
 //
-// The blocks of running Sets are not part of the cache yet, so real use can exceed the limit by one
-// block for each of them.
+// The block of a running Set is not part of the cache yet, so real use can exceed the limit by one
+// block for each running Set.
 func New[B any, M Memory[B]](mem M, limit int64, shards int) (*Cache[B, M], error) {
 	if limit <= 0 || uint64(limit) > math.MaxInt {
 		return nil, fmt.Errorf("lru: limit of %d bytes; it must be between 1 and %d", limit, math.MaxInt)
@@ -181,8 +181,9 @@ func (c *Cache[B, M]) Set(key string, value []byte) error {
 	return s.put(hash, key, block, cost)
 }
 
-// reclaimRounds is how often alloc evicts and tries again when memory is out: after freeing 1, 2, 4
-// and 8 times the block's size. So most of the cache survives if eviction does not help.
+// reclaimRounds is how often alloc evicts entries and tries again when no memory is left: after
+// freeing 1, 2, 4 and 8 times the block's size. So most of the cache survives if eviction does not
+// help.
 const reclaimRounds = 4
 
 func (c *Cache[B, M]) alloc(s *shard[B, M], n int, cost int64) (B, error) {
@@ -260,7 +261,7 @@ func (c *Cache[B, M]) Len() int { return c.Stats().Len }
 // never exceeds the limit.
 func (c *Cache[B, M]) Bytes() int64 { return c.Stats().Bytes }
 
-// ShardLimit is the bytes that one shard may hold: nothing larger can be set.
+// ShardLimit is the number of bytes that one shard may hold. Nothing larger can be set.
 func (c *Cache[B, M]) ShardLimit() int64 { return c.shards[0].limit }
 
 // Stats adds up the shards, one after another. While others use the cache, the part from each shard

@@ -57,7 +57,7 @@ func (a arena) Free(b []byte) {
 	a.live.Add(-int64(a.Cost(len(b))))
 }
 
-// store is what the tests of behaviour need of a cache, whatever its memory.
+// store is what the behavioural tests use of a cache, whatever its memory.
 type store interface {
 	Set(key string, value []byte) error
 	Get(key string) ([]byte, error)
@@ -72,7 +72,8 @@ type store interface {
 	check(t *testing.T)
 }
 
-// check checks all invariants of a cache that nobody uses, against its contents.
+// check checks all invariants of a cache against its contents. Nothing else may use the cache
+// meanwhile.
 func (c *Cache[B, M]) check(t *testing.T) {
 	t.Helper()
 	for n := range c.shards {
@@ -588,8 +589,8 @@ func stress(t *testing.T, c store) {
 	}
 }
 
-// TestRealUse checks the bound of what is really allocated at any time: the limit, and one block
-// for each running Set.
+// TestRealUse checks that the memory really allocated never exceeds the limit by more than one
+// block for each running Set.
 func TestRealUse(t *testing.T) {
 	const goroutines, limit, longest = 4, 256 << 10, 8 << 10
 	a := newArena()

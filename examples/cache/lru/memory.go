@@ -13,8 +13,8 @@ import (
 // Memory is where a cache's blocks live. B is what a slot stores of a block: everything that Bytes
 // and Free need. Implementations are safe for concurrent use.
 type Memory[B any] interface {
-	// Alloc returns a block of n ≥ 0 bytes with undefined contents, or false
-	// when memory is out.
+	// Alloc returns a block of n ≥ 0 bytes with undefined contents, or false when no memory is
+	// left.
 	Alloc(n int) (B, bool)
 	// Bytes is the block's memory, n bytes long. It is valid until Free.
 	Bytes(B) []byte
@@ -41,8 +41,8 @@ func (b *HakmemBlock) pointer() unsafe.Pointer {
 	return *(*unsafe.Pointer)(unsafe.Pointer(&b.addr))
 }
 
-// Alloc uses hakmem.Malloc rather than hakmem.Alloc, because a cache can do something when memory
-// is out: Malloc returns nil where Alloc panics.
+// Alloc uses hakmem.Malloc rather than hakmem.Alloc, because a cache can react when no memory is
+// left: Malloc returns nil where Alloc panics.
 func (Hakmem) Alloc(n int) (HakmemBlock, bool) {
 	p := hakmem.Malloc(uintptr(n))
 	return HakmemBlock{uintptr(p), n}, p != nil

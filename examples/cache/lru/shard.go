@@ -47,7 +47,7 @@ func (s *shard[B, M]) init(limit int64) {
 	s.slots = make([]slot[B], 1, minBuckets)
 }
 
-// head returns where the index of the first slot in the hash's chain is stored.
+// head returns the place that holds the index of the first slot in the hash's chain.
 func (s *shard[B, M]) head(hash uint64) *uint32 {
 	return &s.heads[hash&uint64(len(s.heads)-1)]
 }
