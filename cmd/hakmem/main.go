@@ -1,7 +1,7 @@
 // Command hakmem measures the hakmem allocator and shows its state.
 //
 //	hakmem bench random_mixed     the allocators that a Go program can choose from
-//	hakmem compare random_mixed   hakmem next to mimalloc, jemalloc, tcmalloc, glibc and those
+//	hakmem compare random_mixed   hakmem next to mimalloc, jemalloc, gperftools, glibc and those
 //	hakmem compare all --quick    the same for eight workloads
 //	hakmem ab --setting S=0,1 W      whether a setting's other value is faster
 //	hakmem replay FILE            a recorded trace over all allocators

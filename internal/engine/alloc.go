@@ -126,8 +126,6 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 // failures that do without one. A slab that becomes EMPTY ends the wait, and so
 // does what is freed into the shared caches; blocks in magazines, which those of
 // others fill all the time, at most once in a millisecond.
-var ()
-
 // Free is the slow path of every free. It checks p again, under enter, and
 // either gives the block back or returns what is wrong with it, with nothing
 // changed. Not entered.

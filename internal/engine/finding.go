@@ -67,7 +67,7 @@ func finding(p Block, m *pageMeta, why Kind) Finding {
 	switch m.kind {
 	case kindTiny, kindMid, kindSlabFreed:
 		k := m.slabClassNow()
-		i, _ := k.Index(mem.Bytes(mem.Addr(p) - m.start))
+		i, _ := k.Index(p.addr().From(m.start))
 		x.Class = mem.Bytes(k.Size)
 		if i < k.Blocks {
 			x.Block = Block(m.start + mem.Addr(uintptr(i)*uintptr(k.Size)))

@@ -118,20 +118,28 @@ const _ = tinyOffset - headOffset - unsafe.Sizeof(frontHead{})
 
 func (f Front) head() *frontHead { return (*frontHead)(ptr(mem.Addr(f + headOffset))) }
 
+// wordOf returns the address of class c's word in the array of words at offset.
+func (f Front) wordOf(c sizeclass.ID, offset mem.Addr) mem.Addr {
+	return mem.Addr(f) + offset + mem.Addr(c)<<3
+}
+
+// slots is the bytes of n slots of a magazine, as a distance between addresses.
+func slots(n int) mem.Addr { return mem.Addr(n) * 8 }
+
 func (f Front) top(c sizeclass.ID) *mem.Addr {
-	return (*mem.Addr)(ptr(mem.Addr(f) + topsOffset + mem.Addr(c)<<3))
+	return (*mem.Addr)(ptr(f.wordOf(c, topsOffset)))
 }
 func (f Front) lease(c sizeclass.ID) *slabID {
-	return (*slabID)(ptr(mem.Addr(f + leasesOffset + Front(uintptr(c)<<3))))
+	return (*slabID)(ptr(f.wordOf(c, leasesOffset)))
 }
 func (f Front) misses(c sizeclass.ID) *uint64 {
-	return u64(mem.Addr(f + missesOffset + Front(uintptr(c)<<3)))
+	return u64(f.wordOf(c, missesOffset))
 }
 func (f Front) refills(c sizeclass.ID) *uint64 {
-	return u64(mem.Addr(f + refillsOffset + Front(uintptr(c)<<3)))
+	return u64(f.wordOf(c, refillsOffset))
 }
 func (f Front) flushes(c sizeclass.ID) *uint64 {
-	return u64(mem.Addr(f + flushesOffset + Front(uintptr(c)<<3)))
+	return u64(f.wordOf(c, flushesOffset))
 }
 
 // loadTop and storeTop are for those that do not own the front at the moment, or whose
@@ -146,9 +154,9 @@ func (f Front) storeTop(c sizeclass.ID, slot mem.Addr) {
 // last returns the address of the last slot of class c's magazine.
 func (f Front) last(c sizeclass.ID) mem.Addr {
 	if c <= sizeclass.NumTiny {
-		return mem.Addr(f + tinyOffset + Front(uintptr(c)*TinyMag))
+		return mem.Addr(f) + tinyOffset + mem.Addr(c)*TinyMag
 	}
-	return mem.Addr(f + midOffset + Front(uintptr(c-sizeclass.NumTiny)*MidMag))
+	return mem.Addr(f) + midOffset + mem.Addr(c-sizeclass.NumTiny)*MidMag
 }
 
 // magSize returns the bytes of its slots.
@@ -164,7 +172,7 @@ func maxBlocks(c sizeclass.ID) int { return int(magSize(c)/8 - 1) }
 
 // sentinel returns the address of its bottom slot.
 func (f Front) sentinel(c sizeclass.ID) mem.Addr {
-	return f.last(c) - mem.Addr(uintptr(f.head().cap[c])*8)
+	return f.last(c) - slots(int(f.head().cap[c]))
 }
 
 // held returns the number of blocks in class c's magazine.
@@ -369,7 +377,7 @@ func (f Front) growMagazine(c sizeclass.ID) bool {
 	from := unsafe.Slice(word(f.sentinel(c)), old+1)
 	h.cap[c] = uint16(n)
 	copy(unsafe.Slice(word(f.sentinel(c)), old+1), from) // the sentinel's 0 too
-	f.storeTop(c, f.sentinel(c)+mem.Addr(uintptr(old)*8))
+	f.storeTop(c, f.sentinel(c)+slots(old))
 	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
 	return true
 }

@@ -55,6 +55,9 @@ type guardSlot struct {
 	nFree       int
 }
 
+// end is where the guard page behind the slot's pages begins.
+func (s *guardSlot) end() mem.Addr { return s.start.Add(mem.Bytes(s.pages) * osmem.PageSize()) }
+
 var guard struct {
 	check.Mutex[check.Guard]
 	on               atomic.Bool // there are, or were, guarded blocks
@@ -100,7 +103,7 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 	// them; the other half begin at the one before.
 	s.p = Block(s.start)
 	if align = max(align, 16); rand.Uint32()&1 == 0 {
-		s.p = Block((s.start + mem.Addr(mem.Bytes(s.pages)*page) - mem.Addr(size)) &^ mem.Addr(align-1))
+		s.p = Block((s.end() - mem.Addr(size)) &^ mem.Addr(align-1))
 	}
 	s.size, s.site, s.live, s.nFree = size, site, true, 0
 	s.nAlloc = runtime.Callers(4, s.alloc[:])
@@ -152,7 +155,7 @@ func guardSlotFor(size mem.Bytes) *guardSlot {
 // fillCanary fills what is left of the slot's pages; damaged finds where that was
 // written.
 func fillCanary(s *guardSlot) {
-	end := s.start + mem.Addr(mem.Bytes(s.pages)*osmem.PageSize())
+	end := s.end()
 	for _, r := range [][2]uintptr{{uintptr(s.start), uintptr(s.p)}, {uintptr(s.p + Block(s.size)), uintptr(end)}} {
 		for b := r[0]; b < r[1]; b++ {
 			*u8(mem.Addr(b)) = canary
@@ -161,7 +164,7 @@ func fillCanary(s *guardSlot) {
 }
 
 func (s *guardSlot) damaged() (at mem.Addr, yes bool) {
-	end := s.start + mem.Addr(mem.Bytes(s.pages)*osmem.PageSize())
+	end := s.end()
 	for b := s.p + Block(s.size); mem.Addr(b) < end; b++ {
 		if *u8(mem.Addr(b)) != canary {
 			return mem.Addr(b), true
@@ -189,7 +192,7 @@ func slotAt(a mem.Addr) *guardSlot {
 	i := sort.Search(len(g.slots), func(i int) bool { return g.slots[i].start > a })
 	if i > 0 {
 		s := g.slots[i-1]
-		if end := s.start + mem.Addr(mem.Bytes(s.pages)*page); a < end+mem.Addr(page/2) || i == len(g.slots) {
+		if end := s.end(); a < end+mem.Addr(page/2) || i == len(g.slots) {
 			return s
 		}
 	}

@@ -348,7 +348,7 @@ func (f Front) shuffle(c sizeclass.ID, n int) {
 	for i := n - 1; i > 0; i-- {
 		x = nextRandom(x)
 		j := int(x >> 32 * uint64(i+1) >> 32)
-		a, b := word(t-mem.Addr(uintptr(i)*8)), word(t-mem.Addr(uintptr(j)*8))
+		a, b := word(t-slots(i)), word(t-slots(j))
 		*a, *b = *b, *a
 	}
 }

@@ -126,7 +126,7 @@ func (k *checker) checkGuard() {
 		if s.start != next+mem.Addr(page) || s.start+mem.Addr(mem.Bytes(s.pages)*page) > g.next {
 			k.bad(of, "slots of guarded blocks follow each other", hex(s.start), hex(next+mem.Addr(page)))
 		}
-		next = s.start + mem.Addr(mem.Bytes(s.pages)*page)
+		next = s.end()
 		if n := freed[s]; s.live && n != 0 || !s.live && n != 1 {
 			k.bad(of, "a guarded block is live or freed", fmt.Sprintf("live %t, %d times among the freed", s.live, n), "one of them")
 		}

@@ -190,8 +190,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 // first one.
 func (x *smallHeap) lastWord() uint32 { return sizeclass.Classes[x.class].Words - 1 }
 
-func set8(a uintptr, v uint8) func()   { return set(u8(mem.Addr(a)), v) }
-func set64(a uintptr, v uint64) func() { return set(u64(mem.Addr(a)), v) }
+func set8(a uintptr, v uint8) func() { return set(u8(mem.Addr(a)), v) }
 
 // swap is set for atomics.
 func swap[T any](a interface{ Swap(T) T }, v T) func() {

@@ -28,20 +28,23 @@ import (
 //go:nosplit
 func midLive(p Block) mem.Addr {
 	k := (p - Block(Base)) >> kibShift
-	return mem.Addr(Block(Pages) + k + k&^(pageSize>>kibShift-1)) // 64 k/64 twice: metadata are 128 bytes
+	return mem.Addr(Pages) + mem.Addr(k+k&^(pageSize>>kibShift-1)) // 64 k/64 twice: metadata are 128 bytes
 }
 
 // largeLive returns that of the large block at p.
 //
 //go:nosplit
 func largeLive(p Block) mem.Addr {
-	return mem.Addr(Block(Pages) + (p-Block(Base))>>pageShift<<pageMetaShift + Block(liveOffset))
+	return mem.Addr(Pages) + (mem.Addr(p)-mem.Addr(Base))>>pageShift<<pageMetaShift + mem.Addr(liveOffset)
 }
+
+// liveOf returns that of the tiny block at p.
+func liveOf(p Block) mem.Addr { return mem.Addr(Live) + p.addr()>>granuleShift }
 
 // slabLive returns that of the block at p of a slab of class c.
 func slabLive(p Block, c sizeclass.ID) mem.Addr {
 	if c <= sizeclass.NumTiny {
-		return mem.Addr(Block(Live) + p>>granuleShift)
+		return liveOf(p)
 	}
 	return midLive(p)
 }
@@ -64,10 +67,10 @@ func liveByte(p Block) (at mem.Addr, m *pageMeta, large bool, why Kind) {
 		if p%sizeclass.Granule != 0 {
 			return 0, m, false, Unaligned
 		}
-		if _, start := m.slabClassNow().Index(mem.Bytes(mem.Addr(p) - m.start)); !start {
+		if _, start := m.slabClassNow().Index(p.addr().From(m.start)); !start {
 			return 0, m, false, Interior
 		}
-		return mem.Addr(Block(Live) + p>>granuleShift), m, false, OK
+		return liveOf(p), m, false, OK
 	case kindMid:
 		hi, lo := bits.Mul64(uint64(mem.Addr(p)-m.start), m.recip)
 		switch {
@@ -94,7 +97,7 @@ func liveByte(p Block) (at mem.Addr, m *pageMeta, large bool, why Kind) {
 		return 0, m, false, Freed
 	case kindSlabFreed:
 		k := m.slabClassNow()
-		if i, start := k.Index(mem.Bytes(mem.Addr(p) - m.start)); start && i < k.Blocks {
+		if i, start := k.Index(p.addr().From(m.start)); start && i < k.Blocks {
 			return 0, m, false, Freed
 		}
 	}

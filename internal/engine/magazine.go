@@ -34,7 +34,7 @@ func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
 	}
 	n = min(n, want)
 	bottom := f.sentinel(c)
-	slot := bottom + mem.Addr(uintptr(n)*8)
+	slot := bottom + slots(n)
 	size := uintptr(k.Size)
 	live := uint8(0) // all the blocks' live bytes, together
 	for w, left := low, n; left > 0; w++ {
@@ -49,7 +49,7 @@ func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
 			here := min(bits.OnesCount64(run), left)
 			rest &^= (1<<uint(here) - 1) << (first & 63)
 			left -= here
-			for end := slot - mem.Addr(uintptr(here)*8); slot > end; slot -= 8 {
+			for end := slot - slots(here); slot > end; slot -= 8 {
 				*word(slot) = uintptr(p)
 				if checkLive {
 					live |= uint8(state(slabLive(Block(p), c)))
@@ -75,7 +75,7 @@ func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
 	if live != 0 {
 		n = dropLive(bottom, c, n)
 	}
-	*f.top(c) = bottom + mem.Addr(uintptr(n)*8)
+	*f.top(c) = bottom + slots(n)
 	return n
 }
 
@@ -84,13 +84,13 @@ func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
 // their slab; they stay their holders'.
 func dropLive(bottom mem.Addr, c sizeclass.ID, n int) (left int) {
 	for i := 1; i <= n; i++ {
-		p := *word(bottom + mem.Addr(uintptr(i)*8))
+		p := *word(bottom + slots(i))
 		if isLive(Block(p), c) {
 			foundLateEntered(Block(p))
 			continue
 		}
 		left++
-		*word(bottom + mem.Addr(uintptr(left)*8)) = p
+		*word(bottom + slots(left)) = p
 	}
 	return left
 }

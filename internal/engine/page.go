@@ -68,6 +68,9 @@ type pageMeta struct {
 	holesOrSeal  uint64
 }
 
+// runBytes is the length of the slab or large block of which m is the first page.
+func (m *pageMeta) runBytes() mem.Bytes { return pageCount(m.pages).bytes() }
+
 // site is a large block's site.
 func (m *pageMeta) site() site.ID     { return site.ID(m.siteOrListed) }
 func (m *pageMeta) setSite(s site.ID) { m.siteOrListed = uint32(s) }

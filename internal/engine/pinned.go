@@ -36,7 +36,7 @@ func tryMallocPinned(size mem.Bytes) unsafe.Pointer {
 			}
 			if p := Front(f).pop(c); p != 0 {
 				if checkLive {
-					*u8(mem.Addr(Block(Live) + p>>granuleShift)) = uint8(c)
+					*u8(liveOf(p)) = uint8(c)
 				}
 				procUnpin()
 				if tracked {

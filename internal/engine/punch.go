@@ -65,7 +65,7 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
 	lost, found := punchLost, false
 	punchLost = nil
 	for _, s := range lost {
-		if m := s.meta(); recommit(s.addr(), mem.Bytes(uintptr(m.pages)<<pageShift)) {
+		if m := s.meta(); recommit(s.addr(), m.runBytes()) {
 			retire(s)
 			found = true // perhaps behind punchAt
 		} else {
@@ -237,7 +237,7 @@ func punchNow() {
 func countHoles(s slabID, units uint64) {
 	m := s.meta()
 	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
-	countReturned(countResident(s.addr(), mem.Bytes(uintptr(m.pages)<<pageShift), func(offset uintptr) bool {
+	countReturned(countResident(s.addr(), m.runBytes(), func(offset uintptr) bool {
 		return units>>(offset/unit)&1 != 0
 	}))
 }

@@ -34,7 +34,7 @@ func (s slabID) page() pageNo    { return pageNo(uintptr(s) - 1) }
 func (s slabID) meta() *pageMeta { return meta(s.page()) }
 func (s slabID) addr() mem.Addr  { return s.page().addr() }
 func (s slabID) bits(i uint32) *uint64 {
-	return u64(region.bits.base + mem.Addr(s.page())*maxWords*8 + mem.Addr(uintptr(i)*8))
+	return u64(region.bits.base + mem.Addr(s.page())*maxWords*8 + mem.Addr(i)*8)
 }
 
 // block returns block j of the slab, of class c.
