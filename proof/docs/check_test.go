@@ -98,11 +98,9 @@ func (c *checker) saw(kind string, line int, ok bool, format string, args ...any
 	if ok {
 		return
 	}
-	for name := range exceptions {
-		if name == text || strings.HasPrefix(text, name+" ") {
-			c.excused[name] = true
-			return
-		}
+	if exceptions[text] != "" {
+		c.excused[text] = true
+		return
 	}
 	c.problems = append(c.problems, problem{c.page.name, line, kind, text})
 }
@@ -202,7 +200,7 @@ func (c *checker) paths(text chunk) {
 			continue
 		case strings.HasPrefix(word, "../"):
 			continue // relative to a directory that the text names
-		case isFile, own, strings.HasPrefix(word, "./"), deep && c.tree.paths[first], deep && spans[text.text[m[0]:m[1]]]:
+		case isFile, own, strings.HasPrefix(word, "./"), deep && c.tree.paths[first], deep && len(first) > 1 && spans[text.text[m[0]:m[1]]]:
 		default:
 			continue
 		}
@@ -267,12 +265,13 @@ func (c *checker) places(text chunk) {
 		}
 	}
 	for _, m := range beforePattern.FindAllStringSubmatch(text.text, -1) {
-		files := filePattern.FindAllString(m[2], -1)
+		inside, _, _ := strings.Cut(m[2], ";")
+		files := filePattern.FindAllString(inside, -1)
 		if len(files) == 0 {
 			continue
 		}
-		for _, name := range codePattern.FindAllStringSubmatch(m[1]+" "+m[2], -1) {
-			if filePattern.MatchString(name[1]) {
+		for _, name := range codePattern.FindAllStringSubmatch(m[1]+" "+inside, -1) {
+			if filePattern.MatchString(name[1]) || !identifierPattern.MatchString(indexPattern.ReplaceAllString(name[1], "")) {
 				continue
 			}
 			c.place(text, strings.Index(text.text, m[0]), name[1], files)
@@ -302,7 +301,7 @@ var (
 )
 
 // goFlags are flags of the go command and of the programs that it makes of tests.
-var goFlags = strings.Fields("run v timeout short tags race asan msan exec bench count ldflags mod args")
+var goFlags = strings.Fields("run v timeout short tags race asan msan exec bench count ldflags mod args h help")
 
 // command checks a line of a shell that runs hakmem, go or a script, and a flag by itself.
 func (c *checker) command(line reference) {
@@ -381,7 +380,7 @@ var (
 // or a part of the language.
 func (c *checker) identifier(span reference) {
 	m := identifierPattern.FindStringSubmatch(indexPattern.ReplaceAllString(span.text, ""))
-	if m == nil || extensionPattern.MatchString(span.text) || testNamePattern.MatchString(span.text) || settingPattern.MatchString(span.text) || tagPattern.MatchString(span.text) {
+	if m == nil || extensionPattern.MatchString(span.text) || strings.HasPrefix(span.text, "HAKMEM_") || testNamePattern.MatchString(span.text) || settingPattern.MatchString(span.text) || tagPattern.MatchString(span.text) {
 		return
 	}
 	tr, names := c.tree, strings.Split(m[1], ".")
@@ -393,7 +392,7 @@ func (c *checker) identifier(span reference) {
 		if !ok && strings.ToLower(first) == first {
 			ok = tr.words[first] || tr.paths[first] || tr.packages[first] || tr.verbs[first] != nil || tr.loads[first] || slices.Contains(language, first)
 		}
-	case tr.packages[first] && tr.members[first] == nil: // a package's name, and what it declares
+	case tr.packages[first] && !tr.isVar(first): // a package's name, and what it declares
 		ok = slices.ContainsFunc(keys(tr.declared[names[1]]), func(file string) bool {
 			return filepath.Base(path.Dir(file)) == first || first == "hakmem" && tr.public[names[1]]
 		})
@@ -402,15 +401,28 @@ func (c *checker) identifier(span reference) {
 		for i, name := range names {
 			ok = ok && tr.declared[name] != nil
 			if i > 0 {
-				if members := tr.members[names[i-1]]; members != nil && !members[""] {
+				if members := tr.membersOf(names[i-1]); members != nil {
 					ok = ok && members[name]
 				}
 			}
 		}
 		// A small letter and then a capital is a package and what it exports.
-		ok = ok && !(strings.ToLower(first) == first && strings.ToLower(names[1][:1]) != names[1][:1] && tr.members[first] == nil)
+		ok = ok && !(strings.ToLower(first) == first && strings.ToLower(names[1][:1]) != names[1][:1] && !tr.isVar(first))
 	}
 	c.saw(kindName, span.line, ok, "%s", span.text)
+}
+
+func (tr *tree) isVar(name string) bool { _, ok := tr.vars[name]; return ok }
+
+// membersOf returns the fields and methods of a type or of a variable, if it is known which.
+func (tr *tree) membersOf(name string) map[string]bool {
+	if of := tr.vars[name]; of != "" {
+		name = of
+	}
+	if members := tr.members[name]; !tr.fields[name] && !members[""] {
+		return members
+	}
+	return nil
 }
 
 func keys[V any](m map[string]V) []string {

@@ -10,7 +10,22 @@ import (
 var language = strings.Fields("make new nil panic append copy go runtime sync os unsafe atomic")
 
 // exceptions are names that the tree does not have, and why a document names them all the same.
-var exceptions = map[string]string{}
+var exceptions = map[string]string{
+	"HAKMEM_X":        "stands for any setting",
+	"X.go":            "stands for any file",
+	"X_test.go":       "stands for the tests of that file",
+	"./cgomalloc":     "is relative to the directory bench, which the text names",
+	"--all":           "is a flag of .ci/go-versions, which the text names",
+	"ReadMemStats":    "is runtime.ReadMemStats",
+	"GOGC":            "is a variable of Go's runtime",
+	"GOMEMLIMIT":      "is a variable of Go's runtime",
+	"runtime/metrics": "is a package of Go's library",
+	"retract":         "is a directive of go.mod",
+	"LimitAS":         "is a setting of systemd",
+	"xthread_free":    "is a field of mimalloc's",
+	"local_free":      "is a field of mimalloc's",
+	"bench/security":  "is a directory of mimalloc-bench",
+}
 
 // pages are the documents that are checked.
 func pages(tr *tree) []*page {

@@ -24,6 +24,8 @@ type tree struct {
 	paths    map[string]bool            // files and directories, below the root
 	declared map[string]map[string]bool // name → the files that declare it
 	members  map[string]map[string]bool // type or variable → its fields and methods
+	fields   map[string]bool            // names of fields: what such a name has depends on the type
+	vars     map[string]string          // variables of packages → the type's name, if it has one
 	public   map[string]bool            // exported names of the root package
 	packages map[string]bool            // by name
 	tests    map[string]bool            // functions that go test runs
@@ -53,7 +55,7 @@ var theTree = sync.OnceValues(func() (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	tr := &tree{root: root, paths: map[string]bool{}, declared: map[string]map[string]bool{}, members: map[string]map[string]bool{},
+	tr := &tree{root: root, paths: map[string]bool{}, declared: map[string]map[string]bool{}, members: map[string]map[string]bool{}, fields: map[string]bool{}, vars: map[string]string{},
 		public: map[string]bool{}, packages: map[string]bool{}, tests: map[string]bool{}, words: map[string]bool{}, settings: map[string]bool{},
 		tags: map[string]bool{}, flags: map[string]map[string]bool{}, verbs: map[string]map[string]bool{}, loads: map[string]bool{}, pages: map[string]*page{}}
 	err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
@@ -215,7 +217,10 @@ func (tr *tree) readDeclaration(file string, d ast.Decl) {
 			case *ast.ValueSpec:
 				for _, id := range s.Names {
 					declare(id)
-					tr.readMembers(id.Name, s.Type)
+					if d.Tok == token.VAR {
+						tr.vars[id.Name] = typeName(s.Type)
+						tr.readMembers(id.Name, s.Type)
+					}
 				}
 			}
 		}
@@ -230,6 +235,7 @@ func (tr *tree) readMembers(of string, t ast.Expr) {
 	for _, f := range s.Fields.List {
 		for _, id := range f.Names {
 			add(tr.members, of, id.Name)
+			tr.fields[id.Name] = true
 		}
 		if len(f.Names) == 0 { // embedded: its members are not looked up
 			add(tr.members, of, "")
@@ -237,7 +243,7 @@ func (tr *tree) readMembers(of string, t ast.Expr) {
 	}
 }
 
-// typeName is the name of a receiver's type.
+// typeName is the name of a type, or "".
 func typeName(t ast.Expr) string {
 	switch t := t.(type) {
 	case *ast.StarExpr:
