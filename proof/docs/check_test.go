@@ -2,6 +2,7 @@ package docs
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -120,7 +121,7 @@ func (c *checker) links() {
 		if file == c.page.name {
 			to = c.page
 		}
-		c.saw(kindLink, link.line, c.tree.paths[file] && (anchor == "" || to != nil && to.anchors[anchor]), "%s", link.text)
+		c.saw(kindLink, link.line, (to == c.page || c.tree.paths[file]) && (anchor == "" || to != nil && to.anchors[anchor]), "%s", link.text)
 	}
 }
 
@@ -167,7 +168,7 @@ var (
 	pathPattern      = regexp.MustCompile(`(?:\./|\.\./)?[\w.…-]*\w(?:/[\w.…-]+)*/?`)
 	extensionPattern = regexp.MustCompile(`\w\.(?:go|s|h|c|sh|md|tmpl|txt|mod|sum|work)$`)
 	versionPattern   = regexp.MustCompile(`/v\d+\.\d+\.\d+$`)
-	sentencePattern  = regexp.MustCompile("[;|]|\\.\\s")
+	sentencePattern  = regexp.MustCompile(`[;|]|\.\s`)
 )
 
 // paths checks names of files anywhere in the text, and names of directories: below one of the
@@ -392,7 +393,7 @@ func (c *checker) identifier(span reference) {
 		if !ok && strings.ToLower(first) == first {
 			ok = tr.words[first] || tr.paths[first] || tr.packages[first] || tr.verbs[first] != nil || tr.loads[first] || slices.Contains(language, first)
 		}
-	case tr.packages[first] && !tr.isVar(first): // a package's name, and what it declares
+	case tr.packages[first] && (isCapital(names[1]) || !tr.isVar(first)): // a package's name, and what it declares
 		ok = slices.ContainsFunc(keys(tr.declared[names[1]]), func(file string) bool {
 			return filepath.Base(path.Dir(file)) == first || first == "hakmem" && tr.public[names[1]]
 		})
@@ -407,22 +408,35 @@ func (c *checker) identifier(span reference) {
 			}
 		}
 		// A small letter and then a capital is a package and what it exports.
-		ok = ok && !(strings.ToLower(first) == first && strings.ToLower(names[1][:1]) != names[1][:1] && !tr.isVar(first))
+		ok = ok && (isCapital(first) || !isCapital(names[1]) || tr.isVar(first))
 	}
 	c.saw(kindName, span.line, ok, "%s", span.text)
 }
 
+func isCapital(name string) bool { return name[0] >= 'A' && name[0] <= 'Z' }
+
 func (tr *tree) isVar(name string) bool { _, ok := tr.vars[name]; return ok }
 
-// membersOf returns the fields and methods of a type or of a variable, if it is known which.
+// membersOf returns the fields and methods of a type or of a variable; nil if it is not known
+// which type that is, or what it embeds.
 func (tr *tree) membersOf(name string) map[string]bool {
-	if of := tr.vars[name]; of != "" {
+	if tr.public[name] {
+		name = "hakmem." + name
+	} else if of := tr.vars[name]; of != "" {
 		name = of
 	}
-	if members := tr.members[name]; !tr.fields[name] && !members[""] {
-		return members
+	if tr.members[name] == nil || tr.fields[name] {
+		return nil
 	}
-	return nil
+	members := maps.Clone(tr.members[name])
+	for embedded := range tr.embeds[name] {
+		more := tr.membersOf(embedded)
+		if more == nil {
+			return nil
+		}
+		maps.Copy(members, more)
+	}
+	return members
 }
 
 func keys[V any](m map[string]V) []string {

@@ -24,6 +24,7 @@ type tree struct {
 	paths    map[string]bool            // files and directories, below the root
 	declared map[string]map[string]bool // name → the files that declare it
 	members  map[string]map[string]bool // type or variable → its fields and methods
+	embeds   map[string]map[string]bool // type or variable → the types that it embeds
 	fields   map[string]bool            // names of fields: what such a name has depends on the type
 	vars     map[string]string          // variables of packages → the type's name, if it has one
 	public   map[string]bool            // exported names of the root package
@@ -55,7 +56,7 @@ var theTree = sync.OnceValues(func() (*tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	tr := &tree{root: root, paths: map[string]bool{}, declared: map[string]map[string]bool{}, members: map[string]map[string]bool{}, fields: map[string]bool{}, vars: map[string]string{},
+	tr := &tree{root: root, paths: map[string]bool{}, declared: map[string]map[string]bool{}, members: map[string]map[string]bool{}, embeds: map[string]map[string]bool{}, fields: map[string]bool{}, vars: map[string]string{},
 		public: map[string]bool{}, packages: map[string]bool{}, tests: map[string]bool{}, words: map[string]bool{}, settings: map[string]bool{},
 		tags: map[string]bool{}, flags: map[string]map[string]bool{}, verbs: map[string]map[string]bool{}, loads: map[string]bool{}, pages: map[string]*page{}}
 	err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
@@ -201,6 +202,9 @@ func (tr *tree) readDeclaration(file string, d ast.Decl) {
 		if d.Recv != nil {
 			tr.declare(d.Name.Name, file)
 			add(tr.members, typeName(d.Recv.List[0].Type), d.Name.Name)
+			if path.Dir(file) == "." {
+				add(tr.members, "hakmem."+typeName(d.Recv.List[0].Type), d.Name.Name)
+			}
 			tr.declare(typeName(d.Recv.List[0].Type)+"."+d.Name.Name, file)
 			return
 		}
@@ -214,11 +218,18 @@ func (tr *tree) readDeclaration(file string, d ast.Decl) {
 			case *ast.TypeSpec:
 				declare(s.Name)
 				tr.readMembers(s.Name.Name, s.Type)
+				if tr.public[s.Name.Name] { // other packages have types of that name
+					tr.readMembers("hakmem."+s.Name.Name, s.Type)
+				}
 			case *ast.ValueSpec:
 				for _, id := range s.Names {
 					declare(id)
 					if d.Tok == token.VAR {
-						tr.vars[id.Name] = typeName(s.Type)
+						if was, ok := tr.vars[id.Name]; ok && was != typeName(s.Type) {
+							tr.vars[id.Name] = "several types"
+						} else {
+							tr.vars[id.Name] = typeName(s.Type)
+						}
 						tr.readMembers(id.Name, s.Type)
 					}
 				}
@@ -237,8 +248,8 @@ func (tr *tree) readMembers(of string, t ast.Expr) {
 			add(tr.members, of, id.Name)
 			tr.fields[id.Name] = true
 		}
-		if len(f.Names) == 0 { // embedded: its members are not looked up
-			add(tr.members, of, "")
+		if len(f.Names) == 0 { // embedded
+			add(tr.embeds, of, typeName(f.Type))
 		}
 	}
 }
