@@ -68,11 +68,11 @@ var theTree = sync.OnceValues(func() (*tree, error) {
 			return err
 		}
 		name = filepath.ToSlash(name)
-		if name == ".git" {
-			if d.IsDir() {
-				return filepath.SkipDir
-			}
+		switch {
+		case name == ".git" && !d.IsDir(): // of a work tree
 			return nil
+		case name == ".git", name == "bench/native/build": // not of the tree
+			return filepath.SkipDir
 		}
 		tr.paths[name] = true
 		switch {
