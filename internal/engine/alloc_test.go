@@ -114,3 +114,58 @@ func TestInvalidFreeTrimsNoHeap(t *testing.T) {
 		t.Errorf("a valid one did not: %d blocks left", Front(f).held(class))
 	}
 }
+
+// sawGrowth calls do, by which the region must grow, and wants the scavenger to have seen
+// it (kickGrown) when do is back.
+func sawGrowth(t *testing.T, do func()) {
+	t.Helper()
+	kickGrown() // what was grown before is not do's
+	was := region.committed.Load()
+	do()
+	switch seen, now := scavenger.seenGrown.Load(), region.committed.Load(); {
+	case now == was:
+		t.Errorf("the region has %d bytes still: nothing was tested", now)
+	case seen != now:
+		t.Errorf("the region has grown from %d bytes to %d; the scavenger has seen %d", was, now, seen)
+	}
+}
+
+// longestFree returns the number of pages of the longest free run.
+func longestFree() pageCount {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	return pageCount(tree.node(1).max)
+}
+
+// TestSlabsGrowTheHeap: the scavenger sees that a heap grows by slabs.
+func TestSlabsGrowTheHeap(t *testing.T) {
+	withClock(t)
+	var blocks []Block
+	sawGrowth(t, func() {
+		for was := region.committed.Load(); region.committed.Load() == was; {
+			p := Malloc(0, sizeclass.MaxMid)
+			if p == 0 {
+				t.Fatal(Survived())
+			}
+			blocks = append(blocks, p)
+		}
+	})
+	freeBlocks(t, blocks)
+}
+
+// TestResizeGrowsTheHeap: the scavenger sees that a heap grows by a block that grows in
+// place, beyond the committed pages.
+func TestResizeGrowsTheHeap(t *testing.T) {
+	withClock(t)
+	p := Malloc(0, (longestFree() + 1).bytes()) // ends among the last pages
+	if p == 0 {
+		t.Fatal(Survived())
+	}
+	sawGrowth(t, func() {
+		beyond := pageCount(region.endPage()-p.page()) + 1
+		if !Resize(p, beyond.bytes()) {
+			t.Fatalf("the block does not grow to %d pages where it is", beyond)
+		}
+	})
+	freeBlocks(t, []Block{p})
+}

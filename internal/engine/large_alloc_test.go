@@ -254,3 +254,14 @@ func TestResizeAtTheLimit(t *testing.T) {
 	}
 	freeBlocks(t, []Block{p})
 }
+
+// TestLargeGrowsTheHeap: the scavenger sees that a heap grows by a large block.
+func TestLargeGrowsTheHeap(t *testing.T) {
+	withClock(t)
+	var p Block
+	sawGrowth(t, func() { p = Malloc(0, (longestFree() + 1).bytes()) })
+	if p == 0 {
+		t.Fatal(Survived())
+	}
+	freeBlocks(t, []Block{p})
+}

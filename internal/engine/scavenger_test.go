@@ -283,3 +283,27 @@ func TestOneTimer(t *testing.T) {
 		t.Errorf("%d timers are set for ever, armed: %v", n, scavenger.armed.Load())
 	}
 }
+
+// TestCachedIsNoDemand: memory that was returned from a cache, where nobody wanted it for
+// a window, does not wait for the window that a peak of demand is remembered.
+func TestCachedIsNoDemand(t *testing.T) {
+	c := withClock(t)
+	before, _ := use()
+	const each, n = 3 * mebibyte, 20
+	freeBlocks(t, fillBytes(t, n*each, each)) // to the huge-block cache
+	for i := 0; ; i++ {
+		if used, _ := use(); used < before+n*48/2 {
+			break
+		} else if i == 100 {
+			t.Fatalf("%d pages are in use after %v, %d were before", used, 100*tick(), before)
+		}
+		c.Advance(tick())
+	}
+	most := 0
+	for _, b := range scavenger.peaks {
+		most = max(most, b.pages)
+	}
+	if used, _ := use(); most > max(before, used)+n*48/2 {
+		t.Errorf("a peak of %d pages is remembered; %d were in use before the blocks of %d pages that nobody wants", most, before, n*48)
+	}
+}

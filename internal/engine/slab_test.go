@@ -160,3 +160,52 @@ func TestRetireMeetsFree(t *testing.T) {
 	atomic.StoreUint64(s.bits(0), all)
 	retire(s)
 }
+
+// TestHintsAtOnce: a slab becomes EMPTY while the hint of its superslab is dropped, which
+// had none before: the hint is there afterwards.
+func TestHintsAtOnce(t *testing.T) {
+	if !Ready() {
+		t.Fatal(Survived())
+	}
+	c := chunkNo(region.size>>superShift) - 1 // nobody else's
+	if c.addr() < region.base.Add(mem.Bytes(region.committed.Load())) {
+		t.Fatal("the region's last chunk is in use")
+	}
+	var looks atomic.Uint64
+	var ended atomic.Bool
+	stopped := make(chan bool)
+	go func() {
+		defer close(stopped)
+		for i := 0; !ended.Load(); i++ {
+			dropHint(c)
+			looks.Add(1)
+			if i%64 == 0 { // for machines with one processor
+				runtime.Gosched()
+			}
+		}
+	}()
+	lookedAgain := func() { // one look has ended that had begun before, and another
+		for n := looks.Load(); looks.Load() < n+2; {
+			runtime.Gosched()
+		}
+	}
+	lost := 0
+	for range 100_000 {
+		markEmpty(c.page())
+		lookedAgain()
+		if atomic.LoadUint64(hintWord(c))>>(c%64)&1 == 0 {
+			lost++
+		}
+		unmarkEmpty(c.page())
+		lookedAgain()
+	}
+	ended.Store(true)
+	<-stopped
+	dropHint(c)
+	if lost > 0 {
+		t.Errorf("the hint of a superslab with an EMPTY slab was lost %d times", lost)
+	}
+	if atomic.LoadUint64(hintWord(c))>>(c%64)&1 != 0 {
+		t.Error("the hint of a superslab without EMPTY slabs stays")
+	}
+}
