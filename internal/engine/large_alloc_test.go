@@ -9,8 +9,8 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// TestWarmSpan: a freed large block comes back to the next allocation of its class,
-// and not to one of another class.
+// TestWarmSpan: a freed large block comes back to the next allocation of its class, and not to one
+// of another class.
 func TestWarmSpan(t *testing.T) {
 	f := warmFront(t)
 	for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
@@ -37,8 +37,8 @@ func TestWarmSpan(t *testing.T) {
 	}
 }
 
-// TestWarmBudget: a magazine holds large blocks up to its bytes, one at least; what
-// overflows fills the shared slots, and the rest goes back to the page tree.
+// TestWarmBudget: a magazine holds large blocks up to its bytes, and at least one. The overflow
+// fills the shared slots, and the rest goes back to the page tree.
 func TestWarmBudget(t *testing.T) {
 	f := warmFront(t)
 	for _, size := range []mem.Bytes{40 << 10, 256 << 10, 2 << 20} {
@@ -70,8 +70,8 @@ func TestWarmBudget(t *testing.T) {
 	}
 }
 
-// TestWarmMisuse: every kind of invalid free of a large block that is warm, was given
-// back, or is in two magazines.
+// TestWarmMisuse: every kind of invalid free of a large block that is cached, was given back, or is
+// in two magazines.
 func TestWarmMisuse(t *testing.T) {
 	f, g := warmFront(t), warmFront(t)
 	const size = 100 << 10
@@ -113,7 +113,7 @@ func TestWarmMisuse(t *testing.T) {
 	}
 }
 
-// TestWarmZero: a zeroed large block is zero whether it is warm or fresh.
+// TestWarmZero: a zeroed large block is zero whether it was cached or is fresh.
 func TestWarmZero(t *testing.T) {
 	f := warmFront(t)
 	for range 3 {
@@ -129,8 +129,8 @@ func TestWarmZero(t *testing.T) {
 	}
 }
 
-// TestResizeInPlace: a large block grows into the free pages behind it and shrinks where
-// it is; its contents and its class are right, and a double free of it is found.
+// TestResizeInPlace: a large block grows into the free pages behind it and shrinks where it is. Its
+// contents and its class are right, and a double free of it is found.
 func TestResizeInPlace(t *testing.T) {
 	withClock(t)
 	p := Malloc(0, 100<<10)
@@ -190,8 +190,8 @@ func TestResizeInPlace(t *testing.T) {
 	}
 }
 
-// TestResizeRefused: a large block that cannot grow for want of a commit stays what it is,
-// and can when there is memory again.
+// TestResizeRefused: a large block that cannot grow because a commit fails stays what it is. It can
+// grow when there is memory again.
 func TestResizeRefused(t *testing.T) {
 	withClock(t)
 	defer osmem.Inject(nil)
@@ -222,8 +222,8 @@ func TestResizeRefused(t *testing.T) {
 	freeBlocks(t, []Block{p})
 }
 
-// TestResizeAtTheLimit: a large block cannot grow beyond the hard limit, and can when what is
-// cached makes room for it.
+// TestResizeAtTheLimit: a large block cannot grow beyond the hard limit, and can when cached memory
+// makes room for it.
 func TestResizeAtTheLimit(t *testing.T) {
 	withClock(t)
 	other := Malloc(0, 4*mebibyte)

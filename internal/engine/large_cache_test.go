@@ -114,7 +114,7 @@ func TestSpanCaches(t *testing.T) {
 	})
 }
 
-// TestWhaleOfDuringATick: a block that is freed after a tick read the time is not old.
+// TestWhaleOfDuringATick: a huge block that is freed after a tick read the time is not old.
 func TestWhaleOfDuringATick(t *testing.T) {
 	c := withClock(t)
 	c.Advance(time.Minute)
@@ -138,8 +138,8 @@ func TestWhaleOfDuringATick(t *testing.T) {
 	}
 }
 
-// TestWhalesAreKept: demand for large blocks that comes every 2 s never faults,
-// also when the timer has stopped in between.
+// TestWhalesAreKept: demand for huge blocks that comes every 2 s never causes a fault, even if the
+// timer has stopped in between.
 func TestWhalesAreKept(t *testing.T) {
 	c := withClock(t)
 	calls := osmem.Calls(osmem.OpDiscard)
@@ -154,8 +154,8 @@ func TestWhalesAreKept(t *testing.T) {
 	}
 }
 
-// TestIdleSlotsAreReturned: what lies in shared slots after a peak goes back
-// although the first of them is used all the time.
+// TestIdleSlotsAreReturned: after a peak, the large blocks in shared slots are returned although
+// the first slot is in use all the time.
 func TestIdleSlotsAreReturned(t *testing.T) {
 	c := withClock(t)
 	const size, alive = 2 * mebibyte, 12
@@ -175,9 +175,9 @@ func TestIdleSlotsAreReturned(t *testing.T) {
 	}
 }
 
-// TestLateSpanInBigCache: a large block that two overlapping frees put into the SiteCache
-// and into a magazine, and that went back to the page tree from there, is dropped
-// when it leaves the SiteCache.
+// TestLateSpanInBigCache: two overlapping frees put a large block into the SiteCache and into a
+// magazine. The copy in the magazine went back to the page tree; the other is dropped when it
+// leaves the SiteCache.
 func TestLateSpanInBigCache(t *testing.T) {
 	withClock(t)
 	label := site.Register("late span")
@@ -217,9 +217,8 @@ func TestLateSpanInBigCache(t *testing.T) {
 	Trim()
 }
 
-// TestLateSpanInSlot: a large block that two overlapping frees put into the magazine and
-// into a shared slot is handed out once; the other copy is dropped when it leaves
-// the slot.
+// TestLateSpanInSlot: a large block that two overlapping frees put into the magazine and into a
+// shared slot is handed out once. The other copy is dropped when it leaves the slot.
 func TestLateSpanInSlot(t *testing.T) {
 	f := front(t)
 	defer CloseHeapFront(Front(f))
@@ -243,8 +242,8 @@ func TestLateSpanInSlot(t *testing.T) {
 	Free(Front(f), second)
 }
 
-// TestSlotsAtOnce: goroutines take large blocks from the shared slots and put them back; no
-// large block is with two of them, and none is lost.
+// TestSlotsAtOnce: goroutines take large blocks from the shared slots and put them back. No large
+// block is with two of them, and none is lost.
 func TestSlotsAtOnce(t *testing.T) {
 	const size, larges, goroutines = 300 << 10, 2, 4
 	turns := 200_000

@@ -6,7 +6,7 @@ import (
 	"github.com/hakmem/hakmem/internal/site"
 )
 
-// TestWarmSite: a large block's site ends with its free, warm or not.
+// TestWarmSite: a large block's site ends with its free, whether the block is cached then or not.
 func TestWarmSite(t *testing.T) {
 	s := site.Register("TestWarmSite")
 	for range 3 {

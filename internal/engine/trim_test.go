@@ -32,8 +32,8 @@ func TestTrimTakesEverything(t *testing.T) {
 	}
 }
 
-// TestTrimReturnsMemory: after everything is freed, Trim leaves no superslab in
-// use but those that leases hold, and the pages read as zero again.
+// TestTrimReturnsMemory: after everything is freed, Trim leaves no superslab in use except those
+// that leases hold, and the pages read as zero again.
 func TestTrimReturnsMemory(t *testing.T) {
 	var all []Block
 	for range 100_000 {
