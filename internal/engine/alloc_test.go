@@ -18,11 +18,11 @@ func TestZeroDirty(t *testing.T) {
 	Trim()
 	p := Malloc(0, size) // lies where the next block of its size will be
 	if !Resize(p, used) || !Resize(p, sizeclass.MaxMid+1) {
-		t.Fatal("the span did not become smaller")
+		t.Fatal("the large block did not become smaller")
 	}
 	Trim()
 	if !Resize(p, used) { // only so much of it has memory
-		t.Fatal("the span did not grow")
+		t.Fatal("the large block did not grow")
 	}
 	b := unsafe.Slice((*byte)(ptr(mem.Addr(p))), used)
 	for i := range b {
@@ -30,7 +30,7 @@ func TestZeroDirty(t *testing.T) {
 	}
 	// Not as a whole: that would go to the huge-block cache.
 	if !Resize(p, sizeclass.MaxMid+1) {
-		t.Fatal("the span did not become smaller")
+		t.Fatal("the large block did not become smaller")
 	}
 	Free(0, p)
 	reclaimSkip.Store(0)
@@ -41,7 +41,7 @@ func TestZeroDirty(t *testing.T) {
 	q := MallocZero(0, size)
 	findings, _ := osmem.ProcessFaults()
 	if q != p {
-		t.Fatalf("the span came back as %#x, not %#x: nothing was tested", q, p)
+		t.Fatalf("the large block came back as %#x, not %#x: nothing was tested", q, p)
 	}
 	if n := findings - before; n*4096 > used+superSize*3 {
 		t.Errorf("%d page faults to clear %d bytes of %d", n, used, size)
@@ -75,7 +75,7 @@ func TestFreeWithoutAFront(t *testing.T) {
 	frontPool.mu.Unlock()
 	Trim()
 	if used, dirty := use(); used != 0 || dirty != 0 {
-		t.Errorf("all freed, trimmed: %d pages used, %d warm", used, dirty)
+		t.Errorf("all freed, trimmed: %d pages used, %d dirty", used, dirty)
 	}
 	freeBlocks(t, fillBytes(t, mebibyte, 48))
 }

@@ -48,7 +48,7 @@ func TestSpanCaches(t *testing.T) {
 			t.Errorf("%d hits, %d misses, %d evictions; want 2, 3, 1", h, m, e)
 		}
 		if bad := Free(0, x); bad.Kind != Freed {
-			t.Errorf("a second free of a block in the BigCache: %+v", bad)
+			t.Errorf("a second free of a block in the SiteCache: %+v", bad)
 		}
 	})
 	t.Run("shared", func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestSpanCaches(t *testing.T) {
 		} else if bad := Free(0, q); bad.Kind != OK {
 			t.Error(bad)
 		} else if bad := Free(0, q); bad.Kind != Freed {
-			t.Errorf("a second free of a block in the whale cache: %+v", bad)
+			t.Errorf("a second free of a block in the huge-block cache: %+v", bad)
 		}
 		if q := Malloc(0, size/2); slices.Contains(blocks, q) && q != blocks[0] {
 			t.Errorf("a block of another size came from the cache: %#x of %#x", q, blocks)
@@ -165,13 +165,13 @@ func TestIdleSlotsAreReturned(t *testing.T) {
 		c.Advance(250 * time.Millisecond)
 		p := takeShared(class)
 		if p == 0 || !giveShared(class, p) {
-			t.Fatal("no span in the shared slots")
+			t.Fatal("no large block in the shared slots")
 		}
 	}
 	var totals Totals
 	ReadTotals(&totals)
 	if totals.Shared.Blocks != 1 {
-		t.Errorf("%d spans in shared slots after 10 s in which one was used", totals.Shared.Blocks)
+		t.Errorf("%d large blocks in shared slots after 10 s in which one was used", totals.Shared.Blocks)
 	}
 }
 
@@ -190,7 +190,7 @@ func TestLateSpanInBigCache(t *testing.T) {
 			if p, c := giveSiteCached(label, class, q); p == 0 || c != class {
 				t.Errorf("evicted %#x of class %d", p, c)
 			} else if late := lateIn(func() { releaseAll([]Block{p}) }); Block(late) != p {
-				t.Errorf("the page tree took the span twice: late %#x, want %#x", late, p)
+				t.Errorf("the page tree took the large block twice: late %#x, want %#x", late, p)
 			}
 			return takeSiteCached(label, class)
 		},
@@ -233,7 +233,7 @@ func TestLateSpanInSlot(t *testing.T) {
 	was := lateFrees.Load()
 	first, second := Malloc(Front(f), size), Malloc(Front(f), size)
 	if first != p || second == p || second == 0 {
-		t.Errorf("the span %#x is handed out as %#x and %#x", p, first, second)
+		t.Errorf("the large block %#x is handed out as %#x and %#x", p, first, second)
 	}
 	if bad := TakeFinding(); lateFrees.Load() != was+1 || bad.Kind != LateFreed || bad.Addr != mem.Addr(p) {
 		t.Errorf("%d late double frees, want 1; told: %+v", lateFrees.Load()-was, bad)
@@ -275,7 +275,7 @@ func TestSlotsAtOnce(t *testing.T) {
 				}
 				is := &taken[slices.Index(all[:], p)]
 				if is.Swap(true) {
-					t.Errorf("turn %d: the span %#x is taken twice", i, p)
+					t.Errorf("turn %d: the large block %#x is taken twice", i, p)
 					return
 				}
 				is.Store(false)

@@ -23,7 +23,7 @@ func TestWarmSite(t *testing.T) {
 		}
 		q := Malloc(0, 300<<10)
 		if _, site, _ := Size(q); site != 0 {
-			t.Errorf("a span without site has site %d", site)
+			t.Errorf("a large block without site has site %d", site)
 		}
 		Free(0, q)
 	}

@@ -111,7 +111,7 @@ func TestRefusedOnce(t *testing.T) {
 	Trim()
 	used, dirty := use()
 	if dirty != 0 {
-		t.Fatalf("%d warm pages after Trim", dirty)
+		t.Fatalf("%d dirty pages after Trim", dirty)
 	}
 	if err := SetMemoryLimit(0, uint64(used)<<pageShift); err != nil {
 		t.Fatal(err)

@@ -71,11 +71,11 @@ func TestPurgeVeryOldPages(t *testing.T) {
 		}
 		region.mu.Unlock()
 		if _, dirty := use(); dirty == 0 {
-			t.Fatal("nothing is warm")
+			t.Fatal("nothing is dirty")
 		}
 		c.Advance(5 * time.Second)
 		if _, dirty := use(); dirty != 0 {
-			t.Errorf("%d days old: %d pages are still warm", age/1000/3600/24, dirty)
+			t.Errorf("%d days old: %d pages are still dirty", age/1000/3600/24, dirty)
 		}
 	}
 }
@@ -125,7 +125,7 @@ func TestLostPagesComeBack(t *testing.T) {
 			t.Errorf("discard %d refused: %d pages and %d slabs stay out of use", n, lost, len(punchLost))
 		}
 		if used, dirty := use(); dirty != 0 {
-			t.Errorf("discard %d refused: %d pages warm after Trim, %d used", n, dirty, used)
+			t.Errorf("discard %d refused: %d pages dirty after Trim, %d used", n, dirty, used)
 		}
 		if anyLost.Load() {
 			t.Errorf("discard %d refused: the scavenger's timer would be set for ever", n)

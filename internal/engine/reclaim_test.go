@@ -40,7 +40,7 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 			freeBlocks(t, []Block{blocks[i], blocks[i+2]})
 			p := Malloc(0, 5*mebibyte)
 			if p == 0 {
-				t.Fatalf("whale cache %s: 6 MiB were freed, and no 5 MiB", whaleBytes)
+				t.Fatalf("huge-block cache %s: 6 MiB were freed, and no 5 MiB", whaleBytes)
 			}
 			freeBlocks(t, []Block{p})
 			blocks[i], blocks[i+2] = 0, 0

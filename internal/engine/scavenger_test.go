@@ -27,11 +27,11 @@ func TestScavengerReturnsAPeak(t *testing.T) {
 		}
 		c.Advance(4 * time.Second)
 		if used, dirty := use(); used+dirty-before > 6*16 {
-			t.Errorf("%d bytes: %d pages in use and %d warm after 5 s, %d were in use before the peak", size, used, dirty, before)
+			t.Errorf("%d bytes: %d pages in use and %d dirty after 5 s, %d were in use before the peak", size, used, dirty, before)
 		}
 		c.Advance(30 * time.Second)
 		if used, dirty := use(); dirty != 0 || used > before {
-			t.Errorf("%d bytes: %d pages in use and %d warm in the end, %d in use before", size, used, dirty, before)
+			t.Errorf("%d bytes: %d pages in use and %d dirty in the end, %d in use before", size, used, dirty, before)
 		}
 		if n := c.Pending(); n != 0 || scavenger.armed.Load() {
 			t.Errorf("%d bytes: %d timers are set with nothing to return", size, n)
@@ -66,7 +66,7 @@ func TestScavengerKeepsWhatIsWanted(t *testing.T) {
 	}
 	Trim() // still works
 	if _, dirty := use(); dirty != 0 {
-		t.Errorf("HAKMEM_KEEP=always: %d warm pages after Trim", dirty)
+		t.Errorf("HAKMEM_KEEP=always: %d dirty pages after Trim", dirty)
 	}
 }
 
@@ -143,7 +143,7 @@ func TestScavengerEndsWithNothing(t *testing.T) {
 		t.Error("no tick")
 	}
 	if _, dirty := use(); dirty != 0 {
-		t.Errorf("%d pages are warm", dirty)
+		t.Errorf("%d pages are dirty", dirty)
 	}
 	for range 1000 { // its goroutine may still be on its way out
 		if runtime.NumGoroutine() <= goroutines {
@@ -210,7 +210,7 @@ func TestHeapTrimsItself(t *testing.T) {
 		Free(Front(f), Malloc(Front(f), 100<<10)) // other work
 	}
 	if n := Front(f).held(class); n != 0 {
-		t.Errorf("%d idle spans in the Heap's magazine", n)
+		t.Errorf("%d idle large blocks in the Heap's magazine", n)
 	}
 }
 
@@ -238,7 +238,7 @@ func TestLostTimer(t *testing.T) {
 	}
 	c.Advance(time.Minute)
 	if _, dirty := use(); dirty != 0 || scavenger.armed.Load() {
-		t.Errorf("a minute later %d pages are warm", dirty)
+		t.Errorf("a minute later %d pages are dirty", dirty)
 	}
 }
 
