@@ -6,7 +6,7 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// unknown stands for what the system does not say.
+// unknown stands for a figure that the system does not report.
 const unknown = "n/a"
 
 // ThisMachine describes the machine and the Go runtime of the caller.
