@@ -10,6 +10,9 @@ import (
 	"github.com/hakmem/hakmem/bench/loops"
 )
 
+// The table of workloads, and the parameters by name. Both are written once, here, and never
+// changed by the program.
+
 // A Workload is a program of allocations and frees. Its loop is written once for Go, in
 // loops/loops.go, and once for C, in native/loops.h. Several workloads may share one loop with
 // different parameters. docs/benchmarks.md says what each workload does and where it comes from.

@@ -15,6 +15,9 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
+// The allocators that can be measured: how the observed loop calls each. Every worker gets calls of
+// its own, except that pools is shared by all, and moderncShared is shared under moderncMu.
+
 // Empty is the name of the loop without an allocator.
 const Empty = "empty"
 

@@ -8,6 +8,9 @@ import (
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
+// What is known about each loop apart from its code: bounds, constants, the number of operations.
+// The table is never changed.
+
 const (
 	kib = 1 << 10
 	mib = 1 << 20

@@ -11,6 +11,9 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
+// The observer: hashes, verifies or times the operations of a loop. Each worker has an observer of
+// its own; a checker is shared by all, under its mu.
+
 // An Observation is what the observed loop does in addition to running.
 type Observation string
 

@@ -1,5 +1,7 @@
 package loops
 
+// The parameters of a workload, and their bounds.
+
 // Params are the parameters of a workload; a loop uses some of them. docs/benchmarks.md says
 // exactly what each means to a loop.
 type Params struct {

@@ -6,6 +6,9 @@ import (
 	"sync"
 )
 
+// The fixed numbers and helpers of the loops mstress, xmalloc, rptest, frag and phase, and the
+// stack through which xmalloc's threads hand batches over. A stack is guarded by its mu.
+
 // The numbers of mstress, from mimalloc-bench.
 const (
 	mstressTransfers = 1000            // slots through which the threads exchange blocks

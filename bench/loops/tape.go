@@ -11,6 +11,9 @@ import (
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
+// How the loop "tape" gets its operations, and how threads take turns on a slot. The operations are
+// not changed after loadTape; the turns are atomic.
+
 // tape is what the loop "tape" executes: the operations of a trace.Tape, divided by thread.
 type tape struct {
 	ops     [][]trace.Op

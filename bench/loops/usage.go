@@ -2,6 +2,9 @@ package loops
 
 import "fmt"
 
+// What a process can find out about itself: its memory, its page faults. The system's part is in
+// usage_*.go. There is no state.
+
 // processUsage is a picture of this process. 0 stands for a figure that is not known.
 type processUsage struct {
 	peak, rss uint64 // bytes resident: the peak so far, and now

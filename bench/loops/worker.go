@@ -8,6 +8,9 @@ import (
 	"unsafe"
 )
 
+// The threads of a workload, what they share, and how they start and stop together. A worker
+// belongs to its goroutine; a gate and a barrier are for all of them.
+
 // slotPad is the number of unused slots behind a thread's last one: two cache lines of 64 bytes, so
 // that threads do not share one.
 const slotPad = 16

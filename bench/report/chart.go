@@ -9,6 +9,9 @@ import (
 	"strings"
 )
 
+// The drawings of the page: their scales, axes, marks and styles. A chart belongs to whoever makes
+// it.
+
 // A chart is an SVG drawing as the template writes it. Everything is a path or a text; colours,
 // dashes and fonts belong to the style sheet.
 type chart struct {

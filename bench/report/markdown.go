@@ -10,6 +10,8 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
+// The results as Markdown tables, for documents.
+
 // The lines between which Markdown is put into a document.
 const (
 	MarkdownBegin = "<!-- results: what follows is written by `hakmem report` -->"

@@ -16,6 +16,8 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
+// The page: its sections, tables and charts, and the template that they are put into.
+
 //go:embed page.html.tmpl
 var pageText string
 

@@ -7,6 +7,8 @@ import (
 	"strings"
 )
 
+// How figures, units and commands are written.
+
 // notKnown stands for a figure that the report does not have.
 const notKnown = "n/a"
 

@@ -2,6 +2,8 @@ package result
 
 import "github.com/HdrHistogram/hdrhistogram-go"
 
+// Percentiles from counted times.
+
 // percentiles are the points of a latency curve.
 var percentiles = []float64{1, 5, 10, 25, 50, 75, 90, 95, 99, 99.5, 99.9, 99.95, 99.99, 99.999}
 

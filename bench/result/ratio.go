@@ -2,6 +2,8 @@ package result
 
 import "strings"
 
+// The peers' figures over hakmem's.
+
 // IsHakmem reports whether an allocator is one of hakmem's interfaces; the others are peers.
 func IsHakmem(allocator string) bool { return strings.HasPrefix(allocator, "hakmem") }
 

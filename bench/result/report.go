@@ -1,5 +1,7 @@
 package result
 
+// The JSON of a comparison: results, ratios, latencies and the machine.
+
 // Collection is the outcome of several comparisons made by one command, as `compare all --json`
 // prints it.
 type Collection struct {

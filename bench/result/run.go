@@ -1,5 +1,7 @@
 package result
 
+// The JSON of one measurement.
+
 // A Run is the outcome of one measurement. Memory and fault figures are 0 where the system does not
 // report them. The C driver prints the same fields.
 type Run struct {

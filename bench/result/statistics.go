@@ -7,6 +7,8 @@ import (
 	"golang.org/x/perf/benchmath"
 )
 
+// Medians, intervals and probabilities of the times of runs.
+
 // confidence is the level of the intervals that are asked for.
 const confidence = 0.95
 

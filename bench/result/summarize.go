@@ -1,5 +1,7 @@
 package result
 
+// The figures of one allocator, from its runs.
+
 // Summarize makes the result of one allocator from its runs and from those of the empty loop of the
 // same program. A time is the median over the code layouts of the medians over each layout's runs.
 // The empty loop's time is subtracted layout by layout.

@@ -8,6 +8,8 @@ import (
 	"slices"
 )
 
+// How a recording becomes a tape. A compiler belongs to one call of Compile or Summarize.
+
 // CompileOptions say how a recording becomes a tape. The zero value keeps all of it.
 type CompileOptions struct {
 	// Threads, if above 0, is how many threads the tape may have. The recorded threads, in the

@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 )
 
+// Distributions of sizes: their files, and the one that is built in.
+
 // A Class is one row of a Distribution: the blocks of one size.
 type Class struct {
 	Size uint64  // bytes

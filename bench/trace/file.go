@@ -9,6 +9,8 @@ import (
 	"os"
 )
 
+// The file of a tape: writing and reading it.
+
 // The layout of a tape's file, in bytes; docs/traces.md has the fields.
 const (
 	magic      = "hakmtape"

@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 )
 
+// How a distribution becomes a tape. A population belongs to one call of Distribution.Tape.
+
 // TapeOptions say how a Distribution becomes a tape. The zero value is a good start.
 type TapeOptions struct {
 	// Ops is how many operations follow the initial ones, births and deaths together; 0 means a

@@ -7,6 +7,8 @@ import (
 	"strings"
 )
 
+// The lines of the three formats of recordings.
+
 // header is the first line of our format.
 const header = "hakmem trace 1"
 

@@ -12,6 +12,8 @@ import (
 	"strings"
 )
 
+// Reading a recording: files, compression, lines. A Reader belongs to its caller; it has no lock.
+
 // maxLine is the longest line, in bytes, that is read. The lines of the three formats have fewer
 // than 150; a longer one belongs to a file of something else.
 const maxLine = 64 << 10

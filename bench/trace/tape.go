@@ -2,6 +2,8 @@ package trace
 
 import "fmt"
 
+// A tape and its operations, and the check that a tape can be executed.
+
 // An Op is one operation of a tape: 24 bytes, in memory and (little-endian) in its file, where C
 // reads struct { uint64_t size; uint32_t slot, seq, thread; uint8_t kind, align; uint16_t pad; }.
 type Op struct {

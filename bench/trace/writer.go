@@ -7,6 +7,8 @@ import (
 	"strconv"
 )
 
+// Writing a recording in our format.
+
 // A Writer writes events in our format.
 type Writer struct {
 	out  *bufio.Writer

@@ -10,6 +10,9 @@ import (
 	"strings"
 )
 
+// How one copy of loops.go is made: the rules that replace the observer's calls and the types of
+// slots. A copier is used for one family, by one goroutine.
+
 // copier makes one family's copy.
 type copier struct {
 	*source

@@ -1,5 +1,8 @@
 package main
 
+// The allocators that get a copy of the loops, and the statements that stand in for the observer's
+// calls.
+
 // family is an allocator as the generated loops call it. Its operations are Go statements in which
 // names stand for operands: size, more and align are numbers of bytes, p is a block, and q is what
 // p became. An operand must not have effects, because an operation may name it twice or not at all.

@@ -13,6 +13,9 @@ import (
 	"strings"
 )
 
+// What the generator needs to know about loops.go: its syntax, its types, its helpers. All of it is
+// read once, before the copies are made.
+
 const (
 	sourceName = "loops.go"
 	// suffix ends the name of each function in loops.go; a copy has the family's name in its place.
