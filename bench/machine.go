@@ -6,7 +6,8 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// What the machine that measures is. The system's part is in machine_*.go. There is no state.
+// The description of the machine that measures. The system's part is in machine_*.go. There is no
+// state.
 
 // unknown stands for a figure that the system does not report.
 const unknown = "n/a"
