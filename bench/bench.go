@@ -1,11 +1,11 @@
-// Package bench holds the workloads that hakmem is measured with, and runs them
-// over several allocators in the calling process.
+// Package bench holds the workloads that hakmem is measured with, and runs them over several
+// allocators in the calling process.
 //
-// A workload is a loop of package bench/loops with parameters. Its outcome is a
-// run of package bench/result, which also has the arithmetic from runs to ratios.
+// A workload is a loop of package bench/loops with parameters. Its outcome is a run of package
+// bench/result, which also has the arithmetic from runs to ratios.
 //
-// Measure belongs into a process of its own: peak memory, page faults and the
-// state of the garbage collector are the process's.
+// Measure belongs into a process of its own: peak memory, page faults and the state of the garbage
+// collector are the process's.
 package bench
 
 import (
@@ -20,17 +20,16 @@ import (
 type Spec struct {
 	Workload, Allocator string
 	Params              loops.Params
-	// Observe says what is to be observed next to the time of the whole; the
-	// time then includes what that costs.
+	// Observe says what is to be observed apart from the time of the whole run. The time then
+	// includes the cost of observing.
 	Observe loops.Observation
-	// Linger is for how long the process stays idle after everything was freed,
-	// before it looks at its memory once more (result.Run.LaterRSS). 0: not at all.
+	// Linger is for how long the process stays idle after everything was freed, before it looks at
+	// its memory once more (result.Run.LaterRSS). 0: not at all.
 	Linger time.Duration
 }
 
-// Measure runs one workload over one allocator and returns what it took. It is
-// to be called once in a process, except for verification (ObserveVerify), which
-// leaves nothing of hakmem's behind.
+// Measure runs one workload over one allocator and returns what was measured. Call it once in a
+// process, except for verification (ObserveVerify), which leaves nothing of hakmem's behind.
 func Measure(s Spec) (result.Run, error) {
 	workload, err := FindWorkload(s.Workload)
 	if err != nil {

@@ -16,8 +16,8 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// small returns a workload's parameters at a size for tests: every loop goes
-// through all that it does, in milliseconds.
+// small returns a workload's parameters at a size for tests: every loop goes through all of its
+// parts, in milliseconds.
 func small(w *Workload) loops.Params {
 	p := w.Params
 	for i := range ParamTable {
@@ -33,7 +33,7 @@ func small(w *Workload) loops.Params {
 	return p
 }
 
-// TestMeasure runs every workload over every allocator, also with more threads.
+// TestMeasure runs every workload over every allocator, with more threads as well.
 func TestMeasure(t *testing.T) {
 	for i := range Workloads {
 		w := &Workloads[i]
@@ -100,11 +100,10 @@ func TestLatency(t *testing.T) {
 	}
 }
 
-// noOperations is the hash of none: where FNV-1a starts.
+// noOperations is the hash of no operations: where FNV-1a starts.
 const noOperations = "cbf29ce484222325"
 
-// TestTwins compares the operations of the two languages, thread by thread, in
-// every workload.
+// TestTwins compares the operations of the two languages, thread by thread, in every workload.
 func TestTwins(t *testing.T) {
 	driver := buildDriver(t)
 	for i := range Workloads {
@@ -250,7 +249,7 @@ func buildDriver(t *testing.T) string {
 	return filepath.Join(dir, "driver")
 }
 
-// runDriver runs the driver and decodes what it prints.
+// runDriver runs the driver and decodes its output.
 func runDriver(t *testing.T, driver string, r *result.Run, args ...string) {
 	t.Helper()
 	out, err := exec.Command(driver, args...).Output()
@@ -290,7 +289,7 @@ func TestDriverRuns(t *testing.T) {
 	}
 }
 
-// TestDriverEscapes: a path and a version may hold what JSON has to escape.
+// TestDriverEscapes: a path and a version may contain characters that JSON has to escape.
 func TestDriverEscapes(t *testing.T) {
 	driver := buildDriver(t)
 	const source = `#include <stddef.h>

@@ -6,9 +6,8 @@ import (
 	"github.com/hakmem/hakmem/bench/loops"
 )
 
-// TestBlocks compares the number of operations that is reported with the
-// blocks that went through a run; untimed says how many of a thread's
-// operations the clock does not see.
+// TestBlocks compares the reported number of operations with the number of blocks that went through
+// a run. untimed says how many of a thread's operations the clock does not see.
 func TestBlocks(t *testing.T) {
 	const threads = 2
 	none := func(loops.Params) uint64 { return 0 }

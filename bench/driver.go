@@ -2,8 +2,8 @@ package bench
 
 import "embed"
 
-// Native is the C twin of this package and the script that builds it, for
-// programs that run outside of the source tree: the files of DriverFiles.
+// Native is the C twin of this package and the script that builds it (the files of DriverFiles),
+// for programs that run outside the source tree.
 //
 //go:embed native/driver.c native/common.h native/loops.h native/observe.h native/setup.sh
 var Native embed.FS

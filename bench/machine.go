@@ -6,7 +6,10 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// unknown stands for what the system does not say.
+// The description of the machine that measures. The system's part is in machine_*.go. There is no
+// state.
+
+// unknown stands for a figure that the system does not report.
 const unknown = "n/a"
 
 // ThisMachine describes the machine and the Go runtime of the caller.

@@ -15,15 +15,15 @@ func cpuModel() string {
 			return strings.TrimSpace(value)
 		}
 	}
-	return unknown // arm64 kernels name no model
+	return unknown // arm64 kernels report no model name
 }
 
 func kernel() string {
 	return firstLine("/proc/sys/kernel/osrelease")
 }
 
-// hugePages tells whether the kernel backs plain memory with huge pages, which
-// moves resident memory and page faults.
+// hugePages reports whether the kernel backs plain memory with huge pages, which changes resident
+// memory and page faults.
 func hugePages() string {
 	_, choice, ok := strings.Cut(firstLine("/sys/kernel/mm/transparent_hugepage/enabled"), "[")
 	if !ok {

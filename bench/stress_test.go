@@ -9,8 +9,8 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// TestStressOps compares the operations that the formulas promise with the
-// blocks that were freed, in all and after the clock has stopped.
+// TestStressOps compares the number of operations that the formulas give with the number of blocks
+// that were freed, in all and after the clock has stopped.
 func TestStressOps(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -50,8 +50,8 @@ func TestStressOps(t *testing.T) {
 	}
 }
 
-// TestMstressGrows goes through the realloc that the small parameters of the
-// other tests do not reach.
+// TestMstressGrows goes through the realloc that the small parameters of the other tests do not
+// reach.
 func TestMstressGrows(t *testing.T) {
 	driver := buildDriver(t)
 	w, _ := FindWorkload("mstress")

@@ -13,8 +13,8 @@ import (
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
-// recorded is a trace with every operation and two threads that free each
-// other's blocks; block 5 and thread 0's block 1 stay alive.
+// recorded is a trace with every operation and two threads that free each other's blocks. Block 5
+// and thread 0's block 1 stay alive.
 const recorded = `hakmem trace 1
 a 0 1 100
 a 1 2 70000
@@ -30,8 +30,8 @@ f 0 6
 f 1 4
 `
 
-// tapes writes the tapes of the tests and returns their parameters: of a
-// distribution, with one thread and two, and of the trace.
+// tapes writes the tapes of the tests and returns their parameters: tapes of a distribution, with
+// one thread and with two, and one of the trace.
 func tapes(t *testing.T) map[string]loops.Params {
 	t.Helper()
 	dir := t.TempDir()
@@ -66,8 +66,7 @@ func tapes(t *testing.T) map[string]loops.Params {
 	return list
 }
 
-// TestTapes runs the tapes over everything, plain and observed, and compares
-// the two languages.
+// TestTapes runs the tapes over everything, plain and observed, and compares the two languages.
 func TestTapes(t *testing.T) {
 	for name, p := range tapes(t) {
 		for _, a := range append(loops.Allocators(), loops.Empty) {
@@ -104,8 +103,8 @@ func TestTapeTwins(t *testing.T) {
 	}
 }
 
-// faulty is a library to preload, whose realloc forgets and whose aligned
-// blocks are not.
+// faulty is a library to preload. Its realloc forgets the contents, and its aligned blocks are not
+// aligned.
 const faulty = `
 #include <stdint.h>
 #include <stdlib.h>
@@ -125,7 +124,7 @@ int posix_memalign(void **p, size_t align, size_t n) {
 #endif
 `
 
-// TestDriverVerifyFinds preloads it.
+// TestDriverVerifyFinds preloads faulty.
 func TestDriverVerifyFinds(t *testing.T) {
 	driver := buildDriver(t)
 	w, err := FindWorkload(TapeWorkload)

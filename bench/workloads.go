@@ -10,29 +10,31 @@ import (
 	"github.com/hakmem/hakmem/bench/loops"
 )
 
-// A Workload is a program of allocations and frees. Its loop is written once
-// for Go, in loops/loops.go, and once for C, in native/loops.h; several workloads
-// may share one loop with other parameters. docs/benchmarks.md says what each
-// does and where it comes from.
+// The table of workloads, and the parameters by name. Both are written once, here, and never
+// changed by the program.
+
+// A Workload is a program of allocations and frees. Its loop is written once for Go, in
+// loops/loops.go, and once for C, in native/loops.h. Several workloads may share one loop with
+// different parameters. docs/benchmarks.md says what each workload does and where it comes from.
 type Workload struct {
 	Name string
 	Loop string // name of the loop
 	Doc  string // one line
-	// Params are the parameters in force where nothing else is said. Those that
-	// the loop does not use are 0 and may not be given.
+	// Params are the parameters that apply unless the caller changes them. Parameters that the loop
+	// does not use are 0 and may not be given.
 	Params loops.Params
 	// Quick marks the workloads of `compare all --quick`.
 	Quick bool
 }
 
-// Param is one parameter of a loops.Params, found by the name it has in the command
-// line, in reports and in the C driver.
+// Param is one parameter of a loops.Params, found by its name in the command line, in reports and
+// in the C driver.
 type Param struct {
 	Name, Doc string
 	Max       uint64
 	Get       func(*loops.Params) uint64
 	Set       func(*loops.Params, uint64)
-	// Scaled says that Scale multiplies it.
+	// Scaled says that Scale multiplies the parameter.
 	Scaled bool
 }
 
@@ -52,7 +54,7 @@ var ParamTable = []Param{
 // TapeWorkload is the name of the workload that executes a tape.
 const TapeWorkload = "tape"
 
-// firstByte is a stride beyond every block: only the first byte is written.
+// firstByte is a stride beyond every block, so that only the first byte is written.
 const firstByte = math.MaxUint32
 
 const (
@@ -60,10 +62,9 @@ const (
 	mib = 1 << 20
 )
 
-// Workloads lists the workloads in the order in which they are documented and
-// run. The parameters are the sources' where docs/benchmarks.md names one; the
-// numbers of repetitions are such that hakmem takes some tenths of a second on
-// the machine that the document names.
+// Workloads lists the workloads in the order in which they are documented and run. Where
+// docs/benchmarks.md names a source, the parameters are the source's. The numbers of repetitions
+// are chosen so that hakmem takes some tenths of a second on the machine that the document names.
 var Workloads = []Workload{
 	{Name: "random_mixed", Loop: "random_mixed", Quick: true,
 		Doc:    "each operation frees a random slot, or fills it with a block of random size",
@@ -144,9 +145,9 @@ var Workloads = []Workload{
 		Params: loops.Params{Min: 5 * mib, Max: 25 * mib, WS: 20, Iters: 150, Stride: 4096, Threads: 1, Seed: 42}},
 }
 
-// DistWorkload is the name of the workload that executes a tape made from a
-// size distribution: WS is the live memory in MiB, Iters the number of
-// operations. Who runs it makes the tape (trace.Distribution.Tape).
+// DistWorkload is the name of the workload that executes a tape made from a size distribution: WS
+// is the live memory in MiB, Iters the number of operations. Whoever runs it makes the tape
+// (trace.Distribution.Tape).
 const DistWorkload = "dist"
 
 var distWorkload = Workload{Name: DistWorkload, Loop: "tape",
@@ -179,11 +180,10 @@ func WorkloadNames() []string {
 	return names
 }
 
-// Uses tells whether the workload has the parameter.
+// Uses reports whether the workload has the parameter.
 func (w *Workload) Uses(p *Param) bool { return p.Get(&w.Params) != 0 }
 
-// Validate reports the first parameter that the workload cannot use, as a
-// *ParamError.
+// Validate reports the first parameter that the workload cannot use, as a *ParamError.
 func (w *Workload) Validate(p loops.Params) error {
 	for i := range ParamTable {
 		t := &ParamTable[i]
@@ -205,8 +205,8 @@ func (w *Workload) Validate(p loops.Params) error {
 	return nil
 }
 
-// Map returns the parameters that the workload uses, under their names in the
-// command line and in reports.
+// Map returns the parameters that the workload uses, under their names in the command line and in
+// reports.
 func (w *Workload) Map(p loops.Params) map[string]any {
 	m := map[string]any{}
 	for i := range ParamTable {
@@ -234,9 +234,9 @@ func (w *Workload) Args(p loops.Params) []string {
 	return args
 }
 
-// Scale returns the parameters for a machine that is to hold and do only a
-// share of it: those that are numbers of blocks or repetitions, times scale
-// (above 0), but at least 1.
+// Scale returns the parameters for a machine that is to hold and do only a share of the work. It
+// multiplies the parameters that are numbers of blocks or repetitions by scale (above 0), to at
+// least 1.
 func (w *Workload) Scale(p loops.Params, scale float64) loops.Params {
 	for i := range ParamTable {
 		t := &ParamTable[i]
@@ -248,6 +248,6 @@ func (w *Workload) Scale(p loops.Params, scale float64) loops.Params {
 	return p
 }
 
-// Ops is the number of operations that all threads together perform: the
-// divisor of ns_per_op. An allocation is one, a free is one.
+// Ops is the number of operations that all threads perform together: the divisor of ns_per_op. An
+// allocation is one operation, and so is a free.
 func (w *Workload) Ops(p loops.Params) uint64 { return loops.About(w.Loop).Ops(p) }

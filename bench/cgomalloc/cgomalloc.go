@@ -7,8 +7,8 @@ import "C"
 
 import "unsafe"
 
-// Malloc returns size bytes of the C heap. Any goroutine may call it. It ends
-// the process when memory is out, as cgo's C.malloc does.
+// Malloc returns size bytes of the C heap. Any goroutine may call it. When memory is out it ends
+// the process, as cgo's C.malloc does.
 func Malloc(size uintptr) unsafe.Pointer { return C.malloc(C.size_t(size)) }
 
 // Calloc returns size zeroed bytes, or nil.

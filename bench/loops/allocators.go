@@ -15,11 +15,13 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
+// The allocators that can be measured: how the observed loop calls each. Every worker gets calls of
+// its own, except that pools is shared by all, and moderncShared is shared under moderncMu.
+
 // Empty is the name of the loop without an allocator.
 const Empty = "empty"
 
-// Cgo is the name of C's malloc through cgo. Only a build with the tag
-// hakmem_cgo has it.
+// Cgo is the name of C's malloc through cgo. Only builds with the tag hakmem_cgo have it.
 const Cgo = "cgo"
 
 // allocator is one row of the table of what can be measured.
@@ -27,16 +29,16 @@ type allocator struct {
 	name    string
 	loops   map[string]func(*worker)
 	version func() string
-	// shared says that the loops are for more than one thread, and that those
-	// of the row of the same name without it are not.
+	// shared says that the row's loops are for more than one thread, and that the row of the same
+	// name without shared is for one thread only.
 	shared bool
-	// calls returns the functions that the observed loop calls for one worker;
-	// nil for the empty loop.
+	// calls returns the functions that the observed loop calls for one worker. It is nil for the
+	// empty loop.
 	calls func() calls
 }
 
-// calls are an allocator's functions. A block is what the generated loops take
-// for one (gen/families.go), and data finds its bytes.
+// calls are an allocator's functions. A block has the form that the generated loops use
+// (gen/families.go), and data finds its bytes.
 type calls struct {
 	malloc, calloc func(size uintptr) unsafe.Pointer
 	realloc        func(p unsafe.Pointer, size, more uintptr) unsafe.Pointer
@@ -45,8 +47,8 @@ type calls struct {
 	data           func(unsafe.Pointer) unsafe.Pointer
 	// close ends the worker's use of the allocator; nil where there is nothing to end.
 	close func()
-	// aligns says that memalign returns a multiple of align. Where it does not,
-	// the block has align bytes more, for its user to find one in.
+	// aligns says that memalign returns a multiple of align. Where it does not, the block is longer
+	// by align bytes, so that its user can find a multiple in it.
 	aligns bool
 }
 
@@ -81,7 +83,7 @@ var allocators = []allocator{
 	{name: Empty, loops: loopsEmpty, version: func() string { return "" }},
 }
 
-// Allocators lists the allocators that Measure knows, without Empty.
+// Allocators lists the allocators that Measure knows, except for Empty.
 func Allocators() []string {
 	var names []string
 	for _, a := range allocators {
@@ -92,8 +94,8 @@ func Allocators() []string {
 	return names
 }
 
-// find returns the row of that name, the one for several threads if there is
-// one and that is what is asked for.
+// find returns the row of that name. If several threads are asked for and there is a row for them,
+// it returns that one.
 func find(name string, threaded bool) (*allocator, error) {
 	var found *allocator
 	for i := range allocators {
@@ -109,9 +111,8 @@ func find(name string, threaded bool) (*allocator, error) {
 
 func hakmemVersion() string { return ModuleVersion("github.com/hakmem/hakmem") }
 
-// ModuleVersion returns the version of a module linked into this program:
-// "devel" where it comes from a source tree, with the commit if the go tool
-// recorded it.
+// ModuleVersion returns the version of a module linked into this program. It is "devel" where the
+// module comes from a source tree, with the commit if the go tool recorded it.
 func ModuleVersion(path string) string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
@@ -138,8 +139,8 @@ func ModuleVersion(path string) string {
 	return v
 }
 
-// pools holds, at index i, buffers with a capacity of 1<<i bytes. Pointers to
-// slices are pooled because a slice in an interface would be allocated.
+// pools holds, at index i, buffers with a capacity of 1<<i bytes. It pools pointers to slices,
+// because a slice in an interface would be allocated.
 var pools [64]sync.Pool
 
 func poolGet(size uintptr) *[]byte {
@@ -171,7 +172,7 @@ func poolRealloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	return unsafe.Pointer(more)
 }
 
-// goMalloc never returns the one address that all slices of no bytes have.
+// goMalloc never returns the one address that all slices of no bytes share.
 func goMalloc(size uintptr) unsafe.Pointer {
 	return unsafe.Pointer(unsafe.SliceData(make([]byte, max(size, 1))))
 }
@@ -201,8 +202,8 @@ func moderncRealloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	return moderncBlock(moderncShared.UintptrRealloc(uintptr(p), int(size)))
 }
 
-// moderncCalls lock, whether there are threads or not: the observed loop is not
-// what speed is measured with.
+// moderncCalls lock, whether there are threads or not: the observed loop is not used to measure
+// speed.
 func moderncCalls() calls {
 	locked := func(f func(uintptr) unsafe.Pointer) func(uintptr) unsafe.Pointer {
 		return func(size uintptr) unsafe.Pointer {

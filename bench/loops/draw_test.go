@@ -6,8 +6,7 @@ import (
 	"testing"
 )
 
-// TestPareto draws slots: each class gets its share, and so does each of its
-// slots.
+// TestPareto draws slots: each class gets its share, and so does each of its slots.
 func TestPareto(t *testing.T) {
 	const slots, draws = 1 << 18, 1 << 22
 	p := newPareto(slots)
@@ -49,7 +48,7 @@ func TestPareto(t *testing.T) {
 	}
 }
 
-// TestLevelSize draws sizes: each level half as often as that before it.
+// TestLevelSize draws sizes: each level half as often as the level before it.
 func TestLevelSize(t *testing.T) {
 	for _, c := range []struct{ low, high, levels uint64 }{{8, 1024, 8}, {8, 1000, 7}, {1, 3, 2}} {
 		top := topLevel(c.low, c.high)
@@ -79,8 +78,8 @@ func TestLevelSize(t *testing.T) {
 	}
 }
 
-// TestInverseSquares compares the table with the distribution: of the sizes
-// from a to b, a share proportional to 1/a - 1/b.
+// TestInverseSquares compares the table with the distribution: the share of the sizes from a to b
+// is proportional to 1/a - 1/b.
 func TestInverseSquares(t *testing.T) {
 	const low, high = 4, 32768
 	sizes, _ := inverseSquares(1, low, high)

@@ -8,38 +8,40 @@ import (
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
+// What is known about each loop apart from its code: bounds, constants, the number of operations.
+// The table is never changed.
+
 const (
 	kib = 1 << 10
 	mib = 1 << 20
 )
 
-// Info is what is known of a loop apart from its code.
+// Info is what is known about a loop apart from its code.
 type Info struct {
-	// Check holds bounds that a table of parameters cannot say; nil: there are none.
+	// Check checks bounds that a table of parameters cannot express. nil: there are none.
 	Check func(Params) error
 	// Constants are fixed numbers that reports show.
 	Constants map[string]any
-	// ScaleRounds says that the rounds are the loop's work, for it has no inner
-	// repetitions.
+	// ScaleRounds says that the rounds are the loop's work, because it has no inner repetitions.
 	ScaleRounds bool
-	// Small fits the parameters for tests further; nil: no need.
+	// Small adapts the parameters further for tests. nil: not needed.
 	Small func(*Params)
 
 	ops     func(Params) uint64 // of one thread
 	all     func(Params) uint64 // of all threads, where they differ
 	pairs   bool                // each thread has a partner: one is two
 	scratch func(Params) uint64 // size of the empty loop's only block; nil: Max
-	// prepare makes what the threads share, before they start; nil: nothing. It
-	// may complete the parameters.
+	// prepare makes what the threads share, before they start. It may complete the parameters. nil:
+	// nothing is shared.
 	prepare func(*Params, *shared) error
 }
 
-// About returns what is known of the loop of that name, nothing where there is
-// none.
+// About returns what is known about the loop of that name; the Info is empty if there is no such
+// loop.
 func About(loop string) Info { return loopInfo[loop] }
 
-// Ops is the number of operations that all threads together perform. An
-// allocation is one, a free is one.
+// Ops is the number of operations that all threads perform together. An allocation is one
+// operation, and so is a free.
 func (i Info) Ops(p Params) uint64 {
 	if i.all != nil {
 		return i.all(p)
@@ -47,15 +49,14 @@ func (i Info) Ops(p Params) uint64 {
 	return i.ops(p) * uint64(cmp.Or(p.Threads, 1))
 }
 
-// HotBatch and HotSize are tiny_hot's number of blocks in a batch and their
-// size in bytes: the original hakmem's benchmark of that name.
+// HotBatch and HotSize are the number of blocks in a batch of tiny_hot and their size in bytes.
+// They come from the original hakmem's benchmark of that name.
 const (
 	HotBatch = 100
 	HotSize  = 32
 )
 
-// mixedCounts are the blocks of a round of the loop "mixed": the original
-// hakmem's numbers.
+// mixedCounts are the blocks of a round of the loop "mixed". The numbers are the original hakmem's.
 var mixedCounts = [...]struct{ size, count uint64 }{{64 * kib, 1000}, {256 * kib, 100}, {2 * mib, 10}}
 
 var loopInfo = map[string]Info{
@@ -71,7 +72,7 @@ var loopInfo = map[string]Info{
 	}},
 	"pages": {ops: func(p Params) uint64 { return 2 * p.Iters },
 		Small: func(p *Params) { p.Iters = 35 }}, // twice around a ring of 16
-	"tape": {ops: func(Params) uint64 { return 1 }, prepare: loadTape, // only the file tells how many
+	"tape": {ops: func(Params) uint64 { return 1 }, prepare: loadTape, // only the file has the number
 		Check: func(p Params) error {
 			if p.Iters != 0 && (p.Iters < uint64(p.Threads) || p.Iters > trace.MaxOps) {
 				return &ParamError{"iters", strconv.FormatUint(p.Iters, 10), fmt.Sprintf("use a whole number from %d, one for each thread, to %d", p.Threads, trace.MaxOps)}

@@ -1,16 +1,16 @@
 // The loops of the workloads, over the observer: any allocator, observed.
 //
-// This file is the source of loops_*_gen.go: gen copies it for every allocator,
-// with direct calls in place of those of w.obs, and uintptr in place of
-// unsafe.Pointer as the type of a slot where the collector need not see the
-// block. Run go generate after a change. ../native/loops.h is the twin in C.
+// This file is the source of loops_*_gen.go. gen copies it for every allocator, with direct calls
+// in place of those of w.obs. Where the collector need not see the block, the type of a slot
+// becomes uintptr instead of unsafe.Pointer. Run go generate after a change. ../native/loops.h is
+// the twin in C.
 //
-// What gen needs: the functions' names end in Observed. A block is declared by
-// w.obs (p := w.obs.malloc) or by reading a slot (p := slots[i]), and put into a
-// slot as it is; in a struct, the field that is a slot is called block. w.obs
-// stands in statements of its own, except for w.obs.data. Operands have no
-// effects. A goroutine's first function calls w.obs.enter and w.obs.leave; the
-// others that call w.obs are its helpers, and are given what enter declares.
+// What gen needs: the functions' names end in Observed. A block is declared by w.obs (p :=
+// w.obs.malloc) or by reading a slot (p := slots[i]), and put into a slot as it is; in a struct,
+// the field that is a slot is called block. w.obs stands in statements of its own, except for
+// w.obs.data. Operands have no effects. A goroutine's first function calls w.obs.enter and
+// w.obs.leave. The other functions that call w.obs are its helpers, and are given the variables
+// that enter declares.
 
 package loops
 
@@ -102,9 +102,8 @@ func allocTestObserved(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// cacheScratchObserved is cache-scratch on any allocator: cache-thrash after one
-// thread has allocated an object for each, next to each other, and each has
-// freed its own.
+// cacheScratchObserved is cache-scratch on any allocator: first one thread allocates an object for
+// each thread, next to each other, and each thread frees its own; then it is cache-thrash.
 func cacheScratchObserved(w *worker) {
 	slots := make([]unsafe.Pointer, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
@@ -137,8 +136,7 @@ func cacheThrashObserved(w *worker) {
 	w.obs.leave()
 }
 
-// cacheTurnsObserved allocates an object, writes to it again and again, and
-// frees it, Rounds times.
+// cacheTurnsObserved allocates an object, writes to it again and again, and frees it, Rounds times.
 //
 //go:noinline
 func cacheTurnsObserved(w *worker, s *unsafe.Pointer) {
@@ -153,8 +151,8 @@ func cacheTurnsObserved(w *worker, s *unsafe.Pointer) {
 	}
 }
 
-// fragObserved is frag on any allocator: fills WS MiB with blocks of each of
-// fragSizes, after a random nine tenths of those of each smaller size are freed.
+// fragObserved is frag on any allocator. It fills WS MiB with blocks of each of fragSizes, after it
+// has freed a random nine tenths of the blocks of each smaller size.
 func fragObserved(w *worker) {
 	goal := w.p.WS * mib
 	slots := make([]unsafe.Pointer, goal/fragSizes[0]+slotPad)
@@ -171,7 +169,7 @@ func fragObserved(w *worker) {
 			keep := live[g] / 10
 			held += keep * fragSizes[g]
 			left := keep
-			// each block is kept with the probability left/n: keep of them in all
+			// each block is kept with the probability left/n, so keep of them are kept in all
 			for n := live[g]; n != 0; n-- {
 				x = step(x)
 				p := slots[from]
@@ -222,8 +220,8 @@ func glibcSimpleObserved(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// glibcSimpleBatchObserved fills the slots and frees them: the lower half from
-// the oldest on, the upper from the newest.
+// glibcSimpleBatchObserved fills the slots and frees them: the lower half from the oldest on, the
+// upper half from the newest on.
 //
 //go:noinline
 func glibcSimpleBatchObserved(w *worker, slots []unsafe.Pointer, size uintptr) {
@@ -283,8 +281,8 @@ func glibcThreadObserved(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonObserved is larson on any allocator: the thread's blocks pass from one
-// goroutine to its successor, Rounds times.
+// larsonObserved is larson on any allocator: the thread's blocks pass from one goroutine to its
+// successor, Rounds times.
 func larsonObserved(w *worker) {
 	slots := make([]unsafe.Pointer, w.p.WS+slotPad)
 	clear(slots)
@@ -307,8 +305,8 @@ func larsonObserved(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonWarmObserved fills the slots, shuffles them, and replaces four times
-// as many as there are.
+// larsonWarmObserved fills the slots, shuffles them, and replaces four times as many blocks as
+// there are slots.
 func larsonWarmObserved(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	w.obs.enter()
@@ -446,8 +444,7 @@ func mleakFillObserved(w *worker, slots []unsafe.Pointer) {
 	w.obs.leave()
 }
 
-// mleakTurnObserved is what each thread does: it replaces a block that another
-// one left.
+// mleakTurnObserved is the work of each thread: it replaces a block that another thread left.
 func mleakTurnObserved(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	const size = leakSize
 	w.obs.enter()
@@ -462,8 +459,8 @@ func mleakTurnObserved(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	return x
 }
 
-// mstressObserved is mstress on any allocator: Rounds times, a new goroutine for
-// each thread, which exchanges blocks with the others.
+// mstressObserved is mstress on any allocator: Rounds times, it starts a new goroutine for each
+// thread, which exchanges blocks with the others.
 func mstressObserved(w *worker) {
 	s := w.shared
 	if w.id == 0 {
@@ -491,8 +488,8 @@ func mstressObserved(w *worker) {
 	w.end()
 }
 
-// mstressThreadObserved is the work of one thread in one round. Blocks are
-// known by the numbers of their records, which also tell the size.
+// mstressThreadObserved is the work of one thread in one round. Blocks are known by the numbers of
+// their records, which also give the size.
 func mstressThreadObserved(w *worker, data []uint32, x uint64) uint64 {
 	blocks, sizes, transfers := w.shared.pointers, w.shared.sizes, w.shared.mail
 	allocs := mstressAllocs(w.p, w.id)
@@ -579,10 +576,9 @@ func mstressThreadObserved(w *worker, data []uint32, x uint64) uint64 {
 	return x
 }
 
-// mstressBetweenObserved frees half of the transfers, before round 1, the
-// last, all of them. The others move to records that the next round does not
-// use: there are two such areas, used in turn, for a survivor's old record may
-// be that of another's new one.
+// mstressBetweenObserved frees half of the transfers; before round 1, the last, all of them. The
+// others move to records that the next round does not use. There are two such areas, used in turn,
+// because a survivor's old record may be the new record of another survivor.
 func mstressBetweenObserved(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.pointers, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
@@ -610,8 +606,8 @@ func mstressBetweenObserved(w *worker, x, n uint64) uint64 {
 	return x
 }
 
-// pagesObserved is the loop of json, mir, vm and the pairs on any allocator: a ring
-// of Alive blocks, of which the oldest is freed for each new one.
+// pagesObserved is the loop of json, mir, vm and the pairs on any allocator: a ring of Alive
+// blocks, whose oldest block is freed for each new one.
 func pagesObserved(w *worker) {
 	ring := make([]unsafe.Pointer, w.p.Alive+slotPad)
 	clear(ring)
@@ -649,8 +645,8 @@ func pagesObserved(w *worker) {
 	runtime.KeepAlive(ring)
 }
 
-// phaseObserved is phase on any allocator: random slots are freed or filled, with
-// small and large blocks in turn: Rounds times, then once more with small ones.
+// phaseObserved is phase on any allocator: random slots are freed or filled, Rounds times with
+// small and then large blocks, and once more with small ones.
 func phaseObserved(w *worker) {
 	slots := make([]unsafe.Pointer, w.p.WS+slotPad)
 	clear(slots)
@@ -731,8 +727,8 @@ func randomMixedObserved(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestObserved is rptest on any allocator. A batch of Iters blocks is handed on
-// in a buffer; every thread and every mailbox has one, full or not.
+// rptestObserved is rptest on any allocator. A batch of Iters blocks is handed on in a buffer;
+// every thread and every mailbox has a buffer, full or not.
 func rptestObserved(w *worker) {
 	ws, iters, threads := w.p.WS, w.p.Iters, uint64(w.p.Threads)
 	if w.id == 0 {
@@ -776,9 +772,9 @@ func rptestObserved(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestFillObserved allocates n blocks for the slots from s on, hop by hop,
-// with the next sizes drawn. It is a function of its own, as are the
-// next two, so that its variables stay in registers.
+// rptestFillObserved allocates n blocks for the slots from s on, hop by hop, with the next sizes
+// drawn. It is a function of its own, and so are the next two, so that its variables stay in
+// registers.
 //
 //go:noinline
 func rptestFillObserved(w *worker, d *rptestDraw, slots []unsafe.Pointer, s, hop, n uint64) {
@@ -809,8 +805,8 @@ func rptestFreeObserved(w *worker, slots []unsafe.Pointer, s, hop, n uint64) {
 	}
 }
 
-// rptestEmptyObserved frees what is in a buffer, if it is not empty: those
-// that are begin with an empty slot.
+// rptestEmptyObserved frees the blocks in a buffer, unless the buffer is empty. An empty buffer
+// begins with an empty slot.
 //
 //go:noinline
 func rptestEmptyObserved(w *worker, slots []unsafe.Pointer) {
@@ -856,10 +852,10 @@ func sh6benchObserved(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// sh6TurnObserved is called when the filling of the slots comes to b.limit. It
-// returns the slot to go on from: that behind the saved ones or, when all are
-// full, the first, after it has saved the next fifth and freed what is below
-// that, the oldest first, and what is above it, the newest first.
+// sh6TurnObserved is called when the filling of the slots comes to b.limit. It returns the slot to
+// continue from. If the filling stopped before the saved slots, that is the slot behind them. If
+// all slots are full, it saves the next fifth and frees the slots below that, the oldest first, and
+// the slots above it, the newest first. Then it returns the first slot.
 //
 //go:noinline
 func sh6TurnObserved(w *worker, slots []unsafe.Pointer, b *sh6Buffer) uint64 {
@@ -880,8 +876,7 @@ func sh6TurnObserved(w *worker, slots []unsafe.Pointer, b *sh6Buffer) uint64 {
 	return b.first(w.p.WS)
 }
 
-// sh6RestObserved frees what the last turn left: all below at, and the saved
-// slots.
+// sh6RestObserved frees what the last turn left: all slots below at, and the saved slots.
 func sh6RestObserved(w *worker, slots []unsafe.Pointer, at uint64, b *sh6Buffer) {
 	for i := range w.p.WS {
 		if i < at || i >= b.saved && i < b.past {
@@ -891,12 +886,12 @@ func sh6RestObserved(w *worker, slots []unsafe.Pointer, at uint64, b *sh6Buffer)
 	}
 }
 
-// sh8benchObserved is sh8bench on any allocator: sh6bench's buffer, and a table
-// through which the threads hand blocks to each other. All go through it in the
-// same order and at distances, so that the block in a slot is mostly another's.
+// sh8benchObserved is sh8bench on any allocator: sh6bench's buffer, and a table through which the
+// threads hand blocks to each other. All threads go through the table in the same order and at
+// distances from each other, so that the block in a slot is mostly another thread's.
 //
-// A block comes back from the table as a number, which -race takes for a mistake
-// where it is the empty loop's block, on Go's heap.
+// A block comes back from the table as a number. -race considers that a mistake where the block is
+// the empty loop's, which is on Go's heap.
 //
 //go:nocheckptr
 func sh8benchObserved(w *worker) {
@@ -955,8 +950,8 @@ func sh8benchObserved(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// tapeObserved executes a tape on any allocator, Rounds times. Between two rounds,
-// what the tape leaves alive is freed.
+// tapeObserved executes a tape on any allocator, Rounds times. Between two rounds it frees the
+// blocks that the tape leaves alive.
 func tapeObserved(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
@@ -979,8 +974,8 @@ func tapeObserved(w *worker) {
 	}
 }
 
-// tapePassObserved executes one thread's operations in their order, and on each
-// slot in that of all threads.
+// tapePassObserved executes one thread's operations in their order, and on each slot in the order
+// of all threads.
 func tapePassObserved(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.pointers, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
@@ -1031,7 +1026,7 @@ func tapePassObserved(w *worker, ops []trace.Op, olds []uint64) {
 	w.obs.leave()
 }
 
-// tapeClearObserved frees what is alive and begins the slots' turns anew.
+// tapeClearObserved frees the blocks that are alive and resets the slots' turns.
 func tapeClearObserved(w *worker) {
 	slots := w.shared.pointers
 	w.obs.enter()
@@ -1059,13 +1054,13 @@ func tinyHotObserved(w *worker) {
 	w.obs.leave()
 }
 
-// tinyHotBatchObserved is one batch of tinyHotObserved. In a function of its
-// own, its loops reload no variable of the caller's around each call.
+// tinyHotBatchObserved is one batch of tinyHotObserved. Because it is a function of its own, its
+// loops reload no variable of the caller's around each call.
 //
 //go:noinline
 func tinyHotBatchObserved(w *worker, slots *[HotBatch]unsafe.Pointer) {
 	const size = HotSize
-	_ = slots[0] // checks for nil here, and so not in the loops
+	_ = slots[0] // checks for nil here, so that the loops do not
 	for i := range slots {
 		p := w.obs.malloc(size, uint64(i))
 		w.obs.write(p, 0)
@@ -1077,8 +1072,8 @@ func tinyHotBatchObserved(w *worker, slots *[HotBatch]unsafe.Pointer) {
 	}
 }
 
-// xmallocObserved is xmalloc-test on any allocator: the thread allocates, a
-// partner of its own frees.
+// xmallocObserved is xmalloc-test on any allocator: the thread allocates, and a partner of its own
+// frees.
 func xmallocObserved(w *worker) {
 	if w.id == 0 {
 		w.shared.pointers = make([]unsafe.Pointer, xmallocBatches*xmallocBatch)
@@ -1130,6 +1125,6 @@ func xmallocFreeObserved(w *worker) {
 	w.obs.leave()
 }
 
-// xmallocMixedObserved is xmalloc-mixed on any allocator: without a size given,
-// xmalloc draws from its table.
+// xmallocMixedObserved is xmalloc-mixed on any allocator: if no size is given, xmalloc draws from
+// its table.
 func xmallocMixedObserved(w *worker) { xmallocObserved(w) }

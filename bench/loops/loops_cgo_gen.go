@@ -91,9 +91,8 @@ func allocTestCgo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// cacheScratchCgo is cache-scratch on C's malloc and free, through cgo: cache-thrash after one
-// thread has allocated an object for each, next to each other, and each has
-// freed its own.
+// cacheScratchCgo is cache-scratch on C's malloc and free, through cgo: first one thread allocates an object for
+// each thread, next to each other, and each thread frees its own; then it is cache-thrash.
 func cacheScratchCgo(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
@@ -122,8 +121,7 @@ func cacheThrashCgo(w *worker) {
 	w.end()
 }
 
-// cacheTurnsCgo allocates an object, writes to it again and again, and
-// frees it, Rounds times.
+// cacheTurnsCgo allocates an object, writes to it again and again, and frees it, Rounds times.
 //
 //go:noinline
 func cacheTurnsCgo(w *worker, s *uintptr) {
@@ -138,8 +136,8 @@ func cacheTurnsCgo(w *worker, s *uintptr) {
 	}
 }
 
-// fragCgo is frag on C's malloc and free, through cgo: fills WS MiB with blocks of each of
-// fragSizes, after a random nine tenths of those of each smaller size are freed.
+// fragCgo is frag on C's malloc and free, through cgo. It fills WS MiB with blocks of each of fragSizes, after it
+// has freed a random nine tenths of the blocks of each smaller size.
 func fragCgo(w *worker) {
 	goal := w.p.WS * mib
 	slots := make([]uintptr, goal/fragSizes[0]+slotPad)
@@ -155,7 +153,7 @@ func fragCgo(w *worker) {
 			keep := live[g] / 10
 			held += keep * fragSizes[g]
 			left := keep
-			// each block is kept with the probability left/n: keep of them in all
+			// each block is kept with the probability left/n, so keep of them are kept in all
 			for n := live[g]; n != 0; n-- {
 				x = step(x)
 				p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[from]))
@@ -203,8 +201,8 @@ func glibcSimpleCgo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// glibcSimpleBatchCgo fills the slots and frees them: the lower half from
-// the oldest on, the upper from the newest.
+// glibcSimpleBatchCgo fills the slots and frees them: the lower half from the oldest on, the
+// upper half from the newest on.
 //
 //go:noinline
 func glibcSimpleBatchCgo(w *worker, slots []uintptr, size uintptr) {
@@ -262,8 +260,8 @@ func glibcThreadCgo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonCgo is larson on C's malloc and free, through cgo: the thread's blocks pass from one
-// goroutine to its successor, Rounds times.
+// larsonCgo is larson on C's malloc and free, through cgo: the thread's blocks pass from one goroutine to its
+// successor, Rounds times.
 func larsonCgo(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -284,8 +282,8 @@ func larsonCgo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonWarmCgo fills the slots, shuffles them, and replaces four times
-// as many as there are.
+// larsonWarmCgo fills the slots, shuffles them, and replaces four times as many blocks as
+// there are slots.
 func larsonWarmCgo(w *worker, slots []uintptr, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	for i := range ws {
@@ -411,8 +409,7 @@ func mleakFillCgo(w *worker, slots []uintptr) {
 	}
 }
 
-// mleakTurnCgo is what each thread does: it replaces a block that another
-// one left.
+// mleakTurnCgo is the work of each thread: it replaces a block that another thread left.
 func mleakTurnCgo(w *worker, slots []uintptr, x uint64) uint64 {
 	const size = leakSize
 	x = step(x)
@@ -425,8 +422,8 @@ func mleakTurnCgo(w *worker, slots []uintptr, x uint64) uint64 {
 	return x
 }
 
-// mstressCgo is mstress on C's malloc and free, through cgo: Rounds times, a new goroutine for
-// each thread, which exchanges blocks with the others.
+// mstressCgo is mstress on C's malloc and free, through cgo: Rounds times, it starts a new goroutine for each
+// thread, which exchanges blocks with the others.
 func mstressCgo(w *worker) {
 	s := w.shared
 	if w.id == 0 {
@@ -454,8 +451,8 @@ func mstressCgo(w *worker) {
 	w.end()
 }
 
-// mstressThreadCgo is the work of one thread in one round. Blocks are
-// known by the numbers of their records, which also tell the size.
+// mstressThreadCgo is the work of one thread in one round. Blocks are known by the numbers of
+// their records, which also give the size.
 func mstressThreadCgo(w *worker, data []uint32, x uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	allocs := mstressAllocs(w.p, w.id)
@@ -540,10 +537,9 @@ func mstressThreadCgo(w *worker, data []uint32, x uint64) uint64 {
 	return x
 }
 
-// mstressBetweenCgo frees half of the transfers, before round 1, the
-// last, all of them. The others move to records that the next round does not
-// use: there are two such areas, used in turn, for a survivor's old record may
-// be that of another's new one.
+// mstressBetweenCgo frees half of the transfers; before round 1, the last, all of them. The
+// others move to records that the next round does not use. There are two such areas, used in turn,
+// because a survivor's old record may be the new record of another survivor.
 func mstressBetweenCgo(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
@@ -569,8 +565,8 @@ func mstressBetweenCgo(w *worker, x, n uint64) uint64 {
 	return x
 }
 
-// pagesCgo is the loop of json, mir, vm and the pairs on C's malloc and free, through cgo: a ring
-// of Alive blocks, of which the oldest is freed for each new one.
+// pagesCgo is the loop of json, mir, vm and the pairs on C's malloc and free, through cgo: a ring of Alive
+// blocks, whose oldest block is freed for each new one.
 func pagesCgo(w *worker) {
 	ring := make([]uintptr, w.p.Alive+slotPad)
 	clear(ring)
@@ -606,8 +602,8 @@ func pagesCgo(w *worker) {
 	runtime.KeepAlive(ring)
 }
 
-// phaseCgo is phase on C's malloc and free, through cgo: random slots are freed or filled, with
-// small and large blocks in turn: Rounds times, then once more with small ones.
+// phaseCgo is phase on C's malloc and free, through cgo: random slots are freed or filled, Rounds times with
+// small and then large blocks, and once more with small ones.
 func phaseCgo(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -684,8 +680,8 @@ func randomMixedCgo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestCgo is rptest on C's malloc and free, through cgo. A batch of Iters blocks is handed on
-// in a buffer; every thread and every mailbox has one, full or not.
+// rptestCgo is rptest on C's malloc and free, through cgo. A batch of Iters blocks is handed on in a buffer;
+// every thread and every mailbox has a buffer, full or not.
 func rptestCgo(w *worker) {
 	ws, iters, threads := w.p.WS, w.p.Iters, uint64(w.p.Threads)
 	if w.id == 0 {
@@ -727,9 +723,9 @@ func rptestCgo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestFillCgo allocates n blocks for the slots from s on, hop by hop,
-// with the next sizes drawn. It is a function of its own, as are the
-// next two, so that its variables stay in registers.
+// rptestFillCgo allocates n blocks for the slots from s on, hop by hop, with the next sizes
+// drawn. It is a function of its own, and so are the next two, so that its variables stay in
+// registers.
 //
 //go:noinline
 func rptestFillCgo(w *worker, d *rptestDraw, slots []uintptr, s, hop, n uint64) {
@@ -760,8 +756,8 @@ func rptestFreeCgo(w *worker, slots []uintptr, s, hop, n uint64) {
 	}
 }
 
-// rptestEmptyCgo frees what is in a buffer, if it is not empty: those
-// that are begin with an empty slot.
+// rptestEmptyCgo frees the blocks in a buffer, unless the buffer is empty. An empty buffer
+// begins with an empty slot.
 //
 //go:noinline
 func rptestEmptyCgo(w *worker, slots []uintptr) {
@@ -805,10 +801,10 @@ func sh6benchCgo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// sh6TurnCgo is called when the filling of the slots comes to b.limit. It
-// returns the slot to go on from: that behind the saved ones or, when all are
-// full, the first, after it has saved the next fifth and freed what is below
-// that, the oldest first, and what is above it, the newest first.
+// sh6TurnCgo is called when the filling of the slots comes to b.limit. It returns the slot to
+// continue from. If the filling stopped before the saved slots, that is the slot behind them. If
+// all slots are full, it saves the next fifth and frees the slots below that, the oldest first, and
+// the slots above it, the newest first. Then it returns the first slot.
 //
 //go:noinline
 func sh6TurnCgo(w *worker, slots []uintptr, b *sh6Buffer) uint64 {
@@ -829,8 +825,7 @@ func sh6TurnCgo(w *worker, slots []uintptr, b *sh6Buffer) uint64 {
 	return b.first(w.p.WS)
 }
 
-// sh6RestCgo frees what the last turn left: all below at, and the saved
-// slots.
+// sh6RestCgo frees what the last turn left: all slots below at, and the saved slots.
 func sh6RestCgo(w *worker, slots []uintptr, at uint64, b *sh6Buffer) {
 	for i := range w.p.WS {
 		if i < at || i >= b.saved && i < b.past {
@@ -840,12 +835,12 @@ func sh6RestCgo(w *worker, slots []uintptr, at uint64, b *sh6Buffer) {
 	}
 }
 
-// sh8benchCgo is sh8bench on C's malloc and free, through cgo: sh6bench's buffer, and a table
-// through which the threads hand blocks to each other. All go through it in the
-// same order and at distances, so that the block in a slot is mostly another's.
+// sh8benchCgo is sh8bench on C's malloc and free, through cgo: sh6bench's buffer, and a table through which the
+// threads hand blocks to each other. All threads go through the table in the same order and at
+// distances from each other, so that the block in a slot is mostly another thread's.
 //
-// A block comes back from the table as a number, which -race takes for a mistake
-// where it is the empty loop's block, on Go's heap.
+// A block comes back from the table as a number. -race considers that a mistake where the block is
+// the empty loop's, which is on Go's heap.
 //
 //go:nocheckptr
 func sh8benchCgo(w *worker) {
@@ -902,8 +897,8 @@ func sh8benchCgo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// tapeCgo executes a tape on C's malloc and free, through cgo, Rounds times. Between two rounds,
-// what the tape leaves alive is freed.
+// tapeCgo executes a tape on C's malloc and free, through cgo, Rounds times. Between two rounds it frees the
+// blocks that the tape leaves alive.
 func tapeCgo(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
@@ -926,8 +921,8 @@ func tapeCgo(w *worker) {
 	}
 }
 
-// tapePassCgo executes one thread's operations in their order, and on each
-// slot in that of all threads.
+// tapePassCgo executes one thread's operations in their order, and on each slot in the order
+// of all threads.
 func tapePassCgo(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.words, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
@@ -976,7 +971,7 @@ func tapePassCgo(w *worker, ops []trace.Op, olds []uint64) {
 	}
 }
 
-// tapeClearCgo frees what is alive and begins the slots' turns anew.
+// tapeClearCgo frees the blocks that are alive and resets the slots' turns.
 func tapeClearCgo(w *worker) {
 	slots := w.shared.words
 	for i := range slots {
@@ -1000,13 +995,13 @@ func tinyHotCgo(w *worker) {
 	w.end()
 }
 
-// tinyHotBatchCgo is one batch of tinyHotCgo. In a function of its
-// own, its loops reload no variable of the caller's around each call.
+// tinyHotBatchCgo is one batch of tinyHotCgo. Because it is a function of its own, its
+// loops reload no variable of the caller's around each call.
 //
 //go:noinline
 func tinyHotBatchCgo(w *worker, slots *[HotBatch]uintptr) {
 	const size = HotSize
-	_ = slots[0] // checks for nil here, and so not in the loops
+	_ = slots[0] // checks for nil here, so that the loops do not
 	for i := range slots {
 		p := cgomalloc.Malloc(size)
 		*(*byte)(p) = 1
@@ -1018,8 +1013,8 @@ func tinyHotBatchCgo(w *worker, slots *[HotBatch]uintptr) {
 	}
 }
 
-// xmallocCgo is xmalloc-test on C's malloc and free, through cgo: the thread allocates, a
-// partner of its own frees.
+// xmallocCgo is xmalloc-test on C's malloc and free, through cgo: the thread allocates, and a partner of its own
+// frees.
 func xmallocCgo(w *worker) {
 	if w.id == 0 {
 		w.shared.words = make([]uintptr, xmallocBatches*xmallocBatch)
@@ -1067,6 +1062,6 @@ func xmallocFreeCgo(w *worker) {
 	}
 }
 
-// xmallocMixedCgo is xmalloc-mixed on C's malloc and free, through cgo: without a size given,
-// xmalloc draws from its table.
+// xmallocMixedCgo is xmalloc-mixed on C's malloc and free, through cgo: if no size is given, xmalloc draws from
+// its table.
 func xmallocMixedCgo(w *worker) { xmallocCgo(w) }

@@ -92,9 +92,8 @@ func allocTestEmpty(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// cacheScratchEmpty is cache-scratch on no allocator: every block is the same scratch buffer: cache-thrash after one
-// thread has allocated an object for each, next to each other, and each has
-// freed its own.
+// cacheScratchEmpty is cache-scratch on no allocator: every block is the same scratch buffer: first one thread allocates an object for
+// each thread, next to each other, and each thread frees its own; then it is cache-thrash.
 func cacheScratchEmpty(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
@@ -128,8 +127,7 @@ func cacheThrashEmpty(w *worker) {
 	_, _ = scratch, sink
 }
 
-// cacheTurnsEmpty allocates an object, writes to it again and again, and
-// frees it, Rounds times.
+// cacheTurnsEmpty allocates an object, writes to it again and again, and frees it, Rounds times.
 //
 //go:noinline
 func cacheTurnsEmpty(w *worker, s *uintptr, scratch unsafe.Pointer, sink *uintptr) {
@@ -145,8 +143,8 @@ func cacheTurnsEmpty(w *worker, s *uintptr, scratch unsafe.Pointer, sink *uintpt
 	}
 }
 
-// fragEmpty is frag on no allocator: every block is the same scratch buffer: fills WS MiB with blocks of each of
-// fragSizes, after a random nine tenths of those of each smaller size are freed.
+// fragEmpty is frag on no allocator: every block is the same scratch buffer. It fills WS MiB with blocks of each of fragSizes, after it
+// has freed a random nine tenths of the blocks of each smaller size.
 func fragEmpty(w *worker) {
 	goal := w.p.WS * mib
 	slots := make([]uintptr, goal/fragSizes[0]+slotPad)
@@ -163,7 +161,7 @@ func fragEmpty(w *worker) {
 			keep := live[g] / 10
 			held += keep * fragSizes[g]
 			left := keep
-			// each block is kept with the probability left/n: keep of them in all
+			// each block is kept with the probability left/n, so keep of them are kept in all
 			for n := live[g]; n != 0; n-- {
 				x = step(x)
 				p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[from]))
@@ -215,8 +213,8 @@ func glibcSimpleEmpty(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// glibcSimpleBatchEmpty fills the slots and frees them: the lower half from
-// the oldest on, the upper from the newest.
+// glibcSimpleBatchEmpty fills the slots and frees them: the lower half from the oldest on, the
+// upper half from the newest on.
 //
 //go:noinline
 func glibcSimpleBatchEmpty(w *worker, slots []uintptr, size uintptr, scratch unsafe.Pointer, sink *uintptr) {
@@ -279,8 +277,8 @@ func glibcThreadEmpty(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonEmpty is larson on no allocator: every block is the same scratch buffer: the thread's blocks pass from one
-// goroutine to its successor, Rounds times.
+// larsonEmpty is larson on no allocator: every block is the same scratch buffer: the thread's blocks pass from one goroutine to its
+// successor, Rounds times.
 func larsonEmpty(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -303,8 +301,8 @@ func larsonEmpty(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonWarmEmpty fills the slots, shuffles them, and replaces four times
-// as many as there are.
+// larsonWarmEmpty fills the slots, shuffles them, and replaces four times as many blocks as
+// there are slots.
 func larsonWarmEmpty(w *worker, slots []uintptr, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	scratch, sink := w.scratch, &w.sink
@@ -448,8 +446,7 @@ func mleakFillEmpty(w *worker, slots []uintptr) {
 	_, _ = scratch, sink
 }
 
-// mleakTurnEmpty is what each thread does: it replaces a block that another
-// one left.
+// mleakTurnEmpty is the work of each thread: it replaces a block that another thread left.
 func mleakTurnEmpty(w *worker, slots []uintptr, x uint64) uint64 {
 	const size = leakSize
 	scratch, sink := w.scratch, &w.sink
@@ -465,8 +462,8 @@ func mleakTurnEmpty(w *worker, slots []uintptr, x uint64) uint64 {
 	return x
 }
 
-// mstressEmpty is mstress on no allocator: every block is the same scratch buffer: Rounds times, a new goroutine for
-// each thread, which exchanges blocks with the others.
+// mstressEmpty is mstress on no allocator: every block is the same scratch buffer: Rounds times, it starts a new goroutine for each
+// thread, which exchanges blocks with the others.
 func mstressEmpty(w *worker) {
 	s := w.shared
 	if w.id == 0 {
@@ -494,8 +491,8 @@ func mstressEmpty(w *worker) {
 	w.end()
 }
 
-// mstressThreadEmpty is the work of one thread in one round. Blocks are
-// known by the numbers of their records, which also tell the size.
+// mstressThreadEmpty is the work of one thread in one round. Blocks are known by the numbers of
+// their records, which also give the size.
 func mstressThreadEmpty(w *worker, data []uint32, x uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	allocs := mstressAllocs(w.p, w.id)
@@ -585,10 +582,9 @@ func mstressThreadEmpty(w *worker, data []uint32, x uint64) uint64 {
 	return x
 }
 
-// mstressBetweenEmpty frees half of the transfers, before round 1, the
-// last, all of them. The others move to records that the next round does not
-// use: there are two such areas, used in turn, for a survivor's old record may
-// be that of another's new one.
+// mstressBetweenEmpty frees half of the transfers; before round 1, the last, all of them. The
+// others move to records that the next round does not use. There are two such areas, used in turn,
+// because a survivor's old record may be the new record of another survivor.
 func mstressBetweenEmpty(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
@@ -616,8 +612,8 @@ func mstressBetweenEmpty(w *worker, x, n uint64) uint64 {
 	return x
 }
 
-// pagesEmpty is the loop of json, mir, vm and the pairs on no allocator: every block is the same scratch buffer: a ring
-// of Alive blocks, of which the oldest is freed for each new one.
+// pagesEmpty is the loop of json, mir, vm and the pairs on no allocator: every block is the same scratch buffer: a ring of Alive
+// blocks, whose oldest block is freed for each new one.
 func pagesEmpty(w *worker) {
 	ring := make([]uintptr, w.p.Alive+slotPad)
 	clear(ring)
@@ -656,8 +652,8 @@ func pagesEmpty(w *worker) {
 	runtime.KeepAlive(ring)
 }
 
-// phaseEmpty is phase on no allocator: every block is the same scratch buffer: random slots are freed or filled, with
-// small and large blocks in turn: Rounds times, then once more with small ones.
+// phaseEmpty is phase on no allocator: every block is the same scratch buffer: random slots are freed or filled, Rounds times with
+// small and then large blocks, and once more with small ones.
 func phaseEmpty(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -740,8 +736,8 @@ func randomMixedEmpty(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestEmpty is rptest on no allocator: every block is the same scratch buffer. A batch of Iters blocks is handed on
-// in a buffer; every thread and every mailbox has one, full or not.
+// rptestEmpty is rptest on no allocator: every block is the same scratch buffer. A batch of Iters blocks is handed on in a buffer;
+// every thread and every mailbox has a buffer, full or not.
 func rptestEmpty(w *worker) {
 	ws, iters, threads := w.p.WS, w.p.Iters, uint64(w.p.Threads)
 	if w.id == 0 {
@@ -785,9 +781,9 @@ func rptestEmpty(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestFillEmpty allocates n blocks for the slots from s on, hop by hop,
-// with the next sizes drawn. It is a function of its own, as are the
-// next two, so that its variables stay in registers.
+// rptestFillEmpty allocates n blocks for the slots from s on, hop by hop, with the next sizes
+// drawn. It is a function of its own, and so are the next two, so that its variables stay in
+// registers.
 //
 //go:noinline
 func rptestFillEmpty(w *worker, d *rptestDraw, slots []uintptr, s, hop, n uint64, scratch unsafe.Pointer, sink *uintptr) {
@@ -819,8 +815,8 @@ func rptestFreeEmpty(w *worker, slots []uintptr, s, hop, n uint64, scratch unsaf
 	}
 }
 
-// rptestEmptyEmpty frees what is in a buffer, if it is not empty: those
-// that are begin with an empty slot.
+// rptestEmptyEmpty frees the blocks in a buffer, unless the buffer is empty. An empty buffer
+// begins with an empty slot.
 //
 //go:noinline
 func rptestEmptyEmpty(w *worker, slots []uintptr, scratch unsafe.Pointer, sink *uintptr) {
@@ -867,10 +863,10 @@ func sh6benchEmpty(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// sh6TurnEmpty is called when the filling of the slots comes to b.limit. It
-// returns the slot to go on from: that behind the saved ones or, when all are
-// full, the first, after it has saved the next fifth and freed what is below
-// that, the oldest first, and what is above it, the newest first.
+// sh6TurnEmpty is called when the filling of the slots comes to b.limit. It returns the slot to
+// continue from. If the filling stopped before the saved slots, that is the slot behind them. If
+// all slots are full, it saves the next fifth and frees the slots below that, the oldest first, and
+// the slots above it, the newest first. Then it returns the first slot.
 //
 //go:noinline
 func sh6TurnEmpty(w *worker, slots []uintptr, b *sh6Buffer, scratch unsafe.Pointer, sink *uintptr) uint64 {
@@ -891,8 +887,7 @@ func sh6TurnEmpty(w *worker, slots []uintptr, b *sh6Buffer, scratch unsafe.Point
 	return b.first(w.p.WS)
 }
 
-// sh6RestEmpty frees what the last turn left: all below at, and the saved
-// slots.
+// sh6RestEmpty frees what the last turn left: all slots below at, and the saved slots.
 func sh6RestEmpty(w *worker, slots []uintptr, at uint64, b *sh6Buffer, scratch unsafe.Pointer, sink *uintptr) {
 	for i := range w.p.WS {
 		if i < at || i >= b.saved && i < b.past {
@@ -902,12 +897,12 @@ func sh6RestEmpty(w *worker, slots []uintptr, at uint64, b *sh6Buffer, scratch u
 	}
 }
 
-// sh8benchEmpty is sh8bench on no allocator: every block is the same scratch buffer: sh6bench's buffer, and a table
-// through which the threads hand blocks to each other. All go through it in the
-// same order and at distances, so that the block in a slot is mostly another's.
+// sh8benchEmpty is sh8bench on no allocator: every block is the same scratch buffer: sh6bench's buffer, and a table through which the
+// threads hand blocks to each other. All threads go through the table in the same order and at
+// distances from each other, so that the block in a slot is mostly another thread's.
 //
-// A block comes back from the table as a number, which -race takes for a mistake
-// where it is the empty loop's block, on Go's heap.
+// A block comes back from the table as a number. -race considers that a mistake where the block is
+// the empty loop's, which is on Go's heap.
 //
 //go:nocheckptr
 func sh8benchEmpty(w *worker) {
@@ -968,8 +963,8 @@ func sh8benchEmpty(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// tapeEmpty executes a tape on no allocator: every block is the same scratch buffer, Rounds times. Between two rounds,
-// what the tape leaves alive is freed.
+// tapeEmpty executes a tape on no allocator: every block is the same scratch buffer, Rounds times. Between two rounds it frees the
+// blocks that the tape leaves alive.
 func tapeEmpty(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
@@ -992,8 +987,8 @@ func tapeEmpty(w *worker) {
 	}
 }
 
-// tapePassEmpty executes one thread's operations in their order, and on each
-// slot in that of all threads.
+// tapePassEmpty executes one thread's operations in their order, and on each slot in the order
+// of all threads.
 func tapePassEmpty(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.words, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
@@ -1046,7 +1041,7 @@ func tapePassEmpty(w *worker, ops []trace.Op, olds []uint64) {
 	_, _ = scratch, sink
 }
 
-// tapeClearEmpty frees what is alive and begins the slots' turns anew.
+// tapeClearEmpty frees the blocks that are alive and resets the slots' turns.
 func tapeClearEmpty(w *worker) {
 	slots := w.shared.words
 	scratch, sink := w.scratch, &w.sink
@@ -1074,13 +1069,13 @@ func tinyHotEmpty(w *worker) {
 	_, _ = scratch, sink
 }
 
-// tinyHotBatchEmpty is one batch of tinyHotEmpty. In a function of its
-// own, its loops reload no variable of the caller's around each call.
+// tinyHotBatchEmpty is one batch of tinyHotEmpty. Because it is a function of its own, its
+// loops reload no variable of the caller's around each call.
 //
 //go:noinline
 func tinyHotBatchEmpty(w *worker, slots *[HotBatch]uintptr, scratch unsafe.Pointer, sink *uintptr) {
 	const size = HotSize
-	_ = slots[0] // checks for nil here, and so not in the loops
+	_ = slots[0] // checks for nil here, so that the loops do not
 	for i := range slots {
 		_ = size
 		p := scratch
@@ -1093,8 +1088,8 @@ func tinyHotBatchEmpty(w *worker, slots *[HotBatch]uintptr, scratch unsafe.Point
 	}
 }
 
-// xmallocEmpty is xmalloc-test on no allocator: every block is the same scratch buffer: the thread allocates, a
-// partner of its own frees.
+// xmallocEmpty is xmalloc-test on no allocator: every block is the same scratch buffer: the thread allocates, and a partner of its own
+// frees.
 func xmallocEmpty(w *worker) {
 	if w.id == 0 {
 		w.shared.words = make([]uintptr, xmallocBatches*xmallocBatch)
@@ -1147,6 +1142,6 @@ func xmallocFreeEmpty(w *worker) {
 	_, _ = scratch, sink
 }
 
-// xmallocMixedEmpty is xmalloc-mixed on no allocator: every block is the same scratch buffer: without a size given,
-// xmalloc draws from its table.
+// xmallocMixedEmpty is xmalloc-mixed on no allocator: every block is the same scratch buffer: if no size is given, xmalloc draws from
+// its table.
 func xmallocMixedEmpty(w *worker) { xmallocEmpty(w) }

@@ -88,9 +88,8 @@ func allocTestGo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// cacheScratchGo is cache-scratch on make and the garbage collector: cache-thrash after one
-// thread has allocated an object for each, next to each other, and each has
-// freed its own.
+// cacheScratchGo is cache-scratch on make and the garbage collector: first one thread allocates an object for
+// each thread, next to each other, and each thread frees its own; then it is cache-thrash.
 func cacheScratchGo(w *worker) {
 	slots := make([]unsafe.Pointer, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
@@ -119,8 +118,7 @@ func cacheThrashGo(w *worker) {
 	w.end()
 }
 
-// cacheTurnsGo allocates an object, writes to it again and again, and
-// frees it, Rounds times.
+// cacheTurnsGo allocates an object, writes to it again and again, and frees it, Rounds times.
 //
 //go:noinline
 func cacheTurnsGo(w *worker, s *unsafe.Pointer) {
@@ -135,8 +133,8 @@ func cacheTurnsGo(w *worker, s *unsafe.Pointer) {
 	}
 }
 
-// fragGo is frag on make and the garbage collector: fills WS MiB with blocks of each of
-// fragSizes, after a random nine tenths of those of each smaller size are freed.
+// fragGo is frag on make and the garbage collector. It fills WS MiB with blocks of each of fragSizes, after it
+// has freed a random nine tenths of the blocks of each smaller size.
 func fragGo(w *worker) {
 	goal := w.p.WS * mib
 	slots := make([]unsafe.Pointer, goal/fragSizes[0]+slotPad)
@@ -152,7 +150,7 @@ func fragGo(w *worker) {
 			keep := live[g] / 10
 			held += keep * fragSizes[g]
 			left := keep
-			// each block is kept with the probability left/n: keep of them in all
+			// each block is kept with the probability left/n, so keep of them are kept in all
 			for n := live[g]; n != 0; n-- {
 				x = step(x)
 				p := slots[from]
@@ -200,8 +198,8 @@ func glibcSimpleGo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// glibcSimpleBatchGo fills the slots and frees them: the lower half from
-// the oldest on, the upper from the newest.
+// glibcSimpleBatchGo fills the slots and frees them: the lower half from the oldest on, the
+// upper half from the newest on.
 //
 //go:noinline
 func glibcSimpleBatchGo(w *worker, slots []unsafe.Pointer, size uintptr) {
@@ -259,8 +257,8 @@ func glibcThreadGo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonGo is larson on make and the garbage collector: the thread's blocks pass from one
-// goroutine to its successor, Rounds times.
+// larsonGo is larson on make and the garbage collector: the thread's blocks pass from one goroutine to its
+// successor, Rounds times.
 func larsonGo(w *worker) {
 	slots := make([]unsafe.Pointer, w.p.WS+slotPad)
 	clear(slots)
@@ -281,8 +279,8 @@ func larsonGo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonWarmGo fills the slots, shuffles them, and replaces four times
-// as many as there are.
+// larsonWarmGo fills the slots, shuffles them, and replaces four times as many blocks as
+// there are slots.
 func larsonWarmGo(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	for i := range ws {
@@ -408,8 +406,7 @@ func mleakFillGo(w *worker, slots []unsafe.Pointer) {
 	}
 }
 
-// mleakTurnGo is what each thread does: it replaces a block that another
-// one left.
+// mleakTurnGo is the work of each thread: it replaces a block that another thread left.
 func mleakTurnGo(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	const size = leakSize
 	x = step(x)
@@ -422,8 +419,8 @@ func mleakTurnGo(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	return x
 }
 
-// mstressGo is mstress on make and the garbage collector: Rounds times, a new goroutine for
-// each thread, which exchanges blocks with the others.
+// mstressGo is mstress on make and the garbage collector: Rounds times, it starts a new goroutine for each
+// thread, which exchanges blocks with the others.
 func mstressGo(w *worker) {
 	s := w.shared
 	if w.id == 0 {
@@ -451,8 +448,8 @@ func mstressGo(w *worker) {
 	w.end()
 }
 
-// mstressThreadGo is the work of one thread in one round. Blocks are
-// known by the numbers of their records, which also tell the size.
+// mstressThreadGo is the work of one thread in one round. Blocks are known by the numbers of
+// their records, which also give the size.
 func mstressThreadGo(w *worker, data []uint32, x uint64) uint64 {
 	blocks, sizes, transfers := w.shared.pointers, w.shared.sizes, w.shared.mail
 	allocs := mstressAllocs(w.p, w.id)
@@ -537,10 +534,9 @@ func mstressThreadGo(w *worker, data []uint32, x uint64) uint64 {
 	return x
 }
 
-// mstressBetweenGo frees half of the transfers, before round 1, the
-// last, all of them. The others move to records that the next round does not
-// use: there are two such areas, used in turn, for a survivor's old record may
-// be that of another's new one.
+// mstressBetweenGo frees half of the transfers; before round 1, the last, all of them. The
+// others move to records that the next round does not use. There are two such areas, used in turn,
+// because a survivor's old record may be the new record of another survivor.
 func mstressBetweenGo(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.pointers, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
@@ -566,8 +562,8 @@ func mstressBetweenGo(w *worker, x, n uint64) uint64 {
 	return x
 }
 
-// pagesGo is the loop of json, mir, vm and the pairs on make and the garbage collector: a ring
-// of Alive blocks, of which the oldest is freed for each new one.
+// pagesGo is the loop of json, mir, vm and the pairs on make and the garbage collector: a ring of Alive
+// blocks, whose oldest block is freed for each new one.
 func pagesGo(w *worker) {
 	ring := make([]unsafe.Pointer, w.p.Alive+slotPad)
 	clear(ring)
@@ -603,8 +599,8 @@ func pagesGo(w *worker) {
 	runtime.KeepAlive(ring)
 }
 
-// phaseGo is phase on make and the garbage collector: random slots are freed or filled, with
-// small and large blocks in turn: Rounds times, then once more with small ones.
+// phaseGo is phase on make and the garbage collector: random slots are freed or filled, Rounds times with
+// small and then large blocks, and once more with small ones.
 func phaseGo(w *worker) {
 	slots := make([]unsafe.Pointer, w.p.WS+slotPad)
 	clear(slots)
@@ -681,8 +677,8 @@ func randomMixedGo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestGo is rptest on make and the garbage collector. A batch of Iters blocks is handed on
-// in a buffer; every thread and every mailbox has one, full or not.
+// rptestGo is rptest on make and the garbage collector. A batch of Iters blocks is handed on in a buffer;
+// every thread and every mailbox has a buffer, full or not.
 func rptestGo(w *worker) {
 	ws, iters, threads := w.p.WS, w.p.Iters, uint64(w.p.Threads)
 	if w.id == 0 {
@@ -724,9 +720,9 @@ func rptestGo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestFillGo allocates n blocks for the slots from s on, hop by hop,
-// with the next sizes drawn. It is a function of its own, as are the
-// next two, so that its variables stay in registers.
+// rptestFillGo allocates n blocks for the slots from s on, hop by hop, with the next sizes
+// drawn. It is a function of its own, and so are the next two, so that its variables stay in
+// registers.
 //
 //go:noinline
 func rptestFillGo(w *worker, d *rptestDraw, slots []unsafe.Pointer, s, hop, n uint64) {
@@ -757,8 +753,8 @@ func rptestFreeGo(w *worker, slots []unsafe.Pointer, s, hop, n uint64) {
 	}
 }
 
-// rptestEmptyGo frees what is in a buffer, if it is not empty: those
-// that are begin with an empty slot.
+// rptestEmptyGo frees the blocks in a buffer, unless the buffer is empty. An empty buffer
+// begins with an empty slot.
 //
 //go:noinline
 func rptestEmptyGo(w *worker, slots []unsafe.Pointer) {
@@ -802,10 +798,10 @@ func sh6benchGo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// sh6TurnGo is called when the filling of the slots comes to b.limit. It
-// returns the slot to go on from: that behind the saved ones or, when all are
-// full, the first, after it has saved the next fifth and freed what is below
-// that, the oldest first, and what is above it, the newest first.
+// sh6TurnGo is called when the filling of the slots comes to b.limit. It returns the slot to
+// continue from. If the filling stopped before the saved slots, that is the slot behind them. If
+// all slots are full, it saves the next fifth and frees the slots below that, the oldest first, and
+// the slots above it, the newest first. Then it returns the first slot.
 //
 //go:noinline
 func sh6TurnGo(w *worker, slots []unsafe.Pointer, b *sh6Buffer) uint64 {
@@ -826,8 +822,7 @@ func sh6TurnGo(w *worker, slots []unsafe.Pointer, b *sh6Buffer) uint64 {
 	return b.first(w.p.WS)
 }
 
-// sh6RestGo frees what the last turn left: all below at, and the saved
-// slots.
+// sh6RestGo frees what the last turn left: all slots below at, and the saved slots.
 func sh6RestGo(w *worker, slots []unsafe.Pointer, at uint64, b *sh6Buffer) {
 	for i := range w.p.WS {
 		if i < at || i >= b.saved && i < b.past {
@@ -837,12 +832,12 @@ func sh6RestGo(w *worker, slots []unsafe.Pointer, at uint64, b *sh6Buffer) {
 	}
 }
 
-// sh8benchGo is sh8bench on make and the garbage collector: sh6bench's buffer, and a table
-// through which the threads hand blocks to each other. All go through it in the
-// same order and at distances, so that the block in a slot is mostly another's.
+// sh8benchGo is sh8bench on make and the garbage collector: sh6bench's buffer, and a table through which the
+// threads hand blocks to each other. All threads go through the table in the same order and at
+// distances from each other, so that the block in a slot is mostly another thread's.
 //
-// A block comes back from the table as a number, which -race takes for a mistake
-// where it is the empty loop's block, on Go's heap.
+// A block comes back from the table as a number. -race considers that a mistake where the block is
+// the empty loop's, which is on Go's heap.
 //
 //go:nocheckptr
 func sh8benchGo(w *worker) {
@@ -899,8 +894,8 @@ func sh8benchGo(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// tapeGo executes a tape on make and the garbage collector, Rounds times. Between two rounds,
-// what the tape leaves alive is freed.
+// tapeGo executes a tape on make and the garbage collector, Rounds times. Between two rounds it frees the
+// blocks that the tape leaves alive.
 func tapeGo(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
@@ -923,8 +918,8 @@ func tapeGo(w *worker) {
 	}
 }
 
-// tapePassGo executes one thread's operations in their order, and on each
-// slot in that of all threads.
+// tapePassGo executes one thread's operations in their order, and on each slot in the order
+// of all threads.
 func tapePassGo(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.pointers, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
@@ -973,7 +968,7 @@ func tapePassGo(w *worker, ops []trace.Op, olds []uint64) {
 	}
 }
 
-// tapeClearGo frees what is alive and begins the slots' turns anew.
+// tapeClearGo frees the blocks that are alive and resets the slots' turns.
 func tapeClearGo(w *worker) {
 	slots := w.shared.pointers
 	for i := range slots {
@@ -997,13 +992,13 @@ func tinyHotGo(w *worker) {
 	w.end()
 }
 
-// tinyHotBatchGo is one batch of tinyHotGo. In a function of its
-// own, its loops reload no variable of the caller's around each call.
+// tinyHotBatchGo is one batch of tinyHotGo. Because it is a function of its own, its
+// loops reload no variable of the caller's around each call.
 //
 //go:noinline
 func tinyHotBatchGo(w *worker, slots *[HotBatch]unsafe.Pointer) {
 	const size = HotSize
-	_ = slots[0] // checks for nil here, and so not in the loops
+	_ = slots[0] // checks for nil here, so that the loops do not
 	for i := range slots {
 		p := unsafe.Pointer(unsafe.SliceData(make([]byte, size)))
 		*(*byte)(p) = 1
@@ -1015,8 +1010,8 @@ func tinyHotBatchGo(w *worker, slots *[HotBatch]unsafe.Pointer) {
 	}
 }
 
-// xmallocGo is xmalloc-test on make and the garbage collector: the thread allocates, a
-// partner of its own frees.
+// xmallocGo is xmalloc-test on make and the garbage collector: the thread allocates, and a partner of its own
+// frees.
 func xmallocGo(w *worker) {
 	if w.id == 0 {
 		w.shared.pointers = make([]unsafe.Pointer, xmallocBatches*xmallocBatch)
@@ -1064,6 +1059,6 @@ func xmallocFreeGo(w *worker) {
 	}
 }
 
-// xmallocMixedGo is xmalloc-mixed on make and the garbage collector: without a size given,
-// xmalloc draws from its table.
+// xmallocMixedGo is xmalloc-mixed on make and the garbage collector: if no size is given, xmalloc draws from
+// its table.
 func xmallocMixedGo(w *worker) { xmallocGo(w) }

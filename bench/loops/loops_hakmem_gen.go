@@ -89,9 +89,8 @@ func allocTestHakmem(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// cacheScratchHakmem is cache-scratch on hakmem.Malloc and hakmem.Free: cache-thrash after one
-// thread has allocated an object for each, next to each other, and each has
-// freed its own.
+// cacheScratchHakmem is cache-scratch on hakmem.Malloc and hakmem.Free: first one thread allocates an object for
+// each thread, next to each other, and each thread frees its own; then it is cache-thrash.
 func cacheScratchHakmem(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
@@ -120,8 +119,7 @@ func cacheThrashHakmem(w *worker) {
 	w.end()
 }
 
-// cacheTurnsHakmem allocates an object, writes to it again and again, and
-// frees it, Rounds times.
+// cacheTurnsHakmem allocates an object, writes to it again and again, and frees it, Rounds times.
 //
 //go:noinline
 func cacheTurnsHakmem(w *worker, s *uintptr) {
@@ -136,8 +134,8 @@ func cacheTurnsHakmem(w *worker, s *uintptr) {
 	}
 }
 
-// fragHakmem is frag on hakmem.Malloc and hakmem.Free: fills WS MiB with blocks of each of
-// fragSizes, after a random nine tenths of those of each smaller size are freed.
+// fragHakmem is frag on hakmem.Malloc and hakmem.Free. It fills WS MiB with blocks of each of fragSizes, after it
+// has freed a random nine tenths of the blocks of each smaller size.
 func fragHakmem(w *worker) {
 	goal := w.p.WS * mib
 	slots := make([]uintptr, goal/fragSizes[0]+slotPad)
@@ -153,7 +151,7 @@ func fragHakmem(w *worker) {
 			keep := live[g] / 10
 			held += keep * fragSizes[g]
 			left := keep
-			// each block is kept with the probability left/n: keep of them in all
+			// each block is kept with the probability left/n, so keep of them are kept in all
 			for n := live[g]; n != 0; n-- {
 				x = step(x)
 				p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[from]))
@@ -201,8 +199,8 @@ func glibcSimpleHakmem(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// glibcSimpleBatchHakmem fills the slots and frees them: the lower half from
-// the oldest on, the upper from the newest.
+// glibcSimpleBatchHakmem fills the slots and frees them: the lower half from the oldest on, the
+// upper half from the newest on.
 //
 //go:noinline
 func glibcSimpleBatchHakmem(w *worker, slots []uintptr, size uintptr) {
@@ -260,8 +258,8 @@ func glibcThreadHakmem(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonHakmem is larson on hakmem.Malloc and hakmem.Free: the thread's blocks pass from one
-// goroutine to its successor, Rounds times.
+// larsonHakmem is larson on hakmem.Malloc and hakmem.Free: the thread's blocks pass from one goroutine to its
+// successor, Rounds times.
 func larsonHakmem(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -282,8 +280,8 @@ func larsonHakmem(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonWarmHakmem fills the slots, shuffles them, and replaces four times
-// as many as there are.
+// larsonWarmHakmem fills the slots, shuffles them, and replaces four times as many blocks as
+// there are slots.
 func larsonWarmHakmem(w *worker, slots []uintptr, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	for i := range ws {
@@ -409,8 +407,7 @@ func mleakFillHakmem(w *worker, slots []uintptr) {
 	}
 }
 
-// mleakTurnHakmem is what each thread does: it replaces a block that another
-// one left.
+// mleakTurnHakmem is the work of each thread: it replaces a block that another thread left.
 func mleakTurnHakmem(w *worker, slots []uintptr, x uint64) uint64 {
 	const size = leakSize
 	x = step(x)
@@ -423,8 +420,8 @@ func mleakTurnHakmem(w *worker, slots []uintptr, x uint64) uint64 {
 	return x
 }
 
-// mstressHakmem is mstress on hakmem.Malloc and hakmem.Free: Rounds times, a new goroutine for
-// each thread, which exchanges blocks with the others.
+// mstressHakmem is mstress on hakmem.Malloc and hakmem.Free: Rounds times, it starts a new goroutine for each
+// thread, which exchanges blocks with the others.
 func mstressHakmem(w *worker) {
 	s := w.shared
 	if w.id == 0 {
@@ -452,8 +449,8 @@ func mstressHakmem(w *worker) {
 	w.end()
 }
 
-// mstressThreadHakmem is the work of one thread in one round. Blocks are
-// known by the numbers of their records, which also tell the size.
+// mstressThreadHakmem is the work of one thread in one round. Blocks are known by the numbers of
+// their records, which also give the size.
 func mstressThreadHakmem(w *worker, data []uint32, x uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	allocs := mstressAllocs(w.p, w.id)
@@ -538,10 +535,9 @@ func mstressThreadHakmem(w *worker, data []uint32, x uint64) uint64 {
 	return x
 }
 
-// mstressBetweenHakmem frees half of the transfers, before round 1, the
-// last, all of them. The others move to records that the next round does not
-// use: there are two such areas, used in turn, for a survivor's old record may
-// be that of another's new one.
+// mstressBetweenHakmem frees half of the transfers; before round 1, the last, all of them. The
+// others move to records that the next round does not use. There are two such areas, used in turn,
+// because a survivor's old record may be the new record of another survivor.
 func mstressBetweenHakmem(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
@@ -567,8 +563,8 @@ func mstressBetweenHakmem(w *worker, x, n uint64) uint64 {
 	return x
 }
 
-// pagesHakmem is the loop of json, mir, vm and the pairs on hakmem.Malloc and hakmem.Free: a ring
-// of Alive blocks, of which the oldest is freed for each new one.
+// pagesHakmem is the loop of json, mir, vm and the pairs on hakmem.Malloc and hakmem.Free: a ring of Alive
+// blocks, whose oldest block is freed for each new one.
 func pagesHakmem(w *worker) {
 	ring := make([]uintptr, w.p.Alive+slotPad)
 	clear(ring)
@@ -604,8 +600,8 @@ func pagesHakmem(w *worker) {
 	runtime.KeepAlive(ring)
 }
 
-// phaseHakmem is phase on hakmem.Malloc and hakmem.Free: random slots are freed or filled, with
-// small and large blocks in turn: Rounds times, then once more with small ones.
+// phaseHakmem is phase on hakmem.Malloc and hakmem.Free: random slots are freed or filled, Rounds times with
+// small and then large blocks, and once more with small ones.
 func phaseHakmem(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -682,8 +678,8 @@ func randomMixedHakmem(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestHakmem is rptest on hakmem.Malloc and hakmem.Free. A batch of Iters blocks is handed on
-// in a buffer; every thread and every mailbox has one, full or not.
+// rptestHakmem is rptest on hakmem.Malloc and hakmem.Free. A batch of Iters blocks is handed on in a buffer;
+// every thread and every mailbox has a buffer, full or not.
 func rptestHakmem(w *worker) {
 	ws, iters, threads := w.p.WS, w.p.Iters, uint64(w.p.Threads)
 	if w.id == 0 {
@@ -725,9 +721,9 @@ func rptestHakmem(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestFillHakmem allocates n blocks for the slots from s on, hop by hop,
-// with the next sizes drawn. It is a function of its own, as are the
-// next two, so that its variables stay in registers.
+// rptestFillHakmem allocates n blocks for the slots from s on, hop by hop, with the next sizes
+// drawn. It is a function of its own, and so are the next two, so that its variables stay in
+// registers.
 //
 //go:noinline
 func rptestFillHakmem(w *worker, d *rptestDraw, slots []uintptr, s, hop, n uint64) {
@@ -758,8 +754,8 @@ func rptestFreeHakmem(w *worker, slots []uintptr, s, hop, n uint64) {
 	}
 }
 
-// rptestEmptyHakmem frees what is in a buffer, if it is not empty: those
-// that are begin with an empty slot.
+// rptestEmptyHakmem frees the blocks in a buffer, unless the buffer is empty. An empty buffer
+// begins with an empty slot.
 //
 //go:noinline
 func rptestEmptyHakmem(w *worker, slots []uintptr) {
@@ -803,10 +799,10 @@ func sh6benchHakmem(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// sh6TurnHakmem is called when the filling of the slots comes to b.limit. It
-// returns the slot to go on from: that behind the saved ones or, when all are
-// full, the first, after it has saved the next fifth and freed what is below
-// that, the oldest first, and what is above it, the newest first.
+// sh6TurnHakmem is called when the filling of the slots comes to b.limit. It returns the slot to
+// continue from. If the filling stopped before the saved slots, that is the slot behind them. If
+// all slots are full, it saves the next fifth and frees the slots below that, the oldest first, and
+// the slots above it, the newest first. Then it returns the first slot.
 //
 //go:noinline
 func sh6TurnHakmem(w *worker, slots []uintptr, b *sh6Buffer) uint64 {
@@ -827,8 +823,7 @@ func sh6TurnHakmem(w *worker, slots []uintptr, b *sh6Buffer) uint64 {
 	return b.first(w.p.WS)
 }
 
-// sh6RestHakmem frees what the last turn left: all below at, and the saved
-// slots.
+// sh6RestHakmem frees what the last turn left: all slots below at, and the saved slots.
 func sh6RestHakmem(w *worker, slots []uintptr, at uint64, b *sh6Buffer) {
 	for i := range w.p.WS {
 		if i < at || i >= b.saved && i < b.past {
@@ -838,12 +833,12 @@ func sh6RestHakmem(w *worker, slots []uintptr, at uint64, b *sh6Buffer) {
 	}
 }
 
-// sh8benchHakmem is sh8bench on hakmem.Malloc and hakmem.Free: sh6bench's buffer, and a table
-// through which the threads hand blocks to each other. All go through it in the
-// same order and at distances, so that the block in a slot is mostly another's.
+// sh8benchHakmem is sh8bench on hakmem.Malloc and hakmem.Free: sh6bench's buffer, and a table through which the
+// threads hand blocks to each other. All threads go through the table in the same order and at
+// distances from each other, so that the block in a slot is mostly another thread's.
 //
-// A block comes back from the table as a number, which -race takes for a mistake
-// where it is the empty loop's block, on Go's heap.
+// A block comes back from the table as a number. -race considers that a mistake where the block is
+// the empty loop's, which is on Go's heap.
 //
 //go:nocheckptr
 func sh8benchHakmem(w *worker) {
@@ -900,8 +895,8 @@ func sh8benchHakmem(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// tapeHakmem executes a tape on hakmem.Malloc and hakmem.Free, Rounds times. Between two rounds,
-// what the tape leaves alive is freed.
+// tapeHakmem executes a tape on hakmem.Malloc and hakmem.Free, Rounds times. Between two rounds it frees the
+// blocks that the tape leaves alive.
 func tapeHakmem(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
@@ -924,8 +919,8 @@ func tapeHakmem(w *worker) {
 	}
 }
 
-// tapePassHakmem executes one thread's operations in their order, and on each
-// slot in that of all threads.
+// tapePassHakmem executes one thread's operations in their order, and on each slot in the order
+// of all threads.
 func tapePassHakmem(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.words, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
@@ -974,7 +969,7 @@ func tapePassHakmem(w *worker, ops []trace.Op, olds []uint64) {
 	}
 }
 
-// tapeClearHakmem frees what is alive and begins the slots' turns anew.
+// tapeClearHakmem frees the blocks that are alive and resets the slots' turns.
 func tapeClearHakmem(w *worker) {
 	slots := w.shared.words
 	for i := range slots {
@@ -998,13 +993,13 @@ func tinyHotHakmem(w *worker) {
 	w.end()
 }
 
-// tinyHotBatchHakmem is one batch of tinyHotHakmem. In a function of its
-// own, its loops reload no variable of the caller's around each call.
+// tinyHotBatchHakmem is one batch of tinyHotHakmem. Because it is a function of its own, its
+// loops reload no variable of the caller's around each call.
 //
 //go:noinline
 func tinyHotBatchHakmem(w *worker, slots *[HotBatch]uintptr) {
 	const size = HotSize
-	_ = slots[0] // checks for nil here, and so not in the loops
+	_ = slots[0] // checks for nil here, so that the loops do not
 	for i := range slots {
 		p := hakmem.Malloc(size)
 		*(*byte)(p) = 1
@@ -1016,8 +1011,8 @@ func tinyHotBatchHakmem(w *worker, slots *[HotBatch]uintptr) {
 	}
 }
 
-// xmallocHakmem is xmalloc-test on hakmem.Malloc and hakmem.Free: the thread allocates, a
-// partner of its own frees.
+// xmallocHakmem is xmalloc-test on hakmem.Malloc and hakmem.Free: the thread allocates, and a partner of its own
+// frees.
 func xmallocHakmem(w *worker) {
 	if w.id == 0 {
 		w.shared.words = make([]uintptr, xmallocBatches*xmallocBatch)
@@ -1065,6 +1060,6 @@ func xmallocFreeHakmem(w *worker) {
 	}
 }
 
-// xmallocMixedHakmem is xmalloc-mixed on hakmem.Malloc and hakmem.Free: without a size given,
-// xmalloc draws from its table.
+// xmallocMixedHakmem is xmalloc-mixed on hakmem.Malloc and hakmem.Free: if no size is given, xmalloc draws from
+// its table.
 func xmallocMixedHakmem(w *worker) { xmallocHakmem(w) }

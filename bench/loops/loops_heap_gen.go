@@ -91,9 +91,8 @@ func allocTestHeap(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// cacheScratchHeap is cache-scratch on a hakmem.Heap of the goroutine's own: cache-thrash after one
-// thread has allocated an object for each, next to each other, and each has
-// freed its own.
+// cacheScratchHeap is cache-scratch on a hakmem.Heap of the goroutine's own: first one thread allocates an object for
+// each thread, next to each other, and each thread frees its own; then it is cache-thrash.
 func cacheScratchHeap(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
@@ -126,8 +125,7 @@ func cacheThrashHeap(w *worker) {
 	h.Close()
 }
 
-// cacheTurnsHeap allocates an object, writes to it again and again, and
-// frees it, Rounds times.
+// cacheTurnsHeap allocates an object, writes to it again and again, and frees it, Rounds times.
 //
 //go:noinline
 func cacheTurnsHeap(w *worker, s *uintptr, h *hakmem.Heap) {
@@ -142,8 +140,8 @@ func cacheTurnsHeap(w *worker, s *uintptr, h *hakmem.Heap) {
 	}
 }
 
-// fragHeap is frag on a hakmem.Heap of the goroutine's own: fills WS MiB with blocks of each of
-// fragSizes, after a random nine tenths of those of each smaller size are freed.
+// fragHeap is frag on a hakmem.Heap of the goroutine's own. It fills WS MiB with blocks of each of fragSizes, after it
+// has freed a random nine tenths of the blocks of each smaller size.
 func fragHeap(w *worker) {
 	goal := w.p.WS * mib
 	slots := make([]uintptr, goal/fragSizes[0]+slotPad)
@@ -160,7 +158,7 @@ func fragHeap(w *worker) {
 			keep := live[g] / 10
 			held += keep * fragSizes[g]
 			left := keep
-			// each block is kept with the probability left/n: keep of them in all
+			// each block is kept with the probability left/n, so keep of them are kept in all
 			for n := live[g]; n != 0; n-- {
 				x = step(x)
 				p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[from]))
@@ -211,8 +209,8 @@ func glibcSimpleHeap(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// glibcSimpleBatchHeap fills the slots and frees them: the lower half from
-// the oldest on, the upper from the newest.
+// glibcSimpleBatchHeap fills the slots and frees them: the lower half from the oldest on, the
+// upper half from the newest on.
 //
 //go:noinline
 func glibcSimpleBatchHeap(w *worker, slots []uintptr, size uintptr, h *hakmem.Heap) {
@@ -272,8 +270,8 @@ func glibcThreadHeap(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonHeap is larson on a hakmem.Heap of the goroutine's own: the thread's blocks pass from one
-// goroutine to its successor, Rounds times.
+// larsonHeap is larson on a hakmem.Heap of the goroutine's own: the thread's blocks pass from one goroutine to its
+// successor, Rounds times.
 func larsonHeap(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -296,8 +294,8 @@ func larsonHeap(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonWarmHeap fills the slots, shuffles them, and replaces four times
-// as many as there are.
+// larsonWarmHeap fills the slots, shuffles them, and replaces four times as many blocks as
+// there are slots.
 func larsonWarmHeap(w *worker, slots []uintptr, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	h := hakmem.NewHeap()
@@ -435,8 +433,7 @@ func mleakFillHeap(w *worker, slots []uintptr) {
 	h.Close()
 }
 
-// mleakTurnHeap is what each thread does: it replaces a block that another
-// one left.
+// mleakTurnHeap is the work of each thread: it replaces a block that another thread left.
 func mleakTurnHeap(w *worker, slots []uintptr, x uint64) uint64 {
 	const size = leakSize
 	h := hakmem.NewHeap()
@@ -451,8 +448,8 @@ func mleakTurnHeap(w *worker, slots []uintptr, x uint64) uint64 {
 	return x
 }
 
-// mstressHeap is mstress on a hakmem.Heap of the goroutine's own: Rounds times, a new goroutine for
-// each thread, which exchanges blocks with the others.
+// mstressHeap is mstress on a hakmem.Heap of the goroutine's own: Rounds times, it starts a new goroutine for each
+// thread, which exchanges blocks with the others.
 func mstressHeap(w *worker) {
 	s := w.shared
 	if w.id == 0 {
@@ -480,8 +477,8 @@ func mstressHeap(w *worker) {
 	w.end()
 }
 
-// mstressThreadHeap is the work of one thread in one round. Blocks are
-// known by the numbers of their records, which also tell the size.
+// mstressThreadHeap is the work of one thread in one round. Blocks are known by the numbers of
+// their records, which also give the size.
 func mstressThreadHeap(w *worker, data []uint32, x uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	allocs := mstressAllocs(w.p, w.id)
@@ -568,10 +565,9 @@ func mstressThreadHeap(w *worker, data []uint32, x uint64) uint64 {
 	return x
 }
 
-// mstressBetweenHeap frees half of the transfers, before round 1, the
-// last, all of them. The others move to records that the next round does not
-// use: there are two such areas, used in turn, for a survivor's old record may
-// be that of another's new one.
+// mstressBetweenHeap frees half of the transfers; before round 1, the last, all of them. The
+// others move to records that the next round does not use. There are two such areas, used in turn,
+// because a survivor's old record may be the new record of another survivor.
 func mstressBetweenHeap(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
@@ -599,8 +595,8 @@ func mstressBetweenHeap(w *worker, x, n uint64) uint64 {
 	return x
 }
 
-// pagesHeap is the loop of json, mir, vm and the pairs on a hakmem.Heap of the goroutine's own: a ring
-// of Alive blocks, of which the oldest is freed for each new one.
+// pagesHeap is the loop of json, mir, vm and the pairs on a hakmem.Heap of the goroutine's own: a ring of Alive
+// blocks, whose oldest block is freed for each new one.
 func pagesHeap(w *worker) {
 	ring := make([]uintptr, w.p.Alive+slotPad)
 	clear(ring)
@@ -638,8 +634,8 @@ func pagesHeap(w *worker) {
 	runtime.KeepAlive(ring)
 }
 
-// phaseHeap is phase on a hakmem.Heap of the goroutine's own: random slots are freed or filled, with
-// small and large blocks in turn: Rounds times, then once more with small ones.
+// phaseHeap is phase on a hakmem.Heap of the goroutine's own: random slots are freed or filled, Rounds times with
+// small and then large blocks, and once more with small ones.
 func phaseHeap(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -720,8 +716,8 @@ func randomMixedHeap(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestHeap is rptest on a hakmem.Heap of the goroutine's own. A batch of Iters blocks is handed on
-// in a buffer; every thread and every mailbox has one, full or not.
+// rptestHeap is rptest on a hakmem.Heap of the goroutine's own. A batch of Iters blocks is handed on in a buffer;
+// every thread and every mailbox has a buffer, full or not.
 func rptestHeap(w *worker) {
 	ws, iters, threads := w.p.WS, w.p.Iters, uint64(w.p.Threads)
 	if w.id == 0 {
@@ -765,9 +761,9 @@ func rptestHeap(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestFillHeap allocates n blocks for the slots from s on, hop by hop,
-// with the next sizes drawn. It is a function of its own, as are the
-// next two, so that its variables stay in registers.
+// rptestFillHeap allocates n blocks for the slots from s on, hop by hop, with the next sizes
+// drawn. It is a function of its own, and so are the next two, so that its variables stay in
+// registers.
 //
 //go:noinline
 func rptestFillHeap(w *worker, d *rptestDraw, slots []uintptr, s, hop, n uint64, h *hakmem.Heap) {
@@ -798,8 +794,8 @@ func rptestFreeHeap(w *worker, slots []uintptr, s, hop, n uint64, h *hakmem.Heap
 	}
 }
 
-// rptestEmptyHeap frees what is in a buffer, if it is not empty: those
-// that are begin with an empty slot.
+// rptestEmptyHeap frees the blocks in a buffer, unless the buffer is empty. An empty buffer
+// begins with an empty slot.
 //
 //go:noinline
 func rptestEmptyHeap(w *worker, slots []uintptr, h *hakmem.Heap) {
@@ -845,10 +841,10 @@ func sh6benchHeap(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// sh6TurnHeap is called when the filling of the slots comes to b.limit. It
-// returns the slot to go on from: that behind the saved ones or, when all are
-// full, the first, after it has saved the next fifth and freed what is below
-// that, the oldest first, and what is above it, the newest first.
+// sh6TurnHeap is called when the filling of the slots comes to b.limit. It returns the slot to
+// continue from. If the filling stopped before the saved slots, that is the slot behind them. If
+// all slots are full, it saves the next fifth and frees the slots below that, the oldest first, and
+// the slots above it, the newest first. Then it returns the first slot.
 //
 //go:noinline
 func sh6TurnHeap(w *worker, slots []uintptr, b *sh6Buffer, h *hakmem.Heap) uint64 {
@@ -869,8 +865,7 @@ func sh6TurnHeap(w *worker, slots []uintptr, b *sh6Buffer, h *hakmem.Heap) uint6
 	return b.first(w.p.WS)
 }
 
-// sh6RestHeap frees what the last turn left: all below at, and the saved
-// slots.
+// sh6RestHeap frees what the last turn left: all slots below at, and the saved slots.
 func sh6RestHeap(w *worker, slots []uintptr, at uint64, b *sh6Buffer, h *hakmem.Heap) {
 	for i := range w.p.WS {
 		if i < at || i >= b.saved && i < b.past {
@@ -880,12 +875,12 @@ func sh6RestHeap(w *worker, slots []uintptr, at uint64, b *sh6Buffer, h *hakmem.
 	}
 }
 
-// sh8benchHeap is sh8bench on a hakmem.Heap of the goroutine's own: sh6bench's buffer, and a table
-// through which the threads hand blocks to each other. All go through it in the
-// same order and at distances, so that the block in a slot is mostly another's.
+// sh8benchHeap is sh8bench on a hakmem.Heap of the goroutine's own: sh6bench's buffer, and a table through which the
+// threads hand blocks to each other. All threads go through the table in the same order and at
+// distances from each other, so that the block in a slot is mostly another thread's.
 //
-// A block comes back from the table as a number, which -race takes for a mistake
-// where it is the empty loop's block, on Go's heap.
+// A block comes back from the table as a number. -race considers that a mistake where the block is
+// the empty loop's, which is on Go's heap.
 //
 //go:nocheckptr
 func sh8benchHeap(w *worker) {
@@ -944,8 +939,8 @@ func sh8benchHeap(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// tapeHeap executes a tape on a hakmem.Heap of the goroutine's own, Rounds times. Between two rounds,
-// what the tape leaves alive is freed.
+// tapeHeap executes a tape on a hakmem.Heap of the goroutine's own, Rounds times. Between two rounds it frees the
+// blocks that the tape leaves alive.
 func tapeHeap(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
@@ -968,8 +963,8 @@ func tapeHeap(w *worker) {
 	}
 }
 
-// tapePassHeap executes one thread's operations in their order, and on each
-// slot in that of all threads.
+// tapePassHeap executes one thread's operations in their order, and on each slot in the order
+// of all threads.
 func tapePassHeap(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.words, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
@@ -1020,7 +1015,7 @@ func tapePassHeap(w *worker, ops []trace.Op, olds []uint64) {
 	h.Close()
 }
 
-// tapeClearHeap frees what is alive and begins the slots' turns anew.
+// tapeClearHeap frees the blocks that are alive and resets the slots' turns.
 func tapeClearHeap(w *worker) {
 	slots := w.shared.words
 	h := hakmem.NewHeap()
@@ -1048,13 +1043,13 @@ func tinyHotHeap(w *worker) {
 	h.Close()
 }
 
-// tinyHotBatchHeap is one batch of tinyHotHeap. In a function of its
-// own, its loops reload no variable of the caller's around each call.
+// tinyHotBatchHeap is one batch of tinyHotHeap. Because it is a function of its own, its
+// loops reload no variable of the caller's around each call.
 //
 //go:noinline
 func tinyHotBatchHeap(w *worker, slots *[HotBatch]uintptr, h *hakmem.Heap) {
 	const size = HotSize
-	_ = slots[0] // checks for nil here, and so not in the loops
+	_ = slots[0] // checks for nil here, so that the loops do not
 	for i := range slots {
 		p := h.Malloc(size)
 		*(*byte)(p) = 1
@@ -1066,8 +1061,8 @@ func tinyHotBatchHeap(w *worker, slots *[HotBatch]uintptr, h *hakmem.Heap) {
 	}
 }
 
-// xmallocHeap is xmalloc-test on a hakmem.Heap of the goroutine's own: the thread allocates, a
-// partner of its own frees.
+// xmallocHeap is xmalloc-test on a hakmem.Heap of the goroutine's own: the thread allocates, and a partner of its own
+// frees.
 func xmallocHeap(w *worker) {
 	if w.id == 0 {
 		w.shared.words = make([]uintptr, xmallocBatches*xmallocBatch)
@@ -1119,6 +1114,6 @@ func xmallocFreeHeap(w *worker) {
 	h.Close()
 }
 
-// xmallocMixedHeap is xmalloc-mixed on a hakmem.Heap of the goroutine's own: without a size given,
-// xmalloc draws from its table.
+// xmallocMixedHeap is xmalloc-mixed on a hakmem.Heap of the goroutine's own: if no size is given, xmalloc draws from
+// its table.
 func xmallocMixedHeap(w *worker) { xmallocHeap(w) }

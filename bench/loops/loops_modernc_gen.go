@@ -88,9 +88,8 @@ func allocTestModernc(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// cacheScratchModernc is cache-scratch on modernc.org/memory, for a single goroutine: cache-thrash after one
-// thread has allocated an object for each, next to each other, and each has
-// freed its own.
+// cacheScratchModernc is cache-scratch on modernc.org/memory, for a single goroutine: first one thread allocates an object for
+// each thread, next to each other, and each thread frees its own; then it is cache-thrash.
 func cacheScratchModernc(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
@@ -119,8 +118,7 @@ func cacheThrashModernc(w *worker) {
 	w.end()
 }
 
-// cacheTurnsModernc allocates an object, writes to it again and again, and
-// frees it, Rounds times.
+// cacheTurnsModernc allocates an object, writes to it again and again, and frees it, Rounds times.
 //
 //go:noinline
 func cacheTurnsModernc(w *worker, s *uintptr) {
@@ -135,8 +133,8 @@ func cacheTurnsModernc(w *worker, s *uintptr) {
 	}
 }
 
-// fragModernc is frag on modernc.org/memory, for a single goroutine: fills WS MiB with blocks of each of
-// fragSizes, after a random nine tenths of those of each smaller size are freed.
+// fragModernc is frag on modernc.org/memory, for a single goroutine. It fills WS MiB with blocks of each of fragSizes, after it
+// has freed a random nine tenths of the blocks of each smaller size.
 func fragModernc(w *worker) {
 	goal := w.p.WS * mib
 	slots := make([]uintptr, goal/fragSizes[0]+slotPad)
@@ -152,7 +150,7 @@ func fragModernc(w *worker) {
 			keep := live[g] / 10
 			held += keep * fragSizes[g]
 			left := keep
-			// each block is kept with the probability left/n: keep of them in all
+			// each block is kept with the probability left/n, so keep of them are kept in all
 			for n := live[g]; n != 0; n-- {
 				x = step(x)
 				p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[from]))
@@ -200,8 +198,8 @@ func glibcSimpleModernc(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// glibcSimpleBatchModernc fills the slots and frees them: the lower half from
-// the oldest on, the upper from the newest.
+// glibcSimpleBatchModernc fills the slots and frees them: the lower half from the oldest on, the
+// upper half from the newest on.
 //
 //go:noinline
 func glibcSimpleBatchModernc(w *worker, slots []uintptr, size uintptr) {
@@ -259,8 +257,8 @@ func glibcThreadModernc(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonModernc is larson on modernc.org/memory, for a single goroutine: the thread's blocks pass from one
-// goroutine to its successor, Rounds times.
+// larsonModernc is larson on modernc.org/memory, for a single goroutine: the thread's blocks pass from one goroutine to its
+// successor, Rounds times.
 func larsonModernc(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -281,8 +279,8 @@ func larsonModernc(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonWarmModernc fills the slots, shuffles them, and replaces four times
-// as many as there are.
+// larsonWarmModernc fills the slots, shuffles them, and replaces four times as many blocks as
+// there are slots.
 func larsonWarmModernc(w *worker, slots []uintptr, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	for i := range ws {
@@ -408,8 +406,7 @@ func mleakFillModernc(w *worker, slots []uintptr) {
 	}
 }
 
-// mleakTurnModernc is what each thread does: it replaces a block that another
-// one left.
+// mleakTurnModernc is the work of each thread: it replaces a block that another thread left.
 func mleakTurnModernc(w *worker, slots []uintptr, x uint64) uint64 {
 	const size = leakSize
 	x = step(x)
@@ -422,8 +419,8 @@ func mleakTurnModernc(w *worker, slots []uintptr, x uint64) uint64 {
 	return x
 }
 
-// mstressModernc is mstress on modernc.org/memory, for a single goroutine: Rounds times, a new goroutine for
-// each thread, which exchanges blocks with the others.
+// mstressModernc is mstress on modernc.org/memory, for a single goroutine: Rounds times, it starts a new goroutine for each
+// thread, which exchanges blocks with the others.
 func mstressModernc(w *worker) {
 	s := w.shared
 	if w.id == 0 {
@@ -451,8 +448,8 @@ func mstressModernc(w *worker) {
 	w.end()
 }
 
-// mstressThreadModernc is the work of one thread in one round. Blocks are
-// known by the numbers of their records, which also tell the size.
+// mstressThreadModernc is the work of one thread in one round. Blocks are known by the numbers of
+// their records, which also give the size.
 func mstressThreadModernc(w *worker, data []uint32, x uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	allocs := mstressAllocs(w.p, w.id)
@@ -537,10 +534,9 @@ func mstressThreadModernc(w *worker, data []uint32, x uint64) uint64 {
 	return x
 }
 
-// mstressBetweenModernc frees half of the transfers, before round 1, the
-// last, all of them. The others move to records that the next round does not
-// use: there are two such areas, used in turn, for a survivor's old record may
-// be that of another's new one.
+// mstressBetweenModernc frees half of the transfers; before round 1, the last, all of them. The
+// others move to records that the next round does not use. There are two such areas, used in turn,
+// because a survivor's old record may be the new record of another survivor.
 func mstressBetweenModernc(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
@@ -566,8 +562,8 @@ func mstressBetweenModernc(w *worker, x, n uint64) uint64 {
 	return x
 }
 
-// pagesModernc is the loop of json, mir, vm and the pairs on modernc.org/memory, for a single goroutine: a ring
-// of Alive blocks, of which the oldest is freed for each new one.
+// pagesModernc is the loop of json, mir, vm and the pairs on modernc.org/memory, for a single goroutine: a ring of Alive
+// blocks, whose oldest block is freed for each new one.
 func pagesModernc(w *worker) {
 	ring := make([]uintptr, w.p.Alive+slotPad)
 	clear(ring)
@@ -603,8 +599,8 @@ func pagesModernc(w *worker) {
 	runtime.KeepAlive(ring)
 }
 
-// phaseModernc is phase on modernc.org/memory, for a single goroutine: random slots are freed or filled, with
-// small and large blocks in turn: Rounds times, then once more with small ones.
+// phaseModernc is phase on modernc.org/memory, for a single goroutine: random slots are freed or filled, Rounds times with
+// small and then large blocks, and once more with small ones.
 func phaseModernc(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -681,8 +677,8 @@ func randomMixedModernc(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestModernc is rptest on modernc.org/memory, for a single goroutine. A batch of Iters blocks is handed on
-// in a buffer; every thread and every mailbox has one, full or not.
+// rptestModernc is rptest on modernc.org/memory, for a single goroutine. A batch of Iters blocks is handed on in a buffer;
+// every thread and every mailbox has a buffer, full or not.
 func rptestModernc(w *worker) {
 	ws, iters, threads := w.p.WS, w.p.Iters, uint64(w.p.Threads)
 	if w.id == 0 {
@@ -724,9 +720,9 @@ func rptestModernc(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestFillModernc allocates n blocks for the slots from s on, hop by hop,
-// with the next sizes drawn. It is a function of its own, as are the
-// next two, so that its variables stay in registers.
+// rptestFillModernc allocates n blocks for the slots from s on, hop by hop, with the next sizes
+// drawn. It is a function of its own, and so are the next two, so that its variables stay in
+// registers.
 //
 //go:noinline
 func rptestFillModernc(w *worker, d *rptestDraw, slots []uintptr, s, hop, n uint64) {
@@ -757,8 +753,8 @@ func rptestFreeModernc(w *worker, slots []uintptr, s, hop, n uint64) {
 	}
 }
 
-// rptestEmptyModernc frees what is in a buffer, if it is not empty: those
-// that are begin with an empty slot.
+// rptestEmptyModernc frees the blocks in a buffer, unless the buffer is empty. An empty buffer
+// begins with an empty slot.
 //
 //go:noinline
 func rptestEmptyModernc(w *worker, slots []uintptr) {
@@ -802,10 +798,10 @@ func sh6benchModernc(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// sh6TurnModernc is called when the filling of the slots comes to b.limit. It
-// returns the slot to go on from: that behind the saved ones or, when all are
-// full, the first, after it has saved the next fifth and freed what is below
-// that, the oldest first, and what is above it, the newest first.
+// sh6TurnModernc is called when the filling of the slots comes to b.limit. It returns the slot to
+// continue from. If the filling stopped before the saved slots, that is the slot behind them. If
+// all slots are full, it saves the next fifth and frees the slots below that, the oldest first, and
+// the slots above it, the newest first. Then it returns the first slot.
 //
 //go:noinline
 func sh6TurnModernc(w *worker, slots []uintptr, b *sh6Buffer) uint64 {
@@ -826,8 +822,7 @@ func sh6TurnModernc(w *worker, slots []uintptr, b *sh6Buffer) uint64 {
 	return b.first(w.p.WS)
 }
 
-// sh6RestModernc frees what the last turn left: all below at, and the saved
-// slots.
+// sh6RestModernc frees what the last turn left: all slots below at, and the saved slots.
 func sh6RestModernc(w *worker, slots []uintptr, at uint64, b *sh6Buffer) {
 	for i := range w.p.WS {
 		if i < at || i >= b.saved && i < b.past {
@@ -837,12 +832,12 @@ func sh6RestModernc(w *worker, slots []uintptr, at uint64, b *sh6Buffer) {
 	}
 }
 
-// sh8benchModernc is sh8bench on modernc.org/memory, for a single goroutine: sh6bench's buffer, and a table
-// through which the threads hand blocks to each other. All go through it in the
-// same order and at distances, so that the block in a slot is mostly another's.
+// sh8benchModernc is sh8bench on modernc.org/memory, for a single goroutine: sh6bench's buffer, and a table through which the
+// threads hand blocks to each other. All threads go through the table in the same order and at
+// distances from each other, so that the block in a slot is mostly another thread's.
 //
-// A block comes back from the table as a number, which -race takes for a mistake
-// where it is the empty loop's block, on Go's heap.
+// A block comes back from the table as a number. -race considers that a mistake where the block is
+// the empty loop's, which is on Go's heap.
 //
 //go:nocheckptr
 func sh8benchModernc(w *worker) {
@@ -899,8 +894,8 @@ func sh8benchModernc(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// tapeModernc executes a tape on modernc.org/memory, for a single goroutine, Rounds times. Between two rounds,
-// what the tape leaves alive is freed.
+// tapeModernc executes a tape on modernc.org/memory, for a single goroutine, Rounds times. Between two rounds it frees the
+// blocks that the tape leaves alive.
 func tapeModernc(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
@@ -923,8 +918,8 @@ func tapeModernc(w *worker) {
 	}
 }
 
-// tapePassModernc executes one thread's operations in their order, and on each
-// slot in that of all threads.
+// tapePassModernc executes one thread's operations in their order, and on each slot in the order
+// of all threads.
 func tapePassModernc(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.words, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
@@ -973,7 +968,7 @@ func tapePassModernc(w *worker, ops []trace.Op, olds []uint64) {
 	}
 }
 
-// tapeClearModernc frees what is alive and begins the slots' turns anew.
+// tapeClearModernc frees the blocks that are alive and resets the slots' turns.
 func tapeClearModernc(w *worker) {
 	slots := w.shared.words
 	for i := range slots {
@@ -997,13 +992,13 @@ func tinyHotModernc(w *worker) {
 	w.end()
 }
 
-// tinyHotBatchModernc is one batch of tinyHotModernc. In a function of its
-// own, its loops reload no variable of the caller's around each call.
+// tinyHotBatchModernc is one batch of tinyHotModernc. Because it is a function of its own, its
+// loops reload no variable of the caller's around each call.
 //
 //go:noinline
 func tinyHotBatchModernc(w *worker, slots *[HotBatch]uintptr) {
 	const size = HotSize
-	_ = slots[0] // checks for nil here, and so not in the loops
+	_ = slots[0] // checks for nil here, so that the loops do not
 	for i := range slots {
 		p := moderncMalloc(size)
 		*(*byte)(p) = 1
@@ -1015,8 +1010,8 @@ func tinyHotBatchModernc(w *worker, slots *[HotBatch]uintptr) {
 	}
 }
 
-// xmallocModernc is xmalloc-test on modernc.org/memory, for a single goroutine: the thread allocates, a
-// partner of its own frees.
+// xmallocModernc is xmalloc-test on modernc.org/memory, for a single goroutine: the thread allocates, and a partner of its own
+// frees.
 func xmallocModernc(w *worker) {
 	if w.id == 0 {
 		w.shared.words = make([]uintptr, xmallocBatches*xmallocBatch)
@@ -1064,6 +1059,6 @@ func xmallocFreeModernc(w *worker) {
 	}
 }
 
-// xmallocMixedModernc is xmalloc-mixed on modernc.org/memory, for a single goroutine: without a size given,
-// xmalloc draws from its table.
+// xmallocMixedModernc is xmalloc-mixed on modernc.org/memory, for a single goroutine: if no size is given, xmalloc draws from
+// its table.
 func xmallocMixedModernc(w *worker) { xmallocModernc(w) }

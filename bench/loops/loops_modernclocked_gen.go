@@ -96,9 +96,8 @@ func allocTestModerncLocked(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// cacheScratchModerncLocked is cache-scratch on modernc.org/memory behind one mutex: cache-thrash after one
-// thread has allocated an object for each, next to each other, and each has
-// freed its own.
+// cacheScratchModerncLocked is cache-scratch on modernc.org/memory behind one mutex: first one thread allocates an object for
+// each thread, next to each other, and each thread frees its own; then it is cache-thrash.
 func cacheScratchModerncLocked(w *worker) {
 	slots := make([]uintptr, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
@@ -131,8 +130,7 @@ func cacheThrashModerncLocked(w *worker) {
 	w.end()
 }
 
-// cacheTurnsModerncLocked allocates an object, writes to it again and again, and
-// frees it, Rounds times.
+// cacheTurnsModerncLocked allocates an object, writes to it again and again, and frees it, Rounds times.
 //
 //go:noinline
 func cacheTurnsModerncLocked(w *worker, s *uintptr) {
@@ -151,8 +149,8 @@ func cacheTurnsModerncLocked(w *worker, s *uintptr) {
 	}
 }
 
-// fragModerncLocked is frag on modernc.org/memory behind one mutex: fills WS MiB with blocks of each of
-// fragSizes, after a random nine tenths of those of each smaller size are freed.
+// fragModerncLocked is frag on modernc.org/memory behind one mutex. It fills WS MiB with blocks of each of fragSizes, after it
+// has freed a random nine tenths of the blocks of each smaller size.
 func fragModerncLocked(w *worker) {
 	goal := w.p.WS * mib
 	slots := make([]uintptr, goal/fragSizes[0]+slotPad)
@@ -168,7 +166,7 @@ func fragModerncLocked(w *worker) {
 			keep := live[g] / 10
 			held += keep * fragSizes[g]
 			left := keep
-			// each block is kept with the probability left/n: keep of them in all
+			// each block is kept with the probability left/n, so keep of them are kept in all
 			for n := live[g]; n != 0; n-- {
 				x = step(x)
 				p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[from]))
@@ -222,8 +220,8 @@ func glibcSimpleModerncLocked(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// glibcSimpleBatchModerncLocked fills the slots and frees them: the lower half from
-// the oldest on, the upper from the newest.
+// glibcSimpleBatchModerncLocked fills the slots and frees them: the lower half from the oldest on, the
+// upper half from the newest on.
 //
 //go:noinline
 func glibcSimpleBatchModerncLocked(w *worker, slots []uintptr, size uintptr) {
@@ -295,8 +293,8 @@ func glibcThreadModerncLocked(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonModerncLocked is larson on modernc.org/memory behind one mutex: the thread's blocks pass from one
-// goroutine to its successor, Rounds times.
+// larsonModerncLocked is larson on modernc.org/memory behind one mutex: the thread's blocks pass from one goroutine to its
+// successor, Rounds times.
 func larsonModerncLocked(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -319,8 +317,8 @@ func larsonModerncLocked(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonWarmModerncLocked fills the slots, shuffles them, and replaces four times
-// as many as there are.
+// larsonWarmModerncLocked fills the slots, shuffles them, and replaces four times as many blocks as
+// there are slots.
 func larsonWarmModerncLocked(w *worker, slots []uintptr, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	for i := range ws {
@@ -468,8 +466,7 @@ func mleakFillModerncLocked(w *worker, slots []uintptr) {
 	}
 }
 
-// mleakTurnModerncLocked is what each thread does: it replaces a block that another
-// one left.
+// mleakTurnModerncLocked is the work of each thread: it replaces a block that another thread left.
 func mleakTurnModerncLocked(w *worker, slots []uintptr, x uint64) uint64 {
 	const size = leakSize
 	x = step(x)
@@ -486,8 +483,8 @@ func mleakTurnModerncLocked(w *worker, slots []uintptr, x uint64) uint64 {
 	return x
 }
 
-// mstressModerncLocked is mstress on modernc.org/memory behind one mutex: Rounds times, a new goroutine for
-// each thread, which exchanges blocks with the others.
+// mstressModerncLocked is mstress on modernc.org/memory behind one mutex: Rounds times, it starts a new goroutine for each
+// thread, which exchanges blocks with the others.
 func mstressModerncLocked(w *worker) {
 	s := w.shared
 	if w.id == 0 {
@@ -515,8 +512,8 @@ func mstressModerncLocked(w *worker) {
 	w.end()
 }
 
-// mstressThreadModerncLocked is the work of one thread in one round. Blocks are
-// known by the numbers of their records, which also tell the size.
+// mstressThreadModerncLocked is the work of one thread in one round. Blocks are known by the numbers of
+// their records, which also give the size.
 func mstressThreadModerncLocked(w *worker, data []uint32, x uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	allocs := mstressAllocs(w.p, w.id)
@@ -617,10 +614,9 @@ func mstressThreadModerncLocked(w *worker, data []uint32, x uint64) uint64 {
 	return x
 }
 
-// mstressBetweenModerncLocked frees half of the transfers, before round 1, the
-// last, all of them. The others move to records that the next round does not
-// use: there are two such areas, used in turn, for a survivor's old record may
-// be that of another's new one.
+// mstressBetweenModerncLocked frees half of the transfers; before round 1, the last, all of them. The
+// others move to records that the next round does not use. There are two such areas, used in turn,
+// because a survivor's old record may be the new record of another survivor.
 func mstressBetweenModerncLocked(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.words, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
@@ -648,8 +644,8 @@ func mstressBetweenModerncLocked(w *worker, x, n uint64) uint64 {
 	return x
 }
 
-// pagesModerncLocked is the loop of json, mir, vm and the pairs on modernc.org/memory behind one mutex: a ring
-// of Alive blocks, of which the oldest is freed for each new one.
+// pagesModerncLocked is the loop of json, mir, vm and the pairs on modernc.org/memory behind one mutex: a ring of Alive
+// blocks, whose oldest block is freed for each new one.
 func pagesModerncLocked(w *worker) {
 	ring := make([]uintptr, w.p.Alive+slotPad)
 	clear(ring)
@@ -693,8 +689,8 @@ func pagesModerncLocked(w *worker) {
 	runtime.KeepAlive(ring)
 }
 
-// phaseModerncLocked is phase on modernc.org/memory behind one mutex: random slots are freed or filled, with
-// small and large blocks in turn: Rounds times, then once more with small ones.
+// phaseModerncLocked is phase on modernc.org/memory behind one mutex: random slots are freed or filled, Rounds times with
+// small and then large blocks, and once more with small ones.
 func phaseModerncLocked(w *worker) {
 	slots := make([]uintptr, w.p.WS+slotPad)
 	clear(slots)
@@ -783,8 +779,8 @@ func randomMixedModerncLocked(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestModerncLocked is rptest on modernc.org/memory behind one mutex. A batch of Iters blocks is handed on
-// in a buffer; every thread and every mailbox has one, full or not.
+// rptestModerncLocked is rptest on modernc.org/memory behind one mutex. A batch of Iters blocks is handed on in a buffer;
+// every thread and every mailbox has a buffer, full or not.
 func rptestModerncLocked(w *worker) {
 	ws, iters, threads := w.p.WS, w.p.Iters, uint64(w.p.Threads)
 	if w.id == 0 {
@@ -826,9 +822,9 @@ func rptestModerncLocked(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestFillModerncLocked allocates n blocks for the slots from s on, hop by hop,
-// with the next sizes drawn. It is a function of its own, as are the
-// next two, so that its variables stay in registers.
+// rptestFillModerncLocked allocates n blocks for the slots from s on, hop by hop, with the next sizes
+// drawn. It is a function of its own, and so are the next two, so that its variables stay in
+// registers.
 //
 //go:noinline
 func rptestFillModerncLocked(w *worker, d *rptestDraw, slots []uintptr, s, hop, n uint64) {
@@ -863,8 +859,8 @@ func rptestFreeModerncLocked(w *worker, slots []uintptr, s, hop, n uint64) {
 	}
 }
 
-// rptestEmptyModerncLocked frees what is in a buffer, if it is not empty: those
-// that are begin with an empty slot.
+// rptestEmptyModerncLocked frees the blocks in a buffer, unless the buffer is empty. An empty buffer
+// begins with an empty slot.
 //
 //go:noinline
 func rptestEmptyModerncLocked(w *worker, slots []uintptr) {
@@ -912,10 +908,10 @@ func sh6benchModerncLocked(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// sh6TurnModerncLocked is called when the filling of the slots comes to b.limit. It
-// returns the slot to go on from: that behind the saved ones or, when all are
-// full, the first, after it has saved the next fifth and freed what is below
-// that, the oldest first, and what is above it, the newest first.
+// sh6TurnModerncLocked is called when the filling of the slots comes to b.limit. It returns the slot to
+// continue from. If the filling stopped before the saved slots, that is the slot behind them. If
+// all slots are full, it saves the next fifth and frees the slots below that, the oldest first, and
+// the slots above it, the newest first. Then it returns the first slot.
 //
 //go:noinline
 func sh6TurnModerncLocked(w *worker, slots []uintptr, b *sh6Buffer) uint64 {
@@ -940,8 +936,7 @@ func sh6TurnModerncLocked(w *worker, slots []uintptr, b *sh6Buffer) uint64 {
 	return b.first(w.p.WS)
 }
 
-// sh6RestModerncLocked frees what the last turn left: all below at, and the saved
-// slots.
+// sh6RestModerncLocked frees what the last turn left: all slots below at, and the saved slots.
 func sh6RestModerncLocked(w *worker, slots []uintptr, at uint64, b *sh6Buffer) {
 	for i := range w.p.WS {
 		if i < at || i >= b.saved && i < b.past {
@@ -953,12 +948,12 @@ func sh6RestModerncLocked(w *worker, slots []uintptr, at uint64, b *sh6Buffer) {
 	}
 }
 
-// sh8benchModerncLocked is sh8bench on modernc.org/memory behind one mutex: sh6bench's buffer, and a table
-// through which the threads hand blocks to each other. All go through it in the
-// same order and at distances, so that the block in a slot is mostly another's.
+// sh8benchModerncLocked is sh8bench on modernc.org/memory behind one mutex: sh6bench's buffer, and a table through which the
+// threads hand blocks to each other. All threads go through the table in the same order and at
+// distances from each other, so that the block in a slot is mostly another thread's.
 //
-// A block comes back from the table as a number, which -race takes for a mistake
-// where it is the empty loop's block, on Go's heap.
+// A block comes back from the table as a number. -race considers that a mistake where the block is
+// the empty loop's, which is on Go's heap.
 //
 //go:nocheckptr
 func sh8benchModerncLocked(w *worker) {
@@ -1023,8 +1018,8 @@ func sh8benchModerncLocked(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// tapeModerncLocked executes a tape on modernc.org/memory behind one mutex, Rounds times. Between two rounds,
-// what the tape leaves alive is freed.
+// tapeModerncLocked executes a tape on modernc.org/memory behind one mutex, Rounds times. Between two rounds it frees the
+// blocks that the tape leaves alive.
 func tapeModerncLocked(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
@@ -1047,8 +1042,8 @@ func tapeModerncLocked(w *worker) {
 	}
 }
 
-// tapePassModerncLocked executes one thread's operations in their order, and on each
-// slot in that of all threads.
+// tapePassModerncLocked executes one thread's operations in their order, and on each slot in the order
+// of all threads.
 func tapePassModerncLocked(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.words, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
@@ -1107,7 +1102,7 @@ func tapePassModerncLocked(w *worker, ops []trace.Op, olds []uint64) {
 	}
 }
 
-// tapeClearModerncLocked frees what is alive and begins the slots' turns anew.
+// tapeClearModerncLocked frees the blocks that are alive and resets the slots' turns.
 func tapeClearModerncLocked(w *worker) {
 	slots := w.shared.words
 	for i := range slots {
@@ -1133,13 +1128,13 @@ func tinyHotModerncLocked(w *worker) {
 	w.end()
 }
 
-// tinyHotBatchModerncLocked is one batch of tinyHotModerncLocked. In a function of its
-// own, its loops reload no variable of the caller's around each call.
+// tinyHotBatchModerncLocked is one batch of tinyHotModerncLocked. Because it is a function of its own, its
+// loops reload no variable of the caller's around each call.
 //
 //go:noinline
 func tinyHotBatchModerncLocked(w *worker, slots *[HotBatch]uintptr) {
 	const size = HotSize
-	_ = slots[0] // checks for nil here, and so not in the loops
+	_ = slots[0] // checks for nil here, so that the loops do not
 	for i := range slots {
 		moderncMu.Lock()
 		p := moderncMalloc(size)
@@ -1155,8 +1150,8 @@ func tinyHotBatchModerncLocked(w *worker, slots *[HotBatch]uintptr) {
 	}
 }
 
-// xmallocModerncLocked is xmalloc-test on modernc.org/memory behind one mutex: the thread allocates, a
-// partner of its own frees.
+// xmallocModerncLocked is xmalloc-test on modernc.org/memory behind one mutex: the thread allocates, and a partner of its own
+// frees.
 func xmallocModerncLocked(w *worker) {
 	if w.id == 0 {
 		w.shared.words = make([]uintptr, xmallocBatches*xmallocBatch)
@@ -1208,6 +1203,6 @@ func xmallocFreeModerncLocked(w *worker) {
 	}
 }
 
-// xmallocMixedModerncLocked is xmalloc-mixed on modernc.org/memory behind one mutex: without a size given,
-// xmalloc draws from its table.
+// xmallocMixedModerncLocked is xmalloc-mixed on modernc.org/memory behind one mutex: if no size is given, xmalloc draws from
+// its table.
 func xmallocMixedModerncLocked(w *worker) { xmallocModerncLocked(w) }

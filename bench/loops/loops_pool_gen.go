@@ -88,9 +88,8 @@ func allocTestPool(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// cacheScratchPool is cache-scratch on one sync.Pool for each power of two: cache-thrash after one
-// thread has allocated an object for each, next to each other, and each has
-// freed its own.
+// cacheScratchPool is cache-scratch on one sync.Pool for each power of two: first one thread allocates an object for
+// each thread, next to each other, and each thread frees its own; then it is cache-thrash.
 func cacheScratchPool(w *worker) {
 	slots := make([]unsafe.Pointer, 1+slotPad)
 	size, id := uintptr(w.p.Max), uint64(w.id)
@@ -119,8 +118,7 @@ func cacheThrashPool(w *worker) {
 	w.end()
 }
 
-// cacheTurnsPool allocates an object, writes to it again and again, and
-// frees it, Rounds times.
+// cacheTurnsPool allocates an object, writes to it again and again, and frees it, Rounds times.
 //
 //go:noinline
 func cacheTurnsPool(w *worker, s *unsafe.Pointer) {
@@ -135,8 +133,8 @@ func cacheTurnsPool(w *worker, s *unsafe.Pointer) {
 	}
 }
 
-// fragPool is frag on one sync.Pool for each power of two: fills WS MiB with blocks of each of
-// fragSizes, after a random nine tenths of those of each smaller size are freed.
+// fragPool is frag on one sync.Pool for each power of two. It fills WS MiB with blocks of each of fragSizes, after it
+// has freed a random nine tenths of the blocks of each smaller size.
 func fragPool(w *worker) {
 	goal := w.p.WS * mib
 	slots := make([]unsafe.Pointer, goal/fragSizes[0]+slotPad)
@@ -152,7 +150,7 @@ func fragPool(w *worker) {
 			keep := live[g] / 10
 			held += keep * fragSizes[g]
 			left := keep
-			// each block is kept with the probability left/n: keep of them in all
+			// each block is kept with the probability left/n, so keep of them are kept in all
 			for n := live[g]; n != 0; n-- {
 				x = step(x)
 				p := slots[from]
@@ -200,8 +198,8 @@ func glibcSimplePool(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// glibcSimpleBatchPool fills the slots and frees them: the lower half from
-// the oldest on, the upper from the newest.
+// glibcSimpleBatchPool fills the slots and frees them: the lower half from the oldest on, the
+// upper half from the newest on.
 //
 //go:noinline
 func glibcSimpleBatchPool(w *worker, slots []unsafe.Pointer, size uintptr) {
@@ -259,8 +257,8 @@ func glibcThreadPool(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonPool is larson on one sync.Pool for each power of two: the thread's blocks pass from one
-// goroutine to its successor, Rounds times.
+// larsonPool is larson on one sync.Pool for each power of two: the thread's blocks pass from one goroutine to its
+// successor, Rounds times.
 func larsonPool(w *worker) {
 	slots := make([]unsafe.Pointer, w.p.WS+slotPad)
 	clear(slots)
@@ -281,8 +279,8 @@ func larsonPool(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// larsonWarmPool fills the slots, shuffles them, and replaces four times
-// as many as there are.
+// larsonWarmPool fills the slots, shuffles them, and replaces four times as many blocks as
+// there are slots.
 func larsonWarmPool(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
 	for i := range ws {
@@ -408,8 +406,7 @@ func mleakFillPool(w *worker, slots []unsafe.Pointer) {
 	}
 }
 
-// mleakTurnPool is what each thread does: it replaces a block that another
-// one left.
+// mleakTurnPool is the work of each thread: it replaces a block that another thread left.
 func mleakTurnPool(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	const size = leakSize
 	x = step(x)
@@ -422,8 +419,8 @@ func mleakTurnPool(w *worker, slots []unsafe.Pointer, x uint64) uint64 {
 	return x
 }
 
-// mstressPool is mstress on one sync.Pool for each power of two: Rounds times, a new goroutine for
-// each thread, which exchanges blocks with the others.
+// mstressPool is mstress on one sync.Pool for each power of two: Rounds times, it starts a new goroutine for each
+// thread, which exchanges blocks with the others.
 func mstressPool(w *worker) {
 	s := w.shared
 	if w.id == 0 {
@@ -451,8 +448,8 @@ func mstressPool(w *worker) {
 	w.end()
 }
 
-// mstressThreadPool is the work of one thread in one round. Blocks are
-// known by the numbers of their records, which also tell the size.
+// mstressThreadPool is the work of one thread in one round. Blocks are known by the numbers of
+// their records, which also give the size.
 func mstressThreadPool(w *worker, data []uint32, x uint64) uint64 {
 	blocks, sizes, transfers := w.shared.pointers, w.shared.sizes, w.shared.mail
 	allocs := mstressAllocs(w.p, w.id)
@@ -537,10 +534,9 @@ func mstressThreadPool(w *worker, data []uint32, x uint64) uint64 {
 	return x
 }
 
-// mstressBetweenPool frees half of the transfers, before round 1, the
-// last, all of them. The others move to records that the next round does not
-// use: there are two such areas, used in turn, for a survivor's old record may
-// be that of another's new one.
+// mstressBetweenPool frees half of the transfers; before round 1, the last, all of them. The
+// others move to records that the next round does not use. There are two such areas, used in turn,
+// because a survivor's old record may be the new record of another survivor.
 func mstressBetweenPool(w *worker, x, n uint64) uint64 {
 	blocks, sizes, transfers := w.shared.pointers, w.shared.sizes, w.shared.mail
 	area := 1 + n%2*mstressTransfers
@@ -566,8 +562,8 @@ func mstressBetweenPool(w *worker, x, n uint64) uint64 {
 	return x
 }
 
-// pagesPool is the loop of json, mir, vm and the pairs on one sync.Pool for each power of two: a ring
-// of Alive blocks, of which the oldest is freed for each new one.
+// pagesPool is the loop of json, mir, vm and the pairs on one sync.Pool for each power of two: a ring of Alive
+// blocks, whose oldest block is freed for each new one.
 func pagesPool(w *worker) {
 	ring := make([]unsafe.Pointer, w.p.Alive+slotPad)
 	clear(ring)
@@ -603,8 +599,8 @@ func pagesPool(w *worker) {
 	runtime.KeepAlive(ring)
 }
 
-// phasePool is phase on one sync.Pool for each power of two: random slots are freed or filled, with
-// small and large blocks in turn: Rounds times, then once more with small ones.
+// phasePool is phase on one sync.Pool for each power of two: random slots are freed or filled, Rounds times with
+// small and then large blocks, and once more with small ones.
 func phasePool(w *worker) {
 	slots := make([]unsafe.Pointer, w.p.WS+slotPad)
 	clear(slots)
@@ -681,8 +677,8 @@ func randomMixedPool(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestPool is rptest on one sync.Pool for each power of two. A batch of Iters blocks is handed on
-// in a buffer; every thread and every mailbox has one, full or not.
+// rptestPool is rptest on one sync.Pool for each power of two. A batch of Iters blocks is handed on in a buffer;
+// every thread and every mailbox has a buffer, full or not.
 func rptestPool(w *worker) {
 	ws, iters, threads := w.p.WS, w.p.Iters, uint64(w.p.Threads)
 	if w.id == 0 {
@@ -724,9 +720,9 @@ func rptestPool(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// rptestFillPool allocates n blocks for the slots from s on, hop by hop,
-// with the next sizes drawn. It is a function of its own, as are the
-// next two, so that its variables stay in registers.
+// rptestFillPool allocates n blocks for the slots from s on, hop by hop, with the next sizes
+// drawn. It is a function of its own, and so are the next two, so that its variables stay in
+// registers.
 //
 //go:noinline
 func rptestFillPool(w *worker, d *rptestDraw, slots []unsafe.Pointer, s, hop, n uint64) {
@@ -757,8 +753,8 @@ func rptestFreePool(w *worker, slots []unsafe.Pointer, s, hop, n uint64) {
 	}
 }
 
-// rptestEmptyPool frees what is in a buffer, if it is not empty: those
-// that are begin with an empty slot.
+// rptestEmptyPool frees the blocks in a buffer, unless the buffer is empty. An empty buffer
+// begins with an empty slot.
 //
 //go:noinline
 func rptestEmptyPool(w *worker, slots []unsafe.Pointer) {
@@ -802,10 +798,10 @@ func sh6benchPool(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// sh6TurnPool is called when the filling of the slots comes to b.limit. It
-// returns the slot to go on from: that behind the saved ones or, when all are
-// full, the first, after it has saved the next fifth and freed what is below
-// that, the oldest first, and what is above it, the newest first.
+// sh6TurnPool is called when the filling of the slots comes to b.limit. It returns the slot to
+// continue from. If the filling stopped before the saved slots, that is the slot behind them. If
+// all slots are full, it saves the next fifth and frees the slots below that, the oldest first, and
+// the slots above it, the newest first. Then it returns the first slot.
 //
 //go:noinline
 func sh6TurnPool(w *worker, slots []unsafe.Pointer, b *sh6Buffer) uint64 {
@@ -826,8 +822,7 @@ func sh6TurnPool(w *worker, slots []unsafe.Pointer, b *sh6Buffer) uint64 {
 	return b.first(w.p.WS)
 }
 
-// sh6RestPool frees what the last turn left: all below at, and the saved
-// slots.
+// sh6RestPool frees what the last turn left: all slots below at, and the saved slots.
 func sh6RestPool(w *worker, slots []unsafe.Pointer, at uint64, b *sh6Buffer) {
 	for i := range w.p.WS {
 		if i < at || i >= b.saved && i < b.past {
@@ -837,12 +832,12 @@ func sh6RestPool(w *worker, slots []unsafe.Pointer, at uint64, b *sh6Buffer) {
 	}
 }
 
-// sh8benchPool is sh8bench on one sync.Pool for each power of two: sh6bench's buffer, and a table
-// through which the threads hand blocks to each other. All go through it in the
-// same order and at distances, so that the block in a slot is mostly another's.
+// sh8benchPool is sh8bench on one sync.Pool for each power of two: sh6bench's buffer, and a table through which the
+// threads hand blocks to each other. All threads go through the table in the same order and at
+// distances from each other, so that the block in a slot is mostly another thread's.
 //
-// A block comes back from the table as a number, which -race takes for a mistake
-// where it is the empty loop's block, on Go's heap.
+// A block comes back from the table as a number. -race considers that a mistake where the block is
+// the empty loop's, which is on Go's heap.
 //
 //go:nocheckptr
 func sh8benchPool(w *worker) {
@@ -899,8 +894,8 @@ func sh8benchPool(w *worker) {
 	runtime.KeepAlive(slots)
 }
 
-// tapePool executes a tape on one sync.Pool for each power of two, Rounds times. Between two rounds,
-// what the tape leaves alive is freed.
+// tapePool executes a tape on one sync.Pool for each power of two, Rounds times. Between two rounds it frees the
+// blocks that the tape leaves alive.
 func tapePool(w *worker) {
 	t := w.shared.tape
 	ops, olds := t.ops[w.id], t.olds[w.id]
@@ -923,8 +918,8 @@ func tapePool(w *worker) {
 	}
 }
 
-// tapePassPool executes one thread's operations in their order, and on each
-// slot in that of all threads.
+// tapePassPool executes one thread's operations in their order, and on each slot in the order
+// of all threads.
 func tapePassPool(w *worker, ops []trace.Op, olds []uint64) {
 	slots, turns := w.shared.pointers, w.shared.turns
 	threaded := len(w.shared.tape.ops) > 1
@@ -973,7 +968,7 @@ func tapePassPool(w *worker, ops []trace.Op, olds []uint64) {
 	}
 }
 
-// tapeClearPool frees what is alive and begins the slots' turns anew.
+// tapeClearPool frees the blocks that are alive and resets the slots' turns.
 func tapeClearPool(w *worker) {
 	slots := w.shared.pointers
 	for i := range slots {
@@ -997,13 +992,13 @@ func tinyHotPool(w *worker) {
 	w.end()
 }
 
-// tinyHotBatchPool is one batch of tinyHotPool. In a function of its
-// own, its loops reload no variable of the caller's around each call.
+// tinyHotBatchPool is one batch of tinyHotPool. Because it is a function of its own, its
+// loops reload no variable of the caller's around each call.
 //
 //go:noinline
 func tinyHotBatchPool(w *worker, slots *[HotBatch]unsafe.Pointer) {
 	const size = HotSize
-	_ = slots[0] // checks for nil here, and so not in the loops
+	_ = slots[0] // checks for nil here, so that the loops do not
 	for i := range slots {
 		p := unsafe.Pointer(poolGet(size))
 		*(*byte)(unsafe.Pointer(unsafe.SliceData(*(*[]byte)(p)))) = 1
@@ -1015,8 +1010,8 @@ func tinyHotBatchPool(w *worker, slots *[HotBatch]unsafe.Pointer) {
 	}
 }
 
-// xmallocPool is xmalloc-test on one sync.Pool for each power of two: the thread allocates, a
-// partner of its own frees.
+// xmallocPool is xmalloc-test on one sync.Pool for each power of two: the thread allocates, and a partner of its own
+// frees.
 func xmallocPool(w *worker) {
 	if w.id == 0 {
 		w.shared.pointers = make([]unsafe.Pointer, xmallocBatches*xmallocBatch)
@@ -1064,6 +1059,6 @@ func xmallocFreePool(w *worker) {
 	}
 }
 
-// xmallocMixedPool is xmalloc-mixed on one sync.Pool for each power of two: without a size given,
-// xmalloc draws from its table.
+// xmallocMixedPool is xmalloc-mixed on one sync.Pool for each power of two: if no size is given, xmalloc draws from
+// its table.
 func xmallocMixedPool(w *worker) { xmallocPool(w) }

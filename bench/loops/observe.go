@@ -11,13 +11,16 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// An Observation is what the observed loop does beside running.
+// The observer: hashes, verifies or times the operations of a loop. Each worker has an observer of
+// its own; a checker is shared by all, under its mu.
+
+// An Observation is what the observed loop does in addition to running.
 type Observation string
 
 // The observations.
 const (
-	// ObserveHash hashes each thread's operations: two programs with the same
-	// hashes perform the same.
+	// ObserveHash hashes each thread's operations: two programs with the same hashes perform the
+	// same operations.
 	ObserveHash Observation = "hash"
 	// ObserveVerify fills every block to its end and checks it when it is freed.
 	ObserveVerify Observation = "verify"
@@ -25,12 +28,11 @@ const (
 	ObserveLatency Observation = "latency"
 )
 
-// sampleEvery is the mean distance of two sampled operations: the two readings
-// of the clock, some 50 ns, then add about 1 ns to each operation.
+// sampleEvery is the mean distance between two sampled operations. The two readings of the clock,
+// some 50 ns, then add about 1 ns to each operation.
 const sampleEvery = 64
 
-// observer stands between a worker's loop and an allocator. It belongs to the
-// worker.
+// observer stands between a worker's loop and an allocator. It belongs to the worker.
 type observer struct {
 	a    calls
 	what Observation
@@ -46,8 +48,8 @@ type observer struct {
 	clock histogram
 }
 
-// epoch is what ticks counts from. Go reads one clock for the time since a time,
-// and two for the time itself.
+// epoch is the moment from which ticks counts. Go reads one clock for the time since a moment, and
+// two clocks for the time itself.
 var epoch = time.Now()
 
 func ticks() time.Duration { return time.Since(epoch) }
@@ -60,7 +62,7 @@ func newObserver(a calls, what Observation, seed uint32, check *checker) *observ
 	return o
 }
 
-// close ends the use of the allocator. After the loop; o may be nil.
+// close ends the use of the allocator. It is called after the loop; o may be nil.
 func (o *observer) close() {
 	if o != nil && o.a.close != nil {
 		o.a.close()
@@ -74,14 +76,14 @@ func (o *observer) note(op, size, slot uint64) {
 	}
 }
 
-// distance draws the number of operations up to the next sample: uniform, so
-// that no period of the loop is met again and again.
+// distance draws the number of operations up to the next sample. It is uniform, so that the samples
+// do not follow any period of the loop.
 func (o *observer) distance() uint64 {
 	o.x = step(o.x)
 	return 1 + below(o.x, 2*sampleEvery-1)
 }
 
-// sampled tells whether this operation is to be timed.
+// sampled reports whether this operation is to be timed.
 func (o *observer) sampled() bool {
 	if o.what != ObserveLatency || !o.on {
 		return false
@@ -102,15 +104,14 @@ func touch(p unsafe.Pointer, size uintptr) {
 	}
 }
 
-// enter and leave are the first and the last thing that one goroutine does with
-// the allocator. The calls of an observer serve whichever goroutine has it, so
-// there is nothing to do; a copy of the loops has there what its allocator needs,
-// such as a Heap made and closed (gen/families.go).
+// enter and leave are the first and the last call that a goroutine makes for the allocator. The
+// calls of an observer serve whichever goroutine has it, so there is nothing to do here. A copy of
+// the loops has in their place what its allocator needs, such as a Heap made and closed
+// (gen/families.go).
 func (o *observer) enter() {}
 func (o *observer) leave() {}
 
-// malloc returns a new block for the slot of that number; the slot is part of
-// the hash.
+// malloc returns a new block for the slot of that number; the slot is part of the hash.
 func (o *observer) malloc(size uintptr, slot uint64) (p unsafe.Pointer) {
 	if o.sampled() {
 		start := ticks()
@@ -156,7 +157,7 @@ func (o *observer) memalign(align, size uintptr, slot uint64) (p unsafe.Pointer)
 	return p
 }
 
-// came is told of each new block.
+// came is called for each new block.
 func (o *observer) came(p unsafe.Pointer, size uintptr, slot uint64) {
 	switch o.what {
 	case ObserveHash:
@@ -194,8 +195,8 @@ func (o *observer) free(p unsafe.Pointer, slot uint64) {
 	o.freeHanded(p)
 }
 
-// freeHanded gives back a block that another thread handed over. Which one that
-// is depends on the scheduler, and so it is not part of the hash.
+// freeHanded gives back a block that another thread handed over. Which block that is depends on the
+// scheduler, so it is not part of the hash.
 func (o *observer) freeHanded(p unsafe.Pointer) {
 	if o.check != nil {
 		o.check.gone(o.a.data(p))
@@ -209,7 +210,7 @@ func (o *observer) freeHanded(p unsafe.Pointer) {
 	}
 }
 
-// freeInTurn is freeHanded where threads take turns on the slots, else free.
+// freeInTurn is freeHanded where threads take turns on the slots, otherwise free.
 func (o *observer) freeInTurn(p unsafe.Pointer, slot uint64, threaded bool) {
 	if threaded {
 		o.freeHanded(p)
@@ -218,14 +219,13 @@ func (o *observer) freeInTurn(p unsafe.Pointer, slot uint64, threaded bool) {
 	}
 }
 
-// data is the address of block p's bytes. A loop writes them with write: while
-// blocks are verified they are not the loop's.
+// data is the address of block p's bytes. A loop writes them with write: while blocks are verified
+// their bytes do not belong to the loop.
 func (o *observer) data(p unsafe.Pointer) unsafe.Pointer { return o.a.data(p) }
 
-// write writes 1 into the byte at offset off, except in a verified block, which
-// holds the checker's pattern. That holds for fill and sum as well: fill writes
-// the word v into the whole block, and sum adds its words up (a rest of less than
-// 8 bytes is left alone).
+// write writes 1 into the byte at offset off, except in a verified block, which holds the checker's
+// pattern. The same exception applies to fill and sum: fill writes the word v into the whole block,
+// and sum adds up its words (a rest of less than 8 bytes is left alone).
 func (o *observer) write(p unsafe.Pointer, off uintptr) {
 	if o.check == nil {
 		*(*byte)(unsafe.Add(o.a.data(p), off)) = 1
@@ -245,8 +245,8 @@ func (o *observer) sum(p unsafe.Pointer, size uintptr) uint64 {
 	return 0
 }
 
-// checker knows the live blocks of all threads, so that it sees two that
-// overlap, and what is in them. Any goroutine may call it.
+// checker knows the live blocks of all threads and their contents, so that it notices two blocks
+// that overlap. Any goroutine may call it.
 type checker struct {
 	mu     sync.Mutex
 	live   map[uintptr]block
@@ -274,7 +274,7 @@ func (c *checker) came(p unsafe.Pointer, size uintptr) {
 	pattern(p, size, c.seed)
 }
 
-// gone checks a block that is about to be freed, and returns what it was.
+// gone checks a block that is about to be freed, and returns its description.
 func (c *checker) gone(p unsafe.Pointer) block {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -291,7 +291,7 @@ func (c *checker) gone(p unsafe.Pointer) block {
 	return b
 }
 
-// kept checks that the block at p, to which old was reallocated, begins as that.
+// kept checks that the block at p begins with the contents of old, which was reallocated to p.
 func (c *checker) kept(p unsafe.Pointer, old block, size uintptr) {
 	if off := differs(p, min(old.size, size), old.seed); off >= 0 {
 		c.mu.Lock()
@@ -328,9 +328,9 @@ func (c *checker) fail(err error) {
 	}
 }
 
-// pattern writes the bytes of seed, again and again; differs is the offset of
-// the first word or byte that is another, -1 if there is none. Every allocator
-// aligns a block of 8 bytes or more to 8.
+// pattern writes the bytes of seed, again and again. differs returns the offset of the first word
+// or byte that does not match, or -1 if all match. Every allocator aligns a block of 8 bytes or
+// more to 8.
 func pattern(p unsafe.Pointer, size uintptr, seed uint64) {
 	fillWords(p, size, seed)
 	bytes := (*[8]byte)(unsafe.Pointer(&seed))
@@ -354,8 +354,8 @@ func differs(p unsafe.Pointer, size uintptr, seed uint64) int {
 	return -1
 }
 
-// histogram counts times in nanoseconds: each of its own below 2048, above in
-// 1024 steps for every doubling, the resolution of three decimal digits.
+// histogram counts times in nanoseconds. Each time below 2048 is counted by itself; above there are
+// 1024 steps for every doubling, a resolution of three decimal digits.
 type histogram struct{ counts map[uint64]uint64 }
 
 func (h *histogram) add(d time.Duration) {
@@ -393,8 +393,8 @@ func (h *histogram) pairs() [][2]uint64 {
 	return list
 }
 
-// observed sums up what the workers' observers saw. The error is the first
-// fault that verification found.
+// observed sums up what the workers' observers saw. The error is the first fault that verification
+// found.
 func observed(workers []*worker, what Observation, check *checker) (*result.Observed, error) {
 	r := &result.Observed{}
 	var clock, times histogram

@@ -39,7 +39,7 @@ func TestVerifyFinds(t *testing.T) {
 			}
 		}},
 		{"is not aligned to 2097152", func(a *calls) {
-			a.memalign = func(align, size uintptr) unsafe.Pointer { // of two blocks of 48 bytes, one that is not
+			a.memalign = func(align, size uintptr) unsafe.Pointer { // of two blocks of 48 bytes, returns one that is not aligned
 				p, q := hakmem.Malloc(size), hakmem.Malloc(size)
 				if uintptr(p)%align == 0 {
 					p, q = q, p

@@ -1,12 +1,11 @@
-// Package loops runs the loops of the workloads, each over several allocators, in
-// the calling process.
+// Package loops runs the loops of the workloads, each over several allocators, in the calling
+// process.
 //
-// A loop is a sequence of allocations and frees that follows from its parameters
-// alone; bench/native/loops.h is its twin in C. It is written once, in loops.go,
-// where it calls any allocator through an observer, which hashes, verifies or
-// samples the operations. For every allocator there is a copy in loops_*_gen.go,
-// so that what is timed is a direct call of that allocator. The copy "empty"
-// calls none: its time is what the others are compared net of.
+// A loop is a sequence of allocations and frees that follows from its parameters alone;
+// bench/native/loops.h is its twin in C. It is written once, in loops.go, where it calls any
+// allocator through an observer, which hashes, verifies or samples the operations. For every
+// allocator there is a copy in loops_*_gen.go, so that what is timed is a direct call of that
+// allocator. The copy "empty" calls none: its time is what the others are compared net of.
 package loops
 
 //go:generate go run ./gen
@@ -26,14 +25,14 @@ import (
 // A Spec names one run of one loop.
 type Spec struct {
 	Loop, Allocator string
-	Params          Params      // which the loop can use: Info.Check
+	Params          Params      // Params are parameters that the loop can use: Info.Check
 	Observe         Observation // "": nothing
-	// Linger is for how long Run waits after everything was freed, before it looks
-	// at the process's memory once more. 0: it does not.
+	// Linger is for how long Run waits after everything was freed, before it looks at the process's
+	// memory once more. 0: it does not look again.
 	Linger time.Duration
 }
 
-// Run runs a loop over an allocator and returns what it took.
+// Run runs a loop over an allocator and returns what was measured.
 func Run(s Spec) (result.Run, error) {
 	p, about := s.Params, About(s.Loop)
 	a, err := find(s.Allocator, p.Threads > 1 || about.pairs)
@@ -46,7 +45,7 @@ func Run(s Spec) (result.Run, error) {
 		if err := about.prepare(&p, common); err != nil {
 			return result.Run{}, err
 		}
-		debug.FreeOSMemory() // what preparing left behind is not the loop's to use
+		debug.FreeOSMemory() // the loop must not use what the preparation left behind
 	}
 	loops := a.loops
 	if s.Observe != "" {
@@ -73,9 +72,9 @@ func Run(s Spec) (result.Run, error) {
 	for i := range workers {
 		w := &worker{id: i, p: p, seed: p.threadSeed(i), shared: common}
 		w.partner = &worker{id: i, p: p, seed: w.seed, shared: common}
-		if a.name == Empty { // a buffer of its own: a shared one would bounce
+		if a.name == Empty { // a buffer for each worker: a shared one would bounce between caches
 			own := make([]byte, scratch+2*64)
-			clear(own) // its pages are not the loop's to touch
+			clear(own) // the loop must not be the first to touch its pages
 			w.scratch = unsafe.Pointer(unsafe.SliceData(own))
 			w.partner.scratch = w.scratch
 		}
@@ -115,7 +114,7 @@ func Run(s Spec) (result.Run, error) {
 	}
 	r := result.Run{
 		Seconds: max(last.Sub(first).Seconds(), 1e-9), // a coarse clock may say 0
-		// Linux notes a peak only now and then: what was seen counts as well.
+		// Linux notes a peak only now and then, so the values seen count as well.
 		PeakRSS: max(common.idleRSS, before.rss, before.peak, after.peak, end.peak), IdleRSS: cmp.Or(common.idleRSS, before.rss), EndRSS: end.rss,
 		MinorFaults: after.faults - before.faults,
 		Begin:       begin, End: stop,

@@ -6,19 +6,22 @@ import (
 	"sync"
 )
 
-// The numbers of mstress: those of mimalloc-bench.
+// The fixed numbers and helpers of the loops mstress, xmalloc, rptest, frag and phase, and the
+// stack through which xmalloc's threads hand batches over. A stack is guarded by its mu.
+
+// The numbers of mstress, from mimalloc-bench.
 const (
 	mstressTransfers = 1000            // slots through which the threads exchange blocks
 	mstressGrow      = 100_000         // entries by which a thread's array grows
 	mstressLargest   = 64 * 8 * 10_000 // bytes of a block, by mstressSize
 )
 
-// mstressAllocs is the number of blocks that thread i allocates in a round, but
-// for those that it retains, half as many.
+// mstressAllocs is the number of blocks that thread i allocates in a round. It does not include the
+// blocks that the thread retains, which are half as many.
 func mstressAllocs(p Params, i int) uint64 { return 100 * p.WS * uint64(i%8+1) }
 
-// mstressRecord is the number of thread i's first record. Record 0 stands for
-// none, and two areas hold the transfers that outlive a round.
+// mstressRecord is the number of thread i's first record. Record 0 stands for none, and two areas
+// hold the transfers that outlive a round.
 func mstressRecord(p Params, i int) uint64 {
 	n := uint64(1 + 2*mstressTransfers)
 	for k := range i {
@@ -28,8 +31,8 @@ func mstressRecord(p Params, i int) uint64 {
 	return n
 }
 
-// mstressOps is the number of operations of all threads: every block is freed
-// before the clock stops.
+// mstressOps is the number of operations of all threads: every block is freed before the clock
+// stops.
 func mstressOps(p Params) (ops uint64) {
 	for i := range p.Threads {
 		a := mstressAllocs(p, i)
@@ -39,8 +42,7 @@ func mstressOps(p Params) (ops uint64) {
 	return ops
 }
 
-// mstressCheck keeps the records, of 12 bytes, within 6 GiB; their numbers have
-// 32 bits.
+// mstressCheck keeps the records, of 12 bytes each, within 6 GiB; their numbers have 32 bits.
 func mstressCheck(p Params) error {
 	const most = 1 << 29
 	if mstressRecord(p, p.Threads) > most {
@@ -54,8 +56,8 @@ func mstressScratch(p Params) uint64 {
 	return max(mstressLargest, 8*(mstressAllocs(p, 7)+mstressGrow))
 }
 
-// mstressSize draws the size of a block: a power of two of words, 1 in 100
-// times 100, of which again 10 in 100 times 1000 and 1 times 10000.
+// mstressSize draws the size of a block: a power of two of words. 1 in 100 sizes is multiplied by
+// 100; of those, 10 in 100 are multiplied by 1000 instead, and 1 in 100 by 10000.
 func mstressSize(x, shifts uint64) (uint64, uintptr) {
 	x = step(x)
 	size := uintptr(8) << below(x, shifts)
@@ -74,8 +76,8 @@ func mstressSize(x, shifts uint64) (uint64, uintptr) {
 	return x, size
 }
 
-// The numbers of xmalloc-test: those of mimalloc-bench. Of a block, at most
-// xmallocFilled bytes are written.
+// The numbers of xmalloc-test, from mimalloc-bench. At most xmallocFilled bytes of a block are
+// written.
 const (
 	xmallocBatch   = 4096 // blocks
 	xmallocBatches = 100  // of all threads, queued or not
@@ -92,14 +94,14 @@ func xmallocTable(p Params) []uint32 {
 	return xmallocSizes
 }
 
-// The numbers of rptest that are not parameters: rpmalloc-benchmark's.
+// The numbers of rptest that are not parameters, from rpmalloc-benchmark.
 const (
 	rptestSizes = 2000 // in the table
-	rptestCross = 2    // every other loop hands a batch on
+	rptestCross = 2    // a batch is handed on in one of so many rounds
 )
 
-// rptestOps is the number of operations of one thread: every batch that was
-// handed on is freed before the clock stops.
+// rptestOps is the number of operations of one thread: every batch that was handed on is freed
+// before the clock stops.
 func rptestOps(p Params) uint64 { return 2 * p.Iters * (p.Rounds + p.Rounds/rptestCross) }
 
 // rptestCheck keeps a loop from freeing a slot twice.
@@ -110,12 +112,12 @@ func rptestCheck(p Params) error {
 	return nil
 }
 
-// rptestPrimes are the threads' steps through the sizes and the slots: any
-// primes; a number of slots below 1<<32 has at most four above 100 as factors,
-// so that one of five is none.
+// rptestPrimes are the threads' steps through the sizes and the slots. Any primes will do. A number
+// of slots below 1<<32 has at most four factors above 100, so at least one of five primes is not a
+// factor.
 var rptestPrimes = [...]uint64{157, 211, 263, 307, 379}
 
-// rptestStride is thread i's step through n places, one that reaches all.
+// rptestStride is thread i's step through n places; the step reaches all of them.
 func rptestStride(n uint64, i int) uint64 {
 	for n%rptestPrimes[i%len(rptestPrimes)] == 0 {
 		i++
@@ -123,8 +125,8 @@ func rptestStride(n uint64, i int) uint64 {
 	return rptestPrimes[i%len(rptestPrimes)] % n
 }
 
-// rptestTable draws the sizes: the smaller of two uniform numbers is found the
-// less often, linearly, the larger it is.
+// rptestTable draws the sizes. Each is the smaller of two uniform numbers, so that the frequency of
+// a size falls linearly as the size grows.
 func rptestTable(w *worker) []uint32 {
 	sizes := make([]uint32, rptestSizes)
 	x, span := w.random(), w.p.Max-w.p.Min+1
@@ -155,11 +157,11 @@ func wrap(i, n uint64) uint64 {
 	return i
 }
 
-// fragSizes are frag's block sizes in bytes. Each is a size class of its own in
-// glibc, jemalloc, mimalloc and tcmalloc, and no multiple of the one before.
+// fragSizes are frag's block sizes in bytes. Each is a size class of its own in glibc, jemalloc,
+// mimalloc and tcmalloc, and none is a multiple of the one before it.
 var fragSizes = [...]uint64{64, 96, 160, 256}
 
-// fragOps is the number of operations of one thread: frag's own arithmetic.
+// fragOps is the number of operations of one thread, computed with frag's own arithmetic.
 func fragOps(p Params) (ops uint64) {
 	goal := p.WS * mib
 	var live [len(fragSizes)]uint64
@@ -176,7 +178,7 @@ func fragOps(p Params) (ops uint64) {
 	return ops
 }
 
-// fragCheck keeps the number of blocks below 1<<32, as below needs it.
+// fragCheck keeps the number of blocks below 1<<32, as the function below requires.
 func fragCheck(p Params) error {
 	const most = 1 << 17 // MiB
 	if p.WS > most {
@@ -185,7 +187,7 @@ func fragCheck(p Params) error {
 	return nil
 }
 
-// phaseFactor is by how much the large blocks of phase are larger.
+// phaseFactor is the factor between phase's large and small blocks.
 const phaseFactor = 64
 
 func phaseCheck(p Params) error {
@@ -195,14 +197,14 @@ func phaseCheck(p Params) error {
 	return nil
 }
 
-// A stack of numbers, for several goroutines.
+// A stack of numbers, shared by several goroutines.
 type stack struct {
 	mu    sync.Mutex
-	some  sync.Cond // of mu: there is one again
+	some  sync.Cond // of mu: the stack has a number again
 	items []uint32
 }
 
-// init makes room for n numbers and puts the first filled in.
+// init makes room for n numbers and puts the numbers below filled in.
 func (s *stack) init(n, filled uint32) {
 	s.some.L = &s.mu
 	s.items = make([]uint32, 0, n)
@@ -211,7 +213,7 @@ func (s *stack) init(n, filled uint32) {
 	}
 }
 
-// take returns the number put last, as soon as there is one.
+// take returns the number that was put in last. It waits until there is one.
 func (s *stack) take() uint32 {
 	s.mu.Lock()
 	defer s.mu.Unlock()

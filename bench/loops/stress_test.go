@@ -2,8 +2,8 @@ package loops
 
 import "testing"
 
-// TestRptestStride sees that a thread's step reaches all places, also where
-// their number is a multiple of a prime in the table.
+// TestRptestStride checks that a thread's step reaches all places, even where their number is a
+// multiple of a prime in the table.
 func TestRptestStride(t *testing.T) {
 	for _, n := range []uint64{1, 2, 157, 157 * 211, 1000, 2000} {
 		for i := range 6 {

@@ -11,14 +11,16 @@ import (
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
-// tape is what the loop of that name executes: the operations of a trace.Tape,
-// parted by thread.
+// How the loop "tape" gets its operations, and how threads take turns on a slot. The operations are
+// not changed after loadTape; the turns are atomic.
+
+// tape is what the loop "tape" executes: the operations of a trace.Tape, divided by thread.
 type tape struct {
 	ops     [][]trace.Op
-	initial []int      // of each thread's operations, those before the clock starts
+	initial []int      // the number of each thread's operations before the clock starts
 	olds    [][]uint64 // the sizes before each thread's reallocs
-	// start is the number of initial operations, left that of the blocks which
-	// are alive at the end.
+	// start is the number of initial operations. left is the number of blocks that are alive at the
+	// end.
 	start, left, all int
 }
 
@@ -44,8 +46,7 @@ func TapeOps(t *trace.Tape, rounds uint64) uint64 {
 	return (&tape{start: t.Initial, left: left, all: len(t.Ops)}).timed(rounds)
 }
 
-// loadTape reads the file p.Tape. It sets p.Max to the largest size, for the
-// empty loop.
+// loadTape reads the file p.Tape. For the empty loop it sets p.Max to the largest size.
 func loadTape(p *Params, s *shared) error {
 	from, err := trace.Load(p.Tape)
 	if err != nil {
@@ -92,9 +93,9 @@ func useTape(from *trace.Tape, p *Params, s *shared) error {
 	return nil
 }
 
-// await waits for the slot's turn: the operations on one slot follow each other
-// in the recorded order, whoever performs them. The waiting grows from spinning
-// to sleeping, for a recording may have more threads than this machine can run.
+// await waits for the slot's turn: the operations on one slot follow each other in the recorded
+// order, whoever performs them. The waiting begins with spinning and ends with sleeping, because a
+// recording may have more threads than this machine can run.
 func await(turn *uint32, seq uint32) {
 	for i := 0; atomic.LoadUint32(turn) != seq; i++ {
 		switch {

@@ -9,8 +9,8 @@ import (
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
-// TestTape counts by hand: 6 operations a round, of which 2 blocks are left, freed
-// after each round but the last.
+// TestTape counts by hand: 6 operations a round, which leave 2 blocks. They are freed after each
+// round except the last.
 func TestTape(t *testing.T) {
 	r, err := trace.NewReader("recorded", strings.NewReader("hakmem trace 1\na 0 1 100\na 0 2 70000\nf 0 1\nr 0 3 90000 2\nr 0 4 20 3\na 0 5 8\n"))
 	if err != nil {

@@ -2,20 +2,23 @@ package loops
 
 import "fmt"
 
-// processUsage is a picture of this process; 0 stands for not known.
+// What a process can find out about itself: its memory, its page faults. The system's part is in
+// usage_*.go. There is no state.
+
+// processUsage is a picture of this process. 0 stands for a figure that is not known.
 type processUsage struct {
-	peak, rss uint64 // bytes resident: most so far, and now
+	peak, rss uint64 // bytes resident: the peak so far, and now
 	faults    uint64 // minor page faults so far
 }
 
-// The addresses of the two madvise calls, of no bytes, between which a
-// process's timed part lies: "hak", and B or E for its beginning and its end.
+// A process's timed part lies between two madvise calls, of no bytes, at these addresses: "hak",
+// and B or E for its beginning and its end.
 const (
 	markBegin = 0x68616b42 << 12
 	markEnd   = 0x68616b45 << 12
 )
 
-// Marks are the two addresses, as a tracer of system calls shows them.
+// Marks are the two addresses in the form in which a tracer of system calls shows them.
 func Marks() (begin, end string) {
 	return fmt.Sprintf("%#x", uint64(markBegin)), fmt.Sprintf("%#x", uint64(markEnd))
 }

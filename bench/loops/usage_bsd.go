@@ -7,7 +7,7 @@ import (
 	"syscall"
 )
 
-// usage looks at this process; its current resident memory is not known here.
+// usage looks at this process. Its current resident memory is not known here.
 func usage() (u processUsage) {
 	var ru syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &ru) == nil {

@@ -32,17 +32,17 @@ func usage() (u processUsage) {
 	return u
 }
 
-// idleUsage looks at this process and lets its peak begin anew, so that what the
-// harness used before does not count.
+// idleUsage looks at this process and resets its peak, so that memory that the harness used earlier
+// does not count.
 func idleUsage() processUsage {
 	// 5: reset the peak of the resident memory (proc_pid_clear_refs(5))
 	_ = os.WriteFile("/proc/self/clear_refs", []byte("5"), 0)
 	return usage()
 }
 
-// mark returns the time on the clock that other processes see as well, and
-// makes a system call that who traces this process recognises: madvise of
-// nothing at an address that spells which.
+// mark returns the time on the clock that other processes see as well. It also makes a system call
+// that a tracer of this process recognises: madvise of no bytes, at an address that spells which
+// mark it is.
 func mark(address uintptr) int64 {
 	syscall.Syscall(syscall.SYS_MADVISE, address, 0, 0) // of no bytes: no effect
 	var t unix.Timespec

@@ -2,7 +2,7 @@
 
 package loops
 
-// usage knows nothing of this process here.
+// usage knows nothing about this process here.
 func usage() processUsage { return processUsage{} }
 
 func mark(uintptr) int64 { return 0 }

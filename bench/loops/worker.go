@@ -8,12 +8,15 @@ import (
 	"unsafe"
 )
 
-// slotPad is the number of unused slots behind a thread's last: two cache
-// lines of 64 bytes, so that threads do not share one.
+// The threads of a workload, what they share, and how they start and stop together. A worker
+// belongs to its goroutine; a gate and a barrier are for all of them.
+
+// slotPad is the number of unused slots behind a thread's last one: two cache lines of 64 bytes, so
+// that threads do not share one.
 const slotPad = 16
 
-// worker is one thread of a workload. It belongs to its goroutine, but for the
-// fields under "given", which are set before that starts.
+// worker is one thread of a workload. It belongs to its goroutine, except for the fields under
+// "given", which are set before the goroutine starts.
 type worker struct {
 	// given
 	id      int
@@ -22,7 +25,7 @@ type worker struct {
 	scratch unsafe.Pointer // the empty loop's only block
 	obs     *observer      // of the observed loop
 	shared  *shared
-	partner *worker // for the loops whose threads have a second one: runs from begin to end
+	partner *worker // for loops whose threads have a second one; it runs from begin to end
 
 	start, stop time.Time
 	sink        uintptr // keeps the empty loop's frees from being dropped
@@ -36,8 +39,8 @@ type shared struct {
 	idleRSS uint64 // what worker.idle noted, 0 if it was not called
 	tape    *tape
 	turns   []uint32 // of the tape's slots: the next operation's Seq
-	// words or pointers, as the allocator's slots are, hold the blocks that
-	// threads hand to each other.
+	// words or pointers, whichever type the allocator's slots have, hold the blocks that threads
+	// hand to each other.
 	words    []uintptr
 	pointers []unsafe.Pointer
 	sizes    []uint32 // mstress: of the blocks; rptest: to draw from
@@ -46,8 +49,8 @@ type shared struct {
 	idle, full stack
 }
 
-// gate lets all workers start at once, and keeps their blocks alive until the
-// process has been looked at.
+// gate lets all workers start at once, and keeps their blocks alive until somebody has looked at
+// the process.
 type gate struct {
 	ready    sync.WaitGroup // workers that have yet to reach begin
 	open     atomic.Bool    // begin may return
@@ -55,8 +58,8 @@ type gate struct {
 	looked   chan struct{}  // closed: end may return
 }
 
-// idle notes the process's memory before the loops' own blocks: a loop that
-// allocates before its clock starts calls it first, in all threads.
+// idle notes the process's memory before the loops' own blocks are allocated. A loop that allocates
+// before its clock starts calls idle first, in all threads.
 func (w *worker) idle() {
 	w.shared.barrier.wait()
 	if w.id == 0 {
@@ -69,7 +72,7 @@ func (w *worker) idle() {
 func (w *worker) begin() {
 	g := &w.shared.gate
 	g.ready.Done()
-	for !g.open.Load() { // spins: a wake-up would not reach all at once
+	for !g.open.Load() { // spins: a wake-up would not reach all of them at once
 		runtime.Gosched()
 	}
 	if w.obs != nil {
@@ -88,8 +91,8 @@ func (w *worker) end() {
 	<-w.shared.gate.looked
 }
 
-// alone runs f in a new goroutine and waits for it: what a C program does in a
-// thread of its own.
+// alone runs f in a new goroutine and waits for it: the counterpart of a thread of its own in a C
+// program.
 func (w *worker) alone(f func()) { beside(f)() }
 
 // A barrier lets n goroutines wait for each other, again and again.
@@ -103,7 +106,7 @@ type barrier struct {
 
 func newBarrier(n int) barrier { return barrier{n: n} }
 
-// wait returns when all have called it, true to the last of them.
+// wait returns when all goroutines have called it. It returns true to the last of them.
 func (b *barrier) wait() (last bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -120,8 +123,8 @@ func (b *barrier) wait() (last bool) {
 	return false
 }
 
-// random is the start of the thread's sequence for step: its seed, spread over
-// 64 bits by the finaliser of splitmix64 (Steele, Lea and Flood, 2014). Not 0.
+// random is the start of the thread's sequence for step: its seed, spread over 64 bits by the
+// finaliser of splitmix64 (Steele, Lea and Flood, 2014). Not 0.
 func (w *worker) random() uint64 {
 	x := uint64(w.seed) + 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
@@ -129,7 +132,7 @@ func (w *worker) random() uint64 {
 	return max(x^x>>31, 1)
 }
 
-// touched returns n slots whose pages are there.
+// touched returns n slots whose OS pages have been touched.
 func touched[T uintptr | unsafe.Pointer | uint32](n int) []T {
 	s := make([]T, n)
 	clear(s)

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// measureScript writes what the browser made of the page into it, as JSON. It
-// is the test's: the page itself has no script.
+// measureScript writes into the page, as JSON, what the browser made of the page. It belongs to the
+// test: the page itself has no script.
 const measureScript = `<script>
 const found = {Width: innerWidth, Scroll: document.documentElement.scrollWidth,
 	Paper: getComputedStyle(document.body).backgroundColor,
@@ -36,8 +36,7 @@ out.textContent = JSON.stringify(found);
 document.body.append(out);
 </script></body>`
 
-// What measureScript finds; a box is left, top, right, bottom, a number that
-// is not finite is nil.
+// What measureScript finds. A box is left, top, right, bottom; a number that is not finite is nil.
 type found struct {
 	Width, Scroll      float64
 	Paper              string
@@ -56,9 +55,8 @@ type drawn struct {
 	Colours     []string
 }
 
-// flaw says what is wrong with where something is drawn; "" if nothing is. Its
-// box has to have an extent, and to lie within a chart of the size, but for
-// margin pixels.
+// flaw says what is wrong with the place where something is drawn; "" if nothing is. The box must
+// have an extent, and must lie within a chart of that size, give or take margin pixels.
 func (d drawn) flaw(size [2]float64, margin float64) string {
 	for _, box := range [][4]*float64{d.Box, d.Screen} {
 		for _, v := range box {
@@ -93,8 +91,8 @@ var foundTag = regexp.MustCompile(`(?s)<pre id="found">(.*?)</pre>`)
 // look opens a page in the browser and returns what is found there.
 func look(t *testing.T, browser, page string, width int, more ...string) found {
 	t.Helper()
-	// Not t.TempDir, which fails the test if a process of the browser that is
-	// just about to end still writes there.
+	// Not t.TempDir: it fails the test if a process of the browser that is about to end still
+	// writes there.
 	dir, err := os.MkdirTemp("", "report-browser-")
 	if err != nil {
 		t.Fatal(err)

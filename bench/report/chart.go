@@ -9,11 +9,14 @@ import (
 	"strings"
 )
 
-// A chart is an SVG drawing as the template writes it: everything is a path or
-// a text; colours, dashes and fonts are the style sheet's.
+// The drawings of the page: their scales, axes, marks and styles. A chart belongs to whoever makes
+// it.
+
+// A chart is an SVG drawing as the template writes it. Everything is a path or a text; colours,
+// dashes and fonts belong to the style sheet.
 type chart struct {
 	Title   string // over the drawing
-	Label   string // what it shows, for those who do not see it
+	Label   string // what it shows, for readers who do not see it
 	Note    string // under it
 	Missing string // why there is nothing to draw; "" if there is
 	Legend  []key
@@ -25,8 +28,8 @@ type chart struct {
 
 type path struct{ Class, D string }
 
-// A mark is one datum, or one allocator's line, with what the pointer over it
-// tells.
+// A mark is one datum, or one allocator's line, with the text that appears when the pointer is over
+// it.
 type mark struct {
 	Class, Title string
 	Paths        []path
@@ -45,7 +48,7 @@ type key struct {
 	Marker      string
 }
 
-// px is a coordinate. A tenth of a pixel is finer than what can be seen.
+// px is a coordinate. A tenth of a pixel is finer than anything visible.
 type px float64
 
 func (p px) String() string {
@@ -59,8 +62,8 @@ func box(x0, y0, x1, y1 px) string {
 	return fmt.Sprintf("M%v %vH%vV%vH%vZ", x0, y0, x1, y1, x0)
 }
 
-// style is what tells an allocator from the others, in every chart alike: the
-// class gives colour and dashes, the shape the markers.
+// style distinguishes an allocator from the others, alike in every chart: the class gives colour
+// and dashes, the shape the markers.
 type style struct {
 	class string
 	shape int
@@ -74,8 +77,7 @@ const (
 // usual has the allocators that always look the same.
 var usual = []string{"hakmem", "hakmem-heap", "mimalloc", "jemalloc", "gperftools", "glibc", "go", "pool", "modernc"}
 
-// makeStyles gives the usual allocators their own style and the others the
-// next ones.
+// makeStyles gives the usual allocators their own style and the others the next ones.
 func makeStyles(names []string) map[string]style {
 	styles := map[string]style{}
 	order := slices.Concat(usual, slices.Sorted(slices.Values(names)))
@@ -118,8 +120,7 @@ func (s style) marker(x, y px) string {
 	}
 }
 
-// scale maps the values lo to hi onto the coordinates from to to. What lies
-// outside ends at the edge.
+// scale maps the values lo to hi onto the coordinates from to to. A value outside ends at the edge.
 type scale struct {
 	lo, hi   float64
 	from, to px
@@ -135,8 +136,8 @@ func (s scale) at(v float64) px {
 	return s.from + px(min(max(part, 0), 1))*(s.to-s.from)
 }
 
-// logTicks returns round values within a log scale that lie at least gap
-// pixels apart. 1 is among them if it is in the range.
+// logTicks returns round values within a log scale that lie at least gap pixels apart. 1 is among
+// them if it is in the range.
 func logTicks(s scale, gap px) []float64 {
 	decade := math.Abs(float64(s.to-s.from)) / math.Log10(s.hi/s.lo) // pixels
 	mantissas := [][]float64{
@@ -168,7 +169,7 @@ func logTicks(s scale, gap px) []float64 {
 			continue
 		}
 		for _, m := range set {
-			// By its text, so that a tick is 0.1 and not 0.10000000000000002.
+			// Parsed from its text, so that a tick is 0.1 and not 0.10000000000000002.
 			v, _ := strconv.ParseFloat(fmt.Sprintf("%ge%d", m, e), 64)
 			if v >= s.lo && v <= s.hi {
 				ticks = append(ticks, v)
@@ -222,7 +223,7 @@ const (
 	lineTop, lineBottom = px(10), px(214)
 )
 
-// lines draws one line for each of all. tell describes a point.
+// lines draws one line for each element of all. tell describes a point.
 func (c *chart) lines(x, y axis, all []series, styles map[string]style, tell func(x, y float64) string) {
 	c.W, c.H = chartWidth, lineBottom+axisHeight
 	for _, v := range y.ticks {
@@ -241,8 +242,8 @@ func (c *chart) lines(x, y axis, all []series, styles map[string]style, tell fun
 		var places, told []string
 		last := -1
 		for _, at := range s.at {
-			// The first point not before: what is lost in the logarithm of a
-			// percentile must not move it to the next.
+			// The first point that is not before at. Rounding in the logarithm of a percentile must
+			// not move it to the next.
 			i, _ := slices.BinarySearchFunc(s.points, at-1e-6, func(p [2]float64, v float64) int { return cmp.Compare(p[0], v) })
 			if i = min(i, len(s.points)-1); i == last {
 				continue
@@ -261,8 +262,8 @@ func (c *chart) lines(x, y axis, all []series, styles map[string]style, tell fun
 	slices.Reverse(c.Marks)
 }
 
-// trace is the path through the points, without those that would fall onto the
-// one before: a curve of many thousand points stays small.
+// trace is the path through the points. It leaves out points that would fall onto the one before,
+// so that a curve of many thousand points stays small.
 func trace(x, y scale, points [][2]float64) string {
 	var b strings.Builder
 	var px0, py0 px
@@ -281,12 +282,12 @@ func trace(x, y scale, points [][2]float64) string {
 // noise is how far ratios lie from 1 by chance alone, as factors above 1.
 type noise struct{ floor, spread float64 }
 
-// within tells whether a ratio may be chance.
+// within reports whether a ratio may be chance.
 func (n noise) within(ratio float64) bool {
 	return n.floor > 1 && ratio < n.floor && ratio > 1/n.floor
 }
 
-// band draws the noise around 1.0: the spread of runs, and on it the floor.
+// band draws the noise around 1.0: the spread of runs, and the floor on top of it.
 func (c *chart) band(x scale, n noise, y0, y1 px) {
 	if n.spread > 1 {
 		c.Back = append(c.Back, path{"spread", box(x.at(1/n.spread), y0, x.at(n.spread), y1)})
@@ -307,8 +308,8 @@ func ratioScale(ratios []float64, from, to px) scale {
 	return scale{lo: lo, hi: hi, from: from, to: to, log: true}
 }
 
-// ratioAxis draws the ticks under the rows, the line at 1.0 through them, and
-// which side of it means what.
+// ratioAxis draws the ticks under the rows and the line at 1.0 through them, and labels the two
+// sides of that line.
 func (c *chart) ratioAxis(x scale, top, bottom px, worse, better string) {
 	for _, v := range logTicks(x, 34) {
 		class := "grid"
@@ -327,7 +328,7 @@ func (c *chart) ratioAxis(x scale, top, bottom px, worse, better string) {
 type bar struct {
 	group, name string
 	ratio       float64
-	low, high   float64 // in the worst and in the best code layout; equal if there is but one
+	low, high   float64 // in the worst and in the best code layout; equal if there is only one
 	second      float64 // a ratio of another kind, given as a number only
 	unclear     bool    // it may be chance
 	title       string
@@ -386,7 +387,7 @@ func barMark(r bar, x scale, mid px) mark {
 	}
 	const half = 6
 	from, to := x.at(min(r.ratio, 1)), x.at(max(r.ratio, 1))
-	if to-from < 2 { // a ratio of 1 has to be seen, too
+	if to-from < 2 { // a ratio of 1 has to be visible, too
 		from, to = from-1, from+1
 	}
 	m := mark{Class: class, Title: r.title, Paths: []path{{"bar", box(from, mid-half, to, mid+half)}}}
@@ -397,14 +398,14 @@ func barMark(r bar, x scale, mid px) mark {
 	return m
 }
 
-// overviewRow is a workload over one interface of hakmem's: one mark per peer.
+// overviewRow is a workload over one interface of hakmem's, with one mark for each peer.
 type overviewRow struct {
 	workload, hakmem string
 	noise            noise
 	marks            []bar
 }
 
-// overview draws a row of marks for each of rows, under their workloads' names.
+// overview draws a row of marks for each element of rows, under their workloads' names.
 func (c *chart) overview(rows []overviewRow, styles map[string]style, worse, better string) {
 	var all []float64
 	names := map[string]bool{}
@@ -460,8 +461,7 @@ func (c *chart) overview(rows []overviewRow, styles map[string]style, worse, bet
 	})
 }
 
-// clip shortens a text that would run into its neighbour; the tables have it
-// in full.
+// clip shortens a text that would run into its neighbour; the tables have it in full.
 func clip(s string, n int) string {
 	if r := []rune(s); len(r) > n {
 		return string(r[:n-1]) + "…"

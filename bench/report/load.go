@@ -1,5 +1,5 @@
-// Package report turns the results that `hakmem bench --json` and `hakmem
-// compare --json` print into one HTML page that needs nothing but itself.
+// Package report turns the results that `hakmem bench --json` and `hakmem compare --json` print
+// into one HTML page that needs nothing but itself.
 package report
 
 import (
@@ -16,8 +16,8 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
-// Source is what one file holds: a collection, or a single report in the shape
-// of a collection of one.
+// Source is the contents of one file: a collection, or a single report in the form of a collection
+// of one.
 type Source struct {
 	Name string // of the file, without its directory
 	result.Collection
@@ -25,8 +25,8 @@ type Source struct {
 
 const remedy = "give a file that `hakmem bench --json` or `hakmem compare --json` wrote"
 
-// Load reads result files. The error names the file, what was found in it, and
-// what to give instead.
+// Load reads result files. The error names the file, what was found in it, and what to give
+// instead.
 func Load(paths ...string) ([]Source, error) {
 	var sources []Source
 	for _, path := range paths {
@@ -90,8 +90,8 @@ func parse(data []byte) (result.Collection, error) {
 	return c, nil
 }
 
-// decode reads the one JSON value that data holds. Parameters stay numbers as
-// they are written: 20000000 is not 2e+07.
+// decode reads the one JSON value that data holds. Parameters stay numbers as they are written:
+// 20000000 is not 2e+07.
 func decode(data []byte, v any) error {
 	d := json.NewDecoder(bytes.NewReader(data))
 	d.UseNumber()
@@ -135,7 +135,6 @@ func kind(value json.RawMessage) string {
 	}
 }
 
-// known tells whether a figure can be shown: reports hold 0 for one that is
-// not known, and what is absurdly large or small is a mistake that would spoil
-// the scale of a chart.
+// known reports whether a figure can be shown. Reports hold 0 for a figure that is not known; an
+// absurdly large or small figure is a mistake that would spoil the scale of a chart.
 func known(v float64) bool { return v > 1e-9 && v < 1e18 }

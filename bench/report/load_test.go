@@ -38,7 +38,7 @@ func TestLoad(t *testing.T) {
 	}
 }
 
-// What an old report lacks follows from its results.
+// Figures that an old report lacks follow from its results.
 func TestComplete(t *testing.T) {
 	r := load(t, "old.json")[0].Reports[0]
 	if r.Results[0].OverIdle != 900000 {
@@ -59,7 +59,7 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// What a report says is not computed anew.
+// Figures that a report has are not computed again.
 func TestCompleteKeeps(t *testing.T) {
 	c, err := parse([]byte(`{"workload": "w", "params": {"iters": 20000000}, "results": [
 		{"allocator": "hakmem", "ns_per_op": 1}, {"allocator": "glibc", "ns_per_op": 2}],

@@ -10,19 +10,21 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
+// The results as Markdown tables, for documents.
+
 // The lines between which Markdown is put into a document.
 const (
 	MarkdownBegin = "<!-- results: what follows is written by `hakmem report` -->"
 	MarkdownEnd   = "<!-- end of the results -->"
 )
 
-// behind is the ratio below which a figure is set in bold: hakmem is behind by
-// more than two such runs differ by on a quiet machine.
+// behind is the ratio below which a figure is set in bold: hakmem is slower by more than the
+// difference between two such runs on a quiet machine.
 const behind = 0.97
 
-// Markdown writes the results as tables of workloads by allocators: time, peak
-// memory, memory later, and the 99th percentile of latencies. hakmem's column
-// holds figures, the others hold theirs over hakmem's.
+// Markdown writes the results as tables of workloads by allocators: time, peak memory, memory
+// later, and the 99th percentile of latencies. hakmem's column holds figures; the other columns
+// hold their figures over hakmem's.
 func Markdown(w io.Writer, sources []Source) error {
 	var b bytes.Buffer
 	for _, s := range sources {
@@ -44,7 +46,7 @@ func Markdown(w io.Writer, sources []Source) error {
 	return err
 }
 
-// Into replaces what is between the two marks in text by the tables.
+// Into replaces the text between the two marks by the tables.
 func Into(text []byte, sources []Source) ([]byte, error) {
 	begin, err := findMark(text, MarkdownBegin)
 	if err != nil {
@@ -68,8 +70,8 @@ func Into(text []byte, sources []Source) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// findMark returns where the mark begins. A second one, or one within a text
-// that explains it, would have what lies between replaced.
+// findMark returns where the mark begins. It refuses a second mark, or one within a text that
+// explains it: the text in between would be replaced.
 func findMark(text []byte, mark string) (int, error) {
 	at := bytes.Index(text, []byte(mark))
 	alone := at >= 0 && (at == 0 || text[at-1] == '\n')
@@ -97,7 +99,7 @@ func versions(b *bytes.Buffer, reports []result.Report) {
 	fmt.Fprintf(b, "Measured: %s.\n\n", strings.Join(list, ", "))
 }
 
-// selfRatios lists what the A/A runs differed by.
+// selfRatios lists the differences that the A/A runs showed.
 func selfRatios(b *bytes.Buffer, reports []result.Report) {
 	var list []string
 	who := ""
@@ -112,7 +114,7 @@ func selfRatios(b *bytes.Buffer, reports []result.Report) {
 	}
 }
 
-// absent lists who could not be measured, and why.
+// absent lists the allocators that could not be measured, and why.
 func absent(b *bytes.Buffer, reports []result.Report) {
 	for _, r := range reports {
 		for _, a := range r.Absent {
@@ -124,12 +126,11 @@ func absent(b *bytes.Buffer, reports []result.Report) {
 // markdownTable is one figure of all workloads and allocators.
 type markdownTable struct {
 	title string
-	// figure is the allocator's; ok is false if it is not known. show writes
-	// hakmem's.
+	// figure is the allocator's figure; ok is false if it is not known. show writes hakmem's.
 	figure func(result.Result) (v float64, ok bool)
 	show   func(float64) string
-	// plain tables hold figures in all columns: where they may be 0 or less, a
-	// ratio says nothing.
+	// plain tables hold figures in all columns, because the figures may be 0 or less, where a ratio
+	// says nothing.
 	plain bool
 }
 
@@ -160,8 +161,8 @@ var markdownTables = []markdownTable{
 		show: func(v float64) string { return fmt.Sprintf("%.0f", v) }},
 }
 
-// baseOf returns whose figures the others' are over: hakmem's, or the first of its
-// interfaces that was measured, or who was measured first.
+// baseOf returns the allocator whose figures the others' are divided by: hakmem, or the first of
+// its interfaces that was measured, or else whichever allocator was measured first.
 func baseOf(names []string) string {
 	if i := slices.Index(names, "hakmem"); i >= 0 {
 		return names[i]

@@ -46,8 +46,8 @@ func TestMarkdown(t *testing.T) {
 	}
 }
 
-// TestMarkdownWithout: where package hakmem was not measured its Heap is what the others
-// are over, or whoever was first; what is not known is not written.
+// TestMarkdownWithout: where package hakmem was not measured, the figures are over its Heap's, or
+// over those of the allocator that was measured first. A figure that is not known is not written.
 func TestMarkdownWithout(t *testing.T) {
 	for first, want := range map[string]string{"hakmem-heap": "| w | 2.00 | 10 ns |\n", "other": "| w | 20 ns | **0.50** |\n"} {
 		var b bytes.Buffer
@@ -74,7 +74,7 @@ func TestIntoRefuses(t *testing.T) {
 		{begin + end + begin + end, "2 times"},
 		{begin + end + "That was " + MarkdownEnd + "\n", "2 times"},
 		{"a " + begin + end, "on a line of its own"},
-		{" " + begin + end, "on a line of its own"}, // code, if there are four
+		{" " + begin + end, "on a line of its own"}, // code, if there are four spaces
 		{MarkdownBegin + " b\n" + end, "on a line of its own"},
 		{begin + "a " + end, "on a line of its own"},
 		{begin + MarkdownEnd + " b", "on a line of its own"},

@@ -16,6 +16,8 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 )
 
+// The page: its sections, tables and charts, and the template that they are put into.
+
 //go:embed page.html.tmpl
 var pageText string
 
@@ -61,7 +63,7 @@ type section struct {
 	Absent     []result.Absent
 }
 
-// row is an allocator's in the table.
+// row is an allocator's row in the table.
 type row struct {
 	Class, Name, Marker string
 	Cells               []cell
@@ -150,8 +152,8 @@ func (p *page) addSource(s Source) {
 	}
 }
 
-// makeLabels names all reports in order: by workload, where that is not enough
-// also by the parameters that differ, then by file, then by number.
+// makeLabels names all reports in order: by workload; where that is not enough, also by the
+// parameters that differ; then by file; then by number.
 func makeLabels(sources []Source) []string {
 	type named struct {
 		*result.Report
@@ -202,7 +204,7 @@ func makeLabels(sources []Source) []string {
 	return labels
 }
 
-// find is the allocator's result, or one in which nothing is known.
+// find is the allocator's result, or a result in which nothing is known.
 func find(r *result.Report, name string) result.Result {
 	for _, res := range r.Results {
 		if res.Allocator == name {
@@ -219,8 +221,8 @@ func timeOf(r *result.Report, x result.Ratio) bar {
 	n := noiseOf(r)
 	b := bar{group: x.Hakmem, name: x.Peer, ratio: x.Raw, low: x.Low, high: x.High, second: x.Net}
 	ours, theirs := find(r, x.Hakmem), find(r, x.Peer)
-	// Three runs each cannot give less than 0.1, whatever they are. Then the A/A run
-	// must tell, if there was one.
+	// Three runs each cannot give less than 0.1, whatever they are. Then the A/A run must decide,
+	// if there was one.
 	few := len(ours.Runs) <= 3 || len(theirs.Runs) <= 3
 	chance := x.P > 0.05 && !few
 	few = few && n.floor <= 1
@@ -284,7 +286,7 @@ func makeOverview(title, label string, rows []overviewRow, styles map[string]sty
 	return c
 }
 
-// noiseOf is what the run of a program against itself showed.
+// noiseOf is the noise that the run of a program against itself showed.
 func noiseOf(r *result.Report) noise {
 	var n noise
 	if r.Noise != nil && known(r.Noise.Ratio) {
@@ -324,7 +326,7 @@ func makeSection(r *result.Report, styles map[string]style) section {
 	return s
 }
 
-// conditions are what the figures were obtained under.
+// conditions are the circumstances in which the figures were obtained.
 func conditions(r *result.Report) []string {
 	var list []string
 	for _, k := range slices.Sorted(maps.Keys(r.Params)) {
@@ -413,7 +415,7 @@ func rssChart(r *result.Report, styles map[string]style) chart {
 		end = 1
 	}
 	for i := range all {
-		// Each line has its markers elsewhere, so that lines in one place show.
+		// Each line has its markers in other places, so that lines that coincide are visible.
 		s := &all[i]
 		first, last := s.points[0][0], s.points[len(s.points)-1][0]
 		const markers = 6
@@ -477,8 +479,8 @@ func latencyChart(r *result.Report, styles map[string]style) chart {
 	return c
 }
 
-// latencyPoints has the curve's percentiles as log10(1/(1-p)). The 100th,
-// which lies at infinity there, goes where the samples' resolution ends.
+// latencyPoints has the curve's percentiles as log10(1/(1-p)). The 100th would lie at infinity
+// there; it goes where the samples' resolution ends.
 func latencyPoints(l result.Latency) [][2]float64 {
 	curve := l.Curve
 	if len(curve) == 0 {

@@ -28,8 +28,8 @@ func render(t *testing.T, sources []Source) string {
 
 var chartTag = regexp.MustCompile(`(?s)<svg class="chart".*?</svg>`)
 
-// countMarks checks that a chart is XML with all coordinates in its viewBox,
-// and returns the number of marks.
+// countMarks checks that a chart is XML with all coordinates in its viewBox, and returns the number
+// of marks.
 func countMarks(t *testing.T, svg string) int {
 	t.Helper()
 	marks := 0
@@ -87,7 +87,7 @@ func number(t *testing.T, s string) float64 {
 
 var pathCommand = regexp.MustCompile(`([A-Za-z])([^A-Za-z]*)`)
 
-// checkPath gives the points that a path goes through to inside.
+// checkPath passes the points that a path goes through to inside.
 func checkPath(t *testing.T, d string, inside func(x, y float64)) {
 	t.Helper()
 	if pathCommand.ReplaceAllString(d, "") != "" || strings.Contains(d, "NaN") || strings.Contains(d, "Inf") {
@@ -116,8 +116,8 @@ func checkPath(t *testing.T, d string, inside func(x, y float64)) {
 	}
 }
 
-// Every datum has its mark: a known ratio one in the overview and one in its
-// workload, a curve one in its chart.
+// Every datum has its mark: a known ratio has one in the overview and one in its workload, a curve
+// has one in its chart.
 func TestMarks(t *testing.T) {
 	for _, test := range []struct {
 		file                   string
@@ -148,8 +148,8 @@ func TestMarks(t *testing.T) {
 	}
 }
 
-// Bars are as long as the logarithm of their ratio, to the right of the 1.0
-// line above 1 and to its left below, and have two colours.
+// Bars are as long as the logarithm of their ratio. They lie to the right of the 1.0 line for a
+// ratio above 1 and to its left for one below, and have two colours.
 func TestBars(t *testing.T) {
 	ratios := []float64{100, 10, 0.1, 0.01}
 	var rows []bar
@@ -267,7 +267,7 @@ func TestAnyFigures(t *testing.T) {
 	}
 }
 
-// The page needs nothing from elsewhere, and what the results say stays text.
+// The page needs nothing from elsewhere, and texts from the results stay text.
 func TestSelfContained(t *testing.T) {
 	page := render(t, load(t, "collection.json", "single.json", "old.json", "edges.json"))
 	page = strings.ReplaceAll(page, `xmlns="http://www.w3.org/2000/svg"`, "") // a name, not an address
@@ -321,8 +321,8 @@ func TestLowest(t *testing.T) {
 	}
 }
 
-// Colours are told from the page's, in light and in dark: text by 4.5 to 1,
-// marks by 3 to 1 (WCAG 2, 1.4.3 and 1.4.11).
+// Colours stand out from the page's, in light and in dark: text by 4.5 to 1, marks by 3 to 1 (WCAG
+// 2, 1.4.3 and 1.4.11).
 func TestContrast(t *testing.T) {
 	variable := regexp.MustCompile(`--(\w+): #([0-9a-f]{3,6})\b`)
 	blocks := regexp.MustCompile(`(?s):root \{.*?\}`).FindAllString(pageText, -1)

@@ -7,10 +7,12 @@ import (
 	"strings"
 )
 
+// How figures, units and commands are written.
+
 // notKnown stands for a figure that the report does not have.
 const notKnown = "n/a"
 
-// figure shows a number with about three digits that count.
+// figure shows a number with about three significant digits.
 func figure(v float64) string {
 	if !known(v) {
 		return notKnown
@@ -37,8 +39,8 @@ func times(v float64) string {
 	return figure(v) + "×"
 }
 
-// inUnits shows v in the largest unit of which there is at least one; factors
-// are those from each unit to the next.
+// inUnits shows v in the largest unit of which there is at least one. factors are those from each
+// unit to the next.
 func inUnits(v float64, units []string, factor float64) string {
 	i := 0
 	for v >= factor && i < len(units)-1 {
@@ -69,7 +71,7 @@ func nanos(ns float64) string {
 
 var byteUnits = []string{"B", "KiB", "MiB", "GiB", "TiB"}
 
-// size shows a number of bytes that is 0 where it is not known.
+// size shows a number of bytes; 0 is not known.
 func size(bytes float64) string {
 	if bytes == 0 {
 		return notKnown

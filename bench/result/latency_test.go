@@ -2,8 +2,8 @@ package result
 
 import "testing"
 
-// TestLatency: what takes no longer than reading the clock has a time, of 1 ns;
-// 0 would be shown as not known.
+// TestLatency: an operation that takes no longer than reading the clock has a time, of 1 ns; 0
+// would be shown as not known.
 func TestLatency(t *testing.T) {
 	l := NewLatency(Observed{Clock: [][2]uint64{{20, 1000}}, Latency: [][2]uint64{{10, 600}, {20, 300_000}, {50, 5000}}})
 	if l.P50 != 1 || l.P95 != 1 || l.P99 != 30 || l.Max != 30 || l.Clock != 20 {

@@ -2,12 +2,13 @@ package result
 
 import "strings"
 
-// IsHakmem tells whether an allocator is one of hakmem's interfaces; the others
-// are peers.
+// The peers' figures over hakmem's.
+
+// IsHakmem reports whether an allocator is one of hakmem's interfaces; the others are peers.
 func IsHakmem(allocator string) bool { return strings.HasPrefix(allocator, "hakmem") }
 
-// Over is a over b, 0 where one of them is not known. A net time of 0 or less,
-// of a loop that was no slower than the empty one, is not known either.
+// Over is a over b, or 0 where one of them is not known. A net time of 0 or less, of a loop that
+// was no slower than the empty one, is not known either.
 func Over(a, b float64) float64 {
 	if a <= 0 || b <= 0 {
 		return 0
@@ -47,8 +48,8 @@ func Ratios(results []Result) []Ratio {
 	return rows
 }
 
-// Complete adds what reports of older versions leave out: the memory over idle
-// of each result, and the ratios. What a report says is not computed anew.
+// Complete adds what reports of older versions leave out: the memory over idle of each result, and
+// the ratios. Figures that the report has are not computed again.
 func (r *Report) Complete() {
 	for i := range r.Results {
 		if res := &r.Results[i]; res.OverIdle == 0 {

@@ -14,7 +14,7 @@ func TestRatios(t *testing.T) {
 	}
 }
 
-// TestOver: what is not known, or no time at all, gives no ratio.
+// TestOver: a figure that is not known, or a time of 0, gives no ratio.
 func TestOver(t *testing.T) {
 	for _, c := range []struct{ a, b, want float64 }{{3, 2, 1.5}, {0, 2, 0}, {3, 0, 0}, {-1, 2, 0}, {3, -2, 0}} {
 		if got := Over(c.a, c.b); got != c.want {
@@ -23,8 +23,8 @@ func TestOver(t *testing.T) {
 	}
 }
 
-// TestComplete: what a report lacks follows from its runs and results; what it
-// says stays.
+// TestComplete: figures that a report lacks follow from its runs and results; figures that it has
+// stay.
 func TestComplete(t *testing.T) {
 	results := func() []Result {
 		return []Result{

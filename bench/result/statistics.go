@@ -7,11 +7,13 @@ import (
 	"golang.org/x/perf/benchmath"
 )
 
+// Medians, intervals and probabilities of the times of runs.
+
 // confidence is the level of the intervals that are asked for.
 const confidence = 0.95
 
-// Median returns the middle of values, the mean of the middle two for an even
-// number of them, and 0 for none.
+// Median returns the middle value. For an even number of values it is the mean of the middle two,
+// for none it is 0.
 func Median(values []float64) float64 {
 	v := slices.Sorted(slices.Values(values))
 	switch n := len(v); {
@@ -24,8 +26,7 @@ func Median(values []float64) float64 {
 	}
 }
 
-// LayoutTimes returns the median time of an operation in each code layout
-// among the runs.
+// LayoutTimes returns the median time of an operation in each code layout among the runs.
 func LayoutTimes(runs []Run) map[int]float64 {
 	times := map[int][]float64{}
 	for _, r := range runs {
@@ -38,8 +39,8 @@ func LayoutTimes(runs []Run) map[int]float64 {
 	return medians
 }
 
-// Times are the times of an operation that statistics are made of: one for each
-// code layout, or where there is but one, for each run.
+// Times are the operation times from which statistics are made: one for each code layout or, where
+// there is only one layout, one for each run.
 func Times(runs []Run) []float64 {
 	var list []float64
 	if layouts := LayoutTimes(runs); len(layouts) > 1 {
@@ -61,21 +62,20 @@ func newSample(runs []Run) *benchmath.Sample {
 // Interval bounds the median time of an operation.
 func Interval(runs []Run) (low, high, level float64) { return MedianInterval(Times(runs)) }
 
-// MedianInterval bounds the median of what the values are drawn from: between
-// order statistics, as many from either end, by the binomial distribution (David
-// and Nagaraja, Order Statistics, 7.1). The level is that of the interval, the
-// confidence asked for or more. Five values and fewer cannot give as much: then
-// it is their range, at a level of 1 - 2/2^n for n values, for the median lies
-// outside only if all fall on one side.
+// MedianInterval bounds the median of the distribution that the values are drawn from. The bounds
+// are order statistics, as many from either end, by the binomial distribution (David and Nagaraja,
+// Order Statistics, 7.1). level is that of the interval: the confidence asked for, or more. Five
+// values and fewer cannot reach it. Then the interval is their range, at a level of 1 - 2/2^n for n
+// values, because the median lies outside only if all values fall on one side.
 func MedianInterval(values []float64) (low, high, level float64) {
 	v := slices.Sorted(slices.Values(values))
 	n := len(v)
 	if n == 0 {
 		return 0, 0, 0
 	}
-	// k: how many may be dropped at either end with P(Bin(n,1/2) <= k) at most half
-	// of what the confidence leaves. In logarithms: 1/2^n itself is 0 in a float64
-	// from n = 1075 on.
+	// k is how many values may be dropped at either end, with P(Bin(n,1/2) <= k) at most half of
+	// what the confidence leaves. The computation is in logarithms, because 1/2^n itself is 0 in a
+	// float64 from n = 1075 on.
 	k, below := 0, -float64(n)*math.Ln2
 	outside := below
 	for term := below; below <= math.Log((1-confidence)/2); k++ {
@@ -87,8 +87,7 @@ func MedianInterval(values []float64) (low, high, level float64) {
 	return v[k], v[n-1-k], max(0, 1-2*math.Exp(outside))
 }
 
-// Chance is the Mann-Whitney probability that the two come from one
-// distribution.
+// Chance is the Mann-Whitney probability that the two come from one distribution.
 func Chance(a, b []Run) float64 {
 	if len(a) == 0 || len(b) == 0 {
 		return 1

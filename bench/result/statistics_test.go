@@ -13,8 +13,7 @@ func runsOf(times ...float64) (runs []Run) {
 	return runs
 }
 
-// TestInterval has two layouts of three runs: their medians are what the interval
-// is of.
+// TestInterval has two layouts of three runs: the interval is that of the layouts' medians.
 func TestInterval(t *testing.T) {
 	if low, high, level := Interval(runsOf(3, 1, 2)); low != 1 || high != 3 || level != 0.75 {
 		t.Errorf("three runs: %v to %v with %v", low, high, level)
@@ -28,8 +27,8 @@ func TestInterval(t *testing.T) {
 	}
 }
 
-// TestMedianInterval has the ranks of the tables of order statistics: of 10
-// values the second and the ninth bound the median with 97.9 %.
+// TestMedianInterval has the ranks of the tables of order statistics: of 10 values the second and
+// the ninth bound the median with 97.9 %.
 func TestMedianInterval(t *testing.T) {
 	for _, c := range []struct {
 		n                int
@@ -47,8 +46,8 @@ func TestMedianInterval(t *testing.T) {
 	}
 }
 
-// TestMedianIntervalExact compares with the binomial distribution in whole
-// numbers, from one run to the most that a program may be asked for.
+// TestMedianIntervalExact compares with the binomial distribution in whole numbers, from one run to
+// the maximum that a program accepts.
 func TestMedianIntervalExact(t *testing.T) {
 	sizes := []int{1074, 1075, 1076, 2500, 10_000}
 	for n := 1; n < 200; n++ {

@@ -1,9 +1,10 @@
 package result
 
-// Summarize makes the result of one allocator from its runs and from those of
-// the empty loop of the same program. Times are the median over the code
-// layouts of the median over each layout's runs; the loop is subtracted layout
-// by layout.
+// The figures of one allocator, from its runs.
+
+// Summarize makes the result of one allocator from its runs and from those of the empty loop of the
+// same program. A time is the median over the code layouts of the medians over each layout's runs.
+// The empty loop's time is subtracted layout by layout.
 func Summarize(name string, runs, empty []Run) Result {
 	r := Result{Allocator: name, Runs: runs}
 	if len(runs) == 0 {
@@ -35,11 +36,10 @@ func Summarize(name string, runs, empty []Run) Result {
 	return r
 }
 
-// OverIdle is the median of what the runs' memory grew by: the peak less the
-// resident memory just before the loop. A run that stayed within the memory it
-// had grew by 0, and counts as such: the median of those that grew would show
-// memory for an allocator that most often needs none. A run of which the memory
-// before the loop is not known does not count.
+// OverIdle is the median growth of the runs' memory: the peak less the resident memory just before
+// the loop. A run that stayed within the memory it had grew by 0, and counts as such. Otherwise the
+// median of those that grew would show memory for an allocator that most often needs none. A run
+// does not count if its memory before the loop is not known.
 func OverIdle(runs []Run) uint64 {
 	var over []float64
 	for _, r := range runs {

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestSummarize has two layouts of three runs, one of them disturbed, and
-// subtracts each layout's own loop.
+// TestSummarize has two layouts of three runs, one of them disturbed, and subtracts each layout's
+// own loop.
 func TestSummarize(t *testing.T) {
 	var runs, empty []Run
 	for _, r := range []struct {
@@ -27,8 +27,8 @@ func TestSummarize(t *testing.T) {
 	}
 }
 
-// TestOverIdle: a run that needed no more memory than it had is one that needed
-// 0; of a run with an unknown beginning nothing follows.
+// TestOverIdle: a run that needed no more memory than it had counts as 0; a run with an unknown
+// beginning does not count.
 func TestOverIdle(t *testing.T) {
 	for _, c := range []struct {
 		name string

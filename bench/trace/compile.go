@@ -8,45 +8,44 @@ import (
 	"slices"
 )
 
-// CompileOptions say how a recording becomes a tape. The zero value keeps all of
-// it.
+// How a recording becomes a tape. A compiler belongs to one call of Compile or Summarize.
+
+// CompileOptions say how a recording becomes a tape. The zero value keeps all of it.
 type CompileOptions struct {
-	// Threads, if above 0, is how many threads the tape may have: the recorded
-	// ones, in the order in which they appear, share them in turn. 1 makes a
-	// tape for a single thread.
+	// Threads, if above 0, is how many threads the tape may have. The recorded threads, in the
+	// order in which they appear, share them in turn. 1 makes a tape for a single thread.
 	Threads int
-	// MaxSize is what larger blocks are cut to, in bytes; 0 means 1 GiB.
+	// MaxSize is the size to which larger blocks are cut, in bytes; 0 means 1 GiB.
 	MaxSize uint64
-	// MaxOps, if above 0, is how many operations the tape may have: what the
-	// recording holds behind them is not read.
+	// MaxOps, if above 0, is how many operations the tape may have. The rest of the recording is
+	// not read.
 	MaxOps int
 }
 
-// defaultMaxSize is 1 GiB, in bytes: a run can ask for a few such blocks on a
-// machine of 16 GiB.
+// defaultMaxSize is 1 GiB, in bytes: a run can ask for a few such blocks on a machine of 16 GiB.
 const defaultMaxSize = 1 << 30
 
-// Anomalies counts the events of a recording that are odd. docs/traces.md says
-// where they come from.
+// Anomalies counts the events of a recording that are odd. docs/traces.md says where they come
+// from.
 type Anomalies struct {
 	FailedAllocs    int // allocations that returned nil; skipped
 	NilFrees        int // frees of nil; skipped
-	UnknownFrees    int // frees of what is not live; skipped
+	UnknownFrees    int // frees of a block that is not live; skipped
 	NilReallocs     int // reallocations of nil; allocations on the tape
-	UnknownReallocs int // reallocations of what is not live; allocations on the tape
-	ZeroReallocs    int // reallocations to size 0; a free where nil was returned, else to size 1
-	LostFrees       int // allocations of what is live; a free of it is put in front
+	UnknownReallocs int // reallocations of a block that is not live; allocations on the tape
+	ZeroReallocs    int // reallocations to size 0; a free where nil was returned, otherwise to size 1
+	LostFrees       int // allocations of a block that is live; a free of it is put in front
 	ClippedSizes    int // sizes above MaxSize; cut to it
 	FixedAligns     int // alignments not a power of two from 8 bytes to 2 MiB; raised or cut to one
 }
 
-// Total is the number of odd events; one that is odd in two ways counts twice.
+// Total is the number of odd events. An event that is odd in two ways counts twice.
 func (a Anomalies) Total() int {
 	return a.FailedAllocs + a.NilFrees + a.UnknownFrees + a.NilReallocs + a.UnknownReallocs +
 		a.ZeroReallocs + a.LostFrees + a.ClippedSizes + a.FixedAligns
 }
 
-// A Summary says what a tape of a recording has, or would have.
+// A Summary describes the tape that a recording has, or would have.
 type Summary struct {
 	Events     int           // events read
 	Ops        [Free + 1]int // operations of each Kind
@@ -60,11 +59,10 @@ type Summary struct {
 	Anomalies  Anomalies
 }
 
-// Compile reads a recording to its end and returns its tape. It needs memory
-// for the tape and for the blocks that are live at a time. Errors are those of
-// Next, and options out of range.
+// Compile reads a recording to its end and returns its tape. It needs memory for the tape and for
+// the blocks that are live at a time. Errors are those of Next, and options out of range.
 func Compile(r *Reader, o CompileOptions) (*Tape, error) {
-	// One slice that grows would leave several times its size to the collector.
+	// A single slice that grows would leave several times its size to the collector.
 	const chunk = 1 << 16 // operations, 1.5 MiB
 	var ops [][]Op
 	s, err := compile(r, o, func(op Op) {
@@ -87,8 +85,8 @@ func Compile(r *Reader, o CompileOptions) (*Tape, error) {
 	return t, nil
 }
 
-// Summarize reads a recording like Compile, but keeps no tape: it needs memory
-// only for the blocks that are live at a time.
+// Summarize reads a recording like Compile, but keeps no tape: it needs memory only for the blocks
+// that are live at a time.
 func Summarize(r *Reader, o CompileOptions) (Summary, error) {
 	return compile(r, o, func(Op) {})
 }
@@ -130,15 +128,15 @@ type compiler struct {
 	slots   []slot
 	threads map[uint32]uint32 // the tape's threads, by the recorded ones
 
-	// idle has the empty slots, by the thread that emptied them, in the order
-	// in which that happened. All of them, in that order, are a list through
-	// the slots, so that the oldest is found however many threads there are.
+	// idle has the empty slots, by the thread that emptied them, in the order in which that
+	// happened. A list through the slots joins all of them in that order, so that the oldest is
+	// found however many threads there are.
 	idle           [][]uint32
 	oldest, newest uint32 // its ends, noSlot if it is empty
 	n              int    // operations emitted
 }
 
-// A slot is what the compiler knows of one.
+// A slot is what the compiler knows about one slot.
 type slot struct {
 	size uint64 // bytes, of the live block
 	seq  uint32 // of the next operation
@@ -148,14 +146,14 @@ type slot struct {
 	before, after uint32 // the slots emptied before and after it, or noSlot
 }
 
-// noSlot is no slot's number: a compiler of so many would need 100 GiB.
+// noSlot is no slot's number: a compiler of that many slots would need 100 GiB.
 const noSlot = math.MaxUint32
 
 func (c *compiler) event(e Event) {
 	c.Events++
 	a := &c.Anomalies
 	if old, ok := c.live[e.ID]; ok && e.Kind < Free && !(e.Kind == Realloc && e.Old == e.ID) {
-		// The block must have been freed, or it could not be given away again.
+		// The block must have been freed; otherwise it could not have been given away again.
 		a.LostFrees++
 		c.free(e.Thread, e.ID, old)
 	}
@@ -240,7 +238,7 @@ func (c *compiler) free(recorded uint32, id uint64, s uint32) {
 	c.newest = s
 }
 
-// afterOf is what refers to the idle slot emptied after s; noSlot is before all.
+// afterOf returns the variable that refers to the idle slot emptied after s; noSlot is before all.
 func (c *compiler) afterOf(s uint32) *uint32 {
 	if s == noSlot {
 		return &c.oldest
@@ -248,7 +246,7 @@ func (c *compiler) afterOf(s uint32) *uint32 {
 	return &c.slots[s].after
 }
 
-// full tells that there is no room for another operation, which ends the tape.
+// full reports that there is no room for another operation, and ends the tape.
 func (c *compiler) full() bool {
 	c.Truncated = c.Truncated || c.o.MaxOps > 0 && c.n == c.o.MaxOps
 	return c.Truncated
@@ -284,9 +282,9 @@ func (c *compiler) thread(recorded uint32) uint32 {
 	return t
 }
 
-// take returns an empty slot: the one that the thread itself emptied last, for
-// which it need not wait and which its cache has; or else the one that another
-// thread emptied longest ago, which it has probably done by then in a run, too.
+// take returns an empty slot. It prefers the slot that the thread itself emptied last: the thread
+// need not wait for it, and its cache has it. Otherwise it takes the slot that another thread
+// emptied longest ago; in a run, too, that thread has probably done so by then.
 func (c *compiler) take(thread uint32) uint32 {
 	if c.oldest == noSlot {
 		c.slots = append(c.slots, slot{})
@@ -297,7 +295,7 @@ func (c *compiler) take(thread uint32) uint32 {
 		s = own[len(own)-1]
 		c.idle[thread] = own[:len(own)-1]
 	} else {
-		s = c.oldest // of all, and so of the thread's that emptied it
+		s = c.oldest // of all slots, and so of those that its thread emptied
 		by := &c.idle[c.slots[s].by]
 		*by = (*by)[1:]
 	}
@@ -319,7 +317,7 @@ func (c *compiler) clip(size uint64) uint64 {
 	return size
 }
 
-// align returns the logarithm of an event's alignment, and 0 where it has none.
+// align returns the logarithm of an event's alignment, or 0 where it has none.
 func (c *compiler) align(e Event) uint8 {
 	if e.Kind != Memalign {
 		return 0

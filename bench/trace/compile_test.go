@@ -24,7 +24,7 @@ func compileText(t testing.TB, text string, o CompileOptions) *Tape {
 	return tape
 }
 
-// op is an Op in few words.
+// op makes an Op in few words.
 func op(kind Kind, thread, slot, seq uint32, size uint64) Op {
 	return Op{Kind: kind, Thread: thread, Slot: slot, Seq: seq, Size: size}
 }
@@ -207,8 +207,8 @@ func TestCompileErrors(t *testing.T) {
 	}
 }
 
-// randomTrace is a recording, in our format, of threads that allocate blocks and
-// free each other's; now and then one is odd.
+// randomTrace is a recording, in our format, of threads that allocate blocks and free each other's.
+// Now and then an event is odd.
 func randomTrace(seed uint64, threads, events int) string {
 	rng := rand.New(rand.NewPCG(seed, 0))
 	var s strings.Builder
@@ -230,7 +230,7 @@ func randomTrace(seed uint64, threads, events int) string {
 		case what < 55:
 			fmt.Fprintf(&s, "r %d %x %d %x\n", thread, id, rng.IntN(1000), live[i])
 			live[i] = id
-		case what < 58: // odd: live already
+		case what < 58: // odd: already live
 			fmt.Fprintf(&s, "z %d %x %d\n", thread, live[i], rng.IntN(1000))
 		case what < 60: // odd: never live
 			fmt.Fprintf(&s, "f %d %x\n", thread, events+id)
@@ -243,8 +243,8 @@ func randomTrace(seed uint64, threads, events int) string {
 	return s.String()
 }
 
-// model executes a tape one operation after the other, with a map for its
-// slots, apart from what Check does.
+// model executes a tape one operation after the other, with a map for its slots, independently of
+// Check.
 func model(t *testing.T, tape *Tape) {
 	t.Helper()
 	type slot struct {
@@ -280,13 +280,12 @@ func model(t *testing.T, tape *Tape) {
 	}
 }
 
-// execute runs a tape with a goroutine for each thread, which waits for its turn
-// at each slot.
+// execute runs a tape with a goroutine for each thread, which waits for its turn at each slot.
 func execute(t *testing.T, tape *Tape) {
 	t.Helper()
 	type slot struct {
 		seq  atomic.Uint32
-		size uint64 // written by the one whose turn it is
+		size uint64 // written by the thread whose turn it is
 		live bool
 	}
 	slots := make([]slot, tape.Slots)
@@ -334,11 +333,11 @@ func TestCompiledTapesRun(t *testing.T) {
 	}
 }
 
-// TestTake compares the slots that are taken with what take says, at its plainest.
+// TestTake compares the slots that are taken with the simplest version of take.
 func TestTake(t *testing.T) {
 	const texts = header + "\na 0 1 1\na 0 2 1\na 0 3 1\nf 0 1\nf 1 2\nf 0 3\na 2 4 1\na 2 5 1\na 2 6 1\n"
 	for seed := range uint64(20) {
-		text := texts // of all, the oldest first: 0, 1, 2
+		text := texts // of all threads, the oldest first: 0, 1, 2
 		if seed > 0 {
 			text = randomTrace(seed, 1+int(seed)%7, 3000)
 		}
@@ -373,8 +372,8 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// TestManyThreads has threads that each free one block, the last thread first,
-// which another one takes: half a minute if each time all threads are looked at.
+// TestManyThreads has threads that each free one block, the last thread first; another thread takes
+// each of them. It would take half a minute if all threads were looked at each time.
 func TestManyThreads(t *testing.T) {
 	const threads = 100_000
 	var s strings.Builder

@@ -13,6 +13,8 @@ import (
 	"unicode/utf8"
 )
 
+// Distributions of sizes: their files, and the one that is built in.
+
 // A Class is one row of a Distribution: the blocks of one size.
 type Class struct {
 	Size uint64  // bytes
@@ -20,7 +22,7 @@ type Class struct {
 	Live float64 // blocks live at a time, on average
 }
 
-// A Distribution is what a program's blocks are like in its steady state.
+// A Distribution describes a program's blocks in its steady state.
 type Distribution struct {
 	Name    string
 	Classes []Class
@@ -28,19 +30,19 @@ type Distribution struct {
 
 // Bounds of a distribution.
 const (
-	// maxQuantity bounds rates and live blocks: above what there can be, and
-	// far from where sums of them lose their precision.
+	// maxQuantity bounds rates and live blocks. It is above what there can be, and far from where
+	// sums of them lose their precision.
 	maxQuantity = 1e18
-	// maxClasses bounds the rows. Real ones have 1,000; the tables that the
-	// generator makes for this many take 32 MB for each thread.
+	// maxClasses bounds the rows. Real distributions have 1,000; the tables that the generator
+	// makes for this many take 32 MB for each thread.
 	maxClasses = 1 << 19
 )
 
 //go:embed testdata/web.csv
 var web []byte
 
-// Builtin returns the distribution of that name, of which there is one: "web",
-// made up by TestWeb out of log-normal distributions to look like a server's.
+// Builtin returns the distribution of that name. There is one: "web", which TestWeb made up out of
+// log-normal distributions to look like a server's.
 func Builtin(name string) (Distribution, error) {
 	if name != "web" {
 		return Distribution{}, fmt.Errorf("distribution %q: use web, or a file", name)
@@ -48,12 +50,11 @@ func Builtin(name string) (Distribution, error) {
 	return ReadDistribution(bytes.NewReader(web), "web")
 }
 
-// ReadDistribution reads rows of "size, rate, live" to the end of r: a whole
-// number of bytes from 1, and two numbers not below 0. A size may occur in more
-// than one row; a row of titles may come first, three that each begin with a
-// letter, in quotes or not, and are no numbers (NaN is one); lines that start
-// with # and empty ones do not count. The name is for messages and for the Distribution.
-// Other rows, and none at all, are errors.
+// ReadDistribution reads rows of "size, rate, live" to the end of r: a whole number of bytes from
+// 1, and two numbers not below 0. A size may occur in more than one row. A row of titles may come
+// first: three titles that each begin with a letter, in quotes or not, and are no numbers (NaN is
+// one). Empty lines and lines that start with # do not count. Other rows, and a file without rows,
+// are errors. The name is for messages and for the Distribution.
 func ReadDistribution(r io.Reader, name string) (Distribution, error) {
 	d := Distribution{Name: name}
 	in := bufio.NewScanner(r)
@@ -64,7 +65,7 @@ func ReadDistribution(r io.Reader, name string) (Distribution, error) {
 		line++
 		text := strings.TrimSpace(in.Text())
 		if line == 1 {
-			text = strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")) // the mark that spreadsheets begin a text with
+			text = strings.TrimSpace(strings.TrimPrefix(text, "\ufeff")) // the mark with which spreadsheets begin a text
 		}
 		if text == "" || text[0] == '#' {
 			continue
@@ -93,7 +94,7 @@ func ReadDistribution(r io.Reader, name string) (Distribution, error) {
 	return d, nil
 }
 
-// isTitles tells a row of titles from a mistyped one of numbers.
+// isTitles distinguishes a row of titles from a mistyped row of numbers.
 func isTitles(text string) bool {
 	fields := strings.Split(text, ",")
 	for _, field := range fields {

@@ -153,9 +153,9 @@ func TestDistributionTapesRun(t *testing.T) {
 	}
 }
 
-// TestDistributionIsSteady compares, for each class, births and the mean number
-// of live blocks with the distribution. Tolerances are six standard deviations,
-// of which the seed is not to be the reason for a failure.
+// TestDistributionIsSteady compares, for each class, births and the mean number of live blocks with
+// the distribution. Tolerances are six standard deviations, so that the seed is not the reason for
+// a failure.
 func TestDistributionIsSteady(t *testing.T) {
 	for _, threads := range []int{1, 4} {
 		steady(t, webDistribution(t), TapeOptions{Ops: 400_000, LiveBytes: 4 << 20, Threads: threads, Seed: 7})
@@ -191,7 +191,7 @@ func steady(t *testing.T, d Distribution, o TapeOptions) {
 		t.Errorf("%s: %g bytes expected live, want %d", d.Name, bytes, o.LiveBytes)
 	}
 	births, live, sum := make([]float64, len(d.Classes)), make([]float64, len(d.Classes)), make([]float64, len(d.Classes))
-	changed := make([]int, len(d.Classes)) // the operation that live is the number since
+	changed := make([]int, len(d.Classes)) // the operation since which live has been the number
 	holds := map[uint32]int{}              // class, by slot
 	count := func(i, c, change int) {
 		sum[c] += live[c] * float64(max(i, tape.Initial)-max(changed[c], tape.Initial))
@@ -224,10 +224,10 @@ func steady(t *testing.T, d Distribution, o TapeOptions) {
 		if math.Abs(births[c]-expected) > 6*math.Sqrt(expected)+1 {
 			t.Errorf("%s: %g births of class %d, want %g", d.Name, births[c], c, expected)
 		}
-		// The number of live blocks has a variance of its mean; its mean over a
-		// time has that, divided by the number of lifetimes in it, 2 of which
-		// make one independent sample. And as time is counted in operations, each
-		// block lives for one at least, which is until its death.
+		// The variance of the number of live blocks is its mean. The variance of its mean over a
+		// time is that, divided by the number of independent samples in the time: 2 lifetimes make
+		// one. And as time is counted in operations, each block lives for at least one, the one of
+		// its death.
 		mean := want.Live * scale
 		lifetimes := 1.0
 		if mean > 0 {
@@ -239,8 +239,8 @@ func steady(t *testing.T, d Distribution, o TapeOptions) {
 	}
 }
 
-// TestDistributionTapeIsFixed has hashes of tapes: another machine or version
-// that makes others measures something else.
+// TestDistributionTapeIsFixed has hashes of tapes: a machine or version that makes different tapes
+// measures something else.
 func TestDistributionTapeIsFixed(t *testing.T) {
 	d := webDistribution(t)
 	hash := func(o TapeOptions) string {

@@ -9,6 +9,8 @@ import (
 	"os"
 )
 
+// The file of a tape: writing and reading it.
+
 // The layout of a tape's file, in bytes; docs/traces.md has the fields.
 const (
 	magic      = "hakmtape"
@@ -30,7 +32,7 @@ func (t *Tape) Save(path string) error {
 	return f.Close()
 }
 
-// WriteTo writes the tape as Save does. It returns the bytes that w took.
+// WriteTo writes the tape as Save does. It returns the number of bytes that w took.
 func (t *Tape) WriteTo(w io.Writer) (int64, error) {
 	count := &counter{w: w}
 	out := bufio.NewWriterSize(count, 64<<10)
@@ -71,8 +73,7 @@ func (c *counter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Load reads the tape that Save wrote to a file. Errors are the system's, or
-// those of ReadTape.
+// Load reads the tape that Save wrote to a file. Errors are the system's, or those of ReadTape.
 func Load(path string) (*Tape, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -86,14 +87,14 @@ func Load(path string) (*Tape, error) {
 	return readTape(path, f, info.Size()/opSize)
 }
 
-// ReadTape reads a tape to the end of r; the name is for messages. What is not
-// a tape of this version, or does not pass Check, is an error. Memory grows
-// with what was read, whatever the header promises.
+// ReadTape reads a tape to the end of r; the name is for messages. Input that is not a tape of this
+// version, or does not pass Check, is an error. Memory grows with the bytes read, whatever the
+// header promises.
 func ReadTape(name string, r io.Reader) (*Tape, error) {
 	return readTape(name, r, 0)
 }
 
-// readTape is ReadTape of a file which has room for so many operations.
+// readTape is ReadTape of a file that has room for that many operations.
 func readTape(name string, r io.Reader, room int64) (*Tape, error) {
 	t, err := decode(bufio.NewReaderSize(r, 64<<10), room)
 	if err != nil {

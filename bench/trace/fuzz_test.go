@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// FuzzReader reads whatever it is given. What can be read is the same after
-// being written in our format, and its tape passes Check, which Compile calls.
+// FuzzReader reads whatever it is given. Events that can be read are the same after being written
+// in our format, and their tape passes Check, which Compile calls.
 func FuzzReader(f *testing.F) {
 	const aosp = "1: malloc 0x10 20\n1: calloc 0x20 2 3 1 2\n2: realloc 0x30 0x10 40\n1: memalign 0x10 24 5\n1: free 0x0\n1: thread_done 0x0\n"
 	ours := randomTrace(0, 3, 50)
@@ -70,8 +70,8 @@ func FuzzReader(f *testing.F) {
 	})
 }
 
-// FuzzLoad reads whatever it is given as a tape. What can be read passes Check
-// and is written as it was.
+// FuzzLoad reads whatever it is given as a tape. A tape that can be read passes Check and is
+// written as it was.
 func FuzzLoad(f *testing.F) {
 	f.Add([]byte(nil))
 	f.Add(encoded(f, &Tape{}))
@@ -92,8 +92,7 @@ func FuzzLoad(f *testing.F) {
 	})
 }
 
-// FuzzDistribution makes small tapes of whatever distribution it is given; Tape
-// checks them.
+// FuzzDistribution makes small tapes of whatever distribution it is given; Tape checks them.
 func FuzzDistribution(f *testing.F) {
 	f.Add("8,1,1", uint64(1), byte(0))
 	f.Add("size,rate,live\n8,1e18,0\n1000000,1e-300,1e18\n64,0,1\n", uint64(2), byte(2))

@@ -6,25 +6,25 @@ import (
 	"math/rand/v2"
 )
 
-// TapeOptions say how a Distribution becomes a tape. The zero value is a good
-// start.
+// How a distribution becomes a tape. A population belongs to one call of Distribution.Tape.
+
+// TapeOptions say how a Distribution becomes a tape. The zero value is a good start.
 type TapeOptions struct {
-	// Ops is how many operations follow the initial ones, births and deaths
-	// together; 0 means a million.
+	// Ops is how many operations follow the initial ones, births and deaths together; 0 means a
+	// million.
 	Ops int
-	// LiveBytes is how many bytes are to be live, of all threads together; 0
-	// means 256 MiB. It is a ceiling: a distribution that has fewer keeps them.
+	// LiveBytes is how many bytes are to be live, of all threads together; 0 means 256 MiB. It is a
+	// ceiling: a distribution that has fewer live bytes keeps them.
 	LiveBytes uint64
-	// Scale, if above 0, is used instead of LiveBytes: the factor by which the
-	// live blocks of each class are multiplied.
+	// Scale, if above 0, is used instead of LiveBytes: the factor by which the live blocks of each
+	// class are multiplied.
 	Scale float64
-	// MaxSize is what larger blocks are cut to, in bytes; 0 means 64 MiB.
+	// MaxSize is the size to which larger blocks are cut, in bytes; 0 means 64 MiB.
 	MaxSize uint64
-	// Threads is how many threads share the operations and the live bytes
-	// equally; 0 means 1.
+	// Threads is how many threads share the operations and the live bytes equally; 0 means 1.
 	Threads int
-	// Seed starts the random sequence. The same options, seed and distribution
-	// give the same tape, on every machine.
+	// Seed starts the random sequence. The same options, seed and distribution give the same tape,
+	// on every machine.
 	Seed uint64
 }
 
@@ -33,39 +33,36 @@ const (
 	defaultLiveBytes = 256 << 20 // bytes: far beyond caches and TLBs, and no burden to a small machine
 	defaultMaxBlock  = 64 << 20  // bytes: a quarter of the live ones
 
-	// MaxOps bounds TapeOptions.Ops: 6 GiB of operations. maxInitial does so for
-	// the initial ones, 1.5 GiB.
+	// MaxOps bounds TapeOptions.Ops: 6 GiB of operations. maxInitial bounds the initial operations,
+	// 1.5 GiB.
 	MaxOps     = 1 << 28
 	maxInitial = 1 << 26
-	// maxThreads is package bench's: more tell nothing.
+	// maxThreads is that of package bench: more show nothing new.
 	maxThreads = 4096
 
-	// minLive is the least number of live blocks, of a thread and class, that a
-	// death rate is computed from: a class of none is to have one. It makes the
-	// class's mean 2^-20 blocks instead of 0: 64 bytes, if they are the largest.
+	// minLive is the smallest number of live blocks, of a thread and class, from which a death rate
+	// is computed, so that a class without blocks has a death rate too. It makes the mean of such a
+	// class 2^-20 blocks instead of 0: 64 bytes, if its blocks are the largest.
 	minLive = 1.0 / (1 << 20)
 )
 
-// Tape makes a tape of allocations and frees in the steady state of the
-// distribution.
+// Tape makes a tape of allocations and frees in the steady state of the distribution.
 //
-// The next operation is a birth of a class with a probability proportional to
-// its rate, or a death of a class with one proportional to its blocks times
-// their death rate, rate/live; which block of the class dies is a matter of
-// chance. So lifetimes are exponential, and the blocks of a class hover about
-// its live blocks. To have fewer live bytes, the live blocks of each class are
-// scaled down, and thereby the lifetimes; the rates stay.
+// The next operation is a birth of a class with a probability proportional to its rate, or a death
+// of a class with one proportional to its blocks times their death rate, rate/live; which block of
+// the class dies is a matter of chance. So lifetimes are exponential, and the blocks of a class
+// hover about its live blocks. To have fewer live bytes, the live blocks of each class are scaled
+// down, and thereby the lifetimes; the rates stay.
 //
-// A class of which less than one block is live after scaling needs no special
-// case while the tape runs: its births keep their rate and its blocks die so
-// soon that it has none most of the time, though not before the operation after
-// their birth. Only the initial population must be whole: see populate.
+// A class of which less than one block is live after scaling needs no special case while the tape
+// runs: its births keep their rate and its blocks die so soon that it has none most of the time,
+// though not before the operation after their birth. Only the initial population must be whole: see
+// populate.
 //
-// Each thread has a population, slots and random numbers of its own, and the
-// threads take turns.
+// Each thread has a population, slots and random numbers of its own, and the threads take turns.
 //
-// Errors are options out of range, a distribution in which nothing is born, and
-// one whose initial population would be too large.
+// Errors are options out of range, a distribution in which nothing is born, and one whose initial
+// population would be too large.
 func (d Distribution) Tape(o TapeOptions) (*Tape, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
@@ -96,8 +93,8 @@ func (d Distribution) Tape(o TapeOptions) (*Tape, error) {
 		t.Ops = append(t.Ops, threads[i%len(threads)].step())
 	}
 
-	// Each thread's slots become a range of the tape's: were they to take turns
-	// there, threads would write to each other's cache lines.
+	// Each thread's slots become a range of the tape's slots. If threads took turns there, they
+	// would write to each other's cache lines.
 	first := make([]uint32, o.Threads)
 	for i, p := range threads {
 		first[i] = uint32(t.Slots)
@@ -164,19 +161,15 @@ func (d Distribution) scale(o TapeOptions) (float64, error) {
 	return scale, nil
 }
 
-// A population is what one thread has live.
-//
-// Its arithmetic must give the same tape on every machine. Go lets a compiler
-// fuse a product and a sum that are in one expression, with another rounding;
-// hence the conversions of products, which forbid it.
+// A population is the set of blocks that one thread has live.
 type population struct {
 	thread uint32
-	rng    *rand.PCG // its sequence is specified, those of package rand's methods are not
+	rng    *rand.PCG // its sequence is specified; the sequences of package rand's methods are not
 	sizes  []uint64  // bytes, by class
 	live   []float64 // blocks expected, by class
 	death  []float64 // death rate of one block, by class
-	// next has the weights of what may come next: of a birth in each class,
-	// and from len(sizes) on of a death in each.
+	// next has the weights of the possible next operations: of a birth in each class and, from
+	// len(sizes) on, of a death in each class.
 	next   sumTree
 	blocks [][]uint32 // slots of the live blocks, by class
 	idle   []uint32   // empty slots; the last one emptied is used first
@@ -208,11 +201,10 @@ func newPopulation(d Distribution, o TapeOptions, scale float64, thread uint32) 
 	return p
 }
 
-// populate allocates the initial population: of each class the blocks expected,
-// rounded down or up by chance so that the mean is right, all in random order.
-// Classes share one rounding error, which goes on from each to the next: were
-// there one for each, the errors of many rare classes of large blocks would add
-// up.
+// populate allocates the initial population: the expected blocks of each class, rounded down or up
+// by chance so that the mean is right, all in random order. Classes share one rounding error, which
+// passes from each class to the next. If each class had its own, the errors of many rare classes of
+// large blocks would add up.
 func (p *population) populate() []Op {
 	var classes []uint32 // one for each block
 	expected, whole := p.float(), 0.0
@@ -280,16 +272,16 @@ func (p *population) float() float64 {
 	return float64(p.rng.Uint64()>>11) * 0x1p-53
 }
 
-// below returns a random number from 0 to below n. It prefers some numbers by
-// n/2^64, which no tape is long enough to show.
+// below returns a random number from 0 to below n. It prefers some numbers by n/2^64, which no tape
+// is long enough to show.
 func (p *population) below(n int) int {
 	hi, _ := bits.Mul64(p.rng.Uint64(), uint64(n))
 	return int(hi)
 }
 
-// A sumTree has weights, and finds one by a point on their sum. Sums are made
-// anew from their two parts: kept up by adding differences, they would drift,
-// and weights of 0 might be found.
+// A sumTree has weights, and finds one by a point on their sum. Each sum is computed anew from its
+// two parts. If sums were kept up by adding differences they would drift, and weights of 0 might be
+// found.
 type sumTree []float64 // 1 is the root; i has the children 2i and 2i+1; leaves are the second half
 
 func newSumTree(n int) sumTree {
@@ -304,15 +296,14 @@ func (t sumTree) set(i int, weight float64) {
 	}
 }
 
-// find returns the index of a weight above 0, of which there must be one: that
-// into which the point falls, as a part from 0 to below 1 of their sum.
+// find returns the index of a weight above 0; there must be one. It is the weight into which the
+// point falls. part is that point, from 0 to below 1 of the weights' sum.
 func (t sumTree) find(part float64) int {
 	at := float64(part * t[1])
 	i := 1
 	for i < len(t)/2 {
 		i *= 2
-		// Rounding may put the point behind the last weight; the right side is
-		// then empty.
+		// Rounding may put the point behind the last weight; then the right side is empty.
 		if at >= t[i] && t[i+1] > 0 {
 			at -= t[i]
 			i++

@@ -7,6 +7,8 @@ import (
 	"strings"
 )
 
+// The lines of the three formats of recordings.
+
 // header is the first line of our format.
 const header = "hakmem trace 1"
 
@@ -23,8 +25,7 @@ var syntax = [...]string{
 	ThreadDone: "d THREAD",
 }
 
-// parse reads a line into e. It returns "" or, if it cannot, what such a line
-// looks like.
+// parse reads a line into e. It returns "" or, if it cannot, what such a line looks like.
 func (r *Reader) parse(line []byte, e *Event) (want string) {
 	switch r.format {
 	case Wee:
@@ -69,7 +70,7 @@ func parseAOSP(c cursor, e *Event) (want string) {
 		e.Kind, e.ID = Calloc, c.hex()
 		hi, lo := bits.Mul64(c.dec(), c.dec())
 		if hi != 0 {
-			// A program may ask for this, and is to get nothing.
+			// A program may ask for this, and must get nothing.
 			lo, c.bad = math.MaxUint64, c.bad || e.ID != 0
 		}
 		e.Size = lo
@@ -128,7 +129,7 @@ func parseHakmem(c cursor, e *Event) string {
 // A cursor takes a line apart into fields, which blanks or tabs separate.
 type cursor struct {
 	rest []byte
-	bad  bool // a field was not what was asked for
+	bad  bool // a field was not of the kind asked for
 }
 
 // next returns the next field, empty at the end of the line.
@@ -143,7 +144,7 @@ func (c *cursor) next() []byte {
 	return field
 }
 
-// more tells whether there is another field.
+// more reports whether there is another field.
 func (c *cursor) more() bool {
 	for len(c.rest) > 0 && blank(c.rest[0]) {
 		c.rest = c.rest[1:]
@@ -159,7 +160,7 @@ func (c *cursor) dec() uint64 {
 	return n
 }
 
-// hex takes a hexadecimal number, with 0x in front or without.
+// hex takes a hexadecimal number, with or without 0x in front.
 func (c *cursor) hex() uint64 {
 	n, ok := number(bytes.TrimPrefix(c.next(), []byte("0x")), 16)
 	c.bad = c.bad || !ok
@@ -171,7 +172,7 @@ func number(s []byte, base uint64) (n uint64, ok bool) {
 	for _, b := range s {
 		d := uint64(b - '0')
 		if d > 9 {
-			d = uint64(b|0x20-'a') + 10 // of other characters, a large number
+			d = uint64(b|0x20-'a') + 10 // for other characters, a large number
 		}
 		hi, lo := bits.Mul64(n, base)
 		lo, carry := bits.Add64(lo, d, 0)

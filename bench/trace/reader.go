@@ -12,8 +12,10 @@ import (
 	"strings"
 )
 
-// maxLine is the longest line, in bytes, that is read. Those of the three
-// formats have below 150; a longer one is a file of something else.
+// Reading a recording: files, compression, lines. A Reader belongs to its caller; it has no lock.
+
+// maxLine is the longest line, in bytes, that is read. The lines of the three formats have fewer
+// than 150; a longer one belongs to a file of something else.
 const maxLine = 64 << 10
 
 // quoted is how much of a bad line an error shows, in characters.
@@ -23,16 +25,16 @@ const quoted = 60
 type Reader struct {
 	name   string
 	in     *bufio.Reader
-	close  []io.Closer // what Close closes, in this order
+	close  []io.Closer // the things that Close closes, in this order
 	packed string      // "gzip" or "zip" where the file is compressed
 	format Format
 	line   int
 	allocs uint64 // Wee: index of the next block
-	err    error  // of the last Next, returned ever after
+	err    error  // of the last Next; returned ever after
 }
 
-// Open opens the recording of that file, which may be a gzip or a zip that
-// holds one file. Errors are the system's, or those of NewReader.
+// Open opens the recording of that file, which may be a gzip or a zip that holds one file. Errors
+// are the system's, or those of NewReader.
 func Open(path string) (*Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -47,11 +49,10 @@ func Open(path string) (*Reader, error) {
 	return r, nil
 }
 
-// NewReader returns a Reader of what src holds: text, a gzip or a zip, which are
-// recognised by their first bytes. A zip's directory is at its end: src must
-// then be an io.ReaderAt and an io.Seeker, as files are, and be that zip from
-// its start. The name is for messages. It is an error if src cannot be read, or
-// a zip does not hold exactly one file.
+// NewReader returns a Reader of the contents of src: text, a gzip or a zip. It recognises them by
+// their first bytes. A zip's directory is at its end: src must then be an io.ReaderAt and an
+// io.Seeker, as files are, and must be that zip from its start. The name is for messages. It is an
+// error if src cannot be read, or if a zip does not hold exactly one file.
 func NewReader(name string, src io.Reader) (*Reader, error) {
 	r := &Reader{name: name, in: bufio.NewReaderSize(src, maxLine+1)}
 	magic, err := r.in.Peek(4)
@@ -110,7 +111,7 @@ func (r *Reader) openZip(src io.Reader) (io.ReadCloser, error) {
 	return z, nil
 }
 
-// list names the files, the first few at least.
+// list names the files, or at least the first few.
 func list(files []*zip.File) string {
 	const most = 5 // as many as fit a line
 	var s strings.Builder
@@ -130,11 +131,11 @@ func list(files []*zip.File) string {
 	return s.String()
 }
 
-// Use says which format the recording is in, instead of recognising it. It must
-// be called before the first Next.
+// Use says which format the recording is in, instead of recognising it. It must be called before
+// the first Next.
 func (r *Reader) Use(f Format) { r.format = f }
 
-// Format returns the format: from the first Next on, the one recognised.
+// Format returns the format. From the first Next on it is the one that was recognised.
 func (r *Reader) Format() Format { return r.format }
 
 // Close closes the file that Open opened.
@@ -147,10 +148,9 @@ func (r *Reader) Close() error {
 	return errors.Join(errs...)
 }
 
-// Next returns the next event, or io.EOF behind the last. A line that does not
-// follow the format is an error that names the file and the line; so is a
-// compressed file that is damaged or cut short. After an error Next returns
-// the same one again.
+// Next returns the next event, or io.EOF after the last one. A line that does not follow the format
+// is an error that names the file and the line, and so is a compressed file that is damaged or cut
+// short. After an error Next returns the same error again.
 func (r *Reader) Next() (Event, error) {
 	if r.err != nil {
 		return Event{}, r.err
@@ -197,8 +197,8 @@ func (r *Reader) next() (Event, error) {
 
 const anyFormat = `want "Alloc(16)," or "12: malloc 0x7000 16" or, in line 1, "` + header + `"`
 
-// recognise returns the format that a line which starts like this is in, or
-// Auto. Ours is recognised by its header.
+// recognise returns the format of a recording with a line that starts like this, or Auto. Ours is
+// recognised by its header.
 func recognise(line []byte) Format {
 	if bytes.HasPrefix(line, []byte("Alloc(")) || bytes.HasPrefix(line, []byte("Free(")) {
 		return Wee
@@ -211,8 +211,7 @@ func recognise(line []byte) Format {
 	return Auto
 }
 
-// readLine returns the next line without white space around it. It is valid
-// until the next call.
+// readLine returns the next line without white space around it. It is valid until the next call.
 func (r *Reader) readLine() ([]byte, error) {
 	line, err := r.in.ReadSlice('\n')
 	if err == io.EOF && len(line) > 0 {
@@ -239,7 +238,7 @@ func (r *Reader) malformed(line []byte, problem string) error {
 	return fmt.Errorf("%s:%d: %q%s: %s", r.name, r.line, text, more, problem)
 }
 
-// damaged wraps an error of the input, whose line is behind the last one read.
+// damaged wraps an error of the input; its line is the one after the last line read.
 func (r *Reader) damaged(err error) error {
 	if r.packed == "" {
 		return fmt.Errorf("%s:%d: %w", r.name, r.line+1, err)

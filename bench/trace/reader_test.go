@@ -184,7 +184,7 @@ func TestReaderMalformed(t *testing.T) {
 	}
 }
 
-// TestReaderErrorStays reads on behind an error.
+// TestReaderErrorStays reads on after an error.
 func TestReaderErrorStays(t *testing.T) {
 	r, err := NewReader("t", strings.NewReader("Alloc(1),\nAlloc(,\nAlloc(2),\n"))
 	if err != nil {

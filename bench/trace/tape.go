@@ -2,61 +2,61 @@ package trace
 
 import "fmt"
 
-// An Op is one operation of a tape: 24 bytes, in memory and (little-endian) in
-// its file, where C reads struct { uint64_t size; uint32_t slot, seq, thread;
-// uint8_t kind, align; uint16_t pad; }.
+// A tape and its operations, and the check that a tape can be executed.
+
+// An Op is one operation of a tape: 24 bytes, in memory and (little-endian) in its file, where C
+// reads struct { uint64_t size; uint32_t slot, seq, thread; uint8_t kind, align; uint16_t pad; }.
 type Op struct {
-	Size uint64 // bytes; 0 of a Free, never 0 of a Realloc
+	Size uint64 // bytes; 0 for a Free, never 0 for a Realloc
 	Slot uint32 // where the block's pointer is kept
-	// Seq is the number of operations on the slot before this one. Threads that
-	// wait until a counter of the slot equals Seq, and then count it up, keep
-	// the recorded order of each slot's operations.
+	// Seq is the number of operations on the slot before this one. To keep the recorded order of
+	// each slot's operations, threads wait until a counter of the slot equals Seq, and then
+	// increment it.
 	Seq    uint32
 	Thread uint32
 	Kind   Kind  // Malloc to Free
-	Align  uint8 // log2 of bytes, 3 to 21 of a Memalign; else 0
+	Align  uint8 // log2 of bytes, 3 to 21 for a Memalign; otherwise 0
 	_      uint16
 }
 
 // Bounds of what a tape may ask for.
 const (
-	// minAlign is what every C function that takes an alignment accepts: a
-	// pointer's, 8 bytes.
+	// minAlign is the alignment that every C function with an alignment accepts: a pointer's, 8
+	// bytes.
 	minAlign = 3
 	// maxAlign is 2 MiB, the largest alignment that hakmem has.
 	maxAlign = 21
-	// maxBlock is 1 TiB, in bytes: more than a machine has, and 2^24 of them
-	// must be live before a sum of them overflows.
+	// maxBlock is 1 TiB, in bytes. That is more than a machine has, and 2^24 such blocks must be
+	// live before a sum of them overflows.
 	maxBlock = 1 << 40
-	// slotPad is what a Distribution rounds the slots of a thread up to: two
-	// cache lines of pointers, which processors fetch in pairs. It also bounds
-	// the slots of a tape, as many for each operation, so that a small file
-	// does not make its executor allocate much.
+	// slotPad is the multiple to which a Distribution rounds up the slots of a thread: two cache
+	// lines of pointers, which processors fetch in pairs. It also bounds the slots of a tape, to
+	// that many for each operation, so that a small file does not make its executor allocate much.
 	slotPad = 16
 )
 
-// A Tape is a list of operations on numbered slots. Blocks that are live behind
-// the last operation are the executor's to free.
+// A Tape is a list of operations on numbered slots. The executor must free the blocks that are live
+// after the last operation.
 type Tape struct {
-	Threads int // Ops' are numbered 0 to Threads-1
-	Slots   int // Ops' are numbered 0 to Slots-1
+	Threads int // those of Ops are numbered 0 to Threads-1
+	Slots   int // those of Ops are numbered 0 to Slots-1
 	// Ops are in the recorded order, of all threads together.
 	Ops []Op
-	// Initial is how many operations at the start, all of them allocations, set
-	// up the population and are not to be timed.
+	// Initial is how many operations at the start, all of them allocations, set up the population.
+	// They are not timed.
 	Initial int
-	// PeakLive and PeakBlocks are the most bytes asked for, and the most blocks,
-	// that are live after any operation when Ops run in their order.
+	// PeakLive and PeakBlocks are the most bytes asked for, and the most blocks, that are live
+	// after any operation when Ops run in their order.
 	PeakLive   uint64
 	PeakBlocks int
 	// Anomalies counts what was odd in the recording. It is not saved.
 	Anomalies Anomalies
 }
 
-// Check reports the first operation that cannot be executed: one whose fields
-// are out of bounds, that allocates to an occupied slot, frees or reallocates
-// an empty one, or is out of sequence; or else a wrong field of the Tape. Each
-// Tape that this package returns has passed it.
+// Check reports the first operation that cannot be executed: one whose fields are out of bounds,
+// that allocates to an occupied slot, frees or reallocates an empty one, or is out of sequence. If
+// there is none, it reports a wrong field of the Tape. Each Tape that this package returns has
+// passed it.
 func (t *Tape) Check() error {
 	peak, blocks, err := t.measure()
 	switch {
@@ -70,7 +70,7 @@ func (t *Tape) Check() error {
 	return nil
 }
 
-// measure checks the tape but for its peaks, which it returns.
+// measure checks the tape except for its peaks, which it returns.
 func (t *Tape) measure() (peak uint64, blocks int, err error) {
 	switch n := len(t.Ops); {
 	case t.Threads < 0 || t.Threads > n:

@@ -12,7 +12,7 @@ import (
 	"unsafe"
 )
 
-// TestOpLayout has what the C driver's struct relies on.
+// TestOpLayout checks what the C driver's struct relies on.
 func TestOpLayout(t *testing.T) {
 	var op Op
 	got := [...]uintptr{
@@ -140,7 +140,7 @@ func TestReadTapeRefuses(t *testing.T) {
 	}
 }
 
-// limited fails behind so many bytes.
+// limited fails after so many bytes.
 type limited struct {
 	r    *bytes.Reader
 	left int64

@@ -1,13 +1,12 @@
-// Package trace turns recordings of allocations, and distributions of sizes,
-// into tapes: flat lists of operations that a loop in Go and one in C execute
-// alike.
+// Package trace turns recordings of allocations, and distributions of sizes, into tapes: flat lists
+// of operations that a loop in Go and one in C execute alike.
 //
 //	recording ── Reader ── Compile ──┐
 //	                                 ├── Tape ── Save, Load ── executors
 //	distribution ── (…).Tape ────────┘
 //
-// docs/traces.md has the formats, the layout of a tape and what becomes of each
-// oddity of a recording.
+// docs/traces.md has the formats, the layout of a tape and what becomes of each oddity of a
+// recording.
 package trace
 
 import (
@@ -42,8 +41,8 @@ type Event struct {
 	Line   int    // counted from 1; not written by a Writer
 	Thread uint32 // as recorded
 	Kind   Kind
-	// ID and Old name blocks: ID the one allocated or freed, Old the one that
-	// Realloc was given. 0 is no block, C's NULL.
+	// ID and Old name blocks: ID is the block allocated or freed, Old the block that Realloc was
+	// given. 0 is no block, C's NULL.
 	ID, Old uint64
 	Size    uint64 // bytes asked for; of a Calloc, the product
 	Align   uint64 // bytes; Memalign's only, as recorded

@@ -11,10 +11,10 @@ import (
 
 var update = flag.Bool("update", false, "rewrite testdata/web.csv")
 
-// TestWeb makes up testdata/web.csv: a server that handles requests and keeps a
-// cache. No program was measured for it. Each component's sizes are log-normal,
-// about a median in bytes, with a deviation of their logarithm; its share is of
-// the million allocations in a second, and its blocks live for so many seconds.
+// TestWeb makes up testdata/web.csv: a server that handles requests and keeps a cache. No program
+// was measured for it. Each component's sizes are log-normal, about a median in bytes, with a
+// deviation of their logarithm. Each component has a share of the million allocations in a second,
+// and its blocks live for a number of seconds.
 func TestWeb(t *testing.T) {
 	components := []struct {
 		share, median, deviation, seconds float64

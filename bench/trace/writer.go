@@ -7,22 +7,23 @@ import (
 	"strconv"
 )
 
+// Writing a recording in our format.
+
 // A Writer writes events in our format.
 type Writer struct {
 	out  *bufio.Writer
 	line []byte
 }
 
-// NewWriter returns a Writer to w that has written the header. Call Flush at
-// the end.
+// NewWriter returns a Writer to w that has written the header. Call Flush at the end.
 func NewWriter(w io.Writer) *Writer {
 	out := bufio.NewWriterSize(w, maxLine)
 	out.WriteString(header + "\n") // an error stays with out until Flush
 	return &Writer{out: out}
 }
 
-// Write writes one event, without its Line. Errors are those of the underlying
-// writer, or a Kind that there is not.
+// Write writes one event, without its Line. Errors are those of the underlying writer, or an
+// unknown Kind.
 func (w *Writer) Write(e Event) error {
 	if e.Kind > ThreadDone {
 		return fmt.Errorf("event of %v: use Malloc to ThreadDone", e.Kind)
@@ -46,6 +47,5 @@ func (w *Writer) Write(e Event) error {
 	return err
 }
 
-// Flush writes out what is buffered, and returns the first error that any write
-// had.
+// Flush writes out the buffered bytes, and returns the first error that any write had.
 func (w *Writer) Flush() error { return w.out.Flush() }

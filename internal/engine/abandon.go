@@ -8,38 +8,35 @@ import (
 	"github.com/hakmem/hakmem/internal/check"
 )
 
-// A Heap that nobody can reach any more leaves its front to abandoned, which
-// gives back what is in it, as Close would have done.
+// A Heap that has become unreachable leaves its front to abandoned, which gives back the contents
+// of the front, as Close would have done.
 //
-// That nobody can reach the Heap does not mean that nobody uses its front. The
-// Heap's fast paths are inlined into their callers and do not keep the Heap alive
-// to their last store (runtime.KeepAlive would cost a store and the inliner's
-// budget): the Heap's last call may have been preempted between two of its
-// instructions when the collector found the Heap dead. But these instructions have
-// no call among them, and so no point but an asynchronous preemption at which the
-// world can stop. Therefore: when a picture of all goroutines, taken with the world
-// stopped, shows none that is preempted asynchronously in a function into which such
-// a fast path was inlined, that call has ended, and there is none after it. Slow
-// paths keep the Heap alive.
+// An unreachable Heap does not mean that nobody uses its front. The Heap's fast paths are inlined
+// into their callers and do not keep the Heap alive until their last store (runtime.KeepAlive would
+// cost a store and the inliner's budget). So the Heap's last call may have been preempted between
+// two of its instructions when the collector found the Heap dead. But there is no call among these
+// instructions, so the world can stop between them only by an asynchronous preemption. Therefore
+// take a picture of all goroutines with the world stopped. If it shows none that is preempted
+// asynchronously in a function into which such a fast path was inlined, the last call has ended,
+// and no other follows it. Slow paths keep the Heap alive.
 var abandoned struct {
 	check.Mutex[check.Abandoned]
 	fronts []Front
-	delay  time.Duration // before the try that waits
+	delay  time.Duration // how long the waiting try was put off
 	armed  bool          // a timer will try
-	// fastPathAt is what hasFastPath has found out, by entry address.
+	// fastPathAt holds the answers that hasFastPath has found, by entry address.
 	fastPathAt map[uintptr]bool
 }
 
-// Each try stops the world. The first is made a little later, because a collection
-// finds many Heaps dead that then need one; a program that is busy with its Heaps on
-// all Ps may need several.
+// Each try stops the world. The first one is made a little later, because a collection finds many
+// Heaps dead at once and they then need only one try. A program that is busy with its Heaps on all
+// Ps may need several tries.
 const (
 	abandonedFirst = time.Millisecond
 	abandonedMax   = time.Second
 )
 
-// AbandonHeapFront takes the front of a Heap that is unreachable. Any goroutine,
-// not entered.
+// AbandonHeapFront takes over the front of a Heap that is unreachable. Any goroutine, not entered.
 func AbandonHeapFront(f Front) {
 	check.MustNotBeEntered("AbandonHeapFront")
 	a := &abandoned
@@ -72,15 +69,14 @@ func takeAbandoned() {
 	kick()
 }
 
-// fastPaths begins the names of the functions of which a copy may be the fast path
-// of a Heap: the public package's.
+// fastPaths is the prefix of the names of the functions whose inlined copies may be a Heap's fast
+// path: those of the public package.
 var fastPaths = publicPrefix
 
-// nobodyPreempted reports whether there was a moment since it was called at which
-// no goroutine was preempted asynchronously in a function with a fast path of a
-// Heap: each one that is preempted has runtime.asyncPreempt at the top of its stack.
-// TestNobodyPreempted checks that for the Go version it runs on. Under abandoned's
-// lock.
+// nobodyPreempted reports whether there was a moment since it was called at which no goroutine was
+// preempted asynchronously in a function with a fast path of a Heap. Each preempted goroutine has
+// runtime.asyncPreempt at the top of its stack; TestNobodyPreempted checks that for the Go version
+// it runs on. Under abandoned's lock.
 func nobodyPreempted() bool {
 	check.MustHold(&abandoned.Mutex, "nobodyPreempted")
 	records := make([]runtime.StackRecord, runtime.NumGoroutine()+16)
@@ -104,9 +100,8 @@ func nobodyPreempted() bool {
 	return true
 }
 
-// hasFastPath reports whether the function with the instruction at pc has a copy of
-// a fast path in it, wherever: the compiler mixes the instructions of both. When in
-// doubt it has.
+// hasFastPath reports whether the function with the instruction at pc contains a copy of a fast path
+// anywhere: the compiler mixes the instructions of both. When in doubt it says yes.
 func hasFastPath(pc uintptr) bool {
 	f := runtime.FuncForPC(pc)
 	if f == nil {
@@ -117,8 +112,8 @@ func hasFastPath(pc uintptr) bool {
 	if known {
 		return has
 	}
-	// The names of what is inlined are told address by address. A function of more
-	// than maxFunction bytes is not looked through.
+	// The runtime gives the names of inlined functions address by address. A function of more than
+	// maxFunction bytes is not searched.
 	for p := entry; !has; p++ {
 		f := runtime.FuncForPC(p)
 		if f == nil || f.Entry() != entry {
@@ -133,5 +128,5 @@ func hasFastPath(pc uintptr) bool {
 	return has
 }
 
-// maxFunction is looked through in some ten milliseconds.
+// A function of maxFunction bytes is searched in some ten milliseconds.
 const maxFunction = 128 << 10

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// compute runs without a call (with the race detector an atomic is one), so that
-// only an asynchronous preemption stops it.
+// compute runs without a call (with the race detector an atomic is one), so that only an
+// asynchronous preemption stops it.
 //
 //go:norace
 //go:noinline
@@ -26,8 +26,8 @@ func step(n *int64) { *n++ }
 //go:norace
 func end(stop *bool) { *stop = true }
 
-// TestNobodyPreempted: a goroutine that computes is preempted asynchronously, and
-// the picture shows it; goroutines that wait are not.
+// TestNobodyPreempted: a goroutine that computes is preempted asynchronously, and the picture shows
+// it. Goroutines that wait are not preempted.
 func TestNobodyPreempted(t *testing.T) {
 	if runtime.GOMAXPROCS(0) < 2 {
 		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(2))
@@ -36,7 +36,7 @@ func TestNobodyPreempted(t *testing.T) {
 	go func() { <-wait }()
 	defer close(wait)
 	deadline := time.Now().Add(20 * time.Second)
-	for !preemptedNobody() { // others' tests may have left goroutines that end now
+	for !preemptedNobody() { // other tests may have left goroutines that end now
 		if time.Now().After(deadline) {
 			t.Fatal("nothing computes, but a goroutine is preempted")
 		}
@@ -100,7 +100,7 @@ func TestNobodyPreempted(t *testing.T) {
 	}
 }
 
-// preemptedNobody is nobodyPreempted for those that hold no lock.
+// preemptedNobody is nobodyPreempted for a caller that holds no lock.
 func preemptedNobody() bool {
 	abandoned.Lock()
 	defer abandoned.Unlock()

@@ -8,13 +8,15 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// Malloc is the slow path of every allocation: blocks of any size, for the
-// current P (own = 0) or for a Heap. It returns 0 when memory is out. Not
-// entered; takes locks and makes system calls where the fast path could not
-// serve.
+// The slow paths of allocation and free, for blocks of every kind. They work on the front that they
+// enter with, and take the locks of classes and of the region through the files below.
+
+// Malloc is the slow path of every allocation: blocks of any size, for the current P (own = 0) or
+// for a Heap. It returns 0 when memory is out. Not entered. It takes locks and makes system calls
+// where the fast path could not serve.
 func Malloc(own Front, size mem.Bytes) Block {
 	check.MustNotBeEntered("Malloc")
-	// The P's fast path counts all of its calls, a Heap's what refills bring.
+	// The P's fast path counts all of its calls, a Heap's counts the blocks that refills bring.
 	if p := guarded(own, size, 1, 0, own == 0 || size <= sizeclass.MaxMid); p != 0 {
 		return p
 	}
@@ -37,8 +39,8 @@ func malloc(own Front, size mem.Bytes) Block {
 	return mallocClass(own, c, liveState(c))
 }
 
-// mallocClass returns a block of class c whose live state is v, through the
-// front. Before it gives up it brings together what the caches of all Ps hold.
+// mallocClass returns a block of class c whose live state is v, through the front. Before it gives
+// up it brings together what the caches of all Ps hold.
 func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 	pollHeap(own)
 	missed, reclaimed, leased := false, false, false
@@ -79,7 +81,7 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 				*f.refills(c)++
 				f.look(c, 0)
 				if !leased {
-					f.head().ownHits++ // stage 0; the others are counted by acquire
+					f.head().ownHits++ // the stage own lease; acquire counts the others
 				}
 				leave(tok)
 				kick()
@@ -120,19 +122,12 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 	}
 }
 
-// A failed allocation first tries to bring together what magazines, leases,
-// caches and EMPTY slabs hold. That stops the world, so in a storm of failures
-// each try that did not help doubles, up to maxReclaimSkip, the number of
-// failures that do without one. A slab that becomes EMPTY ends the wait, and so
-// does what is freed into the shared caches; blocks in magazines, which those of
-// others fill all the time, at most once in a millisecond.
-// Free is the slow path of every free. It checks p again, under enter, and
-// either gives the block back or returns what is wrong with it, with nothing
-// changed. Not entered.
+// Free is the slow path of every free. It checks p again, under enter, and either gives the block
+// back or returns what is wrong with p, with nothing changed. Not entered.
 func Free(own Front, p Block) Finding {
 	check.MustNotBeEntered("Free")
 	bad := free(own, p)
-	if bad.Kind == OK { // afterwards: an invalid free is not to change a Heap's magazines
+	if bad.Kind == OK { // only now: an invalid free must not change a Heap's magazines
 		pollHeap(own)
 	}
 	return bad
@@ -166,7 +161,7 @@ func free(own Front, p Block) Finding {
 		}
 		if f == trapFront && !noFront {
 			leave(tok)
-			noFront = !installFront(tok) // then the block goes straight to its slab
+			noFront = !installFront(tok) // without one the block goes straight to its slab
 			continue
 		}
 		if tracked {
@@ -196,9 +191,10 @@ func free(own Front, p Block) Finding {
 			return TakeFinding()
 		}
 		if f.head().cap[c] == 0 {
-			// The front's first block of the class. If it is another front's (its
-			// slab is not leased here), it would share cache lines with that one's:
-			// it goes back, and a malloc here will take from a slab of its own.
+			// This is the front's first block of the class. If the block is another front's (its
+			// slab is not leased here), it would share cache lines with that front's blocks. Then
+			// it goes back to its slab, and a malloc here will take blocks from a slab of this
+			// front's own.
 			f.makeMagazine(c)
 			if *f.lease(c) != owner(p) {
 				leave(tok)
@@ -214,8 +210,8 @@ func free(own Front, p Block) Finding {
 	}
 }
 
-// Size returns the usable bytes of the live block at p and its site, or what is
-// wrong with p. Any goroutine; the caller holds the block.
+// Size returns the usable bytes of the live block at p and its site, or what is wrong with p. Any
+// goroutine; the caller holds the block.
 func Size(p Block) (size mem.Bytes, site site.ID, bad Finding) {
 	if !region.ready.Load() {
 		return 0, 0, Finding{Kind: Foreign, Addr: mem.Addr(p)}
@@ -296,8 +292,8 @@ func MallocAligned(align mem.Align, size mem.Bytes) Block {
 
 func mallocAligned(align mem.Align, size mem.Bytes) Block {
 	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
-		// Slabs start on a page and every class is m·2^k: the next class whose
-		// size the alignment divides serves.
+		// Slabs start on a page and the size of every class is m·2^k. So the next class whose size
+		// is a multiple of the alignment will do.
 		for c := sizeclass.Of(size); c <= sizeclass.Num; c++ {
 			if sizeclass.Classes[c].Size&uint32(align-1) == 0 {
 				return mallocClass(0, c, liveState(c))
@@ -311,8 +307,8 @@ func mallocAligned(align mem.Align, size mem.Bytes) Block {
 	return mallocPages(size, pageAlign(align>>pageShift), 0)
 }
 
-// MallocZero is Malloc for the current P or a Heap, with n bytes cleared; what
-// is known to read as zero is not cleared again.
+// MallocZero is Malloc for the current P or a Heap, with n bytes cleared. Memory that is known to
+// read as zero is not cleared again.
 func MallocZero(own Front, n mem.Bytes) Block {
 	if n > sizeclass.MaxMid && !Hardened() {
 		if p := guarded(own, n, 1, 0, false); p != 0 {
@@ -340,12 +336,12 @@ func MallocZero(own Front, n mem.Bytes) Block {
 	return p
 }
 
-// zeroDirty clears the first n bytes of the new large block at p, but for pages that still
-// read as zero, as far as that is known: of superslabs that are all the large block's.
+// zeroDirty clears the first n bytes of the new large block at p, except for pages that are known to
+// still read as zero. That is known only of chunks that lie in the large block as a whole.
 func zeroDirty(p Block, n mem.Bytes) {
 	first := p.page()
 	last := first + pageNo(meta(first).pages) // behind the large block
-	from := uintptr(0)                        // what comes before is zero
+	from := uintptr(0)                        // everything before it is zero
 	for off := uintptr(0); mem.Bytes(off) < n; off += pageSize {
 		page := first + pageNo(off>>pageShift)
 		c := page.chunk()
@@ -359,7 +355,8 @@ func zeroDirty(p Block, n mem.Bytes) {
 	}
 }
 
-// Chunk returns a large block for an Arena's use: Free and its kin refuse it.
+// Chunk returns a large block for an Arena's use. Free and the other functions for blocks refuse
+// it.
 func Chunk(size mem.Bytes) (p Block, usable mem.Bytes) {
 	p, _ = newLarge(0, max(size, sizeclass.MaxMid+1), 1, 0, flagArena)
 	if p == 0 {
@@ -384,9 +381,9 @@ func FreeChunk(p Block) {
 	kick()
 }
 
-// Resize makes the live large block at p one of at least size bytes where it is, by
-// giving back its last pages or taking the next ones if they are free, and
-// reports whether it could. The caller holds the block; its class may change.
+// Resize gives the live large block at p at least size bytes without moving it, and reports whether
+// it could. It gives back the block's last pages, or takes the pages behind the block if they are
+// free. The caller holds the block; its class may change.
 func Resize(p Block, size mem.Bytes) bool {
 	if Hardened() || isGuarded(p) {
 		return false

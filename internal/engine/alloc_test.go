@@ -11,26 +11,26 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// TestZeroDirty: of a large block of which a part was used before, MallocZero clears that
-// part, and leaves the superslabs alone that still read as zero.
+// TestZeroDirty: when a part of a large block was used before, MallocZero clears that part, and
+// leaves alone the chunks that still read as zero.
 func TestZeroDirty(t *testing.T) {
 	const used, size = 3*superSize + 5*pageSize, 12*superSize + 3*pageSize + 100
 	Trim()
-	p := Malloc(0, size) // is where the next one of its size will be
+	p := Malloc(0, size) // lies where the next block of its size will be
 	if !Resize(p, used) || !Resize(p, sizeclass.MaxMid+1) {
-		t.Fatal("the span did not become smaller")
+		t.Fatal("the large block did not become smaller")
 	}
 	Trim()
-	if !Resize(p, used) { // only so much has memory
-		t.Fatal("the span did not grow")
+	if !Resize(p, used) { // only so much of it has memory
+		t.Fatal("the large block did not grow")
 	}
 	b := unsafe.Slice((*byte)(ptr(mem.Addr(p))), used)
 	for i := range b {
 		b[i] = 0xFF
 	}
-	// Not as a whole: it would go to the huge-block cache.
+	// Not as a whole: that would go to the huge-block cache.
 	if !Resize(p, sizeclass.MaxMid+1) {
-		t.Fatal("the span did not become smaller")
+		t.Fatal("the large block did not become smaller")
 	}
 	Free(0, p)
 	reclaimSkip.Store(0)
@@ -41,7 +41,7 @@ func TestZeroDirty(t *testing.T) {
 	q := MallocZero(0, size)
 	findings, _ := osmem.ProcessFaults()
 	if q != p {
-		t.Fatalf("the span came back as %#x, not %#x: nothing was tested", q, p)
+		t.Fatalf("the large block came back as %#x, not %#x: nothing was tested", q, p)
 	}
 	if n := findings - before; n*4096 > used+superSize*3 {
 		t.Errorf("%d page faults to clear %d bytes of %d", n, used, size)
@@ -53,8 +53,8 @@ func TestZeroDirty(t *testing.T) {
 	Trim()
 }
 
-// TestFreeWithoutAFront: a P that has no front and can get none frees all the same:
-// the block goes straight to its slab, from which it comes again.
+// TestFreeWithoutAFront: a P that has no front and can get none frees all the same. The block goes
+// straight to its slab, and comes from there again.
 func TestFreeWithoutAFront(t *testing.T) {
 	withClock(t)
 	blocks := fillBytes(t, mebibyte, 48)
@@ -75,13 +75,13 @@ func TestFreeWithoutAFront(t *testing.T) {
 	frontPool.mu.Unlock()
 	Trim()
 	if used, dirty := use(); used != 0 || dirty != 0 {
-		t.Errorf("all freed, trimmed: %d pages used, %d warm", used, dirty)
+		t.Errorf("all freed, trimmed: %d pages used, %d dirty", used, dirty)
 	}
 	freeBlocks(t, fillBytes(t, mebibyte, 48))
 }
 
-// TestInvalidFreeTrimsNoHeap: a Heap trims its magazines in its own slow paths, but
-// an invalid free, which is one, changes nothing.
+// TestInvalidFreeTrimsNoHeap: a Heap trims its magazines in its own slow paths. An invalid free is
+// a slow path too, but changes nothing.
 func TestInvalidFreeTrimsNoHeap(t *testing.T) {
 	c := withClock(t)
 	f := front(t)

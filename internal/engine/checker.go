@@ -9,20 +9,22 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
+// What CheckInvariants gathers on its way: how it notes what it finds, and where each free block
+// waits. One goroutine owns a checker; it has no lock.
+
 // maxFindings bounds a report: one broken table breaks thousands of blocks.
 const maxFindings = 32
 
-// checker gathers what one check needs to know and finds. It belongs to its
-// goroutine.
+// checker gathers what one check needs to know, and what it finds. It belongs to its goroutine.
 type checker struct {
 	errs []error
 	more int
-	wild bool // a class is none: others would use it as an index
+	wild bool // some slab's class is invalid: later code would use it as an index
 
 	fronts map[Front]string      // who has each front that is in a list or table
 	leases map[slabID]Front      // the front that leases each slab
-	places map[Block]place       // the free blocks that no slab and no page tree has
-	held   map[slabID]*slabWords // of those, the blocks of each slab
+	places map[Block]place       // the free blocks that neither a slab nor the page tree has
+	held   map[slabID]*slabWords // for each slab, which of its blocks are in places
 	lost   map[slabID]bool       // slabs that stay CLAIMED (punchLost)
 
 	slabs, listed [sizeclass.Num + 1]int
@@ -34,11 +36,10 @@ type checker struct {
 	sites         map[site.ID]siteLive
 }
 
-// slabWords is a bit for each block of a slab.
+// slabWords has a bit for each block of a slab.
 type slabWords [maxWords]uint64
 
-// place is where a free block waits. class is that of the magazine or the slot, 0
-// for a huge block.
+// place is where a free block waits. class is that of the magazine or the slot, 0 for a huge block.
 type place struct {
 	noun  string
 	at    uintptr // the front's address, or the entry's number
@@ -54,7 +55,7 @@ type subject struct {
 	noun  string
 	addr  mem.Addr
 	class sizeclass.ID // 0: it has none
-	slab  mem.Addr     // address of the slab that a block is of, or 0
+	slab  mem.Addr     // address of the slab that the block belongs to, or 0
 }
 
 func (s subject) String() string {
@@ -74,8 +75,8 @@ type hex uint64
 
 func (h hex) String() string { return fmt.Sprintf("%#x", uint64(h)) }
 
-// bad notes that s breaks the rule. Each rule has a name of its own, a constant,
-// and a test that breaks it (invariants_test.go).
+// bad notes that s breaks the rule. Each rule has a name of its own, a constant, and a test that
+// breaks it (invariants_test.go).
 func (k *checker) bad(s subject, rule string, found, want any) {
 	if len(k.errs) >= maxFindings {
 		k.more++
@@ -91,13 +92,13 @@ func newChecker() *checker {
 	}
 }
 
-// isPage reports whether a page is a committed one for blocks.
+// isPage reports whether a page is a committed page for blocks.
 func isPage(page pageNo) bool {
 	return page >= region.firstPage() && page < region.endPage()
 }
 
-// waits notes that the free block at p waits in a place, and holds that against
-// where it lies.
+// waits notes that the free block at p waits in a place, and checks that a block of the place's
+// class lies there.
 func (k *checker) waits(p Block, at place) {
 	if other, ok := k.places[p]; ok {
 		k.bad(subject{noun: "block", addr: mem.Addr(p), class: at.class}, "a block is in exactly one place", fmt.Sprintf("in %v and %v", other, at), "in one of them")
@@ -118,8 +119,8 @@ func (k *checker) waits(p Block, at place) {
 	k.held[s][j/64] |= 1 << (j % 64)
 }
 
-// blockOf returns the slab of the block of class c at p, 0 for a large block, and its
-// index, or reports that there is none.
+// blockOf returns the slab of the block of class c at p (0 for a large block) and the block's
+// index, or reports that there is no such block.
 func blockOf(p Block, c sizeclass.ID) (s slabID, j blockIndex, ok bool) {
 	page := p.page()
 	if mem.Addr(p) < region.base || !isPage(page) {
@@ -136,7 +137,7 @@ func blockOf(p Block, c sizeclass.ID) (s slabID, j blockIndex, ok bool) {
 	return slabAt(m.start), blockIndex(i), start && i < sizeclass.Classes[c].Blocks
 }
 
-// alive counts a live block of a site, 0 for none.
+// alive counts a live block of a site (0: none).
 func (k *checker) alive(site site.ID, size mem.Bytes) {
 	if site != 0 {
 		n := k.sites[site]

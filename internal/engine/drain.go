@@ -9,25 +9,28 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// drains counts the fronts emptied by drainAll.
+// How fronts are emptied: those of Ps and shards while the program runs, and a Heap's by its own
+// goroutine. drainMu guards the variables below and admits one drainer at a time.
+
+// drains counts the fronts that drainFronts emptied.
 var drains atomic.Uint64
 
-// drainMu admits one drainer at a time; graceStats is where ReadMemStats writes.
+// drainMu admits one drainer at a time. graceStats is where ReadMemStats writes; drained holds the
+// fronts taken out by the drain in progress. Both are owned by drainMu.
 var (
 	drainMu    check.Mutex[check.Drain]
 	graceStats runtime.MemStats
 	drained    []Front
 )
 
-// drainAll empties every P's front, those of idle and vanished Ps too. Any
-// goroutine, not pinned.
+// drainAll empties every P's front, those of idle and vanished Ps too. Any goroutine, not pinned.
 func drainAll() { drainFronts(func(int, Front) bool { return true }) }
 
-// drainFronts empties the fronts that choose takes, of Ps (numbered from 0) and
-// shards (from MaxP): swap the trap in, wait until every section that could have
-// read the old entry has ended, then flush. Heaps' fronts belong to their
-// goroutines and are left. Any goroutine, not pinned. It reports whether there
-// are fronts that were not chosen.
+// drainFronts empties the fronts that choose accepts. It asks choose about the fronts of Ps
+// (numbered from 0) and of shards (numbered from MaxP). For each front it swaps in the trap, waits
+// until every section that could have read the old entry has ended, then flushes. Heaps' fronts
+// belong to their goroutines and are left alone. Any goroutine, not pinned. It reports whether
+// there are fronts that were not chosen.
 func drainFronts(choose func(i int, f Front) bool) (left bool) {
 	if !region.ready.Load() {
 		return false
@@ -73,15 +76,14 @@ func drainFronts(choose func(i int, f Front) bool) (left bool) {
 	return left
 }
 
-// grace waits for every fast section and every pinned section that was running
-// when it was called, and makes what they wrote visible. It holds because
-// ReadMemStats stops the world: neither kind of section has a safe point, so
-// the world cannot stop inside one. That is not a promise of Go; a test checks
-// it for each Go version.
+// grace waits for every fast section and every pinned section that was running when it was called,
+// and makes what they wrote visible. It works because ReadMemStats stops the world: neither kind of
+// section has a safe point, so the world cannot stop inside one. Go does not promise that; a test
+// checks it for each Go version.
 func grace() { runtime.ReadMemStats(&graceStats) }
 
-// emptyFront flushes every magazine, retires every lease and empties the
-// quarantine of a front that nobody else can reach.
+// emptyFront flushes every magazine, retires every lease and empties the quarantine of a front that
+// no other goroutine can reach.
 func emptyFront(f Front) {
 	emptyQuarantine(f)
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
@@ -93,8 +95,9 @@ func emptyFront(f Front) {
 	}
 }
 
-// emptyMagazine gives back all blocks of a magazine of such a front. They are no
-// hits: what was popped before is counted first, and what is seen then forgotten.
+// emptyMagazine gives back all blocks of one magazine of a front that no other goroutine can reach.
+// The blocks it pops are not hits: the pops made before it are counted first, and the number seen
+// is then forgotten.
 func emptyMagazine(f Front, c sizeclass.ID) {
 	f.look(c, f.held(c))
 	f.head().seen[c] = 0
@@ -121,9 +124,9 @@ func emptyMagazine(f Front, c sizeclass.ID) {
 	}
 }
 
-// trimHeap gives back what has lain in a Heap's magazines since the scavenger's
-// epoch before the last one that the Heap saw. By the Heap's goroutine, from its
-// slow paths: nobody else may touch its front, so an idle Heap keeps what it has.
+// trimHeap gives back the contents of those magazines of a Heap that hold as many blocks as when the
+// Heap last saw a new epoch of the scavenger. It is called by the Heap's goroutine, from its slow
+// paths: no other goroutine may touch the Heap's front, so an idle Heap keeps its blocks.
 func trimHeap(f Front) (trimmed bool) {
 	h := f.head()
 	h.epoch = times.epoch.Load()

@@ -19,9 +19,8 @@ func spin(n int, started *atomic.Bool) (x uint64) {
 	return x
 }
 
-// TestGraceWaits: grace must not return while a pinned section or a nosplit
-// section that was running when it was called still runs. Not a promise of Go,
-// so checked for each version.
+// TestGraceWaits: grace must not return while a pinned section or a nosplit section still runs that
+// was running when grace was called. Go does not promise that, so it is checked for each version.
 func TestGraceWaits(t *testing.T) {
 	if !canPin {
 		t.Skip("skipped: without pinning fronts are behind locks and need no grace")
@@ -42,8 +41,8 @@ func TestGraceWaits(t *testing.T) {
 		delete(sections, "nosplit")
 	}
 	for name, section := range sections {
-		// Five times the section must have been running when grace was called: a look
-		// before is the control that waiting was needed.
+		// The section must have been running five times when grace was called. The look before the
+		// call is the control: it shows that waiting was needed.
 		running := 0
 		for try := 0; running < 5 && try < 100; try++ {
 			var started, ended atomic.Bool

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestSurvivedOnce: what reads the same is one error, so that a storm of one kind
-// leaves place for another.
+// TestSurvivedOnce: errors with the same text are one error, so that a storm of one kind leaves
+// room for another.
 func TestSurvivedOnce(t *testing.T) {
 	forgetSurvived(t)
 	first := errors.New("first")

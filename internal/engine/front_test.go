@@ -10,8 +10,8 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
-// TestNoFrontWhileWatched: a slow path that met the trap before watching began
-// does not give its P a front afterwards.
+// TestNoFrontWhileWatched: a slow path that met the trap before watching began does not give its P
+// a front afterwards.
 func TestNoFrontWhileWatched(t *testing.T) {
 	Watch(WatchCalls, true)
 	defer Watch(WatchCalls, false)
@@ -34,12 +34,12 @@ func TestNoFrontWhileWatched(t *testing.T) {
 	}
 }
 
-// TestNoMoreFronts: when Heaps have their part of the fronts another cannot be made,
-// Err tells why, one that is closed makes place for another, and each P gets a front.
+// TestNoMoreFronts: when Heaps have their share of the fronts, another Heap cannot be made, and Err
+// says why. A Heap that is closed makes room for another, and each P gets a front.
 func TestNoMoreFronts(t *testing.T) {
 	for _, x := range []struct{ ps, left int }{{3, NumShards}, {100, 100}, {200, 110}} {
 		t.Run(fmt.Sprint(x.ps), func(t *testing.T) {
-			withClock(t) // Ps' fronts are in the pool
+			withClock(t) // the fronts of Ps are in the pool
 			forgetSurvived(t)
 			defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(x.ps))
 			frontPool.mu.Lock()
@@ -79,8 +79,8 @@ func TestNoMoreFronts(t *testing.T) {
 	}
 }
 
-// closedFronts returns 20 fronts of Heaps that are closed, each with something in its
-// magazines' memory.
+// closedFronts returns 20 fronts of Heaps that are closed, each with something in its magazines'
+// memory.
 func closedFronts(t *testing.T) (fronts []Block) {
 	t.Helper()
 	for range 20 {
@@ -98,8 +98,8 @@ func closedFronts(t *testing.T) (fronts []Block) {
 	return fronts
 }
 
-// remember returns how many of the fronts have something in their magazines' memory,
-// without what lies in a OS page with something else.
+// remember returns how many of the fronts have something in their magazines' memory. It does not
+// count OS pages that hold something else as well.
 func remember(fronts []Block) (n int) {
 	for _, f := range fronts {
 		start, size := magazines(Front(f))
@@ -113,8 +113,8 @@ func remember(fronts []Block) (n int) {
 	return n
 }
 
-// TestSpareFronts: the memory of closed Heaps' magazines is returned when nobody
-// wanted it for a tick, and by Trim; one that is used again keeps it.
+// TestSpareFronts: the memory of closed Heaps' magazines is returned when nobody wanted it for a
+// tick, and by Trim. A front that is used again keeps its memory.
 func TestSpareFronts(t *testing.T) {
 	clock := withClock(t)
 	fronts := closedFronts(t)
@@ -124,8 +124,8 @@ func TestSpareFronts(t *testing.T) {
 	if clock.Pending() == 0 {
 		t.Fatal("Heaps were closed, and no tick will come")
 	}
-	clock.Advance(tick()) // when it is told how many there are
-	used := fronts[15:]   // of the pool the last five
+	clock.Advance(tick()) // at this tick the scavenger learns how many there are
+	used := fronts[15:]   // the last five of the pool
 	for range 3 {
 		for range used {
 			NewHeapFront()
@@ -163,9 +163,8 @@ func frontsInUse() int {
 	return t.Fronts
 }
 
-// TestSpareFrontsRefused: a front whose memory the system does not take stays as it
-// is, one that is left without memory is not used until it has some again, and Err
-// tells.
+// TestSpareFrontsRefused: a front whose memory the system refuses to take stays as it is. A front
+// that is left without memory is not used until it has some again, and Err reports it.
 func TestSpareFrontsRefused(t *testing.T) {
 	defer osmem.Inject(nil)
 	decommitted := fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)

@@ -14,30 +14,30 @@ import (
 	"github.com/hakmem/hakmem/internal/site"
 )
 
-// HAKMEM_GUARD=1/N: one in N blocks, drawn at random, lies alone between pages
-// that fault, in a range of its own outside the region, and so does its address
-// after the free. (The idea is that of GWP-ASan and of electric fence.) What the
-// program does there wrongly ends in a fault at the very instruction; the public
-// CatchFaults tells what block it was.
+// Guarded blocks. With HAKMEM_GUARD=1/N one in N blocks, drawn at random, lies alone between OS
+// pages that fault, in a range of its own outside the region. After the free its own pages fault as
+// well. (The idea is that of GWP-ASan and of Electric Fence.) A program that misuses such a block
+// faults at the very instruction; the public CatchFaults reports which block it was. The lock of
+// guard owns all state of this file.
 //
-// Who counts: each front has a word that says how many allocations are still to
-// go until the next sample (sampleWord). The fast section for this mode takes one
-// off; below 0 it takes the slow path, which samples. Heaps, whose fast paths are
-// part of the program, count what their refills bring.
+// How allocations are counted: each front has a word that says how many allocations remain until
+// the next sample (sampleWord). The fast section for this mode subtracts one; at 0 it takes the
+// slow path, which samples. Heaps, whose fast paths are part of the program, count the blocks that
+// their refills bring.
 
 const (
-	// guardSpace is the address space of guarded blocks. Each address is used once
-	// until it is exhausted, so that a stale pointer faults for as long as can be.
+	// guardSpace is the address space of guarded blocks. Each address is used once until the space
+	// is exhausted, so that a stale pointer faults for as long as possible.
 	guardSpace = 16 << 30
-	// guardSlots bounds the guarded blocks at a time, and the freed ones that are
-	// remembered: of live ones each needs two mappings, and Linux allows 65530.
+	// guardSlots bounds the number of guarded blocks, live ones and the freed ones that are
+	// remembered. Each live one needs two mappings, and Linux allows 65530.
 	guardSlots = 16 << 10
 	// guardStack is the depth of the stacks that are remembered.
 	guardStack = 24
-	// guardEvery is the least time between two samples. It bounds what sampling costs
-	// where a program allocates many millions of blocks a second: some 10 µs for
-	// each sample, in a fifth of a percent of the time. It does not hold for a rate of
-	// 1/100 or more, which is for finding something at any cost.
+	// guardEvery is the minimum time between two samples. It bounds what sampling costs where a
+	// program allocates many millions of blocks a second: some 10 µs for each sample, in a fifth of
+	// a percent of the time. It does not apply to a rate of 1/100 or more, which is for finding
+	// something at any cost.
 	guardEvery  = 5 * time.Millisecond
 	guardAlways = 100
 )
@@ -65,12 +65,12 @@ var guard struct {
 	slots            []*guardSlot // by address
 	freed            []*guardSlot // the oldest first
 	live             int
-	notBefore        time.Duration // when the next sample may be, since the process began
+	notBefore        time.Duration // when the next sample may be made, since the process began
 	samples, skipped uint64
 }
 
-// guarded returns a guarded block if one is due for this allocation of size bytes
-// at a multiple of align, else 0. counted is as for due.
+// guarded returns a guarded block if one is due for this allocation of size bytes at a multiple of
+// align, else 0. counted is as for due.
 func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted bool) Block {
 	rate := GuardRate()
 	if rate == 0 || align > mem.Align(osmem.PageSize()) || size > guardSpace/16 || rate > 1 && !due(own, counted) || !Ready() {
@@ -99,8 +99,8 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 		g.skipped++
 		return 0
 	}
-	// One half end at the guard page behind them, as far as their alignment lets
-	// them; the other half begin at the one before.
+	// One half of the blocks end at the guard page behind them, as far as their alignment allows;
+	// the other half begin at the guard page before them.
 	s.p = Block(s.start)
 	if align = max(align, 16); rand.Uint32()&1 == 0 {
 		s.p = Block((s.end() - mem.Addr(size)) &^ mem.Addr(align-1))
@@ -117,8 +117,7 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 	return s.p
 }
 
-// guardSlotFor returns a slot with room for size bytes, or nil. Under guard's
-// lock.
+// guardSlotFor returns a slot with room for size bytes, or nil. Under guard's lock.
 func guardSlotFor(size mem.Bytes) *guardSlot {
 	check.MustHold(&guard.Mutex, "guardSlotFor")
 	g := &guard
@@ -152,8 +151,8 @@ func guardSlotFor(size mem.Bytes) *guardSlot {
 	return nil
 }
 
-// fillCanary fills what is left of the slot's pages; damaged finds where that was
-// written.
+// fillCanary fills the part of the slot's pages that the block leaves over; damaged finds where
+// that was overwritten.
 func fillCanary(s *guardSlot) {
 	end := s.end()
 	for _, r := range [][2]uintptr{{uintptr(s.start), uintptr(s.p)}, {uintptr(s.p + Block(s.size)), uintptr(end)}} {
@@ -178,16 +177,15 @@ func (s *guardSlot) damaged() (at mem.Addr, yes bool) {
 	return 0, false
 }
 
-// slotAt returns the slot whose pages, or guard pages, hold address a, or nil.
-// Under guard's lock.
+// slotAt returns the slot whose pages, or guard pages, hold address a, or nil. Under guard's lock.
 func slotAt(a mem.Addr) *guardSlot {
 	check.MustHold(&guard.Mutex, "slotAt")
 	g := &guard
 	if a < g.base || a >= g.next+mem.Addr(osmem.PageSize()) {
 		return nil
 	}
-	// The last slot that begins at or before a; a guard page belongs to the one
-	// that it follows, or to the next if a is in its second half.
+	// The last slot that begins at or before a. A guard page belongs to the slot before it, or to
+	// the slot after it if a is in the page's second half.
 	page := osmem.PageSize()
 	i := sort.Search(len(g.slots), func(i int) bool { return g.slots[i].start > a })
 	if i > 0 {
@@ -202,8 +200,7 @@ func slotAt(a mem.Addr) *guardSlot {
 	return nil
 }
 
-// isGuarded reports whether p may be a guarded block. It costs nothing while
-// there is none.
+// isGuarded reports whether p may be a guarded block. It costs nothing while there is none.
 func isGuarded(p Block) bool {
 	g := &guard
 	if !g.on.Load() {
@@ -214,8 +211,7 @@ func isGuarded(p Block) bool {
 	return mem.Addr(p) >= g.base && mem.Addr(p) < g.end
 }
 
-// guardCheck returns the live slot of the block at p, or what is wrong. Under
-// guard's lock.
+// guardCheck returns the live slot of the block at p, or what is wrong with p. Under guard's lock.
 func guardCheck(p Block) (*guardSlot, Finding) {
 	check.MustHold(&guard.Mutex, "guardCheck")
 	s := slotAt(mem.Addr(p))
@@ -273,7 +269,7 @@ func guardSize(p Block) (size mem.Bytes, site site.ID, bad Finding) {
 	return s.size, s.site, Finding{}
 }
 
-// GuardTotals returns the guarded blocks now live, those made so far, and those
+// GuardTotals returns the number of guarded blocks now live, of those made so far, and of those
 // that were due and not made.
 func GuardTotals() (live int, samples, skipped uint64) {
 	g := &guard
@@ -282,8 +278,8 @@ func GuardTotals() (live int, samples, skipped uint64) {
 	return g.live, g.samples, g.skipped
 }
 
-// GuardFinding describes a fault of the processor at address a: OK if a is not
-// among guarded blocks.
+// GuardFinding describes a fault of the processor at address a. Its kind is OK if a is not among
+// guarded blocks.
 func GuardFinding(a mem.Addr) Finding {
 	g := &guard
 	g.Lock()
@@ -292,7 +288,7 @@ func GuardFinding(a mem.Addr) Finding {
 	switch {
 	case s == nil:
 		return Finding{}
-	case !s.live && a >= mem.Addr(s.p): // below it, its being freed is not what is wrong
+	case !s.live && a >= mem.Addr(s.p): // below the block, that it was freed is not what is wrong
 		f := s.finding(UsedFreed, a)
 		f.Offset = mem.Bytes(a - mem.Addr(s.p))
 		return f
@@ -300,7 +296,7 @@ func GuardFinding(a mem.Addr) Finding {
 	return s.finding(Overflow, a)
 }
 
-// fault describes what was found at address a of the slot.
+// finding describes what was found at address a of the slot.
 func (s *guardSlot) finding(kind Kind, a mem.Addr) Finding {
 	f := Finding{Kind: kind, Addr: a, Block: s.p, Class: s.size}
 	f.AllocStack = append(f.AllocStack, s.alloc[:s.nAlloc]...)

@@ -10,24 +10,23 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// HAKMEM_HARDEN: what a program writes where it should not is found, at the
-// latest when blocks around it are freed. No call takes the fast section, because
-// the table of fronts that it uses (pFronts) holds nothing but traps; slow paths, and
-// the road of hardened blocks (tryMallocHard, tryFreeHard), use another. Blocks are
-// ordinary ones, a little larger:
+// HAKMEM_HARDEN: a write to the wrong place is found at the latest when the blocks around it are
+// freed. No call takes the fast section, because the table of fronts that it uses (pFronts) holds
+// nothing but traps. Slow paths, and the road of hardened blocks (tryMallocHard, tryFreeHard), use
+// another table. Blocks are ordinary ones, a little larger:
 //
 //	p          p+size                usable-8
 //	| user's   | canary, up to 32 B  ...  | sealed size |
 //
-// A large block has its size in the page's metadata instead, so that its last page stays
-// untouched. A freed block is filled with poison (a large block, as far as
-// the user's bytes reach) and waits in its front's
-// quarantine, first in first out; when it leaves, for a random place in the
-// magazine, the poison must be whole. A refill brings blocks in random order, so
-// that what lies behind a block cannot be told.
+// The size of a large block is in the page's metadata instead, so that its last page stays
+// untouched. A freed block is filled with poison (a large block only as far as the user's bytes
+// reach) and waits in its front's quarantine, first in first out. It leaves for a random place in
+// the magazine, and the poison must be whole then. A refill brings blocks in random order, so that
+// nobody can predict what lies behind a block.
 //
-// The ideas are those of hardened_malloc (canaries, quarantine) and of mimalloc's
-// secure mode (random order).
+// The ideas are those of hardened_malloc (canaries, quarantine) and of mimalloc's secure mode
+// (random order). The state is the quarantine (hardened.go), which belongs to whoever has entered
+// with its front.
 
 // hardFree is Free for a sealed block.
 func hardFree(own Front, p Block) Finding {
@@ -67,7 +66,7 @@ func hardFree(own Front, p Block) Finding {
 	leave(tok)
 	asan.Poison(uintptr(p), uintptr(usable))
 	if size > maxPoison {
-		letGo(newPoisoned(p, 0, b.class())) // of which nothing is poison
+		letGo(newPoisoned(p, 0, b.class())) // with nothing poisoned
 		kick()
 		return TakeFinding()
 	}
@@ -76,13 +75,13 @@ func hardFree(own Front, p Block) Finding {
 	return hold(own, f, tok, b)
 }
 
-// hold puts b into the quarantine of f; the oldest ones make room, and go to their
-// magazines. It returns a finding if there is one, of these or an earlier one. Entered;
+// hold puts b into the quarantine of f. The oldest blocks there make room and go to their
+// magazines. It returns a finding if there is one, about these blocks or an earlier one. Entered;
 // leaves.
 func hold(own, f Front, tok token, b poisoned) Finding {
 	check.MustBeEntered("hold")
 	for {
-		if f == trapFront { // it was just drained, or this is another P
+		if f == trapFront { // the front was just drained, or this is another P
 			if leave(tok); installFront(tok) {
 				kick() // the timer may have stopped with the last front
 				f, tok = enter(own)
@@ -99,7 +98,7 @@ func hold(own, f Front, tok token, b poisoned) Finding {
 		}
 		old := q.take(f)
 		c, fine := old.class(), old.inSlab()
-		if fine { // a large block has too many pages to be looked at here
+		if fine { // a large block has too many pages to be checked here
 			_, fine = old.whole()
 		}
 		if !fine {
@@ -121,8 +120,8 @@ func hold(own, f Front, tok token, b poisoned) Finding {
 	}
 }
 
-// tryMallocHard returns a sealed block up to 32 KiB if the P's magazine has one, else
-// nil. It is for callers that have asked canHard.
+// tryMallocHard returns a sealed block up to 32 KiB if the P's magazine has one, else nil. It is
+// for callers that have asked canHard.
 func tryMallocHard(size mem.Bytes) unsafe.Pointer {
 	n := hardSize(size)
 	if n > sizeclass.MaxMid {
@@ -145,9 +144,9 @@ func tryMallocHard(size mem.Bytes) unsafe.Pointer {
 	return Pointer(p)
 }
 
-// tryFreeHard frees a sealed block of a slab if there is nothing wrong with it or with
-// the block that leaves the quarantine for it, and reports whether it did; else the
-// block is as it was. It is for callers that have asked canHard.
+// tryFreeHard frees a sealed block of a slab and reports whether it did. It does so only if there
+// is nothing wrong with the block, or with the block that leaves the quarantine to make room;
+// otherwise the block stays as it was. It is for callers that have asked canHard.
 func tryFreeHard(block unsafe.Pointer) bool {
 	p := uintptr(block)
 	pid := procPin()

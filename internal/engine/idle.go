@@ -5,24 +5,26 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// seenFront is what the scavenger knows of one entry of the table of fronts.
-// Times are in milliseconds.
+// Which fronts are idle, and how those are given up. scavenger.mu owns all of the state.
+
+// seenFront is what the scavenger knows of one entry of the table of fronts. Times are in
+// milliseconds.
 type seenFront struct {
 	front Front
 	tops  [sizeclass.NumAll + 1]uintptr
-	since [sizeclass.NumAll + 1]stamp // when the class first looked like that
-	need  millis                      // for how long it must, to be idle
+	since [sizeclass.NumAll + 1]stamp // when the class first had this top
+	need  millis                      // for how long the tops must stay the same for the front to be idle
 	built stamp                       // when the front was first seen
 }
 
-// look compares the front with the last look. It returns how many bytes lie in
-// magazines that have been idle, and whether all of it was.
+// look compares the front with the last look. It returns how many bytes lie in magazines that have
+// been idle, and whether every magazine has been idle.
 func (s *seenFront) look(f Front, now stamp) (bytes mem.Bytes, all bool) {
 	fresh := s.front != f
 	if fresh {
 		s.front, s.built, s.need = f, now, max(s.need, decayPart(idleAfter))
 	} else if now.since(s.built) >= decayPart(maxIdle) {
-		s.need = decayPart(idleAfter) // it has been in use for long
+		s.need = decayPart(idleAfter) // it has been in use for a long time
 	}
 	all = true
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
@@ -38,16 +40,16 @@ func (s *seenFront) look(f Front, now stamp) (bytes mem.Bytes, all bool) {
 	return bytes, all
 }
 
-// drained notes that the front was given up: if it is soon there again and idle
-// again, that should not be done as often.
+// drained notes that the front was given up. If the P soon has a front again and that one is soon
+// idle again, it should be drained less often.
 func (s *seenFront) drained() { s.front, s.need = 0, min(2*s.need, decayPart(maxIdle)) }
 
-// seenFronts has what is known of each P and shard. Owned by scavenger.mu.
+// seenFronts holds what is known of each P and shard. Owned by scavenger.mu.
 var seenFronts [MaxP + NumShards]*seenFront
 
-// trimFronts drains the fronts of idle and vanished Ps, and those that hold much
-// in idle magazines; all of them if all. It reports whether fronts are left, and whether
-// it drained some for being idle. Under scavenger.mu.
+// trimFronts drains the fronts of idle and vanished Ps, and the fronts whose idle magazines hold
+// much; if all is set, every front. It reports whether fronts are left, and whether it drained some
+// for being idle. Under scavenger.mu.
 func trimFronts(now stamp, all bool) (left, some bool) {
 	if all {
 		drainAll()
@@ -69,12 +71,12 @@ func trimFronts(now stamp, all bool) (left, some bool) {
 	return left, some
 }
 
-// idleAfter is for how long a front must look the same to be idle, in
-// hundredths: 0.88 s. (A front in use that looks the same by chance only
-// loses its magazines.) maxIdle is the most that it may become for a front
-// that is often idle and soon built again: 14 s.
+// idleAfter is for how long a front must look the same to be idle, in hundredths of the default
+// window: 0.88 s. (A front in use that looks the same by chance only loses its magazines.) maxIdle
+// is the longest that this time may become for a front that is often idle and soon built again: 14
+// s.
 const idleAfter, maxIdle = 40, 640
 
-// idleBytes is what must lie in idle magazines of a busy front to drain it: a
+// idleBytes is how much must lie in the idle magazines of a busy front for it to be drained: a
 // drain stops the world.
 const idleBytes = 1 << 20

@@ -11,22 +11,22 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// CheckInvariants looks at everything that hakmem knows and reports what does not
-// fit together, nil if all does. It looks at
+// CheckInvariants looks at everything that hakmem knows and reports what does not fit together, nil
+// if everything does. It looks at
 //
-//   - fronts, their magazines and leases, and the caches of free blocks (this file);
+//   - fronts, their magazines and leases (invariants_fronts.go);
+//   - the caches of free blocks and guarded blocks (this file);
 //   - the region, superslabs, slabs, large blocks, free pages and the counts of them
 //     (invariants_region.go).
 //
-// At its core is one rule: a block is in exactly one place. It is live, or its slab
-// owns it (bit set), or it waits in one magazine, shared slot, SiteCache entry, the
-// huge-block cache or a quarantine; a guarded block is live or withdrawn.
+// At its core is one rule: a block is in exactly one place. It is live, or its slab owns it (bit
+// set), or it waits in a magazine, a shared slot, a SiteCache entry, the huge-block cache or a
+// quarantine. A guarded block is live or withdrawn.
 //
-// No call of this package may be in progress, and no P may be between two
-// instructions of a fast section: nothing keeps others from changing what it reads,
-// but for the scavenger and the cleanups of unreachable Heaps, which wait. Not entered.
-// A copy of a block that two overlapping frees left behind, and that is not found
-// yet, is reported too.
+// No call of this package may be in progress, and no P may be between two instructions of a fast
+// section. Nothing keeps others from changing what CheckInvariants reads, except that the scavenger
+// and the cleanups of unreachable Heaps wait. Not entered. If two overlapping frees left a copy of
+// a block behind, and it is not found yet, the copy is reported too.
 func CheckInvariants() error {
 	check.MustNotBeEntered("CheckInvariants")
 	if !region.ready.Load() {
@@ -43,8 +43,8 @@ func CheckInvariants() error {
 	return errors.Join(k.errs...)
 }
 
-// check holds the locks of everyone who may act on their own, in the order in which
-// they are taken elsewhere.
+// check holds the locks of everything that may act on its own, in the order in which they are taken
+// elsewhere.
 func (k *checker) check() {
 	abandoned.Lock()
 	defer abandoned.Unlock()
@@ -72,8 +72,8 @@ func (k *checker) check() {
 	k.checkCounts()
 }
 
-// checkCaches notes what waits in the shared slots, the SiteCache and the huge block
-// cache. Large blocks that are none are found here, live ones by checkLarge.
+// checkCaches notes what waits in the shared slots, the SiteCache and the huge-block cache. Entries
+// that are no large blocks are found here; entries that are live are found by checkLarge.
 func (k *checker) checkCaches() {
 	for i := range shared {
 		for j := range shared[i].slot {
@@ -112,7 +112,7 @@ func (k *checker) checkCaches() {
 	}
 }
 
-// checkGuard looks at the slots of guarded blocks: each is live or among the freed.
+// checkGuard looks at the slots of guarded blocks: each is live or among the freed ones.
 func (k *checker) checkGuard() {
 	g := &guard
 	freed := map[*guardSlot]int{}
@@ -145,8 +145,8 @@ func (k *checker) checkGuard() {
 	}
 }
 
-// checkTotals holds what ReadTotals tells against what was found alive. Without
-// the locks: while the scavenger moves free blocks the live ones stay.
+// checkTotals compares what ReadTotals reports with what was found alive. It does so without the
+// locks: while the scavenger moves free blocks, the live ones stay.
 func (k *checker) checkTotals() {
 	t := new(Totals)
 	ReadTotals(t)

@@ -9,6 +9,8 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
+// The part of CheckInvariants that looks at fronts. Called by checker.check, under its locks.
+
 // checkFronts looks at who has which front, and at all magazines and leases.
 func (k *checker) checkFronts() {
 	slot := trapFront + trapSlot
@@ -80,7 +82,7 @@ func (k *checker) owns(who string, f Front) {
 	k.fronts[f] = who
 }
 
-// checkMagazines notes what lies in the magazines of a front.
+// checkMagazines notes the blocks in the magazines of a front.
 func (k *checker) checkMagazines(f Front) {
 	inPool := k.fronts[f] == "the pool"
 	trap := *trapFront.top(0)
@@ -110,7 +112,7 @@ func (k *checker) checkMagazines(f Front) {
 	}
 }
 
-// checkQuarantine notes what waits in the quarantine of a front.
+// checkQuarantine notes the blocks that wait in the quarantine of a front.
 func (k *checker) checkQuarantine(f Front) {
 	q := f.quarantine()
 	s := subject{noun: "quarantine of front", addr: mem.Addr(f)}

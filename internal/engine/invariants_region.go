@@ -11,8 +11,8 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The half of CheckInvariants that looks at the region: what each page is, and
-// the tables that say so in other words. By checker.check, under its locks.
+// The part of CheckInvariants that looks at the region: what each page is, and the tables that say
+// the same in another form. Called by checker.check, under its locks.
 
 // checkRegion looks at the bounds of what is committed.
 func (k *checker) checkRegion() {
@@ -54,14 +54,14 @@ func (k *checker) checkRegion() {
 	}
 }
 
-// checkPages looks at each page as a part of its slab or large block, or as free, and at
-// each superslab.
+// checkPages looks at each page as a part of its slab or large block, or as free, and at each
+// superslab.
 func (k *checker) checkPages() {
 	end := region.endPage()
 	for c := region.firstChunk(); c < end.chunk(); c++ {
 		k.checkSuper(c)
 	}
-	// All of them would be 24 MB for a TiB, which nobody has touched.
+	// Looking at all of them would touch 24 MB for a TiB that nobody has touched.
 	for c := end.chunk(); c < min(end.chunk()+64, chunkNo(region.size>>superShift)); c++ {
 		if s := super(c); s.free|s.lost != 0 || s.isSlabs {
 			k.bad(subject{noun: "superslab", addr: c.addr()}, "no page beyond the committed ones is free",
@@ -117,14 +117,14 @@ func (k *checker) checkSuper(c chunkNo) {
 	}
 }
 
-// inUse reports whether the chunk counts the page as one that somebody has, and
-// as a page of a superslab.
+// inUse reports whether the chunk counts the page as one in use, and whether it counts it as a page
+// of a superslab.
 func inUse(page pageNo) (used, slabs bool) {
 	s := super(page.chunk())
 	return (s.free|s.lost)>>(page.inChunk())&1 == 0, s.isSlabs
 }
 
-// checkSlab returns the pages to go on behind.
+// checkSlab returns how many pages the caller must skip to pass the slab.
 func (k *checker) checkSlab(s slabID) (pages pageCount) {
 	m := s.meta()
 	c := uint8(m.slabClass.Load())
@@ -228,8 +228,8 @@ func (k *checker) checkSlabState(s slabID, c sizeclass.ID) {
 	}
 }
 
-// checkBlocks holds a slab's bitmap, the live states of its blocks and what waits
-// elsewhere against each other, a word of the bitmap at a time.
+// checkBlocks compares a slab's bitmap, the live states of its blocks and the blocks that wait
+// elsewhere with each other, one word of the bitmap at a time.
 func (k *checker) checkBlocks(s slabID, c sizeclass.ID) {
 	cl := &sizeclass.Classes[c]
 	held := k.held[s]
@@ -301,8 +301,8 @@ func (k *checker) liveBlock(s slabID, c sizeclass.ID, j blockIndex, v liveState)
 	}
 }
 
-// misplaced says where block j is, which is in more than one place or in none.
-// live and owned are its words.
+// misplaced reports where block j is; it is in more than one place or in none. live and owned are
+// the words with its bit.
 func (k *checker) misplaced(s slabID, c sizeclass.ID, j blockIndex, live, owned uint64) {
 	p := s.block(c, j)
 	found := ""
@@ -324,7 +324,7 @@ func (k *checker) misplaced(s slabID, c sizeclass.ID, j blockIndex, live, owned 
 	k.bad(subject{"block", mem.Addr(p), c, s.addr()}, "a block is in exactly one place", found, "live, owned by its slab, or waiting")
 }
 
-// checkLarge returns the pages to go on behind.
+// checkLarge returns how many pages the caller must skip to pass the large block.
 func (k *checker) checkLarge(page pageNo) (pages pageCount) {
 	m := meta(page)
 	p := page.addr()
@@ -431,15 +431,15 @@ func (k *checker) checkFree(page pageNo) {
 	k.noSlab(page, of)
 }
 
-// noSlab looks for what only slabs have in a page that is none's.
+// noSlab looks for things that only slabs have, in a page that belongs to no slab.
 func (k *checker) noSlab(page pageNo, of subject) {
 	m := meta(page)
 	if m.slabState.Load() != slabNone || m.slabClass.Load() != 0 || PageClass[page] != 0 {
 		k.bad(of, "a page without a slab says so", fmt.Sprintf("state %d, class %d, PageClass %d", m.slabState.Load(), m.slabClass.Load(), PageClass[page]), "0, 0, 0")
 	}
 	n := nonZero(region.pages.base+mem.Addr(page)<<pageMetaShift, mem.Bytes(len(m.mid)))
-	// Elsewhere the live map was never written, or was returned: it reads as zero,
-	// and need not be touched.
+	// Elsewhere the live map was never written, or was returned: it reads as zero and should stay
+	// untouched.
 	if s := super(page.chunk()); (s.tiny&^s.lost)>>(page.inChunk())&1 != 0 {
 		n += nonZero(mem.Addr(Live)+(page.addr())>>granuleShift, pageSize>>granuleShift)
 	}
@@ -448,8 +448,8 @@ func (k *checker) noSlab(page pageNo, of subject) {
 	}
 }
 
-// checkSets looks at all words of the partial sets: only PARTIAL slabs are in
-// them, and each summary is true.
+// checkSets looks at all words of the partial sets: only PARTIAL slabs are in them, and each
+// summary is true.
 func (k *checker) checkSets() {
 	first := region.firstPage()
 	if region.endPage() == first {
@@ -477,9 +477,9 @@ func (k *checker) checkSets() {
 	}
 }
 
-// checkTree looks at each node of the page tree above the committed chunks:
-// those of free pages, and each above as its children say. (Nothing in the tree
-// can be out of order or overlap: a node's place is its range.)
+// checkTree looks at each node of the page tree above the committed chunks. A leaf must describe
+// the free pages of its chunk, and each node above must agree with its children. (Nothing in the
+// tree can be out of order or overlap: a node's place is its range.)
 func (k *checker) checkTree() {
 	t := &tree
 	lo, hi := uintptr(region.firstChunk()), uintptr(region.endChunk())
@@ -517,7 +517,7 @@ func (k *checker) checkTree() {
 	}
 }
 
-// checkCounts holds what was counted on the way against what hakmem counts.
+// checkCounts compares the counts of this check with those that hakmem keeps.
 func (k *checker) checkCounts() {
 	for c := 1; c <= sizeclass.Num; c++ {
 		cs := &classes[c]
@@ -530,7 +530,7 @@ func (k *checker) checkCounts() {
 	}
 	u := &pageUse
 	of := subject{noun: "page use"}
-	if u.used != k.used || u.dirty != k.dirty { // what the memory limits are held against
+	if u.used != k.used || u.dirty != k.dirty { // the memory limits are compared with these
 		k.bad(of, "pages in use and warm pages are counted", fmt.Sprintf("%d, %d", u.used, u.dirty), fmt.Sprintf("%d, %d", k.used, k.dirty))
 	}
 	if u.peak < u.used {

@@ -27,7 +27,7 @@ type smallHeap struct {
 	class      uint8   // its class
 	leased     slabID  // its slab
 	owned      uintptr // a block that this slab owns
-	waiting    uintptr // one in f's magazine
+	waiting    uintptr // a block in f's magazine
 	sited      uintptr // a live tiny block with a site
 	site       uint32
 	siteClass  uint8
@@ -37,15 +37,15 @@ type smallHeap struct {
 	emptyClass sizeclass.ID
 
 	large, sitedLarge, big Block   // live large blocks of some pages
-	dirty                  uintptr // a freed large block in f's magazine, of
+	dirty                  uintptr // a cached large block in f's magazine; its class follows
 	warmClass              uint8
-	inShared               *atomic.Uintptr // a shared slot with a large block, of
+	inShared               *atomic.Uintptr // a shared slot with a large block; its class follows
 	sharedClass            uint8
 	inSiteCache            *atomic.Uint64 // a SiteCache entry with a large block
 	chunk                  uintptr        // of an Arena
 	guarded, withdrawn     *guardSlot
-	slabFreed              uintptr // page that was a tiny slab's and is free
-	free                   uintptr // page that is free
+	slabFreed              uintptr // a free page that was a tiny slab's
+	free                   uintptr // a free page
 }
 
 func newSmallHeap(t *testing.T) *smallHeap {
@@ -120,7 +120,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 			}
 		})
 	}
-	t.Run("guarded blocks", func(t *testing.T) { // ends the policy
+	t.Run("guarded blocks", func(t *testing.T) { // a subtest, which ends the policy
 		withPolicy(t, map[string]string{"HAKMEM_GUARD": "1/1"})
 		a, b := must(guarded(0, 100, 1, 0, false)), must(guarded(0, 100, 1, 0, false))
 		mustFree(0, Block(b))
@@ -128,8 +128,8 @@ func newSmallHeap(t *testing.T) *smallHeap {
 		defer guard.Unlock()
 		x.guarded, x.withdrawn = slotAt(mem.Addr(a)), slotAt(mem.Addr(b))
 	})
-	// First all the large blocks, then their frees: an allocation that needs new memory
-	// empties the caches.
+	// First all the large blocks, then their frees: an allocation that needs new memory empties the
+	// caches.
 	x.dirty, x.warmClass = must(Malloc(x.f, 200<<10)), uint8(sizeclass.LargeOf(200<<10))
 	slotted, whale1, whale2 := must(Malloc(x.f, 400<<10)), must(Malloc(0, 3<<20)), must(Malloc(0, 4<<20))
 	mustFree(0, Block(must(MallocAt(site.ID(x.site), 500<<10))))
@@ -186,8 +186,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	return x
 }
 
-// lastWord is the last word of the leased slab's bitmap: refills begin with the
-// first one.
+// lastWord is the last word of the leased slab's bitmap: refills begin with the first one.
 func (x *smallHeap) lastWord() uint32 { return sizeclass.Classes[x.class].Words - 1 }
 
 func set8(a uintptr, v uint8) func() { return set(u8(mem.Addr(a)), v) }
@@ -201,8 +200,7 @@ func swap[T any](a interface{ Swap(T) T }, v T) func() {
 // both undoes two damages, the last one first.
 func both(a, b func()) func() { return func() { b(); a() } }
 
-// breaker damages one field and says at which address the report must point,
-// 0 for any.
+// breaker damages one field and says at which address the report must point, 0 for any.
 type breaker struct {
 	rule string
 	what string
@@ -219,7 +217,7 @@ func (x *smallHeap) bit(p Block, c sizeclass.ID) (w *uint64, m uint64) {
 
 func pageOf(p Block) uintptr { return uintptr((mem.Addr(p) - region.base) >> pageShift) }
 
-// extraFront makes a front that is nobody's but in the table's entry.
+// extraFront makes a front that only this entry of the table has.
 func extraFront(p *uintptr) func() {
 	f := newFront(true)
 	old := *p
@@ -727,8 +725,8 @@ var breakers = []breaker{
 	}},
 }
 
-// TestInvariantsBroken damages one thing after another in a sound heap, wants it
-// reported by its rule and its address, and repairs it.
+// TestInvariantsBroken damages one thing after another in a sound heap. The report must name the
+// rule and the address of each damage. Then the damage is repaired.
 func TestInvariantsBroken(t *testing.T) {
 	if !checkLive {
 		t.Skip("skipped: hakmem_nolive has no live states to hold against each other")
@@ -756,8 +754,7 @@ func TestInvariantsBroken(t *testing.T) {
 	}
 }
 
-// TestEveryInvariantIsBroken reads the rules out of the source, and wants a
-// breaker for each.
+// TestEveryInvariantIsBroken reads the rules out of the source, and wants a breaker for each.
 func TestEveryInvariantIsBroken(t *testing.T) {
 	rules := map[string]bool{}
 	for _, file := range []string{"checker.go", "invariants.go", "invariants_fronts.go", "invariants_region.go"} {

@@ -8,8 +8,12 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// mallocCached returns a cached large block for size bytes, more than MaxMid, of site (0:
-// none), or 0 if neither the caches (spancache.go) nor the front have one.
+// Allocation, resizing and freeing of large blocks, on top of their caches (large_cache.go) and the
+// page tree. The metadata of a live large block belongs to whoever holds the block; pages and huge
+// blocks change hands under region.mu.
+
+// mallocCached returns a cached large block for size bytes, more than MaxMid, of site (0: none). It
+// returns 0 if neither the caches (large_cache.go) nor the front have one.
 func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 	if size > sizeclass.MaxLarge {
 		return 0
@@ -39,9 +43,9 @@ func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 	return p
 }
 
-// freeCached takes the freed large block of class c at p into the magazine, where there
-// is room; what must make room goes to the shared slots, and where they are full
-// back to the page tree. Entered; leaves.
+// freeCached puts the freed large block of class c at p into the magazine. Where there is no room,
+// the magazine's oldest blocks go to the shared slots, or back to the page tree where those are
+// full. Entered; leaves.
 func freeCached(f Front, tok token, c sizeclass.ID, p Block) {
 	check.MustBeEntered("freeCached")
 	var buf [(maxMid + 1) / 2]Block
@@ -67,9 +71,9 @@ func freeCached(f Front, tok token, c sizeclass.ID, p Block) {
 	kick()
 }
 
-// mallocPages returns a large block of at least size bytes whose address is a multiple
-// of alignPages pages, or 0. Its pages come from the page tree, lowest address
-// first; the tail of the last page beyond the usable size is never touched.
+// mallocPages returns a large block of at least size bytes whose address is a multiple of
+// alignPages pages, or 0. Its pages come from the page tree, lowest address first. The tail of the
+// last page beyond the usable size is never touched.
 func mallocPages(size mem.Bytes, alignPages pageAlign, site site.ID) Block {
 	p, _ := newLarge(0, size, alignPages, site, 0)
 	return p
@@ -80,11 +84,11 @@ type zeroes uint8
 
 const (
 	noZeroes   zeroes = iota // perhaps nothing
-	someZeroes               // whole superslabs: their pages that are not in wasDirty
+	someZeroes               // in chunks that the block has as a whole, the pages that are not in wasDirty
 	allZeroes
 )
 
-// newLarge also says how much of the large block still reads as zero.
+// newLarge makes a large block, and also says how much of it still reads as zero.
 func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, flags largeFlags) (p Block, zero zeroes) {
 	usable, ok := sizeclass.LargeSize(size)
 	if !Ready() || !ok || usable > region.size-region.first {
@@ -140,7 +144,7 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	m := meta(page)
 	m.pages, m.largeSize, m.flags = uint32(n), usable, flags
 	m.setSite(site)
-	if flags&flagArena == 0 { // else it stays unknown to the fast section
+	if flags&flagArena == 0 { // otherwise it stays unknown to the fast section
 		if usable <= sizeclass.MaxLarge {
 			m.class = sizeclass.LargeOf(usable)
 		}
@@ -162,7 +166,7 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	return p, zero
 }
 
-// resize also reports whether it was the memory limit that refused.
+// resize does the work of Resize, and also reports whether it was the memory limit that refused.
 func resize(p Block, size mem.Bytes) (ok, limited bool) {
 	at, m, large, why := liveByte(p)
 	if why != OK || !large || size <= sizeclass.MaxMid || checkLive && state(at) == 0 {
@@ -212,7 +216,7 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 	if usable <= sizeclass.MaxLarge {
 		m.class = sizeclass.LargeOf(usable)
 	}
-	// The live state is the class, or one that says more than it (liveSited).
+	// The live state is the class, or one that says more than the class (liveSited).
 	switch {
 	case *u8(at) != uint8(old) && *u8(at) != uint8(liveHuge):
 	case m.class != 0:
@@ -223,10 +227,10 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 	return true, false
 }
 
-// trimIdleLarge gives back the large blocks in the magazines of the front that the caller
-// uses of which there are as many as when it last did so (nobody touched them, or
-// nobody needed one more), and huge blocks beyond their share.
-// Not entered.
+// trimIdleLarge gives back cached large blocks that nobody needs. In the magazines of the front
+// that the caller uses, those are the blocks of each class of which there are as many as at its
+// last call: nobody touched them, or nobody needed one more. It also gives back huge blocks beyond
+// the share of their cache. Not entered.
 func trimIdleLarge(own Front) {
 	check.MustNotBeEntered("trimIdleLarge")
 	var buf [maxMid]Block
@@ -256,8 +260,8 @@ func trimIdleLarge(own Front) {
 	region.mu.Unlock()
 }
 
-// freeHuge frees the large block without a class at p. Its state is decided under the
-// region's lock: of two frees at the same time one is the second.
+// freeHuge frees the large block without a class at p. The block's state is decided under the
+// region's lock: of two frees at the same time one comes second.
 func freeHuge(p Block) Finding {
 	page := p.page()
 	m := meta(page)

@@ -9,25 +9,25 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// TestWarmSpan: a freed large block comes back to the next allocation of its class,
-// and not to one of another class.
+// TestWarmSpan: a freed large block comes back to the next allocation of its class, and not to one
+// of another class.
 func TestWarmSpan(t *testing.T) {
 	f := warmFront(t)
 	for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
 		size := sizeclass.LargeBytes(sizeclass.ID(c))
 		p := Malloc(Front(f), size)
 		if got, _, bad := Size(p); got != size || bad.Kind != OK {
-			t.Fatalf("a span of %d bytes has %d, %+v", size, got, bad)
+			t.Fatalf("a large block of %d bytes has %d, %+v", size, got, bad)
 		}
 		if bad := Free(Front(f), p); bad.Kind != OK {
 			t.Fatalf("free of %d bytes: %+v", size, bad)
 		}
 		if n := Front(f).held(sizeclass.ID(c)); n != 1 {
-			t.Errorf("%d spans of %d bytes in the magazine, want 1", n, size)
+			t.Errorf("%d large blocks of %d bytes in the magazine, want 1", n, size)
 		}
 		other := Malloc(Front(f), size+1) // of the class above, or of none
 		if other == p {
-			t.Errorf("the span of %d bytes served %d", size, size+1)
+			t.Errorf("the large block of %d bytes served %d", size, size+1)
 		}
 		if q := Malloc(Front(f), size-100); q != p {
 			t.Errorf("%d bytes: %#x came back after %#x", size, q, p)
@@ -37,8 +37,8 @@ func TestWarmSpan(t *testing.T) {
 	}
 }
 
-// TestWarmBudget: a magazine holds large blocks up to its bytes, one at least; what
-// overflows fills the shared slots, and the rest goes back to the page tree.
+// TestWarmBudget: a magazine holds large blocks up to its bytes, and at least one. The overflow
+// fills the shared slots, and the rest goes back to the page tree.
 func TestWarmBudget(t *testing.T) {
 	f := warmFront(t)
 	for _, size := range []mem.Bytes{40 << 10, 256 << 10, 2 << 20} {
@@ -55,9 +55,9 @@ func TestWarmBudget(t *testing.T) {
 		}
 		most := max(2<<20/sizeclass.LargeBytes(c), 1)
 		if n := Front(f).held(c); n == 0 || mem.Bytes(n) > most {
-			t.Errorf("%d bytes: %d spans are warm, want 1 to %d", size, n, most)
+			t.Errorf("%d bytes: %d large blocks are cached, want 1 to %d", size, n, most)
 		} else if back := largeStats.frees.Load() - freed; back != uint64(len(all))-uint64(n)-sharedSlots {
-			t.Errorf("%d bytes: %d spans went back, %d are warm, %d shared, of %d", size, back, n, sharedSlots, len(all))
+			t.Errorf("%d bytes: %d large blocks went back, %d are cached, %d shared, of %d", size, back, n, sharedSlots, len(all))
 		}
 		for range sharedSlots {
 			if p := takeShared(c); p == 0 || lateIn(func() { releaseAll([]Block{p}) }) != 0 {
@@ -70,8 +70,8 @@ func TestWarmBudget(t *testing.T) {
 	}
 }
 
-// TestWarmMisuse: every kind of invalid free of a large block that is warm, was given
-// back, or is in two magazines.
+// TestWarmMisuse: every kind of invalid free of a large block that is cached, was given back, or is
+// in two magazines.
 func TestWarmMisuse(t *testing.T) {
 	f, g := warmFront(t), warmFront(t)
 	const size = 100 << 10
@@ -89,7 +89,7 @@ func TestWarmMisuse(t *testing.T) {
 		}
 	}
 	if _, _, bad := Size(p); bad.Kind != Freed {
-		t.Errorf("size of a warm span: %+v", bad)
+		t.Errorf("size of a cached large block: %+v", bad)
 	}
 	// Two frees that overlapped: the second copy is found at the page tree.
 	q := Malloc(Front(f), size)
@@ -109,11 +109,11 @@ func TestWarmMisuse(t *testing.T) {
 		t.Errorf("the second copy: late %#x, want %#x", late, q)
 	}
 	if bad := Free(Front(f), q); bad.Kind != Freed {
-		t.Errorf("free of a span that went back: %+v", bad)
+		t.Errorf("free of a large block that went back: %+v", bad)
 	}
 }
 
-// TestWarmZero: a zeroed large block is zero whether it is warm or fresh.
+// TestWarmZero: a zeroed large block is zero whether it was cached or is fresh.
 func TestWarmZero(t *testing.T) {
 	f := warmFront(t)
 	for range 3 {
@@ -129,8 +129,8 @@ func TestWarmZero(t *testing.T) {
 	}
 }
 
-// TestResizeInPlace: a large block grows into the free pages behind it and shrinks where
-// it is; its contents and its class are right, and a double free of it is found.
+// TestResizeInPlace: a large block grows into the free pages behind it and shrinks where it is. Its
+// contents and its class are right, and a double free of it is found.
 func TestResizeInPlace(t *testing.T) {
 	withClock(t)
 	p := Malloc(0, 100<<10)
@@ -164,7 +164,7 @@ func TestResizeInPlace(t *testing.T) {
 		t.Error("grew over a live block")
 	}
 	if Resize(p, 1<<60) || Resize(p, 1000) {
-		t.Error("an impossible size, or one that is no span's, was granted")
+		t.Error("an impossible size, or one that is no large block's, was granted")
 	}
 	if bad := Free(0, p); bad.Kind != OK {
 		t.Error(bad)
@@ -190,8 +190,8 @@ func TestResizeInPlace(t *testing.T) {
 	}
 }
 
-// TestResizeRefused: a large block that cannot grow for want of a commit stays what it is,
-// and can when there is memory again.
+// TestResizeRefused: a large block that cannot grow because a commit fails stays what it is. It can
+// grow when there is memory again.
 func TestResizeRefused(t *testing.T) {
 	withClock(t)
 	defer osmem.Inject(nil)
@@ -207,7 +207,7 @@ func TestResizeRefused(t *testing.T) {
 	})
 	used, _ := use()
 	if Resize(p, mem.Bytes(more)) {
-		t.Error("a span grew without a commit")
+		t.Error("a large block grew without a commit")
 	}
 	if n, _, bad := Size(p); n != usable || bad.Kind != OK || *u8(mem.Addr(p + 100<<10 - 1)) != 7 {
 		t.Errorf("after a Resize that failed: %d bytes, %+v, want %d", n, bad, usable)
@@ -217,13 +217,13 @@ func TestResizeRefused(t *testing.T) {
 	}
 	osmem.Inject(nil)
 	if !Resize(p, mem.Bytes(more)) || *u8(mem.Addr(p + 100<<10 - 1)) != 7 {
-		t.Error("the span cannot grow, with memory again")
+		t.Error("the large block cannot grow, with memory again")
 	}
 	freeBlocks(t, []Block{p})
 }
 
-// TestResizeAtTheLimit: a large block cannot grow beyond the hard limit, and can when what is
-// cached makes room for it.
+// TestResizeAtTheLimit: a large block cannot grow beyond the hard limit, and can when cached memory
+// makes room for it.
 func TestResizeAtTheLimit(t *testing.T) {
 	withClock(t)
 	other := Malloc(0, 4*mebibyte)
@@ -238,7 +238,7 @@ func TestResizeAtTheLimit(t *testing.T) {
 	for range 3 {
 		was := limitHit.Load()
 		if Resize(p, mebibyte) || limitHit.Load() == was {
-			t.Error("a span grew beyond the limit")
+			t.Error("a large block grew beyond the limit")
 		}
 		if n, _, bad := Size(p); n != usable || bad.Kind != OK {
 			t.Errorf("after a Resize that failed: %d bytes, %+v, want %d", n, bad, usable)
@@ -250,7 +250,7 @@ func TestResizeAtTheLimit(t *testing.T) {
 	}
 	was := limitHit.Load()
 	if !Resize(p, mebibyte) || limitHit.Load() == was || *u8(mem.Addr(p + 100<<10 - 1)) != 7 {
-		t.Error("the span cannot grow, with memory for it in a cache")
+		t.Error("the large block cannot grow, with memory for it in a cache")
 	}
 	freeBlocks(t, []Block{p})
 }

@@ -48,7 +48,7 @@ func TestSpanCaches(t *testing.T) {
 			t.Errorf("%d hits, %d misses, %d evictions; want 2, 3, 1", h, m, e)
 		}
 		if bad := Free(0, x); bad.Kind != Freed {
-			t.Errorf("a second free of a block in the BigCache: %+v", bad)
+			t.Errorf("a second free of a block in the SiteCache: %+v", bad)
 		}
 	})
 	t.Run("shared", func(t *testing.T) {
@@ -98,7 +98,7 @@ func TestSpanCaches(t *testing.T) {
 		} else if bad := Free(0, q); bad.Kind != OK {
 			t.Error(bad)
 		} else if bad := Free(0, q); bad.Kind != Freed {
-			t.Errorf("a second free of a block in the whale cache: %+v", bad)
+			t.Errorf("a second free of a block in the huge-block cache: %+v", bad)
 		}
 		if q := Malloc(0, size/2); slices.Contains(blocks, q) && q != blocks[0] {
 			t.Errorf("a block of another size came from the cache: %#x of %#x", q, blocks)
@@ -114,7 +114,7 @@ func TestSpanCaches(t *testing.T) {
 	})
 }
 
-// TestWhaleOfDuringATick: a block that is freed after a tick read the time is not old.
+// TestWhaleOfDuringATick: a huge block that is freed after a tick read the time is not old.
 func TestWhaleOfDuringATick(t *testing.T) {
 	c := withClock(t)
 	c.Advance(time.Minute)
@@ -138,8 +138,8 @@ func TestWhaleOfDuringATick(t *testing.T) {
 	}
 }
 
-// TestWhalesAreKept: demand for large blocks that comes every 2 s never faults,
-// also when the timer has stopped in between.
+// TestWhalesAreKept: demand for huge blocks that comes every 2 s never causes a fault, even if the
+// timer has stopped in between.
 func TestWhalesAreKept(t *testing.T) {
 	c := withClock(t)
 	calls := osmem.Calls(osmem.OpDiscard)
@@ -154,8 +154,8 @@ func TestWhalesAreKept(t *testing.T) {
 	}
 }
 
-// TestIdleSlotsAreReturned: what lies in shared slots after a peak goes back
-// although the first of them is used all the time.
+// TestIdleSlotsAreReturned: after a peak, the large blocks in shared slots are returned although
+// the first slot is in use all the time.
 func TestIdleSlotsAreReturned(t *testing.T) {
 	c := withClock(t)
 	const size, alive = 2 * mebibyte, 12
@@ -165,19 +165,19 @@ func TestIdleSlotsAreReturned(t *testing.T) {
 		c.Advance(250 * time.Millisecond)
 		p := takeShared(class)
 		if p == 0 || !giveShared(class, p) {
-			t.Fatal("no span in the shared slots")
+			t.Fatal("no large block in the shared slots")
 		}
 	}
 	var totals Totals
 	ReadTotals(&totals)
 	if totals.Shared.Blocks != 1 {
-		t.Errorf("%d spans in shared slots after 10 s in which one was used", totals.Shared.Blocks)
+		t.Errorf("%d large blocks in shared slots after 10 s in which one was used", totals.Shared.Blocks)
 	}
 }
 
-// TestLateSpanInBigCache: a large block that two overlapping frees put into the SiteCache
-// and into a magazine, and that went back to the page tree from there, is dropped
-// when it leaves the SiteCache.
+// TestLateSpanInBigCache: two overlapping frees put a large block into the SiteCache and into a
+// magazine. The copy in the magazine went back to the page tree; the other is dropped when it
+// leaves the SiteCache.
 func TestLateSpanInBigCache(t *testing.T) {
 	withClock(t)
 	label := site.Register("late span")
@@ -190,7 +190,7 @@ func TestLateSpanInBigCache(t *testing.T) {
 			if p, c := giveSiteCached(label, class, q); p == 0 || c != class {
 				t.Errorf("evicted %#x of class %d", p, c)
 			} else if late := lateIn(func() { releaseAll([]Block{p}) }); Block(late) != p {
-				t.Errorf("the page tree took the span twice: late %#x, want %#x", late, p)
+				t.Errorf("the page tree took the large block twice: late %#x, want %#x", late, p)
 			}
 			return takeSiteCached(label, class)
 		},
@@ -217,9 +217,8 @@ func TestLateSpanInBigCache(t *testing.T) {
 	Trim()
 }
 
-// TestLateSpanInSlot: a large block that two overlapping frees put into the magazine and
-// into a shared slot is handed out once; the other copy is dropped when it leaves
-// the slot.
+// TestLateSpanInSlot: a large block that two overlapping frees put into the magazine and into a
+// shared slot is handed out once. The other copy is dropped when it leaves the slot.
 func TestLateSpanInSlot(t *testing.T) {
 	f := front(t)
 	defer CloseHeapFront(Front(f))
@@ -234,7 +233,7 @@ func TestLateSpanInSlot(t *testing.T) {
 	was := lateFrees.Load()
 	first, second := Malloc(Front(f), size), Malloc(Front(f), size)
 	if first != p || second == p || second == 0 {
-		t.Errorf("the span %#x is handed out as %#x and %#x", p, first, second)
+		t.Errorf("the large block %#x is handed out as %#x and %#x", p, first, second)
 	}
 	if bad := TakeFinding(); lateFrees.Load() != was+1 || bad.Kind != LateFreed || bad.Addr != mem.Addr(p) {
 		t.Errorf("%d late double frees, want 1; told: %+v", lateFrees.Load()-was, bad)
@@ -243,8 +242,8 @@ func TestLateSpanInSlot(t *testing.T) {
 	Free(Front(f), second)
 }
 
-// TestSlotsAtOnce: goroutines take large blocks from the shared slots and put them back; no
-// large block is with two of them, and none is lost.
+// TestSlotsAtOnce: goroutines take large blocks from the shared slots and put them back. No large
+// block is with two of them, and none is lost.
 func TestSlotsAtOnce(t *testing.T) {
 	const size, larges, goroutines = 300 << 10, 2, 4
 	turns := 200_000
@@ -276,7 +275,7 @@ func TestSlotsAtOnce(t *testing.T) {
 				}
 				is := &taken[slices.Index(all[:], p)]
 				if is.Swap(true) {
-					t.Errorf("turn %d: the span %#x is taken twice", i, p)
+					t.Errorf("turn %d: the large block %#x is taken twice", i, p)
 					return
 				}
 				is.Store(false)

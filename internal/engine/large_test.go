@@ -6,7 +6,7 @@ import (
 	"github.com/hakmem/hakmem/internal/site"
 )
 
-// TestWarmSite: a large block's site ends with its free, warm or not.
+// TestWarmSite: a large block's site ends with its free, whether the block is cached then or not.
 func TestWarmSite(t *testing.T) {
 	s := site.Register("TestWarmSite")
 	for range 3 {
@@ -23,7 +23,7 @@ func TestWarmSite(t *testing.T) {
 		}
 		q := Malloc(0, 300<<10)
 		if _, site, _ := Size(q); site != 0 {
-			t.Errorf("a span without site has site %d", site)
+			t.Errorf("a large block without site has site %d", site)
 		}
 		Free(0, q)
 	}

@@ -21,8 +21,8 @@ import (
 	"testing"
 )
 
-// floors is the order of the package's files, from the ground up; the package comment
-// (doc.go) says what each floor is. A file may use what files before it declare.
+// floors is the order of the package's files, from the ground up; the package comment (doc.go) says
+// what each floor is. A file may use what the files before it declare.
 var floors = []struct{ name, files string }{
 	{"ground", "doc.go names.go units.go ptr.go survived.go live_on.go live_off.go pin_runtime.go pin_none.go clock.go"},
 	{"region", "region.go page.go track_none.go track_race.go modes.go site.go"},
@@ -34,13 +34,13 @@ var floors = []struct{ name, files string }{
 	{"whole", "limits.go trim.go watch.go record.go abandon.go walk.go stats.go checker.go invariants_fronts.go invariants_region.go invariants.go"},
 }
 
-// upward lists the arrows that go up all the same, "from.go -> to.go", each with its
-// reason. It may only shrink.
+// upward lists the arrows that go up all the same, "from.go -> to.go", each with its reason. The
+// list may only shrink.
 var upward = map[string]string{}
 
-// TestLayers: no file uses what a file above it declares, except for the arrows of
-// upward. All declarations count: functions, methods, types, fields, variables and
-// constants. It looks at the package as several builds see it.
+// TestLayers: no file uses what a file above it declares, except for the arrows of upward. All
+// declarations count: functions, methods, types, fields, variables and constants. The test looks at
+// the package as several builds see it.
 func TestLayers(t *testing.T) {
 	level := map[string]int{}
 	for _, f := range floors {
@@ -76,8 +76,7 @@ func TestLayers(t *testing.T) {
 	}
 }
 
-// TestWhoKnowsTheLayout: the files that know how a front is laid out are those that front.go
-// lists.
+// TestWhoKnowsTheLayout: the files that know how a front is laid out are those that front.go lists.
 func TestWhoKnowsTheLayout(t *testing.T) {
 	source, err := os.ReadFile("front.go")
 	if err != nil {
@@ -110,8 +109,8 @@ type arrow struct{ from, to string }
 
 func (a arrow) String() string { return a.from + " -> " + a.to }
 
-// exportData returns the files with the compiler's description of each package that this
-// one imports.
+// exportData returns, for each package that this one imports, the file with the compiler's
+// description of it.
 func exportData(t *testing.T) map[string]string {
 	t.Helper()
 	list := exec.Command("go", "list", "-export", "-deps", "-json=ImportPath,Export", ".")
@@ -132,7 +131,7 @@ func exportData(t *testing.T) map[string]string {
 	}
 }
 
-// arrows returns which file uses which, and the names that it uses, in a build with the
+// arrows returns which file uses which other file, and the names that it uses, in a build with the
 // given tags.
 func arrows(t *testing.T, exports map[string]string, tags []string) map[arrow]map[string]bool {
 	t.Helper()
@@ -159,7 +158,8 @@ func arrows(t *testing.T, exports map[string]string, tags []string) map[arrow]ma
 			}
 			return os.Open(exports[path])
 		}),
-		// What another package has in builds with these tags only is not in its export data.
+		// Names that another package has only in builds with these tags are missing from its export
+		// data.
 		Error: func(error) {},
 	}
 	pkg, _ := config.Check(p.ImportPath, fset, files, info)

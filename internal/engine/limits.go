@@ -6,9 +6,10 @@ import (
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
-// SetMemoryLimit limits the memory behind pages, those in use and those kept
-// warm, to hard bytes, and asks the scavenger to keep it below soft. 0 is no
-// limit.
+// The memory limit, as programs set it. The limits are in usage.go, under region.mu.
+
+// SetMemoryLimit limits the memory behind pages, those in use and the dirty ones, to hard bytes,
+// and asks the scavenger to keep it below soft. 0 is no limit.
 func SetMemoryLimit(soft, hard uint64) error {
 	if hard != 0 && soft > hard {
 		return fmt.Errorf("hakmem: memory limit: soft limit of %d bytes above the hard limit of %d: lower the one or raise the other", soft, hard)
@@ -24,8 +25,8 @@ func SetMemoryLimit(soft, hard uint64) error {
 	return nil
 }
 
-// MemoryLimit returns the limits in force, in bytes, or those that will be with
-// the first allocation.
+// MemoryLimit returns the limits in force, in bytes. Before the first allocation it returns those
+// that will be in force with it.
 func MemoryLimit() (soft, hard uint64) {
 	region.mu.Lock()
 	set := limitSet || region.ready.Load()

@@ -8,8 +8,8 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// TestMemoryLimits: beyond the hard limit nothing, after a free again; near the
-// soft one nothing is kept.
+// TestMemoryLimits: beyond the hard limit there is no memory, and there is some again after a free.
+// Near the soft limit no free memory is kept.
 func TestMemoryLimits(t *testing.T) {
 	noLimit := func() {
 		if err := SetMemoryLimit(0, 0); err != nil {
@@ -93,7 +93,7 @@ func TestMemoryLimits(t *testing.T) {
 	}
 }
 
-// TestRefusedOnce: where a limit refuses an allocation because nothing is warm, it
+// TestRefusedOnce: where a limit refuses an allocation because no page is dirty, the allocation
 // does not ask every superslab that has free pages.
 func TestRefusedOnce(t *testing.T) {
 	withClock(t)
@@ -111,19 +111,19 @@ func TestRefusedOnce(t *testing.T) {
 	Trim()
 	used, dirty := use()
 	if dirty != 0 {
-		t.Fatalf("%d warm pages after Trim", dirty)
+		t.Fatalf("%d dirty pages after Trim", dirty)
 	}
 	if err := SetMemoryLimit(0, uint64(used)<<pageShift); err != nil {
 		t.Fatal(err)
 	}
 	defer SetMemoryLimit(0, 0)
-	for Malloc(0, 200) != 0 { // of what there is
+	for Malloc(0, 200) != 0 { // of the memory that there is
 	}
 	was := limitHit.Load()
 	if p := Malloc(0, 200); p != 0 {
 		t.Fatalf("a block at %#x beyond the limit", p)
 	}
-	if n := limitHit.Load() - was; n == 0 || n > 4 { // with stage 3, and both again after a reclaim
+	if n := limitHit.Load() - was; n == 0 || n > 4 { // with the stage fresh, and both again after a reclaim
 		t.Errorf("one failed allocation was refused %d times; %d superslabs have a free page", n, supers)
 	}
 	freeBlocks(t, kept)

@@ -7,9 +7,9 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// TestMisuseWhilePageChanges: a free of a block that is long gone may look at its
-// page while that becomes a large block's, and find the kind of before with the class of
-// after. It must not panic: it is pinned.
+// TestMisuseWhilePageChanges: a free of a block that is long gone may look at its page while the
+// page becomes a large block's. Then it may find the old kind with the new class. It must not
+// panic: it is pinned.
 func TestMisuseWhilePageChanges(t *testing.T) {
 	p := Malloc(0, 100<<10)
 	m := meta(pageNo((mem.Addr(p) - region.base) >> pageShift))
@@ -31,9 +31,9 @@ func TestMisuseWhilePageChanges(t *testing.T) {
 	}
 }
 
-// TestFreedLongAgo: a free of a block whose slab was given back and serves nothing
-// now says that it was freed; of an address inside one, that there is none. (A large block's
-// first page stands for the large block.)
+// TestFreedLongAgo: the slab of a block was given back, and its page serves nothing now. A free of
+// the block reports that it was freed; a free of an address inside a block reports that there is no
+// block. (A large block's first page stands for the large block.)
 func TestFreedLongAgo(t *testing.T) {
 	withClock(t)
 	for _, size := range []mem.Bytes{48, 1000, 3000, 32 << 10, 100 << 10} {

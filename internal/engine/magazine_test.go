@@ -40,9 +40,9 @@ func isFree(p Block, c sizeclass.ID) bool {
 	return atomic.LoadUint64(s.bits(uint32(j/64)))>>(j%64)&1 != 0
 }
 
-// TestFlushAndCarve takes blocks of several slabs, gives them back in random
-// order, and looks at every bit; then it takes what the gaps leave, and checks
-// that nothing is handed out twice and that pops ascend within a carve.
+// TestFlushAndCarve takes blocks of several slabs, gives them back in random order, and looks at
+// every bit. Then it takes the blocks in the gaps, and checks that nothing is handed out twice and
+// that pops ascend within a carve.
 func TestFlushAndCarve(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	for _, size := range []mem.Bytes{16, 48, 64, 80, 320, 1024, 1152, 5000, 32 << 10} {
@@ -112,8 +112,8 @@ func TestFlushAndCarve(t *testing.T) {
 	}
 }
 
-// TestCarveDropsLive: of blocks that a late double free put into their slab, a
-// carve drops each that is live, whether its word is one run or has gaps.
+// TestCarveDropsLive: a late double free put live blocks into their slab. A carve drops each block
+// that is live, whether its word is one run or has gaps.
 func TestCarveDropsLive(t *testing.T) {
 	if !checkLive {
 		t.Skip("skipped: hakmem_nolive does not look at the live state")
@@ -159,8 +159,8 @@ func TestCarveDropsLive(t *testing.T) {
 	}
 }
 
-// TestLateDoubleFree builds by hand what two overlapping frees leave behind:
-// two copies of a block in magazines, in each order of leaving them.
+// TestLateDoubleFree builds by hand what two overlapping frees leave behind: two copies of a block
+// in magazines, which leave them in either order.
 func TestLateDoubleFree(t *testing.T) {
 	if !checkLive {
 		t.Skip("skipped: hakmem_nolive does not look at the live state")
@@ -223,8 +223,8 @@ func TestLateDoubleFree(t *testing.T) {
 	})
 }
 
-// TestFlushOutlived: the second copy of a block comes back when its slab's pages
-// serve another class.
+// TestFlushOutlived: the second copy of a block comes back when its slab's pages serve another
+// class.
 func TestFlushOutlived(t *testing.T) {
 	withClock(t)
 	for _, size := range []mem.Bytes{64, 4096} {
@@ -238,8 +238,8 @@ func TestFlushOutlived(t *testing.T) {
 	}
 }
 
-// TestFlushAfterGiveBack: the second copy of a block comes back when the pages of its
-// slab are no slab's any more.
+// TestFlushAfterGiveBack: the second copy of a block comes back when the pages of its slab no
+// longer belong to a slab.
 func TestFlushAfterGiveBack(t *testing.T) {
 	for _, size := range []mem.Bytes{64, 4096} {
 		withClock(t)
@@ -262,9 +262,9 @@ func TestFlushAfterGiveBack(t *testing.T) {
 	}
 }
 
-// TestWordsAtOnce: two goroutines free the blocks of one slab, one by one and in
-// turns, so that both set bits of the same words, while a third carves; none is
-// lost, and none handed out twice.
+// TestWordsAtOnce: two goroutines free the blocks of one slab, one by one and in turns, so that
+// both set bits of the same words, while a third carves. No block is lost, and none is handed out
+// twice.
 func TestWordsAtOnce(t *testing.T) {
 	const size, rounds = 16, 100
 	c := sizeclass.Of(size)
@@ -274,7 +274,7 @@ func TestWordsAtOnce(t *testing.T) {
 	Free(Front(f), Malloc(Front(f), size)) // makes the magazine
 	emptyMagazine(Front(f), c)
 	for range rounds {
-		s := acquire(c) // and with it the carve right
+		s := acquire(c) // and with it the right to take its blocks
 		ours := make([]bool, k.Blocks)
 		for w := range k.Words {
 			for v := atomic.SwapUint64(s.bits(w), 0); v != 0; v &= v - 1 {
@@ -322,8 +322,8 @@ func TestWordsAtOnce(t *testing.T) {
 	}
 }
 
-// TestMagazineGrows: turns of allocating and freeing more than a magazine holds
-// double its room, up to the budget; freeing alone does not.
+// TestMagazineGrows: a magazine doubles its room, up to the budget, when more blocks than it holds
+// are allocated and freed in turns. Freeing alone does not make it grow.
 func TestMagazineGrows(t *testing.T) {
 	for _, test := range []struct {
 		settings map[string]string
@@ -363,7 +363,7 @@ func TestMagazineGrows(t *testing.T) {
 				t.Errorf("%d B with %v: room for %d blocks after turn %d, want %d", test.size, test.settings, n, turn, want)
 			}
 		}
-		// What it holds are freed blocks of the class, each once.
+		// The magazine holds freed blocks of the class, each once.
 		held := map[Block]bool{}
 		for slot := Front(f).sentinel(c) + 8; slot <= *Front(f).top(c); slot += 8 {
 			if p := *word(slot); held[Block(p)] || isLive(Block(p), c) || sizeclass.ID.Bytes(meta(pageNo((mem.Addr(p)-region.base)>>pageShift)).class) != c.Bytes() {

@@ -16,8 +16,8 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// TestMain stops the clock: tests look into the engine, and some put other memory
-// in the place of its tables. What they leave behind must fit together.
+// TestMain stops the clock: tests look into the engine, and some replace the memory of its tables.
+// What they leave behind must fit together.
 func TestMain(m *testing.M) {
 	if asan.On {
 		fmt.Println("skipped: -asan; these tests look into where freed blocks go, which hardening changes: the public package's run")
@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// withClock gives the scavenger a clock that the test moves, a heap without free
-// memory, and the default window.
+// withClock gives the scavenger a clock that the test moves, a heap without free memory, and the
+// default window.
 func withClock(t *testing.T) *testkit.Clock {
 	t.Helper()
 	if !Ready() {
@@ -41,7 +41,7 @@ func withClock(t *testing.T) *testkit.Clock {
 	}
 	c := &testkit.Clock{}
 	c.Skip(time.Hour)
-	kickGrown() // what a test before has grown is not this one's
+	kickGrown() // growth by earlier tests does not count for this one
 	SetClock(c)
 	Trim()
 	s := &scavenger
@@ -151,7 +151,7 @@ func told(text string) bool {
 	return slices.ContainsFunc(Survived(), func(err error) bool { return strings.Contains(err.Error(), text) })
 }
 
-// set puts a value in the place of another, and returns what undoes that.
+// set replaces a value by another, and returns a function that undoes it.
 func set[T any](p *T, v T) (repair func()) {
 	old := *p
 	*p = v
@@ -172,7 +172,7 @@ func lateIn(do func()) uintptr {
 // lateFlush is lateIn of a flush of blocks of class c.
 func lateFlush(blocks []Block, c sizeclass.ID) uintptr { return lateIn(func() { flush(blocks, c) }) }
 
-// tick is tickTime for those that hold no lock.
+// tick is tickTime for a caller that holds no lock.
 func tick() time.Duration {
 	region.mu.Lock()
 	defer region.mu.Unlock()

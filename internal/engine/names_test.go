@@ -18,7 +18,7 @@ func TestOwnPrefixes(t *testing.T) {
 	}
 }
 
-// TestOwn: a package next to or below the public one is not it.
+// TestOwn: a package next to or below the public one is another package.
 func TestOwn(t *testing.T) {
 	for name, want := range map[string]bool{
 		publicPrefix + "Malloc":              true,

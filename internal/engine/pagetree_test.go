@@ -8,8 +8,8 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// newTree returns a page tree over its own memory, with every chunk free, and a
-// function that undoes what that did to the package's superMeta.
+// newTree returns a page tree over its own memory, with every chunk free, and a function that
+// undoes what newTree did to the package's superMeta.
 func newTree(t *testing.T, chunks uintptr) *pageTree {
 	region.mu.Lock() // which owns a page tree
 	t.Cleanup(region.mu.Unlock)
@@ -27,8 +27,8 @@ func newTree(t *testing.T, chunks uintptr) *pageTree {
 	return tree
 }
 
-// TestPageTreeAgainstModel takes and frees random runs and compares each answer
-// with a linear search over a slice of booleans.
+// TestPageTreeAgainstModel takes and frees random runs and compares each answer with a linear
+// search over a slice of booleans.
 func TestPageTreeAgainstModel(t *testing.T) {
 	const chunks = 37 // not a power of two
 	tree := newTree(t, chunks)

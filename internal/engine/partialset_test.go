@@ -63,8 +63,8 @@ func TestPartialSetAgainstModel(t *testing.T) {
 	}
 }
 
-// TestPartialSetBeyondATiB: of the highest level one word has a TiB of pages, and a
-// region is a TiB and the live map.
+// TestPartialSetBeyondATiB: one word of the highest level covers a TiB of pages, and a region is a
+// TiB and the live map.
 func TestPartialSetBeyondATiB(t *testing.T) {
 	const class, page = setClasses - 2, uintptr(1) << 24
 	withClock(t) // nobody else looks at what is committed
@@ -72,7 +72,7 @@ func TestPartialSetBeyondATiB(t *testing.T) {
 		t.Skipf("skipped: a region of %d GiB", region.size>>30)
 	}
 	froms := []Block{0, 1 << 20, Block(page - 1), Block(page), Block(page + 3)}
-	for _, p := range append(froms[1:], Block(page+4)) { // what would be committed by then
+	for _, p := range append(froms[1:], Block(page+4)) { // the words that would be committed by then
 		unit := osmem.PageSize()
 		if err := osmem.Commit((setLevels[0]+mem.Addr(p>>6*setClasses*8))&^mem.Addr(unit-1), unit); err != nil {
 			t.Fatal(err)

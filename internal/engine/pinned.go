@@ -9,13 +9,14 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The fast paths of builds without the fast section: the same work with the P
-// pinned. What they cannot serve goes to Malloc and Free (alloc.go), which are
-// the whole of it where pinning is not available either.
+// The fast paths of builds without the fast section: they do the same work with the P pinned. What
+// they cannot serve goes to Malloc and Free (alloc.go). Where pinning is not available either,
+// Malloc and Free do all of the work. There is no state here; a front belongs to the goroutine that
+// has pinned its P.
 //
-// norace: the block that was handed out carries the order between the writes of
-// its page's metadata and these reads, through memory that the race detector
-// does not see.
+// Why norace is right: the program passed the block itself on, and that orders the writes of its
+// page's metadata before these reads. The order goes through memory that the race detector does not
+// see.
 
 // tryMallocPinned returns a tiny block if the P's magazine has one, else nil.
 //
@@ -50,11 +51,11 @@ func tryMallocPinned(size mem.Bytes) unsafe.Pointer {
 	return nil
 }
 
-// countSample takes one off the P's sample word for an allocation that has no fast
-// path here: the slow path only looks at it.
+// countSample subtracts one from the P's sample word for an allocation that has no fast path here;
+// the slow path only looks at the word.
 func countSample() {
 	if !canPin {
-		return // it counts, as the front is locked
+		return // the slow path counts, as the front is locked
 	}
 	if pid := procPin(); uint(pid) < MaxP {
 		if f := atomic.LoadUintptr(&pFronts[pid]); Front(f) != trapFront {
@@ -64,8 +65,8 @@ func countSample() {
 	procUnpin()
 }
 
-// tryFreePinned gives the block at p back if it is a live tiny block and its
-// magazine has room, and reports whether it did.
+// tryFreePinned gives the block at p back if it is a live tiny block and its magazine has room, and
+// reports whether it did.
 //
 //go:norace
 func tryFreePinned(p unsafe.Pointer) bool {
@@ -88,12 +89,11 @@ func tryFreePinned(p unsafe.Pointer) bool {
 	return done
 }
 
-// Pin and Unpin pin the goroutine to its P; Pin returns the P's number.
+// Pin and Unpin pin the goroutine to its P and end that; Pin returns the P's number.
 func Pin() int { return procPin() }
 func Unpin()   { procUnpin() }
 
-// OnTrap reports whether the current P has no front, so that its next call comes to a slow
-// path.
+// OnTrap reports whether the current P has no front, so that its next call comes to a slow path.
 func OnTrap() bool {
 	pid := procPin()
 	defer procUnpin()

@@ -13,22 +13,22 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// Holes. A slab with few live blocks keeps its pages from every other use, but
-// the memory behind its free blocks can be returned, by units of a 64th of the
-// slab, at least 4 KiB. The slab stays what it is; a block that is allocated
-// there faults its memory in again.
+// Holes. A slab with few live blocks keeps its pages from every other use, but the memory behind
+// its free blocks can be returned in units of a 64th of the slab, at least 4 KiB. The slab remains
+// what it is. A block that is allocated in a hole faults its memory in again.
 //
-// While it looks and returns, the scavenger has the slab CLAIMED: only the
-// claimer may clear bits, so what is free stays free.
+// While the scavenger looks at a slab and returns memory, the slab is CLAIMED: only the claimer may
+// clear bits, so what is free stays free. All state of this file is owned by scavenger.mu, except
+// for the counter punched.
 
-// punchUnit is the least unit of a hole: the usual OS page. Where system
-// pages are larger nothing is punched.
+// punchUnit is the smallest unit of a hole: the usual OS page. Where OS pages are larger nothing is
+// punched.
 const punchUnit = 4 << 10
 
-// A slab is worth it if enough of it can be returned that was not before. In
-// units of 64: one that has not been used for the window, an 8th, which is two
-// units of a tiny slab; while the heap grows, when the system calls are in the way
-// of the program, a quarter (docs/ledger.md, "Holes").
+// A slab is worth punching if enough of it can be returned that has not been returned before. The
+// thresholds are in 64ths of a slab. For a slab that has not been used for the window it is an 8th,
+// which is two units of a tiny slab. While the heap grows, when the system calls hold up the
+// program, it is a quarter (docs/ledger.md, "Holes").
 type unitCount int
 
 const (
@@ -39,8 +39,8 @@ const (
 // punched counts the bytes returned so far.
 var punched atomic.Uint64
 
-// punchLost lists slabs with memory that may not be touched, which stay CLAIMED
-// until a commit has success. Owned by scavenger.mu.
+// punchLost lists slabs with memory that may not be touched. They stay CLAIMED until a commit
+// succeeds. Owned by scavenger.mu.
 var punchLost []slabID
 
 // punchCursor is where the last look at the slabs ended.
@@ -50,12 +50,12 @@ type punchCursor struct {
 	young bool // this round met, or passed by, slabs that may be punched later
 }
 
-// punchAt is where the next look goes on. Owned by scavenger.mu.
+// punchAt is where the next look continues. Owned by scavenger.mu.
 var punchAt punchCursor
 
-// punchSlabs looks at most slabs, or all, and punches those that have been
-// PARTIAL for age milliseconds and are worth it. It reports whether it did not come round, or left
-// some that are too young. Under scavenger.mu.
+// punchSlabs looks at up to most slabs, all if most is math.MaxInt. It punches those that have been
+// PARTIAL for age milliseconds and are worth it. It reports whether it stopped before the end of
+// its round, or left some slabs that are too young. Under scavenger.mu.
 func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
 	if osmem.PageSize() != punchUnit {
 		return false
@@ -84,7 +84,7 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
 				punchNow()
 				return true
 			}
-			// One slab at a time, so that the lock is short.
+			// One slab at a time, so that the lock is held only briefly.
 			cs.mu.Lock()
 			page, ok := setNext(c, at.page)
 			if !ok {
@@ -115,7 +115,7 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
 	return left
 }
 
-// listedAt returns since when the slab is PARTIAL, or a later time.
+// listedAt returns the time since which the slab has been PARTIAL, or a later time.
 func (m *pageMeta) listedAt() stamp {
 	if m.listed() == stamp(times.idleStamp.Load()) {
 		return stamp(times.armedAt.Load())
@@ -126,8 +126,9 @@ func (m *pageMeta) listedAt() stamp {
 // units is the number of units that the slab is divided into.
 func (s slabID) units() int { return min(int(s.meta().pages)*pageSize/punchUnit, 64) }
 
-// holes returns the units of the slab of class c that hold no byte of a block
-// that the slab does not own. A look; the truth for the holder of the carve right.
+// holes returns the units of the slab of class c whose blocks the slab owns, all of them. While the
+// caller holds the right to take blocks from the slab, they stay the slab's; otherwise the result
+// is only a glance.
 func (s slabID) holes(c sizeclass.ID) (holes uint64) {
 	k := &sizeclass.Classes[c]
 	n := uint32(s.units())
@@ -141,7 +142,8 @@ func (s slabID) holes(c sizeclass.ID) (holes uint64) {
 	return holes
 }
 
-// ownsBlocks reports whether the slab owns blocks from..to; of none it does.
+// ownsBlocks reports whether the slab owns all of the blocks from..to; it is true of an empty
+// range.
 func (s slabID) ownsBlocks(from, to uint32) bool {
 	for from <= to {
 		n := min(64-from%64, to-from+1)
@@ -153,8 +155,8 @@ func (s slabID) ownsBlocks(from, to uint32) bool {
 	return true
 }
 
-// punching gathers the holes of CLAIMED slabs, so that their memory is returned
-// by few system calls. Owned by scavenger.mu.
+// punching gathers the holes of CLAIMED slabs, so that few system calls return their memory. Owned
+// by scavenger.mu.
 var punching struct {
 	slabs  [punchSlabsAtOnce]punchSlab
 	n      int
@@ -169,18 +171,19 @@ type punchSlab struct {
 	lost  bool
 }
 
-// punchSlabsAtOnce: so few that a class does not miss them, with enough ranges
-// for 16 OS pages in each, half of which are holes with others between them.
+// punchSlabsAtOnce is how many slabs are claimed together. They are few enough that their classes
+// do not miss them, and there are ranges enough for 16 OS pages in each slab with every second one
+// a hole.
 const punchSlabsAtOnce = 64
 
-// punch adds the CLAIMED slab, whose claim ends with the next punchNow.
+// punch adds the CLAIMED slab. Its claim ends with the next punchNow.
 func (s slabID) punch(c sizeclass.ID) {
 	b := &punching
 	m := s.meta()
 	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
 	s.dropLive(&sizeclass.Classes[c], c)
 	holes := s.holes(c)
-	m.setHoles(m.holes() & holes) // what was dropped may lie in one
+	m.setHoles(m.holes() & holes) // a block that was dropped may lie in one
 	for todo := holes &^ m.holes(); todo != 0; {
 		from := bits.TrailingZeros64(todo)
 		n := bits.TrailingZeros64(^(todo >> from))
@@ -191,7 +194,7 @@ func (s slabID) punch(c sizeclass.ID) {
 	}
 	b.slabs[b.n] = punchSlab{slab: s, holes: holes}
 	b.n++
-	if b.n == len(b.slabs) || b.r > len(b.ranges)-32 { // the most that 64 units can be
+	if b.n == len(b.slabs) || b.r > len(b.ranges)-32 { // 32 ranges are the most that 64 units can make
 		punchNow()
 	}
 }
@@ -209,7 +212,7 @@ func punchNow() {
 			punched.Add(uint64(r.Size))
 		}
 		done += n
-		if err != nil { // the range's: the others go on
+		if err != nil { // it concerns this range; the others go on
 			survive(fmt.Errorf("hakmem: return of holes: %w", err))
 			s, r := &b.slabs[b.of[done]], b.ranges[done]
 			unit := uintptr(s.slab.meta().pages) * pageSize / uintptr(s.slab.units())
@@ -232,8 +235,7 @@ func punchNow() {
 	b.n, b.r = 0, 0
 }
 
-// countHoles notes that the resident OS pages of a slab's units are about to
-// be returned.
+// countHoles notes that the resident OS pages of a slab's units are about to be returned.
 func countHoles(s slabID, units uint64) {
 	m := s.meta()
 	unit := uintptr(m.pages) * pageSize / uintptr(s.units())

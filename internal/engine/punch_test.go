@@ -15,8 +15,8 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// mark writes the first and the last word of a block's size, a multiple of 8, and
-// one in each page, which is what a hole could take.
+// mark writes the first and the last word of a block's size, a multiple of 8, and one in each OS
+// page, because a hole could take any of them.
 func mark(p, size mem.Bytes, key uint64) {
 	eachMark(p, size, func(i uintptr) bool { *u64(mem.Addr(i)) = key ^ uint64(i); return true })
 }
@@ -33,9 +33,9 @@ func eachMark(p, size mem.Bytes, at func(uintptr) bool) {
 	at(uintptr(p + size - 8))
 }
 
-// TestHoles: the memory of free blocks goes back although their slabs have live
-// blocks, these keep their contents, and the blocks can be had again. It is done
-// once, and not before the window has passed.
+// TestHoles: the memory of free blocks is returned although their slabs have live blocks. The live
+// blocks keep their contents, and the free ones can be allocated again. It is done once, and not
+// before the window has passed.
 func TestHoles(t *testing.T) {
 	if osmem.PageSize() != punchUnit {
 		t.Skipf("system pages of %d bytes", osmem.PageSize())
@@ -92,8 +92,8 @@ func TestHoles(t *testing.T) {
 	}
 }
 
-// TestPunchRoundOfManyTicks: slabs that become PARTIAL behind the cursor of a round
-// that takes several ticks are looked at by the next one.
+// TestPunchRoundOfManyTicks: slabs that become PARTIAL behind the cursor of a round that takes
+// several ticks are looked at by the next round.
 func TestPunchRoundOfManyTicks(t *testing.T) {
 	if osmem.PageSize() != punchUnit {
 		t.Skipf("system pages of %d bytes", osmem.PageSize())
@@ -104,7 +104,7 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 	// 32 slabs of a high class that are PARTIAL and done.
 	const low, high, slabs = 48, 1024, 32
 	var kept []Block
-	free := func(own Front, blocks []Block) { // but one of each slab
+	free := func(own Front, blocks []Block) { // all except one of each slab
 		page := uintptr(0)
 		for _, p := range blocks {
 			if p>>pageShift != Block(page) {
@@ -152,8 +152,8 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 	}
 }
 
-// TestHolesWhileUsed: goroutines allocate and free while the slabs are punched
-// all the time; no block loses its contents.
+// TestHolesWhileUsed: goroutines allocate and free while the slabs are punched all the time. No
+// block loses its contents.
 func TestHolesWhileUsed(t *testing.T) {
 	withClock(t)
 	SetClock(nil)
@@ -215,9 +215,9 @@ func TestHolesWhileUsed(t *testing.T) {
 	Trim()
 }
 
-// TestLiveBlockInAHole: the memory of a block that was freed twice at once, and of which one
-// copy was handed out before the other came back, is not returned while its holder has it,
-// where other blocks of the slab are in use.
+// TestLiveBlockInAHole: a block was freed twice at once, and one copy was handed out before the
+// other came back. The block's memory is not returned while its holder has it, where other blocks
+// of the slab are in use.
 func TestLiveBlockInAHole(t *testing.T) {
 	for _, size := range []mem.Bytes{16, 64, 1000, 3000} {
 		withClock(t)

@@ -11,7 +11,7 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
-// TestRuns: eachRun finds what setRun made.
+// TestRuns: eachRun finds the runs that setRun made.
 func TestRuns(t *testing.T) {
 	for _, want := range [][][2]int{
 		{}, {{0, 1}}, {{31, 2}}, {{0, 128}}, {{5, 3}, {31, 1}, {33, 62}, {96, 32}}, {{32, 32}, {127, 1}}, {{0, 32}, {64, 32}},
@@ -58,8 +58,8 @@ func TestWholePages(t *testing.T) {
 	}
 }
 
-// TestPurgeVeryOldPages: pages that nobody used for more than half of what 32 bits
-// of milliseconds can say go back like others.
+// TestPurgeVeryOldPages: pages are returned like others if nobody used them for more than half of
+// the time that 32 bits of milliseconds can count.
 func TestPurgeVeryOldPages(t *testing.T) {
 	for _, age := range []millis{1 << 31, 3 << 30, 1<<32 - 1<<24} {
 		c := withClock(t)
@@ -71,17 +71,17 @@ func TestPurgeVeryOldPages(t *testing.T) {
 		}
 		region.mu.Unlock()
 		if _, dirty := use(); dirty == 0 {
-			t.Fatal("nothing is warm")
+			t.Fatal("nothing is dirty")
 		}
 		c.Advance(5 * time.Second)
 		if _, dirty := use(); dirty != 0 {
-			t.Errorf("%d days old: %d pages are still warm", age/1000/3600/24, dirty)
+			t.Errorf("%d days old: %d pages are still dirty", age/1000/3600/24, dirty)
 		}
 	}
 }
 
-// lostPages returns the pages that are out of use because their memory may not be
-// touched, and how many of them were returned before their live map was lost.
+// lostPages returns the pages that are out of use because their memory may not be touched, and how
+// many of them were returned before their live map was lost.
 func lostPages() (lost, clean int) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
@@ -92,9 +92,9 @@ func lostPages() (lost, clean int) {
 	return lost, clean
 }
 
-// TestLostPagesComeBack: from the n-th discard on each leaves its memory without
-// any, and no commit gives it back: the pages are out of use. When the system has
-// memory again the next Trim has them back, also when no other page is warm.
+// TestLostPagesComeBack: from the n-th on, each discard leaves its range without memory, and no
+// commit gives it back: the pages are out of use. When the system has memory again the next Trim
+// recovers them, even if no other page is dirty.
 func TestLostPagesComeBack(t *testing.T) {
 	withClock(t)
 	defer osmem.Inject(nil)
@@ -125,7 +125,7 @@ func TestLostPagesComeBack(t *testing.T) {
 			t.Errorf("discard %d refused: %d pages and %d slabs stay out of use", n, lost, len(punchLost))
 		}
 		if used, dirty := use(); dirty != 0 {
-			t.Errorf("discard %d refused: %d pages warm after Trim, %d used", n, dirty, used)
+			t.Errorf("discard %d refused: %d pages dirty after Trim, %d used", n, dirty, used)
 		}
 		if anyLost.Load() {
 			t.Errorf("discard %d refused: the scavenger's timer would be set for ever", n)

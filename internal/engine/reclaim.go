@@ -9,20 +9,29 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-var reclaimedAt atomic.Uint32 // milliseconds
+// What a failed allocation tries before it gives up: it brings together what magazines, leases,
+// caches and EMPTY slabs hold. That stops the world. So in a storm of failures each try that did
+// not help doubles the number of failures that go without a try (reclaimSkip, in slab.go), up to
+// maxReclaimSkip. A slab that becomes EMPTY ends the wait, and so do blocks freed into the shared
+// caches. Blocks in magazines end it at most once in a millisecond, because the blocks of other
+// allocations fill the magazines all the time.
+//
+// The state is atomic. A reclaim holds scavenger.mu.
 
-// maxReclaimSkip keeps a storm of 10^6 failures under 4000 stops of the world; under
-// 8000 where they are Reallocs of large blocks, which ask twice.
+var reclaimedAt atomic.Uint32 // when the last reclaim was, in milliseconds
+
+// maxReclaimSkip keeps a storm of 10^6 failures under 4000 stops of the world, or under 8000 where
+// the failures are Reallocs of large blocks, which ask twice.
 const maxReclaimSkip = 255
 
-// reclaim reports whether it did something that makes another try of the front
-// own (0: the P's) worth while. Not entered.
+// reclaim brings memory together and reports whether another try is worthwhile of the allocation
+// that failed. own is the front of that allocation (0: the P's). Not entered.
 func reclaim(own Front) bool {
 	check.MustNotBeEntered("reclaim")
 	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && !worthReclaim(own) {
 		return false
 	}
-	defer kick() // what is not taken now is warm
+	defer kick() // what the failed allocation does not take is left dirty
 	s := &scavenger
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -43,14 +52,14 @@ func reclaim(own Front) bool {
 	forgetPeaks(pages)
 	sweepEmpty()
 	s.moving.Unlock()
-	if memoryLimit.hard.Load() != 0 { // then warm pages count as well
+	if memoryLimit.hard.Load() != 0 { // then dirty pages count as well
 		purgePages(math.MaxInt, now, 0, false)
 	}
 	return true
 }
 
-// worthReclaim reports whether enough was freed since the last reclaim, which
-// left none of it.
+// worthReclaim reports whether a page's worth of memory was freed since the last reclaim, which
+// left nothing where it looks.
 func worthReclaim(own Front) bool {
 	_, n := inShared()
 	_, big := inSiteCache()
@@ -71,8 +80,7 @@ func worthReclaim(own Front) bool {
 	return n >= pageSize
 }
 
-// heldBytes returns the bytes of free blocks in the magazines and the quarantine
-// of a front.
+// heldBytes returns the bytes of free blocks in the magazines and the quarantine of a front.
 func (f Front) heldBytes() (n mem.Bytes) {
 	for c := uint8(1); c <= sizeclass.NumAll; c++ {
 		n += mem.Bytes(f.held(sizeclass.ID(c))+uintptr(atomic.LoadUint32(&f.head().waiting[c]))) * sizeclass.ID(c).Bytes()
@@ -80,8 +88,8 @@ func (f Front) heldBytes() (n mem.Bytes) {
 	return n
 }
 
-// inMagazines returns the bytes of free blocks in the magazines of all fronts but
-// Heaps'.
+// inMagazines returns the bytes of free blocks in the magazines of all fronts except those of
+// Heaps.
 func inMagazines() (n mem.Bytes) {
 	fronts := frontTable.Load()
 	for i := range fronts {

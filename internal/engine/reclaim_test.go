@@ -6,9 +6,8 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// TestFreeingHelpsAtTheLimit: after a storm of failures, what is freed can be had
-// in another size at once, wherever it went: page tree, huge-block cache, a Heap's
-// magazines.
+// TestFreeingHelpsAtTheLimit: after a storm of failures, freed memory can be had in another size at
+// once, wherever it went: page tree, huge-block cache, a Heap's magazines.
 func TestFreeingHelpsAtTheLimit(t *testing.T) {
 	noLimit := func() {
 		if err := SetMemoryLimit(0, 0); err != nil {
@@ -37,11 +36,11 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 		withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": whaleBytes})
 		limit()
 		blocks := storm(0, 3*mebibyte)
-		for i := 3; i < 13; i += 4 { // not neighbours
+		for i := 3; i < 13; i += 4 { // no two are neighbours
 			freeBlocks(t, []Block{blocks[i], blocks[i+2]})
 			p := Malloc(0, 5*mebibyte)
 			if p == 0 {
-				t.Fatalf("whale cache %s: 6 MiB were freed, and no 5 MiB", whaleBytes)
+				t.Fatalf("huge-block cache %s: 6 MiB were freed, and no 5 MiB", whaleBytes)
 			}
 			freeBlocks(t, []Block{p})
 			blocks[i], blocks[i+2] = 0, 0

@@ -9,11 +9,10 @@ import (
 	"github.com/hakmem/hakmem/internal/check"
 )
 
-// The record of allocations: for each block that was allocated while somebody
-// records, the stack of the call. It is made of Go memory and lies outside the
-// blocks. Blocks in it are marked (MarkWatched), so that whoever frees one comes
-// to a slow path, and a free and the end of its record are one step under the
-// lock: the next allocation of the address records after it.
+// The record of allocations: for each block that was allocated while somebody records, the stack of
+// the call. It is made of Go memory and lies outside the blocks. Recorded blocks are marked
+// (MarkWatched), so that whoever frees one comes to a slow path. There the free and the end of the
+// record are one step under the lock, so the next allocation of the address records after it.
 var records struct {
 	check.Mutex[check.Records] // taken before any lock of the allocator, after that of a trace
 	on                         bool
@@ -27,7 +26,8 @@ type record struct {
 	seq   uint64 // the number of the allocation, from 1
 }
 
-// recorders counts those who record. Its lock is taken before records'.
+// recorders counts the StartRecordings that are not stopped yet. Its lock is taken before that of
+// records.
 var recorders struct {
 	check.Mutex[check.Recorders]
 	n int
@@ -36,9 +36,9 @@ var recorders struct {
 // maxStack is how many frames of a stack are recorded.
 const maxStack = 48
 
-// StartRecording records the stack of every allocation until StopRecording was
-// called as often as it. It returns the number of the last allocation that was
-// recorded: later ones have higher Seq. Not entered; it stops the world.
+// StartRecording records the stack of every allocation until StopRecording has been called once for
+// each StartRecording. It returns the number of the last allocation that was recorded; later ones
+// have higher Seq. Not entered; it stops the world.
 func StartRecording() (seq uint64) {
 	check.MustNotBeEntered("StartRecording")
 	recorders.Lock()
@@ -67,8 +67,8 @@ func StopRecording() {
 	}
 }
 
-// Record records the caller's stack for the block at p, or the chunk of an Arena,
-// which the caller is about to hand out. Not entered.
+// Record records the caller's stack for the block at p, or the chunk of an Arena, which the caller
+// is about to hand out. Not entered.
 func Record(p Block) {
 	check.MustNotBeEntered("Record")
 	var pcs [maxStack]uintptr
@@ -90,19 +90,19 @@ func Record(p Block) {
 	MarkWatched(p)
 }
 
-// FreeRecorded is Free; with the block its record ends.
+// FreeRecorded is Free, and ends the block's record.
 func FreeRecorded(own Front, p Block) Finding {
 	r := &records
 	r.Lock()
 	defer r.Unlock()
 	bad := Free(own, p)
-	if bad.Kind == OK || bad.Freed() { // late is another block's misuse: p is freed
+	if bad.Kind == OK || bad.Freed() { // a late finding is another block's misuse: p is freed
 		delete(r.blocks, p)
 	}
 	return bad
 }
 
-// FreeChunkRecorded is FreeChunk; with the chunk its record ends.
+// FreeChunkRecorded is FreeChunk, and ends the chunk's record.
 func FreeChunkRecorded(p Block) {
 	r := &records
 	r.Lock()
@@ -111,8 +111,8 @@ func FreeChunkRecorded(p Block) {
 	delete(r.blocks, p)
 }
 
-// outside cuts hakmem's own frames off the front of a stack. runtime.Callers
-// gives one counter for each frame, inlined ones too.
+// outside cuts hakmem's own frames off the front of a stack. runtime.Callers gives one counter for
+// each frame, inlined ones too.
 func outside(stack []uintptr) []uintptr {
 	frames := runtime.CallersFrames(stack)
 	for n := range stack {
@@ -127,7 +127,7 @@ func outside(stack []uintptr) []uintptr {
 	return stack
 }
 
-// Outside returns file:line of the frame that called hakmem, "" for no stack.
+// Outside returns file:line of the frame that called hakmem, or "" for an empty stack.
 func Outside(stack []uintptr) string {
 	if len(stack) == 0 {
 		return ""

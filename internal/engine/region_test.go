@@ -7,8 +7,8 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
-// TestSmallerCommit: where the system refuses a large step it is asked for what is
-// needed, and the refusal is told.
+// TestSmallerCommit: where the system refuses a large step it is asked for what is needed, and the
+// refusal is reported.
 func TestSmallerCommit(t *testing.T) {
 	withClock(t)
 	defer osmem.Inject(nil)
@@ -35,8 +35,8 @@ func TestSmallerCommit(t *testing.T) {
 	}
 }
 
-// TestMetadataIsSmall: what hakmem's own tables have in memory for mid blocks and
-// large blocks is at most 2 % of it.
+// TestMetadataIsSmall: for mid blocks and large blocks, hakmem's own tables take at most 2 % of the
+// memory of the blocks.
 func TestMetadataIsSmall(t *testing.T) {
 	resident := func() (n int) {
 		vec := make([]byte, 1<<16)

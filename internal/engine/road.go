@@ -10,45 +10,47 @@ import (
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
-// Road is the road that the public package's Malloc and Free take, chosen by ChooseRoad:
-// the fast section (road_amd64.h, road_arm64.go), the same work with the P pinned
-// (road_pinned.go), or the pinned road of hardened blocks (there, too).
+// Which road calls take, chosen before the first allocation and never changed after it; and the
+// proof that the fast section finds its P.
+
+// Road is the road that the public package's Malloc and Free take, chosen by ChooseRoad. It is the
+// fast section (road_amd64.h, road_arm64.go), the same work with the P pinned (road_pinned.go), or
+// the pinned road of hardened blocks (also there).
 //
-// The fast section is the part of Malloc and Free that runs without pinning,
-// without atomics and without touching the block. It finds its P from the
-// goroutine and works on the P's front with plain loads and stores. That is
-// right because nothing else can run on the P between its first load and its
-// last store, and the world cannot stop there: the runtime preempts neither
-// assembly (it has no pointer maps; isAsyncSafePoint in runtime/preempt.go) nor
-// nosplit code (every point of it except a call is marked unsafe; IsUnsafe in the
-// compiler's liveness pass), and both have no other safe point. Each condition
-// is necessary:
+// The fast section is the part of Malloc and Free that runs without pinning, without atomics and
+// without touching the block. It finds its P from the goroutine and works on the P's front with
+// plain loads and stores. That is correct because nothing else can run on the P between the
+// section's first load and its last store, and the world cannot stop there. The runtime does not
+// preempt assembly (it has no pointer maps; isAsyncSafePoint in runtime/preempt.go), nor does it
+// preempt nosplit code (every point of it except a call is marked unsafe; IsUnsafe in the
+// compiler's liveness pass). Neither has any other safe point. Each of these conditions is
+// necessary:
 //
-//   - The section is never inlined: a copy in an ordinary function would be
-//     preemptible. (Malloc and Free may be inlined; they only call.)
-//   - It calls nothing between finding its P and its last touch of the P's
-//     front; as its last act it may call the slow exit. (Built with -l even a
-//     small helper is a call, and a preemptible one if it is not nosplit.)
+//   - The section is never inlined: a copy in an ordinary function would be preemptible. (Malloc
+//     and Free may be inlined; they only call.)
+//   - It calls nothing between finding its P and its last touch of the P's front; as its last act
+//     it may call the slow exit. (In a build with -l even a small helper is a call, and a
+//     preemptible one if the helper is not nosplit.)
 //   - Nothing in it can panic.
 //   - Instrumented builds (race, asan, msan) do not use it.
 //
-// Which builds have a fast section is in the build lines of road_*.go and road_*.s. They
-// name the versions of Go on which the section was tested: those of which the conditions
-// above and the offsets of road_p.go are known to hold. On any other version every call
-// pins its P. The build tag hakmem_untested_go lifts that limit, to try a new version of
-// Go. ChooseRoad verifies on every version that the section finds its P, and pins if it
-// does not; what that cannot show, that the section is not preempted, the tests of
-// road_test.go show. The tags hakmem_pin and hakmem_nopin leave the section out.
+// The build lines of road_*.go and road_*.s say which builds have a fast section. They name the
+// versions of Go on which the section was tested: the versions for which the conditions above and
+// the offsets of road_p.go are known to hold. On any other version every call pins its P. The build
+// tag hakmem_untested_go lifts that limit, to try a new version of Go. On every version ChooseRoad
+// verifies that the section finds its P, and pins if it does not. That check cannot show that the
+// section is not preempted; the tests of road_test.go show it. The tags hakmem_pin and hakmem_nopin
+// leave the section out.
 var Road struct {
 	Malloc func(size uintptr) unsafe.Pointer
 	Free   func(p unsafe.Pointer)
 	Fast   bool // it is the fast section
 }
 
-// ChooseRoad takes the fast section if this build has one, the policy wants it
-// and it was verified; hardened blocks have a road of their own. Of what a road cannot
-// serve, malloc and free are the slow exits: values, because they belong to the public
-// package (its slow.go), which the engine does not import. Called before any allocation.
+// ChooseRoad takes the fast section if this build has one, the policy wants it and it was verified.
+// Hardened blocks have a road of their own. malloc and free are the slow exits, for calls that a
+// road cannot serve. They are passed as values because they belong to the public package (its
+// slow.go), which the engine does not import. Called before any allocation.
 func ChooseRoad(malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) {
 	exits = slowExits{malloc, free}
 	Road.Fast = false
@@ -64,12 +66,12 @@ func ChooseRoad(malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) 
 	}
 }
 
-// verified reports whether the P that the fast section finds is the one that
-// pinning finds, on up to four Ps at the same time. It asks once.
+// verified reports whether the P that the fast section finds is the one that pinning finds, on up
+// to four Ps at the same time. It asks once.
 var verified = sync.OnceValue(func() bool { return holdsOnPs(min(runtime.GOMAXPROCS(0), 4), sameP) })
 
-// holdsOnPs reports whether ask, which is asked again and again on n Ps at the same time,
-// always says yes. What faults or panics says no.
+// holdsOnPs asks again and again on n Ps at the same time, and reports whether the answer is always
+// yes. A fault or a panic counts as no.
 func holdsOnPs(n int, ask func() bool) bool {
 	var no atomic.Bool
 	var arrived atomic.Int32
@@ -83,7 +85,7 @@ func holdsOnPs(n int, ask func() bool) bool {
 					no.Store(true)
 				}
 			}()
-			// Wait for the others, a bounded while, so that each has a P of its own.
+			// Wait for the others for a limited time, so that each goroutine has a P of its own.
 			arrived.Add(1)
 			for i := 0; i < 1000 && arrived.Load() < int32(n); i++ {
 				runtime.Gosched()
@@ -99,8 +101,8 @@ func holdsOnPs(n int, ask func() bool) bool {
 	return !no.Load()
 }
 
-// sameP compares the two ways of finding the P. The runtime's p begins with its
-// id and its status, which is 1 (_Prunning) for a P that runs Go code.
+// sameP compares the two ways of finding the P. The runtime's p begins with its id and its status,
+// which is 1 (_Prunning) for a P that runs Go code.
 //
 //go:nocheckptr
 func sameP() bool {

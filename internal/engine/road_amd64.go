@@ -8,33 +8,32 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The fast section in assembly: road_amd64.h. A Go function has no other way to its P
-// than a call, and a call costs a stack frame and two spills; together that is as much as
-// the rest of the section.
+// The fast section in assembly: road_amd64.h. A Go function can reach its P only by a call, and a
+// call costs a stack frame and two spills. Together that is as much as the rest of the section.
+// roadCode and pAddress are set before the first allocation.
 //
-// The routines follow Go's register calling convention by hand, so that they
-// are called without the adapter that the compiler puts before assembly: they
-// are reached through function values, whose first word is the code's address.
-// That convention (ABIInternal) may change with any Go version, as the offsets
-// below may; hence the build tag, and verified.
+// The routines follow Go's register calling convention by hand, so that they can be called without
+// the adapter that the compiler puts before assembly: they are reached through function values,
+// whose first word is the code's address. That convention (ABIInternal) may change with any Go
+// version, and so may the offsets below. Hence the build tag, and verified.
 
-// What road_amd64.h knows of the engine it takes from go_asm.h, where the compiler writes
-// this package's constants, as const_name, and the offsets of fields, as type_field. The
-// constants below it cannot find there: they belong to the runtime or to sizeclass.
+// road_amd64.h takes what it knows of the engine from go_asm.h, where the compiler writes this
+// package's constants, as const_name, and the offsets of fields, as type_field. The constants below
+// belong to the runtime or to sizeclass, so it cannot find them there.
 const (
 	offsetGM    = 48 // of the field m in the runtime's g; verified checks it
 	asmMaxTiny  = sizeclass.MaxTiny
 	asmMaxMid   = sizeclass.MaxMid
 	asmMaxLarge = sizeclass.MaxLarge
-	// The class of a large block whose size less 1 has its leading bit at 0 and nothing
-	// behind it, were there one: LargeOf(MaxMid+1) is Num+1, the leading bit there is
-	// 15, and the four leading bits are 8.
+	// The class of an imagined large block whose size less 1 has its leading bit at 0 and nothing
+	// behind it. LargeOf(MaxMid+1) is Num+1; the leading bit there is 15, and the four leading bits
+	// are 8.
 	asmLargeClass = sizeclass.Num + 1 - 15*8 - 8
 )
 
-// Implemented in road_amd64.h; to be called only through function values, and
-// mallocMid, mallocLarge, freeMid and those ending in Missed not at all: the others go
-// on there.
+// Implemented in road_amd64.h. They may be called only through function values. mallocMid,
+// mallocLarge, freeMid and the routines ending in Missed must not be called at all: the others jump
+// to them.
 func mallocTiny()
 func mallocMissed()
 func mallocMid()
@@ -48,7 +47,7 @@ func mallocSampled()
 // roadEntries returns the addresses of the routines' first instructions.
 func roadEntries() (malloc, free, p, sampled uintptr)
 
-// roadCode holds those addresses: what the function values point at.
+// roadCode holds those addresses; the function values point to it.
 var roadCode struct{ malloc, free, p uintptr }
 
 // canSample says that the fast section can count for HAKMEM_GUARD.
@@ -64,13 +63,13 @@ func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointe
 	return *(*func(uintptr) unsafe.Pointer)(unsafe.Pointer(&m)), *(*func(unsafe.Pointer))(unsafe.Pointer(&f))
 }
 
-// addressOfP returns the P's address. Pinned, or it is out of date at once.
+// addressOfP returns the P's address. The caller is pinned; otherwise the address is out of date at
+// once.
 //
 //go:nocheckptr
 func addressOfP() uintptr { return *(*uintptr)(unsafe.Add(nil, getm()+mP)) }
 
-// currentP returns the P's address as the routines find it, and as
-// getm leads to it.
+// currentP returns the P's address twice: as the routines find it, and as getm leads to it.
 //
 //go:nocheckptr
 func currentP() []uintptr {
@@ -80,7 +79,7 @@ func currentP() []uintptr {
 	return []uintptr{raw(), addressOfP()}
 }
 
-// What only the assembly uses, for checkers that do not read it.
+// Names that only the assembly uses, for checkers that do not read it.
 var (
 	_ = [...]func(){mallocTiny, mallocMissed, mallocMid, mallocLarge, mallocSampled, freeTiny, freeMissed, freeMid, pOfG}
 	_ = [...]int{offsetGM, asmMaxTiny, asmMaxMid, asmMaxLarge, asmLargeClass, sampleOffset, guessMissOffset, guessMisses}

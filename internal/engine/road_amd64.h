@@ -1,16 +1,16 @@
-// The fast section; see road_amd64.go for how it is called and road.go for why it
-// is atomic with regard to its P.
+// The fast section. road_amd64.go says how it is called, road.go why it is atomic with regard to
+// its P.
 //
-// Go's register convention: arguments and results in AX, the goroutine in R14;
-// SP, BP, R14 and X15 are kept, everything else may be changed. The routines are
-// leaves without a frame; what they cannot serve they hand on by a jump, with
-// their argument in AX and the caller's frame as it was.
+// Go's register convention: arguments and results are in AX, the goroutine in R14. SP, BP, R14 and
+// X15 are preserved; everything else may be changed. The routines are leaves without a frame. A
+// call that a routine cannot serve is handed on by a jump, with the argument in AX and the caller's
+// frame as it was.
 
 #include "textflag.h"
 #include "go_asm.h"
 
-// The tables of sizes are another package's. A fork under another path writes its own
-// path here; the linker says so.
+// The tables of sizes are another package's. A fork under another path must write its own path
+// here; if it does not, the linker reports it.
 #define SMALL github·com∕hakmem∕hakmem∕internal∕sizeclass·Small(SB)
 #define MID github·com∕hakmem∕hakmem∕internal∕sizeclass·Mid(SB)
 
@@ -18,8 +18,9 @@
 #define PAGEKIB ((1<<(const_pageShift-const_kibShift))-1) // the KiB of a page, less 1
 #define METAMASK ((1<<const_pageMetaShift)-1) // within a page's metadata
 
-// GUESS: DI = this P's front, by the thread's guess (guesses in front.go); goes to miss when
-// it is not this P's. Leaves the P in DX, the m in R9, the address of the guesses in R8.
+// GUESS: DI = this P's front, by the thread's guess (guesses in front.go). Jumps to miss when the
+// guess is not this P's front. Leaves the P in DX, the m in R9 and the address of the guesses in
+// R8.
 #define GUESS \
 	MOVQ  const_offsetGM(R14), R9       \
 	MOVL  R9, DX                        \
@@ -31,8 +32,8 @@
 	CMPQ  DX, const_ownerOffset(DI)     \
 	JNE   miss
 
-// BYNUMBER: DI = the front of the P in DX, by its number, or the trap front; goes to slow when
-// there are none of that number. Changes SI.
+// BYNUMBER: DI = the front of the P in DX, by the P's number, or the trap front. Jumps to slow when
+// the table has no entry for that number. Changes SI.
 #define BYNUMBER \
 	MOVL  (DX), SI         \
 	CMPL  SI, $const_MaxP  \
@@ -40,8 +41,8 @@
 	LEAQ  ·pFronts(SB), DI \
 	MOVQ  (DI)(SI*8), DI
 
-// CORRECT, behind GUESS and BYNUMBER: at every 16th time, DI becomes the thread's
-// guess. Goes to slow when the front in DI is the trap. Changes DX and SI.
+// CORRECT, to be used after GUESS and BYNUMBER: every 16th time, makes DI the thread's guess. Jumps
+// to slow when the front in DI is the trap. Changes DX and SI.
 #define CORRECT \
 	CMPQ  DX, const_ownerOffset(DI)                         \
 	JNE   slow                                              \
@@ -62,8 +63,9 @@ keep:
 	LEAQ  SMALL, SI               \
 	MOVBLZX (SI)(CX*1), CX
 
-// POP: AX and BX = the block on top of the magazine of class CX of the front in DI,
-// taken off; goes to slow when that is the sentinel: it is empty. Changes DI and SI.
+// POP: takes the top block off the magazine of class CX of the front in DI; AX and BX = that block.
+// Jumps to slow when the top is the sentinel, which means that the magazine is empty. Changes DI
+// and SI.
 #define POP \
 	LEAQ  (DI)(CX*8), DI \
 	MOVQ  (DI), SI       \
@@ -83,7 +85,7 @@ keep:
 #define SETLIVE
 #endif
 
-// CLEARLIVE: the tiny block with the live byte at BX is live no more; goes to slow when it
+// CLEARLIVE: marks the tiny block with the live byte at BX as no longer live. Jumps to slow when it
 // is not a live block of class CX.
 #ifdef CHECK_LIVE
 #define CLEARLIVE \
@@ -94,9 +96,9 @@ keep:
 #define CLEARLIVE
 #endif
 
-// PUSH: puts the tiny block at AX, of class CX, onto the magazine of the front in DI; goes to
-// full when there is no room, which for class 0 is always so: there is a live byte at BX.
-// Leaves the class's word in DI. Changes SI.
+// PUSH: puts the tiny block at AX, of class CX, onto the magazine of the front in DI. Jumps to full
+// when there is no room. For class 0 there never is, so behind that test there is a live byte at
+// BX. Leaves the class's word in DI. Changes SI.
 #define PUSH \
 	LEAQ  (DI)(CX*8), DI         \
 	MOVQ  (DI), SI               \
@@ -106,8 +108,8 @@ keep:
 	MOVQ  AX, 8(SI)              \
 	ADDQ  $8, (DI)
 
-// MALLOCSLOW and FREESLOW: what the routines go on with when they cannot serve; AX is
-// their argument.
+// MALLOCSLOW and FREESLOW: where the routines continue when they cannot serve a call. AX is their
+// argument.
 #define MALLOCSLOW \
 	MOVQ  ·exits+slowExits_malloc(SB), DX \
 	JMP   (DX)
@@ -132,7 +134,7 @@ miss:
 slow:
 	MALLOCSLOW
 
-// mallocTiny after a wrong guess: CX is the class, and what GUESS leaves.
+// mallocTiny after a wrong guess: CX is the class, and the rest is what GUESS leaves.
 //
 // func mallocMissed(size uintptr) unsafe.Pointer
 TEXT ·mallocMissed(SB), NOSPLIT|NOFRAME, $0-0
@@ -158,7 +160,7 @@ TEXT ·mallocMid(SB), NOSPLIT|NOFRAME, $0-0
 found:
 	POP
 #ifdef CHECK_LIVE
-	// midLive: nothing is read but what the next allocation reads too.
+	// midLive: nothing is read that the next allocation does not read too.
 	SUBQ  ·Base(SB), BX
 	SHRQ  $const_kibShift, BX
 	MOVQ  BX, SI
@@ -182,7 +184,7 @@ slow:
 TEXT ·mallocLarge(SB), NOSPLIT|NOFRAME, $0-0
 	CMPQ  AX, $const_asmMaxLarge
 	JA    slow
-	// sizeclass.LargeOf: the position of the leading bit, and the four bits there.
+	// sizeclass.LargeOf: the position of the leading bit, and the four bits from there on.
 	BSRQ  BX, DX
 	LEAQ  -3(DX), CX
 	SHRQ  CX, BX
@@ -206,8 +208,8 @@ slow:
 
 // func freeTiny(p unsafe.Pointer)
 TEXT ·freeTiny(SB), NOSPLIT|NOFRAME, $0-0
-	// One compare tests range, alignment and nil: an unaligned offset has its
-	// low bits rotated to the top.
+	// One compare tests range, alignment and nil: if the offset is unaligned, its low bits have
+	// been rotated to the top.
 	MOVQ  ·Base(SB), BX
 	MOVQ  AX, CX
 	SUBQ  BX, CX
@@ -216,9 +218,9 @@ TEXT ·freeTiny(SB), NOSPLIT|NOFRAME, $0-0
 	SHRQ  $(const_pageShift-const_granuleShift), CX
 	CMPQ  CX, $const_MaxPages
 	JAE   slow
-	// The class comes from the page, not from the live byte: the page's is in
-	// the cache even where the live byte is not, and nothing below has to wait
-	// for the latter but a branch, which is predicted.
+	// The class comes from the page, not from the live byte. The page's class is in the cache even
+	// where the live byte is not, and only a branch, which is predicted, has to wait for the live
+	// byte.
 	LEAQ  ·PageClass(SB), SI
 	MOVBLZX (SI)(CX*1), CX
 	GUESS
@@ -231,8 +233,8 @@ miss:
 slow:
 	FREESLOW
 
-// freeTiny after a wrong guess: CX is the class, BX the live byte, and what GUESS
-// leaves.
+// freeTiny after a wrong guess: CX is the class, BX the address of the live byte, and the rest is
+// what GUESS leaves.
 //
 // func freeMissed(p unsafe.Pointer)
 TEXT ·freeMissed(SB), NOSPLIT|NOFRAME, $0-0
@@ -245,10 +247,9 @@ full:
 slow:
 	FREESLOW
 
-// The second part of freeTiny: the magazine of the page's class, in CX, is full,
-// which is so for every page without tiny blocks. DI still has the address of
-// the class's word, which for class 0 is the front itself, and BX that of the
-// live byte of a tiny block: base plus granule.
+// The second part of freeTiny: the magazine of the page's class, in CX, is full. That is so for
+// every page without tiny blocks. DI still holds the address of the class's word, which for class 0
+// is the front itself. BX still holds the address of a tiny block's live byte: base plus granule.
 //
 // func freeMid(p unsafe.Pointer)
 TEXT ·freeMid(SB), NOSPLIT|NOFRAME, $0-0
@@ -267,16 +268,16 @@ TEXT ·freeMid(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ  pageMeta_recip(BX), R10
 	SUBQ  pageMeta_start(BX), AX
 	IMULQ R10, AX
-	CMPQ  AX, R10              // where a block can start? no: 0 of any other page
+	CMPQ  AX, R10              // can a block start here? never if R10 is 0, as in any other page
 	JAE   back
 	ADDQ  pageMeta_live0(BX), DX // its live byte
-	// The class comes from the page for the reason that freeTiny has.
+	// The class comes from the page, for the reason given in freeTiny.
 	MOVBLZX pageMeta_class(BX), CX
 	LEAQ  (DI)(CX*8), DI
 	MOVQ  (DI), SI             // the top slot
 	TESTL $(const_MidMag-1), SI
 	JZ    back                 // full, or of no class
-	CMPB  CX, (DX)             // 0 behind a slab's last block
+	CMPB  CX, (DX)             // the byte is 0 behind a slab's last block
 	JNE   back
 	MOVB  $0, (DX)
 	MOVQ  R9, 8(SI)

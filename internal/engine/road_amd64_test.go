@@ -8,8 +8,8 @@ import (
 	"unsafe"
 )
 
-// TestWrongGuesses: whatever front all threads guess, another P's, a Heap's, one in
-// the pool or none, each goes on with its own, and corrects the guess.
+// TestWrongGuesses: whatever front all threads guess (another P's, a Heap's, one in the pool or
+// none), each continues with its own front, and corrects the guess.
 func TestWrongGuesses(t *testing.T) {
 	withPolicy(t, nil)
 	withRoad(t)

@@ -10,13 +10,14 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The fast section in nosplit Go. road_amd64.h has the same in assembly, which
-// needs no call to find the P and therefore no stack frame.
+// The fast section in nosplit Go. road_amd64.h has the same in assembly, which needs no call to
+// find the P and therefore no stack frame. There is no state here: the section works on the front
+// of its P.
 //
-// Metadata is addressed by uintptr (see ptr.go for why that is
-// valid); a slot is loaded as an unsafe.Pointer only to hand the block out.
+// Metadata is addressed by uintptr (ptr.go explains why that is valid). A slot is loaded as an
+// unsafe.Pointer only to hand the block out.
 
-// canSample says that the fast section can count for HAKMEM_GUARD: else it pins.
+// canSample is false: the fast section cannot count for HAKMEM_GUARD, so with it every call pins.
 const canSample = false
 
 func fastSection() (func(uintptr) unsafe.Pointer, func(unsafe.Pointer)) {
@@ -56,7 +57,8 @@ func freeTiny(p unsafe.Pointer) {
 		c := PageClass[page]
 		if pid := *(*uint32)(*(*unsafe.Pointer)(unsafe.Add(nil, getm()+mP))); pid < MaxP {
 			w := (*uintptr)(unsafe.Add(nil, pFronts[pid]|uintptr(c)<<3))
-			// Class 0 is always full, so the live byte is only read where there is one.
+			// The magazine of class 0 is always full, so the live byte is read only where there is
+			// one.
 			if top := *w; top&(TinyMag-1) != 0 {
 				live := (*uint8)(unsafe.Add(nil, Base+uintptr(g)))
 				if !checkLive || *live == c {
@@ -74,7 +76,7 @@ func freeTiny(p unsafe.Pointer) {
 }
 
 // mallocMid is the fast section's second part, for blocks above 1 KiB, cached large blocks
-// included: what its first part, for tiny blocks, could not serve.
+// included. The first part, for tiny blocks, calls it with what it could not serve.
 //
 //go:nosplit
 //go:noinline
@@ -106,7 +108,7 @@ func mallocMid(size uintptr) unsafe.Pointer {
 	return exits.malloc(size)
 }
 
-// freeMid is mallocMid's counterpart. The live byte is found through the page.
+// freeMid is mallocMid's counterpart. It finds the live byte through the page.
 //
 //go:nosplit
 //go:noinline

@@ -4,8 +4,9 @@ package engine
 
 import "unsafe"
 
-// HaveFast is off: every call pins its P (or, with the tag hakmem_nopin, locks a
-// front).
+// Builds without a fast section.
+
+// HaveFast is false: every call pins its P (or, with the tag hakmem_nopin, locks a front).
 const HaveFast = false
 
 const canSample = false

@@ -4,16 +4,18 @@ package engine
 
 import _ "unsafe" // for go:linkname
 
-// HaveFast says that this build has a fast section. Other Go versions and
-// architectures, and builds whose instrumentation would put calls into it, pin.
+// What builds with a fast section know of the runtime.
+
+// HaveFast says that this build has a fast section. Builds for other Go versions and architectures
+// pin, and so do builds whose instrumentation would put calls into the section.
 const HaveFast = true
 
-// mP is the offset of the field p in the runtime's m, for Go 1.26 and 1.27 on
-// amd64 and arm64 (read from DWARF; 1.25 has 200). verified checks it.
+// mP is the offset of the field p in the runtime's m, for Go 1.26 and 1.27 on amd64 and arm64 (read
+// from DWARF; 1.25 has 200). verified checks it.
 const mP = 208
 
-// getm returns the address of the current thread's m. It is on Go's list of
-// runtime functions kept for outsiders (go.dev/issue/67401).
+// getm returns the address of the current thread's m. It is on Go's list of runtime functions kept
+// for outsiders (go.dev/issue/67401).
 //
 //go:linkname getm runtime.getm
 func getm() uintptr

@@ -6,10 +6,10 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// The roads with the P pinned, which every build has.
+// The roads with the P pinned, which every build has. exits is set before the first allocation.
 
-// slowExits is what a road goes on with when it cannot serve a call: see ChooseRoad,
-// which sets exits.
+// slowExits holds the functions that a road calls when it cannot serve a call. ChooseRoad sets
+// exits.
 type slowExits struct {
 	malloc func(size uintptr) unsafe.Pointer
 	free   func(p unsafe.Pointer)

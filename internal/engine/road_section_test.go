@@ -13,10 +13,10 @@ import (
 	"unsafe"
 )
 
-// The tests of what the fast section relies on, for the Go version they run on: that it
-// finds its P, that nosplit code stands a world that stops all the time, and that the same
-// code without its conditions does not. (The road itself under such a world is a test of the
-// public package.)
+// These tests check what the fast section relies on, for the Go version they run on: the section
+// finds its P; nosplit code survives continuous stop-the-world; the same code without its
+// conditions does not. (A test of the public package runs the road itself under continuous
+// stop-the-world.)
 
 func TestFastSectionInForce(t *testing.T) {
 	if !verified() {
@@ -34,8 +34,8 @@ func TestFastSectionInForce(t *testing.T) {
 	}
 }
 
-// TestFastSectionIsASymbol: the section is a function of its own, which is called by
-// its address, so that no caller has an inlined copy.
+// TestFastSectionIsASymbol: the section is a function of its own, which is called by its address,
+// so that no caller has an inlined copy.
 func TestFastSectionIsASymbol(t *testing.T) {
 	if !verified() {
 		t.Skip("skipped: the fast section is off; see TestFastSectionInForce")
@@ -49,8 +49,7 @@ func TestFastSectionIsASymbol(t *testing.T) {
 	}
 }
 
-// toy is a per-P counter pair like a magazine's top and slot: the two must
-// always agree.
+// toy is a per-P counter pair like a magazine's top and slot: the two must always agree.
 type toy struct {
 	a, b uint64
 	_    [48]byte
@@ -58,8 +57,8 @@ type toy struct {
 
 var toys [MaxP]toy
 
-// step changes this P's toy in two stores, as push does. With nosplit it cannot
-// be interrupted between them; torn is what it found wrong.
+// step changes this P's toy in two stores, as push does. With nosplit it cannot be interrupted
+// between them. torn reports that it found them apart.
 //
 //go:nosplit
 //go:noinline
@@ -76,8 +75,8 @@ func stepSafe() (torn bool) {
 	return torn
 }
 
-// stepUnsafe is stepSafe without nosplit: the negative control. Stopped after
-// getm, it may even find that its thread has lost its P.
+// stepUnsafe is stepSafe without nosplit: the negative control. If it is stopped after getm, it may
+// even find that its thread has lost its P.
 //
 //go:noinline
 //go:nocheckptr
@@ -97,8 +96,8 @@ func stepUnsafe() (torn bool) {
 	return torn
 }
 
-// runToys steps from eight goroutines while the world stops all the time, until
-// something is torn or the deadline has passed.
+// runToys steps from eight goroutines while the world stops all the time, until something is torn
+// or the deadline has passed.
 func runToys(step func() bool, deadline time.Duration) (torn bool, steps int64) {
 	clear(toys[:])
 	var done, found atomic.Bool
@@ -128,10 +127,9 @@ func runToys(step func() bool, deadline time.Duration) (torn bool, steps int64) 
 	return found.Load(), total.Load()
 }
 
-// TestNosplitIsWhatProtects: the section's two stores stay together with nosplit
-// and come apart without. The second half is what shows that the first could
-// have failed; the limits are of patience, not of correctness (it takes well
-// under a second).
+// TestNosplitIsWhatProtects: the section's two stores stay together with nosplit and come apart
+// without it. The second half shows that the first could have failed. Its limits are of patience,
+// not of correctness (it takes well under a second).
 func TestNosplitIsWhatProtects(t *testing.T) {
 	if torn, n := runToys(stepSafe, time.Second); torn {
 		t.Fatalf("a nosplit section was torn within %d steps", n)
@@ -146,8 +144,7 @@ func TestNosplitIsWhatProtects(t *testing.T) {
 // toyTable is a table of toys, as pFronts is one of fronts.
 var toyTable [MaxP]uintptr
 
-// stepTable is stepSafe with the toy that this P's entry has: a section that a
-// drain may take the toy from.
+// stepTable is stepSafe with the toy in this P's entry: a section whose toy a drain may take away.
 //
 //go:nosplit
 //go:noinline
@@ -163,9 +160,8 @@ func stepTable() bool {
 	return false
 }
 
-// drainToys swaps the entries of all Ps for other toys, waits for grace, and looks
-// at those that it took away, while four goroutines step. It reports whether one of
-// them was in use.
+// drainToys swaps the entries of all Ps for other toys, waits for grace, and looks at the toys that
+// it took away, while four goroutines step. It reports whether one of the toys was in use.
 func drainToys(grace func(), most int, patience time.Duration) (torn bool, drains int) {
 	clear(toys[:])
 	procs := runtime.GOMAXPROCS(0)
@@ -206,9 +202,8 @@ func drainToys(grace func(), most int, patience time.Duration) (torn bool, drain
 	return torn, drains
 }
 
-// TestGraceIsWhatProtects: what a drain takes away is no longer in use after the
-// grace, and is without it. As in TestNosplitIsWhatProtects, the limits are of
-// patience.
+// TestGraceIsWhatProtects: what a drain takes away is no longer in use after the grace; without
+// grace it is. As in TestNosplitIsWhatProtects, the limits are of patience.
 func TestGraceIsWhatProtects(t *testing.T) {
 	if old := runtime.GOMAXPROCS(0); old < 2 {
 		defer runtime.GOMAXPROCS(old)
@@ -226,8 +221,8 @@ func TestGraceIsWhatProtects(t *testing.T) {
 	t.Logf("without grace: taken from a section within %d drains", n)
 }
 
-// TestPAddressStays: a P's address belongs to its number, whatever GOMAXPROCS was in
-// between. It is what a front's owner word relies on.
+// TestPAddressStays: a P's address belongs to its number, whatever GOMAXPROCS was in between. A
+// front's owner word relies on that.
 func TestPAddressStays(t *testing.T) {
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	var mu sync.Mutex

@@ -14,8 +14,8 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// withRoad chooses a road for the test, by the policy in force, with slow exits that panic
-// where the public package's do. The fronts of all Ps begin anew, with and without owners.
+// withRoad chooses a road for the test by the policy in force, with slow exits that panic where
+// those of the public package do. The fronts of all Ps begin anew, with and without owners.
 func withRoad(t *testing.T) {
 	t.Helper()
 	old, oldExits, oldAddress := Road, exits, pAddress
@@ -96,12 +96,12 @@ func TestUnverified(t *testing.T) {
 	}
 }
 
-// atNoAddress reads what nobody has mapped, as a section with wrong offsets may.
+// atNoAddress reads an address that nobody has mapped, as a section with wrong offsets may.
 //
 //go:nocheckptr
 func atNoAddress() bool { return *u8(8) == 1 }
 
-// TestHoldsOnPs: one wrong answer of many is a no, and so is a fault.
+// TestHoldsOnPs: one wrong answer among many is a no, and so is a fault.
 func TestHoldsOnPs(t *testing.T) {
 	var asked atomic.Int32
 	for _, x := range []struct {
@@ -120,8 +120,8 @@ func TestHoldsOnPs(t *testing.T) {
 	}
 }
 
-// TestRoadOfBuild reads the build lines of the road's files: which of them a build has that
-// begins with its version of Go, its architecture and its tags.
+// TestRoadOfBuild reads the build lines of the road's files: the version of Go, the architecture
+// and the tags of a build decide which of the files it has.
 func TestRoadOfBuild(t *testing.T) {
 	const both = "road.go road_pinned.go"
 	pins := both + " road_none.go"

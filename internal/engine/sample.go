@@ -1,11 +1,15 @@
 package engine
 
-// due reports whether the front's next sample is due, and draws another interval.
-// counted: this allocation has been through a fast path, which counts.
+// Which allocations are samples, for HAKMEM_GUARD=1/N. The countdown is a word of each front
+// (sampleWord) and belongs to whoever has entered with the front.
+
+// due counts this allocation and reports whether the front's next sample is due; if so it draws the
+// interval to the one after it. counted says that the allocation has been through a fast path,
+// which has counted it.
 func due(own Front, counted bool) bool {
 	next := sampleInterval() // not while entered
 	f, tok := enter(own)
-	for f == trapFront { // where fronts are locked, what follows may get another one
+	for f == trapFront { // where fronts are locked, the next enter may get another one
 		leave(tok)
 		if !installFront(tok) {
 			return false

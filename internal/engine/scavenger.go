@@ -10,47 +10,46 @@ import (
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
-// The scavenger returns memory that is no longer needed. It is a timer, not a
-// goroutine: slow paths that leave something to return start it (kick), each
-// tick does a little and sets the timer again, and when nothing is left it is
-// not set any more. A program that has stopped allocating ends with neither.
+// The scavenger returns memory that is no longer needed. It is a timer, not a goroutine: a slow
+// path that leaves something to return starts it (kick). Each tick does a little and sets the timer
+// again; when nothing is left the timer is not set any more. A program that has stopped allocating
+// ends up with neither timer nor goroutine.
 //
-// What a tick does, each step turning memory into the next step's:
+// A tick does the following; each step frees memory for the next one to return:
 //
-//  1. fronts of idle and vanished Ps are drained (trimFronts), and so are those
-//     with large idle magazines; Heaps trim themselves in their slow paths;
-//  2. large blocks that have been in a shared cache for long go to the page tree
-//     (trimCaches);
-//  3. slabs that have been EMPTY for a tick give their pages back (sweepIdle);
-//  4. free pages are returned to the operating system by temperature (purge), and
-//     the memory of fronts that nobody took for a tick (returnSpare).
+//  1. The fronts of idle and vanished Ps are drained, and so are fronts with large idle magazines
+//     (trimFronts). Heaps trim themselves in their slow paths.
+//  2. Large blocks that have long been in a shared cache go to the page tree (trimCaches).
+//  3. Slabs that have been EMPTY for a tick give their pages back (sweepIdle).
+//  4. Free pages are returned to the operating system by temperature (purge), and so is the memory
+//     of fronts that nobody took for a tick (returnSpare).
 //
-// Temperature: as many free pages as would bring the pages in use to the most
-// they were within the window are HOT: kept. The others are WARM for as long as
-// the window after a page of their 2 MiB was freed, then COLD: returned, highest
-// address first, since the page tree hands out the lowest.
+// Temperature is a property of dirty pages: free pages that still have memory. The HOT ones are
+// kept: as many as would bring the pages in use to their maximum within the window. The others are
+// WARM while no more than the window has passed since a page of their chunk (2 MiB) was freed; then
+// they are COLD. COLD pages are returned, highest address first, since the page tree hands out the
+// lowest.
 //
-// The window adapts by what came of earlier decisions (judge): pages that were
-// returned and soon taken again make it longer, memory that was kept for a whole
-// window and not missed afterwards makes it shorter.
+// The window adapts to what came of earlier decisions (judge). Pages that were returned and soon
+// taken again make it longer. Memory that was kept for a whole window and not missed afterwards
+// makes it shorter.
 var scavenger scavengerState
 
 type scavengerState struct {
 	armed atomic.Bool // the timer is set, or a tick is running
-	// kicked says that there was a kick since the last round over PARTIAL slabs
-	// began, which may take several ticks.
+	// kicked says that there was a kick since the last round over PARTIAL slabs began. Such a round
+	// may take several ticks.
 	kicked atomic.Bool
 
 	mu check.Mutex[check.Scavenger] // one tick, Trim or SetClock at a time
-	// moving is held, after mu, while free blocks are on their way from one place
-	// to another, where ReadTotals would not find them.
+	// moving is held, after mu, while free blocks are on their way from one place to another, where
+	// ReadTotals would not find them.
 	moving check.Mutex[check.Moving]
-	// seenGrown is what was committed when kickGrown last looked; grownTo what was when
-	// growth last made holes. The latter is owned by region.mu.
+	// seenGrown is the number of bytes that were committed when kickGrown last looked, grownTo the
+	// number when growth last made holes. grownTo is owned by region.mu.
 	seenGrown atomic.Uintptr
 	grownTo   mem.Bytes
-	// window is in milliseconds, 0 until the first tick. Written under mu and
-	// region.mu.
+	// window is in milliseconds, 0 until the first tick. Written under mu and region.mu.
 	window millis
 	peaks  [peakBuckets]peakBucket
 	next   int // bucket to write
@@ -61,8 +60,8 @@ type scavengerState struct {
 	againWas uint64 // pageUse.again at the last tick
 	ticks    atomic.Uint64
 
-	generation int   // counts clocks and timers taken for lost. Owned by region.mu
-	urgedAt    stamp // when kickPressed last was; 0: never. Owned by region.mu
+	generation int   // counts changes of the clock and timers taken for lost. Owned by region.mu
+	urgedAt    stamp // when kickPressed last asked for a tick; 0: never. Owned by region.mu
 }
 
 type peakBucket struct {
@@ -70,15 +69,15 @@ type peakBucket struct {
 	at    stamp
 }
 
-// punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest
-// commit step, and a 32nd.
+// punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest commit step, and by a
+// 32nd.
 const punchGrowth = 64 << 20
 
-// punchScan is how many slabs a tick looks at otherwise, for 1/2 ms. A test has fewer.
+// punchScan is how many slabs an ordinary tick looks at, which takes 1/2 ms. A test sets fewer.
 var punchScan = 4096
 
-// SetClock gives the scavenger another clock; nil is the real one. What the old
-// one was asked to call does nothing any more. For tests.
+// SetClock gives the scavenger another clock; nil stands for the real one. Calls that the old clock
+// was asked to make no longer do anything. For tests.
 func SetClock(c clock) {
 	s := &scavenger
 	s.mu.Lock()
@@ -95,8 +94,7 @@ func SetClock(c clock) {
 	s.armed.Store(false)
 }
 
-// tickTime is the time between ticks: at least 1 ms. Under region.mu or
-// scavenger.mu.
+// tickTime is the time between ticks: at least 1 ms. Under region.mu or scavenger.mu.
 func tickTime() time.Duration {
 	if check.On && !check.Held(&scavenger.mu) {
 		check.MustHold(&region.mu, "tickTime")
@@ -108,8 +106,8 @@ func tickTime() time.Duration {
 	return time.Duration(max(window/ticksPerWindow, decayPart(minTick))) * time.Millisecond
 }
 
-// kick starts the scavenger if it does not run. Any goroutine, not entered and
-// without locks; two loads if it runs.
+// kick starts the scavenger if it does not run. Any goroutine, not entered and without locks. It
+// costs two loads if the scavenger runs.
 func kick() {
 	check.MustNotBeEntered("kick")
 	s := &scavenger
@@ -118,7 +116,7 @@ func kick() {
 			return
 		}
 		s.kicked.Store(true)
-		if s.armed.Load() { // else the last tick may have looked before
+		if s.armed.Load() { // otherwise the last tick may have looked before
 			return
 		}
 	}
@@ -131,8 +129,8 @@ func arm() {
 	s := &scavenger
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	// Under the lock, with the time and the timer: kickGrown takes what is armed and
-	// has an old time for lost.
+	// The time and the timer are set under the lock, too: kickGrown considers a timer lost if it is
+	// armed and its time is old.
 	if !s.armed.CompareAndSwap(false, true) {
 		return
 	}
@@ -159,8 +157,8 @@ func (s *scavengerState) tick(generation int) {
 	}
 	left := scavenge(false)
 	if !left {
-		// First say that nothing runs, then look again: who leaves something to
-		// return does it the other way round.
+		// First say that nothing runs, then look again: whoever leaves something to return does
+		// these two in the opposite order.
 		if !s.during(generation, func() { s.armed.Store(false) }) || !somethingLeft() && !s.kicked.Load() || !s.armed.CompareAndSwap(false, true) {
 			return
 		}
@@ -168,8 +166,8 @@ func (s *scavengerState) tick(generation int) {
 	s.during(generation, s.setTimer)
 }
 
-// during does something, which must not take locks, if there was no other clock and
-// no other timer since the given generation, and reports whether.
+// during calls do, which must not take locks, unless the clock or the timer was replaced since the
+// given generation. It reports whether it called do.
 func (s *scavengerState) during(generation int, do func()) bool {
 	region.mu.Lock()
 	defer region.mu.Unlock()
@@ -180,10 +178,10 @@ func (s *scavengerState) during(generation int, do func()) bool {
 	return true
 }
 
-// kickGrown makes holes in sparse slabs now if the heap has grown much since it last
-// looked: a class takes new pages while others may hold memory that they do not use.
-// Called after everything that may have grown the region; one load if it has not. Any
-// goroutine, not entered and without locks.
+// kickGrown makes holes in sparse slabs now if the heap has grown much since it last looked: a
+// class takes new pages while other classes may hold memory that they do not use. It is called
+// after everything that may have grown the region, and costs one load if the region has not grown.
+// Any goroutine, not entered and without locks.
 func kickGrown() {
 	check.MustNotBeEntered("kickGrown")
 	s := &scavenger
@@ -196,12 +194,11 @@ func kickGrown() {
 	s.grown(mem.Bytes(end) - region.first)
 }
 
-// grown is kickGrown's work when so many bytes are committed for blocks. Under
-// region.mu.
+// grown is kickGrown's work when that many bytes are committed for blocks. Under region.mu.
 func (s *scavengerState) grown(committed mem.Bytes) {
 	check.MustHold(&region.mu, "grown")
-	// A timer set inside a testing/synctest bubble ends with it. This is one of the
-	// few places where that shows.
+	// A timer set inside a testing/synctest bubble ends with the bubble. This is one of the few
+	// places that can notice.
 	now := milliseconds()
 	if s.armed.Load() && time.Duration(now-times.now)*time.Millisecond > lostTicks*tickTime() {
 		times.now = now
@@ -215,16 +212,16 @@ func (s *scavengerState) grown(committed mem.Bytes) {
 	s.soon(func() { punchSlabs(now, 0, worthGrowing, math.MaxInt) })
 }
 
-// lostTicks: a timer that is later than that does not come.
+// lostTicks: a timer that is late by more ticks than that will not come.
 const lostTicks = 100
 
-// soon does something under mu on a goroutine of its own, unless the clock is
-// another one by then. Under region.mu.
+// soon calls do under mu on a goroutine of its own, unless the clock has been replaced by then.
+// Under region.mu.
 func (s *scavengerState) soon(do func()) {
 	check.MustHold(&region.mu, "soon")
 	generation := s.generation
 	times.clock.AfterFunc(0, func() {
-		s.mu.Lock() // from here on it is the same clock
+		s.mu.Lock() // from here on the clock stays the same
 		defer s.mu.Unlock()
 		if s.during(generation, func() {}) {
 			do()
@@ -232,9 +229,8 @@ func (s *scavengerState) soon(do func()) {
 	})
 }
 
-// kickPressed asks for the work of a tick now if memory has come near the soft
-// limit; at most once for each tick's time. Any goroutine, not entered and
-// without locks.
+// kickPressed asks for the work of a tick now if memory has come near the soft limit, at most once
+// in the time of a tick. Any goroutine, not entered and without locks.
 func kickPressed() {
 	check.MustNotBeEntered("kickPressed")
 	s := &scavenger
@@ -255,9 +251,8 @@ func kickPressed() {
 	}
 }
 
-// scavenge does one tick's work and reports whether there is more to do later.
-// all is Trim: everything that no block needs is returned now. Under
-// scavenger.mu.
+// scavenge does one tick's work and reports whether there is more to do later. all is Trim:
+// everything that no block needs is returned now. Under scavenger.mu.
 func scavenge(all bool) (left bool) {
 	check.MustHold(&scavenger.mu, "scavenge")
 	s := &scavenger
@@ -284,8 +279,8 @@ func scavenge(all bool) (left bool) {
 	if age == 0 {
 		most = math.MaxInt
 	}
-	// A round over the slabs may take several ticks: what came behind the cursor
-	// since it began is for the next one.
+	// A round over the slabs may take several ticks. A slab that was listed behind the cursor since
+	// the round began is left to the next round.
 	if age == 0 || punchAt == (punchCursor{}) {
 		s.kicked.Store(false)
 	}
@@ -313,8 +308,7 @@ func (s *scavengerState) look() (now stamp) {
 	return now
 }
 
-// forgetPeaks takes pages out of the peaks: they were cached, and nobody wanted
-// them. Under mu.
+// forgetPeaks takes pages out of the peaks: they were cached, and nobody wanted them. Under mu.
 func forgetPeaks(pages int) {
 	check.MustHold(&scavenger.mu, "forgetPeaks")
 	region.mu.Lock()
@@ -325,9 +319,9 @@ func forgetPeaks(pages int) {
 	pageUse.peak = max(pageUse.peak-pages, pageUse.used)
 }
 
-// judge adapts the window. Of memory that was returned, a 16th taken again is
-// enough to be sorry; memory that was kept in vain shortens the window to a
-// quarter, so that two misjudged periods bring it to its least.
+// judge adapts the window. If a 16th of the memory that was returned is taken again, it was
+// returned too early. Memory that was kept in vain shortens the window to a quarter, so that two
+// misjudged periods bring it to its minimum.
 func (s *scavengerState) judge(now stamp, again uint64) {
 	if got := again - s.againWas; got >= max(minJudged, s.purged)/16 {
 		s.window = min(2*s.window, decayPart(maxWindow))
@@ -339,19 +333,19 @@ func (s *scavengerState) judge(now stamp, again uint64) {
 	s.againWas = again
 }
 
-// minJudged is the pages of a purge worth learning from: 16 MiB.
+// minJudged is how many pages a purge must have returned to be worth learning from: 16 MiB.
 const minJudged = 16 << 20 >> pageShift
 
-// purge returns COLD pages, and reports whether warm ones are left.
+// purge returns COLD pages, and reports whether dirty pages are left.
 func (s *scavengerState) purge(now stamp, all bool) (left bool) {
-	findLost() // also when nothing is warm: it may be all there is
+	findLost() // also when no page is dirty: the lost ones may be all there are
 	keep, age := 0, uint32(0)
 	region.mu.Lock()
 	u := &pageUse
 	if !all {
 		age = uint32(s.window)
 		for _, b := range s.peaks {
-			// A bucket tells of the time before it was written.
+			// A bucket describes the time before it was written.
 			if now.since(b.at) <= s.window {
 				keep = max(keep, b.pages-u.used)
 			}
@@ -371,9 +365,8 @@ func (s *scavengerState) purge(now stamp, all bool) (left bool) {
 	return dirty > 0 || anyLost.Load()
 }
 
-// somethingLeft reports whether a tick would find something other than slabs that
-// became PARTIAL (which kicked tells): a look that is right when it says no and
-// nobody allocates or frees.
+// somethingLeft reports whether a tick would find something to do, except for slabs that became
+// PARTIAL, which kicked reports. Its no is right if nobody allocates or frees meanwhile.
 func somethingLeft() bool {
 	region.mu.Lock()
 	left := pageUse.dirty > 0 || len(hugeCache.larges) > 0
@@ -403,8 +396,8 @@ func somethingLeft() bool {
 	return left
 }
 
-// pollHeap trims a Heap's front if the scavenger has been at work since it last
-// did. By the Heap's goroutine.
+// pollHeap trims a Heap's front if the scavenger has ticked since the Heap last did so. Called by
+// the Heap's goroutine.
 func pollHeap(own Front) {
 	if own != 0 && own.head().epoch != times.epoch.Load() {
 		if trimHeap(own) {
@@ -413,14 +406,14 @@ func pollHeap(own Front) {
 	}
 }
 
-// minWindow and maxWindow bound the window, in hundredths: 0.22 and 3.08 s.
-// With the longest an EMPTY slab is found up to two ticks of 0.3 s late and
-// returned up to one late: 4 s, and a second for the purge itself.
+// minWindow and maxWindow bound the window, in hundredths of the default window: 0.22 and 3.08 s.
+// With the longest window an EMPTY slab is found up to two ticks of 0.3 s late and returned up to
+// one tick late: 4 s in all, plus a second for the purge itself.
 const minWindow, maxWindow = 10, 140
 
-// minTick, in hundredths: 55 ms even where the window is at its least.
+// minTick, in hundredths of the default window: 55 ms even where the window is at its minimum.
 const minTick = 2.5
 
-// peakBuckets holds the peaks of a window, and of twice that many ticks when
-// it has just become longer.
+// peakBuckets holds the peaks of a window, and of twice that many ticks when the window has just
+// become longer.
 const peakBuckets = 2*ticksPerWindow + 4

@@ -10,9 +10,8 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
-// TestScavengerReturnsAPeak: after a peak of blocks of every kind the memory is
-// kept for the window, returned before 5 s have passed, and then nothing is left
-// that would call again.
+// TestScavengerReturnsAPeak: after a peak of blocks of every kind the memory is kept for the window
+// and returned before 5 s have passed. Then no timer is set any more.
 func TestScavengerReturnsAPeak(t *testing.T) {
 	for _, size := range []mem.Bytes{48, 1000, 5000, 32 << 10, 100 << 10, 2 << 20, 5 << 20} {
 		c := withClock(t)
@@ -28,11 +27,11 @@ func TestScavengerReturnsAPeak(t *testing.T) {
 		}
 		c.Advance(4 * time.Second)
 		if used, dirty := use(); used+dirty-before > 6*16 {
-			t.Errorf("%d bytes: %d pages in use and %d warm after 5 s, %d were in use before the peak", size, used, dirty, before)
+			t.Errorf("%d bytes: %d pages in use and %d dirty after 5 s, %d were in use before the peak", size, used, dirty, before)
 		}
 		c.Advance(30 * time.Second)
 		if used, dirty := use(); dirty != 0 || used > before {
-			t.Errorf("%d bytes: %d pages in use and %d warm in the end, %d in use before", size, used, dirty, before)
+			t.Errorf("%d bytes: %d pages in use and %d dirty in the end, %d in use before", size, used, dirty, before)
 		}
 		if n := c.Pending(); n != 0 || scavenger.armed.Load() {
 			t.Errorf("%d bytes: %d timers are set with nothing to return", size, n)
@@ -45,8 +44,8 @@ func TestScavengerReturnsAPeak(t *testing.T) {
 	}
 }
 
-// TestScavengerKeepsWhatIsWanted: demand that comes back within the window never
-// leads to a return; KEEP=always sets no timer at all.
+// TestScavengerKeepsWhatIsWanted: demand that comes back within the window never leads to a return;
+// KEEP=always sets no timer at all.
 func TestScavengerKeepsWhatIsWanted(t *testing.T) {
 	c := withClock(t)
 	was := pageUse.returned
@@ -54,7 +53,7 @@ func TestScavengerKeepsWhatIsWanted(t *testing.T) {
 		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
 		c.Advance(2 * time.Second)
 	}
-	// Not the magazines of a P that the test has left: 2 MiB each.
+	// The magazines of a P that the test has left do not count: 2 MiB each.
 	if n := pageUse.returned - was; n > 6*16 {
 		t.Errorf("demand of 64 MiB every 2 s: %d pages were returned", n)
 	}
@@ -67,12 +66,12 @@ func TestScavengerKeepsWhatIsWanted(t *testing.T) {
 	}
 	Trim() // still works
 	if _, dirty := use(); dirty != 0 {
-		t.Errorf("HAKMEM_KEEP=always: %d warm pages after Trim", dirty)
+		t.Errorf("HAKMEM_KEEP=always: %d dirty pages after Trim", dirty)
 	}
 }
 
-// TestScavengerLearns: what comes of a decision moves the window, within its
-// bounds, and the tracker counts it.
+// TestScavengerLearns: what came of a decision moves the window, within its bounds, and the figures
+// count it.
 func TestScavengerLearns(t *testing.T) {
 	period := func(c *testkit.Clock, d time.Duration) {
 		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
@@ -119,8 +118,8 @@ func TestScavengerLearns(t *testing.T) {
 	})
 }
 
-// TestScavengerEndsWithNothing: with the real clock and a short window, a program
-// that has stopped allocating has no goroutine and no timer of hakmem's.
+// TestScavengerEndsWithNothing: with the real clock and a short window, a program that has stopped
+// allocating has no goroutine and no timer of hakmem's.
 func TestScavengerEndsWithNothing(t *testing.T) {
 	withClock(t)
 	SetClock(nil)
@@ -144,7 +143,7 @@ func TestScavengerEndsWithNothing(t *testing.T) {
 		t.Error("no tick")
 	}
 	if _, dirty := use(); dirty != 0 {
-		t.Errorf("%d pages are warm", dirty)
+		t.Errorf("%d pages are dirty", dirty)
 	}
 	for range 1000 { // its goroutine may still be on its way out
 		if runtime.NumGoroutine() <= goroutines {
@@ -158,8 +157,7 @@ func TestScavengerEndsWithNothing(t *testing.T) {
 	}
 }
 
-// TestScavengerDrainsIdleFronts: a front that nobody uses is drained, one that is
-// used is not.
+// TestScavengerDrainsIdleFronts: a front that nobody uses is drained; a front that is used is not.
 func TestScavengerDrainsIdleFronts(t *testing.T) {
 	if !canPin {
 		t.Skip("without pinning there are no fronts of Ps")
@@ -180,7 +178,7 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 	freeBlocks(t, blocks)
 	busy := drains.Load() - used
 	c.Advance(8 * time.Second)
-	if busy > 1 { // the other Ps' from before
+	if busy > 1 { // those of the other Ps, from before
 		t.Errorf("a front in use was drained %d times", busy)
 	}
 	if idle := drains.Load() - used - busy; idle == 0 {
@@ -193,8 +191,8 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 	}
 }
 
-// TestHeapTrimsItself: what lies idle in a Heap's magazines goes back when the
-// Heap comes to a slow path and the scavenger has been at work twice.
+// TestHeapTrimsItself: blocks that lie idle in a Heap's magazines are given back when the Heap
+// comes to a slow path and the scavenger has ticked twice.
 func TestHeapTrimsItself(t *testing.T) {
 	c := withClock(t)
 	f := warmFront(t)
@@ -212,11 +210,11 @@ func TestHeapTrimsItself(t *testing.T) {
 		Free(Front(f), Malloc(Front(f), 100<<10)) // other work
 	}
 	if n := Front(f).held(class); n != 0 {
-		t.Errorf("%d idle spans in the Heap's magazine", n)
+		t.Errorf("%d idle large blocks in the Heap's magazine", n)
 	}
 }
 
-// TestLostTimer: a timer that never comes, as one that was set in a bubble of
+// TestLostTimer: a timer that never comes, such as one that was set in a bubble of
 // testing/synctest, is set again when the heap grows.
 func TestLostTimer(t *testing.T) {
 	c := withClock(t)
@@ -240,12 +238,12 @@ func TestLostTimer(t *testing.T) {
 	}
 	c.Advance(time.Minute)
 	if _, dirty := use(); dirty != 0 || scavenger.armed.Load() {
-		t.Errorf("a minute later %d pages are warm", dirty)
+		t.Errorf("a minute later %d pages are dirty", dirty)
 	}
 }
 
-// grownClock is a clock under which the heap grows, a long time later, the
-// next time that somebody asks for the time: which is in the middle of a tick.
+// grownClock is a clock under which the heap grows, a long time later, the next time that somebody
+// asks for the time. That happens in the middle of a tick.
 type grownClock struct {
 	testkit.Clock
 	later time.Duration
@@ -260,8 +258,8 @@ func (c *grownClock) Now() time.Duration {
 	return c.Clock.Now()
 }
 
-// TestOneTimer: a heap that grows while a tick takes very long sets the timer
-// anew, in the place of the one that it takes for lost, and not beside it.
+// TestOneTimer: a heap that grows while a tick takes very long sets the timer anew. The new timer
+// replaces the one that is taken for lost; there are never two.
 func TestOneTimer(t *testing.T) {
 	withClock(t)
 	c := &grownClock{}

@@ -13,8 +13,8 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// TestEmptySlabsChangeClass: when all blocks of one class are freed, another
-// class of the same slab size uses the pages, and no new superslab is made.
+// TestEmptySlabsChangeClass: when all blocks of one class are freed, another class of the same slab
+// size uses the pages, and no new superslab is made.
 func TestEmptySlabsChangeClass(t *testing.T) {
 	f := front(t)
 	defer CloseHeapFront(Front(f))
@@ -36,7 +36,7 @@ func TestEmptySlabsChangeClass(t *testing.T) {
 	before, used := superslabs.Load(), region.committed.Load()
 	for _, size := range []mem.Bytes{960, 128, 2000, 32768} {
 		fill(size)
-		// A few slabs stay leased or partly in magazines with each class.
+		// A few slabs of each class stay leased or partly in magazines.
 		if n := superslabs.Load(); n > before+before/4+2 || region.committed.Load() > used+used/4 {
 			t.Errorf("after %d-byte blocks: %d superslabs, %d at first; %d bytes committed, %d at first",
 				size, n, before, region.committed.Load(), used)
@@ -44,8 +44,8 @@ func TestEmptySlabsChangeClass(t *testing.T) {
 	}
 }
 
-// TestHintOfNewSlabStays: who found that a page is no slab, and takes its hint
-// away after it has become one and EMPTY, leaves that slab to be found.
+// TestHintOfNewSlabStays: a goroutine found that a page is no slab, and takes the page's hint away
+// after the page has become an EMPTY slab. That slab can still be found.
 func TestHintOfNewSlabStays(t *testing.T) {
 	if !Ready() {
 		t.Fatal(Survived())
@@ -57,7 +57,7 @@ func TestHintOfNewSlabStays(t *testing.T) {
 		s = acquire(c)
 	}
 	retire(s)
-	unmarkNone(s) // by who looked before that
+	unmarkNone(s) // by a goroutine that looked before that
 	if !isMarkedEmpty(s.page()) {
 		t.Error("the hint of an EMPTY slab is gone")
 	}
@@ -65,14 +65,14 @@ func TestHintOfNewSlabStays(t *testing.T) {
 		t.Fatal("the EMPTY slab cannot be claimed")
 	}
 	giveBackPages(s.page(), 0)
-	markEmpty(s.page()) // late, by who gave the last block back
+	markEmpty(s.page()) // late, by the goroutine that gave the last block back
 	if _, ok := claimEmpty(s, 0); ok || isMarkedEmpty(s.page()) {
 		t.Error("the hint of a page that is no slab stays")
 	}
 }
 
-// TestLiveBlockOfAnEmptySlab: the slab of a block that was freed twice at once, and of
-// which one copy was handed out before the other came back, is not taken from its holder.
+// TestLiveBlockOfAnEmptySlab: a block was freed twice at once, and one copy was handed out before
+// the other came back. The block's slab is not taken from the block's holder.
 func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 	for _, size := range []mem.Bytes{16, 64, 1000, 3000, 32 << 10} {
 		withClock(t)
@@ -122,9 +122,8 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 	}
 }
 
-// TestRetireMeetsFree: a slab's lease ends while its first block comes back, after
-// retire has begun and before it has the lock. It looks at the words last, so the
-// slab is listed afterwards.
+// TestRetireMeetsFree: a slab's lease ends while its first block comes back, after retire has begun
+// and before it has the lock. retire looks at the words last, so the slab is listed afterwards.
 func TestRetireMeetsFree(t *testing.T) {
 	if !Ready() {
 		t.Fatal(Survived())
@@ -132,7 +131,7 @@ func TestRetireMeetsFree(t *testing.T) {
 	const size = 1024
 	c := sizeclass.Of(size)
 	s, cs := acquire(c), &classes[c]
-	all := atomic.SwapUint64(s.bits(0), 0) // all blocks are ours, and the carve right
+	all := atomic.SwapUint64(s.bits(0), 0) // all blocks are ours, and the right to take them
 	p := s.addr() + mem.Addr(uintptr(bits.TrailingZeros64(all))*size)
 	cs.mu.Lock()
 	done := make(chan bool)

@@ -5,8 +5,11 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// overflow makes room in a full magazine for p: it grows, or gives the oldest blocks
-// back to their slabs. Entered; leaves.
+// What happens when a block is freed and its magazine is full. There is no state here: the magazine
+// belongs to whoever has entered with its front.
+
+// overflow makes room in a full magazine for p: the magazine grows, or gives its oldest blocks back
+// to their slabs. Entered; leaves.
 func overflow(f Front, tok token, c sizeclass.ID, p Block) {
 	check.MustBeEntered("overflow")
 	full := uintptr(f.head().cap[c])
@@ -23,9 +26,9 @@ func overflow(f Front, tok token, c sizeclass.ID, p Block) {
 	spillGrown(f, tok, c, p)
 }
 
-// spillFirst and spillGrown have room for what takeOldest takes of a magazine before it
-// has grown, and after. A function each: goroutines begin with 2 KiB of stack, and the
-// larger room would make every one that frees much copy it.
+// spillFirst and spillGrown have room for the blocks that takeOldest takes from a magazine before
+// it has grown, and after. They are two functions because goroutines begin with 2 KiB of stack: the
+// larger room would make every goroutine that frees much copy its stack.
 //
 //go:noinline
 func spillFirst(f Front, tok token, c sizeclass.ID, p Block) {

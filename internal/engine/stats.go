@@ -9,9 +9,12 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The structs of figures below have the fields of the public ones (stats.go of the module's
-// root), which say what each figure means. The root converts each struct as a whole: it
-// does not compile when a figure is missing on one side, or has another name or type there.
+// The figures of the engine, and how they are read. Each figure is owned by the file that counts
+// it; ReadTotals takes the locks it needs one after the other.
+//
+// The structs of figures below have the fields of the public ones (stats.go of the module's root),
+// which say what each figure means. The root converts each struct as a whole: it does not compile
+// when a figure is missing on one side, or has another name or type there.
 type (
 	// GlobalTotals are the figures that belong to no class and to no part of the engine.
 	GlobalTotals struct {
@@ -27,12 +30,12 @@ type (
 		Slabs                               uint64
 		FrontHits, Misses, Refills, Flushes uint64
 	}
-	// LargeTotals are those of large blocks, except for their caches (CacheTotals).
+	// LargeTotals are the figures of large blocks, except for those of their caches (CacheTotals).
 	LargeTotals struct {
 		LiveBlocks, LiveBytes, CachedBlocks, CachedBytes uint64
 		Allocs, Frees                                    uint64
 	}
-	// ScavengerTotals are those of memory kept and returned, in bytes.
+	// ScavengerTotals are the figures of memory kept and returned, in bytes.
 	ScavengerTotals struct {
 		Used, Dirty                             uint64
 		KeptReused, KeptInVain                  uint64
@@ -53,7 +56,7 @@ type (
 	SystemCallTotals struct{ Reserve, Commit, Decommit, Advise, Failed uint64 }
 )
 
-// Totals is a picture of the engine: exact when nobody allocates or frees.
+// Totals is a picture of the engine. It is exact when nobody allocates or frees.
 type Totals struct {
 	GlobalTotals
 	Classes                      [sizeclass.Num + 1]ClassTotals // by class; 0 is none
@@ -68,8 +71,8 @@ type Totals struct {
 	blocks [sizeclass.Num + 1]uint64 // all blocks of each class's slabs, live or not
 }
 
-// ReadTotals fills t. Any goroutine. It walks the page table up to the
-// committed bound and every front: 20 µs for an idle heap, 1 ms for a gigabyte.
+// ReadTotals fills t. Any goroutine. It walks the page table up to the committed bound and every
+// front: 20 µs for an idle heap, 1 ms for a gigabyte.
 func ReadTotals(t *Totals) {
 	*t = Totals{}
 	for c := range t.Classes {
@@ -151,8 +154,7 @@ func ReadTotals(t *Totals) {
 	t.addUp()
 }
 
-// addUp derives which blocks are live, and what all classes and the large blocks have
-// together.
+// addUp derives which blocks are live, and what all classes and the large blocks have together.
 func (t *Totals) addUp() {
 	t.Live, t.LiveBlocks = t.Large.LiveBytes, t.Large.LiveBlocks
 	for c := 1; c <= sizeclass.Num; c++ {
@@ -164,7 +166,7 @@ func (t *Totals) addUp() {
 	}
 }
 
-// readCaches fills what is known of the large block caches and the scavenger.
+// readCaches fills in the figures of the caches of large blocks and of the scavenger.
 func (t *Totals) readCaches() {
 	t.Shared, t.SiteCache = sharedCount.totals(), siteCacheCount.totals()
 	for _, c := range []struct {

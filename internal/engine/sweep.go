@@ -8,8 +8,11 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// sweepIdle gives back the pages of slabs that were EMPTY at the last tick too;
-// of all EMPTY slabs if all. It reports whether some are left.
+// How EMPTY slabs give their pages back to their superslabs. The lists of slabs are owned by each
+// class's lock (classes[c].mu), wasEmpty by scavenger.mu.
+
+// sweepIdle gives back the pages of slabs that were EMPTY at the last tick too; if all is set, of
+// every EMPTY slab. It reports whether EMPTY slabs are left.
 func sweepIdle(all bool) (left bool) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Sweep, began)
@@ -38,13 +41,13 @@ func sweepIdle(all bool) (left bool) {
 	return left
 }
 
-// sweepEmpty gives the pages of every EMPTY slab back.
+// sweepEmpty gives back the pages of every EMPTY slab.
 func sweepEmpty() {
 	for c := uint8(1); c <= sizeclass.Num; c++ {
 		page, ok := nextListed(sizeclass.ID(c), 0)
 		for ok {
 			s := slabID(page + 1)
-			if s.allFree(&sizeclass.Classes[c]) { // a look; claimEmpty makes sure
+			if s.allFree(&sizeclass.Classes[c]) { // only a glance; claimEmpty makes sure
 				if order, ok := claimEmpty(s, 0); ok {
 					giveBackPages(page, order)
 				}

@@ -1,9 +1,9 @@
 package engine
 
-// Trim empties the fronts of all Ps and the shared caches, gives EMPTY slabs back
-// to their superslabs and returns the memory of every free page to the operating
-// system. Any goroutine, while others allocate. It returns misuse that it met, or an
-// earlier one that is still to be reported.
+// Trim empties the fronts of all Ps and the shared caches, gives EMPTY slabs back to their
+// superslabs and returns the memory of every free page to the operating system. Any goroutine,
+// while others allocate. It returns a misuse that it met, or an earlier one that is still to be
+// reported. It takes scavenger.mu.
 func Trim() Finding {
 	if !region.ready.Load() {
 		return Finding{}

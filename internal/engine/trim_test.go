@@ -24,16 +24,16 @@ func TestTrimTakesEverything(t *testing.T) {
 	var totals Totals
 	ReadTotals(&totals)
 	if totals.Shared.Blocks == 0 || totals.SiteCache.Blocks == 0 || totals.HugeCache.Blocks == 0 {
-		t.Errorf("caches are empty: shared %+v, big %+v, whale %+v", totals.Shared, totals.SiteCache, totals.HugeCache)
+		t.Errorf("caches are empty: shared %+v, site %+v, huge %+v", totals.Shared, totals.SiteCache, totals.HugeCache)
 	}
 	Trim()
 	if used, dirty := use(); used > before || dirty != 0 {
-		t.Errorf("%d pages in use, %d warm; %d in use before", used, dirty, before)
+		t.Errorf("%d pages in use, %d dirty; %d in use before", used, dirty, before)
 	}
 }
 
-// TestTrimReturnsMemory: after everything is freed, Trim leaves no superslab in
-// use but those that leases hold, and the pages read as zero again.
+// TestTrimReturnsMemory: after everything is freed, Trim leaves no superslab in use except those
+// that leases hold, and the pages read as zero again.
 func TestTrimReturnsMemory(t *testing.T) {
 	var all []Block
 	for range 100_000 {
@@ -56,7 +56,7 @@ func TestTrimReturnsMemory(t *testing.T) {
 	}
 	p, zero := newLarge(0, 5<<20, 1, 0, 0)
 	if zero != allZeroes || slices.ContainsFunc(unsafe.Slice((*byte)(ptr(mem.Addr(p))), 5<<20), func(b byte) bool { return b != 0 }) {
-		t.Errorf("the span after Trim: zero = %v", zero)
+		t.Errorf("the large block after Trim: zero = %v", zero)
 	}
 	Free(0, p)
 }

@@ -28,7 +28,7 @@ func TestTunedWindow(t *testing.T) {
 	withClock(t)
 	for _, test := range []struct {
 		decay, want millis
-	}{{100, 140}, {100_000, 10_000}} { // within a tenth and 1.4 times
+	}{{100, 140}, {100_000, 10_000}} { // between a tenth of it and 1.4 times of it
 		tune(t, func(p *policy.Tuning) { p.DecayMs = int(test.decay) })
 		scavenger.mu.Lock()
 		scavenger.look()

@@ -9,8 +9,8 @@ import (
 	"testing"
 )
 
-// alike lists the functions with two or more parameters of one type, each with the reason
-// why that is right: the compiler does not notice when such arguments are swapped.
+// alike lists the functions with two or more parameters of one type, each with the reason why that
+// is right: the compiler does not notice when such arguments are swapped.
 var alike = map[string]string{
 	"checker.bad":       "what was found and what was wanted may be anything",
 	"checker.misplaced": "two bit sets of one slab, next to each other where they are made",
@@ -30,8 +30,7 @@ var alike = map[string]string{
 	"Copy":              "to and from, as in copy and memmove",
 }
 
-// TestParametersTellThemselves: no function has two parameters of one type, except those
-// above.
+// TestParametersTellThemselves: no function has two parameters of one type, except those above.
 func TestParametersTellThemselves(t *testing.T) {
 	paths, err := filepath.Glob("*.go")
 	if err != nil {

@@ -7,14 +7,17 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
+// The walk over all live blocks. A walk has no state of its own except for where it goes on, which
+// its caller keeps; it takes scavenger.mu, guard's lock and the lock of records, one at a time.
+
 // LiveBlock is a live block as a walk finds it.
 type LiveBlock struct {
 	Addr  Block
-	Size  mem.Bytes // Size is that of the block's class; a guarded one's is exact
+	Size  mem.Bytes // Size is that of the block's class; a guarded block's is exact
 	Site  site.ID
 	Arena bool // a chunk of an Arena
-	// Stack and Seq are what is recorded of its allocation (record.go): nil and 0
-	// when nothing is. Stack is shared and must not be changed.
+	// Stack and Seq are what is recorded of the block's allocation (record.go), nil and 0 when
+	// nothing is recorded. Stack is shared and must not be changed.
 	Stack []uintptr
 	Seq   uint64
 
@@ -23,22 +26,21 @@ type LiveBlock struct {
 	slot  *guardSlot   // of a guarded block
 }
 
-// walkPages bounds how long a walk holds a lock where nothing is alive: so many
-// pages take some 20 µs.
+// walkPages bounds how long a walk holds a lock where nothing is alive: that many pages take some
+// 20 µs.
 const walkPages = 1024
 
-// WalkAt is where a walk over the live blocks goes on: a page of the region and, from
-// MaxPages on, a slot of guarded blocks.
+// WalkAt is where a walk over the live blocks continues: a page of the region or, from MaxPages on,
+// a slot of guarded blocks.
 type WalkAt uintptr
 
-// LiveFrom appends to blocks those that live in the first pages of the region
-// from at on, whole slabs and large blocks, and after the region some guarded ones. It
-// returns where to go on, and false at the end. Start with 0. Any goroutine, not
-// entered; no lock is held when it returns.
+// LiveFrom appends some live blocks to blocks, always those of whole slabs and large blocks. They
+// are those of the first pages of the region from at on that have any, and after the region some
+// guarded ones. It returns where to continue, and false at the end. Start with 0. Any goroutine,
+// not entered; no lock is held when it returns.
 //
-// While others allocate and free it sees each block as it is at some moment: what
-// it reads are bytes and words that do not tear, and it takes nothing of them for
-// an address or an index before it has checked it.
+// While others allocate and free, it sees each block as it is at some moment. It reads bytes and
+// words that do not tear, and checks each value before it uses it as an address or an index.
 func LiveFrom(at WalkAt, blocks []LiveBlock) (_ []LiveBlock, next WalkAt, more bool) {
 	check.MustNotBeEntered("LiveFrom")
 	if !region.ready.Load() || !checkLive {
@@ -58,10 +60,10 @@ func LiveFrom(at WalkAt, blocks []LiveBlock) (_ []LiveBlock, next WalkAt, more b
 	return blocks, next, more
 }
 
-// liveInRegion is LiveFrom for the region. It returns MaxPages at its end.
+// liveInRegion is LiveFrom for the region. It returns MaxPages at the region's end.
 func liveInRegion(page pageNo, blocks []LiveBlock) (_ []LiveBlock, next pageNo) {
-	// Where returning memory takes two steps, the live map cannot be read between
-	// them: who returns it holds this lock.
+	// Where returning memory takes two steps, the live map cannot be read between them. Whoever
+	// returns memory holds this lock.
 	scavenger.mu.Lock()
 	defer scavenger.mu.Unlock()
 	end := region.endPage()
@@ -75,8 +77,8 @@ func liveInRegion(page pageNo, blocks []LiveBlock) (_ []LiveBlock, next pageNo) 
 	return blocks, page
 }
 
-// liveGuarded appends the live ones of walkPages slots of guarded blocks, and
-// reports whether there are further slots.
+// liveGuarded appends the live blocks among walkPages slots of guarded blocks, and reports whether
+// there are further slots.
 func liveGuarded(from int, blocks []LiveBlock) (_ []LiveBlock, more bool) {
 	g := &guard
 	g.Lock()
@@ -92,8 +94,8 @@ func liveGuarded(from int, blocks []LiveBlock) (_ []LiveBlock, more bool) {
 	return blocks, from+walkPages < n
 }
 
-// liveInPage appends the live blocks of the slab or large block that begins at page.
-// Under scavenger.mu.
+// liveInPage appends the live blocks of the slab or large block that begins at page. Under
+// scavenger.mu.
 func liveInPage(page pageNo, blocks []LiveBlock) []LiveBlock {
 	check.MustHold(&scavenger.mu, "liveInPage")
 	m := meta(page)
@@ -119,7 +121,7 @@ func liveInPage(page pageNo, blocks []LiveBlock) []LiveBlock {
 			blocks = append(blocks, b)
 		}
 	}
-	if m.slabClass.Load() != uint32(c) { // given back meanwhile: then nothing of it was alive
+	if m.slabClass.Load() != uint32(c) { // given back meanwhile: then none of its blocks was alive
 		return blocks[:from]
 	}
 	return blocks
@@ -134,8 +136,8 @@ func (b *LiveBlock) isLarge() bool {
 	return m.kind == kindLarge && m.start == mem.Addr(b.Addr) && (m.live != 0 || m.flags&flagArena != 0)
 }
 
-// StillLive reports whether a block that LiveFrom found is alive now (or another
-// one at its address, of its class). Any goroutine, not entered.
+// StillLive reports whether a block that LiveFrom found is alive now, or another block of the same
+// class at its address. Any goroutine, not entered.
 func (b *LiveBlock) StillLive() bool {
 	check.MustNotBeEntered("StillLive")
 	switch {
@@ -151,8 +153,8 @@ func (b *LiveBlock) StillLive() bool {
 	return meta(b.page).slabClass.Load() == uint32(b.class) && b.value() != 0
 }
 
-// knownSite returns s if there is such a site, else 0: a block's site is written
-// after the block is marked as live.
+// knownSite returns s if there is such a site, else 0: a block's site is written after the block is
+// marked as live.
 func knownSite(s site.ID) site.ID {
 	if !s.Known() {
 		return 0
@@ -160,7 +162,7 @@ func knownSite(s site.ID) site.ID {
 	return s
 }
 
-// addRecords completes blocks that a walk found.
+// addRecords adds the recorded stacks to blocks that a walk found.
 func addRecords(blocks []LiveBlock) {
 	if len(blocks) == 0 || !Watching(WatchStacks) {
 		return

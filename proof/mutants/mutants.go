@@ -75,8 +75,8 @@ var mutants = []mutant{
 		"no slab is found EMPTY, and its memory never goes back"},
 	// Live state.
 	{"interior-free", "internal/engine/live.go",
-		"if _, start := m.slabClassNow().Index(mem.Bytes(mem.Addr(p) - m.start)); !start {",
-		"if _, start := m.slabClassNow().Index(mem.Bytes(mem.Addr(p) - m.start)); !start && p == 0 {",
+		"if _, start := m.slabClassNow().Index(p.addr().From(m.start)); !start {",
+		"if _, start := m.slabClassNow().Index(p.addr().From(m.start)); !start && p == 0 {",
 		"a pointer into a block is taken for a block"},
 	{"live-not-cleared", "internal/engine/alloc.go",
 		"\t\tputState(at, 0)\n\t\tif large {",

@@ -10,6 +10,9 @@ import (
 	"strings"
 )
 
+// How one copy of loops.go is made: the rules that replace the observer's calls and the types of
+// slots. A copier is used for one family, by one goroutine.
+
 // copier makes one family's copy.
 type copier struct {
 	*source
@@ -27,7 +30,7 @@ func (s *source) copyFor(f *family) ([]byte, error) {
 	}
 	fmt.Fprintln(&b)
 	file := *s.file
-	file.Doc = nil // what is said before the package clause is about loops.go
+	file.Doc = nil // the comment before the package clause is about loops.go
 	b.WriteString(c.splice(&file, s.text[s.offset(file.Package):], s.offset(file.Package), c.replace))
 	if c.err != nil {
 		return nil, c.err
@@ -37,9 +40,8 @@ func (s *source) copyFor(f *family) ([]byte, error) {
 
 func (s *source) offset(p token.Pos) int { return s.fset.Position(p).Offset }
 
-// splice returns the text of n, which begins at the offset from, with what
-// replace puts in place of the nodes below n. Where that is nothing, the line
-// before it ends there.
+// splice returns the text of n, which begins at the offset from, with the nodes below n replaced as
+// replace says. Where a replacement is empty, the line before it ends there.
 func (s *source) splice(n ast.Node, text string, from int, replace func(ast.Node) (string, bool)) string {
 	var b strings.Builder
 	done := from
@@ -72,8 +74,8 @@ func (c *copier) render(n ast.Node) string {
 	return c.splice(n, c.text[from:c.offset(n.End())], from, c.replace)
 }
 
-// replace returns what stands in the copy in place of n, where that is more than
-// n with its parts replaced.
+// replace returns the text that stands in the copy in place of n, where that is more than n with
+// its parts replaced.
 func (c *copier) replace(n ast.Node) (string, bool) {
 	switch n := n.(type) {
 	case *ast.Comment:
@@ -92,7 +94,7 @@ func (c *copier) replace(n ast.Node) (string, bool) {
 	case *ast.StarExpr:
 		return c.slotType(n, n.X)
 	case *ast.Field:
-		if len(n.Names) == 1 && n.Names[0].Name == "block" { // of a struct that is a slot and more
+		if len(n.Names) == 1 && n.Names[0].Name == "block" { // of a struct that holds more than a slot
 			return c.slotType(n, n.Type)
 		}
 	case *ast.SelectorExpr:
@@ -111,7 +113,7 @@ func (c *copier) replace(n ast.Node) (string, bool) {
 	return "", false
 }
 
-// importSpec puts the family's imports before the last.
+// importSpec puts the family's imports before the last import.
 func (c *copier) importSpec(n *ast.ImportSpec) (string, bool) {
 	if n != c.file.Imports[len(c.file.Imports)-1] {
 		return "", false
@@ -123,7 +125,7 @@ func (c *copier) importSpec(n *ast.ImportSpec) (string, bool) {
 	return text + n.Path.Value, true
 }
 
-// parameters adds the family's to those of a helper.
+// parameters adds the family's parameters to those of a helper.
 func (c *copier) parameters(n *ast.FieldList) (string, bool) {
 	if c.params == "" || !c.helperParams[n] {
 		return "", false
@@ -159,7 +161,7 @@ func (c *copier) statement(n ast.Node, call *ast.CallExpr) (string, bool) {
 		return c.enter, true
 	case "leave":
 		return c.leave, true
-	case "free", "freeHanded", "freeInTurn": // what else they are given is the observer's concern
+	case "free", "freeHanded", "freeInTurn": // their other arguments concern only the observer
 		return expand(c.free, "p", args[0]), true
 	case "write":
 		data := expand(c.data, "p", args[0])
@@ -173,9 +175,8 @@ func (c *copier) statement(n ast.Node, call *ast.CallExpr) (string, bool) {
 	return c.fail(n, "w.obs.%s does not stand alone; its result is to be declared", op)
 }
 
-// assignment translates the declaration of a block, and what reads or writes a
-// slot. A slot is read back as an unsafe.Pointer, so that no integer is
-// converted to a pointer.
+// assignment translates the declaration of a block, and statements that read or write a slot. A
+// slot is read back as an unsafe.Pointer, so that no integer is converted to a pointer.
 func (c *copier) assignment(n *ast.AssignStmt) (string, bool) {
 	if len(n.Lhs) != 1 || len(n.Rhs) != 1 {
 		return "", false
@@ -228,8 +229,8 @@ func (c *copier) declaration(n ast.Node, op, name string, args []string) (string
 	return c.fail(n, "w.obs.%s has no translation", op)
 }
 
-// call gives a helper the family's arguments, and translates what the observer
-// is asked for within an expression.
+// call gives a helper the family's arguments, and translates calls of the observer within an
+// expression.
 func (c *copier) call(n *ast.CallExpr) (string, bool) {
 	if op, ok := observed(n); ok {
 		if op != "data" {
@@ -262,8 +263,8 @@ func (c *copier) fail(n ast.Node, format string, args ...any) (string, bool) {
 	return "", true
 }
 
-// expand puts operands in place of the names in a family's statements; each name
-// is followed by its operand.
+// expand puts operands in place of the names in a family's statements; each name is followed by its
+// operand.
 func expand(code string, operands ...string) string {
 	const head = "package p; func _() {"
 	s := &source{fset: token.NewFileSet()}

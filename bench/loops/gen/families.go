@@ -1,29 +1,28 @@
 package main
 
-// family is an allocator as the generated loops call it. Its operations are
-// statements of Go, in which names stand for operands: size, more and align are
-// numbers of bytes, p is a block, and q is what p became. An operand must not
-// have effects, for an operation may name it twice or not at all.
-//
-// A block is one word in all of them, an unsafe.Pointer: the block's address or,
-// for the pool, that of the slice which holds it.
+// The allocators that get a copy of the loops, and the statements that stand in for the observer's
+// calls.
+
+// family is an allocator as the generated loops call it. Its operations are Go statements in which
+// names stand for operands: size, more and align are numbers of bytes, p is a block, and q is what
+// p became. An operand must not have effects, because an operation may name it twice or not at all.
 type family struct {
 	name    string // suffix of the function names
 	doc     string // stands in comments for anyAllocator
 	tag     string // build constraint of the file; "": none
 	imports []string
-	enter   string // in place of w.obs.enter; may declare variables
-	params  string // of those, what a helper function takes: names and types
-	args    string // and their names alone
+	enter   string // in place of w.obs.enter; it may declare variables
+	params  string // the variables of enter that a helper function takes: names and types
+	args    string // their names alone
 	leave   string // in place of w.obs.leave
-	// words says that a slot is a uintptr, which no write barrier guards: the
-	// collector need not see the block. Else it is an unsafe.Pointer.
+	// words says that a slot is a uintptr, which no write barrier guards: the collector need not
+	// see the block. Otherwise a slot is an unsafe.Pointer.
 	words bool
 
-	malloc, calloc string // declare p, a block of size bytes; calloc's are zero
-	realloc        string // declares q, block p of size bytes changed to size more
-	// memalign declares p, a block of size bytes at a multiple of align. Where an
-	// allocator has no such call, the block is larger by align instead.
+	malloc, calloc string // declare p, a block of size bytes; calloc's bytes are zero
+	realloc        string // declares q, which is block p of size bytes changed to more bytes
+	// memalign declares p, a block of size bytes at a multiple of align. Where an allocator has no
+	// such call, the block is larger by align instead.
 	memalign string
 	free     string
 	// data is an expression: the address of block p's bytes.

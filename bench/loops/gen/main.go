@@ -1,11 +1,10 @@
-// Command gen writes ../loops_*_gen.go: for every allocator a copy of the loops
-// in ../loops.go that calls the allocator directly.
+// Command gen writes ../loops_*_gen.go: for every allocator a copy of the loops in ../loops.go that
+// calls the allocator directly.
 //
-// loops.go calls an observer, which calls any allocator through a func value.
-// That costs about as much as the allocators under test, and so would a call
-// through an interface or a generic dictionary; the methods of hakmem.Heap
-// inline only into code that names the type. In a copy, the statements of one
-// allocator stand in place of each call of the observer (families.go), and slots
+// loops.go calls an observer, which calls any allocator through a func value. That costs about as
+// much as the allocators under test, and so would a call through an interface or a generic
+// dictionary; the methods of hakmem.Heap inline only into code that names the type. In a copy, the
+// statements of one allocator stand in place of each call of the observer (families.go), and slots
 // are of the type that suits it. The rest is loops.go's, with its comments.
 package main
 
@@ -35,7 +34,7 @@ func generate(dir string) (map[string][]byte, error) {
 }
 
 func main() {
-	const dir = "." // go generate runs it in the package's
+	const dir = "." // go generate runs it in the package's directory
 	files, err := generate(dir)
 	for name, text := range files {
 		if err == nil {

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// TestUpToDate fails when loops.go was changed and its copies were not made again.
+// TestUpToDate fails when loops.go was changed and its copies were not generated again.
 func TestUpToDate(t *testing.T) {
 	files, err := generate("..")
 	if err != nil {
@@ -29,8 +29,7 @@ func TestUpToDate(t *testing.T) {
 	}
 }
 
-// copyOf makes the copy of a loops.go with this text for an allocator whose slots
-// are words.
+// copyOf makes the copy of a loops.go with this text for an allocator whose slots are words.
 func copyOf(t *testing.T, text string) (string, error) {
 	t.Helper()
 	dir := t.TempDir()
@@ -49,7 +48,7 @@ func copyOf(t *testing.T, text string) (string, error) {
 	return string(out), err
 }
 
-// TestCopy shows each rule at work, and what has none left alone.
+// TestCopy shows each rule at work, and that what no rule covers is left alone.
 func TestCopy(t *testing.T) {
 	got, err := copyOf(t, `// About loops.go.
 
@@ -126,7 +125,7 @@ func turnOwn(w *worker, slots []uintptr, h *own.Heap) {
 	}
 }
 
-// TestCopyRefuses: what the rules do not cover is an error with its place.
+// TestCopyRefuses: where a rule is missing, the error names the place.
 func TestCopyRefuses(t *testing.T) {
 	for _, c := range []struct{ statement, want string }{
 		{"w.obs.malloc(8, 0)", "loops.go:6:2: w.obs.malloc does not stand alone"},

@@ -13,10 +13,12 @@ import (
 	"strings"
 )
 
+// What the generator needs to know about loops.go: its syntax, its types, its helpers. All of it is
+// read once, before the copies are made.
+
 const (
 	sourceName = "loops.go"
-	// suffix ends the name of each function in loops.go; a copy has the family's
-	// name in its place.
+	// suffix ends the name of each function in loops.go; a copy has the family's name in its place.
 	suffix = "Observed"
 	// anyAllocator is what the comments of loops.go call the allocator.
 	anyAllocator = "any allocator"
@@ -28,14 +30,13 @@ type source struct {
 	file *ast.File
 	text string
 	info types.Info
-	// helpers are the functions that use the allocator between another's enter
-	// and leave: that one passes its variables on to them.
+	// helpers are the functions that use the allocator between another function's enter and leave.
+	// That function passes its variables on to them.
 	helpers      map[string]bool
 	helperParams map[*ast.FieldList]bool
 }
 
-// readSource reads loops.go. The types in it follow from the other files of the
-// package.
+// readSource reads loops.go. The types in it follow from the other files of the package.
 func readSource(dir string) (*source, error) {
 	s := &source{fset: token.NewFileSet(), info: types.Info{Types: map[ast.Expr]types.TypeAndValue{}}}
 	names, err := filepath.Glob(filepath.Join(dir, "*.go"))
@@ -65,17 +66,16 @@ func readSource(dir string) (*source, error) {
 	if s.file == nil {
 		return nil, fmt.Errorf("no %s in %s; run go generate in bench/loops", sourceName, dir)
 	}
-	// What other packages declare stays unknown, and files for several systems
-	// declare the same: errors, which do not concern the types of slots. A slot
-	// that was not recognised as one would not compile.
+	// The type checker reports errors here: the declarations of other packages are unknown, and
+	// files for several systems declare the same names. These errors do not concern the types of
+	// slots. A slot that was not recognised as one would not compile.
 	config := types.Config{Importer: nothing{}, Error: func(error) {}}
 	_, _ = config.Check("bench", s.fset, files, &s.info)
 	s.findHelpers()
 	return s, nil
 }
 
-// nothing imports packages without contents: only unsafe, which the type checker
-// knows, has any.
+// nothing imports packages without contents. Only unsafe has any; the type checker knows it.
 type nothing struct{}
 
 func (nothing) Import(name string) (*types.Package, error) {
@@ -132,7 +132,7 @@ func observed(call *ast.CallExpr) (op string, ok bool) {
 	return method.Sel.Name, true
 }
 
-// calls returns the function that is called, "" where that is no plain name.
+// calls returns the name of the function that is called, or "" where that is no plain name.
 func calls(call *ast.CallExpr) string {
 	if name, ok := call.Fun.(*ast.Ident); ok {
 		return name.Name
@@ -140,8 +140,8 @@ func calls(call *ast.CallExpr) string {
 	return ""
 }
 
-// isSlot tells whether e is a variable that holds a block between two
-// operations: a word in memory, and not a local variable.
+// isSlot reports whether e is a variable that holds a block between two operations: a word in
+// memory, and not a local variable.
 func (s *source) isSlot(e ast.Expr) bool {
 	switch e.(type) {
 	case *ast.IndexExpr, *ast.SelectorExpr, *ast.StarExpr:
