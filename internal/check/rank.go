@@ -67,7 +67,7 @@ var order = [numRanks]struct {
 		under: []Rank{drain}},
 	frontPool: {name: "frontPool.mu", protects: "the spare fronts",
 		under: []Rank{drain}, exclusive: []Rank{guard}},
-	region: {name: "region.mu", protects: "pages, spans of their own, and limits",
+	region: {name: "region.mu", protects: "pages, large blocks of their own, and limits",
 		under: []Rank{drain, configured}, exclusive: []Rank{guard, frontPool}},
 	shard: {name: "shard.mu", protects: "a front that no P has",
 		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},

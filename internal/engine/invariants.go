@@ -89,26 +89,26 @@ func (k *checker) checkCaches() {
 		}
 		s, c := site.ID(v>>8&site.Max), sizeclass.ID(v)
 		if e, _ := siteEntry(s, c); e != &siteCache[i] || c <= sizeclass.Num || c > sizeclass.NumAll || !s.Known() {
-			k.bad(subject{noun: "BigCache entry", addr: mem.Addr(i), class: c}, "a BigCache entry is where its key belongs", hex(v), "a key of this entry")
+			k.bad(subject{noun: "site cache entry", addr: mem.Addr(i), class: c}, "a site cache entry is where its key belongs", hex(v), "a key of this entry")
 			continue
 		}
-		k.waits(siteEntryAddr(v), place{"BigCache entry", uintptr(i), c})
+		k.waits(siteEntryAddr(v), place{"site cache entry", uintptr(i), c})
 	}
 	w := &hugeCache
 	bytes := uintptr(0)
 	for i, s := range w.larges {
-		of := subject{noun: "whale", addr: mem.Addr(s.p)}
-		k.waits(s.p, place{"whale cache entry", uintptr(i), 0})
+		of := subject{noun: "huge block", addr: mem.Addr(s.p)}
+		k.waits(s.p, place{"huge-block cache entry", uintptr(i), 0})
 		bytes += uintptr(s.size)
 		if page := s.p.page(); isPage(page) && meta(page).largeSize != s.size {
-			k.bad(of, "a whale has its span's size", s.size, meta(page).largeSize)
+			k.bad(of, "a huge block has its large block's size", s.size, meta(page).largeSize)
 		}
 		if i > 0 && int32(s.since-w.larges[i-1].since) < 0 {
-			k.bad(of, "whales are oldest first", s.since, fmt.Sprint("at least ", w.larges[i-1].since))
+			k.bad(of, "huge blocks are oldest first", s.since, fmt.Sprint("at least ", w.larges[i-1].since))
 		}
 	}
 	if mem.Bytes(bytes) != w.bytes || len(w.larges) > maxHuge {
-		k.bad(subject{noun: "whale cache"}, "the whale cache adds up", fmt.Sprintf("%d bytes in %d spans", w.bytes, len(w.larges)), fmt.Sprintf("%d in at most %d", bytes, maxHuge))
+		k.bad(subject{noun: "huge-block cache"}, "the huge-block cache adds up", fmt.Sprintf("%d bytes in %d large blocks", w.bytes, len(w.larges)), fmt.Sprintf("%d in at most %d", bytes, maxHuge))
 	}
 }
 
@@ -157,6 +157,6 @@ func (k *checker) checkTotals() {
 		}
 	}
 	if t.Large.LiveBlocks != k.liveLarge {
-		k.bad(subject{noun: "spans"}, "statistics count the live spans", t.Large.LiveBlocks, k.liveLarge)
+		k.bad(subject{noun: "large blocks"}, "statistics count the live large blocks", t.Large.LiveBlocks, k.liveLarge)
 	}
 }

@@ -178,7 +178,7 @@ func (k *checker) checkSlabPages(s slabID, c sizeclass.ID, pages pageCount) {
 			k.bad(of, "a slab's later pages begin no slab", fmt.Sprintf("class %d, state %d", m.slabClass.Load(), m.slabState.Load()), "0, 0")
 		}
 		if m.live != 0 {
-			k.bad(of, "a slab's page has no span's live state", m.live, 0)
+			k.bad(of, "a slab's page has no large block's live state", m.live, 0)
 		}
 		if used, slabs := inUse(page); !used || !slabs {
 			k.bad(of, "a slab's page is a superslab's, and in use", fmt.Sprintf("superslab %t, in use %t", slabs, used), "both")
@@ -328,12 +328,12 @@ func (k *checker) misplaced(s slabID, c sizeclass.ID, j blockIndex, live, owned 
 func (k *checker) checkLarge(page pageNo) (pages pageCount) {
 	m := meta(page)
 	p := page.addr()
-	of := subject{noun: "span", addr: p, class: m.class}
+	of := subject{noun: "large block", addr: p, class: m.class}
 	k.larges++
 	pages = pagesOf(m.largeSize)
 	size, ok := sizeclass.LargeSize(max(m.largeSize, sizeclass.MaxMid+1))
 	if m.largeSize <= sizeclass.MaxMid || !ok || size != m.largeSize || pageCount(m.pages) != pages || !isPage(page+pageNo(pages)-1) {
-		k.bad(of, "a span has a span's size and its pages", fmt.Sprintf("%d bytes, %d pages", m.largeSize, m.pages), fmt.Sprintf("%d bytes, %d pages", size, pages))
+		k.bad(of, "a large block has a large block's size and its pages", fmt.Sprintf("%d bytes, %d pages", m.largeSize, m.pages), fmt.Sprintf("%d bytes, %d pages", size, pages))
 		return 1
 	}
 	arena := m.flags&flagArena != 0
@@ -345,18 +345,18 @@ func (k *checker) checkLarge(page pageNo) (pages pageCount) {
 		class = uint8(sizeclass.LargeOf(size))
 	}
 	if m.start != p || m.class != sizeclass.ID(class) || m.recip != recip || m.live0 != at {
-		k.bad(of, "fast paths know a span", fmt.Sprintf("start %#x, class %d, recip %d, live0 %#x", m.start, m.class, m.recip, m.live0),
+		k.bad(of, "fast paths know a large block", fmt.Sprintf("start %#x, class %d, recip %d, live0 %#x", m.start, m.class, m.recip, m.live0),
 			fmt.Sprintf("%#x, %d, %d, %#x", p, class, recip, at))
 	}
 	for i := page; i < page+pageNo(pages); i++ {
 		t := meta(i)
 		of := subject{noun: "page", addr: i.addr(), slab: p}
 		if i > page && (t.kind != kindLargeTail || t.start != p || t.class != 0 || t.recip != 0 || t.live != 0) {
-			k.bad(of, "a span's later pages are its tail", fmt.Sprintf("kind %d, start %#x, class %d, recip %d, live %d", t.kind, t.start, t.class, t.recip, t.live),
+			k.bad(of, "a large block's later pages are its tail", fmt.Sprintf("kind %d, start %#x, class %d, recip %d, live %d", t.kind, t.start, t.class, t.recip, t.live),
 				fmt.Sprintf("%d, %#x, 0, 0, 0", kindLargeTail, p))
 		}
 		if used, slabs := inUse(i); !used || slabs {
-			k.bad(of, "a span's page is in use, and no superslab's", fmt.Sprintf("in use %t, superslab %t", used, slabs), "true, false")
+			k.bad(of, "a large block's page is in use, and no superslab's", fmt.Sprintf("in use %t, superslab %t", used, slabs), "true, false")
 		}
 		k.noSlab(i, of)
 	}
@@ -382,7 +382,7 @@ func (k *checker) checkLargeState(of subject, m *pageMeta) {
 		found = ""
 	}
 	if found != "" {
-		k.bad(of, "a span is live or waits in one place", found, "one of them")
+		k.bad(of, "a large block is live or waits in one place", found, "one of them")
 	}
 	if !checkLive {
 		return
@@ -393,9 +393,9 @@ func (k *checker) checkLargeState(of subject, m *pageMeta) {
 	}
 	switch {
 	case m.live != 0 && m.live != want && m.live != liveSited && m.live != liveWatched:
-		k.bad(of, "a span's live state is its class, or says more", m.live, fmt.Sprintf("0, %d, %d or %d", want, liveSited, liveWatched))
+		k.bad(of, "a large block's live state is its class, or says more", m.live, fmt.Sprintf("0, %d, %d or %d", want, liveSited, liveWatched))
 	case (m.live == liveSited) != (m.site() != 0) || m.site() != 0 && knownSite(m.site()) == 0:
-		k.bad(of, "a span has a site while its live state says so", fmt.Sprintf("site %d, live state %d", m.site(), m.live), "both, or neither")
+		k.bad(of, "a large block has a site while its live state says so", fmt.Sprintf("site %d, live state %d", m.site(), m.live), "both, or neither")
 	case m.live == liveSited:
 		k.alive(m.site(), m.largeSize)
 	}
@@ -412,10 +412,10 @@ func (k *checker) checkFree(page pageNo) {
 	switch m.kind {
 	case kindFree, kindLargeFreed, kindSlabFreed:
 		if used {
-			k.bad(of, "a page in use is a slab's or a span's", fmt.Sprintf("kind %d", m.kind), "one of theirs")
+			k.bad(of, "a page in use is a slab's or a large block's", fmt.Sprintf("kind %d", m.kind), "one of theirs")
 		}
 	default:
-		k.bad(of, "a page that is no slab's or span's is free", fmt.Sprintf("kind %d", m.kind), fmt.Sprintf("%d, %d or %d", kindFree, kindLargeFreed, kindSlabFreed))
+		k.bad(of, "a page that is no slab's or large block's is free", fmt.Sprintf("kind %d", m.kind), fmt.Sprintf("%d, %d or %d", kindFree, kindLargeFreed, kindSlabFreed))
 	}
 	if m.recip != 0 || m.live != 0 {
 		k.bad(of, "fast paths find no block in a free page", fmt.Sprintf("recip %#x, live state %d", m.recip, m.live), "0, 0")
@@ -531,7 +531,7 @@ func (k *checker) checkCounts() {
 	u := &pageUse
 	of := subject{noun: "page use"}
 	if u.used != k.used || u.dirty != k.dirty { // the memory limits are compared with these
-		k.bad(of, "pages in use and warm pages are counted", fmt.Sprintf("%d, %d", u.used, u.dirty), fmt.Sprintf("%d, %d", k.used, k.dirty))
+		k.bad(of, "pages in use and dirty pages are counted", fmt.Sprintf("%d, %d", u.used, u.dirty), fmt.Sprintf("%d, %d", k.used, k.dirty))
 	}
 	if u.peak < u.used {
 		k.bad(of, "the peak is at least the pages in use", u.peak, fmt.Sprint("at least ", u.used))
@@ -543,7 +543,7 @@ func (k *checker) checkCounts() {
 		k.bad(subject{noun: "superslabs"}, "superslabs are counted", n, k.supers)
 	}
 	if n := largeStats.allocs.Load() - largeStats.frees.Load(); n != uint64(k.larges) {
-		k.bad(subject{noun: "spans"}, "spans made less spans given back are those there are", n, k.larges)
+		k.bad(subject{noun: "large blocks"}, "large blocks made less large blocks given back are those there are", n, k.larges)
 	}
 	if b := &punching; b.n != 0 || b.r != 0 {
 		k.bad(subject{noun: "punch"}, "no slab waits for its holes", fmt.Sprintf("%d slabs, %d ranges", b.n, b.r), "0, 0")

@@ -350,7 +350,7 @@ var breakers = []breaker{
 	{"a front in the pool leases nothing", "a lease", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.f), set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))
 	}},
-	{"only classes of slabs are leased", "a class of spans", func(x *smallHeap) (uintptr, func()) {
+	{"only classes of slabs are leased", "a class of large blocks", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.g), set(x.g.lease(sizeclass.Num+1), x.leased)
 	}},
 	{"a lease is a LEASED slab of its class", "a PARTIAL one", func(x *smallHeap) (uintptr, func()) {
@@ -373,25 +373,25 @@ var breakers = []breaker{
 	{"what waits is a block of its class", "Go memory", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.f), set(word(*x.f.top(sizeclass.ID(x.class))), 0x1000)
 	}},
-	{"what waits is a block of its class", "a span of another class in a shared slot", func(x *smallHeap) (uintptr, func()) {
+	{"what waits is a block of its class", "a large block of another class in a shared slot", func(x *smallHeap) (uintptr, func()) {
 		return 0, swap[uintptr](x.inShared, uintptr(x.large))
 	}},
-	{"a span is live or waits in one place", "a live one in a magazine", func(x *smallHeap) (uintptr, func()) {
+	{"a large block is live or waits in one place", "a live one in a magazine", func(x *smallHeap) (uintptr, func()) {
 		return x.dirty, set(&meta(pageNo(pageOf(Block(x.dirty)))).live, liveState(x.warmClass))
 	}},
-	{"a span is live or waits in one place", "one that left its shared slot", func(x *smallHeap) (uintptr, func()) {
+	{"a large block is live or waits in one place", "one that left its shared slot", func(x *smallHeap) (uintptr, func()) {
 		return x.inShared.Load(), swap[uintptr](x.inShared, 0)
 	}},
-	{"a BigCache entry is where its key belongs", "another class", func(x *smallHeap) (uintptr, func()) {
+	{"a site cache entry is where its key belongs", "another class", func(x *smallHeap) (uintptr, func()) {
 		return 0, swap[uint64](x.inSiteCache, x.inSiteCache.Load()+1)
 	}},
-	{"a whale has its span's size", "a page more", func(x *smallHeap) (uintptr, func()) {
+	{"a huge block has its large block's size", "a page more", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(hugeCache.larges[0].p), both(set(&hugeCache.larges[0].size, hugeCache.larges[0].size+pageSize), set(&hugeCache.bytes, hugeCache.bytes+pageSize))
 	}},
-	{"whales are oldest first", "the first one younger", func(x *smallHeap) (uintptr, func()) {
+	{"huge blocks are oldest first", "the first one younger", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(hugeCache.larges[1].p), set(&hugeCache.larges[0].since, hugeCache.larges[1].since+1)
 	}},
-	{"the whale cache adds up", "a byte more", func(x *smallHeap) (uintptr, func()) { return 0, set(&hugeCache.bytes, hugeCache.bytes+1) }},
+	{"the huge-block cache adds up", "a byte more", func(x *smallHeap) (uintptr, func()) { return 0, set(&hugeCache.bytes, hugeCache.bytes+1) }},
 	{"a quarantine adds up", "a byte more", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.f), set(&x.f.quarantine().bytes, x.f.quarantine().bytes+1)
 	}},
@@ -512,7 +512,7 @@ var breakers = []breaker{
 	{"a slab's later pages begin no slab", "a state", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.full.addr() + pageSize), swap[uint32](&meta(x.full.page()+1).slabState, slabFull)
 	}},
-	{"a slab's page has no span's live state", "one", func(x *smallHeap) (uintptr, func()) {
+	{"a slab's page has no large block's live state", "one", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.leased.addr()), set(&x.leased.meta().live, 1)
 	}},
 	{"a slab's page is a superslab's, and in use", "none's", func(x *smallHeap) (uintptr, func()) {
@@ -582,51 +582,51 @@ var breakers = []breaker{
 	}},
 
 	// Large blocks.
-	{"a span has a span's size and its pages", "a page less", func(x *smallHeap) (uintptr, func()) {
+	{"a large block has a large block's size and its pages", "a page less", func(x *smallHeap) (uintptr, func()) {
 		m := meta(pageNo(pageOf(x.large)))
 		return uintptr(x.large), set(&m.pages, m.pages-1)
 	}},
-	{"a span has a span's size and its pages", "a size between two", func(x *smallHeap) (uintptr, func()) {
+	{"a large block has a large block's size and its pages", "a size between two", func(x *smallHeap) (uintptr, func()) {
 		m := meta(pageNo(pageOf(x.large)))
 		return uintptr(x.large), set(&m.largeSize, m.largeSize-16)
 	}},
-	{"fast paths know a span", "another class", func(x *smallHeap) (uintptr, func()) {
+	{"fast paths know a large block", "another class", func(x *smallHeap) (uintptr, func()) {
 		m := meta(pageNo(pageOf(x.large)))
 		return uintptr(x.large), set(&m.class, m.class+1)
 	}},
-	{"fast paths know a span", "another start", func(x *smallHeap) (uintptr, func()) {
+	{"fast paths know a large block", "another start", func(x *smallHeap) (uintptr, func()) {
 		m := meta(pageNo(pageOf(x.large)))
 		return uintptr(x.large), set(&m.start, m.start+16)
 	}},
-	{"fast paths know a span", "no reciprocal", func(x *smallHeap) (uintptr, func()) {
+	{"fast paths know a large block", "no reciprocal", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.large), set(&meta(pageNo(pageOf(x.large))).recip, 0)
 	}},
-	{"fast paths know a span", "another live state", func(x *smallHeap) (uintptr, func()) {
+	{"fast paths know a large block", "another live state", func(x *smallHeap) (uintptr, func()) {
 		m := meta(pageNo(pageOf(x.large)))
 		return uintptr(x.large), set(&m.live0, m.live0+1)
 	}},
-	{"fast paths know a span", "an Arena's chunk", func(x *smallHeap) (uintptr, func()) {
+	{"fast paths know a large block", "an Arena's chunk", func(x *smallHeap) (uintptr, func()) {
 		return x.chunk, set(&meta(pageNo(pageOf(Block(x.chunk)))).recip, 1)
 	}},
-	{"a span's later pages are its tail", "free", func(x *smallHeap) (uintptr, func()) {
+	{"a large block's later pages are its tail", "free", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).kind, kindFree)
 	}},
-	{"a span's later pages are its tail", "a class", func(x *smallHeap) (uintptr, func()) {
+	{"a large block's later pages are its tail", "a class", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).class, 1)
 	}},
-	{"a span's later pages are its tail", "a reciprocal", func(x *smallHeap) (uintptr, func()) {
+	{"a large block's later pages are its tail", "a reciprocal", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).recip, 1)
 	}},
-	{"a span's later pages are its tail", "a live state", func(x *smallHeap) (uintptr, func()) {
+	{"a large block's later pages are its tail", "a live state", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).live, liveHuge)
 	}},
-	{"a span's page is in use, and no superslab's", "a superslab's", func(x *smallHeap) (uintptr, func()) {
+	{"a large block's page is in use, and no superslab's", "a superslab's", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.large), set(&super(chunkNo(pageOf(x.large)/superPages)).isSlabs, true)
 	}},
-	{"a span's later pages are its tail", "another span's", func(x *smallHeap) (uintptr, func()) {
+	{"a large block's later pages are its tail", "another large block's", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).start, (x.large + pageSize).addr())
 	}},
-	{"a span's page is in use, and no superslab's", "a free page", func(x *smallHeap) (uintptr, func()) {
+	{"a large block's page is in use, and no superslab's", "a free page", func(x *smallHeap) (uintptr, func()) {
 		page := pageOf(x.large) + 1
 		s := super(chunkNo(page / superPages))
 		return uintptr(x.large + pageSize), set(&s.free, s.free|1<<(page%superPages))
@@ -634,33 +634,33 @@ var breakers = []breaker{
 	{"a chunk of an Arena has no live state", "one", func(x *smallHeap) (uintptr, func()) {
 		return x.chunk, set(&meta(pageNo(pageOf(Block(x.chunk)))).live, liveHuge)
 	}},
-	{"a span's live state is its class, or says more", "another class", func(x *smallHeap) (uintptr, func()) {
+	{"a large block's live state is its class, or says more", "another class", func(x *smallHeap) (uintptr, func()) {
 		m := meta(pageNo(pageOf(x.large)))
 		return uintptr(x.large), set(&m.live, m.live+1)
 	}},
-	{"a span's live state is its class, or says more", "a class above 2 MiB", func(x *smallHeap) (uintptr, func()) {
+	{"a large block's live state is its class, or says more", "a class above 2 MiB", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.big), set(&meta(pageNo(pageOf(x.big))).live, sizeclass.NumAll)
 	}},
-	{"a span has a site while its live state says so", "a site without", func(x *smallHeap) (uintptr, func()) {
+	{"a large block has a site while its live state says so", "a site without", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.large), set(&meta(pageNo(pageOf(x.large))).siteOrListed, x.site)
 	}},
-	{"a span has a site while its live state says so", "a site that is none", func(x *smallHeap) (uintptr, func()) {
+	{"a large block has a site while its live state says so", "a site that is none", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.sitedLarge), set(&meta(pageNo(pageOf(x.sitedLarge))).siteOrListed, site.Max)
 	}},
-	{"statistics count the live spans", "a kind that is lost", func(x *smallHeap) (uintptr, func()) {
+	{"statistics count the live large blocks", "a kind that is lost", func(x *smallHeap) (uintptr, func()) {
 		m := meta(pageNo(pageOf(x.large))) // ReadTotals believes the page, the check its size
 		return 0, both(set(&m.largeSize, m.largeSize-16), func() {})
 	}},
-	{"spans made less spans given back are those there are", "one more", func(x *smallHeap) (uintptr, func()) {
+	{"large blocks made less large blocks given back are those there are", "one more", func(x *smallHeap) (uintptr, func()) {
 		return 0, swap[uint64](&largeStats.allocs, largeStats.allocs.Load()+1)
 	}},
 
 	// Free pages.
-	{"a page in use is a slab's or a span's", "one that is neither", func(x *smallHeap) (uintptr, func()) {
+	{"a page in use is a slab's or a large block's", "one that is neither", func(x *smallHeap) (uintptr, func()) {
 		s := super(chunkNo(x.free / superPages))
 		return uintptr(region.base + mem.Addr(x.free<<pageShift)), both(set(&s.free, s.free&^(1<<(x.free%superPages))), set(&s.dirty, s.dirty|1<<(x.free%superPages)))
 	}},
-	{"a page that is no slab's or span's is free", "a tail without a span", func(x *smallHeap) (uintptr, func()) {
+	{"a page that is no slab's or large block's is free", "a tail without a large block", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(region.base + mem.Addr(x.free<<pageShift)), set(&meta(pageNo(x.free)).kind, kindLargeTail)
 	}},
 	{"fast paths find no block in a free page", "a live state", func(x *smallHeap) (uintptr, func()) {
@@ -678,7 +678,7 @@ var breakers = []breaker{
 	{"a page without a slab says so", "a class for the fast paths", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(region.base + mem.Addr(x.free<<pageShift)), set(&PageClass[x.free], 1)
 	}},
-	{"a page without a slab says so", "a span with a slab's state", func(x *smallHeap) (uintptr, func()) {
+	{"a page without a slab says so", "a large block with a slab's state", func(x *smallHeap) (uintptr, func()) {
 		return uintptr(x.large), swap[uint32](&meta(pageNo(pageOf(x.large))).slabState, slabFull)
 	}},
 	{"no live state is left where no slab is", "in the live map", func(x *smallHeap) (uintptr, func()) {
@@ -697,10 +697,10 @@ var breakers = []breaker{
 	{"a node of the page tree sums up its children", "the root", func(x *smallHeap) (uintptr, func()) {
 		return 1, set(&tree.node(1).pre, 7)
 	}},
-	{"pages in use and warm pages are counted", "one more in use", func(x *smallHeap) (uintptr, func()) {
+	{"pages in use and dirty pages are counted", "one more in use", func(x *smallHeap) (uintptr, func()) {
 		return 0, both(set(&pageUse.used, pageUse.used+1), set(&pageUse.peak, pageUse.peak+1))
 	}},
-	{"pages in use and warm pages are counted", "one more warm", func(x *smallHeap) (uintptr, func()) {
+	{"pages in use and dirty pages are counted", "one more dirty", func(x *smallHeap) (uintptr, func()) {
 		return 0, set(&pageUse.dirty, pageUse.dirty+1)
 	}},
 	{"the peak is at least the pages in use", "less", func(x *smallHeap) (uintptr, func()) { return 0, set(&pageUse.peak, pageUse.used-1) }},

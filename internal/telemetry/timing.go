@@ -37,7 +37,7 @@ const (
 )
 
 var phaseNames = [NumPhases]string{
-	"refill", "flush", "acquire", "retire", "span take", "span give", "commit", "drain", "sweep", "purge",
+	"refill", "flush", "acquire", "retire", "large take", "large give", "commit", "drain", "sweep", "purge",
 }
 
 // String returns the phase in lower case, or "unknown".

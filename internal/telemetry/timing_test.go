@@ -32,7 +32,7 @@ func readAll() (all [NumPhases]Timing) {
 
 func TestPhaseString(t *testing.T) {
 	for p, want := range map[Phase]string{
-		Refill: "refill", Flush: "flush", Acquire: "acquire", Retire: "retire", LargeTake: "span take", LargeGive: "span give",
+		Refill: "refill", Flush: "flush", Acquire: "acquire", Retire: "retire", LargeTake: "large take", LargeGive: "large give",
 		Commit: "commit", Drain: "drain", Sweep: "sweep", Purge: "purge", NumPhases: "unknown", 255: "unknown",
 	} {
 		if got := p.String(); got != want {

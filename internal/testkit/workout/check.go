@@ -57,7 +57,7 @@ func GivenBack() error {
 	hakmem.Trim()
 	s := ReadStats()
 	if s.Scavenger.Used != 0 || s.Scavenger.Dirty != 0 || s.Superslabs != 0 || s.Large.CachedBlocks != 0 || s.Guard.Live != 0 {
-		return fmt.Errorf("all freed, trimmed: %d bytes used, %d warm, %d superslabs, %d warm spans, %d guarded blocks",
+		return fmt.Errorf("all freed, trimmed: %d bytes used, %d dirty, %d superslabs, %d cached large blocks, %d guarded blocks",
 			s.Scavenger.Used, s.Scavenger.Dirty, s.Superslabs, s.Large.CachedBlocks, s.Guard.Live)
 	}
 	for _, x := range s.Sites {

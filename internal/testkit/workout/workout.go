@@ -31,10 +31,10 @@ var Kinds = []Kind{
 	{"mid of 4 pages", 7000},
 	{"mid of 8 pages", 14000},
 	{"largest mid", 32 << 10},
-	{"span of 1 page", 40000},
-	{"span of several pages", 200_000},
-	{"span of a superslab", 2 << 20},
-	{"big span", 3 << 20},
+	{"large block of 1 page", 40000},
+	{"large block of several pages", 200_000},
+	{"large block of a superslab", 2 << 20},
+	{"huge block", 3 << 20},
 }
 
 // SmallRegion is the smallest region.
