@@ -30,7 +30,8 @@ import (
 //go:nosplit
 func midLive(p Block) mem.Addr {
 	k := (p - Block(Base)) >> kibShift
-	return mem.Addr(Block(Pages) + k + k&^(pageSize>>kibShift-1)) // 64·(k/64) twice: 128 B of metadata
+	// 64·(k/64) is added twice, because a page's metadata is 128 bytes.
+	return mem.Addr(Block(Pages) + k + k&^(pageSize>>kibShift-1))
 }
 
 // largeLive returns the address of the live byte of the large block at p.
