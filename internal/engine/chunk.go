@@ -8,59 +8,62 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// superMeta describes 2 MiB of the region: a superslab when isSlabs, otherwise
-// a chunk of the page tree. free, dirty, isSlabs are owned by region.mu.
+// This file describes a chunk, 2 MiB of the region: its metadata, and the books on what its pages
+// are used for. region.mu owns both, with the exceptions that the fields of superMeta name.
+
+// superMeta describes a chunk. It is a superslab if isSlabs is set; otherwise its pages are the
+// page tree's. The fields are owned by region.mu, except emptyMask, wasDirty and wasEmpty.
 type superMeta struct {
-	// free is the set of pages that belong to no slab (isSlabs) or no large block.
+	// free is the set of pages that belong to no slab (in a superslab) or to no large block.
 	free pageSet
-	// dirty is the set of pages handed out since they were last zero.
+	// dirty is the set of pages that were handed out since their memory was last zero.
 	dirty pageSet
-	// emptyMask is the superslab's set of EMPTY slabs, by first page: slabs all
-	// of whose blocks are free. A hint: set without a lock by who completes a
-	// slab's bitmap, cleared by who takes the slab; the bitmap is the truth.
+	// emptyMask is the superslab's set of EMPTY slabs, by first page. All blocks of an EMPTY slab
+	// are free. The set is a hint; the truth is in the bitmaps. A goroutine that completes a slab's
+	// bitmap adds the slab without a lock, and a goroutine that takes the slab removes it.
 	emptyMask atomic.Uint32
 	isSlabs   bool
-	// tiny is the set of pages whose live map may have memory behind it.
+	// tiny is the set of pages whose part of the live map may have memory behind it.
 	tiny pageSet
-	// purged is the set of pages whose memory was returned to the system and
-	// that were not used since, purgedAt when that was last done, freedAt when a
-	// page was last given back: both in milliseconds (scavenger.go).
+	// purged is the set of pages whose memory was returned to the system and that were not used
+	// since. purgedAt is when memory was last returned, and freedAt when a page was last given
+	// back.
 	purged   pageSet
 	purgedAt stamp
 	freedAt  stamp
-	// lost is the set of pages that may not be touched (purge.go, discard).
+	// lost is the set of pages that may not be touched: see discard in purge.go.
 	lost pageSet
-	// wasDirty is what dirty was when all pages were handed out together: until
-	// they are given back, theirs who has them.
+	// wasDirty is what dirty was when all pages were last handed out together. Until they are given
+	// back, it is owned by the goroutine that has them.
 	wasDirty pageSet
-	// wasEmpty is what emptyMask was when the scavenger last looked. Owned by the
-	// scavenger.
+	// wasEmpty is what emptyMask was when the scavenger last looked. Owned by the scavenger.
 	wasEmpty pageSet
 }
 
 const superMetaSize = unsafe.Sizeof(superMeta{})
 
+// super returns the metadata of chunk c.
 func super(c chunkNo) *superMeta {
 	return (*superMeta)(ptr(region.supers + mem.Addr(c)*mem.Addr(superMetaSize)))
 }
 
-// pageUse counts the region's pages by what they are, and keeps book on whether
-// it was right to keep or to return them. Owned by region.mu. Every page that
-// changes hands goes through superMeta.take or give, which keep it true.
+// pageUse counts the region's pages by what they are used for, and keeps track of whether it was
+// right to keep or to return them. Owned by region.mu. Every page that changes hands goes through
+// superMeta.take or give, which update the counts.
 var pageUse struct {
-	used  int // pages of slabs and large blocks, those of cached large blocks too
-	dirty int // free pages with memory behind them
-	peak  int // the most that used was since the scavenger's last tick
+	used  int // pages of slabs and of large blocks, cached ones included
+	dirty int // free pages that have memory behind them
+	peak  int // the highest value of used since the scavenger's last tick
 
-	// The correctness tracker, in pages.
-	reused   uint64 // kept warm, and taken again
+	// What came of keeping and returning pages, counted in pages.
+	reused   uint64 // kept dirty, and taken again
 	returned uint64 // given back to the operating system
-	vain     uint64 // of those: kept for the scavenger's whole window before
-	again    uint64 // of those: taken again, and so faulted again, within its horizon
+	vain     uint64 // of those returned: kept before that for the whole window
+	again    uint64 // of those returned: taken and faulted in again within the horizon
 }
 
-// take hands out the pages m of the chunk, which are free. clean reports whether
-// all of them still read as zero. Under region.mu.
+// take hands out the pages m of the chunk, which are free. clean reports whether all of them still
+// read as zero. Under region.mu.
 func (s *superMeta) take(m pageSet) (clean bool) {
 	check.MustHold(&region.mu, "take")
 	u := &pageUse
@@ -83,8 +86,8 @@ func (s *superMeta) take(m pageSet) (clean bool) {
 	return dirty == 0
 }
 
-// give takes back the pages m of the chunk, which were handed out and last used
-// at the given time. Under region.mu.
+// give takes back the pages m of the chunk, which were handed out and last used at the given time.
+// Under region.mu.
 func (s *superMeta) give(m pageSet, at stamp) {
 	check.MustHold(&region.mu, "give")
 	n := m.count()
@@ -95,7 +98,7 @@ func (s *superMeta) give(m pageSet, at stamp) {
 	if int32(at-now) > 0 {
 		at = now
 	}
-	if now-at <= now-s.freedAt { // the later one
+	if now-at <= now-s.freedAt { // the later of the two
 		s.freedAt = at
 	}
 }

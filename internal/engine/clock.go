@@ -7,26 +7,30 @@ import (
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
-// Times are in parts of the default window, HAKMEM_DECAY_MS. Its 2.2 s outlast
+// This file holds the engine's time: the clock that the scavenger moves on, and the moments from
+// which slabs, chunks and caches take their stamps. The comment at each field of times says who
+// owns it.
+
+// Times are in parts of the default window, HAKMEM_DECAY_MS. The window of 2.2 s is longer than
 // demand that comes back every 2 s (docs/ledger.md, "Sawtooth").
 const (
-	// ticksPerWindow: each tick costs some microseconds, and what is returned may
-	// be late by one.
+	// ticksPerWindow is the number of ticks in a window. Each tick costs some microseconds, and
+	// memory may be returned late by one tick.
 	ticksPerWindow = 10
-	// horizonWindows: memory taken again within this many default windows after
-	// it was returned should have been kept.
+	// horizonWindows is the tracker's horizon, in default windows. Memory that is taken again
+	// within the horizon after it was returned should have been kept.
 	horizonWindows = 4
 )
 
-// decayPart is so many hundredths of the default window, in milliseconds.
-// 1 at the least.
+// decayPart returns so many hundredths of the default window, in milliseconds. The result is at
+// least 1.
 func decayPart(hundredths float64) millis {
 	return millis(max(1, uint32(hundredths*float64(decay())/100)))
 }
 
-// clock is the scavenger's time. Tests inject another.
+// clock is the scavenger's time. Tests inject another clock.
 type clock interface {
-	// Now is the time since some moment.
+	// Now is the time since some fixed moment.
 	Now() time.Duration
 	// AfterFunc calls tick once, on a goroutine of its own, d from now.
 	AfterFunc(d time.Duration, tick func())
@@ -36,18 +40,19 @@ type realClock struct{}
 
 var processStart = time.Now()
 
-// times is what stamps are made of: slabs, chunks and caches note when they were last
-// used. The scavenger moves it on (and a test its clock); who stamps only reads.
+// times holds the moments that stamps are made of. Slabs, chunks and caches note when they were
+// last used. The scavenger moves the moments on (SetClock does so too); a goroutine that stamps
+// only reads them.
 var times = struct {
 	clock clock
-	// now is the clock at the scavenger's last tick or kick. Owned by region.mu.
+	// now is the clock's time at the scavenger's last tick or kick. Owned by region.mu.
 	now stamp
-	// listed is now for those that make a slab PARTIAL, without region.mu.
+	// listed is a copy of now for goroutines that make a slab PARTIAL. They do not hold region.mu.
 	listed atomic.Uint32
-	// Before the timer ran, slabs were stamped with a stale time: idleStamp. Treat those
-	// as listed at armedAt, when it was set.
+	// idleStamp is the stale time with which slabs were stamped before the timer was set. Slabs
+	// with that stamp count as listed at armedAt, the moment when the timer was set.
 	idleStamp, armedAt atomic.Uint32
-	// epoch counts ticks, so that a Heap knows when to trim itself.
+	// epoch counts ticks. A Heap compares it with its own to know when to trim itself.
 	epoch atomic.Uint32
 }{clock: realClock{}}
 
@@ -55,11 +60,12 @@ func (realClock) Now() time.Duration { return time.Since(processStart) }
 
 func (realClock) AfterFunc(d time.Duration, tick func()) { time.AfterFunc(d, tick) }
 
-// milliseconds is the clock's time. It wraps after 49 days; only differences
-// are used. Under region.mu or scavenger.mu.
+// milliseconds returns the clock's time. It wraps after 49 days, so only differences are used.
+// Under region.mu or scavenger.mu.
 func milliseconds() stamp { return stamp(times.clock.Now().Milliseconds()) }
 
 // decay is the default window in milliseconds.
 func decay() millis { return millis(policy.Now().DecayMs) }
 
+// horizon is the tracker's horizon in milliseconds: see horizonWindows.
 func horizon() millis { return horizonWindows * decay() }

@@ -10,38 +10,41 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// A front is the magazines, the leases and the counters of one P or one Heap.
-// It is touched only (a) in the fast section on its P, (b) under enter on its
-// P, (c) by its Heap's goroutine, (d) by the drainer after grace.
+// A front is the magazines, the leases and the counters of one P or one Heap. It has one user at a
+// time, and is touched only
 //
-// It lies off-heap, 1 KiB behind a multiple of TinyMag (frontAt), so that the word of class
-// c is at front | c<<3 (one instruction, and then addressing through one register):
+//   - in the fast section on its P,
+//   - under enter on its P,
+//   - by its Heap's goroutine,
+//   - by the drainer after the grace.
+//
+// A front lies off-heap, 1 KiB behind a multiple of TinyMag (frontAt). So the word of class c is at
+// front | c<<3: one instruction, and then addressing through one register.
 //
 //	0     [128]tops      address of the magazine's top slot, for each class
 //	1024  [128]leases    slabID that the front may carve from, for each class
 //	2048  [128]misses  [128]refills  [128]flushes     counters, by class
 //	5120  capacities, batches, counters: frontHead
 //	15360 magazines      the slots of a class: 8 KiB each up to 1 KiB blocks, then 1 KiB
-//	      quarantine     freed blocks, under HAKMEM_HARDEN (harden.go)
+//	      quarantine     freed blocks, under HAKMEM_HARDEN (hardened.go)
 //
-// A magazine is filled upwards. Its bottom slot is a sentinel that always holds 0,
-// so a pop that reads 0 found it empty; its last slot's address is a multiple of the
-// magazine's size, so a push that finds such an address as the top found it full.
-// The capacity is where the sentinel lies. There are no counts and no bounds.
+// A magazine is filled upwards. Its bottom slot is a sentinel that always holds 0: a pop that reads
+// 0 has found the magazine empty. The address of its last slot is a multiple of the magazine's
+// size: a push that finds such an address as the top has found the magazine full. The place of the
+// sentinel is the capacity. There are no counts and no bounds.
 //
-// A magazine is made when the front first needs it (makeMagazine). Until then it
-// is a trap, like the trap front's, and its memory is not touched. One that runs
-// full and empty in turns grows downwards (growMagazine).
+// A magazine is made when the front first needs it (makeMagazine). Until then it is a trap, like
+// the trap front's, and its memory is not touched. A magazine that runs full and empty in turns
+// grows downwards (growMagazine).
 //
-// Who knows this layout, besides this file, which decides it:
+// Who knows this layout, apart from this file, which decides it:
 //
-//   - The fast paths find a class's word and tell empty and full by themselves:
-//     road_amd64.h, road_arm64.go, and the Heap's in the public package's heap.go.
-//   - Slots between sentinel and top: magazine.go fills them and moves them down,
-//     harden.go brings them into random order.
+//   - The fast paths find a class's word and detect empty and full by themselves: road_amd64.h,
+//     road_arm64.go, and the Heap's in the public package's heap.go.
+//   - Slots between sentinel and top: magazine.go fills them and moves blocks down. harden.go
+//     detects a full magazine, and hardened.go puts blocks into random order.
 //   - Where fronts and their parts lie: frontpool.go, reserve.go, hardened.go.
-//   - idle.go compares tops with those of a while ago; invariants_fronts.go checks
-//     all that is said here.
+//   - idle.go compares tops with earlier ones. invariants_fronts.go checks all that is said here.
 //
 // All other files call the methods below. TestWhoKnowsTheLayout holds this list.
 const (
@@ -51,62 +54,67 @@ const (
 	refillsOffset = missesOffset + countWords*8
 	flushesOffset = refillsOffset + countWords*8
 	headOffset    = flushesOffset + countWords*8
-	// The last slot of class c is c, or c-NumTiny, magazines behind these. The first
-	// is where frontHead has ended and, from the page on, a multiple of TinyMag.
+	// The last slot of class c lies c magazines behind tinyOffset, or c-NumTiny magazines behind
+	// midOffset. tinyOffset is behind frontHead. Counted from the beginning of the page it is a
+	// multiple of TinyMag.
 	tinyOffset = 2*TinyMag - frontSkew
 	midOffset  = tinyOffset + sizeclass.NumTiny*TinyMag
-	// Behind the last magazine. It takes no memory while nothing is hardened.
+	// quarantineOffset is behind the last magazine. The quarantine takes no memory while nothing is
+	// hardened.
 	quarantineOffset = midOffset + (sizeclass.NumAll-sizeclass.NumTiny+1)*MidMag
 
-	// TinyMag is the bytes of the slots of a class up to 1 KiB, MidMag those of any
-	// other: 1023 and 127 blocks (asserted below), and the sentinel. Powers of two so that "full" is one
-	// test of an address. HAKMEM_MAG_GROW_BYTES has room for no more than 1023 blocks of
-	// 512 B; above 1 KiB 127 blocks are a quarter of a MiB at least.
+	// TinyMag is the bytes of the slots of a class up to 1 KiB, and MidMag those of any other
+	// class: 1023 and 127 blocks (asserted below), and the sentinel. They are powers of two so that
+	// "full" is one test of an address. The default of HAKMEM_MAG_GROW_BYTES has room for 1024
+	// blocks of 512 B. Above 1 KiB, 127 blocks are at least an eighth of a MiB.
 	TinyMag = 8192
 	MidMag  = 1024
-	// maxMid is the most blocks of a magazine of MidMag.
+	// maxMid is the most blocks that a magazine of MidMag holds.
 	maxMid = MidMag/8 - 1
 
-	// frontSkew is where a front begins in its first OS page. The words that
-	// the fast section writes and those by which it finds the P must differ in
-	// their last 12 bits, or loads wait for stores they only look like
-	// (docs/ledger.md, "Words that look alike"): in Go 1.26 the field id of a p ends
-	// in 0x008, the field p of an m in 0x0d8, 0x8d8 or, the first one's, 0x350.
+	// frontSkew is where a front begins in its first OS page. The words that the fast section
+	// writes and the words by which it finds the P must differ in their last 12 bits. Otherwise
+	// loads wait for stores that only look like stores to the same word (docs/ledger.md, "Words
+	// that look alike"). In Go 1.26 the field id of a p ends in 0x008. The field p of an m ends in
+	// 0x0d8 or 0x8d8, or in 0x350 for the first m.
 	frontSkew = 1024
 
 	countWords = frontTypes
-	// quarantineRoom is the bytes of a quarantine (hardened.go, which asserts it): a ring
-	// of 512 blocks of 16 bytes, and 24 bytes.
+	// quarantineRoom is the bytes of a quarantine: a ring of 512 blocks of 16 bytes, and 24 bytes.
+	// hardened.go asserts it.
 	quarantineRoom = 512*16 + 24
-	// Whole OS pages, on every system: those are up to 64 KiB.
+	// frontSize is whole OS pages on every system; those are up to 64 KiB.
 	frontSize  = (frontSkew + quarantineOffset + quarantineRoom + pageSize - 1) &^ (pageSize - 1)
-	frontTypes = setClasses     // entries of tops and leases
-	leaseWords = frontTypes - 3 // of leases; the others are sampleOffset, ownerOffset, guessMissOffset
+	frontTypes = setClasses // entries of tops and of leases
+	// The entries of leases that are leases. The other three are at guessMissOffset, ownerOffset
+	// and sampleOffset.
+	leaseWords = frontTypes - 3
 )
 
 // frontHead is the part of a front that only slow paths use.
 type frontHead struct {
-	cap [frontTypes]uint16 // blocks each magazine may hold
-	// How many blocks the next miss brings and the next overflow gives back.
-	// They start at firstBatch and firstFlush, double each time up to the policy's
-	// Refill (refill) and half the capacity (takeOldest), and start anew when the other happens: a program that
-	// allocates and frees in turns comes to rest within the magazine, and one
-	// that only does one of them soon moves the most at a time.
+	cap [frontTypes]uint16 // blocks that each magazine may hold
+	// refillBatch and flushBatch are how many blocks the next miss brings and the next overflow
+	// gives back. They start at firstBatch and firstFlush and double each time. A refill doubles up
+	// to the policy's Refill (refill), and a flush up to half the capacity (takeOldest). Each
+	// starts anew when the other happens. So a program that allocates and frees in turns comes to
+	// rest within the magazine, and a program that does only one of them soon moves the most at a
+	// time.
 	refillBatch, flushBatch [frontTypes]uint16
 
-	// hits counts the pops that slow paths can prove: between two looks at a
-	// magazine at least as many blocks were popped as it lost. seen is the
-	// number of blocks at the last look.
+	// hits counts the pops that slow paths can prove: between two looks at a magazine, at least as
+	// many blocks were popped as the magazine has lost. seen is the number of blocks at the last
+	// look.
 	hits [frontTypes]uint64
 	seen [frontTypes]uint16
 
-	// waiting is the number of blocks in the quarantine.
+	// waiting is the number of blocks in the quarantine, by class.
 	waiting [frontTypes]uint32
 
-	ownHits uint64 // stage 0: refills from the front's own lease
+	ownHits uint64 // refills from the front's own lease
 
-	// A Heap's: the scavenger's epoch when it last trimmed itself, and what each
-	// magazine held then.
+	// epoch and mark are used in a Heap's front: the scavenger's epoch when the front last trimmed
+	// itself, and what each magazine held then.
 	epoch uint32
 	mark  [frontTypes]uint16
 	// idle is what each magazine of large blocks held when trimIdleLarge last looked.
@@ -116,6 +124,7 @@ type frontHead struct {
 // The head must end where the slots of class 1 begin.
 const _ = tinyOffset - headOffset - unsafe.Sizeof(frontHead{})
 
+// The methods that find the parts of a front.
 func (f Front) head() *frontHead { return (*frontHead)(ptr(mem.Addr(f + headOffset))) }
 
 // wordOf returns the address of class c's word in the array of words at offset.
@@ -142,8 +151,8 @@ func (f Front) flushes(c sizeclass.ID) *uint64 {
 	return u64(f.wordOf(c, flushesOffset))
 }
 
-// loadTop and storeTop are for those that do not own the front at the moment, or whose
-// stores others may see.
+// loadTop and storeTop are for callers that do not own the front at the moment, and for stores that
+// others may see.
 func (f Front) loadTop(c sizeclass.ID) mem.Addr {
 	return mem.Addr(atomic.LoadUintptr((*uintptr)(f.top(c))))
 }
@@ -159,7 +168,7 @@ func (f Front) last(c sizeclass.ID) mem.Addr {
 	return mem.Addr(f) + midOffset + mem.Addr(c-sizeclass.NumTiny)*MidMag
 }
 
-// magSize returns the bytes of its slots.
+// magSize returns the bytes of the slots of class c's magazine.
 func magSize(c sizeclass.ID) mem.Bytes {
 	if c <= sizeclass.NumTiny {
 		return TinyMag
@@ -167,10 +176,10 @@ func magSize(c sizeclass.ID) mem.Bytes {
 	return MidMag
 }
 
-// maxBlocks returns the most blocks that it can hold.
+// maxBlocks returns the most blocks that class c's magazine can hold.
 func maxBlocks(c sizeclass.ID) int { return int(magSize(c)/8 - 1) }
 
-// sentinel returns the address of its bottom slot.
+// sentinel returns the address of the bottom slot of class c's magazine.
 func (f Front) sentinel(c sizeclass.ID) mem.Addr {
 	return f.last(c) - slots(int(f.head().cap[c]))
 }
@@ -178,14 +187,14 @@ func (f Front) sentinel(c sizeclass.ID) mem.Addr {
 // held returns the number of blocks in class c's magazine.
 func (f Front) held(c sizeclass.ID) uintptr {
 	n := (f.loadTop(c) - f.sentinel(c)) / 8
-	if n > mem.Addr(maxBlocks(c)) { // the trap: it is not made yet, or is just being made
+	if n > mem.Addr(maxBlocks(c)) { // the trap: the magazine is not made yet, or is being made now
 		return 0
 	}
 	return uintptr(n)
 }
 
-// look counts the pops since the last look at class c's magazine, which had
-// before blocks until the caller changed it, and notes how many it has now.
+// look counts the pops since the last look at class c's magazine, and notes how many blocks it has
+// now. before is the number of blocks that it had until the caller changed it.
 func (f Front) look(c sizeclass.ID, before uintptr) {
 	h := f.head()
 	if seen := uintptr(h.seen[c]); seen > before {
@@ -194,7 +203,7 @@ func (f Front) look(c sizeclass.ID, before uintptr) {
 	h.seen[c] = uint16(f.held(c))
 }
 
-// pop takes the magazine's top block, or returns 0 when it is empty.
+// pop takes the magazine's top block, or returns 0 when the magazine is empty.
 func (f Front) pop(c sizeclass.ID) Block {
 	t := f.top(c)
 	p := *word(*t)
@@ -204,7 +213,7 @@ func (f Front) pop(c sizeclass.ID) Block {
 	return Block(p)
 }
 
-// push puts a block on the magazine, or returns false when it is full.
+// push puts a block on the magazine, or returns false when the magazine is full.
 func (f Front) push(c sizeclass.ID, p Block) bool {
 	t := f.top(c)
 	if mem.Bytes(*t)%magSize(c) == 0 {
@@ -215,86 +224,85 @@ func (f Front) push(c sizeclass.ID, p Block) bool {
 	return true
 }
 
-// trapFront is the front of every P that has none yet, of every P and Heap while
-// calls are watched (watch.go), and of closed Heaps: all its magazines are both
-// empty and full, because their tops point at a slot that holds 0 and is aligned to
-// the largest magazine. It is never written after init, but for the count of calls
-// in its sample word.
+// trapFront is the front of every P that has none yet, of every P and Heap while calls are watched
+// (watch.go), and of closed Heaps. All its magazines are both empty and full: their tops point at a
+// slot that holds 0 and whose address is aligned to the largest magazine. After init it is never
+// written, except for the count of calls in its sample word.
 var (
 	trapMemory [trapSlot + 2*TinyMag]byte // TinyMag more than is used, for alignment
 	trapFront  Front
 )
 
-// trapSlot is where the trap front has that slot, behind its head.
+// trapSlot is where that slot lies in the trap front, behind its head.
 const trapSlot = 2 * TinyMag
 
-// firstBatch is 1/8 of a magazine of 127: turns of up to 7/8 of a magazine
-// cost nothing (docs/ledger.md, "batch growth").
+// firstBatch is 1/8 of a magazine of 127 blocks: turns of up to 7/8 of a magazine cost nothing
+// (docs/ledger.md, "Batch growth").
 const firstBatch = 16
 
-// MaxP is the number of Ps that have a front of their own; the Ps of a larger
-// GOMAXPROCS share the locked fronts below.
+// MaxP is the number of Ps that have a front of their own. With a larger GOMAXPROCS the other Ps
+// share the locked fronts below.
 const MaxP = 1024
 
-// pFronts is the table of fronts by P. Entries start as the trap front; a slow
-// path on the P swaps a front in, the drainer swaps the trap back.
+// pFronts is the table of fronts by P. Its entries start as the trap front. A slow path on the P
+// swaps a front in, and the drainer swaps the trap back.
 var pFronts [MaxP]uintptr
 
-// guesses is where the fast section on amd64 looks for its front first: a word for
-// each thread (the runtime's m), at its address modulo guessRange, with the front
-// that its P had a while ago, less the address of guesses. Four loads that depend on each
-// other lead from the goroutine by the P's number to the front, and nothing of a call can
-// begin before the last; by a guess it is two. The other two, of the P and of
-// the front's owner word, then only have to agree, for which nothing waits. (A
-// branch that is predicted; docs/ledger.md, "Guessed fronts".)
+// guesses is where the fast section on amd64 looks for its front first. It has a word for each
+// thread (the runtime's m), at the m's address modulo guessRange. The word is the front that the
+// thread's P had a while ago, less the address of guesses.
 //
-// A guess may be any front, or 0: that leads to zero, whose owner word is nobody's.
-// What makes it right is the owner word alone. It is the address of P p from before
-// installFront puts the front into p's entry until a drain has taken it out, and 0
-// at all other times; a drain clears it before its grace, so that a section
-// which read it as p has ended when the front is emptied.
+// Four loads that depend on each other lead from the goroutine by the P's number to the front, and
+// nothing of a call can begin before the last one. By a guess it is two. The other two loads, of
+// the P and of the front's owner word, then only have to agree, and nothing waits for them, because
+// a branch that is predicted compares them (docs/ledger.md, "Guessed fronts").
+//
+// A guess may be any front, or 0. A guess of 0 leads to zero, whose owner word is nobody's. Only
+// the owner word makes a guess right. It is the address of P p from before installFront puts the
+// front into p's entry until a drain has taken the front out, and 0 at all other times. A drain
+// clears it before its grace, so a section that read it as p has ended when the front is emptied.
 var guesses struct {
 	zero [ownerOffset/8 + 1]uintptr
 	at   [guessRange / 8]uintptr
 }
 
 const (
-	// ownerOffset and guessMissOffset are in a front's leases, behind those of blocks: the
-	// owner word, and a countdown of wrong guesses until the next is corrected.
+	// ownerOffset and guessMissOffset are in a front's leases, behind the leases for blocks. They
+	// hold the owner word, and a countdown of the wrong guesses until the next one is corrected.
 	ownerOffset     = leasesOffset + (leaseWords+1)*8
 	guessMissOffset = leasesOffset + leaseWords*8
 	guessesAt       = unsafe.Offsetof(guesses.at)
-	// guessRange is zeroed memory of which a page for each thread is touched. Two threads
-	// whose m lie a multiple of it apart share a word, and would take it from
-	// each other at every call, were it not only at every 16th.
+	// guessRange is the size of the table: zeroed memory, of which one OS page is touched for each
+	// thread. Two threads share a word if the addresses of their m's are a multiple of guessRange
+	// apart. They would take the word from each other at every call, but only one wrong guess in 16
+	// is corrected (guessMisses).
 	guessRange  = 4 << 20
 	guessMisses = 16
 )
 
-// pAddress returns the address of the current P, pinned; nil where there are no
-// guesses. ChooseRoad sets it, before any allocation.
+// pAddress returns the address of the current P, pinned. It is nil where there are no guesses.
+// ChooseRoad sets it, before any allocation.
 var pAddress func() uintptr
 
-// setOwner makes the current P, pinned, the owner of a front that it puts into
-// pFronts.
+// setOwner makes the current P, pinned, the owner of a front that the caller puts into pFronts.
 func (f Front) setOwner() {
 	if pAddress != nil && frontTable.Load() == &pFronts {
 		atomic.StoreUintptr(word(mem.Addr(f+ownerOffset)), pAddress())
 	}
 }
 
+// clearOwner makes the front nobody's.
 func (f Front) clearOwner() { atomic.StoreUintptr(word(mem.Addr(f+ownerOffset)), 0) }
 
-// hardFronts is the table that slow paths use while blocks are hardened; pFronts
-// then holds nothing but traps.
+// hardFronts is the table that slow paths use while blocks are hardened. pFronts then holds only
+// traps.
 var hardFronts [MaxP]uintptr
 
-// frontTable is the table that slow paths use. Set before there is a region.
+// frontTable is the table that slow paths use. It is set before there is a region.
 var frontTable atomic.Pointer[[MaxP]uintptr]
 
-// NumShards is the number of locked fronts: fallbacks where pinning is not
-// available, or not wanted because calls are watched. Four times the cores of a
-// usual machine keep collisions rare.
+// NumShards is the number of locked fronts. They are used where pinning is not available, or not
+// wanted because calls are watched. Four times the cores of a usual machine keep collisions rare.
 const NumShards = 64
 
 // shard is a front behind a lock.
@@ -304,6 +312,7 @@ type shard struct {
 	_     [48]byte
 }
 
+// shards has the locked fronts.
 var shards [NumShards]shard
 
 func init() {
@@ -321,8 +330,8 @@ func init() {
 	}
 }
 
-// TrapFront returns the address that a Heap's fast paths are given after it was
-// closed and while calls are watched.
+// TrapFront returns the address that a Heap's fast paths use after the Heap was closed, and while
+// calls are watched.
 func TrapFront() Front { return trapFront }
 
 // The policy must not ask for more blocks than a magazine has slots.
@@ -331,7 +340,7 @@ const (
 	_ = uint(maxMid - policy.MaxMagMidBlocks)
 )
 
-// firstCap is the most blocks a magazine has room for before it grows.
+// firstCap is the most blocks that a magazine has room for before it grows.
 const firstCap = 127
 
 // makeMagazine makes class c's magazine, with the policy's capacity. Entered.
@@ -354,12 +363,11 @@ func (f Front) makeMagazine(c sizeclass.ID) {
 	f.storeTop(c, f.sentinel(c))
 }
 
-// growMagazine doubles the room of class c's full magazine, within the policy's
-// limits, if that would have saved work: it was refilled since it was last full. So
-// what a program's turns of allocating and freeing need is there after a few of
-// them, and a program that only frees lets no magazine grow. (tcmalloc's thread
-// caches grow by the same sign, Bonwick's magazines by contention.) It
-// reports whether there is room now. Entered.
+// growMagazine doubles the room of class c's full magazine, within the policy's limits, if more
+// room would have saved work: that is, if the magazine was refilled since it was last full. So a
+// magazine has the room for a program's turns of allocating and freeing after a few of them, and a
+// program that only frees lets no magazine grow. (tcmalloc's thread caches grow by the same sign,
+// Bonwick's magazines by contention.) It reports whether there is room now. Entered.
 //
 //go:nocheckptr
 func (f Front) growMagazine(c sizeclass.ID) bool {
@@ -382,22 +390,22 @@ func (f Front) growMagazine(c sizeclass.ID) bool {
 	return true
 }
 
-// sampleWord is the word of a front that the fast section counts down: the last
-// lease, of which no class makes use.
+// sampleWord returns the word of a front that the fast section counts down. It is the last entry of
+// leases, which no class uses.
 func (f Front) sampleWord() *int64 { return (*int64)(ptr(mem.Addr(f + sampleOffset))) }
 
-// sampleOffset is where that word lies in a front.
+// sampleOffset is where the sample word lies in a front.
 const sampleOffset = leasesOffset + (frontTypes-1)*8
 
-// firstFlush is firstBatch for the flushes of a magazine of n blocks.
+// firstFlush is what firstBatch is for refills, for the flushes of a magazine of n blocks.
 func firstFlush(n int) uint16 { return uint16(max(firstBatch, n/8)) }
 
-// maxFlush is the most blocks that a full magazine gives back at a time: a quarter
-// of the largest. What stays is moved down, a copy of 8 B a block.
+// maxFlush is the most blocks that a full magazine gives back at a time: a quarter of the largest
+// magazine. The blocks that stay are moved down, a copy of 8 B for each.
 const maxFlush = 256
 
-// takeOldest moves the oldest blocks of class c's full magazine to buf, a half
-// of them at most. Entered.
+// takeOldest moves the oldest blocks of class c's full magazine to buf, at most half of them.
+// Entered.
 //
 //go:nocheckptr
 func (f Front) takeOldest(c sizeclass.ID, buf []Block) int {

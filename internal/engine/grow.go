@@ -11,7 +11,10 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// refuse records why there is no more memory, and returns it. Under mu.
+// This file grows the committed part of the region, and says why it could not. All of it is under
+// region.mu.
+
+// refuse records why there is no more memory, and returns the reason. Under mu.
 func (r *regionState) refuse(err error) error {
 	check.MustHold(&region.mu, "refuse")
 	r.refusal, r.limited = err, false
@@ -32,7 +35,7 @@ func (r *regionState) remedy() string {
 	}
 }
 
-// ensure commits a's metadata for the first n bytes of the region.
+// ensure commits the area's metadata for the first n bytes of the region.
 func (a *area) ensure(n mem.Bytes) error {
 	want := (n.Up(metaStep) >> pageShift * a.unit).Up(pageSize)
 	if most := (region.size >> pageShift * a.unit).Up(pageSize); want > most {
@@ -49,9 +52,9 @@ func (a *area) ensure(n mem.Bytes) error {
 	return nil
 }
 
-// grow commits at least need more bytes of the region and gives their pages to
-// the page tree. Called under region.mu. On failure nothing has changed but
-// perhaps some metadata that is now committed ahead of its use.
+// grow commits at least need more bytes of the region and gives their pages to the page tree. Under
+// region.mu. If it fails, nothing has changed, except that some metadata may be committed ahead of
+// its use.
 func grow(need mem.Bytes) error {
 	check.MustHold(&region.mu, "grow")
 	began := telemetry.Begin()
@@ -62,7 +65,7 @@ func grow(need mem.Bytes) error {
 	if need > r.size-mem.Bytes(old) {
 		return r.refuse(fmt.Errorf("hakmem: the region of %d bytes is full: %s", r.size-r.first, r.remedy()))
 	}
-	// Both limits may have changed since the last commit.
+	// Both bounds of the commit step may have changed since the last commit.
 	p := policy.Now()
 	wanted := min(max(r.step, mem.Bytes(p.CommitMin)), mem.Bytes(p.CommitMax))
 	step := min(max(wanted.Up(superSize), need), r.size-mem.Bytes(old))
@@ -85,6 +88,7 @@ func grow(need mem.Bytes) error {
 	return nil
 }
 
+// commitTo commits the bytes of the region from old to end, and their metadata.
 func commitTo(old, end mem.Bytes) error {
 	r := &region
 	for _, a := range r.areas() {

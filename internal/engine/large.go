@@ -8,32 +8,35 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// Large blocks up to 2 MiB have size classes too, above those of slabs, and a freed one
-// stays warm in a magazine: its pages are still there, and the next allocation
-// of the class takes it without a lock, through the same fast section as a mid
-// block. For that the first page's metadata looks like a mid slab's with one
-// block: live is the large block's live state, and recip 1 makes every offset but
-// 0 an interior pointer. A large block that no magazine has room for goes back to the
-// page tree; its pages keep their memory until they are discarded (purge.go).
+// This file takes the pages of large blocks from the page tree and gives them back. region.mu owns
+// the tree, and a large block's metadata while nobody holds the block.
 //
-// Two frees of such a large block that overlap can both pass its live state, as with
-// other blocks. The second copy is found when it comes to the page tree. Larger
-// large blocks are freed under the region's lock, where the second free is found.
+// Large blocks up to 2 MiB have size classes too, above those of slabs. A freed one is cached in a
+// magazine. Its memory is still there, and the next allocation of the class takes it without a
+// lock, through the same fast section as a mid block. For that reason the first page's metadata
+// looks like a mid slab's with one block: live is the large block's live state, and with 1 as recip
+// every offset except 0 is an interior pointer. A large block that no magazine has room for goes to
+// the caches (large_cache.go), and from there back to the page tree. Its pages keep their memory
+// until they are discarded (purge.go).
+//
+// If two frees of such a large block overlap, both can pass its live state, as with other blocks.
+// The second copy is found when it comes to the page tree. Huge blocks are freed under the region's
+// lock, where the second free is found.
 
-// largeStats counts the large blocks that came from the page tree and went back to it.
+// largeStats counts the large blocks that came from the page tree and those that went back to it.
 var largeStats struct {
 	allocs, frees atomic.Uint64
 }
 
-// takeRun takes n pages from the page tree, committing more if it must; if warm,
-// only pages that all have memory already, if those are the ones found first.
+// takeRun takes n pages from the page tree. It commits more if it must. With dirty set it succeeds
+// only if the pages that it finds first all have memory already.
 func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean, ok bool) {
 	r := &region
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	want := n + pageCount(alignPages) - 1 // a run this long holds an aligned one
+	want := n + pageCount(alignPages) - 1 // a run of this length holds an aligned one
 	page, ok = tree.find(want)
-	if !ok && alignPages > 1 && n <= superPages { // as a whole chunk does
+	if !ok && alignPages > 1 && n <= superPages { // a whole chunk does, too
 		var c chunkNo
 		c, ok = tree.findWhole()
 		page = c.page()
@@ -42,7 +45,7 @@ func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean,
 		return 0, false, false
 	}
 	if !ok {
-		// What is free at the end of the committed pages need not be committed again.
+		// Pages that are free at the end of the committed part need not be committed again.
 		end := r.endPage()
 		have := pageCount(0)
 		for have < want && have < pageCount(end) {
@@ -67,9 +70,9 @@ func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean,
 	return page, tree.take(page, n), true
 }
 
-// releaseAll gives freed large blocks back to the page tree. One that is live, or was given
-// back before, is a double free that raced past the live state: it is dropped
-// (foundLate). Not entered; the caller holds the large blocks.
+// releaseAll gives freed large blocks back to the page tree. A block that is live, or that was
+// given back before, is a double free that raced past the live state: it is dropped (foundLate).
+// Not entered; the caller holds the large blocks.
 func releaseAll(larges []Block) {
 	check.MustNotBeEntered("releaseAll")
 	if len(larges) == 0 {
@@ -82,7 +85,7 @@ func releaseAll(larges []Block) {
 	releaseIdle(larges, times.now)
 }
 
-// releaseIdle is releaseAll for large blocks last used at the given time. Under
+// releaseIdle is releaseAll for large blocks that were last used at the given time. Under
 // region.mu.
 func releaseIdle(larges []Block, at stamp) {
 	check.MustHold(&region.mu, "releaseIdle")
@@ -97,8 +100,8 @@ func releaseIdle(larges []Block, at stamp) {
 	}
 }
 
-// releaseLarge returns the pages of a large block that was last used at the given time to
-// the tree. Under region.mu.
+// releaseLarge returns the pages of a large block that was last used at the given time to the tree.
+// Under region.mu.
 func releaseLarge(page pageNo, m *pageMeta, at stamp) {
 	check.MustHold(&region.mu, "releaseLarge")
 	n := uintptr(m.pages)

@@ -10,41 +10,45 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// Freed large blocks with their memory, kept where the next allocation finds them. The
-// first are in the magazines (large block.go). Behind those are, in the order in which
-// an allocation looks (one of a site looks into the SiteCache before its magazine):
+// This file holds the caches of freed large blocks, which keep their memory where the next
+// allocation finds them. The shared slots and the site cache are atomic; the huge-block cache is
+// owned by region.mu.
 //
-//   - the SiteCache: one large block for a (site, class), so that a site gets back the
-//     memory it had, whatever else frees large blocks of that class in between;
-//   - the shared slots of each class, where the magazines' overflow goes: taken
-//     and given by one atomic swap, for all Ps;
-//   - the huge-block cache: huge blocks, first in first out, of at most so many
-//     bytes.
+// The first place for a freed large block is a magazine (large.go). Behind the magazines are three
+// caches, in the order in which an allocation looks. (Only an allocation with a site looks into the
+// site cache, and it does so before it looks into its magazine.)
 //
-// A cached large block is one that was freed: kindLarge with live state 0. What stays
-// in a cache for the scavenger's window goes back to the page tree.
+//   - the site cache: one large block for each pair of site and class. So a site gets back the
+//     memory that it had, whatever else frees large blocks of that class in between;
+//   - the shared slots of each class, which take what overflows the magazines. All Ps use them,
+//     with one atomic swap to take a block or give one;
+//   - the huge-block cache: huge blocks, first in first out, up to a number of bytes.
+//
+// A cached large block is one that was freed: kindLarge with live state 0. A block that stays in a
+// cache for the scavenger's window goes back to the page tree.
 
-// cacheCount counts what one cache did. Atomic: caches are shared.
+// cacheCount counts what one cache did. It is atomic because the caches are shared.
 type cacheCount struct{ hits, misses, evictions atomic.Uint64 }
 
-// CacheTotals is what Totals says of one cache.
+// CacheTotals is what Totals reports of one cache.
 type CacheTotals struct{ Hits, Misses, Evictions, Blocks, Bytes uint64 }
 
 func (n *cacheCount) totals() CacheTotals {
 	return CacheTotals{Hits: n.hits.Load(), Misses: n.misses.Load(), Evictions: n.evictions.Load()}
 }
 
-// Shared slots.
+// The shared slots.
 
-// sharedSlots is the number of shared slots of a class: two lines of eight words,
-// and as many blocks as the workloads json16 to vm16 keep alive.
+// sharedSlots is the number of shared slots of a class: two cache lines of eight words, and as many
+// blocks as the workloads json16 to vm16 keep alive.
 const sharedSlots = 16
 
 const _ = uint(sharedSlots - policy.MaxSharedSlots) // the policy must not ask for more
 
+// slotLine has the shared slots of one class.
 type slotLine struct {
 	slot [sharedSlots]atomic.Uintptr // addresses of freed large blocks, or 0
-	used atomic.Uint32               // slots given to since trimCaches last looked
+	used atomic.Uint32               // slots that were given a block since trimCaches last looked
 	_    [60]byte                    // keep neighbours off this line
 }
 
@@ -68,8 +72,8 @@ func takeShared(c sizeclass.ID) Block {
 	return 0
 }
 
-// giveShared puts the freed large block of class c at p into a shared slot, or reports
-// that none is empty.
+// giveShared puts the freed large block of class c at p into a shared slot, and reports whether one
+// was empty.
 func giveShared(c sizeclass.ID, p Block) bool {
 	line := &shared[c-sizeclass.Num-1]
 	for i := range policy.Now().SharedSlots {
@@ -98,7 +102,7 @@ func inShared() (blocks uintptr, bytes mem.Bytes) {
 // sharedSeen is what dropShared last saw. Owned by region.mu.
 var sharedSeen [sizeclass.NumLarge][sharedSlots]uintptr
 
-// dropShared gives back the large blocks in shared slots that nobody took since it last
+// dropShared gives back those large blocks in shared slots that nobody has taken since it last
 // looked. Under region.mu.
 func dropShared() {
 	check.MustHold(&region.mu, "dropShared")
@@ -115,27 +119,29 @@ func dropShared() {
 	}
 }
 
-// The SiteCache.
+// The site cache.
 
-// siteEntries is the number of its entries: 64 sites with four classes each, as
-// in the C hakmem. Two keys that meet in an entry evict each other.
+// siteEntries is the number of entries of the site cache: 64 sites with four classes each, as in
+// the C hakmem. Two keys that meet in an entry evict each other.
 const siteEntries = 256
 
-// An entry is turn<<49 | page<<24 | site<<8 | class: a page's number has 25 bits at
-// most. The turn counts large blocks given, so that one that was used is not taken for
-// one that was not.
+// An entry is turn<<49 | page<<24 | site<<8 | class: a page's number has at most 25 bits. The turn
+// counts the large blocks given to the cache, so that an entry that was used in the meantime is not
+// mistaken for one that was not.
 var (
 	siteTurn       atomic.Uint64
 	siteCache      [siteEntries]atomic.Uint64
 	siteCacheCount cacheCount
 )
 
+// siteEntry returns the entry for a pair of site and class, and the pair as it is in an entry.
 func siteEntry(site site.ID, c sizeclass.ID) (e *atomic.Uint64, key uint64) {
 	key = uint64(site)<<8 | uint64(c)
-	return &siteCache[key*0x9E3779B97F4A7C15>>56], key // Knuth's multiplier, as in lockShard
+	// Knuth's multiplier, as in lockShard.
+	return &siteCache[key*0x9E3779B97F4A7C15>>56], key
 }
 
-// takeSiteCached returns the large block that the SiteCache has for (site, c), or 0.
+// takeSiteCached returns the large block that the site cache has for the site and class c, or 0.
 func takeSiteCached(site site.ID, c sizeclass.ID) Block {
 	e, key := siteEntry(site, c)
 	if v := e.Load(); v != 0 && v&(1<<24-1) == key && e.CompareAndSwap(v, 0) {
@@ -146,8 +152,8 @@ func takeSiteCached(site site.ID, c sizeclass.ID) Block {
 	return 0
 }
 
-// giveSiteCached puts the freed large block at p into the entry of (site, c) and returns the
-// large block that was there with its class, or 0.
+// giveSiteCached puts the freed large block at p into the entry for the site and class c. It
+// returns the large block that was in the entry, with its class, or 0.
 func giveSiteCached(site site.ID, c sizeclass.ID, p Block) (evicted Block, class sizeclass.ID) {
 	e, key := siteEntry(site, c)
 	old := e.Swap(siteTurn.Add(1)<<49 | uint64(p.page())<<24 | key)
@@ -158,12 +164,12 @@ func giveSiteCached(site site.ID, c sizeclass.ID, p Block) (evicted Block, class
 	return siteEntryAddr(old), sizeclass.ID(old)
 }
 
-// siteEntryAddr is the address of the large block in entry v.
+// siteEntryAddr returns the address of the large block in entry v.
 func siteEntryAddr(v uint64) Block {
 	return Block(region.base + mem.Addr(uintptr(v>>24&(1<<25-1))<<pageShift))
 }
 
-// inBig returns how many large blocks lie in the SiteCache, and their bytes.
+// inSiteCache returns how many large blocks lie in the site cache, and their bytes.
 func inSiteCache() (blocks uintptr, bytes mem.Bytes) {
 	for i := range siteCache {
 		if v := siteCache[i].Load(); v != 0 {
@@ -176,28 +182,29 @@ func inSiteCache() (blocks uintptr, bytes mem.Bytes) {
 
 // The huge-block cache.
 
-// hugeShare: memory that nobody has does not grow while huge blocks are more than a
-// 16th of what is in use (trimIdleLarge).
+// hugeShare limits the huge-block cache when an allocation needs new memory: trimIdleLarge first
+// shrinks the cache to a 16th of what is in use.
 const hugeShare = 16
 
 // maxHuge bounds the list that an allocation above 2 MiB walks.
 const maxHuge = 64
 
-// huge blocks is the cache, oldest first. Owned by region.mu.
+// hugeCache is the cache, oldest block first. Owned by region.mu.
 var hugeCache struct {
 	larges []hugeBlock // capacity maxHuge, made by tryReserve
 	bytes  mem.Bytes
 	count  cacheCount
 }
 
+// hugeBlock is an entry of the huge-block cache: a block that was freed at since.
 type hugeBlock struct {
 	p     Block
 	size  mem.Bytes
 	since stamp // milliseconds
 }
 
-// takeHuge returns a cached large block of exactly size usable bytes at a multiple of
-// alignPages pages, the one freed last, or 0. Under region.mu.
+// takeHuge returns a cached huge block of exactly size usable bytes at a multiple of alignPages
+// pages, or 0. If there are several, it is the one freed last. Under region.mu.
 func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 	check.MustHold(&region.mu, "takeHuge")
 	w := &hugeCache
@@ -213,8 +220,8 @@ func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 	return 0
 }
 
-// cacheHuge caches the freed large block at p, or reports that it is larger than the
-// cache; the oldest make room. Under region.mu.
+// cacheHuge caches the freed huge block at p, and drops the oldest ones to make room. It reports
+// false if the block is larger than the cache or memory is near the soft limit. Under region.mu.
 func cacheHuge(p Block, size mem.Bytes) bool {
 	check.MustHold(&region.mu, "cacheHuge")
 	limit := uintptr(policy.Now().HugeCacheBytes)
@@ -231,7 +238,7 @@ func cacheHuge(p Block, size mem.Bytes) bool {
 	return true
 }
 
-// dropHuge gives the oldest cached large block's pages back. Under region.mu.
+// dropHuge gives back the pages of the oldest cached huge block. Under region.mu.
 func dropHuge() {
 	check.MustHold(&region.mu, "dropHuge")
 	w := &hugeCache
@@ -242,20 +249,20 @@ func dropHuge() {
 	releaseLarge(page, meta(page), s.since)
 }
 
-// cachesSeen is a look at the caches that are shared: what the scavenger saw in each
-// slot, to find those that nobody has used since.
+// cachesSeen is what the scavenger saw in each slot of the shared caches, so that it finds the
+// slots that nobody has used since. Owned by scavenger.mu.
 var cachesSeen struct {
 	shared [sizeclass.NumLarge][sharedSlots]seenSlot
 	big    [siteEntries]seenSlot
 }
 
+// seenSlot is the content of a slot, and since when the slot has had it.
 type seenSlot struct {
 	word  uint64
 	since stamp
 }
 
-// stale reports whether the slot has had the same content since before age
-// milliseconds ago.
+// stale reports whether the slot has had the same content for at least age milliseconds.
 func (s *seenSlot) stale(word uint64, now stamp, age millis) bool {
 	if s.word != word {
 		s.word, s.since = word, now
@@ -263,9 +270,10 @@ func (s *seenSlot) stale(word uint64, now stamp, age millis) bool {
 	return word != 0 && now.since(s.since) >= age
 }
 
-// trimCaches gives back what has been in the shared caches for age milliseconds.
-// That is no demand: it returns how many pages went back, for the peaks to forget
-// (forgetPeaks), and whether something is left. By the scavenger's lock; not entered.
+// trimCaches gives back what has been in the shared caches for age milliseconds. Memory that is
+// only cached is not demand. So trimCaches returns how many pages went back, which the peaks then
+// forget (forgetPeaks). It also reports whether something is left in a cache. By the scavenger's
+// lock; not entered.
 func trimCaches(now stamp, age millis) (left bool, pages int) {
 	check.MustNotBeEntered("trimCaches")
 	var buf [maxMid]Block
@@ -290,7 +298,7 @@ func trimCaches(now stamp, age millis) (left bool, pages int) {
 		for j := range shared[i].slot {
 			s, seen := &shared[i].slot[j], &cachesSeen.shared[i][j]
 			if used>>j&1 != 0 {
-				seen.word = 0 // not the same, whatever it is
+				seen.word = 0 // not the same block, whatever it is
 			}
 			switch p := s.Load(); {
 			case seen.stale(uint64(p), now, age) && s.CompareAndSwap(p, 0):
@@ -313,14 +321,14 @@ func trimCaches(now stamp, age millis) (left bool, pages int) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	was := pageUse.used
-	for len(hugeCache.larges) > 0 && (age == 0 || int32(now-hugeCache.larges[0].since) >= int32(age)) { // since may be later than now
+	// since may be later than now.
+	for len(hugeCache.larges) > 0 && (age == 0 || int32(now-hugeCache.larges[0].since) >= int32(age)) {
 		dropHuge()
 	}
 	return left || len(hugeCache.larges) > 0, pages + was - pageUse.used
 }
 
-// giveHuge caches the freed large block without a class at p, or gives its pages back.
-// Under region.mu.
+// giveHuge caches the freed huge block at p, or gives its pages back. Under region.mu.
 func giveHuge(p Block, m *pageMeta) {
 	check.MustHold(&region.mu, "giveHuge")
 	if !cacheHuge(p, m.largeSize) {
@@ -328,9 +336,9 @@ func giveHuge(p Block, m *pageMeta) {
 	}
 }
 
-// isCached reports whether p, which came out of a cache, is a freed large block of class
-// c. If it is not, it was freed twice at the same moment, and the other copy has
-// gone its way: this one is dropped, and reported by the next allocation.
+// isCached reports whether p, which came out of a cache, is a freed large block of class c. If it
+// is not, it was freed twice at the same moment, and the other copy has left the cache already.
+// This copy is dropped, and the next operation reports it.
 func isCached(p Block, c sizeclass.ID) bool {
 	m := meta(p.page())
 	if m.kind == kindLarge && m.start == mem.Addr(p) && m.class == c && (!checkLive || m.live == 0) {

@@ -7,41 +7,45 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// Live state says of every block whether it is handed out. It is what makes a
-// double free, and every other invalid free, an error that is always found.
+// This file holds live state: for every block, a byte that says whether the block is handed out. It
+// is what makes a double free, or any other invalid free, an error that is always found. The byte
+// is owned by the goroutine that holds the block.
 //
-// For blocks up to 1 KiB it is the live map: one byte for each 16-byte granule
-// of the region, out of line. 0 means that no live block starts there,
-// otherwise it is the block's class. Byte stores do not tear and neighbours are
-// independent, so plain stores are right; a bit would need a locked operation.
+// For blocks up to 1 KiB live state is the live map, apart from the blocks: one byte for each
+// 16-byte granule of the region. 0 means that no live block starts there; any other value is the
+// block's class. Byte stores do not tear, and neighbouring bytes are independent, so plain stores
+// are right. Setting a bit would need a locked operation.
 //
-// For blocks above 1 KiB, where 64 KiB of heap would touch 4 KiB of map for a
-// handful of blocks, it is a byte for each KiB, in which at most one of them can
-// begin: half of a page's metadata. Its address follows from the block's, so that
-// an allocation need not read the metadata, which may be in no cache.
+// For blocks above 1 KiB, 64 KiB of heap would touch 4 KiB of such a map for a handful of blocks.
+// They have a byte for each KiB instead, since at most one of them can begin there. These bytes are
+// half of a page's metadata. The address of a block's byte follows from the address of the block,
+// so that an allocation need not read the metadata, which may be in no cache.
 //
-// Large blocks have theirs in the other half, with what a free of one reads (pageMeta).
+// Large blocks have their byte in the other half of the metadata, next to what a free of a large
+// block reads (pageMeta).
 
-// midLive returns the address of the live byte of the mid block at p:
-// meta(page).mid[k % 64] of its page = k/64, for the k-th KiB of the region.
+// midLive returns the address of the live byte of the mid block at p. For the k-th KiB of the
+// region it is meta(k/64).mid[k%64].
 //
 //go:nosplit
 func midLive(p Block) mem.Addr {
 	k := (p - Block(Base)) >> kibShift
-	return mem.Addr(Pages) + mem.Addr(k+k&^(pageSize>>kibShift-1)) // 64 k/64 twice: metadata are 128 bytes
+	// Metadata take 128 bytes a page, so the page's 64 KiB count twice.
+	return mem.Addr(Pages) + mem.Addr(k+k&^(pageSize>>kibShift-1))
 }
 
-// largeLive returns that of the large block at p.
+// largeLive returns the address of the live byte of the large block at p.
 //
 //go:nosplit
 func largeLive(p Block) mem.Addr {
 	return mem.Addr(Pages) + (mem.Addr(p)-mem.Addr(Base))>>pageShift<<pageMetaShift + mem.Addr(liveOffset)
 }
 
-// liveOf returns that of the tiny block at p.
+// liveOf returns the address of the live byte of the tiny block at p.
 func liveOf(p Block) mem.Addr { return mem.Addr(Live) + p.addr()>>granuleShift }
 
-// slabLive returns that of the block at p of a slab of class c.
+// slabLive returns the address of the live byte of the block at p, which belongs to a slab of
+// class c.
 func slabLive(p Block, c sizeclass.ID) mem.Addr {
 	if c <= sizeclass.NumTiny {
 		return liveOf(p)
@@ -49,10 +53,10 @@ func slabLive(p Block, c sizeclass.ID) mem.Addr {
 	return midLive(p)
 }
 
-// liveByte returns the address of the live byte of the block at p and whether
-// the block is a large block; for what is not the start of a block, why says what it
-// is. The caller decides by large block, not by another look at the page: a free of the
-// same large block at the same time may change its kind in between.
+// liveByte returns the address of the live byte of the block at p, and whether it is a large block.
+// If p is not the start of a block, why says what it is. The caller decides by the result large and
+// does not look at the page again, because a free of the same large block at the same time may
+// change the page's kind in between.
 func liveByte(p Block) (at mem.Addr, m *pageMeta, large bool, why Kind) {
 	off := mem.Addr(p) - region.base
 	if off >= mem.Addr(region.committed.Load()) || off < mem.Addr(region.first) {
@@ -104,8 +108,7 @@ func liveByte(p Block) (at mem.Addr, m *pageMeta, large bool, why Kind) {
 	return 0, m, false, NeverAllocated
 }
 
-// setLive marks the block at p, of class c, as live with value v. The caller
-// owns the block.
+// setLive marks the block at p, of class c, as live with the value v. The caller owns the block.
 func setLive(p Block, c sizeclass.ID, v liveState) {
 	if c > sizeclass.Num {
 		putState(largeLive(p), v)
@@ -117,9 +120,8 @@ func setLive(p Block, c sizeclass.ID, v liveState) {
 	}
 }
 
-// state and putState read and write a byte of live state. In race builds the live
-// map is memory that the detector watches, and what hakmem does there is its own
-// affair.
+// state and putState read and write a byte of live state. In race builds the detector watches the
+// live map's memory, but what hakmem does there is of no interest to it.
 //
 //go:norace
 //go:nocheckptr
@@ -129,11 +131,11 @@ func state(at mem.Addr) liveState { return liveState(*u8(at)) }
 //go:nocheckptr
 func putState(at mem.Addr, v liveState) { *u8(at) = uint8(v) }
 
-// isLive reports whether the block at p of a slab of class c is marked live.
+// isLive reports whether the block at p, in a slab of class c, is marked live.
 func isLive(p Block, c sizeclass.ID) bool { return state(slabLive(p, c)) != 0 }
 
-// nonZero counts the bytes that are not 0 in n bytes at a, both multiples of 8. For
-// the live map, which in race builds is memory that the detector watches.
+// nonZero counts the bytes that are not 0 among the n bytes at a. Both a and n are multiples of 8.
+// It is for the live map, whose memory the detector watches in race builds.
 //
 //go:norace
 //go:nocheckptr

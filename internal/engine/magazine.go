@@ -11,11 +11,13 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// carve moves free blocks of the leased slab s into class c's empty magazine,
-// at most want, and returns how many. Entered; the caller's front holds s's
-// lease, so nobody else clears bits.
+// This file moves blocks between slabs and magazines. A magazine is owned by the goroutine that is
+// entered with its front; a slab's bitmap is atomic.
+
+// carve moves free blocks of the leased slab s into class c's empty magazine, at most want of them,
+// and returns how many. Entered. The caller's front holds s's lease, so nobody else clears bits.
 //
-// Blocks go in by descending address, so that pops ascend.
+// Blocks go in by descending address, so that pops return them by ascending address.
 func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
 	check.MustBeEntered("carve")
 	k := &sizeclass.Classes[c]
@@ -27,8 +29,8 @@ func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
 		}
 	}
 	m.lowWord = uint8(low)
-	// Count first: then slots are filled from the top one down, by ascending
-	// address. Until the second look at a word its bits can only grow.
+	// Count first. Then slots are filled from the top one down, by ascending address. Until a word
+	// is loaded for the second time, bits can only be added to it.
 	for w := low; w < k.Words && n < want; w++ {
 		n += bits.OnesCount64(atomic.LoadUint64(s.bits(w)))
 	}
@@ -36,14 +38,14 @@ func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
 	bottom := f.sentinel(c)
 	slot := bottom + slots(n)
 	size := uintptr(k.Size)
-	live := uint8(0) // all the blocks' live bytes, together
+	live := uint8(0) // all the blocks' live bytes, combined
 	for w, left := low, n; left > 0; w++ {
 		b := s.bits(w)
 		v := atomic.LoadUint64(b)
 		rest := v // what stays in the slab
 		first := uintptr(bits.TrailingZeros64(v))
 		if run := v >> (first & 63); run&(run+1) == 0 && v != 0 {
-			// One run of blocks, as in a slab that was free as a whole.
+			// The free blocks are one run, as in a slab that was free as a whole.
 			j := uintptr(w)*64 + first
 			p := s.addr() + mem.Addr(j*size)
 			here := min(bits.OnesCount64(run), left)
@@ -79,9 +81,9 @@ func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
 	return n
 }
 
-// dropLive takes those of the n blocks above the slot bottom that are live out
-// of the slots, and returns how many are left. A late double free put them into
-// their slab; they stay their holders'.
+// dropLive removes from the n slots above the slot bottom those blocks that are live, and returns
+// how many blocks are left. A late double free put them into their slab; they belong to the
+// goroutines that hold them.
 func dropLive(bottom mem.Addr, c sizeclass.ID, n int) (left int) {
 	for i := 1; i <= n; i++ {
 		p := *word(bottom + slots(i))
@@ -95,8 +97,7 @@ func dropLive(bottom mem.Addr, c sizeclass.ID, n int) (left int) {
 	return left
 }
 
-// firstFree returns the first word in [from, to) of the slab's bitmap that has a
-// free block.
+// firstFree returns the first word in [from, to) of the slab's bitmap that has a free block.
 func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
 	for w := from; w < to; w++ {
 		if atomic.LoadUint64(s.bits(w)) != 0 {
@@ -106,15 +107,17 @@ func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
 	return 0, false
 }
 
-// refill moves blocks of the leased slab s into class c's empty magazine and
-// returns how many. Entered; see carve.
+// refill moves blocks of the leased slab s into class c's empty magazine and returns how many.
+// Entered; see carve.
 func (f Front) refill(c sizeclass.ID, s slabID) int {
 	check.MustBeEntered("refill")
 	h := f.head()
-	// A magazine that has grown gets as much more as it is larger: with the default a quarter.
+	// A magazine that has grown gets more, in proportion to its capacity: with the default setting
+	// a quarter of it.
 	most := policy.Now().Refill
 	most = min(max(most, most*int(h.cap[c])/(2*firstCap)), int(h.cap[c]))
 	n := f.carve(c, s, min(int(h.refillBatch[c]), most))
+	// At least firstBatch+1, by which growMagazine knows that there was a refill.
 	h.refillBatch[c] = uint16(max(firstBatch+1, min(2*int(h.refillBatch[c]), most)))
 	h.flushBatch[c] = firstFlush(int(h.cap[c]))
 	return n
@@ -126,27 +129,25 @@ type wordMask struct {
 	mask uint64
 }
 
-// flush gathers bits of up to 2^gatherBits words before it sets them: an atomic
-// or costs as much as everything else for five blocks, and blocks freed at
-// random return to the same few words again and again. Half of a magazine of
-// any class above 64 B, cut from one slab, needs no more (16 words are a slab of
-// 64 B blocks).
+// gatherBits is log2 of the number of words whose bits flush gathers before it sets them. An atomic
+// OR costs as much as everything else for five blocks, and blocks freed at random return to the
+// same few words again and again. Half of a magazine of any class above 64 B, cut from one slab,
+// needs no more words than these. (A slab of 64 B blocks has 16 words.)
 const gatherBits = 4
 
-// gatherSlot returns the place of a bitmap word among the gathered ones. The
-// multiplier spreads neighbouring words as well as neighbouring slabs of any
-// order (the golden ratio in 64 bits, Knuth vol. 3, 6.4).
+// gatherSlot returns the place of a bitmap word among the gathered words. The multiplier is the
+// golden ratio in 64 bits (Knuth vol. 3, 6.4). It spreads neighbouring words, and neighbouring
+// slabs of any order, too.
 func gatherSlot(word mem.Addr) uint64 {
 	return uint64(word>>3) * 0x9E3779B97F4A7C15 >> (64 - gatherBits)
 }
 
-// flush gives blocks of class c back to their slabs, with one atomic or for
-// many blocks of the same word. A block that was free or live already, or whose slab
-// is gone, is a double free that raced past the live state: it is dropped (foundLate).
-// Not entered; the caller holds the blocks.
+// flush gives blocks of class c back to their slabs, with one atomic OR for many blocks of the same
+// word. If a block was free or live already, or its slab is gone, it is a double free that raced
+// past the live state: the block is dropped (foundLate). Not entered; the caller holds the blocks.
 //
-// The geometry of a slab is read while still holding a block of it: it cannot
-// be given another class then. After the or it may.
+// The geometry of a slab is read while a block of the slab is still held: until then the slab
+// cannot be given another class. After the OR it can.
 func flush(blocks []Block, c sizeclass.ID) {
 	check.MustNotBeEntered("flush")
 	for _, p := range toSlabs(blocks, c) {
@@ -154,8 +155,8 @@ func flush(blocks []Block, c sizeclass.ID) {
 	}
 }
 
-// toSlabs is flush, except that it returns the late double frees. They lie at the start of
-// blocks: of those that it has looked at, at most as many are late.
+// toSlabs is flush, except that it returns the late double frees. It puts them at the start of
+// blocks, over blocks that it has already looked at.
 func toSlabs(blocks []Block, c sizeclass.ID) (late []Block) {
 	late = blocks[:0]
 	k := &sizeclass.Classes[c]
@@ -164,11 +165,12 @@ func toSlabs(blocks []Block, c sizeclass.ID) (late []Block) {
 	used := uint64(0) // the gathered words, a bit for each
 	base, rows := region.base, region.bits.base
 	for i := 0; i < len(blocks); {
-		// The slab of the next block.
+		// Find the slab of the next block.
 		p := blocks[i]
 		page := (mem.Addr(p) - base) >> pageShift
 		m := meta(pageNo(page))
-		if m.class != c || m.kind != kindTiny && m.kind != kindMid { // the copy of a late double free has outlived the slab
+		// The copy of a late double free has outlived the slab.
+		if m.class != c || m.kind != kindTiny && m.kind != kindMid {
 			late = append(late, p)
 			i++
 			continue
@@ -178,7 +180,7 @@ func toSlabs(blocks []Block, c sizeclass.ID) (late []Block) {
 			start = m.start
 			page = (start - base) >> pageShift
 		}
-		// The word, and what of the slab it stands for.
+		// Find the word, and the part of the slab that it stands for.
 		w := uintptr(uint64(mem.Addr(p)-start) * recip >> sizeclass.ShortBits / 64)
 		at := rows + page*maxWords*8 + mem.Addr(w*8)
 		reach := min(64*size, pageSize<<k.Order-w*64*size)
@@ -192,7 +194,7 @@ func toSlabs(blocks []Block, c sizeclass.ID) (late []Block) {
 			used |= 1 << n
 			*g = wordMask{word: at}
 		}
-		// It and those behind it of the same word.
+		// Gather the bits of this block and of those behind it that have the same word.
 		mask := g.mask
 		for ; i < len(blocks); i++ {
 			off := mem.Addr(blocks[i]) - start
@@ -211,16 +213,15 @@ func toSlabs(blocks []Block, c sizeclass.ID) (late []Block) {
 	for ; used != 0; used &= used - 1 {
 		g := gathered[bits.TrailingZeros64(used)%len(gathered)]
 		if g.mask == 0 {
-			continue // late ones only
+			continue // only late ones
 		}
 		late = giveBack(g, k, late)
 	}
 	return late
 }
 
-// giveBack sets the bits of blocks of class k, which the caller holds, in a word
-// of their slab's bitmap. A block whose bit was set already is a late double free: it is
-// appended to late.
+// giveBack sets the bits of blocks of class k, which the caller holds, in a word of their slab's
+// bitmap. A block whose bit was set already is a late double free, and is appended to late.
 func giveBack(g wordMask, k *sizeclass.Class, late []Block) []Block {
 	at := g.word - region.bits.base
 	s, w := slabID(at/(maxWords*8)+1), uint32(at/8%maxWords)
@@ -228,8 +229,8 @@ func giveBack(g wordMask, k *sizeclass.Class, late []Block) []Block {
 	for both := old & g.mask; both != 0; both &= both - 1 {
 		late = append(late, Block(s.addr()+mem.Addr(w*64+uint32(bits.TrailingZeros64(both)))*mem.Addr(k.Size)))
 	}
-	// The or first, then the state: with retire's FULL first, then the words,
-	// one of the two sees the other.
+	// The OR comes first, then the look at the state. retire stores FULL first and then looks at
+	// the words. So one of the two sees the other.
 	if s.meta().slabState.Load() == slabFull {
 		enlist(s)
 	}
@@ -240,6 +241,7 @@ func giveBack(g wordMask, k *sizeclass.Class, late []Block) []Block {
 	return late
 }
 
+// timedFlush is flush, counted among the slow paths' phases if HAKMEM_TIMING is on.
 func timedFlush(blocks []Block, c sizeclass.ID) {
 	began := telemetry.Begin()
 	flush(blocks, c)

@@ -9,9 +9,14 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// slabClassNow is the class of a page that was a slab's a moment ago. To who does
-// not hold a block of it the page may have become a large block's since, whose class is
-// none of a slab's; then it is the trap class, which has no blocks.
+// This file describes one page: its metadata, what its fields mean for a slab and for a large
+// block, and the arithmetic between addresses, pages and chunks. A page's metadata is written by
+// the goroutine that makes it part of a slab or a large block, or gives it back; slab.go and
+// large.go say under which lock.
+
+// slabClassNow returns the class of a page that was a slab's a moment ago. If the caller does not
+// hold a block of the slab, the page may have become a large block's in the meantime. The class of
+// a large block is not a slab's, so the result is then the trap class, which has no blocks.
 func (m *pageMeta) slabClassNow() *sizeclass.Class {
 	if c := m.class; c <= sizeclass.Num {
 		return &sizeclass.Classes[c]
@@ -19,7 +24,7 @@ func (m *pageMeta) slabClassNow() *sizeclass.Class {
 	return &sizeclass.Classes[0]
 }
 
-// pageKind is what a page is used for.
+// pageKind says what a page is used for.
 type pageKind uint8
 
 const (
@@ -28,41 +33,42 @@ const (
 	kindMid                        // part of a slab of a class above 1 KiB
 	kindLarge                      // first page of a large block
 	kindLargeTail                  // another page of a large block
-	kindLargeFreed                 // first page of a large block that was freed, not used since
-	kindSlabFreed                  // page of a slab that was given back, not used since
+	kindLargeFreed                 // first page of a large block that was freed; not used since
+	kindSlabFreed                  // page of a slab that was given back; not used since
 )
 
-// pageMeta describes one page. A slab or large block is known by its first page,
-// which alone has the slab fields. It is two cache lines.
+// pageMeta describes one page. A slab or a large block is known by its first page; only that page
+// has the slab fields in use. A pageMeta is two cache lines.
 //
-// The second begins with what a free above 1 KiB reads: for every page of a mid
-// slab, the slab's start, where live bytes are, and the reciprocal of its block size.
-// recip is 0 for all other pages, which the fast path takes as "not mine". The
-// first page of a large block has the same for its one block (large block.go), and the live byte
-// of that block besides, so that it needs no other line. That this line is the
-// second, an odd one, keeps it out of the cache set in which the first byte of
-// every OS page lies: programs write there (docs/ledger.md, "Cache sets").
+// The second line begins with what a free above 1 KiB reads. For every page of a mid slab that is
+// the slab's start, the place of its live bytes, and the reciprocal of its block size. recip is 0
+// for all other pages, and the fast path takes a 0 as "not mine". The first page of a large block
+// has the same three for its one block (large.go). It also has the live byte of that block, so that
+// the free needs no other line.
+//
+// This line is the second one, an odd line, so that it stays out of the cache set of the first byte
+// of every OS page: programs write there (docs/ledger.md, "Cache sets").
 type pageMeta struct {
-	// mid has the live bytes of the mid blocks that begin in this page, one for each
-	// KiB. See live.go.
+	// mid has the live bytes of the mid blocks that begin in this page, one for each KiB. See
+	// live.go.
 	mid [pageSize >> kibShift]uint8
 
 	start  mem.Addr     // address of the run's first page
-	live0  mem.Addr     // kindMid, kindLarge: kib of a block + live0 is the address of its live byte
+	live0  mem.Addr     // kindMid, kindLarge: plus a block's KiB number, its live byte's address
 	recip  uint64       // kindMid: sizeclass.Class.Recip; kindLarge: 1
-	class  sizeclass.ID // kindTiny, kindMid; kindLarge: 0 above 2 MiB
+	class  sizeclass.ID // kindTiny, kindMid: the slab's; kindLarge: 0 above 2 MiB
 	kind   pageKind
 	flags  largeFlags // large blocks: flagArena
-	bucket bucket     // what it was last used for: see residency.go
+	bucket bucket     // what the page was last used for: see residency.go
 	pages  uint32     // first page of a large block or slab: length in pages
 
-	// Large blocks: usable bytes, live state, site. Slabs: see the state constants.
+	// Large blocks: usable bytes and live state. Slabs: see the constants of slab states.
 	largeSize mem.Bytes
 	slabState atomic.Uint32
-	slabClass atomic.Uint32 // 0 when it is no slab
+	slabClass atomic.Uint32 // 0 when the page begins no slab
 	live      liveState
-	lowWord   uint8 // where the carve right's holder last found a free block
-	// Two words that mean one thing for a slab and another for a large block; only the accessors
+	lowWord   uint8 // where the holder of the carve right (slab.go) last found a free block
+	// Two words that mean one thing for a slab and another for a large block. Only the accessors
 	// below touch them.
 	siteOrListed uint32
 	holesOrSeal  uint64
@@ -75,24 +81,24 @@ func (m *pageMeta) runBytes() mem.Bytes { return pageCount(m.pages).bytes() }
 func (m *pageMeta) site() site.ID     { return site.ID(m.siteOrListed) }
 func (m *pageMeta) setSite(s site.ID) { m.siteOrListed = uint32(s) }
 
-// listed is when a slab became PARTIAL, by times.listed.
+// listed is the moment when a slab became PARTIAL, in times.listed.
 func (m *pageMeta) listed() stamp       { return stamp(m.siteOrListed) }
 func (m *pageMeta) setListed(now stamp) { m.siteOrListed = uint32(now) }
 
-// holes is the set of a PARTIAL slab's units whose memory was returned since it was last
-// LEASED (punch.go). Owned by the goroutine that has the slab CLAIMED, else by the class's
-// lock.
+// holes is the set of those units of a PARTIAL slab whose memory was returned since the slab was
+// last LEASED (punch.go). It is owned by the goroutine that has the slab CLAIMED. If none has, the
+// class's lock owns it.
 func (m *pageMeta) holes() uint64         { return m.holesOrSeal }
 func (m *pageMeta) setHoles(units uint64) { m.holesOrSeal = units }
 
-// largeSeal is where the sealed size of a hardened large block lies (harden.go).
+// largeSeal is where the sealed size of a hardened large block lies (hardened.go).
 func (m *pageMeta) largeSeal() *uint64 { return &m.holesOrSeal }
 
 const (
 	pageMetaSize  = 128
 	pageMetaShift = 7
-	// maxWords is the bitmap words reserved for each page: a slab of the
-	// smallest class has 4096 blocks.
+	// maxWords is the number of bitmap words reserved for each page: a slab of the smallest class
+	// has 4096 blocks.
 	maxWords = pageSize / sizeclass.Granule / 64
 )
 
@@ -101,19 +107,22 @@ type largeFlags uint8
 
 const flagArena largeFlags = 1 // the large block belongs to an Arena: Free refuses it
 
+// meta returns the metadata of a page.
 func meta(page pageNo) *pageMeta {
 	return (*pageMeta)(ptr(region.pages.base + mem.Addr(page)<<pageMetaShift))
 }
 
+// liveOffset is where a large block's live byte lies in the metadata of its first page.
 const liveOffset = unsafe.Offsetof(pageMeta{}.live)
 
-// live0 returns the address of the byte at offset of the page's metadata, less the
-// page's first kib.
+// live0 returns the address of the byte at offset of the page's metadata, less the number of the
+// page's first KiB.
 func live0(page pageNo, offset mem.Bytes) mem.Addr {
 	return region.pages.base + mem.Addr(page)<<pageMetaShift + mem.Addr(offset) - mem.Addr(page)<<(pageShift-kibShift)
 }
 
-// usableBytes is the size of the block at p without what hardening keeps of it.
+// usableBytes returns the usable size of a block, including the bytes that hardening takes for
+// itself. m is the metadata of the block's page.
 func usableBytes(m *pageMeta, large bool) mem.Bytes {
 	if large {
 		return m.largeSize
@@ -121,29 +130,28 @@ func usableBytes(m *pageMeta, large bool) mem.Bytes {
 	return m.class.Bytes()
 }
 
-// liveSited stands in the live state of a block that has a site. Its magazine
-// is a trap like class 0's, so that the free comes to the slow path, which
-// knows the class from the page.
+// liveSited is the live state of a block that has a site. Its magazine is a trap like class 0's, so
+// the free takes the slow path, which finds the class in the page's metadata.
 const liveSited = setClasses - 1
 
-// liveWatched is the same for a block whose allocation is in a trace or has its
-// stack recorded: its free is for the slow path to tell.
+// liveWatched is the live state of a block whose allocation is in a trace or has its stack
+// recorded. Its magazine is a trap as well, so that the slow path reports the free.
 const liveWatched = setClasses - 2
 
 const setClasses = 128 // words side by side: Num+1 rounded up to a power of two
 
-// liveHuge is the live state of a large block without a class. Its magazine is a trap,
-// like those of liveSited and liveWatched.
+// liveHuge is the live state of a large block without a class. Its magazine is a trap, like those
+// of liveSited and liveWatched.
 const liveHuge = setClasses - 3
 
-// bucket is a kind of pages, by the blocks in them.
+// bucket is a kind of page, by the size of the blocks in it.
 type bucket uint8
 
 const (
 	bucketTiny  bucket = iota // up to 1 KiB
-	bucketMid                 // to 32 KiB
-	bucketLarge               // to 2 MiB
-	bucketHuge                // above
+	bucketMid                 // up to 32 KiB
+	bucketLarge               // up to 2 MiB
+	bucketHuge                // above 2 MiB
 	numBuckets
 )
 
@@ -156,20 +164,21 @@ func pageAt(a mem.Addr) pageNo { return pageNo((a - region.base) >> pageShift) }
 // addr returns the first address of the page.
 func (n pageNo) addr() mem.Addr { return region.base + mem.Addr(n)<<pageShift }
 
+// addr returns the first address of the chunk.
 func (c chunkNo) addr() mem.Addr { return region.base + mem.Addr(c)<<superShift }
 
-// chunk returns the chunk that the page is in, inChunk its number there.
+// chunk returns the chunk that the page is in. inChunk returns the page's number in that chunk.
 func (n pageNo) chunk() chunkNo { return chunkNo(n / superPages) }
 
 func (n pageNo) inChunk() uint32 { return uint32(n % superPages) }
 
-// up returns the first page from n on that is aligned.
+// up returns the first page from n on that is a multiple of to.
 func (n pageNo) up(to pageAlign) pageNo { return (n + pageNo(to) - 1) &^ (pageNo(to) - 1) }
 
-// page returns the chunk's first page, addr its first address.
+// page returns the chunk's first page.
 func (c chunkNo) page() pageNo { return pageNo(c * superPages) }
 
-// bytes is how many bytes so many pages have; pagesOf how many pages so many bytes need.
+// bytes returns how many bytes n pages have. pagesOf returns how many pages n bytes need.
 func (n pageCount) bytes() mem.Bytes { return mem.Bytes(n) << pageShift }
 
 func pagesOf(n mem.Bytes) pageCount { return pageCount((n + pageSize - 1) >> pageShift) }

@@ -8,23 +8,24 @@ import (
 
 // pageTree finds runs of free pages, lowest address first. Owned by region.mu.
 //
-// It is a binary tree over the region's chunks of 32 pages, laid out level by
-// level as an array (root 1, children of i at 2i and 2i+1). Each node says of
-// its range of pages how long the free run at its start, the one at its end
-// and the longest one are, and whether an aligned chunk of 32 is wholly free.
-// A chunk's own pages are the free mask of its superMeta.
+// It is a binary tree over the region's chunks of 32 pages. It is laid out level by level as an
+// array, with the root at 1 and the children of node i at 2i and 2i+1. Each node covers a range of
+// pages. It has the length of the free run at the start of its range, of the one at the end, and of
+// the longest one, and it says whether the range has a chunk that is wholly free. The pages of a
+// single chunk are the free mask of its superMeta.
 //
-// Finding, taking and freeing a run of n pages cost O(log chunks + n/32): 20
-// levels for 1 TiB. There is no list to walk and nothing to coalesce, so the
-// worst case is the usual one.
+// To find, take or free a run of n pages costs O(log chunks + n/32); there are 20 levels for 1 TiB.
+// There is no list to walk and nothing to coalesce, so the worst case is the usual case.
 type pageTree struct {
-	base   mem.Addr // treeNode array, 2·leaves entries
-	leaves uintptr  // a power of two ≥ chunks
+	base   mem.Addr // array of treeNode, 2·leaves entries
+	leaves uintptr  // a power of two, at least the number of chunks
 }
 
 // tree is the page tree of the region.
 var tree pageTree
 
+// treeNode describes the free runs in a node's range of pages: at its start, at its end, and the
+// longest, in pages. whole is 1 if a chunk of the range is wholly free.
 type treeNode struct{ pre, suf, max, whole uint32 }
 
 const treeNodeSize = 16
@@ -39,7 +40,7 @@ func (t *pageTree) node(i uintptr) *treeNode {
 	return (*treeNode)(ptr(t.base + mem.Addr(i*treeNodeSize)))
 }
 
-// add makes the chunks [from, to) free: their pages are newly committed.
+// add makes the chunks [from, to) free. Their pages are newly committed.
 func (t *pageTree) add(from, to chunkNo) {
 	for c := from; c < to; c++ {
 		super(c).free = pageSet(^uint32(0))
@@ -47,12 +48,13 @@ func (t *pageTree) add(from, to chunkNo) {
 	t.update(from, to-1)
 }
 
-// update recomputes the nodes above chunks first..last from their free masks.
+// update recomputes the nodes of the chunks first to last, and those above them, from the chunks'
+// free masks.
 func (t *pageTree) update(first, last chunkNo) {
 	for c := first; c <= last; c++ {
 		m := super(c).free
 		if super(c).isSlabs {
-			m = 0 // its pages belong to the slab pool
+			m = 0 // its pages are in poolHints, not in the tree
 		}
 		n := t.node(uintptr(chunkNo(t.leaves) + c))
 		n.pre = uint32(bits.TrailingZeros32(uint32(^m)))
@@ -77,8 +79,8 @@ func (t *pageTree) update(first, last chunkNo) {
 	}
 }
 
-// longestRun returns the length of the longest run of ones in m: each step
-// shortens every run by one.
+// longestRun returns the length of the longest run of ones in m. Each step shortens every run by
+// one.
 func longestRun(m pageSet) (n uint32) {
 	for ; m != 0; n++ {
 		m &= m << 1
@@ -106,12 +108,12 @@ func (t *pageTree) find(n pageCount) (page pageNo, ok bool) {
 	}
 	m := super(chunkNo(i - t.leaves)).free
 	for k := uint32(1); pageCount(k) < n; k++ {
-		m &= m >> 1 // bit b: k+1 pages from b on are free
+		m &= m >> 1 // bit b is set: k+1 pages from b on are free
 	}
 	return pageNo(first + uintptr(bits.TrailingZeros32(uint32(m)))), true
 }
 
-// findWhole returns the lowest chunk all of whose pages are free.
+// findWhole returns the lowest chunk whose pages are all free.
 func (t *pageTree) findWhole() (chunk chunkNo, ok bool) {
 	if t.node(1).whole == 0 {
 		return 0, false
@@ -126,8 +128,7 @@ func (t *pageTree) findWhole() (chunk chunkNo, ok bool) {
 	return chunkNo(i - t.leaves), true
 }
 
-// isFree reports whether n committed pages from page on are free, and belong to no
-// superslab.
+// isFree reports whether the n committed pages from page on are free and in no superslab.
 func (t *pageTree) isFree(page pageNo, n pageCount) bool {
 	for p := page; p < page+pageNo(n); p++ {
 		s := super(p.chunk())
@@ -138,8 +139,7 @@ func (t *pageTree) isFree(page pageNo, n pageCount) bool {
 	return true
 }
 
-// cleanPages returns how many of n pages from page on have no memory behind
-// them.
+// cleanPages returns how many of the n pages from page on have no memory behind them.
 func (t *pageTree) cleanPages(page pageNo, n pageCount) (clean int) {
 	for p := page; p < page+pageNo(n); p++ {
 		if super(p.chunk()).dirty>>(p.inChunk())&1 == 0 {
@@ -149,8 +149,8 @@ func (t *pageTree) cleanPages(page pageNo, n pageCount) (clean int) {
 	return clean
 }
 
-// take hands out n pages from page on. clean reports whether none of them has
-// memory behind it, so that they still read as zero.
+// take hands out n pages from page on. clean reports whether none of them has memory behind it, so
+// that all still read as zero.
 func (t *pageTree) take(page pageNo, n pageCount) (clean bool) {
 	clean = true
 	t.each(page, n, func(s *superMeta, m pageSet) {
@@ -161,13 +161,13 @@ func (t *pageTree) take(page pageNo, n pageCount) (clean bool) {
 	return clean
 }
 
-// give takes n pages from page on back, which were last used at the given time.
+// give takes back n pages from page on, which were last used at the given time.
 func (t *pageTree) give(page pageNo, n pageCount, at stamp) {
 	t.each(page, n, func(s *superMeta, m pageSet) { s.give(m, at) })
 }
 
-// each calls f for the chunks of n pages from page on, with their pages, and
-// updates the tree.
+// each calls f for each chunk of the n pages from page on, with those of the pages that are in the
+// chunk. Then it updates the tree.
 func (t *pageTree) each(page pageNo, n pageCount, f func(s *superMeta, m pageSet)) {
 	end := page + pageNo(n) - 1 // the last page
 	first, last := page.chunk(), end.chunk()

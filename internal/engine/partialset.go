@@ -7,31 +7,31 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// A partial set is the set of a class's partly free slabs, by first page: a
-// slab is in it if and only if its state is PARTIAL. Owned by the class's lock.
+// This file holds the partial sets. The partial set of a class has the class's partly free slabs,
+// by first page: a slab is in it if and only if its state is PARTIAL. Owned by the class's lock.
 //
-// It is a bitmap over the region's pages with three levels of summary above,
-// each bit saying that a word of the level below is not zero: adding, removing
-// and finding the lowest member cost four words. The words of all classes for
-// the same 64 pages lie side by side, so that the sets of a small heap share
-// one page of memory however many classes it uses.
+// A set is a bitmap over the region's pages, with three levels of summary above it. Each bit of a
+// summary says that a word of the level below is not zero, so adding a member, removing one and
+// finding the lowest cost four words. The words of all classes for the same 64 pages lie side by
+// side. So the sets of a small heap share one page of memory, however many classes it uses.
 const (
 	setUnit = setClasses * 8 / 64 // level 0: bytes for each page of the region
 )
 
-// setLevels holds the address of each level; entry 0 is region.sets.
+// setLevels holds the address of each level. Entry 0 is the address of region.sets.
 var setLevels [4]mem.Addr
 
-// upperSetSize returns the bytes of the level whose bits stand for 2^shift/64
-// pages each.
+// upperSetSize returns the bytes of a level of summary. Each of its words stands for 2^shift pages.
 func upperSetSize(npages pageCount, shift uint) mem.Bytes {
 	return mem.Bytes((npages>>shift + 1) * setClasses * 8)
 }
 
+// setWord returns word i of a class's set at the given level.
 func setWord(level int, class sizeclass.ID, i uintptr) *uint64 {
 	return u64(setLevels[level] + mem.Addr((i*setClasses+uintptr(class))*8))
 }
 
+// setAdd adds a page to a class's set.
 func setAdd(class sizeclass.ID, page pageNo) {
 	for l := range setLevels {
 		w := setWord(l, class, uintptr(page>>6))
@@ -44,6 +44,7 @@ func setAdd(class sizeclass.ID, page pageNo) {
 	}
 }
 
+// setRemove removes a page from a class's set.
 func setRemove(class sizeclass.ID, page pageNo) {
 	for l := range setLevels {
 		w := setWord(l, class, uintptr(page>>6))
@@ -55,12 +56,13 @@ func setRemove(class sizeclass.ID, page pageNo) {
 	}
 }
 
-// setNext returns the lowest member at or after page from.
+// setNext returns the lowest member of a class's set at or after page from.
 func setNext(class sizeclass.ID, from pageNo) (page pageNo, ok bool) {
-	if mem.Bytes(region.committed.Load()) == region.first { // the word of the first page may not be readable
+	// The word of the first page may not be readable.
+	if mem.Bytes(region.committed.Load()) == region.first {
 		return 0, false
 	}
-	// Up: find a level with a set bit at or after from's position in its word.
+	// Up: find a level that has a bit set at or after from's position in its word.
 	from = max(from, region.firstPage())
 	l := 0
 	for {
@@ -71,7 +73,7 @@ func setNext(class sizeclass.ID, from pageNo) (page pageNo, ok bool) {
 			from += pageNo(bits.TrailingZeros64(w))
 			break
 		}
-		if l == len(setLevels)-1 { // a word has a TiB, and the region is some more
+		if l == len(setLevels)-1 { // one word covers a TiB, and the region is a little larger
 			from = (from>>6 + 1) << 6
 			continue
 		}
@@ -85,7 +87,7 @@ func setNext(class sizeclass.ID, from pageNo) (page pageNo, ok bool) {
 	return from, true
 }
 
-// setWords returns the number of words per class of a level that may be read.
+// setWords returns how many words a level has for each class that may be read.
 func setWords(level int) uintptr {
 	return uintptr((region.endPage()-1)>>(6*uint(level+1)) + 1)
 }

@@ -2,8 +2,8 @@
 
 package engine
 
-// canPin is off: every front is behind a lock (see shard), and nothing of the
-// Go runtime's inside is used.
+// canPin is off: every front is behind a lock (see shard), and nothing internal to the Go runtime
+// is used.
 const canPin = false
 
 func procPin() int { return 0 }

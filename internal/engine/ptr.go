@@ -6,15 +6,17 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// All of hakmem's metadata lies outside the Go heap and is addressed by
-// uintptr: a pointer-typed field would cost a write-barrier check on every
-// store. These functions turn such an address into a pointer to use at once.
+// This file turns addresses into pointers. It has no state.
 //
-// They are valid because every address given to them lies in a range that
-// package osmem reserved and that is never unmapped (or in the trap front, a
-// global variable): the Go collector neither moves nor frees it, and
-// unsafe.Add(nil, a) is the form of that conversion that go vet accepts.
-// nocheckptr: with checkptr on, arithmetic on the trap front would be refused.
+// All of hakmem's metadata lies outside the Go heap and is addressed by uintptr, because every
+// store to a field of pointer type would cost a write-barrier check. The functions below turn such
+// an address into a pointer that is used at once.
+//
+// They are valid because every address given to them lies in a range that package osmem reserved
+// and that is never unmapped, or in the trap front, which is a global variable. The Go collector
+// neither moves nor frees either of them. unsafe.Add(nil, a) is the form of the conversion that go
+// vet accepts. The functions are nocheckptr because checkptr would refuse arithmetic on the trap
+// front.
 
 //go:nosplit
 //go:nocheckptr
@@ -32,12 +34,12 @@ func u64(a mem.Addr) *uint64 { return (*uint64)(unsafe.Add(nil, a)) }
 //go:nocheckptr
 func word(a mem.Addr) *uintptr { return (*uintptr)(unsafe.Add(nil, a)) }
 
-// Zero clears n bytes at p, a block of hakmem's.
+// Zero clears the n bytes of hakmem's memory at p.
 //
 //go:nocheckptr
 func Zero(p unsafe.Pointer, n mem.Bytes) { clear(unsafe.Slice((*byte)(p), n)) }
 
-// Copy moves n bytes between two blocks of hakmem's.
+// Copy copies n bytes from one block of hakmem's to another.
 //
 //go:nocheckptr
 func Copy(dst, src unsafe.Pointer, n mem.Bytes) {

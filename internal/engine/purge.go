@@ -11,10 +11,12 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// purgePages returns the memory of about want free, dirty pages to the operating
-// system, highest address first, but not of chunks in which a page was freed
-// less than age milliseconds before now. kept says that these pages had been
-// kept for the window. It returns the number of pages.
+// This file returns the memory of free pages to the operating system. Pages are taken out of use,
+// and put back, under region.mu; in between, the goroutine that took them out owns them.
+
+// purgePages returns the memory of about want free, dirty pages to the operating system, highest
+// address first. It leaves out chunks in which a page was freed less than age milliseconds before
+// now. kept says that the pages were kept for the window before. It returns the number of pages.
 //
 // While the system call runs, the pages are out of use and no lock is held.
 func purgePages(want int, now stamp, age millis, kept bool) (n int) {
@@ -23,7 +25,8 @@ func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 	first := region.firstChunk()
 	var take [purgeBatch]pageSet
 	for end := region.endChunk(); end > first && n < want; {
-		c := max(first, (end-1)&^(purgeBatch-1)) // a batch is aligned: huge pages stay whole
+		// A batch is aligned, so that huge pages of the system stay whole.
+		c := max(first, (end-1)&^(purgeBatch-1))
 		found := 0
 		region.mu.Lock()
 		for i := range take[:end-c] {
@@ -33,15 +36,15 @@ func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 			if m == 0 {
 				continue
 			}
-			// Unsigned, since a chunk may have been kept for months; and a free since now
-			// was read is younger than 0.
+			// The comparison is unsigned, since a chunk may have been kept for months. A free after
+			// now was read gives a negative age.
 			if d := now.since(s.freedAt); age > 0 && (d < age || d > -age) {
 				continue
 			}
 			take[i] = m
 			found += m.count()
 		}
-		for i := range take[:end-c] { // too many: the lowest chunks keep theirs
+		for i := range take[:end-c] { // if too many were found, the lowest chunks keep theirs
 			if found <= want-n {
 				break
 			}
@@ -65,8 +68,9 @@ func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 	return n
 }
 
-// purgeBatchPages returns the memory of the pages take of the chunks from c on,
-// which are out of use, and puts them back into use. It returns their number.
+// purgeBatchPages returns the memory of the pages take, which are out of use, and puts them back
+// into use. take has an entry for each chunk from c on. It returns the number of pages whose memory
+// was returned.
 func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 	var cleaned, tiny, lost [purgeBatch]pageSet
 	first := c.page()
@@ -82,7 +86,7 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			setRun(lost[:], page, length)
 		}
 	})
-	// The live map beside them is all zero: no block of them is live.
+	// The part of the live map that covers these pages is all zero: no block in them is live.
 	region.mu.Lock()
 	for i := range take {
 		tiny[i] = cleaned[i] & super(c+chunkNo(i)).tiny
@@ -118,7 +122,7 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 		}
 		s.dirty &^= cleaned[i]
 		s.tiny &^= dropped[i]
-		if kept { // else it was not the scavenger's choice
+		if kept { // otherwise it was not the scavenger's choice
 			s.purged |= cleaned[i]
 			s.purgedAt = now
 		}
@@ -135,9 +139,9 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 	return n
 }
 
-// wholePages returns the longest part of a run whose metadata, unit bytes for each
-// page, fills whole OS pages: the others hold that of neighbours, too. The first
-// page of a batch begins a OS page.
+// wholePages returns the longest part of a run whose metadata fills whole OS pages. The metadata
+// has unit bytes for each page of the run. An OS page that is filled only in part also has metadata
+// of the run's neighbours. The first page of a batch begins an OS page.
 func wholePages(page, length int, unit, system mem.Bytes) (int, int) {
 	most := max(1, int(system/unit))
 	from := (page + most - 1) / most * most
@@ -145,10 +149,10 @@ func wholePages(page, length int, unit, system mem.Bytes) (int, int) {
 	return from, max(0, to-from)
 }
 
-// discard returns memory to the operating system and reports whether it is gone.
-// Where that is done in two steps the second may fail and leave memory that may
-// not be touched; it is then tried once more, and if that fails too the memory is
-// not usable until findLost has had success.
+// discard returns memory to the operating system and reports whether it is gone. Some systems do
+// that in two steps, of which the second may fail and leave memory that may not be touched. The
+// second step is then tried once more. If that fails, too, the memory is not usable until findLost
+// succeeds.
 func discard(addr mem.Addr, size mem.Bytes) (ok, usable bool) {
 	err := osmem.Discard(addr, size)
 	if err == nil {
@@ -158,8 +162,7 @@ func discard(addr mem.Addr, size mem.Bytes) (ok, usable bool) {
 	return false, !errors.Is(err, osmem.ErrDecommitted) || recommit(addr, size)
 }
 
-// recommit makes memory usable again that a discard has left decommitted, and
-// reports whether it could.
+// recommit makes memory usable again that a discard left decommitted, and reports whether it could.
 func recommit(addr mem.Addr, size mem.Bytes) bool {
 	err := osmem.Commit(addr, size)
 	if err != nil {
@@ -171,8 +174,7 @@ func recommit(addr mem.Addr, size mem.Bytes) bool {
 // anyLost says that findLost may have something to do.
 var anyLost atomic.Bool
 
-// findLost commits pages again that discard left unusable. They are taken for
-// dirty, which is always safe.
+// findLost commits the pages that discard left unusable. They count as dirty, which is always safe.
 func findLost() {
 	if !anyLost.Swap(false) {
 		return

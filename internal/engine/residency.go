@@ -11,12 +11,15 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// Page faults by what the memory was used for. They are measured, not guessed
-// from what was handed out: a OS page that is resident was faulted in since
-// its memory was last returned, so the faults so far are the resident pages now
-// and those that were resident each time something was returned. (A huge page is
-// one fault and counts as all of its pages.)
+// This file counts page faults by what the memory was used for. The counts are owned by residency's
+// lock.
+//
+// Page faults are measured, not inferred from what was handed out. An OS page that is resident was
+// faulted in after its memory was last returned. So the page faults so far are the pages that are
+// resident now, and those that were resident each time something was returned. (A huge page of the
+// system is one fault, and counts as all of its OS pages.)
 
+// bucketOf returns the bucket of a large block of so many bytes.
 func bucketOf(spanBytes mem.Bytes) bucket {
 	if spanBytes > sizeclass.MaxLarge {
 		return bucketHuge
@@ -24,20 +27,21 @@ func bucketOf(spanBytes mem.Bytes) bucket {
 	return bucketLarge
 }
 
-// residency counts, by bucket, the OS pages that were resident when their
-// memory was returned.
+// residency counts, by bucket, the OS pages that were resident when their memory was returned.
 var residency struct {
 	check.Mutex[check.Residency]
 	returned pageFaultCounts
-	// vec is the scratch of one look, at a batch of purge's: 64 MiB in pages of 4
-	// KiB.
+	// vec is the scratch of one call of countResident, for at most a batch of purge's: 64 MiB in OS
+	// pages of 4 KiB.
 	vec [purgeBatch * superSize / 4096]byte
 }
 
+// pageFaultCounts has a number of OS pages for each bucket.
 type pageFaultCounts [numBuckets]uint64
 
-// countResident returns the resident OS pages of a range of the region, at
-// most purgeBatch chunks, for whose offset in it only holds (nil: all).
+// countResident returns the resident OS pages of a range of the region, by bucket. The range is at
+// most purgeBatch chunks. If only is not nil, a page counts only if only(its offset in the range)
+// is true.
 func countResident(addr mem.Addr, size mem.Bytes, only func(offset uintptr) bool) (counts pageFaultCounts) {
 	r := &residency
 	r.Lock()

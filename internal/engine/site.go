@@ -8,32 +8,35 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// Sites: the label of a block's purpose. A block with a site has liveSited in
-// its live state and its site in the site map, two bytes for each granule of
-// the region, committed only when the first such block is made (and, for
-// memory, touched only where such blocks start). Large blocks keep it in their first
-// page's metadata.
+// This file labels blocks with the site for which they were allocated. A block with a site has
+// liveSited as its live state, and its site is in the site map: two bytes for each granule of the
+// region. The map is committed when the first such block is made, and its memory is touched only
+// where such blocks start. A large block has its site in the metadata of its first page. The label
+// of a block is owned by the goroutine that holds the block.
 
+// sitesOn says that the site map is committed. It is set once, under region.mu (siteMap).
 var sitesOn atomic.Bool
 
+// siteWord returns the entry of the site map for the block at p.
 func siteWord(p Block) *uint16 {
 	return (*uint16)(ptr(region.sites.base + (mem.Addr(p)-region.base)>>granuleShift*2))
 }
 
-// setSite labels the block at p of class c, which the caller holds.
+// setSite labels the block at p of class c, which the caller holds, and counts it.
 func setSite(p Block, c sizeclass.ID, site site.ID) {
 	*siteWord(p) = uint16(site)
 	site.Allocated(c.Bytes())
 }
 
-// unsite counts a freed block out of its site, if its live value says it has one.
+// unsite takes a freed block out of its site's count. v is the block's live state: without
+// liveSited the block has no site.
 func unsite(p Block, c sizeclass.ID, v liveState) {
 	if v == liveSited {
 		site.ID(*siteWord(p)).Freed(c.Bytes())
 	}
 }
 
-// siteOf returns the site of the block at p whose live value is v.
+// siteOf returns the site of the block at p, whose live state is v.
 func siteOf(p Block, v liveState) site.ID {
 	if v == liveSited {
 		return site.ID(*siteWord(p))
@@ -41,7 +44,7 @@ func siteOf(p Block, v liveState) site.ID {
 	return 0
 }
 
-// labelLarge gives the large block at p, which the caller holds, a site.
+// labelLarge gives a site to the large block at p, which the caller holds.
 func labelLarge(p Block, site site.ID) {
 	m := meta(p.page())
 	m.setSite(site)

@@ -10,21 +10,26 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// Slab states. A set bit of a slab's bitmap means that the slab owns that
-// block. Only the holder of the carve right (the front that has the slab
-// LEASED, or the one goroutine that has it CLAIMED) clears bits; anyone who
-// holds a block may set its bit, without a lock. Every change of state, class
-// or set membership happens under the lock of the slab's current class.
-// PARTIAL if and only if in the class's partial set.
+// This file holds the slabs: their states, and how a front gets a slab and how a slab ends. A
+// class's lock owns the states, classes and set memberships of the class's slabs; the bitmaps are
+// atomic.
+//
+// The carve right is the right to allocate from a slab, that is, to clear bits of its bitmap. A set
+// bit means that the slab owns that block. The holder of the carve right is the front that has the
+// slab LEASED, or the one goroutine that has it CLAIMED, and nobody else clears bits. Anyone who
+// holds a block may set its bit, without a lock.
+//
+// Every change of a slab's state, class or set membership happens under the lock of the slab's
+// current class. A slab is PARTIAL if and only if it is in the class's partial set.
 const (
 	slabNone    uint32 = iota // no slab
 	slabLeased                // one front may carve from it
 	slabFull                  // nobody may: it had no free block when its lease ended
-	slabPartial               // has free blocks (or had, a moment ago)
+	slabPartial               // it has free blocks (or had, a moment ago)
 	slabClaimed               // one goroutine checks whether it is EMPTY, or returns its holes
 )
 
-// slabID is a slab's first page in the region, plus one; 0 is no slab.
+// slabID is the number of a slab's first page in the region, plus one; 0 is no slab.
 type slabID uintptr
 
 // slabAt returns the slab that begins at the address start.
@@ -37,18 +42,19 @@ func (s slabID) bits(i uint32) *uint64 {
 	return u64(region.bits.base + mem.Addr(s.page())*maxWords*8 + mem.Addr(i)*8)
 }
 
-// block returns block j of the slab, of class c.
+// block returns block j of the slab, which is of class c.
 func (s slabID) block(c sizeclass.ID, j blockIndex) Block {
 	return Block(s.addr().Add(mem.Bytes(j) * c.Bytes()))
 }
 
-// owner returns the slab that the block at p, which the caller holds, was cut
-// from. The slab cannot change class while a block of it is held.
+// owner returns the slab from which the block at p was cut. The caller holds the block; while a
+// block of a slab is held, the slab cannot change its class.
 func owner(p Block) slabID {
 	m := meta(p.page())
 	return slabID(pageAt(m.start) + 1)
 }
 
+// fullWord returns word i of the bitmap of a slab whose blocks are all free.
 func fullWord(k *sizeclass.Class, i uint32) uint64 {
 	if i == k.Words-1 {
 		return k.LastBit
@@ -56,8 +62,8 @@ func fullWord(k *sizeclass.Class, i uint32) uint64 {
 	return ^uint64(0)
 }
 
-// allFree reports whether every bit of the slab's bitmap is set: nobody holds a
-// block of it. The truth only for the holder of the carve right.
+// allFree reports whether every bit of the slab's bitmap is set, so that nobody holds a block of
+// it. Only for the holder of the carve right does the answer stay true.
 func (s slabID) allFree(k *sizeclass.Class) bool {
 	for i := uint32(0); i < k.Words; i++ {
 		if atomic.LoadUint64(s.bits(i)) != fullWord(k, i) {
@@ -67,6 +73,7 @@ func (s slabID) allFree(k *sizeclass.Class) bool {
 	return true
 }
 
+// anyFree reports whether any bit of the slab's bitmap is set.
 func (s slabID) anyFree(k *sizeclass.Class) bool {
 	for i := uint32(0); i < k.Words; i++ {
 		if atomic.LoadUint64(s.bits(i)) != 0 {
@@ -76,7 +83,7 @@ func (s slabID) anyFree(k *sizeclass.Class) bool {
 	return false
 }
 
-// freeBlocks counts the blocks the slab owns.
+// freeBlocks counts the blocks that the slab owns.
 func (s slabID) freeBlocks(k *sizeclass.Class) (n int) {
 	for i := uint32(0); i < k.Words; i++ {
 		n += bits.OnesCount64(atomic.LoadUint64(s.bits(i)))
@@ -84,23 +91,23 @@ func (s slabID) freeBlocks(k *sizeclass.Class) (n int) {
 	return n
 }
 
-// classState is the shared part of one class. mu is the class's lock: it owns
-// the partial set and every state change of the class's slabs. No system call
-// and no other lock is taken under it.
+// classState is the shared part of one class. mu is the class's lock: it owns the partial set and
+// every state change of the class's slabs. No system call is made under it and no other lock taken.
 type classState struct {
 	mu     check.Mutex[check.Class]
 	listed int // members of the partial set
-	// Where slabs were found, by stage; the own-lease stage is counted by fronts.
+	// Where slabs were found, by stage. The own-lease stage is counted by the fronts.
 	empty, partial, cross, fresh uint64
 	slabs                        int
 	_                            [64]byte // keep neighbours' locks off this line
 }
 
+// classes has the shared part of each class.
 var classes [sizeclass.Num + 1]classState
 
-// format makes the 2^order pages at page a slab of class c, owned by the
-// caller (LEASED, every block free). The pages must be held by the caller:
-// fresh from a superslab, or a CLAIMED slab whose lock-protected part is done.
+// format makes the 2^order pages at page a slab of class c, which the caller owns: it is LEASED,
+// with every block free. The caller must hold the pages. They are fresh from a superslab, or were a
+// CLAIMED slab's that is unformatted.
 func format(page pageNo, c sizeclass.ID) slabID {
 	s := slabID(page + 1)
 	k := &sizeclass.Classes[c]
@@ -129,9 +136,8 @@ func format(page pageNo, c sizeclass.ID) slabID {
 	return s
 }
 
-// unformat takes a CLAIMED, all-free slab out of its class: after it the pages
-// hold no slab. Under the class's lock, so that a late enlist sees either the
-// old class or none.
+// unformat takes a CLAIMED slab whose blocks are all free out of its class. After it the pages hold
+// no slab. It takes the class's lock, so that a late enlist sees either the old class or none.
 func unformat(s slabID) {
 	m := s.meta()
 	c := m.slabClass.Load()
@@ -143,7 +149,7 @@ func unformat(s slabID) {
 	}
 	for i := uintptr(0); i < 1<<k.Order; i++ {
 		m := meta(s.page() + pageNo(i))
-		m.kind, m.recip = kindSlabFreed, 0 // the class stays, for who frees twice
+		m.kind, m.recip = kindSlabFreed, 0 // the class stays, for the finding of a double free
 		PageClass[s.page()+pageNo(i)] = 0
 	}
 	m.slabState.Store(slabNone)
@@ -152,9 +158,9 @@ func unformat(s slabID) {
 	cs.mu.Unlock()
 }
 
-// enlist makes a FULL slab PARTIAL. Between the caller's look at the slab and
-// this lock it may have been emptied, claimed and given another class;
-// re-reading the class under the lock makes that harmless.
+// enlist makes a FULL slab PARTIAL. Between the caller's look at the slab and this lock, the slab
+// may have been emptied, claimed and given another class. That is harmless, because the class is
+// read again under the lock.
 func enlist(s slabID) {
 	m := s.meta()
 	c, cs := s.lockClass()
@@ -169,17 +175,19 @@ func enlist(s slabID) {
 		if s.allFree(&sizeclass.Classes[c]) {
 			markEmpty(s.page())
 		} else {
-			unmarkEmpty(s.page()) // a hint from when it was leased
+			unmarkEmpty(s.page()) // a hint from when the slab was leased
 			if s.allFree(&sizeclass.Classes[c]) {
-				markEmpty(s.page()) // or the one of who completed it just now
+				// The hint just removed may have been that of the goroutine that just completed the
+				// bitmap.
+				markEmpty(s.page())
 			}
 		}
 	}
 	cs.mu.Unlock()
 }
 
-// lockClass locks the class that the slab has, and returns it; 0, and nothing is
-// locked, if it is no slab. For who does not hold a block of it.
+// lockClass locks the class that the slab has now, and returns it. If there is no slab it returns
+// 0, and nothing is locked. It is for callers that do not hold a block of the slab.
 func (s slabID) lockClass() (c sizeclass.ID, cs *classState) {
 	m := s.meta()
 	for {
@@ -195,9 +203,9 @@ func (s slabID) lockClass() (c sizeclass.ID, cs *classState) {
 	}
 }
 
-// unmarkNone takes away the hint of a page that is no slab. If it has become one
-// meanwhile, the hint may have been that one's, set once and for all when its last
-// block came back: it is set again, and is at worst a wrong one.
+// unmarkNone removes the hint of a page that is no slab. If the page has become a slab in the
+// meantime, the hint may have been the new slab's, set once and for all when its last block came
+// back. So it is set again, and at worst is wrong.
 func unmarkNone(s slabID) {
 	unmarkEmpty(s.page())
 	if s.meta().slabClass.Load() != 0 {
@@ -205,8 +213,8 @@ func unmarkNone(s slabID) {
 	}
 }
 
-// unlist takes a PARTIAL slab out of its class's set and gives the caller the
-// carve right in state to. Under the class's lock.
+// unlist takes a PARTIAL slab out of its class's set and gives the caller the carve right, in state
+// to. Under the class's lock.
 func unlist(cs *classState, c sizeclass.ID, page pageNo, to uint32) slabID {
 	check.MustHold(&cs.mu, "unlist")
 	setRemove(c, page)
@@ -221,12 +229,12 @@ func unlist(cs *classState, c sizeclass.ID, page pageNo, to uint32) slabID {
 	return s
 }
 
-// retire ends the carve right of a slab that its holder has no more use for:
-// FULL first, and only then a look at the words. With the or-then-look of
-// flush this is Dekker's pattern: one of the two sees the other.
+// retire ends the carve right of a slab that its holder has no more use for. It stores FULL first
+// and looks at the words afterwards. giveBack sets bits first and looks at the state afterwards.
+// This is Dekker's pattern: one of the two sees the other.
 func retire(s slabID) {
 	m := s.meta()
-	c := m.slabClass.Load() // ours to read: the carve right is held
+	c := m.slabClass.Load() // stable: the caller holds the carve right
 	cs := &classes[c]
 	cs.mu.Lock()
 	m.slabState.Store(slabFull)
@@ -236,12 +244,15 @@ func retire(s slabID) {
 	}
 }
 
-// acquire finds a slab of class c with free blocks and returns it LEASED, or 0
-// when memory is out. It tries, in this order and each counted: the class's
-// partly free slabs, lowest address first (stage 1); its EMPTY ones (0.5, which
-// HAKMEM_EMPTY_FIRST puts first); pages of the superslabs there are, then
-// EMPTY slabs of other classes (2); a new superslab (3). Not pinned; takes
-// locks; may make system calls.
+// acquire finds a slab of class c with free blocks and returns it LEASED, or returns 0 when memory
+// is out. It tries these stages in order, and counts where it found the slab:
+//
+//   - partial: the class's partly free slabs, lowest address first;
+//   - empty: the class's EMPTY slabs (HAKMEM_EMPTY_FIRST puts this stage first);
+//   - cross-class: pages of the superslabs that there are, and then EMPTY slabs of other classes;
+//   - fresh: a new superslab.
+//
+// Not pinned; it takes locks and may make system calls.
 func acquire(c sizeclass.ID) slabID {
 	pol := policy.Now()
 	if s := acquireListed(c, pol); s != 0 {
@@ -253,7 +264,7 @@ func acquire(c sizeclass.ID) slabID {
 	page, ok := takePages(slabOrder(order), false)
 	stolen := !ok && pol.EmptyReuse && stealEmpty(slabOrder(order), pol)
 	if !ok {
-		if !stolen { // else whole superslabs may have become free
+		if !stolen { // otherwise whole superslabs may have become free
 			stage = &cs.fresh
 		}
 		page, ok = takePages(slabOrder(order), true)
@@ -269,7 +280,8 @@ func acquire(c sizeclass.ID) slabID {
 	return s
 }
 
-// acquireListed is stages 1 and 0.5: slabs that already are of class c.
+// acquireListed is the partial stage and the empty stage: it takes a slab that is already of class
+// c.
 func acquireListed(c sizeclass.ID, pol *policy.Tuning) slabID {
 	cs := &classes[c]
 	cs.mu.Lock()
@@ -282,8 +294,8 @@ func acquireListed(c sizeclass.ID, pol *policy.Tuning) slabID {
 		cs.partial++
 		return unlist(cs, c, first, slabLeased)
 	}
-	// A partly free slab is better than an EMPTY one, which may be wanted whole;
-	// with EmptyFirst it is the other way round. Look at a bounded number.
+	// A partly free slab is better than an EMPTY one, which may be wanted as a whole. With
+	// EmptyFirst it is the other way round. Only a bounded number of slabs is looked at.
 	page := first
 	for n := 0; ok && n < pol.EmptyScanLimit; n++ {
 		if isMarkedEmpty(page) == pol.EmptyFirst {
@@ -302,9 +314,8 @@ func acquireListed(c sizeclass.ID, pol *policy.Tuning) slabID {
 	return unlist(cs, c, page, slabLeased)
 }
 
-// stealEmpty looks for EMPTY slabs of any class and gives their pages back to
-// their superslabs until a run of 2^order pages may be had. It reports whether
-// it gave back any.
+// stealEmpty looks for EMPTY slabs of any class and gives their pages back to their superslabs,
+// until there is a run of 2^order pages. It reports whether it gave back any pages.
 func stealEmpty(order slabOrder, pol *policy.Tuning) bool {
 	looked, got := 0, uint32(0)
 	end := region.endChunk()
@@ -323,19 +334,19 @@ func stealEmpty(order slabOrder, pol *policy.Tuning) bool {
 	return got != 0
 }
 
-// dropHint takes away the hint that superslab c has EMPTY slabs, if it has none.
+// dropHint removes the hint that superslab c has EMPTY slabs, if it has none.
 func dropHint(c chunkNo) {
 	hints := hintWord(c)
 	if super(c).emptyMask.Load() == 0 {
 		atomic.AndUint64(hints, ^(uint64(1) << (c % 64)))
-		if super(c).emptyMask.Load() != 0 { // set meanwhile: keep the hint
+		if super(c).emptyMask.Load() != 0 { // set in the meantime: keep the hint
 			atomic.OrUint64(hints, 1<<(c%64))
 		}
 	}
 }
 
-// stealFrom claims the EMPTY slabs of one superslab and gives their pages back.
-// It returns the set of orders given back.
+// stealFrom claims the EMPTY slabs of one superslab and gives their pages back. It returns the set
+// of the orders that it gave back.
 func stealFrom(c chunkNo, pol *policy.Tuning) (orders uint32) {
 	for m := super(c).emptyMask.Load(); m != 0; m &= m - 1 {
 		s := slabID(c.page() + pageNo(bits.TrailingZeros32(m)) + 1)
@@ -347,10 +358,10 @@ func stealFrom(c chunkNo, pol *policy.Tuning) (orders uint32) {
 	return orders
 }
 
-// claimEmpty takes a PARTIAL slab all of whose blocks are free out of its
-// class, and reports the order of the run of pages that the caller now holds.
-// Unlink under the lock, look without it: only the claimer may clear bits, so
-// while it looks they only grow.
+// claimEmpty takes a PARTIAL slab out of its class if all of its blocks are free. It reports the
+// order of the run of pages that the caller then holds. It unlinks the slab under the lock and
+// looks at the bits without the lock. Only the claimer may clear bits, so while it looks, bits are
+// only added.
 func claimEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
 	m := s.meta()
 	c, cs := s.lockClass()
@@ -359,7 +370,7 @@ func claimEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
 		return 0, false
 	}
 	if m.slabState.Load() != slabPartial {
-		unmarkEmpty(s.page()) // leased, say: it is marked again when it is listed
+		unmarkEmpty(s.page()) // leased, for example: it is marked again when it is listed
 		cs.mu.Unlock()
 		return 0, false
 	}
@@ -371,11 +382,11 @@ func claimEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
 	cs.mu.Unlock()
 	k := &sizeclass.Classes[c]
 	if !s.allFree(k) {
-		retire(s) // back to PARTIAL, or FULL if its last free block... was never there
+		retire(s) // back to PARTIAL, or to FULL if it had no free block after all
 		return 0, false
 	}
 	if s.dropLive(k, c) {
-		m.setHoles(0) // some may be of what is not the slab's any more
+		m.setHoles(0) // some holes may be of blocks that are no longer the slab's
 		retire(s)
 		return 0, false
 	}
@@ -383,6 +394,7 @@ func claimEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
 	return slabOrder(k.Order), true
 }
 
+// reclaimSkip and reclaimPenalty limit how often a failed allocation reclaims (reclaim.go).
 var reclaimSkip, reclaimPenalty atomic.Int64
 
 // moreToReclaim notes that a slab became EMPTY.
@@ -393,10 +405,10 @@ func moreToReclaim() {
 	}
 }
 
-// dropLive takes those of the slab's blocks that are marked live out of its bitmap, and
-// reports whether there were any. One copy of a late double free came back to the slab,
-// the other was handed out since: it is its holder's. (carve drops such blocks, too.)
-// For the holder of the carve right.
+// dropLive removes from the slab's bitmap those of its blocks that are marked live, and reports
+// whether there were any. Of a late double free one copy came back to the slab, and the other has
+// been handed out since: the block is its holder's. (carve drops such blocks, too.) For the holder
+// of the carve right.
 func (s slabID) dropLive(k *sizeclass.Class, c sizeclass.ID) (dropped bool) {
 	if !checkLive || c <= sizeclass.NumTiny && nonZero(mem.Addr(Live)+s.addr()>>granuleShift, pageSize<<k.Order>>granuleShift) == 0 {
 		return false
@@ -410,7 +422,8 @@ func (s slabID) dropLive(k *sizeclass.Class, c sizeclass.ID) (dropped bool) {
 				continue
 			}
 			atomic.AndUint64(b, ^(1 << at))
-			if !isLive(Block(p), c) { // freed meanwhile: its flush finds the bit, or has found it
+			// Freed in the meantime: the flush of that free will find the bit, or has found it.
+			if !isLive(Block(p), c) {
 				atomic.OrUint64(b, 1<<at)
 				continue
 			}
@@ -421,25 +434,26 @@ func (s slabID) dropLive(k *sizeclass.Class, c sizeclass.ID) (dropped bool) {
 	return dropped
 }
 
-// emptyHints is the address of a bitmap with a bit for every superslab whose
-// emptyMask may be non-zero, so that a search skips the others 64 at a time.
+// emptyHints is the address of a bitmap. It has a bit for every superslab whose emptyMask may be
+// non-zero, so that a search skips the other superslabs 64 at a time.
 var emptyHints mem.Addr
 
-// hintWord returns the word of emptyHints with the bit of chunk c.
+// hintWord returns the word of emptyHints that has the bit of chunk c.
 func hintWord(c chunkNo) *uint64 { return u64(emptyHints + mem.Addr(c/64)*8) }
 
-// markEmpty notes that the slab of blocks at page is EMPTY. Any goroutine.
+// markEmpty notes that the slab that begins at page is EMPTY. Any goroutine.
 func markEmpty(page pageNo) {
 	c := page.chunk()
 	super(c).emptyMask.Or(1 << (page.inChunk()))
 	atomic.OrUint64(hintWord(c), 1<<(c%64))
 }
 
-// unmarkEmpty notes that the slab at page is no longer to be had.
+// unmarkEmpty removes the note that the slab that begins at page is EMPTY.
 func unmarkEmpty(page pageNo) {
 	super(page.chunk()).emptyMask.And(^(uint32(1) << (page.inChunk())))
 }
 
+// isMarkedEmpty reports whether the slab that begins at page is noted as EMPTY.
 func isMarkedEmpty(page pageNo) bool {
 	return super(page.chunk()).emptyMask.Load()>>(page.inChunk())&1 != 0
 }

@@ -8,15 +8,17 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// poolHints has, for each slab order, a bit for every superslab with a free
-// aligned run of that order. Owned by region.mu; grown with the region.
+// This file cuts superslabs, the chunks whose pages are used for slabs. region.mu owns the state of
+// the pool.
+
+// poolHints has a bitmap for each slab order. A bit is set for every superslab with a free, aligned
+// run of that order. Owned by region.mu; it grows with the region.
 var poolHints [sizeclass.MaxOrder + 1][]uint64
 
 // superslabs is the number of superslabs now in use.
 var superslabs atomic.Int64
 
-// alignedRuns returns the set of first pages of free, aligned runs of 2^order
-// pages in m.
+// alignedRuns returns the first pages of the free, aligned runs of 2^order pages in m.
 func alignedRuns(m pageSet, order slabOrder) pageSet {
 	for o := uint32(0); slabOrder(o) < order; o++ {
 		m &= m >> (1 << o)
@@ -25,7 +27,7 @@ func alignedRuns(m pageSet, order slabOrder) pageSet {
 	return m & pageSet(starts[order])
 }
 
-// updatePool keeps poolHints true to the superslab's free set.
+// updatePool makes poolHints agree with the superslab's free set.
 func updatePool(c chunkNo) {
 	s := super(c)
 	for o := range poolHints {
@@ -41,9 +43,9 @@ func updatePool(c chunkNo) {
 	}
 }
 
-// takePages takes 2^order pages of a superslab for a slab: stage 2 (of the
-// superslabs there are) when fresh is false, stage 3 (a new one) when true. It
-// returns false when there are none. Takes region.mu.
+// takePages takes 2^order pages of a superslab for a slab. Without fresh it takes them from the
+// superslabs that there are (the cross-class stage). With fresh it may also make a new superslab
+// (the fresh stage). It returns false if there are no pages. Takes region.mu.
 func takePages(order slabOrder, fresh bool) (page pageNo, ok bool) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
@@ -53,7 +55,8 @@ func takePages(order slabOrder, fresh bool) (page pageNo, ok bool) {
 			if page, ok = cutPages(chunkNo(i*64+bits.TrailingZeros64(w)), order); ok {
 				return page, true
 			}
-			over = true // beyond the memory limit: another superslab may have warm pages, if there are any
+			// Beyond the memory limit: another superslab may have dirty pages, if there are any.
+			over = true
 		}
 	}
 	if over && (!fresh || pageUse.dirty == 0) {
@@ -81,8 +84,8 @@ func takePages(order slabOrder, fresh bool) (page pageNo, ok bool) {
 	return page, ok
 }
 
-// cutPages takes the lowest aligned run of superslab c, which has one, if the
-// memory limit allows.
+// cutPages takes the lowest aligned run of superslab c, which has one, if the memory limit allows
+// it.
 func cutPages(c chunkNo, order slabOrder) (page pageNo, ok bool) {
 	s := super(c)
 	b := bits.TrailingZeros32(uint32(alignedRuns(s.free, order)))
@@ -90,7 +93,7 @@ func cutPages(c chunkNo, order slabOrder) (page pageNo, ok bool) {
 	ok = within((m &^ s.dirty).count())
 	if ok {
 		s.take(m)
-		if order == 0 { // as all slabs of tiny classes, and few others
+		if order == 0 { // as for all slabs of tiny classes, and few others
 			s.tiny |= m
 		}
 	}
@@ -98,8 +101,8 @@ func cutPages(c chunkNo, order slabOrder) (page pageNo, ok bool) {
 	return c.page() + pageNo(b), ok
 }
 
-// unslab gives chunk c back to the page tree if it is a superslab without slabs,
-// and makes the pool agree with it in any case. Under region.mu.
+// unslab gives chunk c back to the page tree if it is a superslab without slabs. In any case it
+// makes the pool agree with the chunk. Under region.mu.
 func unslab(c chunkNo) {
 	check.MustHold(&region.mu, "unslab")
 	s := super(c)
@@ -111,8 +114,8 @@ func unslab(c chunkNo) {
 	updatePool(c)
 }
 
-// giveBackPages returns a slab's pages to its superslab, and a superslab
-// without slabs to the page tree. Takes region.mu.
+// giveBackPages returns a slab's pages to its superslab. If the superslab has no slabs left, it
+// goes back to the page tree. Takes region.mu.
 func giveBackPages(page pageNo, order slabOrder) {
 	region.mu.Lock()
 	defer region.mu.Unlock()

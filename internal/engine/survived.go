@@ -6,18 +6,20 @@ import (
 	"github.com/hakmem/hakmem/internal/check"
 )
 
+// This file keeps the errors that did not stop hakmem. The list is owned by its own lock, which may
+// be taken under almost any other (docs/concurrency.md, section 2).
+
 var survived struct {
 	check.Mutex[check.Survived]
 	errs  []error
 	texts [maxSurvived]string
 }
 
-// maxSurvived bounds the list of survived errors: the first ones tell most.
+// maxSurvived bounds the list of survived errors. The first ones say the most.
 const maxSurvived = 16
 
-// survive records an error that did not stop hakmem, unless there is one already
-// that reads the same: in a storm of failures the list would have no place for
-// another kind.
+// survive records an error that did not stop hakmem, unless an error with the same text is recorded
+// already. Otherwise a storm of failures of one kind would leave no room for another kind.
 func survive(err error) {
 	text := err.Error()
 	s := &survived
@@ -29,7 +31,7 @@ func survive(err error) {
 	}
 }
 
-// Survived returns what went wrong so far and was survived, oldest first.
+// Survived returns the errors so far that did not stop hakmem, oldest first.
 func Survived() []error {
 	survived.Lock()
 	defer survived.Unlock()

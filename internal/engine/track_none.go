@@ -7,7 +7,8 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
-// See track_race.go.
+// Builds without the race detector: blocks are not tracked, and the functions of track_race.go do
+// nothing here.
 
 const (
 	tracked    = false

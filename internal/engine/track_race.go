@@ -9,33 +9,35 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 )
 
-// In race builds the region is one allocation of Go's, so that the race detector
-// sees what a program does with blocks. What hakmem itself does with that memory,
-// the live map, is in functions that it does not watch (live.go).
+// This file makes the race detector see what a program does with blocks. It has no state of its
+// own.
 //
-// A block that one goroutine freed and another one gets is no race: a free is
-// ordered before the allocations after it. The order is kept for each page, since
-// what was freed as one size may come back as another; so the detector may take
-// two accesses for ordered that only share a page, and miss a race.
+// In race builds the region is one allocation of Go's, so that the race detector watches it. Only
+// functions that the detector does not watch (live.go) touch the live map, which is in the same
+// memory.
+//
+// It is no race when one goroutine frees a block and another one gets it: a free is ordered before
+// the allocations after it. The order is kept for each page, since memory that was freed as one
+// size may come back as another. For that reason the detector may take two accesses for ordered
+// that only share a page, and miss a race.
 
-// tracked says that the race detector watches blocks.
+// tracked says whether the race detector watches blocks.
 const tracked = true
 
-// maxTracked bounds the region: Go has to find the memory in one piece, and counts
-// it as heap.
+// maxTracked bounds the region: Go has to find the memory in one piece, and counts it as heap.
 const maxTracked = 2 << 30
 
 // reserveBlocks takes the region's memory.
 func reserveBlocks(n mem.Bytes) (mem.Addr, error) { return osmem.ReserveTracked(n) }
 
-// raceAcquire orders what follows after every raceRelease of the block's pages.
+// raceAcquire orders what follows after every earlier raceRelease of the block's pages.
 func raceAcquire(p Block, n mem.Bytes) {
 	for page := p.page(); page <= pageAt(p.addr().Add(n-1)); page++ {
 		runtime.RaceAcquire(ptr(page.addr()))
 	}
 }
 
-// raceRelease orders what went before, before every later raceAcquire.
+// raceRelease orders what went before it before every later raceAcquire of the block's pages.
 func raceRelease(p Block, n mem.Bytes) {
 	for page := p.page(); page <= pageAt(p.addr().Add(n-1)); page++ {
 		runtime.RaceReleaseMerge(ptr(page.addr()))

@@ -7,31 +7,34 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// kibShift is log2 of how far apart live bytes of mid blocks are. The smallest of
-// these blocks has 1152 bytes.
+// This file holds the units that the engine counts in: the constants of the region's geometry, and
+// types for addresses, pages, chunks and times. It has no state.
+
+// kibShift is log2 of the distance between the live bytes of mid blocks. The smallest mid block has
+// 1152 bytes, so at most one of them begins in each KiB.
 const kibShift = 10
 
-// purgeBatch is how many chunks, 2 MiB each, one round of a purge takes out of
-// use at a time: runs merge across their borders, so 64 MiB need one system call
-// where they are wholly free.
+// purgeBatch is how many chunks of 2 MiB one round of a purge takes out of use at a time. Runs
+// merge across the borders of chunks, so 64 MiB that are wholly free need one system call.
 const purgeBatch = 32
 
 const (
 	pageShift = sizeclass.PageShift
 	pageSize  = sizeclass.PageSize
 
-	// A superslab is 32 pages, 2 MiB: the size of a huge page on amd64 and
-	// arm64, and one bit of a uint32 for each page.
+	// A superslab is 32 pages, 2 MiB. That is the size of a huge page on amd64 and arm64, and a
+	// uint32 has one bit for each of its pages.
 	superPages = 32
 	superShift = pageShift + 5
 	superSize  = 1 << superShift
 
 	granuleShift = 4
 
-	// minRegion is the least region worth having; below it init gives up.
+	// minRegion is the smallest region worth having. If less address space than that can be had,
+	// reserveRegion gives up.
 	minRegion = 256 << 20
-	// metaStep is how much of the region each commit of metadata covers, so
-	// that metadata needs few system calls: 5 MiB of maps for 64 MiB.
+	// metaStep is how much of the region each commit of metadata covers: 5 MiB of maps for 64 MiB.
+	// With such steps metadata needs few system calls.
 	metaStep = 64 << 20
 )
 
@@ -44,20 +47,21 @@ type Block mem.Addr
 func (p Block) addr() mem.Addr { return mem.Addr(p) }
 
 type (
-	// pageNo is the number of a page of the region, chunkNo that of a chunk of 32 pages.
+	// pageNo is the number of a page in the region. chunkNo is the number of a chunk of 32 pages.
 	pageNo  uintptr
 	chunkNo uintptr
-	// pageCount is a number of pages; pageAlign too: what a run's first page is a multiple of.
+	// pageCount is a number of pages. pageAlign is one too: the first page of an aligned run is a
+	// multiple of it.
 	pageCount uintptr
 	pageAlign uintptr
-	// pageSet is a set of the pages of a chunk, a bit for each.
+	// pageSet is a set of the pages of a chunk, with a bit for each.
 	pageSet uint32
 	// slabOrder is log2 of a slab's pages.
 	slabOrder uint32
 	// blockIndex is a block's number in its slab.
 	blockIndex uint32
-	// stamp is a moment in milliseconds of times.clock. It wraps after 49 days; only
-	// differences are used. millis is such a difference.
+	// stamp is a moment in milliseconds of times.clock. It wraps after 49 days, so only differences
+	// of stamps are used. millis is such a difference.
 	stamp  uint32
 	millis uint32
 	// liveState is a block's live byte: see live.go.

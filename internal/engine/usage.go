@@ -7,18 +7,20 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// memoryLimit is what SetMemoryLimit sets, in pages; 0 is no limit. Written
-// under region.mu.
+// This file holds the memory limits and decides whether more pages may get memory. The limits are
+// written under region.mu.
+
+// memoryLimit is what SetMemoryLimit sets, in pages. 0 is no limit. Written under region.mu.
 var memoryLimit struct{ soft, hard atomic.Int64 }
 
-// limitHit counts page runs refused by the hard limit.
+// limitHit counts the page runs that the hard limit refused.
 var limitHit atomic.Uint64
 
-// limitSet says that SetMemoryLimit was called: the settings no longer count.
-// Owned by region.mu.
+// limitSet says that SetMemoryLimit was called, so that the settings no longer count. Owned by
+// region.mu.
 var limitSet bool
 
-// setMemoryLimit is SetMemoryLimit under region.mu.
+// setMemoryLimit is the part of SetMemoryLimit that runs under region.mu.
 func setMemoryLimit(soft, hard uint64) {
 	check.MustHold(&region.mu, "setMemoryLimit")
 	pages := func(n uint64) int64 { return int64(mem.Bytes(min(n, maxRegion)).Up(pageSize) >> pageShift) }
@@ -26,8 +28,8 @@ func setMemoryLimit(soft, hard uint64) {
 	memoryLimit.hard.Store(pages(hard))
 }
 
-// allowed reports whether more pages may get memory behind them, and notes it if
-// not. Under region.mu.
+// allowed reports whether so many more pages may get memory behind them, and notes a refusal. Under
+// region.mu.
 func allowed(more int) bool {
 	check.MustHold(&region.mu, "allowed")
 	ok := within(more)
@@ -37,26 +39,25 @@ func allowed(more int) bool {
 	return ok
 }
 
-// within reports whether the hard limit has room for more pages. Under region.mu.
+// within reports whether the hard limit has room for so many more pages. Under region.mu.
 func within(more int) bool {
 	check.MustHold(&region.mu, "within")
 	hard := memoryLimit.hard.Load()
 	return hard == 0 || int64(pageUse.used+pageUse.dirty+more) <= hard
 }
 
-// refuseByLimit notes that the hard limit refused an allocation its pages. Under
-// region.mu.
+// refuseByLimit notes that the hard limit refused pages to an allocation. Under region.mu.
 func refuseByLimit() {
 	check.MustHold(&region.mu, "refuseByLimit")
 	limitHit.Add(1)
 	region.limited = true
 }
 
-// softShare: the scavenger tightens at 7/8 of the soft limit, so that it has
-// acted before the limit itself is reached.
+// softShare sets the point at which the scavenger tightens: at 7/8 of the soft limit, so that it
+// has acted before memory reaches the limit itself.
 const softShare = 8
 
-// pressedBy reports whether pages of memory are near the soft limit.
+// pressedBy reports whether so many pages of memory are near the soft limit.
 func pressedBy(pages int) bool {
 	soft := memoryLimit.soft.Load()
 	return soft != 0 && int64(pages) >= soft-soft/softShare
