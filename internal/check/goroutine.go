@@ -8,51 +8,55 @@ import (
 	"unsafe"
 )
 
-// self returns the address of the runtime's descriptor of the goroutine. It tells goroutines
-// apart as long as they live: a descriptor does not move, and is used again when its goroutine
-// has ended. Reading it takes a nanosecond, on every version of Go. (The number of a goroutine is
-// only to be had from runtime.Stack. That walks the whole stack, for some microseconds, and its
-// buffer escapes, so that a pinned goroutine would allocate.)
+// This file holds what is known of each goroutine: which locks it holds, and whether it is entered.
+// An entry is owned by its goroutine; only the two fields by which entries are found are atomic.
+
+// self returns the address of the runtime's descriptor of the goroutine. The address is unique as
+// long as the goroutine lives: a descriptor does not move, and is used again only when its
+// goroutine has ended. Reading it takes a nanosecond, on every version of Go. (The number of a
+// goroutine can be had only from runtime.Stack. That walks the whole stack, for some microseconds,
+// and its buffer escapes, so a pinned goroutine would allocate.)
 func self() uintptr
 
 // goroutine is what is known of a goroutine that holds a lock, is entered, or has exclusive use.
-// All but the first two fields are plain: only that goroutine uses them.
+// All fields except the first two are plain, because only that goroutine uses them.
 type goroutine struct {
-	g atomic.Uintptr // self of the goroutine whose entry this is; 0: of none
-	// passed is how many entries lie behind this one because it was taken when they were looking
-	// for a place: a search ends where it is 0.
+	g atomic.Uintptr // self of the goroutine whose entry this is; 0: no goroutine's
+	// passed is the number of entries that lie behind this one because this one was taken when they
+	// looked for a place. A search ends at an entry where passed is 0.
 	passed             atomic.Int32
 	held               ranks
 	entered, exclusive bool
 	n                  uint8 // locks held
 	rank               [maxHeld]Rank
-	lock               [maxHeld]uintptr // the address of each
+	lock               [maxHeld]uintptr // the address of each lock
 }
 
 // ranks is a set of ranks.
 type ranks uint32
 
-// maxHeld is the longest chain that order allows, from trace.mu to survived in exclusive use. A
+// maxHeld is the longest chain that order allows: from trace.mu to survived, in exclusive use. A
 // test counts it.
 const maxHeld = 12
 
-// goroutines has the entry of a goroutine at home(self) or behind it. Its size is a limit on the
-// goroutines that are entered at the same moment. They can be many, as a goroutine that is
-// entered with a Heap's front can be preempted: there is room for 10^5 and some.
+// goroutines has the entry of each goroutine, at home(self) or behind it. Its size limits the
+// number of goroutines that are entered at the same moment. There can be many of them, because a
+// goroutine that is entered with a Heap's front can be preempted. There is room for 10^5 and more.
 //
-// A goroutine changes nothing of its own entry that others wait for, so nobody waits for a
-// goroutine that does not run. Entries are looked for by their own goroutines only.
+// Nobody waits for a goroutine that does not run, because no search waits for a change of an entry.
+// Each goroutine looks only for its own entry.
 var goroutines [1 << goroutineBits]goroutine
 
 const goroutineBits = 17
 
-// home is where to look first. The multiplier (the golden ratio in 64 bits, Knuth vol. 3, 6.4)
-// spreads the addresses of objects of the same size.
+// home is where to look first for the entry of a goroutine. The multiplier (the golden ratio in 64
+// bits, Knuth vol. 3, 6.4) spreads the addresses of objects of the same size.
 func home(g uintptr) uint { return uint(uint64(g) * 0x9E3779B97F4A7C15 >> (64 - goroutineBits)) }
 
+// next is where to look after place i.
 func next(i uint) uint { return (i + 1) % uint(len(goroutines)) }
 
-// current returns the entry of the goroutine, nil if it has none.
+// current returns the entry of the goroutine, or nil if it has none.
 func current() *goroutine {
 	g := self()
 	i := home(g)
@@ -69,7 +73,7 @@ func current() *goroutine {
 	return nil
 }
 
-// claim returns the entry of the goroutine, a new one if it has none.
+// claim returns the entry of the goroutine, and makes one if it has none.
 func claim() *goroutine {
 	if s := current(); s != nil {
 		return s
@@ -87,7 +91,7 @@ func claim() *goroutine {
 	panic("hakmem: check: more than 131072 goroutines are entered or hold a lock: raise goroutineBits")
 }
 
-// free gives the entry back if there is nothing in it.
+// free gives the entry back if nothing is noted in it.
 func (s *goroutine) free() {
 	if s.held != 0 || s.entered || s.exclusive {
 		return
@@ -107,7 +111,7 @@ func took(r Rank, lock uintptr) {
 	s.n++
 }
 
-// drop notes that the goroutine no longer holds the one of rank r.
+// drop notes that the goroutine no longer holds the lock of rank r.
 func (s *goroutine) drop(r Rank) {
 	s.held &^= 1 << r
 	at := s.find(r)
@@ -117,7 +121,7 @@ func (s *goroutine) drop(r Rank) {
 	s.free()
 }
 
-// find returns where the lock of rank r is, which is held.
+// find returns the place of the lock of rank r, which is held.
 func (s *goroutine) find(r Rank) (at int) {
 	for s.rank[at] != r {
 		at++
@@ -130,13 +134,14 @@ func (s *goroutine) holds(r Rank, lock uintptr) bool {
 	return s.held>>r&1 != 0 && s.lock[s.find(r)] == lock
 }
 
-// allowed has, for each rank, those that may be held when it is taken; together those that may be
-// held in exclusive use as well.
+// allowed has, for each rank, the ranks that may be held when a lock of that rank is taken.
+// together has the ranks that may be held then as well in exclusive use.
 var allowed, together = closure()
 
+// closure computes allowed and together from order.
 func closure() (allowed, together [numRanks]ranks) {
 	for r := range order {
-		for _, u := range order[r].under { // of lower rank: done
+		for _, u := range order[r].under { // of lower rank, so its entry is complete
 			allowed[r] |= allowed[u] | 1<<u
 		}
 		for _, u := range order[r].exclusive {
@@ -164,11 +169,11 @@ func mayTake(r Rank) {
 	}
 }
 
-// innermost returns the last of a set of ranks that is not empty.
+// innermost returns the last rank of a set that is not empty.
 func innermost(r ranks) Rank { return Rank(bits.Len32(uint32(r)) - 1) }
 
-// fail panics with what is wrong and the locks that the goroutine of entry s holds; s may be nil.
-// It uses no package that locks.
+// fail panics with what is wrong and with the locks that the goroutine of entry s holds. s may be
+// nil. fail uses no package that locks.
 func (s *goroutine) fail(what string) {
 	text := "hakmem: check: " + what + " (docs/concurrency.md, section 2); held, outermost first:"
 	if s == nil || s.n == 0 {
@@ -182,5 +187,5 @@ func (s *goroutine) fail(what string) {
 	panic(text)
 }
 
-// An entry is two cache lines: neighbours share few.
+// An entry is two cache lines, so neighbours seldom share a line.
 const _ = 128 - unsafe.Sizeof(goroutine{})

@@ -7,12 +7,16 @@ import (
 	"unsafe"
 )
 
-// Mutex is a sync.Mutex with a rank, and of its size: who holds it is known by the goroutine (see
-// goroutine). Its zero value is unlocked. The goroutine that locks it must unlock it.
+// This file holds the lock of builds with the tag. A Mutex has no owner field; its goroutine's
+// entry says who holds it.
+
+// Mutex is a sync.Mutex with a rank, and has the size of a sync.Mutex: who holds it is noted in the
+// goroutine's entry (see goroutine). Its zero value is unlocked. The goroutine that locks it must
+// unlock it.
 type Mutex[R Ranked] struct{ mu sync.Mutex }
 
-// Lock takes m. It panics, before it waits, if the goroutine is entered, or holds a lock under
-// which m's rank is not taken: one of the same rank, for example.
+// Lock takes m. Before it waits, it panics if the goroutine is entered or holds a lock under which
+// a lock of m's rank must not be taken. Another lock of the same rank is an example.
 func (m *Mutex[R]) Lock() {
 	r := rankOf[R]()
 	mayTake(r)
@@ -20,8 +24,8 @@ func (m *Mutex[R]) Lock() {
 	took(r, m.address())
 }
 
-// TryLock takes m if nobody holds it, and reports whether it has. It panics where Lock does:
-// whoever tries in vain usually waits next.
+// TryLock takes m if nobody holds it, and reports whether it has taken it. It panics where Lock
+// does, because a caller that tries in vain usually waits next.
 func (m *Mutex[R]) TryLock() bool {
 	r := rankOf[R]()
 	mayTake(r)
@@ -32,8 +36,8 @@ func (m *Mutex[R]) TryLock() bool {
 	return ok
 }
 
-// Unlock lets m go. It panics if the goroutine does not hold m, or is entered: the lock of a
-// shard is let go after Leave.
+// Unlock releases m. It panics if the goroutine does not hold m, or is entered: the lock of a shard
+// is released after Leave.
 func (m *Mutex[R]) Unlock() {
 	r := rankOf[R]()
 	s := current()
@@ -47,8 +51,8 @@ func (m *Mutex[R]) Unlock() {
 	m.mu.Unlock()
 }
 
-// MayLock panics where m.Lock would, and leaves m alone. It is for a function that locks m seldom:
-// a caller that must not call it is found at every call.
+// MayLock panics where m.Lock would, and does not change m. It is for a function that locks m only
+// sometimes: so a caller that must not call the function is found at every call.
 func MayLock[R Ranked](m *Mutex[R]) { mayTake(rankOf[R]()) }
 
 // Held reports whether the goroutine holds m. It is for assertions: without the tag it is always
@@ -66,13 +70,15 @@ func MustHold[R Ranked](m *Mutex[R], what string) {
 	}
 }
 
+// rankOf returns the rank of a Mutex[R].
 func rankOf[R Ranked]() Rank {
 	var r R
 	return r.rank()
 }
 
-// address returns the address of m, which stays the same: escaped would have it if keep were ever
-// true, and so the compiler puts no Mutex on a stack, which can move.
+// address returns the address of m, which must not change. So the compiler must not put a Mutex on
+// a stack, which can move. It does not, because the address would be stored in escaped if keep were
+// ever true.
 func (m *Mutex[R]) address() uintptr {
 	if keep {
 		escaped = unsafe.Pointer(m)

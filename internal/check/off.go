@@ -4,14 +4,16 @@ package check
 
 import "sync"
 
-// On says that this build checks. What serves the checks alone goes behind it.
+// This file holds what the package is in builds without the tag: nothing that costs anything.
+
+// On says whether this build checks. Code that serves only the checks stands behind it.
 const On = false
 
 // Mutex is sync.Mutex itself.
 type Mutex[R Ranked] = sync.Mutex
 
-// The compiler inlines Lock in a package that does not import sync only if a package that it
-// does import has inlined it. This one has.
+// In a package that does not import sync, the compiler inlines Lock only if one of that package's
+// imports has inlined it. This package has, here.
 var _ = func(m *sync.Mutex) bool {
 	m.Lock()
 	//lint:ignore SA2001 nothing is protected: the calls are here to be inlined

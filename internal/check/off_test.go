@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// A Mutex of any rank is a sync.Mutex: of its size, and locked by the same code.
+// A Mutex of any rank is a sync.Mutex: it has its size, and the same code locks it.
 var _ *sync.Mutex = (*Mutex[Shard])(nil)
 
 func TestOff(t *testing.T) {
@@ -19,7 +19,7 @@ func TestOff(t *testing.T) {
 		t.Errorf("On is %v and Held %v, want false, true", On, Held(&m))
 	}
 	called := 0
-	if n := testing.AllocsPerRun(100, func() { // none of it is in order
+	if n := testing.AllocsPerRun(100, func() { // none of these calls is in order
 		Leave()
 		Enter()
 		Enter()
@@ -37,9 +37,9 @@ func TestOff(t *testing.T) {
 	}
 }
 
-// TestFree builds a program that uses everything, from a package that does not import sync. Every
-// call of this package must be inlined, those of sync.Mutex where a program's own would be, and
-// nothing of this package may be in the program.
+// TestFree builds a program that uses everything in this package, from a package that does not
+// import sync. Every call of this package must be inlined. Calls of sync.Mutex must be inlined
+// where a program's own would be. No symbol of this package may be in the program.
 func TestFree(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
 		t.Skip("needs the go command:", err)
@@ -69,7 +69,7 @@ func TestFree(t *testing.T) {
 	}
 }
 
-// hasLine reports whether a line of text has both in it, the second at its end.
+// hasLine reports whether a line of text contains in and ends with end.
 func hasLine(text, in, end string) bool {
 	for _, line := range strings.Split(text, "\n") {
 		if strings.Contains(line, in) && strings.HasSuffix(line, end) {

@@ -12,7 +12,7 @@ import (
 	"unsafe"
 )
 
-// mutex is what can be done with a Mutex[R], for any R.
+// mutex has the methods and functions of a Mutex[R], for any R.
 type mutex interface {
 	Lock()
 	TryLock() bool
@@ -40,7 +40,7 @@ func newMutexes() [numRanks]mutex {
 	}
 }
 
-// panics calls do, which must panic with a text that has all of want.
+// panics calls do, which must panic with a text that contains each of want.
 func panics(t *testing.T, do func(), want ...string) {
 	t.Helper()
 	defer func() {
@@ -58,7 +58,8 @@ func panics(t *testing.T, do func(), want ...string) {
 	do()
 }
 
-// nothing fails if anything is noted of the goroutine, or of any if all.
+// nothing fails the test if anything is noted of the goroutine. With all, it fails if anything is
+// noted of any goroutine.
 func nothing(t *testing.T, all bool) {
 	t.Helper()
 	if s := current(); s != nil {
@@ -87,8 +88,8 @@ func TestRankOfEachType(t *testing.T) {
 	}
 }
 
-// The drawing of docs/concurrency.md, read for itself: chains of locks, of which each may be
-// taken under all of those before it in the same chain.
+// chains returns the order of docs/concurrency.md, written down independently of the table, as
+// chains of locks. Each lock of a chain may be taken under all locks before it in the same chain.
 func chains() (all [][]string) {
 	last := strings.Fields("guard frontPool.mu region.mu sites.mu")
 	lowest := [][]string{{"residency", "survived"}, {"postponed"}, {"policy's mu"}, {"telemetry's origin"}}
@@ -114,8 +115,9 @@ func chains() (all [][]string) {
 	return all
 }
 
-// TestEachPair takes each lock under each other, and another of the same rank, with Lock and with
-// TryLock: what the drawing does not allow panics and names both, and then nothing has changed.
+// TestEachPair takes each lock under each other lock, and under another of the same rank, with Lock
+// and with TryLock. What the order does not allow panics and names both locks, and nothing has
+// changed afterwards.
 func TestEachPair(t *testing.T) {
 	allows := map[[2]string]bool{}
 	for _, c := range chains() {
@@ -156,7 +158,7 @@ func TestEachPair(t *testing.T) {
 	nothing(t, true)
 }
 
-// TestChains takes every chain to its end and lets go in both orders.
+// TestChains takes every chain to its end and releases the locks in both orders.
 func TestChains(t *testing.T) {
 	byName := map[string]mutex{}
 	for r, m := range newMutexes() {
@@ -180,7 +182,7 @@ func TestChains(t *testing.T) {
 	nothing(t, true)
 }
 
-// TestSameLock: the mutex that would wait for itself panics first.
+// TestSameLock: a mutex that would wait for itself panics first.
 func TestSameLock(t *testing.T) {
 	for r, m := range newMutexes() {
 		m.Lock()
@@ -189,7 +191,7 @@ func TestSameLock(t *testing.T) {
 	}
 }
 
-// TestPanicsBeforeItWaits: a lock that another goroutine holds, taken out of order.
+// TestPanicsBeforeItWaits: a lock is taken out of order while another goroutine holds it.
 func TestPanicsBeforeItWaits(t *testing.T) {
 	var shard Mutex[Shard]
 	var region Mutex[Region]
@@ -214,7 +216,7 @@ func TestPanicsBeforeItWaits(t *testing.T) {
 	nothing(t, true)
 }
 
-// TestUnlockOfAnother: two locks of the same rank are told apart.
+// TestUnlockOfAnother: two locks of the same rank are not confused.
 func TestUnlockOfAnother(t *testing.T) {
 	var classes [2]Mutex[Class]
 	classes[0].Lock()
@@ -226,7 +228,8 @@ func TestUnlockOfAnother(t *testing.T) {
 	panics(t, classes[0].Unlock, "unlocked by a goroutine that does not hold it")
 }
 
-// TestLockOnAStack: a Mutex whose address changed when its stack grew would not be held any more.
+// TestLockOnAStack: if the address of a Mutex changed when its stack grew, the Mutex would no
+// longer be held.
 func TestLockOnAStack(t *testing.T) {
 	done := make(chan bool)
 	go func() { // with a small stack
@@ -272,7 +275,7 @@ func TestEntered(t *testing.T) {
 	nothing(t, true)
 }
 
-// TestEnteredWithAShard is what the engine does where it cannot pin.
+// TestEnteredWithAShard does what the engine does where it cannot pin.
 func TestEnteredWithAShard(t *testing.T) {
 	var shards [2]Mutex[Shard]
 	for _, take := range []func(){shards[0].Lock, func() { shards[0].TryLock() }} {
@@ -287,7 +290,8 @@ func TestEnteredWithAShard(t *testing.T) {
 	nothing(t, true)
 }
 
-// TestEnteredUnderALock: one may enter under those locks under which a shard's is taken.
+// TestEnteredUnderALock: a goroutine may enter under those locks under which a shard's lock may be
+// taken.
 func TestEnteredUnderALock(t *testing.T) {
 	for r, m := range newMutexes() {
 		m.Lock()
@@ -303,7 +307,8 @@ func TestEnteredUnderALock(t *testing.T) {
 	nothing(t, true)
 }
 
-// TestExclusive takes locks as CheckInvariants does, and what is forbidden then as well.
+// TestExclusive takes locks as CheckInvariants does, and tries what is forbidden in exclusive use,
+// too.
 func TestExclusive(t *testing.T) {
 	all := newMutexes()
 	hold := []Rank{abandoned, scavenger, moving, guard, frontPool, region}
@@ -338,7 +343,7 @@ func TestExclusive(t *testing.T) {
 	nothing(t, true)
 }
 
-// TestMaxHeld finds the longest chain that is possible, in exclusive use.
+// TestMaxHeld finds the longest chain that is possible in exclusive use.
 func TestMaxHeld(t *testing.T) {
 	var longest func(under ranks) int
 	longest = func(under ranks) (n int) {
@@ -358,7 +363,7 @@ func TestMaxHeld(t *testing.T) {
 	}
 }
 
-// TestNoAllocation: nothing allocates Go memory, so a pinned goroutine can call it.
+// TestNoAllocation: no call allocates Go memory, so a pinned goroutine can make all of them.
 func TestNoAllocation(t *testing.T) {
 	var m Mutex[Shard]
 	if n := testing.AllocsPerRun(1000, func() {
@@ -375,8 +380,8 @@ func TestNoAllocation(t *testing.T) {
 	}
 }
 
-// TestManyGoroutines: the same locks, from many, count right, and of each goroutine its own is
-// known.
+// TestManyGoroutines: when many goroutines use the same locks, the counts under them are right, and
+// what is noted of a goroutine is its own.
 func TestManyGoroutines(t *testing.T) {
 	var shards [4]Mutex[Shard]
 	var region Mutex[Region]
@@ -416,8 +421,8 @@ func TestManyGoroutines(t *testing.T) {
 	nothing(t, true)
 }
 
-// TestTableLasts: 10^5 goroutines one after the other, and as many at once, are all entered. The
-// race detector has room for 8128 goroutines.
+// TestTableLasts: 10^5 goroutines can enter, one after the other and all at once. The race detector
+// has room for 8128 goroutines.
 func TestTableLasts(t *testing.T) {
 	total, atOnce := 100_000, 100_000
 	if raceEnabled {
@@ -459,7 +464,7 @@ func TestTableLasts(t *testing.T) {
 	nothing(t, true)
 }
 
-// TestSameHome: entries that want the same place are found when those before them have gone.
+// TestSameHome: entries that want the same place are still found when those before them are gone.
 func TestSameHome(t *testing.T) {
 	const fake = 64 // not the address of a goroutine
 	i := home(self())
@@ -467,7 +472,7 @@ func TestSameHome(t *testing.T) {
 	if !taken.g.CompareAndSwap(0, fake) {
 		t.Fatal("the entry is in use")
 	}
-	Enter() // behind it
+	Enter() // its entry is behind the one taken
 	if s := current(); s != &goroutines[next(i)] || taken.passed.Load() != 1 {
 		t.Errorf("the entry is %p, passed %d, want the next, 1", s, taken.passed.Load())
 	}

@@ -14,8 +14,8 @@ import (
 	"github.com/hakmem/hakmem/internal/engine"
 )
 
-// TestPinned enters and leaves pinned, on all Ps, while the world is stopped again and again: a
-// call that blocked would hang this, or be fatal.
+// TestPinned enters and leaves while pinned, on all Ps, while the world is stopped again and again.
+// A call that blocked would hang the test or be fatal.
 func TestPinned(t *testing.T) {
 	var wg sync.WaitGroup
 	var shard check.Mutex[check.Shard]
@@ -51,8 +51,8 @@ func TestPinned(t *testing.T) {
 	}
 }
 
-// TestPinnedFailure: a goroutine that is pinned cannot panic, and the process ends with the
-// message all the same.
+// TestPinnedFailure: a goroutine that is pinned cannot panic, but the process still ends with the
+// message.
 func TestPinnedFailure(t *testing.T) {
 	const child = "HAKMEM_CHECK_TEST_PINNED"
 	if os.Getenv(child) != "" {

@@ -1,10 +1,13 @@
 package check
 
+// This file holds the order of locks: their ranks, and under which others each may be taken. The
+// table never changes.
+
 // Rank is a lock's place in the order of locks. A goroutine takes locks in the order of their
-// ranks, and never two of the same rank.
+// ranks, and never two locks of the same rank.
 type Rank uint8
 
-// The locks, outermost first. That alone allows too much: order has the rest.
+// The locks, outermost first. The ranks alone allow too much; the rest of the rules is in order.
 const (
 	configured Rank = iota
 	totals
@@ -30,21 +33,21 @@ const (
 	numRanks
 )
 
-// order is the partial order of the locks. A lock may be taken under those that its entry lists
-// as under, under those that may be held when one of these is taken, and so on; no other may be
+// order is the partial order of the locks. A lock may be taken under the locks that its entry lists
+// as under, under the locks under which one of those may be taken, and so on. No other lock may be
 // held. (The Go runtime keeps its lockPartialOrder in the same way.)
 //
-// exclusive lists the locks under which Exclusive allows it as well.
+// exclusive lists the locks under which the lock may be taken as well in exclusive use (Exclusive).
 var order = [numRanks]struct {
 	name, protects   string
 	under, exclusive []Rank
 }{
-	// Of the public package. The first two are taken when no other lock is held.
+	// Locks of the public package. The first two are taken when no other lock is held.
 	configured: {name: "configured", protects: "the settings that Configure has set (options.go)"},
 	totals:     {name: "totals", protects: "where ReadStats collects (stats.go)"},
 	trace:      {name: "trace.mu", protects: "the trace and the order of its lines; its writer may block (trace.go)"},
 
-	// Whoever watches calls.
+	// Locks of code that watches calls.
 	recorders: {name: "recorders", protects: "the number of those who record stacks"},
 	records: {name: "records", protects: "the stacks of live blocks; a free and the end of its record are one step",
 		under: []Rank{trace, recorders}},
@@ -52,7 +55,7 @@ var order = [numRanks]struct {
 	watch: {name: "watchMu", protects: "the change of watched, one at a time",
 		under: []Rank{records}},
 
-	// Whoever moves memory. drainMu is held over a stop of the world.
+	// Locks of code that moves memory. drainMu is held over a stop of the world.
 	scavenger: {name: "scavenger.mu", protects: "one tick, Trim or walk at a time",
 		under: []Rank{watch, abandoned}},
 	moving: {name: "scavenger.moving", protects: "blocks on their way from a front or a cache, from statistics",
@@ -60,9 +63,10 @@ var order = [numRanks]struct {
 	drain: {name: "drainMu", protects: "one drain at a time, with its stop of the world",
 		under: []Rank{moving}},
 
-	// Taken last: never two of these together. Under a shard's lock, with which a goroutine is
-	// entered, and under a class's, no lock is taken at all. CheckInvariants is the exception: it
-	// holds the first three, and under them one of the others at a time.
+	// The locks taken last: no two of them are held together. No lock at all is taken under a
+	// class's lock, nor under a shard's, with which a goroutine is entered. CheckInvariants is the
+	// exception: it holds the first three of these locks, and under them one of the others at a
+	// time.
 	guard: {name: "guard", protects: "the guarded blocks",
 		under: []Rank{drain}},
 	frontPool: {name: "frontPool.mu", protects: "the spare fronts",
@@ -76,7 +80,7 @@ var order = [numRanks]struct {
 	sites: {name: "sites.mu", protects: "the names of sites",
 		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},
 
-	// Below all of them, except the two under which there is nothing.
+	// Below all of them, except the two under which no lock is taken.
 	residency: {name: "residency", protects: "the counts of page faults, and the scratch of a look",
 		under: []Rank{guard, frontPool, region, sites}},
 	survived: {name: "survived", protects: "errors that did not stop hakmem",
@@ -89,11 +93,11 @@ var order = [numRanks]struct {
 		under: []Rank{guard, frontPool, region, sites}},
 }
 
-// String returns the lock's name as docs/concurrency.md has it.
+// String returns the lock's name as it is in docs/concurrency.md.
 func (r Rank) String() string { return order[r].name }
 
-// Each of these types names one lock, or one kind of which a goroutine holds one at a time:
-// Mutex[Region] is the region's. What each protects is in order.
+// Each of these types names one lock, or one kind of lock of which a goroutine holds one at a time:
+// Mutex[Region] is the region's. What each lock protects is in order.
 type (
 	Configured struct{}
 	Totals     struct{}

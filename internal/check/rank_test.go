@@ -7,8 +7,8 @@ import (
 )
 
 // TestOrderIsDocumented: every lock of the table is in the document's section on the order of
-// locks, under the same name, with a word on what it protects; and the ranks are a total order
-// that the partial one agrees with.
+// locks, under the same name, and has a word on what it protects. The ranks are a total order that
+// agrees with the partial one.
 func TestOrderIsDocumented(t *testing.T) {
 	page, err := os.ReadFile("../../docs/concurrency.md")
 	if err != nil {

@@ -7,8 +7,11 @@ import (
 	"github.com/hakmem/hakmem/internal/check"
 )
 
-// newFront returns an empty front, for a Heap or a P, or 0 when memory is out or too
-// many are in use. Not pinned.
+// This file gives a goroutine a front to work with. A front is owned from enter until leave: by
+// pinning the P, by a shard's lock, or because it is the Heap's own.
+
+// newFront returns an empty front, for a Heap or a P. It returns 0 when memory is out or too many
+// fronts are in use. Not pinned.
 func newFront(private bool) Front {
 	if !Ready() {
 		return 0
@@ -22,7 +25,7 @@ func newFront(private bool) Front {
 	return f
 }
 
-// A token says how enter got hold of a front.
+// A token says how enter got hold of a front. Every token must be left exactly once (leave).
 type token int
 
 const (
@@ -30,13 +33,13 @@ const (
 	owned                    // a Heap's own front: nothing to give back
 )
 
-// enter gives the caller the front to use: a Heap's own, or the current P's
-// with the P pinned, or (without pinning, and while calls are watched) a locked
-// one. Until leave, the caller must not block,
-// allocate Go memory, panic or make a system call (docs/concurrency.md, section 1).
+// enter gives the caller the front to use. That is a Heap's own, or the current P's with the P
+// pinned. Without pinning, and while calls are watched, it is a locked front. Until leave, the
+// caller must not block, allocate Go memory, panic or make a system call (docs/concurrency.md,
+// section 1).
 //
-// The goroutine may be on another P than at the last look, so what was found
-// empty or full then must be tried again first.
+// The goroutine may be on another P than when it last looked. So before it acts on a magazine that
+// was found empty or full then, it must try the magazine again.
 func enter(own Front) (f Front, tok token) {
 	if own != 0 {
 		check.Enter()
@@ -55,6 +58,7 @@ func enter(own Front) (f Front, tok token) {
 	return shards[i].front, token(i)
 }
 
+// leave ends what enter began and returned tok for.
 func leave(tok token) {
 	check.Leave()
 	switch {
@@ -66,13 +70,12 @@ func leave(tok token) {
 	}
 }
 
-// lockShard locks some shard and returns its index: one chosen by the address
-// of the goroutine's stack if it is free, else the next free one, else it
-// waits for the chosen one.
+// lockShard locks a shard and returns its index. It first tries the shard that the address of the
+// goroutine's stack chooses, and then the next ones. If none is free, it waits for the chosen one.
 func lockShard() int {
 	var here byte
-	// Goroutine stacks are at least 2 KiB apart; the multiplier spreads them
-	// (the golden ratio in 64 bits, Knuth vol. 3, 6.4).
+	// Goroutine stacks are at least 2 KiB apart. The multiplier spreads them (the golden ratio in
+	// 64 bits, Knuth vol. 3, 6.4).
 	h := uint64(uintptr(unsafe.Pointer(&here))>>11) * 0x9E3779B97F4A7C15
 	first := int(h >> 58) // 6 bits: NumShards
 	for i := range NumShards {
@@ -85,9 +88,9 @@ func lockShard() int {
 	return first
 }
 
-// installFront replaces the trap that the caller met under tok by a front. It
-// reports false when memory is out; otherwise the caller enters again, and may
-// meet another trap. Not entered; the P it serves is the one it ends on.
+// installFront puts a front in the place of the trap that the caller met under tok. It returns
+// false when memory is out. Otherwise the caller enters again, and may meet another trap. Not
+// entered; the P that gets the front is the one that the goroutine is on by the end.
 func installFront(tok token) bool {
 	check.MustNotBeEntered("installFront")
 	f := newFront(false)
@@ -98,7 +101,7 @@ func installFront(tok token) bool {
 	if tok == pinned {
 		// The look at watched must be pinned: see Watch.
 		pid := procPin()
-		f.setOwner() // first: what a drain has swapped out has no owner
+		f.setOwner() // first: a front that a drain has swapped out has no owner
 		ok = uint(pid) < MaxP && !Watched() && atomic.CompareAndSwapUintptr(&frontTable.Load()[pid], uintptr(trapFront), uintptr(f))
 		if !ok {
 			f.clearOwner()

@@ -124,7 +124,8 @@ type frontHead struct {
 // The head must end where the slots of class 1 begin.
 const _ = tinyOffset - headOffset - unsafe.Sizeof(frontHead{})
 
-// The methods that find the parts of a front.
+// head returns the front's frontHead. The methods after it return the word of class c in one of the
+// front's arrays.
 func (f Front) head() *frontHead { return (*frontHead)(ptr(mem.Addr(f + headOffset))) }
 
 // wordOf returns the address of class c's word in the array of words at offset.

@@ -12,45 +12,51 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// frontPool owns the memory of fronts: a range of its own, committed one front
-// at a time, upwards; fronts are used again, never freed. Counters stay with
-// the memory, so sums over all fronts ever built never lose a count.
+// This file holds the memory of fronts: where they lie, and which of them are spare. frontPool.mu
+// owns it.
+
+// frontPool owns the memory of fronts: a range of its own, committed one front at a time, upwards.
+// Fronts are used again and never freed. Their counters stay with their memory, so sums over all
+// fronts ever built never lose a count.
 var frontPool struct {
 	mu    check.Mutex[check.FrontPool]
 	base  mem.Addr
-	max   uintptr // fronts there is address space for
+	max   uintptr // the number of fronts that there is address space for
 	built atomic.Uintptr
-	// free has the spare ones, the last used last. The first clean of them have no
-	// memory for magazines; low is the fewest that there were since returnSpare.
+	// free has the spare fronts; the one used last is last. The first clean of them have no memory
+	// for magazines. low is the fewest spare fronts that there were since returnSpare last ran.
 	free       []Front
 	clean, low int
-	// lost has those whose magazines may not be touched: see discard.
+	// lost has the fronts whose magazines may not be touched: see discard.
 	lost []Front
 }
 
-// maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of
-// address space.
+// maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of address space.
 const maxFronts = 64 << 10
 
 // frontsWanted returns the number of fronts to reserve address space for.
 func frontsWanted() uintptr {
 	n := uintptr(maxFronts)
-	if left := osmem.AddressSpaceLeft() / 8; mem.Bytes(n) > left/frontSize { // 1/8: see reserveRegion
+	// Fronts take at most an eighth of the address space that is left, for the reason in
+	// reserveRegion.
+	if left := osmem.AddressSpaceLeft() / 8; mem.Bytes(n) > left/frontSize {
 		n = uintptr(max(left/frontSize, NumShards))
 	}
 	return n
 }
 
-// frontAt returns the address of front n. The base is a multiple of TinyMag, and frontSize
-// is, so that the magazines' last slots are where "full" looks for them.
+// frontAt returns the address of front n. Both the base and frontSize are multiples of TinyMag, so
+// that the last slots of magazines are at the addresses that mean "full".
 func frontAt(n uintptr) Front { return Front(frontPool.base + mem.Addr(n*frontSize) + frontSkew) }
 
+// takeFront returns an empty front: a spare one, or else a new one. private says that it is for a
+// Heap.
 func takeFront(private bool) (f Front, err error) {
 	fp := &frontPool
 	fp.mu.Lock()
 	defer fp.mu.Unlock()
-	// Heaps leave one for each P and shard, whose calls all fail without; but take half
-	// of all, where address space is limited.
+	// Heaps leave a front for each P and shard, because all calls of a P or shard without a front
+	// fail. Where address space is limited, Heaps may still take half of all fronts.
 	leave := uintptr(0)
 	if private {
 		leave = min(uintptr(max(runtime.GOMAXPROCS(0), NumShards)), fp.max/2)
@@ -72,7 +78,7 @@ func takeFront(private bool) (f Front, err error) {
 	}
 	region.metaCommitted.Add(frontSize)
 	initFront(f)
-	fp.built.Store(n + 1) // now that ReadTotals may look at it
+	fp.built.Store(n + 1) // now ReadTotals may look at the front
 	return f, nil
 }
 
@@ -94,9 +100,9 @@ func recycle(f Front) {
 	frontPool.mu.Unlock()
 }
 
-// returnSpare returns the memory of the magazines of spare fronts, some 60 KiB of
-// each that was a Heap's: of those that were not wanted since the last time, or of all.
-// It reports whether there is something for the next time.
+// returnSpare returns the memory of the magazines of spare fronts, some 60 KiB for each front that
+// was a Heap's. It does so for the fronts that were not wanted since it last ran, or for all. It
+// reports whether there is something left for the next time.
 func returnSpare(all bool) (left bool) {
 	fp := &frontPool
 	fp.mu.Lock()
@@ -114,14 +120,14 @@ func returnSpare(all bool) (left bool) {
 	for fp.clean < fp.low {
 		f := fp.free[fp.clean]
 		if _, usable := discard(magazines(f)); usable {
-			fp.clean++ // if it is not gone, it is tried again when it has been used
+			fp.clean++ // if the memory is not gone, it is tried again when the front has been used
 		} else {
 			initFront(f) // nobody looks at the magazines of a trap
 			fp.free = slices.Delete(fp.free, fp.clean, fp.clean+1)
 			fp.low--
 			fp.lost = append(fp.lost, f)
 		}
-		// Who waits for a front need not wait for all of them.
+		// A goroutine that waits for a front need not wait for all of them.
 		fp.mu.Unlock()
 		fp.mu.Lock()
 	}
@@ -129,14 +135,14 @@ func returnSpare(all bool) (left bool) {
 	return fp.clean < fp.low || len(fp.lost) > 0
 }
 
-// magazines returns the OS pages of f that have nothing but magazines.
+// magazines returns the OS pages of f that hold only magazines.
 func magazines(f Front) (addr mem.Addr, size mem.Bytes) {
 	system := osmem.PageSize()
 	addr = mem.Addr(mem.Bytes(f + tinyOffset).Up(system))
 	return addr, mem.Bytes(mem.Addr((f+quarantineOffset)&^Front(system-1)) - addr)
 }
 
-// spareMemory reports whether returnSpare would find something.
+// spareMemory reports whether returnSpare would find something to return.
 func spareMemory() bool {
 	frontPool.mu.Lock()
 	defer frontPool.mu.Unlock()

@@ -13,24 +13,28 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-const poison = 0xDB // the same, of which eight are no address that may be used
+// This file holds what hardening adds to blocks (HAKMEM_HARDEN): the poison of freed blocks and the
+// quarantine in which they wait, and the canary and the sealed size behind live blocks. A
+// quarantine is owned as its front is; a seal is owned by the goroutine that holds the block.
 
-// A front's quarantine holds so many blocks and bytes: a few blocks of each
-// class, in a quarter of a usual second-level cache for blocks of 512 bytes. A
-// block above maxPoison is neither poisoned nor held, since its pages alone
-// would push out all others.
+const poison = 0xDB // odd, not ASCII, not a small number; eight of them are no usable address
+
+// quarantineBlocks and quarantineBytes are the most that a front's quarantine holds. That is a few
+// blocks of each class; with blocks of 512 bytes it is a quarter of a usual second-level cache. A
+// block above maxPoison is neither poisoned nor held, since a few of them would push out all
+// others.
 const quarantineBlocks = 512
 
 const quarantineBytes = 16 << 20
 
 const poisonWord = poison * 0x0101010101010101
 
-// quarantine is where a front's freed blocks wait with their poison, behind its
-// magazines. It is touched as the front is.
+// quarantine is where a front's freed blocks wait with their poison. It lies behind the front's
+// magazines, and is touched only as the front is.
 type quarantine struct {
-	first, n uint32 // the oldest, and how many
+	first, n uint32 // the place of the oldest block, and how many there are
 	bytes    mem.Bytes
-	random   uint64 // the state of a generator
+	random   uint64 // the state of a generator of random numbers
 	ring     [quarantineBlocks]poisoned
 }
 
@@ -42,7 +46,7 @@ const (
 
 func (f Front) quarantine() *quarantine { return (*quarantine)(ptr(mem.Addr(f + quarantineOffset))) }
 
-// poisoned is a freed block of which the user had size bytes.
+// poisoned is a freed block. size is the number of bytes that the user had.
 type poisoned struct {
 	p         Block
 	sizeClass uint64 // size << 8 | class; class 0 is a huge block
@@ -56,9 +60,10 @@ func (b poisoned) size() mem.Bytes { return mem.Bytes(b.sizeClass >> 8) }
 
 func (b poisoned) class() sizeclass.ID { return sizeclass.ID(b.sizeClass) }
 
+// inSlab reports whether the block is a slab's.
 func (b poisoned) inSlab() bool { return b.class()-1 < sizeclass.Num }
 
-// bytes is how much of the block is poison: all of it in a slab, else what the
+// bytes returns how much of the block is poison: in a slab all of it, otherwise the bytes that the
 // user had.
 func (b poisoned) bytes() mem.Bytes {
 	if b.inSlab() {
@@ -67,13 +72,13 @@ func (b poisoned) bytes() mem.Bytes {
 	return b.size()
 }
 
-// fill makes the block poison.
+// fill fills the block with poison.
 //
 //go:norace
 func (b poisoned) fill() {
 	p, n := b.p, b.bytes()
 	switch {
-	case n >= poisonStep: // the last step overlaps the one before
+	case n >= poisonStep: // the last step overlaps the one before it
 		for i := mem.Bytes(0); i < n; i += poisonStep {
 			*(*[poisonStep]byte)(ptr(p.addr().Add(min(i, n-poisonStep)))) = poisonBytes
 		}
@@ -84,24 +89,27 @@ func (b poisoned) fill() {
 	}
 }
 
-// poisonStep is how much is filled in one step: a cache line.
+// poisonStep is the number of bytes filled in one step: a cache line.
 const poisonStep = 64
 
+// poisonBytes is what fill writes in one step.
 var poisonBytes = [poisonStep]byte(bytes.Repeat([]byte{poison}, poisonStep))
 
-// poisons is what a freed block is compared with, as much in one step.
+// poisons is what a freed block is compared with; its length is the bytes compared in one step.
 var poisons = strings.Repeat(string([]byte{poison}), 1024)
 
-// whole reports whether the block is still poison, and else the offset of the
-// first byte that is not.
+// whole reports whether the block is still poison. If it is not, offset is that of the first byte
+// that differs.
 //
 //go:norace
 func (b poisoned) whole() (offset mem.Bytes, ok bool) {
-	if asan.On { // it has seen to that, and does not want the block to be read
+	// The sanitizer has checked that, and forbids reading the block.
+	if asan.On {
 		return 0, true
 	}
 	p, n := b.p, b.bytes()
-	if tracked { // the race detector would be told of a comparison of strings
+	// The race detector would see a comparison of strings.
+	if tracked {
 		for n > 0 && *u8(mem.Addr(p)) == poison {
 			p, n = p+1, n-1
 		}
@@ -120,7 +128,7 @@ func (b poisoned) whole() (offset mem.Bytes, ok bool) {
 	return offset, false
 }
 
-// put takes b in, if there is room. Entered.
+// put takes b into the quarantine, if there is room, and reports whether there was. Entered.
 func (q *quarantine) put(f Front, b poisoned) bool {
 	check.MustBeEntered("put")
 	if q.n == quarantineBlocks || q.bytes+b.size() > quarantineBytes {
@@ -133,8 +141,8 @@ func (q *quarantine) put(f Front, b poisoned) bool {
 	return true
 }
 
-// take takes the oldest block out; there is one. By whoever is entered with the front, or has it
-// alone.
+// take takes the oldest block out of the quarantine, which must not be empty. The caller is entered
+// with the front, or has the front alone.
 func (q *quarantine) take(f Front) poisoned {
 	b := q.ring[q.first]
 	q.first = (q.first + 1) % quarantineBlocks
@@ -144,8 +152,8 @@ func (q *quarantine) take(f Front) poisoned {
 	return b
 }
 
-// letGo gives a block from the quarantine back to its slab or to the page tree,
-// and postpones a finding if it was written to since it was freed. Not entered.
+// letGo gives a block from the quarantine back to its slab or to the page tree. It postpones a
+// finding if the block was written to since it was freed. Not entered.
 func letGo(b poisoned) {
 	check.MustNotBeEntered("letGo")
 	if damage, ok := b.whole(); !ok {
@@ -163,8 +171,8 @@ func letGo(b poisoned) {
 	}
 }
 
-// emptyQuarantine lets all blocks go that wait in a front which nobody else can
-// reach. Not entered.
+// emptyQuarantine lets go of all blocks that wait in a front. Nobody else may be able to reach the
+// front. Not entered.
 func emptyQuarantine(f Front) {
 	check.MustNotBeEntered("emptyQuarantine")
 	for q := f.quarantine(); q.n > 0; {
@@ -172,19 +180,19 @@ func emptyQuarantine(f Front) {
 	}
 }
 
-// canaryWords bounds the canary behind a block, of which a size class may leave
-// 12 % free: as many words are always written, so that there is nothing for the
-// processor to guess (docs/ledger.md, "Hardening without guesses").
+// canaryWords bounds the canary behind a block. A size class may leave 12 % of a block free. The
+// same number of words is always written, so that there is nothing for the processor to guess
+// (docs/ledger.md, "Hardening without guesses").
 const canaryWords = 4
 
-const canary = 0xCA // an odd value, no ASCII, no small number
+const canary = 0xCA // an odd value, not ASCII, not a small number
 
 const (
 	canaryWord = canary * 0x0101010101010101
 )
 
-// putCanary fills the bytes from a to b, at least 8 of them and at most
-// canaryWords words. The last words overlap where there are fewer.
+// putCanary fills the bytes from a to b, at least 8 bytes and at most canaryWords words. Where
+// there are fewer words, the last ones overlap.
 //
 //go:norace
 func putCanary(a, b mem.Addr) {
@@ -193,8 +201,8 @@ func putCanary(a, b mem.Addr) {
 	}
 }
 
-// canaryWhole reports whether what putCanary wrote is there, and else the first
-// address where it is not.
+// canaryWhole reports whether what putCanary wrote is still there. If it is not, at is the first
+// address where it differs.
 //
 //go:norace
 func canaryWhole(a, b mem.Addr) (at mem.Addr, ok bool) {
@@ -211,28 +219,31 @@ func canaryWhole(a, b mem.Addr) (at mem.Addr, ok bool) {
 }
 
 const (
-	// hardTail is what a block is larger: 8 bytes of canary at least, and the size.
+	// hardTail is how much larger a block is made: at least 8 bytes of canary, and the size.
 	hardTail = 16
 
+	// maxPoison is the size above which a freed block is neither poisoned nor held in a quarantine,
+	// in bytes.
 	maxPoison = 4 << 20
 )
 
 // secret makes sealed sizes unlike any number that a program would write there.
 var secret = newSecret()
 
-// newSecret uses the address of a variable that the system places at random, and
-// the clock: enough against accidents, which are what is to be found.
+// newSecret uses the address of a variable that the system places at random, and the clock. That is
+// enough against accidents, which are what hardening is to find.
 func newSecret() uint64 {
 	x := new(uint64)
 	return (uint64(uintptr(unsafe.Pointer(x))) ^ uint64(processStart.UnixNano())) * 0x9E3779B97F4A7C15
 }
 
+// sealOf returns the seal of a block of size bytes at p.
 func sealOf(p Block, size mem.Bytes) uint64 {
 	return uint64(size) ^ secret ^ bits.RotateLeft64(uint64(p)*0x9E3779B97F4A7C15, 32)
 }
 
-// hardSize is the size of the block that holds a sealed one of size bytes; one
-// that nobody has when there is none.
+// hardSize returns the size of the block that holds a sealed block of size bytes. If there is no
+// such size, it returns one that no memory is large enough for.
 func hardSize(size mem.Bytes) mem.Bytes {
 	if size+hardTail < size {
 		return mem.Bytes(^uintptr(0))
@@ -240,7 +251,7 @@ func hardSize(size mem.Bytes) mem.Bytes {
 	return size + hardTail
 }
 
-// sealed seals the new block of hardSize(size) at p, 0 for none, and returns p.
+// sealed seals the new block of hardSize(size) bytes at p and returns p. p may be 0, for no block.
 func sealed(p Block, size mem.Bytes) Block {
 	if p != 0 {
 		m := meta(p.page())
@@ -252,8 +263,8 @@ func sealed(p Block, size mem.Bytes) Block {
 	return p
 }
 
-// sealWord returns where the block's size is sealed, and where its canary ends at
-// the latest.
+// sealWord returns the word where the block's size is sealed, and the address where its canary ends
+// at the latest.
 func sealWord(p Block, m *pageMeta, large bool) (at *uint64, end mem.Addr) {
 	if large {
 		return m.largeSeal(), mem.Addr(p + Block(m.largeSize))
@@ -262,6 +273,8 @@ func sealWord(p Block, m *pageMeta, large bool) (at *uint64, end mem.Addr) {
 	return u64(end), end
 }
 
+// seal writes the seal and the canary of a block of size bytes at p.
+//
 //go:norace
 func seal(p Block, size mem.Bytes, m *pageMeta, large bool) {
 	at, end := sealWord(p, m, large)
@@ -269,14 +282,16 @@ func seal(p Block, size mem.Bytes, m *pageMeta, large bool) {
 	putCanary(mem.Addr(p+Block(size)), end)
 }
 
-// unseal returns the size of the sealed live block at p, or how far from its
-// start the first byte lies that was written behind it.
+// unseal returns the size of the sealed live block at p. If bytes behind the block were written, ok
+// is false and damage is the offset of the first of them from the block's start.
 //
 //go:norace
 func unseal(p Block, m *pageMeta, large bool) (size, damage mem.Bytes, ok bool) {
 	at, end := sealWord(p, m, large)
 	size = mem.Bytes(loadSeal(at) ^ sealOf(p, 0))
-	if mem.Addr(size) > end-mem.Addr(p) { // the size itself was written over: by what lies before it?
+	// A size that does not fit the block was itself written over, perhaps by a write that began
+	// before it.
+	if mem.Addr(size) > end-mem.Addr(p) {
 		return 0, mem.Bytes(end - mem.Addr(p)), false
 	}
 	if at, ok := canaryWhole(mem.Addr(p+Block(size)), end); !ok {
@@ -285,10 +300,10 @@ func unseal(p Block, m *pageMeta, large bool) (size, damage mem.Bytes, ok bool) 
 	return size, 0, true
 }
 
-// breakSeal is the moment of the free of a block of size bytes: of two frees, one
-// breaks the seal. (In race builds an atomic on the block would be reported beside
-// the program's own accesses, or hide a race between them: there two frees that
-// overlap may both pass, as without hardening.)
+// breakSeal is the moment of the free of a block of size bytes: of two frees, only one breaks the
+// seal. (In race builds an atomic on the block would be reported together with the program's own
+// accesses, or hide a race between them. So there two frees that overlap may both pass, as without
+// hardening.)
 //
 //go:norace
 func breakSeal(p Block, size mem.Bytes, m *pageMeta, large bool) bool {
@@ -301,6 +316,8 @@ func breakSeal(p Block, size mem.Bytes, m *pageMeta, large bool) bool {
 	return atomic.CompareAndSwapUint64(at, sealOf(p, size), brokenSeal(p))
 }
 
+// loadSeal reads a seal: in race builds plainly, otherwise atomically.
+//
 //go:norace
 func loadSeal(at *uint64) uint64 {
 	if tracked {
@@ -309,9 +326,10 @@ func loadSeal(at *uint64) uint64 {
 	return atomic.LoadUint64(at)
 }
 
+// brokenSeal is what breakSeal leaves in the place of the seal of the block at p.
 func brokenSeal(p Block) uint64 { return sealOf(p, mem.Bytes(^uintptr(0))) }
 
-// isBroken reports whether the block at p is being freed, or was.
+// isBroken reports whether the block at p is being freed, or was freed.
 func isBroken(p Block, m *pageMeta, large bool) bool {
 	at, _ := sealWord(p, m, large)
 	w := loadSeal(at)
@@ -320,13 +338,14 @@ func isBroken(p Block, m *pageMeta, large bool) bool {
 
 // overflowed describes the damage that unseal found.
 func overflowed(p Block, size mem.Bytes, damage mem.Bytes, m *pageMeta, large bool) Finding {
-	if _, end := sealWord(p, m, large); size == 0 && mem.Addr(damage) == end-mem.Addr(p) { // it is the size that was written over
+	// The size itself was written over.
+	if _, end := sealWord(p, m, large); size == 0 && mem.Addr(damage) == end-mem.Addr(p) {
 		size = damage
 	}
 	return Finding{Kind: Overflow, Addr: mem.Addr(p), Block: p, Class: size, Offset: damage}
 }
 
-// mix exchanges the block on top of class c's magazine with one below. Entered.
+// mix exchanges the block on top of class c's magazine with one below it. Entered.
 func (f Front) mix(c sizeclass.ID, q *quarantine) {
 	check.MustBeEntered("mix")
 	q.random = nextRandom(q.random ^ secret)
@@ -339,8 +358,7 @@ func (f Front) mix(c sizeclass.ID, q *quarantine) {
 // nextRandom is a step of Knuth's MMIX generator, whose upper bits are good.
 func nextRandom(x uint64) uint64 { return x*6364136223846793005 + 1442695040888963407 }
 
-// shuffle brings the n blocks on top of class c's magazine into random order.
-// Entered.
+// shuffle brings the n blocks on top of class c's magazine into random order. Entered.
 func (f Front) shuffle(c sizeclass.ID, n int) {
 	check.MustBeEntered("shuffle")
 	t := *f.top(c)

@@ -338,7 +338,7 @@ func giveHuge(p Block, m *pageMeta) {
 
 // isCached reports whether p, which came out of a cache, is a freed large block of class c. If it
 // is not, it was freed twice at the same moment, and the other copy has left the cache already.
-// This copy is dropped, and the next operation reports it.
+// This copy is dropped, and reported (foundLate).
 func isCached(p Block, c sizeclass.ID) bool {
 	m := meta(p.page())
 	if m.kind == kindLarge && m.start == mem.Addr(p) && m.class == c && (!checkLive || m.live == 0) {

@@ -5,20 +5,24 @@ import (
 	"strings"
 )
 
-// publicPrefix begins the name of every function of the public package, enginePrefix that
-// of every function of this one. They are read off the name of a function, so that they are
-// right in a fork and in a vendored copy, too.
+// This file knows the names of hakmem's own functions, so that stack traces can tell them from the
+// program's. It has no state that changes.
+
+// publicPrefix begins the name of every function of the public package. enginePrefix begins the
+// name of every function of this one. Both are derived from the name of a function, so that they
+// are right in a fork and in a vendored copy, too.
 var publicPrefix, enginePrefix = ownPrefixes(thisFunction())
 
+// thisFunction returns its own full name.
 func thisFunction() string {
 	pc, _, _, _ := runtime.Caller(0)
 	return runtime.FuncForPC(pc).Name()
 }
 
-// ownPrefixes returns these prefixes, given the name of a function of this package. The
-// public package is the one in whose folder internal/engine this package lies. Where the
-// name does not show such a folder (a tool that makes names unreadable may have been at
-// work) its prefix is "": any function may be the public package's.
+// ownPrefixes returns publicPrefix and enginePrefix, given the name of a function of this package.
+// The public package is the one whose folder contains this package as internal/engine. If the name
+// shows no such folder (a tool that makes names unreadable may have been at work), the prefix of
+// the public package is "": any function may be the public package's.
 func ownPrefixes(function string) (public, engine string) {
 	slash := strings.LastIndexByte(function, '/') + 1
 	name, _, _ := strings.Cut(function[slash:], ".")
@@ -27,7 +31,7 @@ func ownPrefixes(function string) (public, engine string) {
 	if !ok {
 		return "", path + "."
 	}
-	// In the last element of a path, and nowhere else, the linker writes a dot as %2e.
+	// The linker writes a dot as %2e in the last element of a path, and nowhere else.
 	slash = strings.LastIndexByte(root, '/') + 1
 	return root[:slash] + strings.ReplaceAll(root[slash:], ".", "%2e") + ".", path + "."
 }

@@ -12,8 +12,11 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// Ready reserves the region if that was not tried yet and reports whether
-// there is one. Any goroutine, not pinned.
+// This file reserves the region and what belongs to it. Its functions take region.mu or are called
+// under it.
+
+// Ready reserves the region if that was not tried yet, and reports whether there is a region. Any
+// goroutine, not pinned.
 func Ready() bool {
 	if region.ready.Load() {
 		return true
@@ -23,8 +26,8 @@ func Ready() bool {
 	if region.ready.Load() {
 		return true
 	}
-	// The refusal may pass, but a try costs many system calls: of n failed
-	// allocations log2(n) try again.
+	// The reason for a refusal may pass, but a try costs many system calls. Of n failed allocations
+	// log2(n) try again.
 	region.tries++
 	if region.tries&(region.tries-1) != 0 {
 		return false
@@ -36,8 +39,8 @@ func Ready() bool {
 	return true
 }
 
-// Configure calls set if no allocation was made yet, and reports whether it
-// did: the first slow path reads the policy's region size for good.
+// Configure calls set if no allocation was made yet, and reports whether it did. The first slow
+// path reads the policy's region size for good.
 func Configure(set func()) bool {
 	region.mu.Lock()
 	defer region.mu.Unlock()
@@ -48,14 +51,14 @@ func Configure(set func()) bool {
 	return true
 }
 
-// reserveRegion takes the region and its metadata, until it has succeeded once.
-// Called under mu.
+// reserveRegion takes the region and its metadata. It may be called again until it succeeds. Under
+// mu.
 func reserveRegion() error {
 	check.MustHold(&region.mu, "reserveRegion")
 	size := min(uintptr(policy.AtStart().RegionBytes), maxRegion, maxTracked) &^ (superSize - 1)
-	// The metadata below adds about a fifth to the region; a quarter of what is
-	// left leaves the rest of the program most of it. Where that is too little,
-	// the least region may take up to half.
+	// The metadata adds about a fifth to the region. A quarter of the address space that is left
+	// leaves most of it to the rest of the program. Where a quarter is too little, the smallest
+	// region may take up to half.
 	if left := osmem.AddressSpaceLeft(); mem.Bytes(size) > left/4 {
 		size = uintptr(max(left/4, min(left/2, minRegion)) &^ (superSize - 1))
 	}
@@ -74,8 +77,8 @@ func reserveRegion() error {
 	return fmt.Errorf("%w: %w; raise RLIMIT_AS (ulimit -v)", errRegion, err)
 }
 
-// tryReserve reserves a region with size bytes for blocks and everything beside
-// it, or nothing.
+// tryReserve reserves a region with size bytes for blocks, and everything that goes with it, or
+// nothing at all.
 func tryReserve(size mem.Bytes) (err error) {
 	var taken []osmem.Range
 	reserve := func(n mem.Bytes, readable bool) mem.Addr {
@@ -98,7 +101,7 @@ func tryReserve(size mem.Bytes) (err error) {
 	}()
 
 	r := &region
-	// The live map covers its own pages too, a 16th of the whole.
+	// The live map covers its own pages too. It is a 16th of the whole.
 	first := (size / 15).Up(superSize)
 	size += first
 	npages := pageCount(size >> pageShift)
@@ -122,7 +125,8 @@ func tryReserve(size mem.Bytes) (err error) {
 	parts, fixedSize := r.fixedParts(npages)
 	fixed := reserve(fixedSize, true)
 	fronts := frontsWanted()
-	frontBase := mem.Bytes(reserve(mem.Bytes(fronts*frontSize+TinyMag), true)).Up(TinyMag) // see frontAt
+	// For the alignment see frontAt.
+	frontBase := mem.Bytes(reserve(mem.Bytes(fronts*frontSize+TinyMag), true)).Up(TinyMag)
 	if err == nil {
 		err = osmem.MakeReadable(base, first)
 	}
@@ -164,15 +168,15 @@ func tryReserve(size mem.Bytes) (err error) {
 	return nil
 }
 
-// part is one of the structures whose size depends on the region's alone.
+// part is one of the structures whose size depends on the region's size alone.
 type part struct {
 	addr *mem.Addr
 	n    mem.Bytes
 }
 
-// fixedParts lists the superMeta array, the page tree, the hints and the upper
-// levels of the partial sets, with their size together. They are committed
-// whole, 0.004 % of the region, and touched only as far as it is used.
+// fixedParts lists the superMeta array, the page tree, the hints and the upper levels of the
+// partial sets, with their total size. They are committed as a whole, 0.004 % of the region, and
+// touched only as far as the region is used.
 func (r *regionState) fixedParts(npages pageCount) (parts [6]part, total mem.Bytes) {
 	supers := npages / superPages
 	parts = [...]part{
@@ -189,10 +193,9 @@ func (r *regionState) fixedParts(npages pageCount) (parts [6]part, total mem.Byt
 	return parts, total.Up(pageSize)
 }
 
-// adviseHuge tells the operating system what the policy wants for the whole
-// region; auto is to leave it to the system, for the reason in docs/ledger.md,
-// "Huge pages". Where the system has none there is nothing to ask. Called under
-// mu.
+// adviseHuge gives the operating system the policy's advice on huge pages for the whole region.
+// auto leaves the choice to the system, for the reason in docs/ledger.md, "Huge pages". Where the
+// system has no huge pages there is nothing to ask. Under mu.
 func (r *regionState) adviseHuge(want policy.THP) {
 	check.MustHold(&region.mu, "adviseHuge")
 	if want == policy.THPAuto || osmem.HugePageMode() == "" {
@@ -206,9 +209,9 @@ func (r *regionState) adviseHuge(want policy.THP) {
 // errRegion is what every allocation fails with when no region could be had.
 var errRegion = errors.New("hakmem: no address space could be reserved")
 
-// Refusal returns why there was no memory for a block of size bytes just now: nil
-// where no machine has as much. (Where several goroutines run out of memory at the
-// same time, for different reasons, it may be another one's.)
+// Refusal returns why there was no memory for a block of size bytes just now. It returns nil where
+// no machine has so much memory. (If several goroutines run out of memory at the same time for
+// different reasons, it may return the reason of another one.)
 func Refusal(size mem.Bytes) error {
 	region.mu.Lock()
 	defer region.mu.Unlock()
@@ -230,7 +233,7 @@ func Refusal(size mem.Bytes) error {
 // MostMemory is 128 TiB, all that a process may address on most systems.
 const MostMemory = 1 << 47
 
-// siteMap commits the site map if that is not done yet.
+// siteMap commits the site map if that is not done yet, and reports whether there is one.
 func siteMap() bool {
 	if !Ready() {
 		return false

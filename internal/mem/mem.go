@@ -1,5 +1,5 @@
-// Package mem has the units in which hakmem's packages speak of memory: an address is
-// not a number of bytes, and the compiler holds them apart.
+// Package mem has the units in which hakmem's packages count memory. An address is not a number of
+// bytes, and the compiler keeps the two apart. The package has no state.
 package mem
 
 // Addr is an address outside the Go heap.
@@ -11,13 +11,13 @@ type Bytes uintptr
 // Align is an alignment in bytes, a power of two.
 type Align uintptr
 
-// Add returns the address n bytes behind a.
+// Add returns the address n bytes after a.
 func (a Addr) Add(n Bytes) Addr { return a + Addr(n) }
 
-// From returns how many bytes a lies behind start.
+// From returns how many bytes a lies after start.
 func (a Addr) From(start Addr) Bytes { return Bytes(a - start) }
 
-// Up returns the first multiple of to, a power of two, that is not below a.
+// Up returns the first multiple of to that is not below a. to is a power of two.
 func (a Addr) Up(to Bytes) Addr { return Addr(Bytes(a).Up(to)) }
 
 // Up returns n rounded up to a multiple of to, a power of two.

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// former are the names that the C allocator has for settings.
+// former has the names that settings have in the C allocator.
 var former = map[string]string{
 	"HAKMEM_FRONT_FASTLANE":      "HAKMEM_FAST_SECTION",
 	"HAKMEM_FRONT_V2_CAP":        "HAKMEM_MAG_BLOCKS",
@@ -22,7 +22,7 @@ var former = map[string]string{
 	"HAKMEM_SS_COMMIT_MAX":       "HAKMEM_COMMIT_MAX",
 }
 
-// TestAliases: each former name is an alias of the setting, and no other name is one.
+// TestAliases: each former name is an alias of its setting, and no other name is an alias.
 func TestAliases(t *testing.T) {
 	aliases := 0
 	for i := range All() {
@@ -57,8 +57,8 @@ func TestAliasConflict(t *testing.T) {
 	}
 }
 
-// TestLoadOverAlias: a value that the program sets under the setting's own name goes before the
-// alias in the environment.
+// TestLoadOverAlias: a value that the program sets under the setting's own name overrides the alias
+// in the environment.
 func TestLoadOverAlias(t *testing.T) {
 	t.Setenv("HAKMEM_CAP_MID", "7")
 	for _, c := range []struct {

@@ -7,15 +7,17 @@ import (
 	"strings"
 )
 
-// SettingError is a setting whose value could not be used. The default (or the mode's value) is
-// in force instead.
+// This file makes settings from the environment and from a program's Options. It has no state.
+
+// SettingError is a setting whose value could not be used. The default (or the mode's value) is in
+// force instead.
 type SettingError struct{ Name, Value, Remedy string }
 
 func (e *SettingError) Error() string {
 	return "hakmem: setting " + e.Name + ": cannot use the value " + strconv.Quote(e.Value) + ": " + e.Remedy
 }
 
-// NotBuiltError is a mode that was chosen and does not do yet what its name says.
+// NotBuiltError is a mode that was chosen, but does not yet do what its name says.
 type NotBuiltError struct{ Mode string }
 
 func (e *NotBuiltError) Error() string {
@@ -25,8 +27,8 @@ func (e *NotBuiltError) Error() string {
 // lookupFunc finds the value of a variable, as os.LookupEnv does.
 type lookupFunc = func(name string) (value string, ok bool)
 
-// given returns the value that lookup has for g, "" for none, and the name under which it was
-// found. It is an error if the name and the alias have different values.
+// given returns the value that lookup has for g, or "" for none, and the name under which it was
+// found. It is an error if the setting's name and its alias have different values.
 func (g *Setting) given(lookup lookupFunc) (name, value string, err *SettingError) {
 	find := func(name string) string {
 		if v, ok := lookup(name); ok {
@@ -57,7 +59,7 @@ func (g *Setting) same(a, b string) bool {
 	return a == b || bad == nil && worse == nil && x == y
 }
 
-// parse reads a value, which was given under this name.
+// parse reads the value v, which was given under this name.
 func (g *Setting) parse(name, v string) (int64, *SettingError) {
 	bad := func(remedy string) (int64, *SettingError) { return 0, &SettingError{name, v, remedy} }
 	if g.Kind == Switch {
@@ -90,8 +92,8 @@ func (g *Setting) parse(name, v string) (int64, *SettingError) {
 	return n, nil
 }
 
-// Build makes settings from a lookup of variables, as os.LookupEnv is one. Values that cannot be
-// used are reported and replaced by the mode's.
+// Build makes settings from a lookup of variables; os.LookupEnv is one. A value that cannot be used
+// is reported and replaced by the mode's value.
 func Build(lookup lookupFunc) (*Settings, []error) {
 	s := &Settings{Fixed: Fixed{Mode: "balanced"}}
 	var errs []error
@@ -102,7 +104,7 @@ func Build(lookup lookupFunc) (*Settings, []error) {
 			errs = append(errs, conflict)
 		}
 		switch {
-		case g.isMode(): // the first of the table
+		case g.isMode(): // the first row of the table
 			if value == "" {
 				continue
 			}
@@ -138,7 +140,8 @@ func Build(lookup lookupFunc) (*Settings, []error) {
 		}
 	}
 	if s.CommitMax < s.CommitMin {
-		if name, v, _ := Find("HAKMEM_COMMIT_MAX").given(lookup); v != "" { // else the default only gives way
+		// If HAKMEM_COMMIT_MAX was not given, its default gives way without an error.
+		if name, v, _ := Find("HAKMEM_COMMIT_MAX").given(lookup); v != "" {
 			errs = append(errs, &SettingError{name, v, "use a value not below HAKMEM_COMMIT_MIN"})
 		}
 		s.CommitMax = s.CommitMin
@@ -178,8 +181,8 @@ func (s *Settings) check() error {
 	return nil
 }
 
-// Load is Build over the process's environment and set, which has values by name and goes before
-// it. Load also reports the variables that are no settings.
+// Load is Build over set and the process's environment. set has values by name, which override the
+// environment. Load also reports variables that look like settings and are none.
 func Load(set map[string]string) (*Settings, []error) {
 	s, errs := Build(func(name string) (string, bool) {
 		if g := Find(name); g != nil {
@@ -192,8 +195,8 @@ func Load(set map[string]string) (*Settings, []error) {
 	return s, append(errs, unknown(os.Environ())...)
 }
 
-// unknown reports the variables of the environment that look like settings and are none: a
-// setting spelled wrongly would be off without a word.
+// unknown reports the variables of the environment that look like settings and are none. Otherwise
+// a setting whose name is spelled wrongly would have no effect, and nothing would say so.
 func unknown(environ []string) (errs []error) {
 	for _, variable := range environ {
 		name, value, _ := strings.Cut(variable, "=")

@@ -1,10 +1,10 @@
-// Package policy owns every setting of hakmem: the values in force, which slow paths read, and
-// the table of HAKMEM_* variables from which they are made.
+// Package policy owns every setting of hakmem: the values in force, which slow paths read, and the
+// table of HAKMEM_* variables from which the values are made.
 //
-// The values are in two parts, each behind an atomic pointer to a struct that never changes once
-// it is published. Fixed is read when the program starts or the region is reserved, and holds for
-// good. Tuning is read by slow paths each time they need it, and another Tuning may be published
-// at any time. The fast sections of malloc and free read neither.
+// The values are in two parts. Each is behind an atomic pointer to a struct that never changes
+// after it is published; mu guards the publishing. Fixed is read when the program starts or the
+// region is reserved, and holds for good. Tuning is read by slow paths each time they need it, and
+// another Tuning may be published at any time. The fast sections of malloc and free read neither.
 package policy
 
 import (
@@ -14,65 +14,67 @@ import (
 	"github.com/hakmem/hakmem/internal/check"
 )
 
-// Fixed holds the settings that are for good after the first allocation.
+// Fixed holds the settings that cannot change after the first allocation.
 type Fixed struct {
-	// Mode is the preset that the values of both parts started from.
+	// Mode is the preset from which the values of both parts started.
 	Mode string
-	// Trace is the path of a file to write a trace of all calls into, or "".
+	// Trace is the path of a file into which a trace of all calls is written, or "".
 	Trace string
-	// FastSection selects the fast section that is not preempted; off, every call pins its P.
+	// FastSection selects the fast section, which is not preempted. When it is off, every call pins
+	// its P.
 	FastSection bool
 	// THP is the advice on huge pages to the operating system.
 	THP THP
-	// MemorySoft and MemoryHard are the memory limits at start, in bytes; 0 is none.
+	// MemorySoft and MemoryHard are the memory limits at start, in bytes. 0 is no limit.
 	MemorySoft, MemoryHard int
-	// Guard is N when one in N blocks is to lie between guard pages, 0 for none.
+	// Guard is N if one in N blocks is to lie between guard pages, and 0 for none.
 	Guard int
 	// Harden adds canaries, poison and a quarantine to every block.
 	Harden bool
 	// Timing counts the cycles of slow paths by phase.
 	Timing bool
-	// RegionBytes is the address range to reserve.
+	// RegionBytes is the size of the address range to reserve.
 	RegionBytes int
 }
 
-// Tuning holds the settings that may change while the program runs. Memory that is already held
-// stays as it is: a magazine keeps its room until its front is drained, for example.
+// Tuning holds the settings that may change while the program runs. A new value does not affect
+// what is already held: a magazine keeps its room until its front is drained, for example.
 type Tuning struct {
-	// MagBlocks is the largest number of blocks that a magazine of a class up to 1 KiB may hold;
-	// MagBytes is the byte budget that lowers it for larger classes.
+	// MagBlocks is the largest number of blocks that a magazine of a class up to 1 KiB may hold.
+	// MagBytes is the byte budget that lowers this number for larger classes.
 	MagBlocks, MagBytes int
 	// MagMidBlocks and MagMidBytes are the same two limits for classes above 1 KiB.
 	MagMidBlocks, MagMidBytes int
-	// MagGrowBytes is the byte budget that takes the place of MagBytes and MagMidBytes for
-	// magazines that run full and empty in turns.
+	// MagGrowBytes is the byte budget that replaces MagBytes and MagMidBytes for magazines that run
+	// full and empty in turns.
 	MagGrowBytes int
-	// MagLargeBytes is the byte budget for large blocks; one block has room in any case.
+	// MagLargeBytes is the byte budget of a magazine of large blocks. One block has room in any
+	// case.
 	MagLargeBytes int
-	// SharedSlots is the number of shared slots of each class of large blocks in use.
+	// SharedSlots is the number of shared slots in use of each class of large blocks.
 	SharedSlots int
 	// HugeCacheBytes bounds the huge-block cache.
 	HugeCacheBytes int
-	// Keep says who gives free memory back. A timer that is already set when it becomes
+	// Keep says who gives free memory back. A timer that is already set when Keep becomes
 	// KeepAlways runs until nothing is left.
 	Keep Keep
 	// DecayMs is the scavenger's default window in milliseconds.
 	DecayMs int
-	// Refill is the number of blocks that a magazine miss moves from the leased slab, at most; up
-	// to four times as many where the magazine has grown.
+	// Refill is the most blocks that a magazine miss moves from the leased slab. A magazine that
+	// has grown gets up to four times as many.
 	Refill int
-	// EmptyReuse lets acquire take an EMPTY slab from another class (stage 2) and prefer those of
-	// its own class as a stage of their own (stage 0.5).
+	// EmptyReuse lets the cross-class stage of acquire take an EMPTY slab from another class. It
+	// also makes the EMPTY slabs of the class itself a stage of their own, the empty stage.
 	EmptyReuse bool
-	// EmptyFirst asks for stage 0.5 before stage 1.
+	// EmptyFirst puts the empty stage before the partial stage.
 	EmptyFirst bool
-	// EmptyScanLimit bounds the superslabs looked at for EMPTY slabs.
+	// EmptyScanLimit bounds the number of superslabs looked at for EMPTY slabs.
 	EmptyScanLimit int
-	// EmptyMinKeep is the number of partly free slabs that a class keeps before another class may
-	// take its EMPTY ones.
+	// EmptyMinKeep is the number of partly free slabs that a class keeps: only beyond it may
+	// another class take EMPTY slabs of this one.
 	EmptyMinKeep int
-	// CommitMin and CommitMax bound the commit step, in bytes: it starts at the first and doubles
-	// with each commit until it reaches the second.
+	// CommitMin and CommitMax bound the commit step, in bytes. The step starts at CommitMin and
+	// doubles with each commit until it reaches CommitMax.
 	CommitMin, CommitMax int
 }
 
@@ -106,7 +108,7 @@ var (
 	loadErr []error                   // what Build reported for the values in force
 )
 
-// AtStart returns the fixed part, reading the environment on first use. Any goroutine; the result
+// AtStart returns the fixed part. It reads the environment on first use. Any goroutine; the result
 // never changes.
 func AtStart() *Fixed {
 	if f := fixed.Load(); f != nil {
@@ -116,9 +118,9 @@ func AtStart() *Fixed {
 	return fixed.Load()
 }
 
-// Now returns the tuning in force at this moment, reading the environment on first use. Any
-// goroutine; the result never changes, but the next call may return another: whoever needs two
-// values that agree takes them from one result.
+// Now returns the tuning in force at this moment. It reads the environment on first use. Any
+// goroutine. The result never changes, but the next call may return another tuning. A caller that
+// needs two values that agree takes them from one result.
 func Now() *Tuning {
 	if t := tuning.Load(); t != nil {
 		return t
@@ -127,7 +129,7 @@ func Now() *Tuning {
 	return tuning.Load()
 }
 
-// load reads the environment, unless that was done.
+// load reads the environment, unless that was done before.
 func load() {
 	mu.Lock()
 	defer mu.Unlock()
@@ -145,11 +147,12 @@ func publish(s *Settings, errs []error) {
 	fixed.Store(&f)
 }
 
-// Current returns a copy of all values in force. It takes Go memory: not for slow paths.
+// Current returns a copy of all values in force. It allocates Go memory, so it is not for slow
+// paths.
 func Current() *Settings { return &Settings{*AtStart(), *Now()} }
 
-// Set publishes s, built by Build with the given errors, in place of both parts. Before the first
-// allocation only.
+// Set publishes s in place of both parts. Build has made s and reported the given errors. Before
+// the first allocation only.
 func Set(s *Settings, errs []error) {
 	mu.Lock()
 	defer mu.Unlock()
@@ -157,7 +160,7 @@ func Set(s *Settings, errs []error) {
 }
 
 // SetTuning publishes a copy of t in place of the tuning in force. If a value of t is out of its
-// setting's range it returns an error, and nothing changes. Any goroutine, at any time.
+// setting's range, it returns an error and nothing changes. Any goroutine, at any time.
 func SetTuning(t *Tuning) error {
 	s := &Settings{*AtStart(), *t}
 	if err := s.check(); err != nil {
@@ -169,8 +172,8 @@ func SetTuning(t *Tuning) error {
 	return nil
 }
 
-// Errors returns what is wrong with the values from which those in force were made. The caller
-// may append to the slice.
+// Errors returns what was wrong with the values from which those in force were made. The caller may
+// append to the slice.
 func Errors() []error {
 	AtStart()
 	mu.Lock()

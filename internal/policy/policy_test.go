@@ -93,7 +93,7 @@ func TestUnknown(t *testing.T) {
 	}
 }
 
-// TestErrorsToAppend: whoever appends to the list does not write into another's.
+// TestErrorsToAppend: two callers that append to the list do not overwrite each other's errors.
 func TestErrorsToAppend(t *testing.T) {
 	before, errs := Current(), Errors()
 	defer Set(before, errs)
@@ -112,8 +112,8 @@ func emptyReuse(s *Settings) int {
 	return 0
 }
 
-// TestTable checks that every row is complete and that its default, and each
-// preset's value, is one that the setting accepts and shows again.
+// TestTable checks that every row is complete, and that the setting accepts its default and each
+// preset's value and shows them again.
 func TestTable(t *testing.T) {
 	seen := map[string]*Setting{}
 	for i := range settings {
@@ -140,7 +140,7 @@ func TestTable(t *testing.T) {
 	}
 }
 
-// TestValues: a setting's value reads as it would be written.
+// TestValues: a setting's value is shown as it would be written.
 func TestValues(t *testing.T) {
 	env := map[string]string{"HAKMEM_TRACE": "some where", "HAKMEM_GUARD": "1/77", "HAKMEM_MODE": "minimal", "HAKMEM_THP": "always", "HAKMEM_REFILL": "9"}
 	s, errs := Build(lookup(env))

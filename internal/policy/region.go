@@ -2,6 +2,6 @@
 
 package policy
 
-// defaultRegion is the address range reserved by default: 1 TiB, well beyond
-// the memory of today's machines and 1/128 of a 47-bit address space.
+// defaultRegion is the size of the address range reserved by default: 1 TiB. That is well beyond
+// the memory of today's machines, and 1/128 of a 47-bit address space.
 const defaultRegion = 1 << 40

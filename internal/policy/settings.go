@@ -5,6 +5,8 @@ import (
 	"strconv"
 )
 
+// This file holds the table of settings, and the presets of the modes. The table never changes.
+
 // Kind says how a setting's value is read.
 type Kind uint8
 
@@ -21,11 +23,11 @@ type Setting struct {
 	Name    string // environment variable
 	Alias   string // an earlier name of the variable, which is read as well, or ""
 	Meaning string // one line
-	Default string // value when neither the variable, an Option nor a mode sets it
+	Default string // value when neither the variable, nor an Option, nor a mode sets it
 	Since   string // version that introduced it
 	Kind    Kind
-	Min     int64 // Number: least value accepted
-	Max     int64 // Number: greatest value accepted
+	Min     int64 // Number: smallest value accepted
+	Max     int64 // Number: largest value accepted
 	Choices []string
 
 	get func(*Settings) int64
@@ -34,23 +36,25 @@ type Setting struct {
 	text func(*Settings) *string // Text: the field
 }
 
-// The most that the engine has room for. It asserts that it has (internal/engine/front.go and
-// large_cache.go).
+// These are the most that the engine has room for. It asserts that it has room for them
+// (internal/engine/front.go and large_cache.go).
 const (
 	MaxMagBlocks    = 1023 // slots of a magazine up to 1 KiB: 8 KiB with the sentinel
 	MaxMagMidBlocks = 127  // slots of a magazine above 1 KiB: 1 KiB with the sentinel
 	MaxSharedSlots  = 16   // shared slots of a class: two cache lines
 )
 
-// superslab is the bytes of a superslab, the least step in which memory is committed.
+// superslab is the size of a superslab in bytes, the smallest step in which memory is committed.
 const superslab = 2 << 20
 
+// number returns a row for a decimal number.
 func number(name, meaning, def string, min, max int64, field func(*Settings) *int) Setting {
 	return Setting{Name: name, Meaning: meaning, Default: def, Since: "0.1", Kind: Number, Min: min, Max: max,
 		get: func(s *Settings) int64 { return int64(*field(s)) },
 		set: func(s *Settings, v int64) { *field(s) = int(v) }}
 }
 
+// onOff returns a row for a switch.
 func onOff(name, meaning, def string, field func(*Settings) *bool) Setting {
 	return Setting{Name: name, Meaning: meaning, Default: def, Since: "0.1", Kind: Switch,
 		get: func(s *Settings) int64 {
@@ -62,26 +66,28 @@ func onOff(name, meaning, def string, field func(*Settings) *bool) Setting {
 		set: func(s *Settings, v int64) { *field(s) = v != 0 }}
 }
 
+// choice returns a row for one of a list of words.
 func choice(name, meaning, def string, choices []string, get func(*Settings) int64, set func(*Settings, int64)) Setting {
 	return Setting{Name: name, Meaning: meaning, Default: def, Since: "0.1", Kind: Choice, Choices: choices, get: get, set: set}
 }
 
-// formerly gives the row an alias: the name in the C allocator of the same name.
+// formerly gives the row an alias: the setting's name in the C allocator, which is called hakmem
+// too.
 func (g Setting) formerly(alias string) Setting {
 	g.Alias = alias
 	return g
 }
 
-// Modes are the presets of HAKMEM_MODE, in the original's order.
+// Modes are the presets of HAKMEM_MODE, in the order of the C allocator.
 var Modes = []string{"minimal", "fast", "balanced", "learning", "research"}
 
-// notBuilt says of a mode what it does not do yet.
+// notBuilt says for a mode what it does not do yet.
 var notBuilt = map[string]string{
 	"learning": "the learner is not built yet: learning behaves as balanced",
 	"research": "the research mode is not built yet: research behaves as balanced",
 }
 
-// ModeNote says what mode m does not do yet, or "".
+// ModeNote returns what mode m does not do yet, or "".
 func ModeNote(m string) string { return notBuilt[m] }
 
 // presets gives, for each mode, the settings that differ from the defaults.
@@ -95,8 +101,8 @@ var presets = map[string]map[string]int64{
 	"research": {},
 }
 
-// settings is the one table of settings. The numbers' origins are in docs/ledger.md under the
-// setting's name. The table and hakmem's Options agree (options_test.go).
+// settings is the one table of settings. The origin of each number is in docs/ledger.md, under the
+// setting's name. The table and hakmem's Options agree (options_table_test.go).
 var settings = []Setting{
 	{Name: "HAKMEM_MODE", Meaning: "preset over the settings below", Default: "balanced", Since: "0.1", Kind: Choice, Choices: Modes},
 	{Name: "HAKMEM_TRACE", Meaning: "file to write a trace of every call into (see StartTrace), from the first call on", Since: "0.1", Kind: Text,
@@ -167,7 +173,7 @@ func Find(name string) *Setting {
 	return &settings[i]
 }
 
-// Value returns setting g's value in s, as the environment would spell it.
+// Value returns setting g's value in s, spelled as the environment would spell it.
 func (g *Setting) Value(s *Settings) string {
 	switch {
 	case g.Kind == Text:
@@ -182,5 +188,5 @@ func (g *Setting) Value(s *Settings) string {
 	return strconv.FormatInt(g.get(s), 10)
 }
 
-// isMode reports whether g is HAKMEM_MODE, which Build reads before the others.
+// isMode reports whether g is HAKMEM_MODE, which Build reads before the other settings.
 func (g *Setting) isMode() bool { return g.Kind == Choice && g.set == nil }

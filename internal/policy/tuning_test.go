@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestFirstUse: whichever part is asked for first, both are there.
+// TestFirstUse: whichever part is asked for first, both are read.
 func TestFirstUse(t *testing.T) {
 	before, errs := Current(), Errors()
 	defer Set(before, errs)
@@ -21,8 +21,8 @@ func TestFirstUse(t *testing.T) {
 	}
 }
 
-// TestSetTuning: another tuning is in force at once, what was fixed is not touched, and a value
-// out of range changes nothing.
+// TestSetTuning: another tuning is in force at once, the fixed part is not touched, and a value out
+// of range changes nothing.
 func TestSetTuning(t *testing.T) {
 	before, errs := Current(), Errors()
 	defer Set(before, errs)
@@ -59,8 +59,8 @@ func TestSetTuning(t *testing.T) {
 	}
 }
 
-// TestNotBuilt: a mode that does nothing of its own yet is reported, once, and behaves as
-// balanced.
+// TestNotBuilt: a mode that does nothing of its own yet is reported, once, and behaves as balanced
+// does.
 func TestNotBuilt(t *testing.T) {
 	balanced, _ := Build(lookup(nil))
 	for mode, value := range map[string]string{"learning": "learning", "research": "Research"} {

@@ -1,6 +1,8 @@
-// Package site is the registry of sites: names of what blocks are allocated for, each
-// with what is alive of it. It knows numbers and names only; which block belongs to which
-// site is the engine's.
+// Package site is the registry of sites. A site is a name for what blocks are allocated for, with
+// the count of its live blocks. The registry knows numbers and names only. The engine knows which
+// block belongs to which site.
+//
+// registry.mu owns the names; the counts are atomic.
 package site
 
 import (
@@ -10,15 +12,14 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// ID is a site's number, from 1; 0 is no site.
+// ID is a site's number, from 1 on; 0 is no site.
 type ID uint32
 
-// Max is the number of sites there can be: what the two bytes hold that the engine's site
-// map has for a block.
+// Max is the most sites that there can be: the engine's site map has two bytes for a block.
 const Max = 1<<16 - 1
 
-// count is what is alive of one site. A line of its own: two sites' frees must not slow
-// each other.
+// count is the live figures of one site. It has a cache line of its own, so that frees of two sites
+// do not slow each other down.
 type count struct {
 	bytes, blocks atomic.Int64
 	_             [48]byte
@@ -28,12 +29,12 @@ var registry struct {
 	mu     check.Mutex[check.Sites]
 	names  []string
 	byName map[string]ID
-	// counts[i] is site i+1's; grown by copying the slice of pointers.
+	// counts[i] belongs to site i+1. It grows by a copy of the slice of pointers.
 	counts atomic.Pointer[[]*count]
 }
 
-// Register returns the site of that name, making it if there is none, or 0 when there are
-// Max already. Any goroutine.
+// Register returns the site with the given name, and makes it if there is none. It returns 0 when
+// there are Max sites already. Any goroutine.
 func Register(name string) ID {
 	r := &registry
 	r.mu.Lock()
@@ -59,15 +60,15 @@ func Register(name string) ID {
 	return s
 }
 
-// Num returns the number of sites; their numbers are 1..Num. Any goroutine.
+// Num returns the number of sites. Their IDs are 1..Num. Any goroutine.
 func Num() ID {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
 	return ID(len(registry.names))
 }
 
-// Read returns the name and the live figures of site s, which must be registered. Any
-// goroutine; the two figures may be of different moments.
+// Read returns the name and the live figures of site s, which must be registered. The two figures
+// may be from different moments. Any goroutine.
 func Read(s ID) (name string, bytes, blocks int64) {
 	registry.mu.Lock()
 	defer registry.mu.Unlock()
@@ -81,14 +82,14 @@ func (s ID) Known() bool {
 	return counts != nil && s > 0 && s <= ID(len(*counts))
 }
 
-// Allocated counts a block of size bytes of the site, which must be registered. Any
-// goroutine, without a lock; so are Freed and Resized.
+// Allocated counts a block of size bytes of the site, which must be registered. Any goroutine,
+// without a lock. The same holds for Freed and Resized.
 func (s ID) Allocated(size mem.Bytes) { s.add(int64(size), 1) }
 
 // Freed takes back what Allocated counted.
 func (s ID) Freed(size mem.Bytes) { s.add(-int64(size), -1) }
 
-// Resized counts that a block of the site has become more bytes larger, or smaller if that is
+// Resized counts that a block of the site has grown by more bytes, or has shrunk if more is
 // negative.
 func (s ID) Resized(more int64) { s.add(more, 0) }
 

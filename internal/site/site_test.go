@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestRegister: a name has one number, numbers follow each other, and 0 is none.
+// TestRegister: a name has one number, numbers follow each other, and 0 is no site.
 func TestRegister(t *testing.T) {
 	before := Num()
 	a, b := Register("site test a"), Register("site test b")
@@ -20,7 +20,7 @@ func TestRegister(t *testing.T) {
 	}
 }
 
-// TestCounts: what is alive adds up, from several goroutines and while others register.
+// TestCounts: the live figures add up, from several goroutines and while others register sites.
 func TestCounts(t *testing.T) {
 	s := Register("site test counts")
 	var wg sync.WaitGroup
@@ -45,7 +45,7 @@ func TestCounts(t *testing.T) {
 	}
 }
 
-// TestNoMore: beyond Max sites a name gives none, and known names their site.
+// TestNoMore: when there are Max sites, a new name gets none, and a known name still gets its site.
 func TestNoMore(t *testing.T) {
 	known := Register("site test known")
 	registry.mu.Lock()

@@ -1,11 +1,10 @@
-// Package sizeclass owns the table of size classes: which size a block of n
-// bytes gets, and how a slab of a class is cut.
+// Package sizeclass owns the table of size classes: which size a block of n bytes gets, and how a
+// slab of a class is cut. The table is made at init and never changes.
 //
-// The classes are 16-byte steps up to 128 B, then eight to each doubling up to
-// 32 KiB, so a block above 128 B is at most 12.5 % larger than asked for. Class
-// 0 is not a size: it is the trap class (see package heap). Every class size is
-// m·2^k with 8 ≤ m ≤ 16, so an alignment of 2^k is met by the next class whose
-// size it divides.
+// The classes are 16-byte steps up to 128 B and then eight to each doubling, up to 32 KiB. So a
+// block above 128 B is at most 12.5 % larger than was asked for. Class 0 is not a size but the trap
+// class (see package engine). Every class size is m·2^k with 8 ≤ m ≤ 16, so an alignment of 2^k is
+// met by the next class whose size is a multiple of 2^k.
 package sizeclass
 
 import (
@@ -15,35 +14,35 @@ import (
 )
 
 const (
-	// Granule is the least block size and the alignment of every block.
+	// Granule is the smallest block size and the alignment of every block.
 	Granule = 16
-	// MaxTiny is the largest tiny class: its blocks' live state is the direct
-	// map. MaxMid is the largest class of all; above it a block is a large block.
+	// MaxTiny is the largest tiny class: the live state of its blocks is in the live map. MaxMid is
+	// the largest class of slabs. A block above it is a large block.
 	MaxTiny = 1 << 10
 	MaxMid  = 32 << 10
-	// NumTiny and Num count the classes 1..NumTiny and 1..Num: 8 steps of 16 B,
-	// 3 doublings to 1 KiB and 5 more to 32 KiB, eight classes each.
+	// NumTiny and Num count the classes 1..NumTiny and 1..Num. There are 8 steps of 16 B, then 3
+	// doublings to 1 KiB and 5 more to 32 KiB, with eight classes each.
 	NumTiny = 8 + 3*8
 	Num     = NumTiny + 5*8
-	// MaxLarge is the largest large block that has a class, a superslab's size. Classes
-	// Num+1..NumAll are those of large blocks: 6 doublings from 32 KiB on, eight each.
+	// MaxLarge is the size of the largest large block that has a class, and of a superslab. Classes
+	// Num+1..NumAll are those of large blocks: 6 doublings from 32 KiB on, with eight classes each.
 	MaxLarge = 2 << 20
 	NumLarge = 6 * 8
 	NumAll   = Num + NumLarge
 
-	// PageShift is the size of a page, 64 KiB: the unit of slabs and large blocks.
+	// PageShift is log2 of the size of a page, 64 KiB, which is the unit of slabs and large blocks.
 	PageShift = 16
 	PageSize  = 1 << PageShift
-	// MaxOrder bounds a slab to 2^MaxOrder pages (512 KiB), so that the largest
-	// class still has 16 blocks in a slab.
+	// MaxOrder bounds a slab to 2^MaxOrder pages (512 KiB), so that the largest class of slabs
+	// still has 16 blocks in a slab.
 	MaxOrder = 3
 )
 
-// ID is the number of a size class: 0 is the trap class, 1..Num those of slabs, and up to
-// NumAll those of large blocks.
+// ID is the number of a size class. 0 is the trap class, 1..Num are the classes of slabs, and the
+// rest up to NumAll are those of large blocks.
 type ID uint8
 
-// Bytes returns the bytes of a block of class c, the usable ones of a large block.
+// Bytes returns the bytes of a block of class c; of a large block, the usable bytes.
 func (c ID) Bytes() mem.Bytes {
 	if c > Num {
 		return LargeBytes(c)
@@ -51,7 +50,7 @@ func (c ID) Bytes() mem.Bytes {
 	return mem.Bytes(Classes[c].Size)
 }
 
-// Class describes one size class.
+// Class describes one size class of slabs.
 type Class struct {
 	Size    uint32 // bytes of a block
 	Blocks  uint32 // blocks in a slab
@@ -62,13 +61,13 @@ type Class struct {
 }
 
 var (
-	// Classes is indexed by class; entry 0 is the trap class, all zero.
+	// Classes is indexed by class. Entry 0 is the trap class, all zero.
 	Classes = makeClasses()
-	// Small gives the class of a size ≤ MaxTiny, indexed by (size+15)/16: the
-	// compiler proves that index to be in bounds from the test of the size.
+	// Small has the class of each size ≤ MaxTiny, at index (size+15)/16. From the test of the size
+	// the compiler proves that this index is in bounds.
 	Small = makeSmall()
-	// Mid gives the class of a size in (MaxTiny, MaxMid], indexed by
-	// (size-1)/128: class boundaries above 1 KiB are multiples of 128.
+	// Mid has the class of each size in (MaxTiny, MaxMid], at index (size-1)/128: class boundaries
+	// above 1 KiB are multiples of 128.
 	Mid = makeMid()
 )
 
@@ -82,8 +81,8 @@ func makeClasses() (t [Num + 1]Class) {
 		size += step
 		k := &t[c]
 		k.Size = size
-		// Enough pages for at least 16 blocks, and for at most 64 above 1 KiB: one word
-		// of the bitmap.
+		// Enough pages for at least 16 blocks. Above 1 KiB also for at most 64 blocks, one word of
+		// the bitmap.
 		for k.Order < MaxOrder && (PageSize<<k.Order)/size < 32 {
 			k.Order++
 		}
@@ -125,30 +124,28 @@ func Of(size mem.Bytes) ID {
 	return Mid[uint8((size-1)/128)]
 }
 
-// Index returns the index of the block of class c that holds the byte at
-// offset off of a slab, and whether off is that block's start. off must be
-// below 2^32. It multiplies by the reciprocal instead of dividing (Granlund and
-// Montgomery, PLDI 1994): with r = ⌈2^64/size⌉ the high word of off·r is the
-// quotient, and the low word is below r exactly when nothing remains.
+// Index returns the index of the block of class c that holds the byte at offset off of a slab, and
+// whether off is the start of that block. off must be below 2^32. Index multiplies by the
+// reciprocal instead of dividing (Granlund and Montgomery, PLDI 1994): with r = ⌈2^64/size⌉ the
+// high word of off·r is the quotient, and the low word is below r exactly when nothing remains.
 func (c *Class) Index(off mem.Bytes) (i uint32, start bool) {
 	hi, lo := bits.Mul64(uint64(off), c.Recip)
 	return uint32(hi), lo < c.Recip
 }
 
-// ShortBits is the shift of Short: with e ≤ Size+1 too much in the product of
-// reciprocal and size, off·r >> ShortBits is the quotient if off·e < 2^ShortBits.
-// Offsets are below 2^19 (MaxOrder) and sizes at most 2^15, and off·r stays below
-// 2^64 even for 16 B.
+// ShortBits is the shift of Short. Let the product of reciprocal and size be e too large, with e ≤
+// Size+1. Then off·r >> ShortBits is the quotient if off·e < 2^ShortBits. Offsets are below 2^19
+// (MaxOrder) and sizes at most 2^15, and off·r stays below 2^64 even for 16 B.
 const ShortBits = 40
 
-// Short returns a reciprocal for many divisions of offsets that are known to be
-// starts of blocks: off·Short() >> ShortBits is the index. One multiplication
-// without a high word, so cheaper than Index.
+// Short returns a reciprocal for many divisions of offsets that are known to be starts of blocks:
+// off·Short() >> ShortBits is the index. It needs one multiplication without a high word, and so it
+// is cheaper than Index.
 func (c *Class) Short() uint64 { return c.Recip>>(64-ShortBits) + 1 }
 
-// LargeOf returns the class of a large block of size bytes, MaxMid < size ≤ MaxLarge. Its
-// blocks have LargeSize(size) bytes. The leading four bits of size-1 are the
-// eighth of the doubling, 8 to 15. Nosplit because the fast section uses it.
+// LargeOf returns the class of a large block of size bytes, MaxMid < size ≤ MaxLarge. The blocks of
+// the class have LargeSize(size) bytes. The leading four bits of size-1 are the eighth of the
+// doubling, 8 to 15. LargeOf is nosplit because the fast section uses it.
 //
 //go:nosplit
 func LargeOf(size mem.Bytes) ID {
@@ -156,15 +153,14 @@ func LargeOf(size mem.Bytes) ID {
 	return ID(Num + 1 - 8 + (k-16)*8 + int((size-1)>>(uint(k-4)&63)))
 }
 
-// LargeBytes returns the usable bytes of large block class c, Num < c ≤ NumAll.
+// LargeBytes returns the usable bytes of a large block of class c, Num < c ≤ NumAll.
 func LargeBytes(c ID) mem.Bytes {
 	k, i := (c-Num-1)/8+16, (c-Num-1)%8+8
 	return mem.Bytes(i+1) << (k - 4)
 }
 
-// LargeSize returns the usable bytes of a large block for size > MaxMid bytes: size
-// rounded up to an eighth of its doubling, at least 4 KiB. ok is false when
-// the result does not fit.
+// LargeSize returns the usable bytes of a large block for size > MaxMid bytes: size rounded up to
+// an eighth of its doubling, which is at least 4 KiB. ok is false when the result does not fit.
 func LargeSize(size mem.Bytes) (n mem.Bytes, ok bool) {
 	step := mem.Bytes(1) << (bits.Len64(uint64(size-1)) - 1) / 8
 	n = (size + step - 1) &^ (step - 1)

@@ -6,8 +6,8 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// TestEverySize checks each size's class against the definition: the smallest
-// class that holds it, and the waste the package promises.
+// TestEverySize checks each size's class against the definition: it is the smallest class that
+// holds the size, and wastes no more than the package promises.
 func TestEverySize(t *testing.T) {
 	for size := mem.Bytes(0); size <= MaxMid; size++ {
 		c := Of(size)
@@ -24,8 +24,7 @@ func TestEverySize(t *testing.T) {
 	}
 }
 
-// TestIndexEveryOffset checks the reciprocal at every offset of every class's
-// slab.
+// TestIndexEveryOffset checks the reciprocal at every offset in a slab of every class.
 func TestIndexEveryOffset(t *testing.T) {
 	for c := 1; c <= Num; c++ {
 		k := &Classes[c]
@@ -67,8 +66,8 @@ func TestSpanSize(t *testing.T) {
 	}
 }
 
-// TestSpanOf checks every size that has a large block class, in steps and around every
-// boundary, against LargeSize.
+// TestSpanOf checks the class of a large block against LargeSize, for sizes in steps and around
+// every class boundary.
 func TestSpanOf(t *testing.T) {
 	check := func(size mem.Bytes) {
 		c := LargeOf(size)
