@@ -147,7 +147,7 @@ var settings = []Setting{
 		func(s *Settings) *int { return &s.Refill }),
 	onOff("HAKMEM_EMPTY_REUSE", "reuse EMPTY slabs as a stage of their own and across classes", "1",
 		func(s *Settings) *bool { return &s.EmptyReuse }).formerly("HAKMEM_SS_EMPTY_REUSE"),
-	onOff("HAKMEM_EMPTY_FIRST", "try EMPTY slabs of the class (stage 0.5) before partly free ones (stage 1)", "0",
+	onOff("HAKMEM_EMPTY_FIRST", "try EMPTY slabs of the class before partly free ones", "0",
 		func(s *Settings) *bool { return &s.EmptyFirst }).formerly("HAKMEM_SS_EMPTY_FIRST"),
 	number("HAKMEM_EMPTY_SCAN_LIMIT", "superslabs looked at for EMPTY slabs in one search", "16", 1, 1<<20,
 		func(s *Settings) *int { return &s.EmptyScanLimit }).formerly("HAKMEM_SS_EMPTY_SCAN_LIMIT"),

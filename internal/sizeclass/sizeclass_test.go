@@ -52,23 +52,23 @@ func TestSlabs(t *testing.T) {
 	}
 }
 
-func TestSpanSize(t *testing.T) {
+func TestLargeSize(t *testing.T) {
 	for _, tt := range []struct{ size, want mem.Bytes }{
 		{MaxMid + 1, 36 << 10}, {36 << 10, 36 << 10}, {64 << 10, 64 << 10}, {64<<10 + 1, 72 << 10},
 		{2 << 20, 2 << 20}, {2<<20 + 1, 2<<20 + 256<<10}, {3 << 20, 3 << 20},
 	} {
 		if got, ok := LargeSize(tt.size); got != tt.want || !ok {
-			t.Errorf("SpanSize(%d) = %d, %v; want %d", tt.size, got, ok, tt.want)
+			t.Errorf("LargeSize(%d) = %d, %v; want %d", tt.size, got, ok, tt.want)
 		}
 	}
 	if n, ok := LargeSize(^mem.Bytes(0)); ok {
-		t.Errorf("SpanSize(max) = %d, true; want overflow", n)
+		t.Errorf("LargeSize(max) = %d, true; want overflow", n)
 	}
 }
 
-// TestSpanOf checks the class of a large block against LargeSize, for sizes in steps and around
+// TestLargeOf checks the class of a large block against LargeSize, for sizes in steps and around
 // every class boundary.
-func TestSpanOf(t *testing.T) {
+func TestLargeOf(t *testing.T) {
 	check := func(size mem.Bytes) {
 		c := LargeOf(size)
 		want, _ := LargeSize(size)
