@@ -334,7 +334,7 @@ func (m *slabModel) step(s *slabWorld, id int) bool {
 		p.lease = p.c
 		p.begins(carveLoad)
 
-	// acquire: stage 2, a page of the superslab, at first or after stealEmpty
+	// acquire, cross-class: a page of the superslab, at first or after stealEmpty
 	case takePage, takeStolen:
 		switch {
 		case s.free: // under region.mu
