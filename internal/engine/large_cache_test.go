@@ -246,9 +246,11 @@ func TestLateSpanInSlot(t *testing.T) {
 // block is with two of them, and none is lost.
 func TestSlotsAtOnce(t *testing.T) {
 	const size, larges, goroutines = 300 << 10, 2, 4
-	turns := 200_000
-	if testing.Short() {
-		turns = 20_000
+	// A second on two busy cores. There goroutines seldom run at the same time, and it takes
+	// millions of turns until two of them meet between two instructions.
+	turns := 10_000_000
+	if testing.Short() || tracked {
+		turns = 1_000_000
 	}
 	c := sizeclass.LargeOf(size)
 	Trim()
@@ -265,16 +267,18 @@ func TestSlotsAtOnce(t *testing.T) {
 		}
 	}
 	var taken [larges]atomic.Bool
+	var twice atomic.Bool
 	var wg sync.WaitGroup
 	for range goroutines {
 		wg.Go(func() {
-			for i := range turns {
+			for i := 0; i < turns && !twice.Load(); i++ {
 				p := takeShared(c)
 				if p == 0 {
 					continue
 				}
 				is := &taken[slices.Index(all[:], p)]
 				if is.Swap(true) {
+					twice.Store(true)
 					t.Errorf("turn %d: the large block %#x is taken twice", i, p)
 					return
 				}
@@ -295,5 +299,8 @@ func TestSlotsAtOnce(t *testing.T) {
 		}
 		all[i] = 1 // seen
 		releaseAll([]Block{p})
+	}
+	if p := takeShared(c); p != 0 {
+		t.Errorf("a slot has %#x, more than was put in", p)
 	}
 }

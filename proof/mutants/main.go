@@ -36,11 +36,11 @@ var suites = []struct {
 	{"engine", []string{"-timeout=1m", "./internal/...", "./hakmemtest"}},
 	{"package", []string{"-timeout=3m", "-short", ".", "./tests/..."}},
 	{"misuse", []string{"-timeout=1m", "-short", "./misuse"}},
-	{"proof", []string{"-timeout=3m", "./proof/..."}},
+	{"proof", []string{"-timeout=8m", "./proof/..."}},
 }
 
 // suiteLimit ends a suite that does not even end by its own time limit.
-const suiteLimit = 5 * time.Minute
+const suiteLimit = 10 * time.Minute
 
 func main() {
 	run := flag.String("run", "", "only mutants whose names match this `regexp`")
