@@ -25,7 +25,7 @@ const (
 // default. A number of -1 sets the setting to 0. The last line of each comment names the variable,
 // the default and the range; "hakmem env" prints the values in force. docs/tuning.md says which
 // settings help against which symptom. Limits that SetMemoryLimit has set, before Configure or
-// after, go before MemorySoft and MemoryHard.
+// after, override MemorySoft and MemoryHard.
 type Options struct {
 	// Mode is a set of values for the other settings; each of them can still be set on its own.
 	// minimal keeps few free blocks in magazines, fast keeps many and commits memory in larger

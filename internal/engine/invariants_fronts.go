@@ -11,7 +11,7 @@ import (
 
 // The part of CheckInvariants that looks at fronts. Called by checker.check, under its locks.
 
-// checkFronts looks at who has which front, and at all magazines and leases.
+// checkFronts looks at the holder of each front, and at all magazines and leases.
 func (k *checker) checkFronts() {
 	slot := trapFront + trapSlot
 	for c := range uint8(frontTypes) {
@@ -70,7 +70,7 @@ func (k *checker) checkFronts() {
 	}
 }
 
-// owns notes who has a front.
+// owns notes the holder of a front.
 func (k *checker) owns(who string, f Front) {
 	if n := (f - frontAt(0)) / frontSize; f < frontAt(0) || n >= Front(frontPool.built.Load()) || frontAt(uintptr(n)) != f {
 		k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a table's entry is a front", who, "one of those built")
