@@ -404,7 +404,7 @@ func (w *traceWorker) step(others chan unsafe.Pointer) {
 // and StopTrace are in the trace, once each and in a possible order.
 func TestTraceCountsEveryCall(t *testing.T) {
 	t.Run("all sizes", func(t *testing.T) { traceCountsEveryCall(t, false) })
-	t.Run("spans", func(t *testing.T) { traceCountsEveryCall(t, true) })
+	t.Run("large blocks", func(t *testing.T) { traceCountsEveryCall(t, true) })
 }
 
 func traceCountsEveryCall(t *testing.T, larges bool) {

@@ -131,12 +131,12 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	// First all the large blocks, then their frees: an allocation that needs new memory empties the
 	// caches.
 	x.dirty, x.warmClass = must(Malloc(x.f, 200<<10)), uint8(sizeclass.LargeOf(200<<10))
-	slotted, whale1, whale2 := must(Malloc(x.f, 400<<10)), must(Malloc(0, 3<<20)), must(Malloc(0, 4<<20))
+	slotted, huge1, huge2 := must(Malloc(x.f, 400<<10)), must(Malloc(0, 3<<20)), must(Malloc(0, 4<<20))
 	mustFree(0, Block(must(MallocAt(site.ID(x.site), 500<<10))))
 	x.inSiteCache, _ = siteEntry(site.ID(x.site), sizeclass.LargeOf(500<<10))
 	mustFree(Block(x.f), Block(x.dirty))
-	mustFree(0, Block(whale1))
-	mustFree(0, Block(whale2))
+	mustFree(0, Block(huge1))
+	mustFree(0, Block(huge2))
 	x.sharedClass = uint8(sizeclass.LargeOf(400 << 10))
 	setLive(Block(slotted), sizeclass.ID(x.sharedClass), 0)
 	if !giveShared(sizeclass.ID(x.sharedClass), Block(slotted)) {

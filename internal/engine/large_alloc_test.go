@@ -9,10 +9,10 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// TestWarmSpan: a freed large block comes back to the next allocation of its class, and not to one
+// TestCachedLarge: a freed large block comes back to the next allocation of its class, and not to one
 // of another class.
-func TestWarmSpan(t *testing.T) {
-	f := warmFront(t)
+func TestCachedLarge(t *testing.T) {
+	f := heapFront(t)
 	for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
 		size := sizeclass.LargeBytes(sizeclass.ID(c))
 		p := Malloc(Front(f), size)
@@ -37,10 +37,10 @@ func TestWarmSpan(t *testing.T) {
 	}
 }
 
-// TestWarmBudget: a magazine holds large blocks up to its bytes, and at least one. The overflow
+// TestCachedLargeBudget: a magazine holds large blocks up to its bytes, and at least one. The overflow
 // fills the shared slots, and the rest goes back to the page tree.
-func TestWarmBudget(t *testing.T) {
-	f := warmFront(t)
+func TestCachedLargeBudget(t *testing.T) {
+	f := heapFront(t)
 	for _, size := range []mem.Bytes{40 << 10, 256 << 10, 2 << 20} {
 		c := sizeclass.LargeOf(size)
 		var all []Block
@@ -70,10 +70,10 @@ func TestWarmBudget(t *testing.T) {
 	}
 }
 
-// TestWarmMisuse: every kind of invalid free of a large block that is cached, was given back, or is
+// TestCachedLargeMisuse: every kind of invalid free of a large block that is cached, was given back, or is
 // in two magazines.
-func TestWarmMisuse(t *testing.T) {
-	f, g := warmFront(t), warmFront(t)
+func TestCachedLargeMisuse(t *testing.T) {
+	f, g := heapFront(t), heapFront(t)
 	const size = 100 << 10
 	p := Malloc(Front(f), size)
 	if bad := Free(Front(f), p+16); bad.Kind != Interior || bad.Block != p {
@@ -113,9 +113,9 @@ func TestWarmMisuse(t *testing.T) {
 	}
 }
 
-// TestWarmZero: a zeroed large block is zero whether it was cached or is fresh.
-func TestWarmZero(t *testing.T) {
-	f := warmFront(t)
+// TestCachedLargeZero: a zeroed large block is zero whether it was cached or is fresh.
+func TestCachedLargeZero(t *testing.T) {
+	f := heapFront(t)
 	for range 3 {
 		const n = 130_000
 		p := MallocZero(Front(f), n)

@@ -13,10 +13,10 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// TestSpanCaches: hits, misses and evictions of the three caches.
-func TestSpanCaches(t *testing.T) {
+// TestLargeCaches: hits, misses and evictions of the three caches.
+func TestLargeCaches(t *testing.T) {
 	withClock(t)
-	a, b := site.Register("span caches a"), site.Register("span caches b")
+	a, b := site.Register("large caches a"), site.Register("large caches b")
 	var was, is Totals
 	t.Run("BigCache", func(t *testing.T) {
 		ReadTotals(&was)
@@ -82,7 +82,7 @@ func TestSpanCaches(t *testing.T) {
 			t.Errorf("%+v, want %d blocks and evictions", is.Shared, sharedSlots)
 		}
 	})
-	t.Run("whale", func(t *testing.T) {
+	t.Run("huge", func(t *testing.T) {
 		Trim()
 		withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": "33554432"})
 		ReadTotals(&was)
@@ -114,8 +114,8 @@ func TestSpanCaches(t *testing.T) {
 	})
 }
 
-// TestWhaleOfDuringATick: a huge block that is freed after a tick read the time is not old.
-func TestWhaleOfDuringATick(t *testing.T) {
+// TestHugeFreedDuringATick: a huge block that is freed after a tick read the time is not old.
+func TestHugeFreedDuringATick(t *testing.T) {
 	c := withClock(t)
 	c.Advance(time.Minute)
 	now := milliseconds()
@@ -138,9 +138,9 @@ func TestWhaleOfDuringATick(t *testing.T) {
 	}
 }
 
-// TestWhalesAreKept: demand for huge blocks that comes every 2 s never causes a fault, even if the
+// TestHugeBlocksAreKept: demand for huge blocks that comes every 2 s never causes a fault, even if the
 // timer has stopped in between.
-func TestWhalesAreKept(t *testing.T) {
+func TestHugeBlocksAreKept(t *testing.T) {
 	c := withClock(t)
 	calls := osmem.Calls(osmem.OpDiscard)
 	for range 5 {
@@ -175,12 +175,12 @@ func TestIdleSlotsAreReturned(t *testing.T) {
 	}
 }
 
-// TestLateSpanInBigCache: two overlapping frees put a large block into the SiteCache and into a
+// TestLateLargeInSiteCache: two overlapping frees put a large block into the SiteCache and into a
 // magazine. The copy in the magazine went back to the page tree; the other is dropped when it
 // leaves the SiteCache.
-func TestLateSpanInBigCache(t *testing.T) {
+func TestLateLargeInSiteCache(t *testing.T) {
 	withClock(t)
-	label := site.Register("late span")
+	label := site.Register("late large block")
 	const size = 300 << 10
 	class := sizeclass.LargeOf(size)
 	for name, next := range map[string]func() Block{
@@ -217,9 +217,9 @@ func TestLateSpanInBigCache(t *testing.T) {
 	Trim()
 }
 
-// TestLateSpanInSlot: a large block that two overlapping frees put into the magazine and into a
+// TestLateLargeInSlot: a large block that two overlapping frees put into the magazine and into a
 // shared slot is handed out once. The other copy is dropped when it leaves the slot.
-func TestLateSpanInSlot(t *testing.T) {
+func TestLateLargeInSlot(t *testing.T) {
 	f := front(t)
 	defer CloseHeapFront(Front(f))
 	const size = 300 << 10

@@ -6,9 +6,9 @@ import (
 	"github.com/hakmem/hakmem/internal/site"
 )
 
-// TestWarmSite: a large block's site ends with its free, whether the block is cached then or not.
-func TestWarmSite(t *testing.T) {
-	s := site.Register("TestWarmSite")
+// TestCachedLargeSite: a large block's site ends with its free, whether the block is cached then or not.
+func TestCachedLargeSite(t *testing.T) {
+	s := site.Register("TestCachedLargeSite")
 	for range 3 {
 		p := MallocAt(s, 300<<10)
 		if _, site, bad := Size(p); site != s || bad.Kind != OK {

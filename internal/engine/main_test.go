@@ -121,8 +121,8 @@ func front(t *testing.T) uintptr {
 	return uintptr(f)
 }
 
-// warmFront gives the test a front of its own, as a Heap has one.
-func warmFront(t *testing.T) uintptr {
+// heapFront gives the test a front of its own, as a Heap has one.
+func heapFront(t *testing.T) uintptr {
 	t.Helper()
 	f := front(t)
 	t.Cleanup(func() {

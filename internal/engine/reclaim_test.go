@@ -31,16 +31,16 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 		}
 		return blocks
 	}
-	for _, whaleBytes := range []string{"0", "268435456"} {
+	for _, hugeBytes := range []string{"0", "268435456"} {
 		withClock(t)
-		withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": whaleBytes})
+		withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": hugeBytes})
 		limit()
 		blocks := storm(0, 3*mebibyte)
 		for i := 3; i < 13; i += 4 { // no two are neighbours
 			freeBlocks(t, []Block{blocks[i], blocks[i+2]})
 			p := Malloc(0, 5*mebibyte)
 			if p == 0 {
-				t.Fatalf("huge-block cache %s: 6 MiB were freed, and no 5 MiB", whaleBytes)
+				t.Fatalf("huge-block cache %s: 6 MiB were freed, and no 5 MiB", hugeBytes)
 			}
 			freeBlocks(t, []Block{p})
 			blocks[i], blocks[i+2] = 0, 0
@@ -54,7 +54,7 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 	}
 
 	withClock(t)
-	f := warmFront(t)
+	f := heapFront(t)
 	limit()
 	blocks := storm(mem.Bytes(f), 500<<10)
 	for _, p := range blocks[:4] {

@@ -195,7 +195,7 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 // comes to a slow path and the scavenger has ticked twice.
 func TestHeapTrimsItself(t *testing.T) {
 	c := withClock(t)
-	f := warmFront(t)
+	f := heapFront(t)
 	p := Malloc(Front(f), mebibyte)
 	if bad := Free(Front(f), p); bad.Kind != OK {
 		t.Fatal(bad)

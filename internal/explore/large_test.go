@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// Large blocks, called large blocks in the code (internal/engine/large block.go, spancache.go, purge.go). A freed
-// one lies in a shared slot that is taken and given by one atomic operation. The scavenger takes
+// Large blocks (internal/engine/large.go, large_alloc.go, large_cache.go, purge.go). A freed one lies
+// in a shared slot. One atomic operation takes it from there or puts it there. The scavenger takes
 // blocks that were not wanted, gives their pages to the page tree, and returns free pages to the
 // system without a lock. The live state finds a second free.
 //
@@ -15,17 +15,17 @@ import (
 
 // What a goroutine does: one letter for each operation.
 const (
-	spMalloc = 'm' // mallocWarm, then newSpan; the goroutine writes into the block
-	spFree   = 'f' // Free of a block that the goroutine holds, if it holds one: what it wrote must be there
-	spStale  = 'F' // Free of block 1, which another goroutine frees: the double free
-	spTrim   = 't' // trimCaches
-	spDrop   = 'd' // trimIdleSpans: dropShared
-	spPurge  = 'p' // purgePages
+	lMalloc = 'm' // mallocCached, then newLarge; the goroutine writes into the block
+	lFree   = 'f' // Free of a block that the goroutine holds, if it holds one: what it wrote must be there
+	lStale  = 'F' // Free of block 1, which another goroutine frees: the double free
+	lTrim   = 't' // trimCaches
+	lDrop   = 'd' // trimIdleLarge: dropShared
+	lPurge  = 'p' // purgePages
 )
 
-type spanModel struct {
+type largeModel struct {
 	scripts [3]string
-	init    spanWorld
+	init    largeWorld
 
 	takePlain  bool // takeShared stores 0 instead of swapping
 	trimPlain  bool // trimCaches stores 0 instead of comparing and swapping
@@ -36,19 +36,19 @@ type spanModel struct {
 	checkEarly bool // releaseIdle checks without the lock
 }
 
-type spanWorld struct {
+type largeWorld struct {
 	slot        [2]uint8 // shared slots: a large block or 0
-	live, kind  [3]bool  // pageMeta.live, and whether kind is kindSpan, by large block from 1
+	live, kind  [3]bool  // pageMeta.live, and whether kind is kindLarge, by large block from 1
 	free, dirty uint8    // superMeta, as sets of 1 << large block
 	mem         [3]uint8 // what is in a block's memory: 0, or the goroutine that wrote it
 	lock        uint8    // region.mu
 	found       uint8    // double frees that were found
-	p           [3]spanProc
+	p           [3]largeProc
 	bad         uint8
 	stale       bool // block 1 was freed by a goroutine that does not hold it
 }
 
-type spanProc struct {
+type largeProc struct {
 	op   uint8
 	at   uint8
 	b    uint8 // the block that it works on
@@ -58,19 +58,19 @@ type spanProc struct {
 	same bool  // a check that was made too early
 }
 
-var spanBad = [...]string{"", "what was written into a span is gone", "a span that is said to be zero is not",
-	"pages are given back twice", "pages are given back while somebody holds the span",
-	"a span is handed out whose pages are the page tree's"}
+var largeBad = [...]string{"", "what was written into a large block is gone", "a large block that is said to be zero is not",
+	"pages are given back twice", "pages are given back while somebody holds the large block",
+	"a large block is handed out whose pages are the page tree's"}
 
 const (
-	spBegin = iota
+	lBegin = iota
 	takeLoad
 	takeSwap
 	isCached
 	setLive
-	newSpanTake
-	newSpanMeta
-	newSpanLive
+	newLargeTake
+	newLargeMeta
+	newLargeLive
 	freeLook
 	freeClear
 	giveLoad
@@ -84,38 +84,38 @@ const (
 	purgeNote
 	purgeDiscard
 	purgeBack
-	spEnd
+	lEnd
 )
 
-var spanSteps = [...]string{"begin", "takeShared: load", "takeShared: swap", "isCached", "setLive", "newSpan: takeRun", "newSpan: kind",
-	"newSpan: live", "Free: live state", "Free: clears it", "giveShared: load", "giveShared: swap", "releaseSpans: check", "releaseSpans",
+var largeSteps = [...]string{"begin", "takeShared: load", "takeShared: swap", "isCached", "setLive", "newLarge: takeRun", "newLarge: kind",
+	"newLarge: live", "Free: live state", "Free: clears it", "giveShared: load", "giveShared: swap", "releaseAll: check", "releaseAll",
 	"trimCaches: load", "trimCaches: swap", "dropShared: slot", "purge: takes pages out", "purge: notes", "purge: discards", "purge: puts back"}
 
-func (m *spanModel) model() Model[spanWorld] {
-	x := Model[spanWorld]{Init: m.init, Always: m.always, AtEnd: m.atEnd}
+func (m *largeModel) model() Model[largeWorld] {
+	x := Model[largeWorld]{Init: m.init, Always: m.always, AtEnd: m.atEnd}
 	for id := range m.scripts {
-		x.Procs = append(x.Procs, func(s spanWorld, to func(string, spanWorld)) {
+		x.Procs = append(x.Procs, func(s largeWorld, to func(string, largeWorld)) {
 			at := s.p[id].at
 			if m.step(&s, id) {
-				to(fmt.Sprintf("%d: %s (span %d, slot %d)", id, spanSteps[at], s.p[id].b, s.p[id].i), s)
+				to(fmt.Sprintf("%d: %s (block %d, slot %d)", id, largeSteps[at], s.p[id].b, s.p[id].i), s)
 			}
 		})
 	}
 	return x
 }
 
-func (m *spanModel) step(s *spanWorld, id int) bool {
+func (m *largeModel) step(s *largeWorld, id int) bool {
 	p := &s.p[id]
 	switch p.at {
-	case spBegin:
+	case lBegin:
 		if int(p.op) == len(m.scripts[id]) {
 			return false
 		}
 		switch m.scripts[id][p.op] {
-		case spMalloc:
+		case lMalloc:
 			p.at = takeLoad
-		case spFree:
-			if p.at = spEnd; p.held != 0 {
+		case lFree:
+			if p.at = lEnd; p.held != 0 {
 				for p.b = 1; p.held>>p.b&1 == 0; {
 					p.b++
 				}
@@ -124,24 +124,24 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 					s.bad = 1
 				}
 			}
-		case spStale:
+		case lStale:
 			p.b = 1
 			s.stale = true
 			p.at = freeLook
-		case spTrim:
+		case lTrim:
 			p.at = trimLoad
-		case spDrop:
+		case lDrop:
 			p.at = dropSlot
-		case spPurge:
+		case lPurge:
 			p.at = purgeTake
 		}
 
-	// mallocWarm: takeShared, isCached, setLive
+	// mallocCached: takeShared, isCached, setLive
 	case takeLoad:
 		if p.b = s.slot[p.i]; p.b != 0 {
 			p.at = takeSwap
 		} else if p.i++; int(p.i) == len(s.slot) {
-			p.at = newSpanTake
+			p.at = newLargeTake
 		}
 	case takeSwap:
 		if !m.takePlain {
@@ -151,20 +151,20 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 		if p.at = isCached; p.b == 0 { // another goroutine was first
 			p.at = takeLoad
 			if p.i++; int(p.i) == len(s.slot) {
-				p.at = newSpanTake
+				p.at = newLargeTake
 			}
 		}
 	case isCached:
 		if p.at = setLive; !s.kind[p.b] || s.live[p.b] {
-			s.found++ // dropped; postponeLate
-			p.at = newSpanTake
+			s.found++ // dropped; foundLate
+			p.at = newLargeTake
 		}
 	case setLive:
 		s.live[p.b] = true
 		m.hold(s, p, id)
 
-	// newSpan. Between takeRun and the return the pages belong to the caller alone.
-	case newSpanTake:
+	// newLarge. Between takeRun and the return the pages belong to the caller alone.
+	case newLargeTake:
 		if s.lock != 0 {
 			return false
 		}
@@ -173,7 +173,7 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 		}
 		if s.free>>p.b&1 == 0 {
 			p.b = 0
-			p.at = spEnd // nil
+			p.at = lEnd // nil
 			break
 		}
 		s.free &^= 1 << p.b
@@ -181,26 +181,26 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 			s.bad = 2
 		}
 		s.dirty |= 1 << p.b
-		p.at = newSpanLive
-	case newSpanLive:
+		p.at = newLargeLive
+	case newLargeLive:
 		s.live[p.b] = true
-		p.at = newSpanMeta
-	case newSpanMeta:
+		p.at = newLargeMeta
+	case newLargeMeta:
 		s.kind[p.b] = true
 		m.hold(s, p, id)
 
-	// Free, freeWarm
+	// Free, freeCached
 	case freeLook:
 		if p.at = freeClear; !s.live[p.b] || !s.kind[p.b] {
 			s.found++ // a MisuseError
-			if m.scripts[id][p.op] == spFree {
+			if m.scripts[id][p.op] == lFree {
 				p.held &^= 1 << p.b
 			}
-			p.at = spEnd
+			p.at = lEnd
 		}
 	case freeClear:
 		s.live[p.b] = false
-		if m.scripts[id][p.op] == spFree {
+		if m.scripts[id][p.op] == lFree {
 			p.held &^= 1 << p.b
 		}
 		p.i = 0
@@ -214,14 +214,14 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 	case giveSwap:
 		if s.slot[p.i] == 0 || m.givePlain {
 			s.slot[p.i] = p.b
-			p.at = spEnd
+			p.at = lEnd
 		} else if p.at = giveLoad; int(p.i) == len(s.slot)-1 {
 			m.release(p)
 		} else {
 			p.i++
 		}
 
-	// releaseSpans, under region.mu
+	// releaseAll, under region.mu
 	case releaseCheck:
 		p.same = s.kind[p.b] && !s.live[p.b]
 		p.at = releaseLock
@@ -230,7 +230,7 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 			return false
 		}
 		m.releaseIdle(s, p)
-		if p.at = spEnd; m.scripts[id][p.op] == spTrim {
+		if p.at = lEnd; m.scripts[id][p.op] == lTrim {
 			m.nextSlot(s, p, trimLoad)
 		}
 
@@ -259,7 +259,7 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 			s.slot[p.i] = 0
 			m.releaseIdle(s, p)
 		}
-		if m.nextSlot(s, p, dropSlot); p.at == spEnd {
+		if m.nextSlot(s, p, dropSlot); p.at == lEnd {
 			s.lock = 0
 		}
 
@@ -294,39 +294,39 @@ func (m *spanModel) step(s *spanWorld, id int) bool {
 				s.free |= p.out
 			}
 		}
-		p.at = spEnd
+		p.at = lEnd
 	}
-	if p.at == spEnd {
-		*p = spanProc{op: p.op + 1, held: p.held}
+	if p.at == lEnd {
+		*p = largeProc{op: p.op + 1, held: p.held}
 	}
 	return true
 }
 
 // hold ends a malloc: the program has the block, and writes into it.
-func (m *spanModel) hold(s *spanWorld, p *spanProc, id int) {
+func (m *largeModel) hold(s *largeWorld, p *largeProc, id int) {
 	if s.free>>p.b&1 != 0 {
 		s.bad = 5
 	}
 	p.held |= 1 << p.b
 	s.mem[p.b] = uint8(id) + 1
-	p.at = spEnd
+	p.at = lEnd
 }
 
-// release begins releaseSpans.
-func (m *spanModel) release(p *spanProc) {
+// release begins releaseAll.
+func (m *largeModel) release(p *largeProc) {
 	if p.at = releaseLock; m.checkEarly {
 		p.at = releaseCheck
 	}
 }
 
-func (m *spanModel) nextSlot(s *spanWorld, p *spanProc, again uint8) {
+func (m *largeModel) nextSlot(s *largeWorld, p *largeProc, again uint8) {
 	p.b, p.at = 0, again
 	if p.i++; int(p.i) == len(s.slot) {
-		p.at = spEnd
+		p.at = lEnd
 	}
 }
 
-func (m *spanModel) releaseIdle(s *spanWorld, p *spanProc) {
+func (m *largeModel) releaseIdle(s *largeWorld, p *largeProc) {
 	ok := s.kind[p.b] && !s.live[p.b]
 	if m.checkEarly {
 		ok = p.same
@@ -347,9 +347,9 @@ func (m *spanModel) releaseIdle(s *spanWorld, p *spanProc) {
 	s.free |= 1 << p.b
 }
 
-func (m *spanModel) always(s spanWorld) string {
+func (m *largeModel) always(s largeWorld) string {
 	if s.bad != 0 {
-		return spanBad[s.bad]
+		return largeBad[s.bad]
 	}
 	if s.stale {
 		return "" // a program that frees twice may meet itself: see atEnd
@@ -357,13 +357,13 @@ func (m *spanModel) always(s spanWorld) string {
 	used := s.free
 	for _, p := range s.p {
 		if used&(p.held|p.out) != 0 && !m.inPlace && !m.cleanFirst {
-			return "a span has two holders"
+			return "a large block has two holders"
 		}
 		used |= p.held
 	}
 	for _, b := range s.slot {
 		if b != 0 && used>>b&1 != 0 {
-			return "a span is in a slot and elsewhere"
+			return "a large block is in a slot and elsewhere"
 		}
 		if b != 0 {
 			used |= 1 << b
@@ -375,7 +375,7 @@ func (m *spanModel) always(s spanWorld) string {
 	return ""
 }
 
-func (m *spanModel) atEnd(s spanWorld) string {
+func (m *largeModel) atEnd(s largeWorld) string {
 	used, held := s.free, uint8(0)
 	for id, p := range s.p {
 		if int(p.op) < len(m.scripts[id]) {
@@ -391,7 +391,7 @@ func (m *spanModel) atEnd(s spanWorld) string {
 	}
 	switch {
 	case used != 1<<1|1<<2:
-		return "a span is lost"
+		return "a large block is lost"
 	case s.stale && s.found == 0 && s.slot[0] != 1 && s.slot[1] != 1:
 		return "both copies of a double free have left, and it is not found"
 	case s.stale && s.found > 1:
@@ -402,15 +402,15 @@ func (m *spanModel) atEnd(s spanWorld) string {
 
 var (
 	// Block 1 is held by the first goroutine, block 2 by the second.
-	bothHeld = spanWorld{live: [3]bool{1: true, 2: true}, kind: [3]bool{1: true, 2: true}, dirty: 6, mem: [3]uint8{1: 1, 2: 2},
-		p: [3]spanProc{{held: 2}, {held: 4}}}
+	bothHeld = largeWorld{live: [3]bool{1: true, 2: true}, kind: [3]bool{1: true, 2: true}, dirty: 6, mem: [3]uint8{1: 1, 2: 2},
+		p: [3]largeProc{{held: 2}, {held: 4}}}
 	// Block 1 is in a slot; the page of block 2 is free and dirty.
-	oneCached = spanWorld{kind: [3]bool{1: true}, slot: [2]uint8{1, 0}, free: 4, dirty: 6, mem: [3]uint8{1: 9, 2: 9}}
+	oneCached = largeWorld{kind: [3]bool{1: true}, slot: [2]uint8{1, 0}, free: 4, dirty: 6, mem: [3]uint8{1: 9, 2: 9}}
 	// Block 1 is held by the first goroutine, and the second will free it, too.
-	oneHeld = spanWorld{live: [3]bool{1: true}, kind: [3]bool{1: true}, free: 4, dirty: 2, mem: [3]uint8{1: 1}, p: [3]spanProc{{held: 2}}}
+	oneHeld = largeWorld{live: [3]bool{1: true}, kind: [3]bool{1: true}, free: 4, dirty: 2, mem: [3]uint8{1: 1}, p: [3]largeProc{{held: 2}}}
 )
 
-var spanScenarios = map[string]spanModel{
+var largeScenarios = map[string]largeModel{
 	"two free, and one trims, drops and purges":     {init: bothHeld, scripts: [3]string{"fmf", "fm", "tdp"}},
 	"two want one slot":                             {init: oneCached, scripts: [3]string{"mf", "mfm", "t"}},
 	"a slot is taken, trimmed and dropped":          {init: oneCached, scripts: [3]string{"mf", "t", "dp"}},
@@ -423,31 +423,31 @@ var spanScenarios = map[string]spanModel{
 	"a double free, and all is trimmed and dropped": {init: oneHeld, scripts: [3]string{"f", "F", "tdt"}},
 }
 
-func TestSpan(t *testing.T) {
+func TestLarge(t *testing.T) {
 	var total Result
-	for name, m := range spanScenarios {
+	for name, m := range largeScenarios {
 		t.Run(name, func(t *testing.T) { total.add(check(t, m.model())) })
 	}
 	t.Log(total)
 }
 
-// TestSpanMutations checks that each part of the protocol is needed.
-func TestSpanMutations(t *testing.T) {
+// TestLargeMutations checks that each part of the protocol is needed.
+func TestLargeMutations(t *testing.T) {
 	for _, x := range []struct {
 		name, want string
-		mutate     func(*spanModel)
+		mutate     func(*largeModel)
 	}{
-		{"takeShared loads and stores", "that nobody did", func(m *spanModel) { m.takePlain = true }},
-		{"trimCaches loads and stores", "that nobody did", func(m *spanModel) { m.trimPlain = true }},
-		{"giveShared loads and stores", "a span is lost", func(m *spanModel) { m.givePlain = true }},
-		{"purge leaves the pages in use", "is gone", func(m *spanModel) { m.inPlace = true }},
-		{"purge notes that pages are zero before they are", "said to be zero", func(m *spanModel) { m.cleanFirst = true }},
-		{"releaseIdle does not look", "given back twice", func(m *spanModel) { m.noCheck = true }},
-		{"releaseIdle looks without the lock", "given back twice", func(m *spanModel) { m.checkEarly = true }},
+		{"takeShared loads and stores", "that nobody did", func(m *largeModel) { m.takePlain = true }},
+		{"trimCaches loads and stores", "that nobody did", func(m *largeModel) { m.trimPlain = true }},
+		{"giveShared loads and stores", "a large block is lost", func(m *largeModel) { m.givePlain = true }},
+		{"purge leaves the pages in use", "is gone", func(m *largeModel) { m.inPlace = true }},
+		{"purge notes that pages are zero before they are", "said to be zero", func(m *largeModel) { m.cleanFirst = true }},
+		{"releaseIdle does not look", "given back twice", func(m *largeModel) { m.noCheck = true }},
+		{"releaseIdle looks without the lock", "given back twice", func(m *largeModel) { m.checkEarly = true }},
 	} {
 		t.Run(x.name, func(t *testing.T) {
-			var models []Model[spanWorld]
-			for _, m := range byName(spanScenarios) {
+			var models []Model[largeWorld]
+			for _, m := range byName(largeScenarios) {
 				x.mutate(&m)
 				models = append(models, m.model())
 			}
@@ -456,10 +456,10 @@ func TestSpanMutations(t *testing.T) {
 	}
 }
 
-// TestSpanLimit shows a case that is never found (docs/security.md, "Frees that overlap"): of two
+// TestLargeLimit shows a case that is never found (docs/security.md, "Frees that overlap"): of two
 // frees that overlapped, one copy is handed out at the same time as the other goes to the page
 // tree.
-func TestSpanLimit(t *testing.T) {
-	m := spanModel{init: oneHeld, scripts: [3]string{"f", "Ft", "m"}}
-	caught(t, "whose pages are the page tree's", []Model[spanWorld]{m.model()})
+func TestLargeLimit(t *testing.T) {
+	m := largeModel{init: oneHeld, scripts: [3]string{"f", "Ft", "m"}}
+	caught(t, "whose pages are the page tree's", []Model[largeWorld]{m.model()})
 }
