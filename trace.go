@@ -143,7 +143,9 @@ type tracer struct {
 
 func init() {
 	if path := policy.AtStart().Trace; path != "" {
+		trace.mu.Lock()
 		trace.begin(&traceFile{path: path})
+		trace.mu.Unlock()
 		engine.Watch(engine.WatchCalls, true)
 	}
 }
