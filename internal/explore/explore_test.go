@@ -49,6 +49,27 @@ func caught[S comparable](t *testing.T, want string, models []Model[S]) {
 	t.Fatalf("the mutation is not caught: want a state with %q, have: %v", want, other)
 }
 
+// A mutation breaks one part of a protocol.
+type mutation[M any] struct {
+	name, want string
+	mutate     func(*M)
+}
+
+// allCaught checks that each mutation is caught in one of the scenarios, each of which gives models.
+func allCaught[M any, S comparable](t *testing.T, scenarios map[string]M, models func(M) []Model[S], mutations []mutation[M]) {
+	t.Helper()
+	for _, x := range mutations {
+		t.Run(x.name, func(t *testing.T) {
+			var broken []Model[S]
+			for _, m := range byName(scenarios) {
+				x.mutate(&m)
+				broken = append(broken, models(m)...)
+			}
+			caught(t, x.want, broken)
+		})
+	}
+}
+
 // byName returns the scenarios sorted by name.
 func byName[M any](scenarios map[string]M) (all []M) {
 	for _, name := range slices.Sorted(maps.Keys(scenarios)) {

@@ -516,10 +516,7 @@ func TestFront(t *testing.T) {
 // TestFrontMutations checks that each part of the protocol is needed. The first mutation is the
 // negative control of internal/engine/road_section_test.go.
 func TestFrontMutations(t *testing.T) {
-	for _, x := range []struct {
-		name, want string
-		mutate     func(*frontModel)
-	}{
+	allCaught(t, frontScenarios, func(m frontModel) []Model[frontWorld] { return []Model[frontWorld]{m.model()} }, []mutation[frontModel]{
 		{"the fast section is preempted", "two holders", func(m *frontModel) { m.preemptible = true }},
 		{"the drainer does not wait", "two holders", func(m *frontModel) { m.noGrace = true }},
 		{"the drainer waits before it swaps", "two holders", func(m *frontModel) { m.graceFirst = true }},
@@ -529,14 +526,5 @@ func TestFrontMutations(t *testing.T) {
 		{"a guess is believed", "two holders", func(m *frontModel) { m.believe = true }},
 		{"the owner is written after the swap", "two holders", func(m *frontModel) { m.ownLate = true }},
 		{"the owner is cleared after the stop of the world", "two holders", func(m *frontModel) { m.ownOver = true }},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			var models []Model[frontWorld]
-			for _, m := range byName(frontScenarios) {
-				x.mutate(&m)
-				models = append(models, m.model())
-			}
-			caught(t, x.want, models)
-		})
-	}
+	})
 }

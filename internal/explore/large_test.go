@@ -433,10 +433,7 @@ func TestLarge(t *testing.T) {
 
 // TestLargeMutations checks that each part of the protocol is needed.
 func TestLargeMutations(t *testing.T) {
-	for _, x := range []struct {
-		name, want string
-		mutate     func(*largeModel)
-	}{
+	allCaught(t, largeScenarios, func(m largeModel) []Model[largeWorld] { return []Model[largeWorld]{m.model()} }, []mutation[largeModel]{
 		{"takeShared loads and stores", "that nobody did", func(m *largeModel) { m.takePlain = true }},
 		{"trimCaches loads and stores", "that nobody did", func(m *largeModel) { m.trimPlain = true }},
 		{"giveShared loads and stores", "a large block is lost", func(m *largeModel) { m.givePlain = true }},
@@ -444,16 +441,7 @@ func TestLargeMutations(t *testing.T) {
 		{"purge notes that pages are zero before they are", "said to be zero", func(m *largeModel) { m.cleanFirst = true }},
 		{"releaseIdle does not look", "given back twice", func(m *largeModel) { m.noCheck = true }},
 		{"releaseIdle looks without the lock", "given back twice", func(m *largeModel) { m.checkEarly = true }},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			var models []Model[largeWorld]
-			for _, m := range byName(largeScenarios) {
-				x.mutate(&m)
-				models = append(models, m.model())
-			}
-			caught(t, x.want, models)
-		})
-	}
+	})
 }
 
 // TestLargeLimit shows a case that is never found (docs/security.md, "Frees that overlap"): of two

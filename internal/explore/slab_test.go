@@ -642,10 +642,10 @@ func TestSlab(t *testing.T) {
 
 // TestSlabMutations checks that each part of the protocol is needed.
 func TestSlabMutations(t *testing.T) {
-	for _, x := range []struct {
-		name, want string
-		mutate     func(*slabModel)
-	}{
+	allCaught(t, slabScenarios, func(m slabModel) []Model[slabWorld] {
+		two := twoWords(m)
+		return []Model[slabWorld]{m.model(), two.model()}
+	}, []mutation[slabModel]{
 		{"giveBack stores what it has read", "a block is lost", func(m *slabModel) { m.orPlain = true }},
 		{"carve stores what it has read", "a block is lost", func(m *slabModel) { m.andPlain = true }},
 		{"giveBack looks at the state before the or", "in a FULL slab", func(m *slabModel) { m.lookFirst = true }},
@@ -654,16 +654,5 @@ func TestSlabMutations(t *testing.T) {
 		{"claimEmpty looks before it claims", "while a block is held", func(m *slabModel) { m.checkFirst = true }},
 		{"enlist does not look again", "emptyMask", func(m *slabModel) { m.noSecondLook = true }},
 		{"claimEmpty does not look again", "emptyMask", func(m *slabModel) { m.blindUnmark = true }},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			var models []Model[slabWorld]
-			for _, m := range byName(slabScenarios) {
-				two := twoWords(m)
-				x.mutate(&m)
-				x.mutate(&two)
-				models = append(models, m.model(), two.model())
-			}
-			caught(t, x.want, models)
-		})
-	}
+	})
 }

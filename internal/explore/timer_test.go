@@ -292,10 +292,7 @@ func TestTimer(t *testing.T) {
 // TestTimerMutations checks that each part of the protocol is needed. The last three mutations are
 // the code as it once was.
 func TestTimerMutations(t *testing.T) {
-	for _, x := range []struct {
-		name, want string
-		mutate     func(*timerModel)
-	}{
+	allCaught(t, timerScenarios, func(m timerModel) []Model[timerWorld] { return []Model[timerWorld]{m.model()} }, []mutation[timerModel]{
 		{"kick, and then leave something", "nobody will return it", func(m *timerModel) { m.kickFirst = true }},
 		{"tick looks before it says that nothing runs", "nobody will return it", func(m *timerModel) { m.lookFirst = true }},
 		{"kick does not look again", "nobody will return it", func(m *timerModel) { m.lookOnce = true }},
@@ -303,14 +300,5 @@ func TestTimerMutations(t *testing.T) {
 		{"tick forgets a kick in the middle of a round", "nobody will return it", func(m *timerModel) { m.clearEach = true }},
 		{"arm without the lock", "two timers", func(m *timerModel) { m.armOutside = true }},
 		{"a tick of before sets the timer of now", "two timers", func(m *timerModel) { m.anyTick = true }},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			var models []Model[timerWorld]
-			for _, m := range byName(timerScenarios) {
-				x.mutate(&m)
-				models = append(models, m.model())
-			}
-			caught(t, x.want, models)
-		})
-	}
+	})
 }
