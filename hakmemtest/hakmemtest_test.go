@@ -221,7 +221,7 @@ func TestNested(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := trace.String(); strings.Count(got, "\nf ") != 2 || strings.Count(got, "\na ") != 1 {
-		t.Errorf("the trace beside it:\n%s", got)
+		t.Errorf("the trace that was written meanwhile:\n%s", got)
 	}
 	hakmem.Free(p)
 	if engine.Watched() {

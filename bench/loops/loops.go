@@ -1083,7 +1083,7 @@ func xmallocObserved(w *worker) {
 	}
 	w.shared.barrier.wait()
 	w.begin()
-	join := beside(func() { xmallocFreeObserved(w.partner) })
+	join := concurrently(func() { xmallocFreeObserved(w.partner) })
 	xmallocFillObserved(w)
 	join()
 	w.end()

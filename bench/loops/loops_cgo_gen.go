@@ -1024,7 +1024,7 @@ func xmallocCgo(w *worker) {
 	}
 	w.shared.barrier.wait()
 	w.begin()
-	join := beside(func() { xmallocFreeCgo(w.partner) })
+	join := concurrently(func() { xmallocFreeCgo(w.partner) })
 	xmallocFillCgo(w)
 	join()
 	w.end()

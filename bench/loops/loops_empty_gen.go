@@ -1099,7 +1099,7 @@ func xmallocEmpty(w *worker) {
 	}
 	w.shared.barrier.wait()
 	w.begin()
-	join := beside(func() { xmallocFreeEmpty(w.partner) })
+	join := concurrently(func() { xmallocFreeEmpty(w.partner) })
 	xmallocFillEmpty(w)
 	join()
 	w.end()

@@ -1021,7 +1021,7 @@ func xmallocGo(w *worker) {
 	}
 	w.shared.barrier.wait()
 	w.begin()
-	join := beside(func() { xmallocFreeGo(w.partner) })
+	join := concurrently(func() { xmallocFreeGo(w.partner) })
 	xmallocFillGo(w)
 	join()
 	w.end()

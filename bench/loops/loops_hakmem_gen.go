@@ -1022,7 +1022,7 @@ func xmallocHakmem(w *worker) {
 	}
 	w.shared.barrier.wait()
 	w.begin()
-	join := beside(func() { xmallocFreeHakmem(w.partner) })
+	join := concurrently(func() { xmallocFreeHakmem(w.partner) })
 	xmallocFillHakmem(w)
 	join()
 	w.end()

@@ -1072,7 +1072,7 @@ func xmallocHeap(w *worker) {
 	}
 	w.shared.barrier.wait()
 	w.begin()
-	join := beside(func() { xmallocFreeHeap(w.partner) })
+	join := concurrently(func() { xmallocFreeHeap(w.partner) })
 	xmallocFillHeap(w)
 	join()
 	w.end()

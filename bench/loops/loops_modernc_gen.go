@@ -1021,7 +1021,7 @@ func xmallocModernc(w *worker) {
 	}
 	w.shared.barrier.wait()
 	w.begin()
-	join := beside(func() { xmallocFreeModernc(w.partner) })
+	join := concurrently(func() { xmallocFreeModernc(w.partner) })
 	xmallocFillModernc(w)
 	join()
 	w.end()

@@ -1161,7 +1161,7 @@ func xmallocModerncLocked(w *worker) {
 	}
 	w.shared.barrier.wait()
 	w.begin()
-	join := beside(func() { xmallocFreeModerncLocked(w.partner) })
+	join := concurrently(func() { xmallocFreeModerncLocked(w.partner) })
 	xmallocFillModerncLocked(w)
 	join()
 	w.end()

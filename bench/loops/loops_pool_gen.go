@@ -1021,7 +1021,7 @@ func xmallocPool(w *worker) {
 	}
 	w.shared.barrier.wait()
 	w.begin()
-	join := beside(func() { xmallocFreePool(w.partner) })
+	join := concurrently(func() { xmallocFreePool(w.partner) })
 	xmallocFillPool(w)
 	join()
 	w.end()

@@ -232,8 +232,8 @@ func (s *stack) put(i uint32) {
 	s.some.Signal()
 }
 
-// beside runs f in a new goroutine, for which join waits.
-func beside(f func()) (join func()) {
+// concurrently runs f in a new goroutine, for which join waits.
+func concurrently(f func()) (join func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)

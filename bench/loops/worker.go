@@ -93,7 +93,7 @@ func (w *worker) end() {
 
 // alone runs f in a new goroutine and waits for it: the counterpart of a thread of its own in a C
 // program.
-func (w *worker) alone(f func()) { beside(f)() }
+func (w *worker) alone(f func()) { concurrently(f)() }
 
 // A barrier lets n goroutines wait for each other, again and again.
 type barrier struct {

@@ -264,8 +264,8 @@ static void alone(void (*f)(void *), void *arg) {
 	pthread_join(t, NULL);
 }
 
-/* beside starts f(arg) in a new thread, for which join waits. */
-static void beside(struct worker *w, struct call *c) {
+/* concurrently starts f(arg) in a new thread, for which join waits. */
+static void concurrently(struct worker *w, struct call *c) {
 	if ((errno = pthread_create(&w->thread, NULL, make_call, c)) != 0)
 		fail("pthread_create");
 }

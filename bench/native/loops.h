@@ -734,7 +734,7 @@ static void NAME(xmalloc)(struct worker *w) {
 	pthread_barrier_wait(&s->barrier);
 	struct call c = {NAME(xmalloc_free), w->partner};
 	begin(w);
-	beside(w->partner, &c);
+	concurrently(w->partner, &c);
 	NAME(xmalloc_fill)(w);
 	join(w->partner);
 	end(w);

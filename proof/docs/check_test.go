@@ -50,8 +50,8 @@ var kinds = []string{kindPath, kindTest, kindSetting, kindTag, kindVerb, kindFla
 // history is the page with the names of their time.
 const history = "docs/ledger.md"
 
-// bases are the directories that a page's file names without a directory may be in, besides the
-// root: the page says so, or they are the page's subject.
+// bases are directories in addition to the root. A page may name the files in them without their
+// directory, because the page says so, or because they are the page's subject.
 var bases = map[string][]string{
 	"docs/concurrency.md": {"internal/engine"},
 	"docs/design.md":      {"internal/engine"},

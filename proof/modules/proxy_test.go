@@ -86,7 +86,7 @@ func (tr *tree) unpack(m *module, dir string) error {
 	return nil
 }
 
-// stranger runs commands as somebody who has Go and the proxies, but no source tree.
+// A stranger has Go and the proxies, and no source tree. Its methods run commands there.
 type stranger struct {
 	home string // where all that it writes is
 	env  []string
@@ -96,8 +96,8 @@ type stranger struct {
 func newStranger(t *testing.T, proxy string) *stranger {
 	t.Helper()
 	s := &stranger{home: t.TempDir()}
-	var here struct{ GOMODCACHE, GOPROXY string }
-	readJSON(t, &here, "env", "-json", "GOMODCACHE", "GOPROXY")
+	var here struct{ GOMODCACHE, GOPROXY, GOCACHE string }
+	readJSON(t, &here, "env", "-json", "GOMODCACHE", "GOPROXY", "GOCACHE")
 	// Other modules have been downloaded to build this test, and a module cache has them as a
 	// proxy would.
 	proxies := fileURL(proxy) + "," + fileURL(filepath.Join(here.GOMODCACHE, "cache", "download")) + "," + here.GOPROXY
@@ -112,12 +112,8 @@ func newStranger(t *testing.T, proxy string) *stranger {
 		// compiled again in each run, because it lies in another directory than the time before.
 		"GOFLAGS=-mod=mod -modcacherw -trimpath",
 		"XDG_CACHE_HOME="+filepath.Join(s.home, "cache"), // of os.UserCacheDir on Linux
+		"GOCACHE="+here.GOCACHE,                          // or it would be under XDG_CACHE_HOME
 	)
-	out, err := exec.Command("go", "env", "GOCACHE").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.env = append(s.env, "GOCACHE="+strings.TrimSpace(string(out))) // or it would be under XDG_CACHE_HOME
 	return s
 }
 
