@@ -10,10 +10,12 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/result"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // small returns a workload's parameters at a size for tests: every loop goes through all of its
@@ -40,7 +42,7 @@ func TestMeasure(t *testing.T) {
 		for _, name := range append(loops.Allocators(), loops.Empty) {
 			for _, threads := range []int{1, 3} {
 				t.Run(fmt.Sprintf("%s_%s_%d", w.Name, name, threads), func(t *testing.T) {
-					if name == loops.Empty && threads > 1 && raceOn {
+					if name == loops.Empty && threads > 1 && testkit.Race {
 						t.Skip("-race: threads that hand on blocks hand on their only one")
 					}
 					p := small(w)
@@ -231,7 +233,26 @@ func TestScale(t *testing.T) {
 	}
 }
 
-// buildDriver builds the C driver, or skips the test where there is no gcc.
+// driverDir is the directory of the C driver, or "" until a test needs the driver.
+var driverDir string
+
+// builtDriver builds the C driver in driverDir and returns what setup.sh prints.
+var builtDriver = sync.OnceValues(func() (out []byte, err error) {
+	if driverDir, err = os.MkdirTemp("", "hakmem-driver-"); err != nil {
+		return nil, err
+	}
+	return exec.Command("sh", "native/setup.sh", "--build", driverDir).CombinedOutput()
+})
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if driverDir != "" {
+		os.RemoveAll(driverDir)
+	}
+	os.Exit(code)
+}
+
+// buildDriver builds the C driver if no test did before, or skips the test where there is no gcc.
 func buildDriver(t *testing.T) string {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -240,13 +261,12 @@ func buildDriver(t *testing.T) string {
 	if _, err := exec.LookPath("gcc"); err != nil {
 		t.Skip("no gcc here: the C twin is not compared")
 	}
-	dir := t.TempDir()
-	if out, err := exec.Command("sh", "native/setup.sh", "--build", dir).CombinedOutput(); err != nil {
+	if out, err := builtDriver(); err != nil {
 		t.Fatalf("setup.sh: %v\n%s", err, out)
 	} else if len(out) > 0 {
 		t.Errorf("the compiler warns:\n%s", out)
 	}
-	return filepath.Join(dir, "driver")
+	return filepath.Join(driverDir, "driver")
 }
 
 // runDriver runs the driver and decodes its output.

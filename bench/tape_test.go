@@ -11,6 +11,7 @@ import (
 	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/result"
 	"github.com/hakmem/hakmem/bench/trace"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // recorded is a trace with every operation and two threads that free each other's blocks. Block 5
@@ -71,7 +72,7 @@ func TestTapes(t *testing.T) {
 	for name, p := range tapes(t) {
 		for _, a := range append(loops.Allocators(), loops.Empty) {
 			for _, what := range []loops.Observation{"", loops.ObserveVerify, loops.ObserveLatency} {
-				if a == loops.Empty && (what != "" || raceOn && p.Threads > 1) {
+				if a == loops.Empty && (what != "" || testkit.Race && p.Threads > 1) {
 					continue // under -race: as in TestMeasure
 				}
 				r, err := Measure(Spec{Workload: TapeWorkload, Allocator: a, Params: p, Observe: what})

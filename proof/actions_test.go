@@ -17,6 +17,7 @@ import (
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
 // action is one operation of a machine.
@@ -578,7 +579,7 @@ func (m *machine) catchFaults() bool {
 	}
 	var e *hakmem.MisuseError
 	m.mustChangeNothing("a fault", func() {
-		e, _ = misuseOf(func() { hakmem.CatchFaults(func() { sink += *(*byte)(testkit.Wild(b.Pointer(), off)) }) })
+		e, _ = workout.MisuseOf(func() { hakmem.CatchFaults(func() { sink += *(*byte)(testkit.Wild(b.Pointer(), off)) }) })
 	})
 	if e == nil || e.Kind != "buffer overflow" || e.Block != b.Addr || e.Class != b.Size || e.Offset != off ||
 		!strings.Contains(e.Error(), "memory access") || !strings.Contains(e.Stacks(), "allocated by") {
@@ -656,7 +657,7 @@ func (m *machine) refuse(what string, p unsafe.Pointer, of *block, kinds ...stri
 	var e *hakmem.MisuseError
 	var instead string
 	m.mustChangeNothing(fmt.Sprintf("%s of %s %p", op, what, p), func() {
-		e, instead = misuseOf(func() { m.take(op, h, p, size) })
+		e, instead = workout.MisuseOf(func() { m.take(op, h, p, size) })
 	})
 	if e == nil {
 		m.Fatalf("%s of %s %p: %s", op, what, p, instead)
@@ -763,7 +764,7 @@ func (m *machine) useArenaMemory() bool {
 // mustRefuse calls f, which uses a handle that is closed or a copy, and expects a refusal.
 func (m *machine) mustRefuse(op, kind string, f func()) {
 	m.Helper()
-	e, instead := misuseOf(f)
+	e, instead := workout.MisuseOf(f)
 	if e == nil || e.Op != op || e.Kind != kind || e.Late || e.Addr == 0 || !strings.Contains(e.Error(), op) {
 		m.Fatalf("%s of a %s: %s %+v", op, kind, instead, e)
 	}
@@ -925,7 +926,7 @@ func (m *machine) overflow() bool {
 	hakmem.Free(p)
 	at := uintptr(m.choose("byte", 64))
 	*(*byte)(unsafe.Add(p, at)) ^= 1
-	e, instead := misuseOf(hakmem.Trim)
+	e, instead := workout.MisuseOf(hakmem.Trim)
 	if e == nil || e.Kind != "write after free" || e.Addr != uintptr(p) || e.Offset != at || !e.Late {
 		m.Fatalf("Trim, after byte %d of %p was written: %s %+v", at, p, instead, e)
 	}

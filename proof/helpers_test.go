@@ -7,7 +7,6 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
-	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // tb is what the model needs of a test: *testing.T and *rapid.T have it.
@@ -98,12 +97,6 @@ func isZero(p unsafe.Pointer, n uintptr) bool {
 		}
 	}
 	return true
-}
-
-// misuseOf calls do and returns the *MisuseError with which it panicked, or nil and a text that
-// says what happened instead.
-func misuseOf(do func()) (*hakmem.MisuseError, string) {
-	return testkit.PanicAs[*hakmem.MisuseError](do)
 }
 
 // walked returns what LiveBlocks yields, in its order.

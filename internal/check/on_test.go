@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"unsafe"
+
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // mutex has the methods and functions of a Mutex[R], for any R.
@@ -425,7 +427,7 @@ func TestManyGoroutines(t *testing.T) {
 // has room for 8128 goroutines.
 func TestTableLasts(t *testing.T) {
 	total, atOnce := 100_000, 100_000
-	if raceEnabled {
+	if testkit.Race {
 		atOnce = 4000
 	}
 	var wrong atomic.Int64

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // spin burns time without a safe point: nosplit code has none.
@@ -36,7 +38,7 @@ func TestGraceWaits(t *testing.T) {
 		},
 		"nosplit": func(started, ended *atomic.Bool) { nosplitSection(steps, started, ended) },
 	}
-	if raceEnabled {
+	if testkit.Race {
 		t.Log("skipped: the nosplit section, into which -race puts calls; such builds pin")
 		delete(sections, "nosplit")
 	}

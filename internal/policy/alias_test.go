@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"errors"
 	"strings"
 	"testing"
 )
@@ -49,7 +48,10 @@ func TestAliases(t *testing.T) {
 // TestAliasConflict: the error names both variables and both values.
 func TestAliasConflict(t *testing.T) {
 	_, errs := Build(lookup(map[string]string{"HAKMEM_WHALE_BYTES": "0", "HAKMEM_HUGE_CACHE_BYTES": "4096"}))
-	text := errors.Join(errs...).Error()
+	if len(errs) != 1 {
+		t.Fatalf("errors %v, want one", errs)
+	}
+	text := errs[0].Error()
 	for _, want := range []string{"HAKMEM_WHALE_BYTES", "HAKMEM_HUGE_CACHE_BYTES", `"0"`, `"4096"`, "unset"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %s in %q", want, text)

@@ -230,7 +230,7 @@ func (c *checker) plainNames(text chunk) {
 		pattern := strings.ReplaceAll(strings.Trim(text.text[m[2]:m[3]], "'"), `\|`, "|")
 		for alternative := range strings.SplitSeq(pattern, "|") {
 			re, err := regexp.Compile(alternative)
-			ok := err == nil && slices.ContainsFunc(keys(c.tree.tests), re.MatchString)
+			ok := err == nil && slices.ContainsFunc(slices.Collect(maps.Keys(c.tree.tests)), re.MatchString)
 			c.saw(kindRun, text.lineAt(m[0]), ok, "%s", alternative)
 		}
 		rest = rest[:m[2]] + strings.Repeat("_", m[3]-m[2]) + rest[m[3]:]
@@ -333,7 +333,7 @@ func (c *checker) command(line reference) {
 	}
 	if strings.HasPrefix(text, "--") {
 		for _, f := range wordFlag.FindAllStringSubmatch(text, -1) {
-			known := slices.ContainsFunc(values(c.tree.verbs), func(flags map[string]bool) bool { return flags[f[1]] })
+			known := slices.ContainsFunc(slices.Collect(maps.Values(c.tree.verbs)), func(flags map[string]bool) bool { return flags[f[1]] })
 			c.saw(kindFlag, line.line, known, "--%s", f[1])
 		}
 	} else if strings.HasPrefix(text, "mstress ") || c.tree.loads[strings.Fields(text + " .")[0]] { // a workload and its flags
@@ -394,7 +394,7 @@ func (c *checker) identifier(span reference) {
 			ok = tr.words[first] || tr.paths[first] || tr.packages[first] || tr.verbs[first] != nil || tr.loads[first] || slices.Contains(language, first)
 		}
 	case tr.packages[first] && (isCapital(names[1]) || !tr.isVar(first)): // a package's name, and what it declares
-		ok = slices.ContainsFunc(keys(tr.declared[names[1]]), func(file string) bool {
+		ok = slices.ContainsFunc(slices.Collect(maps.Keys(tr.declared[names[1]])), func(file string) bool {
 			return filepath.Base(path.Dir(file)) == first || first == "hakmem" && tr.public[names[1]]
 		})
 	case slices.Contains(language, first):
@@ -437,21 +437,4 @@ func (tr *tree) membersOf(name string) map[string]bool {
 		maps.Copy(members, more)
 	}
 	return members
-}
-
-func keys[V any](m map[string]V) []string {
-	var list []string
-	for k := range m {
-		list = append(list, k)
-	}
-	slices.Sort(list)
-	return list
-}
-
-func values[V any](m map[string]V) []V {
-	var list []V
-	for _, k := range keys(m) {
-		list = append(list, m[k])
-	}
-	return list
 }

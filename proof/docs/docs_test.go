@@ -1,6 +1,8 @@
 package docs
 
 import (
+	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -30,7 +32,7 @@ var exceptions = map[string]string{
 // pages are the documents that are checked.
 func pages(tr *tree) []*page {
 	var list []*page
-	for _, name := range keys(tr.pages) {
+	for _, name := range slices.Sorted(maps.Keys(tr.pages)) {
 		if name == "README.md" || strings.HasPrefix(name, "docs/") || name == "examples/cache/README.md" {
 			list = append(list, tr.pages[name])
 		}

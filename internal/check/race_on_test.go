@@ -1,5 +1,0 @@
-//go:build race && hakmem_check
-
-package check
-
-const raceEnabled = true
