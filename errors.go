@@ -108,37 +108,28 @@ var remedies = map[string]string{
 	kindCopiedArena: "an Arena must not be copied: pass the *Arena on",
 }
 
+// kindOf is what the error of a finding says, by the finding's kind.
+var kindOf = [...]string{
+	engine.Freed:          kindUseAfter, // or kindDoubleFree: see misuse
+	engine.LateFreed:      kindDoubleFree,
+	engine.Interior:       kindInterior,
+	engine.Unaligned:      kindUnaligned,
+	engine.Foreign:        kindForeign,
+	engine.NeverAllocated: kindNever,
+	engine.InArena:        kindArena,
+	engine.WasArena:       kindWasArena,
+	engine.Overflow:       kindOverflow,
+	engine.Underflow:      kindUnderflow,
+	engine.UsedFreed:      kindUseAfter,
+	engine.WrittenFreed:   kindWritten,
+}
+
 // misuse turns a finding of the engine into the error of operation op.
 func misuse(op string, f engine.Finding) *MisuseError {
-	e := &MisuseError{Op: op, Addr: uintptr(f.Addr), Block: uintptr(f.Block), Class: uintptr(f.Class), AllocStack: f.AllocStack, FreeStack: f.FreeStack}
-	switch f.Kind {
-	case engine.Freed:
-		e.Kind = kindUseAfter
-		if op == "Free" || op == "FreeBytes" || op == "FreeSlice" || op == "Delete" || op == "Heap.Free" {
-			e.Kind = kindDoubleFree
-		}
-	case engine.LateFreed:
-		e.Kind, e.Late = kindDoubleFree, true
-	case engine.Interior:
-		e.Kind = kindInterior
-	case engine.Unaligned:
-		e.Kind = kindUnaligned
-	case engine.Foreign:
-		e.Kind = kindForeign
-	case engine.NeverAllocated:
-		e.Kind = kindNever
-	case engine.InArena:
-		e.Kind = kindArena
-	case engine.WasArena:
-		e.Kind = kindWasArena
-	case engine.Overflow:
-		e.Kind, e.Offset = kindOverflow, uintptr(f.Offset)
-	case engine.Underflow:
-		e.Kind, e.Offset = kindUnderflow, uintptr(f.Offset)
-	case engine.UsedFreed:
-		e.Kind, e.Offset = kindUseAfter, uintptr(f.Offset)
-	case engine.WrittenFreed:
-		e.Kind, e.Offset, e.Late = kindWritten, uintptr(f.Offset), true
+	e := &MisuseError{Op: op, Kind: kindOf[f.Kind], Addr: uintptr(f.Addr), Block: uintptr(f.Block), Class: uintptr(f.Class),
+		Offset: uintptr(f.Offset), Late: f.Freed(), AllocStack: f.AllocStack, FreeStack: f.FreeStack}
+	if f.Kind == engine.Freed && (op == "Free" || op == "Heap.Free") {
+		e.Kind = kindDoubleFree
 	}
 	return e
 }

@@ -51,7 +51,6 @@ func (b LiveBlock) Pointer() unsafe.Pointer { return engine.Pointer(engine.Block
 func LiveBlocks() iter.Seq[LiveBlock] {
 	return func(yield func(LiveBlock) bool) {
 		var found []engine.LiveBlock
-		var names []string // names of sites, read as they are needed
 		at, more := engine.WalkAt(0), true
 		for more {
 			found, at, more = engine.LiveFrom(at, found[:0])
@@ -62,11 +61,7 @@ func LiveBlocks() iter.Seq[LiveBlock] {
 				}
 				l := LiveBlock{Addr: uintptr(b.Addr), Size: uintptr(b.Size), Site: Site(b.Site), Arena: b.Arena, Stack: b.Stack}
 				if b.Site != 0 {
-					for int(b.Site) > len(names) {
-						name, _, _ := site.Read(site.ID(len(names) + 1))
-						names = append(names, name)
-					}
-					l.SiteName = names[b.Site-1]
+					l.SiteName, _, _ = site.Read(b.Site)
 				}
 				if !yield(l) {
 					return

@@ -98,13 +98,7 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size uintptr, malloc
 		panic(misuse(op, bad))
 	}
 	watched := engine.Watched()
-	if fits(uintptr(old), size) {
-		if watched {
-			watchInPlace(engine.Block(p), mem.Bytes(size))
-		}
-		return p
-	}
-	if old > sizeclass.MaxMid && engine.Resize(engine.Block(p), mem.Bytes(size)) {
+	if fits(uintptr(old), size) || old > sizeclass.MaxMid && engine.Resize(engine.Block(p), mem.Bytes(size)) {
 		if watched {
 			watchInPlace(engine.Block(p), mem.Bytes(size))
 		}

@@ -360,7 +360,7 @@ func ReadStats(s *Stats) {
 		}
 	}
 	s.Sites = s.Sites[:0]
-	for i := site.ID(1); i <= site.Num(); i++ {
+	for i, n := site.ID(1), site.Num(); i <= n; i++ {
 		name, bytes, blocks := site.Read(i)
 		s.Sites = append(s.Sites, SiteStats{Site(i), name, uint64(bytes), uint64(blocks)})
 	}

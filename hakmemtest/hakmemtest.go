@@ -9,6 +9,7 @@
 package hakmemtest
 
 import (
+	"cmp"
 	"fmt"
 	"runtime"
 	"slices"
@@ -147,15 +148,7 @@ func report(leaks []hakmem.LiveBlock) string {
 		g.bytes += b.Size
 		total += b.Size
 	}
-	slices.SortStableFunc(groups, func(a, b *group) int {
-		switch {
-		case a.bytes > b.bytes:
-			return -1
-		case a.bytes < b.bytes:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(groups, func(a, b *group) int { return cmp.Compare(b.bytes, a.bytes) })
 	var s strings.Builder
 	fmt.Fprintf(&s, "hakmem: leak: %s, allocated since NoLeaks, alive at the end of the test; free each block, close each Arena\n", count(len(leaks), total))
 	left := maxPrinted

@@ -3,7 +3,7 @@
 //	hakmem bench random_mixed     the allocators that a Go program can choose from
 //	hakmem compare random_mixed   hakmem next to mimalloc, jemalloc, gperftools, glibc and those
 //	hakmem compare all --quick    the same for eight workloads
-//	hakmem ab --setting S=0,1 W      whether a setting's other value is faster
+//	hakmem ab --gate S=0,1 W      whether a setting's other value is faster
 //	hakmem replay FILE            a recorded trace over all allocators
 //	hakmem record -- PROGRAM      a trace of a program that uses hakmem
 //	hakmem report RESULT.json...  one HTML page with charts from JSON results
@@ -13,8 +13,8 @@
 //	hakmem soak                   all workloads for a long time, with everything checked
 //	hakmem version                the versions of hakmem, of its modules and of Go
 //
-// A setting is an environment variable that sets something of hakmem, HAKMEM_HARDEN for example. Each
-// verb is in a file of its own.
+// A setting is an environment variable that sets something of hakmem, HAKMEM_HARDEN for example.
+// Each verb is in a file of its own.
 package main
 
 import (

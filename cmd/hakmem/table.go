@@ -245,7 +245,7 @@ func size(bytes float64) string {
 	return fmt.Sprintf("%.1f %s", bytes, units[i])
 }
 
-// known shows a number. 0 means that it is not known.
+// figure shows a number. 0 means that it is not known.
 func figure(v float64, decimals int) string {
 	if v == 0 {
 		return "n/a"

@@ -86,10 +86,10 @@ func grace() { runtime.ReadMemStats(&graceStats) }
 // no other goroutine can reach.
 func emptyFront(f Front) {
 	emptyQuarantine(f)
-	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		emptyMagazine(f, sizeclass.ID(c))
-		if s := *f.lease(sizeclass.ID(c)); s != 0 {
-			*f.lease(sizeclass.ID(c)) = 0
+	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
+		emptyMagazine(f, c)
+		if s := *f.lease(c); s != 0 {
+			*f.lease(c) = 0
 			retire(s)
 		}
 	}
@@ -130,10 +130,10 @@ func emptyMagazine(f Front, c sizeclass.ID) {
 func trimHeap(f Front) (trimmed bool) {
 	h := f.head()
 	h.epoch = times.epoch.Load()
-	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n := uint16(f.held(sizeclass.ID(c)))
+	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
+		n := uint16(f.held(c))
 		if n > 0 && h.mark[c] == n {
-			emptyMagazine(f, sizeclass.ID(c))
+			emptyMagazine(f, c)
 			n, trimmed = 0, true
 		}
 		h.mark[c] = n

@@ -35,8 +35,8 @@ const (
 // of another block.
 func (f *Finding) Freed() bool { return f.Kind == LateFreed || f.Kind == WrittenFreed }
 
-// Finding describes a misuse. It was found before anything was changed; the exception is LateFreed,
-// where the second copy of the block was dropped. The zero Finding is none.
+// Finding describes a misuse. It was found before anything was changed, except where Freed says
+// otherwise. The zero Finding is none.
 type Finding struct {
 	Kind  Kind
 	Addr  mem.Addr  // the pointer given
@@ -118,8 +118,8 @@ func Postpone(f Finding) {
 	}
 }
 
-// foundLate counts and postpones a late double free of the block at p. Not entered; any lock may be
-// held.
+// foundLate counts and postpones a late double free of the block at p. Not entered; region.mu and
+// locks that are taken before it may be held.
 func foundLate(p Block) {
 	check.MustNotBeEntered("foundLate")
 	lateFrees.Add(1)

@@ -319,8 +319,8 @@ var shards [NumShards]shard
 func init() {
 	trapFront = Front(mem.Bytes(unsafe.Pointer(&trapMemory)).Up(TinyMag))
 	slot := trapFront + trapSlot
-	for c := range uintptr(frontTypes) {
-		*word(mem.Addr(trapFront + Front(c<<3))) = uintptr(slot)
+	for c := range sizeclass.ID(frontTypes) {
+		*trapFront.top(c) = mem.Addr(slot)
 	}
 	frontTable.Store(&pFronts)
 	for i := range pFronts {
@@ -419,7 +419,7 @@ func (f Front) takeOldest(c sizeclass.ID, buf []Block) int {
 	h.refillBatch[c] = firstBatch
 	copy(buf[:n], mag)
 	copy(mag, mag[n:])
-	*f.top(c) -= mem.Addr(n) * 8
+	*f.top(c) -= slots(n)
 	*f.flushes(c)++
 	return n
 }

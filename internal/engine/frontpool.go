@@ -87,9 +87,9 @@ func initFront(f Front) {
 	h := f.head()
 	h.epoch = times.epoch.Load()
 	*f.sampleWord() = sampleInterval()
-	for c := range uint8(frontTypes) {
+	for c := range sizeclass.ID(frontTypes) {
 		h.cap[c], h.seen[c], h.mark[c], h.idle[c] = 0, 0, 0, 0
-		f.storeTop(sizeclass.ID(c), *trapFront.top(0))
+		f.storeTop(c, *trapFront.top(0))
 	}
 }
 

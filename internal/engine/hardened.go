@@ -187,9 +187,7 @@ const canaryWords = 4
 
 const canary = 0xCA // an odd value, not ASCII, not a small number
 
-const (
-	canaryWord = canary * 0x0101010101010101
-)
+const canaryWord = canary * 0x0101010101010101
 
 // putCanary fills the bytes from a to b, at least 8 bytes and at most canaryWords words. Where
 // there are fewer words, the last ones overlap.

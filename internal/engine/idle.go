@@ -11,7 +11,7 @@ import (
 // milliseconds.
 type seenFront struct {
 	front Front
-	tops  [sizeclass.NumAll + 1]uintptr
+	tops  [sizeclass.NumAll + 1]mem.Addr
 	since [sizeclass.NumAll + 1]stamp // when the class first had this top
 	need  millis                      // for how long the tops must stay the same for the front to be idle
 	built stamp                       // when the front was first seen
@@ -27,14 +27,14 @@ func (s *seenFront) look(f Front, now stamp) (bytes mem.Bytes, all bool) {
 		s.need = decayPart(idleAfter) // it has been in use for a long time
 	}
 	all = true
-	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		if t := f.loadTop(sizeclass.ID(c)); fresh || mem.Addr(s.tops[c]) != t {
-			s.tops[c], s.since[c] = uintptr(t), now
+	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
+		if t := f.loadTop(c); fresh || s.tops[c] != t {
+			s.tops[c], s.since[c] = t, now
 		}
 		if now.since(s.since[c]) < s.need {
 			all = false
-		} else if n := f.held(sizeclass.ID(c)); n > 0 {
-			bytes += mem.Bytes(n) * sizeclass.ID(c).Bytes()
+		} else if n := f.held(c); n > 0 {
+			bytes += mem.Bytes(n) * c.Bytes()
 		}
 	}
 	return bytes, all

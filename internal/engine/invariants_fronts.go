@@ -14,9 +14,9 @@ import (
 // checkFronts looks at the holder of each front, and at all magazines and leases.
 func (k *checker) checkFronts() {
 	slot := trapFront + trapSlot
-	for c := range uint8(frontTypes) {
-		if t := *trapFront.top(sizeclass.ID(c)); t != mem.Addr(slot) || *word(mem.Addr(slot)) != 0 {
-			k.bad(subject{noun: "trap front", addr: mem.Addr(trapFront), class: sizeclass.ID(c)}, "the trap front is never written", hex(t), hex(slot))
+	for c := range sizeclass.ID(frontTypes) {
+		if t := *trapFront.top(c); t != mem.Addr(slot) || *word(mem.Addr(slot)) != 0 {
+			k.bad(subject{noun: "trap front", addr: mem.Addr(trapFront), class: c}, "the trap front is never written", hex(t), hex(slot))
 		}
 	}
 	owners := map[uintptr]bool{}
@@ -59,9 +59,9 @@ func (k *checker) checkFronts() {
 		if of := *word(mem.Addr(f + ownerOffset)); of != 0 && !owners[of] {
 			k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a front without a P has no owner", hex(of), 0)
 		}
-		for _, c := range []uint8{sizeclass.NumTiny, sizeclass.NumAll} {
-			if at := f.last(sizeclass.ID(c)); at%mem.Addr(magSize(sizeclass.ID(c))) != 0 {
-				k.bad(subject{noun: "front", addr: mem.Addr(f), class: sizeclass.ID(c)}, "a magazine's last slot is a multiple of its size", hex(at), hex(magSize(sizeclass.ID(c))))
+		for _, c := range []sizeclass.ID{sizeclass.NumTiny, sizeclass.NumAll} {
+			if at := f.last(c); at%mem.Addr(magSize(c)) != 0 {
+				k.bad(subject{noun: "front", addr: mem.Addr(f), class: c}, "a magazine's last slot is a multiple of its size", hex(at), hex(magSize(c)))
 			}
 		}
 		k.checkMagazines(f)
@@ -86,9 +86,9 @@ func (k *checker) owns(who string, f Front) {
 func (k *checker) checkMagazines(f Front) {
 	inPool := k.fronts[f] == "the pool"
 	trap := *trapFront.top(0)
-	for c := range uint8(frontTypes) {
-		s := subject{noun: "magazine", addr: mem.Addr(f), class: sizeclass.ID(c)}
-		t := f.loadTop(sizeclass.ID(c))
+	for c := range sizeclass.ID(frontTypes) {
+		s := subject{noun: "magazine", addr: mem.Addr(f), class: c}
+		t := f.loadTop(c)
 		if t == trap {
 			continue
 		}
@@ -96,9 +96,9 @@ func (k *checker) checkMagazines(f Front) {
 			k.bad(s, "a class without blocks has a trap for a magazine", hex(t), hex(trap))
 			continue
 		}
-		bottom, end := f.sentinel(sizeclass.ID(c)), f.last(sizeclass.ID(c))
+		bottom, end := f.sentinel(c), f.last(c)
 		switch {
-		case f.head().cap[c] == 0 || int(f.head().cap[c]) > maxBlocks(sizeclass.ID(c)) || t < bottom || t > end || t%8 != 0:
+		case f.head().cap[c] == 0 || int(f.head().cap[c]) > maxBlocks(c) || t < bottom || t > end || t%8 != 0:
 			k.bad(s, "a magazine's top is one of its slots", hex(t), fmt.Sprintf("%#x to %#x", bottom, end))
 			continue
 		case *word(bottom) != 0:
@@ -107,7 +107,7 @@ func (k *checker) checkMagazines(f Front) {
 			k.bad(s, "a front in the pool is empty", (t-bottom)/8, 0)
 		}
 		for slot := bottom + 8; slot <= t; slot += 8 {
-			k.waits(Block(*word(slot)), place{"magazine of front", uintptr(f), sizeclass.ID(c)})
+			k.waits(Block(*word(slot)), place{"magazine of front", uintptr(f), c})
 		}
 	}
 }
@@ -137,12 +137,12 @@ func (k *checker) checkQuarantine(f Front) {
 
 // checkLeases looks at the leases of a front.
 func (k *checker) checkLeases(f Front) {
-	for c := range uint8(leaseWords) {
-		s := *f.lease(sizeclass.ID(c))
+	for c := range sizeclass.ID(leaseWords) {
+		s := *f.lease(c)
 		if s == 0 {
 			continue
 		}
-		of := subject{noun: "lease of front", addr: mem.Addr(f), class: sizeclass.ID(c)}
+		of := subject{noun: "lease of front", addr: mem.Addr(f), class: c}
 		switch {
 		case c == 0 || c > sizeclass.Num:
 			k.bad(of, "only classes of slabs are leased", hex(s), 0)

@@ -127,8 +127,8 @@ func inUse(page pageNo) (used, slabs bool) {
 // checkSlab returns how many pages the caller must skip to pass the slab.
 func (k *checker) checkSlab(s slabID) (pages pageCount) {
 	m := s.meta()
-	c := uint8(m.slabClass.Load())
-	of := subject{noun: "slab", addr: s.addr(), class: sizeclass.ID(c)}
+	c := sizeclass.ID(m.slabClass.Load())
+	of := subject{noun: "slab", addr: s.addr(), class: c}
 	if m.slabClass.Load() > sizeclass.Num {
 		k.bad(of, "a slab has a class", m.slabClass.Load(), fmt.Sprintf("1 to %d", sizeclass.Num))
 		k.wild = true
@@ -144,9 +144,9 @@ func (k *checker) checkSlab(s slabID) (pages pageCount) {
 	if pageCount(m.pages) != pages {
 		k.bad(of, "a slab has its class's pages", m.pages, pages)
 	}
-	k.checkSlabPages(s, sizeclass.ID(c), pages)
-	k.checkSlabState(s, sizeclass.ID(c))
-	k.checkBlocks(s, sizeclass.ID(c))
+	k.checkSlabPages(s, c, pages)
+	k.checkSlabState(s, c)
+	k.checkBlocks(s, c)
 	return pages
 }
 
@@ -252,7 +252,7 @@ func (k *checker) checkBlocks(s slabID, c sizeclass.ID) {
 		live := uint64(0)
 		for m := all; m != 0; m &= m - 1 {
 			j := uintptr(w)*64 + uintptr(bits.TrailingZeros64(m))
-			if v := state(slabLive(Block(s.addr()+mem.Addr(j*uintptr(cl.Size))), c)); v != 0 {
+			if v := state(slabLive(s.block(c, blockIndex(j)), c)); v != 0 {
 				live |= m & -m
 				k.liveBlock(s, c, blockIndex(j), v)
 			}
@@ -337,14 +337,14 @@ func (k *checker) checkLarge(page pageNo) (pages pageCount) {
 		return 1
 	}
 	arena := m.flags&flagArena != 0
-	class, at, recip := uint8(0), live0(page, mem.Bytes(liveOffset)), uint64(1)
+	class, at, recip := sizeclass.ID(0), live0(page, mem.Bytes(liveOffset)), uint64(1)
 	switch {
 	case arena:
 		at, recip = m.live0, 0 // unknown to the fast paths
 	case size <= sizeclass.MaxLarge:
-		class = uint8(sizeclass.LargeOf(size))
+		class = sizeclass.LargeOf(size)
 	}
-	if m.start != p || m.class != sizeclass.ID(class) || m.recip != recip || m.live0 != at {
+	if m.start != p || m.class != class || m.recip != recip || m.live0 != at {
 		k.bad(of, "fast paths know a large block", fmt.Sprintf("start %#x, class %d, recip %d, live0 %#x", m.start, m.class, m.recip, m.live0),
 			fmt.Sprintf("%#x, %d, %d, %#x", p, class, recip, at))
 	}
@@ -387,14 +387,11 @@ func (k *checker) checkLargeState(of subject, m *pageMeta) {
 	if !checkLive {
 		return
 	}
-	want := liveState(m.class)
-	if m.class == 0 {
-		want = liveHuge
-	}
+	want := m.classLive()
 	switch {
 	case m.live != 0 && m.live != want && m.live != liveSited && m.live != liveWatched:
 		k.bad(of, "a large block's live state is its class, or says more", m.live, fmt.Sprintf("0, %d, %d or %d", want, liveSited, liveWatched))
-	case (m.live == liveSited) != (m.site() != 0) || m.site() != 0 && knownSite(m.site()) == 0:
+	case (m.live == liveSited) != (m.site() != 0) || m.site() != 0 && !m.site().Known():
 		k.bad(of, "a large block has a site while its live state says so", fmt.Sprintf("site %d, live state %d", m.site(), m.live), "both, or neither")
 	case m.live == liveSited:
 		k.alive(m.site(), m.largeSize)
@@ -458,18 +455,18 @@ func (k *checker) checkSets() {
 	for l := range setLevels {
 		shift := 6 * uint(l+1) // pages for each word of this level
 		for i := uintptr(first >> shift); i < setWords(l); i++ {
-			for c := range uint8(setClasses) {
-				w := *setWord(l, sizeclass.ID(c), i)
+			for c := range sizeclass.ID(setClasses) {
+				w := *setWord(l, c, i)
 				if l == 0 {
 					for m := w; m != 0; m &= m - 1 {
 						page := pageNo(i<<6 + uintptr(bits.TrailingZeros64(m)))
 						if !isPage(page) || meta(page).slabClass.Load() != uint32(c) || meta(page).slabState.Load() != slabPartial {
-							k.bad(subject{noun: "partial set", addr: page.addr(), class: sizeclass.ID(c)}, "only PARTIAL slabs are in a partial set", "a member", "none")
+							k.bad(subject{noun: "partial set", addr: page.addr(), class: c}, "only PARTIAL slabs are in a partial set", "a member", "none")
 						}
 					}
 				}
-				if l+1 < len(setLevels) && (w != 0) != (*setWord(l+1, sizeclass.ID(c), i>>6)>>(i&63)&1 != 0) {
-					k.bad(subject{noun: "partial set", addr: pageNo(i << shift).addr(), class: sizeclass.ID(c)}, "a summary says whether the word below is 0",
+				if l+1 < len(setLevels) && (w != 0) != (*setWord(l+1, c, i>>6)>>(i&63)&1 != 0) {
+					k.bad(subject{noun: "partial set", addr: pageNo(i << shift).addr(), class: c}, "a summary says whether the word below is 0",
 						fmt.Sprintf("%#x below", w), fmt.Sprintf("as level %d says", l+1))
 				}
 			}

@@ -48,12 +48,7 @@ func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean,
 		// Pages that are free at the end of the committed part need not be committed again.
 		end := r.endPage()
 		have := pageCount(0)
-		for have < want && have < pageCount(end) {
-			p := end - pageNo(have) - 1
-			s := super(p.chunk())
-			if s.isSlabs || s.free>>p.inChunk()&1 == 0 {
-				break
-			}
+		for have < want && have < pageCount(end) && tree.isFree(end-pageNo(have)-1, 1) {
 			have++
 		}
 		if !allowed(int(n-min(have, n))) || grow((want-have).bytes()) != nil {

@@ -113,17 +113,17 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	}
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.LargeTake, began)
-	n := usable.Up(pageSize) >> pageShift
-	page, clean, ok := takeRun(pageCount(n), alignPages, true)
+	n := pagesOf(usable)
+	page, clean, ok := takeRun(n, alignPages, true)
 	if !ok { // memory that is idle in caches comes before new memory
 		trimIdleLarge(own)
 		kick()
-		page, clean, ok = takeRun(pageCount(n), alignPages, false)
+		page, clean, ok = takeRun(n, alignPages, false)
 	}
 	kickGrown()
 	kickPressed()
 	if !ok && reclaim(own) {
-		if page, clean, ok = takeRun(pageCount(n), alignPages, false); !ok {
+		if page, clean, ok = takeRun(n, alignPages, false); !ok {
 			reclaimFailed()
 		}
 	}
@@ -135,27 +135,19 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	}
 	p = Block(page.addr())
 	if tracked {
-		raceAcquire(p, n<<pageShift)
+		raceAcquire(p, n.bytes())
 	}
 	for i := range n {
-		m := meta(page + pageNo(i))
-		m.start, m.recip, m.class, m.kind, m.bucket = mem.Addr(p), 0, 0, kindLargeTail, bucketOf(usable)
+		meta(page+pageNo(i)).setTail(p, usable)
 	}
 	m := meta(page)
 	m.pages, m.largeSize, m.flags = uint32(n), usable, flags
 	m.setSite(site)
 	if flags&flagArena == 0 { // otherwise it stays unknown to the fast section
-		if usable <= sizeclass.MaxLarge {
-			m.class = sizeclass.LargeOf(usable)
-		}
+		m.class = largeClass(usable)
 		m.live0, m.recip = live0(page, mem.Bytes(liveOffset)), 1
-		switch {
-		case site != 0:
+		if m.live = m.classLive(); site != 0 {
 			m.live = liveSited
-		case m.class != 0:
-			m.live = liveState(m.class)
-		default:
-			m.live = liveHuge
 		}
 	}
 	m.kind = kindLarge
@@ -164,6 +156,11 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 		site.Allocated(usable)
 	}
 	return p, zero
+}
+
+// setTail makes m the record of a page of the large block at p, other than the first.
+func (m *pageMeta) setTail(p Block, usable mem.Bytes) {
+	m.start, m.recip, m.class, m.kind, m.bucket = mem.Addr(p), 0, 0, kindLargeTail, bucketOf(usable)
 }
 
 // resize does the work of Resize, and also reports whether it was the memory limit that refused.
@@ -199,8 +196,7 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 			raceAcquire(p+Block(have.bytes()), (want - have).bytes())
 		}
 		for i := have; i < want; i++ {
-			t := meta(page + pageNo(i))
-			t.start, t.recip, t.class, t.kind, t.bucket = p.addr(), 0, 0, kindLargeTail, bucketOf(usable)
+			meta(page+pageNo(i)).setTail(p, usable)
 		}
 	case want < have:
 		for i := want; i < have; i++ {
@@ -212,17 +208,10 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 		m.site().Resized(int64(usable) - int64(m.largeSize))
 	}
 	old := m.class
-	m.pages, m.largeSize, m.class = uint32(want), usable, 0
-	if usable <= sizeclass.MaxLarge {
-		m.class = sizeclass.LargeOf(usable)
-	}
+	m.pages, m.largeSize, m.class = uint32(want), usable, largeClass(usable)
 	// The live state is the class, or one that says more than the class (liveSited).
-	switch {
-	case *u8(at) != uint8(old) && *u8(at) != uint8(liveHuge):
-	case m.class != 0:
-		*u8(at) = uint8(m.class)
-	default:
-		*u8(at) = liveHuge
+	if was := *u8(at); was == uint8(old) || was == liveHuge {
+		*u8(at) = uint8(m.classLive())
 	}
 	return true, false
 }
@@ -238,11 +227,11 @@ func trimIdleLarge(own Front) {
 	f, tok := enter(own)
 	if f != trapFront {
 		h := f.head()
-		for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
-			k := f.held(sizeclass.ID(c))
+		for c := sizeclass.ID(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
+			k := f.held(c)
 			if k > 0 && uint16(k) == h.idle[c] && n+int(k) <= len(buf) {
 				for ; k > 0; k-- {
-					buf[n] = f.pop(sizeclass.ID(c))
+					buf[n] = f.pop(c)
 					n++
 				}
 			}

@@ -166,7 +166,7 @@ func giveSiteCached(site site.ID, c sizeclass.ID, p Block) (evicted Block, class
 
 // siteEntryAddr returns the address of the large block in entry v.
 func siteEntryAddr(v uint64) Block {
-	return Block(region.base + mem.Addr(uintptr(v>>24&(1<<25-1))<<pageShift))
+	return Block(pageNo(v >> 24 & (1<<25 - 1)).addr())
 }
 
 // inSiteCache returns how many large blocks lie in the site cache, and their bytes.

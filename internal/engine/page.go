@@ -144,6 +144,22 @@ const setClasses = 128 // words side by side: Num+1 rounded up to a power of two
 // of liveSited and liveWatched.
 const liveHuge = setClasses - 3
 
+// largeClass returns the class of a large block of that many bytes, or 0 for a huge one.
+func largeClass(usable mem.Bytes) sizeclass.ID {
+	if usable > sizeclass.MaxLarge {
+		return 0
+	}
+	return sizeclass.LargeOf(usable)
+}
+
+// classLive is the live state that says a large block's class and no more.
+func (m *pageMeta) classLive() liveState {
+	if m.class == 0 {
+		return liveHuge
+	}
+	return liveState(m.class)
+}
+
 // bucket is a kind of page, by the size of the blocks in it.
 type bucket uint8
 

@@ -123,17 +123,17 @@ func (m *pageMeta) listedAt() stamp {
 	return m.listed()
 }
 
-// units is the number of units that the slab is divided into.
-func (s slabID) units() int { return min(int(s.meta().pages)*pageSize/punchUnit, 64) }
+// units is the number of units that the slab is divided into, and unitBytes the size of each.
+func (s slabID) units() int           { return min(int(s.meta().pages)*pageSize/punchUnit, 64) }
+func (s slabID) unitBytes() mem.Bytes { return s.meta().runBytes() / mem.Bytes(s.units()) }
 
 // holes returns the units of the slab of class c whose blocks the slab owns, all of them. While the
 // caller holds the right to take blocks from the slab, they stay the slab's; otherwise the result
 // is only a glance.
 func (s slabID) holes(c sizeclass.ID) (holes uint64) {
 	k := &sizeclass.Classes[c]
-	n := uint32(s.units())
-	unit := s.meta().pages * pageSize / n
-	for i := range n {
+	unit := uint32(s.unitBytes())
+	for i := range uint32(s.units()) {
 		from, to := i*unit/k.Size, ((i+1)*unit-1)/k.Size
 		if s.ownsBlocks(from, min(to, k.Blocks-1)) {
 			holes |= 1 << i
@@ -180,7 +180,7 @@ const punchSlabsAtOnce = 64
 func (s slabID) punch(c sizeclass.ID) {
 	b := &punching
 	m := s.meta()
-	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
+	unit := s.unitBytes()
 	s.dropLive(&sizeclass.Classes[c], c)
 	holes := s.holes(c)
 	m.setHoles(m.holes() & holes) // a block that was dropped may lie in one
@@ -188,7 +188,7 @@ func (s slabID) punch(c sizeclass.ID) {
 		from := bits.TrailingZeros64(todo)
 		n := bits.TrailingZeros64(^(todo >> from))
 		todo &^= ^uint64(0) >> (64 - n) << from
-		b.ranges[b.r] = osmem.Range{Addr: s.addr() + mem.Addr(uintptr(from)*unit), Size: mem.Bytes(uintptr(n) * unit)}
+		b.ranges[b.r] = osmem.Range{Addr: s.addr().Add(mem.Bytes(from) * unit), Size: mem.Bytes(n) * unit}
 		b.of[b.r] = uint8(b.n)
 		b.r++
 	}
@@ -215,8 +215,8 @@ func punchNow() {
 		if err != nil { // it concerns this range; the others go on
 			survive(fmt.Errorf("hakmem: return of holes: %w", err))
 			s, r := &b.slabs[b.of[done]], b.ranges[done]
-			unit := uintptr(s.slab.meta().pages) * pageSize / uintptr(s.slab.units())
-			s.holes &^= ^uint64(0) >> (64 - r.Size/mem.Bytes(unit)) << ((r.Addr - s.slab.addr()) / mem.Addr(unit))
+			unit := s.slab.unitBytes()
+			s.holes &^= ^uint64(0) >> (64 - r.Size/unit) << (mem.Bytes(r.Addr-s.slab.addr()) / unit)
 			if errors.Is(err, osmem.ErrDecommitted) && !recommit(r.Addr, r.Size) {
 				s.lost = true
 			}
@@ -237,9 +237,8 @@ func punchNow() {
 
 // countHoles notes that the resident OS pages of a slab's units are about to be returned.
 func countHoles(s slabID, units uint64) {
-	m := s.meta()
-	unit := uintptr(m.pages) * pageSize / uintptr(s.units())
-	countReturned(countResident(s.addr(), m.runBytes(), func(offset uintptr) bool {
+	unit := uintptr(s.unitBytes())
+	countReturned(countResident(s.addr(), s.meta().runBytes(), func(offset uintptr) bool {
 		return units>>(offset/unit)&1 != 0
 	}))
 }

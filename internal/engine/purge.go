@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/telemetry"
@@ -126,9 +127,8 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			s.purged |= cleaned[i]
 			s.purgedAt = now
 		}
-		n += bits.OnesCount32(uint32(cleaned[i]))
-		tree.update(c+chunkNo(i), c+chunkNo(i))
-		unslab(c + chunkNo(i))
+		n += cleaned[i].count()
+		updateChunk(c + chunkNo(i))
 	}
 	u := &pageUse
 	u.dirty -= n
@@ -190,8 +190,7 @@ func findLost() {
 				s.dirty |= s.lost
 				s.free |= s.lost
 				s.lost = 0
-				tree.update(c, c)
-				unslab(c)
+				updateChunk(c)
 			} else {
 				anyLost.Store(true)
 			}
@@ -200,10 +199,11 @@ func findLost() {
 	}
 }
 
-// updateChunk makes the page tree and the pool agree with chunk c's free mask.
+// updateChunk makes the page tree and the pool agree with chunk c's free mask. Under region.mu.
 func updateChunk(c chunkNo) {
+	check.MustHold(&region.mu, "updateChunk")
 	tree.update(c, c)
-	updatePool(c)
+	unslab(c)
 }
 
 // eachRun calls f for each run of set bits in a row of masks.

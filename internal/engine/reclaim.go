@@ -35,17 +35,15 @@ func reclaim(own Front) bool {
 	s := &scavenger
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	region.mu.Lock()
 	now := milliseconds()
-	region.mu.Unlock()
 	reclaimedAt.Store(uint32(now))
 	findLost()
 	s.moving.Lock()
 	drainAll()
 	if own != 0 { // a Heap's, by its goroutine
 		emptyQuarantine(own)
-		for c := uint8(1); c <= sizeclass.NumAll; c++ {
-			emptyMagazine(own, sizeclass.ID(c))
+		for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
+			emptyMagazine(own, c)
 		}
 	}
 	_, pages := trimCaches(now, 0)
@@ -70,7 +68,7 @@ func worthReclaim(own Front) bool {
 	region.mu.Lock()
 	n += hugeCache.bytes
 	if memoryLimit.hard.Load() != 0 {
-		n += mem.Bytes(uintptr(pageUse.dirty) << pageShift)
+		n += pageCount(pageUse.dirty).bytes()
 	}
 	now := milliseconds()
 	region.mu.Unlock()
@@ -82,8 +80,8 @@ func worthReclaim(own Front) bool {
 
 // heldBytes returns the bytes of free blocks in the magazines and the quarantine of a front.
 func (f Front) heldBytes() (n mem.Bytes) {
-	for c := uint8(1); c <= sizeclass.NumAll; c++ {
-		n += mem.Bytes(f.held(sizeclass.ID(c))+uintptr(atomic.LoadUint32(&f.head().waiting[c]))) * sizeclass.ID(c).Bytes()
+	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
+		n += mem.Bytes(f.held(c)+uintptr(atomic.LoadUint32(&f.head().waiting[c]))) * c.Bytes()
 	}
 	return n
 }

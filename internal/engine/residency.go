@@ -58,8 +58,7 @@ func countResident(addr mem.Addr, size mem.Bytes, only func(offset uintptr) bool
 		if v&1 == 0 || only != nil && !only(uintptr(mem.Bytes(i)*step)) {
 			continue
 		}
-		page := (addr - region.base + mem.Addr(mem.Bytes(i)*step)) >> pageShift
-		counts[meta(pageNo(page)).bucket]++
+		counts[meta(pageAt(addr.Add(mem.Bytes(i)*step))).bucket]++
 	}
 	return counts
 }

@@ -106,10 +106,11 @@ func tickTime() time.Duration {
 	return time.Duration(max(window/ticksPerWindow, decayPart(minTick))) * time.Millisecond
 }
 
-// kick starts the scavenger if it does not run. Any goroutine, not entered and without locks. It
-// costs two loads if the scavenger runs.
+// kick starts the scavenger if it does not run. Any goroutine, not entered; it may hold locks that
+// are taken before region.mu. It costs two loads if the scavenger runs.
 func kick() {
 	check.MustNotBeEntered("kick")
+	check.MayLock(&region.mu)
 	s := &scavenger
 	if s.armed.Load() {
 		if s.kicked.Load() {
@@ -181,9 +182,10 @@ func (s *scavengerState) during(generation int, do func()) bool {
 // kickGrown makes holes in sparse slabs now if the heap has grown much since it last looked: a
 // class takes new pages while other classes may hold memory that they do not use. It is called
 // after everything that may have grown the region, and costs one load if the region has not grown.
-// Any goroutine, not entered and without locks.
+// Any goroutine, as kick.
 func kickGrown() {
 	check.MustNotBeEntered("kickGrown")
+	check.MayLock(&region.mu)
 	s := &scavenger
 	end := region.committed.Load()
 	if seen := s.seenGrown.Load(); seen == end || !s.seenGrown.CompareAndSwap(seen, end) || policy.Now().Keep == policy.KeepAlways {
@@ -230,9 +232,10 @@ func (s *scavengerState) soon(do func()) {
 }
 
 // kickPressed asks for the work of a tick now if memory has come near the soft limit, at most once
-// in the time of a tick. Any goroutine, not entered and without locks.
+// in the time of a tick. Any goroutine, as kick.
 func kickPressed() {
 	check.MustNotBeEntered("kickPressed")
+	check.MayLock(&region.mu)
 	s := &scavenger
 	if memoryLimit.soft.Load() == 0 || !pressed() {
 		return

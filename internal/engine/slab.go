@@ -21,6 +21,8 @@ import (
 //
 // Every change of a slab's state, class or set membership happens under the lock of the slab's
 // current class. A slab is PARTIAL if and only if it is in the class's partial set.
+
+// The states of a slab.
 const (
 	slabNone    uint32 = iota // no slab
 	slabLeased                // one front may carve from it
@@ -50,8 +52,7 @@ func (s slabID) block(c sizeclass.ID, j blockIndex) Block {
 // owner returns the slab from which the block at p was cut. The caller holds the block; while a
 // block of a slab is held, the slab cannot change its class.
 func owner(p Block) slabID {
-	m := meta(p.page())
-	return slabID(pageAt(m.start) + 1)
+	return slabAt(meta(p.page()).start)
 }
 
 // fullWord returns word i of the bitmap of a slab whose blocks are all free.
@@ -350,12 +351,20 @@ func dropHint(c chunkNo) {
 func stealFrom(c chunkNo, pol *policy.Tuning) (orders uint32) {
 	for m := super(c).emptyMask.Load(); m != 0; m &= m - 1 {
 		s := slabID(c.page() + pageNo(bits.TrailingZeros32(m)) + 1)
-		if order, ok := claimEmpty(s, pol.EmptyMinKeep); ok {
-			giveBackPages(s.page(), order)
+		if order, ok := giveBackEmpty(s, pol.EmptyMinKeep); ok {
 			orders |= 1 << order
 		}
 	}
 	return orders
+}
+
+// giveBackEmpty gives back the pages of a PARTIAL slab if all of its blocks are free, and reports
+// their order.
+func giveBackEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
+	if order, ok = claimEmpty(s, minKeep); ok {
+		giveBackPages(s.page(), order)
+	}
+	return order, ok
 }
 
 // claimEmpty takes a PARTIAL slab out of its class if all of its blocks are free. It reports the
@@ -417,17 +426,17 @@ func (s slabID) dropLive(k *sizeclass.Class, c sizeclass.ID) (dropped bool) {
 		b := s.bits(w)
 		for v := atomic.LoadUint64(b) & fullWord(k, w); v != 0; v &= v - 1 {
 			at := uint64(bits.TrailingZeros64(v))
-			p := s.addr() + mem.Addr(uintptr(uint64(w)*64+at)*uintptr(k.Size))
-			if !isLive(Block(p), c) {
+			p := s.block(c, blockIndex(uint64(w)*64+at))
+			if !isLive(p, c) {
 				continue
 			}
 			atomic.AndUint64(b, ^(1 << at))
 			// Freed in the meantime: the flush of that free will find the bit, or has found it.
-			if !isLive(Block(p), c) {
+			if !isLive(p, c) {
 				atomic.OrUint64(b, 1<<at)
 				continue
 			}
-			foundLate(Block(p))
+			foundLate(p)
 			dropped = true
 		}
 	}

@@ -10,7 +10,7 @@ import (
 )
 
 // The figures of the engine, and how they are read. Each figure is owned by the file that counts
-// it; ReadTotals takes the locks it needs one after the other.
+// it; ReadTotals takes the locks it needs, some of them under scavenger.moving.
 //
 // The structs of figures below have the fields of the public ones (stats.go of the module's root),
 // which say what each figure means. The root converts each struct as a whole: it does not compile
@@ -129,17 +129,17 @@ func ReadTotals(t *Totals) {
 	for i := uintptr(0); i < frontPool.built.Load(); i++ {
 		f := frontAt(i)
 		t.Stages.OwnLease += atomic.LoadUint64(&f.head().ownHits)
-		for c := uint8(1); c <= sizeclass.Num; c++ {
+		for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
 			ct := &t.Classes[c]
-			n := f.held(sizeclass.ID(c))
+			n := f.held(c)
 			ct.InMagazines += uint64(n) + uint64(atomic.LoadUint32(&f.head().waiting[c]))
 			ct.FrontHits += atomic.LoadUint64(&f.head().hits[c])
 			if seen := uintptr(f.head().seen[c]); seen > n {
 				ct.FrontHits += uint64(seen - n)
 			}
-			ct.Misses += atomic.LoadUint64(f.misses(sizeclass.ID(c)))
-			ct.Refills += atomic.LoadUint64(f.refills(sizeclass.ID(c)))
-			ct.Flushes += atomic.LoadUint64(f.flushes(sizeclass.ID(c)))
+			ct.Misses += atomic.LoadUint64(f.misses(c))
+			ct.Refills += atomic.LoadUint64(f.refills(c))
+			ct.Flushes += atomic.LoadUint64(f.flushes(c))
 		}
 	}
 	t.readCaches()

@@ -29,9 +29,7 @@ func sweepIdle(all bool) (left bool) {
 			m := s.emptyMask.Load()
 			for old := pageSet(m) & s.wasEmpty; old != 0; old &= old - 1 {
 				slab := slabID(c.page() + pageNo(bits.TrailingZeros32(uint32(old))) + 1)
-				if order, ok := claimEmpty(slab, 0); ok {
-					giveBackPages(slab.page(), order)
-				}
+				giveBackEmpty(slab, 0)
 			}
 			s.wasEmpty = pageSet(s.emptyMask.Load())
 			left = left || s.wasEmpty != 0
@@ -43,16 +41,14 @@ func sweepIdle(all bool) (left bool) {
 
 // sweepEmpty gives back the pages of every EMPTY slab.
 func sweepEmpty() {
-	for c := uint8(1); c <= sizeclass.Num; c++ {
-		page, ok := nextListed(sizeclass.ID(c), 0)
+	for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
+		page, ok := nextListed(c, 0)
 		for ok {
 			s := slabID(page + 1)
 			if s.allFree(&sizeclass.Classes[c]) { // only a glance; claimEmpty makes sure
-				if order, ok := claimEmpty(s, 0); ok {
-					giveBackPages(page, order)
-				}
+				giveBackEmpty(s, 0)
 			}
-			page, ok = nextListed(sizeclass.ID(c), page+1)
+			page, ok = nextListed(c, page+1)
 		}
 	}
 }

@@ -99,7 +99,7 @@ func liveGuarded(from int, blocks []LiveBlock) (_ []LiveBlock, more bool) {
 func liveInPage(page pageNo, blocks []LiveBlock) []LiveBlock {
 	check.MustHold(&scavenger.mu, "liveInPage")
 	m := meta(page)
-	c := uint8(m.slabClass.Load())
+	c := sizeclass.ID(m.slabClass.Load())
 	if c == 0 {
 		if b := (LiveBlock{Addr: Block(page.addr()), page: page}); b.isLarge() {
 			b.Size, b.Arena = m.largeSize, m.flags&flagArena != 0
@@ -111,7 +111,7 @@ func liveInPage(page pageNo, blocks []LiveBlock) []LiveBlock {
 	k := &sizeclass.Classes[c]
 	from := len(blocks)
 	for i := range uintptr(k.Blocks) {
-		b := LiveBlock{Addr: Block(page.addr() + mem.Addr(i*uintptr(k.Size))), Size: mem.Bytes(k.Size), page: page, class: sizeclass.ID(c)}
+		b := LiveBlock{Addr: slabID(page+1).block(c, blockIndex(i)), Size: c.Bytes(), page: page, class: c}
 		if v := b.value(); v == liveState(c) || v == liveWatched {
 			blocks = append(blocks, b)
 		} else if v == liveSited {

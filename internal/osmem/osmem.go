@@ -6,7 +6,7 @@
 //
 // A reserved range faults when touched; a readable one reads as zero and faults when written; a
 // committed one may be read and written and starts as zero. A range that was in use never becomes
-// "unreserved" again: see the region in package heap.
+// "unreserved" again: see the region in package engine.
 //
 // All functions may be called from any goroutine, block in a system call, and must not be called
 // while pinned to a P. The functions that have an Op count each system call and each failure.

@@ -26,7 +26,7 @@ func discard(addr mem.Addr, size mem.Bytes) error {
 }
 
 // addressSpaceLeft is RLIMIT_AS. How much the process already uses is not known here, so package
-// heap takes only a quarter of the answer.
+// engine takes only a quarter of the answer.
 func addressSpaceLeft() mem.Bytes {
 	var lim unix.Rlimit
 	if unix.Getrlimit(unix.RLIMIT_AS, &lim) != nil || uint64(lim.Cur) >= math.MaxInt64 {

@@ -2,7 +2,6 @@ package osmem
 
 import (
 	"math"
-	"os"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
@@ -25,7 +24,7 @@ func addressSpaceLeft() mem.Bytes {
 		return math.MaxUint
 	}
 	pages, _, _ := statm()
-	used := pages * uint64(os.Getpagesize())
+	used := pages * uint64(systemPage)
 	if used >= lim.Cur {
 		return 0
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // ReadableReserve is false: on Windows a reserved range cannot be read, and read-only committed
-// memory would be charged to the process. Package heap raises its bound with each commit instead.
+// memory would be charged to the process. Package engine raises its bound with each commit instead.
 const ReadableReserve = false
 
 func reserve(size mem.Bytes, readable bool) (mem.Addr, error) {

@@ -18,7 +18,7 @@ func resident(addr mem.Addr, size mem.Bytes, vec []byte) (int, error) {
 	}
 	pageSize := systemPage
 	pages := 0
-	for left := (size + pageSize - 1) / pageSize; left > 0; {
+	for left := size.Up(pageSize) / pageSize; left > 0; {
 		n := min(left, mem.Bytes(len(vec)))
 		err := do(OpResident, func() error {
 			// In this form it is a call of assembly, so that vec need not be in Go's heap.
@@ -68,7 +68,7 @@ func chosen(list string) string {
 
 func residentBytes() (uint64, bool) {
 	_, pages, ok := statm()
-	return pages * uint64(os.Getpagesize()), ok
+	return pages * uint64(systemPage), ok
 }
 
 var statmPath = [...]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/', 's', 't', 'a', 't', 'm', 0}

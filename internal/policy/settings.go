@@ -1,7 +1,6 @@
 package policy
 
 import (
-	"slices"
 	"strconv"
 )
 
@@ -166,11 +165,12 @@ func All() []Setting { return settings }
 
 // Find returns the setting with the given name or alias, or nil.
 func Find(name string) *Setting {
-	i := slices.IndexFunc(settings, func(g Setting) bool { return name != "" && (g.Name == name || g.Alias == name) })
-	if i < 0 {
-		return nil
+	for i := range settings {
+		if g := &settings[i]; name != "" && (g.Name == name || g.Alias == name) {
+			return g
+		}
 	}
-	return &settings[i]
+	return nil
 }
 
 // Value returns setting g's value in s, spelled as the environment would spell it.

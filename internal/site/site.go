@@ -2,7 +2,8 @@
 // the count of its live blocks. The registry knows numbers and names only. The engine knows which
 // block belongs to which site.
 //
-// registry.mu owns the names; the counts are atomic.
+// sites.mu owns the map from names to sites. Whoever has a site reads its name and counts without a
+// lock.
 package site
 
 import (
@@ -18,68 +19,65 @@ type ID uint32
 // Max is the most sites that there can be: the engine's site map has two bytes for a block.
 const Max = 1<<16 - 1
 
-// count is the live figures of one site. It has a cache line of its own, so that frees of two sites
-// do not slow each other down.
-type count struct {
+// entry is the name and the live figures of one site. It has a cache line of its own, so that frees
+// of two sites do not slow each other down.
+type entry struct {
 	bytes, blocks atomic.Int64
-	_             [48]byte
+	name          string
+	_             [32]byte
 }
 
-var registry struct {
+var sites struct {
 	mu     check.Mutex[check.Sites]
-	names  []string
 	byName map[string]ID
-	// counts[i] belongs to site i+1. It grows by a copy of the slice of pointers.
-	counts atomic.Pointer[[]*count]
+	// entries[i] belongs to site i+1. Registration appends to it under mu. Whoever has loaded the
+	// shorter slice before does not look beyond its length.
+	entries atomic.Pointer[[]*entry]
+}
+
+// all returns the entries of all sites.
+func all() []*entry {
+	if e := sites.entries.Load(); e != nil {
+		return *e
+	}
+	return nil
 }
 
 // Register returns the site with the given name, and makes it if there is none. It returns 0 when
 // there are Max sites already. Any goroutine.
 func Register(name string) ID {
-	r := &registry
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if s, ok := r.byName[name]; ok {
+	sites.mu.Lock()
+	defer sites.mu.Unlock()
+	if s, ok := sites.byName[name]; ok {
 		return s
 	}
-	if len(r.names) == Max {
+	entries := all()
+	if len(entries) == Max {
 		return 0
 	}
-	if r.byName == nil {
-		r.byName = map[string]ID{}
+	if sites.byName == nil {
+		sites.byName = map[string]ID{}
 	}
-	r.names = append(r.names, name)
-	s := ID(len(r.names))
-	r.byName[name] = s
-	var counts []*count
-	if old := r.counts.Load(); old != nil {
-		counts = append(counts, *old...)
-	}
-	counts = append(counts, new(count))
-	r.counts.Store(&counts)
+	entries = append(entries, &entry{name: name})
+	s := ID(len(entries))
+	sites.byName[name] = s
+	sites.entries.Store(&entries)
 	return s
 }
 
-// Num returns the number of sites. Their IDs are 1..Num. Any goroutine.
-func Num() ID {
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
-	return ID(len(registry.names))
-}
+// Num returns the number of sites. Their IDs are 1..Num. Any goroutine, without a lock.
+func Num() ID { return ID(len(all())) }
 
 // Read returns the name and the live figures of site s, which must be registered. The two figures
-// may be from different moments. Any goroutine.
+// may be from different moments. Any goroutine, without a lock.
 func Read(s ID) (name string, bytes, blocks int64) {
-	registry.mu.Lock()
-	defer registry.mu.Unlock()
-	n := (*registry.counts.Load())[s-1]
-	return registry.names[s-1], n.bytes.Load(), n.blocks.Load()
+	e := all()[s-1]
+	return e.name, e.bytes.Load(), e.blocks.Load()
 }
 
 // Known reports whether there is such a site. Any goroutine, without a lock.
 func (s ID) Known() bool {
-	counts := registry.counts.Load()
-	return counts != nil && s > 0 && s <= ID(len(*counts))
+	return s > 0 && s <= Num()
 }
 
 // Allocated counts a block of size bytes of the site, which must be registered. Any goroutine,
@@ -94,7 +92,7 @@ func (s ID) Freed(size mem.Bytes) { s.add(-int64(size), -1) }
 func (s ID) Resized(more int64) { s.add(more, 0) }
 
 func (s ID) add(bytes, blocks int64) {
-	n := (*registry.counts.Load())[s-1]
+	n := (*sites.entries.Load())[s-1]
 	n.bytes.Add(bytes)
 	n.blocks.Add(blocks)
 }

@@ -48,14 +48,10 @@ func TestCounts(t *testing.T) {
 // TestNoMore: when there are Max sites, a new name gets none, and a known name still gets its site.
 func TestNoMore(t *testing.T) {
 	known := Register("site test known")
-	registry.mu.Lock()
-	names := registry.names
-	registry.names = make([]string, Max)
-	registry.mu.Unlock()
+	entries, full := sites.entries.Load(), make([]*entry, Max)
+	sites.entries.Store(&full)
 	none, again := Register("one too many"), Register("site test known")
-	registry.mu.Lock()
-	registry.names = names
-	registry.mu.Unlock()
+	sites.entries.Store(entries)
 	if none != 0 || again != known || known == 0 {
 		t.Errorf("the site beyond the last is %d, a known one %d, was %d", none, again, known)
 	}

@@ -163,6 +163,6 @@ func LargeBytes(c ID) mem.Bytes {
 // an eighth of its doubling, which is at least 4 KiB. ok is false when the result does not fit.
 func LargeSize(size mem.Bytes) (n mem.Bytes, ok bool) {
 	step := mem.Bytes(1) << (bits.Len64(uint64(size-1)) - 1) / 8
-	n = (size + step - 1) &^ (step - 1)
+	n = size.Up(step)
 	return n, n >= size
 }

@@ -1,6 +1,7 @@
 package workout
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"testing"
@@ -42,15 +43,7 @@ func NewBlock(t testing.TB, malloc func(uintptr) unsafe.Pointer, size uintptr, k
 // one byte, because their addresses are unique.
 func Overlapping(blocks []Block) (a, b Block, ok bool) {
 	s := slices.Clone(blocks)
-	slices.SortFunc(s, func(a, b Block) int {
-		switch {
-		case uintptr(a.P) < uintptr(b.P):
-			return -1
-		case uintptr(a.P) > uintptr(b.P):
-			return 1
-		}
-		return 0
-	})
+	slices.SortFunc(s, func(a, b Block) int { return cmp.Compare(uintptr(a.P), uintptr(b.P)) })
 	for i := 1; i < len(s); i++ {
 		if uintptr(s[i-1].P)+max(s[i-1].Size, 1) > uintptr(s[i].P) {
 			return s[i-1], s[i], true
