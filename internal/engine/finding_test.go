@@ -18,7 +18,7 @@ func forgetFindings() {
 func TestPostponed(t *testing.T) {
 	blocks := fillBytes(t, 6*64, 64)
 	defer freeBlocks(t, blocks)
-	written := func(p Block) func() { return func() { Postpone(Finding{Kind: WrittenFreed, Addr: mem.Addr(p)}) } }
+	written := func(p Block) func() { return func() { Postpone(Finding{Kind: WrittenFreed, Addr: p.addr()}) } }
 	late := func(p Block) func() { return func() { foundLate(p) } }
 	lateEntered := func(p Block) func() { return func() { entered(func() { foundLateEntered(p) }) } }
 	for _, x := range []struct {
@@ -40,7 +40,7 @@ func TestPostponed(t *testing.T) {
 				found()
 			}
 			for i, p := range x.want {
-				if f := TakeFinding(); f.Kind == OK || f.Addr != mem.Addr(p) {
+				if f := TakeFinding(); f.Kind == OK || f.Addr != p.addr() {
 					t.Errorf("finding %d is %+v, want one of %#x", i, f, p)
 				}
 			}

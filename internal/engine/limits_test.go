@@ -38,7 +38,7 @@ func TestMemoryLimits(t *testing.T) {
 			t.Fatal(err)
 		}
 		var blocks []Block
-		total := uintptr(0)
+		total := mem.Bytes(0)
 		for {
 			p := Malloc(0, size)
 			if p == 0 {
@@ -46,9 +46,9 @@ func TestMemoryLimits(t *testing.T) {
 			}
 			blocks = append(blocks, p)
 			if size > sizeclass.MaxMid {
-				total += uintptr(size.Up(pageSize))
+				total += size.Up(pageSize)
 			} else {
-				total += uintptr(size)
+				total += size
 			}
 			if total > 80*mebibyte {
 				t.Fatalf("%d bytes: %d MiB in spite of a limit of 64", size, total>>20)
@@ -101,7 +101,7 @@ func TestRefusedOnce(t *testing.T) {
 	blocks := fillBytes(t, supers*superSize, size)
 	var rest, kept []Block
 	for _, p := range blocks {
-		if (mem.Addr(p)-region.base)>>pageShift%superPages == 7 {
+		if p.page().inChunk() == 7 {
 			rest = append(rest, p)
 		} else {
 			kept = append(kept, p)

@@ -95,8 +95,8 @@ func fillBytes(t *testing.T, total, size mem.Bytes) (blocks []Block) {
 		if p == 0 {
 			t.Fatal("out of memory", Survived())
 		}
-		for i := uintptr(0); mem.Bytes(i) < size; i += 4096 {
-			*u8(mem.Addr(p + Block(i))) = 1
+		for i := mem.Bytes(0); i < size; i += 4096 {
+			*u8(p.addr().Add(i)) = 1
 		}
 		blocks = append(blocks, p)
 	}
@@ -113,20 +113,21 @@ func freeBlocks(t *testing.T, blocks []Block) {
 }
 
 // front returns a Heap's front for a test.
-func front(t *testing.T) uintptr {
+func front(t *testing.T) Front {
+	t.Helper()
 	f := NewHeapFront()
 	if f == 0 {
 		t.Fatal(Survived())
 	}
-	return uintptr(f)
+	return f
 }
 
 // heapFront gives the test a front of its own, as a Heap has one.
-func heapFront(t *testing.T) uintptr {
+func heapFront(t *testing.T) Front {
 	t.Helper()
 	f := front(t)
 	t.Cleanup(func() {
-		if bad := CloseHeapFront(Front(f)); bad.Kind != OK {
+		if bad := CloseHeapFront(f); bad.Kind != OK {
 			t.Errorf("closing the front: %+v", bad)
 		}
 	})
@@ -159,18 +160,18 @@ func set[T any](p *T, v T) (repair func()) {
 }
 
 // lateIn returns the address of the first late double free that do finds, or 0.
-func lateIn(do func()) uintptr {
+func lateIn(do func()) Block {
 	for TakeFinding().Kind != OK {
 	}
 	do()
 	first := TakeFinding()
 	for TakeFinding().Kind != OK {
 	}
-	return uintptr(first.Addr)
+	return Block(first.Addr)
 }
 
 // lateFlush is lateIn of a flush of blocks of class c.
-func lateFlush(blocks []Block, c sizeclass.ID) uintptr { return lateIn(func() { flush(blocks, c) }) }
+func lateFlush(blocks []Block, c sizeclass.ID) Block { return lateIn(func() { flush(blocks, c) }) }
 
 // tick is tickTime for a caller that holds no lock.
 func tick() time.Duration {

@@ -21,9 +21,9 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	storm := func(own, size mem.Bytes) (blocks []Block) {
+	storm := func(own Front, size mem.Bytes) (blocks []Block) {
 		for failures := 0; failures < 1000; {
-			if p := Malloc(Front(own), size); p != 0 {
+			if p := Malloc(own, size); p != 0 {
 				blocks = append(blocks, p)
 			} else {
 				failures++
@@ -56,19 +56,19 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 	withClock(t)
 	f := heapFront(t)
 	limit()
-	blocks := storm(mem.Bytes(f), 500<<10)
+	blocks := storm(f, 500<<10)
 	for _, p := range blocks[:4] {
-		if bad := Free(Front(f), p); bad.Kind != OK {
+		if bad := Free(f, p); bad.Kind != OK {
 			t.Fatal(bad)
 		}
 	}
-	if p := Malloc(Front(f), 100<<10); p == 0 {
+	if p := Malloc(f, 100<<10); p == 0 {
 		t.Error("a Heap gets nothing while its own magazines hold 2 MiB")
 	} else {
-		Free(Front(f), p)
+		Free(f, p)
 	}
 	for _, p := range blocks[4:] {
-		Free(Front(f), p)
+		Free(f, p)
 	}
 }
 

@@ -41,14 +41,14 @@ func TestMetadataIsSmall(t *testing.T) {
 	resident := func() (n int) {
 		vec := make([]byte, 1<<16)
 		for _, a := range region.areas() {
-			from := uintptr(0)
+			from := mem.Bytes(0)
 			if a == &region.live {
-				from = uintptr(region.first >> pageShift * a.unit &^ (pageSize - 1))
+				from = a.of(pageCount(region.firstPage())).Down(pageSize)
 			}
-			if a.committed <= mem.Bytes(from) {
+			if a.committed <= from {
 				continue
 			}
-			pages, err := osmem.Resident(a.base+mem.Addr(from), a.committed-mem.Bytes(from), vec)
+			pages, err := osmem.Resident(a.base.Add(from), a.committed-from, vec)
 			if err != nil {
 				t.Skip(err)
 			}
