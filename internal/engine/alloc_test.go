@@ -82,8 +82,7 @@ func TestFreeWithoutAFront(t *testing.T) {
 // a slow path too, but changes nothing.
 func TestInvalidFreeTrimsNoHeap(t *testing.T) {
 	c := withClock(t)
-	f := front(t)
-	defer CloseHeapFront(f)
+	f := heapFront(t)
 	class := sizeclass.Of(48)
 	idle := func() {
 		Free(0, Malloc(0, 3<<20)) // something to return, or the scavenger does not look

@@ -6,12 +6,6 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// forgetFindings takes what others have postponed.
-func forgetFindings() {
-	for TakeFinding().Kind != OK {
-	}
-}
-
 // TestPostponed: every misuse that was found in the middle of something else is reported
 // once, however many there are and wherever they were found: in the order of the list, and
 // then what goroutines that were entered have found.

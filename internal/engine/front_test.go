@@ -204,9 +204,7 @@ func TestSpareFrontsRefused(t *testing.T) {
 		if !told(x.told) {
 			t.Errorf("%v, %v: not told: %v", x.discard, x.commit, Survived())
 		}
-		if err := CheckInvariants(); err != nil {
-			t.Error(err)
-		}
+		mustHold(t)
 		if returnSpare(false) || len(frontPool.free) != pool {
 			t.Errorf("%v, %v: %d of %d in the pool when there is memory again", x.discard, x.commit, len(frontPool.free), pool)
 		}

@@ -7,6 +7,7 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // TestCachedLarge: a freed large block comes back to the next allocation of its class, and not to one
@@ -199,12 +200,7 @@ func TestResizeRefused(t *testing.T) {
 	*u8((p + 100<<10 - 1).addr()) = 7
 	usable, _, _ := Size(p)
 	more := region.endPage().addr().From(p.addr()) + 64*mebibyte // beyond what is committed
-	osmem.Inject(func(op osmem.Op) error {
-		if op == osmem.OpCommit {
-			return osmem.ErrInjected
-		}
-		return nil
-	})
+	testkit.RefuseOp(osmem.OpCommit, func(int) bool { return true })
 	used, _ := use()
 	if Resize(p, more) {
 		t.Error("a large block grew without a commit")
@@ -231,10 +227,7 @@ func TestResizeAtTheLimit(t *testing.T) {
 	*u8((p + 100<<10 - 1).addr()) = 7
 	usable, _, _ := Size(p)
 	used, _ := use()
-	if err := SetMemoryLimit(0, uint64(used)<<pageShift); err != nil {
-		t.Fatal(err)
-	}
-	defer SetMemoryLimit(0, 0)
+	withLimit(t, 0, uint64(used)<<pageShift)
 	for range 3 {
 		was := limitHit.Load()
 		if Resize(p, mebibyte) || limitHit.Load() == was {

@@ -219,8 +219,7 @@ func TestLateLargeInSiteCache(t *testing.T) {
 // TestLateLargeInSlot: a large block that two overlapping frees put into the magazine and into a
 // shared slot is handed out once. The other copy is dropped when it leaves the slot.
 func TestLateLargeInSlot(t *testing.T) {
-	f := front(t)
-	defer CloseHeapFront(f)
+	f := heapFront(t)
 	const size = 300 << 10
 	c := sizeclass.LargeOf(size)
 	TakeFinding()

@@ -11,11 +11,6 @@ import (
 // TestMemoryLimits: beyond the hard limit there is no memory, and there is some again after a free.
 // Near the soft limit no free memory is kept.
 func TestMemoryLimits(t *testing.T) {
-	noLimit := func() {
-		if err := SetMemoryLimit(0, 0); err != nil {
-			t.Error(err)
-		}
-	}
 	for _, tt := range []struct {
 		soft, hard uint64
 		want       string
@@ -34,9 +29,7 @@ func TestMemoryLimits(t *testing.T) {
 		withClock(t)
 		used, dirty := use()
 		hard := uint64(used+dirty)<<pageShift + 64*mebibyte
-		if err := SetMemoryLimit(0, hard); err != nil {
-			t.Fatal(err)
-		}
+		withLimit(t, 0, hard)
 		var blocks []Block
 		total := mem.Bytes(0)
 		for {
@@ -75,15 +68,12 @@ func TestMemoryLimits(t *testing.T) {
 			}
 			Free(0, p)
 		}
-		noLimit()
+		noLimit(t)
 	}
 
 	c := withClock(t)
 	used, _ := use()
-	if err := SetMemoryLimit(uint64(used)<<pageShift+64*mebibyte, 0); err != nil {
-		t.Fatal(err)
-	}
-	defer noLimit()
+	withLimit(t, uint64(used)<<pageShift+64*mebibyte, 0)
 	blocks := fillBytes(t, 80*mebibyte, 256<<10)
 	c.Advance(0) // the tick that was asked for
 	freeBlocks(t, blocks)
@@ -113,10 +103,7 @@ func TestRefusedOnce(t *testing.T) {
 	if dirty != 0 {
 		t.Fatalf("%d dirty pages after Trim", dirty)
 	}
-	if err := SetMemoryLimit(0, uint64(used)<<pageShift); err != nil {
-		t.Fatal(err)
-	}
-	defer SetMemoryLimit(0, 0)
+	withLimit(t, 0, uint64(used)<<pageShift)
 	for Malloc(0, 200) != 0 { // of the memory that there is
 	}
 	was := limitHit.Load()

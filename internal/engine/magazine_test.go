@@ -13,8 +13,7 @@ import (
 )
 
 func TestPopsAscend(t *testing.T) {
-	f := front(t)
-	defer CloseHeapFront(f)
+	f := heapFront(t)
 	c := sizeclass.Of(48)
 	var got []Block
 	for range firstBatch {
@@ -146,7 +145,7 @@ func TestCarveDropsLive(t *testing.T) {
 				}
 				last = p
 			}
-			lateIn(func() {})
+			forgetFindings()
 			for _, p := range live {
 				setLive(p, c, 0)
 			}
@@ -197,15 +196,14 @@ func TestLateDoubleFree(t *testing.T) {
 		}
 	})
 	t.Run("one flushed, one handed out: found at the carve", func(t *testing.T) {
-		f := front(t)
-		defer CloseHeapFront(f)
+		f := heapFront(t)
 		p := Malloc(f, 64)
 		s := *f.lease(c)
 		setLive(p, c, 0)
 		flush([]Block{p}, c)
 		setLive(p, c, liveState(c))
 		before := lateFrees.Load()
-		lateIn(func() {})
+		forgetFindings()
 		var all []Block
 		for *f.lease(c) == s && len(all) < int(sizeclass.Classes[c].Blocks)*2 {
 			q := Malloc(f, 64)
@@ -256,9 +254,7 @@ func TestFlushAfterGiveBack(t *testing.T) {
 		if late := lateFlush([]Block{p}, c); late != p || lateFrees.Load() != before+1 {
 			t.Errorf("%d B: found %#x, want %#x; %d counted", size, late, p, lateFrees.Load()-before)
 		}
-		if err := CheckInvariants(); err != nil {
-			t.Error(err)
-		}
+		mustHold(t)
 	}
 }
 
@@ -269,8 +265,7 @@ func TestWordsAtOnce(t *testing.T) {
 	const size, rounds = 16, 100
 	c := sizeclass.Of(size)
 	k := &sizeclass.Classes[c]
-	f := front(t)
-	defer CloseHeapFront(f)
+	f := heapFront(t)
 	Free(f, Malloc(f, size)) // makes the magazine
 	emptyMagazine(f, c)
 	for range rounds {
@@ -377,7 +372,7 @@ func TestMagazineGrows(t *testing.T) {
 		}
 	}
 	withPolicy(t, nil)
-	maker, other := front(t), front(t)
+	maker, other := heapFront(t), heapFront(t)
 	var all []Block
 	for range 2000 {
 		all = append(all, Malloc(maker, 64))
@@ -390,6 +385,4 @@ func TestMagazineGrows(t *testing.T) {
 	if n := other.head().cap[sizeclass.Of(64)]; n != firstCap {
 		t.Errorf("freeing alone made room for %d blocks, want %d", n, firstCap)
 	}
-	CloseHeapFront(maker)
-	CloseHeapFront(other)
 }

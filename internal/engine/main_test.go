@@ -71,6 +71,23 @@ func withPolicy(t *testing.T, settings map[string]string) {
 	t.Cleanup(func() { policy.Set(old, nil) })
 }
 
+// withLimit sets the memory limits for the test.
+func withLimit(t *testing.T, soft, hard uint64) {
+	t.Helper()
+	if err := SetMemoryLimit(soft, hard); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { noLimit(t) })
+}
+
+// noLimit takes the memory limits away.
+func noLimit(t *testing.T) {
+	t.Helper()
+	if err := SetMemoryLimit(0, 0); err != nil {
+		t.Error(err)
+	}
+}
+
 // mustHold wants all invariants to hold.
 func mustHold(t testing.TB) {
 	t.Helper()
@@ -159,14 +176,18 @@ func set[T any](p *T, v T) (repair func()) {
 	return func() { *p = old }
 }
 
+// forgetFindings takes what was postponed.
+func forgetFindings() {
+	for TakeFinding().Kind != OK {
+	}
+}
+
 // lateIn returns the address of the first late double free that do finds, or 0.
 func lateIn(do func()) Block {
-	for TakeFinding().Kind != OK {
-	}
+	forgetFindings()
 	do()
 	first := TakeFinding()
-	for TakeFinding().Kind != OK {
-	}
+	forgetFindings()
 	return Block(first.Addr)
 }
 

@@ -38,7 +38,7 @@ func eachMark(p Block, size mem.Bytes, at func(mem.Addr) bool) {
 // before the window has passed.
 func TestHoles(t *testing.T) {
 	if osmem.PageSize() != punchUnit {
-		t.Skipf("system pages of %d bytes", osmem.PageSize())
+		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not %d", osmem.PageSize(), punchUnit)
 	}
 	for _, size := range []mem.Bytes{16, 48, 1024, 3 << 10, 20 << 10} {
 		c := withClock(t)
@@ -96,7 +96,7 @@ func TestHoles(t *testing.T) {
 // several ticks are looked at by the next round.
 func TestPunchRoundOfManyTicks(t *testing.T) {
 	if osmem.PageSize() != punchUnit {
-		t.Skipf("system pages of %d bytes", osmem.PageSize())
+		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not %d", osmem.PageSize(), punchUnit)
 	}
 	defer func(was int) { punchScan = was }(punchScan)
 	punchScan = 4
@@ -116,8 +116,7 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 		}
 	}
 	blocks := fillBytes(t, slabs*pageSize, high)
-	h := NewHeapFront()
-	defer CloseHeapFront(h)
+	h := heapFront(t)
 	var burst []Block
 	for range slabs * pageSize / low {
 		p := Malloc(h, low)

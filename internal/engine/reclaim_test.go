@@ -9,17 +9,9 @@ import (
 // TestFreeingHelpsAtTheLimit: after a storm of failures, freed memory can be had in another size at
 // once, wherever it went: page tree, huge-block cache, a Heap's magazines.
 func TestFreeingHelpsAtTheLimit(t *testing.T) {
-	noLimit := func() {
-		if err := SetMemoryLimit(0, 0); err != nil {
-			t.Error(err)
-		}
-	}
-	defer noLimit()
 	limit := func() {
 		used, dirty := use()
-		if err := SetMemoryLimit(0, uint64(used+dirty)<<pageShift+64*mebibyte); err != nil {
-			t.Fatal(err)
-		}
+		withLimit(t, 0, uint64(used+dirty)<<pageShift+64*mebibyte)
 	}
 	storm := func(own Front, size mem.Bytes) (blocks []Block) {
 		for failures := 0; failures < 1000; {
@@ -50,7 +42,7 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 				freeBlocks(t, []Block{p})
 			}
 		}
-		noLimit()
+		noLimit(t)
 	}
 
 	withClock(t)

@@ -160,7 +160,7 @@ func TestScavengerEndsWithNothing(t *testing.T) {
 // TestScavengerDrainsIdleFronts: a front that nobody uses is drained; a front that is used is not.
 func TestScavengerDrainsIdleFronts(t *testing.T) {
 	if !canPin {
-		t.Skip("without pinning there are no fronts of Ps")
+		t.Skip("skipped: without pinning there are no fronts of Ps")
 	}
 	c := withClock(t)
 	runtime.LockOSThread()

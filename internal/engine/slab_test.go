@@ -16,8 +16,7 @@ import (
 // TestEmptySlabsChangeClass: when all blocks of one class are freed, another class of the same slab
 // size uses the pages, and no new superslab is made.
 func TestEmptySlabsChangeClass(t *testing.T) {
-	f := front(t)
-	defer CloseHeapFront(f)
+	f := heapFront(t)
 	const bytes = 64 << 20
 	fill := func(size mem.Bytes) {
 		var all []Block
@@ -116,9 +115,7 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 			}
 		}
 		retire(s)
-		if err := CheckInvariants(); err != nil {
-			t.Error(err)
-		}
+		mustHold(t)
 	}
 }
 
