@@ -23,7 +23,7 @@ func mark(p Block, size mem.Bytes, key uint64) {
 
 func marked(p Block, size mem.Bytes, key uint64) bool {
 	whole := true
-	eachMark(p, size, func(i mem.Addr) bool { whole = *u64(i) == key^uint64(i); return whole })
+	eachMark(p, size, func(i mem.Addr) bool { whole = whole && *u64(i) == key^uint64(i); return whole })
 	return whole
 }
 
