@@ -55,6 +55,15 @@ func collected(done func(*hakmem.Stats) bool) error {
 	}
 }
 
+// noFronts waits until no front is in use: the Heaps that other tests dropped are given back, and
+// those of Ps as well.
+func noFronts(t *testing.T) {
+	t.Helper()
+	if err := collected(func(*hakmem.Stats) bool { hakmem.Trim(); return workout.ReadStats().Fronts == 0 }); err != nil {
+		t.Fatal(err)
+	}
+}
+
 var _ = testkit.Child("abandoned", abandonedOnes)
 
 func abandonedOnes(string) error {

@@ -13,10 +13,7 @@ import (
 
 func TestHeap(t *testing.T) {
 	quiet(t)
-	// Wait until the Heaps that other tests dropped are given back.
-	if err := collected(func(*hakmem.Stats) bool { hakmem.Trim(); return workout.ReadStats().Fronts == 0 }); err != nil {
-		t.Fatal(err)
-	}
+	noFronts(t)
 	base := workout.ReadStats()
 	g, h := hakmem.NewHeap(), hakmem.NewHeap()
 	r := newRand(t, 5)

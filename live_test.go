@@ -14,7 +14,6 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 
 	"github.com/hakmem/hakmem"
-	"github.com/hakmem/hakmem/internal/asan"
 )
 
 // liveNow returns all live blocks, keyed by address. The walk must yield them in ascending order.
@@ -47,9 +46,7 @@ func mustAgree(t *testing.T) map[uintptr]hakmem.LiveBlock {
 }
 
 func TestLiveBlocks(t *testing.T) {
-	if asan.On {
-		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
-	}
+	classSizes(t)
 	quiet(t)
 	site := hakmem.RegisterSite("TestLiveBlocks")
 	h := hakmem.NewHeap()
@@ -173,9 +170,7 @@ func TestLiveBlocksFreedByTheLoop(t *testing.T) {
 // TestLiveBlocksWhileOthersAllocate checks that blocks which live all the time are in every walk,
 // and that a walk yields nothing impossible.
 func TestLiveBlocksWhileOthersAllocate(t *testing.T) {
-	if asan.On {
-		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
-	}
+	classSizes(t)
 	var kept []unsafe.Pointer
 	for _, k := range workout.Kinds {
 		kept = append(kept, hakmem.Malloc(k.Size))

@@ -1,7 +1,6 @@
 package hakmem_test
 
 import (
-	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -101,10 +100,9 @@ func classSizes(t testing.TB) {
 // mustRunOut calls do, which must panic with *OutOfMemoryError.
 func mustRunOut(t testing.TB, what string, do func()) *hakmem.OutOfMemoryError {
 	t.Helper()
-	v := testkit.PanicOf(do)
-	var oom *hakmem.OutOfMemoryError
-	if err, ok := v.(error); !ok || !errors.As(err, &oom) {
-		t.Errorf("%s: panic value %v (%T), want *OutOfMemoryError", what, v, v)
+	oom, instead := testkit.PanicAs[*hakmem.OutOfMemoryError](do)
+	if oom == nil {
+		t.Errorf("%s: %s, want *OutOfMemoryError", what, instead)
 		return &hakmem.OutOfMemoryError{}
 	}
 	return oom

@@ -17,7 +17,6 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 
 	"github.com/hakmem/hakmem"
-	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
@@ -138,9 +137,7 @@ func sources(t *testing.T) map[string]func(uintptr) unsafe.Pointer {
 }
 
 func TestMisuseInsideLiveBlock(t *testing.T) {
-	if asan.On {
-		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
-	}
+	classSizes(t)
 	takers := takers(t)
 	for source, malloc := range sources(t) {
 		for _, k := range workout.Kinds {
@@ -166,9 +163,7 @@ func TestMisuseInsideLiveBlock(t *testing.T) {
 // TestMisuseBehindBlocks passes pointers behind the end of a block: into the tail of a slab, or of
 // a large block's last page, which belongs to no block.
 func TestMisuseBehindBlocks(t *testing.T) {
-	if asan.On {
-		t.Skip("skipped: -asan; there a block ends with the bytes asked for")
-	}
+	classSizes(t)
 	takers := takers(t)
 	for _, size := range []uintptr{40000, 70000, 200_000, 2<<20 + 1} {
 		b := workout.NewBlock(t, hakmem.Malloc, size, 1)
@@ -278,9 +273,7 @@ func TestMisuseDelayedDoubleFree(t *testing.T) {
 // new block, it is a valid pointer to that block. Everywhere else it must be refused, and the new
 // block must be unharmed.
 func TestMisuseAfterReuseByAnotherSize(t *testing.T) {
-	if asan.On {
-		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
-	}
+	classSizes(t)
 	takers := takers(t)
 	classes := []uintptr{48, 1024, 3072, 20480, 40960, 327680, 3 << 20}
 	if testing.Short() {

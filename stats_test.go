@@ -193,10 +193,7 @@ func TestStatsBalance(t *testing.T) {
 // magazines back.
 func TestStatsHeapMagazines(t *testing.T) {
 	quiet(t)
-	// First give back the Heaps that other tests dropped.
-	if err := collected(func(*hakmem.Stats) bool { hakmem.Trim(); return workout.ReadStats().Fronts == 0 }); err != nil {
-		t.Fatal(err)
-	}
+	noFronts(t)
 	h := hakmem.NewHeap()
 	h.Free(h.Malloc(64))
 	hakmem.Trim()

@@ -43,6 +43,15 @@ func begin(opts ...hakmemtest.Option) *tester {
 //go:noinline
 func leakOne(malloc func(uintptr) unsafe.Pointer, size uintptr) unsafe.Pointer { return malloc(size) }
 
+// classSizes skips a test that expects a block's bytes to be those of its size class, in programs
+// built with -asan.
+func classSizes(t *testing.T) {
+	t.Helper()
+	if asan.On {
+		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
+	}
+}
+
 // mustReport checks that the report has all of the texts.
 func mustReport(t *testing.T, report string, texts ...string) {
 	t.Helper()
@@ -87,9 +96,7 @@ func TestNoLeaks(t *testing.T) {
 }
 
 func TestLeaks(t *testing.T) {
-	if asan.On {
-		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
-	}
+	classSizes(t)
 	site := hakmem.RegisterSite("TestLeaks")
 	h, older := hakmem.NewHeap(), hakmem.NewHeap()
 	defer h.Close()
@@ -156,9 +163,7 @@ func TestLeaks(t *testing.T) {
 
 // TestManyLeaks checks that 20 blocks are printed, grouped by stack.
 func TestManyLeaks(t *testing.T) {
-	if asan.On {
-		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
-	}
+	classSizes(t)
 	test := begin()
 	var blocks []unsafe.Pointer
 	for range 15 {
@@ -198,9 +203,7 @@ func TestIgnore(t *testing.T) {
 
 // TestNested runs a test and subtests, each with its own NoLeaks, and a trace at the same time.
 func TestNested(t *testing.T) {
-	if asan.On {
-		t.Skip("skipped: -asan; there each block is larger than its bytes, by 16 or more")
-	}
+	classSizes(t)
 	var trace strings.Builder
 	outer := begin()
 	p := hakmem.Malloc(10)

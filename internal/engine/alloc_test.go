@@ -4,9 +4,7 @@ import (
 	"slices"
 	"testing"
 	"time"
-	"unsafe"
 
-	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -24,7 +22,7 @@ func TestZeroDirty(t *testing.T) {
 	if !Resize(p, used) { // only so much of it has memory
 		t.Fatal("the large block did not grow")
 	}
-	b := unsafe.Slice((*byte)(ptr(mem.Addr(p))), used)
+	b := memory(p, used)
 	for i := range b {
 		b[i] = 0xFF
 	}
@@ -46,7 +44,7 @@ func TestZeroDirty(t *testing.T) {
 	if n := findings - before; n*4096 > used+superSize*3 {
 		t.Errorf("%d page faults to clear %d bytes of %d", n, used, size)
 	}
-	if i := slices.IndexFunc(unsafe.Slice((*byte)(ptr(mem.Addr(q))), size), func(b byte) bool { return b != 0 }); i >= 0 {
+	if i := slices.IndexFunc(memory(q, size), func(b byte) bool { return b != 0 }); i >= 0 {
 		t.Errorf("byte %d is not 0", i)
 	}
 	Free(0, q)
@@ -84,34 +82,33 @@ func TestFreeWithoutAFront(t *testing.T) {
 // a slow path too, but changes nothing.
 func TestInvalidFreeTrimsNoHeap(t *testing.T) {
 	c := withClock(t)
-	f := front(t)
-	defer CloseHeapFront(Front(f))
+	f := heapFront(t)
 	class := sizeclass.Of(48)
 	idle := func() {
 		Free(0, Malloc(0, 3<<20)) // something to return, or the scavenger does not look
 		c.Advance(time.Minute)
 	}
-	if bad := Free(Front(f), Malloc(Front(f), 48)); bad.Kind != OK {
+	if bad := Free(f, Malloc(f, 48)); bad.Kind != OK {
 		t.Fatalf("%+v", bad)
 	}
 	idle()
-	trimHeap(Front(f)) // marks what lies there
+	trimHeap(f) // marks what lies there
 	idle()
-	n := Front(f).held(class)
-	if Front(f).head().epoch == times.epoch.Load() || n == 0 {
+	n := f.held(class)
+	if f.head().epoch == times.epoch.Load() || n == 0 {
 		t.Fatalf("%d blocks in the magazine, and no turn to trim it: the test shows nothing", n)
 	}
-	if bad := Free(Front(f), 1<<60); bad.Kind != Foreign {
+	if bad := Free(f, 1<<60); bad.Kind != Foreign {
 		t.Errorf("%+v", bad)
 	}
-	if Front(f).held(class) != n {
-		t.Errorf("an invalid free trimmed the magazine: %d of %d blocks left", Front(f).held(class), n)
+	if f.held(class) != n {
+		t.Errorf("an invalid free trimmed the magazine: %d of %d blocks left", f.held(class), n)
 	}
-	if bad := Free(Front(f), Malloc(0, 100_000)); bad.Kind != OK {
+	if bad := Free(f, Malloc(0, 100_000)); bad.Kind != OK {
 		t.Fatalf("%+v", bad)
 	}
-	if Front(f).held(class) != 0 {
-		t.Errorf("a valid one did not: %d blocks left", Front(f).held(class))
+	if f.held(class) != 0 {
+		t.Errorf("a valid one did not: %d blocks left", f.held(class))
 	}
 }
 

@@ -6,19 +6,13 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// forgetFindings takes what others have postponed.
-func forgetFindings() {
-	for TakeFinding().Kind != OK {
-	}
-}
-
 // TestPostponed: every misuse that was found in the middle of something else is reported
 // once, however many there are and wherever they were found: in the order of the list, and
 // then what goroutines that were entered have found.
 func TestPostponed(t *testing.T) {
 	blocks := fillBytes(t, 6*64, 64)
 	defer freeBlocks(t, blocks)
-	written := func(p Block) func() { return func() { Postpone(Finding{Kind: WrittenFreed, Addr: mem.Addr(p)}) } }
+	written := func(p Block) func() { return func() { Postpone(Finding{Kind: WrittenFreed, Addr: p.addr()}) } }
 	late := func(p Block) func() { return func() { foundLate(p) } }
 	lateEntered := func(p Block) func() { return func() { entered(func() { foundLateEntered(p) }) } }
 	for _, x := range []struct {
@@ -40,7 +34,7 @@ func TestPostponed(t *testing.T) {
 				found()
 			}
 			for i, p := range x.want {
-				if f := TakeFinding(); f.Kind == OK || f.Addr != mem.Addr(p) {
+				if f := TakeFinding(); f.Kind == OK || f.Addr != p.addr() {
 					t.Errorf("finding %d is %+v, want one of %#x", i, f, p)
 				}
 			}

@@ -49,20 +49,20 @@ func TestNoMoreFronts(t *testing.T) {
 			defer set(&frontPool.max, 220)()
 			frontPool.mu.Unlock()
 
-			var fronts []Block
+			var fronts []Front
 			defer func() {
 				for _, f := range fronts {
-					CloseHeapFront(Front(f))
+					CloseHeapFront(f)
 				}
 			}()
 			for f := NewHeapFront(); f != 0; f = NewHeapFront() {
-				fronts = append(fronts, Block(f))
+				fronts = append(fronts, f)
 			}
 			if n := len(fronts); n != 220-x.left || !told("Close Heaps") {
 				t.Errorf("%d Heaps of 220 fronts, want %d to be left; %v", n, x.left, Survived())
 			}
-			CloseHeapFront(Front(fronts[0]))
-			if fronts[0] = Block(NewHeapFront()); fronts[0] == 0 {
+			CloseHeapFront(fronts[0])
+			if fronts[0] = NewHeapFront(); fronts[0] == 0 {
 				t.Fatal("a closed Heap's front was not used again")
 			}
 			for i := range x.left {
@@ -70,7 +70,7 @@ func TestNoMoreFronts(t *testing.T) {
 				if f == 0 {
 					t.Fatalf("no front for the one after %d", i)
 				}
-				fronts = append(fronts, Block(f))
+				fronts = append(fronts, f)
 			}
 			if f := newFront(false); f != 0 {
 				t.Error("one front more than there are")
@@ -81,7 +81,7 @@ func TestNoMoreFronts(t *testing.T) {
 
 // closedFronts returns 20 fronts of Heaps that are closed, each with something in its magazines'
 // memory.
-func closedFronts(t *testing.T) (fronts []Block) {
+func closedFronts(t *testing.T) (fronts []Front) {
 	t.Helper()
 	for range 20 {
 		f := NewHeapFront()
@@ -90,20 +90,20 @@ func closedFronts(t *testing.T) (fronts []Block) {
 				t.Fatalf("%+v", bad)
 			}
 		}
-		fronts = append(fronts, Block(f))
+		fronts = append(fronts, f)
 	}
 	for _, f := range fronts {
-		CloseHeapFront(Front(f))
+		CloseHeapFront(f)
 	}
 	return fronts
 }
 
 // remember returns how many of the fronts have something in their magazines' memory. It does not
 // count OS pages that hold something else as well.
-func remember(fronts []Block) (n int) {
+func remember(fronts []Front) (n int) {
 	for _, f := range fronts {
-		start, size := magazines(Front(f))
-		for slot := start; slot < start+mem.Addr(size); slot += 8 {
+		start, size := magazines(f)
+		for slot := start; slot < start.Add(size); slot += 8 {
 			if *word(slot) != 0 {
 				n++
 				break
@@ -134,7 +134,7 @@ func TestSpareFronts(t *testing.T) {
 			t.Errorf("%d of %d fronts in use have memory", n, len(used))
 		}
 		for _, f := range used {
-			CloseHeapFront(Front(f))
+			CloseHeapFront(f)
 		}
 		clock.Advance(tick())
 	}
@@ -204,9 +204,7 @@ func TestSpareFrontsRefused(t *testing.T) {
 		if !told(x.told) {
 			t.Errorf("%v, %v: not told: %v", x.discard, x.commit, Survived())
 		}
-		if err := CheckInvariants(); err != nil {
-			t.Error(err)
-		}
+		mustHold(t)
 		if returnSpare(false) || len(frontPool.free) != pool {
 			t.Errorf("%v, %v: %d of %d in the pool when there is memory again", x.discard, x.commit, len(frontPool.free), pool)
 		}

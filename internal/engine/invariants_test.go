@@ -23,71 +23,68 @@ import (
 type smallHeap struct {
 	f, g Front // fronts of two Heaps; g leases nothing and holds nothing
 
-	tiny       uintptr // a live tiny block that f allocated
-	class      uint8   // its class
-	leased     slabID  // its slab
-	owned      uintptr // a block that this slab owns
-	waiting    uintptr // a block in f's magazine
-	sited      uintptr // a live tiny block with a site
-	site       uint32
-	siteClass  uint8
-	mid        uintptr // a live block of a mid class whose slabs have several pages
-	full       slabID  // a FULL slab, of mid's class
-	empty      slabID  // a PARTIAL slab that owns all its blocks
+	tiny       Block        // a live tiny block that f allocated
+	class      sizeclass.ID // its class
+	leased     slabID       // its slab
+	owned      Block        // a block that this slab owns
+	waiting    Block        // a block in f's magazine
+	sited      Block        // a live tiny block with a site
+	site       site.ID
+	full       slabID // a FULL slab, of a mid class whose slabs have several pages
+	empty      slabID // a PARTIAL slab that owns all its blocks
 	emptyClass sizeclass.ID
 
-	large, sitedLarge, big Block   // live large blocks of some pages
-	dirty                  uintptr // a cached large block in f's magazine; its class follows
-	warmClass              uint8
+	large, sitedLarge, big Block // live large blocks of some pages
+	dirty                  Block // a cached large block in f's magazine; its class follows
+	warmClass              sizeclass.ID
 	inShared               *atomic.Uintptr // a shared slot with a large block; its class follows
-	sharedClass            uint8
+	sharedClass            sizeclass.ID
 	inSiteCache            *atomic.Uint64 // a SiteCache entry with a large block
-	chunk                  uintptr        // of an Arena
+	chunk                  Block          // of an Arena
 	guarded, withdrawn     *guardSlot
-	slabFreed              uintptr // a free page that was a tiny slab's
-	free                   uintptr // a free page
+	slabFreed              pageNo // a free page that was a tiny slab's
+	free                   pageNo // a free page
 }
 
 func newSmallHeap(t *testing.T) *smallHeap {
 	t.Helper()
 	withClock(t)
-	must := func(p Block) uintptr {
+	must := func(p Block) Block {
 		t.Helper()
 		if p == 0 {
 			t.Fatal(Survived())
 		}
-		return uintptr(p)
+		return p
 	}
-	mustFree := func(f, p Block) {
+	mustFree := func(f Front, p Block) {
 		t.Helper()
-		if bad := Free(Front(f), p); bad.Kind != OK {
+		if bad := Free(f, p); bad.Kind != OK {
 			t.Fatalf("Free(%#x) = %+v", p, bad)
 		}
 	}
-	x := &smallHeap{f: Front(front(t)), g: Front(front(t))}
+	x := &smallHeap{f: front(t), g: front(t)}
 	var all, full []Block
 
 	// Pages that were a slab's: 48 MiB, more than what follows takes again.
 	for range 48 << 20 / 1024 {
-		all = append(all, Block(must(Malloc(x.f, 1024))))
+		all = append(all, must(Malloc(x.f, 1024)))
 	}
 	for _, p := range all {
-		mustFree(Block(x.f), p)
+		mustFree(x.f, p)
 	}
 	emptyFront(x.f)
 	Trim()
 
-	x.class = uint8(sizeclass.Of(64))
+	x.class = sizeclass.Of(64)
 	x.tiny = must(Malloc(x.f, 64))
-	x.leased = owner(Block(x.tiny))
-	x.waiting = *word(*x.f.top(sizeclass.ID(x.class)))
-	x.owned = uintptr(x.leased.addr() + mem.Addr(uintptr(bits.TrailingZeros64(*x.leased.bits(x.lastWord())))*64) + mem.Addr(uintptr(x.lastWord())*64*64))
-	x.site, x.siteClass = uint32(site.Register("invariants")), uint8(sizeclass.Of(200))
-	x.sited = must(MallocAt(site.ID(x.site), 200))
+	x.leased = owner(x.tiny)
+	x.waiting = Block(*word(*x.f.top(x.class)))
+	x.owned = x.leased.block(x.class, blockIndex(x.lastWord()*64)+blockIndex(bits.TrailingZeros64(*x.leased.bits(x.lastWord()))))
+	x.site = site.Register("invariants")
+	x.sited = must(MallocAt(x.site, 200))
 	for range 3*sizeclass.Classes[sizeclass.Of(20000)].Blocks + 5 {
-		full = append(full, Block(must(Malloc(x.f, 20000))))
+		full = append(full, must(Malloc(x.f, 20000)))
 	}
-	x.mid = uintptr(full[0])
 	i := slices.IndexFunc(full, func(p Block) bool { return owner(p).meta().slabState.Load() == slabFull })
 	if i < 0 {
 		t.Fatal("no FULL slab")
@@ -105,14 +102,14 @@ func newSmallHeap(t *testing.T) *smallHeap {
 		retire(s)
 	}
 
-	x.large, x.big = Block(must(Malloc(x.f, 300<<10))), Block(must(Malloc(x.f, 5<<20)))
-	x.sitedLarge = Block(must(MallocAt(site.ID(x.site), 300<<10)))
+	x.large, x.big = must(Malloc(x.f, 300<<10)), must(Malloc(x.f, 5<<20))
+	x.sitedLarge = must(MallocAt(x.site, 300<<10))
 	chunk, _ := Chunk(100 << 10)
 	x.chunk = must(chunk)
-	for size := uintptr(80); size < 83; size++ { // by hand, so that nothing else is hardened
-		q, c := must(Malloc(x.f, mem.Bytes(size))), sizeclass.Of(mem.Bytes(size))
-		setLive(Block(q), c, 0)
-		b := newPoisoned(Block(q), mem.Bytes(size), c)
+	for size := mem.Bytes(80); size < 83; size++ { // by hand, so that nothing else is hardened
+		q, c := must(Malloc(x.f, size)), sizeclass.Of(size)
+		setLive(q, c, 0)
+		b := newPoisoned(q, size, c)
 		b.fill()
 		entered(func() {
 			if !x.f.quarantine().put(x.f, b) {
@@ -123,39 +120,39 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	t.Run("guarded blocks", func(t *testing.T) { // a subtest, which ends the policy
 		withPolicy(t, map[string]string{"HAKMEM_GUARD": "1/1"})
 		a, b := must(guarded(0, 100, 1, 0, false)), must(guarded(0, 100, 1, 0, false))
-		mustFree(0, Block(b))
+		mustFree(0, b)
 		guard.Lock()
 		defer guard.Unlock()
-		x.guarded, x.withdrawn = slotAt(mem.Addr(a)), slotAt(mem.Addr(b))
+		x.guarded, x.withdrawn = slotAt(a.addr()), slotAt(b.addr())
 	})
 	// First all the large blocks, then their frees: an allocation that needs new memory empties the
 	// caches.
-	x.dirty, x.warmClass = must(Malloc(x.f, 200<<10)), uint8(sizeclass.LargeOf(200<<10))
+	x.dirty, x.warmClass = must(Malloc(x.f, 200<<10)), sizeclass.LargeOf(200<<10)
 	slotted, huge1, huge2 := must(Malloc(x.f, 400<<10)), must(Malloc(0, 3<<20)), must(Malloc(0, 4<<20))
-	mustFree(0, Block(must(MallocAt(site.ID(x.site), 500<<10))))
-	x.inSiteCache, _ = siteEntry(site.ID(x.site), sizeclass.LargeOf(500<<10))
-	mustFree(Block(x.f), Block(x.dirty))
-	mustFree(0, Block(huge1))
-	mustFree(0, Block(huge2))
-	x.sharedClass = uint8(sizeclass.LargeOf(400 << 10))
-	setLive(Block(slotted), sizeclass.ID(x.sharedClass), 0)
-	if !giveShared(sizeclass.ID(x.sharedClass), Block(slotted)) {
+	mustFree(0, must(MallocAt(x.site, 500<<10)))
+	x.inSiteCache, _ = siteEntry(x.site, sizeclass.LargeOf(500<<10))
+	mustFree(x.f, x.dirty)
+	mustFree(0, huge1)
+	mustFree(0, huge2)
+	x.sharedClass = sizeclass.LargeOf(400 << 10)
+	setLive(slotted, x.sharedClass, 0)
+	if !giveShared(x.sharedClass, slotted) {
 		t.Fatal("no shared slot")
 	}
 	line := &shared[x.sharedClass-sizeclass.Num-1]
 	for i := range line.slot {
-		if line.slot[i].Load() == slotted {
+		if Block(line.slot[i].Load()) == slotted {
 			x.inShared = &line.slot[i]
 		}
 	}
-	if x.inShared == nil || x.inSiteCache.Load() == 0 || len(hugeCache.larges) < 2 || x.f.pop(sizeclass.ID(x.warmClass)) != Block(x.dirty) || !x.f.push(sizeclass.ID(x.warmClass), Block(x.dirty)) {
+	if x.inShared == nil || x.inSiteCache.Load() == 0 || len(hugeCache.larges) < 2 || x.f.pop(x.warmClass) != x.dirty || !x.f.push(x.warmClass, x.dirty) {
 		t.Fatal("a cache is empty")
 	}
-	for page := region.first >> pageShift; isPage(pageNo(page)); page++ {
-		if used, _ := inUse(pageNo(page)); !used && super(chunkNo(page/superPages)).free == pageSet(^uint32(0)) {
-			x.free = uintptr(page)
-			if meta(pageNo(page)).kind == kindSlabFreed && PageClass[page] == 0 && meta(pageNo(page)).class <= sizeclass.NumTiny {
-				x.slabFreed = uintptr(page)
+	for page := region.firstPage(); isPage(page); page++ {
+		if used, _ := inUse(page); !used && super(page.chunk()).free == pageSet(^uint32(0)) {
+			x.free = page
+			if meta(page).kind == kindSlabFreed && PageClass[page] == 0 && meta(page).class <= sizeclass.NumTiny {
+				x.slabFreed = page
 			}
 		}
 	}
@@ -163,17 +160,17 @@ func newSmallHeap(t *testing.T) *smallHeap {
 		t.Fatalf("free pages: %d, one that was a slab's: %d", x.free, x.slabFreed)
 	}
 	// The live map of that page has memory again, so that it is looked at.
-	super(chunkNo(x.slabFreed / superPages)).tiny |= 1 << (x.slabFreed % superPages)
+	super(x.slabFreed.chunk()).tiny |= 1 << x.slabFreed.inChunk()
 	t.Cleanup(func() {
-		for _, p := range append(full, Block(x.tiny), x.large, x.big) {
-			mustFree(Block(x.f), p)
+		for _, p := range append(full, x.tiny, x.large, x.big) {
+			mustFree(x.f, p)
 		}
-		mustFree(0, Block(x.sited))
+		mustFree(0, x.sited)
 		mustFree(0, x.sitedLarge)
 		mustFree(0, x.guarded.p)
-		FreeChunk(Block(x.chunk))
-		for _, f := range []mem.Bytes{mem.Bytes(x.f), mem.Bytes(x.g)} {
-			if bad := CloseHeapFront(Front(f)); bad.Kind != OK {
+		FreeChunk(x.chunk)
+		for _, f := range []Front{x.f, x.g} {
+			if bad := CloseHeapFront(f); bad.Kind != OK {
 				t.Errorf("%+v", bad)
 			}
 		}
@@ -189,7 +186,8 @@ func newSmallHeap(t *testing.T) *smallHeap {
 // lastWord is the last word of the leased slab's bitmap: refills begin with the first one.
 func (x *smallHeap) lastWord() uint32 { return sizeclass.Classes[x.class].Words - 1 }
 
-func set8(a uintptr, v uint8) func() { return set(u8(mem.Addr(a)), v) }
+// setState is set for a byte of live state.
+func setState(at mem.Addr, v liveState) func() { return set(u8(at), uint8(v)) }
 
 // swap is set for atomics.
 func swap[T any](a interface{ Swap(T) T }, v T) func() {
@@ -200,22 +198,21 @@ func swap[T any](a interface{ Swap(T) T }, v T) func() {
 // both undoes two damages, the last one first.
 func both(a, b func()) func() { return func() { b(); a() } }
 
-// breaker damages one field and says at which address the report must point, 0 for any.
+// breaker damages one field and says which address, front or number the report must name, nil for
+// any.
 type breaker struct {
 	rule string
 	what string
-	do   func(x *smallHeap) (at uintptr, repair func())
+	do   func(x *smallHeap) (at any, repair func())
 }
 
 const onePlace = "a block is in exactly one place"
 
 func (x *smallHeap) bit(p Block, c sizeclass.ID) (w *uint64, m uint64) {
 	s := owner(p)
-	j := (mem.Addr(p) - s.addr()) / mem.Addr(c.Bytes())
+	j := p.addr().From(s.addr()) / c.Bytes()
 	return s.bits(uint32(j / 64)), 1 << (j % 64)
 }
-
-func pageOf(p Block) uintptr { return uintptr((mem.Addr(p) - region.base) >> pageShift) }
 
 // extraFront makes a front that only this entry of the table has.
 func extraFront(p *uintptr) func() {
@@ -227,497 +224,498 @@ func extraFront(p *uintptr) func() {
 
 var breakers = []breaker{
 	// Blocks.
-	{onePlace, "a live block that its slab owns", func(x *smallHeap) (uintptr, func()) {
-		w, m := x.bit(Block(x.tiny), sizeclass.ID(x.class))
+	{onePlace, "a live block that its slab owns", func(x *smallHeap) (any, func()) {
+		w, m := x.bit(x.tiny, x.class)
 		return x.tiny, set(w, *w|m)
 	}},
-	{onePlace, "a block in a magazine that its slab owns", func(x *smallHeap) (uintptr, func()) {
-		w, m := x.bit(Block(x.waiting), sizeclass.ID(x.class))
+	{onePlace, "a block in a magazine that its slab owns", func(x *smallHeap) (any, func()) {
+		w, m := x.bit(x.waiting, x.class)
 		return x.waiting, set(w, *w|m)
 	}},
-	{onePlace, "a block nowhere", func(x *smallHeap) (uintptr, func()) {
-		w, m := x.bit(Block(x.owned), sizeclass.ID(x.class))
+	{onePlace, "a block nowhere", func(x *smallHeap) (any, func()) {
+		w, m := x.bit(x.owned, x.class)
 		return x.owned, set(w, *w&^m)
 	}},
-	{onePlace, "a live block in a magazine", func(x *smallHeap) (uintptr, func()) {
-		return x.waiting, set8(Live+x.waiting>>granuleShift, x.class)
+	{onePlace, "a live block in a magazine", func(x *smallHeap) (any, func()) {
+		return x.waiting, setState(liveOf(x.waiting), liveState(x.class))
 	}},
-	{onePlace, "a live mid block in a magazine", func(x *smallHeap) (uintptr, func()) {
+	{onePlace, "a live mid block in a magazine", func(x *smallHeap) (any, func()) {
 		c := sizeclass.Of(20000)
-		p := *word(*x.f.top(c))
-		return p, set8(uintptr(midLive(Block(p))), uint8(c))
+		p := Block(*word(*x.f.top(c)))
+		return p, setState(midLive(p), liveState(c))
 	}},
-	{onePlace, "a block twice in a magazine", func(x *smallHeap) (uintptr, func()) {
-		return x.waiting, set(word(*x.f.top(sizeclass.ID(x.class))-8), x.waiting)
+	{onePlace, "a block twice in a magazine", func(x *smallHeap) (any, func()) {
+		return x.waiting, set(word(*x.f.top(x.class)-8), uintptr(x.waiting))
 	}},
-	{onePlace, "a live block in the quarantine", func(x *smallHeap) (uintptr, func()) {
+	{onePlace, "a live block in the quarantine", func(x *smallHeap) (any, func()) {
 		q := x.f.quarantine()
 		b := &q.ring[q.first]
-		return uintptr(b.p), set8(uintptr(Block(Live)+b.p>>granuleShift), uint8(b.class()))
+		return b.p, setState(liveOf(b.p), liveState(b.class()))
 	}},
-	{"statistics count the live blocks", "a live byte that is lost", func(x *smallHeap) (uintptr, func()) {
-		return 0, set8(Live+x.tiny>>granuleShift, 0)
+	{"statistics count the live blocks", "a live byte that is lost", func(x *smallHeap) (any, func()) {
+		return nil, setState(liveOf(x.tiny), 0)
 	}},
-	{"a live state is the class, or says more", "another class", func(x *smallHeap) (uintptr, func()) {
-		return x.tiny, set8(Live+x.tiny>>granuleShift, x.class+1)
+	{"a live state is the class, or says more", "another class", func(x *smallHeap) (any, func()) {
+		return x.tiny, setState(liveOf(x.tiny), liveState(x.class+1))
 	}},
-	{"live states lie where blocks begin", "one inside a block", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.leased.addr()), set8(Live+(x.tiny+16)>>granuleShift, x.class)
+	{"live states lie where blocks begin", "one inside a block", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), setState(liveOf(x.tiny+16), liveState(x.class))
 	}},
-	{"live states lie where blocks begin", "one behind the last block of a mid slab", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.full.addr()), set(&x.full.meta().mid[63], 1)
+	{"live states lie where blocks begin", "one behind the last block of a mid slab", func(x *smallHeap) (any, func()) {
+		return x.full.addr(), set(&x.full.meta().mid[63], 1)
 	}},
-	{"a live block's site is registered", "a site that is none", func(x *smallHeap) (uintptr, func()) {
-		return x.sited, set(siteWord(Block(x.sited)), site.Max)
+	{"a live block's site is registered", "a site that is none", func(x *smallHeap) (any, func()) {
+		return x.sited, set(siteWord(x.sited), site.Max)
 	}},
-	{"a site counts its live blocks", "a count too many", func(x *smallHeap) (uintptr, func()) {
-		site.ID(x.site).Allocated(0)
-		return uintptr(x.site), func() { site.ID(x.site).Freed(0) }
+	{"a site counts its live blocks", "a count too many", func(x *smallHeap) (any, func()) {
+		x.site.Allocated(0)
+		return x.site, func() { x.site.Freed(0) }
 	}},
-	{"a site counts its live blocks", "bytes", func(x *smallHeap) (uintptr, func()) {
-		site.ID(x.site).Resized(8)
-		return uintptr(x.site), func() { site.ID(x.site).Resized(-8) }
+	{"a site counts its live blocks", "bytes", func(x *smallHeap) (any, func()) {
+		x.site.Resized(8)
+		return x.site, func() { x.site.Resized(-8) }
 	}},
 
 	// Fronts.
-	{"the trap front is never written", "a top", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(trapFront), set(trapFront.top(5), *trapFront.top(5)+8)
+	{"the trap front is never written", "a top", func(x *smallHeap) (any, func()) {
+		return trapFront, set(trapFront.top(5), *trapFront.top(5)+8)
 	}},
-	{"a table's entry is a front", "none of those built", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f + 8), set(&pFronts[MaxP-1], uintptr(x.f+8))
+	{"a table's entry is a front", "none of those built", func(x *smallHeap) (any, func()) {
+		return x.f + 8, set(&pFronts[MaxP-1], uintptr(x.f+8))
 	}},
-	{"a front has one owner", "two Ps", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), both(set(&pFronts[MaxP-1], uintptr(x.g)), set(&pFronts[MaxP-2], uintptr(x.g)))
+	{"a front has one owner", "two Ps", func(x *smallHeap) (any, func()) {
+		return x.g, both(set(&pFronts[MaxP-1], uintptr(x.g)), set(&pFronts[MaxP-2], uintptr(x.g)))
 	}},
-	{"a front has one owner", "a shard's and an abandoned Heap's", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), both(set(&shards[3].front, x.g), set(&abandoned.fronts, []Front{x.g}))
+	{"a front has one owner", "a shard's and an abandoned Heap's", func(x *smallHeap) (any, func()) {
+		return x.g, both(set(&shards[3].front, x.g), set(&abandoned.fronts, []Front{x.g}))
 	}},
-	{"a front's owner is the P that has it", "another address", func(x *smallHeap) (uintptr, func()) {
+	{"a front's owner is the P that has it", "another address", func(x *smallHeap) (any, func()) {
 		undo := extraFront(&pFronts[MaxP-1])
 		f := pFronts[MaxP-1]
 		return f, both(set(word(mem.Addr(f+ownerOffset)), 8), undo)
 	}},
-	{"a front's owner is the P that has it", "none, where fronts are guessed", func(x *smallHeap) (uintptr, func()) {
+	{"a front's owner is the P that has it", "none, where fronts are guessed", func(x *smallHeap) (any, func()) {
 		undo := extraFront(&pFronts[MaxP-1])
 		pAddress = func() uintptr { return 8 }
 		return pFronts[MaxP-1], func() { pAddress = nil; undo() }
 	}},
-	{"a front's owner is the P that has it", "one P has two", func(x *smallHeap) (uintptr, func()) {
+	{"a front's owner is the P that has it", "one P has two", func(x *smallHeap) (any, func()) {
 		first := extraFront(&pFronts[MaxP-2])
 		second := extraFront(&pFronts[MaxP-1])
 		pAddress = func() uintptr { return 8 }
 		undo := both(set(word(mem.Addr(pFronts[MaxP-2]+ownerOffset)), 8), set(word(mem.Addr(pFronts[MaxP-1]+ownerOffset)), 8))
 		return pFronts[MaxP-1], func() { undo(); pAddress = nil; second(); first() }
 	}},
-	{"a magazine's last slot is a multiple of its size", "fronts that begin a page late", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(frontAt(0) + 4096), both(set(&frontPool.base, frontPool.base+4096), set(&frontPool.free, nil))
+	{"a magazine's last slot is a multiple of its size", "fronts that begin a page late", func(x *smallHeap) (any, func()) {
+		return frontAt(0) + 4096, both(set(&frontPool.base, frontPool.base+4096), set(&frontPool.free, nil))
 	}},
-	{"a front without a P has no owner", "a Heap's", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), set(word(mem.Addr(x.g+ownerOffset)), 8)
+	{"a front without a P has no owner", "a Heap's", func(x *smallHeap) (any, func()) {
+		return x.g, set(word(mem.Addr(x.g+ownerOffset)), 8)
 	}},
-	{"a table that is not in use has traps only", "a front", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), set(&hardFronts[MaxP-1], uintptr(x.g))
+	{"a table that is not in use has traps only", "a front", func(x *smallHeap) (any, func()) {
+		return x.g, set(&hardFronts[MaxP-1], uintptr(x.g))
 	}},
-	{"a table that is not in use has traps only", "a P's front while calls are watched", func(x *smallHeap) (uintptr, func()) {
+	{"a table that is not in use has traps only", "a P's front while calls are watched", func(x *smallHeap) (any, func()) {
 		Watch(WatchCalls, true)
 		undo := extraFront(&pFronts[MaxP-1])
 		return pFronts[MaxP-1], func() { undo(); Watch(WatchCalls, false) }
 	}},
-	{"a class without blocks has a trap for a magazine", "the trap class", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(x.f.top(0), x.f.sentinel(sizeclass.ID(x.class)))
+	{"a class without blocks has a trap for a magazine", "the trap class", func(x *smallHeap) (any, func()) {
+		return x.f, set(x.f.top(0), x.f.sentinel(x.class))
 	}},
-	{"a magazine's top is one of its slots", "below the sentinel", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(x.f.top(sizeclass.ID(x.class)), x.f.sentinel(sizeclass.ID(x.class))-8)
+	{"a magazine's top is one of its slots", "below the sentinel", func(x *smallHeap) (any, func()) {
+		return x.f, set(x.f.top(x.class), x.f.sentinel(x.class)-8)
 	}},
-	{"a magazine's top is one of its slots", "beyond the last slot", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(x.f.top(sizeclass.ID(x.class)), x.f.last(sizeclass.ID(x.class))+8)
+	{"a magazine's top is one of its slots", "beyond the last slot", func(x *smallHeap) (any, func()) {
+		return x.f, set(x.f.top(x.class), x.f.last(x.class)+8)
 	}},
-	{"a magazine's top is one of its slots", "no capacity", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(&x.f.head().cap[x.class], 0)
+	{"a magazine's top is one of its slots", "no capacity", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().cap[x.class], 0)
 	}},
-	{"a magazine's sentinel is 0", "a block", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(word(x.f.sentinel(sizeclass.ID(x.class))), x.waiting)
+	{"a magazine's sentinel is 0", "a block", func(x *smallHeap) (any, func()) {
+		return x.f, set(word(x.f.sentinel(x.class)), uintptr(x.waiting))
 	}},
-	{"spare fronts without memory are the ones longest spare", "more than there were", func(x *smallHeap) (uintptr, func()) {
-		return 0, set(&frontPool.clean, frontPool.low+1)
+	{"spare fronts without memory are the ones longest spare", "more than there were", func(x *smallHeap) (any, func()) {
+		return nil, set(&frontPool.clean, frontPool.low+1)
 	}},
-	{"spare fronts without memory are the ones longest spare", "more since the last tick than there are", func(x *smallHeap) (uintptr, func()) {
-		return 0, set(&frontPool.low, len(frontPool.free)+1)
+	{"spare fronts without memory are the ones longest spare", "more since the last tick than there are", func(x *smallHeap) (any, func()) {
+		return nil, set(&frontPool.low, len(frontPool.free)+1)
 	}},
-	{"a front in the pool is empty", "a block", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))
+	{"a front in the pool is empty", "a block", func(x *smallHeap) (any, func()) {
+		return x.f, set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))
 	}},
-	{"a front in the pool leases nothing", "a lease", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))
+	{"a front in the pool leases nothing", "a lease", func(x *smallHeap) (any, func()) {
+		return x.f, set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))
 	}},
-	{"only classes of slabs are leased", "a class of large blocks", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), set(x.g.lease(sizeclass.Num+1), x.leased)
+	{"only classes of slabs are leased", "a class of large blocks", func(x *smallHeap) (any, func()) {
+		return x.g, set(x.g.lease(sizeclass.Num+1), x.leased)
 	}},
-	{"a lease is a LEASED slab of its class", "a PARTIAL one", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), set(x.g.lease(x.emptyClass), x.empty)
+	{"a lease is a LEASED slab of its class", "a PARTIAL one", func(x *smallHeap) (any, func()) {
+		return x.g, set(x.g.lease(x.emptyClass), x.empty)
 	}},
-	{"a lease is a LEASED slab of its class", "another class's", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), set(x.g.lease(sizeclass.ID(x.class+1)), x.leased)
+	{"a lease is a LEASED slab of its class", "another class's", func(x *smallHeap) (any, func()) {
+		return x.g, set(x.g.lease(x.class+1), x.leased)
 	}},
-	{"a lease is a LEASED slab of its class", "a page beyond the region", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), set(x.g.lease(sizeclass.ID(x.class)), slabID(region.size>>pageShift+1))
+	{"a lease is a LEASED slab of its class", "a page beyond the region", func(x *smallHeap) (any, func()) {
+		return x.g, set(x.g.lease(x.class), slabAt(region.base.Add(region.size)))
 	}},
-	{"a slab is leased once", "two fronts", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.g), set(x.g.lease(sizeclass.ID(x.class)), x.leased)
+	{"a slab is leased once", "two fronts", func(x *smallHeap) (any, func()) {
+		return x.g, set(x.g.lease(x.class), x.leased)
 	}},
 
 	// Caches.
-	{"what waits is a block of its class", "the inside of a block", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(word(*x.f.top(sizeclass.ID(x.class))), x.waiting+16)
+	{"what waits is a block of its class", "the inside of a block", func(x *smallHeap) (any, func()) {
+		return x.f, set(word(*x.f.top(x.class)), uintptr(x.waiting+16))
 	}},
-	{"what waits is a block of its class", "Go memory", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(word(*x.f.top(sizeclass.ID(x.class))), 0x1000)
+	{"what waits is a block of its class", "Go memory", func(x *smallHeap) (any, func()) {
+		return x.f, set(word(*x.f.top(x.class)), 0x1000)
 	}},
-	{"what waits is a block of its class", "a large block of another class in a shared slot", func(x *smallHeap) (uintptr, func()) {
-		return 0, swap[uintptr](x.inShared, uintptr(x.large))
+	{"what waits is a block of its class", "a large block of another class in a shared slot", func(x *smallHeap) (any, func()) {
+		return nil, swap[uintptr](x.inShared, uintptr(x.large))
 	}},
-	{"a large block is live or waits in one place", "a live one in a magazine", func(x *smallHeap) (uintptr, func()) {
-		return x.dirty, set(&meta(pageNo(pageOf(Block(x.dirty)))).live, liveState(x.warmClass))
+	{"a large block is live or waits in one place", "a live one in a magazine", func(x *smallHeap) (any, func()) {
+		return x.dirty, set(&meta(x.dirty.page()).live, liveState(x.warmClass))
 	}},
-	{"a large block is live or waits in one place", "one that left its shared slot", func(x *smallHeap) (uintptr, func()) {
+	{"a large block is live or waits in one place", "one that left its shared slot", func(x *smallHeap) (any, func()) {
 		return x.inShared.Load(), swap[uintptr](x.inShared, 0)
 	}},
-	{"a site cache entry is where its key belongs", "another class", func(x *smallHeap) (uintptr, func()) {
-		return 0, swap[uint64](x.inSiteCache, x.inSiteCache.Load()+1)
+	{"a site cache entry is where its key belongs", "another class", func(x *smallHeap) (any, func()) {
+		return nil, swap[uint64](x.inSiteCache, x.inSiteCache.Load()+1)
 	}},
-	{"a huge block has its large block's size", "a page more", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(hugeCache.larges[0].p), both(set(&hugeCache.larges[0].size, hugeCache.larges[0].size+pageSize), set(&hugeCache.bytes, hugeCache.bytes+pageSize))
+	{"a huge block has its large block's size", "a page more", func(x *smallHeap) (any, func()) {
+		return hugeCache.larges[0].p, both(set(&hugeCache.larges[0].size, hugeCache.larges[0].size+pageSize), set(&hugeCache.bytes, hugeCache.bytes+pageSize))
 	}},
-	{"huge blocks are oldest first", "the first one younger", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(hugeCache.larges[1].p), set(&hugeCache.larges[0].since, hugeCache.larges[1].since+1)
+	{"huge blocks are oldest first", "the first one younger", func(x *smallHeap) (any, func()) {
+		return hugeCache.larges[1].p, set(&hugeCache.larges[0].since, hugeCache.larges[1].since+1)
 	}},
-	{"the huge-block cache adds up", "a byte more", func(x *smallHeap) (uintptr, func()) { return 0, set(&hugeCache.bytes, hugeCache.bytes+1) }},
-	{"a quarantine adds up", "a byte more", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(&x.f.quarantine().bytes, x.f.quarantine().bytes+1)
+	{"the huge-block cache adds up", "a byte more", func(x *smallHeap) (any, func()) { return nil, set(&hugeCache.bytes, hugeCache.bytes+1) }},
+	{"a quarantine adds up", "a byte more", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.quarantine().bytes, x.f.quarantine().bytes+1)
 	}},
-	{"a quarantine adds up", "a block that is not counted", func(x *smallHeap) (uintptr, func()) {
+	{"a quarantine adds up", "a block that is not counted", func(x *smallHeap) (any, func()) {
 		c := x.f.quarantine().ring[x.f.quarantine().first].class()
-		return uintptr(x.f), set(&x.f.head().waiting[c], 0)
+		return x.f, set(&x.f.head().waiting[c], 0)
 	}},
-	{"a quarantine is within its ring", "a block more than it has room for", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.f), set(&x.f.quarantine().n, quarantineBlocks+1)
+	{"a quarantine is within its ring", "a block more than it has room for", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.quarantine().n, quarantineBlocks+1)
 	}},
-	{"slots of guarded blocks follow each other", "one moved", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.guarded.p), set(&x.guarded.start, x.guarded.start+mem.Addr(osmem.PageSize()))
+	{"slots of guarded blocks follow each other", "one moved", func(x *smallHeap) (any, func()) {
+		return x.guarded.p, set(&x.guarded.start, x.guarded.start+mem.Addr(osmem.PageSize()))
 	}},
-	{"a guarded block is live or freed", "a withdrawn one that lives", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.withdrawn.p), set(&x.withdrawn.live, true)
+	{"a guarded block is live or freed", "a withdrawn one that lives", func(x *smallHeap) (any, func()) {
+		return x.withdrawn.p, set(&x.withdrawn.live, true)
 	}},
-	{"a guarded block is live or freed", "one that is freed and forgotten", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.guarded.p), set(&x.guarded.live, false)
+	{"a guarded block is live or freed", "one that is freed and forgotten", func(x *smallHeap) (any, func()) {
+		return x.guarded.p, set(&x.guarded.live, false)
 	}},
-	{"a guarded block lies in its slot", "a size beyond it", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.guarded.p), set(&x.guarded.size, 10<<20)
+	{"a guarded block lies in its slot", "a size beyond it", func(x *smallHeap) (any, func()) {
+		return x.guarded.p, set(&x.guarded.size, 10<<20)
 	}},
-	{"guarded blocks are counted", "one more", func(x *smallHeap) (uintptr, func()) { return 0, set(&guard.live, guard.live+1) }},
+	{"guarded blocks are counted", "one more", func(x *smallHeap) (any, func()) { return nil, set(&guard.live, guard.live+1) }},
 
 	// The region.
-	{"whole superslabs of the region are committed", "a page more", func(x *smallHeap) (uintptr, func()) {
+	{"whole superslabs of the region are committed", "a page more", func(x *smallHeap) (any, func()) {
 		old := region.committed.Load()
 		region.committed.Store(old + pageSize)
-		return uintptr(region.base), func() { region.committed.Store(old) }
+		return region.base, func() { region.committed.Store(old) }
 	}},
-	{"metadata is committed with the pages it is of", "less", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(region.bits.base), set(&region.bits.committed, region.first>>pageShift*region.bits.unit)
+	{"metadata is committed with the pages it is of", "less", func(x *smallHeap) (any, func()) {
+		return region.bits.base, set(&region.bits.committed, region.bits.of(pageCount(region.firstPage())))
 	}},
-	{"committed metadata adds up", "a byte more", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(region.base), swap[uintptr](&region.metaCommitted, region.metaCommitted.Load()+1)
+	{"committed metadata adds up", "a byte more", func(x *smallHeap) (any, func()) {
+		return region.base, swap[uintptr](&region.metaCommitted, region.metaCommitted.Load()+1)
 	}},
-	{"the site map is committed when there are sites", "not said", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(region.base), set(&region.sites.lazy, true)
+	{"the site map is committed when there are sites", "not said", func(x *smallHeap) (any, func()) {
+		return region.base, set(&region.sites.lazy, true)
 	}},
-	{"fast paths know the region", "another end", func(x *smallHeap) (uintptr, func()) { return uintptr(region.base), set(&Granules, Granules-1) }},
-	{"fast paths know the region", "another beginning", func(x *smallHeap) (uintptr, func()) { return uintptr(region.base), set(&Base, Base+1) }},
-	{"fast paths know the region", "another live map", func(x *smallHeap) (uintptr, func()) { return uintptr(region.base), set(&Live, Live+8) }},
-	{"fast paths know the region", "another page table", func(x *smallHeap) (uintptr, func()) { return uintptr(region.base), set(&Pages, Pages+pageMetaSize) }},
-	{"no page beyond the committed ones is free", "the first", func(x *smallHeap) (uintptr, func()) {
-		end := region.committed.Load()
-		return uintptr(region.base + mem.Addr(end)), set(&super(chunkNo(end>>superShift)).free, 1)
+	{"fast paths know the region", "another end", func(x *smallHeap) (any, func()) { return region.base, set(&Granules, Granules-1) }},
+	{"fast paths know the region", "another beginning", func(x *smallHeap) (any, func()) { return region.base, set(&Base, Base+1) }},
+	{"fast paths know the region", "another live map", func(x *smallHeap) (any, func()) { return region.base, set(&Live, Live+8) }},
+	{"fast paths know the region", "another page table", func(x *smallHeap) (any, func()) { return region.base, set(&Pages, Pages+pageMetaSize) }},
+	{"no page beyond the committed ones is free", "the first", func(x *smallHeap) (any, func()) {
+		end := region.endChunk()
+		return end.addr(), set(&super(end).free, 1)
 	}},
 
 	// Superslabs.
-	{"a lost page is not free", "one that is both", func(x *smallHeap) (uintptr, func()) {
-		s := super(chunkNo(x.free / superPages))
-		return uintptr(region.base + mem.Addr(x.free>>5<<superShift)), set(&s.lost, s.free)
+	{"a lost page is not free", "one that is both", func(x *smallHeap) (any, func()) {
+		s := super(x.free.chunk())
+		return x.free.chunk().addr(), set(&s.lost, s.free)
 	}},
-	{"a page in use is dirty", "a clean one", func(x *smallHeap) (uintptr, func()) {
-		s := super(chunkNo(pageOf(x.large) / superPages))
-		return uintptr(region.base + mem.Addr(pageOf(x.large)>>5<<superShift)), set(&s.dirty, s.dirty&^(1<<(pageOf(x.large)%superPages)))
+	{"a page in use is dirty", "a clean one", func(x *smallHeap) (any, func()) {
+		s := super(x.large.page().chunk())
+		return x.large.page().chunk().addr(), set(&s.dirty, s.dirty&^(1<<x.large.page().inChunk()))
 	}},
-	{"a page in use is not one that was returned", "one that was", func(x *smallHeap) (uintptr, func()) {
-		s := super(chunkNo(pageOf(x.large) / superPages))
-		return uintptr(region.base + mem.Addr(pageOf(x.large)>>5<<superShift)), set(&s.purged, 1<<(pageOf(x.large)%superPages))
+	{"a page in use is not one that was returned", "one that was", func(x *smallHeap) (any, func()) {
+		s := super(x.large.page().chunk())
+		return x.large.page().chunk().addr(), set(&s.purged, 1<<x.large.page().inChunk())
 	}},
-	{"a superslab has slabs", "one without", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(region.base + mem.Addr(x.free>>5<<superShift)), set(&super(chunkNo(x.free/superPages)).isSlabs, true)
+	{"a superslab has slabs", "one without", func(x *smallHeap) (any, func()) {
+		return x.free.chunk().addr(), set(&super(x.free.chunk()).isSlabs, true)
 	}},
-	{"pool hints tell where a slab fits", "one that is wrong", func(x *smallHeap) (uintptr, func()) {
+	{"pool hints tell where a slab fits", "one that is wrong", func(x *smallHeap) (any, func()) {
 		c := x.empty.page().chunk()
 		w := &poolHints[2][c/64]
-		return uintptr(c.addr()), set(w, *w^1<<(c%64))
+		return c.addr(), set(w, *w^1<<(c%64))
 	}},
-	{"a superslab with EMPTY slabs has a hint", "none", func(x *smallHeap) (uintptr, func()) {
+	{"a superslab with EMPTY slabs has a hint", "none", func(x *smallHeap) (any, func()) {
 		c := x.empty.page().chunk()
-		return uintptr(c.addr()), set(hintWord(c), 0)
+		return c.addr(), set(hintWord(c), 0)
 	}},
 
 	// Slabs.
-	{"a slab has a class", "one that no slab has", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.empty.addr()), swap[uint32](&x.empty.meta().slabClass, sizeclass.Num+1)
+	{"a slab has a class", "one that no slab has", func(x *smallHeap) (any, func()) {
+		return x.empty.addr(), swap[uint32](&x.empty.meta().slabClass, sizeclass.Num+1)
 	}},
-	{"a slab begins at a multiple of its length", "in its middle", func(x *smallHeap) (uintptr, func()) {
+	{"a slab begins at a multiple of its length", "in its middle", func(x *smallHeap) (any, func()) {
 		p := x.full.page()
-		return uintptr((p + 1).addr()), both(swap[uint32](&meta(p).slabClass, 0), swap[uint32](&meta(p+1).slabClass, uint32(sizeclass.Of(20000))))
+		return (p + 1).addr(), both(swap[uint32](&meta(p).slabClass, 0), swap[uint32](&meta(p+1).slabClass, uint32(sizeclass.Of(20000))))
 	}},
-	{"a slab has its class's pages", "one more", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.full.addr()), set(&x.full.meta().pages, x.full.meta().pages+1)
+	{"a slab has its class's pages", "one more", func(x *smallHeap) (any, func()) {
+		return x.full.addr(), set(&x.full.meta().pages, x.full.meta().pages+1)
 	}},
-	{"a slab's page knows its start", "the last page's", func(x *smallHeap) (uintptr, func()) {
-		m := meta(x.full.page() + pageNo(x.full.meta().pages) - 1)
-		return uintptr(x.full.addr() + mem.Addr(uintptr(x.full.meta().pages-1)<<pageShift)), set(&m.start, m.start+pageSize)
+	{"a slab's page knows its start", "the last page's", func(x *smallHeap) (any, func()) {
+		last := x.full.page() + pageNo(x.full.meta().pages) - 1
+		m := meta(last)
+		return last.addr(), set(&m.start, m.start+pageSize)
 	}},
-	{"a slab's page has its kind and class", "another class", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.empty.addr()), set(&x.empty.meta().class, x.emptyClass+1)
+	{"a slab's page has its kind and class", "another class", func(x *smallHeap) (any, func()) {
+		return x.empty.addr(), set(&x.empty.meta().class, x.emptyClass+1)
 	}},
-	{"a slab's page has its kind and class", "another bucket", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.empty.addr()), set(&x.empty.meta().bucket, bucketHuge)
+	{"a slab's page has its kind and class", "another bucket", func(x *smallHeap) (any, func()) {
+		return x.empty.addr(), set(&x.empty.meta().bucket, bucketHuge)
 	}},
-	{"a slab's page has its kind and class", "another kind", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.empty.addr()), set(&x.empty.meta().kind, kindTiny)
+	{"a slab's page has its kind and class", "another kind", func(x *smallHeap) (any, func()) {
+		return x.empty.addr(), set(&x.empty.meta().kind, kindTiny)
 	}},
-	{"a slab's page has its kind and class", "an Arena's", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.leased.addr()), set(&x.leased.meta().flags, flagArena)
+	{"a slab's page has its kind and class", "an Arena's", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), set(&x.leased.meta().flags, flagArena)
 	}},
-	{"fast paths know a slab's page", "live bytes where there are none", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.leased.addr()), set(&x.leased.meta().live0, 1)
+	{"fast paths know a slab's page", "live bytes where there are none", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), set(&x.leased.meta().live0, 1)
 	}},
-	{"fast paths know a slab's page", "another's live bytes", func(x *smallHeap) (uintptr, func()) {
+	{"fast paths know a slab's page", "another's live bytes", func(x *smallHeap) (any, func()) {
 		m := meta(x.full.page() + 1)
-		return uintptr(x.full.addr() + pageSize), set(&m.live0, m.live0+1)
+		return x.full.addr() + pageSize, set(&m.live0, m.live0+1)
 	}},
-	{"a slab's later pages begin no slab", "a class", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.full.addr() + pageSize), swap[uint32](&meta(x.full.page()+1).slabClass, 1)
+	{"a slab's later pages begin no slab", "a class", func(x *smallHeap) (any, func()) {
+		return x.full.addr() + pageSize, swap[uint32](&meta(x.full.page()+1).slabClass, 1)
 	}},
-	{"fast paths know a slab's page", "another class", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.leased.addr()), set(&PageClass[x.leased.page()], x.class+1)
+	{"fast paths know a slab's page", "another class", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), set(&PageClass[x.leased.page()], uint8(x.class+1))
 	}},
-	{"fast paths know a slab's page", "another reciprocal", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.full.addr()), set(&x.full.meta().recip, 3)
+	{"fast paths know a slab's page", "another reciprocal", func(x *smallHeap) (any, func()) {
+		return x.full.addr(), set(&x.full.meta().recip, 3)
 	}},
-	{"a slab's later pages begin no slab", "a state", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.full.addr() + pageSize), swap[uint32](&meta(x.full.page()+1).slabState, slabFull)
+	{"a slab's later pages begin no slab", "a state", func(x *smallHeap) (any, func()) {
+		return x.full.addr() + pageSize, swap[uint32](&meta(x.full.page()+1).slabState, slabFull)
 	}},
-	{"a slab's page has no large block's live state", "one", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.leased.addr()), set(&x.leased.meta().live, 1)
+	{"a slab's page has no large block's live state", "one", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), set(&x.leased.meta().live, 1)
 	}},
-	{"a slab's page is a superslab's, and in use", "none's", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.leased.addr()), set(&super(chunkNo(x.leased.page()/superPages)).isSlabs, false)
+	{"a slab's page is a superslab's, and in use", "none's", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), set(&super(x.leased.page().chunk()).isSlabs, false)
 	}},
-	{"a slab's page is a superslab's, and in use", "a free page", func(x *smallHeap) (uintptr, func()) {
-		s := super(chunkNo(x.leased.page() / superPages))
-		return uintptr(x.leased.addr()), set(&s.free, s.free|1<<(x.leased.page()%superPages))
+	{"a slab's page is a superslab's, and in use", "a free page", func(x *smallHeap) (any, func()) {
+		s := super(x.leased.page().chunk())
+		return x.leased.addr(), set(&s.free, s.free|1<<x.leased.page().inChunk())
 	}},
-	{"the live map of a tiny slab may have memory", "not said", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.leased.addr()), set(&super(chunkNo(x.leased.page()/superPages)).tiny, 0)
+	{"the live map of a tiny slab may have memory", "not said", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), set(&super(x.leased.page().chunk()).tiny, 0)
 	}},
-	{"a slab's mark is a word of its bitmap", "beyond", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.full.addr()), set(&x.full.meta().lowWord, 1)
+	{"a slab's mark is a word of its bitmap", "beyond", func(x *smallHeap) (any, func()) {
+		return x.full.addr(), set(&x.full.meta().lowWord, 1)
 	}},
-	{"a slab is LEASED if a front leases it", "by none", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.leased.addr()), set(x.f.lease(sizeclass.ID(x.class)), 0)
+	{"a slab is LEASED if a front leases it", "by none", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), set(x.f.lease(x.class), 0)
 	}},
-	{"a slab stays CLAIMED if its memory is lost", "one that is not", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.full.addr()), swap[uint32](&x.full.meta().slabState, slabClaimed)
+	{"a slab stays CLAIMED if its memory is lost", "one that is not", func(x *smallHeap) (any, func()) {
+		return x.full.addr(), swap[uint32](&x.full.meta().slabState, slabClaimed)
 	}},
-	{"a slab is PARTIAL if and only if listed", "one that is not listed", func(x *smallHeap) (uintptr, func()) {
+	{"a slab is PARTIAL if and only if listed", "one that is not listed", func(x *smallHeap) (any, func()) {
 		setRemove(x.emptyClass, x.empty.page())
-		return uintptr(x.empty.addr()), func() { setAdd(x.emptyClass, x.empty.page()) }
+		return x.empty.addr(), func() { setAdd(x.emptyClass, x.empty.page()) }
 	}},
-	{"a slab is PARTIAL if and only if listed", "a FULL one that is", func(x *smallHeap) (uintptr, func()) {
+	{"a slab is PARTIAL if and only if listed", "a FULL one that is", func(x *smallHeap) (any, func()) {
 		setAdd(sizeclass.Of(20000), x.full.page())
-		return uintptr(x.full.addr()), func() { setRemove(sizeclass.Of(20000), x.full.page()) }
+		return x.full.addr(), func() { setRemove(sizeclass.Of(20000), x.full.page()) }
 	}},
-	{"a FULL slab owns no block", "one", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.full.addr()), set(x.full.bits(0), 1)
+	{"a FULL slab owns no block", "one", func(x *smallHeap) (any, func()) {
+		return x.full.addr(), set(x.full.bits(0), 1)
 	}},
-	{"a PARTIAL slab that owns all its blocks is marked EMPTY", "no mark", func(x *smallHeap) (uintptr, func()) {
+	{"a PARTIAL slab that owns all its blocks is marked EMPTY", "no mark", func(x *smallHeap) (any, func()) {
 		unmarkEmpty(x.empty.page())
-		return uintptr(x.empty.addr()), func() { markEmpty(x.empty.page()) }
+		return x.empty.addr(), func() { markEmpty(x.empty.page()) }
 	}},
-	{"a slab has a state", "none", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.full.addr()), swap[uint32](&x.full.meta().slabState, slabNone)
+	{"a slab has a state", "none", func(x *smallHeap) (any, func()) {
+		return x.full.addr(), swap[uint32](&x.full.meta().slabState, slabNone)
 	}},
-	{"only a PARTIAL slab has holes", "a LEASED one", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.leased.addr()), set(&x.leased.meta().holesOrSeal, 1<<15)
+	{"only a PARTIAL slab has holes", "a LEASED one", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), set(&x.leased.meta().holesOrSeal, 1<<15)
 	}},
-	{"holes are the memory of free blocks", "of a live one", func(x *smallHeap) (uintptr, func()) {
+	{"holes are the memory of free blocks", "of a live one", func(x *smallHeap) (any, func()) {
 		w, c := x.empty.bits(0), x.emptyClass
 		undo := both(set(w, *w&^1), set(&x.empty.meta().holesOrSeal, 1))
-		return uintptr(x.empty.addr()), both(set8(uintptr(midLive(Block(x.empty.addr()))), uint8(c)), undo)
+		return x.empty.addr(), both(setState(midLive(x.empty.block(c, 0)), liveState(c)), undo)
 	}},
-	{"a bitmap has bits of blocks only", "behind the last block", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.full.addr()), set(x.full.bits(1), 1)
+	{"a bitmap has bits of blocks only", "behind the last block", func(x *smallHeap) (any, func()) {
+		return x.full.addr(), set(x.full.bits(1), 1)
 	}},
-	{"a class counts its slabs", "one more", func(x *smallHeap) (uintptr, func()) {
-		return 0, set(&classes[x.class].slabs, classes[x.class].slabs+1)
+	{"a class counts its slabs", "one more", func(x *smallHeap) (any, func()) {
+		return nil, set(&classes[x.class].slabs, classes[x.class].slabs+1)
 	}},
-	{"a class counts its slabs", "one more listed", func(x *smallHeap) (uintptr, func()) {
-		return 0, set(&classes[x.class].listed, classes[x.class].listed+1)
+	{"a class counts its slabs", "one more listed", func(x *smallHeap) (any, func()) {
+		return nil, set(&classes[x.class].listed, classes[x.class].listed+1)
 	}},
-	{"only PARTIAL slabs are in a partial set", "a free page", func(x *smallHeap) (uintptr, func()) {
-		setAdd(sizeclass.ID(x.class), pageNo(x.free))
-		return uintptr(region.base + mem.Addr(x.free<<pageShift)), func() { setRemove(sizeclass.ID(x.class), pageNo(x.free)) }
+	{"only PARTIAL slabs are in a partial set", "a free page", func(x *smallHeap) (any, func()) {
+		setAdd(x.class, x.free)
+		return x.free.addr(), func() { setRemove(x.class, x.free) }
 	}},
-	{"a summary says whether the word below is 0", "0 above a member", func(x *smallHeap) (uintptr, func()) {
-		return uintptr((x.empty.page() &^ 63).addr()), set(setWord(1, x.emptyClass, uintptr(x.empty.page()>>12)), 0)
+	{"a summary says whether the word below is 0", "0 above a member", func(x *smallHeap) (any, func()) {
+		return (x.empty.page() &^ 63).addr(), set(setWord(1, x.emptyClass, uintptr(x.empty.page()>>12)), 0)
 	}},
-	{"a summary says whether the word below is 0", "a bit above none, at the top", func(x *smallHeap) (uintptr, func()) {
-		w := setWord(3, setClasses-2, uintptr(region.first>>pageShift>>24))
-		return 0, set(w, 1<<(region.first>>pageShift>>18&63))
+	{"a summary says whether the word below is 0", "a bit above none, at the top", func(x *smallHeap) (any, func()) {
+		w := setWord(3, setClasses-2, uintptr(region.firstPage()>>24))
+		return nil, set(w, 1<<(region.firstPage()>>18&63))
 	}},
 
 	// Large blocks.
-	{"a large block has a large block's size and its pages", "a page less", func(x *smallHeap) (uintptr, func()) {
-		m := meta(pageNo(pageOf(x.large)))
-		return uintptr(x.large), set(&m.pages, m.pages-1)
+	{"a large block has a large block's size and its pages", "a page less", func(x *smallHeap) (any, func()) {
+		m := meta(x.large.page())
+		return x.large, set(&m.pages, m.pages-1)
 	}},
-	{"a large block has a large block's size and its pages", "a size between two", func(x *smallHeap) (uintptr, func()) {
-		m := meta(pageNo(pageOf(x.large)))
-		return uintptr(x.large), set(&m.largeSize, m.largeSize-16)
+	{"a large block has a large block's size and its pages", "a size between two", func(x *smallHeap) (any, func()) {
+		m := meta(x.large.page())
+		return x.large, set(&m.largeSize, m.largeSize-16)
 	}},
-	{"fast paths know a large block", "another class", func(x *smallHeap) (uintptr, func()) {
-		m := meta(pageNo(pageOf(x.large)))
-		return uintptr(x.large), set(&m.class, m.class+1)
+	{"fast paths know a large block", "another class", func(x *smallHeap) (any, func()) {
+		m := meta(x.large.page())
+		return x.large, set(&m.class, m.class+1)
 	}},
-	{"fast paths know a large block", "another start", func(x *smallHeap) (uintptr, func()) {
-		m := meta(pageNo(pageOf(x.large)))
-		return uintptr(x.large), set(&m.start, m.start+16)
+	{"fast paths know a large block", "another start", func(x *smallHeap) (any, func()) {
+		m := meta(x.large.page())
+		return x.large, set(&m.start, m.start+16)
 	}},
-	{"fast paths know a large block", "no reciprocal", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large), set(&meta(pageNo(pageOf(x.large))).recip, 0)
+	{"fast paths know a large block", "no reciprocal", func(x *smallHeap) (any, func()) {
+		return x.large, set(&meta(x.large.page()).recip, 0)
 	}},
-	{"fast paths know a large block", "another live state", func(x *smallHeap) (uintptr, func()) {
-		m := meta(pageNo(pageOf(x.large)))
-		return uintptr(x.large), set(&m.live0, m.live0+1)
+	{"fast paths know a large block", "another live state", func(x *smallHeap) (any, func()) {
+		m := meta(x.large.page())
+		return x.large, set(&m.live0, m.live0+1)
 	}},
-	{"fast paths know a large block", "an Arena's chunk", func(x *smallHeap) (uintptr, func()) {
-		return x.chunk, set(&meta(pageNo(pageOf(Block(x.chunk)))).recip, 1)
+	{"fast paths know a large block", "an Arena's chunk", func(x *smallHeap) (any, func()) {
+		return x.chunk, set(&meta(x.chunk.page()).recip, 1)
 	}},
-	{"a large block's later pages are its tail", "free", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).kind, kindFree)
+	{"a large block's later pages are its tail", "free", func(x *smallHeap) (any, func()) {
+		return x.large + pageSize, set(&meta(x.large.page()+1).kind, kindFree)
 	}},
-	{"a large block's later pages are its tail", "a class", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).class, 1)
+	{"a large block's later pages are its tail", "a class", func(x *smallHeap) (any, func()) {
+		return x.large + pageSize, set(&meta(x.large.page()+1).class, 1)
 	}},
-	{"a large block's later pages are its tail", "a reciprocal", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).recip, 1)
+	{"a large block's later pages are its tail", "a reciprocal", func(x *smallHeap) (any, func()) {
+		return x.large + pageSize, set(&meta(x.large.page()+1).recip, 1)
 	}},
-	{"a large block's later pages are its tail", "a live state", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).live, liveHuge)
+	{"a large block's later pages are its tail", "a live state", func(x *smallHeap) (any, func()) {
+		return x.large + pageSize, set(&meta(x.large.page()+1).live, liveHuge)
 	}},
-	{"a large block's page is in use, and no superslab's", "a superslab's", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large), set(&super(chunkNo(pageOf(x.large)/superPages)).isSlabs, true)
+	{"a large block's page is in use, and no superslab's", "a superslab's", func(x *smallHeap) (any, func()) {
+		return x.large, set(&super(x.large.page().chunk()).isSlabs, true)
 	}},
-	{"a large block's later pages are its tail", "another large block's", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large + pageSize), set(&meta(pageNo(pageOf(x.large)+1)).start, (x.large + pageSize).addr())
+	{"a large block's later pages are its tail", "another large block's", func(x *smallHeap) (any, func()) {
+		return x.large + pageSize, set(&meta(x.large.page()+1).start, (x.large + pageSize).addr())
 	}},
-	{"a large block's page is in use, and no superslab's", "a free page", func(x *smallHeap) (uintptr, func()) {
-		page := pageOf(x.large) + 1
-		s := super(chunkNo(page / superPages))
-		return uintptr(x.large + pageSize), set(&s.free, s.free|1<<(page%superPages))
+	{"a large block's page is in use, and no superslab's", "a free page", func(x *smallHeap) (any, func()) {
+		page := x.large.page() + 1
+		s := super(page.chunk())
+		return page.addr(), set(&s.free, s.free|1<<page.inChunk())
 	}},
-	{"a chunk of an Arena has no live state", "one", func(x *smallHeap) (uintptr, func()) {
-		return x.chunk, set(&meta(pageNo(pageOf(Block(x.chunk)))).live, liveHuge)
+	{"a chunk of an Arena has no live state", "one", func(x *smallHeap) (any, func()) {
+		return x.chunk, set(&meta(x.chunk.page()).live, liveHuge)
 	}},
-	{"a large block's live state is its class, or says more", "another class", func(x *smallHeap) (uintptr, func()) {
-		m := meta(pageNo(pageOf(x.large)))
-		return uintptr(x.large), set(&m.live, m.live+1)
+	{"a large block's live state is its class, or says more", "another class", func(x *smallHeap) (any, func()) {
+		m := meta(x.large.page())
+		return x.large, set(&m.live, m.live+1)
 	}},
-	{"a large block's live state is its class, or says more", "a class above 2 MiB", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.big), set(&meta(pageNo(pageOf(x.big))).live, sizeclass.NumAll)
+	{"a large block's live state is its class, or says more", "a class above 2 MiB", func(x *smallHeap) (any, func()) {
+		return x.big, set(&meta(x.big.page()).live, sizeclass.NumAll)
 	}},
-	{"a large block has a site while its live state says so", "a site without", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large), set(&meta(pageNo(pageOf(x.large))).siteOrListed, x.site)
+	{"a large block has a site while its live state says so", "a site without", func(x *smallHeap) (any, func()) {
+		return x.large, set(&meta(x.large.page()).siteOrListed, uint32(x.site))
 	}},
-	{"a large block has a site while its live state says so", "a site that is none", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.sitedLarge), set(&meta(pageNo(pageOf(x.sitedLarge))).siteOrListed, site.Max)
+	{"a large block has a site while its live state says so", "a site that is none", func(x *smallHeap) (any, func()) {
+		return x.sitedLarge, set(&meta(x.sitedLarge.page()).siteOrListed, site.Max)
 	}},
-	{"statistics count the live large blocks", "a kind that is lost", func(x *smallHeap) (uintptr, func()) {
-		m := meta(pageNo(pageOf(x.large))) // ReadTotals believes the page, the check its size
-		return 0, both(set(&m.largeSize, m.largeSize-16), func() {})
+	{"statistics count the live large blocks", "a kind that is lost", func(x *smallHeap) (any, func()) {
+		m := meta(x.large.page()) // ReadTotals believes the page, the check its size
+		return nil, set(&m.largeSize, m.largeSize-16)
 	}},
-	{"large blocks made less large blocks given back are those there are", "one more", func(x *smallHeap) (uintptr, func()) {
-		return 0, swap[uint64](&largeStats.allocs, largeStats.allocs.Load()+1)
+	{"large blocks made less large blocks given back are those there are", "one more", func(x *smallHeap) (any, func()) {
+		return nil, swap[uint64](&largeStats.allocs, largeStats.allocs.Load()+1)
 	}},
 
 	// Free pages.
-	{"a page in use is a slab's or a large block's", "one that is neither", func(x *smallHeap) (uintptr, func()) {
-		s := super(chunkNo(x.free / superPages))
-		return uintptr(region.base + mem.Addr(x.free<<pageShift)), both(set(&s.free, s.free&^(1<<(x.free%superPages))), set(&s.dirty, s.dirty|1<<(x.free%superPages)))
+	{"a page in use is a slab's or a large block's", "one that is neither", func(x *smallHeap) (any, func()) {
+		s := super(x.free.chunk())
+		return x.free.addr(), both(set(&s.free, s.free&^(1<<x.free.inChunk())), set(&s.dirty, s.dirty|1<<x.free.inChunk()))
 	}},
-	{"a page that is no slab's or large block's is free", "a tail without a large block", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(region.base + mem.Addr(x.free<<pageShift)), set(&meta(pageNo(x.free)).kind, kindLargeTail)
+	{"a page that is no slab's or large block's is free", "a tail without a large block", func(x *smallHeap) (any, func()) {
+		return x.free.addr(), set(&meta(x.free).kind, kindLargeTail)
 	}},
-	{"fast paths find no block in a free page", "a live state", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(region.base + mem.Addr(x.free<<pageShift)), set(&meta(pageNo(x.free)).live, liveHuge)
+	{"fast paths find no block in a free page", "a live state", func(x *smallHeap) (any, func()) {
+		return x.free.addr(), set(&meta(x.free).live, liveHuge)
 	}},
-	{"a page without a slab says so", "a slab's class", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large + pageSize), swap[uint32](&meta(pageNo(pageOf(x.large)+1)).slabClass, 1)
+	{"a page without a slab says so", "a slab's class", func(x *smallHeap) (any, func()) {
+		return x.large + pageSize, swap[uint32](&meta(x.large.page()+1).slabClass, 1)
 	}},
-	{"fast paths find no block in a free page", "a reciprocal", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(region.base + mem.Addr(x.free<<pageShift)), set(&meta(pageNo(x.free)).recip, 1)
+	{"fast paths find no block in a free page", "a reciprocal", func(x *smallHeap) (any, func()) {
+		return x.free.addr(), set(&meta(x.free).recip, 1)
 	}},
-	{"a slab that was given back left no bits", "one", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(region.base + mem.Addr(x.slabFreed<<pageShift)), set(slabID(x.slabFreed+1).bits(3), 8)
+	{"a slab that was given back left no bits", "one", func(x *smallHeap) (any, func()) {
+		return x.slabFreed.addr(), set(slabID(x.slabFreed+1).bits(3), 8)
 	}},
-	{"a page without a slab says so", "a class for the fast paths", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(region.base + mem.Addr(x.free<<pageShift)), set(&PageClass[x.free], 1)
+	{"a page without a slab says so", "a class for the fast paths", func(x *smallHeap) (any, func()) {
+		return x.free.addr(), set(&PageClass[x.free], 1)
 	}},
-	{"a page without a slab says so", "a large block with a slab's state", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large), swap[uint32](&meta(pageNo(pageOf(x.large))).slabState, slabFull)
+	{"a page without a slab says so", "a large block with a slab's state", func(x *smallHeap) (any, func()) {
+		return x.large, swap[uint32](&meta(x.large.page()).slabState, slabFull)
 	}},
-	{"no live state is left where no slab is", "in the live map", func(x *smallHeap) (uintptr, func()) {
-		p := region.base + mem.Addr(x.slabFreed<<pageShift)
-		return uintptr(p), set8(uintptr(mem.Addr(Live)+(p+4096)>>granuleShift), 3)
+	{"no live state is left where no slab is", "in the live map", func(x *smallHeap) (any, func()) {
+		p := x.slabFreed.addr()
+		return p, setState(liveOf(Block(p+4096)), 3)
 	}},
-	{"no live state is left where no slab is", "a mid block's", func(x *smallHeap) (uintptr, func()) {
-		return uintptr(x.large), set(&meta(pageNo(pageOf(x.large))).mid[40], 3)
+	{"no live state is left where no slab is", "a mid block's", func(x *smallHeap) (any, func()) {
+		return x.large, set(&meta(x.large.page()).mid[40], 3)
 	}},
 
 	// The page tree and the counts.
-	{"the page tree has the free pages", "a page more", func(x *smallHeap) (uintptr, func()) {
-		n := tree.node(tree.leaves + pageOf(x.large)/superPages)
-		return uintptr(region.base + mem.Addr(pageOf(x.large)>>5<<superShift)), set(&n.max, n.max+1)
+	{"the page tree has the free pages", "a page more", func(x *smallHeap) (any, func()) {
+		n := tree.node(tree.leaves + uintptr(x.large.page().chunk()))
+		return x.large.page().chunk().addr(), set(&n.max, n.max+1)
 	}},
-	{"a node of the page tree sums up its children", "the root", func(x *smallHeap) (uintptr, func()) {
+	{"a node of the page tree sums up its children", "the root", func(x *smallHeap) (any, func()) {
 		return 1, set(&tree.node(1).pre, 7)
 	}},
-	{"pages in use and dirty pages are counted", "one more in use", func(x *smallHeap) (uintptr, func()) {
-		return 0, both(set(&pageUse.used, pageUse.used+1), set(&pageUse.peak, pageUse.peak+1))
+	{"pages in use and dirty pages are counted", "one more in use", func(x *smallHeap) (any, func()) {
+		return nil, both(set(&pageUse.used, pageUse.used+1), set(&pageUse.peak, pageUse.peak+1))
 	}},
-	{"pages in use and dirty pages are counted", "one more dirty", func(x *smallHeap) (uintptr, func()) {
-		return 0, set(&pageUse.dirty, pageUse.dirty+1)
+	{"pages in use and dirty pages are counted", "one more dirty", func(x *smallHeap) (any, func()) {
+		return nil, set(&pageUse.dirty, pageUse.dirty+1)
 	}},
-	{"the peak is at least the pages in use", "less", func(x *smallHeap) (uintptr, func()) { return 0, set(&pageUse.peak, pageUse.used-1) }},
-	{"pages faulted again were kept in vain and returned before", "more", func(x *smallHeap) (uintptr, func()) {
-		return 0, set(&pageUse.again, pageUse.returned+1)
+	{"the peak is at least the pages in use", "less", func(x *smallHeap) (any, func()) { return nil, set(&pageUse.peak, pageUse.used-1) }},
+	{"pages faulted again were kept in vain and returned before", "more", func(x *smallHeap) (any, func()) {
+		return nil, set(&pageUse.again, pageUse.returned+1)
 	}},
-	{"superslabs are counted", "one more", func(x *smallHeap) (uintptr, func()) {
+	{"superslabs are counted", "one more", func(x *smallHeap) (any, func()) {
 		superslabs.Add(1)
-		return 0, func() { superslabs.Add(-1) }
+		return nil, func() { superslabs.Add(-1) }
 	}},
-	{"no slab waits for its holes", "one", func(x *smallHeap) (uintptr, func()) { return 0, set(&punching.n, 1) }},
-	{"the soft limit is not above the hard one", "above", func(x *smallHeap) (uintptr, func()) {
+	{"no slab waits for its holes", "one", func(x *smallHeap) (any, func()) { return nil, set(&punching.n, 1) }},
+	{"the soft limit is not above the hard one", "above", func(x *smallHeap) (any, func()) {
 		soft, hard, was := memoryLimit.soft.Load(), memoryLimit.hard.Load(), limitSet
 		memoryLimit.soft.Store(1 << 40)
 		memoryLimit.hard.Store(1 << 39)
 		limitSet = true
-		return 0, func() {
+		return nil, func() {
 			memoryLimit.soft.Store(soft)
 			memoryLimit.hard.Store(hard)
 			limitSet = was
@@ -741,7 +739,7 @@ func TestInvariantsBroken(t *testing.T) {
 				t.Fatal("nothing was reported")
 			}
 			found := slices.ContainsFunc(strings.Split(err.Error(), "\n"), func(line string) bool {
-				return strings.HasPrefix(line, "hakmem: broken invariant: "+b.rule+": ") && (at == 0 || strings.Contains(line, fmt.Sprintf("%#x", at))) &&
+				return strings.HasPrefix(line, "hakmem: broken invariant: "+b.rule+": ") && (at == nil || strings.Contains(line, fmt.Sprintf("%#x", at))) &&
 					strings.Contains(line, ": found ") && strings.Contains(line, ", want ")
 			})
 			if !found {

@@ -7,33 +7,34 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // TestCachedLarge: a freed large block comes back to the next allocation of its class, and not to one
 // of another class.
 func TestCachedLarge(t *testing.T) {
 	f := heapFront(t)
-	for c := uint8(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
-		size := sizeclass.LargeBytes(sizeclass.ID(c))
-		p := Malloc(Front(f), size)
+	for c := sizeclass.ID(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
+		size := sizeclass.LargeBytes(c)
+		p := Malloc(f, size)
 		if got, _, bad := Size(p); got != size || bad.Kind != OK {
 			t.Fatalf("a large block of %d bytes has %d, %+v", size, got, bad)
 		}
-		if bad := Free(Front(f), p); bad.Kind != OK {
+		if bad := Free(f, p); bad.Kind != OK {
 			t.Fatalf("free of %d bytes: %+v", size, bad)
 		}
-		if n := Front(f).held(sizeclass.ID(c)); n != 1 {
+		if n := f.held(c); n != 1 {
 			t.Errorf("%d large blocks of %d bytes in the magazine, want 1", n, size)
 		}
-		other := Malloc(Front(f), size+1) // of the class above, or of none
+		other := Malloc(f, size+1) // of the class above, or of none
 		if other == p {
 			t.Errorf("the large block of %d bytes served %d", size, size+1)
 		}
-		if q := Malloc(Front(f), size-100); q != p {
+		if q := Malloc(f, size-100); q != p {
 			t.Errorf("%d bytes: %#x came back after %#x", size, q, p)
 		}
-		Free(Front(f), p)
-		Free(Front(f), other)
+		Free(f, p)
+		Free(f, other)
 	}
 }
 
@@ -45,16 +46,16 @@ func TestCachedLargeBudget(t *testing.T) {
 		c := sizeclass.LargeOf(size)
 		var all []Block
 		for range 2 * maxMid {
-			all = append(all, Malloc(Front(f), size))
+			all = append(all, Malloc(f, size))
 		}
 		freed := largeStats.frees.Load()
 		for _, p := range all {
-			if bad := Free(Front(f), p); bad.Kind != OK {
+			if bad := Free(f, p); bad.Kind != OK {
 				t.Fatal(bad)
 			}
 		}
 		most := max(2<<20/sizeclass.LargeBytes(c), 1)
-		if n := Front(f).held(c); n == 0 || mem.Bytes(n) > most {
+		if n := f.held(c); n == 0 || mem.Bytes(n) > most {
 			t.Errorf("%d bytes: %d large blocks are cached, want 1 to %d", size, n, most)
 		} else if back := largeStats.frees.Load() - freed; back != uint64(len(all))-uint64(n)-sharedSlots {
 			t.Errorf("%d bytes: %d large blocks went back, %d are cached, %d shared, of %d", size, back, n, sharedSlots, len(all))
@@ -75,16 +76,16 @@ func TestCachedLargeBudget(t *testing.T) {
 func TestCachedLargeMisuse(t *testing.T) {
 	f, g := heapFront(t), heapFront(t)
 	const size = 100 << 10
-	p := Malloc(Front(f), size)
-	if bad := Free(Front(f), p+16); bad.Kind != Interior || bad.Block != p {
+	p := Malloc(f, size)
+	if bad := Free(f, p+16); bad.Kind != Interior || bad.Block != p {
 		t.Errorf("interior: %+v", bad)
 	}
-	if bad := Free(Front(f), p+pageSize); bad.Kind != Interior || bad.Block != p {
+	if bad := Free(f, p+pageSize); bad.Kind != Interior || bad.Block != p {
 		t.Errorf("interior, second page: %+v", bad)
 	}
-	Free(Front(f), p)
-	for _, front := range []mem.Bytes{mem.Bytes(f), mem.Bytes(g)} {
-		if bad := Free(Front(front), p); bad.Kind != Freed {
+	Free(f, p)
+	for _, front := range []Front{f, g} {
+		if bad := Free(front, p); bad.Kind != Freed {
 			t.Errorf("freed twice: %+v", bad)
 		}
 	}
@@ -92,23 +93,23 @@ func TestCachedLargeMisuse(t *testing.T) {
 		t.Errorf("size of a cached large block: %+v", bad)
 	}
 	// Two frees that overlapped: the second copy is found at the page tree.
-	q := Malloc(Front(f), size)
+	q := Malloc(f, size)
 	if q != p {
 		t.Fatalf("%#x came back after %#x", q, p)
 	}
 	c := sizeclass.LargeOf(size)
-	entered(func() { Front(g).makeMagazine(c) })
-	Front(g).push(c, q)
+	entered(func() { g.makeMagazine(c) })
+	g.push(c, q)
 	setLive(q, c, 0)
-	Front(f).push(c, q)
+	f.push(c, q)
 	before := lateFrees.Load()
-	if late := lateIn(func() { emptyFront(Front(f)) }); late != 0 {
+	if late := lateIn(func() { emptyFront(f) }); late != 0 {
 		t.Errorf("the first copy was late: %#x", late)
 	}
-	if late := lateIn(func() { emptyFront(Front(g)) }); Block(late) != q || lateFrees.Load() != before+1 {
+	if late := lateIn(func() { emptyFront(g) }); late != q || lateFrees.Load() != before+1 {
 		t.Errorf("the second copy: late %#x, want %#x", late, q)
 	}
-	if bad := Free(Front(f), q); bad.Kind != Freed {
+	if bad := Free(f, q); bad.Kind != Freed {
 		t.Errorf("free of a large block that went back: %+v", bad)
 	}
 }
@@ -118,14 +119,14 @@ func TestCachedLargeZero(t *testing.T) {
 	f := heapFront(t)
 	for range 3 {
 		const n = 130_000
-		p := MallocZero(Front(f), n)
-		for i := range uintptr(n) {
-			if *u8(mem.Addr(p + Block(i))) != 0 {
-				t.Fatalf("byte %d is %d", i, *u8(mem.Addr(p + Block(i))))
+		p := MallocZero(f, n)
+		for i := range mem.Bytes(n) {
+			if *u8(p.addr().Add(i)) != 0 {
+				t.Fatalf("byte %d is %d", i, *u8(p.addr().Add(i)))
 			}
-			*u8(mem.Addr(p + Block(i))) = 1
+			*u8(p.addr().Add(i)) = 1
 		}
-		Free(Front(f), p)
+		Free(f, p)
 	}
 }
 
@@ -134,7 +135,7 @@ func TestCachedLargeZero(t *testing.T) {
 func TestResizeInPlace(t *testing.T) {
 	withClock(t)
 	p := Malloc(0, 100<<10)
-	*u8(mem.Addr(p)), *u8(mem.Addr(p + 100<<10 - 1)) = 1, 2
+	*u8(p.addr()), *u8((p + 100<<10 - 1).addr()) = 1, 2
 	used, _ := use()
 	for _, size := range []mem.Bytes{128 << 10, 190 << 10, 3 * mebibyte, 70 << 10, 33 << 10, 40 << 10, 10 * mebibyte, 500 << 10} {
 		if !Resize(p, size) {
@@ -144,7 +145,7 @@ func TestResizeInPlace(t *testing.T) {
 		if want, _ := sizeclass.LargeSize(size); bad.Kind != OK || n != want {
 			t.Errorf("%d bytes: size %d, %+v; want %d", size, n, bad, want)
 		}
-		if *u8(mem.Addr(p)) != 1 || size > 100<<10 && size < 3*mebibyte && *u8(mem.Addr(p + 100<<10 - 1)) != 2 && size < 200<<10 {
+		if *u8(p.addr()) != 1 || size > 100<<10 && size < 3*mebibyte && *u8((p + 100<<10 - 1).addr()) != 2 && size < 200<<10 {
 			t.Errorf("%d bytes: contents changed", size)
 		}
 		now, _ := use()
@@ -160,7 +161,7 @@ func TestResizeInPlace(t *testing.T) {
 		}
 	}
 	q := Malloc(0, 64<<10)
-	if q > p && Resize(p, mem.Bytes(q-p+1)) {
+	if q > p && Resize(p, q.addr().From(p.addr())+1) {
 		t.Error("grew over a live block")
 	}
 	if Resize(p, 1<<60) || Resize(p, 1000) {
@@ -196,27 +197,22 @@ func TestResizeRefused(t *testing.T) {
 	withClock(t)
 	defer osmem.Inject(nil)
 	p := Malloc(0, 100<<10)
-	*u8(mem.Addr(p + 100<<10 - 1)) = 7
+	*u8((p + 100<<10 - 1).addr()) = 7
 	usable, _, _ := Size(p)
-	more := mem.Addr(region.committed.Load()) - (mem.Addr(p) - region.base) + 64*mebibyte // beyond what is committed
-	osmem.Inject(func(op osmem.Op) error {
-		if op == osmem.OpCommit {
-			return osmem.ErrInjected
-		}
-		return nil
-	})
+	more := region.endPage().addr().From(p.addr()) + 64*mebibyte // beyond what is committed
+	testkit.RefuseOp(osmem.OpCommit, func(int) bool { return true })
 	used, _ := use()
-	if Resize(p, mem.Bytes(more)) {
+	if Resize(p, more) {
 		t.Error("a large block grew without a commit")
 	}
-	if n, _, bad := Size(p); n != usable || bad.Kind != OK || *u8(mem.Addr(p + 100<<10 - 1)) != 7 {
+	if n, _, bad := Size(p); n != usable || bad.Kind != OK || *u8((p + 100<<10 - 1).addr()) != 7 {
 		t.Errorf("after a Resize that failed: %d bytes, %+v, want %d", n, bad, usable)
 	}
 	if now, _ := use(); now != used {
 		t.Errorf("after a Resize that failed: %d pages in use, before %d", now, used)
 	}
 	osmem.Inject(nil)
-	if !Resize(p, mem.Bytes(more)) || *u8(mem.Addr(p + 100<<10 - 1)) != 7 {
+	if !Resize(p, more) || *u8((p + 100<<10 - 1).addr()) != 7 {
 		t.Error("the large block cannot grow, with memory again")
 	}
 	freeBlocks(t, []Block{p})
@@ -228,13 +224,10 @@ func TestResizeAtTheLimit(t *testing.T) {
 	withClock(t)
 	other := Malloc(0, 4*mebibyte)
 	p := Malloc(0, 100<<10) // behind it the region is free
-	*u8(mem.Addr(p + 100<<10 - 1)) = 7
+	*u8((p + 100<<10 - 1).addr()) = 7
 	usable, _, _ := Size(p)
 	used, _ := use()
-	if err := SetMemoryLimit(0, uint64(used)<<pageShift); err != nil {
-		t.Fatal(err)
-	}
-	defer SetMemoryLimit(0, 0)
+	withLimit(t, 0, uint64(used)<<pageShift)
 	for range 3 {
 		was := limitHit.Load()
 		if Resize(p, mebibyte) || limitHit.Load() == was {
@@ -249,7 +242,7 @@ func TestResizeAtTheLimit(t *testing.T) {
 		t.Fatalf("%d pages in use, want %d: nothing to reclaim", n, used)
 	}
 	was := limitHit.Load()
-	if !Resize(p, mebibyte) || limitHit.Load() == was || *u8(mem.Addr(p + 100<<10 - 1)) != 7 {
+	if !Resize(p, mebibyte) || limitHit.Load() == was || *u8((p + 100<<10 - 1).addr()) != 7 {
 		t.Error("the large block cannot grow, with memory for it in a cache")
 	}
 	freeBlocks(t, []Block{p})

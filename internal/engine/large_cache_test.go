@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -189,7 +188,7 @@ func TestLateLargeInSiteCache(t *testing.T) {
 			q := mallocPages(size, 1, 0)
 			if p, c := giveSiteCached(label, class, q); p == 0 || c != class {
 				t.Errorf("evicted %#x of class %d", p, c)
-			} else if late := lateIn(func() { releaseAll([]Block{p}) }); Block(late) != p {
+			} else if late := lateIn(func() { releaseAll([]Block{p}) }); late != p {
 				t.Errorf("the page tree took the large block twice: late %#x, want %#x", late, p)
 			}
 			return takeSiteCached(label, class)
@@ -202,9 +201,9 @@ func TestLateLargeInSiteCache(t *testing.T) {
 		if late := lateIn(func() { releaseAll([]Block{p}) }); late != 0 { // the other copy
 			t.Fatalf("%s: late %#x", name, late)
 		}
-		if q := next(); q == 0 || q == p && meta(pageNo((mem.Addr(p)-region.base)>>pageShift)).live == 0 {
+		if q := next(); q == 0 || q == p && meta(p.page()).live == 0 {
 			t.Errorf("%s: got %#x", name, q)
-		} else if meta(pageNo((mem.Addr(q)-region.base)>>pageShift)).live != 0 {
+		} else if meta(q.page()).live != 0 {
 			Free(0, q)
 		} else {
 			releaseAll([]Block{q})
@@ -220,26 +219,25 @@ func TestLateLargeInSiteCache(t *testing.T) {
 // TestLateLargeInSlot: a large block that two overlapping frees put into the magazine and into a
 // shared slot is handed out once. The other copy is dropped when it leaves the slot.
 func TestLateLargeInSlot(t *testing.T) {
-	f := front(t)
-	defer CloseHeapFront(Front(f))
+	f := heapFront(t)
 	const size = 300 << 10
 	c := sizeclass.LargeOf(size)
 	TakeFinding()
-	p := Malloc(Front(f), size)
-	Free(Front(f), p)
+	p := Malloc(f, size)
+	Free(f, p)
 	if !giveShared(c, p) { // the other copy
 		t.Fatal("no shared slot is empty")
 	}
 	was := lateFrees.Load()
-	first, second := Malloc(Front(f), size), Malloc(Front(f), size)
+	first, second := Malloc(f, size), Malloc(f, size)
 	if first != p || second == p || second == 0 {
 		t.Errorf("the large block %#x is handed out as %#x and %#x", p, first, second)
 	}
-	if bad := TakeFinding(); lateFrees.Load() != was+1 || bad.Kind != LateFreed || bad.Addr != mem.Addr(p) {
+	if bad := TakeFinding(); lateFrees.Load() != was+1 || bad.Kind != LateFreed || bad.Addr != p.addr() {
 		t.Errorf("%d late double frees, want 1; told: %+v", lateFrees.Load()-was, bad)
 	}
-	Free(Front(f), first)
-	Free(Front(f), second)
+	Free(f, first)
+	Free(f, second)
 }
 
 // TestSlotsAtOnce: goroutines take large blocks from the shared slots and put them back. No large

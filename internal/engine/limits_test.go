@@ -11,11 +11,6 @@ import (
 // TestMemoryLimits: beyond the hard limit there is no memory, and there is some again after a free.
 // Near the soft limit no free memory is kept.
 func TestMemoryLimits(t *testing.T) {
-	noLimit := func() {
-		if err := SetMemoryLimit(0, 0); err != nil {
-			t.Error(err)
-		}
-	}
 	for _, tt := range []struct {
 		soft, hard uint64
 		want       string
@@ -34,11 +29,9 @@ func TestMemoryLimits(t *testing.T) {
 		withClock(t)
 		used, dirty := use()
 		hard := uint64(used+dirty)<<pageShift + 64*mebibyte
-		if err := SetMemoryLimit(0, hard); err != nil {
-			t.Fatal(err)
-		}
+		withLimit(t, 0, hard)
 		var blocks []Block
-		total := uintptr(0)
+		total := mem.Bytes(0)
 		for {
 			p := Malloc(0, size)
 			if p == 0 {
@@ -46,9 +39,9 @@ func TestMemoryLimits(t *testing.T) {
 			}
 			blocks = append(blocks, p)
 			if size > sizeclass.MaxMid {
-				total += uintptr(size.Up(pageSize))
+				total += size.Up(pageSize)
 			} else {
-				total += uintptr(size)
+				total += size
 			}
 			if total > 80*mebibyte {
 				t.Fatalf("%d bytes: %d MiB in spite of a limit of 64", size, total>>20)
@@ -75,15 +68,12 @@ func TestMemoryLimits(t *testing.T) {
 			}
 			Free(0, p)
 		}
-		noLimit()
+		noLimit(t)
 	}
 
 	c := withClock(t)
 	used, _ := use()
-	if err := SetMemoryLimit(uint64(used)<<pageShift+64*mebibyte, 0); err != nil {
-		t.Fatal(err)
-	}
-	defer noLimit()
+	withLimit(t, uint64(used)<<pageShift+64*mebibyte, 0)
 	blocks := fillBytes(t, 80*mebibyte, 256<<10)
 	c.Advance(0) // the tick that was asked for
 	freeBlocks(t, blocks)
@@ -101,7 +91,7 @@ func TestRefusedOnce(t *testing.T) {
 	blocks := fillBytes(t, supers*superSize, size)
 	var rest, kept []Block
 	for _, p := range blocks {
-		if (mem.Addr(p)-region.base)>>pageShift%superPages == 7 {
+		if p.page().inChunk() == 7 {
 			rest = append(rest, p)
 		} else {
 			kept = append(kept, p)
@@ -113,10 +103,7 @@ func TestRefusedOnce(t *testing.T) {
 	if dirty != 0 {
 		t.Fatalf("%d dirty pages after Trim", dirty)
 	}
-	if err := SetMemoryLimit(0, uint64(used)<<pageShift); err != nil {
-		t.Fatal(err)
-	}
-	defer SetMemoryLimit(0, 0)
+	withLimit(t, 0, uint64(used)<<pageShift)
 	for Malloc(0, 200) != 0 { // of the memory that there is
 	}
 	was := limitHit.Load()

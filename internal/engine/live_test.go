@@ -12,16 +12,16 @@ import (
 // panic: it is pinned.
 func TestMisuseWhilePageChanges(t *testing.T) {
 	p := Malloc(0, 100<<10)
-	m := meta(pageNo((mem.Addr(p) - region.base) >> pageShift))
+	m := meta(p.page())
 	kind, recip := m.kind, m.recip
-	for _, old := range []uint8{uint8(kindTiny), uint8(kindMid), uint8(kindSlabFreed)} {
-		m.kind, m.recip = pageKind(old), 0
-		for _, q := range []mem.Bytes{mem.Bytes(p), mem.Bytes(p + 16), mem.Bytes(p + 8)} {
-			if _, _, _, why := liveByte(Block(q)); why == OK {
-				t.Errorf("kind %d: %#x is a block", old, Block(q)-p)
+	for _, old := range []pageKind{kindTiny, kindMid, kindSlabFreed} {
+		m.kind, m.recip = old, 0
+		for _, q := range []Block{p, p + 16, p + 8} {
+			if _, _, _, why := liveByte(q); why == OK {
+				t.Errorf("kind %d: %#x is a block", old, q-p)
 			}
-			if bad := finding(Block(q), m, Freed); bad.Block != 0 {
-				t.Errorf("kind %d: %#x is in a block: %+v", old, Block(q)-p, bad)
+			if bad := finding(q, m, Freed); bad.Block != 0 {
+				t.Errorf("kind %d: %#x is in a block: %+v", old, q-p, bad)
 			}
 		}
 	}
@@ -40,14 +40,14 @@ func TestFreedLongAgo(t *testing.T) {
 		blocks := fillBytes(t, 4*mebibyte, size)
 		freeBlocks(t, blocks)
 		Trim()
-		for _, p := range []mem.Bytes{mem.Bytes(blocks[0]), mem.Bytes(blocks[len(blocks)/2])} {
-			if bad := Free(0, Block(p)); bad.Kind != Freed || bad.Addr != mem.Addr(p) {
+		for _, p := range []Block{blocks[0], blocks[len(blocks)/2]} {
+			if bad := Free(0, p); bad.Kind != Freed || bad.Addr != p.addr() {
 				t.Errorf("%d bytes: a second free after Trim: %+v", size, bad)
 			}
-			if _, _, bad := Size(Block(p)); bad.Kind != Freed {
+			if _, _, bad := Size(p); bad.Kind != Freed {
 				t.Errorf("%d bytes: the size after Trim: %+v", size, bad)
 			}
-			if bad := Free(0, Block(p+16)); bad.Kind == OK || bad.Kind == Freed && size <= sizeclass.MaxMid {
+			if bad := Free(0, p+16); bad.Kind == OK || bad.Kind == Freed && size <= sizeclass.MaxMid {
 				t.Errorf("%d bytes: a free inside, after Trim: %+v", size, bad)
 			}
 		}

@@ -13,22 +13,21 @@ import (
 )
 
 func TestPopsAscend(t *testing.T) {
-	f := front(t)
-	defer CloseHeapFront(Front(f))
+	f := heapFront(t)
 	c := sizeclass.Of(48)
 	var got []Block
 	for range firstBatch {
-		got = append(got, Malloc(Front(f), 48))
+		got = append(got, Malloc(f, 48))
 	}
 	if !slices.IsSorted(got) {
 		t.Errorf("a refilled magazine pops %#x", got)
 	}
 	for _, p := range got {
-		if bad := Free(Front(f), p); bad.Kind != OK {
+		if bad := Free(f, p); bad.Kind != OK {
 			t.Fatalf("%+v", bad)
 		}
 	}
-	if n := Front(f).held(c); n != firstBatch {
+	if n := f.held(c); n != firstBatch {
 		t.Errorf("the magazine holds %d blocks, want %d", n, firstBatch)
 	}
 }
@@ -36,7 +35,7 @@ func TestPopsAscend(t *testing.T) {
 // isFree reports whether the bit of the block at p is set, by division.
 func isFree(p Block, c sizeclass.ID) bool {
 	s := owner(p)
-	j := (mem.Addr(p) - s.addr()) / mem.Addr(sizeclass.Classes[c].Size)
+	j := p.addr().From(s.addr()) / c.Bytes()
 	return atomic.LoadUint64(s.bits(uint32(j/64)))>>(j%64)&1 != 0
 }
 
@@ -52,7 +51,7 @@ func TestFlushAndCarve(t *testing.T) {
 		n := min(3*int(k.Blocks)+7, 3000)
 		all := make([]Block, n)
 		for i := range all {
-			if all[i] = Malloc(Front(f), size); isFree(all[i], c) {
+			if all[i] = Malloc(f, size); isFree(all[i], c) {
 				t.Fatalf("%d B: the bit of a block in use is set", size)
 			}
 		}
@@ -93,22 +92,22 @@ func TestFlushAndCarve(t *testing.T) {
 		}
 		s := owner(back[0])
 		for range n {
-			p := Malloc(Front(f), size)
-			if held[p] || isFree(p, c) || (mem.Addr(p)-owner(p).addr())%mem.Addr(k.Size) != 0 {
+			p := Malloc(f, size)
+			if held[p] || isFree(p, c) || p.addr().From(owner(p).addr())%c.Bytes() != 0 {
 				t.Fatalf("%d B: %#x was handed out while it is not free, or is no block", size, p)
 			}
 			held[p] = true
-			if q := *word(*Front(f).top(c)); q != 0 && Block(q) < p && owner(Block(q)) == owner(p) && s == owner(p) {
+			if q := Block(*word(*f.top(c))); q != 0 && q < p && owner(q) == owner(p) && s == owner(p) {
 				t.Fatalf("%d B: %#x is to follow %#x", size, q, p)
 			}
 			s = owner(p)
 		}
 		for p := range held {
-			if bad := Free(Front(f), p); bad.Kind != OK {
+			if bad := Free(f, p); bad.Kind != OK {
 				t.Fatalf("%d B: %+v", size, bad)
 			}
 		}
-		CloseHeapFront(Front(f))
+		CloseHeapFront(f)
 	}
 }
 
@@ -124,29 +123,29 @@ func TestCarveDropsLive(t *testing.T) {
 			c := sizeclass.Of(size)
 			s := acquire(c)
 			var live []Block
-			for j := uint32(0); j < sizeclass.Classes[c].Blocks; j++ {
-				if p := s.addr() + mem.Addr(uintptr(j)*uintptr(sizeclass.Classes[c].Size)); isFree(Block(p), c) && j%5 == 3 {
-					setLive(Block(p), c, liveState(c))
-					live = append(live, Block(p))
+			for j := range sizeclass.Classes[c].Blocks {
+				if p := s.block(c, blockIndex(j)); isFree(p, c) && j%5 == 3 {
+					setLive(p, c, liveState(c))
+					live = append(live, p)
 				} else if gaps && j%7 == 0 {
 					atomic.AndUint64(s.bits(j/64), ^(uint64(1) << (j % 64)))
 				}
 			}
-			entered(func() { Front(f).makeMagazine(c) })
+			entered(func() { f.makeMagazine(c) })
 			before := lateFrees.Load()
 			n := 0
-			entered(func() { n = Front(f).carve(c, s, 16) })
-			if n >= 16 || n != int(Front(f).held(c)) || lateFrees.Load()-before != uint64(16-n) {
+			entered(func() { n = f.carve(c, s, 16) })
+			if n >= 16 || n != int(f.held(c)) || lateFrees.Load()-before != uint64(16-n) {
 				t.Errorf("%d B: carved %d of 16 blocks, %d late frees", size, n, lateFrees.Load()-before)
 			}
-			last := uintptr(0)
-			for p := Front(f).pop(c); p != 0; p = Front(f).pop(c) {
-				if slices.Contains(live, p) || p <= Block(last) {
+			last := Block(0)
+			for p := f.pop(c); p != 0; p = f.pop(c) {
+				if slices.Contains(live, p) || p <= last {
 					t.Errorf("%d B: carve took %#x after %#x", size, p, last)
 				}
-				last = uintptr(p)
+				last = p
 			}
-			lateIn(func() {})
+			forgetFindings()
 			for _, p := range live {
 				setLive(p, c, 0)
 			}
@@ -154,7 +153,7 @@ func TestCarveDropsLive(t *testing.T) {
 				atomic.StoreUint64(s.bits(j), fullWord(&sizeclass.Classes[c], j))
 			}
 			retire(s)
-			CloseHeapFront(Front(f))
+			CloseHeapFront(f)
 		}
 	}
 }
@@ -171,7 +170,7 @@ func TestLateDoubleFree(t *testing.T) {
 		setLive(p, c, 0) // freed: this copy is the first, the caller makes the second
 		return p
 	}
-	late := func(t *testing.T, found Block, p Block, before uint64) {
+	late := func(t *testing.T, found, p Block, before uint64) {
 		t.Helper()
 		if found != p || lateFrees.Load() != before+1 {
 			t.Errorf("found %#x (%d late frees), want %#x", found, lateFrees.Load()-before, p)
@@ -182,33 +181,32 @@ func TestLateDoubleFree(t *testing.T) {
 		if x := lateFlush([]Block{p}, c); x != 0 {
 			t.Fatalf("the first copy was refused: %#x", x)
 		}
-		late(t, Block(lateFlush([]Block{p}, c)), p, before)
+		late(t, lateFlush([]Block{p}, c), p, before)
 	})
 	t.Run("both in one flush", func(t *testing.T) {
 		p, before := copies(t), lateFrees.Load()
-		late(t, Block(lateFlush([]Block{p, p}, c)), p, before)
+		late(t, lateFlush([]Block{p, p}, c), p, before)
 	})
 	t.Run("one handed out again, one flushed", func(t *testing.T) {
 		p, before := copies(t), lateFrees.Load()
 		setLive(p, c, liveState(c))
-		late(t, Block(lateFlush([]Block{p}, c)), p, before)
+		late(t, lateFlush([]Block{p}, c), p, before)
 		if bad := Free(0, p); bad.Kind != OK {
 			t.Errorf("the holder's block is gone: %+v", bad)
 		}
 	})
 	t.Run("one flushed, one handed out: found at the carve", func(t *testing.T) {
-		f := front(t)
-		defer CloseHeapFront(Front(f))
-		p := Malloc(Front(f), 64)
-		s := *Front(f).lease(c)
+		f := heapFront(t)
+		p := Malloc(f, 64)
+		s := *f.lease(c)
 		setLive(p, c, 0)
 		flush([]Block{p}, c)
 		setLive(p, c, liveState(c))
 		before := lateFrees.Load()
-		lateIn(func() {})
+		forgetFindings()
 		var all []Block
-		for *Front(f).lease(c) == s && len(all) < int(sizeclass.Classes[c].Blocks)*2 {
-			q := Malloc(Front(f), 64)
+		for *f.lease(c) == s && len(all) < int(sizeclass.Classes[c].Blocks)*2 {
+			q := Malloc(f, 64)
 			if q == p {
 				t.Fatal("a live block was handed out again")
 			}
@@ -216,7 +214,7 @@ func TestLateDoubleFree(t *testing.T) {
 		}
 		late(t, Block(TakeFinding().Addr), p, before)
 		for _, q := range append(all, p) {
-			if bad := Free(Front(f), q); bad.Kind != OK {
+			if bad := Free(f, q); bad.Kind != OK {
 				t.Fatalf("%+v", bad)
 			}
 		}
@@ -231,7 +229,7 @@ func TestFlushOutlived(t *testing.T) {
 		c := sizeclass.Of(size)
 		s := acquire(sizeclass.Of(2 * size))
 		before := lateFrees.Load()
-		if p := s.addr(); lateFlush([]Block{Block(p), Block(p + mem.Addr(size))}, c) == 0 || lateFrees.Load() != before+2 {
+		if lateFlush([]Block{s.block(c, 0), s.block(c, 1)}, c) == 0 || lateFrees.Load() != before+2 {
 			t.Errorf("%d B: %d late double frees counted, want 2", size, lateFrees.Load()-before)
 		}
 		retire(s)
@@ -249,16 +247,14 @@ func TestFlushAfterGiveBack(t *testing.T) {
 			t.Fatalf("%+v", bad)
 		}
 		Trim()
-		if kind := meta(pageNo((mem.Addr(p) - region.base) >> pageShift)).kind; kind != kindSlabFreed {
+		if kind := meta(p.page()).kind; kind != kindSlabFreed {
 			t.Fatalf("%d B: kind %d after Trim: its slab was not given back", size, kind)
 		}
 		before := lateFrees.Load()
-		if late := lateFlush([]Block{p}, c); Block(late) != p || lateFrees.Load() != before+1 {
+		if late := lateFlush([]Block{p}, c); late != p || lateFrees.Load() != before+1 {
 			t.Errorf("%d B: found %#x, want %#x; %d counted", size, late, p, lateFrees.Load()-before)
 		}
-		if err := CheckInvariants(); err != nil {
-			t.Error(err)
-		}
+		mustHold(t)
 	}
 }
 
@@ -269,10 +265,9 @@ func TestWordsAtOnce(t *testing.T) {
 	const size, rounds = 16, 100
 	c := sizeclass.Of(size)
 	k := &sizeclass.Classes[c]
-	f := front(t)
-	defer CloseHeapFront(Front(f))
-	Free(Front(f), Malloc(Front(f), size)) // makes the magazine
-	emptyMagazine(Front(f), c)
+	f := heapFront(t)
+	Free(f, Malloc(f, size)) // makes the magazine
+	emptyMagazine(f, c)
 	for range rounds {
 		s := acquire(c) // and with it the right to take its blocks
 		ours := make([]bool, k.Blocks)
@@ -289,7 +284,7 @@ func TestWordsAtOnce(t *testing.T) {
 				}
 				for j := half; j < k.Blocks; j += 2 {
 					if ours[j] {
-						flush([]Block{Block(s.addr() + mem.Addr(uintptr(j)*size))}, c)
+						flush([]Block{s.block(c, blockIndex(j))}, c)
 					}
 				}
 				ended.Add(1)
@@ -297,9 +292,9 @@ func TestWordsAtOnce(t *testing.T) {
 		}
 		taken := make([]bool, k.Blocks)
 		for i := 0; ended.Load() < 2; i++ {
-			entered(func() { Front(f).carve(c, s, 3) })
-			for p := Front(f).pop(c); p != 0; p = Front(f).pop(c) {
-				j := (mem.Addr(p) - s.addr()) / size
+			entered(func() { f.carve(c, s, 3) })
+			for p := f.pop(c); p != 0; p = f.pop(c) {
+				j := p.addr().From(s.addr()) / size
 				if taken[j] || !ours[j] {
 					t.Fatalf("block %d of the slab was carved twice", j)
 				}
@@ -310,12 +305,12 @@ func TestWordsAtOnce(t *testing.T) {
 			}
 		}
 		for j, was := range ours {
-			p := s.addr() + mem.Addr(uintptr(j)*size)
-			if has := isFree(Block(p), c); has == taken[j] && was || has && !was {
+			p := s.block(c, blockIndex(j))
+			if has := isFree(p, c); has == taken[j] && was || has && !was {
 				t.Fatalf("block %d: the slab has it: %t, carved: %t, before: %t", j, has, taken[j], was)
 			}
 			if taken[j] {
-				flush([]Block{Block(p)}, c)
+				flush([]Block{p}, c)
 			}
 		}
 		retire(s)
@@ -327,7 +322,7 @@ func TestWordsAtOnce(t *testing.T) {
 func TestMagazineGrows(t *testing.T) {
 	for _, test := range []struct {
 		settings map[string]string
-		size     uintptr
+		size     mem.Bytes
 		want     []uint16 // the room after each turn
 	}{
 		{nil, 16, []uint16{254, 508, 1016, 1023, 1023}},
@@ -342,12 +337,12 @@ func TestMagazineGrows(t *testing.T) {
 		{map[string]string{"HAKMEM_MODE": "minimal"}, 16, []uint16{16, 16}},
 	} {
 		withPolicy(t, test.settings)
-		f, c := front(t), sizeclass.Of(mem.Bytes(test.size))
+		f, c := front(t), sizeclass.Of(test.size)
 		for turn, want := range test.want {
 			var all []Block
 			seen := map[Block]bool{}
 			for range 3 * 1023 {
-				p := Malloc(Front(f), mem.Bytes(test.size))
+				p := Malloc(f, test.size)
 				if p == 0 || seen[p] {
 					t.Fatalf("%d B, turn %d: %#x was handed out twice", test.size, turn, p)
 				}
@@ -355,41 +350,39 @@ func TestMagazineGrows(t *testing.T) {
 				all = append(all, p)
 			}
 			for _, p := range all {
-				if bad := Free(Front(f), p); bad.Kind != OK {
+				if bad := Free(f, p); bad.Kind != OK {
 					t.Fatalf("%d B: %+v", test.size, bad)
 				}
 			}
-			if n := Front(f).head().cap[c]; n != want {
+			if n := f.head().cap[c]; n != want {
 				t.Errorf("%d B with %v: room for %d blocks after turn %d, want %d", test.size, test.settings, n, turn, want)
 			}
 		}
 		// The magazine holds freed blocks of the class, each once.
 		held := map[Block]bool{}
-		for slot := Front(f).sentinel(c) + 8; slot <= *Front(f).top(c); slot += 8 {
-			if p := *word(slot); held[Block(p)] || isLive(Block(p), c) || sizeclass.ID.Bytes(meta(pageNo((mem.Addr(p)-region.base)>>pageShift)).class) != c.Bytes() {
+		for slot := f.sentinel(c) + 8; slot <= *f.top(c); slot += 8 {
+			if p := Block(*word(slot)); held[p] || isLive(p, c) || meta(p.page()).class.Bytes() != c.Bytes() {
 				t.Fatalf("%d B: %#x in the magazine", test.size, p)
 			} else {
-				held[Block(p)] = true
+				held[p] = true
 			}
 		}
-		if bad := CloseHeapFront(Front(f)); bad.Kind != OK {
+		if bad := CloseHeapFront(f); bad.Kind != OK {
 			t.Errorf("%d B: %+v", test.size, bad)
 		}
 	}
 	withPolicy(t, nil)
-	maker, other := front(t), front(t)
+	maker, other := heapFront(t), heapFront(t)
 	var all []Block
 	for range 2000 {
-		all = append(all, Malloc(Front(maker), 64))
+		all = append(all, Malloc(maker, 64))
 	}
 	for _, p := range all {
-		if bad := Free(Front(other), p); bad.Kind != OK {
+		if bad := Free(other, p); bad.Kind != OK {
 			t.Fatal(bad)
 		}
 	}
-	if n := Front(other).head().cap[sizeclass.Of(64)]; n != firstCap {
+	if n := other.head().cap[sizeclass.Of(64)]; n != firstCap {
 		t.Errorf("freeing alone made room for %d blocks, want %d", n, firstCap)
 	}
-	CloseHeapFront(Front(maker))
-	CloseHeapFront(Front(other))
 }

@@ -71,6 +71,23 @@ func withPolicy(t *testing.T, settings map[string]string) {
 	t.Cleanup(func() { policy.Set(old, nil) })
 }
 
+// withLimit sets the memory limits for the test.
+func withLimit(t *testing.T, soft, hard uint64) {
+	t.Helper()
+	if err := SetMemoryLimit(soft, hard); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { noLimit(t) })
+}
+
+// noLimit takes the memory limits away.
+func noLimit(t *testing.T) {
+	t.Helper()
+	if err := SetMemoryLimit(0, 0); err != nil {
+		t.Error(err)
+	}
+}
+
 // mustHold wants all invariants to hold.
 func mustHold(t testing.TB) {
 	t.Helper()
@@ -95,8 +112,8 @@ func fillBytes(t *testing.T, total, size mem.Bytes) (blocks []Block) {
 		if p == 0 {
 			t.Fatal("out of memory", Survived())
 		}
-		for i := uintptr(0); mem.Bytes(i) < size; i += 4096 {
-			*u8(mem.Addr(p + Block(i))) = 1
+		for i := mem.Bytes(0); i < size; i += 4096 {
+			*u8(p.addr().Add(i)) = 1
 		}
 		blocks = append(blocks, p)
 	}
@@ -113,20 +130,21 @@ func freeBlocks(t *testing.T, blocks []Block) {
 }
 
 // front returns a Heap's front for a test.
-func front(t *testing.T) uintptr {
+func front(t *testing.T) Front {
+	t.Helper()
 	f := NewHeapFront()
 	if f == 0 {
 		t.Fatal(Survived())
 	}
-	return uintptr(f)
+	return f
 }
 
 // heapFront gives the test a front of its own, as a Heap has one.
-func heapFront(t *testing.T) uintptr {
+func heapFront(t *testing.T) Front {
 	t.Helper()
 	f := front(t)
 	t.Cleanup(func() {
-		if bad := CloseHeapFront(Front(f)); bad.Kind != OK {
+		if bad := CloseHeapFront(f); bad.Kind != OK {
 			t.Errorf("closing the front: %+v", bad)
 		}
 	})
@@ -158,19 +176,23 @@ func set[T any](p *T, v T) (repair func()) {
 	return func() { *p = old }
 }
 
-// lateIn returns the address of the first late double free that do finds, or 0.
-func lateIn(do func()) uintptr {
+// forgetFindings takes what was postponed.
+func forgetFindings() {
 	for TakeFinding().Kind != OK {
 	}
+}
+
+// lateIn returns the address of the first late double free that do finds, or 0.
+func lateIn(do func()) Block {
+	forgetFindings()
 	do()
 	first := TakeFinding()
-	for TakeFinding().Kind != OK {
-	}
-	return uintptr(first.Addr)
+	forgetFindings()
+	return Block(first.Addr)
 }
 
 // lateFlush is lateIn of a flush of blocks of class c.
-func lateFlush(blocks []Block, c sizeclass.ID) uintptr { return lateIn(func() { flush(blocks, c) }) }
+func lateFlush(blocks []Block, c sizeclass.ID) Block { return lateIn(func() { flush(blocks, c) }) }
 
 // tick is tickTime for a caller that holds no lock.
 func tick() time.Duration {

@@ -10,11 +10,11 @@ import (
 
 // newTree returns a page tree over its own memory, with every chunk free, and a function that
 // undoes what newTree did to the package's superMeta.
-func newTree(t *testing.T, chunks uintptr) *pageTree {
+func newTree(t *testing.T, chunks chunkNo) *pageTree {
 	region.mu.Lock() // which owns a page tree
 	t.Cleanup(region.mu.Unlock)
-	nodes := make([]byte, treeSize(chunkNo(chunks))+64)
-	supers := make([]byte, chunks*superMetaSize+64)
+	nodes := make([]byte, treeSize(chunks)+64)
+	supers := make([]byte, uintptr(chunks)*superMetaSize+64)
 	saved, use := region.supers, pageUse
 	region.supers = mem.Addr(unsafe.Pointer(unsafe.SliceData(supers)))
 	tree := &pageTree{base: mem.Addr(unsafe.Pointer(unsafe.SliceData(nodes)))}
@@ -22,8 +22,8 @@ func newTree(t *testing.T, chunks uintptr) *pageTree {
 		region.supers, pageUse = saved, use
 		_, _ = nodes[0], supers[0] // alive until here
 	})
-	tree.init(chunkNo(chunks))
-	tree.add(0, chunkNo(chunks))
+	tree.init(chunks)
+	tree.add(0, chunks)
 	return tree
 }
 

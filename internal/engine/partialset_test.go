@@ -27,8 +27,8 @@ func TestPartialSetAgainstModel(t *testing.T) {
 	const class = setClasses - 2
 	Ready()
 	grown(t, region.first+512<<20) // 8192 pages: two levels of summary are crossed
-	first := int(region.first >> pageShift)
-	pages := int(region.committed.Load() >> pageShift)
+	first := int(region.firstPage())
+	pages := int(region.endPage())
 	in := map[int]bool{}
 	r := rand.New(rand.NewPCG(5, 6))
 	for step := range 30_000 {
@@ -66,31 +66,31 @@ func TestPartialSetAgainstModel(t *testing.T) {
 // TestPartialSetBeyondATiB: one word of the highest level covers a TiB of pages, and a region is a
 // TiB and the live map.
 func TestPartialSetBeyondATiB(t *testing.T) {
-	const class, page = setClasses - 2, uintptr(1) << 24
+	const class, page = setClasses - 2, pageNo(1) << 24
 	withClock(t) // nobody else looks at what is committed
 	if !Ready() || region.size>>pageShift < mem.Bytes(page+64) {
 		t.Skipf("skipped: a region of %d GiB", region.size>>30)
 	}
-	froms := []Block{0, 1 << 20, Block(page - 1), Block(page), Block(page + 3)}
-	for _, p := range append(froms[1:], Block(page+4)) { // the words that would be committed by then
+	froms := []pageNo{0, 1 << 20, page - 1, page, page + 3}
+	for _, p := range append(froms[1:], page+4) { // the words that would be committed by then
 		unit := osmem.PageSize()
 		if err := osmem.Commit((setLevels[0]+mem.Addr(p>>6*setClasses*8))&^mem.Addr(unit-1), unit); err != nil {
 			t.Fatal(err)
 		}
 	}
 	was := region.committed.Load()
-	region.committed.Store((page + 64) << pageShift)
+	region.committed.Store(uintptr(page+64) << pageShift)
 	defer region.committed.Store(was)
-	setAdd(class, pageNo(page+3))
+	setAdd(class, page+3)
 	for _, from := range froms {
-		if got, ok := setNext(class, pageNo(from)); !ok || got != pageNo(page+3) {
+		if got, ok := setNext(class, from); !ok || got != page+3 {
 			t.Errorf("setNext(%d) = %d, %v; want %d", from, got, ok, page+3)
 		}
 	}
-	if got, ok := setNext(class, pageNo(page+4)); ok {
+	if got, ok := setNext(class, page+4); ok {
 		t.Errorf("setNext(%d) = %d, and nothing is there", page+4, got)
 	}
-	setRemove(class, pageNo(page+3))
+	setRemove(class, page+3)
 	if got, ok := setNext(class, 0); ok {
 		t.Errorf("the emptied set still has %d", got)
 	}

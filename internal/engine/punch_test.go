@@ -17,20 +17,20 @@ import (
 
 // mark writes the first and the last word of a block's size, a multiple of 8, and one in each OS
 // page, because a hole could take any of them.
-func mark(p, size mem.Bytes, key uint64) {
-	eachMark(p, size, func(i uintptr) bool { *u64(mem.Addr(i)) = key ^ uint64(i); return true })
+func mark(p Block, size mem.Bytes, key uint64) {
+	eachMark(p, size, func(i mem.Addr) bool { *u64(i) = key ^ uint64(i); return true })
 }
 
-func marked(p, size mem.Bytes, key uint64) bool {
+func marked(p Block, size mem.Bytes, key uint64) bool {
 	whole := true
-	eachMark(p, size, func(i uintptr) bool { whole = *u64(mem.Addr(i)) == key^uint64(i); return whole })
+	eachMark(p, size, func(i mem.Addr) bool { whole = whole && *u64(i) == key^uint64(i); return whole })
 	return whole
 }
 
-func eachMark(p, size mem.Bytes, at func(uintptr) bool) {
-	for i := p; i < p+size && at(uintptr(i)); i += 2048 {
+func eachMark(p Block, size mem.Bytes, at func(mem.Addr) bool) {
+	for i := p.addr(); i < p.addr().Add(size) && at(i); i += 2048 {
 	}
-	at(uintptr(p + size - 8))
+	at(p.addr().Add(size - 8))
 }
 
 // TestHoles: the memory of free blocks is returned although their slabs have live blocks. The live
@@ -38,7 +38,7 @@ func eachMark(p, size mem.Bytes, at func(uintptr) bool) {
 // before the window has passed.
 func TestHoles(t *testing.T) {
 	if osmem.PageSize() != punchUnit {
-		t.Skipf("system pages of %d bytes", osmem.PageSize())
+		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not %d", osmem.PageSize(), punchUnit)
 	}
 	for _, size := range []mem.Bytes{16, 48, 1024, 3 << 10, 20 << 10} {
 		c := withClock(t)
@@ -48,7 +48,7 @@ func TestHoles(t *testing.T) {
 		k := int(256 * 1024 / size) // one in 256 KiB stays
 		for i, p := range blocks {
 			if i%k == 0 {
-				mark(mem.Bytes(p), size, uint64(p))
+				mark(p, size, uint64(p))
 				live = append(live, p)
 			} else {
 				rest = append(rest, p)
@@ -62,8 +62,8 @@ func TestHoles(t *testing.T) {
 		}
 		c.Advance(4 * time.Second)
 		// Slabs of small blocks are one page, so three of four are EMPTY.
-		slab := uintptr(pageSize) << sizeclass.Classes[sizeclass.Of(size)].Order
-		want := uint64(total / 256 / 1024 * (mem.Bytes(min(slab, 256<<10)) - 2*max(size, 8192)) / 2)
+		slab := mem.Bytes(pageSize) << sizeclass.Classes[sizeclass.Of(size)].Order
+		want := uint64(total / 256 / 1024 * (min(slab, 256<<10) - 2*max(size, 8192)) / 2)
 		got := punched.Load() - was
 		if got < want || got > total {
 			t.Errorf("%d bytes: %d KiB of holes, want at least %d", size, got>>10, want>>10)
@@ -78,13 +78,13 @@ func TestHoles(t *testing.T) {
 			t.Errorf("%d bytes: the timer does not stop", size)
 		}
 		for _, p := range live {
-			if !marked(mem.Bytes(p), size, uint64(p)) {
+			if !marked(p, size, uint64(p)) {
 				t.Fatalf("%d bytes: the block at %#x has lost its contents", size, p)
 			}
 		}
 		more := fillBytes(t, total/2, size)
 		for _, p := range live {
-			if !marked(mem.Bytes(p), size, uint64(p)) {
+			if !marked(p, size, uint64(p)) {
 				t.Fatalf("%d bytes: the block at %#x has lost its contents when others were allocated", size, p)
 			}
 		}
@@ -96,7 +96,7 @@ func TestHoles(t *testing.T) {
 // several ticks are looked at by the next round.
 func TestPunchRoundOfManyTicks(t *testing.T) {
 	if osmem.PageSize() != punchUnit {
-		t.Skipf("system pages of %d bytes", osmem.PageSize())
+		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not %d", osmem.PageSize(), punchUnit)
 	}
 	defer func(was int) { punchScan = was }(punchScan)
 	punchScan = 4
@@ -105,10 +105,10 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 	const low, high, slabs = 48, 1024, 32
 	var kept []Block
 	free := func(own Front, blocks []Block) { // all except one of each slab
-		page := uintptr(0)
+		page := pageNo(0)
 		for _, p := range blocks {
-			if p>>pageShift != Block(page) {
-				page = uintptr(p >> pageShift)
+			if p.page() != page {
+				page = p.page()
 				kept = append(kept, p)
 			} else if bad := Free(own, p); bad.Kind != OK {
 				t.Fatal(bad)
@@ -116,12 +116,11 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 		}
 	}
 	blocks := fillBytes(t, slabs*pageSize, high)
-	h := NewHeapFront()
-	defer CloseHeapFront(h)
+	h := heapFront(t)
 	var burst []Block
 	for range slabs * pageSize / low {
 		p := Malloc(h, low)
-		mark(mem.Bytes(p), low, uint64(p))
+		mark(p, low, uint64(p))
 		burst = append(burst, p)
 	}
 	free(0, blocks)
@@ -162,8 +161,11 @@ func TestHolesWhileUsed(t *testing.T) {
 	for g := range uint64(3) {
 		wg.Go(func() {
 			r := rand.New(rand.NewPCG(g, 7))
-			sizes := []Block{16, 64, 200, 1500, 9000}
-			slots := make([]struct{ p, size mem.Bytes }, 20_000)
+			sizes := []mem.Bytes{16, 64, 200, 1500, 9000}
+			slots := make([]struct {
+				p    Block
+				size mem.Bytes
+			}, 20_000)
 			for i := range 400_000 {
 				s := &slots[r.IntN(len(slots))]
 				if s.p != 0 {
@@ -171,21 +173,21 @@ func TestHolesWhileUsed(t *testing.T) {
 						t.Errorf("the block of %d bytes at %#x has lost its contents", s.size, s.p)
 						return
 					}
-					if bad := Free(0, Block(s.p)); bad.Kind != OK {
+					if bad := Free(0, s.p); bad.Kind != OK {
 						t.Error(bad)
 						return
 					}
 					s.p = 0
 				}
 				if i%5 > 0 && i%100_000 < 70_000 {
-					s.size = mem.Bytes(sizes[r.IntN(len(sizes))])
-					s.p = mem.Bytes(Malloc(0, s.size))
+					s.size = sizes[r.IntN(len(sizes))]
+					s.p = Malloc(0, s.size)
 					mark(s.p, s.size, g)
 				}
 			}
 			for _, s := range slots {
 				if s.p != 0 {
-					Free(0, Block(s.p))
+					Free(0, s.p)
 				}
 			}
 		})
@@ -230,14 +232,14 @@ func TestLiveBlockInAHole(t *testing.T) {
 			t.Fatalf("%d B: %d of %d blocks are free", size, s.freeBlocks(k), k.Blocks)
 		}
 		j := k.Blocks / 2
-		p := s.addr() + mem.Addr(uintptr(j)*uintptr(k.Size))
-		setLive(Block(p), c, liveState(c))
-		fill := unsafe.Slice(u8(p), size)
+		p := s.block(c, blockIndex(j))
+		setLive(p, c, liveState(c))
+		fill := unsafe.Slice(u8(p.addr()), size)
 		for i := range fill {
 			fill[i] = 7
 		}
 		holes, before := punched.Load(), lateFrees.Load()
-		if late := Trim(); late.Addr != p || late.Kind != LateFreed || lateFrees.Load() != before+1 {
+		if late := Trim(); late.Addr != p.addr() || late.Kind != LateFreed || lateFrees.Load() != before+1 {
 			t.Errorf("%d B: %+v, %d counted", size, late, lateFrees.Load()-before)
 		}
 		if punched.Load() == holes {
@@ -249,6 +251,6 @@ func TestLiveBlockInAHole(t *testing.T) {
 		if err := CheckInvariants(); err != nil {
 			t.Errorf("%d B: %v", size, err)
 		}
-		freeBlocks(t, []Block{Block(p), q})
+		freeBlocks(t, []Block{p, q})
 	}
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"math/bits"
 	"slices"
 	"testing"
 	"time"
@@ -39,7 +38,7 @@ func TestRuns(t *testing.T) {
 func TestWholePages(t *testing.T) {
 	for _, tt := range []struct {
 		page, length int
-		system       uintptr
+		system       mem.Bytes
 		from, n      int
 	}{
 		{3, 5, 4 << 10, 3, 5},
@@ -52,7 +51,7 @@ func TestWholePages(t *testing.T) {
 		{17, 30, 64 << 10, 32, 0},
 		{0, 1024, 64 << 10, 0, 1024},
 	} {
-		if from, n := wholePages(tt.page, tt.length, 4<<10, mem.Bytes(tt.system)); n != tt.n || n > 0 && from != tt.from {
+		if from, n := wholePages(tt.page, tt.length, 4<<10, tt.system); n != tt.n || n > 0 && from != tt.from {
 			t.Errorf("pages %d+%d, system pages of %d KiB: %d+%d, want %d+%d", tt.page, tt.length, tt.system>>10, from, n, tt.from, tt.n)
 		}
 	}
@@ -85,9 +84,10 @@ func TestPurgeVeryOldPages(t *testing.T) {
 func lostPages() (lost, clean int) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	for c := region.first >> superShift; c < mem.Bytes(region.committed.Load()>>superShift); c++ {
-		lost += bits.OnesCount32(uint32(super(chunkNo(c)).lost))
-		clean += bits.OnesCount32(uint32(super(chunkNo(c)).lost &^ super(chunkNo(c)).dirty))
+	for c := region.firstChunk(); c < region.endChunk(); c++ {
+		s := super(c)
+		lost += s.lost.count()
+		clean += (s.lost &^ s.dirty).count()
 	}
 	return lost, clean
 }

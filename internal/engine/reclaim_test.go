@@ -9,21 +9,13 @@ import (
 // TestFreeingHelpsAtTheLimit: after a storm of failures, freed memory can be had in another size at
 // once, wherever it went: page tree, huge-block cache, a Heap's magazines.
 func TestFreeingHelpsAtTheLimit(t *testing.T) {
-	noLimit := func() {
-		if err := SetMemoryLimit(0, 0); err != nil {
-			t.Error(err)
-		}
-	}
-	defer noLimit()
 	limit := func() {
 		used, dirty := use()
-		if err := SetMemoryLimit(0, uint64(used+dirty)<<pageShift+64*mebibyte); err != nil {
-			t.Fatal(err)
-		}
+		withLimit(t, 0, uint64(used+dirty)<<pageShift+64*mebibyte)
 	}
-	storm := func(own, size mem.Bytes) (blocks []Block) {
+	storm := func(own Front, size mem.Bytes) (blocks []Block) {
 		for failures := 0; failures < 1000; {
-			if p := Malloc(Front(own), size); p != 0 {
+			if p := Malloc(own, size); p != 0 {
 				blocks = append(blocks, p)
 			} else {
 				failures++
@@ -50,25 +42,25 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 				freeBlocks(t, []Block{p})
 			}
 		}
-		noLimit()
+		noLimit(t)
 	}
 
 	withClock(t)
 	f := heapFront(t)
 	limit()
-	blocks := storm(mem.Bytes(f), 500<<10)
+	blocks := storm(f, 500<<10)
 	for _, p := range blocks[:4] {
-		if bad := Free(Front(f), p); bad.Kind != OK {
+		if bad := Free(f, p); bad.Kind != OK {
 			t.Fatal(bad)
 		}
 	}
-	if p := Malloc(Front(f), 100<<10); p == 0 {
+	if p := Malloc(f, 100<<10); p == 0 {
 		t.Error("a Heap gets nothing while its own magazines hold 2 MiB")
 	} else {
-		Free(Front(f), p)
+		Free(f, p)
 	}
 	for _, p := range blocks[4:] {
-		Free(Front(f), p)
+		Free(f, p)
 	}
 }
 

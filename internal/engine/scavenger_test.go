@@ -160,7 +160,7 @@ func TestScavengerEndsWithNothing(t *testing.T) {
 // TestScavengerDrainsIdleFronts: a front that nobody uses is drained; a front that is used is not.
 func TestScavengerDrainsIdleFronts(t *testing.T) {
 	if !canPin {
-		t.Skip("without pinning there are no fronts of Ps")
+		t.Skip("skipped: without pinning there are no fronts of Ps")
 	}
 	c := withClock(t)
 	runtime.LockOSThread()
@@ -196,20 +196,20 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 func TestHeapTrimsItself(t *testing.T) {
 	c := withClock(t)
 	f := heapFront(t)
-	p := Malloc(Front(f), mebibyte)
-	if bad := Free(Front(f), p); bad.Kind != OK {
+	p := Malloc(f, mebibyte)
+	if bad := Free(f, p); bad.Kind != OK {
 		t.Fatal(bad)
 	}
 	class := sizeclass.LargeOf(mebibyte)
 	for range 3 {
-		if Front(f).held(class) == 0 {
+		if f.held(class) == 0 {
 			break
 		}
 		kick()
 		c.Advance(tick())
-		Free(Front(f), Malloc(Front(f), 100<<10)) // other work
+		Free(f, Malloc(f, 100<<10)) // other work
 	}
-	if n := Front(f).held(class); n != 0 {
+	if n := f.held(class); n != 0 {
 		t.Errorf("%d idle large blocks in the Heap's magazine", n)
 	}
 }

@@ -16,20 +16,19 @@ import (
 // TestEmptySlabsChangeClass: when all blocks of one class are freed, another class of the same slab
 // size uses the pages, and no new superslab is made.
 func TestEmptySlabsChangeClass(t *testing.T) {
-	f := front(t)
-	defer CloseHeapFront(Front(f))
+	f := heapFront(t)
 	const bytes = 64 << 20
 	fill := func(size mem.Bytes) {
 		var all []Block
-		for n := uintptr(0); n < bytes; n += uintptr(size) {
-			p := Malloc(Front(f), size)
+		for n := mem.Bytes(0); n < bytes; n += size {
+			p := Malloc(f, size)
 			if p == 0 {
 				t.Fatal(Survived())
 			}
 			all = append(all, p)
 		}
 		for _, p := range all {
-			Free(Front(f), p)
+			Free(f, p)
 		}
 	}
 	fill(512)
@@ -84,8 +83,8 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 		}
 		for _, j := range []uint32{0, k.Blocks / 2, k.Blocks - 1} {
 			retire(s)
-			p := s.addr() + mem.Addr(uintptr(j)*uintptr(k.Size))
-			setLive(Block(p), c, liveState(c)) // its holder
+			p := s.block(c, blockIndex(j))
+			setLive(p, c, liveState(c)) // its holder
 			if s.units() > 0 {
 				s.meta().setHoles(s.holes(c)) // its memory was returned before that
 			}
@@ -93,7 +92,7 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 			if _, ok := claimEmpty(s, 0); ok {
 				t.Fatalf("%d B: the slab of a live block was claimed", size)
 			}
-			if n, late := lateFrees.Load()-before, TakeFinding(); n != 1 || late.Addr != p || late.Kind != LateFreed {
+			if n, late := lateFrees.Load()-before, TakeFinding(); n != 1 || late.Addr != p.addr() || late.Kind != LateFreed {
 				t.Errorf("%d B: block %d: %d counted, told %+v", size, j, n, late)
 			}
 			if b := atomic.LoadUint64(s.bits(j / 64)); b>>(j%64)&1 != 0 {
@@ -102,7 +101,7 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 			if err := CheckInvariants(); err != nil {
 				t.Errorf("%d B: block %d: %v", size, j, err)
 			}
-			if bad := Free(0, Block(p)); bad.Kind != OK {
+			if bad := Free(0, p); bad.Kind != OK {
 				t.Errorf("%d B: block %d: its holder's free: %+v", size, j, bad)
 			}
 			drainAll()
@@ -116,9 +115,7 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 			}
 		}
 		retire(s)
-		if err := CheckInvariants(); err != nil {
-			t.Error(err)
-		}
+		mustHold(t)
 	}
 }
 
@@ -132,7 +129,7 @@ func TestRetireMeetsFree(t *testing.T) {
 	c := sizeclass.Of(size)
 	s, cs := acquire(c), &classes[c]
 	all := atomic.SwapUint64(s.bits(0), 0) // all blocks are ours, and the right to take them
-	p := s.addr() + mem.Addr(uintptr(bits.TrailingZeros64(all))*size)
+	p := s.block(c, blockIndex(bits.TrailingZeros64(all)))
 	cs.mu.Lock()
 	done := make(chan bool)
 	go func() { retire(s); close(done) }()
@@ -147,7 +144,7 @@ func TestRetireMeetsFree(t *testing.T) {
 			t.Fatalf("retire does not wait for the lock:\n%s", stacks)
 		}
 	}
-	flush([]Block{Block(p)}, c)
+	flush([]Block{p}, c)
 	cs.mu.Unlock()
 	<-done
 	if state := s.meta().slabState.Load(); state != slabPartial {

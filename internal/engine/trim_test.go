@@ -3,7 +3,6 @@ package engine
 import (
 	"slices"
 	"testing"
-	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
@@ -38,24 +37,24 @@ func TestTrimReturnsMemory(t *testing.T) {
 	var all []Block
 	for range 100_000 {
 		p := Malloc(0, 400)
-		*word(mem.Addr(p)) = ^uintptr(0)
+		*word(p.addr()) = ^uintptr(0)
 		all = append(all, p)
 	}
 	big := Malloc(0, 5<<20)
-	*u8(mem.Addr(big + 3<<20)) = 1
+	*u8((big + 3<<20).addr()) = 1
 	for _, p := range all {
 		Free(0, p)
 	}
 	Free(0, big)
 	Trim()
-	for c := region.first >> superShift; c < mem.Bytes(region.committed.Load()>>superShift); c++ {
-		s := super(chunkNo(c))
+	for c := region.firstChunk(); c < region.endChunk(); c++ {
+		s := super(c)
 		if s.free&s.dirty != 0 {
 			t.Fatalf("superslab %d: free pages %#x are still dirty", c, s.free&s.dirty)
 		}
 	}
 	p, zero := newLarge(0, 5<<20, 1, 0, 0)
-	if zero != allZeroes || slices.ContainsFunc(unsafe.Slice((*byte)(ptr(mem.Addr(p))), 5<<20), func(b byte) bool { return b != 0 }) {
+	if zero != allZeroes || slices.ContainsFunc(memory(p, 5<<20), func(b byte) bool { return b != 0 }) {
 		t.Errorf("the large block after Trim: zero = %v", zero)
 	}
 	Free(0, p)
