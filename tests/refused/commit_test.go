@@ -33,7 +33,6 @@ func commitRefusedOnce(arg string) error {
 	if err := reported(); err != nil {
 		return err
 	}
-	osmem.Inject(nil)
 	return workout.NothingLost()
 }
 
@@ -62,7 +61,6 @@ func commitRefusedFrom(arg string) error {
 	if err := reported(); err != nil {
 		return err
 	}
-	osmem.Inject(nil)
 	if err := workout.ComesBack(); err != nil { // n = 1 refused even the region's metadata
 		return err
 	}
@@ -125,7 +123,6 @@ func decommitRefused(string) error {
 	if err := reported(); err != nil {
 		return err
 	}
-	osmem.Inject(nil)
 	return workout.NothingLost()
 }
 
