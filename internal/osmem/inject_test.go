@@ -134,7 +134,7 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 // TestErrors checks that a refusal by the system itself is returned as an error and counted.
 func TestErrors(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("others round the address")
+		t.Skip("skipped: other systems than Linux round the address")
 	}
 	const size = 64 << 10
 	addr, err := Reserve(2*size, false)
