@@ -23,6 +23,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -98,9 +99,9 @@ func command(name string, args ...string) error {
 
 // block is a sequence of statements in a file of this repository.
 type block struct {
-	file       string
-	line, end  int
-	statements int
+	file                         string
+	line, column, end, endColumn int
+	statements                   int
 }
 
 // readProfile returns all blocks, and for each whether any test ran it.
@@ -110,7 +111,6 @@ func readProfile(name string) (map[block]bool, error) {
 		return nil, err
 	}
 	defer f.Close()
-	covered := map[[2]string]bool{}
 	blocks := map[block]bool{}
 	s := bufio.NewScanner(f)
 	for s.Scan() {
@@ -118,19 +118,13 @@ func readProfile(name string) (map[block]bool, error) {
 			continue
 		}
 		// file.go:line.column,line.column statements count
-		place, rest, ok := strings.Cut(s.Text(), " ")
-		file, span, ok2 := strings.Cut(place, ":")
-		var from, to, column, column2, n, count int
-		if _, err := fmt.Sscanf(span, "%d.%d,%d.%d", &from, &column, &to, &column2); err != nil || !ok || !ok2 {
+		file, rest, _ := strings.Cut(s.Text(), ":")
+		b := block{file: strings.TrimPrefix(file, module)}
+		var count int
+		if _, err := fmt.Sscanf(rest, "%d.%d,%d.%d %d %d", &b.line, &b.column, &b.end, &b.endColumn, &b.statements, &count); err != nil {
 			return nil, fmt.Errorf("%s: line %q", name, s.Text())
 		}
-		if _, err := fmt.Sscanf(rest, "%d %d", &n, &count); err != nil {
-			return nil, fmt.Errorf("%s: line %q", name, s.Text())
-		}
-		key := [2]string{file, span}
-		covered[key] = covered[key] || count > 0
-		// The column distinguishes two blocks on one line with the same number of statements.
-		blocks[block{strings.TrimPrefix(file, module) + ":" + strconv.Itoa(column), from, to, n}] = covered[key]
+		blocks[b] = blocks[b] || count > 0
 	}
 	return blocks, s.Err()
 }
@@ -190,8 +184,7 @@ func report(blocks map[block]bool, reasons map[string]*reason) (page []byte, pro
 	total := sum{}
 	var missed []block
 	for b, ok := range blocks {
-		file, _, _ := strings.Cut(b.file, ":")
-		dir := filepath.ToSlash(filepath.Dir(file))
+		dir := path.Dir(b.file)
 		switch {
 		case strings.HasSuffix(dir, "/program"): // of internal/golden: to be disassembled, not run
 			continue
@@ -208,10 +201,12 @@ func report(blocks map[block]bool, reasons map[string]*reason) (page []byte, pro
 			}
 		}
 		if !ok {
-			missed = append(missed, block{file, b.line, b.end, b.statements})
+			missed = append(missed, b)
 		}
 	}
-	slices.SortFunc(missed, func(a, b block) int { return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.line, b.line)) })
+	slices.SortFunc(missed, func(a, b block) int {
+		return cmp.Or(cmp.Compare(a.file, b.file), cmp.Compare(a.line, b.line), cmp.Compare(a.column, b.column))
+	})
 
 	var w bytes.Buffer
 	percent := func(s sum) float64 { return 100 * float64(s.covered) / float64(max(s.all, 1)) }

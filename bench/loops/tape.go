@@ -31,19 +31,20 @@ func (t *tape) timed(rounds uint64) uint64 {
 
 // TapeOps is the number of timed operations of the tape, executed rounds times.
 func TapeOps(t *trace.Tape, rounds uint64) uint64 {
-	left := 0
-	alive := make([]bool, t.Slots)
+	return (&tape{start: t.Initial, left: left(t), all: len(t.Ops)}).timed(rounds)
+}
+
+// left is the number of blocks that are alive at the end of the tape.
+func left(t *trace.Tape) (n int) {
 	for _, op := range t.Ops {
-		if now := op.Kind != trace.Free; now != alive[op.Slot] {
-			alive[op.Slot] = now
-			if now {
-				left++
-			} else {
-				left--
-			}
+		switch op.Kind {
+		case trace.Malloc, trace.Calloc, trace.Memalign:
+			n++
+		case trace.Free:
+			n--
 		}
 	}
-	return (&tape{start: t.Initial, left: left, all: len(t.Ops)}).timed(rounds)
+	return n
 }
 
 // loadTape reads the file p.Tape. For the empty loop it sets p.Max to the largest size.
@@ -61,10 +62,9 @@ func useTape(from *trace.Tape, p *Params, s *shared) error {
 	}
 	t := &tape{
 		ops: make([][]trace.Op, from.Threads), initial: make([]int, from.Threads), olds: make([][]uint64, from.Threads),
-		start: from.Initial, all: len(from.Ops),
+		start: from.Initial, left: left(from), all: len(from.Ops),
 	}
 	sizes := make([]uint64, from.Slots)
-	alive := make([]bool, from.Slots)
 	count := make([]int, from.Threads)
 	for _, op := range from.Ops {
 		count[op.Thread]++
@@ -80,13 +80,8 @@ func useTape(from *trace.Tape, p *Params, s *shared) error {
 		if op.Kind == trace.Realloc {
 			t.olds[op.Thread] = append(t.olds[op.Thread], sizes[op.Slot])
 		}
-		sizes[op.Slot], alive[op.Slot] = op.Size, op.Kind != trace.Free
+		sizes[op.Slot] = op.Size
 		p.Max = max(p.Max, op.Size)
-	}
-	for _, a := range alive {
-		if a {
-			t.left++
-		}
 	}
 	s.tape = t
 	s.words, s.pointers, s.turns = touched[uintptr](from.Slots), touched[unsafe.Pointer](from.Slots), touched[uint32](from.Slots)

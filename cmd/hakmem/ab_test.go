@@ -121,7 +121,7 @@ func TestAB(t *testing.T) {
 func TestABCommand(t *testing.T) {
 	sh, err := exec.LookPath("sh")
 	if err != nil {
-		t.Skip("no sh here: ", err)
+		t.Skip("skipped: no sh: ", err)
 	}
 	t.Chdir(t.TempDir())
 	err = errors.Join(os.WriteFile("ledger.md", nil, 0o666), os.WriteFile("my sizes.csv", []byte("64,1,100\n"), 0o666))

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os"
-	"os/exec"
 	"regexp"
 	"strings"
 	"testing"
@@ -10,13 +8,9 @@ import (
 
 // TestEnv runs the program with a malformed setting.
 func TestEnv(t *testing.T) {
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := exec.Command(program, "env")
-	env, _ := cleanEnv(os.Environ())
-	c.Env = append(env, asProgram+"=1", "HAKMEM_MODE=minimal", "HAKMEM_REFILL=many", "HAKMEM_GAURD=1", "HAKMEM_CAP_MID=8")
+	c := thisProgram(t, "env")
+	env, _ := cleanEnv(c.Env)
+	c.Env = append(env, "HAKMEM_MODE=minimal", "HAKMEM_REFILL=many", "HAKMEM_GAURD=1", "HAKMEM_CAP_MID=8")
 	out, err := c.Output()
 	if err != nil {
 		t.Fatal(err)

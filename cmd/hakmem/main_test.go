@@ -47,8 +47,8 @@ func hakmemCommand(line ...string) (status int, stdout, stderr string) {
 	return status, out.String(), errs.String()
 }
 
-// hakmemProgram runs the command in a process of its own whose outputs are pipes.
-func hakmemProgram(t *testing.T, line ...string) (stdout, stderr string) {
+// thisProgram returns this binary as the program, to be run in a process of its own.
+func thisProgram(t *testing.T, line ...string) *exec.Cmd {
 	t.Helper()
 	program, err := os.Executable()
 	if err != nil {
@@ -56,12 +56,31 @@ func hakmemProgram(t *testing.T, line ...string) (stdout, stderr string) {
 	}
 	c := exec.Command(program, line...)
 	c.Env = append(os.Environ(), asProgram+"=1")
+	return c
+}
+
+// hakmemProgram runs the command in a process of its own whose outputs are pipes.
+func hakmemProgram(t *testing.T, line ...string) (stdout, stderr string) {
+	t.Helper()
+	c := thisProgram(t, line...)
 	var out, errs bytes.Buffer // exec makes pipes for these
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Run(); err != nil {
 		t.Fatalf("%v: %s", err, errs.String())
 	}
 	return out.String(), errs.String()
+}
+
+// symlink makes a symbolic link. It skips the test where Windows does not let everyone make one.
+func symlink(t *testing.T, to, name string) {
+	t.Helper()
+	switch err := os.Symlink(to, name); {
+	case err == nil:
+	case runtime.GOOS == "windows":
+		t.Skip("skipped: no symbolic links: ", err)
+	default:
+		t.Fatal(err)
+	}
 }
 
 // tiny are flags that make a measurement short.
@@ -165,10 +184,6 @@ func TestBadInput(t *testing.T) {
 // TestClosedPipe runs the program with the other end of its output closed. It must print nothing,
 // leave nothing behind, and stop measuring.
 func TestClosedPipe(t *testing.T) {
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, line := range []string{
 		"bench dist --alloc go --iters 2000 --ws 1 --runs 1",
 		"bench dist --alloc go --iters 2000 --ws 1 --runs 1 --json",
@@ -182,8 +197,8 @@ func TestClosedPipe(t *testing.T) {
 		}
 		r.Close()
 		dir := t.TempDir()
-		c := exec.Command(program, strings.Fields(line)...)
-		c.Env = append(os.Environ(), asProgram+"=1", "TMPDIR="+dir)
+		c := thisProgram(t, strings.Fields(line)...)
+		c.Env = append(c.Env, "TMPDIR="+dir)
 		var errs bytes.Buffer
 		c.Stdout, c.Stderr = w, &errs
 		err = c.Run()
@@ -208,14 +223,10 @@ func (fullDisk) Write([]byte) (int, error) { return 0, errFull }
 // TestMisspelledSetting checks that nothing is measured with a misspelled setting, which would be
 // measured as its default.
 func TestMisspelledSetting(t *testing.T) {
-	program, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, line := range []string{"sawtooth", "stats", "soak", "bench tiny_hot --alloc hakmem --iters 1000 --runs 1", "compare tiny_hot --alloc hakmem --iters 1000 --runs 1 --later 0 --env HAKMEM_KEEP=alway"} {
-		p := exec.Command(program, strings.Fields(line)...)
-		p.Env = append(os.Environ(), asProgram+"=1", "HAKMEM_KEEP=alway")
-		if out, err := p.CombinedOutput(); err == nil || !strings.Contains(string(out), "HAKMEM_KEEP") || !strings.Contains(string(out), "alway") {
+		c := thisProgram(t, strings.Fields(line)...)
+		c.Env = append(c.Env, "HAKMEM_KEEP=alway")
+		if out, err := c.CombinedOutput(); err == nil || !strings.Contains(string(out), "HAKMEM_KEEP") || !strings.Contains(string(out), "alway") {
 			t.Errorf("%s: %v: %s", line, err, out)
 		}
 	}

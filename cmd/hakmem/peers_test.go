@@ -44,14 +44,16 @@ void *malloc(size_t n) { return __libc_malloc(n); }
 const char *tc_version(int *a, int *b, const char **c) { (void)a, (void)b, (void)c; return "9"; }
 `
 
-// TestPeer adds libraries that the program knows nothing of, one of them under
-// the former name of another.
-func TestPeer(t *testing.T) {
+// buildLibrary builds ownLibrary. It skips the test where there is no C side, and where the C
+// library is another than glibc.
+func buildLibrary(t *testing.T) (library string) {
+	t.Helper()
 	if _, err := exec.LookPath("gcc"); err != nil || runtime.GOOS != "linux" {
-		t.Skip("no Linux with gcc here: no library to add")
+		t.Skip("skipped: no Linux with gcc here: no native peers")
 	}
 	dir := t.TempDir()
-	source, library := filepath.Join(dir, "own.c"), filepath.Join(dir, "libown.so.3")
+	source := filepath.Join(dir, "own.c")
+	library = filepath.Join(dir, "libown.so.3")
 	if err := os.WriteFile(source, []byte(ownLibrary), 0o666); err != nil {
 		t.Fatal(err)
 	}
@@ -59,8 +61,15 @@ func TestPeer(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	if out, err := exec.Command("env", "LD_PRELOAD="+library, "true").CombinedOutput(); err != nil || len(out) > 0 {
-		t.Skipf("another C library, without __libc_malloc: %v, %s", err, out)
+		t.Skipf("skipped: another C library, without __libc_malloc: %v, %s", err, out)
 	}
+	return library
+}
+
+// TestPeer adds libraries that the program knows nothing of, one of them under
+// the former name of another.
+func TestPeer(t *testing.T) {
+	library := buildLibrary(t)
 	status, out, errs := hakmemCommand(append([]string{"compare", "tiny_hot", "--json", "--later", "0s",
 		"--alloc", "own3,tcmalloc", "--peer", "own3=" + library, "--peer", "tcmalloc=" + library}, tiny...)...)
 	var r result.Report
@@ -71,6 +80,7 @@ func TestPeer(t *testing.T) {
 		t.Errorf("results %+v, absent %v", r.Results, r.Absent)
 	}
 }
+
 func TestCleanEnv(t *testing.T) {
 	env := []string{"PATH=/bin", "HAKMEM_MODE=fast", "MALLOC_ARENA_MAX=1", "MIMALLOC_VERBOSE=1", "GOGC=off", "HOME=/"}
 	kept, dropped := cleanEnv(env)

@@ -25,6 +25,14 @@ func inReportDir(t *testing.T) {
 	}
 }
 
+// runsOf returns a run for each of the times.
+func runsOf(times ...float64) (runs []result.Run) {
+	for _, t := range times {
+		runs = append(runs, result.Run{NsPerOp: t})
+	}
+	return runs
+}
+
 func TestReport(t *testing.T) {
 	for _, c := range []struct{ line, file string }{
 		{"report r.json", "report.html"},
@@ -129,9 +137,7 @@ func TestReportInto(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.Symlink(filepath.Join("docs", "real.md"), "link.md"); err != nil {
-		t.Skip(err)
-	}
+	symlink(t, filepath.Join("docs", "real.md"), "link.md")
 	if status, out, errs := hakmemCommand("report", "r.json", "--into", "link.md"); status != 0 || out != "" || errs != "" {
 		t.Errorf("status %d, %q, %q", status, out, errs)
 	}

@@ -9,7 +9,7 @@ import (
 // TestSawtooth checks the figures of each period and the number of live bytes.
 func TestSawtooth(t *testing.T) {
 	if runtime.GOOS != "linux" {
-		t.Skip("resident memory is read from /proc")
+		t.Skip("skipped: resident memory is read from Linux's /proc")
 	}
 	// It runs in a process of its own. Otherwise memory that other tests left to Go's collector
 	// would go back to the system while this test measures resident memory.

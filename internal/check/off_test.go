@@ -42,7 +42,7 @@ func TestOff(t *testing.T) {
 // where a program's own would be. No symbol of this package may be in the program.
 func TestFree(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("needs the go command:", err)
+		t.Skip("skipped: no go command: ", err)
 	}
 	bin := filepath.Join(t.TempDir(), "off")
 	run := func(args ...string) string {

@@ -45,19 +45,15 @@ func newMutexes() [numRanks]mutex {
 // panics calls do, which must panic with a text that contains each of want.
 func panics(t *testing.T, do func(), want ...string) {
 	t.Helper()
-	defer func() {
-		t.Helper()
-		text, ok := recover().(string)
-		if !ok {
-			t.Errorf("no panic, want one with %q", want)
+	text, ok := testkit.PanicOf(do).(string)
+	if !ok {
+		t.Errorf("no panic, want one with %q", want)
+	}
+	for _, w := range want {
+		if !strings.Contains(text, w) {
+			t.Errorf("the panic is %q, want %q in it", text, w)
 		}
-		for _, w := range want {
-			if !strings.Contains(text, w) {
-				t.Errorf("the panic is %q, want %q in it", text, w)
-			}
-		}
-	}()
-	do()
+	}
 }
 
 // nothing fails the test if anything is noted of the goroutine. With all, it fails if anything is

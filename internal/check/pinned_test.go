@@ -12,7 +12,10 @@ import (
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/engine"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
+
+func TestMain(m *testing.M) { testkit.Main(m) }
 
 // TestPinned enters and leaves while pinned, on all Ps, while the world is stopped again and again.
 // A call that blocked would hang the test or be fatal.
@@ -51,19 +54,19 @@ func TestPinned(t *testing.T) {
 	}
 }
 
+var _ = testkit.Child("lock while pinned and entered", func(string) error {
+	var region check.Mutex[check.Region]
+	engine.Pin()
+	check.Enter()
+	region.Lock()
+	return nil
+})
+
 // TestPinnedFailure: a goroutine that is pinned cannot panic, but the process still ends with the
 // message.
 func TestPinnedFailure(t *testing.T) {
-	const child = "HAKMEM_CHECK_TEST_PINNED"
-	if os.Getenv(child) != "" {
-		var region check.Mutex[check.Region]
-		engine.Pin()
-		check.Enter()
-		region.Lock()
-		os.Exit(0)
-	}
-	cmd := exec.Command(os.Args[0], "-test.run=^TestPinnedFailure$")
-	cmd.Env = append(os.Environ(), child+"=1")
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), testkit.ChildEnv("lock while pinned and entered", ""))
 	out, err := cmd.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "panic: hakmem: check: region.mu is taken while entered") {
 		t.Errorf("%v, want the message in\n%s", err, out)

@@ -149,13 +149,13 @@ func TestResidentErrors(t *testing.T) {
 // TestHugePages reads the flags that the kernel shows for the range.
 func TestHugePages(t *testing.T) {
 	if HugePageMode() == "" {
-		t.Skip("a kernel without huge pages")
+		t.Skip("skipped: a kernel without huge pages")
 	}
 	defer Inject(nil)
 	addr, area := smallPages(t, 64)
 	size := 64 * pageSize
 	if err := unix.Madvise(area, unix.MADV_HUGEPAGE); err != nil || !slices.Contains(vmFlags(t, addr), "hg") {
-		t.Skip("the flags are not shown, as under emulation:", err)
+		t.Skip("skipped: the flags are not shown, as under emulation: ", err)
 	}
 	for _, c := range []struct {
 		want       bool
@@ -186,7 +186,7 @@ func vmFlags(t *testing.T, addr mem.Addr) []string {
 	t.Helper()
 	f, err := os.Open("/proc/self/smaps")
 	if err != nil {
-		t.Skip(err)
+		t.Skip("skipped: no /proc: ", err)
 	}
 	defer f.Close()
 	inside := false
@@ -198,7 +198,7 @@ func vmFlags(t *testing.T, addr mem.Addr) []string {
 			return strings.Fields(flags)
 		}
 	}
-	t.Skip("no flags in /proc/self/smaps")
+	t.Skip("skipped: no flags in /proc/self/smaps")
 	return nil
 }
 
@@ -240,7 +240,7 @@ func TestResidentBytes(t *testing.T) {
 	read := func() uint64 {
 		n, ok := ResidentBytes()
 		if !ok {
-			t.Skip("no /proc")
+			t.Skip("skipped: no /proc")
 		}
 		return n
 	}

@@ -35,7 +35,7 @@ func TestFailedReserve(t *testing.T) {
 // TestNotSupported checks that on systems other than Linux no system call is made.
 func TestNotSupported(t *testing.T) {
 	if runtime.GOOS == "linux" {
-		t.Skip("Linux supports all of it")
+		t.Skip("skipped: Linux supports all of it")
 	}
 	asked := Calls(OpResident) + Calls(OpAdvise)
 	if pages, err := Resident(0, 1<<20, make([]byte, 1)); pages != 0 || !errors.Is(err, ErrNotSupported) {

@@ -37,7 +37,7 @@ func goCommand(t *testing.T, target string, args ...string) (string, error) {
 // TestTargets builds this package for each target, which is quick because it imports nothing.
 func TestTargets(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("needs the go command:", err)
+		t.Skip("skipped: no go command: ", err)
 	}
 	for target, want := range targets {
 		out, err := goCommand(t, target, "build", ".")
@@ -56,7 +56,7 @@ func TestTargets(t *testing.T) {
 // instead of errors in packages that do not compile.
 func TestImported(t *testing.T) {
 	if _, err := exec.LookPath("go"); err != nil {
-		t.Skip("needs the go command:", err)
+		t.Skip("skipped: no go command: ", err)
 	}
 	const internal = "github.com/hakmem/hakmem/internal/"
 	for target := range targets {

@@ -173,7 +173,7 @@ func TestNoAllocation(t *testing.T) {
 func TestInlines(t *testing.T) {
 	goTool, err := exec.LookPath("go")
 	if err != nil {
-		t.Skip("no go command")
+		t.Skip("skipped: no go command: ", err)
 	}
 	out, err := exec.Command(goTool, "build", "-gcflags=-m", ".").CombinedOutput()
 	if err != nil {

@@ -4,7 +4,6 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path"
@@ -59,38 +58,27 @@ var theTree = sync.OnceValues(func() (*tree, error) {
 	tr := &tree{root: root, paths: map[string]bool{}, declared: map[string]map[string]bool{}, members: map[string]map[string]bool{}, embeds: map[string]map[string]bool{}, fields: map[string]bool{}, vars: map[string]string{},
 		public: map[string]bool{}, packages: map[string]bool{}, tests: map[string]bool{}, words: map[string]bool{}, settings: map[string]bool{},
 		tags: map[string]bool{}, flags: map[string]map[string]bool{}, verbs: map[string]map[string]bool{}, loads: map[string]bool{}, pages: map[string]*page{}}
-	err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		name, err := filepath.Rel(root, file)
-		if err != nil {
-			return err
-		}
-		name = filepath.ToSlash(name)
-		switch {
-		case name == ".git" && !d.IsDir(): // of a work tree
-			return nil
-		case name == ".git", name == "bench/native/build": // not of the tree
-			return filepath.SkipDir
-		}
-		tr.paths[name] = true
-		switch {
-		case d.IsDir():
-			return nil
-		case path.Dir(name) == "proof/docs": // its bad examples are not names of the tree
-			return nil
-		case strings.HasSuffix(name, ".go"):
-			return tr.readGo(name)
-		case strings.HasSuffix(name, ".s"), strings.HasSuffix(name, ".h"):
-			return tr.readAssembly(name)
-		case strings.HasSuffix(name, ".md"):
-			return tr.readPage(name)
-		}
-		return nil
-	})
+	files, _, err := repository.Files(root)
 	if err != nil {
 		return nil, err
+	}
+	for _, name := range files {
+		for p := name; !tr.paths[p]; p = path.Dir(p) { // up to "."
+			tr.paths[p] = true
+		}
+		var err error
+		switch ext := path.Ext(name); {
+		case path.Dir(name) == "proof/docs": // its bad examples are not names of the tree
+		case ext == ".go":
+			err = tr.readGo(name)
+		case ext == ".s", ext == ".h":
+			err = tr.readAssembly(name)
+		case ext == ".md":
+			err = tr.readPage(name)
+		}
+		if err != nil {
+			return nil, err
+		}
 	}
 	return tr, tr.readCommand()
 })

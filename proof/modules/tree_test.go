@@ -1,10 +1,7 @@
 package modules
 
 import (
-	"bytes"
 	"encoding/json"
-	"io/fs"
-	"os"
 	"os/exec"
 	"path"
 	"path/filepath"
@@ -50,7 +47,13 @@ func readTree(t *testing.T) *tree {
 		t.Fatal(err)
 	}
 	tr := &tree{root: root}
-	files := listFiles(t, root)
+	files, byGit, err := repository.Files(root)
+	switch {
+	case err != nil:
+		t.Fatal(err)
+	case !byGit:
+		t.Log("git does not list the files: all are taken, also what it would ignore")
+	}
 	byDir := map[string]*module{}
 	for _, file := range files {
 		if path.Base(file) == "go.mod" {
@@ -112,44 +115,6 @@ func readJSON(t *testing.T, into any, args ...string) {
 	if err != nil {
 		t.Fatalf("go %s: %v", strings.Join(args, " "), err)
 	}
-}
-
-// listFiles lists the regular files below root that would be in a commit, with slashes. What git
-// ignores is not in a release, and so must not be needed.
-func listFiles(t *testing.T, root string) (files []string) {
-	t.Helper()
-	add := func(file string) {
-		// A deleted file can still be in the index, and a link is left out of a module.
-		if info, err := os.Lstat(filepath.Join(root, filepath.FromSlash(file))); err == nil && info.Mode().IsRegular() {
-			files = append(files, file)
-		}
-	}
-	var problem bytes.Buffer
-	git := exec.Command("git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard")
-	git.Stderr = &problem
-	out, err := git.Output()
-	if err == nil {
-		for file := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
-			add(file)
-		}
-		return files
-	}
-	t.Logf("all files of the tree are taken, also what git would ignore: git ls-files: %v: %s", err, &problem)
-	err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if d.IsDir() && d.Name() == ".git" {
-			return fs.SkipDir
-		}
-		rel, err := filepath.Rel(root, file)
-		add(filepath.ToSlash(rel))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return files
 }
 
 // TestRequirements: the go.mod files are what a module's users need, and go.work has what the

@@ -125,7 +125,7 @@ func TestAddressSpaceLimitFromOutside(t *testing.T) {
 	}
 	shell, err := exec.LookPath("sh")
 	if err != nil {
-		t.Skip(err)
+		t.Skip("skipped: no sh: ", err)
 	}
 	run := func(mib int, child, arg string) (string, error) {
 		cmd := exec.Command(shell, "-c", fmt.Sprintf(`ulimit -v %d && exec "$0"`, mib<<10), os.Args[0])

@@ -3,7 +3,6 @@ package refused_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"sync"
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/testkit"
@@ -14,45 +13,32 @@ import (
 // Arenas, Realloc and sites (workout.Work), sparse slabs, Trim and ReadStats, while the scavenger
 // works as fast as it can.
 func busy(seed uint64) error {
-	var wg sync.WaitGroup
-	errs := make(chan any, 8)
-	tolerate := func(do func() error) {
-		wg.Go(func() {
-			v := testkit.PanicOf(func() { workout.FailIf(do()) })
-			if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
-				errs <- v
-			}
-		})
-	}
-	for g := range uint64(2) {
-		tolerate(func() error { _, err := workout.Work(seed*10+g, 12<<20, 2000); return err })
-	}
-	tolerate(func() error { return arenas(seed) })
-	tolerate(func() error { return sparse(seed) })
-	tolerate(func() error {
+	return workout.Together(5, func(g uint64) error {
+		switch g {
+		case 0, 1:
+			_, err := workout.Work(seed*10+g, 12<<20, 2000)
+			return err
+		case 2:
+			return arenas(seed)
+		case 3:
+			return sparse(seed)
+		}
 		for range 6 {
 			hakmem.Trim()
 			workout.ReadStats()
 		}
 		return nil
 	})
-	wg.Wait()
-	select {
-	case v := <-errs:
-		return fmt.Errorf("panic: %v", v)
-	default:
-		return nil
-	}
 }
 
 // arenas fills Arenas, some of them beyond the memory there is, and checks their contents.
-func arenas(seed uint64) (err error) {
+func arenas(seed uint64) error {
 	r := rand.New(rand.NewPCG(seed, 4))
 	a := hakmem.NewArena()
 	defer a.Close()
 	for range 4 {
 		var blocks []workout.Block
-		v := testkit.PanicOf(func() {
+		err := workout.Tolerate(func() error {
 			for held := uintptr(0); held < 4<<20; {
 				b := workout.Block{Size: uintptr(1 + r.UintN(200_000)), Key: uint64(held)}
 				b.P = a.Alloc(b.Size, 1<<r.UintN(13))
@@ -60,9 +46,10 @@ func arenas(seed uint64) (err error) {
 				blocks = append(blocks, b)
 				held += b.Size
 			}
+			return nil
 		})
-		if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
-			return fmt.Errorf("Arena: panic: %v", v)
+		if err != nil {
+			return fmt.Errorf("Arena: %w", err)
 		}
 		for _, b := range blocks {
 			if !testkit.Intact(b.P, b.Size, b.Key) {

@@ -1,10 +1,10 @@
 package refused_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strconv"
-	"sync"
 	"testing"
 
 	"github.com/hakmem/hakmem"
@@ -21,11 +21,9 @@ func commitRefusedOnce(arg string) error {
 	nth, _ := strconv.Atoi(arg)
 	refused := false
 	testkit.RefuseOp(osmem.OpCommit, func(n int) bool { refused = refused || n == nth; return n == nth })
-	if v := testkit.PanicOf(func() { _, err := workout.Work(1, 96<<20, 100); workout.FailIf(err) }); v != nil {
-		// Only NewHeap may report this by a panic.
-		if _, ok := v.(*hakmem.OutOfMemoryError); !ok {
-			return fmt.Errorf("panic: %v", v)
-		}
+	// Only NewHeap may report this by a panic.
+	if err := workout.Tolerate(func() error { _, err := workout.Work(1, 96<<20, 100); return err }); err != nil {
+		return err
 	}
 	if !refused {
 		return fmt.Errorf("the work made fewer than %d commit calls", nth)
@@ -33,7 +31,6 @@ func commitRefusedOnce(arg string) error {
 	if err := reported(); err != nil {
 		return err
 	}
-	osmem.Inject(nil)
 	return workout.NothingLost()
 }
 
@@ -45,15 +42,15 @@ func commitRefusedFrom(arg string) error {
 	nth, _ := strconv.Atoi(arg)
 	testkit.RefuseOp(osmem.OpCommit, func(n int) bool { return n >= nth })
 	for seed := range uint64(3) {
-		v := testkit.PanicOf(func() {
+		err := workout.Tolerate(func() error {
 			n, err := workout.Work(seed, 1<<30, 2000)
-			workout.FailIf(err)
-			if n != 2000 {
-				panic("a gigabyte was granted without commits")
+			if err == nil && n != 2000 {
+				err = errors.New("a gigabyte was granted without commits")
 			}
+			return err
 		})
-		if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
-			return fmt.Errorf("panic: %v", v)
+		if err != nil {
+			return err
 		}
 		if s := workout.ReadStats(); s.Live != 0 {
 			return fmt.Errorf("live %d bytes", s.Live)
@@ -62,7 +59,6 @@ func commitRefusedFrom(arg string) error {
 	if err := reported(); err != nil {
 		return err
 	}
-	osmem.Inject(nil)
 	if err := workout.ComesBack(); err != nil { // n = 1 refused even the region's metadata
 		return err
 	}
@@ -76,19 +72,8 @@ func commitRefusedAtRandom(arg string) error {
 	r := rand.New(rand.NewPCG(seed, 2))
 	odds := []uint{2, 3, 10}[seed%3]
 	testkit.RefuseOp(osmem.OpCommit, func(int) bool { return r.UintN(odds) == 0 })
-	var wg sync.WaitGroup
-	errs := make(chan any, 4)
-	for g := range uint64(4) {
-		wg.Go(func() {
-			errs <- testkit.PanicOf(func() { _, err := workout.Work(seed*10+g, 48<<20, 5000); workout.FailIf(err) })
-		})
-	}
-	wg.Wait()
-	for range 4 {
-		v := <-errs
-		if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
-			return fmt.Errorf("panic: %v", v)
-		}
+	if err := workout.Together(4, func(g uint64) error { _, err := workout.Work(seed*10+g, 48<<20, 5000); return err }); err != nil {
+		return err
 	}
 	osmem.Inject(nil)
 	return workout.NothingLost()
@@ -125,7 +110,6 @@ func decommitRefused(string) error {
 	if err := reported(); err != nil {
 		return err
 	}
-	osmem.Inject(nil)
 	return workout.NothingLost()
 }
 

@@ -30,7 +30,6 @@ func reserveRefusedOnce(arg string) error {
 	if err := reported(); err != nil {
 		return err
 	}
-	osmem.Inject(nil)
 	return workout.NothingLost()
 }
 
@@ -59,7 +58,6 @@ func reservationRefused(string) error {
 	if err := reported(); err != nil {
 		return err
 	}
-	osmem.Inject(nil)
 	if err := workout.ComesBack(); err != nil {
 		return err
 	}

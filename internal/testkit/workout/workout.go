@@ -4,6 +4,7 @@
 package workout
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -62,10 +63,8 @@ func Work(seed, bytes uint64, want int) (failures int, err error) {
 		case 3:
 			b.P = hakmem.AlignedAlloc(1<<r.UintN(18), b.Size)
 		case 4:
-			if v := testkit.PanicOf(func() { b.P = unsafe.Pointer(unsafe.SliceData(hakmem.Alloc(int(b.Size)))) }); v != nil {
-				if _, ok := v.(*hakmem.OutOfMemoryError); !ok {
-					return failures, fmt.Errorf("Alloc(%d) panicked with %v", b.Size, v)
-				}
+			if err := Tolerate(func() error { b.P = unsafe.Pointer(unsafe.SliceData(hakmem.Alloc(int(b.Size)))); return nil }); err != nil {
+				return failures, fmt.Errorf("Alloc(%d): %w", b.Size, err)
 			}
 		case 5: // grow an existing block; a failure leaves it as it is
 			if len(blocks) > 0 {
@@ -118,31 +117,35 @@ func Work(seed, bytes uint64, want int) (failures int, err error) {
 // as fast as it can.
 func Churn(seed uint64) error {
 	var wg sync.WaitGroup
-	errs := make(chan any, 3)
-	for g := range uint64(3) {
-		wg.Go(func() {
-			errs <- testkit.PanicOf(func() { _, err := Work(seed*10+g, 32<<20, 5000); FailIf(err) })
-		})
-	}
 	wg.Go(func() {
 		for range 5 {
 			hakmem.Trim()
 			ReadStats()
 		}
 	})
+	err := Together(3, func(g uint64) error { _, err := Work(seed*10+g, 32<<20, 5000); return err })
 	wg.Wait()
-	for range 3 {
-		v := <-errs
-		if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
-			return fmt.Errorf("panic: %v", v)
-		}
-	}
-	return nil
+	return err
 }
 
-// FailIf turns an error into a panic that differs from those of hakmem.
-func FailIf(err error) {
-	if err != nil {
-		panic(err)
+// Tolerate calls do, which may run out of memory: it is no error if do panics with an
+// *OutOfMemoryError. Any other panic is one.
+func Tolerate(do func() error) (err error) {
+	v := testkit.PanicOf(func() { err = do() })
+	if _, ok := v.(*hakmem.OutOfMemoryError); v != nil && !ok {
+		return fmt.Errorf("panic: %v", v)
 	}
+	return err
+}
+
+// Together calls do(0), do(1), … do(n-1), each in a goroutine of its own that may run out of memory
+// (Tolerate), and returns their errors.
+func Together(n int, do func(g uint64) error) error {
+	errs := make([]error, n)
+	var wg sync.WaitGroup
+	for g := range errs {
+		wg.Go(func() { errs[g] = Tolerate(func() error { return do(uint64(g)) }) })
+	}
+	wg.Wait()
+	return errors.Join(errs...)
 }

@@ -4,6 +4,8 @@ package repository
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -20,4 +22,35 @@ func Root() (string, error) {
 		return "", errors.New("no go.work here: run it inside the repository, without GOWORK=off")
 	}
 	return filepath.Dir(file), nil
+}
+
+// Files lists the regular files below root that would be in a commit, with slashes. What git
+// ignores is not in a release, and so must not be needed. Where git cannot tell, Files lists all
+// files and byGit is false.
+func Files(root string) (files []string, byGit bool, err error) {
+	add := func(file string) {
+		// A deleted file can still be in the index, and a link is left out of a module.
+		if info, err := os.Lstat(filepath.Join(root, filepath.FromSlash(file))); err == nil && info.Mode().IsRegular() {
+			files = append(files, file)
+		}
+	}
+	out, err := exec.Command("git", "-C", root, "ls-files", "-z", "--cached", "--others", "--exclude-standard").Output()
+	if err == nil {
+		for file := range strings.SplitSeq(strings.TrimSuffix(string(out), "\x00"), "\x00") {
+			add(file)
+		}
+		return files, true, nil
+	}
+	err = filepath.WalkDir(root, func(file string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if d.IsDir() && d.Name() == ".git" {
+			return fs.SkipDir
+		}
+		rel, err := filepath.Rel(root, file)
+		add(filepath.ToSlash(rel))
+		return err
+	})
+	return files, false, err
 }
