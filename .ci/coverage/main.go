@@ -4,10 +4,10 @@
 //
 //	go run ./.ci/coverage [-run REGEXP] [-profile FILE] [-o docs/coverage.md]
 //
-// The reasons are in reasons.txt in this directory, one a line: file, function, a number of
-// statements, and the text. They belong to functions, not to lines, so that they stay right when
-// lines move. The number is the largest number of statements of the function that the reason
-// excuses.
+// The reasons are in reasons.txt in this directory, one a line: file, function (or * for the whole
+// file), a number of statements, and the text. They belong to functions, not to lines, so that they
+// stay right when lines move. The number is the largest number of statements of the function that
+// the reason excuses.
 package main
 
 import (
@@ -237,7 +237,13 @@ func report(blocks map[block]bool, reasons map[string]*reason) (page []byte, pro
 		}
 		name := functionAt(f, set, b.line)
 		why := "**none**"
-		if r := reasons[b.file+" "+name]; r != nil {
+		r := reasons[b.file+" *"]
+		if r != nil {
+			name = "all"
+		} else {
+			r = reasons[b.file+" "+name]
+		}
+		if r != nil {
 			why = r.text
 			if r.used += b.statements; r.used > r.statements {
 				problems = append(problems, fmt.Sprintf("%s:%d: %s: %d statements are not covered, and the reason is for %d", b.file, b.line, name, r.used, r.statements))
