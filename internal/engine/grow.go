@@ -36,16 +36,19 @@ func (r *regionState) remedy() string {
 	}
 }
 
-// ensure commits the area's metadata for the first n bytes of the region.
+// needs returns how much of the area the first n bytes of the region need.
+func (a *area) needs(n mem.Bytes) mem.Bytes {
+	return min((n.Up(metaStep) >> pageShift * a.unit).Up(pageSize), a.start()+a.space.most)
+}
+
+// ensure commits the area's metadata for the first n bytes of the region. Of a lazy area it only
+// reserves the address space: when the area is needed there may be none left.
 func (a *area) ensure(n mem.Bytes) error {
-	want := (n.Up(metaStep) >> pageShift * a.unit).Up(pageSize)
-	if most := (region.size >> pageShift * a.unit).Up(pageSize); want > most {
-		want = most
-	}
+	want := a.needs(n)
 	if want <= a.committed {
 		return nil
 	}
-	if err := a.space.ensure(want - a.start()); err != nil {
+	if err := a.space.ensure(want - a.start()); err != nil || a.lazy {
 		return err
 	}
 	if err := osmem.Commit(a.base+mem.Addr(a.committed), want-a.committed); err != nil {
@@ -97,9 +100,6 @@ func grow(need mem.Bytes) error {
 func commitTo(old, end mem.Bytes) error {
 	r := &region
 	for _, a := range r.areas() {
-		if a.lazy {
-			continue
-		}
 		if err := a.ensure(end); err != nil {
 			return err
 		}

@@ -88,16 +88,22 @@ const mayChoose = !asan.On && !msan && !tracked
 // doubles.
 const firstBlocks = 16 << 30
 
-// places are where regions may lie: from lowPlace on, at a random one of 2^numPlaces multiples of
-// 2 MiB, so that addresses of blocks cannot be guessed. That is the middle of a user's address
-// space of 47 bits, to which neither the system nor Go goes: the former places mappings from the
-// top down, the latter its heap from 0xc000000000 up. Go's race detector has its shadow below, and
-// C's sanitizers theirs above. A layout for 1 TiB fits 16 times.
+// places are where regions may lie: at a random multiple of 2 MiB, so that addresses of blocks cannot
+// be guessed.
 //
-// placeTries is how many places are tried. A second try is needed only where a program has several
-// copies of hakmem, as with c-shared libraries.
-const (
-	lowPlace   = 0x4000 << 32
-	numPlaces  = 23 // 16 TiB
-	placeTries = 4
-)
+// The first one is the middle of a user's address space of 47 bits, to which neither the system nor
+// Go goes: the former places mappings from the top down, the latter its heap from 0xc000000000 (on
+// arm64 from 0x4000000000) up. Go's race detector has its shadow memory below, and C's sanitizers
+// theirs above. The second one is for address spaces of 39 bits, with Go's heap behind it.
+var places = [...]struct {
+	from   mem.Addr
+	random int64     // 2^random multiples of 2 MiB
+	most   mem.Bytes // the largest region
+}{
+	{0x4000 << 32, 23, maxRegion}, // 16 TiB of addresses
+	{0x10 << 32, 14, 128 << 30},   // 32 GiB of addresses
+}
+
+// placeTries is how many addresses of a place are tried. A second one is needed only where a program
+// has several copies of hakmem, as with c-shared libraries.
+const placeTries = 4

@@ -66,12 +66,13 @@ func reserveRegion() error {
 	}
 	var limit *limitError
 	if err != nil && !errors.As(err, &limit) {
-		if err = reserveWhole(wish); err == nil && region.size-region.first < wish && asked != policy.DefaultRegion {
-			survive(fmt.Errorf("hakmem: HAKMEM_REGION_BYTES=%d: only %d bytes of address space could be reserved", uint64(asked), uint64(region.size-region.first)))
-		}
+		err = reserveWhole(wish)
 	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRegion, err)
+	}
+	if most := region.size - region.first; most < wish && asked != policy.DefaultRegion {
+		survive(fmt.Errorf("hakmem: HAKMEM_REGION_BYTES=%d: there is address space for %d bytes", uint64(asked), uint64(most)))
 	}
 	return nil
 }
@@ -90,25 +91,30 @@ func reserveBeginning(wish mem.Bytes, all bool) (err error) {
 		}
 	}
 	if all {
-		if err = reserveSomewhere(wish, wish); err == nil {
+		refused := reserveSomewhere(wish, wish)
+		if refused == nil {
 			return nil
 		}
-		err = fmt.Errorf("hakmem: HAKMEM_REGION_BYTES=%d: %w; the region takes address space as it grows", uint64(wish), err)
-		defer func(reason error) {
+		defer func() {
 			if err == nil {
-				survive(reason)
+				survive(fmt.Errorf("hakmem: HAKMEM_REGION_BYTES=%d: %w; the region takes address space as it grows", uint64(wish), refused))
 			}
-		}(err)
+		}()
 	}
 	return reserveSomewhere(size, begin)
 }
 
-// reserveSomewhere is tryReserve at random places, until one is free.
+// reserveSomewhere is tryReserve at random addresses of each place, until one is free.
 func reserveSomewhere(size, begin mem.Bytes) (err error) {
-	for range placeTries {
-		err = tryReserve(size, mem.Addr(lowPlace+rand.Uint64N(1<<numPlaces)<<superShift), begin)
-		if !errors.Is(err, fs.ErrExist) {
-			break
+	for _, place := range places {
+		for range placeTries {
+			at := place.from.Add(mem.Bytes(rand.Int64N(1<<place.random)) << superShift)
+			if err = tryReserve(min(size, place.most), at, min(begin, place.most)); err == nil {
+				return nil
+			}
+			if !errors.Is(err, fs.ErrExist) {
+				break
+			}
 		}
 	}
 	return err
@@ -184,6 +190,9 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 		}
 	}
 	readable := func(from mem.Addr, n mem.Bytes) {
+		if n == 0 {
+			return // the metadata of these pages begins in the same 64 KiB as that of blocks
+		}
 		if err == nil && !whole {
 			if err = osmem.ReserveAt(from, n); err == nil {
 				taken = append(taken, osmem.Range{Addr: from, Size: n})
@@ -202,9 +211,7 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 		}
 		a.committed = a.of(pageCount(l.first >> pageShift)).Down(pageSize)
 		a.space = space{base: a.base.Add(a.committed), most: a.of(npages).Up(pageSize) - a.committed}
-		if !a.lazy || whole {
-			ensure(&a.space, min(a.of(pageCount(begin>>pageShift)).Up(metaStep>>pageShift*a.unit), a.space.most))
-		}
+		ensure(&a.space, a.needs(l.first+begin)-a.start())
 	}
 	// The live map has bytes for its own pages, and they have metadata: a stray pointer among them
 	// leads there. Nothing is ever written to either.

@@ -243,8 +243,8 @@ func regionSize(arg string) error {
 	if p == nil {
 		return hakmem.Err()
 	}
-	var s hakmem.Stats
-	hakmem.ReadStats(&s)
+	hakmem.Free(p)
+	s := workout.ReadStats()
 	switch err := hakmem.Err(); arg {
 	case "granted":
 		if err != nil || s.Reserved != 3<<30 {

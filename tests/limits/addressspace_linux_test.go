@@ -81,7 +81,7 @@ func TestAddressSpaceLimit(t *testing.T) {
 	for _, mib := range []uint64{512, 2048} { // absolute: the Go runtime has already taken most of it
 		testkit.InChild(t, "address space limit", strconv.FormatUint(mib, 10))
 	}
-	for _, more := range []uint64{goNeeds, 500 << 20, 640 << 20, 2 << 30, 8 << 30} {
+	for _, more := range []uint64{goNeeds, 500 << 20, 640 << 20, 2 << 30, 3 << 30} {
 		testkit.InChild(t, "address space limit", strconv.FormatUint(more, 10))
 	}
 }
@@ -107,6 +107,9 @@ func limitFromOutside(arg string) error {
 		if n, err := workout.Work(1, bytes, 300); err != nil || (n == 0) != (bytes < 1<<30) {
 			return fmt.Errorf("%d bytes: %d failures: %w: %w", bytes, n, err, hakmem.Err())
 		}
+	}
+	if workout.ReadStats().Reserved < 128<<20 {
+		return hakmem.CheckInvariants() // too little for every kind of block at once
 	}
 	return workout.NothingLost()
 }
