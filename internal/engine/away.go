@@ -30,6 +30,9 @@ var chunksAway int
 // uncommitFree uncommits the chunks that are free and clean. Not entered.
 func uncommitFree() {
 	check.MustNotBeEntered("uncommitFree")
+	if tracked {
+		return // the memory is Go's
+	}
 	end := region.endChunk()
 	for c := region.firstChunk(); c < end; {
 		run := takeIdle(c, end)

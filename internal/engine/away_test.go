@@ -11,6 +11,9 @@ import (
 // TestUncommitFree: free chunks go away and come back when they are needed, as slabs and as large
 // blocks, and are zero then.
 func TestUncommitFree(t *testing.T) {
+	if tracked {
+		t.Skip("skipped: the region is memory of the Go heap")
+	}
 	const total = 128 * mebibyte
 	for _, size := range []mem.Bytes{48, 4096, 200 << 10, 64 * mebibyte} {
 		withClock(t)
@@ -45,6 +48,9 @@ func TestUncommitFree(t *testing.T) {
 // TestUncommitRefused: chunks that cannot be uncommitted as a whole are there afterwards or come
 // back later, and nothing is lost.
 func TestUncommitRefused(t *testing.T) {
+	if tracked {
+		t.Skip("skipped: the region is memory of the Go heap")
+	}
 	defer osmem.Inject(nil)
 	for nth := 1; nth <= 4; nth++ {
 		withClock(t)
