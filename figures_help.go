@@ -6,7 +6,7 @@ package hakmem
 func figureHelp(name string) string {
 	switch name {
 	case "reserved_bytes": // GlobalStats.Reserved
-		return "The address space reserved for blocks, in bytes."
+		return "The address space reserved for blocks so far, in bytes."
 	case "committed_bytes": // GlobalStats.Committed
 		return "The part of the reserved address space that may be touched, in bytes."
 	case "metadata_bytes": // GlobalStats.Metadata

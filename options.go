@@ -208,9 +208,10 @@ type Options struct {
 	// HAKMEM_COMMIT_MAX; default 64 MiB, from 2 MiB to 4 GiB.
 	CommitMax int
 
-	// RegionBytes is the address range for all blocks, reserved by the first allocation. It is the
-	// most that can ever be allocated. A range takes no memory, but counts against a limit on
-	// address space (ulimit -v); hakmem halves it until it fits.
+	// RegionBytes is the address range for all blocks, the most that can ever be allocated. The
+	// default is reserved as it is needed; a range that is set, as a whole by the first allocation.
+	// A reservation takes no memory, but counts against a limit on address space (ulimit -v). If the
+	// whole cannot be reserved, Err reports it, and the range is reserved as it is needed.
 	//
 	// HAKMEM_REGION_BYTES; default 1 TiB (2 GiB with -race), from 256 MiB to 1 TiB.
 	RegionBytes int

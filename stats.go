@@ -72,7 +72,7 @@ type Stats struct {
 
 // GlobalStats has the figures of the allocator as a whole. It is a part of Stats.
 type GlobalStats struct {
-	// Reserved is the address space reserved for blocks, in bytes.
+	// Reserved is the address space reserved for blocks so far, in bytes.
 	Reserved uint64 `stat:"reserved_bytes,gauge"`
 	// Committed is the part of the reserved address space that may be touched, in bytes.
 	Committed uint64 `stat:"committed_bytes,gauge"`

@@ -33,6 +33,7 @@ type checker struct {
 	liveLarge     uint64
 	supers        int64
 	used, dirty   int // pages
+	away          int // chunks
 	sites         map[site.ID]siteLive
 }
 

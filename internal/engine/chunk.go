@@ -23,6 +23,7 @@ type superMeta struct {
 	// bitmap adds the slab without a lock, and a goroutine that takes the slab removes it.
 	emptyMask atomic.Uint32
 	isSlabs   bool
+	away      bool // the chunk's memory is not committed
 	// tiny is the set of pages whose part of the live map may have memory behind it.
 	tiny pageSet
 	// purged is the set of pages whose memory was returned to the system and that were not used
@@ -31,7 +32,8 @@ type superMeta struct {
 	purged   pageSet
 	purgedAt stamp
 	freedAt  stamp
-	// lost is the set of pages that may not be touched: see discard in purge.go.
+	// lost is the set of pages that may not be touched: see discard in purge.go, and away.go for
+	// chunks that are away.
 	lost pageSet
 	// wasDirty is what dirty was when all pages were last handed out together. Until they are given
 	// back, it is owned by the goroutine that has them.

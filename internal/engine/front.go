@@ -43,7 +43,7 @@ import (
 //     road_arm64.go, and the Heap's in the public package's heap.go.
 //   - Slots between sentinel and top: magazine.go fills them and moves blocks down. harden.go
 //     detects a full magazine, and hardened.go puts blocks into random order.
-//   - Where fronts and their parts lie: frontpool.go, reserve.go, hardened.go.
+//   - Where fronts and their parts lie: frontpool.go, hardened.go.
 //   - idle.go compares tops with earlier ones. invariants_fronts.go checks all that is said here.
 //
 // All other files call the methods below. TestWhoKnowsTheLayout holds this list.

@@ -20,8 +20,8 @@ import (
 // fronts ever built never lose a count.
 var frontPool struct {
 	mu    check.Mutex[check.FrontPool]
-	base  mem.Addr
-	max   uintptr // the number of fronts that there is address space for
+	space space
+	max   uintptr // the most fronts
 	built atomic.Uintptr
 	// free has the spare fronts; the one used last is last. The first clean of them have no memory
 	// for magazines. low is the fewest spare fronts that there were since returnSpare last ran.
@@ -34,20 +34,23 @@ var frontPool struct {
 // maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of address space.
 const maxFronts = 64 << 10
 
-// frontsWanted returns the number of fronts to reserve address space for.
-func frontsWanted() uintptr {
-	n := uintptr(maxFronts)
-	// Fronts take at most an eighth of the address space that is left, for the reason in
-	// reserveRegion.
-	if left := osmem.AddressSpaceLeft() / 8; mem.Bytes(n) > left/frontSize {
-		n = uintptr(max(left/frontSize, NumShards))
-	}
-	return n
+// frontsFor returns the number of fronts for a region of size bytes that is reserved as a whole.
+// Their address space is at most an eighth of the region's.
+func frontsFor(size mem.Bytes) uintptr {
+	return min(maxFronts, max(uintptr(size/8/frontSize), NumShards))
+}
+
+// frontsLeft is how many fronts of so many Heaps leave to Ps and shards, because all calls of a P or
+// shard without a front fail. Heaps may still take half of all fronts.
+func frontsLeft(most uintptr) uintptr {
+	return min(uintptr(max(runtime.GOMAXPROCS(0), NumShards)), most/2)
 }
 
 // frontAt returns the address of front n. Both the base and frontSize are multiples of TinyMag, so
 // that the last slots of magazines are at the addresses that mean "full".
-func frontAt(n uintptr) Front { return Front(frontPool.base + mem.Addr(n*frontSize) + frontSkew) }
+func frontAt(n uintptr) Front {
+	return Front(frontPool.space.base + mem.Addr(n*frontSize) + frontSkew)
+}
 
 // takeFront returns an empty front: a spare one, or else a new one. private says that it is for a
 // Heap.
@@ -55,11 +58,9 @@ func takeFront(private bool) (f Front, err error) {
 	fp := &frontPool
 	fp.mu.Lock()
 	defer fp.mu.Unlock()
-	// Heaps leave a front for each P and shard, because all calls of a P or shard without a front
-	// fail. Where address space is limited, Heaps may still take half of all fronts.
 	leave := uintptr(0)
 	if private {
-		leave = min(uintptr(max(runtime.GOMAXPROCS(0), NumShards)), fp.max/2)
+		leave = frontsLeft(fp.max)
 	}
 	n, spare := fp.built.Load(), len(fp.free)
 	if used := n - uintptr(spare); used+leave >= fp.max {
@@ -71,6 +72,9 @@ func takeFront(private bool) (f Front, err error) {
 		fp.clean, fp.low = min(fp.clean, spare-1), min(fp.low, spare-1)
 		initFront(f)
 		return f, nil
+	}
+	if err := fp.space.ensure(mem.Bytes(min(n+1+leave, fp.max)) * frontSize); err != nil {
+		return 0, fmt.Errorf("hakmem: a front of %d bytes: %w", uint64(frontSize), err)
 	}
 	f = frontAt(n)
 	if err := osmem.Commit(mem.Addr(f-frontSkew), frontSize); err != nil {

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/hakmem/hakmem/internal/asan"
@@ -27,7 +28,7 @@ func (r *regionState) remedy() string {
 	check.MustHold(&region.mu, "remedy")
 	switch asked := uintptr(policy.AtStart().RegionBytes); {
 	case r.size-r.first < mem.Bytes(min(asked, maxRegion, maxTracked)&^(superSize-1)):
-		return "the address space had no room for more; raise RLIMIT_AS (ulimit -v)"
+		return "no more address space could be reserved when hakmem was first used; free blocks"
 	case asked < min(maxRegion, maxTracked):
 		return "raise HAKMEM_REGION_BYTES"
 	default:
@@ -35,14 +36,20 @@ func (r *regionState) remedy() string {
 	}
 }
 
-// ensure commits the area's metadata for the first n bytes of the region.
+// needs returns how much of the area the first n bytes of the region need.
+func (a *area) needs(n mem.Bytes) mem.Bytes {
+	return min((n.Up(metaStep) >> pageShift * a.unit).Up(pageSize), a.start()+a.space.most)
+}
+
+// ensure commits the area's metadata for the first n bytes of the region. Of a lazy area it only
+// reserves the address space: when the area is needed there may be none left.
 func (a *area) ensure(n mem.Bytes) error {
-	want := (n.Up(metaStep) >> pageShift * a.unit).Up(pageSize)
-	if most := (region.size >> pageShift * a.unit).Up(pageSize); want > most {
-		want = most
-	}
+	want := a.needs(n)
 	if want <= a.committed {
 		return nil
+	}
+	if err := a.space.ensure(want - a.start()); err != nil || a.lazy {
+		return err
 	}
 	if err := osmem.Commit(a.base+mem.Addr(a.committed), want-a.committed); err != nil {
 		return err
@@ -71,7 +78,10 @@ func grow(need mem.Bytes) error {
 	step := min(max(wanted.Up(superSize), need), r.size-mem.Bytes(old))
 	err := commitTo(mem.Bytes(old), mem.Bytes(old)+step)
 	if err != nil && step > need {
-		survive(fmt.Errorf("hakmem: commit of %d bytes: %w; trying %d", step, err, need))
+		var limit *limitError
+		if !errors.As(err, &limit) {
+			survive(fmt.Errorf("hakmem: commit of %d bytes: %w; trying %d", step, err, need))
+		}
 		step = need // the system may have room for what is needed now
 		err = commitTo(mem.Bytes(old), mem.Bytes(old)+step)
 	}
@@ -80,9 +90,7 @@ func grow(need mem.Bytes) error {
 	}
 	asan.Poison(uintptr(r.base+mem.Addr(old)), uintptr(step)) // until blocks are handed out
 	r.committed.Store(uintptr(mem.Bytes(old) + step))
-	if !osmem.ReadableReserve {
-		Granules = uintptr((mem.Bytes(old) + step) >> granuleShift)
-	}
+	Granules = uintptr((mem.Bytes(old) + step) >> granuleShift)
 	r.step = wanted * 2
 	tree.add(chunkNo(old>>superShift), chunkNo((mem.Bytes(old)+step)>>superShift))
 	return nil
@@ -92,12 +100,44 @@ func grow(need mem.Bytes) error {
 func commitTo(old, end mem.Bytes) error {
 	r := &region
 	for _, a := range r.areas() {
-		if a.lazy {
-			continue
-		}
 		if err := a.ensure(end); err != nil {
 			return err
 		}
 	}
-	return osmem.Commit(r.base+mem.Addr(old), end-old)
+	if err := r.reserveBlocks(end - r.first); err != nil {
+		return err
+	}
+	err := osmem.Commit(r.base+mem.Addr(old), end-old)
+	if err == nil && osmem.LockRefused() != nil {
+		survive(fmt.Errorf("hakmem: lock of memory, since the process locks its new mappings (mlockall with MCL_FUTURE): %w: blocks may be paged out; raise RLIMIT_MEMLOCK (ulimit -l)", osmem.LockRefused()))
+	}
+	return err
+}
+
+// reserveBlocks reserves the first n bytes of the region's part for blocks.
+func (r *regionState) reserveBlocks(n mem.Bytes) error {
+	old := r.blocks.reserved
+	if err := r.blocks.ensure(n); err != nil {
+		return err
+	}
+	if more := r.blocks.reserved - old; more > 0 {
+		from := r.blocks.base.Add(old)
+		osmem.Name(from, more, "hakmem: region")
+		adviseHuge(from, more)
+	}
+	return nil
+}
+
+// adviseHuge gives the operating system the policy's advice on huge pages for a part of the region.
+// auto leaves the choice to the system, for the reason in docs/ledger.md, "Huge pages". Where the
+// system has no huge pages there is nothing to ask. Under region.mu.
+func adviseHuge(addr mem.Addr, size mem.Bytes) {
+	check.MustHold(&region.mu, "adviseHuge")
+	want := policy.AtStart().THP
+	if want == policy.THPAuto || osmem.HugePageMode() == "" {
+		return
+	}
+	if err := osmem.HugePages(addr, size, want == policy.THPAlways); err != nil {
+		survive(fmt.Errorf("hakmem: advice on huge pages: %w; HAKMEM_THP has no effect", err))
+	}
 }

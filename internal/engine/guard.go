@@ -128,7 +128,7 @@ func guardSlotFor(size mem.Bytes) *guardSlot {
 		if left := osmem.AddressSpaceLeft(); mem.Bytes(n) > left/16 {
 			n = uintptr(left / 16 &^ (pageSize - 1))
 		}
-		base, err := osmem.Reserve(mem.Bytes(n), false)
+		base, err := osmem.Reserve(mem.Bytes(n))
 		if err != nil {
 			survive(fmt.Errorf("hakmem: HAKMEM_GUARD: no address space of %d bytes: %w", n, err))
 			return nil

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/mem"
-	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -40,13 +39,9 @@ func (k *checker) checkRegion() {
 	if r.sites.lazy == sitesOn.Load() {
 		k.bad(of, "the site map is committed when there are sites", r.sites.lazy, !r.sites.lazy)
 	}
-	granules := r.size >> granuleShift
-	switch {
-	case osmem.ReadableReserve:
-	case mem.Bytes(end) == r.first:
+	granules := mem.Bytes(end >> granuleShift)
+	if mem.Bytes(end) == r.first {
 		granules = 0 // before the first commit
-	default:
-		granules = mem.Bytes(end >> granuleShift)
 	}
 	if mem.Addr(Base) != r.base || mem.Addr(Live) != r.base-r.base>>granuleShift || mem.Addr(Pages) != r.pages.base || mem.Bytes(Granules) != granules {
 		k.bad(of, "fast paths know the region", fmt.Sprintf("Base %#x, Live %#x, Pages %#x, Granules %#x", Base, Live, Pages, Granules),
@@ -90,6 +85,12 @@ func (k *checker) checkSuper(c chunkNo) {
 	out := s.free | s.lost // pages that nobody uses
 	k.used += superPages - out.count()
 	k.dirty += (out & s.dirty).count()
+	if s.away {
+		k.away++
+	}
+	if s.away && (s.lost != ^pageSet(0) || s.dirty|s.tiny != 0 || s.isSlabs) {
+		k.bad(of, "a chunk that is away has no memory", fmt.Sprintf("lost %#x, dirty %#x, tiny %#x, superslab %t", s.lost, s.dirty, s.tiny, s.isSlabs), "lost 0xffffffff, 0, 0, false")
+	}
 	if s.free&s.lost != 0 {
 		k.bad(of, "a lost page is not free", hex(s.free&s.lost), 0)
 	}
@@ -527,6 +528,9 @@ func (k *checker) checkCounts() {
 	}
 	u := &pageUse
 	of := subject{noun: "page use"}
+	if chunksAway != k.away {
+		k.bad(of, "chunks that are away are counted", chunksAway, k.away)
+	}
 	if u.used != k.used || u.dirty != k.dirty { // the memory limits are compared with these
 		k.bad(of, "pages in use and dirty pages are counted", fmt.Sprintf("%d, %d", u.used, u.dirty), fmt.Sprintf("%d, %d", k.used, k.dirty))
 	}

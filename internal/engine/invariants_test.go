@@ -307,7 +307,7 @@ var breakers = []breaker{
 		return pFronts[MaxP-1], func() { undo(); pAddress = nil; second(); first() }
 	}},
 	{"a magazine's last slot is a multiple of its size", "fronts that begin a page late", func(x *smallHeap) (any, func()) {
-		return frontAt(0) + 4096, both(set(&frontPool.base, frontPool.base+4096), set(&frontPool.free, nil))
+		return frontAt(0) + 4096, both(set(&frontPool.space.base, frontPool.space.base+4096), set(&frontPool.free, nil))
 	}},
 	{"a front without a P has no owner", "a Heap's", func(x *smallHeap) (any, func()) {
 		return x.g, set(word(mem.Addr(x.g+ownerOffset)), 8)
@@ -441,6 +441,10 @@ var breakers = []breaker{
 	{"a lost page is not free", "one that is both", func(x *smallHeap) (any, func()) {
 		s := super(x.free.chunk())
 		return x.free.chunk().addr(), set(&s.lost, s.free)
+	}},
+	{"a chunk that is away has no memory", "one that has", func(x *smallHeap) (any, func()) {
+		c := x.large.page().chunk()
+		return c.addr(), set(&super(c).away, true)
 	}},
 	{"a page in use is dirty", "a clean one", func(x *smallHeap) (any, func()) {
 		s := super(x.large.page().chunk())
@@ -705,6 +709,7 @@ var breakers = []breaker{
 	{"pages faulted again were kept in vain and returned before", "more", func(x *smallHeap) (any, func()) {
 		return nil, set(&pageUse.again, pageUse.returned+1)
 	}},
+	{"chunks that are away are counted", "one more", func(x *smallHeap) (any, func()) { return nil, set(&chunksAway, chunksAway+1) }},
 	{"superslabs are counted", "one more", func(x *smallHeap) (any, func()) {
 		superslabs.Add(1)
 		return nil, func() { superslabs.Add(-1) }

@@ -41,6 +41,9 @@ func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean,
 		c, ok = tree.findWhole()
 		page = c.page()
 	}
+	if !ok && !dirty && within(int(n)) && bringBack(want.bytes()) {
+		page, ok = tree.find(want)
+	}
 	if dirty && (!ok || tree.cleanPages(page.up(alignPages), n) > 0) {
 		return 0, false, false
 	}

@@ -71,7 +71,13 @@ func TestPartialSetBeyondATiB(t *testing.T) {
 	if !Ready() || region.size>>pageShift < mem.Bytes(page+64) {
 		t.Skipf("skipped: a region of %d GiB", region.size>>30)
 	}
-	froms := []pageNo{0, 1 << 20, page - 1, page, page + 3}
+	froms := []pageNo{0, 1 << 21, page - 1, page, page + 3}
+	region.mu.Lock()
+	err := region.sets.space.ensure(region.sets.of(pageCount(page+128)) - region.sets.start())
+	region.mu.Unlock()
+	if err != nil {
+		t.Skip("skipped: no address space: ", err)
+	}
 	for _, p := range append(froms[1:], page+4) { // the words that would be committed by then
 		unit := osmem.PageSize()
 		if err := osmem.Commit((setLevels[0]+mem.Addr(p>>6*setClasses*8))&^mem.Addr(unit-1), unit); err != nil {

@@ -183,7 +183,7 @@ func findLost() {
 	for c := region.firstChunk(); c < end; c++ {
 		region.mu.Lock()
 		s := super(c)
-		if s.lost != 0 {
+		if s.lost != 0 && !s.away {
 			start, unit := c.page(), region.live.unit
 			if recommit(start.addr(), superSize) && recommit(region.live.base+mem.Addr(start)*mem.Addr(unit), superPages*unit) {
 				pageUse.dirty += (s.lost &^ s.dirty).count()

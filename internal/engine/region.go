@@ -10,15 +10,16 @@ import (
 // This file holds the reserved region: what the fast paths read of it, its state and its metadata
 // areas. region.mu owns the state; the exceptions are named where they are declared.
 
-// The variables that the fast paths read of the region. They are written once, when the region is
-// reserved, under region.mu, before any block is handed out. (Where reserved memory cannot be read,
-// Granules grows with each commit: see osmem.ReadableReserve.) They are plain variables because a
-// field of a struct would cost the last unit of the inliner's budget in the Heap's fast paths.
+// The variables that the fast paths read of the region. They are written under region.mu: Granules
+// with each commit, before any block of the memory is handed out, and the others once, when the
+// region is reserved. They are plain variables because a field of a struct would cost the last unit
+// of the inliner's budget in the Heap's fast paths.
 var (
 	// Base is the region's first address. Until there is a region it is noBase, an address chosen
 	// so that the distance from it to any pointer is not a distance within a region.
 	Base uintptr = noBase
-	// Granules bounds (p-Base)>>4 for pointers p into the region. It is 0 until there is a region.
+	// Granules bounds (p-Base)>>4 for pointers p into the committed part of the region. It is 0
+	// until there is one.
 	Granules uintptr
 	// Live is Base less Base>>4. The live map begins at Base, so the live byte of p is at Base +
 	// (p-Base)>>4, which is Live + p>>4.
@@ -45,14 +46,29 @@ const (
 // are constants.
 var PageClass [MaxPages]uint8
 
-// area is one kind of metadata: a fixed number of bytes for each page of the region, committed as
-// the region is. Owned by region.mu.
+// The kinds of metadata that have a fixed number of bytes for each page of the region.
+const (
+	areaLive  = iota // one byte for each granule: see live.go
+	areaPages        // a pageMeta for each page: see page.go
+	areaBits         // a bitmap of maxWords words for each page: see slab.go
+	areaSets         // level 0 of the partial sets: see partialset.go
+	areaSites        // a uint16 for each granule, committed lazily: see site.go
+	numAreas
+)
+
+// area is one kind of metadata, committed as the region is. Owned by region.mu.
 type area struct {
 	base      mem.Addr
 	unit      mem.Bytes // bytes for each page of the region
 	committed mem.Bytes // bytes from base that need no further commit
 	lazy      bool      // committed only when it is first needed
+	// space is what is reserved of the area. It begins with the first page for blocks: those before
+	// it, which hold the live map, need no metadata.
+	space space
 }
+
+// start is where the metadata of the first page for blocks begins.
+func (a *area) start() mem.Bytes { return mem.Bytes(a.space.base - a.base) }
 
 // of returns the metadata of n pages, in bytes.
 func (a *area) of(n pageCount) mem.Bytes { return mem.Bytes(n) * a.unit }
@@ -63,6 +79,7 @@ func (a *area) of(n pageCount) mem.Bytes { return mem.Bytes(n) * a.unit }
 //
 // The region begins with the live map of the whole region, so that one address, the base, leads to
 // a block's page and to its live byte. The pages for blocks follow. Committed pages are contiguous.
+// How much of the region is reserved, and where it lies, is in space.go.
 //
 // All fields are owned by mu, except those that tryReserve writes once. A goroutine that has seen
 // ready set may read these without it.
@@ -85,13 +102,10 @@ type regionState struct {
 	first     mem.Bytes      // offset of the first page for blocks
 	committed atomic.Uintptr // offset up to which pages may be touched
 	step      mem.Bytes      // next commit step, before its limits are applied; 0: none yet
+	blocks    space          // what is reserved from first on
 
-	live   area     // one byte for each granule: see live.go
-	pages  area     // a pageMeta for each page: see page.go
-	bits   area     // a bitmap of maxWords words for each page: see slab.go
-	sets   area     // level 0 of the partial sets: see partialset.go
-	sites  area     // a uint16 for each granule, committed lazily: see site.go
-	supers mem.Addr // a superMeta for each chunk: see chunk.go
+	live, pages, bits, sets, sites area
+	supers                         mem.Addr // a superMeta for each chunk: see chunk.go
 
 	metaCommitted atomic.Uintptr // bytes of metadata that may be written
 
@@ -100,8 +114,8 @@ type regionState struct {
 }
 
 // areas lists the kinds of metadata that grow with the committed pages.
-func (r *regionState) areas() [5]*area {
-	return [...]*area{&r.live, &r.pages, &r.bits, &r.sets, &r.sites}
+func (r *regionState) areas() [numAreas]*area {
+	return [...]*area{areaLive: &r.live, areaPages: &r.pages, areaBits: &r.bits, areaSets: &r.sets, areaSites: &r.sites}
 }
 
 // InLiveMap reports whether a is the address of a byte of the live map. For tests.

@@ -40,10 +40,7 @@ func TestMetadataIsSmall(t *testing.T) {
 	resident := func() (n int) {
 		vec := make([]byte, 1<<16)
 		for _, a := range region.areas() {
-			from := mem.Bytes(0)
-			if a == &region.live {
-				from = a.of(pageCount(region.firstPage())).Down(pageSize)
-			}
+			from := a.start()
 			if a.committed <= from {
 				continue
 			}

@@ -3,6 +3,9 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"math"
+	"math/rand/v2"
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
@@ -55,97 +58,187 @@ func Configure(set func()) bool {
 // mu.
 func reserveRegion() error {
 	check.MustHold(&region.mu, "reserveRegion")
-	size := min(uintptr(policy.AtStart().RegionBytes), maxRegion, maxTracked) &^ (superSize - 1)
-	// The metadata adds about a fifth to the region. A quarter of the address space that is left
-	// leaves most of it to the rest of the program. Where a quarter is too little, the smallest
-	// region may take up to half.
-	if left := osmem.AddressSpaceLeft(); mem.Bytes(size) > left/4 {
-		size = uintptr(max(left/4, min(left/2, minRegion)) &^ (superSize - 1))
+	asked := mem.Bytes(policy.AtStart().RegionBytes)
+	wish := min(asked, maxRegion, maxTracked).Down(superSize)
+	err := osmem.ErrNoChoice
+	if mayChoose {
+		err = reserveBeginning(wish, asked != policy.DefaultRegion)
 	}
-	var err error
-	for ; size >= minRegion; size = size / 2 &^ (superSize - 1) {
-		if err = tryReserve(mem.Bytes(size)); err == nil {
+	var limit *limitError
+	if err != nil && !errors.As(err, &limit) {
+		err = reserveWhole(wish)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", errRegion, err)
+	}
+	if most := region.size - region.first; most < wish && asked != policy.DefaultRegion {
+		survive(fmt.Errorf("hakmem: HAKMEM_REGION_BYTES=%d: there is address space for %d bytes", uint64(asked), uint64(most)))
+	}
+	return nil
+}
+
+// reserveBeginning gives a region of at most wish bytes a place, and reserves its beginning; if all
+// is set, the whole of it.
+func reserveBeginning(wish mem.Bytes, all bool) (err error) {
+	size, begin := wish, min(wish, firstBlocks)
+	if left := osmem.AddressSpaceLeft(); left != math.MaxUint {
+		// The region may grow into what is left, a little at a time, as the rest of the program
+		// does.
+		keepLeft = left / 5
+		size, begin = min(wish, left).Down(superSize), metaStep
+		if size < minRegion {
+			return &limitError{minRegion, left, goNeeds}
+		}
+	}
+	if all {
+		refused := reserveSomewhere(wish, wish)
+		if refused == nil {
 			return nil
 		}
-		if size/2 >= minRegion {
-			survive(fmt.Errorf("hakmem: region of %d bytes: %w; trying half", size, err))
+		defer func() {
+			if err == nil {
+				survive(fmt.Errorf("hakmem: HAKMEM_REGION_BYTES=%d: %w; the region takes address space as it grows", uint64(wish), refused))
+			}
+		}()
+	}
+	return reserveSomewhere(size, begin)
+}
+
+// reserveSomewhere is tryReserve at random addresses of each place, until one is free.
+func reserveSomewhere(size, begin mem.Bytes) (err error) {
+	for _, place := range places {
+		for range placeTries {
+			at := place.from.Add(mem.Bytes(rand.Int64N(1<<place.random)) << superShift)
+			if err = tryReserve(min(size, place.most), at, min(begin, place.most)); err == nil {
+				return nil
+			}
+			if !errors.Is(err, fs.ErrExist) {
+				break
+			}
 		}
 	}
-	if err == nil {
-		err = fmt.Errorf("a limit leaves less than 2 x %d bytes", uint64(minRegion))
+	return err
+}
+
+// reserveWhole takes a region of wish bytes, or a smaller one, at one piece where the system likes.
+// It leaves a third of the address space to the rest of the program, where that is limited three
+// quarters.
+func reserveWhole(wish mem.Bytes) (err error) {
+	left := osmem.AddressSpaceLeft()
+	for size := wish; size >= minRegion; size = (size / 2).Down(superSize) {
+		total := layoutFor(size, frontsFor(size)).total
+		if total > left/4 {
+			err = &limitError{total, left, left / 4 * 3}
+			continue
+		}
+		var room mem.Addr
+		if room, err = osmem.Reserve(total + total/2); err != nil {
+			continue
+		}
+		osmem.Release(room, total+total/2)
+		if err = tryReserve(size, 0, size); err == nil {
+			break
+		}
 	}
-	return fmt.Errorf("%w: %w; raise RLIMIT_AS (ulimit -v)", errRegion, err)
+	return err
 }
 
 // tryReserve reserves a region with size bytes for blocks, and everything that goes with it, or
-// nothing at all.
-func tryReserve(size mem.Bytes) (err error) {
-	var taken []osmem.Range
-	reserve := func(n mem.Bytes, readable bool) mem.Addr {
-		if err != nil {
-			return 0
-		}
-		n = n.Up(pageSize)
-		var addr mem.Addr
-		if addr, err = osmem.Reserve(n, readable); err == nil {
-			taken = append(taken, osmem.Range{Addr: addr, Size: n})
-		}
-		return addr
+// nothing at all. It gives all of it a place at the address at, a multiple of superSize, and
+// reserves what the first begin bytes need. If at is 0 the system chooses the place, and all is
+// reserved.
+func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
+	fronts := uintptr(maxFronts)
+	if at == 0 {
+		fronts = frontsFor(size)
 	}
+	l := layoutFor(size, fronts)
+	var taken []osmem.Range // what is given up after an error
 	defer func() {
 		if err != nil {
 			for _, t := range taken {
-				osmem.Release(t.Addr, t.Size)
+				if t.Size > 0 {
+					osmem.Release(t.Addr, t.Size)
+				}
 			}
 		}
 	}()
+	whole := at == 0
+	if whole {
+		if at, err = osmem.Reserve(l.total + superSize); err != nil {
+			return err
+		}
+		taken = append(taken, osmem.Range{Addr: at, Size: l.total + superSize})
+		at = at.Up(superSize)
+	}
+	base := at
+	if tracked {
+		if base, err = osmem.ReserveTracked(l.region + superSize); err != nil {
+			return err
+		}
+		base = base.Up(superSize)
+	}
 
 	r := &region
-	// The live map covers its own pages too. It is a 16th of the whole.
-	first := (size / 15).Up(superSize)
-	size += first
-	npages := pageCount(size >> pageShift)
-	var base mem.Addr
-	if base, err = reserveBlocks((size + superSize).Up(pageSize)); err == nil && !tracked {
-		taken = append(taken, osmem.Range{Addr: base, Size: (size + superSize).Up(pageSize)})
-	}
-	base = base.Up(superSize)
-	r.live = area{base: base, unit: pageSize >> granuleShift}
-	r.pages = area{unit: pageMetaSize}
-	r.bits = area{unit: maxWords * 8}
-	r.sets = area{unit: setUnit}
-	r.sites = area{unit: pageSize >> granuleShift * 2, lazy: true}
-	for i, a := range r.areas() {
-		if i > 0 { // the live map lies in the region
-			a.base = reserve(a.of(npages), true)
+	npages := pageCount(l.region >> pageShift)
+	ensure := func(s *space, n mem.Bytes) {
+		if whole {
+			s.reserved = s.most
+		} else if err == nil {
+			err = s.ensure(n.Up(pageSize))
+			taken = append(taken, osmem.Range{Addr: s.base, Size: s.reserved})
 		}
-		// The live map's own pages need no metadata.
-		a.committed = first >> pageShift * a.unit &^ (pageSize - 1)
 	}
+	readable := func(from mem.Addr, n mem.Bytes) {
+		if n == 0 {
+			return // the metadata of these pages begins in the same 64 KiB as that of blocks
+		}
+		if err == nil && !whole {
+			if err = osmem.ReserveAt(from, n); err == nil {
+				taken = append(taken, osmem.Range{Addr: from, Size: n})
+			}
+		}
+		if err == nil {
+			err = osmem.MakeReadable(from, n)
+		}
+	}
+	r.blocks = space{base: base.Add(l.first), most: size}
+	ensure(&r.blocks, begin)
+	for i, a := range r.areas() {
+		*a = area{base: at.Add(l.areas[i]), unit: areaUnits[i], lazy: i == areaSites}
+		if i == areaLive {
+			a.base = base
+		}
+		a.committed = a.of(pageCount(l.first >> pageShift)).Down(pageSize)
+		a.space = space{base: a.base.Add(a.committed), most: a.of(npages).Up(pageSize) - a.committed}
+		ensure(&a.space, a.needs(l.first+begin)-a.start())
+	}
+	// The live map has bytes for its own pages, and they have metadata: a stray pointer among them
+	// leads there. Nothing is ever written to either.
+	readable(r.live.base, r.live.start())
+	readable(r.pages.base, r.pages.start())
+
 	parts, fixedSize := r.fixedParts(npages)
-	fixed := reserve(fixedSize, true)
-	fronts := frontsWanted()
-	// For the alignment see frontAt.
-	frontBase := mem.Bytes(reserve(mem.Bytes(fronts*frontSize+TinyMag), true)).Up(TinyMag)
+	fixed := space{base: at.Add(l.fixed), most: fixedSize}
+	ensure(&fixed, fixedSize)
+	pool := space{base: at.Add(l.fronts), most: mem.Bytes(fronts) * frontSize}
+	ensure(&pool, min(mem.Bytes(frontsLeft(fronts))*frontSize, pool.most))
 	if err == nil {
-		err = osmem.MakeReadable(base, first)
-	}
-	if err == nil {
-		err = osmem.Commit(fixed, fixedSize)
+		err = osmem.Commit(fixed.base, fixedSize)
 	}
 	if err != nil {
 		return err
 	}
+	next := fixed.base
 	for _, p := range parts {
-		*p.addr = fixed
-		fixed += mem.Addr(p.n.Up(64))
+		*p.addr = next
+		next += mem.Addr(p.n.Up(64))
 	}
 	tree.init(chunkNo(npages / superPages))
 	setLevels[0] = r.sets.base
-	frontPool.base, frontPool.max = mem.Addr(frontBase), fronts
-	osmem.Name(base, size, "hakmem: region")
-	r.base, r.size, r.first = base, size, first
-	r.committed.Store(uintptr(first))
+	frontPool.space, frontPool.max = pool, fronts
+	r.base, r.size, r.first = base, l.region, l.first
+	r.committed.Store(uintptr(l.first))
 	r.metaCommitted.Add(uintptr(fixedSize))
 	hugeCache.larges = make([]hugeBlock, 0, maxHuge)
 	pol := policy.AtStart()
@@ -153,7 +246,8 @@ func tryReserve(size mem.Bytes) (err error) {
 	if Hardened() || pol.Guard == 1 {
 		frontTable.Store(&hardFronts)
 	}
-	r.adviseHuge(pol.THP)
+	osmem.Name(r.blocks.base, r.blocks.reserved, "hakmem: region")
+	adviseHuge(r.blocks.base, r.blocks.reserved)
 	if !limitSet {
 		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))
 	}
@@ -161,49 +255,8 @@ func tryReserve(size mem.Bytes) (err error) {
 	Base = uintptr(base)
 	Live = uintptr(base - base>>granuleShift)
 	Pages = uintptr(r.pages.base)
-	if osmem.ReadableReserve {
-		Granules = uintptr(size >> granuleShift)
-	}
 	r.ready.Store(true)
 	return nil
-}
-
-// part is one of the structures whose size depends on the region's size alone.
-type part struct {
-	addr *mem.Addr
-	n    mem.Bytes
-}
-
-// fixedParts lists the superMeta array, the page tree, the hints and the upper levels of the
-// partial sets, with their total size. They are committed as a whole, 0.004 % of the region, and
-// touched only as far as the region is used.
-func (r *regionState) fixedParts(npages pageCount) (parts [6]part, total mem.Bytes) {
-	supers := npages / superPages
-	parts = [...]part{
-		{&r.supers, mem.Bytes(supers * pageCount(superMetaSize))},
-		{&tree.base, treeSize(chunkNo(supers))},
-		{&emptyHints, mem.Bytes((supers/64 + 1) * 8)},
-		{&setLevels[1], upperSetSize(npages, 12)},
-		{&setLevels[2], upperSetSize(npages, 18)},
-		{&setLevels[3], upperSetSize(npages, 24)},
-	}
-	for _, p := range parts {
-		total += p.n.Up(64)
-	}
-	return parts, total.Up(pageSize)
-}
-
-// adviseHuge gives the operating system the policy's advice on huge pages for the whole region.
-// auto leaves the choice to the system, for the reason in docs/ledger.md, "Huge pages". Where the
-// system has no huge pages there is nothing to ask. Under mu.
-func (r *regionState) adviseHuge(want policy.THP) {
-	check.MustHold(&region.mu, "adviseHuge")
-	if want == policy.THPAuto || osmem.HugePageMode() == "" {
-		return
-	}
-	if err := osmem.HugePages(r.base, r.size, want == policy.THPAlways); err != nil {
-		survive(fmt.Errorf("hakmem: advice on huge pages: %w; HAKMEM_THP has no effect", err))
-	}
 }
 
 // errRegion is what every allocation fails with when no region could be had.

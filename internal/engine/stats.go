@@ -89,8 +89,6 @@ func ReadTotals(t *Totals) {
 	if !region.ready.Load() {
 		return
 	}
-	t.Reserved = uint64(region.size - region.first)
-	t.Committed = uint64(mem.Bytes(region.committed.Load()) - region.first)
 	t.Metadata = uint64(region.metaCommitted.Load())
 	t.Superslabs = int(superslabs.Load())
 	t.Drains, t.LateDoubleFrees = drains.Load(), lateFrees.Load()
@@ -177,6 +175,8 @@ func (t *Totals) readCaches() {
 		c.totals.Blocks, c.totals.Bytes = uint64(blocks), uint64(bytes)
 	}
 	region.mu.Lock()
+	t.Reserved = uint64(region.blocks.reserved)
+	t.Committed = uint64(mem.Bytes(region.committed.Load()) - region.first - mem.Bytes(chunksAway)<<superShift)
 	window := scavenger.window
 	t.HugeCache = hugeCache.count.totals()
 	t.HugeCache.Blocks, t.HugeCache.Bytes = uint64(len(hugeCache.larges)), uint64(hugeCache.bytes)

@@ -67,6 +67,9 @@ func takePages(order slabOrder, fresh bool) (page pageNo, ok bool) {
 		return 0, false
 	}
 	c, ok := tree.findWhole()
+	if !ok && within(1<<order) && bringBack(superSize) {
+		c, ok = tree.findWhole()
+	}
 	if !ok {
 		if !allowed(1<<order) || grow(superSize) != nil {
 			return 0, false

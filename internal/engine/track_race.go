@@ -6,7 +6,6 @@ import (
 	"runtime"
 
 	"github.com/hakmem/hakmem/internal/mem"
-	"github.com/hakmem/hakmem/internal/osmem"
 )
 
 // This file makes the race detector see what a program does with blocks. It has no state of its
@@ -26,9 +25,6 @@ const tracked = true
 
 // maxTracked bounds the region: Go has to find the memory in one piece, and counts it as heap.
 const maxTracked = 2 << 30
-
-// reserveBlocks takes the region's memory.
-func reserveBlocks(n mem.Bytes) (mem.Addr, error) { return osmem.ReserveTracked(n) }
 
 // raceAcquire orders what follows after every earlier raceRelease of the block's pages.
 func raceAcquire(p Block, n mem.Bytes) {

@@ -1,5 +1,7 @@
 package engine
 
+import "github.com/hakmem/hakmem/internal/osmem"
+
 // Trim empties the fronts of all Ps and the shared caches, gives EMPTY slabs back to their
 // superslabs and returns the memory of every free page to the operating system. Any goroutine,
 // while others allocate. It returns a misuse that it met, or an earlier one that is still to be
@@ -11,5 +13,8 @@ func Trim() Finding {
 	scavenger.mu.Lock()
 	defer scavenger.mu.Unlock()
 	scavenge(true)
+	if osmem.StrictCommit() {
+		uncommitFree()
+	}
 	return TakeFinding()
 }

@@ -30,9 +30,9 @@ const (
 
 	granuleShift = 4
 
-	// minRegion is the smallest region worth having. If less address space than that can be had,
-	// reserveRegion gives up.
-	minRegion = 256 << 20
+	// minRegion is the smallest region worth having: what one commit of metadata covers. If less
+	// address space than that can be had, reserveRegion gives up.
+	minRegion = metaStep
 	// metaStep is how much of the region each commit of metadata covers: 5 MiB of maps for 64 MiB.
 	// With such steps metadata needs few system calls.
 	metaStep = 64 << 20

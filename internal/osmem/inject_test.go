@@ -20,13 +20,25 @@ var refused = map[string]struct {
 	op   Op
 	call func(addr mem.Addr, size mem.Bytes) error
 }{
-	"Reserve":        {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := Reserve(size, false); return err }},
+	"Reserve": {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := Reserve(size); return err }},
+	"ReserveAt": {OpReserve, func(_ mem.Addr, size mem.Bytes) error {
+		free, err := reserve(size) // a place that nothing else takes meanwhile
+		if err != nil {
+			return err
+		}
+		release(free, size)
+		if err = ReserveAt(free, size); err == nil {
+			release(free, size)
+		}
+		return err
+	}},
 	"ReserveTracked": {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := ReserveTracked(size); return err }},
 	"MakeReadable":   {OpReserve, MakeReadable},
 	"Commit":         {OpCommit, Commit},
 	"Discard":        {OpDiscard, Discard},
 	"DiscardMany":    {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { _, err := DiscardMany([]Range{{addr, size}}); return err }},
 	"Withdraw":       {OpDiscard, Withdraw},
+	"Uncommit":       {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { return Uncommit(addr, size, false) }},
 	"Resident":       {OpResident, func(addr mem.Addr, size mem.Bytes) error { _, err := Resident(addr, size, make([]byte, 1)); return err }},
 	"HugePages":      {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
 }
@@ -35,6 +47,8 @@ var refused = map[string]struct {
 var neverRefused = map[string]string{
 	"Release":          "a failure leaves address space reserved, which nothing can mend and nobody is told",
 	"Name":             "best effort: old kernels refuse it always",
+	"StrictCommit":     "a failure counts as a system that does not",
+	"LockRefused":      "no system call",
 	"AddressSpaceLeft": "a failure counts as no limit; the reservation then fails if there is one",
 	"HugePageMode":     "a failure counts as a system without the setting",
 	"ProcessFaults":    "for statistics: zeros",
@@ -94,10 +108,13 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 		if runtime.GOOS != "linux" && (r.op == OpResident || r.op == OpAdvise) {
 			continue // TestNotSupported covers these
 		}
+		if name == "ReserveAt" && runtime.GOOS != "linux" {
+			continue // TestReserveAt says so
+		}
 		if name == "HugePages" && HugePageMode() == "" {
 			continue // the system refuses it anyway
 		}
-		addr, err := Reserve(size, false)
+		addr, err := Reserve(size)
 		if err == nil {
 			err = Commit(addr, size)
 		}
@@ -132,7 +149,7 @@ func TestErrors(t *testing.T) {
 		t.Skip("skipped: other systems than Linux round the address")
 	}
 	const size = 64 << 10
-	addr, err := Reserve(2*size, false)
+	addr, err := Reserve(2 * size)
 	if err != nil {
 		t.Fatal(err)
 	}

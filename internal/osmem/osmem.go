@@ -2,11 +2,11 @@
 //
 // The states of an address range, and the functions that move it between them:
 //
-//	unreserved --Reserve--> reserved (or readable) --Commit--> committed --Discard--> committed, zero
+//	unreserved --Reserve--> reserved --Commit--> committed --Discard--> committed, zero
 //
-// A reserved range faults when touched; a readable one reads as zero and faults when written; a
-// committed one may be read and written and starts as zero. A range that was in use never becomes
-// "unreserved" again: see the region in package engine.
+// A reserved range faults when touched. A committed one may be read and written and starts as zero.
+// (A part of a reserved range can also be made readable: it reads as zero and faults when written.)
+// A range that was in use never becomes "unreserved" again: see the region in package engine.
 //
 // All functions may be called from any goroutine, block in a system call, and must not be called
 // while pinned to a P. The functions that have an Op count each system call and each failure.
@@ -80,15 +80,23 @@ func do(op Op, call func() error) error {
 	return err
 }
 
-// Reserve takes size bytes of address space, a multiple of 64 KiB, without
-// memory behind them. The result is aligned to the operating system's page. A
-// readable range reads as zero (where ReadableReserve is true).
-func Reserve(size mem.Bytes, readable bool) (addr mem.Addr, err error) {
-	err = do(OpReserve, func() (e error) { addr, e = reserve(size, readable); return e })
+// Reserve takes size bytes of address space, a multiple of 64 KiB, without memory behind them. The
+// result is aligned to the operating system's page.
+func Reserve(size mem.Bytes) (addr mem.Addr, err error) {
+	err = do(OpReserve, func() (e error) { addr, e = reserve(size); return e })
 	if err != nil {
 		return 0, err // mmap fails with an address of all ones
 	}
 	return addr, nil
+}
+
+// ErrNoChoice is returned by ReserveAt where the system does not let a program choose addresses.
+var ErrNoChoice = errors.New("osmem: this system chooses the addresses of reservations")
+
+// ReserveAt is Reserve of exactly [addr, addr+size), aligned to the operating system's page. It
+// fails if anything of the process is in that range.
+func ReserveAt(addr mem.Addr, size mem.Bytes) error {
+	return do(OpReserve, func() error { return reserveAt(addr, size) })
 }
 
 // goMemory is the range that ReserveTracked returned. It is kept for ever, because parts of it may
@@ -110,12 +118,11 @@ func ReserveTracked(size mem.Bytes) (addr mem.Addr, err error) {
 	return addr, err
 }
 
-// Release gives up a reservation that was never used, after the failure of another one. It is not
-// counted.
+// Release gives up a reservation that was never used, as a whole. It is not counted.
 func Release(addr mem.Addr, size mem.Bytes) { release(addr, size) }
 
-// MakeReadable makes a part of a reserved range readable, where ReadableReserve
-// is true. It is part of a reservation and counted as one.
+// MakeReadable makes a part of a reserved range readable, where ReadableReserve is true. It is left
+// out of dumps of the process's memory. This is part of a reservation and counted as one.
 func MakeReadable(addr mem.Addr, size mem.Bytes) error {
 	return do(OpReserve, func() error { return makeReadable(addr, size) })
 }
@@ -180,6 +187,17 @@ func DiscardMany(r []Range) (done int, err error) {
 func Withdraw(addr mem.Addr, size mem.Bytes) error {
 	return do(OpDiscard, func() error { return withdraw(addr, size) })
 }
+
+// Uncommit gives back the memory behind a committed range, and the right to it where the system
+// counts that. The range is reserved then, until its next Commit; if readable is set it reads as
+// zero. After an error it may be either.
+func Uncommit(addr mem.Addr, size mem.Bytes, readable bool) error {
+	return do(OpDiscard, func() error { return uncommit(addr, size, readable) })
+}
+
+// StrictCommit reports whether the system charges a process for all memory that is committed
+// (vm.overcommit_memory = 2).
+func StrictCommit() bool { return strictCommit() }
 
 // PageSize returns the operating system's page size in bytes.
 func PageSize() mem.Bytes { return systemPage }

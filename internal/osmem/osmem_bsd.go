@@ -35,4 +35,18 @@ func addressSpaceLeft() mem.Bytes {
 	return mem.Bytes(lim.Cur)
 }
 
+func reserveAt(addr mem.Addr, size mem.Bytes) error { return ErrNoChoice }
+
+func unlock(addr mem.Addr, size mem.Bytes)      {}
+func lockTouched(addr mem.Addr, size mem.Bytes) {}
+
+// LockRefused is nil: locked mappings are not looked for on these systems.
+func LockRefused() error { return nil }
+
+func leaveOutOfDumps(addr mem.Addr, size mem.Bytes) {} // their dumps leave out what was never touched
+
+func uncommit(addr mem.Addr, size mem.Bytes, readable bool) error { return withdraw(addr, size) }
+
+func strictCommit() bool { return false }
+
 func setName(addr mem.Addr, size mem.Bytes, name string) {} // these systems have no such listing

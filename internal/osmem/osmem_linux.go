@@ -2,6 +2,8 @@ package osmem
 
 import (
 	"math"
+	"os"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
@@ -10,6 +12,79 @@ import (
 
 // noReserve keeps a reservation out of the system's accounting of memory and swap.
 const noReserve = unix.MAP_NORESERVE
+
+// reserveAt uses MAP_FIXED_NOREPLACE, which fails where something is. Kernels before 4.17 take the
+// address for a wish and may place the mapping elsewhere.
+func reserveAt(addr mem.Addr, size mem.Bytes) error {
+	p, err := unix.MmapPtr(-1, 0, pointer(addr), uintptr(size), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve|unix.MAP_FIXED_NOREPLACE)
+	if err != nil {
+		return err
+	}
+	if mem.Addr(p) != addr {
+		release(mem.Addr(p), size)
+		return unix.EEXIST
+	}
+	unlock(addr, size)
+	return nil
+}
+
+// Where the program has called mlockall(MCL_FUTURE), new mappings are locked: a reservation that
+// becomes accessible would be filled with memory at once, the whole of it. So a reservation is
+// unlocked, and what is committed of it is locked as it is touched.
+
+// locked says that the process locks its new mappings. lockRefused is the first error of a lock.
+var (
+	locked      atomic.Bool
+	lockRefused atomic.Pointer[unix.Errno]
+)
+
+// unlock ends the lock of a new reservation if there is one. A locked mapping can be recognised by
+// the refusal to give up its memory; a reservation has none.
+func unlock(addr mem.Addr, size mem.Bytes) {
+	if unix.Madvise(bytes(addr, systemPage), unix.MADV_DONTNEED) == unix.EINVAL {
+		locked.Store(true)
+		_ = unix.Munlock(bytes(addr, size))
+	}
+}
+
+// lockTouched locks a range that was committed: each page when it is touched first.
+func lockTouched(addr mem.Addr, size mem.Bytes) {
+	if !locked.Load() {
+		return
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(addr), uintptr(size), unix.MLOCK_ONFAULT); errno != 0 {
+		lockRefused.CompareAndSwap(nil, &errno)
+	}
+}
+
+// LockRefused returns why memory could not be locked although the process locks its new mappings
+// (mlockall with MCL_FUTURE), or nil.
+func LockRefused() error {
+	if e := lockRefused.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// uncommit maps the range anew: a mapping that may be written keeps its charge when it is protected.
+func uncommit(addr mem.Addr, size mem.Bytes, readable bool) error {
+	prot := unix.PROT_NONE
+	if readable {
+		prot = unix.PROT_READ
+	}
+	_, err := unix.MmapPtr(-1, 0, pointer(addr), uintptr(size), prot, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve|unix.MAP_FIXED)
+	return err
+}
+
+// strictCommit opens the file anew each time, since the setting may change.
+func strictCommit() bool {
+	b, err := os.ReadFile("/proc/sys/vm/overcommit_memory")
+	return err == nil && len(b) > 0 && b[0] == '2'
+}
+
+func leaveOutOfDumps(addr mem.Addr, size mem.Bytes) {
+	_ = unix.Madvise(bytes(addr, size), unix.MADV_DONTDUMP)
+}
 
 // discard uses MADV_DONTNEED, not MADV_FREE: the memory leaves the resident set at once, so that
 // monitoring shows the truth.

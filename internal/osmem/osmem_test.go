@@ -2,6 +2,7 @@ package osmem
 
 import (
 	"errors"
+	"io/fs"
 	"testing"
 
 	"github.com/hakmem/hakmem/internal/mem"
@@ -11,11 +12,14 @@ const mib = 1 << 20
 
 // TestLifeOfARange follows the states of the package comment.
 func TestLifeOfARange(t *testing.T) {
-	addr, err := Reserve(64*mib, true)
+	addr, err := Reserve(64 * mib)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer Release(addr, 64*mib)
+	if err := MakeReadable(addr+32*mib, 32*mib); err != nil {
+		t.Fatal(err)
+	}
 	if ReadableReserve && bytes(addr, 64*mib)[63*mib] != 0 {
 		t.Error("a readable reservation does not read as zero")
 	}
@@ -42,6 +46,37 @@ func TestLifeOfARange(t *testing.T) {
 	}
 }
 
+// TestReserveAt: a place is taken once, and another place near it is not.
+func TestReserveAt(t *testing.T) {
+	addr, err := Reserve(4 * mib)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Release(addr, 4*mib)
+	err = ReserveAt(addr+mib, mib)
+	if errors.Is(err, ErrNoChoice) {
+		t.Skip("skipped: ", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer Release(addr+mib, mib)
+	for _, r := range []Range{{addr + mib, mib}, {addr, 2 * mib}, {addr + 2*mib - 64<<10, mib}, {addr, 4 * mib}} {
+		if err := ReserveAt(r.Addr, r.Size); !errors.Is(err, fs.ErrExist) {
+			t.Errorf("%d bytes at %#x: %v, though [%#x, +%d) is taken", r.Size, r.Addr, err, addr+mib, mib)
+		}
+	}
+	if err := ReserveAt(addr+2*mib, mib); err != nil {
+		t.Errorf("the place behind: %v", err)
+	} else {
+		Release(addr+2*mib, mib)
+	}
+	if err := Commit(addr+mib, mib); err != nil {
+		t.Fatal(err)
+	}
+	bytes(addr+mib, mib)[mib-1] = 1
+}
+
 func TestInject(t *testing.T) {
 	defer Inject(nil)
 	Inject(func(op Op) error {
@@ -50,7 +85,7 @@ func TestInject(t *testing.T) {
 		}
 		return nil
 	})
-	addr, err := Reserve(mib, false)
+	addr, err := Reserve(mib)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +108,7 @@ func TestInject(t *testing.T) {
 func TestDiscardMany(t *testing.T) {
 	size := mem.Bytes(PageSize())
 	const n = 3000 // more than one call takes
-	addr, err := Reserve(roundUpTo(2*n*size, 64<<10), false)
+	addr, err := Reserve(roundUpTo(2*n*size, 64<<10))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,13 +7,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func reserve(size mem.Bytes, readable bool) (mem.Addr, error) {
-	prot := unix.PROT_NONE
-	if readable && ReadableReserve {
-		prot = unix.PROT_READ
+func reserve(size mem.Bytes) (mem.Addr, error) {
+	p, err := unix.MmapPtr(-1, 0, nil, uintptr(size), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve)
+	if err != nil {
+		return 0, err
 	}
-	p, err := unix.MmapPtr(-1, 0, nil, uintptr(size), prot, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve)
-	return mem.Addr(p), err
+	unlock(mem.Addr(p), size)
+	return mem.Addr(p), nil
 }
 
 func release(addr mem.Addr, size mem.Bytes) { _ = unix.MunmapPtr(pointer(addr), uintptr(size)) }
@@ -22,7 +22,11 @@ func makeReadable(addr mem.Addr, size mem.Bytes) error {
 	if !ReadableReserve {
 		return nil
 	}
-	return unix.Mprotect(bytes(addr, size), unix.PROT_READ)
+	if err := unix.Mprotect(bytes(addr, size), unix.PROT_READ); err != nil {
+		return err
+	}
+	leaveOutOfDumps(addr, size)
+	return nil
 }
 
 func withdraw(addr mem.Addr, size mem.Bytes) error {
@@ -33,7 +37,11 @@ func withdraw(addr mem.Addr, size mem.Bytes) error {
 }
 
 func commit(addr mem.Addr, size mem.Bytes) error {
-	return unix.Mprotect(bytes(addr, size), unix.PROT_READ|unix.PROT_WRITE)
+	if err := unix.Mprotect(bytes(addr, size), unix.PROT_READ|unix.PROT_WRITE); err != nil {
+		return err
+	}
+	lockTouched(addr, size)
+	return nil
 }
 
 func processFaults() (minor, major uint64) {

@@ -9,10 +9,10 @@ import (
 )
 
 // ReadableReserve is false: on Windows a reserved range cannot be read, and read-only committed
-// memory would be charged to the process. Package engine raises its bound with each commit instead.
+// memory would be charged to the process.
 const ReadableReserve = false
 
-func reserve(size mem.Bytes, readable bool) (mem.Addr, error) {
+func reserve(size mem.Bytes) (mem.Addr, error) {
 	addr, err := windows.VirtualAlloc(0, uintptr(size), windows.MEM_RESERVE, windows.PAGE_NOACCESS)
 	return mem.Addr(addr), err
 }
@@ -20,6 +20,11 @@ func reserve(size mem.Bytes, readable bool) (mem.Addr, error) {
 func release(addr mem.Addr, size mem.Bytes) {
 	_ = windows.VirtualFree(uintptr(addr), 0, windows.MEM_RELEASE)
 }
+
+func reserveAt(addr mem.Addr, size mem.Bytes) error { return ErrNoChoice }
+
+// LockRefused is nil: VirtualLock has no form that concerns later mappings.
+func LockRefused() error { return nil }
 
 func makeReadable(addr mem.Addr, size mem.Bytes) error { return nil } // see ReadableReserve
 
@@ -45,6 +50,10 @@ func discard(addr mem.Addr, size mem.Bytes) error {
 }
 
 func addressSpaceLeft() mem.Bytes { return math.MaxUint }
+
+func uncommit(addr mem.Addr, size mem.Bytes, readable bool) error { return withdraw(addr, size) }
+
+func strictCommit() bool { return false }
 
 func setName(addr mem.Addr, size mem.Bytes, name string) {} // Windows has no such listing
 

@@ -20,7 +20,7 @@ var pageSize = mem.Bytes(os.Getpagesize())
 func smallPages(t *testing.T, n mem.Bytes) (addr mem.Addr, area []byte) {
 	t.Helper()
 	size := (n*pageSize + 0xffff) &^ 0xffff
-	addr, err := Reserve(size, false)
+	addr, err := Reserve(size)
 	if err == nil {
 		t.Cleanup(func() { Release(addr, size) })
 		err = Commit(addr, size)
@@ -100,7 +100,7 @@ func TestResidentErrors(t *testing.T) {
 	const n = 10
 	addr, area := smallPages(t, n)
 	clear(area)
-	gone, err := Reserve(mib, false)
+	gone, err := Reserve(mib)
 	if err != nil {
 		t.Fatal(err)
 	}

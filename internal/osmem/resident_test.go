@@ -23,7 +23,7 @@ func TestOpString(t *testing.T) {
 // TestFailedReserve checks that a failed Reserve returns no address, which a caller might keep.
 func TestFailedReserve(t *testing.T) {
 	failures := Failed()
-	addr, err := Reserve(1<<62, false) // more than any processor can address
+	addr, err := Reserve(1 << 62) // more than any processor can address
 	if addr != 0 || err == nil {
 		t.Errorf("Reserve = %#x, %v", addr, err)
 	}

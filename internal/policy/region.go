@@ -2,6 +2,6 @@
 
 package policy
 
-// defaultRegion is the size of the address range reserved by default: 1 TiB. That is well beyond
+// DefaultRegion is the size of the address range reserved by default: 1 TiB. That is well beyond
 // the memory of today's machines, and 1/128 of a 47-bit address space.
-const defaultRegion = 1 << 40
+const DefaultRegion = 1 << 40

@@ -156,7 +156,7 @@ var settings = []Setting{
 		func(s *Settings) *int { return &s.CommitMin }).formerly("HAKMEM_SS_COMMIT_MIN"),
 	number("HAKMEM_COMMIT_MAX", "largest commit step in bytes", "67108864", superslab, 1<<32,
 		func(s *Settings) *int { return &s.CommitMax }).formerly("HAKMEM_SS_COMMIT_MAX"),
-	number("HAKMEM_REGION_BYTES", "address range to reserve, in bytes", strconv.FormatInt(defaultRegion, 10), 256<<20, 1<<40,
+	number("HAKMEM_REGION_BYTES", "address range to reserve, in bytes", strconv.FormatInt(DefaultRegion, 10), 256<<20, 1<<40,
 		func(s *Settings) *int { return &s.RegionBytes }),
 }
 

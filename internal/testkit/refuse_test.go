@@ -13,7 +13,7 @@ import (
 func discards(t *testing.T, n int) (errs []error) {
 	t.Helper()
 	size := osmem.PageSize()
-	addr, err := osmem.Reserve(size, false)
+	addr, err := osmem.Reserve(size)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,6 +28,10 @@ func commitRefusedOnce(arg string) error {
 	if !refused {
 		return fmt.Errorf("the work made fewer than %d commit calls", nth)
 	}
+	if nth == 1 { // of the metadata of a region, in whose place another one serves
+		osmem.Inject(nil)
+		return workout.NothingLost()
+	}
 	if err := reported(); err != nil {
 		return err
 	}

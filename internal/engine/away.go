@@ -1,0 +1,136 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+)
+
+// Some systems charge a process for memory that it may touch, whether it does so or not (Linux with
+// vm.overcommit_memory = 2). There the memory of a free chunk that was returned is still charged,
+// because the chunk is still committed. Trim uncommits such chunks. A chunk whose memory is not
+// committed is away: all its pages are in lost, so nobody finds them, until bringBack commits it
+// again. region.mu owns the state; a chunk that is being uncommitted belongs to the goroutine that
+// does it.
+
+// chunkRun is n chunks from first on.
+type chunkRun struct{ first, n chunkNo }
+
+// leastAway is the length of the shortest run of chunks that is uncommitted, 32 MiB. Each run
+// divides the mappings of the blocks, the live map, the bitmaps and the site map, of which a
+// process may have 65,530: a terabyte of runs and gaps of that length stays within a third of them.
+const leastAway = 16
+
+// chunksAway is the number of chunks that are away. Owned by region.mu.
+var chunksAway int
+
+// uncommitFree uncommits the chunks that are free and clean. Not entered.
+func uncommitFree() {
+	check.MustNotBeEntered("uncommitFree")
+	if tracked {
+		return // the memory is Go's
+	}
+	end := region.endChunk()
+	for c := region.firstChunk(); c < end; {
+		run := takeIdle(c, end)
+		if run.n == 0 {
+			c++
+			continue
+		}
+		for i, r := range run.memory() {
+			// A free of a stray pointer still reads the metadata.
+			if err := osmem.Uncommit(r.Addr, r.Size, i > 0); err != nil {
+				survive(fmt.Errorf("hakmem: uncommit of free pages: %w", err))
+				region.mu.Lock()
+				_ = run.commit() // if it fails the chunks stay away
+				region.mu.Unlock()
+				break
+			}
+		}
+		c += run.n
+	}
+}
+
+// takeIdle marks the chunks from c on that are free and clean as away, if they are enough. It
+// returns them.
+func takeIdle(c, end chunkNo) (run chunkRun) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	run.first = c
+	for c+run.n < end && super(c+run.n).idle() {
+		run.n++
+	}
+	if run.n < leastAway {
+		return chunkRun{}
+	}
+	for i := range run.n {
+		s := super(c + i)
+		s.free, s.lost, s.away = 0, ^pageSet(0), true
+	}
+	tree.update(c, c+run.n-1)
+	chunksAway += int(run.n)
+	return run
+}
+
+// idle reports whether the chunk is wholly free and has no memory.
+func (s *superMeta) idle() bool {
+	return s.free == ^pageSet(0) && s.dirty|s.tiny|s.lost == 0 && !s.isSlabs
+}
+
+// memory lists the memory of the chunks: first that of the blocks, then the metadata that is large
+// enough to matter. Page table entries stay: they say that the pages are free.
+func (c chunkRun) memory() []osmem.Range {
+	r := &region
+	pages := pageCount(c.n) * superPages
+	ranges := []osmem.Range{{Addr: c.first.addr(), Size: pages.bytes()}}
+	for _, a := range []*area{&r.live, &r.bits, &r.sites} {
+		if !a.lazy {
+			ranges = append(ranges, osmem.Range{Addr: a.base.Add(a.of(pageCount(c.first.page()))), Size: a.of(pages)})
+		}
+	}
+	return ranges
+}
+
+// bringBack commits chunks that are away, as many as hold n bytes, if so many lie side by side. It
+// reports whether it did. Under region.mu.
+func bringBack(n mem.Bytes) bool {
+	check.MustHold(&region.mu, "bringBack")
+	if chunksAway == 0 {
+		return false
+	}
+	want := chunkNo(n.Up(superSize) >> superShift)
+	run := chunkNo(0)
+	for c := region.firstChunk(); c < region.endChunk(); c++ {
+		if run++; !super(c).away {
+			run = 0
+		} else if run == want {
+			err := chunkRun{c + 1 - want, want}.commit()
+			if err != nil {
+				_ = region.refuse(fmt.Errorf("hakmem: commit of %d bytes: %w: free blocks, or raise what the system allows the process", uint64(n), err))
+			}
+			return err == nil
+		}
+	}
+	return false
+}
+
+// commit commits chunks that are away. If it fails they stay away. Under region.mu.
+func (c chunkRun) commit() (err error) {
+	check.MustHold(&region.mu, "commit")
+	for _, r := range c.memory() {
+		err = errors.Join(err, osmem.Commit(r.Addr, r.Size))
+	}
+	if err != nil {
+		return err
+	}
+	for i := range c.n {
+		s := super(c.first + i)
+		s.free, s.lost, s.away = ^pageSet(0), 0, false
+	}
+	chunksAway -= int(c.n)
+	tree.update(c.first, c.first+c.n-1)
+	return nil
+}

@@ -1,0 +1,81 @@
+package engine
+
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/testkit"
+)
+
+// TestUncommitFree: free chunks go away and come back when they are needed, as slabs and as large
+// blocks, and are zero then.
+func TestUncommitFree(t *testing.T) {
+	if tracked {
+		t.Skip("skipped: the region is memory of the Go heap")
+	}
+	const total = 128 * mebibyte
+	for _, size := range []mem.Bytes{48, 4096, 200 << 10, 64 * mebibyte} {
+		withClock(t)
+		forgetSurvived(t)
+		freeBlocks(t, fillBytes(t, total, size))
+		Trim()
+		uncommitFree()
+		region.mu.Lock()
+		away := chunksAway
+		region.mu.Unlock()
+		if away < total/2>>superShift {
+			t.Errorf("%d bytes: %d chunks are away after a peak of %d", size, away, total>>superShift)
+		}
+		if bad := CheckInvariants(); bad != nil {
+			t.Fatalf("%d bytes, away: %v", size, bad)
+		}
+		committed := region.committed.Load()
+		blocks := fillBytes(t, total/2, size)
+		if now := region.committed.Load(); now != committed {
+			t.Errorf("%d bytes: the region grew by %d MiB while chunks were away", size, (now-committed)/mebibyte)
+		}
+		if bad := CheckInvariants(); bad != nil {
+			t.Fatalf("%d bytes, brought back: %v", size, bad)
+		}
+		freeBlocks(t, blocks)
+		if err := Survived(); len(err) > 0 {
+			t.Error(err)
+		}
+	}
+}
+
+// TestUncommitRefused: chunks that cannot be uncommitted as a whole are there afterwards or come
+// back later, and nothing is lost.
+func TestUncommitRefused(t *testing.T) {
+	if tracked {
+		t.Skip("skipped: the region is memory of the Go heap")
+	}
+	defer osmem.Inject(nil)
+	for nth := 1; nth <= 4; nth++ {
+		withClock(t)
+		forgetSurvived(t)
+		freeBlocks(t, fillBytes(t, 128*mebibyte, 4096))
+		Trim()
+		testkit.RefuseOp(osmem.OpDiscard, func(n int) bool { return n == nth })
+		uncommitFree()
+		osmem.Inject(nil)
+		if bad := CheckInvariants(); bad != nil {
+			t.Fatalf("%d: %v", nth, bad)
+		}
+		testkit.RefuseOp(osmem.OpCommit, func(n int) bool { return n <= nth })
+		var blocks []Block
+		for tries := 0; len(blocks) < 32*mebibyte/4096; tries++ {
+			if p := Malloc(0, 4096); p != 0 {
+				blocks = append(blocks, p)
+			} else if tries > 32*mebibyte/4096+1000 {
+				t.Fatal("memory does not come back: ", Survived())
+			}
+		}
+		osmem.Inject(nil)
+		if bad := CheckInvariants(); bad != nil {
+			t.Fatalf("%d, brought back: %v", nth, bad)
+		}
+		freeBlocks(t, blocks)
+	}
+}

@@ -1,0 +1,6 @@
+//go:build !msan
+
+package engine
+
+// msan says that this is a program built with -msan.
+const msan = false

@@ -1,0 +1,139 @@
+package environments_test
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"testing"
+	"unsafe"
+
+	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/workout"
+)
+
+// Systems that charge a process for what it may touch.
+
+const overcommit = "/proc/sys/vm/overcommit_memory"
+
+// charged returns what the system charges this process for: all mappings that are accounted.
+func charged() (bytes int, err error) {
+	f, err := os.Open("/proc/self/smaps")
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	size := 0
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		switch fields := strings.Fields(lines.Text()); fields[0] {
+		case "Size:":
+			n, _ := strconv.Atoi(fields[1])
+			size = n << 10
+		case "VmFlags:":
+			for _, f := range fields[1:] {
+				if f == "ac" {
+					bytes += size
+				}
+			}
+		}
+	}
+	return bytes, lines.Err()
+}
+
+var _ = testkit.Child("strict commit", strictCommit)
+
+func strictCommit(string) error {
+	if mode, err := os.ReadFile(overcommit); err != nil || mode[0] != '2' {
+		return fmt.Errorf("%s is %q: %w", overcommit, mode, err)
+	}
+	hakmem.Free(hakmem.Malloc(16))
+	before, err := charged()
+	if err != nil {
+		return err
+	}
+	for round := range 3 {
+		var blocks []unsafe.Pointer
+		for len(blocks) < 1<<30/(256<<10) {
+			p := hakmem.Malloc(256 << 10)
+			if p == nil {
+				return hakmem.Err()
+			}
+			*(*byte)(p) = 1
+			blocks = append(blocks, p)
+		}
+		peak, err := charged()
+		if err != nil {
+			return err
+		}
+		if peak-before < 1<<30 {
+			return fmt.Errorf("with a gigabyte alive %d bytes more are charged", peak-before)
+		}
+		for _, p := range blocks {
+			hakmem.Free(p)
+		}
+		hakmem.Trim()
+		after, err := charged()
+		if err != nil {
+			return err
+		}
+		if after-before > before/10+8*mib { // page table entries stay: 0.2 % of the peak
+			return fmt.Errorf("round %d: %d MiB are charged before, %d MiB at the peak, %d MiB after Trim", round, before/mib, peak/mib, after/mib)
+		}
+		if err := hakmem.CheckInvariants(); err != nil {
+			return err
+		}
+	}
+	if n, err := workout.Work(1, 128<<20, 1); n != 0 || err != nil {
+		return fmt.Errorf("%d failures: %w: %w", n, err, hakmem.Err())
+	}
+	if err := hakmem.Err(); err != nil {
+		return err
+	}
+	return workout.NothingLost()
+}
+
+// commitLeft returns how much the system may still commit.
+func commitLeft(t *testing.T) (bytes int) {
+	b, err := os.ReadFile("/proc/meminfo")
+	if err != nil {
+		t.Skip("skipped: ", err)
+	}
+	for line := range strings.Lines(string(b)) {
+		f := strings.Fields(line)
+		n, _ := strconv.Atoi(f[1])
+		switch f[0] {
+		case "CommitLimit:":
+			bytes += n << 10
+		case "Committed_AS:":
+			bytes -= n << 10
+		}
+	}
+	return bytes
+}
+
+// TestStrictCommit: with vm.overcommit_memory = 2, Trim gives back the right to the memory, too.
+func TestStrictCommit(t *testing.T) {
+	if testkit.Race || asan.On {
+		t.Skip("skipped: -race and -asan map shadow memory, which would be charged")
+	}
+	if free := commitLeft(t); free < 3<<30 {
+		t.Skipf("skipped: the system may commit only %d MiB more", free/mib)
+	}
+	was, err := os.ReadFile(overcommit)
+	if err != nil {
+		t.Skip("skipped: ", err)
+	}
+	if err := os.WriteFile(overcommit, []byte("2"), 0); err != nil {
+		t.Skip("skipped: the system's setting cannot be changed: ", err)
+	}
+	defer func() {
+		if err := os.WriteFile(overcommit, was, 0); err != nil {
+			t.Error(err)
+		}
+	}()
+	testkit.InChild(t, "strict commit", "")
+}
