@@ -239,7 +239,7 @@ func report(blocks map[block]bool, reasons map[string]*reason) (page []byte, pro
 		why := "**none**"
 		r := reasons[b.file+" *"]
 		if r != nil {
-			name = "all"
+			name = "-"
 		} else {
 			r = reasons[b.file+" "+name]
 		}
