@@ -44,6 +44,11 @@ type superMeta struct {
 
 const superMetaSize = unsafe.Sizeof(superMeta{})
 
+// superBytes returns the bytes of the metadata of so many chunks.
+func superBytes(chunks chunkNo) mem.Bytes {
+	return (mem.Bytes(chunks) * mem.Bytes(superMetaSize)).Up(pageSize)
+}
+
 // super returns the metadata of chunk c.
 func super(c chunkNo) *superMeta {
 	return (*superMeta)(ptr(region.supers + mem.Addr(c)*mem.Addr(superMetaSize)))

@@ -120,6 +120,9 @@ func (r *regionState) reserveBlocks(n mem.Bytes) error {
 	if err := r.blocks.ensure(n); err != nil {
 		return err
 	}
+	if err := tree.cover(chunkNo((r.first + r.blocks.reserved) >> superShift)); err != nil {
+		return err
+	}
 	if more := r.blocks.reserved - old; more > 0 {
 		from := r.blocks.base.Add(old)
 		osmem.Name(from, more, "hakmem: region")

@@ -22,6 +22,7 @@ func (k *checker) checkRegion() {
 		k.bad(of, "whole superslabs of the region are committed", hex(end), fmt.Sprintf("a multiple of %#x from %#x to %#x", superSize, r.first, r.size))
 	}
 	_, metadata := r.fixedParts(pageCount(r.size >> pageShift))
+	metadata += tree.bytes()
 	metadata += mem.Bytes(frontPool.built.Load() * frontSize)
 	for i, a := range r.areas() {
 		least := mem.Bytes(end>>pageShift) * a.unit
@@ -57,7 +58,7 @@ func (k *checker) checkPages() {
 		k.checkSuper(c)
 	}
 	// Looking at all of them would touch 24 MB for a TiB that nobody has touched.
-	for c := end.chunk(); c < min(end.chunk()+64, chunkNo(region.size>>superShift)); c++ {
+	for c := end.chunk(); c < min(end.chunk()+64, chunkNo(region.size>>superShift), chunkNo(tree.leaves)); c++ {
 		if s := super(c); s.free|s.lost != 0 || s.isSlabs {
 			k.bad(subject{noun: "superslab", addr: c.addr()}, "no page beyond the committed ones is free",
 				fmt.Sprintf("%#x, lost %#x, superslab %t", s.free, s.lost, s.isSlabs), "0, 0, false")

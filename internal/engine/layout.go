@@ -27,6 +27,8 @@ type layout struct {
 	region mem.Bytes // bytes of the region, first included
 	areas  [numAreas]mem.Bytes
 	fixed  mem.Bytes
+	supers mem.Bytes
+	tree   mem.Bytes
 	fronts mem.Bytes
 	total  mem.Bytes
 }
@@ -50,6 +52,8 @@ func layoutFor(size mem.Bytes, fronts uintptr) (l layout) {
 	}
 	_, fixed := region.fixedParts(npages)
 	l.fixed = place(fixed)
+	l.supers = place(superBytes(chunkNo(npages / superPages)))
+	l.tree = place(treeSize(chunkNo(npages / superPages)))
 	l.fronts = place(mem.Bytes(fronts) * frontSize)
 	return l
 }
@@ -60,14 +64,12 @@ type part struct {
 	n    mem.Bytes
 }
 
-// fixedParts lists the superMeta array, the page tree, the hints and the upper levels of the
+// fixedParts lists the hints of EMPTY slabs and the upper levels of the
 // partial sets, with their total size. They are committed as a whole, 0.004 % of the region, and
 // touched only as far as the region is used.
-func (r *regionState) fixedParts(npages pageCount) (parts [6]part, total mem.Bytes) {
+func (r *regionState) fixedParts(npages pageCount) (parts [4]part, total mem.Bytes) {
 	supers := npages / superPages
 	parts = [...]part{
-		{&r.supers, mem.Bytes(supers * pageCount(superMetaSize))},
-		{&tree.base, treeSize(chunkNo(supers))},
 		{&emptyHints, mem.Bytes((supers/64 + 1) * 8)},
 		{&setLevels[1], upperSetSize(npages, 12)},
 		{&setLevels[2], upperSetSize(npages, 18)},

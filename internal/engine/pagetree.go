@@ -2,8 +2,11 @@ package engine
 
 import (
 	"math/bits"
+	"unsafe"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
 )
 
 // pageTree finds runs of free pages, lowest address first. Owned by region.mu.
@@ -16,9 +19,13 @@ import (
 //
 // To find, take or free a run of n pages costs O(log chunks + n/32); there are 20 levels for 1 TiB.
 // There is no list to walk and nothing to coalesce, so the worst case is the usual case.
+//
+// The tree covers the chunks that are reserved. When more are, it doubles, which makes all nodes
+// anew: one for each 1 MiB, in a few nanoseconds each.
 type pageTree struct {
 	base   mem.Addr // array of treeNode, 2·leaves entries
 	leaves uintptr  // a power of two, at least the number of chunks
+	space  space    // what is reserved for the array
 }
 
 // tree is the page tree of the region.
@@ -35,6 +42,42 @@ func leavesFor(chunks chunkNo) uintptr { return 1 << bits.Len64(uint64(chunks-1)
 func treeSize(chunks chunkNo) mem.Bytes { return mem.Bytes(2 * leavesFor(chunks) * treeNodeSize) }
 
 func (t *pageTree) init(chunks chunkNo) { t.leaves = leavesFor(chunks) }
+
+// cover makes the tree, and the chunks' metadata, large enough for so many chunks. Under region.mu.
+func (t *pageTree) cover(chunks chunkNo) error {
+	check.MustHold(&region.mu, "cover")
+	was, had := t.leaves, t.bytes()
+	if leavesFor(chunks) <= was {
+		return nil
+	}
+	for _, a := range []struct {
+		in   *space
+		size mem.Bytes
+	}{{&region.supersIn, superBytes(chunkNo(leavesFor(chunks)))}, {&t.space, treeSize(chunks).Up(pageSize)}} {
+		size := min(a.size, a.in.most)
+		if err := a.in.ensure(size); err != nil {
+			return err
+		}
+		if err := osmem.Commit(a.in.base, size); err != nil {
+			return err
+		}
+	}
+	clear(unsafe.Slice(t.node(0), 2*was))
+	t.init(chunks)
+	region.metaCommitted.Add(uintptr(t.bytes() - had))
+	if first, end := region.firstChunk(), region.endChunk(); first < end {
+		t.update(first, end-1)
+	}
+	return nil
+}
+
+// bytes returns what is committed of the tree and of the chunks' metadata.
+func (t *pageTree) bytes() mem.Bytes {
+	if t.leaves == 0 {
+		return 0
+	}
+	return treeSize(chunkNo(t.leaves)).Up(pageSize) + min(superBytes(chunkNo(t.leaves)), region.supersIn.most)
+}
 
 func (t *pageTree) node(i uintptr) *treeNode {
 	return (*treeNode)(ptr(t.base + mem.Addr(i*treeNodeSize)))

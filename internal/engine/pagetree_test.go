@@ -120,3 +120,17 @@ func TestLongestRun(t *testing.T) {
 		}
 	}
 }
+
+// TestPageTreeCovers: a tree that doubles has the same free pages as before, and room for more.
+func TestPageTreeCovers(t *testing.T) {
+	withClock(t)
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	was, pre, whole := tree.leaves, tree.node(1).max, tree.node(1).whole
+	if err := tree.cover(chunkNo(4 * was)); err != nil {
+		t.Skip("skipped: no address space: ", err)
+	}
+	if tree.leaves != 4*was || tree.node(1).max != pre || tree.node(1).whole != whole {
+		t.Errorf("%d leaves, %+v; want %d, %d and %d", tree.leaves, *tree.node(1), 4*was, pre, whole)
+	}
+}

@@ -105,7 +105,8 @@ type regionState struct {
 	blocks    space          // what is reserved from first on
 
 	live, pages, bits, sets, sites area
-	supers                         mem.Addr // a superMeta for each chunk: see chunk.go
+	supers                         mem.Addr // a superMeta for each chunk that the page tree covers: see chunk.go
+	supersIn                       space    // where supers lies
 
 	metaCommitted atomic.Uintptr // bytes of metadata that may be written
 

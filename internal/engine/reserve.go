@@ -226,6 +226,19 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 	if err == nil {
 		err = osmem.Commit(fixed.base, fixedSize)
 	}
+	tree = pageTree{base: at.Add(l.tree), space: space{base: at.Add(l.tree), most: treeSize(chunkNo(npages / superPages)).Up(pageSize)}}
+	r.supers = at.Add(l.supers)
+	r.supersIn = space{base: r.supers, most: superBytes(chunkNo(npages / superPages))}
+	if whole {
+		tree.space.reserved, r.supersIn.reserved = tree.space.most, r.supersIn.most
+	}
+	r.metaCommitted.Store(uintptr(fixedSize))
+	if err == nil {
+		err = tree.cover(chunkNo((l.first + begin) >> superShift))
+		if !whole {
+			taken = append(taken, osmem.Range{Addr: tree.space.base, Size: tree.space.reserved}, osmem.Range{Addr: r.supers, Size: r.supersIn.reserved})
+		}
+	}
 	if err != nil {
 		return err
 	}
@@ -234,12 +247,10 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 		*p.addr = next
 		next += mem.Addr(p.n.Up(64))
 	}
-	tree.init(chunkNo(npages / superPages))
 	setLevels[0] = r.sets.base
 	frontPool.space, frontPool.max = pool, fronts
 	r.base, r.size, r.first = base, l.region, l.first
 	r.committed.Store(uintptr(l.first))
-	r.metaCommitted.Add(uintptr(fixedSize))
 	hugeCache.larges = make([]hugeBlock, 0, maxHuge)
 	pol := policy.AtStart()
 	telemetry.SetTiming(pol.Timing)

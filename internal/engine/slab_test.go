@@ -163,7 +163,9 @@ func TestHintsAtOnce(t *testing.T) {
 	if !Ready() {
 		t.Fatal(Survived())
 	}
-	c := chunkNo(region.size>>superShift) - 1 // nobody else's
+	region.mu.Lock()
+	c := min(chunkNo(region.size>>superShift), chunkNo(tree.leaves)) - 1 // nobody else's
+	region.mu.Unlock()
 	if c.addr() < region.base.Add(mem.Bytes(region.committed.Load())) {
 		t.Fatal("the region's last chunk is in use")
 	}
