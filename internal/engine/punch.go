@@ -24,11 +24,11 @@ import (
 // holePage is the OS page that holes are made of. Tests set a larger one. Owned by scavenger.mu.
 var holePage = osmem.PageSize()
 
-// holeUnit returns the unit in which the memory of a slab of slab bytes is returned: a 64th of it,
+// holeUnit returns the unit in which the memory of a slab of n pages is returned: a 64th of it,
 // because a slab's holes are the bits of one word, and at least an OS page, because the system
 // takes back whole pages. Both are powers of two, so units are whole OS pages and divide the slab.
 // A slab that is smaller than an OS page has no unit, and one of the same size has one unit.
-func holeUnit(slab, osPage mem.Bytes) mem.Bytes { return max(slab/64, osPage) }
+func (n pageCount) holeUnit(osPage mem.Bytes) mem.Bytes { return max(n.bytes()/64, osPage) }
 
 // A slab is worth punching if enough of it can be returned that has not been returned before. The
 // thresholds are in 64ths of a slab. For a slab that has not been used for the window it is an 8th,
@@ -127,7 +127,7 @@ func (m *pageMeta) listedAt() stamp {
 
 // units is the number of units that the slab is divided into, and unitBytes the size of each.
 func (s slabID) units() int           { return int(s.meta().runBytes() / s.unitBytes()) }
-func (s slabID) unitBytes() mem.Bytes { return holeUnit(s.meta().runBytes(), holePage) }
+func (s slabID) unitBytes() mem.Bytes { return pageCount(s.meta().pages).holeUnit(holePage) }
 
 // holes returns the units of the slab of class c whose blocks the slab owns, all of them. While the
 // caller holds the right to take blocks from the slab, they stay the slab's; otherwise the result

@@ -72,14 +72,17 @@ func withHolePage(t *testing.T, page mem.Bytes) {
 // TestHoleUnits: units are whole OS pages, at most 64 of them make up a slab, and none is larger
 // than it must be.
 func TestHoleUnits(t *testing.T) {
-	for _, c := range []struct{ pages, page, unit mem.Bytes }{
+	for _, c := range []struct {
+		pages      pageCount
+		page, unit mem.Bytes // KiB
+	}{
 		{1, 4, 4}, {2, 4, 4}, {4, 4, 4}, {8, 4, 8},
 		{1, 16, 16}, {2, 16, 16}, {4, 16, 16}, {8, 16, 16},
 		{1, 64, 64}, {2, 64, 64}, {4, 64, 64}, {8, 64, 64},
 		{1, 128, 128}, {2, 128, 128}, // larger OS pages than the smallest slab
 	} {
-		slab, page := c.pages*pageSize, c.page<<10
-		unit := holeUnit(slab, page)
+		slab, page := c.pages.bytes(), c.page<<10
+		unit := c.pages.holeUnit(page)
 		if unit != c.unit<<10 || unit%page != 0 || unit <= slab && slab%unit != 0 || slab/unit > 64 {
 			t.Errorf("a slab of %d KiB, OS pages of %d KiB: the unit is %d KiB, want %d", slab>>10, c.page, unit>>10, c.unit)
 		}
@@ -124,7 +127,7 @@ func testHoles(t *testing.T, page mem.Bytes) {
 		// bytes and a part of at most two units.
 		slab := mem.Bytes(pageSize) << sizeclass.Classes[sizeclass.Of(size)].Order
 		want := uint64(0)
-		if all, kept := min(slab, 256<<10), size+2*holeUnit(slab, page); all > kept {
+		if all, kept := min(slab, 256<<10), size+2*pagesOf(slab).holeUnit(page); all > kept {
 			want = uint64(total / 256 / 1024 * (all - kept) / 2)
 		}
 		got := punched.Load() - was
@@ -158,7 +161,7 @@ func testHoles(t *testing.T, page mem.Bytes) {
 // TestPunchRoundOfManyTicks: slabs that become PARTIAL behind the cursor of a round that takes
 // several ticks are looked at by the next round.
 func TestPunchRoundOfManyTicks(t *testing.T) {
-	if holeUnit(pageSize, osmem.PageSize()) >= pageSize/2 {
+	if pageCount(1).holeUnit(osmem.PageSize()) >= pageSize/2 {
 		t.Skipf("skipped: OS pages of %d bytes leave no hole in a slab of one page with a live block", osmem.PageSize())
 	}
 	defer func(was int) { punchScan = was }(punchScan)
