@@ -60,9 +60,9 @@ type sourceTree struct {
 // sourcePackage is one package.
 type sourcePackage struct {
 	files   []*ast.File
-	bodies  map[string][]*ast.BlockStmt          // of functions and methods, by their bare names
-	imports map[*ast.BlockStmt]map[string]string // of the body's file: local name → path
-	linked  map[string]string                    // functions without a body → those that are linked to them
+	bodies  map[string][]ast.Node          // of functions and methods, by their bare names; values of variables
+	imports map[ast.Node]map[string]string // of the body's file: local name → path
+	linked  map[string]string              // functions without a body → those that are linked to them
 }
 
 func newSourceTree(t *testing.T, arch string, tags ...string) *sourceTree {
@@ -92,7 +92,7 @@ func (s *sourceTree) load(pkg string) *sourcePackage {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	p := &sourcePackage{bodies: map[string][]*ast.BlockStmt{}, imports: map[*ast.BlockStmt]map[string]string{}, linked: map[string]string{}}
+	p := &sourcePackage{bodies: map[string][]ast.Node{}, imports: map[ast.Node]map[string]string{}, linked: map[string]string{}}
 	for _, name := range list.GoFiles {
 		f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(dir, name), nil, parser.ParseComments|parser.SkipObjectResolution)
 		if err != nil {
@@ -107,15 +107,52 @@ func (s *sourceTree) load(pkg string) *sourcePackage {
 			}
 		}
 		imports := importsOf(f)
+		add := func(name string, body ast.Node) {
+			p.bodies[name] = append(p.bodies[name], body)
+			p.imports[body] = imports
+		}
 		for _, d := range f.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && fn.Body != nil {
-				p.bodies[fn.Name.Name] = append(p.bodies[fn.Name.Name], fn.Body)
-				p.imports[fn.Body] = imports
+			switch d := d.(type) {
+			case *ast.FuncDecl:
+				if d.Body != nil {
+					add(d.Name.Name, d.Body)
+				}
+			case *ast.GenDecl:
+				for _, spec := range d.Specs {
+					v, ok := spec.(*ast.ValueSpec)
+					if !ok || d.Tok != token.VAR {
+						continue
+					}
+					for i, value := range v.Values {
+						for _, name := range v.Names[i:min(i+1, len(v.Names))] {
+							add(name.Name, value) // it may be called, as sync.OnceValue's is
+						}
+						if _, literal := value.(*ast.FuncLit); !literal {
+							add("init", withoutFunctions(value))
+						}
+					}
+				}
 			}
 		}
 	}
 	s.pkgs[pkg] = p
 	return p
+}
+
+// withoutFunctions returns those calls in a variable's value that are made when the package is
+// initialised. What stands in a function literal is not.
+func withoutFunctions(value ast.Expr) ast.Node {
+	var calls ast.BlockStmt
+	ast.Inspect(value, func(n ast.Node) bool {
+		if _, literal := n.(*ast.FuncLit); literal {
+			return false
+		}
+		if call, ok := n.(*ast.CallExpr); ok {
+			calls.List = append(calls.List, &ast.ExprStmt{X: &ast.CallExpr{Fun: call.Fun}})
+		}
+		return true
+	})
+	return &calls
 }
 
 // importsOf returns a file's imports by the names under which it uses them.
@@ -223,19 +260,19 @@ func (s *sourceTree) readUses() {
 				}
 			}
 			if pkg == osmem { // its functions count where they are called
+				s.used["osmem.init"] = s.callsOf(osmem, "init")
 				continue
 			}
 			ast.Inspect(f, func(n ast.Node) bool {
-				call, ok := n.(*ast.CallExpr)
-				if !ok {
-					return true
-				}
-				sel, ok := call.Fun.(*ast.SelectorExpr)
+				sel, ok := n.(*ast.SelectorExpr)
 				if !ok {
 					return true
 				}
 				from := imports[nameOf(sel.X)]
-				if from != osmem && from != "os" && from != "syscall" && !strings.HasPrefix(from, "golang.org/x/sys/") {
+				switch {
+				case from == "os" && (sel.Sel.Name == "File" || sel.Sel.Name == "Stderr" || sel.Sel.Name == "Stdout"): // no functions
+					return true
+				case from != osmem && from != "os" && from != "syscall" && !strings.HasPrefix(from, "golang.org/x/sys/"):
 					return true
 				}
 				if name := path.Base(from) + "." + sel.Sel.Name; s.used[name] == nil {
