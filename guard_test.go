@@ -3,6 +3,7 @@ package hakmem_test
 import (
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"unsafe"
@@ -54,7 +55,7 @@ func guardedAlways(string) error {
 				return fmt.Errorf("%p of %d bytes has %d", p, size, n)
 			}
 			testkit.Fill(p, uintptr(size), 1)
-			const page = 4096
+			page := uintptr(os.Getpagesize())
 			for _, write := range []bool{false, true} {
 				// Where a page boundary coincides with the block's start or end, the next byte
 				// faults.
@@ -251,7 +252,7 @@ func guardedKinds(string) error {
 	// a page.
 	for range 200 {
 		p := hakmem.Malloc(size)
-		if uintptr(p)%4096 == 0 {
+		if uintptr(p)%uintptr(os.Getpagesize()) == 0 {
 			hakmem.Free(p)
 			continue
 		}

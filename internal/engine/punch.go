@@ -14,21 +14,26 @@ import (
 )
 
 // Holes. A slab with few live blocks keeps its pages from every other use, but the memory behind
-// its free blocks can be returned in units of a 64th of the slab, at least 4 KiB. The slab remains
-// what it is. A block that is allocated in a hole faults its memory in again.
+// its free blocks can be returned in units of a 64th of the slab, at least an OS page. The slab
+// remains what it is. A block that is allocated in a hole faults its memory in again.
 //
 // While the scavenger looks at a slab and returns memory, the slab is CLAIMED: only the claimer may
 // clear bits, so what is free stays free. All state of this file is owned by scavenger.mu, except
 // for the counter punched.
 
-// punchUnit is the smallest unit of a hole: the usual OS page. Where OS pages are larger nothing is
-// punched.
-const punchUnit = 4 << 10
+// holePage is the OS page that holes are made of. Tests set a larger one. Owned by scavenger.mu.
+var holePage = osmem.PageSize()
+
+// holeUnit returns the unit in which the memory of a slab of n pages is returned: a 64th of it,
+// because a slab's holes are the bits of one word, and at least an OS page, because the system
+// takes back whole pages. Both are powers of two, so units are whole OS pages and divide the slab.
+// A slab that is smaller than an OS page has no unit, and one of the same size has one unit.
+func (n pageCount) holeUnit(osPage mem.Bytes) mem.Bytes { return max(n.bytes()/64, osPage) }
 
 // A slab is worth punching if enough of it can be returned that has not been returned before. The
 // thresholds are in 64ths of a slab. For a slab that has not been used for the window it is an 8th,
-// which is two units of a tiny slab. While the heap grows, when the system calls hold up the
-// program, it is a quarter (docs/ledger.md, "Holes").
+// which is two units of a tiny slab where OS pages have 4 KiB. While the heap grows, when the system
+// calls hold up the program, it is a quarter (docs/ledger.md, "Holes").
 type unitCount int
 
 const (
@@ -57,9 +62,6 @@ var punchAt punchCursor
 // PARTIAL for age milliseconds and are worth it. It reports whether it stopped before the end of
 // its round, or left some slabs that are too young. Under scavenger.mu.
 func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
-	if osmem.PageSize() != punchUnit {
-		return false
-	}
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
 	lost, found := punchLost, false
@@ -96,7 +98,7 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
 			m := s.meta()
 			switch {
 			case isMarkedEmpty(page): // sweepIdle's
-			case bits.OnesCount64(s.holes(c)&^m.holes())*64 < int(worth)*s.units():
+			case bits.OnesCount64(s.holes(c)&^m.holes())*64 < max(int(worth)*s.units(), 1):
 			case age > 0 && now.since(m.listedAt()) < age:
 				at.young = true
 			default:
@@ -124,8 +126,8 @@ func (m *pageMeta) listedAt() stamp {
 }
 
 // units is the number of units that the slab is divided into, and unitBytes the size of each.
-func (s slabID) units() int           { return min(int(s.meta().pages)*pageSize/punchUnit, 64) }
-func (s slabID) unitBytes() mem.Bytes { return s.meta().runBytes() / mem.Bytes(s.units()) }
+func (s slabID) units() int           { return int(s.meta().runBytes() / s.unitBytes()) }
+func (s slabID) unitBytes() mem.Bytes { return pageCount(s.meta().pages).holeUnit(holePage) }
 
 // holes returns the units of the slab of class c whose blocks the slab owns, all of them. While the
 // caller holds the right to take blocks from the slab, they stay the slab's; otherwise the result
@@ -172,8 +174,8 @@ type punchSlab struct {
 }
 
 // punchSlabsAtOnce is how many slabs are claimed together. They are few enough that their classes
-// do not miss them, and there are ranges enough for 16 OS pages in each slab with every second one
-// a hole.
+// do not miss them, and there are ranges enough for 16 units in each slab with every second one a
+// hole.
 const punchSlabsAtOnce = 64
 
 // punch adds the CLAIMED slab. Its claim ends with the next punchNow.

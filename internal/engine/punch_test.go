@@ -2,6 +2,7 @@ package engine
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"math/rand/v2"
 	"runtime"
@@ -33,13 +34,74 @@ func eachMark(p Block, size mem.Bytes, at func(mem.Addr) bool) {
 	at(p.addr().Add(size - 8))
 }
 
+// osPages are the sizes of OS pages that holes are tested with: the system's own and larger ones.
+func osPages() (sizes []mem.Bytes) {
+	for _, page := range []mem.Bytes{4 << 10, 16 << 10, 64 << 10} {
+		if page >= osmem.PageSize() {
+			sizes = append(sizes, page)
+		}
+	}
+	return sizes
+}
+
+// withHolePage makes holes of larger OS pages than the system has. What it has returned before is
+// forgotten, because a unit means something else then.
+func withHolePage(t *testing.T, page mem.Bytes) {
+	t.Helper()
+	if !Ready() {
+		t.Fatal(Survived())
+	}
+	use := func(page mem.Bytes) {
+		scavenger.mu.Lock()
+		defer scavenger.mu.Unlock()
+		holePage = page
+		for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
+			cs := &classes[c]
+			cs.mu.Lock()
+			for p, ok := setNext(c, 0); ok; p, ok = setNext(c, p+1) {
+				meta(p).setHoles(0)
+			}
+			cs.mu.Unlock()
+		}
+	}
+	was := holePage
+	use(page)
+	t.Cleanup(func() { use(was) })
+}
+
+// TestHoleUnits: units are whole OS pages, at most 64 of them make up a slab, and none is larger
+// than it must be.
+func TestHoleUnits(t *testing.T) {
+	for _, c := range []struct {
+		pages      pageCount
+		page, unit mem.Bytes // KiB
+	}{
+		{1, 4, 4}, {2, 4, 4}, {4, 4, 4}, {8, 4, 8},
+		{1, 16, 16}, {2, 16, 16}, {4, 16, 16}, {8, 16, 16},
+		{1, 64, 64}, {2, 64, 64}, {4, 64, 64}, {8, 64, 64},
+		{1, 128, 128}, {2, 128, 128}, // larger OS pages than the smallest slab
+	} {
+		slab, page := c.pages.bytes(), c.page<<10
+		unit := c.pages.holeUnit(page)
+		if unit != c.unit<<10 || unit%page != 0 || unit <= slab && slab%unit != 0 || slab/unit > 64 {
+			t.Errorf("a slab of %d KiB, OS pages of %d KiB: the unit is %d KiB, want %d", slab>>10, c.page, unit>>10, c.unit)
+		}
+	}
+}
+
 // TestHoles: the memory of free blocks is returned although their slabs have live blocks. The live
 // blocks keep their contents, and the free ones can be allocated again. It is done once, and not
 // before the window has passed.
 func TestHoles(t *testing.T) {
-	if osmem.PageSize() != punchUnit {
-		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not %d", osmem.PageSize(), punchUnit)
+	for _, page := range osPages() {
+		t.Run(fmt.Sprintf("%d KiB", page>>10), func(t *testing.T) {
+			withHolePage(t, page)
+			testHoles(t, page)
+		})
 	}
+}
+
+func testHoles(t *testing.T, page mem.Bytes) {
 	for _, size := range []mem.Bytes{16, 48, 1024, 3 << 10, 20 << 10} {
 		c := withClock(t)
 		const total = 32 * mebibyte
@@ -61,9 +123,13 @@ func TestHoles(t *testing.T) {
 			t.Errorf("%d bytes: %d bytes of holes after a second", size, n)
 		}
 		c.Advance(4 * time.Second)
-		// Slabs of small blocks are one page, so three of four are EMPTY.
+		// Slabs of small blocks are one page, so three of four are EMPTY. A live block keeps its
+		// bytes and a part of at most two units.
 		slab := mem.Bytes(pageSize) << sizeclass.Classes[sizeclass.Of(size)].Order
-		want := uint64(total / 256 / 1024 * (min(slab, 256<<10) - 2*max(size, 8192)) / 2)
+		want := uint64(0)
+		if all, kept := min(slab, 256<<10), size+2*pagesOf(slab).holeUnit(page); all > kept {
+			want = uint64(total / 256 / 1024 * (all - kept) / 2)
+		}
 		got := punched.Load() - was
 		if got < want || got > total {
 			t.Errorf("%d bytes: %d KiB of holes, want at least %d", size, got>>10, want>>10)
@@ -95,8 +161,8 @@ func TestHoles(t *testing.T) {
 // TestPunchRoundOfManyTicks: slabs that become PARTIAL behind the cursor of a round that takes
 // several ticks are looked at by the next round.
 func TestPunchRoundOfManyTicks(t *testing.T) {
-	if osmem.PageSize() != punchUnit {
-		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not %d", osmem.PageSize(), punchUnit)
+	if pageCount(1).holeUnit(osmem.PageSize()) >= pageSize/2 {
+		t.Skipf("skipped: OS pages of %d bytes leave no hole in a slab of one page with a live block", osmem.PageSize())
 	}
 	defer func(was int) { punchScan = was }(punchScan)
 	punchScan = 4
@@ -228,6 +294,10 @@ func TestLiveBlockInAHole(t *testing.T) {
 		q := Malloc(0, size)
 		drainAll()
 		s := owner(q)
+		if s.units() < 4 { // two live blocks may be in all of them
+			freeBlocks(t, []Block{q})
+			continue
+		}
 		if s.freeBlocks(k) != int(k.Blocks)-1 {
 			t.Fatalf("%d B: %d of %d blocks are free", size, s.freeBlocks(k), k.Blocks)
 		}

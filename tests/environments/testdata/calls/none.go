@@ -1,0 +1,5 @@
+//go:build without_hakmem
+
+package main
+
+func work() {}
