@@ -33,6 +33,7 @@ type checker struct {
 	liveLarge     uint64
 	supers        int64
 	used, dirty   int // pages
+	refused       int // dirty pages that were refused
 	sites         map[site.ID]siteLive
 }
 
