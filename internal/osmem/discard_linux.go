@@ -47,9 +47,13 @@ const (
 	batchNo
 )
 
+// leastBatch is for how many ranges process_madvise is called: fewer take no less time than one by one
+// (docs/ledger.md, "Sandboxes").
+const leastBatch = 4
+
 // discardMany is discard for the first ranges of r, as many as the system takes at once.
 func discardMany(r []Range) (n int, err error) {
-	if len(r) > 1 && batches.Load() != batchNo {
+	if len(r) >= leastBatch && batches.Load() != batchNo {
 		if n := discardBatch(r); n > 0 {
 			return n, nil
 		}
