@@ -38,11 +38,11 @@ func refuseRanges(t *testing.T, bad ...osmem.Range) (refusals func() int) {
 func TestNarrow(t *testing.T) {
 	withClock(t)
 	page := osmem.PageSize()
-	const size = 16 * mebibyte
+	const size = 8 * mebibyte
 	p := Malloc(0, size)
 	defer freeBlocks(t, []Block{p})
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 200 {
+	for range 40 {
 		var bad []osmem.Range
 		want := map[mem.Addr]bool{}
 		for range r.IntN(4) {
@@ -120,15 +120,15 @@ func TestRefusedPages(t *testing.T) {
 		if where := fmt.Sprintf("%d bytes at %#x", uint64(bad.Size), bad.Addr); len(Survived()) != 1 || !strings.Contains(text, where) {
 			t.Errorf("%d bytes: told %s, want once, and %s", size, text, where)
 		}
-		// Other work goes on for an hour, in which the page is tried again ten or eleven times.
+		// Other work goes on for a quarter of an hour, in which the page is tried again eight times.
 		first := refusals()
-		const tries = 11
-		for range 3600 {
+		const tries = 9
+		for range 900 {
 			freeBlocks(t, fillBytes(t, mebibyte, 100<<10))
 			c.Advance(time.Second)
 		}
 		if n := refusals() - first; n > tries*70 || n < 3 {
-			t.Errorf("%d bytes: %d refusals at first, %d more in an hour", size, first, n)
+			t.Errorf("%d bytes: %d refusals at first, %d more in a quarter of an hour", size, first, n)
 		}
 		// A page that is in use again is no other.
 		freeBlocks(t, fillBytes(t, 32*mebibyte, size))
