@@ -295,7 +295,7 @@ func (s *punchSlab) noteRefused(now stamp) {
 	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	c.noteRefused(tried, s.refused, now)
+	c.outcome(tried, s.refused, now)
 }
 
 // countHoles notes that the resident OS pages of the slab's units are about to be returned.

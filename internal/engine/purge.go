@@ -136,7 +136,7 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			anyLost.Store(true)
 		}
 		was := s.refused & m
-		s.noteRefused(m, refused[i], now)
+		s.outcome(m, refused[i], now)
 		pageUse.refused += (s.refused & m).count() - was.count()
 		s.dirty &^= cleaned[i]
 		s.tiny &^= dropped[i]

@@ -153,11 +153,11 @@ func (s *superMeta) leftAlone(now stamp) pageSet {
 	return s.refused
 }
 
-// noteRefused notes what came of the return of memory in the pages tried of the chunk: it was
+// outcome notes what came of the return of memory in the pages tried of the chunk: it was
 // refused in the pages refused. The pages are in use or out of use; free pages are counted in
 // pageUse.refused by the caller. Under scavenger.mu and region.mu.
-func (s *superMeta) noteRefused(tried, refused pageSet, now stamp) {
-	check.MustHold(&region.mu, "noteRefused")
+func (s *superMeta) outcome(tried, refused pageSet, now stamp) {
+	check.MustHold(&region.mu, "outcome")
 	s.refused = s.refused&^tried | refused
 	switch {
 	case refused != 0:
