@@ -10,6 +10,10 @@ import "github.com/hakmem/hakmem/internal/engine"
 // Any goroutine may call Trim while others allocate; it stops the world for some tens of
 // microseconds.
 //
+// What the system refuses to take back stays as it is (see [Err]). Trim has no effect while a system
+// call that returns memory hangs, on whatever goroutine: it gives up 2 s after it has last seen
+// progress, and Err reports that.
+//
 // When all is done, Trim panics with a [*MisuseError] whose Late is true if it found a block that
 // two overlapping frees had freed twice or, with HAKMEM_HARDEN, a block that was written to after
 // its free. It also does so if the scavenger found one that no call has reported yet.

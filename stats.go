@@ -65,8 +65,8 @@ type Stats struct {
 	Abandoned AbandonedStats
 
 	// Errors lists what went wrong and was survived: malformed settings, a refused reservation or
-	// commit, a trace that could not be written, the first abandoned Heap and the first abandoned
-	// Arena. Err joins these errors into one.
+	// commit, memory that the system refused to take back, a trace that could not be written, the
+	// first abandoned Heap and the first abandoned Arena. Err joins these errors into one.
 	Errors []error
 }
 
@@ -233,8 +233,8 @@ type ScavengerStats struct {
 // PageFaultStats counts the OS pages that were faulted in, by what they are used for. They are the
 // pages resident now, and those that were resident each time memory was returned. A huge page
 // counts as all of its OS pages. A page that serves other blocks now has moved to their figure, so
-// each figure can fall. All are 0 where hakmem cannot ask which pages are resident, which it can on
-// Linux only.
+// each figure can fall. All are 0 where the system does not tell which pages are resident. Linux does,
+// by /proc/self/pagemap, if the process may read that file.
 type PageFaultStats struct {
 	// Tiny is the number of OS pages faulted in for blocks up to 1 KiB.
 	Tiny uint64 `stat:"faulted_tiny_pages,gauge"`
@@ -302,8 +302,8 @@ type SystemCallStats struct {
 	Decommit uint64 `stat:"decommit_calls_total,counter"`
 	// Advise is the number of system calls that ask for huge pages or refuse them (madvise).
 	Advise uint64 `stat:"advise_calls_total,counter"`
-	// Failed is the number of memory system calls of any kind that failed. It includes those that
-	// ask which pages are resident (mincore).
+	// Failed is the number of memory system calls of any kind that failed. Those that ask which pages
+	// are resident are not counted: where the system does not tell, PageFaults are 0.
 	Failed uint64 `stat:"failed_calls_total,counter"`
 }
 
@@ -342,9 +342,11 @@ var timing [telemetry.NumPhases]telemetry.Timing // under totals' lock
 // some milliseconds for each gigabyte in use. Others allocate and free meanwhile; they wait at most
 // for the few moments in which ReadStats holds a lock of theirs.
 func ReadStats(s *Stats) {
+	faults := engine.ReadPageFaults() // it asks the system, so no lock is held
 	totals.Lock()
 	defer totals.Unlock()
 	engine.ReadTotals(&totals.Totals)
+	totals.PageFaults = faults
 	s.take(&totals.Totals)
 	s.Abandoned = AbandonedStats{Heaps: abandoned.heaps.Load(), Arenas: abandoned.arenas.Load()}
 	s.Timing = s.Timing[:0]
@@ -384,8 +386,9 @@ func (s *Stats) take(t *engine.Totals) {
 }
 
 // Err returns what went wrong so far and was survived, joined into one error: malformed settings, a
-// refused reservation or commit, a trace that could not be written, the first Heap and the first
-// Arena dropped without Close. It returns nil when nothing went wrong. An allocation that a memory
+// refused reservation or commit, memory that the system refused to take back (of each kind of refusal
+// the first, with its address), a trace that could not be written, the first Heap and the first Arena
+// dropped without Close. It returns nil when nothing went wrong. An allocation that a memory
 // limit refuses is not among it, and neither is a size that no machine has: the Reason of an
 // *OutOfMemoryError says so. Any goroutine.
 func Err() error { return errors.Join(append(policy.Errors(), engine.Survived()...)...) }

@@ -37,7 +37,7 @@ type ranks uint32
 
 // maxHeld is the longest chain that order allows: from trace.mu to survived, in exclusive use. A
 // test counts it.
-const maxHeld = 12
+const maxHeld = 11
 
 // goroutines has the entry of each goroutine, at home(self) or behind it. Its size limits the
 // number of goroutines that are entered at the same moment. There can be many of them, because a

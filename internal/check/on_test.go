@@ -37,7 +37,7 @@ func newMutexes() [numRanks]mutex {
 		&locked[Records]{}, &locked[Abandoned]{}, &locked[Watch]{}, &locked[Scavenger]{},
 		&locked[Moving]{}, &locked[Drain]{}, &locked[Guard]{}, &locked[FrontPool]{},
 		&locked[Region]{}, &locked[Shard]{}, &locked[Class]{}, &locked[Sites]{},
-		&locked[Residency]{}, &locked[Survived]{}, &locked[Postponed]{}, &locked[Policy]{},
+		&locked[Survived]{}, &locked[Postponed]{}, &locked[Policy]{},
 		&locked[Origin]{},
 	}
 }
@@ -90,7 +90,7 @@ func TestRankOfEachType(t *testing.T) {
 // chains of locks. Each lock of a chain may be taken under all locks before it in the same chain.
 func chains() (all [][]string) {
 	last := strings.Fields("guard frontPool.mu region.mu sites.mu")
-	lowest := [][]string{{"residency", "survived"}, {"postponed"}, {"policy's mu"}, {"telemetry's origin"}}
+	lowest := [][]string{{"survived"}, {"postponed"}, {"policy's mu"}, {"telemetry's origin"}}
 	var ends [][]string
 	for _, l := range last {
 		for _, low := range lowest {

@@ -25,7 +25,6 @@ const (
 	shard
 	class
 	sites
-	residency
 	survived
 	postponed
 	policy
@@ -56,7 +55,7 @@ var order = [numRanks]struct {
 		under: []Rank{records}},
 
 	// Locks of code that moves memory. drainMu is held over a stop of the world.
-	scavenger: {name: "scavenger.mu", protects: "one tick, Trim or walk at a time",
+	scavenger: {name: "scavenger.mu", protects: "one tick, Trim or walk at a time, while it returns memory; waited for a bounded time",
 		under: []Rank{watch, abandoned}},
 	moving: {name: "scavenger.moving", protects: "blocks on their way from a front or a cache, from statistics",
 		under: []Rank{scavenger, totals}},
@@ -81,10 +80,8 @@ var order = [numRanks]struct {
 		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},
 
 	// Below all of them, except the two under which no lock is taken.
-	residency: {name: "residency", protects: "the counts of page faults, and the scratch of a look",
-		under: []Rank{guard, frontPool, region, sites}},
 	survived: {name: "survived", protects: "errors that did not stop hakmem",
-		under: []Rank{guard, frontPool, region, sites, residency}},
+		under: []Rank{guard, frontPool, region, sites}},
 	postponed: {name: "postponed", protects: "misuse that is still to be reported",
 		under: []Rank{guard, frontPool, region, sites}},
 	policy: {name: "policy's mu", protects: "the first load of the settings, Set and SetTuning",
@@ -115,7 +112,6 @@ type (
 	Shard      struct{}
 	Class      struct{}
 	Sites      struct{}
-	Residency  struct{}
 	Survived   struct{}
 	Postponed  struct{}
 	Policy     struct{}
@@ -138,7 +134,6 @@ func (Region) rank() Rank     { return region }
 func (Shard) rank() Rank      { return shard }
 func (Class) rank() Rank      { return class }
 func (Sites) rank() Rank      { return sites }
-func (Residency) rank() Rank  { return residency }
 func (Survived) rank() Rank   { return survived }
 func (Postponed) rank() Rank  { return postponed }
 func (Policy) rank() Rank     { return policy }

@@ -34,6 +34,7 @@ type checker struct {
 	supers        int64
 	used, dirty   int // pages
 	away          int // chunks
+	refused       int // dirty pages that were refused
 	sites         map[site.ID]siteLive
 }
 

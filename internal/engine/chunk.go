@@ -32,9 +32,15 @@ type superMeta struct {
 	purged   pageSet
 	purgedAt stamp
 	freedAt  stamp
-	// lost is the set of pages that may not be touched: see discard in purge.go, and away.go for
-	// chunks that are away.
+	// lost is the set of pages that may not be touched: see returnMemory, and away.go for chunks that
+	// are away.
 	lost pageSet
+	// refused is the set of pages with memory that the system refused to take back, refusedAt when
+	// that was last, and refusals how often in a row (refused.go). Written under scavenger.mu and
+	// region.mu together, read under either.
+	refused   pageSet
+	refusedAt stamp
+	refusals  uint8
 	// wasDirty is what dirty was when all pages were last handed out together. Until they are given
 	// back, it is owned by the goroutine that has them.
 	wasDirty pageSet
@@ -60,7 +66,9 @@ func super(c chunkNo) *superMeta {
 var pageUse struct {
 	used  int // pages of slabs and of large blocks, cached ones included
 	dirty int // free pages that have memory behind them
-	peak  int // the highest value of used since the scavenger's last tick
+	// refused is how many of the dirty pages are in superMeta.refused.
+	refused int
+	peak    int // the highest value of used since the scavenger's last tick
 
 	// What came of keeping and returning pages, counted in pages.
 	reused   uint64 // kept dirty, and taken again
@@ -80,6 +88,7 @@ func (s *superMeta) take(m pageSet) (clean bool) {
 	}
 	u.used += m.count()
 	u.dirty -= dirty
+	u.refused -= (s.refused & m).count()
 	u.reused += uint64(dirty)
 	u.peak = max(u.peak, u.used)
 	if back := s.purged & m; back != 0 {
@@ -100,6 +109,7 @@ func (s *superMeta) give(m pageSet, at stamp) {
 	n := m.count()
 	pageUse.used -= n
 	pageUse.dirty += n
+	pageUse.refused += (s.refused & m).count()
 	s.free |= m
 	now := times.now
 	if int32(at-now) > 0 {

@@ -173,8 +173,8 @@ func TestSpareFrontsRefused(t *testing.T) {
 		told            string
 		lost            bool
 	}{
-		{osmem.ErrInjected, nil, "return of free pages", false},
-		{decommitted, nil, "return of free pages", false},
+		{osmem.ErrInjected, nil, "return of free memory", false},
+		{decommitted, nil, "return of free memory", false},
 		{decommitted, osmem.ErrInjected, "commit of pages", true},
 	} {
 		withClock(t)

@@ -18,7 +18,9 @@ import (
 // frontPool owns the memory of fronts: a range of its own, committed one front at a time, upwards.
 // Fronts are used again and never freed. Their counters stay with their memory, so sums over all
 // fronts ever built never lose a count.
-var frontPool struct {
+var frontPool frontPoolState
+
+type frontPoolState struct {
 	mu    check.Mutex[check.FrontPool]
 	space space
 	max   uintptr // the most fronts
@@ -27,8 +29,10 @@ var frontPool struct {
 	// for magazines. low is the fewest spare fronts that there were since returnSpare last ran.
 	free       []Front
 	clean, low int
-	// lost has the fronts whose magazines may not be touched: see discard.
+	// lost has the fronts whose magazines may not be touched: see returnMemory.
 	lost []Front
+	// out is the number of fronts that returnSpare has taken out of the pool.
+	out int
 }
 
 // maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of address space.
@@ -63,7 +67,7 @@ func takeFront(private bool) (f Front, err error) {
 		leave = frontsLeft(fp.max)
 	}
 	n, spare := fp.built.Load(), len(fp.free)
-	if used := n - uintptr(spare); used+leave >= fp.max {
+	if used := n - uintptr(spare+fp.out); used+leave >= fp.max {
 		return 0, fmt.Errorf("hakmem: %d fronts are in use, of %d: Close Heaps", used, fp.max)
 	}
 	if spare > 0 {
@@ -106,7 +110,9 @@ func recycle(f Front) {
 
 // returnSpare returns the memory of the magazines of spare fronts, some 60 KiB for each front that
 // was a Heap's. It does so for the fronts that were not wanted since it last ran, or for all. It
-// reports whether there is something left for the next time.
+// reports whether there is something left for the next time. Under scavenger.mu.
+//
+// While the system call runs, the front is out of the pool and no lock is held except scavenger.mu.
 func returnSpare(all bool) (left bool) {
 	fp := &frontPool
 	fp.mu.Lock()
@@ -115,28 +121,46 @@ func returnSpare(all bool) (left bool) {
 		fp.low = len(fp.free)
 	}
 	for i := len(fp.lost) - 1; i >= 0; i-- {
-		if f := fp.lost[i]; recommit(magazines(f)) {
-			fp.lost = slices.Delete(fp.lost, i, i+1)
-			fp.free = slices.Insert(fp.free, 0, f)
-			fp.clean, fp.low = fp.clean+1, fp.low+1
+		f := fp.lost[i]
+		fp.lost = slices.Delete(fp.lost, i, i+1)
+		if fp.whileOut(func() bool { return recommit(magazines(f)) }) {
+			fp.putClean(f)
+		} else {
+			fp.lost = slices.Insert(fp.lost, i, f)
 		}
 	}
 	for fp.clean < fp.low {
 		f := fp.free[fp.clean]
-		if _, usable := discard(magazines(f)); usable {
-			fp.clean++ // if the memory is not gone, it is tried again when the front has been used
+		fp.free = slices.Delete(fp.free, fp.clean, fp.clean+1)
+		fp.low--
+		// What is refused is tried again when the front has been used.
+		addr, size := magazines(f)
+		if fp.whileOut(func() bool { return returnMemory(addr, size, func(osmem.Range) {}) }) {
+			fp.putClean(f)
 		} else {
 			initFront(f) // nobody looks at the magazines of a trap
-			fp.free = slices.Delete(fp.free, fp.clean, fp.clean+1)
-			fp.low--
 			fp.lost = append(fp.lost, f)
 		}
-		// A goroutine that waits for a front need not wait for all of them.
-		fp.mu.Unlock()
-		fp.mu.Lock()
 	}
 	fp.low = len(fp.free)
 	return fp.clean < fp.low || len(fp.lost) > 0
+}
+
+// whileOut calls do, which makes a system call, for a front that is out of the pool. Under mu, which
+// it gives up meanwhile.
+func (fp *frontPoolState) whileOut(do func() bool) bool {
+	fp.out++
+	fp.mu.Unlock()
+	ok := do()
+	fp.mu.Lock()
+	fp.out--
+	return ok
+}
+
+// putClean puts a front without memory into the pool. Under mu.
+func (fp *frontPoolState) putClean(f Front) {
+	fp.free = slices.Insert(fp.free, 0, f)
+	fp.clean, fp.low = fp.clean+1, fp.low+1
 }
 
 // magazines returns the OS pages of f that hold only magazines.

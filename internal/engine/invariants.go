@@ -48,8 +48,11 @@ func CheckInvariants() error {
 func (k *checker) check() {
 	abandoned.Lock()
 	defer abandoned.Unlock()
-	scavenger.mu.Lock()
-	defer scavenger.mu.Unlock()
+	if !scavenger.lock() {
+		k.errs, k.wild = append(k.errs, errGone), true
+		return
+	}
+	defer scavenger.unlock()
 	scavenger.moving.Lock()
 	defer scavenger.moving.Unlock()
 	guard.Lock()

@@ -54,6 +54,9 @@ func (k *checker) checkFronts() {
 	if fp := &frontPool; fp.clean < 0 || fp.clean > fp.low || fp.low > len(fp.free) {
 		k.bad(subject{noun: "pool of fronts"}, "spare fronts without memory are the ones longest spare", fmt.Sprintf("%d, %d since the last tick", fp.clean, fp.low), fmt.Sprintf("at most %d", len(fp.free)))
 	}
+	if n := frontPool.out; n != 0 { // the scavenger waits
+		k.bad(subject{noun: "pool of fronts"}, "no front is out of the pool", n, 0)
+	}
 	for i := range frontPool.built.Load() {
 		f := frontAt(i)
 		if of := *word(mem.Addr(f + ownerOffset)); of != 0 && !owners[of] {

@@ -95,6 +95,13 @@ func (k *checker) checkSuper(c chunkNo) {
 	if s.free&s.lost != 0 {
 		k.bad(of, "a lost page is not free", hex(s.free&s.lost), 0)
 	}
+	k.refused += (s.free & s.refused).count()
+	if x := s.refused &^ (s.dirty &^ s.lost); x != 0 {
+		k.bad(of, "a refused page is dirty, and may be touched", hex(x), 0)
+	}
+	if s.refused != 0 && s.refusals == 0 || s.refusals > maxRefusals {
+		k.bad(of, "the refusals of a chunk are counted", s.refusals, fmt.Sprintf("1 to %d", maxRefusals))
+	}
 	if x := ^out &^ s.dirty; x != 0 {
 		k.bad(of, "a page in use is dirty", hex(x), 0)
 	}
@@ -534,6 +541,9 @@ func (k *checker) checkCounts() {
 	}
 	if u.used != k.used || u.dirty != k.dirty { // the memory limits are compared with these
 		k.bad(of, "pages in use and dirty pages are counted", fmt.Sprintf("%d, %d", u.used, u.dirty), fmt.Sprintf("%d, %d", k.used, k.dirty))
+	}
+	if u.refused != k.refused { // with it the scavenger's timer is stopped
+		k.bad(of, "refused pages are counted", u.refused, k.refused)
 	}
 	if u.peak < u.used {
 		k.bad(of, "the peak is at least the pages in use", u.peak, fmt.Sprint("at least ", u.used))

@@ -335,6 +335,7 @@ var breakers = []breaker{
 	{"a magazine's sentinel is 0", "a block", func(x *smallHeap) (any, func()) {
 		return x.f, set(word(x.f.sentinel(x.class)), uintptr(x.waiting))
 	}},
+	{"no front is out of the pool", "one", func(x *smallHeap) (any, func()) { return nil, set(&frontPool.out, 1) }},
 	{"spare fronts without memory are the ones longest spare", "more than there were", func(x *smallHeap) (any, func()) {
 		return nil, set(&frontPool.clean, frontPool.low+1)
 	}},
@@ -445,6 +446,21 @@ var breakers = []breaker{
 	{"a chunk that is away has no memory", "one that has", func(x *smallHeap) (any, func()) {
 		c := x.large.page().chunk()
 		return c.addr(), set(&super(c).away, true)
+	}},
+	{"a refused page is dirty, and may be touched", "a clean one", func(x *smallHeap) (any, func()) {
+		s := super(x.free.chunk())
+		return x.free.chunk().addr(), both(set(&s.refused, s.free&^s.dirty), set(&s.refusals, 1))
+	}},
+	{"a refused page is dirty, and may be touched", "a lost one", func(x *smallHeap) (any, func()) {
+		s, bit := super(x.large.page().chunk()), pageSet(1)<<x.large.page().inChunk()
+		return x.large.page().chunk().addr(), both(set(&s.refused, bit), both(set(&s.lost, bit), set(&s.refusals, 1)))
+	}},
+	{"the refusals of a chunk are counted", "none", func(x *smallHeap) (any, func()) {
+		s := super(x.large.page().chunk())
+		return x.large.page().chunk().addr(), set(&s.refused, 1<<x.large.page().inChunk())
+	}},
+	{"the refusals of a chunk are counted", "too many", func(x *smallHeap) (any, func()) {
+		return x.large.page().chunk().addr(), set(&super(x.large.page().chunk()).refusals, maxRefusals+1)
 	}},
 	{"a page in use is dirty", "a clean one", func(x *smallHeap) (any, func()) {
 		s := super(x.large.page().chunk())
@@ -704,6 +720,9 @@ var breakers = []breaker{
 	}},
 	{"pages in use and dirty pages are counted", "one more dirty", func(x *smallHeap) (any, func()) {
 		return nil, set(&pageUse.dirty, pageUse.dirty+1)
+	}},
+	{"refused pages are counted", "one more", func(x *smallHeap) (any, func()) {
+		return nil, set(&pageUse.refused, pageUse.refused+1)
 	}},
 	{"the peak is at least the pages in use", "less", func(x *smallHeap) (any, func()) { return nil, set(&pageUse.peak, pageUse.used-1) }},
 	{"pages faulted again were kept in vain and returned before", "more", func(x *smallHeap) (any, func()) {

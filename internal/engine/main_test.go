@@ -11,6 +11,7 @@ import (
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/testkit"
@@ -193,6 +194,27 @@ func lateIn(do func()) Block {
 
 // lateFlush is lateIn of a flush of blocks of class c.
 func lateFlush(blocks []Block, c sizeclass.ID) Block { return lateIn(func() { flush(blocks, c) }) }
+
+// residentBytes returns how many bytes of a range are resident, and skips the test where the system
+// does not tell that.
+func residentBytes(t *testing.T, addr mem.Addr, size mem.Bytes) (n int) {
+	t.Helper()
+	var look osmem.Look
+	if osmem.BeginLook(&look) != nil {
+		t.Skip("skipped: the system does not tell what is resident")
+	}
+	defer look.Close()
+	var entries [4096]uint64
+	step := osmem.PageSize()
+	for end := addr.Add(size); addr < end; addr = addr.Add(mem.Bytes(len(entries)) * step) {
+		_, pages, err := look.Resident(addr, min(end.From(addr), mem.Bytes(len(entries))*step), entries[:])
+		if err != nil {
+			t.Fatal(err)
+		}
+		n += pages * int(step)
+	}
+	return n
+}
 
 // tick is tickTime for a caller that holds no lock.
 func tick() time.Duration {

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
 	"math"
 	"math/bits"
 	"sync/atomic"
@@ -59,9 +57,10 @@ type punchCursor struct {
 var punchAt punchCursor
 
 // punchSlabs looks at up to most slabs, all if most is math.MaxInt. It punches those that have been
-// PARTIAL for age milliseconds and are worth it. It reports whether it stopped before the end of
-// its round, or left some slabs that are too young. Under scavenger.mu.
-func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
+// PARTIAL for age milliseconds and are worth it. again says that it tries pages again that were
+// refused a short time ago. It reports whether it stopped before the end of its round, or left some
+// slabs that are too young. Under scavenger.mu.
+func punchSlabs(now stamp, age millis, worth unitCount, most int, again bool) (left bool) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
 	lost, found := punchLost, false
@@ -82,8 +81,9 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
 	for at.class = max(at.class, 1); at.class <= sizeclass.Num; at.class++ {
 		c, cs := at.class, &classes[at.class]
 		for ; ; at.page++ {
+			beats.Add(1)
 			if most--; most < 0 {
-				punchNow()
+				punchNow(now)
 				return true
 			}
 			// One slab at a time, so that the lock is held only briefly.
@@ -98,20 +98,20 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
 			m := s.meta()
 			switch {
 			case isMarkedEmpty(page): // sweepIdle's
-			case bits.OnesCount64(s.holes(c)&^m.holes())*64 < max(int(worth)*s.units(), 1):
+			case bits.OnesCount64(s.holes(c)&^m.holes()&^s.leftAlone(now, again))*64 < max(int(worth)*s.units(), 1):
 			case age > 0 && now.since(m.listedAt()) < age:
 				at.young = true
 			default:
 				unlist(cs, c, page, slabClaimed)
 				cs.mu.Unlock()
-				s.punch(c)
+				s.punch(c, now, again)
 				continue
 			}
 			cs.mu.Unlock()
 		}
 		at.page = 0
 	}
-	punchNow()
+	punchNow(now)
 	left = at.young || len(punchLost) > 0
 	*at = punchCursor{}
 	return left
@@ -144,6 +144,22 @@ func (s slabID) holes(c sizeclass.ID) (holes uint64) {
 	return holes
 }
 
+// leftAlone returns the units that are not to be tried again yet, because the system refused to take
+// memory of their pages back. Under scavenger.mu.
+func (s slabID) leftAlone(now stamp, again bool) (units uint64) {
+	if again {
+		return 0
+	}
+	pages := super(s.page().chunk()).leftAlone(now) >> s.page().inChunk()
+	perPage := s.units() / int(s.meta().pages)
+	for ; pages != 0; pages &= pages - 1 {
+		if i := bits.TrailingZeros32(uint32(pages)); i < int(s.meta().pages) {
+			units |= (1<<perPage - 1) << (i * perPage)
+		}
+	}
+	return units
+}
+
 // ownsBlocks reports whether the slab owns all of the blocks from..to; it is true of an empty
 // range.
 func (s slabID) ownsBlocks(from, to uint32) bool {
@@ -169,8 +185,11 @@ var punching struct {
 
 type punchSlab struct {
 	slab  slabID
-	holes uint64
+	holes uint64 // the slab's, after the return
+	tried uint64 // those of them that are being returned
 	lost  bool
+	// refused has the pages of the slab's chunk in which memory was refused.
+	refused pageSet
 }
 
 // punchSlabsAtOnce is how many slabs are claimed together. They are few enough that their classes
@@ -179,14 +198,15 @@ type punchSlab struct {
 const punchSlabsAtOnce = 64
 
 // punch adds the CLAIMED slab. Its claim ends with the next punchNow.
-func (s slabID) punch(c sizeclass.ID) {
+func (s slabID) punch(c sizeclass.ID, now stamp, again bool) {
 	b := &punching
 	m := s.meta()
 	unit := s.unitBytes()
 	s.dropLive(&sizeclass.Classes[c], c)
 	holes := s.holes(c)
 	m.setHoles(m.holes() & holes) // a block that was dropped may lie in one
-	for todo := holes &^ m.holes(); todo != 0; {
+	tried := holes &^ m.holes() &^ s.leftAlone(now, again)
+	for todo := tried; todo != 0; {
 		from := bits.TrailingZeros64(todo)
 		n := bits.TrailingZeros64(^(todo >> from))
 		todo &^= ^uint64(0) >> (64 - n) << from
@@ -194,40 +214,46 @@ func (s slabID) punch(c sizeclass.ID) {
 		b.of[b.r] = uint8(b.n)
 		b.r++
 	}
-	b.slabs[b.n] = punchSlab{slab: s, holes: holes}
+	b.slabs[b.n] = punchSlab{slab: s, holes: m.holes() | tried, tried: tried}
 	b.n++
 	if b.n == len(b.slabs) || b.r > len(b.ranges)-32 { // 32 ranges are the most that 64 units can make
-		punchNow()
+		punchNow(now)
 	}
 }
 
 // punchNow returns the memory that was gathered and ends the claims.
-func punchNow() {
+func punchNow(now stamp) {
 	b := &punching
-	for i := range b.n {
-		s := &b.slabs[i]
-		countHoles(s.slab, s.holes&^s.slab.meta().holes())
+	if b.n == 0 {
+		return
 	}
+	var look osmem.Look
+	beginLook(&look)
+	for i := range b.n {
+		b.slabs[i].countHoles(&look)
+	}
+	look.Close()
 	for done := 0; done < b.r; {
 		n, err := osmem.DiscardMany(b.ranges[done:b.r])
 		for _, r := range b.ranges[done : done+n] {
 			punched.Add(uint64(r.Size))
 		}
 		done += n
+		beats.Add(1)
 		if err != nil { // it concerns this range; the others go on
-			survive(fmt.Errorf("hakmem: return of holes: %w", err))
 			s, r := &b.slabs[b.of[done]], b.ranges[done]
-			unit := s.slab.unitBytes()
-			s.holes &^= ^uint64(0) >> (64 - r.Size/unit) << (mem.Bytes(r.Addr-s.slab.addr()) / unit)
-			if errors.Is(err, osmem.ErrDecommitted) && !recommit(r.Addr, r.Size) {
+			given := r.Size
+			if !narrow(r, err, func(r osmem.Range) { given -= r.Size; s.refuse(r) }) {
 				s.lost = true
 			}
+			punched.Add(uint64(given))
 			done++
 		}
 	}
 	for i := range b.n {
 		s := &b.slabs[i]
-		s.slab.meta().setHoles(s.slab.meta().holes() | s.holes)
+		s.slab.meta().setHoles(s.holes)
+		s.noteRefused(now)
 		if s.lost {
 			punchLost = append(punchLost, s.slab)
 		} else {
@@ -237,10 +263,47 @@ func punchNow() {
 	b.n, b.r = 0, 0
 }
 
-// countHoles notes that the resident OS pages of a slab's units are about to be returned.
-func countHoles(s slabID, units uint64) {
-	unit := uintptr(s.unitBytes())
-	countReturned(countResident(s.addr(), s.meta().runBytes(), func(offset uintptr) bool {
-		return units>>(offset/unit)&1 != 0
+// refuse notes that the system refused a part of a range of the slab's.
+func (s *punchSlab) refuse(r osmem.Range) {
+	unit := s.slab.unitBytes()
+	from, to := r.Addr.From(s.slab.addr()), r.Addr.From(s.slab.addr())+r.Size-1
+	for i := from / unit; i <= to/unit; i++ {
+		s.holes &^= 1 << i
+	}
+	for page := pageAt(r.Addr); page <= pageAt(r.Addr.Add(r.Size-1)); page++ {
+		s.refused |= 1 << page.inChunk()
+	}
+	var look osmem.Look
+	if beginLook(&look) { // they were counted as returned
+		for b, n := range countResident(&look, returnLook[:], r.Addr, r.Size, nil) {
+			returnedPages[b].Add(-n)
+		}
+		look.Close()
+	}
+}
+
+// noteRefused notes in the chunk which pages were refused, and which are no longer.
+func (s *punchSlab) noteRefused(now stamp) {
+	c := super(s.slab.page().chunk())
+	if c.refused|s.refused == 0 { // as nearly always
+		return
+	}
+	perPage := s.slab.units() / int(s.slab.meta().pages)
+	tried := pageSet(0)
+	for i := range s.slab.meta().pages {
+		if s.tried>>(int(i)*perPage)&(1<<perPage-1) != 0 {
+			tried |= 1 << (s.slab.page().inChunk() + i)
+		}
+	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	c.outcome(tried, s.refused, now)
+}
+
+// countHoles notes that the resident OS pages of the slab's units are about to be returned.
+func (s *punchSlab) countHoles(look *osmem.Look) {
+	unit := uintptr(s.slab.unitBytes())
+	countReturned(countResident(look, returnLook[:], s.slab.addr(), s.slab.meta().runBytes(), func(offset uintptr) bool {
+		return s.tried>>(offset/unit)&1 != 0
 	}))
 }

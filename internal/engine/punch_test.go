@@ -268,7 +268,7 @@ func TestHolesWhileUsed(t *testing.T) {
 				return
 			default:
 				scavenger.mu.Lock()
-				punchSlabs(0, 0, 1, math.MaxInt)
+				punchSlabs(0, 0, 1, math.MaxInt, false)
 				scavenger.mu.Unlock()
 				runtime.Gosched()
 			}

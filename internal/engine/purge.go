@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
 	"math/bits"
 	"sync/atomic"
 
@@ -17,10 +15,11 @@ import (
 
 // purgePages returns the memory of about want free, dirty pages to the operating system, highest
 // address first. It leaves out chunks in which a page was freed less than age milliseconds before
-// now. kept says that the pages were kept for the window before. It returns the number of pages.
+// now. kept says that the pages were kept for the window before, and again that pages are tried
+// again that were refused a short time ago. It returns the number of pages.
 //
-// While the system call runs, the pages are out of use and no lock is held.
-func purgePages(want int, now stamp, age millis, kept bool) (n int) {
+// While the system call runs, the pages are out of use and no lock is held except scavenger.mu.
+func purgePages(want int, now stamp, age millis, kept, again bool) (n int) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
 	first := region.firstChunk()
@@ -34,6 +33,9 @@ func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 			take[i] = 0
 			s := super(c + chunkNo(i))
 			m := s.free & s.dirty
+			if m != 0 && !again {
+				m &^= s.leftAlone(now)
+			}
 			if m == 0 {
 				continue
 			}
@@ -73,20 +75,30 @@ func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 // into use. take has an entry for each chunk from c on. It returns the number of pages whose memory
 // was returned.
 func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
-	var cleaned, tiny, lost [purgeBatch]pageSet
+	var cleaned, refused, tiny, lost [purgeBatch]pageSet
 	first := c.page()
+	var look osmem.Look
+	beginLook(&look)
 	eachRun(take, func(page, length int) {
 		addr, size := (first + pageNo(page)).addr(), pageCount(length).bytes()
-		counts := countResident(addr, size, nil)
-		cleanedOK, usable := discard(addr, size)
-		if cleanedOK {
-			setRun(cleaned[:], page, length)
-			countReturned(counts)
-		}
+		counts := countResident(&look, returnLook[:], addr, size, nil)
+		setRun(cleaned[:], page, length)
+		usable := returnMemory(addr, size, func(r osmem.Range) {
+			setRefused(&cleaned, &refused, first, r)
+			for b, n := range countResident(&look, returnLook[:], r.Addr, r.Size, nil) {
+				counts[b] -= min(n, counts[b])
+			}
+		})
+		countReturned(counts)
 		if !usable {
 			setRun(lost[:], page, length)
 		}
 	})
+	look.Close()
+	for i := range lost {
+		cleaned[i] &^= lost[i]
+		refused[i] &^= lost[i]
+	}
 	// The part of the live map that covers these pages is all zero: no block in them is live.
 	region.mu.Lock()
 	for i := range take {
@@ -100,8 +112,10 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 		if length == 0 {
 			return
 		}
-		ok, usable := discard(region.live.base+mem.Addr(first+pageNo(page))*mem.Addr(unit), mem.Bytes(length)*unit)
-		if ok {
+		// A part that is refused is not tried again before its pages are in use again.
+		whole := true
+		usable := returnMemory(region.live.base+mem.Addr(first+pageNo(page))*mem.Addr(unit), mem.Bytes(length)*unit, func(osmem.Range) { whole = false })
+		if whole {
 			setRun(dropped[:], page, length)
 		}
 		if !usable {
@@ -121,6 +135,9 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			s.lost |= lost[i]
 			anyLost.Store(true)
 		}
+		was := s.refused & m
+		s.outcome(m, refused[i], now)
+		pageUse.refused += (s.refused & m).count() - was.count()
 		s.dirty &^= cleaned[i]
 		s.tiny &^= dropped[i]
 		if kept { // otherwise it was not the scavenger's choice
@@ -149,51 +166,48 @@ func wholePages(page, length int, unit, system mem.Bytes) (int, int) {
 	return from, max(0, to-from)
 }
 
-// discard returns memory to the operating system and reports whether it is gone. Some systems do
-// that in two steps, of which the second may fail and leave memory that may not be touched. The
-// second step is then tried once more. If that fails, too, the memory is not usable until findLost
-// succeeds.
-func discard(addr mem.Addr, size mem.Bytes) (ok, usable bool) {
-	err := osmem.Discard(addr, size)
-	if err == nil {
-		return true, true
+// setRefused moves the pages of a refused range, in a batch that begins with page first, from cleaned
+// to refused.
+func setRefused(cleaned, refused *[purgeBatch]pageSet, first pageNo, r osmem.Range) {
+	for page := pageAt(r.Addr); page <= pageAt(r.Addr.Add(r.Size-1)); page++ {
+		i, bit := (page-first)/superPages, pageSet(1)<<((page-first)%superPages)
+		cleaned[i] &^= bit
+		refused[i] |= bit
 	}
-	survive(fmt.Errorf("hakmem: return of free pages: %w", err))
-	return false, !errors.Is(err, osmem.ErrDecommitted) || recommit(addr, size)
-}
-
-// recommit makes memory usable again that a discard left decommitted, and reports whether it could.
-func recommit(addr mem.Addr, size mem.Bytes) bool {
-	err := osmem.Commit(addr, size)
-	if err != nil {
-		survive(fmt.Errorf("hakmem: commit of pages that could not be returned, which stay out of use until it succeeds: %w", err))
-	}
-	return err == nil
 }
 
 // anyLost says that findLost may have something to do.
 var anyLost atomic.Bool
 
-// findLost commits the pages that discard left unusable. They count as dirty, which is always safe.
+// findLost commits the pages that a return left unusable. They count as dirty, which is always safe.
+// Under scavenger.mu; the commits are made without another lock, since nobody uses the pages.
 func findLost() {
 	if !anyLost.Swap(false) {
 		return
 	}
 	end := region.endChunk()
 	for c := region.firstChunk(); c < end; c++ {
-		region.mu.Lock()
 		s := super(c)
-		if s.lost != 0 && !s.away {
-			start, unit := c.page(), region.live.unit
-			if recommit(start.addr(), superSize) && recommit(region.live.base+mem.Addr(start)*mem.Addr(unit), superPages*unit) {
-				pageUse.dirty += (s.lost &^ s.dirty).count()
-				s.dirty |= s.lost
-				s.free |= s.lost
-				s.lost = 0
-				updateChunk(c)
-			} else {
-				anyLost.Store(true)
-			}
+		region.mu.Lock()
+		lost := s.lost
+		if s.away {
+			lost = 0
+		}
+		region.mu.Unlock()
+		if lost == 0 {
+			continue
+		}
+		start, unit := c.page(), region.live.unit
+		ok := recommit(start.addr(), superSize) && recommit(region.live.base+mem.Addr(start)*mem.Addr(unit), superPages*unit)
+		region.mu.Lock()
+		if ok {
+			pageUse.dirty += (lost &^ s.dirty).count()
+			s.dirty |= lost
+			s.free |= lost
+			s.lost = 0
+			updateChunk(c)
+		} else {
+			anyLost.Store(true)
 		}
 		region.mu.Unlock()
 	}

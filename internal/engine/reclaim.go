@@ -33,8 +33,11 @@ func reclaim(own Front) bool {
 	}
 	defer kick() // what the failed allocation does not take is left dirty
 	s := &scavenger
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if !s.lock() {
+		return false
+	}
+	defer s.unlock()
+	refillNarrowing()
 	now := milliseconds()
 	reclaimedAt.Store(uint32(now))
 	findLost()
@@ -51,7 +54,7 @@ func reclaim(own Front) bool {
 	sweepEmpty()
 	s.moving.Unlock()
 	if memoryLimit.hard.Load() != 0 { // then dirty pages count as well
-		purgePages(math.MaxInt, now, 0, false)
+		purgePages(math.MaxInt, now, 0, false, false)
 	}
 	return true
 }

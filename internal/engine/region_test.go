@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"errors"
 	"testing"
 
 	"github.com/hakmem/hakmem/internal/mem"
@@ -38,19 +37,12 @@ func TestSmallerCommit(t *testing.T) {
 // memory of the blocks.
 func TestMetadataIsSmall(t *testing.T) {
 	resident := func() (n int) {
-		vec := make([]byte, 1<<16)
 		for _, a := range region.areas() {
 			from := a.start()
 			if a.committed <= from {
 				continue
 			}
-			pages, err := osmem.Resident(a.base.Add(from), a.committed-from, vec)
-			if errors.Is(err, osmem.ErrNotSupported) {
-				t.Skip("skipped: this system does not count resident pages")
-			} else if err != nil {
-				t.Fatal(err)
-			}
-			n += int(mem.Bytes(pages) * osmem.PageSize())
+			n += residentBytes(t, a.base.Add(from), a.committed-from)
 		}
 		return n
 	}

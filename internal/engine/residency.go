@@ -1,23 +1,21 @@
 package engine
 
 import (
-	"errors"
-	"fmt"
 	"math/bits"
+	"sync/atomic"
 
-	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// This file counts page faults by what the memory was used for. The counts are owned by residency's
-// lock.
+// This file counts page faults by what the memory was used for. The counts are atomic.
 //
 // Page faults are measured, not inferred from what was handed out. An OS page that is resident was
 // faulted in after its memory was last returned. So the page faults so far are the pages that are
 // resident now, and those that were resident each time something was returned. (A huge page of the
-// system is one fault, and counts as all of its OS pages.)
+// system is one fault, and counts as all of its OS pages.) Where the system does not tell what is
+// resident, nothing is counted.
 
 // bucketOf returns the bucket of a large block of so many bytes.
 func bucketOf(spanBytes mem.Bytes) bucket {
@@ -27,78 +25,88 @@ func bucketOf(spanBytes mem.Bytes) bucket {
 	return bucketLarge
 }
 
-// residency counts, by bucket, the OS pages that were resident when their memory was returned.
-var residency struct {
-	check.Mutex[check.Residency]
-	returned pageFaultCounts
-	// vec is the scratch of one call of countResident, for at most a batch of purge's: 64 MiB in OS
-	// pages of 4 KiB.
-	vec [purgeBatch * superSize / 4096]byte
-}
+// returnedPages counts, by bucket, the OS pages that were resident when their memory was returned.
+var returnedPages [numBuckets]atomic.Uint64
 
 // pageFaultCounts has a number of OS pages for each bucket.
 type pageFaultCounts [numBuckets]uint64
 
-// countResident returns the resident OS pages of a range of the region, by bucket. The range is at
-// most purgeBatch chunks. If only is not nil, a page counts only if only(its offset in the range)
-// is true.
-func countResident(addr mem.Addr, size mem.Bytes, only func(offset uintptr) bool) (counts pageFaultCounts) {
-	r := &residency
-	r.Lock()
-	defer r.Unlock()
-	n, err := osmem.Resident(addr, size, r.vec[:])
-	if err != nil || n == 0 { // nothing depends on it
-		if err != nil && !errors.Is(err, osmem.ErrNotSupported) {
-			survive(fmt.Errorf("hakmem: resident pages: %w", err))
-		}
-		return
-	}
+// returnLook is the scratch for looks at memory that is about to be returned: the entries of 16 MiB
+// in OS pages of 4 KiB. A system call for so many costs next to nothing for each of them. Owned by
+// scavenger.mu.
+var returnLook [4096]uint64
+
+// beginLook begins a look, and reports whether the system tells what is resident. Where it does not,
+// looks find nothing.
+func beginLook(look *osmem.Look) bool { return osmem.BeginLook(look) == nil }
+
+// countResident returns the resident OS pages of a range of the region, by bucket. entries is
+// scratch. If only is not nil, a page counts only if only(its offset in the range) is true.
+func countResident(look *osmem.Look, entries []uint64, addr mem.Addr, size mem.Bytes, only func(offset uintptr) bool) (counts pageFaultCounts) {
 	step := osmem.PageSize()
-	for i, v := range r.vec[:(size+step-1)/step] {
-		if v&1 == 0 || only != nil && !only(uintptr(mem.Bytes(i)*step)) {
-			continue
+	for done := mem.Bytes(0); done < size; {
+		n := min(size-done, mem.Bytes(len(entries))*step)
+		found, resident, err := look.Resident(addr.Add(done), n, entries)
+		if err != nil {
+			return pageFaultCounts{}
 		}
-		counts[meta(pageAt(addr.Add(mem.Bytes(i)*step))).bucket]++
+		if resident > 0 {
+			for i, e := range found {
+				at := done + mem.Bytes(i)*step
+				if e>>63 != 0 && (only == nil || only(uintptr(at))) {
+					counts[meta(pageAt(addr.Add(at))).bucket]++
+				}
+			}
+		}
+		done += n
 	}
 	return counts
 }
 
 // countReturned notes that memory with these resident pages was returned.
 func countReturned(counts pageFaultCounts) {
-	residency.Lock()
-	defer residency.Unlock()
 	for b, n := range counts {
-		residency.returned[b] += n
+		if n > 0 {
+			returnedPages[b].Add(n)
+		}
 	}
 }
 
-// readPageFaults returns the OS pages faulted in so far, by bucket.
+// readPageFaults returns the OS pages faulted in so far, by bucket. No lock is held while the system
+// is asked.
 func readPageFaults() (counts pageFaultCounts) {
-	residency.Lock()
-	counts = residency.returned
-	residency.Unlock()
+	for b := range counts {
+		counts[b] = returnedPages[b].Load()
+	}
+	counts.addResident()
+	return counts
+}
+
+// addResident adds the OS pages that are resident now.
+func (counts *pageFaultCounts) addResident() {
+	var look osmem.Look
+	if !beginLook(&look) {
+		return
+	}
+	defer look.Close()
+	var entries [superSize / 4096]uint64
 	var dirty [purgeBatch]pageSet
 	end := region.endChunk()
 	for c := region.firstChunk(); c < end; c += purgeBatch {
 		n := min(purgeBatch, end-c)
-		any := pageSet(0)
 		region.mu.Lock()
 		for i := range n {
 			dirty[i] = super(c + i).dirty
-			any |= dirty[i]
 		}
 		region.mu.Unlock()
-		if any == 0 {
-			continue
-		}
-		last := n - 1
-		for dirty[last] == 0 {
-			last--
-		}
-		pages := pageCount(last)*superPages + pageCount(bits.Len32(uint32(dirty[last])))
-		for b, n := range countResident(c.addr(), pages.bytes(), nil) {
-			counts[b] += n
+		for i, m := range dirty[:n] {
+			if m == 0 {
+				continue
+			}
+			size := pageCount(bits.Len32(uint32(m))).bytes()
+			for b, n := range countResident(&look, entries[:], (c + chunkNo(i)).addr(), size, nil) {
+				counts[b] += n
+			}
 		}
 	}
-	return counts
 }

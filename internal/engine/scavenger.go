@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"errors"
 	"math"
 	"sync/atomic"
 	"time"
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 )
 
@@ -41,7 +43,17 @@ type scavengerState struct {
 	// may take several ticks.
 	kicked atomic.Bool
 
-	mu check.Mutex[check.Scavenger] // one tick, Trim or SetClock at a time
+	// mu admits one tick, Trim, reclaim or walk at a time. It is held while memory is returned, in
+	// system calls that may take long. So it is taken by lock, which waits for a bounded time.
+	mu check.Mutex[check.Scavenger]
+	// owed says that a tick of generation owed-1 found mu held, and that whoever holds mu sets the
+	// timer in its place; 0: no tick did. Stored under region.mu by the tick, and set back to 0 by a
+	// swap.
+	owed atomic.Int64
+	// gone is beats+1 at the moment when the holder of mu was given up, or 0.
+	gone atomic.Uint64
+	// punchAsked and pressedAsked are the generations+1 of work that soon is to do. Owned by region.mu.
+	punchAsked, pressedAsked int
 	// moving is held, after mu, while free blocks are on their way from one place to another, where
 	// ReadTotals would not find them.
 	moving check.Mutex[check.Moving]
@@ -76,12 +88,84 @@ const punchGrowth = 64 << 20
 // punchScan is how many slabs an ordinary tick looks at, which takes 1/2 ms. A test sets fewer.
 var punchScan = 4096
 
+// patience is how long a goroutine waits for mu while its holder does nothing: a hundred times as
+// long as the longest of its steps, the return of 64 MiB, takes on a slow machine (20 ms). A holder
+// that does nothing for so long is not waited for any more: its thread may have been killed in a
+// system call. shortestNap and longestNap are the times between two looks at mu.
+const (
+	patience    = 2 * time.Second
+	shortestNap = 20 * time.Microsecond
+	longestNap  = time.Millisecond
+)
+
+// errGone is what Err reports when mu was not to be had.
+var errGone = errors.New("hakmem: a system call that returns memory has not come back for 2 s: until it does, nothing is returned. Its thread may have been killed (a filter of system calls can do that)")
+
+// lock takes mu. It gives up if the holder takes no step for the time of patience, and from then on
+// at once until the holder takes one. It reports whether it has mu. Not entered.
+func (s *scavengerState) lock() bool {
+	seen, waited := beats.Load(), time.Duration(0)
+	for nap := shortestNap; !s.mu.TryLock(); nap = min(2*nap, longestNap) {
+		now := beats.Load()
+		switch {
+		case now != seen:
+			seen, waited = now, 0
+		case s.gone.Load() == now+1:
+			return false
+		case waited >= patience:
+			s.gone.Store(now + 1)
+			survive(errGone)
+			return false
+		}
+		osmem.Nap(nap)
+		waited += nap
+	}
+	beats.Add(1)
+	return true
+}
+
+// lockForTick takes mu for the tick of a generation if it can be had at once. If not, its holder sets
+// the timer when it is done. So no goroutine waits, and no timer runs, while a holder is busy for
+// long or for ever.
+func (s *scavengerState) lockForTick(generation int) bool {
+	if !s.mu.TryLock() {
+		if !s.during(generation, func() { s.owed.Store(int64(generation) + 1) }) || !s.mu.TryLock() {
+			return false
+		}
+		// The holder let go in between, perhaps before it could see what it owes.
+		if !s.owed.CompareAndSwap(int64(generation)+1, 0) {
+			s.unlock() // it has set the timer
+			return false
+		}
+	}
+	beats.Add(1)
+	return true
+}
+
+// unlock releases mu, and sets the timer if a tick found mu held.
+func (s *scavengerState) unlock() {
+	beats.Add(1)
+	s.mu.Unlock()
+	s.payOwed()
+}
+
+// payOwed sets the timer if a tick found mu held. It is called without mu.
+func (s *scavengerState) payOwed() {
+	if s.owed.Load() != 0 {
+		if generation := s.owed.Swap(0); generation != 0 {
+			s.during(int(generation)-1, s.setTimer)
+		}
+	}
+}
+
 // SetClock gives the scavenger another clock; nil stands for the real one. Calls that the old clock
-// was asked to make no longer do anything. For tests.
+// was asked to make no longer do anything. For tests. It does nothing if the scavenger hangs.
 func SetClock(c clock) {
 	s := &scavenger
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if !s.lock() {
+		return
+	}
+	defer s.unlock()
 	if c == nil {
 		c = realClock{}
 	}
@@ -151,8 +235,10 @@ func (s *scavengerState) setTimer() {
 
 // tick is what the timer runs.
 func (s *scavengerState) tick(generation int) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	if !s.lockForTick(generation) {
+		return
+	}
+	defer s.unlock()
 	if !s.during(generation, func() {}) {
 		return
 	}
@@ -211,21 +297,30 @@ func (s *scavengerState) grown(committed mem.Bytes) {
 		return
 	}
 	s.grownTo = committed
-	s.soon(func() { punchSlabs(now, 0, worthGrowing, math.MaxInt) })
+	s.soon(&s.punchAsked, func() {
+		refillNarrowing()
+		punchSlabs(now, 0, worthGrowing, math.MaxInt, false)
+	})
 }
 
 // lostTicks: a timer that is late by more ticks than that will not come.
 const lostTicks = 100
 
-// soon calls do under mu on a goroutine of its own, unless the clock has been replaced by then.
-// Under region.mu.
-func (s *scavengerState) soon(do func()) {
+// soon calls do under mu on a goroutine of its own, unless the clock has been replaced by then. It
+// does nothing while a goroutine still waits to do what asked stands for. Under region.mu.
+func (s *scavengerState) soon(asked *int, do func()) {
 	check.MustHold(&region.mu, "soon")
 	generation := s.generation
+	if *asked == generation+1 {
+		return
+	}
+	*asked = generation + 1
 	times.clock.AfterFunc(0, func() {
-		s.mu.Lock() // from here on the clock stays the same
-		defer s.mu.Unlock()
-		if s.during(generation, func() {}) {
+		locked := s.lock() // from here on the clock stays the same
+		if locked {
+			defer s.unlock()
+		}
+		if s.during(generation, func() { *asked = 0 }) && locked {
 			do()
 		}
 	})
@@ -244,7 +339,7 @@ func kickPressed() {
 	defer region.mu.Unlock()
 	if now := milliseconds(); s.urgedAt == 0 || time.Duration(now-s.urgedAt)*time.Millisecond >= tickTime() {
 		s.urgedAt = max(now, 1)
-		s.soon(func() {
+		s.soon(&s.pressedAsked, func() {
 			if !pressed() {
 				return
 			}
@@ -262,6 +357,8 @@ func scavenge(all bool) (left bool) {
 	s.ticks.Add(1)
 	times.epoch.Add(1)
 	now := s.look()
+	refillNarrowing()
+	again := all // what was refused is tried again
 	all = all || pressed()
 	age := s.window
 	if all {
@@ -276,7 +373,7 @@ func scavenge(all bool) (left bool) {
 	forgetPeaks(pages)
 	empty := sweepIdle(all)
 	s.moving.Unlock()
-	dirty := s.purge(now, all)
+	dirty := s.purge(now, all, again)
 	spare := returnSpare(all)
 	most := punchScan
 	if age == 0 {
@@ -287,7 +384,7 @@ func scavenge(all bool) (left bool) {
 	if age == 0 || punchAt == (punchCursor{}) {
 		s.kicked.Store(false)
 	}
-	sparse := punchSlabs(now, age, worthIdle, most)
+	sparse := punchSlabs(now, age, worthIdle, most, again)
 	return busy || cached || empty || dirty || spare || sparse
 }
 
@@ -339,8 +436,9 @@ func (s *scavengerState) judge(now stamp, again uint64) {
 // minJudged is how many pages a purge must have returned to be worth learning from: 16 MiB.
 const minJudged = 16 << 20 >> pageShift
 
-// purge returns COLD pages, and reports whether dirty pages are left.
-func (s *scavengerState) purge(now stamp, all bool) (left bool) {
+// purge returns COLD pages, and reports whether dirty pages are left that the system did not refuse to
+// take. again says that those are tried again, too.
+func (s *scavengerState) purge(now stamp, all, again bool) (left bool) {
 	findLost() // also when no page is dirty: the lost ones may be all there are
 	keep, age := 0, uint32(0)
 	region.mu.Lock()
@@ -357,22 +455,23 @@ func (s *scavengerState) purge(now stamp, all bool) (left bool) {
 	dirty := u.dirty
 	region.mu.Unlock()
 	if dirty > keep {
-		n := purgePages(dirty-keep, now, millis(age), !all)
+		n := purgePages(dirty-keep, now, millis(age), !all, again)
 		if !all && n > 0 {
 			if s.purged += uint64(n); s.purged >= minJudged && !s.judging {
 				s.judging, s.judgeAt = true, now+stamp(horizon())
 			}
 		}
-		dirty -= n
 	}
-	return dirty > 0 || anyLost.Load()
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	return u.dirty > u.refused || anyLost.Load()
 }
 
 // somethingLeft reports whether a tick would find something to do, except for slabs that became
 // PARTIAL, which kicked reports. Its no is right if nobody allocates or frees meanwhile.
 func somethingLeft() bool {
 	region.mu.Lock()
-	left := pageUse.dirty > 0 || len(hugeCache.larges) > 0
+	left := pageUse.dirty > pageUse.refused || len(hugeCache.larges) > 0
 	region.mu.Unlock()
 	left = left || spareMemory()
 	fronts := frontTable.Load()

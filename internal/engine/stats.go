@@ -4,6 +4,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -63,7 +64,7 @@ type Totals struct {
 	Large                        LargeTotals
 	Shared, SiteCache, HugeCache CacheTotals
 	Scavenger                    ScavengerTotals
-	PageFaults                   PageFaultTotals
+	PageFaults                   PageFaultTotals // ReadPageFaults has them; ReadTotals leaves them 0
 	Guard                        GuardedTotals
 	Stages                       StageTotals
 	SystemCalls                  SystemCallTotals
@@ -142,14 +143,21 @@ func ReadTotals(t *Totals) {
 	}
 	t.readCaches()
 	scavenger.moving.Unlock()
-	faults := readPageFaults()
-	t.PageFaults = PageFaultTotals{
-		Tiny: faults[bucketTiny], Mid: faults[bucketMid], Large: faults[bucketLarge], Huge: faults[bucketHuge],
-	}
 	frontPool.mu.Lock()
-	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free) - len(frontPool.lost)
+	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free) - len(frontPool.lost) - frontPool.out
 	frontPool.mu.Unlock()
 	t.addUp()
+}
+
+// ReadPageFaults returns the OS pages faulted in so far. Any goroutine, not entered. It is apart from
+// ReadTotals because it asks the operating system, and whoever does that should hold no lock.
+func ReadPageFaults() PageFaultTotals {
+	check.MustNotBeEntered("ReadPageFaults")
+	if !region.ready.Load() {
+		return PageFaultTotals{}
+	}
+	n := readPageFaults()
+	return PageFaultTotals{Tiny: n[bucketTiny], Mid: n[bucketMid], Large: n[bucketLarge], Huge: n[bucketHuge]}
 }
 
 // addUp derives which blocks are live, and what all classes and the large blocks have together.

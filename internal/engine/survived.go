@@ -11,8 +11,8 @@ import (
 
 var survived struct {
 	check.Mutex[check.Survived]
-	errs  []error
-	texts [maxSurvived]string
+	errs []error
+	keys [maxSurvived]string
 }
 
 // maxSurvived bounds the list of survived errors. The first ones say the most.
@@ -20,14 +20,17 @@ const maxSurvived = 16
 
 // survive records an error that did not stop hakmem, unless an error with the same text is recorded
 // already. Otherwise a storm of failures of one kind would leave no room for another kind.
-func survive(err error) {
-	text := err.Error()
+func survive(err error) { surviveAs(err.Error(), err) }
+
+// surviveAs is survive for an error that is one of a kind: it is recorded unless one with the same
+// key is.
+func surviveAs(key string, err error) {
 	s := &survived
 	s.Lock()
 	defer s.Unlock()
 	n := len(s.errs)
-	if n < maxSurvived && !slices.Contains(s.texts[:n], text) {
-		s.texts[n], s.errs = text, append(s.errs, err)
+	if n < maxSurvived && !slices.Contains(s.keys[:n], key) {
+		s.keys[n], s.errs = key, append(s.errs, err)
 	}
 }
 

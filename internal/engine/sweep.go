@@ -22,6 +22,7 @@ func sweepIdle(all bool) (left bool) {
 	}
 	end := region.endChunk()
 	for i := region.firstChunk() &^ 63; i < end; i += 64 {
+		beats.Add(1)
 		hints := hintWord(i)
 		for w := atomic.LoadUint64(hints); w != 0; w &= w - 1 {
 			c := i + chunkNo(bits.TrailingZeros64(w))
@@ -44,6 +45,7 @@ func sweepEmpty() {
 	for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
 		page, ok := nextListed(c, 0)
 		for ok {
+			beats.Add(1)
 			s := slabID(page + 1)
 			if s.allFree(&sizeclass.Classes[c]) { // only a glance; claimEmpty makes sure
 				giveBackEmpty(s, 0)

@@ -17,6 +17,7 @@ var alike = map[string]string{
 	"hold":              "the front that the caller entered and the one it belongs to are the same or 0",
 	"SetMemoryLimit":    "bounds, the lower one first; soft above hard is an error",
 	"setMemoryLimit":    "bounds, the lower one first",
+	"superMeta.outcome": "the pages tried, and those of them that were refused",
 	"slabID.firstFree":  "a range",
 	"slabID.ownsBlocks": "a range",
 	"pageTree.add":      "a range",

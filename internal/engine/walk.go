@@ -63,9 +63,11 @@ func LiveFrom(at WalkAt, blocks []LiveBlock) (_ []LiveBlock, next WalkAt, more b
 // liveInRegion is LiveFrom for the region. It returns MaxPages at the region's end.
 func liveInRegion(page pageNo, blocks []LiveBlock) (_ []LiveBlock, next pageNo) {
 	// Where returning memory takes two steps, the live map cannot be read between them. Whoever
-	// returns memory holds this lock.
-	scavenger.mu.Lock()
-	defer scavenger.mu.Unlock()
+	// returns memory holds this lock. If it hangs, the walk ends; Err reports that.
+	if !scavenger.lock() {
+		return blocks, MaxPages
+	}
+	defer scavenger.unlock()
 	end := region.endPage()
 	for n := 0; page < end && len(blocks) == 0 && n < walkPages; n++ {
 		blocks = liveInPage(page, blocks)
@@ -148,8 +150,10 @@ func (b *LiveBlock) StillLive() bool {
 	case b.class == 0:
 		return b.isLarge()
 	}
-	scavenger.mu.Lock()
-	defer scavenger.mu.Unlock()
+	if !scavenger.lock() {
+		return true // it was alive when the walk found it
+	}
+	defer scavenger.unlock()
 	return meta(b.page).slabClass.Load() == uint32(b.class) && b.value() != 0
 }
 

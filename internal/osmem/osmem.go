@@ -17,6 +17,7 @@ import (
 	"errors"
 	"os"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
@@ -43,21 +44,25 @@ func (o Op) String() string { return opNames[o] }
 var ErrInjected = errors.New("osmem: injected failure")
 
 var (
-	calls  [numOps]atomic.Uint64
-	failed atomic.Uint64
-	inject atomic.Pointer[func(Op) error]
+	calls        [numOps]atomic.Uint64
+	failed       atomic.Uint64
+	inject       atomic.Pointer[func(Op) error]
+	injectRanges atomic.Pointer[func(Range) error]
 )
 
 // Calls returns how often op reached the operating system.
 func Calls(op Op) uint64 { return calls[op].Load() }
 
-// Failed returns how many calls of any kind failed.
+// Failed returns how many calls of any kind failed, except looks (OpResident): what a look asks is
+// for statistics, and a system may refuse to say it.
 func Failed() uint64 { return failed.Load() }
 
 // Inject makes every function that has an Op call f first. If f returns an error, the function
 // returns that error instead of making the system call (except as lose describes). Inject(nil) ends
-// this. For tests.
+// this. f may block for ever, as a thread does that is killed in a call. For tests.
 func Inject(f func(Op) error) {
+	looks.skip.Store(0)
+	looks.penalty.Store(0)
 	if f == nil {
 		inject.Store(nil)
 		return
@@ -65,19 +70,45 @@ func Inject(f func(Op) error) {
 	inject.Store(&f)
 }
 
-func do(op Op, call func() error) error {
-	if f := inject.Load(); f != nil {
-		if err := (*f)(op); err != nil {
-			failed.Add(1)
-			return err
-		}
+// InjectRanges makes every return of memory call f with each range first. If f returns an error, the
+// range is refused with this error, as if by the system: the call counts. InjectRanges(nil) ends
+// this. For tests.
+func InjectRanges(f func(Range) error) {
+	if f == nil {
+		injectRanges.Store(nil)
+		return
 	}
-	calls[op].Add(1)
-	err := call()
+	injectRanges.Store(&f)
+}
+
+// do makes a call of kind op, and counts it.
+func do(op Op, call func() error) error {
+	err := ask(op, call)
 	if err != nil {
 		failed.Add(1)
 	}
 	return err
+}
+
+// ask is do for a call whose failure is no error.
+func ask(op Op, call func() error) error {
+	if f := inject.Load(); f != nil {
+		if err := (*f)(op); err != nil {
+			return err
+		}
+	}
+	calls[op].Add(1)
+	return call()
+}
+
+// giveUp calls discard unless a test refuses the range.
+func giveUp(addr mem.Addr, size mem.Bytes) error {
+	if f := injectRanges.Load(); f != nil {
+		if err := (*f)(Range{addr, size}); err != nil {
+			return err
+		}
+	}
+	return discard(addr, size)
 }
 
 // Reserve takes size bytes of address space, a multiple of 64 KiB, without memory behind them. The
@@ -143,7 +174,7 @@ var ErrDecommitted = errors.New("osmem: the range is no longer committed")
 // each page may hold what it held or zeroes, and is still committed, unless the
 // error wraps ErrDecommitted, which it never does on Linux.
 func Discard(addr mem.Addr, size mem.Bytes) error {
-	return lose(do(OpDiscard, func() error { return discard(addr, size) }), addr, size)
+	return lose(do(OpDiscard, func() error { return giveUp(addr, size) }), addr, size)
 }
 
 // lose makes the range inaccessible if an injected error claims that its memory is gone, so that a
@@ -171,7 +202,14 @@ const MaxRanges = 1024
 func DiscardMany(r []Range) (done int, err error) {
 	for done < len(r) && err == nil {
 		n := 0
-		err = do(OpDiscard, func() (e error) { n, e = discardMany(r[done:]); return e })
+		err = do(OpDiscard, func() (e error) {
+			if injectRanges.Load() != nil {
+				n, e = 1, giveUp(r[done].Addr, r[done].Size)
+				return e
+			}
+			n, e = discardMany(r[done:])
+			return e
+		})
 		if err == nil {
 			done += n
 		}
@@ -198,6 +236,14 @@ func Uncommit(addr mem.Addr, size mem.Bytes, readable bool) error {
 // StrictCommit reports whether the system charges a process for all memory that is committed
 // (vm.overcommit_memory = 2).
 func StrictCommit() bool { return strictCommit() }
+
+// LikelyReason says why the system may have refused to return memory with err, and what the program
+// can do; "" where that is not known.
+func LikelyReason(err error) string { return likelyReason(err) }
+
+// Nap lets the goroutine wait for about d. In a bubble of testing/synctest it waits for real time,
+// where the system's sleep can be called directly: on Linux.
+func Nap(d time.Duration) { nap(d) }
 
 // PageSize returns the operating system's page size in bytes.
 func PageSize() mem.Bytes { return systemPage }

@@ -86,12 +86,6 @@ func leaveOutOfDumps(addr mem.Addr, size mem.Bytes) {
 	_ = unix.Madvise(bytes(addr, size), unix.MADV_DONTDUMP)
 }
 
-// discard uses MADV_DONTNEED, not MADV_FREE: the memory leaves the resident set at once, so that
-// monitoring shows the truth.
-func discard(addr mem.Addr, size mem.Bytes) error {
-	return unix.Madvise(bytes(addr, size), unix.MADV_DONTNEED)
-}
-
 // addressSpaceLeft is RLIMIT_AS minus the address space that the process has according to /proc.
 func addressSpaceLeft() mem.Bytes {
 	var lim unix.Rlimit

@@ -3,6 +3,8 @@
 package osmem
 
 import (
+	"errors"
+
 	"github.com/hakmem/hakmem/internal/mem"
 	"golang.org/x/sys/unix"
 )
@@ -29,11 +31,9 @@ func makeReadable(addr mem.Addr, size mem.Bytes) error {
 	return nil
 }
 
+// withdraw makes the range fault also where its memory could not be returned.
 func withdraw(addr mem.Addr, size mem.Bytes) error {
-	if err := discard(addr, size); err != nil {
-		return err
-	}
-	return unix.Mprotect(bytes(addr, size), unix.PROT_NONE)
+	return errors.Join(discard(addr, size), unix.Mprotect(bytes(addr, size), unix.PROT_NONE))
 }
 
 func commit(addr mem.Addr, size mem.Bytes) error {

@@ -1,7 +1,6 @@
 package osmem
 
 import (
-	"errors"
 	"os"
 	"strings"
 	"unsafe"
@@ -10,34 +9,39 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var errNoScratch = errors.New("osmem: Resident needs scratch memory")
+// canLook: see Look.
+const canLook = true
 
-func resident(addr mem.Addr, size mem.Bytes, vec []byte) (int, error) {
-	if len(vec) == 0 {
-		return 0, errNoScratch
+var pagemapPath = [...]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/', 'p', 'a', 'g', 'e', 'm', 'a', 'p', 0}
+
+// begin, read and end make the system calls of a look themselves, for the reason of statm.
+func (l *Look) begin() error {
+	fd, err := openFile(&pagemapPath[0])
+	l.fd, l.open = fd, err == nil
+	return err
+}
+
+// read reads the file's entries, of 8 bytes each, for the pages from addr on.
+func (l *Look) read(addr mem.Addr, entries []uint64) error {
+	size := uintptr(len(entries)) * unsafe.Sizeof(entries[0])
+	at := uintptr(addr) / uintptr(systemPage) * unsafe.Sizeof(entries[0])
+	n, _, errno := unix.Syscall6(unix.SYS_PREAD64, l.fd, uintptr(unsafe.Pointer(unsafe.SliceData(entries))), size, at, 0, 0)
+	if errno != 0 || n != size {
+		return ErrNotSupported
 	}
-	pageSize := systemPage
-	pages := 0
-	for left := size.Up(pageSize) / pageSize; left > 0; {
-		n := min(left, mem.Bytes(len(vec)))
-		err := do(OpResident, func() error {
-			// In this form it is a call of assembly, so that vec need not be in Go's heap.
-			_, _, errno := unix.Syscall(unix.SYS_MINCORE, uintptr(addr), uintptr(n*pageSize), uintptr(unsafe.Pointer(&vec[0])))
-			if errno != 0 {
-				return errno
-			}
-			return nil
-		})
-		if err != nil {
-			return 0, err
-		}
-		for _, v := range vec[:n] {
-			pages += int(v & 1) // the other bits are reserved
-		}
-		addr += mem.Addr(n * pageSize)
-		left -= n
+	return nil
+}
+
+func (l *Look) end() { _, _, _ = unix.Syscall(unix.SYS_CLOSE, l.fd, 0, 0) }
+
+// openFile opens the file at path, which ends in a 0, for reading.
+func openFile(path *byte) (fd uintptr, err error) {
+	dir := unix.AT_FDCWD // a variable: the constant is negative
+	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(path)), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
+	if errno != 0 {
+		return 0, errno
 	}
-	return pages, nil
+	return fd, nil
 }
 
 func hugePages(addr mem.Addr, size mem.Bytes, want bool) error {
@@ -77,9 +81,8 @@ var statmPath = [...]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/',
 // makes the system calls itself because measuring memory should not use more of it: unix.Open
 // copies its path to Go's heap, and under the race detector unix.Read moves its buffer there.
 func statm() (size, resident uint64, ok bool) {
-	dir := unix.AT_FDCWD // a variable: the constant is negative
-	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&statmPath[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
-	if errno != 0 {
+	fd, err := openFile(&statmPath[0])
+	if err != nil {
 		return 0, 0, false
 	}
 	defer unix.Close(int(fd))

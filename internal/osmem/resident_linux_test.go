@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"golang.org/x/sys/unix"
@@ -54,28 +56,38 @@ func TestResident(t *testing.T) {
 					area[p*pageSize] = 1
 				}
 			}
-			for _, scratch := range []int{1, 7, n - 1, n, 4 * n} {
-				before := Calls(OpResident)
-				got, err := Resident(addr, n*pageSize-1, make([]byte, scratch)) // rounded up
-				if err != nil || got != c.want {
-					t.Errorf("with %d bytes of scratch: %d pages, %v; want %d", scratch, got, err, c.want)
+			before := Calls(OpResident)
+			var l Look
+			if err := BeginLook(&l); err != nil {
+				t.Fatal(err)
+			}
+			defer l.Close()
+			for _, scratch := range []int{n, 4 * n} {
+				entries, got, err := l.Resident(addr, n*pageSize-1, make([]uint64, scratch)) // rounded up
+				if err != nil || got != c.want || len(entries) != n {
+					t.Errorf("with room for %d: %d pages, %v, %d entries; want %d of %d", scratch, got, err, len(entries), c.want, n)
 				}
-				if calls, want := Calls(OpResident)-before, uint64((n+scratch-1)/scratch); calls != want {
-					t.Errorf("with %d bytes of scratch: %d calls counted, want %d", scratch, calls, want)
+				for p, e := range entries {
+					if e>>63 != 0 != c.touched(mem.Bytes(p)) {
+						t.Errorf("the entry of page %d is %#x", p, e)
+					}
 				}
+			}
+			if calls := Calls(OpResident) - before; calls != 3 {
+				t.Errorf("%d calls counted, want 3: one that opens and two that read", calls)
 			}
 		})
 	}
 }
 
-// TestResidentChanges checks what the comment of Resident says of pages that are only read, of
+// TestResidentChanges checks what the comment of Look.Resident says of pages that are only read, of
 // discarded ones, and of parts of a range.
 func TestResidentChanges(t *testing.T) {
 	const n = 8
 	addr, area := smallPages(t, n)
 	check := func(what string, first, pages mem.Bytes, want int) {
 		t.Helper()
-		if got, err := Resident(addr+mem.Addr(first*pageSize), pages*pageSize, make([]byte, 3)); err != nil || got != want {
+		if got, err := look(addr+mem.Addr(first*pageSize), pages*pageSize); err != nil || got != want {
 			t.Errorf("%s: %d pages, %v; want %d", what, got, err, want)
 		}
 	}
@@ -95,54 +107,159 @@ func TestResidentChanges(t *testing.T) {
 	check("those and the next", 2, 4, 1)
 }
 
-func TestResidentErrors(t *testing.T) {
+// TestLookRefused: a look that is refused when it begins or later says that it does not know, closes
+// its file, and counts no failure. Then looks are given up for longer and longer times. With an answer
+// that is over.
+func TestLookRefused(t *testing.T) {
 	defer Inject(nil)
-	const n = 10
-	addr, area := smallPages(t, n)
-	clear(area)
-	gone, err := Reserve(mib)
-	if err != nil {
-		t.Fatal(err)
+	addr, _ := smallPages(t, 10)
+	files := func() int {
+		d, err := os.ReadDir("/proc/self/fd")
+		if err != nil {
+			t.Skip("skipped: no /proc: ", err)
+		}
+		return len(d)
 	}
-	Release(gone, mib)
-	second := func() func(Op) error { // refuses the second call
+	before, failures := files(), Failed()
+	for at := 1; at <= 2; at++ {
 		calls := 0
-		return func(op Op) error {
-			if calls++; op == OpResident && calls == 2 {
+		Inject(func(op Op) error {
+			if calls++; op == OpResident && calls == at {
 				return ErrInjected
 			}
 			return nil
+		})
+		if got, err := look(addr, 10*pageSize); got != 0 || !errors.Is(err, ErrNotSupported) || calls != at {
+			t.Errorf("refused at call %d: %d pages, %v, %d calls", at, got, err, calls)
 		}
 	}
-	for _, c := range []struct {
-		name    string
-		addr    mem.Bytes
-		scratch int
-		inject  func(Op) error
-		want    error
-		calls   uint64
+	if n := files(); n != before {
+		t.Errorf("%d files are open, before there were %d", n, before)
+	}
+	refuse, calls := true, 0
+	Inject(func(op Op) error {
+		if calls++; refuse {
+			return ErrInjected
+		}
+		return nil
+	})
+	const looks = 5000
+	for range looks {
+		if _, err := look(addr, pageSize); !errors.Is(err, ErrNotSupported) {
+			t.Fatal(err)
+		}
+	}
+	if most := 10 + looks/looksSkipped; calls > most || calls < 10 {
+		t.Errorf("%d looks that are refused made %d calls, want 10 to %d", looks, calls, most)
+	}
+	refuse = false
+	for i := 0; ; i++ {
+		if _, err := look(addr, pageSize); err == nil {
+			break
+		} else if i > looksSkipped {
+			t.Fatalf("%d looks later there is no answer: %v", i, err)
+		}
+	}
+	if _, err := look(addr, pageSize); err != nil {
+		t.Errorf("after an answer: %v", err)
+	}
+	if n := Failed() - failures; n != 0 {
+		t.Errorf("%d failures counted", n)
+	}
+}
+
+// TestDiscardLocked: locked memory is returned, whether alone, amid other memory, or with many other
+// ranges. It stays locked.
+func TestDiscardLocked(t *testing.T) {
+	const n = 64
+	for _, lock := range []struct {
+		name string
+		lock func(b []byte) error
 	}{
-		{"no scratch", mem.Bytes(addr), 0, nil, errNoScratch, 0},
-		{"unaligned", mem.Bytes(addr + 1), n, nil, unix.EINVAL, 1},
-		{"not mapped", mem.Bytes(gone), n, nil, unix.ENOMEM, 1},
-		{"refused at the second piece", mem.Bytes(addr), 4, second(), ErrInjected, 1},
+		{"mlock", unix.Mlock},
+		{"on fault", func(b []byte) error {
+			_, _, errno := unix.Syscall(unix.SYS_MLOCK2, uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), unix.MLOCK_ONFAULT)
+			if errno != 0 {
+				return errno
+			}
+			return nil
+		}},
 	} {
-		t.Run(c.name, func(t *testing.T) {
-			Inject(c.inject)
-			defer Inject(nil)
-			calls, failures := Calls(OpResident), Failed()
-			got, err := Resident(mem.Addr(c.addr), n*pageSize, make([]byte, c.scratch))
-			if got != 0 || !errors.Is(err, c.want) {
-				t.Errorf("%d pages, %v; want 0, %v", got, err, c.want)
+		addr, area := smallPages(t, n)
+		touch := func() {
+			for p := range mem.Bytes(n) {
+				area[p*pageSize] = 1
 			}
-			wantFailures := uint64(1)
-			if c.want == errNoScratch {
-				wantFailures = 0
+		}
+		touch()
+		if err := lock.lock(area[8*pageSize : 12*pageSize]); err != nil {
+			t.Skipf("skipped: %s: %v", lock.name, err)
+		}
+		if unix.Madvise(area[8*pageSize:12*pageSize], unix.MADV_DONTNEED_LOCKED) != nil {
+			t.Skip("skipped: Linux before 5.18 does not return locked memory")
+		}
+		empty := func(what string) {
+			t.Helper()
+			if got, err := look(addr, n*pageSize); got != 0 || err != nil {
+				t.Errorf("%s, %s: %d pages are resident, %v", lock.name, what, got, err)
 			}
-			if calls, failures = Calls(OpResident)-calls, Failed()-failures; calls != c.calls || failures != wantFailures {
-				t.Errorf("%d calls and %d failures counted, want %d and %d", calls, failures, c.calls, wantFailures)
+			touch()
+		}
+		touch()
+		for _, r := range []Range{{addr + mem.Addr(8*pageSize), 4 * pageSize}, {addr, n * pageSize}} {
+			if err := Discard(r.Addr, r.Size); err != nil {
+				t.Errorf("%s: %d bytes: %v", lock.name, r.Size, err)
 			}
-		})
+		}
+		empty("discarded alone and as a whole")
+		var r []Range
+		for p := range mem.Bytes(n) {
+			r = append(r, Range{addr + mem.Addr(p*pageSize), pageSize})
+		}
+		failures := Failed()
+		if done, err := DiscardMany(r); done != n || err != nil || Failed() != failures {
+			t.Errorf("%s: DiscardMany = %d, %v, %d failures", lock.name, done, err, Failed()-failures)
+		}
+		empty("with others")
+		if !slices.Contains(vmFlags(t, addr+mem.Addr(8*pageSize)), "lo") {
+			t.Errorf("%s: the memory is not locked any more", lock.name)
+		}
+	}
+}
+
+// TestRefusedRangeIsNotTheSystem: one range that the system refuses does not end the return of many
+// ranges at once.
+func TestRefusedRangeIsNotTheSystem(t *testing.T) {
+	const n = 64
+	addr, area := smallPages(t, n)
+	clear(area)
+	var r []Range
+	for p := mem.Bytes(0); p < n; p += 2 {
+		r = append(r, Range{addr + mem.Addr(p*pageSize), pageSize})
+	}
+	calls := Calls(OpDiscard)
+	if _, err := DiscardMany(r); err != nil {
+		t.Fatal(err)
+	}
+	many := Calls(OpDiscard) - calls
+	if batches.Load() != batchYes {
+		t.Skip("skipped: the system takes one range at a time")
+	}
+	bad := slices.Clone(r)
+	bad[10].Addr++ // EINVAL, as for locked memory before Linux 5.18
+	if done, err := DiscardMany(bad); done != 10 || !errors.Is(err, unix.EINVAL) {
+		t.Errorf("DiscardMany = %d, %v, want 10, EINVAL", done, err)
+	}
+	calls = Calls(OpDiscard)
+	if _, err := DiscardMany(r); err != nil || Calls(OpDiscard)-calls != many {
+		t.Errorf("%d calls for %d ranges, before it was %d; %v", Calls(OpDiscard)-calls, len(r), many, err)
+	}
+}
+
+func TestNap(t *testing.T) {
+	start := time.Now()
+	if Nap(2 * time.Millisecond); time.Since(start) < 2*time.Millisecond {
+		t.Errorf("a nap of 2 ms took %v", time.Since(start))
 	}
 }
 
@@ -280,10 +397,15 @@ func TestParseStatm(t *testing.T) {
 func TestNoAllocation(t *testing.T) {
 	addr, _ := smallPages(t, 64)
 	if n := testing.AllocsPerRun(100, func() {
-		var vec [16]byte
-		if _, err := Resident(addr, 64*pageSize, vec[:]); err != nil {
+		var l Look
+		var entries [64]uint64
+		if err := BeginLook(&l); err != nil {
 			t.Error(err)
 		}
+		if _, _, err := l.Resident(addr, 64*pageSize, entries[:]); err != nil {
+			t.Error(err)
+		}
+		l.Close()
 		ResidentBytes()
 		ProcessFaults()
 	}); n != 0 {

@@ -4,7 +4,13 @@ package osmem
 
 import "github.com/hakmem/hakmem/internal/mem"
 
-func resident(addr mem.Addr, size mem.Bytes, vec []byte) (int, error) { return 0, ErrNotSupported }
+const canLook = false
+
+func (l *Look) begin() error { return ErrNotSupported }
+
+func (l *Look) read(addr mem.Addr, entries []uint64) error { return ErrNotSupported }
+
+func (l *Look) end() {}
 
 func hugePages(addr mem.Addr, size mem.Bytes, want bool) error { return nil }
 

@@ -19,6 +19,7 @@ type Call struct {
 type Refusals struct {
 	mu             sync.Mutex
 	calls, refused map[string]int // by place
+	told           map[string]int // by place, those of refused that Told counts
 	discards       int            // refused ones
 }
 
@@ -35,7 +36,7 @@ func Refuse(when func(Call) bool) *Refusals {
 // RefuseAt is Refuse with calls counted by the place at which they are made. The goroutine that
 // makes a call calls place, which returns that place; the error of a refusal ends with it.
 func RefuseAt(place func() string, when func(Call) bool) *Refusals {
-	r := &Refusals{calls: map[string]int{}, refused: map[string]int{}}
+	r := &Refusals{calls: map[string]int{}, refused: map[string]int{}, told: map[string]int{}}
 	osmem.Inject(func(op osmem.Op) error {
 		at := place()
 		r.mu.Lock()
@@ -45,6 +46,9 @@ func RefuseAt(place func() string, when func(Call) bool) *Refusals {
 			return nil
 		}
 		r.refused[at]++
+		if op != osmem.OpResident && op != osmem.OpDiscard {
+			r.told[at]++
+		}
 		err := osmem.ErrInjected
 		if at != "" {
 			err = fmt.Errorf("%w: %v at %s", err, op, at)
@@ -91,6 +95,14 @@ func (r *Refusals) Refused() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return maps.Clone(r.refused)
+}
+
+// Told returns the number of refused calls by place, without those that Err need not tell of: looks
+// at what is resident, which a system may refuse, and discards, which are tried again in parts.
+func (r *Refusals) Told() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.told)
 }
 
 // Total returns how many calls were refused.

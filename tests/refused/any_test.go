@@ -21,7 +21,7 @@ var _ = testkit.Child("any call refused once", anyCallRefusedOnce)
 func anyCallRefusedOnce(arg string) error {
 	nth, _ := strconv.Atoi(arg)
 	var reached atomic.Bool // the number of calls depends on how long they take
-	testkit.Refuse(func(c testkit.Call) bool {
+	calls := testkit.Refuse(func(c testkit.Call) bool {
 		if c.Nth == nth {
 			reached.Store(true)
 		}
@@ -38,7 +38,7 @@ func anyCallRefusedOnce(arg string) error {
 	osmem.Inject(nil)
 	switch {
 	case reached.Load():
-		if err := reported(); err != nil {
+		if err := reportedOf(calls); err != nil {
 			return err
 		}
 	case nth <= 48:

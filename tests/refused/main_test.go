@@ -40,3 +40,12 @@ func reported() error {
 	}
 	return nil
 }
+
+// reportedOf is reported, if a call was refused that Err is to tell of.
+func reportedOf(calls *testkit.Refusals) error {
+	if len(calls.Told()) > 0 {
+		return reported()
+	}
+	osmem.Inject(nil)
+	return hakmem.CheckInvariants()
+}
