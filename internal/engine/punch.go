@@ -202,10 +202,13 @@ func (s slabID) punch(c sizeclass.ID) {
 // punchNow returns the memory that was gathered and ends the claims.
 func punchNow() {
 	b := &punching
+	var chunks [punchSlabsAtOnce]chunkNo
 	for i := range b.n {
 		s := &b.slabs[i]
 		countHoles(s.slab, s.holes&^s.slab.meta().holes())
+		chunks[i] = s.slab.page().chunk()
 	}
+	madeSparse(chunks[:b.n])
 	for done := 0; done < b.r; {
 		n, err := osmem.DiscardMany(b.ranges[done:b.r])
 		for _, r := range b.ranges[done : done+n] {

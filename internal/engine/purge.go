@@ -23,6 +23,7 @@ import (
 func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
+	come := hugePagesCome()
 	first := region.firstChunk()
 	var take [purgeBatch]pageSet
 	for end := region.endChunk(); end > first && n < want; {
@@ -56,7 +57,9 @@ func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 		}
 		for i, m := range take[:end-c] {
 			if m != 0 {
-				super(c + chunkNo(i)).free &^= m
+				s := super(c + chunkNo(i))
+				take[i] = s.withClean(m, come)
+				s.free &^= take[i]
 				updateChunk(c + chunkNo(i))
 			}
 		}
@@ -75,6 +78,7 @@ func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 	var cleaned, tiny, lost [purgeBatch]pageSet
 	first := c.page()
+	beforePurge(c, take)
 	eachRun(take, func(page, length int) {
 		addr, size := (first + pageNo(page)).addr(), pageCount(length).bytes()
 		counts := countResident(addr, size, nil)
@@ -87,6 +91,7 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			setRun(lost[:], page, length)
 		}
 	})
+	renewWhole(c, cleaned[:], lost[:], recommit)
 	// The part of the live map that covers these pages is all zero: no block in them is live.
 	region.mu.Lock()
 	for i := range take {
@@ -94,6 +99,7 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 	}
 	region.mu.Unlock()
 	var dropped [purgeBatch]pageSet
+	beforeLiveDiscard(c, tiny[:])
 	eachRun(tiny[:], func(page, length int) {
 		unit := region.live.unit
 		page, length = wholePages(page, length, unit, osmem.PageSize())
@@ -121,13 +127,15 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			s.lost |= lost[i]
 			anyLost.Store(true)
 		}
+		was := s.dirty & cleaned[i]
 		s.dirty &^= cleaned[i]
 		s.tiny &^= dropped[i]
 		if kept { // otherwise it was not the scavenger's choice
-			s.purged |= cleaned[i]
+			s.purged |= was
 			s.purgedAt = now
 		}
-		n += cleaned[i].count()
+		n += was.count()
+		s.sparse = s.sparse && (!s.free.whole() || s.dirty != 0 || hugePagesSpan())
 		updateChunk(c + chunkNo(i))
 	}
 	u := &pageUse

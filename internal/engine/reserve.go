@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
@@ -126,7 +127,8 @@ func tryReserve(size mem.Bytes) (err error) {
 	fixed := reserve(fixedSize, true)
 	fronts := frontsWanted()
 	// For the alignment see frontAt.
-	frontBase := mem.Bytes(reserve(mem.Bytes(fronts*frontSize+TinyMag), true)).Up(TinyMag)
+	frontArea := reserve(mem.Bytes(fronts*frontSize+TinyMag), true)
+	frontBase := mem.Bytes(frontArea).Up(TinyMag)
 	if err == nil {
 		err = osmem.MakeReadable(base, first)
 	}
@@ -136,6 +138,7 @@ func tryReserve(size mem.Bytes) (err error) {
 	if err != nil {
 		return err
 	}
+	fixedBase := fixed
 	for _, p := range parts {
 		*p.addr = fixed
 		fixed += mem.Addr(p.n.Up(64))
@@ -143,7 +146,7 @@ func tryReserve(size mem.Bytes) (err error) {
 	tree.init(chunkNo(npages / superPages))
 	setLevels[0] = r.sets.base
 	frontPool.base, frontPool.max = mem.Addr(frontBase), fronts
-	osmem.Name(base, size, "hakmem: region")
+	osmem.Name(base, size, regionName)
 	r.base, r.size, r.first = base, size, first
 	r.committed.Store(uintptr(first))
 	r.metaCommitted.Add(uintptr(fixedSize))
@@ -154,6 +157,8 @@ func tryReserve(size mem.Bytes) (err error) {
 		frontTable.Store(&hardFronts)
 	}
 	r.adviseHuge(pol.THP)
+	adviseTables(osmem.Range{Addr: fixedBase, Size: fixedSize}, osmem.Range{Addr: frontArea, Size: mem.Bytes(fronts*frontSize + TinyMag)},
+		osmem.Range{Addr: r.sites.base, Size: r.sites.of(npages)})
 	if !limitSet {
 		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))
 	}
@@ -203,6 +208,27 @@ func (r *regionState) adviseHuge(want policy.THP) {
 	}
 	if err := osmem.HugePages(r.base, r.size, want == policy.THPAlways); err != nil {
 		survive(fmt.Errorf("hakmem: advice on huge pages: %w; HAKMEM_THP has no effect", err))
+	}
+}
+
+// adviseTables keeps the system from making huge pages of those tables that a program touches here and
+// there: a huge page for each such place would be most of an idle program's memory. They are the
+// reserved ones and two variables. The live map, the page table, the bitmaps and the partial sets are
+// used side by side and keep the default. Under mu.
+func adviseTables(reserved ...osmem.Range) {
+	check.MustHold(&region.mu, "adviseTables")
+	if osmem.HugePageSize() == 0 {
+		return
+	}
+	step := osmem.PageSize()
+	for _, table := range append(reserved,
+		osmem.Range{Addr: mem.Addr(unsafe.Pointer(&PageClass)), Size: mem.Bytes(unsafe.Sizeof(PageClass))},
+		osmem.Range{Addr: mem.Addr(unsafe.Pointer(&guesses)), Size: mem.Bytes(unsafe.Sizeof(guesses))},
+	) {
+		from, end := mem.Bytes(table.Addr).Up(step), (mem.Bytes(table.Addr) + table.Size).Down(step)
+		if err := osmem.HugePages(mem.Addr(from), end-from, false); err != nil {
+			survive(fmt.Errorf("hakmem: advice against huge pages for tables: %w", err))
+		}
 	}
 }
 

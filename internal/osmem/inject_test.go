@@ -27,6 +27,7 @@ var refused = map[string]struct {
 	"Discard":        {OpDiscard, Discard},
 	"DiscardMany":    {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { _, err := DiscardMany([]Range{{addr, size}}); return err }},
 	"Withdraw":       {OpDiscard, Withdraw},
+	"Renew":          {OpDiscard, Renew},
 	"Resident":       {OpResident, func(addr mem.Addr, size mem.Bytes) error { _, err := Resident(addr, size, make([]byte, 1)); return err }},
 	"HugePages":      {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
 }
@@ -36,7 +37,8 @@ var neverRefused = map[string]string{
 	"Release":          "a failure leaves address space reserved, which nothing can mend and nobody is told",
 	"Name":             "best effort: old kernels refuse it always",
 	"AddressSpaceLeft": "a failure counts as no limit; the reservation then fails if there is one",
-	"HugePageMode":     "a failure counts as a system without the setting",
+	"HugePageMode":     "a failure counts as a system without the setting, or as an unknown one",
+	"HugePageSize":     "a failure counts as unknown",
 	"ProcessFaults":    "for statistics: zeros",
 	"ResidentBytes":    "for statistics: says when it does not know",
 	"PageSize":         "no system call",
@@ -94,7 +96,7 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 		if runtime.GOOS != "linux" && (r.op == OpResident || r.op == OpAdvise) {
 			continue // TestNotSupported covers these
 		}
-		if name == "HugePages" && HugePageMode() == "" {
+		if name == "HugePages" && HugePageMode() == "" || name == "Renew" && runtime.GOOS != "linux" {
 			continue // the system refuses it anyway
 		}
 		addr, err := Reserve(size, false)
