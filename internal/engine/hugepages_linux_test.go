@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 	"unsafe"
@@ -162,6 +163,20 @@ func TestAdviceAgainstHugePages(t *testing.T) {
 	}
 }
 
+// TestWholeChunksNeedNoAdvice: chunks that are returned as a whole are returned without system calls for
+// advice.
+func TestWholeChunksNeedNoAdvice(t *testing.T) {
+	withHugePages(t, "always")
+	withClock(t)
+	blocks := fillBytes(t, 128*mebibyte, 64<<10)
+	calls := osmem.Calls(osmem.OpAdvise)
+	freeBlocks(t, blocks)
+	Trim()
+	if n := osmem.Calls(osmem.OpAdvise) - calls; n > 2 { // for chunks at the ends that others use
+		t.Errorf("%d calls for advice", n)
+	}
+}
+
 // TestNoAdviceUnasked: where huge pages do not come by themselves, there is no advice. When they
 // begin to come, the next return gives it to all chunks that need it.
 func TestNoAdviceUnasked(t *testing.T) {
@@ -248,6 +263,34 @@ func TestAdviceRefused(t *testing.T) {
 	if !slices.ContainsFunc(Survived(), func(err error) bool { return errors.Is(err, osmem.ErrInjected) }) {
 		t.Error("nothing was reported")
 	}
+}
+
+// TestNoMappingLeft: if the process has no mapping left for a boundary, all of the region gets the
+// advice, which needs none.
+func TestNoMappingLeft(t *testing.T) {
+	withHugePages(t, "always")
+	withClock(t)
+	defer osmem.Inject(nil)
+	kept := fillBytes(t, 32*mebibyte, 128<<10)
+	calls := 0
+	osmem.Inject(func(op osmem.Op) error {
+		if op == osmem.OpAdvise {
+			if calls++; calls == 1 {
+				return fmt.Errorf("%w: %w", osmem.ErrInjected, syscall.ENOMEM)
+			}
+		}
+		return nil
+	})
+	kept = thin(t, kept, 9)
+	Trim()
+	if _, without := advised(kept); len(without) > 0 || calls != 2 {
+		t.Errorf("chunks %v have no advice after %d calls, want 2", without, calls)
+	}
+	if n := regionMappings(t); n > 3 {
+		t.Errorf("the committed pages are %d mappings", n)
+	}
+	mustHold(t)
+	freeBlocks(t, kept)
 }
 
 // TestRenewRefused: chunks that cannot be renewed keep their advice and can be used. If their
