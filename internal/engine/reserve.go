@@ -127,8 +127,7 @@ func tryReserve(size mem.Bytes) (err error) {
 	fixed := reserve(fixedSize, true)
 	fronts := frontsWanted()
 	// For the alignment see frontAt.
-	frontArea := reserve(mem.Bytes(fronts*frontSize+TinyMag), true)
-	frontBase := mem.Bytes(frontArea).Up(TinyMag)
+	frontBase := mem.Bytes(reserve(mem.Bytes(fronts*frontSize+TinyMag), true)).Up(TinyMag)
 	if err == nil {
 		err = osmem.MakeReadable(base, first)
 	}
@@ -157,7 +156,7 @@ func tryReserve(size mem.Bytes) (err error) {
 		frontTable.Store(&hardFronts)
 	}
 	r.adviseHuge(pol.THP)
-	adviseTables(osmem.Range{Addr: fixedBase, Size: fixedSize}, osmem.Range{Addr: frontArea, Size: mem.Bytes(fronts*frontSize + TinyMag)},
+	adviseTables(osmem.Range{Addr: fixedBase, Size: fixedSize}, osmem.Range{Addr: mem.Addr(frontBase), Size: mem.Bytes(fronts * frontSize)},
 		osmem.Range{Addr: r.sites.base, Size: r.sites.of(npages)})
 	if !limitSet {
 		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))
