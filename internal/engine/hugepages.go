@@ -50,8 +50,9 @@ var hugePages struct {
 }
 
 const (
-	// modeAge is how old the mode may be, in milliseconds. To read it takes some 0.1 ms, so that a
-	// program that returns memory all the time spends 1/10,000 of it on that.
+	// modeAge is how old the mode may be, in milliseconds. To read it takes some 0.3 ms, where the
+	// system has ten sizes of huge pages. So a program that returns memory all the time spends 1/3000
+	// of its time on that.
 	modeAge = 1000
 	// maxPause bounds the pause after refusals: a minute.
 	maxPause = 64 * modeAge

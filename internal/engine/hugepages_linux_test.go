@@ -4,10 +4,12 @@ import (
 	"bufio"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -16,6 +18,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"golang.org/x/sys/unix"
 )
 
 // withHugePages makes the engine believe, for the test, that the system makes huge pages of all
@@ -378,6 +381,80 @@ func TestLooksAfterAChange(t *testing.T) {
 		t.Error("the timer does not stop")
 	}
 	freeBlocks(t, kept)
+}
+
+// TestHugePagesWhileUsed: goroutines allocate and free while everything is trimmed all the time and the
+// kernel makes every huge page that it may. No block loses its contents.
+func TestHugePagesWhileUsed(t *testing.T) {
+	withHugePages(t, "always")
+	clock := withClock(t)
+	var wg sync.WaitGroup
+	for g := range uint64(3) {
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(g, 11))
+			sizes := []mem.Bytes{16, 200, 1504, 9216, 40 << 10, 40 << 10, 128 << 10, 700_000}
+			slots := make([]struct {
+				p    Block
+				size mem.Bytes
+			}, 150)
+			for i := range 60_000 {
+				s := &slots[r.IntN(len(slots))]
+				if s.p != 0 {
+					if !marked(s.p, s.size, g) {
+						t.Errorf("the block of %d bytes at %#x has lost its contents", s.size, s.p)
+						return
+					}
+					if bad := Free(0, s.p); bad.Kind != OK {
+						t.Error(bad)
+						return
+					}
+					s.p = 0
+				}
+				if i%2000 < 1200 {
+					s.size = sizes[r.IntN(len(sizes))]
+					s.p = Malloc(0, s.size)
+					mark(s.p, s.size, g)
+				}
+			}
+			for _, s := range slots {
+				if s.p != 0 {
+					Free(0, s.p)
+				}
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	r := rand.New(rand.NewPCG(3, 11))
+	was := hugePages.filled
+	made, trims, advice := 0, 0, osmem.Calls(osmem.OpAdvise)
+	for running := true; running; {
+		select {
+		case <-done:
+			running = false
+		default:
+		}
+		for range 8 {
+			const collapse = 25                             // MADV_COLLAPSE, since Linux 6.1
+			c := region.firstChunk() + chunkNo(r.IntN(100)) // committed or not
+			if _, _, errno := unix.Syscall(unix.SYS_MADVISE, uintptr(c.addr()), superSize, collapse); errno == 0 {
+				made++
+			}
+		}
+		if trims++; trims%3 == 0 { // so that there are chunks without advice to fill
+			mode := []string{"madvise", "always"}[trims/3%2]
+			scavenger.mu.Lock()
+			hugePageMode = func() string { return mode }
+			scavenger.mu.Unlock()
+			clock.Skip(2 * time.Second)
+		}
+		Trim()
+	}
+	t.Logf("%d huge pages made, %d Trims, %d MiB found, %d calls for advice", made, trims, (hugePages.filled-was)/mebibyte, osmem.Calls(osmem.OpAdvise)-advice)
+	mustHold(t)
 }
 
 // touch writes what is there, which makes the OS page resident.
