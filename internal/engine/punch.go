@@ -26,9 +26,9 @@ import (
 const punchUnit = 4 << 10
 
 // A slab is worth punching if enough of it can be returned that has not been returned before. The
-// thresholds are in 64ths of a slab; Trim asks for one unit. For a slab that has not been used for the window it is an 8th,
-// which is two units of a tiny slab. While the heap grows, when the system calls hold up the
-// program, it is a quarter (docs/ledger.md, "Holes").
+// thresholds are in 64ths of a slab; Trim asks for one unit. For a slab that has not been used for
+// the window it is an 8th, which is two units of a tiny slab. While the heap grows, when the system
+// calls hold up the program, it is a quarter (docs/ledger.md, "Holes").
 type unitCount int
 
 const (
