@@ -85,6 +85,8 @@ func figureHelp(name string) string {
 		return "The memory returned and not soon used again, in bytes."
 	case "holes_returned_bytes_total": // ScavengerStats.Holes
 		return "The memory of free blocks returned from slabs with live blocks, in bytes."
+	case "refilled_bytes_total": // ScavengerStats.Refilled
+		return "The memory that was found resident although it had been returned, or was never used, in bytes."
 	case "scavenger_window_seconds": // ScavengerStats.Window
 		return "The time whose peak of demand decides how much memory is kept."
 	case "scavenger_ticks_total": // ScavengerStats.Ticks

@@ -217,6 +217,10 @@ type ScavengerStats struct {
 	// Holes is the memory of free blocks returned from slabs with live blocks, in bytes. It is no
 	// part of Returned.
 	Holes uint64 `stat:"holes_returned_bytes_total,counter"`
+	// Refilled is the memory that was found resident although it had been returned, or was never
+	// used, in bytes. Huge pages of the system bring such memory. It is returned again. hakmem looks
+	// for it when Trim is called and when the system begins to make huge pages.
+	Refilled uint64 `stat:"refilled_bytes_total,counter"`
 	// Window is the time whose peak of demand decides how much memory is kept. It adapts to
 	// FaultedAgain and KeptInVain.
 	Window time.Duration `stat:"scavenger_window_seconds,gauge"`

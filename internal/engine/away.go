@@ -77,7 +77,7 @@ func takeIdle(c, end chunkNo) (run chunkRun) {
 
 // idle reports whether the chunk is wholly free and has no memory.
 func (s *superMeta) idle() bool {
-	return s.free == ^pageSet(0) && s.dirty|s.tiny|s.lost == 0 && !s.isSlabs
+	return s.free == ^pageSet(0) && s.dirty|s.tiny|s.lost == 0 && !s.isSlabs && !s.smallPages
 }
 
 // memory lists the memory of the chunks: first that of the blocks, then the metadata that is large

@@ -14,6 +14,7 @@ func TestUncommitFree(t *testing.T) {
 	if tracked {
 		t.Skip("skipped: the region is memory of the Go heap")
 	}
+	defer commitAll(t)
 	const total = 128 * mebibyte
 	for _, size := range []mem.Bytes{48, 4096, 200 << 10, 64 * mebibyte} {
 		withClock(t)
@@ -51,6 +52,7 @@ func TestUncommitRefused(t *testing.T) {
 	if tracked {
 		t.Skip("skipped: the region is memory of the Go heap")
 	}
+	defer commitAll(t)
 	defer osmem.Inject(nil)
 	for nth := 1; nth <= 4; nth++ {
 		withClock(t)
@@ -77,5 +79,18 @@ func TestUncommitRefused(t *testing.T) {
 			t.Fatalf("%d, brought back: %v", nth, bad)
 		}
 		freeBlocks(t, blocks)
+	}
+}
+
+// commitAll brings back what is away: other tests look at the whole region.
+func commitAll(t *testing.T) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	for c := region.firstChunk(); c < region.endChunk(); c++ {
+		if super(c).away {
+			if err := (chunkRun{c, 1}).commit(); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }

@@ -24,6 +24,10 @@ type superMeta struct {
 	emptyMask atomic.Uint32
 	isSlabs   bool
 	away      bool // the chunk's memory is not committed
+	// sparse says that memory was returned while other parts of the chunk were in use. smallPages
+	// says that the chunk has the advice that keeps the system from making a huge page of it. Both
+	// are written under region.mu and scavenger.mu, for chunks of the live map too: see hugepages.go.
+	sparse, smallPages bool
 	// tiny is the set of pages whose part of the live map may have memory behind it.
 	tiny pageSet
 	// purged is the set of pages whose memory was returned to the system and that were not used

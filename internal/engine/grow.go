@@ -125,7 +125,7 @@ func (r *regionState) reserveBlocks(n mem.Bytes) error {
 	}
 	if more := r.blocks.reserved - old; more > 0 {
 		from := r.blocks.base.Add(old)
-		osmem.Name(from, more, "hakmem: region")
+		osmem.Name(from, more, regionName)
 		adviseHuge(from, more)
 	}
 	return nil

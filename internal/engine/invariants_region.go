@@ -37,6 +37,15 @@ func (k *checker) checkRegion() {
 	if n := r.metaCommitted.Load(); mem.Bytes(n) != metadata {
 		k.bad(of, "committed metadata adds up", n, metadata)
 	}
+	boundaries := 0
+	for c := range chunkNo(end>>superShift) + 1 {
+		if hasSmallPages(c) != hasSmallPages(c-1) {
+			boundaries++
+		}
+	}
+	if hugePages.boundaries != boundaries {
+		k.bad(of, "boundaries of advice on huge pages are counted", hugePages.boundaries, boundaries)
+	}
 	if r.sites.lazy == sitesOn.Load() {
 		k.bad(of, "the site map is committed when there are sites", r.sites.lazy, !r.sites.lazy)
 	}

@@ -426,6 +426,9 @@ var breakers = []breaker{
 	{"committed metadata adds up", "a byte more", func(x *smallHeap) (any, func()) {
 		return region.base, swap[uintptr](&region.metaCommitted, region.metaCommitted.Load()+1)
 	}},
+	{"boundaries of advice on huge pages are counted", "one more", func(x *smallHeap) (any, func()) {
+		return region.base, set(&hugePages.boundaries, hugePages.boundaries+1)
+	}},
 	{"the site map is committed when there are sites", "not said", func(x *smallHeap) (any, func()) {
 		return region.base, set(&region.sites.lazy, true)
 	}},

@@ -29,8 +29,9 @@ var holePage = osmem.PageSize()
 func (n pageCount) holeUnit(osPage mem.Bytes) mem.Bytes { return max(n.bytes()/64, osPage) }
 
 // A slab is worth punching if enough of it can be returned that has not been returned before. The
-// thresholds are in 64ths of a slab. For a slab that has not been used for the window it is an 8th,
-// which is two units of a tiny slab where OS pages have 4 KiB. While the heap grows, when the system
+// thresholds are in 64ths of a slab; Trim asks for one unit. For a slab that has not been used for
+// the window it is an 8th, which is two units of a tiny slab where OS pages have 4 KiB. While the
+// heap grows, when the system
 // calls hold up the program, it is a quarter (docs/ledger.md, "Holes").
 type unitCount int
 
@@ -229,10 +230,13 @@ func punchNow(now stamp) {
 	}
 	var look osmem.Look
 	beginLook(&look)
+	var chunks [punchSlabsAtOnce]chunkNo
 	for i := range b.n {
 		b.slabs[i].countHoles(&look)
+		chunks[i] = b.slabs[i].slab.page().chunk()
 	}
 	look.Close()
+	madeSparse(chunks[:b.n])
 	for done := 0; done < b.r; {
 		n, err := osmem.DiscardMany(b.ranges[done:b.r])
 		for _, r := range b.ranges[done : done+n] {

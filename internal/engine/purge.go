@@ -22,6 +22,7 @@ import (
 func purgePages(want int, now stamp, age millis, kept, again bool) (n int) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
+	come := hugePagesCome()
 	first := region.firstChunk()
 	var take [purgeBatch]pageSet
 	for end := region.endChunk(); end > first && n < want; {
@@ -58,7 +59,9 @@ func purgePages(want int, now stamp, age millis, kept, again bool) (n int) {
 		}
 		for i, m := range take[:end-c] {
 			if m != 0 {
-				super(c + chunkNo(i)).free &^= m
+				s := super(c + chunkNo(i))
+				take[i] = s.withClean(m, come)
+				s.free &^= take[i]
 				updateChunk(c + chunkNo(i))
 			}
 		}
@@ -77,6 +80,7 @@ func purgePages(want int, now stamp, age millis, kept, again bool) (n int) {
 func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 	var cleaned, refused, tiny, lost [purgeBatch]pageSet
 	first := c.page()
+	beforePurge(c, take)
 	var look osmem.Look
 	beginLook(&look)
 	eachRun(take, func(page, length int) {
@@ -99,6 +103,7 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 		cleaned[i] &^= lost[i]
 		refused[i] &^= lost[i]
 	}
+	renewWhole(c, cleaned[:], lost[:], recommit)
 	// The part of the live map that covers these pages is all zero: no block in them is live.
 	region.mu.Lock()
 	for i := range take {
@@ -106,6 +111,7 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 	}
 	region.mu.Unlock()
 	var dropped [purgeBatch]pageSet
+	beforeLiveDiscard(c, tiny[:])
 	eachRun(tiny[:], func(page, length int) {
 		unit := region.live.unit
 		page, length = wholePages(page, length, unit, osmem.PageSize())
@@ -135,16 +141,18 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			s.lost |= lost[i]
 			anyLost.Store(true)
 		}
-		was := s.refused & m
+		before := s.refused & m
 		s.outcome(m, refused[i], now)
-		pageUse.refused += (s.refused & m).count() - was.count()
+		pageUse.refused += (s.refused & m).count() - before.count()
+		was := s.dirty & cleaned[i]
 		s.dirty &^= cleaned[i]
 		s.tiny &^= dropped[i]
 		if kept { // otherwise it was not the scavenger's choice
-			s.purged |= cleaned[i]
+			s.purged |= was
 			s.purgedAt = now
 		}
-		n += cleaned[i].count()
+		n += was.count()
+		s.sparse = s.sparse && (!s.free.whole() || s.dirty != 0 || hugePagesSpan())
 		updateChunk(c + chunkNo(i))
 	}
 	u := &pageUse

@@ -73,6 +73,9 @@ func (a *area) start() mem.Bytes { return mem.Bytes(a.space.base - a.base) }
 // of returns the metadata of n pages, in bytes.
 func (a *area) of(n pageCount) mem.Bytes { return mem.Bytes(n) * a.unit }
 
+// regionName labels the region's mappings.
+const regionName = "hakmem: region"
+
 // The region is one range of address space. The first slow path reserves it, and it is never
 // unmapped while the process lives, so a stale pointer never points into memory that Go has taken
 // since.

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"math"
 	"math/rand/v2"
+	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
@@ -183,7 +184,7 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 	npages := pageCount(l.region >> pageShift)
 	ensure := func(s *space, n mem.Bytes) {
 		if whole {
-			s.reserved = s.most
+			s.takeAll()
 		} else if err == nil {
 			err = s.ensure(n.Up(pageSize))
 			taken = append(taken, osmem.Range{Addr: s.base, Size: s.reserved})
@@ -210,7 +211,7 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 			a.base = base
 		}
 		a.committed = a.of(pageCount(l.first >> pageShift)).Down(pageSize)
-		a.space = space{base: a.base.Add(a.committed), most: a.of(npages).Up(pageSize) - a.committed}
+		a.space = space{base: a.base.Add(a.committed), most: a.of(npages).Up(pageSize) - a.committed, sparse: i == areaSites}
 		ensure(&a.space, a.needs(l.first+begin)-a.start())
 	}
 	// The live map has bytes for its own pages, and they have metadata: a stray pointer among them
@@ -221,16 +222,17 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 	parts, fixedSize := r.fixedParts(npages)
 	fixed := space{base: at.Add(l.fixed), most: fixedSize}
 	ensure(&fixed, fixedSize)
-	pool := space{base: at.Add(l.fronts), most: mem.Bytes(fronts) * frontSize}
+	pool := space{base: at.Add(l.fronts), most: mem.Bytes(fronts) * frontSize, sparse: true}
 	ensure(&pool, min(mem.Bytes(frontsLeft(fronts))*frontSize, pool.most))
 	if err == nil {
 		err = osmem.Commit(fixed.base, fixedSize)
 	}
-	tree = pageTree{base: at.Add(l.tree), space: space{base: at.Add(l.tree), most: treeSize(chunkNo(npages / superPages)).Up(pageSize)}}
+	tree = pageTree{base: at.Add(l.tree), space: space{base: at.Add(l.tree), most: treeSize(chunkNo(npages / superPages)).Up(pageSize), sparse: true}}
 	r.supers = at.Add(l.supers)
-	r.supersIn = space{base: r.supers, most: superBytes(chunkNo(npages / superPages))}
+	r.supersIn = space{base: r.supers, most: superBytes(chunkNo(npages / superPages)), sparse: true}
 	if whole {
-		tree.space.reserved, r.supersIn.reserved = tree.space.most, r.supersIn.most
+		tree.space.takeAll()
+		r.supersIn.takeAll()
 	}
 	r.metaCommitted.Store(uintptr(fixedSize))
 	if err == nil {
@@ -257,8 +259,9 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 	if Hardened() || pol.Guard == 1 {
 		frontTable.Store(&hardFronts)
 	}
-	osmem.Name(r.blocks.base, r.blocks.reserved, "hakmem: region")
+	osmem.Name(r.blocks.base, r.blocks.reserved, regionName)
 	adviseHuge(r.blocks.base, r.blocks.reserved)
+	adviseVariables()
 	if !limitSet {
 		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))
 	}
@@ -268,6 +271,20 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 	Pages = uintptr(r.pages.base)
 	r.ready.Store(true)
 	return nil
+}
+
+// adviseVariables keeps the system from making huge pages of two large variables, as space.ensure
+// does of the tables that are touched here and there. Under mu.
+func adviseVariables() {
+	check.MustHold(&region.mu, "adviseVariables")
+	step := osmem.PageSize()
+	for _, table := range []osmem.Range{
+		{Addr: mem.Addr(unsafe.Pointer(&PageClass)), Size: mem.Bytes(unsafe.Sizeof(PageClass))},
+		{Addr: mem.Addr(unsafe.Pointer(&guesses)), Size: mem.Bytes(unsafe.Sizeof(guesses))},
+	} {
+		from := table.Addr.Up(step)
+		smallPagesOnly(from, table.Addr.Add(table.Size).From(from).Down(step))
+	}
 }
 
 // errRegion is what every allocation fails with when no region could be had.

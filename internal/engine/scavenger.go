@@ -26,6 +26,9 @@ import (
 //  4. Free pages are returned to the operating system by temperature (purge), and so is the memory
 //     of fronts that nobody took for a tick (returnSpare).
 //
+// What the system has filled again is looked for before that, after a change of its mode for huge
+// pages and by Trim (findFilled).
+//
 // Temperature is a property of dirty pages: free pages that still have memory. The HOT ones are
 // kept: as many as would bring the pages in use to their maximum within the window. The others are
 // WARM while no more than the window has passed since a page of their chunk (2 MiB) was freed; then
@@ -359,6 +362,11 @@ func scavenge(all bool) (left bool) {
 	now := s.look()
 	refillNarrowing()
 	again := all // what was refused is tried again
+	worth := worthIdle
+	if all {
+		worth = 1
+	}
+	filled := findFilled(all)
 	all = all || pressed()
 	age := s.window
 	if all {
@@ -384,8 +392,8 @@ func scavenge(all bool) (left bool) {
 	if age == 0 || punchAt == (punchCursor{}) {
 		s.kicked.Store(false)
 	}
-	sparse := punchSlabs(now, age, worthIdle, most, again)
-	return busy || cached || empty || dirty || spare || sparse
+	sparse := punchSlabs(now, age, worth, most, again)
+	return busy || cached || empty || dirty || spare || sparse || filled
 }
 
 // look notes the time and the peak since the last tick, and judges.

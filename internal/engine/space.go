@@ -19,6 +19,25 @@ type space struct {
 	base     mem.Addr
 	most     mem.Bytes // bytes of the place from base on
 	reserved mem.Bytes // how many of these are reserved
+	sparse   bool      // it is touched here and there: a huge page for each such place would be a waste
+}
+
+// takeAll notes that the whole place is reserved.
+func (s *space) takeAll() {
+	s.reserved = s.most
+	if s.sparse {
+		smallPagesOnly(s.base, s.most)
+	}
+}
+
+// smallPagesOnly keeps the system from making huge pages of a range, where it has them.
+func smallPagesOnly(addr mem.Addr, size mem.Bytes) {
+	if osmem.HugePageSize() == 0 {
+		return
+	}
+	if err := osmem.HugePages(addr, size, false); err != nil {
+		survive(fmt.Errorf("hakmem: advice against huge pages for tables: %w", err))
+	}
 }
 
 // ensure reserves at least the first n bytes. Where address space is limited it reserves no more
@@ -46,6 +65,9 @@ func (s *space) ensure(n mem.Bytes) error {
 	}
 	if err != nil {
 		return fmt.Errorf("reservation of %d bytes at %#x: %w", uint64(more), s.base.Add(s.reserved), err)
+	}
+	if s.sparse {
+		smallPagesOnly(s.base.Add(s.reserved), more)
 	}
 	s.reserved += more
 	return nil

@@ -41,7 +41,7 @@ type (
 		Used, Dirty                             uint64
 		KeptReused, KeptInVain                  uint64
 		Returned, FaultedAgain, ReturnedRightly uint64
-		Holes                                   uint64
+		Holes, Refilled                         uint64
 		Window                                  time.Duration
 		Ticks                                   uint64
 		Running                                 bool
@@ -188,7 +188,7 @@ func (t *Totals) readCaches() {
 	window := scavenger.window
 	t.HugeCache = hugeCache.count.totals()
 	t.HugeCache.Blocks, t.HugeCache.Bytes = uint64(len(hugeCache.larges)), uint64(hugeCache.bytes)
-	u := pageUse
+	u, filled := pageUse, hugePages.filled
 	region.mu.Unlock()
 	if window == 0 {
 		window = decay()
@@ -198,7 +198,7 @@ func (t *Totals) readCaches() {
 		Used: bytes(uint64(u.used)), Dirty: bytes(uint64(u.dirty)),
 		KeptReused: bytes(u.reused), KeptInVain: bytes(u.vain),
 		Returned: bytes(u.returned), FaultedAgain: bytes(u.again), ReturnedRightly: bytes(u.returned - u.again),
-		Holes: punched.Load(),
+		Holes: punched.Load(), Refilled: filled,
 		Ticks: scavenger.ticks.Load(), LimitRefused: limitHit.Load(),
 		Window: time.Duration(window) * time.Millisecond, Running: scavenger.armed.Load(),
 	}

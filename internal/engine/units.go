@@ -50,6 +50,8 @@ type (
 	// pageNo is the number of a page in the region. chunkNo is the number of a chunk of 32 pages.
 	pageNo  uintptr
 	chunkNo uintptr
+	// chunkCount is a number of chunks.
+	chunkCount uintptr
 	// pageCount is a number of pages. pageAlign is one too: the first page of an aligned run is a
 	// multiple of it.
 	pageCount uintptr

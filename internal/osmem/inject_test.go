@@ -40,6 +40,7 @@ var refused = map[string]struct {
 	"Withdraw":       {OpDiscard, Withdraw},
 	"Uncommit":       {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { return Uncommit(addr, size, false) }},
 	"BeginLook":      {OpResident, func(addr mem.Addr, size mem.Bytes) error { _, err := look(addr, size); return err }},
+	"Renew":          {OpDiscard, Renew},
 	"HugePages":      {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
 }
 
@@ -50,7 +51,8 @@ var neverRefused = map[string]string{
 	"StrictCommit":     "a failure counts as a system that does not",
 	"LockRefused":      "no system call",
 	"AddressSpaceLeft": "a failure counts as no limit; the reservation then fails if there is one",
-	"HugePageMode":     "a failure counts as a system without the setting",
+	"HugePageMode":     "a failure counts as a system without the setting, or as an unknown one",
+	"HugePageSize":     "a failure counts as unknown",
 	"ProcessFaults":    "for statistics: zeros",
 	"ResidentBytes":    "for statistics: says when it does not know",
 	"PageSize":         "no system call",
@@ -125,7 +127,7 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 		if name == "ReserveAt" && runtime.GOOS != "linux" {
 			continue // TestReserveAt says so
 		}
-		if name == "HugePages" && HugePageMode() == "" {
+		if name == "HugePages" && HugePageMode() == "" || name == "Renew" && runtime.GOOS != "linux" {
 			continue // the system refuses it anyway
 		}
 		addr, err := Reserve(size)

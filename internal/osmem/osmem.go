@@ -186,6 +186,16 @@ func lose(err error, addr mem.Addr, size mem.Bytes) error {
 	return err
 }
 
+// Renew is Discard for a range that is to lose its advice, too: the advice of HugePages and of the
+// program itself, such as mlock. The range has no memory afterwards, and no name. It can be read all
+// the time. Nobody may write it meanwhile: what is written during the call may be lost.
+//
+// After an error that does not wrap ErrDecommitted the range is what it was, with or without its
+// contents. Only Linux has Renew; elsewhere it returns ErrNotSupported.
+func Renew(addr mem.Addr, size mem.Bytes) error {
+	return lose(do(OpDiscard, func() error { return renew(addr, size) }), addr, size)
+}
+
 // Range is a range of addresses, in bytes.
 type Range struct {
 	Addr mem.Addr

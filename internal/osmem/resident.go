@@ -103,9 +103,15 @@ func (l *Look) Close() {
 func HugePages(addr mem.Addr, size mem.Bytes, want bool) error { return hugePages(addr, size, want) }
 
 // HugePageMode returns the system's setting for huge pages as it is now: "always", "madvise" (where
-// HugePages allows them), or "never". It is "" where there is no such setting: on a kernel without
-// it, and on systems other than Linux. It reads a file.
+// HugePages allows them), or "never". Where the sizes of huge pages have settings of their own, it
+// is the one that allows most. It is "" where there is no such setting: on a kernel without it, and
+// on systems other than Linux. It is "unknown" on Linux if the process cannot see the system's
+// settings. It reads some small files, about one for each size.
 func HugePageMode() string { return hugePageMode() }
+
+// HugePageSize returns the size of the largest huge page that HugePageMode is about, in bytes, or 0
+// where that is not known. It reads a file, once.
+func HugePageSize() mem.Bytes { return hugePageSize() }
 
 // ProcessFaults returns the page faults of the process so far: minor ones, which needed no reading
 // from a device, and major ones, which did. On Windows both are 0.

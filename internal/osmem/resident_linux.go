@@ -2,7 +2,10 @@ package osmem
 
 import (
 	"os"
+	"path/filepath"
+	"strconv"
 	"strings"
+	"sync"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
@@ -52,13 +55,61 @@ func hugePages(addr mem.Addr, size mem.Bytes, want bool) error {
 	return do(OpAdvise, func() error { return unix.Madvise(bytes(addr, size), advice) })
 }
 
+// hugePageSettings has a file with the setting for all sizes of huge pages, and since Linux 6.8 a
+// directory for each size with one of its own.
+const hugePageSettings = "/sys/kernel/mm/transparent_hugepage/"
+
+// hugePageSizes are the files with the settings of single sizes. A kernel's sizes do not change.
+var hugePageSizes = sync.OnceValue(func() []string {
+	files, _ := filepath.Glob(hugePageSettings + "hugepages-*kB/enabled")
+	return files
+})
+
 func hugePageMode() string {
-	b, err := os.ReadFile("/sys/kernel/mm/transparent_hugepage/enabled")
+	all, err := os.ReadFile(hugePageSettings + "enabled")
 	if err != nil {
+		if _, err := os.Stat(filepath.Dir(filepath.Dir(hugePageSettings))); err != nil {
+			return "unknown"
+		}
 		return ""
 	}
-	return chosen(string(b))
+	modes := []string{chosen(string(all))}
+	for _, file := range hugePageSizes() {
+		if one, err := os.ReadFile(file); err == nil {
+			modes = append(modes, chosen(string(one)))
+		}
+	}
+	return widest(modes)
 }
+
+// widest returns the mode that allows most of those of single sizes, modes[1:]. "inherit" among
+// them stands for modes[0], the one for all sizes. Without any, modes[0] is the answer.
+func widest(modes []string) string {
+	if len(modes) == 1 {
+		return modes[0]
+	}
+	mode := "never"
+	for _, m := range modes[1:] {
+		if m == "inherit" {
+			m = modes[0]
+		}
+		if m == "always" || m == "madvise" && mode == "never" {
+			mode = m
+		}
+	}
+	return mode
+}
+
+func hugePageSize() mem.Bytes { return largestHugePage() }
+
+var largestHugePage = sync.OnceValue(func() mem.Bytes {
+	b, err := os.ReadFile(hugePageSettings + "hpage_pmd_size")
+	if err != nil {
+		return 0
+	}
+	n, _ := strconv.ParseUint(strings.TrimSpace(string(b)), 10, 63)
+	return mem.Bytes(n)
+})
 
 // chosen returns the word in brackets of a list like "always [madvise] never".
 func chosen(list string) string {

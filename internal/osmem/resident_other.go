@@ -16,4 +16,6 @@ func hugePages(addr mem.Addr, size mem.Bytes, want bool) error { return nil }
 
 func hugePageMode() string { return "" }
 
+func hugePageSize() mem.Bytes { return 0 }
+
 func residentBytes() (uint64, bool) { return 0, false }
