@@ -3,4 +3,6 @@
 package osmem
 
 // discardMany is discard for the first range of r, because these systems take one range at a time.
-func discardMany(r []Range) (n int, err error) { return 1, discard(r[0].Addr, r[0].Size) }
+func discardMany(r []Range) (n int, err error) {
+	return 1, aligned(r[0].Addr, r[0].Size, discard)
+}

@@ -15,6 +15,7 @@ package osmem
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"sync/atomic"
 	"unsafe"
@@ -124,7 +125,16 @@ func MakeReadable(addr mem.Addr, size mem.Bytes) error {
 // page, readable and writable. Pages that were not committed before read as zero. After an error
 // some of them may be committed: repeating the call and doing without the range are both correct.
 func Commit(addr mem.Addr, size mem.Bytes) error {
-	return do(OpCommit, func() error { return commit(addr, size) })
+	return do(OpCommit, func() error { return aligned(addr, size, commit) })
+}
+
+// aligned calls f for a range that begins with a page. A range that does not is refused, as Linux
+// does it: Windows and FreeBSD would begin with the page's first byte, which may be another block's.
+func aligned(addr mem.Addr, size mem.Bytes, f func(mem.Addr, mem.Bytes) error) error {
+	if mem.Bytes(addr)%systemPage != 0 {
+		return fmt.Errorf("osmem: the range at %#x does not begin with a page of %d bytes", uint64(addr), uint64(systemPage))
+	}
+	return f(addr, size)
 }
 
 // ErrDecommitted is wrapped in an error of Discard that left the range, or a part of it, without
@@ -136,7 +146,7 @@ var ErrDecommitted = errors.New("osmem: the range is no longer committed")
 // each page may hold what it held or zeroes, and is still committed, unless the
 // error wraps ErrDecommitted, which it never does on Linux.
 func Discard(addr mem.Addr, size mem.Bytes) error {
-	return lose(do(OpDiscard, func() error { return discard(addr, size) }), addr, size)
+	return lose(do(OpDiscard, func() error { return aligned(addr, size, discard) }), addr, size)
 }
 
 // lose makes the range inaccessible if an injected error claims that its memory is gone, so that a
@@ -178,7 +188,7 @@ func DiscardMany(r []Range) (done int, err error) {
 // Withdraw gives the memory behind a committed range back and makes the range fault when touched,
 // as before its Commit. After an error either may be the case.
 func Withdraw(addr mem.Addr, size mem.Bytes) error {
-	return do(OpDiscard, func() error { return withdraw(addr, size) })
+	return do(OpDiscard, func() error { return aligned(addr, size, withdraw) })
 }
 
 // PageSize returns the operating system's page size in bytes.
