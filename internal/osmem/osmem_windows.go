@@ -18,10 +18,22 @@ func reserve(size mem.Bytes, readable bool) (mem.Addr, error) {
 	return mem.Addr(addr), err
 }
 
+// release releases every reservation in the range: VirtualFree takes one at a time.
 func release(addr mem.Addr, size mem.Bytes) {
-	_ = pieces(addr, size, func(addr mem.Addr, size mem.Bytes) error {
-		return windows.VirtualFree(uintptr(addr), 0, windows.MEM_RELEASE)
-	})
+	for end := addr + mem.Addr(size); addr < end; {
+		base := addr
+		for addr < end { // its pages may have several states
+			var q windows.MemoryBasicInformation
+			if windows.VirtualQuery(uintptr(addr), &q, unsafe.Sizeof(q)) != nil {
+				return
+			}
+			if addr != base && mem.Addr(q.AllocationBase) != base {
+				break
+			}
+			addr = mem.Addr(q.BaseAddress + q.RegionSize)
+		}
+		_ = windows.VirtualFree(uintptr(base), 0, windows.MEM_RELEASE)
+	}
 }
 
 func makeReadable(addr mem.Addr, size mem.Bytes) error { return nil } // see ReadableReserve
