@@ -768,7 +768,7 @@ func traceSettingRefused(why string) error {
 // TestTraceSetting checks that HAKMEM_TRACE traces from the first call on. When the process simply
 // ends, the file has only whole lines, and nearly all of them.
 func TestTraceSetting(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "trace")
+	path := filepath.Join(testkit.TempDir(t), "trace")
 	setting := "HAKMEM_TRACE=" + path
 	read := func() map[byte]int {
 		text, err := os.ReadFile(path)
@@ -793,7 +793,7 @@ func TestTraceSetting(t *testing.T) {
 	if n := read(); n['a'] != 1000 || n['f'] != 1000 {
 		t.Errorf("ended by StopTrace: lines %v, want 1000", n)
 	}
-	testkit.InChild(t, "trace setting refused", "no such place", "HAKMEM_TRACE="+filepath.Join(t.TempDir(), "no such place", "trace"))
+	testkit.InChild(t, "trace setting refused", "no such place", "HAKMEM_TRACE="+filepath.Join(testkit.TempDir(t), "no such place", "trace"))
 	// A file that is not a trace is left alone. A trace of another version is replaced.
 	for _, text := range []string{"notes", "hakmem  trace 1\n", "hakmem trac"} {
 		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {

@@ -36,7 +36,7 @@ import (
 //
 // The build lines of road_*.go and road_*.s say which builds have a fast section. They name the
 // versions of Go on which the section was tested: the versions for which the conditions above and
-// the offsets of road_p.go are known to hold. On any other version every call pins its P. The build
+// the offsets of road_p_*.go are known to hold. On any other version every call pins its P. The build
 // tag hakmem_untested_go lifts that limit, to try a new version of Go. On every version ChooseRoad
 // verifies that the section finds its P, and pins if it does not. That check cannot show that the
 // section is not preempted; the tests of road_test.go show it. The tags hakmem_pin and hakmem_nopin
@@ -101,17 +101,39 @@ func holdsOnPs(n int, ask func() bool) bool {
 	return !no.Load()
 }
 
-// sameP compares the two ways of finding the P. The runtime's p begins with its id and its status,
-// which is 1 (_Prunning) for a P that runs Go code.
+// sameP reports whether the fast section finds the P that pinning finds.
+func sameP() bool { return findsP(currentP) }
+
+// findsP reports whether find, which may be called pinned or not, returns the address of the current
+// P, twice. The runtime's p begins with its number and its status, which is 1 (_Prunning) for a P
+// that runs Go code.
+//
+// A wrong offset may make find fault, or return an address that faults. While the P is pinned such a
+// fault ends the process, because the runtime takes it for one of its own. So find is called without
+// pinning first, and what it returned is read without pinning first: the number, which is a P's for
+// ever. Only what has not faulted is repeated pinned.
+func findsP(find func() [2]uintptr) bool {
+	for range 1000 { // in case that the goroutine comes to another P in between
+		find()
+		pid := procPin()
+		found := find()
+		procUnpin()
+		for _, p := range found {
+			if p <= 4096 || p%8 != 0 || wordAt(p) != uint32(pid) {
+				return false
+			}
+		}
+		stayed := procPin() == pid
+		ok := stayed && find() == found && found[0] == found[1] && wordAt(found[0]+4) == 1
+		procUnpin()
+		if stayed {
+			return ok
+		}
+	}
+	return false
+}
+
+// wordAt reads the runtime's memory.
 //
 //go:nocheckptr
-func sameP() bool {
-	pid := procPin()
-	ok := true
-	for _, p := range currentP() {
-		ok = ok && p > 4096 && p%8 == 0 &&
-			*(*uint32)(unsafe.Add(nil, p)) == uint32(pid) && *(*uint32)(unsafe.Add(nil, p+4)) == 1
-	}
-	procUnpin()
-	return ok
-}
+func wordAt(addr uintptr) uint32 { return *(*uint32)(unsafe.Add(nil, addr)) }

@@ -69,14 +69,15 @@ func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointe
 //go:nocheckptr
 func addressOfP() uintptr { return *(*uintptr)(unsafe.Add(nil, getm()+mP)) }
 
-// currentP returns the P's address twice: as the routines find it, and as getm leads to it.
+// currentP returns the P's address twice: as the routines find it, and as getm leads to it. If the
+// caller is not pinned, they may be those of different Ps.
 //
 //go:nocheckptr
-func currentP() []uintptr {
+func currentP() [2]uintptr {
 	_, _, roadCode.p, _ = roadEntries()
 	p := &roadCode.p
 	raw := *(*func() uintptr)(unsafe.Pointer(&p))
-	return []uintptr{raw(), addressOfP()}
+	return [2]uintptr{raw(), addressOfP()}
 }
 
 // Names that only the assembly uses, for checkers that do not read it.

@@ -24,8 +24,13 @@ func fastSection() (func(uintptr) unsafe.Pointer, func(unsafe.Pointer)) {
 	return mallocTiny, freeTiny
 }
 
+// currentP returns the P's address twice, as on amd64.
+//
 //go:nocheckptr
-func currentP() []uintptr { return []uintptr{*(*uintptr)(unsafe.Add(nil, getm()+mP))} }
+func currentP() [2]uintptr {
+	p := *(*uintptr)(unsafe.Add(nil, getm()+mP))
+	return [2]uintptr{p, p}
+}
 
 //go:nosplit
 //go:noinline

@@ -10,10 +10,6 @@ import _ "unsafe" // for go:linkname
 // pin, and so do builds whose instrumentation would put calls into the section.
 const HaveFast = true
 
-// mP is the offset of the field p in the runtime's m, for Go 1.26 and 1.27 on amd64 and arm64 (read
-// from DWARF; 1.25 has 200). verified checks it.
-const mP = 208
-
 // getm returns the address of the current thread's m. It is on Go's list of runtime functions kept
 // for outsiders (go.dev/issue/67401).
 //

@@ -20,7 +20,7 @@ import (
 
 func TestFastSectionInForce(t *testing.T) {
 	if !verified() {
-		t.Fatalf("the fast section is off on %s: are the offsets of g.m and m.p still 48 and %d?", runtime.Version(), mP)
+		t.Fatalf("the fast section is off on %s, %s/%s: are the offsets of g.m and m.p still 48 and %d?", runtime.Version(), runtime.GOOS, runtime.GOARCH, mP)
 	}
 	n := 0
 	for range 1000 {
@@ -34,12 +34,18 @@ func TestFastSectionInForce(t *testing.T) {
 	}
 }
 
-// TestFastSectionIsASymbol: the section is a function of its own, which is called by its address,
-// so that no caller has an inlined copy.
-func TestFastSectionIsASymbol(t *testing.T) {
+// needSection skips tests that would follow wrong offsets.
+func needSection(t *testing.T) {
+	t.Helper()
 	if !verified() {
 		t.Skip("skipped: the fast section is off; see TestFastSectionInForce")
 	}
+}
+
+// TestFastSectionIsASymbol: the section is a function of its own, which is called by its address,
+// so that no caller has an inlined copy.
+func TestFastSectionIsASymbol(t *testing.T) {
+	needSection(t)
 	malloc, free := fastSection()
 	for want, pc := range map[string]uintptr{"malloc": **(**uintptr)(unsafe.Pointer(&malloc)), "free": **(**uintptr)(unsafe.Pointer(&free))} {
 		f := runtime.FuncForPC(pc)
@@ -131,6 +137,7 @@ func runToys(step func() bool, deadline time.Duration) (torn bool, steps int64) 
 // without it. The second half shows that the first could have failed. Its limits are of patience,
 // not of correctness (it takes well under a second).
 func TestNosplitIsWhatProtects(t *testing.T) {
+	needSection(t)
 	if torn, n := runToys(stepSafe, time.Second); torn {
 		t.Fatalf("a nosplit section was torn within %d steps", n)
 	}
@@ -205,6 +212,7 @@ func drainToys(grace func(), most int, patience time.Duration) (torn bool, drain
 // TestGraceIsWhatProtects: what a drain takes away is no longer in use after the grace; without
 // grace it is. As in TestNosplitIsWhatProtects, the limits are of patience.
 func TestGraceIsWhatProtects(t *testing.T) {
+	needSection(t)
 	if old := runtime.GOMAXPROCS(0); old < 2 {
 		defer runtime.GOMAXPROCS(old)
 		runtime.GOMAXPROCS(2)
@@ -224,6 +232,7 @@ func TestGraceIsWhatProtects(t *testing.T) {
 // TestPAddressStays: a P's address belongs to its number, whatever GOMAXPROCS was in between. A
 // front's owner word relies on that.
 func TestPAddressStays(t *testing.T) {
+	needSection(t)
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(0))
 	var mu sync.Mutex
 	at := map[int]uintptr{}

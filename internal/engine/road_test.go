@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
 )
 
 // withRoad chooses a road for the test by the policy in force, with slow exits that panic where
@@ -120,45 +121,107 @@ func TestHoldsOnPs(t *testing.T) {
 	}
 }
 
-// TestRoadOfBuild reads the build lines of the road's files: the version of Go, the architecture
-// and the tags of a build decide which of the files it has.
+// notP is memory that is not a P.
+var notP [2]uint64
+
+// TestFindsP: only a P that is found twice is taken for one, and no wrong address ends the process.
+func TestFindsP(t *testing.T) {
+	if !canPin {
+		t.Skip("skipped: this build does not pin")
+	}
+	gone, err := osmem.Reserve(pageSize) // cannot be read
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer osmem.Release(gone, pageSize)
+	bad := map[string]uintptr{"nil": 0, "the first page": 8, "not aligned": uintptr(gone) + 4, "cannot be read": uintptr(gone), "not a P": uintptr(unsafe.Pointer(&notP))}
+	for what, p := range bad {
+		if holdsOnPs(1, func() bool { return findsP(func() [2]uintptr { return [2]uintptr{p, p} }) }) {
+			t.Errorf("%s: taken for the P", what)
+		}
+		if !HaveFast {
+			continue
+		}
+		for i := range 2 {
+			if holdsOnPs(1, func() bool {
+				return findsP(func() [2]uintptr {
+					at := currentP()
+					at[i] = p
+					return at
+				})
+			}) {
+				t.Errorf("%s at the %dth place: taken for the P", what, i)
+			}
+		}
+	}
+	if holdsOnPs(1, func() bool { return findsP(func() [2]uintptr { return [2]uintptr{uintptr(*u8(gone)), 0} }) }) {
+		t.Error("a search that faults found the P")
+	}
+	if holdsOnPs(1, func() bool {
+		return findsP(func() [2]uintptr {
+			notP[0] = uint64(Pin())
+			Unpin()
+			at := uintptr(unsafe.Pointer(&notP))
+			return [2]uintptr{at, at}
+		})
+	}) {
+		t.Error("the number of the P and another status: taken for the P")
+	}
+	if HaveFast && !holdsOnPs(4, func() bool { return findsP(currentP) }) {
+		t.Error("the P was not found; see TestFastSectionInForce")
+	}
+}
+
+// TestRoadOfBuild reads the build lines of the road's files: the version of Go, the system,
+// the architecture and the tags of a build decide which of the files it has.
 func TestRoadOfBuild(t *testing.T) {
 	const both = "road.go road_pinned.go"
-	pins := both + " road_none.go"
+	const pins = both + " road_none.go"
+	const amd64, arm64 = both + " road_amd64.go road_live_amd64.s road_p.go ", both + " road_arm64.go road_p.go "
 	for _, x := range []struct {
 		minor int // of Go 1
+		os    string
 		arch  string
 		tags  string
 		want  string
 	}{
-		{26, "amd64", "", both + " road_amd64.go road_live_amd64.s road_p.go"},
-		{27, "amd64", "", both + " road_amd64.go road_live_amd64.s road_p.go"},
-		{27, "amd64", "hakmem_nolive", both + " road_amd64.go road_nolive_amd64.s road_p.go"},
-		{26, "arm64", "", both + " road_arm64.go road_p.go"},
-		{27, "arm64", "hakmem_nolive", both + " road_arm64.go road_p.go"},
-		{26, "riscv64", "", pins},
-		{26, "riscv64", "hakmem_untested_go", pins},
-		{28, "amd64", "", pins},
-		{28, "arm64", "", pins},
-		{28, "amd64", "hakmem_untested_go", both + " road_amd64.go road_live_amd64.s road_p.go"},
-		{28, "amd64", "hakmem_untested_go hakmem_nolive", both + " road_amd64.go road_nolive_amd64.s road_p.go"},
-		{28, "arm64", "hakmem_untested_go", both + " road_arm64.go road_p.go"},
-		{28, "amd64", "hakmem_untested_go hakmem_pin", pins},
-		{28, "amd64", "hakmem_untested_go race", pins},
-		{26, "amd64", "hakmem_pin", pins},
-		{26, "arm64", "hakmem_nopin", pins},
-		{26, "amd64", "race", pins},
-		{26, "arm64", "asan", pins},
-		{26, "amd64", "msan", pins},
+		{26, "linux", "amd64", "", amd64 + "road_p_unix.go"},
+		{27, "linux", "amd64", "", amd64 + "road_p_unix.go"},
+		{27, "linux", "amd64", "hakmem_nolive", both + " road_amd64.go road_nolive_amd64.s road_p.go road_p_unix.go"},
+		{26, "linux", "arm64", "", arm64 + "road_p_unix.go"},
+		{27, "linux", "arm64", "hakmem_nolive", arm64 + "road_p_unix.go"},
+		{26, "linux", "riscv64", "", pins},
+		{26, "linux", "riscv64", "hakmem_untested_go", pins},
+		{28, "linux", "amd64", "", pins},
+		{28, "linux", "arm64", "", pins},
+		{28, "linux", "amd64", "hakmem_untested_go", amd64 + "road_p_unix.go"},
+		{28, "linux", "amd64", "hakmem_untested_go hakmem_nolive", both + " road_amd64.go road_nolive_amd64.s road_p.go road_p_unix.go"},
+		{28, "linux", "arm64", "hakmem_untested_go", arm64 + "road_p_unix.go"},
+		{28, "linux", "amd64", "hakmem_untested_go hakmem_pin", pins},
+		{28, "linux", "amd64", "hakmem_untested_go race", pins},
+		{26, "linux", "amd64", "hakmem_pin", pins},
+		{26, "linux", "arm64", "hakmem_nopin", pins},
+		{26, "linux", "amd64", "race", pins},
+		{26, "linux", "arm64", "asan", pins},
+		{26, "linux", "amd64", "msan", pins},
+		{27, "darwin", "arm64", "", arm64 + "road_p_unix.go"},
+		{27, "darwin", "amd64", "", amd64 + "road_p_unix.go"},
+		{26, "freebsd", "amd64", "", amd64 + "road_p_freebsd.go"},
+		{26, "freebsd", "arm64", "", arm64 + "road_p_freebsd.go"},
+		{26, "freebsd", "riscv64", "", pins},
+		{26, "windows", "amd64", "", amd64 + "road_p_windows.go"},
+		{27, "windows", "arm64", "", arm64 + "road_p_windows.go"},
+		{28, "windows", "amd64", "", pins},
+		{26, "windows", "amd64", "race", pins},
 	} {
 		c := build.Default
-		c.GOARCH, c.BuildTags, c.ReleaseTags = x.arch, strings.Fields(x.tags), nil
+		c.GOOS, c.GOARCH, c.BuildTags, c.ReleaseTags = x.os, x.arch, strings.Fields(x.tags), nil
 		c.ToolTags = slices.DeleteFunc(slices.Clone(c.ToolTags), func(tag string) bool { return tag == "race" || tag == "asan" || tag == "msan" })
 		for v := range x.minor {
 			c.ReleaseTags = append(c.ReleaseTags, fmt.Sprintf("go1.%d", v+1))
 		}
 		files, err := filepath.Glob("road*.[gs]*")
-		if err != nil || len(files) < 8 {
+		if err != nil || len(files) < 11 {
 			t.Fatalf("%v of the road's files: %v", files, err)
 		}
 		var has []string
@@ -178,7 +241,7 @@ func TestRoadOfBuild(t *testing.T) {
 		slices.Sort(want)
 		slices.Sort(has)
 		if !slices.Equal(has, want) {
-			t.Errorf("Go 1.%d, %s, tags %q: the road is %v, want %v", x.minor, x.arch, x.tags, has, want)
+			t.Errorf("Go 1.%d, %s/%s, tags %q: the road is %v, want %v", x.minor, x.os, x.arch, x.tags, has, want)
 		}
 	}
 }

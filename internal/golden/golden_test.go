@@ -103,6 +103,9 @@ func goVersion() string { // major.minor only, because patch releases do not cha
 }
 
 func build(t *testing.T) string {
+	if _, err := exec.LookPath("go"); err != nil {
+		t.Skip("skipped: no go command: ", err)
+	}
 	bin := filepath.Join(t.TempDir(), "program")
 	cmd := exec.Command("go", "build", "-o", bin, "./program")
 	if out, err := cmd.CombinedOutput(); err != nil {

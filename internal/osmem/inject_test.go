@@ -124,7 +124,7 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 		if runtime.GOOS != "linux" && (r.op == OpResident || r.op == OpAdvise) {
 			continue // TestNotSupported covers these
 		}
-		if name == "ReserveAt" && runtime.GOOS != "linux" {
+		if name == "ReserveAt" && runtime.GOOS != "linux" && runtime.GOOS != "windows" {
 			continue // TestReserveAt says so
 		}
 		if name == "HugePages" && HugePageMode() == "" || name == "Renew" && runtime.GOOS != "linux" {
@@ -163,28 +163,37 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 	}
 }
 
-// TestErrors checks that a refusal by the system itself is returned as an error and counted.
+// TestErrors checks that a refusal by the system itself is returned as an error and counted, and so
+// is a range that does not begin with a page.
 func TestErrors(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("skipped: other systems than Linux round the address")
-	}
 	const size = 64 << 10
 	addr, err := Reserve(2 * size)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer Release(addr, 2*size)
+	gone, err := Reserve(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	Release(gone, size)
+	bad := map[string]mem.Addr{"is not aligned": addr + 1, "is not reserved": gone}
 	calls := map[string]func(addr mem.Addr, size mem.Bytes) error{"MakeReadable": MakeReadable, "Commit": Commit, "Withdraw": Withdraw, "Discard": Discard}
 	if !ReadableReserve { // it makes no system call
 		delete(calls, "MakeReadable")
 	}
-	for name, call := range calls {
-		failures := Failed()
-		if err := call(addr+1, size); err == nil { // not aligned
-			t.Errorf("%s of a range that is not aligned had success", name)
-		}
-		if n := Failed() - failures; n != 1 {
-			t.Errorf("%s: %d failures counted, want 1", name, n)
+	if runtime.GOOS != "linux" && runtime.GOOS != "windows" {
+		delete(bad, "is not reserved") // Discard would map it
+	}
+	for what, addr := range bad {
+		for name, call := range calls {
+			failures := Failed()
+			if err := call(addr, size); err == nil {
+				t.Errorf("%s of a range that %s had success", name, what)
+			}
+			if n := Failed() - failures; n != 1 {
+				t.Errorf("%s of a range that %s: %d failures counted, want 1", name, what, n)
+			}
 		}
 	}
 }

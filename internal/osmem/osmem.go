@@ -15,6 +15,7 @@ package osmem
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"sync/atomic"
 	"time"
@@ -108,7 +109,7 @@ func giveUp(addr mem.Addr, size mem.Bytes) error {
 			return err
 		}
 	}
-	return discard(addr, size)
+	return aligned(addr, size, discard)
 }
 
 // Reserve takes size bytes of address space, a multiple of 64 KiB, without memory behind them. The
@@ -162,7 +163,16 @@ func MakeReadable(addr mem.Addr, size mem.Bytes) error {
 // page, readable and writable. Pages that were not committed before read as zero. After an error
 // some of them may be committed: repeating the call and doing without the range are both correct.
 func Commit(addr mem.Addr, size mem.Bytes) error {
-	return do(OpCommit, func() error { return commit(addr, size) })
+	return do(OpCommit, func() error { return aligned(addr, size, commit) })
+}
+
+// aligned calls f for a range that begins with a page. A range that does not is refused, as Linux
+// does it: Windows and FreeBSD would begin with the page's first byte, which may be another block's.
+func aligned(addr mem.Addr, size mem.Bytes, f func(mem.Addr, mem.Bytes) error) error {
+	if mem.Bytes(addr)%systemPage != 0 {
+		return fmt.Errorf("osmem: the range at %#x does not begin with a page of %d bytes", uint64(addr), uint64(systemPage))
+	}
+	return f(addr, size)
 }
 
 // ErrDecommitted is wrapped in an error of Discard that left the range, or a part of it, without
@@ -233,7 +243,7 @@ func DiscardMany(r []Range) (done int, err error) {
 // Withdraw gives the memory behind a committed range back and makes the range fault when touched,
 // as before its Commit. After an error either may be the case.
 func Withdraw(addr mem.Addr, size mem.Bytes) error {
-	return do(OpDiscard, func() error { return withdraw(addr, size) })
+	return do(OpDiscard, func() error { return aligned(addr, size, withdraw) })
 }
 
 // Uncommit gives back the memory behind a committed range, and the right to it where the system

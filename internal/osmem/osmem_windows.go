@@ -2,7 +2,9 @@ package osmem
 
 import (
 	"fmt"
+	"io/fs"
 	"math"
+	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"golang.org/x/sys/windows"
@@ -17,11 +19,31 @@ func reserve(size mem.Bytes) (mem.Addr, error) {
 	return mem.Addr(addr), err
 }
 
+// release releases every reservation in the range: VirtualFree takes one at a time.
 func release(addr mem.Addr, size mem.Bytes) {
-	_ = windows.VirtualFree(uintptr(addr), 0, windows.MEM_RELEASE)
+	for end := addr + mem.Addr(size); addr < end; {
+		base := addr
+		for addr < end { // its pages may have several states
+			var q windows.MemoryBasicInformation
+			if windows.VirtualQuery(uintptr(addr), &q, unsafe.Sizeof(q)) != nil {
+				return
+			}
+			if addr != base && mem.Addr(q.AllocationBase) != base {
+				break
+			}
+			addr = mem.Addr(q.BaseAddress + q.RegionSize)
+		}
+		_ = windows.VirtualFree(uintptr(base), 0, windows.MEM_RELEASE)
+	}
 }
 
-func reserveAt(addr mem.Addr, size mem.Bytes) error { return ErrNoChoice }
+func reserveAt(addr mem.Addr, size mem.Bytes) error {
+	_, err := windows.VirtualAlloc(uintptr(addr), uintptr(size), windows.MEM_RESERVE, windows.PAGE_NOACCESS)
+	if err == windows.ERROR_INVALID_ADDRESS { // something is there, or no process has such addresses
+		err = fmt.Errorf("%w: %w", fs.ErrExist, err)
+	}
+	return err
+}
 
 // LockRefused is nil: VirtualLock has no form that concerns later mappings.
 func LockRefused() error { return nil }
@@ -29,22 +51,52 @@ func LockRefused() error { return nil }
 func makeReadable(addr mem.Addr, size mem.Bytes) error { return nil } // see ReadableReserve
 
 func commit(addr mem.Addr, size mem.Bytes) error {
-	_, err := windows.VirtualAlloc(uintptr(addr), uintptr(size), windows.MEM_COMMIT, windows.PAGE_READWRITE)
-	return err
+	return pieces(addr, size, func(addr mem.Addr, size mem.Bytes) error {
+		_, err := windows.VirtualAlloc(uintptr(addr), uintptr(size), windows.MEM_COMMIT, windows.PAGE_READWRITE)
+		return err
+	})
 }
 
 func withdraw(addr mem.Addr, size mem.Bytes) error {
-	return windows.VirtualFree(uintptr(addr), uintptr(size), windows.MEM_DECOMMIT)
+	return pieces(addr, size, func(addr mem.Addr, size mem.Bytes) error {
+		return windows.VirtualFree(uintptr(addr), uintptr(size), windows.MEM_DECOMMIT)
+	})
 }
 
-// discard decommits and commits again: the pages come back as zero on demand. Between the two calls
-// another process may take the memory that the system can still commit.
+// discard decommits and commits again: the pages come back as zero on demand. (MEM_RESET and
+// DiscardVirtualMemory keep the pages committed, but do not promise that they are zero then.)
+// Between the two calls another process may take the memory that the system can still commit. After
+// a failed withdraw some pieces may be decommitted.
 func discard(addr mem.Addr, size mem.Bytes) error {
-	if err := windows.VirtualFree(uintptr(addr), uintptr(size), windows.MEM_DECOMMIT); err != nil {
-		return err
-	}
+	err := withdraw(addr, size)
 	if err := commit(addr, size); err != nil {
 		return fmt.Errorf("%w: %w", ErrDecommitted, err)
+	}
+	return err
+}
+
+// pieces calls f for the range. If that fails, it calls f for the parts of the range in which all
+// pages have the same state and belong to the same reservation: Windows refuses a range that extends
+// over two reservations, though they are neighbours.
+func pieces(addr mem.Addr, size mem.Bytes, f func(mem.Addr, mem.Bytes) error) error {
+	err := f(addr, size)
+	if err == nil {
+		return nil
+	}
+	for first := true; size > 0; first = false {
+		var q windows.MemoryBasicInformation
+		if windows.VirtualQuery(uintptr(addr), &q, unsafe.Sizeof(q)) != nil {
+			return err
+		}
+		n := min(mem.Bytes(q.BaseAddress+q.RegionSize-uintptr(addr)), size)
+		if first && n == size {
+			return err
+		}
+		if err := f(addr, n); err != nil {
+			return err
+		}
+		addr += mem.Addr(n)
+		size -= n
 	}
 	return nil
 }
