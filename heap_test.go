@@ -1,6 +1,9 @@
 package hakmem_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"testing"
 	"unsafe"
 
@@ -41,6 +44,7 @@ func TestHeap(t *testing.T) {
 		"Heap.Calloc":  func() { g.Calloc(10, 10) },
 		"Heap.Realloc": func() { g.Realloc(blocks[0].P, 100_000) },
 		"Heap.Free":    func() { g.Free(blocks[0].P) },
+		"Heap.Trim":    g.Trim,
 		"Heap.Close":   g.Close,
 	} {
 		mustBeClosed(t, op, "closed heap", do)
@@ -70,6 +74,41 @@ func TestHeap(t *testing.T) {
 	hakmem.Trim() // gives back the Ps' fronts
 	if now := workout.ReadStats(); now.Live != base.Live || now.LiveBlocks != base.LiveBlocks || now.Fronts != 0 {
 		t.Errorf("live %d bytes in %d blocks, %d fronts, before %d in %d, %d", now.Live, now.LiveBlocks, now.Fronts, base.Live, base.LiveBlocks, base.Fronts)
+	}
+}
+
+// TestHeapSectionsAreNosplit: the functions of heap.go that use a front of their own, and are not
+// inlined into the program, must be nosplit. The harvest of idle Heaps relies on it.
+func TestHeapSectionsAreNosplit(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "heap.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inlined, sections := map[string]bool{"popFront": true, "pushFront": true}, 0
+	for _, d := range f.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		uses, nosplit := false, false
+		ast.Inspect(fn.Body, func(n ast.Node) bool {
+			or, ok := n.(*ast.BinaryExpr)
+			uses = uses || ok && or.Op == token.OR // h.front | class << 3
+			return true
+		})
+		if fn.Doc != nil {
+			for _, c := range fn.Doc.List {
+				nosplit = nosplit || c.Text == "//go:nosplit"
+			}
+		}
+		if name := fn.Name.Name; uses && !inlined[name] {
+			if sections++; !nosplit {
+				t.Errorf("%s uses a front and is not nosplit", name)
+			}
+		}
+	}
+	if sections != 2 {
+		t.Errorf("%d functions use a front, want heapMallocMid and heapFreeMid", sections)
 	}
 }
 

@@ -16,6 +16,7 @@ package osmem
 import (
 	"errors"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"unsafe"
 
@@ -146,6 +147,15 @@ func lose(err error, addr mem.Addr, size mem.Bytes) error {
 		_ = withdraw(addr, size)
 	}
 	return err
+}
+
+// KeepsReadable says that a range can be read while Discard returns its memory, and after any error:
+// as what it held, or as zeroes.
+const KeepsReadable = runtime.GOOS == "linux"
+
+// DiscardReadable is Discard for a range that others may read meanwhile. Only where KeepsReadable.
+func DiscardReadable(addr mem.Addr, size mem.Bytes) error {
+	return do(OpDiscard, func() error { return discard(addr, size) })
 }
 
 // Range is a range of addresses, in bytes.
