@@ -34,7 +34,7 @@ import (
 // [Err] reports the first.
 type Heap struct {
 	_       noCopy
-	front   engine.Front // what the fast paths use: own, or the trap front, which others store too (slowPath)
+	front   engine.Front // what the fast paths use: own, or the trap front, which others store too (reopen)
 	own     engine.Front // 0 when closed
 	self    uintptr      // the Heap's address, which a copy of it does not have
 	cleanup runtime.Cleanup
@@ -52,10 +52,10 @@ func NewHeap() *Heap {
 	if f == 0 {
 		panic(outOfMemory(engine.FrontBytes))
 	}
-	h := &Heap{own: f}
+	h := &Heap{own: f, front: engine.TrapFront()}
 	h.self = uintptr(unsafe.Pointer(h))
 	engine.OpenHeap(f, &h.front)
-	h.slowPath("NewHeap")
+	h.reopen()
 	h.cleanup = runtime.AddCleanup(h, abandonHeap, abandonedHeap{f, uintptr(unsafe.Pointer(h)), callers()})
 	return h
 }
@@ -112,11 +112,9 @@ func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Poin
 }
 
 // slowPath is the first step of every slow path. It panics if the Heap is not open or not the
-// original. Otherwise it sees to it that the fast paths have the right front. While calls are watched
-// that is the trap front, so that the next call comes here again. At other times it is the Heap's
-// own. It is the trap when the watching has ended, and when the front was harvested
-// (internal/engine/heaps.go): then the harvester has stored the trap, while any goroutine may have
-// been in a fast path of the Heap.
+// original. While calls are watched it also gives the fast paths the trap front, so that the next
+// call comes here again. (Only the Heap's own goroutine may use the Heap, so whoever begins or ends
+// the watching cannot do this.)
 func (h *Heap) slowPath(op string) {
 	kind := ""
 	switch {
@@ -130,12 +128,17 @@ func (h *Heap) slowPath(op string) {
 	if kind != "" {
 		panic(&MisuseError{Op: op, Kind: kind, Addr: uintptr(unsafe.Pointer(h))})
 	}
-	switch front := h.loadFront(); {
-	case engine.AlwaysSlow():
-		if front != engine.TrapFront() {
-			h.storeFront(engine.TrapFront())
-		}
-	case front != h.own:
+	if engine.AlwaysSlow() && h.loadFront() != engine.TrapFront() {
+		h.storeFront(engine.TrapFront())
+	}
+}
+
+// reopen is the last step of a slow path that has allocated or freed a block: it gives the fast paths
+// the Heap's own front. They have the trap when the Heap is new, when calls were watched until now,
+// and when the front was harvested (internal/engine/heaps.go): then the harvester has stored the
+// trap, whatever the Heap's goroutine was doing. (A call that fails must not change anything.)
+func (h *Heap) reopen() {
+	if h.loadFront() != h.own && !engine.AlwaysSlow() {
 		engine.ReopenHeap(h.own, &h.front)
 	}
 }
@@ -210,6 +213,7 @@ func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Malloc")
 	p := engine.Malloc(h.own, mem.Bytes(size))
 	reportLate("Heap.Malloc", h.own, p)
+	h.reopen()
 	runtime.KeepAlive(h)
 	return handOut('a', p, mem.Bytes(size), 0)
 }
@@ -220,10 +224,12 @@ func heapFreeSlow(h *Heap, p unsafe.Pointer) {
 	}
 	h.slowPath("Heap.Free")
 	bad := freeBlock(h.own, engine.Block(p))
-	runtime.KeepAlive(h)
 	if bad.Kind != engine.OK {
+		runtime.KeepAlive(h)
 		panic(misuse("Heap.Free", bad))
 	}
+	h.reopen()
+	runtime.KeepAlive(h)
 }
 
 // Calloc is [Calloc] through the Heap.
@@ -234,6 +240,7 @@ func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
 		return nil
 	}
 	p := engine.MallocZero(h.own, mem.Bytes(total))
+	h.reopen()
 	runtime.KeepAlive(h)
 	return handOut('z', p, mem.Bytes(total), 0)
 }

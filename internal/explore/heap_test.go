@@ -20,12 +20,12 @@ import (
 
 // What the owner does: one letter for each operation.
 const (
-	oMalloc = 'm'
-	oFree   = 'f' // if it holds a block
-	oTrim   = 't' // Heap.Trim
-	oRefuse = 'r' // a slow path that does nothing after slowPath, such as an invalid free
-	oClose  = 'c' // Close, and NewHeap
-	oDrop   = 'x' // the Heap becomes unreachable; the last operation
+	oMalloc  = 'm'
+	oFree    = 'f' // if it holds a block
+	oTrim    = 't' // Heap.Trim
+	oReopen1 = 'r' // only the last step of a slow path: ReopenHeap
+	oClose   = 'c' // Close, and NewHeap
+	oDrop    = 'x' // the Heap becomes unreachable; the last operation
 )
 
 const (
@@ -135,7 +135,7 @@ const (
 	oEnd
 )
 
-var ownerSteps = [...]string{"begin", "fast: load the front", "fast: load the top", "fast: load the slot", "fast: store", "fast: store, second", "slowPath: load the front", "hold: busy", "hold: look at duty",
+var ownerSteps = [...]string{"begin", "fast: load the front", "fast: load the top", "fast: load the slot", "fast: store", "fast: store, second", "reopen: load the front", "hold: busy", "hold: look at duty",
 	"settle: asked or taken", "settle: regrow", "settle: calm", "ReopenHeap: store", "ReopenHeap: look at duty", "slow: look", "slow: work", "empty", "release",
 	"forget: lock", "forget: unlock", "recycle", "NewHeap", "NewHeap: listed"}
 
@@ -252,7 +252,7 @@ func (m *heapModel) owner(s *heapWorld) bool {
 				o.held &^= 1 << o.b
 				o.at = oLoad
 			}
-		case oTrim, oClose, oRefuse:
+		case oTrim, oClose, oReopen1:
 			o.at = oLook
 		case oDrop:
 			s.dropped = true
@@ -307,7 +307,8 @@ func (m *heapModel) owner(s *heapWorld) bool {
 		o.inFast = false
 		o.at = oEnd
 
-	// slowPath: the front for later calls; then the operation, or TrimHeapFront, or CloseHeapFront
+	// The front for later calls, which the engine looks for last and the model first; then the
+	// operation, or TrimHeapFront, or CloseHeapFront
 	case oLook:
 		o.then = oWork
 		switch op {
@@ -316,7 +317,7 @@ func (m *heapModel) owner(s *heapWorld) bool {
 		}
 		if s.fast[o.heap] != hOwn {
 			o.then = oReopen
-		} else if op == oRefuse {
+		} else if op == oReopen1 {
 			o.at = oEnd
 			break
 		} else if op == oClose && !m.forgetLate {
@@ -677,7 +678,7 @@ var heapScenarios = map[string]heapModel{
 	"it frees, the slot first":          {init: heldHeap, script: "fmfm", harvests: 2, slotFirst: true},
 	"it allocates all and frees all":    {init: fullHeap, script: "mmmfff", harvests: 2},
 	"it trims":                          {init: heldHeap, script: "ftmf", harvests: 2},
-	"it makes a mistake":                {init: trapped, script: "rmmff", harvests: 2},
+	"it is reopened":                    {init: trapped, script: "rmmff", harvests: 2},
 	"it is closed, and another opened":  {init: heldHeap, script: "fcmmf", harvests: 2},
 	"it is dropped":                     {init: fullHeap, script: "mfx", harvests: 2},
 	"mid: it allocates and frees":       {init: fullHeap, mid: true, script: "mfmf", harvests: 2},

@@ -20,15 +20,16 @@ var refused = map[string]struct {
 	op   Op
 	call func(addr mem.Addr, size mem.Bytes) error
 }{
-	"Reserve":        {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := Reserve(size, false); return err }},
-	"ReserveTracked": {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := ReserveTracked(size); return err }},
-	"MakeReadable":   {OpReserve, MakeReadable},
-	"Commit":         {OpCommit, Commit},
-	"Discard":        {OpDiscard, Discard},
-	"DiscardMany":    {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { _, err := DiscardMany([]Range{{addr, size}}); return err }},
-	"Withdraw":       {OpDiscard, Withdraw},
-	"Resident":       {OpResident, func(addr mem.Addr, size mem.Bytes) error { _, err := Resident(addr, size, make([]byte, 1)); return err }},
-	"HugePages":      {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
+	"Reserve":         {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := Reserve(size, false); return err }},
+	"ReserveTracked":  {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := ReserveTracked(size); return err }},
+	"MakeReadable":    {OpReserve, MakeReadable},
+	"Commit":          {OpCommit, Commit},
+	"Discard":         {OpDiscard, Discard},
+	"DiscardReadable": {OpDiscard, DiscardReadable},
+	"DiscardMany":     {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { _, err := DiscardMany([]Range{{addr, size}}); return err }},
+	"Withdraw":        {OpDiscard, Withdraw},
+	"Resident":        {OpResident, func(addr mem.Addr, size mem.Bytes) error { _, err := Resident(addr, size, make([]byte, 1)); return err }},
+	"HugePages":       {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
 }
 
 // neverRefused lists the other exported functions, and why they need not fail in tests.
