@@ -4,7 +4,11 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
@@ -109,6 +113,60 @@ func TestHeapSectionsAreNosplit(t *testing.T) {
 	}
 	if sections != 2 {
 		t.Errorf("%d functions use a front, want heapMallocMid and heapFreeMid", sections)
+	}
+}
+
+// TestHeapsWhileTrimmed has goroutines in the fast paths of Heaps, which stop for nothing, while Trim
+// stops the world over and over: in whichever instruction they are then, no block may be lost or
+// handed out twice.
+func TestHeapsWhileTrimmed(t *testing.T) {
+	if runtime.GOMAXPROCS(0) < 3 {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	}
+	noFronts(t)
+	base := workout.ReadStats()
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for g, sizes := range [][2]uintptr{{32, 48}, {1000, 16}, {3000, 9000}, {40_000, 64}} {
+		wg.Go(func() {
+			h := hakmem.NewHeap()
+			defer h.Close()
+			for round := uint64(1); !stop.Load(); round++ {
+				var held [60]*uint64
+				n := 2 + int(round%50)
+				for i := range held[:n] {
+					held[i] = (*uint64)(h.Malloc(sizes[i%2]))
+					*held[i] = round<<16 + uint64(i)<<8 + uint64(g)
+				}
+				for i, p := range held[:n] {
+					if *p != round<<16+uint64(i)<<8+uint64(g) {
+						t.Errorf("goroutine %d: block %d of %d bytes was changed to %#x", g, i, sizes[i%2], *p)
+						return
+					}
+					h.Free(unsafe.Pointer(p))
+				}
+				for range 200 { // in one loop, so that the compiler might keep the front
+					a, b := h.Malloc(sizes[0]), h.Malloc(sizes[1])
+					if a == nil || a == b {
+						t.Errorf("goroutine %d: blocks %p and %p", g, a, b)
+						return
+					}
+					h.Free(a)
+					h.Free(b)
+				}
+			}
+		})
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		hakmem.Trim()
+	}
+	stop.Store(true)
+	wg.Wait()
+	if now := workout.ReadStats(); now.Live != base.Live || now.LateDoubleFrees != base.LateDoubleFrees {
+		t.Errorf("live %d bytes, %d late double frees; before %d, %d", now.Live, now.LateDoubleFrees, base.Live, base.LateDoubleFrees)
+	}
+	if err := hakmem.CheckInvariants(); err != nil {
+		t.Error(err)
 	}
 }
 
