@@ -259,7 +259,7 @@ var mutants = []mutant{
 		"return atomic.CompareAndSwapUint64(at, sealOf(p, size), brokenSeal(p))",
 		"return atomic.LoadUint64(at) != brokenSeal(p)",
 		"two frees at the same time both pass"},
-	{"quarantine-leaks", "internal/engine/drain.go",
+	{"quarantine-leaks", "internal/engine/giveback.go",
 		"func emptyFront(f Front) {\n\temptyQuarantine(f)",
 		"func emptyFront(f Front) {",
 		"what waits in a quarantine is lost with its front"},
