@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/testkit"
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
@@ -162,8 +163,8 @@ func idleHeaps(how string) error {
 }
 
 func TestIdleHeaps(t *testing.T) {
-	if testkit.Race {
-		t.Skip("skipped: -race; the region is Go memory, of which the detector keeps shadows")
+	if testkit.Race || asan.On {
+		t.Skip("skipped: -race or -asan; it keeps shadows of memory, which stay")
 	}
 	for _, how := range []string{"wait", "Trim", "owner", "limit"} {
 		t.Run(how, func(t *testing.T) { testkit.InChild(t, "idle Heaps", how) })
@@ -225,8 +226,8 @@ func closedHeaps(string) error {
 }
 
 func TestClosedHeaps(t *testing.T) {
-	if testkit.Race {
-		t.Skip("skipped: -race; the detector keeps shadows of what the Heaps were made of")
+	if testkit.Race || asan.On {
+		t.Skip("skipped: -race or -asan; it keeps shadows of memory, which stay")
 	}
 	testkit.InChild(t, "closed Heaps", "")
 	testkit.InChild(t, "closed Heaps", "", "HAKMEM_HARDEN=1")
