@@ -3,6 +3,7 @@ package hakmem
 import (
 	"math/bits"
 	"runtime"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/engine"
@@ -15,8 +16,13 @@ import (
 // another goroutine needs the usual synchronisation.
 //
 // Its blocks are ordinary blocks. Any goroutine may free them, with [Free] or through another Heap;
-// they may outlive the Heap; and a Heap may free blocks that it did not allocate. [Trim] does not
-// reach into a Heap. [Heap.Close] gives back what its magazines hold.
+// they may outlive the Heap; and a Heap may free blocks that it did not allocate.
+//
+// A Heap that is not used for about a second gives back what its magazines hold, except for one or
+// two blocks of each size class up to 1 KiB. [Trim], and an allocation that finds no memory, make
+// every Heap do so; one that is in the middle of a call follows with its next call. This needs
+// nothing from the Heap's goroutine. [Heap.Trim], for that goroutine, gives back all, and so does
+// [Heap.Close].
 //
 // [NewHeap] makes a Heap, and a Heap must not be copied. Using one that NewHeap did not make, or a
 // copy, is misuse and panics, at the latest in Close. On a Heap that NewHeap did not make, small
@@ -28,7 +34,7 @@ import (
 // [Err] reports the first.
 type Heap struct {
 	_       noCopy
-	front   engine.Front // what the fast paths use: own, or the trap front
+	front   engine.Front // what the fast paths use: own, or the trap front, which others store too (reopen)
 	own     engine.Front // 0 when closed
 	self    uintptr      // the Heap's address, which a copy of it does not have
 	cleanup runtime.Cleanup
@@ -46,9 +52,10 @@ func NewHeap() *Heap {
 	if f == 0 {
 		panic(outOfMemory(engine.FrontBytes))
 	}
-	h := &Heap{own: f}
+	h := &Heap{own: f, front: engine.TrapFront()}
 	h.self = uintptr(unsafe.Pointer(h))
-	h.slowPath("NewHeap")
+	engine.OpenHeap(f, &h.front)
+	h.reopen()
 	h.cleanup = runtime.AddCleanup(h, abandonHeap, abandonedHeap{f, uintptr(unsafe.Pointer(h)), callers()})
 	return h
 }
@@ -106,8 +113,8 @@ func pushFront(h *Heap, g uint64, p unsafe.Pointer, slow func(*Heap, unsafe.Poin
 
 // slowPath is the first step of every slow path. It panics if the Heap is not open or not the
 // original. While calls are watched it also gives the fast paths the trap front, so that the next
-// call comes here again. (Only the Heap's own goroutine may touch the Heap, so whoever begins or
-// ends the watching cannot do this.)
+// call comes here again. (Only the Heap's own goroutine may use the Heap, so whoever begins or ends
+// the watching cannot do this.)
 func (h *Heap) slowPath(op string) {
 	kind := ""
 	switch {
@@ -121,15 +128,36 @@ func (h *Heap) slowPath(op string) {
 	if kind != "" {
 		panic(&MisuseError{Op: op, Kind: kind, Addr: uintptr(unsafe.Pointer(h))})
 	}
-	if h.front = h.own; engine.AlwaysSlow() {
-		h.front = engine.TrapFront()
+	if engine.AlwaysSlow() && h.loadFront() != engine.TrapFront() {
+		h.storeFront(engine.TrapFront())
 	}
 }
+
+// reopen is the last step of a slow path that has allocated or freed a block: it gives the fast paths
+// the Heap's own front. They have the trap when the Heap is new, when calls were watched until now,
+// and when the front was harvested (internal/engine/heaps.go): then the harvester has stored the
+// trap, whatever the Heap's goroutine was doing. (A call that fails must not change anything.)
+func (h *Heap) reopen() {
+	if h.loadFront() != h.own && !engine.AlwaysSlow() {
+		engine.ReopenHeap(h.own, &h.front)
+	}
+}
+
+func (h *Heap) loadFront() engine.Front {
+	return engine.Front(atomic.LoadUintptr((*uintptr)(&h.front)))
+}
+
+func (h *Heap) storeFront(f engine.Front) { atomic.StoreUintptr((*uintptr)(&h.front), uintptr(f)) }
 
 // heapMallocMid is the fast path for blocks above 1 KiB, cached large blocks included. A Heap that
 // NewHeap did not make has front 0.
 //
+// It and heapFreeMid are nosplit, so the world does not stop inside them: from the load of the front
+// to the store of the top, where there is no call, nobody else can empty the magazine
+// (internal/engine/harvest.go).
+//
 //go:norace
+//go:nosplit
 //go:nocheckptr
 func heapMallocMid(h *Heap, size uintptr) (p unsafe.Pointer) {
 	if h.front == 0 {
@@ -164,6 +192,7 @@ func heapMallocMid(h *Heap, size uintptr) (p unsafe.Pointer) {
 // heapFreeMid is the fast path for freeing a block above 1 KiB.
 //
 //go:norace
+//go:nosplit
 //go:nocheckptr
 func heapFreeMid(h *Heap, p unsafe.Pointer) {
 	if engine.CheckLive && uintptr(bits.RotateLeft64(uint64(uintptr(p)-engine.Base), -4)) < engine.Granules {
@@ -184,6 +213,7 @@ func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Malloc")
 	p := engine.Malloc(h.own, mem.Bytes(size))
 	reportLate("Heap.Malloc", h.own, p)
+	h.reopen()
 	runtime.KeepAlive(h)
 	return handOut('a', p, mem.Bytes(size), 0)
 }
@@ -194,10 +224,12 @@ func heapFreeSlow(h *Heap, p unsafe.Pointer) {
 	}
 	h.slowPath("Heap.Free")
 	bad := freeBlock(h.own, engine.Block(p))
-	runtime.KeepAlive(h)
 	if bad.Kind != engine.OK {
+		runtime.KeepAlive(h)
 		panic(misuse("Heap.Free", bad))
 	}
+	h.reopen()
+	runtime.KeepAlive(h)
 }
 
 // Calloc is [Calloc] through the Heap.
@@ -208,6 +240,7 @@ func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
 		return nil
 	}
 	p := engine.MallocZero(h.own, mem.Bytes(total))
+	h.reopen()
 	runtime.KeepAlive(h)
 	return handOut('z', p, mem.Bytes(total), 0)
 }
@@ -220,6 +253,22 @@ func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	return q
 }
 
+// Trim gives back all free blocks that the Heap holds, to where any goroutine may allocate them. They
+// keep their memory for now: the package's [Trim] returns it at once, the scavenger after a while. Like all
+// methods of a Heap it is for the Heap's goroutine; a Heap that is idle needs no Trim. Later calls fill
+// the magazines again.
+//
+// Trim panics as the package's Trim does when it finds a block that was misused earlier, and with a
+// [*MisuseError] when the Heap is closed, a copy, or one that NewHeap did not make.
+func (h *Heap) Trim() {
+	h.slowPath("Heap.Trim")
+	bad := engine.TrimHeapFront(h.own)
+	runtime.KeepAlive(h)
+	if bad.Kind != engine.OK {
+		panic(misuse("Heap.Trim", bad))
+	}
+}
+
 // Close gives the Heap's magazines back. Blocks that the Heap allocated stay allocated. Any later
 // use of the Heap, including a second Close, panics with a [*MisuseError], except Free(nil), which
 // does nothing.
@@ -229,7 +278,8 @@ func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 func (h *Heap) Close() {
 	h.slowPath("Heap.Close")
 	f := h.own
-	h.front, h.own = engine.TrapFront(), 0
+	h.own = 0
+	h.storeFront(engine.TrapFront())
 	h.cleanup.Stop()
 	runtime.KeepAlive(h) // else the cleanup could run before Stop
 	if bad := engine.CloseHeapFront(f); bad.Kind != engine.OK {

@@ -1,7 +1,14 @@
 package hakmem_test
 
 import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
@@ -41,6 +48,7 @@ func TestHeap(t *testing.T) {
 		"Heap.Calloc":  func() { g.Calloc(10, 10) },
 		"Heap.Realloc": func() { g.Realloc(blocks[0].P, 100_000) },
 		"Heap.Free":    func() { g.Free(blocks[0].P) },
+		"Heap.Trim":    g.Trim,
 		"Heap.Close":   g.Close,
 	} {
 		mustBeClosed(t, op, "closed heap", do)
@@ -70,6 +78,95 @@ func TestHeap(t *testing.T) {
 	hakmem.Trim() // gives back the Ps' fronts
 	if now := workout.ReadStats(); now.Live != base.Live || now.LiveBlocks != base.LiveBlocks || now.Fronts != 0 {
 		t.Errorf("live %d bytes in %d blocks, %d fronts, before %d in %d, %d", now.Live, now.LiveBlocks, now.Fronts, base.Live, base.LiveBlocks, base.Fronts)
+	}
+}
+
+// TestHeapSectionsAreNosplit: the functions of heap.go that use a front of their own, and are not
+// inlined into the program, must be nosplit. The harvest of idle Heaps relies on it.
+func TestHeapSectionsAreNosplit(t *testing.T) {
+	f, err := parser.ParseFile(token.NewFileSet(), "heap.go", nil, parser.ParseComments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	inlined, sections := map[string]bool{"popFront": true, "pushFront": true}, 0
+	for _, d := range f.Decls {
+		fn, ok := d.(*ast.FuncDecl)
+		if !ok {
+			continue
+		}
+		uses, nosplit := false, false
+		ast.Inspect(fn.Body, func(n ast.Node) bool {
+			or, ok := n.(*ast.BinaryExpr)
+			uses = uses || ok && or.Op == token.OR // h.front | class << 3
+			return true
+		})
+		if fn.Doc != nil {
+			for _, c := range fn.Doc.List {
+				nosplit = nosplit || c.Text == "//go:nosplit"
+			}
+		}
+		if name := fn.Name.Name; uses && !inlined[name] {
+			if sections++; !nosplit {
+				t.Errorf("%s uses a front and is not nosplit", name)
+			}
+		}
+	}
+	if sections != 2 {
+		t.Errorf("%d functions use a front, want heapMallocMid and heapFreeMid", sections)
+	}
+}
+
+// TestHeapsWhileTrimmed has goroutines in the fast paths of Heaps, which stop for nothing, while Trim
+// stops the world over and over: in whichever instruction they are then, no block may be lost or
+// handed out twice.
+func TestHeapsWhileTrimmed(t *testing.T) {
+	if runtime.GOMAXPROCS(0) < 3 {
+		defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(3))
+	}
+	noFronts(t)
+	base := workout.ReadStats()
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for g, sizes := range [][2]uintptr{{32, 48}, {1000, 16}, {3000, 9000}, {40_000, 64}} {
+		wg.Go(func() {
+			h := hakmem.NewHeap()
+			defer h.Close()
+			for round := uint64(1); !stop.Load(); round++ {
+				var held [60]*uint64
+				n := 2 + int(round%50)
+				for i := range held[:n] {
+					held[i] = (*uint64)(h.Malloc(sizes[i%2]))
+					*held[i] = round<<16 + uint64(i)<<8 + uint64(g)
+				}
+				for i, p := range held[:n] {
+					if *p != round<<16+uint64(i)<<8+uint64(g) {
+						t.Errorf("goroutine %d: block %d of %d bytes was changed to %#x", g, i, sizes[i%2], *p)
+						return
+					}
+					h.Free(unsafe.Pointer(p))
+				}
+				for range 200 { // in one loop, so that the compiler might keep the front
+					a, b := h.Malloc(sizes[0]), h.Malloc(sizes[1])
+					if a == nil || a == b {
+						t.Errorf("goroutine %d: blocks %p and %p", g, a, b)
+						return
+					}
+					h.Free(a)
+					h.Free(b)
+				}
+			}
+		})
+	}
+	for end := time.Now().Add(time.Second); time.Now().Before(end); {
+		hakmem.Trim()
+	}
+	stop.Store(true)
+	wg.Wait()
+	if now := workout.ReadStats(); now.Live != base.Live || now.LateDoubleFrees != base.LateDoubleFrees {
+		t.Errorf("live %d bytes, %d late double frees; before %d, %d", now.Live, now.LateDoubleFrees, base.Live, base.LateDoubleFrees)
+	}
+	if err := hakmem.CheckInvariants(); err != nil {
+		t.Error(err)
 	}
 }
 

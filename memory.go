@@ -3,9 +3,10 @@ package hakmem
 import "github.com/hakmem/hakmem/internal/engine"
 
 // Trim returns to the operating system, at once, all memory that no live block needs. It empties
-// the magazines of every P and all caches, and then returns the memory of all free pages. A [Heap]
-// keeps its magazines, because they belong to its goroutine. Without Trim the scavenger does the
-// same work gradually.
+// the magazines of every P and every [Heap] and all caches, and then returns the memory of all free
+// pages. A Heap keeps one or two blocks of each size class up to 1 KiB, and one that is in the middle
+// of a call gives its blocks back with its next call. Without Trim the scavenger does the same work
+// gradually.
 //
 // Any goroutine may call Trim while others allocate; it stops the world for some tens of
 // microseconds.

@@ -747,7 +747,7 @@ func ownerCases() (cs []*misuseCase) {
 		cs = append(cs, &misuseCase{name: name, title: title, group: "owners", sizes: sizes, why: why, run: run})
 	}
 	closedHeap := func(op string, use func(t *trial, h *hakmem.Heap, p unsafe.Pointer)) {
-		name := "heap-closed-" + map[string]string{"Malloc": "malloc", "Free": "free", "Calloc": "calloc", "Realloc": "realloc", "Close": "close"}[op]
+		name := "heap-closed-" + map[string]string{"Malloc": "malloc", "Free": "free", "Calloc": "calloc", "Realloc": "realloc", "Trim": "trim", "Close": "close"}[op]
 		add(name, "Heap."+op+" after Close", []string{"tiny", "mid", "large"}, nil, func(t *trial) {
 			h := hakmem.NewHeap()
 			p := h.Malloc(t.size)
@@ -760,6 +760,7 @@ func ownerCases() (cs []*misuseCase) {
 	closedHeap("Free", func(t *trial, h *hakmem.Heap, p unsafe.Pointer) { h.Free(p) })
 	closedHeap("Calloc", func(t *trial, h *hakmem.Heap, p unsafe.Pointer) { h.Calloc(1, t.size) })
 	closedHeap("Realloc", func(t *trial, h *hakmem.Heap, p unsafe.Pointer) { h.Realloc(p, t.size*4) })
+	closedHeap("Trim", func(t *trial, h *hakmem.Heap, p unsafe.Pointer) { h.Trim() })
 	closedHeap("Close", func(t *trial, h *hakmem.Heap, p unsafe.Pointer) { h.Close() })
 	add("heap-not-made", "Malloc of a Heap that NewHeap did not make", noSize, nil, func(t *trial) {
 		t.mallocOf(48, 'A')

@@ -132,7 +132,7 @@ func messages() (all []string) {
 	give(arenaPiece)
 
 	// Whether two frees overlap is chance, so the report of one is made here.
-	for _, op := range []string{"Free", "Heap.Free", "Malloc", "Heap.Malloc", "Heap.Calloc", "Trim", "Heap.Close"} {
+	for _, op := range []string{"Free", "Heap.Free", "Malloc", "Heap.Malloc", "Heap.Calloc", "Trim", "Heap.Trim", "Heap.Close"} {
 		say(func() {
 			panic(&hakmem.MisuseError{Op: op, Kind: "double free", Addr: 0x7f0000001000, Block: 0x7f0000001000, Class: 48, Late: true})
 		})
@@ -145,6 +145,7 @@ func messages() (all []string) {
 	say(func() { closed.Free(p) })
 	say(func() { closed.Calloc(1, 48) })
 	say(func() { closed.Realloc(p, 1000) })
+	say(closed.Trim)
 	say(closed.Close)
 	a.Close()
 	give(arenaPiece)

@@ -83,6 +83,11 @@ var actions = []action{
 		m.closeHeap(m.choose("heap", len(m.heaps)))
 		return true
 	}},
+	{"heap trim", private, []string{"Heap.Trim"}, func(m *machine) bool {
+		h := m.heap()
+		m.do(h.Trim)
+		return true
+	}},
 	{"heap malloc", private, []string{"Heap.Malloc"}, func(m *machine) bool {
 		h := m.heap()
 		return m.allocate(want{op: "Heap.Malloc", size: m.anySize(), exact: true}, func(w want) unsafe.Pointer { return h.Malloc(w.size) })
@@ -210,7 +215,7 @@ var actions = []action{
 	{"interior pointer", misuse, takers, (*machine).useInterior},
 	{"foreign pointer", misuse, takers, (*machine).useForeign},
 	{"arena memory", misuse, takers, (*machine).useArenaMemory},
-	{"closed handle", misuse, []string{"Heap.Close", "Heap.Malloc", "Heap.Calloc", "Heap.Realloc", "Heap.Free", "Arena.Close", "Arena.Reset", "Arena.Alloc"}, (*machine).useClosed},
+	{"closed handle", misuse, []string{"Heap.Close", "Heap.Malloc", "Heap.Calloc", "Heap.Realloc", "Heap.Free", "Heap.Trim", "Arena.Close", "Arena.Reset", "Arena.Alloc"}, (*machine).useClosed},
 	{"bad arguments", misuse, []string{"AlignedAlloc", "MallocAt", "Alloc", "AllocZeroed", "MakeSlice", "New", "NewIn", "MakeSliceIn", "Arena.Alloc", "SetMemoryLimit"}, (*machine).badArguments},
 	{"too much", misuse, []string{"Malloc", "Calloc", "MallocAt", "AlignedAlloc", "Realloc", "Heap.Malloc", "Alloc", "MakeSlice", "OutOfMemoryError.Error", "OutOfMemoryError.Unwrap"}, (*machine).tooMuch},
 	{"overflow", misuse, []string{"Free", "UsableSize", "Realloc", "Trim"}, (*machine).overflow},
@@ -782,6 +787,7 @@ func (m *machine) useClosed() bool {
 	copied := testkit.CopyOf(h)
 	m.mustRefuse("Heap.Calloc", "copied heap", func() { copied.Calloc(1, 1) })
 	m.mustRefuse("Heap.Realloc", "copied heap", func() { copied.Realloc(nil, 1) })
+	m.mustRefuse("Heap.Trim", "copied heap", func() { copied.Trim() })
 	m.mustRefuse("Heap.Close", "copied heap", func() { copied.Close() })
 	if out := testkit.PanicOf(func() { a.Alloc(10, 1) }); out == nil { // within the limit
 		b := testkit.CopyOf(a)
@@ -797,6 +803,7 @@ func (m *machine) useClosed() bool {
 		m.mustRefuse("Heap.Malloc", "closed heap", func() { h.Malloc(10) })
 		m.mustRefuse("Heap.Calloc", "closed heap", func() { h.Calloc(1, 10) })
 		m.mustRefuse("Heap.Realloc", "closed heap", func() { h.Realloc(b, 10) })
+		m.mustRefuse("Heap.Trim", "closed heap", func() { h.Trim() })
 		m.mustRefuse("Heap.Close", "closed heap", func() { h.Close() })
 		m.mustRefuse("Arena.Alloc", "closed arena", func() { a.Alloc(10, 1) })
 		m.mustRefuse("Arena.Reset", "closed arena", func() { a.Reset() })

@@ -141,7 +141,7 @@ func FuzzPointers(f *testing.F) {
 			}
 			switch {
 			case in == nil:
-				m.refuse("any address", p, nil, freed, interior, unalign, foreign, never)
+				m.refuse("any address", p, nil, freed, interior, unalign, foreign, never, wasArena)
 			case in.p != p:
 				m.refuse("any address in a block", p, in, interior, unalign)
 			default:

@@ -35,7 +35,7 @@ func newMutexes() [numRanks]mutex {
 	return [numRanks]mutex{
 		&locked[Configured]{}, &locked[Totals]{}, &locked[Trace]{}, &locked[Recorders]{},
 		&locked[Records]{}, &locked[Abandoned]{}, &locked[Watch]{}, &locked[Scavenger]{},
-		&locked[Moving]{}, &locked[Drain]{}, &locked[Guard]{}, &locked[FrontPool]{},
+		&locked[Moving]{}, &locked[Drain]{}, &locked[OpenHeaps]{}, &locked[Guard]{}, &locked[FrontPool]{},
 		&locked[Region]{}, &locked[Shard]{}, &locked[Class]{}, &locked[Sites]{},
 		&locked[Survived]{}, &locked[Postponed]{}, &locked[Policy]{},
 		&locked[Origin]{},
@@ -103,7 +103,7 @@ func chains() (all [][]string) {
 		"abandoned scavenger.mu scavenger.moving drainMu",
 		"totals scavenger.moving drainMu",
 	} {
-		for _, end := range append(ends, []string{"shard.mu"}, []string{"classState.mu"}) {
+		for _, end := range append(ends, []string{"shard.mu"}, []string{"classState.mu"}, []string{"openHeaps"}) {
 			all = append(all, append(strings.Fields(begin), end...))
 		}
 	}

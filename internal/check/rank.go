@@ -19,6 +19,7 @@ const (
 	scavenger
 	moving
 	drain
+	openHeaps
 	guard
 	frontPool
 	region
@@ -61,6 +62,9 @@ var order = [numRanks]struct {
 		under: []Rank{scavenger, totals}},
 	drain: {name: "drainMu", protects: "one drain at a time, with its stop of the world",
 		under: []Rank{moving}},
+
+	openHeaps: {name: "openHeaps", protects: "the list of open Heaps; a Heap in it stays open meanwhile",
+		under: []Rank{drain}},
 
 	// The locks taken last: no two of them are held together. No lock at all is taken under a
 	// class's lock, nor under a shard's, with which a goroutine is entered. CheckInvariants is the
@@ -106,6 +110,7 @@ type (
 	Scavenger  struct{}
 	Moving     struct{}
 	Drain      struct{}
+	OpenHeaps  struct{}
 	Guard      struct{}
 	FrontPool  struct{}
 	Region     struct{}
@@ -128,6 +133,7 @@ func (Watch) rank() Rank      { return watch }
 func (Scavenger) rank() Rank  { return scavenger }
 func (Moving) rank() Rank     { return moving }
 func (Drain) rank() Rank      { return drain }
+func (OpenHeaps) rank() Rank  { return openHeaps }
 func (Guard) rank() Rank      { return guard }
 func (FrontPool) rank() Rank  { return frontPool }
 func (Region) rank() Rank     { return region }

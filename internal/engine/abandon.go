@@ -42,6 +42,7 @@ func AbandonHeapFront(f Front) {
 	a := &abandoned
 	a.Lock()
 	defer a.Unlock()
+	forget(f)
 	a.fronts = append(a.fronts, f)
 	if !a.armed {
 		a.armed, a.delay = true, abandonedFirst
@@ -61,7 +62,9 @@ func takeAbandoned() {
 	}
 	scavenger.moving.Lock()
 	for _, f := range a.fronts {
+		f.hold() // a harvester that had asked before the Heap was forgotten
 		emptyFront(f)
+		f.release()
 		recycle(f)
 	}
 	scavenger.moving.Unlock()

@@ -30,8 +30,8 @@ var chunksAway int
 // uncommitFree uncommits the chunks that are free and clean. Not entered.
 func uncommitFree() {
 	check.MustNotBeEntered("uncommitFree")
-	if tracked {
-		return // the memory is Go's
+	if tracked || !osmem.KeepsReadable {
+		return // the memory is Go's, or a stray pointer would fault
 	}
 	end := region.endChunk()
 	for c := region.firstChunk(); c < end; {

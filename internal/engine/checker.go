@@ -22,6 +22,7 @@ type checker struct {
 	wild bool // some slab's class is invalid: later code would use it as an index
 
 	fronts map[Front]string      // the holder of each front that is in a list or table
+	heaps  map[Front]*openHeap   // the open Heaps
 	leases map[slabID]Front      // the front that leases each slab
 	places map[Block]place       // the free blocks that neither a slab nor the page tree has
 	held   map[slabID]*slabWords // for each slab, which of its blocks are in places

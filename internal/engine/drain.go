@@ -10,7 +10,8 @@ import (
 )
 
 // How fronts are emptied: those of Ps and shards while the program runs, and a Heap's by its own
-// goroutine. drainMu guards the variables below and admits one drainer at a time.
+// goroutine. (harvest.go does it for a Heap whose goroutine does something else.) drainMu guards the
+// variables below and admits one drainer at a time.
 
 // drains counts the fronts that drainFronts emptied.
 var drains atomic.Uint64
@@ -24,14 +25,17 @@ var (
 )
 
 // drainAll empties every P's front, those of idle and vanished Ps too. Any goroutine, not pinned.
-func drainAll() { drainFronts(func(int, Front) bool { return true }) }
+func drainAll() { drainFronts(everyFront, nil) }
+
+func everyFront(int, Front) bool { return true }
 
 // drainFronts empties the fronts that choose accepts. It asks choose about the fronts of Ps
 // (numbered from 0) and of shards (numbered from MaxP). For each front it swaps in the trap, waits
-// until every section that could have read the old entry has ended, then flushes. Heaps' fronts
-// belong to their goroutines and are left alone. Any goroutine, not pinned. It reports whether
-// there are fronts that were not chosen.
-func drainFronts(choose func(i int, f Front) bool) (left bool) {
+// until every section that could have read the old entry has ended, then flushes. With the same wait
+// it harvests the Heaps that chooseHeap accepts; if that is nil, none. Any goroutine, not pinned;
+// under scavenger.mu if it harvests. It reports whether there are fronts that were not chosen, or
+// that could not be harvested.
+func drainFronts(choose func(i int, f Front) bool, chooseHeap func(h *openHeap) bool) (left bool) {
 	if !region.ready.Load() {
 		return false
 	}
@@ -52,7 +56,10 @@ func drainFronts(choose func(i int, f Front) bool) (left bool) {
 			drained = append(drained, Front(f))
 		}
 	}
-	if len(drained) > 0 {
+	if harvestable = harvestable[:0]; chooseHeap != nil {
+		left = askHeaps(chooseHeap) || left
+	}
+	if len(drained) > 0 || len(harvestable) > 0 {
 		grace()
 	}
 	for i := range shards {
@@ -73,7 +80,9 @@ func drainFronts(choose func(i int, f Front) bool) (left bool) {
 		recycle(f)
 		drains.Add(1)
 	}
-	return left
+	n, busy := harvestAsked()
+	drains.Add(n)
+	return busy || left
 }
 
 // grace waits for every fast section and every pinned section that was running when it was called,
@@ -82,51 +91,9 @@ func drainFronts(choose func(i int, f Front) bool) (left bool) {
 // checks it for each Go version.
 func grace() { runtime.ReadMemStats(&graceStats) }
 
-// emptyFront flushes every magazine, retires every lease and empties the quarantine of a front that
-// no other goroutine can reach.
-func emptyFront(f Front) {
-	emptyQuarantine(f)
-	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
-		emptyMagazine(f, c)
-		if s := *f.lease(c); s != 0 {
-			*f.lease(c) = 0
-			retire(s)
-		}
-	}
-}
-
-// emptyMagazine gives back all blocks of one magazine of a front that no other goroutine can reach.
-// The blocks it pops are not hits: the pops made before it are counted first, and the number seen
-// is then forgotten.
-func emptyMagazine(f Front, c sizeclass.ID) {
-	f.look(c, f.held(c))
-	f.head().seen[c] = 0
-	if f.held(c) == 0 {
-		return
-	}
-	*f.flushes(c)++
-	var buf [maxFlush]Block
-	for n := len(buf); n == len(buf); {
-		n = 0
-		for n < len(buf) {
-			p := f.pop(c)
-			if p == 0 {
-				break
-			}
-			buf[n] = p
-			n++
-		}
-		if c > sizeclass.Num {
-			releaseAll(buf[:n])
-		} else {
-			timedFlush(buf[:n], c)
-		}
-	}
-}
-
 // trimHeap gives back the contents of those magazines of a Heap that hold as many blocks as when the
 // Heap last saw a new epoch of the scavenger. It is called by the Heap's goroutine, from its slow
-// paths: no other goroutine may touch the Heap's front, so an idle Heap keeps its blocks.
+// paths, and holds the front.
 func trimHeap(f Front) (trimmed bool) {
 	h := f.head()
 	h.epoch = times.epoch.Load()

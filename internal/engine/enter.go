@@ -25,13 +25,12 @@ func newFront(private bool) Front {
 	return f
 }
 
-// A token says how enter got hold of a front. Every token must be left exactly once (leave).
+// A token says how enter got hold of a front. Every token must be left exactly once (leave). It is
+// the index of a shard; or pinned: the P is pinned; or below that: a Heap's own front, whose address
+// is the negative of the token.
 type token int
 
-const (
-	pinned token = -1 - iota // the P is pinned
-	owned                    // a Heap's own front: nothing to give back
-)
+const pinned token = -1
 
 // enter gives the caller the front to use. That is a Heap's own, or the current P's with the P
 // pinned. Without pinning, and while calls are watched, it is a locked front. Until leave, the
@@ -42,8 +41,9 @@ const (
 // was found empty or full then, it must try the magazine again.
 func enter(own Front) (f Front, tok token) {
 	if own != 0 {
+		own.hold()
 		check.Enter()
-		return own, owned
+		return own, -token(own)
 	}
 	if canPin && !Watched() {
 		pid := procPin()
@@ -62,7 +62,8 @@ func enter(own Front) (f Front, tok token) {
 func leave(tok token) {
 	check.Leave()
 	switch {
-	case tok == owned:
+	case tok < pinned:
+		Front(-tok).release()
 	case tok == pinned:
 		procUnpin()
 	default:

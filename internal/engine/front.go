@@ -16,7 +16,7 @@ import (
 //   - in the fast section on its P,
 //   - under enter on its P,
 //   - by its Heap's goroutine,
-//   - by the drainer after the grace.
+//   - by the drainer after the grace; a Heap's by rules of its own (heaps.go).
 //
 // A front lies off-heap, 1 KiB behind a multiple of TinyMag (frontAt). So the word of class c is at
 // front | c<<3: one instruction, and then addressing through one register.
@@ -44,6 +44,7 @@ import (
 //   - Slots between sentinel and top: magazine.go fills them and moves blocks down. harden.go
 //     detects a full magazine, and hardened.go puts blocks into random order.
 //   - Where fronts and their parts lie: frontpool.go, hardened.go.
+//   - heaps.go cuts the magazines of idle Heaps, and gives them their room again.
 //   - idle.go compares tops with earlier ones. invariants_fronts.go checks all that is said here.
 //
 // All other files call the methods below. TestWhoKnowsTheLayout holds this list.
@@ -113,6 +114,14 @@ type frontHead struct {
 
 	ownHits uint64 // refills from the front's own lease
 
+	// busy, duty and woken are used in a Heap's front: see heaps.go. busy is the owner's, 1 while a
+	// slow path uses the front. duty is the owner's and the harvester's. woken is the owner's.
+	busy  uint32
+	duty  atomic.Uint32
+	woken uint8
+	// uncut is the capacity that a magazine had before cut, and will have again; 0 if it was not cut.
+	uncut [frontTypes]uint16
+
 	// epoch and mark are used in a Heap's front: the scavenger's epoch when the front last trimmed
 	// itself, and what each magazine held then.
 	epoch uint32
@@ -120,6 +129,22 @@ type frontHead struct {
 	// idle is what each magazine of large blocks held when trimIdleLarge last looked.
 	idle [frontTypes]uint16
 }
+
+// The values of frontHead.duty.
+const (
+	calm uint32 = iota
+	asked
+	taken
+	harvested
+)
+
+// The values of frontHead.woken: what the owner has to do when it has been through settle. pollHeap
+// does it.
+const (
+	wokenByNobody uint8 = iota
+	wokenLate           // it was harvested: start the scavenger, which may have come to rest
+	wokenEarly          // it was asked and was busy: give everything back, as the harvester would have
+)
 
 // The head must end where the slots of class 1 begin.
 const _ = tinyOffset - headOffset - unsafe.Sizeof(frontHead{})

@@ -190,7 +190,7 @@ func TestSpareFrontsRefused(t *testing.T) {
 			}
 			return nil
 		})
-		left := returnSpare(true)
+		left := returnSpare(true, &scavenger.moving)
 		osmem.Inject(nil)
 		if left != x.lost || spareMemory() != x.lost {
 			t.Errorf("%v, %v: something left: %v, %v, want %v", x.discard, x.commit, left, spareMemory(), x.lost)
@@ -205,7 +205,7 @@ func TestSpareFrontsRefused(t *testing.T) {
 			t.Errorf("%v, %v: not told: %v", x.discard, x.commit, Survived())
 		}
 		mustHold(t)
-		if returnSpare(false) || len(frontPool.free) != pool {
+		if returnSpare(false, &scavenger.moving) || len(frontPool.free) != pool {
 			t.Errorf("%v, %v: %d of %d in the pool when there is memory again", x.discard, x.commit, len(frontPool.free), pool)
 		}
 		closedFronts(t) // all of them can be used again

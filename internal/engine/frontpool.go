@@ -16,8 +16,8 @@ import (
 // owns it.
 
 // frontPool owns the memory of fronts: a range of its own, committed one front at a time, upwards.
-// Fronts are used again and never freed. Their counters stay with their memory, so sums over all
-// fronts ever built never lose a count.
+// Fronts are used again and never freed. Their counters stay with their memory, and go to spent
+// before the memory is returned. So sums over all fronts ever built never lose a count.
 var frontPool frontPoolState
 
 type frontPoolState struct {
@@ -94,9 +94,11 @@ func takeFront(private bool) (f Front, err error) {
 func initFront(f Front) {
 	h := f.head()
 	h.epoch = times.epoch.Load()
+	h.busy, h.woken = 0, wokenByNobody
+	h.duty.Store(calm)
 	*f.sampleWord() = sampleInterval()
 	for c := range sizeclass.ID(frontTypes) {
-		h.cap[c], h.seen[c], h.mark[c], h.idle[c] = 0, 0, 0, 0
+		h.cap[c], h.uncut[c], h.seen[c], h.mark[c], h.idle[c] = 0, 0, 0, 0, 0
 		f.storeTop(c, *trapFront.top(0))
 	}
 }
@@ -108,12 +110,32 @@ func recycle(f Front) {
 	frontPool.mu.Unlock()
 }
 
-// returnSpare returns the memory of the magazines of spare fronts, some 60 KiB for each front that
-// was a Heap's. It does so for the fronts that were not wanted since it last ran, or for all. It
-// reports whether there is something left for the next time. Under scavenger.mu.
+// spent has what was counted in fronts whose memory was returned. Owned by scavenger.moving.
+var spent struct {
+	ownHits                        uint64
+	hits, misses, refills, flushes [frontTypes]uint64
+}
+
+// spend moves a spare front's counters to spent. Under scavenger.moving.
+func (f Front) spend() {
+	h := f.head()
+	move := func(to, from *uint64) { *to, *from = *to+*from, 0 }
+	move(&spent.ownHits, &h.ownHits)
+	for c := range sizeclass.ID(frontTypes) {
+		move(&spent.hits[c], &h.hits[c])
+		move(&spent.misses[c], f.misses(c))
+		move(&spent.refills[c], f.refills(c))
+		move(&spent.flushes[c], f.flushes(c))
+	}
+}
+
+// returnSpare returns the memory of spare fronts, some 80 KiB for each front that was a Heap's. It
+// does so for the fronts that were not wanted since it last ran, or for all. It reports whether there
+// is something left for the next time. moving is scavenger.moving, which it takes for the counters.
+// Under scavenger.mu.
 //
 // While the system call runs, the front is out of the pool and no lock is held except scavenger.mu.
-func returnSpare(all bool) (left bool) {
+func returnSpare(all bool, moving *check.Mutex[check.Moving]) (left bool) {
 	fp := &frontPool
 	fp.mu.Lock()
 	defer fp.mu.Unlock()
@@ -135,7 +157,13 @@ func returnSpare(all bool) (left bool) {
 		fp.low--
 		// What is refused is tried again when the front has been used.
 		addr, size := magazines(f)
-		if fp.whileOut(func() bool { return returnMemory(addr, size, func(osmem.Range) {}) }) {
+		if fp.whileOut(func() bool {
+			usable := returnMemory(addr, size, func(osmem.Range) {})
+			if usable {
+				f.returnRest(moving)
+			}
+			return usable
+		}) {
 			fp.putClean(f)
 		} else {
 			initFront(f) // nobody looks at the magazines of a trap
@@ -168,6 +196,28 @@ func magazines(f Front) (addr mem.Addr, size mem.Bytes) {
 	system := osmem.PageSize()
 	addr = mem.Addr(mem.Bytes(f + tinyOffset).Up(system))
 	return addr, mem.Bytes(mem.Addr((f+quarantineOffset)&^Front(system-1)) - addr)
+}
+
+// returnRest returns the memory of a front before and behind its magazines. The front is out of the
+// pool. Others may read these pages at any time: statistics the heads of all fronts, and the fast
+// section the owner word of any. So it does nothing where pages cannot be read meanwhile.
+func (f Front) returnRest(moving *check.Mutex[check.Moving]) {
+	if !osmem.KeepsReadable {
+		return
+	}
+	moving.Lock()
+	f.spend()
+	moving.Unlock()
+	system := osmem.PageSize()
+	from, size := magazines(f)
+	begin := mem.Addr(mem.Bytes(f - frontSkew).Up(system))
+	behind := from.Add(size)
+	end := mem.Addr((f - frontSkew + frontSize) &^ Front(system-1))
+	for _, r := range []osmem.Range{{Addr: begin, Size: mem.Bytes(from - begin)}, {Addr: behind, Size: mem.Bytes(end - behind)}} {
+		if err := osmem.DiscardReadable(r.Addr, r.Size); err != nil {
+			survive(fmt.Errorf("hakmem: return of free pages: %w", err))
+		}
+	}
 }
 
 // spareMemory reports whether returnSpare would find something to return.

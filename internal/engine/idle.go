@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"sync/atomic"
+
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -47,15 +49,43 @@ func (s *seenFront) drained() { s.front, s.need = 0, min(2*s.need, decayPart(max
 // seenFronts holds what is known of each P and shard. Owned by scavenger.mu.
 var seenFronts [MaxP + NumShards]*seenFront
 
-// trimFronts drains the fronts of idle and vanished Ps, and the fronts whose idle magazines hold
-// much; if all is set, every front. It reports whether fronts are left, and whether it drained some
-// for being idle. Under scavenger.mu.
-func trimFronts(now stamp, all bool) (left, some bool) {
-	if all {
-		drainAll()
-		return false, false
+// look compares the front with the last look, and reports whether the Heap is idle.
+func (s *seenHeap) look(f Front, now stamp) bool {
+	print := f.print()
+	if !s.used {
+		s.used, s.built, s.need = true, now, max(s.need, decayPart(idleAfter))
+		s.print, s.since = print, now
+	} else if now.since(s.built) >= decayPart(maxHeapIdle) {
+		s.need = decayPart(idleAfter) // it has been in use for a long time
 	}
+	if s.print != print {
+		s.print, s.since = print, now
+	}
+	return now.since(s.since) >= s.need
+}
+
+// harvested notes that the Heap was asked for its front: see seenFront.drained.
+func (s *seenHeap) harvested() { s.used, s.need = false, min(2*s.need, decayPart(maxHeapIdle)) }
+
+// print returns a number that changes, almost surely, when the front is used: it is made of the tops
+// and of the counts of its slow paths.
+func (f Front) print() (x uint64) {
+	mix := func(v uint64) { x = (x ^ v) * 0x9E3779B97F4A7C15; x ^= x >> 29 }
+	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
+		mix(uint64(f.loadTop(c)))
+		mix(atomic.LoadUint64(f.misses(c)) + atomic.LoadUint64(f.refills(c)) + atomic.LoadUint64(f.flushes(c)))
+	}
+	return x
+}
+
+// trimFronts drains the fronts of idle and vanished Ps, and the fronts whose idle magazines hold
+// much; if all is set, every front. It harvests idle Heaps; if heaps is set, every Heap. It reports
+// whether fronts are left, and whether it emptied some for being idle. Under scavenger.mu.
+func trimFronts(now stamp, all, heaps bool) (left, some bool) {
 	left = drainFronts(func(i int, f Front) bool {
+		if all {
+			return true
+		}
 		if seenFronts[i] == nil {
 			seenFronts[i] = new(seenFront)
 		}
@@ -67,6 +97,13 @@ func trimFronts(now stamp, all bool) (left, some bool) {
 			return true
 		}
 		return false
+	}, func(h *openHeap) bool {
+		if !heaps && !h.idle.look(h.front, now) {
+			return false
+		}
+		h.idle.harvested()
+		some = some || !heaps
+		return true
 	})
 	return left, some
 }
@@ -76,6 +113,10 @@ func trimFronts(now stamp, all bool) (left, some bool) {
 // is the longest that this time may become for a front that is often idle and soon built again: 14
 // s.
 const idleAfter, maxIdle = 40, 640
+
+// maxHeapIdle is maxIdle for Heaps: 3.5 s. With the longest window on top of it, what a Heap has left
+// idle is returned within 10 s.
+const maxHeapIdle = 160
 
 // idleBytes is how much must lie in the idle magazines of a busy front for it to be drained: a
 // drain stops the world.

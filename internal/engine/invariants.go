@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
@@ -55,6 +56,9 @@ func (k *checker) check() {
 	defer scavenger.unlock()
 	scavenger.moving.Lock()
 	defer scavenger.moving.Unlock()
+	openHeaps.Lock()
+	k.heaps = maps.Clone(openHeaps.by)
+	openHeaps.Unlock()
 	guard.Lock()
 	defer guard.Unlock()
 	frontPool.mu.Lock()

@@ -45,6 +45,7 @@ func (k *checker) checkFronts() {
 		}
 		s.mu.Unlock()
 	}
+	k.checkOpenHeaps()
 	for _, f := range abandoned.fronts {
 		k.owns("an abandoned Heap", f)
 	}
@@ -67,9 +68,52 @@ func (k *checker) checkFronts() {
 				k.bad(subject{noun: "front", addr: mem.Addr(f), class: c}, "a magazine's last slot is a multiple of its size", hex(at), hex(magSize(c)))
 			}
 		}
+		k.checkTurns(f)
 		k.checkMagazines(f)
 		k.checkQuarantine(f)
 		k.checkLeases(f)
+	}
+}
+
+// checkOpenHeaps looks at what the open Heaps and their fronts say of each other.
+func (k *checker) checkOpenHeaps() {
+	for f, h := range k.heaps {
+		s := subject{noun: "front of a Heap", addr: mem.Addr(f)}
+		if h.front != f {
+			k.bad(s, "an open Heap is listed by its front", hex(h.front), hex(f))
+			continue
+		}
+		k.owns("an open Heap", f)
+		fast := h.fast.Value()
+		if fast == nil {
+			continue // unreachable, and its cleanup is to come
+		}
+		switch now := Front(atomic.LoadUintptr((*uintptr)(fast))); {
+		case now != f && now != trapFront:
+			k.bad(s, "a Heap's fast paths use its front or the trap", hex(now), hex(f))
+		case now != trapFront && f.head().duty.Load() != calm:
+			k.bad(s, "a Heap that was asked for its front has the trap", hex(now), hex(trapFront))
+		}
+	}
+}
+
+// checkTurns looks at the words of a front by which a Heap's owner and the harvester take turns.
+func (k *checker) checkTurns(f Front) {
+	h, s := f.head(), subject{noun: "front", addr: mem.Addr(f)}
+	duty := h.duty.Load()
+	switch {
+	case h.busy != 0:
+		k.bad(s, "no slow path uses a Heap's front", h.busy, 0)
+	case duty == taken || duty > harvested:
+		k.bad(s, "no harvester has a front", duty, calm)
+	case duty != calm && k.heaps[f] == nil && k.fronts[f] != "an abandoned Heap":
+		k.bad(s, "only an open Heap is asked for its front", duty, calm)
+	}
+	for c := range sizeclass.ID(frontTypes) {
+		if n := h.uncut[c]; n != 0 && (duty != harvested || n < h.cap[c] || int(n) > maxBlocks(c)) {
+			s.class = c
+			k.bad(s, "only a harvest cuts a magazine", n, h.cap[c])
+		}
 	}
 }
 
@@ -92,7 +136,7 @@ func (k *checker) checkMagazines(f Front) {
 	for c := range sizeclass.ID(frontTypes) {
 		s := subject{noun: "magazine", addr: mem.Addr(f), class: c}
 		t := f.loadTop(c)
-		if t == trap {
+		if t == trap || t == 0 && inPool { // 0: its memory was returned
 			continue
 		}
 		if c == 0 || c > sizeclass.NumAll {

@@ -7,6 +7,7 @@ import (
 	gotoken "go/token"
 	"maps"
 	"math/bits"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -214,6 +215,14 @@ func (x *smallHeap) bit(p Block, c sizeclass.ID) (w *uint64, m uint64) {
 	return s.bits(uint32(j / 64)), 1 << (j % 64)
 }
 
+// listHeap lists an open Heap by the front f, whose own front is own and whose fast paths use fast.
+func listHeap(f, own, fast Front) func() {
+	heap := &testHeap{fast: fast}
+	OpenHeap(f, &heap.fast)
+	openHeaps.by[f].front = own
+	return func() { forget(f); runtime.KeepAlive(heap) }
+}
+
 // extraFront makes a front that only this entry of the table has.
 func extraFront(p *uintptr) func() {
 	f := newFront(true)
@@ -305,6 +314,33 @@ var breakers = []breaker{
 		pAddress = func() uintptr { return 8 }
 		undo := both(set(word(mem.Addr(pFronts[MaxP-2]+ownerOffset)), 8), set(word(mem.Addr(pFronts[MaxP-1]+ownerOffset)), 8))
 		return pFronts[MaxP-1], func() { undo(); pAddress = nil; second(); first() }
+	}},
+	{"an open Heap is listed by its front", "another Heap's front", func(x *smallHeap) (any, func()) {
+		return x.g, listHeap(x.g, x.f, trapFront)
+	}},
+	{"a front has one owner", "an open Heap's and a shard's", func(x *smallHeap) (any, func()) {
+		return x.g, both(set(&shards[3].front, x.g), listHeap(x.g, x.g, trapFront))
+	}},
+	{"a Heap's fast paths use its front or the trap", "another Heap's", func(x *smallHeap) (any, func()) {
+		return x.g, listHeap(x.g, x.g, x.f)
+	}},
+	{"a Heap that was asked for its front has the trap", "its front", func(x *smallHeap) (any, func()) {
+		return x.g, both(swap(&x.g.head().duty, harvested), listHeap(x.g, x.g, x.g))
+	}},
+	{"only an open Heap is asked for its front", "none that is listed", func(x *smallHeap) (any, func()) {
+		return x.g, swap(&x.g.head().duty, asked)
+	}},
+	{"no harvester has a front", "one that has not ended", func(x *smallHeap) (any, func()) {
+		return x.g, swap(&x.g.head().duty, taken)
+	}},
+	{"no harvester has a front", "a duty that there is not", func(x *smallHeap) (any, func()) {
+		return x.g, swap(&x.g.head().duty, harvested+1)
+	}},
+	{"no slow path uses a Heap's front", "one that has not ended", func(x *smallHeap) (any, func()) {
+		return x.g, set(&x.g.head().busy, 1)
+	}},
+	{"only a harvest cuts a magazine", "no harvest was there", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().uncut[x.class], x.f.head().cap[x.class])
 	}},
 	{"a magazine's last slot is a multiple of its size", "fronts that begin a page late", func(x *smallHeap) (any, func()) {
 		return frontAt(0) + 4096, both(set(&frontPool.space.base, frontPool.space.base+4096), set(&frontPool.free, nil))

@@ -42,12 +42,14 @@ func reclaim(own Front) bool {
 	reclaimedAt.Store(uint32(now))
 	findLost()
 	s.moving.Lock()
-	drainAll()
+	drainFronts(everyFront, func(h *openHeap) bool { return h.front != own })
 	if own != 0 { // a Heap's, by its goroutine
+		own.hold()
 		emptyQuarantine(own)
 		for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
 			emptyMagazine(own, c)
 		}
+		own.release()
 	}
 	_, pages := trimCaches(now, 0)
 	forgetPeaks(pages)
@@ -76,21 +78,13 @@ func worthReclaim(own Front) bool {
 	now := milliseconds()
 	region.mu.Unlock()
 	if n < pageSize && now != stamp(reclaimedAt.Load()) {
-		n += inMagazines()
+		n += inMagazines() + inHeaps()
 	}
 	return n >= pageSize
 }
 
-// heldBytes returns the bytes of free blocks in the magazines and the quarantine of a front.
-func (f Front) heldBytes() (n mem.Bytes) {
-	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
-		n += mem.Bytes(f.held(c)+uintptr(atomic.LoadUint32(&f.head().waiting[c]))) * c.Bytes()
-	}
-	return n
-}
-
-// inMagazines returns the bytes of free blocks in the magazines of all fronts except those of
-// Heaps.
+// inMagazines returns the bytes of free blocks in the magazines of all fronts except those of Heaps
+// (inHeaps).
 func inMagazines() (n mem.Bytes) {
 	fronts := frontTable.Load()
 	for i := range fronts {

@@ -20,7 +20,7 @@ import (
 // A tick does the following; each step frees memory for the next one to return:
 //
 //  1. The fronts of idle and vanished Ps are drained, and so are fronts with large idle magazines
-//     (trimFronts). Heaps trim themselves in their slow paths.
+//     (trimFronts). Idle Heaps are harvested; those in use trim themselves in their slow paths.
 //  2. Large blocks that have long been in a shared cache go to the page tree (trimCaches).
 //  3. Slabs that have been EMPTY for a tick give their pages back (sweepIdle).
 //  4. Free pages are returned to the operating system by temperature (purge), and so is the memory
@@ -367,13 +367,14 @@ func scavenge(all bool) (left bool) {
 		worth = 1
 	}
 	filled := findFilled(all)
+	trim := all
 	all = all || pressed()
 	age := s.window
 	if all {
 		age = 0
 	}
 	s.moving.Lock()
-	busy, some := trimFronts(now, all)
+	busy, some := trimFronts(now, all, trim)
 	if some {
 		s.kicked.Store(true) // their blocks make slabs PARTIAL, perhaps behind punchAt
 	}
@@ -382,7 +383,7 @@ func scavenge(all bool) (left bool) {
 	empty := sweepIdle(all)
 	s.moving.Unlock()
 	dirty := s.purge(now, all, again)
-	spare := returnSpare(all)
+	spare := returnSpare(all, &s.moving)
 	most := punchScan
 	if age == 0 {
 		most = math.MaxInt
@@ -481,7 +482,7 @@ func somethingLeft() bool {
 	region.mu.Lock()
 	left := pageUse.dirty > pageUse.refused || len(hugeCache.larges) > 0
 	region.mu.Unlock()
-	left = left || spareMemory()
+	left = left || spareMemory() || anyToHarvest()
 	fronts := frontTable.Load()
 	for i := range fronts {
 		left = left || Front(atomic.LoadUintptr(&fronts[i])) != trapFront
@@ -506,13 +507,26 @@ func somethingLeft() bool {
 	return left
 }
 
-// pollHeap trims a Heap's front if the scavenger has ticked since the Heap last did so. Called by
-// the Heap's goroutine.
+// pollHeap trims a Heap's front if the scavenger has ticked since the Heap last did so, or was there.
+// Called by the Heap's goroutine.
 func pollHeap(own Front) {
-	if own != 0 && own.head().epoch != times.epoch.Load() {
-		if trimHeap(own) {
-			kick()
-		}
+	if own == 0 {
+		return
+	}
+	h := own.head()
+	if h.woken == wokenByNobody && h.epoch == times.epoch.Load() {
+		return
+	}
+	own.hold()
+	woken := h.woken
+	h.woken = wokenByNobody
+	if woken == wokenEarly {
+		emptyFront(own)
+	}
+	trimmed := trimHeap(own)
+	own.release()
+	if trimmed || woken != wokenByNobody {
+		kick()
 	}
 }
 

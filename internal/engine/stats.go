@@ -125,6 +125,14 @@ func ReadTotals(t *Totals) {
 		t.blocks[c] += uint64(k.Blocks)
 		ct.Free += uint64(slabID(page + 1).freeBlocks(k))
 	}
+	t.Stages.OwnLease += spent.ownHits
+	for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
+		ct := &t.Classes[c]
+		ct.FrontHits += spent.hits[c]
+		ct.Misses += spent.misses[c]
+		ct.Refills += spent.refills[c]
+		ct.Flushes += spent.flushes[c]
+	}
 	for i := uintptr(0); i < frontPool.built.Load(); i++ {
 		f := frontAt(i)
 		t.Stages.OwnLease += atomic.LoadUint64(&f.head().ownHits)

@@ -32,16 +32,17 @@ var refused = map[string]struct {
 		}
 		return err
 	}},
-	"ReserveTracked": {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := ReserveTracked(size); return err }},
-	"MakeReadable":   {OpReserve, MakeReadable},
-	"Commit":         {OpCommit, Commit},
-	"Discard":        {OpDiscard, Discard},
-	"DiscardMany":    {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { _, err := DiscardMany([]Range{{addr, size}}); return err }},
-	"Withdraw":       {OpDiscard, Withdraw},
-	"Uncommit":       {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { return Uncommit(addr, size, false) }},
-	"BeginLook":      {OpResident, func(addr mem.Addr, size mem.Bytes) error { _, err := look(addr, size); return err }},
-	"Renew":          {OpDiscard, Renew},
-	"HugePages":      {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
+	"ReserveTracked":  {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := ReserveTracked(size); return err }},
+	"MakeReadable":    {OpReserve, MakeReadable},
+	"Commit":          {OpCommit, Commit},
+	"Discard":         {OpDiscard, Discard},
+	"DiscardReadable": {OpDiscard, DiscardReadable},
+	"DiscardMany":     {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { _, err := DiscardMany([]Range{{addr, size}}); return err }},
+	"Withdraw":        {OpDiscard, Withdraw},
+	"Uncommit":        {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { return Uncommit(addr, size, false) }},
+	"BeginLook":       {OpResident, func(addr mem.Addr, size mem.Bytes) error { _, err := look(addr, size); return err }},
+	"Renew":           {OpDiscard, Renew},
+	"HugePages":       {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
 }
 
 // neverRefused lists the other exported functions, and why they need not fail in tests.

@@ -17,6 +17,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -204,6 +205,15 @@ func lose(err error, addr mem.Addr, size mem.Bytes) error {
 // contents. Only Linux has Renew; elsewhere it returns ErrNotSupported.
 func Renew(addr mem.Addr, size mem.Bytes) error {
 	return lose(do(OpDiscard, func() error { return renew(addr, size) }), addr, size)
+}
+
+// KeepsReadable says that a range can be read while Discard returns its memory, and after any error:
+// as what it held, or as zeroes.
+const KeepsReadable = runtime.GOOS == "linux"
+
+// DiscardReadable is Discard for a range that others may read meanwhile. Only where KeepsReadable.
+func DiscardReadable(addr mem.Addr, size mem.Bytes) error {
+	return do(OpDiscard, func() error { return aligned(addr, size, discard) })
 }
 
 // Range is a range of addresses, in bytes.

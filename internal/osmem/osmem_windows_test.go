@@ -13,7 +13,7 @@ import (
 func neighbours(t *testing.T, n int, size mem.Bytes) mem.Addr {
 	t.Helper()
 	for range 100 { // another thread may take the address space
-		whole, err := Reserve(mem.Bytes(n)*size)
+		whole, err := Reserve(mem.Bytes(n) * size)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,7 +99,7 @@ func query(t *testing.T, addr mem.Addr) (q windows.MemoryBasicInformation) {
 // though reservations begin at a multiple of 64 KiB.
 func TestPageOfCommit(t *testing.T) {
 	page := PageSize()
-	addr, err := Reserve(64<<10)
+	addr, err := Reserve(64 << 10)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +142,7 @@ func TestPageOfCommit(t *testing.T) {
 // TestDiscardRefused: memory that the system does not let the process commit again is reported as
 // decommitted, and only then.
 func TestDiscardRefused(t *testing.T) {
-	addr, err := Reserve(64<<10)
+	addr, err := Reserve(64 << 10)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,47 @@
+package engine
+
+import "github.com/hakmem/hakmem/internal/sizeclass"
+
+// How what a front holds is given back. There is no state here: the caller has the front alone.
+
+// emptyFront flushes every magazine, retires every lease and empties the quarantine of a front that
+// no other goroutine can reach.
+func emptyFront(f Front) {
+	emptyQuarantine(f)
+	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
+		emptyMagazine(f, c)
+		if s := *f.lease(c); s != 0 {
+			*f.lease(c) = 0
+			retire(s)
+		}
+	}
+}
+
+// emptyMagazine gives back all blocks of one magazine of a front that no other goroutine can reach.
+// The blocks it pops are not hits: the pops made before it are counted first, and the number seen
+// is then forgotten.
+func emptyMagazine(f Front, c sizeclass.ID) {
+	f.look(c, f.held(c))
+	f.head().seen[c] = 0
+	if f.held(c) == 0 {
+		return
+	}
+	*f.flushes(c)++
+	var buf [maxFlush]Block
+	for n := len(buf); n == len(buf); {
+		n = 0
+		for n < len(buf) {
+			p := f.pop(c)
+			if p == 0 {
+				break
+			}
+			buf[n] = p
+			n++
+		}
+		if c > sizeclass.Num {
+			releaseAll(buf[:n])
+		} else {
+			timedFlush(buf[:n], c)
+		}
+	}
+}
