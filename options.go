@@ -212,7 +212,7 @@ type Options struct {
 	// most that can ever be allocated. A range takes no memory, but counts against a limit on
 	// address space (ulimit -v); hakmem halves it until it fits.
 	//
-	// HAKMEM_REGION_BYTES; default 1 TiB (2 GiB with -race), from 256 MiB to 1 TiB.
+	// HAKMEM_REGION_BYTES; default 1 TiB (2 GiB with hakmem_racetrack), from 256 MiB to 1 TiB.
 	RegionBytes int
 }
 

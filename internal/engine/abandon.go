@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/realtime"
 )
 
 // A Heap that has become unreachable leaves its front to abandoned, which gives back the contents
@@ -19,11 +20,15 @@ import (
 // take a picture of all goroutines with the world stopped. If it shows none that is preempted
 // asynchronously in a function into which such a fast path was inlined, the last call has ended,
 // and no other follows it. Slow paths keep the Heap alive.
-var abandoned struct {
+var abandoned = abandonedFronts{timer: realtime.New()}
+
+type abandonedFronts struct {
 	check.Mutex[check.Abandoned]
 	fronts []Front
 	delay  time.Duration // how long the waiting try was put off
 	armed  bool          // a timer will try
+	// timer makes the tries. Set under the lock.
+	timer *realtime.Timer
 	// fastPathAt holds the answers that hasFastPath has found, by entry address.
 	fastPathAt map[uintptr]bool
 }
@@ -45,7 +50,7 @@ func AbandonHeapFront(f Front) {
 	a.fronts = append(a.fronts, f)
 	if !a.armed {
 		a.armed, a.delay = true, abandonedFirst
-		time.AfterFunc(a.delay, takeAbandoned)
+		a.timer.Set(a.delay, takeAbandoned)
 	}
 }
 
@@ -56,7 +61,7 @@ func takeAbandoned() {
 	defer a.Unlock()
 	if !nobodyPreempted() {
 		a.delay = min(2*a.delay, abandonedMax)
-		time.AfterFunc(a.delay, takeAbandoned)
+		a.timer.Set(a.delay, takeAbandoned)
 		return
 	}
 	scavenger.moving.Lock()

@@ -13,4 +13,6 @@ const canSample = false
 
 func fastSection() (func(uintptr) unsafe.Pointer, func(unsafe.Pointer)) { panic("unreachable") }
 
+func callsOnlyItsOwn() bool { panic("unreachable") }
+
 func currentP() []uintptr { panic("unreachable") }

@@ -36,6 +36,7 @@ var neverRefused = map[string]string{
 	"Release":          "a failure leaves address space reserved, which nothing can mend and nobody is told",
 	"Name":             "best effort: old kernels refuse it always",
 	"AddressSpaceLeft": "a failure counts as no limit; the reservation then fails if there is one",
+	"MappingsLeft":     "a failure counts as a number that is not known",
 	"HugePageMode":     "a failure counts as a system without the setting",
 	"ProcessFaults":    "for statistics: zeros",
 	"ResidentBytes":    "for statistics: says when it does not know",

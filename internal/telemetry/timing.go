@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/realtime"
 )
 
 // Phase is one part of the slow paths.
@@ -74,7 +75,7 @@ var (
 // instant is one moment on both clocks.
 type instant struct {
 	ticks uint64
-	at    time.Time
+	at    time.Duration // realtime.Now
 }
 
 // SetTiming turns the timing on or off. It is meant for the start of the program. Any goroutine may
@@ -176,7 +177,7 @@ func Hz() float64 {
 		return knownHz
 	}
 	now := readClocks()
-	seconds := now.at.Sub(origin.at).Seconds()
+	seconds := (now.at - origin.at).Seconds()
 	if seconds <= 0 || now.ticks <= origin.ticks {
 		return 0
 	}
@@ -188,11 +189,11 @@ func Hz() float64 {
 func readClocks() (best instant) {
 	shortest := time.Duration(1<<63 - 1)
 	for range 8 {
-		before := time.Now()
+		before := realtime.Now()
 		n := ticks()
-		d := time.Since(before)
+		d := realtime.Now() - before
 		if d < shortest {
-			shortest, best = d, instant{n, before.Add(d / 2)}
+			shortest, best = d, instant{n, before + d/2}
 		}
 	}
 	return best

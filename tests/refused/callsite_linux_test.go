@@ -55,6 +55,9 @@ func parsed(t *testing.T, dir string) (files []*ast.File, set *token.FileSet) {
 	if testkit.Race {
 		ctx.BuildTags = append(ctx.BuildTags, "race")
 	}
+	if testkit.Tracked {
+		ctx.BuildTags = append(ctx.BuildTags, "hakmem_racetrack")
+	}
 	p, err := ctx.ImportDir(dir, 0)
 	if err != nil {
 		t.Fatal(err)
@@ -216,8 +219,8 @@ func TestEveryCallSiteRefused(t *testing.T) {
 	}
 	refusals := 0
 	for _, s := range sites {
-		if s.name == "ReserveTracked" && !testkit.Race {
-			t.Errorf("%v reserves in Go's heap without the race detector", s)
+		if s.name == "ReserveTracked" && !testkit.Tracked {
+			t.Errorf("%v reserves in Go's heap, and the race detector need not watch blocks", s)
 		}
 		for _, nth := range nths {
 			mode := "plain"
