@@ -39,6 +39,9 @@ const (
 	// guardUnseen is how many mappings guarded blocks take where the number of mappings is not known:
 	// a quarter of Linux's default.
 	guardUnseen = 16 << 10
+	// guardSpare is how many mappings guarded blocks hold only to give them back when the system has
+	// none left: enough for Go's runtime and for the fronts and the growth of hakmem's own.
+	guardSpare = 128
 	// guardRest bounds what counting the mappings costs: it takes 1 % of the time or less.
 	guardRest = 100
 	// guardBackOff is how long no block is guarded after the system had no mapping or no memory for
@@ -79,6 +82,7 @@ var guard struct {
 	live             int
 	notBefore        time.Duration // when the next sample may be made, by realtime.Now
 	mappings         int           // that more slots may take until the next look
+	spare            bool          // the pages before base hold guardSpare mappings
 	lookAt           time.Duration // when the next look may be, by realtime.Now
 	samples, skipped uint64
 }
@@ -112,6 +116,7 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 		g.freed = append(g.freed, s)
 		g.skipped++
 		g.mappings, g.notBefore = 0, now+guardBackOff
+		dropSpare()
 		return 0
 	}
 	// One half of the blocks end at the guard page behind them, as far as their alignment allows;
@@ -150,7 +155,8 @@ func guardSlotFor(size mem.Bytes) *guardSlot {
 			return nil
 		}
 		osmem.Name(base, mem.Bytes(n), "hakmem: guarded blocks")
-		g.base, g.next, g.end = base, base, base+mem.Addr(n)
+		g.base, g.end = base.Add(guardSpare*page), base+mem.Addr(n)
+		g.next = g.base
 	}
 	if need := (pages + 1) * page; len(g.slots) < guardSlots && g.end-g.next >= mem.Addr(need+page) && mayMap() {
 		s := &guardSlot{start: g.next + mem.Addr(page), pages: uintptr(pages)}
@@ -185,12 +191,42 @@ func mayMap() bool {
 		}
 		g.mappings = (most - len(g.slots)*slotMappings + 1) / 2
 		g.lookAt = now + guardRest*(realtime.Now()-now)
+		if !g.spare && g.mappings > 4*guardSpare {
+			makeSpare()
+		}
 	}
 	if g.mappings < slotMappings {
 		return false
 	}
 	g.mappings -= slotMappings
 	return true
+}
+
+// makeSpare takes the spare mappings: every second page may be used, so each page is a mapping. Nobody
+// touches them. Under guard's lock.
+func makeSpare() {
+	check.MustHold(&guard.Mutex, "makeSpare")
+	g, page := &guard, osmem.PageSize()
+	g.spare = true
+	for i := mem.Bytes(1); i < guardSpare; i += 2 {
+		if osmem.Commit(g.base-mem.Addr(i*page), page) != nil {
+			dropSpare()
+			return
+		}
+	}
+	g.mappings -= guardSpare
+}
+
+// dropSpare gives the spare mappings back. Under guard's lock.
+func dropSpare() {
+	check.MustHold(&guard.Mutex, "dropSpare")
+	if g := &guard; g.spare {
+		n := guardSpare * osmem.PageSize()
+		g.spare = false
+		if err := osmem.Withdraw(g.base-mem.Addr(n), n); err != nil {
+			survive(fmt.Errorf("hakmem: guarded block: %w", err))
+		}
+	}
 }
 
 // fillCanary fills the part of the slot's pages that the block leaves over; damaged finds where

@@ -69,9 +69,9 @@ func TestMayMap(t *testing.T) {
 	}
 	guard.Lock()
 	defer guard.Unlock()
-	slots, live := guard.slots, guard.live
-	defer func() { guard.slots, guard.live, guard.mappings, guard.lookAt = slots, live, 0, 0 }()
-	guard.slots, guard.live = nil, 0
+	slots, live, spare := guard.slots, guard.live, guard.spare
+	defer func() { guard.slots, guard.live, guard.spare, guard.mappings, guard.lookAt = slots, live, spare, 0, 0 }()
+	guard.slots, guard.live, guard.spare = nil, 0, true
 	n := 0
 	for range 200 { // looks; the slots take no mappings here, so they do not count as live
 		for guard.lookAt = 0; mayMap(); guard.lookAt = 1 << 62 {
