@@ -3,6 +3,7 @@ package environments_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -176,12 +177,21 @@ func useAll() {
 	}
 }
 
+// resident returns the bytes of the process that are resident, or 0 where that is not known.
+func resident() (n int) {
+	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
+		fmt.Sscan(string(b), new(int), &n)
+	}
+	return n * os.Getpagesize()
+}
+
 // TestStranger is the program of TestStrangers.
 func TestStranger(t *testing.T) {
 	use := strangers[os.Getenv(strangerVar)]
 	if use == nil {
 		t.Skip("skipped: for TestStrangers")
 	}
+	before := resident()
 	use(t)
 	var s hakmem.Stats
 	ends := time.Now().Add(10 * time.Second)
@@ -200,6 +210,13 @@ func TestStranger(t *testing.T) {
 	}
 	if s.Scavenger.Ticks == 0 {
 		t.Error("no tick")
+	}
+	limit := 10 << 20
+	if strings.HasSuffix(os.Getenv(strangerVar), "at once") {
+		limit *= 3 // up to six times as much was in use, for which there are tables
+	}
+	if n := resident() - before; n > limit && !testkit.Race && !asan.On { // their shadow memory stays
+		t.Errorf("%d bytes more are resident than before", n)
 	}
 	for try := 0; ; try++ { // a timer's goroutine may still be on its way out
 		buf := make([]byte, 1<<16)
