@@ -20,18 +20,17 @@ import (
 // take a picture of all goroutines with the world stopped. If it shows none that is preempted
 // asynchronously in a function into which such a fast path was inlined, the last call has ended,
 // and no other follows it. Slow paths keep the Heap alive.
-var abandoned = abandonedFronts{timer: realtime.New()}
-
-type abandonedFronts struct {
+var abandoned struct {
 	check.Mutex[check.Abandoned]
 	fronts []Front
 	delay  time.Duration // how long the waiting try was put off
 	armed  bool          // a timer will try
-	// timer makes the tries. Set under the lock.
-	timer *realtime.Timer
 	// fastPathAt holds the answers that hasFastPath has found, by entry address.
 	fastPathAt map[uintptr]bool
 }
+
+// abandonedTimer makes the tries. It is set under abandoned's lock.
+var abandonedTimer = realtime.New()
 
 // Each try stops the world. The first one is made a little later, because a collection finds many
 // Heaps dead at once and they then need only one try. A program that is busy with its Heaps on all
@@ -50,7 +49,7 @@ func AbandonHeapFront(f Front) {
 	a.fronts = append(a.fronts, f)
 	if !a.armed {
 		a.armed, a.delay = true, abandonedFirst
-		a.timer.Set(a.delay, takeAbandoned)
+		abandonedTimer.Set(a.delay, takeAbandoned)
 	}
 }
 
@@ -61,7 +60,7 @@ func takeAbandoned() {
 	defer a.Unlock()
 	if !nobodyPreempted() {
 		a.delay = min(2*a.delay, abandonedMax)
-		a.timer.Set(a.delay, takeAbandoned)
+		abandonedTimer.Set(a.delay, takeAbandoned)
 		return
 	}
 	scavenger.moving.Lock()

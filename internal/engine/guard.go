@@ -209,7 +209,8 @@ func makeSpare() {
 	g, page := &guard, osmem.PageSize()
 	g.spare = true
 	for i := mem.Bytes(1); i < guardSpare; i += 2 {
-		if osmem.Commit(g.base-mem.Addr(i*page), page) != nil {
+		if err := osmem.Commit(g.base-mem.Addr(i*page), page); err != nil {
+			survive(fmt.Errorf("hakmem: spare mappings of guarded blocks: %w", err))
 			dropSpare()
 			return
 		}
@@ -223,9 +224,14 @@ func dropSpare() {
 	if g := &guard; g.spare {
 		n := guardSpare * osmem.PageSize()
 		g.spare = false
-		if err := osmem.Withdraw(g.base-mem.Addr(n), n); err != nil {
-			survive(fmt.Errorf("hakmem: guarded block: %w", err))
-		}
+		withdraw(g.base-mem.Addr(n), n)
+	}
+}
+
+// withdraw makes pages of the range of guarded blocks fault. Under guard's lock.
+func withdraw(a mem.Addr, n mem.Bytes) {
+	if err := osmem.Withdraw(a, n); err != nil {
+		survive(fmt.Errorf("hakmem: guarded block: %w", err))
 	}
 }
 
@@ -328,9 +334,7 @@ func guardFree(p Block) Finding {
 		s.site.Freed(s.size)
 	}
 	g.live--
-	if err := osmem.Withdraw(s.start, mem.Bytes(s.pages)*osmem.PageSize()); err != nil {
-		survive(fmt.Errorf("hakmem: guarded block: %w", err))
-	}
+	withdraw(s.start, mem.Bytes(s.pages)*osmem.PageSize())
 	g.freed = append(g.freed, s)
 	return Finding{}
 }
