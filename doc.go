@@ -41,8 +41,9 @@
 // Two settings find more. HAKMEM_GUARD=1/N puts one in N blocks between pages that
 // fault, and [CatchFaults] says which block a fault belongs to. HAKMEM_HARDEN=1
 // finds writes just behind a block and after its free, when the block is freed or
-// leaves the quarantine. Programs built with -race report races on blocks;
-// programs built with -asan report every access to a byte that is not the block's.
+// leaves the quarantine. Programs built with -race and the tag hakmem_racetrack
+// report races on blocks; programs built with -asan report every access to a byte
+// that is not the block's.
 //
 // # Memory that is returned
 //

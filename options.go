@@ -213,7 +213,7 @@ type Options struct {
 	// A reservation takes no memory, but counts against a limit on address space (ulimit -v). If the
 	// whole cannot be reserved, Err reports it, and the range is reserved as it is needed.
 	//
-	// HAKMEM_REGION_BYTES; default 1 TiB (2 GiB with -race), from 256 MiB to 1 TiB.
+	// HAKMEM_REGION_BYTES; default 1 TiB (2 GiB with hakmem_racetrack), from 256 MiB to 1 TiB.
 	RegionBytes int
 }
 

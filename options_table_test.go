@@ -30,8 +30,8 @@ func stem(name string) string {
 }
 
 // factLine is the last line of a field's comment: the variable, its default, what the default is
-// with -race if that differs, and its range or its words.
-var factLine = regexp.MustCompile(`^(HAKMEM_\w+); default ([\w ]+?)(?: \(([\w ]+) with -race\))?, (?:from ([\w ]+) to (\d+(?: [KMGT]iB)?)(?: [a-z]+)?|on or off|one of ([\w, ]+))\.$`)
+// with the tag hakmem_racetrack if that differs, and its range or its words.
+var factLine = regexp.MustCompile(`^(HAKMEM_\w+); default ([\w ]+?)(?: \(([\w ]+) with hakmem_racetrack\))?, (?:from ([\w ]+) to (\d+(?: [KMGT]iB)?)(?: [a-z]+)?|on or off|one of ([\w, ]+))\.$`)
 
 // bytesOf spells a number as the environment would: "64 KiB" is "65536".
 func bytesOf(text string) string {
@@ -72,7 +72,7 @@ func TestOptionsTable(t *testing.T) {
 		}
 		seen[g.Name] = true
 		wantDefault := facts[2]
-		if testkit.Race && facts[3] != "" {
+		if testkit.Tracked && facts[3] != "" {
 			wantDefault = facts[3]
 		}
 		if g.Kind == policy.Switch {

@@ -274,7 +274,7 @@ type GuardStats struct {
 	// Samples is the number of blocks guarded.
 	Samples uint64 `stat:"guard_sampled_blocks_total,counter"`
 	// Skipped is the number of blocks due to be guarded and not guarded. The last guarded one was
-	// less than 5 ms old, or there was no place.
+	// less than 5 ms old, there was no place, or the process needs the mappings that are left.
 	Skipped uint64 `stat:"guard_skipped_blocks_total,counter"`
 }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/realtime"
 )
 
 // StartTrace begins to write a trace to w: a record of the calls of this package's allocation
@@ -129,7 +130,7 @@ const (
 // caller gets the block, so before its free. And a block is freed under the lock, together with
 // adding the line: whoever gets the block next must take the lock to add a line. (So two frees of a
 // block at the same time are found out, too: at the second one the block is no longer live.)
-var trace tracer
+var trace = tracer{timer: realtime.New()}
 
 type tracer struct {
 	mu    check.Mutex[check.Trace]
@@ -137,8 +138,8 @@ type tracer struct {
 	err   error     // the first error of w; no line is added after it
 	buf   []byte    // whole lines that w has not received yet
 	done  int       // number of bytes that w has received
-	timer *time.Timer
-	armed bool // the timer is running
+	timer *realtime.Timer
+	armed bool // the timer is set
 }
 
 func init() {
@@ -190,7 +191,7 @@ func (t *tracer) tick() {
 	defer t.mu.Unlock()
 	if t.armed = t.w != nil && t.err == nil && len(t.buf) > 0; t.armed {
 		t.flush()
-		t.timer.Reset(traceDelay)
+		t.timer.Set(traceDelay, t.tick)
 	}
 }
 
@@ -228,12 +229,9 @@ func (t *tracer) line(who int, op byte, p engine.Block, size mem.Bytes, last uin
 	switch {
 	case len(t.buf) >= min(traceBuffer, t.done/traceLag):
 		t.flush()
-	case t.timer == nil:
-		t.armed = true
-		t.timer = time.AfterFunc(traceDelay, t.tick)
 	case !t.armed:
 		t.armed = true
-		t.timer.Reset(traceDelay)
+		t.timer.Set(traceDelay, t.tick)
 	}
 }
 

@@ -76,7 +76,7 @@ const (
 	whyHeap       = "a Heap has no lock and no owner: that is what makes it fast"
 	whyGoPointer  = "the garbage collector does not look into hakmem's memory, and only the typed functions know the type"
 	whyHolders    = "the byte belongs to another live block"
-	whyRaceRegion = "in -race builds the region is one Go allocation, which may be used up to its end"
+	whyRaceRegion = "with the tag hakmem_racetrack the region is one Go allocation, which may be used up to its end"
 	whyPieceAgain = "the bytes belong to the next piece, whose holder may write them"
 	whyMoved      = "in place: Realloc had no reason to move the block, and the pointer is valid"
 )

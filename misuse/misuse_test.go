@@ -93,10 +93,10 @@ func TestOutcomes(t *testing.T) {
 			t.Logf("skipped: %s %s: %s", o.Case, o.Size, o.Message)
 			continue
 		}
-		if testkit.Race && o.Case == "overflow-region" {
+		if testkit.Tracked && o.Case == "overflow-region" {
 			continue // there the region lies in the Go heap, and nothing faults behind it
 		}
-		if testkit.Race && o.Case == "free-racing" && o.Level == "harden" {
+		if testkit.Tracked && o.Case == "free-racing" && o.Level == "harden" {
 			continue // there the seal is not broken by an atomic (internal/engine/harden.go)
 		}
 		if slices.Contains([]string{corrupt, died, timeout}, o.Outcome) && o.text() != byChance {

@@ -30,7 +30,7 @@ var levels = []level{
 	{"harden", []string{"HAKMEM_HARDEN=1"}, nil, "HAKMEM_HARDEN=1"},
 	{"guard", []string{"HAKMEM_GUARD=1"}, nil, "HAKMEM_GUARD=1, with CatchFaults"},
 	{"asan", nil, []string{"-asan"}, "built with -asan"},
-	{"race", nil, []string{"-race"}, "built with -race"},
+	{"race", nil, []string{"-race", "-tags", "hakmem_racetrack"}, "built with -race and the tag hakmem_racetrack"},
 }
 
 func levelNames() (names []string) {

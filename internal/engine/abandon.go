@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/realtime"
 )
 
 // A Heap that has become unreachable leaves its front to abandoned, which gives back the contents
@@ -28,6 +29,9 @@ var abandoned struct {
 	fastPathAt map[uintptr]bool
 }
 
+// abandonedTimer makes the tries. It is set under abandoned's lock.
+var abandonedTimer = realtime.New()
+
 // Each try stops the world. The first one is made a little later, because a collection finds many
 // Heaps dead at once and they then need only one try. A program that is busy with its Heaps on all
 // Ps may need several tries.
@@ -46,7 +50,7 @@ func AbandonHeapFront(f Front) {
 	a.fronts = append(a.fronts, f)
 	if !a.armed {
 		a.armed, a.delay = true, abandonedFirst
-		time.AfterFunc(a.delay, takeAbandoned)
+		abandonedTimer.Set(a.delay, takeAbandoned)
 	}
 }
 
@@ -57,7 +61,7 @@ func takeAbandoned() {
 	defer a.Unlock()
 	if !nobodyPreempted() {
 		a.delay = min(2*a.delay, abandonedMax)
-		time.AfterFunc(a.delay, takeAbandoned)
+		abandonedTimer.Set(a.delay, takeAbandoned)
 		return
 	}
 	scavenger.moving.Lock()

@@ -164,7 +164,7 @@ func free(own Front, p Block) Finding {
 			noFront = !installFront(tok) // without one the block goes straight to its slab
 			continue
 		}
-		if tracked {
+		if raced {
 			raceRelease(p, usableBytes(m, large))
 		}
 		putState(at, 0)
@@ -373,7 +373,7 @@ func FreeChunk(p Block) {
 	if m.kind != kindLarge || m.start != mem.Addr(p) || m.flags&flagArena == 0 {
 		fatal("an Arena's chunk is not one", mem.Addr(p), 0)
 	}
-	if tracked {
+	if raced {
 		raceRelease(p, m.largeSize)
 	}
 	releaseLarge(page, m, times.now)

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/realtime"
 )
 
 // This file holds the engine's time: the clock that the scavenger moves on, and the moments from
@@ -28,7 +29,8 @@ func decayPart(hundredths float64) millis {
 	return millis(max(1, uint32(hundredths*float64(decay())/100)))
 }
 
-// clock is the scavenger's time. Tests inject another clock.
+// clock stands for the process's time (package realtime), on which the scavenger goes. Tests inject
+// one.
 type clock interface {
 	// Now is the time since some fixed moment.
 	Now() time.Duration
@@ -36,15 +38,16 @@ type clock interface {
 	AfterFunc(d time.Duration, tick func())
 }
 
-type realClock struct{}
-
-var processStart = time.Now()
+// alarms are the timers that the scavenger sets. Each is for one purpose, and is set again only
+// when it has fired or for the same purpose. They are made when the program starts: see package
+// realtime.
+var alarms = struct{ tick, growth, pressure *realtime.Timer }{realtime.New(), realtime.New(), realtime.New()}
 
 // times holds the moments that stamps are made of. Slabs, chunks and caches note when they were
 // last used. The scavenger moves the moments on (SetClock does so too); a goroutine that stamps
 // only reads them.
-var times = struct {
-	clock clock
+var times struct {
+	clock clock // nil: the process's time
 	// now is the clock's time at the scavenger's last tick or kick. Owned by region.mu.
 	now stamp
 	// listed is a copy of now for goroutines that make a slab PARTIAL. They do not hold region.mu.
@@ -54,15 +57,25 @@ var times = struct {
 	idleStamp, armedAt atomic.Uint32
 	// epoch counts ticks. A Heap compares it with its own to know when to trim itself.
 	epoch atomic.Uint32
-}{clock: realClock{}}
+}
 
-func (realClock) Now() time.Duration { return time.Since(processStart) }
-
-func (realClock) AfterFunc(d time.Duration, tick func()) { time.AfterFunc(d, tick) }
+// after has the alarm call do on a goroutine of its own, d from now. Under region.mu.
+func after(d time.Duration, alarm *realtime.Timer, do func()) {
+	if times.clock != nil {
+		times.clock.AfterFunc(d, do)
+		return
+	}
+	alarm.Set(d, do)
+}
 
 // milliseconds returns the clock's time. It wraps after 49 days, so only differences are used.
 // Under region.mu or scavenger.mu.
-func milliseconds() stamp { return stamp(times.clock.Now().Milliseconds()) }
+func milliseconds() stamp {
+	if times.clock != nil {
+		return stamp(times.clock.Now().Milliseconds())
+	}
+	return stamp(realtime.Now().Milliseconds())
+}
 
 // decay is the default window in milliseconds.
 func decay() millis { return millis(policy.Now().DecayMs) }

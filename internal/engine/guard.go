@@ -11,6 +11,7 @@ import (
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/realtime"
 	"github.com/hakmem/hakmem/internal/site"
 )
 
@@ -30,8 +31,22 @@ const (
 	// is exhausted, so that a stale pointer faults for as long as possible.
 	guardSpace = 16 << 30
 	// guardSlots bounds the number of guarded blocks, live ones and the freed ones that are
-	// remembered. Each live one needs two mappings, and Linux allows 65530.
+	// remembered. They take up to half of the 65530 mappings that Linux allows a process by default.
 	guardSlots = 16 << 10
+	// slotMappings is how many mappings a slot takes: its pages, and what faults behind them. After
+	// the free the system may join them with their neighbours, or not.
+	slotMappings = 2
+	// guardUnseen is how many mappings guarded blocks take where the number of mappings is not known:
+	// a quarter of Linux's default.
+	guardUnseen = 16 << 10
+	// guardSpare is how many mappings guarded blocks hold only to give them back when the system has
+	// none left: enough for Go's runtime and for the fronts and the growth of hakmem's own.
+	guardSpare = 128
+	// guardRest bounds what counting the mappings costs: it takes 1 % of the time or less.
+	guardRest = 100
+	// guardBackOff is how long no block is guarded after the system had no mapping or no memory for
+	// one: some goroutine needs it more, and in a second a program may free much.
+	guardBackOff = time.Second
 	// guardStack is the depth of the stacks that are remembered.
 	guardStack = 24
 	// guardEvery is the minimum time between two samples. It bounds what sampling costs where a
@@ -65,7 +80,10 @@ var guard struct {
 	slots            []*guardSlot // by address
 	freed            []*guardSlot // the oldest first
 	live             int
-	notBefore        time.Duration // when the next sample may be made, since the process began
+	notBefore        time.Duration // when the next sample may be made, by realtime.Now
+	mappings         int           // that more slots may take until the next look
+	spare            bool          // the pages before base hold guardSpare mappings
+	lookAt           time.Duration // when the next look may be, by realtime.Now
 	samples, skipped uint64
 }
 
@@ -79,12 +97,12 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 	g := &guard
 	g.Lock()
 	defer g.Unlock()
+	now := realtime.Now()
+	if now < g.notBefore {
+		g.skipped++
+		return 0
+	}
 	if rate > guardAlways {
-		now := time.Since(processStart)
-		if now < g.notBefore {
-			g.skipped++
-			return 0
-		}
 		g.notBefore = now + guardEvery
 	}
 	s := guardSlotFor(size)
@@ -97,6 +115,8 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 		survive(fmt.Errorf("hakmem: guarded block: %w", err))
 		g.freed = append(g.freed, s)
 		g.skipped++
+		g.mappings, g.notBefore = 0, now+guardBackOff
+		dropSpare()
 		return 0
 	}
 	// One half of the blocks end at the guard page behind them, as far as their alignment allows;
@@ -131,12 +151,14 @@ func guardSlotFor(size mem.Bytes) *guardSlot {
 		base, err := osmem.Reserve(mem.Bytes(n))
 		if err != nil {
 			survive(fmt.Errorf("hakmem: HAKMEM_GUARD: no address space of %d bytes: %w", n, err))
+			g.notBefore = realtime.Now() + guardBackOff
 			return nil
 		}
 		osmem.Name(base, mem.Bytes(n), "hakmem: guarded blocks")
-		g.base, g.next, g.end = base, base, base+mem.Addr(n)
+		g.base, g.end = base.Add(guardSpare*page), base+mem.Addr(n)
+		g.next = g.base
 	}
-	if need := (pages + 1) * page; len(g.slots) < guardSlots && g.end-g.next >= mem.Addr(need+page) {
+	if need := (pages + 1) * page; len(g.slots) < guardSlots && g.end-g.next >= mem.Addr(need+page) && mayMap() {
 		s := &guardSlot{start: g.next + mem.Addr(page), pages: uintptr(pages)}
 		g.next += mem.Addr(need)
 		g.slots = append(g.slots, s)
@@ -149,6 +171,68 @@ func guardSlotFor(size mem.Bytes) *guardSlot {
 		}
 	}
 	return nil
+}
+
+// mayMap reports whether one more slot may take its mappings, and counts them. A quarter at least of
+// the mappings that the process could have without guarded blocks is left to the rest of it: Go's
+// runtime ends a process that cannot map more memory. Under guard's lock.
+//
+// Counting the mappings takes long where there are many, and meanwhile the rest of the process may
+// take some. So there is a look as often as guardRest allows, and until the next one guarded blocks
+// take only half of what they may.
+func mayMap() bool {
+	check.MustHold(&guard.Mutex, "mayMap")
+	g := &guard
+	if now := realtime.Now(); now >= g.lookAt {
+		most := guardUnseen
+		if left, ok := osmem.MappingsLeft(); ok {
+			// Freed slots may have their mappings or not. They may all be used again.
+			most = 3 * (left + g.live*slotMappings) / 4
+		}
+		g.mappings = (most - len(g.slots)*slotMappings + 1) / 2
+		g.lookAt = now + guardRest*(realtime.Now()-now)
+		if !g.spare && g.mappings > 4*guardSpare {
+			makeSpare()
+		}
+	}
+	if g.mappings < slotMappings {
+		return false
+	}
+	g.mappings -= slotMappings
+	return true
+}
+
+// makeSpare takes the spare mappings: every second page may be used, so each page is a mapping. Nobody
+// touches them. Under guard's lock.
+func makeSpare() {
+	check.MustHold(&guard.Mutex, "makeSpare")
+	g, page := &guard, osmem.PageSize()
+	g.spare = true
+	for i := mem.Bytes(1); i < guardSpare; i += 2 {
+		if err := osmem.Commit(g.base-mem.Addr(i*page), page); err != nil {
+			survive(fmt.Errorf("hakmem: spare mappings of guarded blocks: %w", err))
+			dropSpare()
+			return
+		}
+	}
+	g.mappings -= guardSpare
+}
+
+// dropSpare gives the spare mappings back. Under guard's lock.
+func dropSpare() {
+	check.MustHold(&guard.Mutex, "dropSpare")
+	if g := &guard; g.spare {
+		n := guardSpare * osmem.PageSize()
+		g.spare = false
+		withdraw(g.base-mem.Addr(n), n)
+	}
+}
+
+// withdraw makes pages of the range of guarded blocks fault. Under guard's lock.
+func withdraw(a mem.Addr, n mem.Bytes) {
+	if err := osmem.Withdraw(a, n); err != nil {
+		survive(fmt.Errorf("hakmem: guarded block: %w", err))
+	}
 }
 
 // fillCanary fills the part of the slot's pages that the block leaves over; damaged finds where
@@ -250,9 +334,7 @@ func guardFree(p Block) Finding {
 		s.site.Freed(s.size)
 	}
 	g.live--
-	if err := osmem.Withdraw(s.start, mem.Bytes(s.pages)*osmem.PageSize()); err != nil {
-		survive(fmt.Errorf("hakmem: guarded block: %w", err))
-	}
+	withdraw(s.start, mem.Bytes(s.pages)*osmem.PageSize())
 	g.freed = append(g.freed, s)
 	return Finding{}
 }

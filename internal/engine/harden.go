@@ -52,7 +52,7 @@ func hardFree(own Front, p Block) Finding {
 		return finding(p, m, Freed)
 	}
 	usable := usableBytes(m, large)
-	if tracked {
+	if raced {
 		raceRelease(p, usable)
 	}
 	putState(at, 0)

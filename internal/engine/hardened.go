@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"strings"
 	"sync/atomic"
+	"time"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/asan"
@@ -232,7 +233,7 @@ var secret = newSecret()
 // enough against accidents, which are what hardening is to find.
 func newSecret() uint64 {
 	x := new(uint64)
-	return (uint64(uintptr(unsafe.Pointer(x))) ^ uint64(processStart.UnixNano())) * 0x9E3779B97F4A7C15
+	return (uint64(uintptr(unsafe.Pointer(x))) ^ uint64(time.Now().UnixNano())) * 0x9E3779B97F4A7C15
 }
 
 // sealOf returns the seal of a block of size bytes at p.
@@ -299,9 +300,9 @@ func unseal(p Block, m *pageMeta, large bool) (size, damage mem.Bytes, ok bool) 
 }
 
 // breakSeal is the moment of the free of a block of size bytes: of two frees, only one breaks the
-// seal. (In race builds an atomic on the block would be reported together with the program's own
-// accesses, or hide a race between them. So there two frees that overlap may both pass, as without
-// hardening.)
+// seal. (Where the race detector watches blocks, an atomic on the block would be reported together with
+// the program's own accesses, or hide a race between them. So there two frees that overlap may both
+// pass, as without hardening.)
 //
 //go:norace
 func breakSeal(p Block, size mem.Bytes, m *pageMeta, large bool) bool {
@@ -314,7 +315,7 @@ func breakSeal(p Block, size mem.Bytes, m *pageMeta, large bool) bool {
 	return atomic.CompareAndSwapUint64(at, sealOf(p, size), brokenSeal(p))
 }
 
-// loadSeal reads a seal: in race builds plainly, otherwise atomically.
+// loadSeal reads a seal: where the race detector watches blocks plainly, otherwise atomically.
 //
 //go:norace
 func loadSeal(at *uint64) uint64 {

@@ -98,7 +98,7 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 		region.mu.Lock()
 		if p = takeHuge(usable, alignPages); p != 0 {
 			page := p.page()
-			if tracked {
+			if raced {
 				raceAcquire(p, usable)
 			}
 			meta(page).live = liveHuge
@@ -134,7 +134,7 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 		zero = allZeroes
 	}
 	p = Block(page.addr())
-	if tracked {
+	if raced {
 		raceAcquire(p, n.bytes())
 	}
 	for i := range n {
@@ -192,7 +192,7 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 			return false, false
 		}
 		tree.take(next, want-have)
-		if tracked {
+		if raced {
 			raceAcquire(p+Block(have.bytes()), (want - have).bytes())
 		}
 		for i := have; i < want; i++ {
@@ -259,7 +259,7 @@ func freeHuge(p Block) Finding {
 		region.mu.Unlock()
 		return finding(p, m, Freed)
 	}
-	if tracked {
+	if raced {
 		raceRelease(p, m.largeSize)
 	}
 	m.live = 0

@@ -247,7 +247,7 @@ func TestSlotsAtOnce(t *testing.T) {
 	// A second on two busy cores. There goroutines seldom run at the same time, and it takes
 	// millions of turns until two of them meet between two instructions.
 	turns := 10_000_000
-	if testing.Short() || tracked {
+	if testing.Short() || raced {
 		turns = 1_000_000
 	}
 	c := sizeclass.LargeOf(size)

@@ -27,7 +27,7 @@ import (
 // what each floor is. A file may use what the files before it declare.
 var floors = []struct{ name, files string }{
 	{"ground", "doc.go names.go units.go ptr.go survived.go live_on.go live_off.go pin_runtime.go pin_none.go clock.go"},
-	{"region", "space.go region.go page.go track_none.go track_race.go modes.go site.go"},
+	{"region", "space.go region.go page.go race_on.go race_off.go track_none.go track_race.go modes.go site.go"},
 	{"pages", "chunk.go usage.go pagetree.go grow.go away.go"},
 	{"blocks", "finding.go live.go partialset.go superslab.go residency.go refused.go hugepages.go purge.go slab.go"},
 	{"fronts", "front.go magazine.go large.go large_cache.go hardened.go frontpool.go msan_on.go msan_off.go layout.go reserve.go heaps.go enter.go"},
@@ -58,7 +58,7 @@ func TestLayers(t *testing.T) {
 			t.Errorf("%s is on no floor: add it to floors", file)
 		}
 	}
-	for _, tag := range []string{"", "race", "hakmem_pin", "hakmem_nopin", "hakmem_nolive", "hakmem_check"} {
+	for _, tag := range []string{"", "race", "race hakmem_racetrack", "hakmem_pin", "hakmem_nopin", "hakmem_nolive", "hakmem_check"} {
 		for a, names := range arrows(t, tag) {
 			if level[a.from] < level[a.to] {
 				t.Errorf("tag %q: %s goes up to %s, for %s: move them, or pass a value down", tag, a.from, a.to, strings.Join(slices.Sorted(maps.Keys(names)), " "))
@@ -145,7 +145,7 @@ func arrows(t *testing.T, tag string) map[arrow]map[string]bool {
 		t.Fatal(err)
 	}
 	context := build.Default
-	context.BuildTags = append(slices.Clip(context.BuildTags), tag)
+	context.BuildTags = append(slices.Clip(context.BuildTags), strings.Fields(tag)...)
 	p, err := context.ImportDir(".", 0)
 	if err != nil {
 		t.Fatal(err)

@@ -115,13 +115,13 @@ func setLive(p Block, c sizeclass.ID, v liveState) {
 	} else {
 		putState(slabLive(p, c), v)
 	}
-	if tracked {
+	if raced {
 		raceAcquire(p, c.Bytes())
 	}
 }
 
-// state and putState read and write a byte of live state. In race builds the detector watches the
-// live map's memory, but what hakmem does there is of no interest to it.
+// state and putState read and write a byte of live state. The race detector may watch the live
+// map's memory (track_race.go), but what hakmem does there is of no interest to it.
 //
 //go:norace
 //go:nocheckptr
@@ -135,7 +135,7 @@ func putState(at mem.Addr, v liveState) { *u8(at) = uint8(v) }
 func isLive(p Block, c sizeclass.ID) bool { return state(slabLive(p, c)) != 0 }
 
 // nonZero counts the bytes that are not 0 among the n bytes at a. Both a and n are multiples of 8.
-// It is for the live map, whose memory the detector watches in race builds.
+// It is for the live map, whose memory the race detector may watch.
 //
 //go:norace
 //go:nocheckptr

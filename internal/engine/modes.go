@@ -23,13 +23,13 @@ func GuardRate() int { return policy.AtStart().Guard }
 func Hardened() bool { return asan.On || policy.AtStart().Harden }
 
 // AlwaysSlow reports whether every call of a Heap must take the slow path: calls are watched,
-// blocks are hardened, all blocks are guarded, or the race detector watches blocks.
-func AlwaysSlow() bool { return tracked || Watched() || Hardened() || GuardRate() == 1 }
+// blocks are hardened, all blocks are guarded, or the race detector must be told the order of calls.
+func AlwaysSlow() bool { return raced || Watched() || Hardened() || GuardRate() == 1 }
 
 // canHard reports whether the pinned paths for hardened blocks can serve: blocks are hardened, and
 // nothing else needs to see every call.
 func canHard() bool {
-	return Hardened() && canPin && checkLive && !tracked && !asan.On && GuardRate() == 0
+	return Hardened() && canPin && checkLive && !raced && !asan.On && GuardRate() == 0
 }
 
 // The bits of watched, each for one reason to see every call of the public package's functions.

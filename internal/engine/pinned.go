@@ -40,7 +40,7 @@ func tryMallocPinned(size mem.Bytes) unsafe.Pointer {
 					*u8(liveOf(p)) = uint8(c)
 				}
 				procUnpin()
-				if tracked {
+				if raced {
 					raceAcquire(p, c.Bytes())
 				}
 				return Pointer(p)
@@ -77,7 +77,7 @@ func tryFreePinned(p unsafe.Pointer) bool {
 	}
 	c, live := PageClass[page], u8(mem.Addr(Base+uintptr(g)))
 	done := false
-	if tracked {
+	if raced {
 		raceRelease(Block(p), sizeclass.ID(c).Bytes())
 	}
 	if pid := procPin(); uint(pid) < MaxP && (!checkLive || *live == c) {

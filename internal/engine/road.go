@@ -30,7 +30,9 @@ import (
 //     and Free may be inlined; they only call.)
 //   - It calls nothing between finding its P and its last touch of the P's front; as its last act
 //     it may call the slow exit. (In a build with -l even a small helper is a call, and a
-//     preemptible one if the helper is not nosplit.)
+//     preemptible one if the helper is not nosplit. go test -fuzz puts calls next to comparisons.)
+//     callsOnlyItsOwn looks when the program starts; TestSectionCalls looks at the object code of
+//     many builds.
 //   - Nothing in it can panic.
 //   - Instrumented builds (race, asan, msan) do not use it.
 //
@@ -66,9 +68,11 @@ func ChooseRoad(malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) 
 	}
 }
 
-// verified reports whether the P that the fast section finds is the one that pinning finds, on up
-// to four Ps at the same time. It asks once.
-var verified = sync.OnceValue(func() bool { return holdsOnPs(min(runtime.GOMAXPROCS(0), 4), sameP) })
+// verified reports whether the build left the fast section as it is written, and whether the P that
+// the section finds is the one that pinning finds, on up to four Ps at the same time. It asks once.
+var verified = sync.OnceValue(func() bool {
+	return callsOnlyItsOwn() && holdsOnPs(min(runtime.GOMAXPROCS(0), 4), sameP)
+})
 
 // holdsOnPs asks again and again on n Ps at the same time, and reports whether the answer is always
 // yes. A fault or a panic counts as no.

@@ -63,6 +63,9 @@ func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointe
 	return *(*func(uintptr) unsafe.Pointer)(unsafe.Pointer(&m)), *(*func(unsafe.Pointer))(unsafe.Pointer(&f))
 }
 
+// callsOnlyItsOwn is true: no build puts calls into assembly.
+func callsOnlyItsOwn() bool { return true }
+
 // addressOfP returns the P's address. The caller is pinned; otherwise the address is out of date at
 // once.
 //

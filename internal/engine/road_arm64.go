@@ -4,6 +4,7 @@ package engine
 
 import (
 	"math/bits"
+	"runtime"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
@@ -22,6 +23,60 @@ const canSample = false
 
 func fastSection() (func(uintptr) unsafe.Pointer, func(unsafe.Pointer)) {
 	return mallocTiny, freeTiny
+}
+
+// callsOnlyItsOwn reports whether the section calls nothing except what is written here. A build may
+// put more calls into it: go test -fuzz reports each comparison of integers to the fuzzer, -N checks
+// indexes, -l inlines nothing. In what is called there the goroutine could be preempted, and no tag
+// of the build says so. Therefore this reads the machine code, some 200 instructions.
+//
+// What may be called, and why: getm, a function of the runtime without a stack check (the runtime
+// does not preempt its own functions); by the first part as its last act the second part, which is
+// like the first; and by the second part as its last act a slow exit, whose address is in a
+// register.
+func callsOnlyItsOwn() bool {
+	malloc2, free2 := codeOf(mallocMid), codeOf(freeMid)
+	return callsOnly(codeOf(mallocTiny), malloc2, 0) && callsOnly(malloc2, nil, 1) &&
+		callsOnly(codeOf(freeTiny), free2, 0) && callsOnly(free2, nil, 1)
+}
+
+// codeOf returns what the runtime knows of the code of f.
+func codeOf[F func(uintptr) unsafe.Pointer | func(unsafe.Pointer)](f F) *runtime.Func {
+	return runtime.FuncForPC(**(**uintptr)(unsafe.Pointer(&f)))
+}
+
+// callsOnly reports whether f calls only the runtime's getm, the function next if it is not nil, and
+// addresses in registers at most exits times.
+//
+//go:nocheckptr
+func callsOnly(f, next *runtime.Func, exits int) bool {
+	const (
+		blMask, bl   = 0x3F << 26, 0x25 << 26 // with the distance in instructions
+		blrMask, blr = ^uint32(0x1F << 5), 0xD63F0000
+	)
+	if f == nil {
+		return false
+	}
+	mayBe := func(callee *runtime.Func) bool {
+		return next != nil && callee.Entry() == next.Entry() || callee.Name() == "runtime.getm"
+	}
+	for pc := f.Entry(); ; pc += 4 {
+		// Of an instruction that was inlined FuncForPC returns another Func with the same entry.
+		if at := runtime.FuncForPC(pc); at == nil || at.Entry() != f.Entry() {
+			return true
+		}
+		switch w := *(*uint32)(unsafe.Add(nil, pc)); {
+		case w&blMask == bl:
+			to := pc + uintptr(int32(w<<6)>>4)
+			if callee := runtime.FuncForPC(to); callee == nil || callee.Entry() != to || !mayBe(callee) {
+				return false
+			}
+		case w&blrMask == blr:
+			if exits--; exits < 0 {
+				return false
+			}
+		}
+	}
 }
 
 // currentP returns the P's address twice, as on amd64.

@@ -14,3 +14,5 @@ const canSample = false
 func fastSection() (func(uintptr) unsafe.Pointer, func(unsafe.Pointer)) { panic("unreachable") }
 
 func currentP() [2]uintptr { panic("unreachable") }
+
+func callsOnlyItsOwn() bool { panic("unreachable") }

@@ -56,7 +56,7 @@ func TestChooseRoad(t *testing.T) {
 			sampled = [2]string{"mallocSampled", "freeTiny"}
 		}
 	}
-	if canPin && checkLive && !tracked {
+	if canPin && checkLive && !raced {
 		hardened = [2]string{"mallocHardened", "freeHardened"}
 	}
 	for _, x := range []struct {

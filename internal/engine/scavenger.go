@@ -10,6 +10,7 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/realtime"
 )
 
 // The scavenger returns memory that is no longer needed. It is a timer, not a goroutine: a slow
@@ -75,7 +76,7 @@ type scavengerState struct {
 	againWas uint64 // pageUse.again at the last tick
 	ticks    atomic.Uint64
 
-	generation int   // counts changes of the clock and timers taken for lost. Owned by region.mu
+	generation int   // counts changes of the clock. Owned by region.mu
 	urgedAt    stamp // when kickPressed last asked for a tick; 0: never. Owned by region.mu
 }
 
@@ -161,7 +162,7 @@ func (s *scavengerState) payOwed() {
 	}
 }
 
-// SetClock gives the scavenger another clock; nil stands for the real one. Calls that the old clock
+// SetClock gives the scavenger another clock; nil stands for the process's time. Calls that the old clock
 // was asked to make no longer do anything. For tests. It does nothing if the scavenger hangs.
 func SetClock(c clock) {
 	s := &scavenger
@@ -169,9 +170,6 @@ func SetClock(c clock) {
 		return
 	}
 	defer s.unlock()
-	if c == nil {
-		c = realClock{}
-	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	times.clock = c
@@ -217,8 +215,6 @@ func arm() {
 	s := &scavenger
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	// The time and the timer are set under the lock, too: kickGrown considers a timer lost if it is
-	// armed and its time is old.
 	if !s.armed.CompareAndSwap(false, true) {
 		return
 	}
@@ -233,7 +229,7 @@ func arm() {
 func (s *scavengerState) setTimer() {
 	check.MustHold(&region.mu, "setTimer")
 	generation := s.generation
-	times.clock.AfterFunc(tickTime(), func() { s.tick(generation) })
+	after(tickTime(), alarms.tick, func() { s.tick(generation) })
 }
 
 // tick is what the timer runs.
@@ -256,8 +252,8 @@ func (s *scavengerState) tick(generation int) {
 	s.during(generation, s.setTimer)
 }
 
-// during calls do, which must not take locks, unless the clock or the timer was replaced since the
-// given generation. It reports whether it called do.
+// during calls do, which must not take locks, unless the clock was replaced since the given
+// generation. It reports whether it called do.
 func (s *scavengerState) during(generation int, do func()) bool {
 	region.mu.Lock()
 	defer region.mu.Unlock()
@@ -288,37 +284,28 @@ func kickGrown() {
 // grown is kickGrown's work when that many bytes are committed for blocks. Under region.mu.
 func (s *scavengerState) grown(committed mem.Bytes) {
 	check.MustHold(&region.mu, "grown")
-	// A timer set inside a testing/synctest bubble ends with the bubble. This is one of the few
-	// places that can notice.
-	now := milliseconds()
-	if s.armed.Load() && time.Duration(now-times.now)*time.Millisecond > lostTicks*tickTime() {
-		times.now = now
-		s.generation++
-		s.setTimer()
-	}
 	if committed < s.grownTo+max(punchGrowth, committed/32) {
 		return
 	}
 	s.grownTo = committed
-	s.soon(&s.punchAsked, func() {
+	now := milliseconds()
+	s.soon(&s.punchAsked, alarms.growth, func() {
 		refillNarrowing()
 		punchSlabs(now, 0, worthGrowing, math.MaxInt, false)
 	})
 }
 
-// lostTicks: a timer that is late by more ticks than that will not come.
-const lostTicks = 100
-
-// soon calls do under mu on a goroutine of its own, unless the clock has been replaced by then. It
-// does nothing while a goroutine still waits to do what asked stands for. Under region.mu.
-func (s *scavengerState) soon(asked *int, do func()) {
+// soon has the alarm call do under mu on a goroutine of its own, unless the clock has been replaced
+// by then. It does nothing while a goroutine still waits to do what asked stands for. Under
+// region.mu.
+func (s *scavengerState) soon(asked *int, alarm *realtime.Timer, do func()) {
 	check.MustHold(&region.mu, "soon")
 	generation := s.generation
 	if *asked == generation+1 {
 		return
 	}
 	*asked = generation + 1
-	times.clock.AfterFunc(0, func() {
+	after(0, alarm, func() {
 		locked := s.lock() // from here on the clock stays the same
 		if locked {
 			defer s.unlock()
@@ -342,7 +329,7 @@ func kickPressed() {
 	defer region.mu.Unlock()
 	if now := milliseconds(); s.urgedAt == 0 || time.Duration(now-s.urgedAt)*time.Millisecond >= tickTime() {
 		s.urgedAt = max(now, 1)
-		s.soon(&s.pressedAsked, func() {
+		s.soon(&s.pressedAsked, alarms.pressure, func() {
 			if !pressed() {
 				return
 			}

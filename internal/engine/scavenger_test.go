@@ -214,68 +214,27 @@ func TestHeapTrimsItself(t *testing.T) {
 	}
 }
 
-// TestLostTimer: a timer that never comes, such as one that was set in a bubble of
-// testing/synctest, is set again when the heap grows.
-func TestLostTimer(t *testing.T) {
-	c := withClock(t)
-	freeBlocks(t, fillBytes(t, 4*mebibyte, 100_000))
-	if !scavenger.armed.Load() || c.Pending() == 0 {
-		t.Fatal("no timer after 4 MiB were freed")
-	}
-	c.Lose()
-	lookAt := func(after time.Duration) int {
-		c.Advance(after)
-		region.mu.Lock()
-		scavenger.grown(0)
-		region.mu.Unlock()
-		return c.Pending()
-	}
-	if n := lookAt(lostTicks * tick() / 2); n != 0 {
-		t.Errorf("%d timers, though the first may still come", n)
-	}
-	if n := lookAt(lostTicks * tick()); n != 1 {
-		t.Errorf("%d timers after the first was lost, want another", n)
-	}
-	c.Advance(time.Minute)
-	if _, dirty := use(); dirty != 0 || scavenger.armed.Load() {
-		t.Errorf("a minute later %d pages are dirty", dirty)
-	}
-}
-
-// grownClock is a clock under which the heap grows, a long time later, the next time that somebody
-// asks for the time. That happens in the middle of a tick.
-type grownClock struct {
-	testkit.Clock
-	later time.Duration
-}
-
-func (c *grownClock) Now() time.Duration {
-	if later := c.later; later > 0 {
-		c.later = 0
-		c.Skip(later)
-		scavenger.grown(0) // whoever asks for the time has region.mu
-	}
-	return c.Clock.Now()
-}
-
-// TestOneTimer: a heap that grows while a tick takes very long sets the timer anew. The new timer
-// replaces the one that is taken for lost; there are never two.
-func TestOneTimer(t *testing.T) {
-	withClock(t)
-	c := &grownClock{}
-	c.Skip(time.Hour)
-	SetClock(c)
-	blocks := fillBytes(t, 4*mebibyte, 4096)
-	kick()
-	if n := c.Pending(); n != 1 {
+// TestClockReplaced: what an earlier clock was asked to do is no longer done, and the new clock has
+// one timer.
+func TestClockReplaced(t *testing.T) {
+	was := withClock(t)
+	freeBlocks(t, fillBytes(t, 4*mebibyte, 4096))
+	if n := was.Pending(); n != 1 {
 		t.Fatalf("%d timers are set, want 1", n)
 	}
-	c.later = 2 * lostTicks * time.Second
-	c.Advance(time.Second)
-	if n := c.Pending(); n != 1 {
-		t.Errorf("%d timers are set after the tick, want 1", n)
+	c := &testkit.Clock{}
+	c.Skip(time.Hour)
+	SetClock(c)
+	kick()
+	kick()
+	ticks := scavenger.ticks.Load()
+	was.Advance(time.Hour)
+	if n := scavenger.ticks.Load() - ticks; n != 0 || was.Pending() != 0 {
+		t.Errorf("the earlier clock made %d ticks, and has %d timers", n, was.Pending())
 	}
-	freeBlocks(t, blocks)
+	if n := c.Pending(); n != 1 {
+		t.Errorf("%d timers are set, want 1", n)
+	}
 	c.Advance(time.Hour)
 	if n := c.Pending(); n != 0 || scavenger.armed.Load() {
 		t.Errorf("%d timers are set for ever, armed: %v", n, scavenger.armed.Load())

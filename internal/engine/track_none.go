@@ -1,18 +1,10 @@
-//go:build !race
+//go:build !(race && hakmem_racetrack)
 
 package engine
 
-import (
-	"github.com/hakmem/hakmem/internal/mem"
-)
-
-// Builds without the race detector: blocks are not tracked, and the functions of track_race.go do
-// nothing here.
+// Builds in which no race detector watches blocks: see track_race.go.
 
 const (
 	tracked    = false
 	maxTracked = maxRegion
 )
-
-func raceAcquire(p Block, n mem.Bytes) {}
-func raceRelease(p Block, n mem.Bytes) {}

@@ -6,38 +6,35 @@ import (
 )
 
 // The scavenger's timer (internal/engine/scavenger.go). Whoever leaves something to return sets it if
-// it is not set. A tick that finds nothing more to return does not set it again. A heap that grows
-// sets it anew if it seems lost. There must be one timer while something is left, and never two.
+// it is not set. A tick that finds nothing more to return does not set it again. There must be one
+// timer while something is left, and never two.
 //
-// A timer may fire at any time after it was set. Growth may take it for lost at any time, because
-// the process may have been stopped in between, for any length of time.
+// A timer may fire at any time after it was set.
 //
 // What a tick would return is in two places: where somethingLeft looks, and in slabs that are
 // PARTIAL, for which kicked stands. A tick looks at a part of these slabs; in the model a round
 // takes two ticks.
 
 type timerModel struct {
-	scripts [3]string // k: leaves something, and kicks. p, q: makes a slab of the first or the second part PARTIAL. g: kickGrown
+	scripts [3]string // k: leaves something, and kicks. p, q: makes a slab of the first or the second part PARTIAL
 
-	kickFirst  bool // kick comes before there is something to return
-	lookFirst  bool // tick: looks for something left before it says that no timer runs
-	armOutside bool // arm: says that a timer runs before it has region.mu
-	anyTick    bool // tick: sets the timer again whatever the generation is
-	lookOnce   bool // kick: does not look at armed again after it has set kicked
-	clearLate  bool // tick: clears kicked after it went through the slabs
-	clearEach  bool // tick: clears kicked also where it goes on with a round
+	kickFirst bool // kick comes before there is something to return
+	lookFirst bool // tick: looks for something left before it says that no timer runs
+	armAlways bool // arm: sets the timer without a look at armed under region.mu
+	lookOnce  bool // kick: does not look at armed again after it has set kicked
+	clearLate bool // tick: clears kicked after it went through the slabs
+	clearEach bool // tick: clears kicked also where it goes on with a round
 }
 
 type timerWorld struct {
-	work       bool     // there is something to return
-	sparse     [2]bool  // there are PARTIAL slabs with something to return, by part
-	second     bool     // punchAt: the next look is at the second part
-	kicked     bool     // scavengerState.kicked
-	armed      bool     // scavengerState.armed
-	generation uint8    // scavengerState.generation
-	timers     [4]uint8 // set, by generation
-	at, of     uint8    // the place of the tick that runs, and its generation
-	p          [3]struct{ op, at uint8 }
+	work   bool    // there is something to return
+	sparse [2]bool // there are PARTIAL slabs with something to return, by part
+	second bool    // punchAt: the next look is at the second part
+	kicked bool    // scavengerState.kicked
+	armed  bool    // scavengerState.armed
+	timers uint8   // that are set
+	at     uint8   // the place of the tick that runs
+	p      [3]struct{ op, at uint8 }
 }
 
 const (
@@ -47,14 +44,12 @@ const (
 	kMark
 	kAgain
 	kArm
-	kSet
 	kLate // with kickFirst: what is to be left is left only here
 	kEnd
 )
 
 const (
 	tIdle = iota
-	tCurrent
 	tScavenge
 	tClear
 	tPunch
@@ -66,32 +61,24 @@ const (
 )
 
 var (
-	kickSteps = [...]string{"leaves something", "kick: armed?", "kick: kicked?", "kick: kicked", "kick: armed still?", "arm", "arm: sets the timer", "leaves something late"}
-	tickSteps = [...]string{"tick", "tick: current?", "tick: scavenge", "tick: not kicked", "tick: slabs", "tick: nothing runs", "tick: something left?", "tick: kicked?", "tick: it runs", "tick: sets the timer"}
+	kickSteps = [...]string{"leaves something", "kick: armed?", "kick: kicked?", "kick: kicked", "kick: armed still?", "arm", "leaves something late"}
+	tickSteps = [...]string{"tick", "tick: scavenge", "tick: not kicked", "tick: slabs", "tick: nothing runs", "tick: something left?", "tick: kicked?", "tick: it runs", "tick: sets the timer"}
 )
 
 func (m *timerModel) model() Model[timerWorld] {
 	x := Model[timerWorld]{Always: m.always, AtEnd: m.atEnd}
 	for id := range m.scripts {
 		x.Procs = append(x.Procs, func(s timerWorld, to func(string, timerWorld)) {
-			name := "kickGrown"
-			if p := s.p[id]; int(p.op) < len(m.scripts[id]) && m.scripts[id][p.op] != 'g' {
-				name = kickSteps[p.at]
-			}
+			name := kickSteps[s.p[id].at]
 			if m.step(&s, id) {
 				to(fmt.Sprintf("%d: %s", id, name), s)
 			}
 		})
 	}
 	x.Procs = append(x.Procs, func(s timerWorld, to func(string, timerWorld)) {
-		for g := range s.timers {
-			next := s
-			if m.tick(&next, uint8(g)) {
-				to(fmt.Sprintf("%s, of generation %d", tickSteps[s.at], next.of), next)
-			}
-			if s.at != tIdle {
-				break
-			}
+		name := tickSteps[s.at]
+		if m.tick(&s) {
+			to(name, s)
 		}
 	})
 	return x
@@ -101,14 +88,6 @@ func (m *timerModel) step(s *timerWorld, id int) bool {
 	p := &s.p[id]
 	if int(p.op) == len(m.scripts[id]) {
 		return false
-	}
-	if m.scripts[id][p.op] == 'g' {
-		if s.armed && s.generation < 2 { // two are enough
-			s.generation++
-			s.timers[s.generation]++
-		}
-		p.op++
-		return true
 	}
 	next := p.at + 1
 	switch p.at {
@@ -133,16 +112,10 @@ func (m *timerModel) step(s *timerWorld, id int) bool {
 			next = kLate
 		}
 	case kArm: // under region.mu, with the setting of the timer
-		if next = kLate; !s.armed {
+		if next = kLate; !s.armed || m.armAlways {
 			s.armed = true
-			if m.armOutside {
-				next = kSet
-			} else {
-				s.timers[s.generation]++
-			}
+			s.timers++
 		}
-	case kSet:
-		s.timers[s.generation]++
 	case kLate:
 		m.leave(s, id)
 	}
@@ -168,22 +141,16 @@ func (m *timerModel) leave(s *timerWorld, id int) {
 	}
 }
 
-// tick does a step of the running tick, under scavenger.mu, or begins the tick of a timer of
-// generation g.
-func (m *timerModel) tick(s *timerWorld, g uint8) bool {
+// tick does a step of the running tick, under scavenger.mu, or begins the tick of a timer that is
+// set.
+func (m *timerModel) tick(s *timerWorld) bool {
 	next := s.at + 1
-	current := s.of == s.generation || m.anyTick
 	switch s.at {
 	case tIdle:
-		if s.timers[g] == 0 {
+		if s.timers == 0 {
 			return false
 		}
-		s.timers[g]--
-		s.of = g
-	case tCurrent:
-		if s.of != s.generation {
-			next = tIdle
-		}
+		s.timers--
 	case tScavenge:
 		s.work = false
 		if m.clearLate {
@@ -208,7 +175,7 @@ func (m *timerModel) tick(s *timerWorld, g uint8) bool {
 			next = m.afterSlabs(s)
 		}
 	case tDisarm: // during
-		if s.armed = s.armed && !current; !current || m.lookFirst {
+		if s.armed = false; m.lookFirst {
 			next = tIdle
 		}
 	case tLeft:
@@ -230,13 +197,10 @@ func (m *timerModel) tick(s *timerWorld, g uint8) bool {
 		}
 		s.armed = true
 	case tSet: // during
-		if next = tIdle; current {
-			s.timers[s.generation]++
-		}
+		next = tIdle
+		s.timers++
 	}
-	if s.at = next; next == tIdle {
-		s.of = 0
-	}
+	s.at = next
 	return true
 }
 
@@ -253,8 +217,8 @@ func (m *timerModel) afterSlabs(s *timerWorld) uint8 {
 }
 
 func (m *timerModel) always(s timerWorld) string {
-	n := s.timers[s.generation]
-	if s.at > tCurrent && s.of == s.generation && s.at != tLeft && s.at != tKicked && s.at != tArm {
+	n := s.timers
+	if s.at > tIdle && s.at != tLeft && s.at != tKicked && s.at != tArm {
 		n++ // it will set the timer, or has just said that no timer runs
 	}
 	if n > 1 {
@@ -274,11 +238,10 @@ func (m *timerModel) atEnd(s timerWorld) string {
 }
 
 var timerScenarios = map[string]timerModel{
-	"two kick":                      {scripts: [3]string{"kk", "kk", ""}},
-	"two kick while the heap grows": {scripts: [3]string{"kk", "kk", "gg"}},
-	"three":                         {scripts: [3]string{"kgk", "kgk", "k"}},
-	"slabs":                         {scripts: [3]string{"pq", "kp", ""}},
-	"slabs while the heap grows":    {scripts: [3]string{"pk", "qp", "g"}},
+	"two kick":   {scripts: [3]string{"kk", "kk", ""}},
+	"three":      {scripts: [3]string{"kkk", "kkk", "kk"}},
+	"slabs":      {scripts: [3]string{"pq", "kp", ""}},
+	"more slabs": {scripts: [3]string{"pk", "qp", "kq"}},
 }
 
 func TestTimer(t *testing.T) {
@@ -289,16 +252,15 @@ func TestTimer(t *testing.T) {
 	t.Log(total)
 }
 
-// TestTimerMutations checks that each part of the protocol is needed. The last three mutations are
-// the code as it once was.
+// TestTimerMutations checks that each part of the protocol is needed. The last mutation is the
+// code as it once was.
 func TestTimerMutations(t *testing.T) {
 	allCaught(t, timerScenarios, func(m timerModel) []Model[timerWorld] { return []Model[timerWorld]{m.model()} }, []mutation[timerModel]{
 		{"kick, and then leave something", "nobody will return it", func(m *timerModel) { m.kickFirst = true }},
 		{"tick looks before it says that nothing runs", "nobody will return it", func(m *timerModel) { m.lookFirst = true }},
 		{"kick does not look again", "nobody will return it", func(m *timerModel) { m.lookOnce = true }},
 		{"tick forgets a kick", "nobody will return it", func(m *timerModel) { m.clearLate = true }},
+		{"arm without its second look", "two timers", func(m *timerModel) { m.armAlways = true }},
 		{"tick forgets a kick in the middle of a round", "nobody will return it", func(m *timerModel) { m.clearEach = true }},
-		{"arm without the lock", "two timers", func(m *timerModel) { m.armOutside = true }},
-		{"a tick of before sets the timer of now", "two timers", func(m *timerModel) { m.anyTick = true }},
 	})
 }

@@ -52,6 +52,7 @@ var neverRefused = map[string]string{
 	"StrictCommit":     "a failure counts as a system that does not",
 	"LockRefused":      "no system call",
 	"AddressSpaceLeft": "a failure counts as no limit; the reservation then fails if there is one",
+	"MappingsLeft":     "a failure counts as a number that is not known",
 	"HugePageMode":     "a failure counts as a system without the setting, or as an unknown one",
 	"HugePageSize":     "a failure counts as unknown",
 	"ProcessFaults":    "for statistics: zeros",

@@ -287,3 +287,10 @@ func AddressSpaceLeft() mem.Bytes { return addressSpaceLeft() }
 // Name labels a range in the listings of the operating system, where that is possible. A failure is
 // ignored, and the call is not counted.
 func Name(addr mem.Addr, size mem.Bytes, name string) { setName(addr, size, name) }
+
+// MappingsLeft returns how many more mappings the process may have, or false where that is not
+// known. On Linux the time that it takes grows with the number of mappings: some 20 ms for 50,000.
+func MappingsLeft() (left int, ok bool) {
+	have, most, ok := mappings()
+	return max(most-have, 0), ok
+}

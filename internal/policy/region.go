@@ -1,4 +1,4 @@
-//go:build !race
+//go:build !(race && hakmem_racetrack)
 
 package policy
 

@@ -2,9 +2,11 @@
 
 package telemetry
 
-import "time"
+import (
+	"time"
 
-var began = time.Now()
+	"github.com/hakmem/hakmem/internal/realtime"
+)
 
 // now returns the time since some moment, by a clock with steps of some nanoseconds.
-func now() time.Duration { return time.Since(began) }
+func now() time.Duration { return realtime.Now() }

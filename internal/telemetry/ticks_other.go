@@ -2,7 +2,7 @@
 
 package telemetry
 
-import "time"
+import "github.com/hakmem/hakmem/internal/realtime"
 
 // Unit names what the numbers of this package count: nanoseconds of the monotonic clock, because no
 // cycle counter is known for this processor.
@@ -10,7 +10,5 @@ const Unit = "ns"
 
 const knownHz = 1e9
 
-var start = time.Now()
-
 // ticks never returns 0, so that a Begin in the first nanosecond counts, too.
-func ticks() uint64 { return uint64(time.Since(start)) + 1 }
+func ticks() uint64 { return uint64(realtime.Now()) + 1 }

@@ -42,13 +42,6 @@ func (c *Clock) Skip(d time.Duration) {
 	c.now += d
 }
 
-// Lose forgets all timers.
-func (c *Clock) Lose() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.timers = nil
-}
-
 // AfterFunc calls tick when the clock has moved by d.
 func (c *Clock) AfterFunc(d time.Duration, tick func()) {
 	c.mu.Lock()

@@ -72,9 +72,4 @@ func TestClock(t *testing.T) {
 	if want := "late 1m9s"; len(ran) != 4 || ran[3] != want {
 		t.Errorf("%q, want %q at last", ran, want)
 	}
-	at("lost", 0, nil)
-	c.Lose()
-	if c.Advance(time.Hour); len(ran) != 4 || c.Pending() != 0 {
-		t.Errorf("%q, %d timers: one was lost", ran, c.Pending())
-	}
 }

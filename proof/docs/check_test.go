@@ -302,7 +302,7 @@ var (
 )
 
 // goFlags are flags of the go command and of the programs that it makes of tests.
-var goFlags = strings.Fields("run v timeout short tags race asan msan exec bench count ldflags mod args h help")
+var goFlags = strings.Fields("run v timeout short fuzz tags race asan msan exec bench count ldflags mod args h help")
 
 // command checks a line of a shell that runs hakmem, go or a script, and a flag by itself.
 func (c *checker) command(line reference) {

@@ -40,7 +40,7 @@ var lockers = map[string]func(b []byte) error{
 func memory(p unsafe.Pointer, size uintptr) []byte { return unsafe.Slice((*byte)(p), size) }
 
 // resident returns how many bytes of the blocks of one size are resident.
-func resident(blocks []unsafe.Pointer, size uintptr) (n uintptr, err error) {
+func residentOf(blocks []unsafe.Pointer, size uintptr) (n uintptr, err error) {
 	var l osmem.Look
 	if err := osmem.BeginLook(&l); err != nil {
 		return 0, err
@@ -88,7 +88,7 @@ func freedWhileLocked(arg string) error {
 	if err := atRest(); err != nil {
 		return err
 	}
-	still, err := resident(blocks, size)
+	still, err := residentOf(blocks, size)
 	if err != nil {
 		return err
 	}
@@ -127,7 +127,7 @@ func freedWhileLocked(arg string) error {
 		return err
 	}
 	hakmem.Trim()
-	still, err = resident(blocks, size)
+	still, err = residentOf(blocks, size)
 	if s = workout.ReadStats(); err != nil || still != 0 || s.Scavenger.Dirty != 0 {
 		return fmt.Errorf("unlocked and trimmed: %d bytes resident, %d dirty, %w", still, s.Scavenger.Dirty, err)
 	}
@@ -171,13 +171,13 @@ func holeWhileLocked(arg string) error {
 	if err := atRest(); err != nil {
 		return err
 	}
-	still, err := resident(free, size)
+	still, err := residentOf(free, size)
 	s := workout.ReadStats()
 	// Blocks at the ends of slabs share a unit of a hole with live ones.
 	if most := uintptr(len(live)) * size; err != nil || still > most {
 		return fmt.Errorf("%d bytes of %d free ones are resident, want at most %d; %w", still, len(free)*size, most, err)
 	}
-	locked, err := resident(free[len(free)/2:][:1], size)
+	locked, err := residentOf(free[len(free)/2:][:1], size)
 	if arg == "new" {
 		if locked != 0 || s.SystemCalls.Failed != 0 || hakmem.Err() != nil || err != nil {
 			return fmt.Errorf("%d bytes of the locked block are resident, %d failed calls, Err() = %v; %w", locked, s.SystemCalls.Failed, hakmem.Err(), err)
