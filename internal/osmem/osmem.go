@@ -110,7 +110,10 @@ func giveUp(addr mem.Addr, size mem.Bytes) error {
 			return err
 		}
 	}
-	return aligned(addr, size, discard)
+	if err := misaligned(addr); err != nil {
+		return err
+	}
+	return discard(addr, size)
 }
 
 // Reserve takes size bytes of address space, a multiple of 64 KiB, without memory behind them. The
@@ -164,16 +167,22 @@ func MakeReadable(addr mem.Addr, size mem.Bytes) error {
 // page, readable and writable. Pages that were not committed before read as zero. After an error
 // some of them may be committed: repeating the call and doing without the range are both correct.
 func Commit(addr mem.Addr, size mem.Bytes) error {
-	return do(OpCommit, func() error { return aligned(addr, size, commit) })
+	return do(OpCommit, func() error {
+		if err := misaligned(addr); err != nil {
+			return err
+		}
+		return commit(addr, size)
+	})
 }
 
-// aligned calls f for a range that begins with a page. A range that does not is refused, as Linux
-// does it: Windows and FreeBSD would begin with the page's first byte, which may be another block's.
-func aligned(addr mem.Addr, size mem.Bytes, f func(mem.Addr, mem.Bytes) error) error {
+// misaligned returns an error if addr is not the beginning of a page. Such a range is refused, as
+// Linux does it: Windows and FreeBSD would begin with the page's first byte, which may be another
+// block's.
+func misaligned(addr mem.Addr) error {
 	if mem.Bytes(addr)%systemPage != 0 {
 		return fmt.Errorf("osmem: the range at %#x does not begin with a page of %d bytes", uint64(addr), uint64(systemPage))
 	}
-	return f(addr, size)
+	return nil
 }
 
 // ErrDecommitted is wrapped in an error of Discard that left the range, or a part of it, without
@@ -213,7 +222,12 @@ const KeepsReadable = runtime.GOOS == "linux"
 
 // DiscardReadable is Discard for a range that others may read meanwhile. Only where KeepsReadable.
 func DiscardReadable(addr mem.Addr, size mem.Bytes) error {
-	return do(OpDiscard, func() error { return aligned(addr, size, discard) })
+	return do(OpDiscard, func() error {
+		if err := misaligned(addr); err != nil {
+			return err
+		}
+		return discard(addr, size)
+	})
 }
 
 // Range is a range of addresses, in bytes.
@@ -253,7 +267,12 @@ func DiscardMany(r []Range) (done int, err error) {
 // Withdraw gives the memory behind a committed range back and makes the range fault when touched,
 // as before its Commit. After an error either may be the case.
 func Withdraw(addr mem.Addr, size mem.Bytes) error {
-	return do(OpDiscard, func() error { return aligned(addr, size, withdraw) })
+	return do(OpDiscard, func() error {
+		if err := misaligned(addr); err != nil {
+			return err
+		}
+		return withdraw(addr, size)
+	})
 }
 
 // Uncommit gives back the memory behind a committed range, and the right to it where the system
