@@ -86,6 +86,33 @@ func (s *superMeta) take(m pageSet) (clean bool) {
 	return dirty == 0
 }
 
+// leavePages takes n pages out of the count of pages in use: their memory is about to move to other
+// pages, which count from now on (take). So a move counts no memory twice, and a limit sees what it
+// adds. The pages belong to the caller until giveMoved. A negative n undoes it. Under region.mu.
+func leavePages(n int) {
+	check.MustHold(&region.mu, "leavePages")
+	pageUse.used -= n
+}
+
+// giveMoved takes back the pages m of the chunk, which leavePages took out of the count and whose
+// memory has left. They read as zero. Under region.mu.
+func (s *superMeta) giveMoved(m pageSet) {
+	check.MustHold(&region.mu, "giveMoved")
+	s.free |= m
+	s.dirty &^= m
+}
+
+// keptMemory notes that free pages m of the chunk have memory, although it should have left, and that
+// those of lost may not be touched (discard in purge.go). Under region.mu.
+func (s *superMeta) keptMemory(m, lost pageSet) {
+	check.MustHold(&region.mu, "keptMemory")
+	pageUse.dirty += m.count()
+	s.dirty |= m
+	s.lost |= lost
+	s.free &^= lost
+	s.freedAt = times.now
+}
+
 // give takes back the pages m of the chunk, which were handed out and last used at the given time.
 // Under region.mu.
 func (s *superMeta) give(m pageSet, at stamp) {

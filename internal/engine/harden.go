@@ -120,6 +120,30 @@ func hold(own, f Front, tok token, b poisoned) Finding {
 	}
 }
 
+// hardGrow makes the sealed live block at p larger without moving it, and reports whether it could. A
+// large block takes the pages behind it if they are free. So a block that grows in small steps is
+// copied as often as one that is not hardened. The caller holds the block.
+func hardGrow(p Block, size mem.Bytes) (ok, limited bool) {
+	at, m, large, why := liveByte(p)
+	if why != OK || checkLive && state(at) == 0 || mem.Align(p)&(sizeclass.AlignOf(size)-1) != 0 {
+		return false, false
+	}
+	old, _, ok := unseal(p, m, large)
+	need := size + hardTail
+	if !ok || size <= old || need < size {
+		return false, false
+	}
+	if usable := usableBytes(m, large); need > usable {
+		if !large {
+			return false, false
+		}
+		if ok, limited = resize(p, need); !ok {
+			return false, limited
+		}
+	}
+	return reseal(p, old, size, m, large), false
+}
+
 // tryMallocHard returns a sealed block up to 32 KiB if the P's magazine has one, else nil. It is
 // for callers that have asked canHard.
 func tryMallocHard(size mem.Bytes) unsafe.Pointer {

@@ -28,20 +28,26 @@ var largeStats struct {
 	allocs, frees atomic.Uint64
 }
 
-// takeRun takes n pages from the page tree. It commits more if it must. With dirty set it succeeds
-// only if the pages that it finds first all have memory already.
+// takeRun takes n pages from the page tree, at a multiple of alignPages. It commits more if it must.
+// With dirty set it succeeds only if the pages that it finds first all have memory already.
 func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean, ok bool) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	return takeRunAt(n, spot{align: alignPages}, dirty)
+}
+
+// takeRunAt is takeRun for any spot. Under region.mu.
+func takeRunAt(n pageCount, at spot, dirty bool) (page pageNo, clean, ok bool) {
 	r := &region
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	want := n + pageCount(alignPages) - 1 // a run of this length holds an aligned one
+	check.MustHold(&r.mu, "takeRunAt")
+	want := n + pageCount(at.align) - 1 // a run of this length holds one at such a spot
 	page, ok = tree.find(want)
-	if !ok && alignPages > 1 && n <= superPages { // a whole chunk does, too
+	if !ok && at.align > 1 && at.shift == 0 && n <= superPages { // a whole chunk does, too
 		var c chunkNo
 		c, ok = tree.findWhole()
 		page = c.page()
 	}
-	if dirty && (!ok || tree.cleanPages(page.up(alignPages), n) > 0) {
+	if dirty && (!ok || tree.cleanPages(at.from(page), n) > 0) {
 		return 0, false, false
 	}
 	if !ok {
@@ -58,7 +64,7 @@ func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean,
 			fatal("page tree lost the pages just committed", 0, 0)
 		}
 	}
-	page = page.up(alignPages)
+	page = at.from(page)
 	if memoryLimit.hard.Load() != 0 && !allowed(tree.cleanPages(page, n)) {
 		return 0, false, false
 	}
@@ -99,11 +105,16 @@ func releaseIdle(larges []Block, at stamp) {
 // Under region.mu.
 func releaseLarge(page pageNo, m *pageMeta, at stamp) {
 	check.MustHold(&region.mu, "releaseLarge")
-	n := uintptr(m.pages)
+	forgetLarge(page, m)
+	tree.give(page, pageCount(m.pages), at)
+}
+
+// forgetLarge makes the pages of a large block pages without one. Under region.mu.
+func forgetLarge(page pageNo, m *pageMeta) {
+	check.MustHold(&region.mu, "forgetLarge")
 	largeStats.frees.Add(1)
 	m.kind, m.class, m.recip = kindLargeFreed, 0, 0
-	for i := uintptr(1); i < n; i++ {
-		meta(page + pageNo(i)).kind = kindFree
+	for i := pageNo(1); i < pageNo(m.pages); i++ {
+		meta(page + i).kind = kindFree
 	}
-	tree.give(page, pageCount(n), at)
 }

@@ -133,7 +133,16 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	if zero = someZeroes; clean {
 		zero = allZeroes
 	}
-	p = Block(page.addr())
+	p = makeLarge(page, n, usable, site, flags)
+	if site != 0 {
+		site.Allocated(usable)
+	}
+	return p, zero
+}
+
+// makeLarge makes a large block of n pages from page on, which the caller has taken.
+func makeLarge(page pageNo, n pageCount, usable mem.Bytes, site site.ID, flags largeFlags) Block {
+	p := Block(page.addr())
 	if tracked {
 		raceAcquire(p, n.bytes())
 	}
@@ -152,10 +161,7 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	}
 	m.kind = kindLarge
 	largeStats.allocs.Add(1)
-	if site != 0 {
-		site.Allocated(usable)
-	}
-	return p, zero
+	return p
 }
 
 // setTail makes m the record of a page of the large block at p, other than the first.

@@ -166,6 +166,11 @@ func (t *pageTree) give(page pageNo, n pageCount, at stamp) {
 	t.each(page, n, func(s *superMeta, m pageSet) { s.give(m, at) })
 }
 
+// giveMoved takes back n pages from page on whose memory has left: see superMeta.giveMoved.
+func (t *pageTree) giveMoved(page pageNo, n pageCount) {
+	t.each(page, n, (*superMeta).giveMoved)
+}
+
 // each calls f for each chunk of the n pages from page on, with those of the pages that are in the
 // chunk. Then it updates the tree.
 func (t *pageTree) each(page pageNo, n pageCount, f func(s *superMeta, m pageSet)) {

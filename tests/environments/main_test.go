@@ -1,0 +1,9 @@
+package environments_test
+
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
