@@ -363,11 +363,16 @@ func MallocZero(own Front, n mem.Bytes) Block {
 	return p
 }
 
-// wasClean reports whether a page of a large block, n pages from first on, is known to have had no
-// memory when the block was made. That is known only in chunks that are the block's as a whole.
-func wasClean(first pageNo, n pageCount, page pageNo) bool {
-	c := page.chunk()
-	return c.page() >= first && (c+1).page() <= first+pageNo(n) && super(c).wasDirty>>(page.inChunk())&1 == 0
+// wasClean reports whether a page of the large block at p is known to have had no memory when the block
+// was made. That is known only in chunks that are the block's as a whole.
+func wasClean(p Block, page pageNo) bool {
+	first, c := p.page(), page.chunk()
+	n, s := meta(first).pages, super(c)
+	was := s.wasDirty
+	if ownerOf(c) == first {
+		was = s.dirty
+	}
+	return c.page() >= first && (c+1).page() <= first+pageNo(n) && was>>page.inChunk()&1 == 0
 }
 
 // zeroDirty clears the first n bytes of the new large block at p, except for pages that are known to
@@ -376,7 +381,7 @@ func zeroDirty(p Block, n mem.Bytes) {
 	first := p.page()
 	from := uintptr(0) // everything before it is zero
 	for off := uintptr(0); mem.Bytes(off) < n; off += pageSize {
-		if wasClean(first, pageCount(meta(first).pages), first+pageNo(off>>pageShift)) {
+		if wasClean(p, first+pageNo(off>>pageShift)) {
 			Zero(ptr(mem.Addr(p+Block(from))), mem.Bytes(off-from))
 			from = off + pageSize
 		}

@@ -57,18 +57,23 @@ func takeRunAt(n pageCount, at spot, dirty bool) (page pageNo, clean, ok bool) {
 		for have < want && have < pageCount(end) && tree.isFree(end-pageNo(have)-1, 1) {
 			have++
 		}
-		if !allowed(int(n-min(have, n))) || grow((want-have).bytes()) != nil {
+		page = at.from(end - pageNo(have))
+		more := int(n)
+		if page < end {
+			there := min(n, pageCount(end-page))
+			more -= int(there) - tree.cleanPages(page, there)
+		}
+		if !allowed(more) {
 			return 0, false, false
 		}
-		if page, ok = tree.find(want); !ok {
-			fatal("page tree lost the pages just committed", 0, 0)
-		}
+		clean, err := takeBeyond(page, n, Block(page.addr()), (want - have).bytes())
+		return page, clean, err == nil
 	}
 	page = at.from(page)
 	if memoryLimit.hard.Load() != 0 && !allowed(tree.cleanPages(page, n)) {
 		return 0, false, false
 	}
-	return page, tree.take(page, n), true
+	return page, tree.takeFor(page, n, Block(page.addr())), true
 }
 
 // releaseAll gives freed large blocks back to the page tree. A block that is live, or that was
@@ -114,7 +119,35 @@ func forgetLarge(page pageNo, m *pageMeta) {
 	check.MustHold(&region.mu, "forgetLarge")
 	largeStats.frees.Add(1)
 	m.kind, m.class, m.recip = kindLargeFreed, 0, 0
-	for i := pageNo(1); i < pageNo(m.pages); i++ {
-		meta(page + i).kind = kindFree
+	tails(Block(page.addr()), page+1, pageCount(m.pages)-1, func(t *pageMeta) { t.kind = kindFree })
+}
+
+// tails calls f with the metadata of n pages from page on, which are the large block's at p, except in
+// chunks that the block has as a whole.
+func tails(p Block, page pageNo, n pageCount, f func(*pageMeta)) {
+	for end := page + pageNo(n); page < end; page++ {
+		if c := page.chunk(); ownerOf(c) == p.page() {
+			page = (c + 1).page() - 1
+			continue
+		}
+		f(meta(page))
 	}
+}
+
+// splitOwned makes the chunk of page, which the large block of so many usable bytes at p has, one whose
+// pages have records, if page is not the chunk's first. So the block can give a part of it back. Under
+// region.mu.
+func splitOwned(p Block, usable mem.Bytes, page pageNo) {
+	check.MustHold(&region.mu, "splitOwned")
+	c := page.chunk()
+	if page == c.page() || ownerOf(c) == 0 {
+		return
+	}
+	disown(c)
+	tails(p, c.page(), superPages, func(t *pageMeta) { t.setTail(p, usable) })
+}
+
+// setTail makes m the record of a page of the large block at p, other than the first.
+func (m *pageMeta) setTail(p Block, usable mem.Bytes) {
+	m.start, m.recip, m.class, m.kind, m.bucket = mem.Addr(p), 0, 0, kindLargeTail, bucketOf(usable)
 }

@@ -146,9 +146,7 @@ func makeLarge(page pageNo, n pageCount, usable mem.Bytes, site site.ID, flags l
 	if tracked {
 		raceAcquire(p, n.bytes())
 	}
-	for i := range n {
-		meta(page+pageNo(i)).setTail(p, usable)
-	}
+	tails(p, page, n, func(t *pageMeta) { t.setTail(p, usable) })
 	m := meta(page)
 	m.pages, m.largeSize, m.flags = uint32(n), usable, flags
 	m.setSite(site)
@@ -162,11 +160,6 @@ func makeLarge(page pageNo, n pageCount, usable mem.Bytes, site site.ID, flags l
 	m.kind = kindLarge
 	largeStats.allocs.Add(1)
 	return p
-}
-
-// setTail makes m the record of a page of the large block at p, other than the first.
-func (m *pageMeta) setTail(p Block, usable mem.Bytes) {
-	m.start, m.recip, m.class, m.kind, m.bucket = mem.Addr(p), 0, 0, kindLargeTail, bucketOf(usable)
 }
 
 // resize does the work of Resize, and also reports whether it was the memory limit that refused.
@@ -194,20 +187,18 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 		if !allowed(tree.cleanPages(next, behind) + int(want-have-behind)) {
 			return false, true
 		}
-		if more := want - have - behind; more > 0 && grow(more.bytes()) != nil {
+		if more := want - have - behind; more == 0 {
+			tree.takeFor(next, want-have, p)
+		} else if _, err := takeBeyond(next, want-have, p, more.bytes()); err != nil {
 			return false, false
 		}
-		tree.take(next, want-have)
 		if tracked {
 			raceAcquire(p+Block(have.bytes()), (want - have).bytes())
 		}
-		for i := have; i < want; i++ {
-			meta(page+pageNo(i)).setTail(p, usable)
-		}
+		tails(p, next, want-have, func(t *pageMeta) { t.setTail(p, usable) })
 	case want < have:
-		for i := want; i < have; i++ {
-			meta(page + pageNo(i)).kind = kindFree
-		}
+		splitOwned(p, usable, page+pageNo(want))
+		tails(p, page+pageNo(want), have-want, func(t *pageMeta) { t.kind = kindFree })
 		tree.give(page+pageNo(want), have-want, times.now)
 	}
 	if m.site() != 0 {

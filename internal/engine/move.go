@@ -46,11 +46,11 @@ var seams []pageNo
 // Beyond it blocks are copied.
 const maxSeams = 1024
 
-// seamsIn returns the seams between from and to, those at from and at to left out. Under region.mu.
-func seamsIn(from, to pageNo) []pageNo {
+// seamsIn returns the seams inside n pages from page on. Under region.mu.
+func seamsIn(page pageNo, n pageCount) []pageNo {
 	check.MustHold(&region.mu, "seamsIn")
-	i, _ := slices.BinarySearch(seams, from+1)
-	j, _ := slices.BinarySearch(seams, to)
+	i, _ := slices.BinarySearch(seams, page+1)
+	j, _ := slices.BinarySearch(seams, page+pageNo(n))
 	return seams[i:max(i, j)]
 }
 
@@ -73,13 +73,16 @@ func Move(own Front, p Block, size mem.Bytes, align mem.Align) (q Block, old Mov
 	if Hardened() {
 		need = hardSize(size)
 	}
-	usable, ok := sizeclass.LargeSize(need)
-	if !ok || need <= sizeclass.MaxLarge || usable > region.size-region.first || guardsAll(size) || isGuarded(p) {
+	if need <= sizeclass.MaxLarge {
 		return 0, Moved{}, false
 	}
-	q, old, can = moveTo(p, size, usable, align)
+	usable, ok := sizeclass.LargeSize(need)
+	if !ok || usable > region.size-region.first || guardsAll(size) || isGuarded(p) {
+		return 0, Moved{}, false
+	}
+	q, old, can = moveTo(p, size, align)
 	if can && q == 0 && reclaim(own) {
-		if q, old, can = moveTo(p, size, usable, align); q == 0 {
+		if q, old, can = moveTo(p, size, align); q == 0 {
 			reclaimFailed()
 		}
 	}
@@ -94,8 +97,8 @@ func Move(own Front, p Block, size mem.Bytes, align mem.Align) (q Block, old Mov
 // guardsAll reports whether every block of size bytes is to be a guarded one.
 func guardsAll(size mem.Bytes) bool { return GuardRate() == 1 && size <= maxGuarded }
 
-// moveTo does the work of Move. usable is the size of the new block.
-func moveTo(p Block, size, usable mem.Bytes, align mem.Align) (q Block, old Moved, can bool) {
+// moveTo does the work of Move, for a size that Move has looked at.
+func moveTo(p Block, size mem.Bytes, align mem.Align) (q Block, old Moved, can bool) {
 	r := &region
 	r.mu.Lock()
 	at, m, large, why := liveByte(p)
@@ -104,7 +107,9 @@ func moveTo(p Block, size, usable mem.Bytes, align mem.Align) (q Block, old Move
 		return 0, Moved{}, false
 	}
 	contents := m.largeSize
+	usable, _ := sizeclass.LargeSize(size)
 	if Hardened() {
+		usable, _ = sizeclass.LargeSize(hardSize(size))
 		was, _, ok := unseal(p, m, true)
 		// A block up to maxPoison waits in the quarantine when it is freed.
 		if !ok || was <= maxPoison || !breakSeal(p, was, m, true) {
@@ -136,7 +141,7 @@ func moveTo(p Block, size, usable mem.Bytes, align mem.Align) (q Block, old Move
 	s, was := m.site(), m.largeSize
 	m.setSite(0)
 	var cuts []pageNo
-	if s := seamsIn(from, from+pageNo(old.moved)); len(s) > 0 {
+	if s := seamsIn(from, old.moved); len(s) > 0 {
 		cuts = slices.Clone(s)
 	}
 	canMap := !tracked && !asan.On && len(seams)+2*(len(cuts)+1) <= maxSeams
@@ -157,7 +162,7 @@ func moveTo(p Block, size, usable mem.Bytes, align mem.Align) (q Block, old Move
 			off := mem.Bytes(begin-from) << pageShift
 			if left := min(contents, size); off < left {
 				old.copyPages(begin, part, n, min(n.bytes(), left-off), func(page pageNo) bool {
-					return clean || wasClean(to, pageCount(meta(to).pages), page)
+					return clean || wasClean(q, page)
 				})
 			} else {
 				old.empty(begin, n)
@@ -238,18 +243,15 @@ func (old *Moved) Free() Finding {
 	}
 	asan.Poison(uintptr(old.p), uintptr(m.largeSize))
 	region.mu.Lock()
+	splitOwned(old.p, m.largeSize, page+pageNo(old.moved))
 	forgetLarge(page, m)
 	tree.giveMoved(page, old.moved)
 	if rest := old.pages - old.moved; rest > 0 {
 		tree.give(page+pageNo(old.moved), rest, times.now)
 	}
 	for _, k := range old.kept {
-		tree.each(k.page, k.n, func(s *superMeta, m pageSet) {
-			lost := pageSet(0)
-			if k.lost {
-				lost = m
-			}
-			s.keptMemory(m, lost)
+		tree.each(k.page, k.n, func(c chunkNo, m pageSet) {
+			super(c).keptMemory(m, k.lost)
 		})
 		if k.lost {
 			anyLost.Store(true)

@@ -92,6 +92,7 @@ type regionState struct {
 	sets   area     // level 0 of the partial sets: see partialset.go
 	sites  area     // a uint16 for each granule, committed lazily: see site.go
 	supers mem.Addr // a superMeta for each chunk: see chunk.go
+	owners mem.Addr // a uint32 for each chunk: see ownerWord
 
 	metaCommitted atomic.Uintptr // bytes of metadata that may be written
 

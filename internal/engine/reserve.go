@@ -174,13 +174,14 @@ type part struct {
 	n    mem.Bytes
 }
 
-// fixedParts lists the superMeta array, the page tree, the hints and the upper levels of the
+// fixedParts lists the superMeta array, the owners of chunks, the page tree, the hints and the upper levels of the
 // partial sets, with their total size. They are committed as a whole, 0.004 % of the region, and
 // touched only as far as the region is used.
-func (r *regionState) fixedParts(npages pageCount) (parts [6]part, total mem.Bytes) {
+func (r *regionState) fixedParts(npages pageCount) (parts [7]part, total mem.Bytes) {
 	supers := npages / superPages
 	parts = [...]part{
 		{&r.supers, mem.Bytes(supers * pageCount(superMetaSize))},
+		{&r.owners, mem.Bytes(supers * 4)},
 		{&tree.base, treeSize(chunkNo(supers))},
 		{&emptyHints, mem.Bytes((supers/64 + 1) * 8)},
 		{&setLevels[1], upperSetSize(npages, 12)},

@@ -58,7 +58,7 @@ func countResident(addr mem.Addr, size mem.Bytes, only func(offset uintptr) bool
 		if v&1 == 0 || only != nil && !only(uintptr(mem.Bytes(i)*step)) {
 			continue
 		}
-		counts[meta(pageAt(addr.Add(mem.Bytes(i)*step))).bucket]++
+		counts[bucketAt(pageAt(addr.Add(mem.Bytes(i)*step)))]++
 	}
 	return counts
 }
@@ -84,7 +84,9 @@ func readPageFaults() (counts pageFaultCounts) {
 		any := pageSet(0)
 		region.mu.Lock()
 		for i := range n {
-			dirty[i] = super(c + i).dirty
+			if dirty[i] = super(c + i).dirty; ownerOf(c+i) != 0 {
+				dirty[i] = ^pageSet(0)
+			}
 			any |= dirty[i]
 		}
 		region.mu.Unlock()
