@@ -58,6 +58,7 @@ type guardSlot struct {
 	size        mem.Bytes
 	site        site.ID
 	live        bool
+	grown       bool // it was made larger by Realloc, and has room to become larger still
 	alloc, free [guardStack]uintptr
 	nAlloc      int
 	nFree       int
@@ -127,7 +128,7 @@ func guardedGrown(own Front, size mem.Bytes, align mem.Align, site site.ID, coun
 	if end := Block((s.end() - mem.Addr(size)) &^ mem.Addr(align-1)); rand.Uint32()&1 == 0 {
 		s.p = end
 	}
-	s.size, s.site, s.live, s.nFree = size, site, true, 0
+	s.size, s.site, s.live, s.grown, s.nFree = size, site, true, grown, 0
 	s.nAlloc = runtime.Callers(5, s.alloc[:])
 	fillCanary(s)
 	g.live++
@@ -188,13 +189,14 @@ func fillCanary(s *guardSlot) {
 }
 
 // guardGrow makes the guarded live block at p larger without moving it, and reports whether it could.
-// It can within the slot's pages. Those that it does not reach keep faulting.
+// It can if the block has grown before, within the slot's pages. Those that it does not reach keep
+// faulting. (The first time a block moves, so that pointers to its old place are found.)
 func guardGrow(p Block, size mem.Bytes) bool {
 	g := &guard
 	g.Lock()
 	defer g.Unlock()
 	s, _ := guardCheck(p)
-	if s == nil || size <= s.size || size > mem.Bytes(s.limit()-mem.Addr(p)) || mem.Align(p)&(sizeclass.AlignOf(size)-1) != 0 {
+	if s == nil || !s.grown || size <= s.size || size > mem.Bytes(s.limit()-mem.Addr(p)) || mem.Align(p)&(sizeclass.AlignOf(size)-1) != 0 {
 		return false
 	}
 	if end := mem.Addr(p + Block(size)); end > s.end() {
