@@ -82,8 +82,8 @@ func mallocZero(size uintptr) unsafe.Pointer {
 // A block above 32 KiB grows in place if the pages behind it are free. When the new size is more
 // than half of the old one, the block stays as it is, with all of its memory. When it is less, but
 // still above 32 KiB, the block shrinks in place by giving back its last pages. Hardened and
-// guarded blocks (with HAKMEM_HARDEN, HAKMEM_GUARD=1 or -asan every block) grow in place where they
-// have room, and move when they shrink to less than half.
+// guarded blocks (with HAKMEM_HARDEN, HAKMEM_GUARD=1 or -asan every block) take and give back no
+// pages. They grow in place within the room that they have, and otherwise move.
 //
 // When a block above 2 MiB moves, its memory is never there twice. Linux moves the memory itself
 // (since 5.7), so that nothing is copied, and what the program never wrote stays without memory.

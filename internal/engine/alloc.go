@@ -300,10 +300,17 @@ func MallocMoved(own Front, align mem.Align, size mem.Bytes, site site.ID, grown
 	if p := guardedGrown(own, size, align, site, false, grown); p != 0 {
 		return p
 	}
-	if Hardened() {
-		return sealed(mallocAligned(own, align, hardSize(size), site), size)
+	if !Hardened() {
+		return mallocAligned(own, align, size, site)
 	}
-	return mallocAligned(own, align, size, site)
+	if room := hardRoom(size); grown && room > 0 {
+		align := max(align, sizeclass.AlignOf(size))
+		if p := mallocAligned(own, align, hardSize(size+room), site); p != 0 {
+			return sealed(p, size)
+		}
+		DidWithout()
+	}
+	return sealed(mallocAligned(own, align, hardSize(size), site), size)
 }
 
 // mallocAligned does the work of MallocAligned, also for a Heap or with a site.
@@ -422,19 +429,18 @@ func Gated() bool { return Hardened() || GuardRate() != 0 }
 
 // Resize gives the live block at p at least size bytes without moving it, and reports whether it
 // could. Of a large block it gives back the last pages, or takes the pages behind it if they are free;
-// the block's class may change. A hardened or guarded block can only grow in this way. The caller
-// holds the block.
+// the block's class may change. A hardened or guarded block can only grow, within the room that it
+// has. The caller holds the block.
 func Resize(p Block, size mem.Bytes) bool {
 	if isGuarded(p) {
 		return guardGrow(p, size)
 	}
-	change := resize
 	if Hardened() {
-		change = hardGrow
+		return hardGrow(p, size)
 	}
-	ok, limited := change(p, size)
+	ok, limited := resize(p, size)
 	if limited && reclaim(0) {
-		if ok, limited = change(p, size); limited {
+		if ok, limited = resize(p, size); limited {
 			reclaimFailed()
 		}
 	}

@@ -258,6 +258,16 @@ func hardSize(size mem.Bytes) mem.Bytes {
 	return hardSizes[c]
 }
 
+// hardRoom is how much larger a sealed block of size bytes is made that has grown, so that a block that
+// grows in small steps is copied five times its last size in all. Of a large block the room has no
+// memory, but it counts for a limit; above maxPoison blocks move without copies, where they can.
+func hardRoom(size mem.Bytes) mem.Bytes {
+	if size > maxPoison && !asan.On || size > maxRegion {
+		return 0
+	}
+	return size / 4
+}
+
 // hardSizes has for each class of slabs the size of the next larger block with the same alignment: of
 // a slab's class, or the smallest large block.
 var hardSizes = func() (t [sizeclass.Num + 1]mem.Bytes) {

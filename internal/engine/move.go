@@ -71,7 +71,7 @@ func Move(own Front, p Block, size mem.Bytes, align mem.Align) (q Block, old Mov
 	check.MustNotBeEntered("Move")
 	need := size
 	if Hardened() {
-		need = hardSize(size)
+		need = hardSize(size + hardRoom(size))
 	}
 	if need <= sizeclass.MaxLarge {
 		return 0, Moved{}, false
@@ -109,7 +109,7 @@ func moveTo(p Block, size mem.Bytes, align mem.Align) (q Block, old Moved, can b
 	contents := m.largeSize
 	usable, _ := sizeclass.LargeSize(size)
 	if Hardened() {
-		usable, _ = sizeclass.LargeSize(hardSize(size))
+		usable, _ = sizeclass.LargeSize(hardSize(size + hardRoom(size)))
 		was, _, ok := unseal(p, m, true)
 		// A block up to maxPoison waits in the quarantine when it is freed.
 		if !ok || was <= maxPoison || !breakSeal(p, was, m, true) {
