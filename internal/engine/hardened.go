@@ -262,7 +262,7 @@ func hardSize(size mem.Bytes) mem.Bytes {
 // grows in small steps is copied five times its last size in all. Of a large block the room has no
 // memory, but it counts for a limit; above maxPoison blocks move without copies, where they can.
 func hardRoom(size mem.Bytes) mem.Bytes {
-	if size > maxPoison && !asan.On || size > maxRegion {
+	if size > maxPoison && !asan.On && !tracked || size > maxRegion {
 		return 0
 	}
 	return size / 4

@@ -71,7 +71,7 @@ func Move(own Front, p Block, size mem.Bytes, align mem.Align) (q Block, old Mov
 	check.MustNotBeEntered("Move")
 	need := size
 	if Hardened() {
-		need = hardSize(size + hardRoom(size))
+		need = hardSize(size)
 	}
 	if need <= sizeclass.MaxLarge {
 		return 0, Moved{}, false
@@ -80,9 +80,12 @@ func Move(own Front, p Block, size mem.Bytes, align mem.Align) (q Block, old Mov
 	if !ok || usable > region.size-region.first || guardsAll(size) || isGuarded(p) {
 		return 0, Moved{}, false
 	}
-	q, old, can = moveTo(p, size, align)
+	q, old, can = moveTo(p, size, align, Hardened())
+	if can && q == 0 && Hardened() {
+		q, old, can = moveTo(p, size, align, false)
+	}
 	if can && q == 0 && reclaim(own) {
-		if q, old, can = moveTo(p, size, align); q == 0 {
+		if q, old, can = moveTo(p, size, align, false); q == 0 {
 			reclaimFailed()
 		}
 	}
@@ -97,8 +100,9 @@ func Move(own Front, p Block, size mem.Bytes, align mem.Align) (q Block, old Mov
 // guardsAll reports whether every block of size bytes is to be a guarded one.
 func guardsAll(size mem.Bytes) bool { return GuardRate() == 1 && size <= maxGuarded }
 
-// moveTo does the work of Move, for a size that Move has looked at.
-func moveTo(p Block, size mem.Bytes, align mem.Align) (q Block, old Moved, can bool) {
+// moveTo does the work of Move, for a size that Move has looked at. roomy says that a block that grows is
+// to get more room than it needs (hardRoom).
+func moveTo(p Block, size mem.Bytes, align mem.Align, roomy bool) (q Block, old Moved, can bool) {
 	r := &region
 	r.mu.Lock()
 	at, m, large, why := liveByte(p)
@@ -109,8 +113,12 @@ func moveTo(p Block, size mem.Bytes, align mem.Align) (q Block, old Moved, can b
 	contents := m.largeSize
 	usable, _ := sizeclass.LargeSize(size)
 	if Hardened() {
-		usable, _ = sizeclass.LargeSize(hardSize(size + hardRoom(size)))
 		was, _, ok := unseal(p, m, true)
+		room := mem.Bytes(0)
+		if roomy && size > was {
+			room = hardRoom(size)
+		}
+		usable, _ = sizeclass.LargeSize(hardSize(size + room))
 		// A block up to maxPoison waits in the quarantine when it is freed.
 		if !ok || was <= maxPoison || !breakSeal(p, was, m, true) {
 			r.mu.Unlock()
