@@ -74,6 +74,9 @@ func untouchedBlocks(arg string) error {
 		}
 		*(*int)(unsafe.Add(p, size/2+8*uintptr(i))) = i + 1
 	}
+	if arg != "Malloc" && arg != "Arena" { // what follows takes a second, and is the same for the others
+		return nil
+	}
 	if err := hakmem.CheckInvariants(); err != nil {
 		return err
 	}
