@@ -424,8 +424,8 @@ func FreeChunk(p Block) {
 	kick()
 }
 
-// Gated reports whether a block of any size may be hardened or guarded.
-func Gated() bool { return Hardened() || GuardRate() != 0 }
+// Gated reports whether every block is to be hardened or guarded. Then Resize serves small ones, too.
+func Gated() bool { return Hardened() || GuardRate() == 1 }
 
 // Resize gives the live block at p at least size bytes without moving it, and reports whether it
 // could. Of a large block it gives back the last pages, or takes the pages behind it if they are free;
