@@ -13,7 +13,8 @@
 // # Choosing a function
 //
 // [Malloc], [Calloc], [Realloc], [AlignedAlloc] and [Free] are C's functions with
-// unsafe.Pointer. They return nil when memory runs out.
+// unsafe.Pointer, and [AlignedRealloc] is Realloc for aligned blocks. They return
+// nil when memory runs out.
 //
 // [Alloc], [New] and [MakeSlice] return slices and typed pointers, zeroed except
 // for Alloc. They panic with an [*OutOfMemoryError] when memory runs out, and

@@ -69,7 +69,10 @@ func guardedAlways(string) error {
 				} else if write {
 					*(*byte)(unsafe.Add(p, -1)) = 0xCA // restore the byte
 				}
-				behind := (size + 15) &^ 15
+				// A block is as aligned as it would be without its guards, so one that ends at a guard
+				// page may leave some bytes before it.
+				good := int(hakmem.GoodSize(uintptr(size)))
+				behind := min((size+good&-good-1)&^(good&-good-1), (size+int(page)-1)&^(int(page)-1))
 				if m, _ := touch(p, behind, write); m != nil {
 					right++
 					if m.Kind != "buffer overflow" || m.Offset != uintptr(behind) || !strings.Contains(m.Stacks(), "allocateGuarded") {

@@ -248,7 +248,7 @@ func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
 // Realloc is [Realloc] through the Heap.
 func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Realloc")
-	q := realloc("Heap.Realloc", h.own, p, size, h.Malloc)
+	q := realloc("Heap.Realloc", h.own, p, size, 1, h.Malloc)
 	runtime.KeepAlive(h)
 	return q
 }

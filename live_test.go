@@ -59,6 +59,9 @@ func TestLiveBlocks(t *testing.T) {
 		"Heap.Calloc":  func(n uintptr) unsafe.Pointer { return h.Calloc(1, n) },
 		"AlignedAlloc": func(n uintptr) unsafe.Pointer { return hakmem.AlignedAlloc(256, n) },
 		"Realloc":      func(n uintptr) unsafe.Pointer { return hakmem.Realloc(hakmem.Malloc(n/3), n) },
+		"AlignedRealloc": func(n uintptr) unsafe.Pointer {
+			return hakmem.AlignedRealloc(hakmem.Malloc(n/3), n, 128)
+		},
 	}
 	var all []unsafe.Pointer
 	for way, malloc := range ways {

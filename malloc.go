@@ -13,11 +13,16 @@ import (
 // How Malloc and Free choose between the fast paths is in internal/engine/road.go; what they
 // cannot serve goes on in slow.go.
 
-// maxAlign is the largest alignment that AlignedAlloc grants, in bytes: that of a superslab.
+// maxAlign is the largest alignment that AlignedAlloc and AlignedRealloc grant, in bytes: that of a superslab.
 const maxAlign = 2 << 20
 
-// Malloc returns a block of at least size bytes, aligned to 16 bytes, with undefined contents. It
-// returns nil when no memory is left. Size 0 gives a pointer that no other live block has.
+// Malloc returns a block of at least size bytes with undefined contents. It returns nil when no
+// memory is left. Size 0 gives a pointer that no other live block has.
+//
+// The block is aligned to the largest power of two that divides [GoodSize](size), which is at least
+// 16 bytes: to 64 for 64 bytes, to 16 for 80, to 4096 for 4096 or 28,672. Above 32 KiB it is aligned
+// to 64 KiB. That holds for every function that allocates a block, with every setting and in every
+// build.
 //
 // The block is outside the Go heap. It must not hold Go pointers, and it lives until it is given to
 // [Free]. Any goroutine may call Malloc, and any goroutine may free the block. [UsableSize] returns
@@ -77,19 +82,36 @@ func mallocZero(size uintptr) unsafe.Pointer {
 // A block above 32 KiB grows in place if the pages behind it are free. When the new size is more
 // than half of the old one, the block stays as it is, with all of its memory. When it is less, but
 // still above 32 KiB, the block shrinks in place by giving back its last pages. Hardened and
-// guarded blocks are moved instead. With HAKMEM_HARDEN, HAKMEM_GUARD=1 or -asan every block is one
-// of these.
+// guarded blocks (with HAKMEM_HARDEN, HAKMEM_GUARD=1 or -asan every block) take and give back no
+// pages. They grow in place within the room that they have, and otherwise move.
 //
-// The result belongs to the same [Site] as the old block. An alignment above 16 bytes, which
-// [AlignedAlloc] gave the old block, is not kept when the block moves. An invalid p panics as it
+// When a block above 2 MiB moves, its memory is never there twice. Linux moves the memory itself
+// (since 5.7), so that nothing is copied, and what the program never wrote stays without memory.
+// Elsewhere, and with -race or -asan, the block is copied 2 MiB at a time, and each piece is
+// returned to the system before the next one.
+//
+// The result belongs to the same [Site] as the old block. A block that moves is aligned as [Malloc]
+// aligns a block of size bytes; [AlignedRealloc] keeps another alignment. An invalid p panics as it
 // does in [Free].
 func Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
-	return realloc("Realloc", 0, p, size, Malloc)
+	return realloc("Realloc", 0, p, size, 1, Malloc)
 }
 
-// realloc is Realloc with malloc as the function that allocates; own is the front that malloc uses
-// (0: that of the current P).
-func realloc(op string, own engine.Front, p unsafe.Pointer, size uintptr, malloc func(uintptr) unsafe.Pointer) unsafe.Pointer {
+// AlignedRealloc is [Realloc] with a result whose address is a multiple of align. A block that is
+// not at such an address moves, also when it becomes smaller. align is in bytes and must be a power
+// of two up to 2 MiB; another value panics, and nothing is changed. A nil p makes it
+// AlignedAlloc(align, size).
+//
+// When no memory is left for a block that must grow, or must move to be aligned, AlignedRealloc
+// returns nil and p stays valid.
+func AlignedRealloc(p unsafe.Pointer, size, align uintptr) unsafe.Pointer {
+	mustBeAlignment("AlignedRealloc", align)
+	return realloc("AlignedRealloc", 0, p, size, align, func(size uintptr) unsafe.Pointer { return alignedAlloc(align, size) })
+}
+
+// realloc is Realloc with a result at a multiple of align; malloc is the function that allocates a
+// block so aligned, and own is the front that malloc uses (0: that of the current P).
+func realloc(op string, own engine.Front, p unsafe.Pointer, size, align uintptr, malloc func(uintptr) unsafe.Pointer) unsafe.Pointer {
 	if p == nil {
 		return malloc(size)
 	}
@@ -98,24 +120,31 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size uintptr, malloc
 		panic(misuse(op, bad))
 	}
 	watched := engine.Watched()
-	if fits(uintptr(old), size) || old > sizeclass.MaxMid && engine.Resize(engine.Block(p), mem.Bytes(size)) {
+	aligned := uintptr(p)&(align-1) == 0
+	if aligned && (fits(uintptr(old), size) || (old > sizeclass.MaxMid || engine.Gated()) && engine.Resize(engine.Block(p), mem.Bytes(size))) {
 		if watched {
 			watchInPlace(engine.Block(p), mem.Bytes(size))
 		}
 		return p
 	}
 	var q unsafe.Pointer
+	var moved engine.Moved // the place that a huge block left
+	huge := false
+	if old > sizeclass.MaxLarge {
+		var to engine.Block
+		to, moved, huge = engine.Move(own, engine.Block(p), mem.Bytes(size), mem.Align(align))
+		q = engine.Pointer(to)
+	}
 	switch {
-	case site != 0:
-		q = engine.Pointer(engine.MallocAt(site, mem.Bytes(size)))
-	case watched:
-		q = engine.Pointer(engine.Malloc(own, mem.Bytes(size)))
+	case huge:
+	case site != 0 || watched || engine.Gated():
+		q = engine.Pointer(engine.MallocMoved(own, mem.Align(align), mem.Bytes(size), site, mem.Bytes(size) > old))
 	default:
 		q = malloc(size)
 	}
 	switch {
 	case q != nil:
-	case mem.Bytes(size) > old:
+	case mem.Bytes(size) > old || !aligned:
 		return nil
 	default: // no memory is left, but the block is large enough: give back what can be given back
 		engine.DidWithout()
@@ -127,11 +156,14 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size uintptr, malloc
 		}
 		return p
 	}
-	engine.Copy(q, p, min(old, mem.Bytes(size)))
+	if !moved.Any() {
+		engine.Copy(q, p, min(old, mem.Bytes(size)))
+	}
 	if watched {
-		bad = watchMoved(own, engine.Block(p), engine.Block(q), mem.Bytes(size))
+		left := moved // else all calls would have it in Go's heap
+		bad = watchMoved(func() engine.Finding { return freeOld(own, engine.Block(p), &left) }, engine.Block(p), engine.Block(q), mem.Bytes(size))
 	} else {
-		bad = engine.Free(own, engine.Block(p))
+		bad = freeOld(own, engine.Block(p), &moved)
 	}
 	switch {
 	case bad.Kind == engine.OK:
@@ -141,6 +173,14 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size uintptr, malloc
 		panic(misuse(op, bad))
 	}
 	return q
+}
+
+// freeOld frees the block at p, which a Realloc has moved; moved is the place of a huge block.
+func freeOld(own engine.Front, p engine.Block, moved *engine.Moved) engine.Finding {
+	if moved.Any() {
+		return moved.Free()
+	}
+	return engine.Free(own, p)
 }
 
 // fits reports whether a block of usable bytes should stay where it is when size bytes are asked
@@ -154,9 +194,18 @@ func fits(usable, size uintptr) bool {
 // of two up to 2 MiB; another value panics. Any goroutine may call it, and the block is freed with
 // [Free].
 func AlignedAlloc(align, size uintptr) unsafe.Pointer {
+	mustBeAlignment("AlignedAlloc", align)
+	return alignedAlloc(align, size)
+}
+
+// mustBeAlignment panics in the name of op if align is no alignment that it grants.
+func mustBeAlignment(op string, align uintptr) {
 	if align == 0 || align&(align-1) != 0 || align > maxAlign {
-		panic(fmt.Sprintf("hakmem: AlignedAlloc: alignment %d: use a power of two from 1 to %d", align, maxAlign))
+		panic(fmt.Sprintf("hakmem: %s: alignment %d: use a power of two from 1 to %d", op, align, maxAlign))
 	}
+}
+
+func alignedAlloc(align, size uintptr) unsafe.Pointer {
 	if align <= sizeclass.Granule && !engine.Watched() {
 		return Malloc(size)
 	}

@@ -141,6 +141,8 @@ func TestImpossibleSizesGiveNil(t *testing.T) {
 			"AlignedAlloc(1)":     hakmem.AlignedAlloc(1, size),
 			"AlignedAlloc(64)":    hakmem.AlignedAlloc(64, size),
 			"AlignedAlloc(2 MiB)": hakmem.AlignedAlloc(2<<20, size),
+			"AlignedRealloc(p)":   hakmem.AlignedRealloc(p, size, 2<<20),
+			"AlignedRealloc(nil)": hakmem.AlignedRealloc(nil, size, 64),
 			"Heap.Malloc":         h.Malloc(size),
 			"Heap.Calloc":         h.Calloc(size, 1),
 			"Heap.Realloc(p)":     h.Realloc(p, size),

@@ -49,6 +49,8 @@ func takers(t *testing.T) []taker {
 		{"Realloc", false, func(p unsafe.Pointer) { hakmem.Realloc(p, 0) }},
 		{"Realloc", false, func(p unsafe.Pointer) { hakmem.Realloc(p, 500_000) }},
 		{"Realloc", false, func(p unsafe.Pointer) { hakmem.Realloc(p, absurd) }},
+		{"AlignedRealloc", false, func(p unsafe.Pointer) { hakmem.AlignedRealloc(p, 50, 64) }},
+		{"AlignedRealloc", false, func(p unsafe.Pointer) { hakmem.AlignedRealloc(p, 500_000, 2<<20) }},
 		{"Heap.Realloc", false, func(p unsafe.Pointer) { h.Realloc(p, 50) }},
 		{"Heap.Realloc", false, func(p unsafe.Pointer) { h.Realloc(p, 500_000) }},
 	}

@@ -492,6 +492,7 @@ func TestNoGoAllocations(t *testing.T) {
 			"Calloc":               func() { hakmem.Free(hakmem.Calloc(1, size)) },
 			"Realloc":              func() { hakmem.Free(hakmem.Realloc(hakmem.Realloc(hakmem.Malloc(size), 3*size), size)) },
 			"AlignedAlloc":         func() { hakmem.Free(hakmem.AlignedAlloc(4096, size)) },
+			"AlignedRealloc":       func() { hakmem.Free(hakmem.AlignedRealloc(hakmem.Malloc(size), 3*size, 4096)) },
 			"MallocAt":             func() { hakmem.Free(hakmem.Realloc(hakmem.MallocAt(site, size), 2*size)) },
 			"Alloc, FreeBytes":     func() { hakmem.FreeBytes(hakmem.Alloc(n)) },
 			"AllocZeroed":          func() { hakmem.FreeBytes(hakmem.AllocZeroed(n)) },

@@ -29,8 +29,8 @@ import (
 //
 //	a P ID SIZE        an allocation: Malloc, MallocAt, Alloc, Realloc of nil, a chunk of an Arena
 //	z P ID SIZE        one of zeroed memory: Calloc, AllocZeroed, New, MakeSlice
-//	g P ID SIZE ALIGN  AlignedAlloc
-//	r P ID SIZE OLD    Realloc: block OLD became block ID, perhaps the same
+//	g P ID SIZE ALIGN  AlignedAlloc, AlignedRealloc of nil
+//	r P ID SIZE OLD    Realloc, AlignedRealloc: block OLD became block ID, perhaps the same
 //	f P ID             a free: Free, FreeBytes, Delete, FreeSlice, Close of an Arena for each chunk
 //
 // The fields are:

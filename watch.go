@@ -31,7 +31,7 @@ func freeBlock(own engine.Front, p engine.Block) engine.Finding {
 	if !engine.Watched() {
 		return engine.Free(own, p)
 	}
-	return watchedFree(own, p, 'f', p, 0)
+	return watchedFree(func() engine.Finding { return engine.Free(own, p) }, p, 'f', p, 0)
 }
 
 // watchInPlace reports a Realloc that left the block at p where it is. The record of the block's
@@ -42,37 +42,39 @@ func watchInPlace(p engine.Block, size mem.Bytes) {
 	}
 }
 
-// watchMoved frees the block at old for a Realloc that moved it to p, and reports both.
-func watchMoved(own engine.Front, old, p engine.Block, size mem.Bytes) engine.Finding {
+// watchMoved calls free, which frees the block at old, for a Realloc that moved it to p, and reports
+// both.
+func watchMoved(free func() engine.Finding, old, p engine.Block, size mem.Bytes) engine.Finding {
 	if engine.Watching(engine.WatchStacks) {
 		engine.Record(p)
 	}
-	return watchedFree(own, old, 'r', p, size)
+	return watchedFree(free, old, 'r', p, size)
 }
 
-// watchedFree frees the block at old and reports operation op on block p: the free itself, or the
-// Realloc that moved old to p.
-func watchedFree(own engine.Front, old engine.Block, op byte, p engine.Block, size mem.Bytes) engine.Finding {
+// watchedFree calls free, which frees the block at old, and reports operation op on block p: the free
+// itself, or the Realloc that moved old to p.
+func watchedFree(free func() engine.Finding, old engine.Block, op byte, p engine.Block, size mem.Bytes) engine.Finding {
 	if !engine.Watching(engine.WatchCalls) {
-		return forget(own, old)
+		return forget(free, old)
 	}
 	who := pid()
 	t := &trace
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	bad := forget(own, old)
+	bad := forget(free, old)
 	if bad.Kind == engine.OK || bad.Freed() { // Freed: a late finding is of another block
 		t.line(who, op, p, size, uintptr(old))
 	}
 	return bad
 }
 
-// forget frees the block at p, and also the record of its stack if stacks are recorded.
-func forget(own engine.Front, p engine.Block) engine.Finding {
+// forget calls free, which frees the block at p, and ends the record of its stack if stacks are
+// recorded.
+func forget(free func() engine.Finding, p engine.Block) engine.Finding {
 	if engine.Watching(engine.WatchStacks) {
-		return engine.FreeRecorded(own, p)
+		return engine.FreeRecorded(free, p)
 	}
-	return engine.Free(own, p)
+	return free()
 }
 
 // freeChunk is engine.FreeChunk, which is reported while calls are watched.

@@ -111,7 +111,10 @@ func TestLeaks(t *testing.T) {
 			return unsafe.Pointer(unsafe.SliceData(hakmem.MakeSlice[byte](int(n), int(n))))
 		},
 		"Heap.Malloc": h.Malloc,
-		"Realloc":     func(n uintptr) unsafe.Pointer { return hakmem.Realloc(hakmem.Malloc(n/4), n) },
+		"AlignedRealloc": func(n uintptr) unsafe.Pointer {
+			return hakmem.AlignedRealloc(hakmem.Malloc(n/4), n, 64)
+		},
+		"Realloc": func(n uintptr) unsafe.Pointer { return hakmem.Realloc(hakmem.Malloc(n/4), n) },
 		"in a goroutine": func(n uintptr) unsafe.Pointer {
 			c := make(chan unsafe.Pointer)
 			go func() { c <- leakOne(hakmem.Malloc, n) }()

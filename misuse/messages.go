@@ -165,6 +165,7 @@ func messages() (all []string) {
 	say(func() { hakmem.MakeSlice[uint64](2, 1) })
 	say(func() { hakmem.MakeSliceIn[uint64](hakmem.NewArena(), 2, 1) })
 	say(func() { hakmem.AlignedAlloc(48, 100) })
+	say(func() { hakmem.AlignedRealloc(nil, 100, 48) })
 	say(func() { hakmem.NewArena().Alloc(8, 3) })
 	say(func() { hakmem.MallocAt(12345, 8) })
 	say(func() { hakmem.New[withPointer]() })

@@ -63,7 +63,7 @@ var actions = []action{
 		w := want{op: "AlignedAlloc", align: 1 << m.choose("alignment", 22), size: m.anySize()}
 		return m.allocate(w, func(w want) unsafe.Pointer { return hakmem.AlignedAlloc(w.align, w.size) })
 	}},
-	{"realloc", global, []string{"Realloc"}, func(m *machine) bool { return m.realloc("Realloc", hakmem.Realloc) }},
+	{"realloc", global, []string{"Realloc"}, func(m *machine) bool { return m.realloc("Realloc", 1, hakmem.Realloc) }},
 	{"free", global, []string{"Free"}, func(m *machine) bool { return m.free(hakmem.Free) }},
 	{"usable size", global, []string{"UsableSize", "GoodSize", "SizeClasses"}, (*machine).usableSizes},
 	{"many of a size", global, []string{"Malloc"}, (*machine).many},
@@ -96,7 +96,7 @@ var actions = []action{
 		h := m.heap()
 		return m.allocate(want{op: "Heap.Calloc", size: m.anySize(), exact: true, zero: true}, func(w want) unsafe.Pointer { return h.Calloc(1, w.size) })
 	}},
-	{"heap realloc", private, []string{"Heap.Realloc"}, func(m *machine) bool { return m.realloc("Heap.Realloc", m.heap().Realloc) }},
+	{"heap realloc", private, []string{"Heap.Realloc"}, func(m *machine) bool { return m.realloc("Heap.Realloc", 1, m.heap().Realloc) }},
 	{"heap free", private, []string{"Heap.Free"}, func(m *machine) bool { return m.free(m.heap().Free) }},
 
 	{"new arena", arenas, []string{"NewArena"}, func(m *machine) bool {
@@ -216,10 +216,14 @@ var actions = []action{
 	{"foreign pointer", misuse, takers, (*machine).useForeign},
 	{"arena memory", misuse, takers, (*machine).useArenaMemory},
 	{"closed handle", misuse, []string{"Heap.Close", "Heap.Malloc", "Heap.Calloc", "Heap.Realloc", "Heap.Free", "Heap.Trim", "Arena.Close", "Arena.Reset", "Arena.Alloc"}, (*machine).useClosed},
-	{"bad arguments", misuse, []string{"AlignedAlloc", "MallocAt", "Alloc", "AllocZeroed", "MakeSlice", "New", "NewIn", "MakeSliceIn", "Arena.Alloc", "SetMemoryLimit"}, (*machine).badArguments},
+	{"bad arguments", misuse, []string{"AlignedAlloc", "AlignedRealloc", "MallocAt", "Alloc", "AllocZeroed", "MakeSlice", "New", "NewIn", "MakeSliceIn", "Arena.Alloc", "SetMemoryLimit"}, (*machine).badArguments},
 	{"too much", misuse, []string{"Malloc", "Calloc", "MallocAt", "AlignedAlloc", "Realloc", "Heap.Malloc", "Alloc", "MakeSlice", "OutOfMemoryError.Error", "OutOfMemoryError.Unwrap"}, (*machine).tooMuch},
 	{"overflow", misuse, []string{"Free", "UsableSize", "Realloc", "Trim"}, (*machine).overflow},
 	{"drop heap", slow, []string{"ReadStats"}, (*machine).dropHeap},
+	{"aligned realloc", global, []string{"AlignedRealloc"}, func(m *machine) bool {
+		align := uintptr(1) << m.choose("alignment", 22)
+		return m.realloc("AlignedRealloc", align, func(p unsafe.Pointer, size uintptr) unsafe.Pointer { return hakmem.AlignedRealloc(p, size, align) })
+	}},
 }
 
 // sliceAt returns a slice that begins at p, nil for nil.
@@ -296,12 +300,12 @@ func (m *machine) free(free func(unsafe.Pointer)) bool {
 	return true
 }
 
-func (m *machine) realloc(op string, call func(unsafe.Pointer, uintptr) unsafe.Pointer) bool {
+func (m *machine) realloc(op string, align uintptr, call func(unsafe.Pointer, uintptr) unsafe.Pointer) bool {
 	m.makeRoom()
 	i, ok := m.pick()
-	w := want{op: op, size: m.anySize()}
+	w := want{op: op, size: m.anySize(), align: align}
 	if !ok {
-		w.exact = true
+		w.exact = align == 1
 		return m.allocate(w, func(w want) unsafe.Pointer { return call(nil, w.size) })
 	}
 	b := m.blocks[i]
@@ -615,7 +619,7 @@ func (m *machine) mustChangeNothing(what string, f func()) {
 }
 
 // takers are the functions that take a pointer, as spelled in MisuseError.Op.
-var takers = []string{"Free", "FreeBytes", "FreeSlice", "Delete", "UsableSize", "Realloc", "Heap.Free", "Heap.Realloc", "MisuseError.Error", "MisuseError.Stacks"}
+var takers = []string{"Free", "FreeBytes", "FreeSlice", "Delete", "UsableSize", "Realloc", "Heap.Free", "Heap.Realloc", "AlignedRealloc", "MisuseError.Error", "MisuseError.Stacks"}
 
 // take passes p to one of the takers.
 func (m *machine) take(op string, h *hakmem.Heap, p unsafe.Pointer, size uintptr) {
@@ -636,6 +640,8 @@ func (m *machine) take(op string, h *hakmem.Heap, p unsafe.Pointer, size uintptr
 		h.Free(p)
 	case "Heap.Realloc":
 		h.Realloc(p, size)
+	case "AlignedRealloc":
+		hakmem.AlignedRealloc(p, size, 256)
 	}
 }
 
@@ -653,7 +659,7 @@ const (
 // and that nothing changed. of is the live block that contains p, or nil.
 func (m *machine) refuse(what string, p unsafe.Pointer, of *block, kinds ...string) {
 	m.Helper()
-	op := takers[m.choose("taker", 8)]
+	op := takers[m.choose("taker", 9)]
 	size := []uintptr{0, 50, 500_000, 1 << 60}[m.choose("realloc to", 4)]
 	var h *hakmem.Heap
 	if strings.HasPrefix(op, "Heap.") {
@@ -828,6 +834,7 @@ func (m *machine) badArguments() bool {
 		{func() { hakmem.AlignedAlloc(0, 8) }, "alignment 0"},
 		{func() { hakmem.AlignedAlloc(48, 8) }, "alignment 48"},
 		{func() { hakmem.AlignedAlloc(4<<20, 8) }, "alignment 4194304"},
+		{func() { hakmem.AlignedRealloc(nil, 8, 12) }, "AlignedRealloc: alignment 12"},
 		{func() { hakmem.MallocAt(1<<31, 8) }, "site 2147483648"},
 		{func() { hakmem.Alloc(-1) }, "Alloc(-1)"},
 		{func() { hakmem.AllocZeroed(-5) }, "AllocZeroed(-5)"},

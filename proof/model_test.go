@@ -247,7 +247,15 @@ func (m *machine) got(p unsafe.Pointer, w want) *block {
 		return nil
 	}
 	b := &block{p: p, size: w.size, usable: m.usable(p), site: w.site}
-	if a := max(w.align, 16); uintptr(p)%a != 0 {
+	a := max(w.align, 16)
+	if w.exact { // what Malloc promises; a block that a Realloc leaves where it is need not have it
+		good := hakmem.GoodSize(w.size)
+		a = max(a, min(good&-good, 64<<10))
+		if good > 32<<10 {
+			a = max(a, 64<<10)
+		}
+	}
+	if uintptr(p)%a != 0 {
 		m.Fatalf("%s(%d): %v is not aligned to %d", w.op, w.size, b, a)
 	}
 	switch {

@@ -268,11 +268,15 @@ func mallocAt(site site.ID, size mem.Bytes) Block {
 		}
 		return mallocPages(size, 1, site)
 	}
+	return mallocClassAt(0, sizeclass.Of(size), site)
+}
+
+// mallocClassAt is mallocClass for a block of a slab with a site.
+func mallocClassAt(own Front, c sizeclass.ID, site site.ID) Block {
 	if !siteMap() {
 		return noMemory()
 	}
-	c := sizeclass.Of(size)
-	p := mallocClass(0, c, liveSited)
+	p := mallocClass(own, c, liveSited)
 	if p != 0 {
 		setSite(p, c, site)
 	}
@@ -285,26 +289,56 @@ func MallocAligned(align mem.Align, size mem.Bytes) Block {
 		return p
 	}
 	if Hardened() {
-		return sealed(mallocAligned(align, hardSize(size)), size)
+		return sealed(mallocAligned(0, align, hardSize(size), 0), size)
 	}
-	return mallocAligned(align, size)
+	return mallocAligned(0, align, size, 0)
 }
 
-func mallocAligned(align mem.Align, size mem.Bytes) Block {
+// MallocMoved is Malloc for a Realloc that gives a block another place, for the current P or a Heap,
+// with an alignment and a site (0: none). grown says that the block becomes larger.
+func MallocMoved(own Front, align mem.Align, size mem.Bytes, site site.ID, grown bool) Block {
+	if p := guardedGrown(own, size, align, site, false, grown); p != 0 {
+		return p
+	}
+	if !Hardened() {
+		return mallocAligned(own, align, size, site)
+	}
+	if room := hardRoom(size); grown && room > 0 {
+		align := max(align, sizeclass.AlignOf(size))
+		if p := mallocAligned(own, align, hardSize(size+room), site); p != 0 {
+			return sealed(p, size)
+		}
+		DidWithout()
+	}
+	return sealed(mallocAligned(own, align, hardSize(size), site), size)
+}
+
+// mallocAligned does the work of MallocAligned, also for a Heap or with a site.
+func mallocAligned(own Front, align mem.Align, size mem.Bytes, site site.ID) Block {
+	if !checkLive {
+		site = 0
+	}
 	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
 		// Slabs start on a page and the size of every class is m·2^k. So the next class whose size
 		// is a multiple of the alignment will do.
 		for c := sizeclass.Of(size); c <= sizeclass.Num; c++ {
-			if sizeclass.Classes[c].Size&uint32(align-1) == 0 {
-				return mallocClass(0, c, liveState(c))
+			switch {
+			case sizeclass.Classes[c].Size&uint32(align-1) != 0:
+			case site != 0:
+				return mallocClassAt(own, c, site)
+			default:
+				return mallocClass(own, c, liveState(c))
 			}
 		}
 	}
 	size = max(size, sizeclass.MaxMid+1)
-	if align <= pageSize { // every large block is aligned to a page
-		return malloc(0, size)
+	switch {
+	case align > pageSize:
+		return mallocPages(size, pageAlign(align>>pageShift), site)
+	case site != 0: // every large block is aligned to a page
+		return mallocAt(site, size)
 	}
-	return mallocPages(size, pageAlign(align>>pageShift), 0)
+	return malloc(own, size)
 }
 
 // MallocZero is Malloc for the current P or a Heap, with n bytes cleared. Memory that is known to
@@ -336,16 +370,25 @@ func MallocZero(own Front, n mem.Bytes) Block {
 	return p
 }
 
+// wasClean reports whether a page of the large block at p is known to have had no memory when the block
+// was made. That is known only in chunks that are the block's as a whole.
+func wasClean(p Block, page pageNo) bool {
+	first, c := p.page(), page.chunk()
+	n, s := meta(first).pages, super(c)
+	was := s.wasDirty
+	if ownerOf(c) == first {
+		was = s.dirty
+	}
+	return c.page() >= first && (c+1).page() <= first+pageNo(n) && was>>page.inChunk()&1 == 0
+}
+
 // zeroDirty clears the first n bytes of the new large block at p, except for pages that are known to
 // still read as zero. That is known only of chunks that lie in the large block as a whole.
 func zeroDirty(p Block, n mem.Bytes) {
 	first := p.page()
-	last := first + pageNo(meta(first).pages) // behind the large block
-	from := uintptr(0)                        // everything before it is zero
+	from := uintptr(0) // everything before it is zero
 	for off := uintptr(0); mem.Bytes(off) < n; off += pageSize {
-		page := first + pageNo(off>>pageShift)
-		c := page.chunk()
-		if c.page() >= first && (c+1).page() <= last && super(c).wasDirty>>(page.inChunk())&1 == 0 {
+		if wasClean(p, first+pageNo(off>>pageShift)) {
 			Zero(ptr(mem.Addr(p+Block(from))), mem.Bytes(off-from))
 			from = off + pageSize
 		}
@@ -381,12 +424,19 @@ func FreeChunk(p Block) {
 	kick()
 }
 
-// Resize gives the live large block at p at least size bytes without moving it, and reports whether
-// it could. It gives back the block's last pages, or takes the pages behind the block if they are
-// free. The caller holds the block; its class may change.
+// Gated reports whether every block is to be hardened or guarded. Then Resize serves small ones, too.
+func Gated() bool { return Hardened() || GuardRate() == 1 }
+
+// Resize gives the live block at p at least size bytes without moving it, and reports whether it
+// could. Of a large block it gives back the last pages, or takes the pages behind it if they are free;
+// the block's class may change. A hardened or guarded block can only grow, within the room that it
+// has. The caller holds the block.
 func Resize(p Block, size mem.Bytes) bool {
-	if Hardened() || isGuarded(p) {
-		return false
+	if isGuarded(p) {
+		return guardGrow(p, size)
+	}
+	if Hardened() {
+		return hardGrow(p, size)
 	}
 	ok, limited := resize(p, size)
 	if limited && reclaim(0) {

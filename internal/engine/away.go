@@ -16,8 +16,8 @@ import (
 // again. region.mu owns the state; a chunk that is being uncommitted belongs to the goroutine that
 // does it.
 
-// chunkRun is n chunks from first on.
-type chunkRun struct{ first, n chunkNo }
+// awayRun is n chunks from first on.
+type awayRun struct{ first, n chunkNo }
 
 // leastAway is the length of the shortest run of chunks that is uncommitted, 32 MiB. Each run
 // divides the mappings of the blocks, the live map, the bitmaps and the site map, of which a
@@ -56,7 +56,7 @@ func uncommitFree() {
 
 // takeIdle marks the chunks from c on that are free and clean as away, if they are enough. It
 // returns them.
-func takeIdle(c, end chunkNo) (run chunkRun) {
+func takeIdle(c, end chunkNo) (run awayRun) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	run.first = c
@@ -64,7 +64,7 @@ func takeIdle(c, end chunkNo) (run chunkRun) {
 		run.n++
 	}
 	if run.n < leastAway {
-		return chunkRun{}
+		return awayRun{}
 	}
 	for i := range run.n {
 		s := super(c + i)
@@ -82,7 +82,7 @@ func (s *superMeta) idle() bool {
 
 // memory lists the memory of the chunks: first that of the blocks, then the metadata that is large
 // enough to matter. Page table entries stay: they say that the pages are free.
-func (c chunkRun) memory() []osmem.Range {
+func (c awayRun) memory() []osmem.Range {
 	r := &region
 	pages := pageCount(c.n) * superPages
 	ranges := []osmem.Range{{Addr: c.first.addr(), Size: pages.bytes()}}
@@ -107,7 +107,7 @@ func bringBack(n mem.Bytes) bool {
 		if run++; !super(c).away {
 			run = 0
 		} else if run == want {
-			err := chunkRun{c + 1 - want, want}.commit()
+			err := awayRun{c + 1 - want, want}.commit()
 			if err != nil {
 				_ = region.refuse(fmt.Errorf("hakmem: commit of %d bytes: %w: free blocks, or raise what the system allows the process", uint64(n), err))
 			}
@@ -118,7 +118,7 @@ func bringBack(n mem.Bytes) bool {
 }
 
 // commit commits chunks that are away. If it fails they stay away. Under region.mu.
-func (c chunkRun) commit() (err error) {
+func (c awayRun) commit() (err error) {
 	check.MustHold(&region.mu, "commit")
 	for _, r := range c.memory() {
 		err = errors.Join(err, osmem.Commit(r.Addr, r.Size))

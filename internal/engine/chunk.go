@@ -28,6 +28,9 @@ type superMeta struct {
 	// says that the chunk has the advice that keeps the system from making a huge page of it. Both
 	// are written under region.mu and scavenger.mu, for chunks of the live map too: see hugepages.go.
 	sparse, smallPages bool
+	// huge says that the pages were last used for a huge block that had the chunk as a whole, so that
+	// their records do not say so (bucketAt).
+	huge bool
 	// tiny is the set of pages whose part of the live map may have memory behind it.
 	tiny pageSet
 	// purged is the set of pages whose memory was returned to the system and that were not used
@@ -62,6 +65,73 @@ func superBytes(chunks chunkNo) mem.Bytes {
 // super returns the metadata of chunk c.
 func super(c chunkNo) *superMeta {
 	return (*superMeta)(ptr(region.supers + mem.Addr(c)*mem.Addr(superMetaSize)))
+}
+
+// A huge block may have a chunk as a whole. Then the pages of the chunk have no records of it in their
+// metadata: what is there is of an earlier use, and nothing that a fast path would accept. Instead the
+// chunk's word says which block has it, by the number of the block's first page; otherwise the word is
+// 0. So what a huge block costs is proportional to its chunks, at four bytes each. The chunk in which
+// the block begins is never of this kind.
+//
+// Of such a chunk free is empty, and dirty says which pages had memory when the block got them: what
+// wasDirty says of other chunks. The pages are in use, whatever dirty says.
+
+// ownerWord is that word. Owned by region.mu; a goroutine that has the block may read it, and whoever
+// looks up a wrong pointer.
+func ownerWord(c chunkNo) *uint32 {
+	return (*uint32)(ptr(region.owners + mem.Addr(c)*4))
+}
+
+// ownerOf returns the first page of the huge block that has chunk c without records of its pages, or 0.
+func ownerOf(c chunkNo) pageNo { return pageNo(*ownerWord(c)) }
+
+// takeOwned hands out all pages of the chunk c, which are free, to the huge block at p. clean reports whether all of them still read as zero. Under region.mu.
+func takeOwned(c chunkNo, p Block) (clean bool) {
+	s := super(c)
+	dirty := s.dirty
+	s.take(^pageSet(0))
+	s.dirty = dirty
+	*ownerWord(c) = uint32(p.page())
+	return dirty == 0
+}
+
+// takeNew hands out chunks that have just been committed, and that the page tree does not have, to the
+// huge block at p. Nothing is written of them except who has them. Under
+// region.mu.
+func takeNew(r chunkRun, p Block) {
+	check.MustHold(&region.mu, "takeNew")
+	for c := r.from; c < r.to; c++ {
+		*ownerWord(c) = uint32(p.page())
+	}
+	pageUse.used += int(r.to-r.from) * superPages
+	pageUse.peak = max(pageUse.peak, pageUse.used)
+}
+
+// disown makes a chunk that a huge block has as a whole one whose pages are used like others. The
+// caller writes their records, or takes the pages back. Under region.mu.
+func disown(c chunkNo) {
+	s := super(c)
+	s.wasDirty, s.dirty, s.huge = s.dirty, ^pageSet(0), true
+	*ownerWord(c) = 0
+}
+
+// bucketAt returns what a page was last used for.
+func bucketAt(page pageNo) bucket {
+	if c := page.chunk(); ownerOf(c) != 0 || super(c).huge {
+		return bucketHuge
+	}
+	return meta(page).bucket
+}
+
+// settleBucket writes into the records of a chunk's pages what they were last used for, before some of
+// them are used for something else. Under region.mu.
+func settleBucket(c chunkNo) {
+	if s := super(c); s.huge {
+		for page := c.page(); page < (c + 1).page(); page++ {
+			meta(page).bucket = bucketHuge
+		}
+		s.huge = false
+	}
 }
 
 // pageUse counts the region's pages by what they are used for, and keeps track of whether it was
@@ -104,6 +174,39 @@ func (s *superMeta) take(m pageSet) (clean bool) {
 	s.free &^= m
 	s.dirty |= m
 	return dirty == 0
+}
+
+// leavePages takes n pages out of the count of pages in use: their memory is about to move to other
+// pages, which count from now on (take). So a move counts no memory twice, and a limit sees what it
+// adds. The pages belong to the caller until giveMoved. A negative n undoes it. Under region.mu.
+func leavePages(n int) {
+	check.MustHold(&region.mu, "leavePages")
+	pageUse.used -= n
+}
+
+// giveMoved takes back the pages m of the chunk, which leavePages took out of the count and whose
+// memory has left. They read as zero. Those that the system refused earlier count as dirty until it
+// takes them back. Under region.mu.
+func (s *superMeta) giveMoved(m pageSet) {
+	check.MustHold(&region.mu, "giveMoved")
+	kept := s.refused & m
+	s.free |= m
+	s.dirty = s.dirty&^m | kept
+	pageUse.dirty += kept.count()
+	pageUse.refused += kept.count()
+}
+
+// keptMemory notes that free pages m of the chunk have memory, although it should have left. lost says
+// that they may not be touched (discard in purge.go). Under region.mu.
+func (s *superMeta) keptMemory(m pageSet, lost bool) {
+	check.MustHold(&region.mu, "keptMemory")
+	pageUse.dirty += (m &^ s.dirty).count()
+	s.dirty |= m
+	s.freedAt = times.now
+	if lost {
+		s.lost |= m
+		s.free &^= m
+	}
 }
 
 // give takes back the pages m of the chunk, which were handed out and last used at the given time.

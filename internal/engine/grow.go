@@ -62,8 +62,12 @@ func (a *area) ensure(n mem.Bytes) error {
 // grow commits at least need more bytes of the region and gives their pages to the page tree. Under
 // region.mu. If it fails, nothing has changed, except that some metadata may be committed ahead of
 // its use.
-func grow(need mem.Bytes) error {
-	check.MustHold(&region.mu, "grow")
+func grow(need mem.Bytes) error { return growAround(need, chunkRun{}) }
+
+// growAround is grow, except that the chunks of hole, which are among those that it commits, do not
+// enter the page tree. The caller takes them (takeNew).
+func growAround(need mem.Bytes, hole chunkRun) error {
+	check.MustHold(&region.mu, "growAround")
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Commit, began)
 	r := &region
@@ -92,8 +96,43 @@ func grow(need mem.Bytes) error {
 	r.committed.Store(uintptr(mem.Bytes(old) + step))
 	Granules = uintptr((mem.Bytes(old) + step) >> granuleShift)
 	r.step = wanted * 2
-	tree.add(chunkNo(old>>superShift), chunkNo((mem.Bytes(old)+step)>>superShift))
+	from, to := chunkNo(old>>superShift), chunkNo((mem.Bytes(old)+step)>>superShift)
+	if hole.from >= hole.to {
+		hole = chunkRun{from, from}
+	}
+	for _, r := range []chunkRun{{from, hole.from}, {hole.to, to}} {
+		if r.from < r.to {
+			tree.add(r.from, r.to)
+		}
+	}
 	return nil
+}
+
+// takeBeyond takes n pages from page on for the large block at p. The last of them lie beyond the
+// committed pages; need is what must be committed for them. Of chunks that the block gets as a whole
+// there, nothing is written except who has them: their cost is proportional to what is used of them.
+// Under region.mu.
+func takeBeyond(page pageNo, n pageCount, p Block, need mem.Bytes) (clean bool, err error) {
+	first, last := max(region.endChunk(), p.page().chunk()+1), (page + pageNo(n)).chunk()
+	if first.page() < page {
+		first++
+	}
+	hole := chunkRun{first, max(first, last)}
+	if err := growAround(need, hole); err != nil {
+		return false, err
+	}
+	if hole.from == hole.to {
+		return tree.takeFor(page, n, p), nil
+	}
+	clean = true
+	if before := pageCount(hole.from.page() - page); before > 0 {
+		clean = tree.takeFor(page, before, p)
+	}
+	takeNew(hole, p)
+	if behind := pageCount(page + pageNo(n) - hole.to.page()); behind > 0 {
+		clean = tree.takeFor(hole.to.page(), behind, p) && clean
+	}
+	return clean, nil
 }
 
 // commitTo commits the bytes of the region from old to end, and their metadata.

@@ -13,6 +13,7 @@ import (
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/realtime"
 	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // Guarded blocks. With HAKMEM_GUARD=1/N one in N blocks, drawn at random, lies alone between OS
@@ -55,23 +56,33 @@ const (
 	// something at any cost.
 	guardEvery  = 5 * time.Millisecond
 	guardAlways = 100
+	// maxGuarded is the size of the largest guarded block: a few of them leave room for others.
+	maxGuarded = guardSpace / 16
+	// guardRoom is the share of its size for which a guarded block that grows gets addresses in
+	// advance, so that a block that grows in small steps is copied three times its last size in all.
+	// The addresses have no memory before the block reaches them, and fault until then.
+	guardRoom = 2
 )
 
 // guardSlot is one guarded block, live or freed.
 type guardSlot struct {
 	start       mem.Addr
 	pages       uintptr // its OS pages; one more on each side faults
+	used        uintptr // those of them that are committed, from start on; the others fault, too
 	p           Block
 	size        mem.Bytes
 	site        site.ID
 	live        bool
+	grown       bool // it was made larger by Realloc, and has room to become larger still
 	alloc, free [guardStack]uintptr
 	nAlloc      int
 	nFree       int
 }
 
-// end is where the guard page behind the slot's pages begins.
-func (s *guardSlot) end() mem.Addr { return s.start.Add(mem.Bytes(s.pages) * osmem.PageSize()) }
+// end is where the committed pages of the slot end: what follows faults. limit is where the guard page
+// behind all of its pages begins.
+func (s *guardSlot) end() mem.Addr   { return s.start.Add(mem.Bytes(s.used) * osmem.PageSize()) }
+func (s *guardSlot) limit() mem.Addr { return s.start.Add(mem.Bytes(s.pages) * osmem.PageSize()) }
 
 var guard struct {
 	check.Mutex[check.Guard]
@@ -88,10 +99,17 @@ var guard struct {
 }
 
 // guarded returns a guarded block if one is due for this allocation of size bytes at a multiple of
-// align, else 0. counted is as for due.
+// align, else 0. The block has at least the alignment that it would have without its guards. counted
+// is as for due.
 func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted bool) Block {
+	return guardedGrown(own, size, align, site, counted, false)
+}
+
+// guardedGrown is guarded. grown says that the block has grown and may grow further (guardGrow).
+func guardedGrown(own Front, size mem.Bytes, align mem.Align, site site.ID, counted, grown bool) Block {
 	rate := GuardRate()
-	if rate == 0 || align > mem.Align(osmem.PageSize()) || size > guardSpace/16 || rate > 1 && !due(own, counted) || !Ready() {
+	align = max(align, sizeclass.AlignOf(size))
+	if rate == 0 || align > sizeclass.PageSize || size > maxGuarded || rate > 1 && !due(own, counted) || !Ready() {
 		return 0
 	}
 	g := &guard
@@ -105,13 +123,18 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 	if rate > guardAlways {
 		g.notBefore = now + guardEvery
 	}
-	s := guardSlotFor(size)
+	room := mem.Bytes(0)
+	if grown && rate == 1 { // otherwise its next place is seldom a guarded one
+		room = size / guardRoom
+	}
+	s := guardSlotFor(size+room, align)
 	if s == nil {
 		g.skipped++
 		return 0
 	}
 	page := osmem.PageSize()
-	if err := osmem.Commit(s.start, mem.Bytes(s.pages)*page); err != nil {
+	s.used = uintptr(max(size.Up(page)/page, 1))
+	if err := osmem.Commit(s.start, mem.Bytes(s.used)*page); err != nil {
 		survive(fmt.Errorf("hakmem: guarded block: %w", err))
 		g.freed = append(g.freed, s)
 		g.skipped++
@@ -122,11 +145,11 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 	// One half of the blocks end at the guard page behind them, as far as their alignment allows;
 	// the other half begin at the guard page before them.
 	s.p = Block(s.start)
-	if align = max(align, 16); rand.Uint32()&1 == 0 {
-		s.p = Block((s.end() - mem.Addr(size)) &^ mem.Addr(align-1))
+	if end := Block((s.end() - mem.Addr(size)) &^ mem.Addr(align-1)); rand.Uint32()&1 == 0 {
+		s.p = end
 	}
-	s.size, s.site, s.live, s.nFree = size, site, true, 0
-	s.nAlloc = runtime.Callers(4, s.alloc[:])
+	s.size, s.site, s.live, s.grown, s.nFree = size, site, true, grown, 0
+	s.nAlloc = runtime.Callers(5, s.alloc[:])
 	fillCanary(s)
 	g.live++
 	g.samples++
@@ -137,8 +160,9 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 	return s.p
 }
 
-// guardSlotFor returns a slot with room for size bytes, or nil. Under guard's lock.
-func guardSlotFor(size mem.Bytes) *guardSlot {
+// guardSlotFor returns a slot with room for size bytes that begins at a multiple of align, or nil.
+// Under guard's lock.
+func guardSlotFor(size mem.Bytes, align mem.Align) *guardSlot {
 	check.MustHold(&guard.Mutex, "guardSlotFor")
 	g := &guard
 	page := osmem.PageSize()
@@ -158,14 +182,15 @@ func guardSlotFor(size mem.Bytes) *guardSlot {
 		g.base, g.end = base.Add(guardSpare*page), base+mem.Addr(n)
 		g.next = g.base
 	}
-	if need := (pages + 1) * page; len(g.slots) < guardSlots && g.end-g.next >= mem.Addr(need+page) && mayMap() {
-		s := &guardSlot{start: g.next + mem.Addr(page), pages: uintptr(pages)}
-		g.next += mem.Addr(need)
+	start := (g.next + mem.Addr(page)).Up(max(mem.Bytes(align), page))
+	if need := mem.Addr((pages + 1) * page); len(g.slots) < guardSlots && g.end > start && g.end-start >= need && mayMap() {
+		s := &guardSlot{start: start, pages: uintptr(pages)}
+		g.next = s.limit()
 		g.slots = append(g.slots, s)
 		return s
 	}
 	for i, s := range g.freed {
-		if mem.Bytes(s.pages) == pages {
+		if mem.Bytes(s.pages) == pages && s.start&mem.Addr(align-1) == 0 {
 			g.freed = append(g.freed[:i], g.freed[i+1:]...)
 			return s
 		}
@@ -238,12 +263,43 @@ func withdraw(a mem.Addr, n mem.Bytes) {
 // fillCanary fills the part of the slot's pages that the block leaves over; damaged finds where
 // that was overwritten.
 func fillCanary(s *guardSlot) {
-	end := s.end()
-	for _, r := range [][2]uintptr{{uintptr(s.start), uintptr(s.p)}, {uintptr(s.p + Block(s.size)), uintptr(end)}} {
-		for b := r[0]; b < r[1]; b++ {
-			*u8(mem.Addr(b)) = canary
+	fill := func(from, end mem.Addr) {
+		for b := from; b < end; b++ {
+			*u8(b) = canary
 		}
 	}
+	fill(s.start, mem.Addr(s.p))
+	fill(mem.Addr(s.p+Block(s.size)), s.end())
+}
+
+// guardGrow makes the guarded live block at p larger without moving it, and reports whether it could.
+// It can if the block has grown before, within the slot's pages. Those that it does not reach keep
+// faulting. (The first time a block moves, so that pointers to its old place are found.)
+func guardGrow(p Block, size mem.Bytes) bool {
+	g := &guard
+	g.Lock()
+	defer g.Unlock()
+	s, _ := guardCheck(p)
+	if s == nil || !s.grown || size <= s.size || size > mem.Bytes(s.limit()-mem.Addr(p)) || mem.Align(p)&(sizeclass.AlignOf(size)-1) != 0 {
+		return false
+	}
+	if end := mem.Addr(p + Block(size)); end > s.end() {
+		was, page := s.end(), osmem.PageSize()
+		more := mem.Bytes(end - was).Up(page)
+		if err := osmem.Commit(was, more); err != nil {
+			survive(fmt.Errorf("hakmem: guarded block: %w", err))
+			return false // then the block moves
+		}
+		s.used += uintptr(more / page)
+		for b := end; b < s.end(); b++ {
+			*u8(b) = canary
+		}
+	}
+	if s.site != 0 {
+		s.site.Resized(int64(size) - int64(s.size))
+	}
+	s.size = size
+	return true
 }
 
 func (s *guardSlot) damaged() (at mem.Addr, yes bool) {
@@ -274,7 +330,7 @@ func slotAt(a mem.Addr) *guardSlot {
 	i := sort.Search(len(g.slots), func(i int) bool { return g.slots[i].start > a })
 	if i > 0 {
 		s := g.slots[i-1]
-		if end := s.end(); a < end+mem.Addr(page/2) || i == len(g.slots) {
+		if end := s.limit(); a < end+mem.Addr(page/2) || i == len(g.slots) {
 			return s
 		}
 	}
@@ -334,7 +390,7 @@ func guardFree(p Block) Finding {
 		s.site.Freed(s.size)
 	}
 	g.live--
-	withdraw(s.start, mem.Bytes(s.pages)*osmem.PageSize())
+	withdraw(s.start, mem.Bytes(s.used)*osmem.PageSize())
 	g.freed = append(g.freed, s)
 	return Finding{}
 }

@@ -120,6 +120,19 @@ func hold(own, f Front, tok token, b poisoned) Finding {
 	}
 }
 
+// hardGrow makes the sealed live block at p larger without moving it, and reports whether it could: if
+// the block has room for as many bytes and for what hardening adds. So a block that grows in small
+// steps moves when it would without hardening, and is not copied each time. The caller holds the block.
+func hardGrow(p Block, size mem.Bytes) bool {
+	at, m, large, why := liveByte(p)
+	if why != OK || checkLive && state(at) == 0 || mem.Align(p)&(sizeclass.AlignOf(size)-1) != 0 {
+		return false
+	}
+	old, _, ok := unseal(p, m, large)
+	need := size + hardTail
+	return ok && size > old && need > size && need <= usableBytes(m, large) && reseal(p, old, size, m, large)
+}
+
 // tryMallocHard returns a sealed block up to 32 KiB if the P's magazine has one, else nil. It is
 // for callers that have asked canHard.
 func tryMallocHard(size mem.Bytes) unsafe.Pointer {

@@ -241,13 +241,61 @@ func sealOf(p Block, size mem.Bytes) uint64 {
 	return uint64(size) ^ secret ^ bits.RotateLeft64(uint64(p)*0x9E3779B97F4A7C15, 32)
 }
 
-// hardSize returns the size of the block that holds a sealed block of size bytes. If there is no
-// such size, it returns one that no memory is large enough for.
+// hardSize returns the size of the block that holds a sealed block of size bytes. Such a block has at
+// least the alignment that the block would have without its seal. If there is no such size, hardSize
+// returns one that no memory is large enough for.
 func hardSize(size mem.Bytes) mem.Bytes {
-	if size+hardTail < size {
+	n := size + hardTail
+	if n < size {
 		return mem.Bytes(^uintptr(0))
 	}
-	return size + hardTail
+	if size > sizeclass.MaxMid {
+		return n
+	}
+	c := sizeclass.Of(size)
+	if n <= c.Bytes() {
+		return n
+	}
+	return hardSizes[c]
+}
+
+// hardRoom is how much larger a sealed block of size bytes is made that has grown, so that a block that
+// grows in small steps is copied five times its last size in all. Of a large block the room has no
+// memory, but it counts for a limit; above maxPoison blocks move without copies, where they can.
+func hardRoom(size mem.Bytes) mem.Bytes {
+	if size > maxPoison && !asan.On && !tracked || size > maxRegion {
+		return 0
+	}
+	return size / 4
+}
+
+// hardSizes has for each class of slabs the size of the next larger block with the same alignment: of
+// a slab's class, or the smallest large block.
+var hardSizes = func() (t [sizeclass.Num + 1]mem.Bytes) {
+	for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
+		next := c + 1
+		for next <= sizeclass.Num && next.Bytes()&mem.Bytes(c.Align()-1) != 0 {
+			next++
+		}
+		if t[c] = sizeclass.MaxMid + 1; next <= sizeclass.Num {
+			t[c] = next.Bytes()
+		}
+	}
+	return t
+}()
+
+// reseal makes a sealed live block, from old to size bytes, larger in place. The block has room for
+// them and for what hardening adds. It reports false if the block is being freed.
+func reseal(p Block, old, size mem.Bytes, m *pageMeta, large bool) bool {
+	at, end := sealWord(p, m, large)
+	// First the canary. Nobody looks at it there until the seal says so.
+	putCanary(mem.Addr(p+Block(size)), end)
+	if !swapSeal(at, sealOf(p, old), sealOf(p, size)) {
+		return false
+	}
+	from := (p + Block(old)) &^ 7 // a granule of the sanitizer's
+	asan.Unpoison(uintptr(from), uintptr(p+Block(size)-from))
+	return true
 }
 
 // sealed seals the new block of hardSize(size) bytes at p and returns p. p may be 0, for no block.
@@ -307,12 +355,19 @@ func unseal(p Block, m *pageMeta, large bool) (size, damage mem.Bytes, ok bool) 
 //go:norace
 func breakSeal(p Block, size mem.Bytes, m *pageMeta, large bool) bool {
 	at, _ := sealWord(p, m, large)
+	return swapSeal(at, sealOf(p, size), brokenSeal(p))
+}
+
+// swapSeal replaces one seal by another, and reports whether the old one was there.
+//
+//go:norace
+func swapSeal(at *uint64, was, is uint64) bool {
 	if tracked {
-		was := *at
-		*at = brokenSeal(p)
-		return was == sealOf(p, size)
+		seal := *at
+		*at = is
+		return seal == was
 	}
-	return atomic.CompareAndSwapUint64(at, sealOf(p, size), brokenSeal(p))
+	return atomic.CompareAndSwapUint64(at, was, is)
 }
 
 // loadSeal reads a seal: where the race detector watches blocks plainly, otherwise atomically.

@@ -130,10 +130,11 @@ func (k *checker) checkGuard() {
 	live, next := 0, g.base
 	for _, s := range g.slots {
 		of := subject{noun: "guarded block", addr: mem.Addr(s.p)}
-		if s.start != next+mem.Addr(page) || s.start+mem.Addr(mem.Bytes(s.pages)*page) > g.next {
-			k.bad(of, "slots of guarded blocks follow each other", hex(s.start), hex(next+mem.Addr(page)))
+		// One that begins at a multiple of a page of hakmem's leaves out as many addresses as it needs.
+		if first := next + mem.Addr(page); s.start < first || s.start >= first+pageSize || s.limit() > g.next {
+			k.bad(of, "slots of guarded blocks follow each other", hex(s.start), hex(first))
 		}
-		next = s.end()
+		next = s.limit()
 		if n := freed[s]; s.live && n != 0 || !s.live && n != 1 {
 			k.bad(of, "a guarded block is live or freed", fmt.Sprintf("live %t, %d times among the freed", s.live, n), "one of them")
 		}
@@ -142,8 +143,8 @@ func (k *checker) checkGuard() {
 			continue
 		}
 		live++
-		if mem.Addr(s.p) < s.start || mem.Addr(s.p+Block(s.size)) > next {
-			k.bad(of, "a guarded block lies in its slot", fmt.Sprintf("%d bytes", s.size), fmt.Sprintf("within %#x to %#x", s.start, next))
+		if end := s.end(); mem.Addr(s.p) < s.start || mem.Addr(s.p+Block(s.size)) > end || s.used > s.pages {
+			k.bad(of, "a guarded block lies in its slot", fmt.Sprintf("%d bytes, %d of %d pages", s.size, s.used, s.pages), fmt.Sprintf("within %#x to %#x", s.start, end))
 		}
 		k.alive(s.site, s.size)
 	}

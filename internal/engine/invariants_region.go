@@ -92,6 +92,10 @@ func (k *checker) checkPages() {
 func (k *checker) checkSuper(c chunkNo) {
 	s := super(c)
 	of := subject{noun: "superslab", addr: c.addr()}
+	if block := ownerOf(c); block != 0 {
+		k.checkOwned(c, block)
+		return
+	}
 	out := s.free | s.lost // pages that nobody uses
 	k.used += superPages - out.count()
 	k.dirty += (out & s.dirty).count()
@@ -132,6 +136,19 @@ func (k *checker) checkSuper(c chunkNo) {
 	}
 	if s.emptyMask.Load() != 0 && atomic.LoadUint64(hintWord(c))>>(c%64)&1 == 0 {
 		k.bad(of, "a superslab with EMPTY slabs has a hint", "none", hex(s.emptyMask.Load()))
+	}
+}
+
+// checkOwned looks at a chunk that the huge block at page block has as a whole.
+func (k *checker) checkOwned(c chunkNo, block pageNo) {
+	k.used += superPages
+	s := super(c)
+	if s.free|s.lost|s.purged != 0 || s.isSlabs || s.emptyMask.Load() != 0 {
+		k.bad(subject{noun: "superslab", addr: c.addr()}, "a chunk that a huge block has as a whole is in use, and no superslab",
+			fmt.Sprintf("free %#x, lost %#x, returned %#x, superslab %t, EMPTY %#x", s.free, s.lost, s.purged, s.isSlabs, s.emptyMask.Load()), "0, 0, 0, false, 0")
+	}
+	if m := meta(block); !isPage(block) || m.kind != kindLarge || c <= block.chunk() || (c+1).page() > block+pageNo(m.pages) {
+		k.bad(subject{noun: "superslab", addr: c.addr()}, "a chunk that a huge block has as a whole lies in it", block, "the first page of the huge block around it")
 	}
 }
 
@@ -367,6 +384,10 @@ func (k *checker) checkLarge(page pageNo) (pages pageCount) {
 			fmt.Sprintf("%#x, %d, %d, %#x", p, class, recip, at))
 	}
 	for i := page; i < page+pageNo(pages); i++ {
+		if c := i.chunk(); ownerOf(c) == page { // checkOwned has looked at it
+			i = (c + 1).page() - 1
+			continue
+		}
 		t := meta(i)
 		of := subject{noun: "page", addr: i.addr(), slab: p}
 		if i > page && (t.kind != kindLargeTail || t.start != p || t.class != 0 || t.recip != 0 || t.live != 0) {

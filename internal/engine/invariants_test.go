@@ -207,6 +207,8 @@ type breaker struct {
 	do   func(x *smallHeap) (at any, repair func())
 }
 
+const wholeChunk = "a chunk that a huge block has as a whole is in use, and no superslab"
+
 const onePlace = "a block is in exactly one place"
 
 func (x *smallHeap) bit(p Block, c sizeclass.ID) (w *uint64, m uint64) {
@@ -436,8 +438,11 @@ var breakers = []breaker{
 	{"a quarantine is within its ring", "a block more than it has room for", func(x *smallHeap) (any, func()) {
 		return x.f, set(&x.f.quarantine().n, quarantineBlocks+1)
 	}},
-	{"slots of guarded blocks follow each other", "one moved", func(x *smallHeap) (any, func()) {
-		return x.guarded.p, set(&x.guarded.start, x.guarded.start+mem.Addr(osmem.PageSize()))
+	{"slots of guarded blocks follow each other", "one moved down", func(x *smallHeap) (any, func()) {
+		return x.guarded.p, set(&x.guarded.start, x.guarded.start-mem.Addr(osmem.PageSize()))
+	}},
+	{"slots of guarded blocks follow each other", "one moved up", func(x *smallHeap) (any, func()) {
+		return x.guarded.p, set(&x.guarded.start, x.guarded.start+pageSize)
 	}},
 	{"a guarded block is live or freed", "a withdrawn one that lives", func(x *smallHeap) (any, func()) {
 		return x.withdrawn.p, set(&x.withdrawn.live, true)
@@ -511,6 +516,34 @@ var breakers = []breaker{
 	}},
 	{"a superslab has slabs", "one without", func(x *smallHeap) (any, func()) {
 		return x.free.chunk().addr(), set(&super(x.free.chunk()).isSlabs, true)
+	}},
+	{wholeChunk, "a free page", func(x *smallHeap) (any, func()) {
+		c := x.big.page().chunk() + 1
+		return c.addr(), set(&super(c).free, 1)
+	}},
+	{wholeChunk, "a lost page", func(x *smallHeap) (any, func()) {
+		c := x.big.page().chunk() + 1
+		return c.addr(), set(&super(c).lost, 1)
+	}},
+	{wholeChunk, "a page that was returned", func(x *smallHeap) (any, func()) {
+		c := x.big.page().chunk() + 1
+		return c.addr(), set(&super(c).purged, 1)
+	}},
+	{wholeChunk, "a superslab", func(x *smallHeap) (any, func()) {
+		c := x.big.page().chunk() + 1
+		return c.addr(), set(&super(c).isSlabs, true)
+	}},
+	{wholeChunk, "an EMPTY slab", func(x *smallHeap) (any, func()) {
+		c := x.big.page().chunk() + 1
+		return c.addr(), swap[uint32](&super(c).emptyMask, 1)
+	}},
+	{"a chunk that a huge block has as a whole lies in it", "another block's", func(x *smallHeap) (any, func()) {
+		c := x.big.page().chunk() + 1
+		return c.addr(), set(ownerWord(c), uint32(x.large.page()))
+	}},
+	{"a chunk that a huge block has as a whole lies in it", "a page that is none", func(x *smallHeap) (any, func()) {
+		c := x.big.page().chunk() + 1
+		return c.addr(), set(ownerWord(c), uint32(MaxPages))
 	}},
 	{"pool hints tell where a slab fits", "one that is wrong", func(x *smallHeap) (any, func()) {
 		c := x.empty.page().chunk()

@@ -28,15 +28,21 @@ var largeStats struct {
 	allocs, frees atomic.Uint64
 }
 
-// takeRun takes n pages from the page tree. It commits more if it must. With dirty set it succeeds
-// only if the pages that it finds first all have memory already.
+// takeRun takes n pages from the page tree, at a multiple of alignPages. It commits more if it must.
+// With dirty set it succeeds only if the pages that it finds first all have memory already.
 func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean, ok bool) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	return takeRunAt(n, spot{align: alignPages}, dirty)
+}
+
+// takeRunAt is takeRun for any spot. Under region.mu.
+func takeRunAt(n pageCount, at spot, dirty bool) (page pageNo, clean, ok bool) {
 	r := &region
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	want := n + pageCount(alignPages) - 1 // a run of this length holds an aligned one
+	check.MustHold(&r.mu, "takeRunAt")
+	want := n + pageCount(at.align) - 1 // a run of this length holds one at such a spot
 	page, ok = tree.find(want)
-	if !ok && alignPages > 1 && n <= superPages { // a whole chunk does, too
+	if !ok && at.align > 1 && at.shift == 0 && n <= superPages { // a whole chunk does, too
 		var c chunkNo
 		c, ok = tree.findWhole()
 		page = c.page()
@@ -44,7 +50,7 @@ func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean,
 	if !ok && !dirty && within(int(n)) && bringBack(want.bytes()) {
 		page, ok = tree.find(want)
 	}
-	if dirty && (!ok || tree.cleanPages(page.up(alignPages), n) > 0) {
+	if dirty && (!ok || tree.cleanPages(at.from(page), n) > 0) {
 		return 0, false, false
 	}
 	if !ok {
@@ -54,18 +60,23 @@ func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean,
 		for have < want && have < pageCount(end) && tree.isFree(end-pageNo(have)-1, 1) {
 			have++
 		}
-		if !allowed(int(n-min(have, n))) || grow((want-have).bytes()) != nil {
+		page = at.from(end - pageNo(have))
+		more := int(n)
+		if page < end {
+			there := min(n, pageCount(end-page))
+			more -= int(there) - tree.cleanPages(page, there)
+		}
+		if !allowed(more) {
 			return 0, false, false
 		}
-		if page, ok = tree.find(want); !ok {
-			fatal("page tree lost the pages just committed", 0, 0)
-		}
+		clean, err := takeBeyond(page, n, Block(page.addr()), (want - have).bytes())
+		return page, clean, err == nil
 	}
-	page = page.up(alignPages)
+	page = at.from(page)
 	if memoryLimit.hard.Load() != 0 && !allowed(tree.cleanPages(page, n)) {
 		return 0, false, false
 	}
-	return page, tree.take(page, n), true
+	return page, tree.takeFor(page, n, Block(page.addr())), true
 }
 
 // releaseAll gives freed large blocks back to the page tree. A block that is live, or that was
@@ -102,11 +113,44 @@ func releaseIdle(larges []Block, at stamp) {
 // Under region.mu.
 func releaseLarge(page pageNo, m *pageMeta, at stamp) {
 	check.MustHold(&region.mu, "releaseLarge")
-	n := uintptr(m.pages)
+	forgetLarge(page, m)
+	tree.give(page, pageCount(m.pages), at)
+}
+
+// forgetLarge makes the pages of a large block pages without one. Under region.mu.
+func forgetLarge(page pageNo, m *pageMeta) {
+	check.MustHold(&region.mu, "forgetLarge")
 	largeStats.frees.Add(1)
 	m.kind, m.class, m.recip = kindLargeFreed, 0, 0
-	for i := uintptr(1); i < n; i++ {
-		meta(page + pageNo(i)).kind = kindFree
+	tails(Block(page.addr()), page+1, pageCount(m.pages)-1, func(t *pageMeta) { t.kind = kindFree })
+}
+
+// tails calls f with the metadata of n pages from page on, which are the large block's at p, except in
+// chunks that the block has as a whole.
+func tails(p Block, page pageNo, n pageCount, f func(*pageMeta)) {
+	for end := page + pageNo(n); page < end; page++ {
+		if c := page.chunk(); ownerOf(c) == p.page() {
+			page = (c + 1).page() - 1
+			continue
+		}
+		f(meta(page))
 	}
-	tree.give(page, pageCount(n), at)
+}
+
+// splitOwned makes the chunk of page, which the large block of so many usable bytes at p has, one whose
+// pages have records, if page is not the chunk's first. So the block can give a part of it back. Under
+// region.mu.
+func splitOwned(p Block, usable mem.Bytes, page pageNo) {
+	check.MustHold(&region.mu, "splitOwned")
+	c := page.chunk()
+	if page == c.page() || ownerOf(c) == 0 {
+		return
+	}
+	disown(c)
+	tails(p, c.page(), superPages, func(t *pageMeta) { t.setTail(p, usable) })
+}
+
+// setTail makes m the record of a page of the large block at p, other than the first.
+func (m *pageMeta) setTail(p Block, usable mem.Bytes) {
+	m.start, m.recip, m.class, m.kind, m.bucket = mem.Addr(p), 0, 0, kindLargeTail, bucketOf(usable)
 }

@@ -133,13 +133,20 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	if zero = someZeroes; clean {
 		zero = allZeroes
 	}
-	p = Block(page.addr())
+	p = makeLarge(page, n, usable, site, flags)
+	if site != 0 {
+		site.Allocated(usable)
+	}
+	return p, zero
+}
+
+// makeLarge makes a large block of n pages from page on, which the caller has taken.
+func makeLarge(page pageNo, n pageCount, usable mem.Bytes, site site.ID, flags largeFlags) Block {
+	p := Block(page.addr())
 	if raced {
 		raceAcquire(p, n.bytes())
 	}
-	for i := range n {
-		meta(page+pageNo(i)).setTail(p, usable)
-	}
+	tails(p, page, n, func(t *pageMeta) { t.setTail(p, usable) })
 	m := meta(page)
 	m.pages, m.largeSize, m.flags = uint32(n), usable, flags
 	m.setSite(site)
@@ -152,15 +159,7 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	}
 	m.kind = kindLarge
 	largeStats.allocs.Add(1)
-	if site != 0 {
-		site.Allocated(usable)
-	}
-	return p, zero
-}
-
-// setTail makes m the record of a page of the large block at p, other than the first.
-func (m *pageMeta) setTail(p Block, usable mem.Bytes) {
-	m.start, m.recip, m.class, m.kind, m.bucket = mem.Addr(p), 0, 0, kindLargeTail, bucketOf(usable)
+	return p
 }
 
 // resize does the work of Resize, and also reports whether it was the memory limit that refused.
@@ -188,20 +187,18 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 		if !allowed(tree.cleanPages(next, behind) + int(want-have-behind)) {
 			return false, true
 		}
-		if more := want - have - behind; more > 0 && grow(more.bytes()) != nil {
+		if more := want - have - behind; more == 0 {
+			tree.takeFor(next, want-have, p)
+		} else if _, err := takeBeyond(next, want-have, p, more.bytes()); err != nil {
 			return false, false
 		}
-		tree.take(next, want-have)
 		if raced {
 			raceAcquire(p+Block(have.bytes()), (want - have).bytes())
 		}
-		for i := have; i < want; i++ {
-			meta(page+pageNo(i)).setTail(p, usable)
-		}
+		tails(p, next, want-have, func(t *pageMeta) { t.setTail(p, usable) })
 	case want < have:
-		for i := want; i < have; i++ {
-			meta(page + pageNo(i)).kind = kindFree
-		}
+		splitOwned(p, usable, page+pageNo(want))
+		tails(p, page+pageNo(want), have-want, func(t *pageMeta) { t.kind = kindFree })
 		tree.give(page+pageNo(want), have-want, times.now)
 	}
 	if m.site() != 0 {

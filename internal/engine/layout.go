@@ -64,12 +64,13 @@ type part struct {
 	n    mem.Bytes
 }
 
-// fixedParts lists the hints of EMPTY slabs and the upper levels of the
+// fixedParts lists the owners of chunks, the hints of EMPTY slabs and the upper levels of the
 // partial sets, with their total size. They are committed as a whole, 0.004 % of the region, and
 // touched only as far as the region is used.
-func (r *regionState) fixedParts(npages pageCount) (parts [4]part, total mem.Bytes) {
+func (r *regionState) fixedParts(npages pageCount) (parts [5]part, total mem.Bytes) {
 	supers := npages / superPages
 	parts = [...]part{
+		{&r.owners, mem.Bytes(supers * 4)},
 		{&emptyHints, mem.Bytes((supers/64 + 1) * 8)},
 		{&setLevels[1], upperSetSize(npages, 12)},
 		{&setLevels[2], upperSetSize(npages, 18)},

@@ -65,7 +65,18 @@ func liveByte(p Block) (at mem.Addr, m *pageMeta, large bool, why Kind) {
 		}
 		return 0, nil, false, Foreign
 	}
-	m = meta(pageNo(off >> pageShift))
+	page := pageNo(off >> pageShift)
+	if block := ownerOf(page.chunk()); block != 0 { // a page without a record of its own
+		m = meta(block)
+		switch {
+		case m.flags&flagArena != 0:
+			return 0, m, false, InArena
+		case p%sizeclass.Granule != 0:
+			return 0, m, false, Unaligned
+		}
+		return 0, m, false, Interior
+	}
+	m = meta(page)
 	switch kind := m.kind; kind {
 	case kindTiny:
 		if p%sizeclass.Granule != 0 {

@@ -188,8 +188,17 @@ func (n pageNo) chunk() chunkNo { return chunkNo(n / superPages) }
 
 func (n pageNo) inChunk() uint32 { return uint32(n % superPages) }
 
-// up returns the first page from n on that is a multiple of to.
-func (n pageNo) up(to pageAlign) pageNo { return (n + pageNo(to) - 1) &^ (pageNo(to) - 1) }
+// spot says at which pages a run may begin: those whose number is shift more than a multiple of
+// align, which is a power of two.
+type spot struct {
+	align pageAlign
+	shift pageNo
+}
+
+// from returns the first such page from n on.
+func (at spot) from(n pageNo) pageNo {
+	return (n-at.shift+pageNo(at.align)-1)&^(pageNo(at.align)-1) + at.shift
+}
 
 // page returns the chunk's first page.
 func (c chunkNo) page() pageNo { return pageNo(c * superPages) }

@@ -65,8 +65,10 @@ func (t *pageTree) cover(chunks chunkNo) error {
 	clear(unsafe.Slice(t.node(0), 2*was))
 	t.init(chunks)
 	region.metaCommitted.Add(uintptr(t.bytes() - had))
-	if first, end := region.firstChunk(), region.endChunk(); first < end {
-		t.update(first, end-1)
+	for c := region.firstChunk(); c < region.endChunk(); c++ {
+		if ownerOf(c) == 0 && super(c).free != 0 { // the nodes of all others are zero already
+			t.update(c, c)
+		}
 	}
 	return nil
 }
@@ -99,11 +101,7 @@ func (t *pageTree) update(first, last chunkNo) {
 		if super(c).isSlabs {
 			m = 0 // its pages are in poolHints, not in the tree
 		}
-		n := t.node(uintptr(chunkNo(t.leaves) + c))
-		n.pre = uint32(bits.TrailingZeros32(uint32(^m)))
-		n.suf = uint32(bits.LeadingZeros32(uint32(^m)))
-		n.max = longestRun(m)
-		n.whole = n.max / superPages
+		*t.node(uintptr(chunkNo(t.leaves) + c)) = leaf(m)
 	}
 	size := uint32(superPages) // pages below one child
 	for lo, hi := (chunkNo(t.leaves)+first)/2, (chunkNo(t.leaves)+last)/2; lo > 0; lo, hi, size = lo/2, hi/2, size*2 {
@@ -120,6 +118,17 @@ func (t *pageTree) update(first, last chunkNo) {
 			n.whole = l.whole | r.whole
 		}
 	}
+}
+
+// leaf returns the node of a chunk whose free pages are m.
+func leaf(m pageSet) treeNode {
+	switch m {
+	case 0:
+		return treeNode{}
+	case ^pageSet(0):
+		return treeNode{superPages, superPages, superPages, 1}
+	}
+	return treeNode{uint32(bits.TrailingZeros32(uint32(^m))), uint32(bits.LeadingZeros32(uint32(^m))), longestRun(m), 0}
 }
 
 // longestRun returns the length of the longest run of ones in m. Each step shortens every run by
@@ -173,21 +182,18 @@ func (t *pageTree) findWhole() (chunk chunkNo, ok bool) {
 
 // isFree reports whether the n committed pages from page on are free and in no superslab.
 func (t *pageTree) isFree(page pageNo, n pageCount) bool {
-	for p := page; p < page+pageNo(n); p++ {
-		s := super(p.chunk())
-		if s.isSlabs || s.free>>(p.inChunk())&1 == 0 {
+	for c := page.chunk(); c.page() < page+pageNo(n); c++ {
+		if s := super(c); s.isSlabs || c.part(page, n)&^s.free != 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// cleanPages returns how many of the n pages from page on have no memory behind them.
+// cleanPages returns how many of the n free pages from page on have no memory behind them.
 func (t *pageTree) cleanPages(page pageNo, n pageCount) (clean int) {
-	for p := page; p < page+pageNo(n); p++ {
-		if super(p.chunk()).dirty>>(p.inChunk())&1 == 0 {
-			clean++
-		}
+	for c := page.chunk(); c.page() < page+pageNo(n); c++ {
+		clean += (c.part(page, n) &^ super(c).dirty).count()
 	}
 	return clean
 }
@@ -196,33 +202,70 @@ func (t *pageTree) cleanPages(page pageNo, n pageCount) (clean int) {
 // that all still read as zero.
 func (t *pageTree) take(page pageNo, n pageCount) (clean bool) {
 	clean = true
-	t.each(page, n, func(s *superMeta, m pageSet) {
-		if !s.take(m) {
+	t.each(page, n, func(c chunkNo, m pageSet) {
+		if !super(c).take(m) {
 			clean = false
 		}
 	})
 	return clean
 }
 
-// give takes back n pages from page on, which were last used at the given time.
+// takeFor is take for the large block at p. Chunks that it gets as a whole are noted as the block's
+// (takeOwned), except the one in which the block begins.
+func (t *pageTree) takeFor(page pageNo, n pageCount, p Block) (clean bool) {
+	clean = true
+	t.each(page, n, func(c chunkNo, m pageSet) {
+		switch {
+		case m == ^pageSet(0) && c > p.page().chunk():
+			clean = takeOwned(c, p) && clean
+		default:
+			settleBucket(c)
+			clean = super(c).take(m) && clean
+		}
+	})
+	return clean
+}
+
+// give takes back n pages from page on, which were last used at the given time. A chunk of which it
+// takes back a part must not be a huge block's as a whole.
 func (t *pageTree) give(page pageNo, n pageCount, at stamp) {
-	t.each(page, n, func(s *superMeta, m pageSet) { s.give(m, at) })
+	t.each(page, n, func(c chunkNo, m pageSet) {
+		if ownerOf(c) != 0 {
+			disown(c)
+		}
+		super(c).give(m, at)
+	})
+}
+
+// giveMoved takes back n pages from page on whose memory has left: see superMeta.giveMoved. What give
+// says of chunks holds here, too.
+func (t *pageTree) giveMoved(page pageNo, n pageCount) {
+	t.each(page, n, func(c chunkNo, m pageSet) {
+		if ownerOf(c) != 0 {
+			disown(c)
+		}
+		super(c).giveMoved(m)
+	})
+}
+
+// part returns which of the n pages from page on are in chunk c.
+func (c chunkNo) part(page pageNo, n pageCount) pageSet {
+	m, end := ^pageSet(0), page+pageNo(n)-1 // the last page
+	if c == page.chunk() {
+		m &= ^pageSet(0) << page.inChunk()
+	}
+	if c == end.chunk() {
+		m &= ^pageSet(0) >> (superPages - 1 - end.inChunk())
+	}
+	return m
 }
 
 // each calls f for each chunk of the n pages from page on, with those of the pages that are in the
 // chunk. Then it updates the tree.
-func (t *pageTree) each(page pageNo, n pageCount, f func(s *superMeta, m pageSet)) {
-	end := page + pageNo(n) - 1 // the last page
-	first, last := page.chunk(), end.chunk()
+func (t *pageTree) each(page pageNo, n pageCount, f func(c chunkNo, m pageSet)) {
+	first, last := page.chunk(), (page + pageNo(n) - 1).chunk()
 	for c := first; c <= last; c++ {
-		m := ^pageSet(0)
-		if c == first {
-			m &= ^pageSet(0) << page.inChunk()
-		}
-		if c == last {
-			m &= ^pageSet(0) >> (superPages - 1 - end.inChunk())
-		}
-		f(super(c), m)
+		f(c, c.part(page, n))
 	}
 	t.update(first, last)
 }

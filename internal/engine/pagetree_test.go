@@ -15,12 +15,14 @@ func newTree(t *testing.T, chunks chunkNo) *pageTree {
 	t.Cleanup(region.mu.Unlock)
 	nodes := make([]byte, treeSize(chunks)+64)
 	supers := make([]byte, uintptr(chunks)*superMetaSize+64)
-	saved, use := region.supers, pageUse
+	owners := make([]uint32, chunks)
+	saved, savedOwners, use := region.supers, region.owners, pageUse
 	region.supers = mem.Addr(unsafe.Pointer(unsafe.SliceData(supers)))
+	region.owners = mem.Addr(unsafe.Pointer(unsafe.SliceData(owners)))
 	tree := &pageTree{base: mem.Addr(unsafe.Pointer(unsafe.SliceData(nodes)))}
 	t.Cleanup(func() {
-		region.supers, pageUse = saved, use
-		_, _ = nodes[0], supers[0] // alive until here
+		region.supers, region.owners, pageUse = saved, savedOwners, use
+		_, _, _ = nodes[0], supers[0], owners[0] // alive until here
 	})
 	tree.init(chunks)
 	tree.add(0, chunks)

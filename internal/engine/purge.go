@@ -30,6 +30,11 @@ func purgePages(want int, now stamp, age millis, kept, again bool) (n int) {
 		c := max(first, (end-1)&^(purgeBatch-1))
 		found := 0
 		region.mu.Lock()
+		if block := ownerOf(end - 1); block != 0 { // a huge block's: there is nothing to return before its first chunk
+			region.mu.Unlock()
+			end = block.chunk() + 1
+			continue
+		}
 		for i := range take[:end-c] {
 			take[i] = 0
 			s := super(c + chunkNo(i))

@@ -90,12 +90,12 @@ func Record(p Block) {
 	MarkWatched(p)
 }
 
-// FreeRecorded is Free, and ends the block's record.
-func FreeRecorded(own Front, p Block) Finding {
+// FreeRecorded calls free, which frees the block at p, and ends the block's record.
+func FreeRecorded(free func() Finding, p Block) Finding {
 	r := &records
 	r.Lock()
 	defer r.Unlock()
-	bad := Free(own, p)
+	bad := free()
 	if bad.Kind == OK || bad.Freed() { // a late finding is another block's misuse: p is freed
 		delete(r.blocks, p)
 	}

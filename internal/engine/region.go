@@ -110,6 +110,7 @@ type regionState struct {
 	live, pages, bits, sets, sites area
 	supers                         mem.Addr // a superMeta for each chunk that the page tree covers: see chunk.go
 	supersIn                       space    // where supers lies
+	owners                         mem.Addr // a uint32 for each chunk: see ownerWord
 
 	metaCommitted atomic.Uintptr // bytes of metadata that may be written
 

@@ -54,7 +54,7 @@ func countResident(look *osmem.Look, entries []uint64, addr mem.Addr, size mem.B
 			for i, e := range found {
 				at := done + mem.Bytes(i)*step
 				if e>>63 != 0 && (only == nil || only(uintptr(at))) {
-					counts[meta(pageAt(addr.Add(at))).bucket]++
+					counts[bucketAt(pageAt(addr.Add(at)))]++
 				}
 			}
 		}
@@ -96,7 +96,9 @@ func (counts *pageFaultCounts) addResident() {
 		n := min(purgeBatch, end-c)
 		region.mu.Lock()
 		for i := range n {
-			dirty[i] = super(c + i).dirty
+			if dirty[i] = super(c + i).dirty; ownerOf(c+i) != 0 {
+				dirty[i] = ^pageSet(0)
+			}
 		}
 		region.mu.Unlock()
 		for i, m := range dirty[:n] {

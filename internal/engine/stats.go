@@ -106,6 +106,10 @@ func ReadTotals(t *Totals) {
 		cs.mu.Unlock()
 	}
 	for page := region.firstPage(); page < region.endPage(); page++ {
+		if c := page.chunk(); ownerOf(c) != 0 { // inside a huge block
+			page = (c + 1).page() - 1
+			continue
+		}
 		m := meta(page)
 		c := m.slabClass.Load()
 		if c == 0 {

@@ -95,6 +95,7 @@ func cutPages(c chunkNo, order slabOrder) (page pageNo, ok bool) {
 	m := (pageSet(1)<<(1<<order) - 1) << b
 	ok = within((m &^ s.dirty).count())
 	if ok {
+		settleBucket(c)
 		s.take(m)
 		if order == 0 { // as for all slabs of tiny classes, and few others
 			s.tiny |= m

@@ -32,6 +32,11 @@ var alike = map[string]string{
 	"commitTo":          "a range",
 	"overflowed":        "what unseal returned, in its order",
 	"Copy":              "to and from, as in copy and memmove",
+	"copyPage":          "to and from, as in copy and memmove",
+	"Moved.copyPages":   "from and to, as in osmem.Move",
+	"moveMapping":       "from and to, as in osmem.Move",
+	"reseal":            "what is and what is to be",
+	"swapSeal":          "the old value and the new one, as in CompareAndSwap",
 }
 
 // TestParametersTellThemselves: no function has two parameters of one type, except those above.

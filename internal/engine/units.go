@@ -56,6 +56,8 @@ type (
 	// multiple of it.
 	pageCount uintptr
 	pageAlign uintptr
+	// chunkRun is a run of chunks, from the first to the one before to.
+	chunkRun struct{ from, to chunkNo }
 	// pageSet is a set of the pages of a chunk, with a bit for each.
 	pageSet uint32
 	// slabOrder is log2 of a slab's pages.

@@ -70,6 +70,10 @@ func liveInRegion(page pageNo, blocks []LiveBlock) (_ []LiveBlock, next pageNo) 
 	defer scavenger.unlock()
 	end := region.endPage()
 	for n := 0; page < end && len(blocks) == 0 && n < walkPages; n++ {
+		if c := page.chunk(); ownerOf(c) != 0 { // inside a huge block
+			page = (c + 1).page()
+			continue
+		}
 		blocks = liveInPage(page, blocks)
 		page++
 	}

@@ -42,7 +42,24 @@ var refused = map[string]struct {
 	"Uncommit":        {OpDiscard, func(addr mem.Addr, size mem.Bytes) error { return Uncommit(addr, size, false) }},
 	"BeginLook":       {OpResident, func(addr mem.Addr, size mem.Bytes) error { _, err := look(addr, size); return err }},
 	"Renew":           {OpDiscard, Renew},
+	"Move":            {OpMove, moveAway},
 	"HugePages":       {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
+}
+
+// moveAway moves a range to another one, and back.
+func moveAway(addr mem.Addr, size mem.Bytes) error {
+	to, err := reserve(size)
+	if err != nil {
+		return err
+	}
+	defer release(to, size)
+	if err := commit(to, size); err != nil {
+		return err
+	}
+	if err := Move(addr, to, size); err != nil {
+		return err
+	}
+	return Move(to, addr, size)
 }
 
 // neverRefused lists the other exported functions, and why they need not fail in tests.
@@ -123,11 +140,14 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 	defer Inject(nil)
 	const size = 64 << 10 // a multiple of every system's page
 	for name, r := range refused {
-		if runtime.GOOS != "linux" && (r.op == OpResident || r.op == OpAdvise) {
+		if runtime.GOOS != "linux" && (r.op == OpResident || r.op == OpAdvise || r.op == OpMove) {
 			continue // TestNotSupported covers these
 		}
 		if name == "ReserveAt" && runtime.GOOS != "linux" && runtime.GOOS != "windows" {
 			continue // TestReserveAt says so
+		}
+		if name == "Move" && errors.Is(moveAway(probe(t), 64<<10), ErrCannotMove) {
+			continue // the system cannot
 		}
 		if name == "HugePages" && HugePageMode() == "" || name == "Renew" && runtime.GOOS != "linux" {
 			continue // the system refuses it anyway
@@ -163,6 +183,20 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 		}
 		Release(addr, size)
 	}
+}
+
+// probe returns a committed page of 64 KiB.
+func probe(t *testing.T) mem.Addr {
+	t.Helper()
+	addr, err := Reserve(64 << 10)
+	if err == nil {
+		t.Cleanup(func() { Release(addr, 64<<10) })
+		err = Commit(addr, 64<<10)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
 }
 
 // TestErrors checks that a refusal by the system itself is returned as an error and counted, and so

@@ -35,10 +35,11 @@ const (
 	OpDiscard
 	OpResident
 	OpAdvise
+	OpMove
 	numOps
 )
 
-var opNames = [numOps]string{"reserve", "commit", "discard", "resident", "advise"}
+var opNames = [numOps]string{"reserve", "commit", "discard", "resident", "advise", "move"}
 
 func (o Op) String() string { return opNames[o] }
 
@@ -263,6 +264,18 @@ func DiscardMany(r []Range) (done int, err error) {
 	}
 	return done, err
 }
+
+// ErrCannotMove is returned by Move where the system cannot move memory.
+var ErrCannotMove = errors.New("osmem: this system does not move memory")
+
+// Move moves the memory behind the committed range at from to the committed range at to, without
+// copying it. What was behind the range at to is gone; the range at from stays committed and reads
+// as zero. The ranges must not overlap, and both addresses and size are multiples of the operating
+// system's page. After an error nothing has changed.
+//
+// Afterwards the range at to is a mapping of its own for the system, and what was one mapping around
+// it is two. Move fails if the range at from belongs to several mappings.
+func Move(from, to mem.Addr, size mem.Bytes) error { return move(from, to, size) }
 
 // Withdraw gives the memory behind a committed range back and makes the range fault when touched,
 // as before its Commit. After an error either may be the case.

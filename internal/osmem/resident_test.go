@@ -9,14 +9,14 @@ import (
 
 func TestOpString(t *testing.T) {
 	for op, want := range map[Op]string{
-		OpReserve: "reserve", OpCommit: "commit", OpDiscard: "discard", OpResident: "resident", OpAdvise: "advise",
+		OpReserve: "reserve", OpCommit: "commit", OpDiscard: "discard", OpResident: "resident", OpAdvise: "advise", OpMove: "move",
 	} {
 		if got := op.String(); got != want {
 			t.Errorf("op %d is %q, want %q", op, got, want)
 		}
 	}
-	if numOps != 5 {
-		t.Errorf("%d ops, of which the table above has 5", numOps)
+	if numOps != 6 {
+		t.Errorf("%d ops, of which the table above has 6", numOps)
 	}
 }
 

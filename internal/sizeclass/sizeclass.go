@@ -50,6 +50,24 @@ func (c ID) Bytes() mem.Bytes {
 	return mem.Bytes(Classes[c].Size)
 }
 
+// Align returns the alignment of the blocks of class c: the largest power of two that divides a
+// slab's class size, because slabs begin on a page; a page for large blocks.
+func (c ID) Align() mem.Align {
+	if c > Num {
+		return PageSize
+	}
+	s := mem.Align(Classes[c].Size)
+	return s & -s
+}
+
+// AlignOf returns the alignment that a block of size bytes has by its class.
+func AlignOf(size mem.Bytes) mem.Align {
+	if size > MaxMid {
+		return PageSize
+	}
+	return Of(size).Align()
+}
+
 // Class describes one size class of slabs.
 type Class struct {
 	Size    uint32 // bytes of a block

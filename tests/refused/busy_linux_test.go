@@ -3,6 +3,7 @@ package refused_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"unsafe"
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/testkit"
@@ -19,7 +20,10 @@ func busy(seed uint64) error {
 			_, err := workout.Work(seed*10+g, 12<<20, 2000)
 			return err
 		case 2:
-			return arenas(seed)
+			if err := arenas(seed); err != nil {
+				return err
+			}
+			return growing()
 		case 3:
 			return sparse(seed)
 		}
@@ -57,6 +61,41 @@ func arenas(seed uint64) error {
 			}
 		}
 		a.Reset()
+	}
+	return nil
+}
+
+// growing lets blocks grow: huge ones that cannot grow in place, so that they move, and small ones in
+// small steps.
+func growing() error {
+	for round := range uint64(6) {
+		b := workout.Block{P: hakmem.Malloc(3 << 20), Size: 3 << 20, Key: round}
+		behind := hakmem.Malloc(3 << 20)
+		if b.P != nil {
+			testkit.Fill(b.P, b.Size, b.Key)
+			p := hakmem.Realloc(b.P, 5<<20)
+			if p == nil {
+				p = b.P
+			}
+			if b.P = p; !testkit.Intact(b.P, b.Size, b.Key) {
+				return fmt.Errorf("%v is damaged by Realloc", b)
+			}
+		}
+		hakmem.Free(b.P)
+		hakmem.Free(behind)
+		p := hakmem.Malloc(100)
+		for size := uintptr(100); p != nil && size < 30_000; size += 700 {
+			q := hakmem.Realloc(p, size+700)
+			if q == nil {
+				break
+			}
+			if size > 100 && *(*byte)(unsafe.Add(q, size-1)) != 1 {
+				return fmt.Errorf("%p of %d bytes is damaged by Realloc", q, size)
+			}
+			p = q
+			*(*byte)(unsafe.Add(p, size+700-1)) = 1
+		}
+		hakmem.Free(p)
 	}
 	return nil
 }

@@ -149,6 +149,9 @@ func accounted(calls *testkit.Refusals, failedBefore uint64) error {
 	text := fmt.Sprint(hakmem.Err())
 	total := 0
 	for site, n := range calls.Told() {
+		if strings.HasPrefix(site, "move.go:") {
+			continue // what the system does not move is copied, which is no error
+		}
 		total += n
 		if !strings.Contains(text, " at "+site) {
 			return fmt.Errorf("refused at %s, which Err() does not tell: %s", site, text)

@@ -95,6 +95,7 @@ func Without() error {
 		"Calloc(1 MiB)":   hakmem.Calloc(1, 1<<20),
 		"Realloc(nil)":    hakmem.Realloc(nil, 100),
 		"AlignedAlloc":    hakmem.AlignedAlloc(4096, 100),
+		"AlignedRealloc":  hakmem.AlignedRealloc(nil, 100, 4096),
 	} {
 		if p != nil {
 			return fmt.Errorf("%s = %p without a region", what, p)

@@ -1,0 +1,160 @@
+package engine
+
+import (
+	"slices"
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/testkit"
+)
+
+// cornered returns a huge block of size bytes with another one right behind it.
+func cornered(t *testing.T, size mem.Bytes) (p, behind Block) {
+	t.Helper()
+	p, behind = Malloc(0, size), Malloc(0, 3*mebibyte)
+	if p == 0 || behind == 0 {
+		t.Fatal(Survived())
+	}
+	return p, behind
+}
+
+// TestMove: a huge block keeps its contents when it moves, its memory is never there twice, and its old
+// pages read as zero afterwards. So it is whether the system moves the memory or not, or gives the
+// pieces of a copy back or not, for blocks that become larger or smaller, and for those that have moved
+// before.
+func TestMove(t *testing.T) {
+	const size = 5 * mebibyte
+	for name, refused := range map[string]func(osmem.Op) bool{
+		"moved":          func(osmem.Op) bool { return false },
+		"copied":         func(op osmem.Op) bool { return op == osmem.OpMove },
+		"copied, kept":   func(op osmem.Op) bool { return op == osmem.OpMove || op == osmem.OpDiscard },
+		"moved, refused": func(op osmem.Op) bool { return op == osmem.OpDiscard },
+	} {
+		t.Run(name, func(t *testing.T) {
+			withClock(t)
+			defer osmem.Inject(nil)
+			p, behind := cornered(t, size)
+			testkit.Fill(ptr(p.addr()), size, 1)
+			osmem.Inject(func(op osmem.Op) error {
+				if refused(op) {
+					return osmem.ErrInjected
+				}
+				return nil
+			})
+			contents := uintptr(size)
+			for _, to := range []mem.Bytes{7 * mebibyte, 3 * mebibyte, 9 * mebibyte} {
+				used, dirty := use()
+				was := meta(p.page()).pages
+				q, old, can := Move(0, p, to, 1)
+				if !can || q == 0 || q == p {
+					t.Fatalf("Move to %d bytes = %#x, %v: %v", to, q, can, Survived())
+				}
+				if now, _ := use(); now != used-int(was)+int(pagesOf(to)) && to > 3*mebibyte {
+					t.Errorf("%d pages in use before the move of %d pages to %d, and %d in the middle of it", used, was, pagesOf(to), now)
+				}
+				if bad := Free(0, p); bad.Kind != Freed {
+					t.Errorf("a free of a block that moves: %+v", bad)
+				}
+				if bad := old.Free(); bad.Kind != OK {
+					t.Errorf("%+v", bad)
+				}
+				contents = min(contents, uintptr(to))
+				if !testkit.Intact(ptr(q.addr()), contents, 1) {
+					t.Fatalf("the move to %d bytes changed the contents", to)
+				}
+				now, left := use()
+				if now+left > used+dirty-int(was)+int(pagesOf(to))+int(was) || name == "moved" && left > dirty+int(was) {
+					t.Errorf("%d pages in use and %d dirty before, %d and %d after", used, dirty, now, left)
+				}
+				for page := p.page(); page < p.page()+pageNo(was); page++ {
+					s := super(page.chunk())
+					if s.free>>page.inChunk()&1 != 0 && s.dirty>>page.inChunk()&1 == 0 && !testkit.IsZero(ptr(page.addr()), pageSize) {
+						t.Fatalf("page %d of the old place counts as one without memory, and is not zero", page)
+					}
+				}
+				mustHold(t)
+				p = q
+			}
+			osmem.Inject(nil)
+			freeBlocks(t, []Block{p, behind})
+			Trim()
+		})
+	}
+	TakeFinding()
+}
+
+// TestMoveRefusesOthers: only a live huge block moves in this way.
+func TestMoveRefusesOthers(t *testing.T) {
+	withClock(t)
+	small, chunk := Malloc(0, mebibyte), Block(0)
+	chunk, _ = Chunk(5 * mebibyte)
+	for name, p := range map[string]Block{"a block with a class": small, "a chunk of an Arena": chunk, "the inside of a block": chunk + pageSize} {
+		if q, old, can := Move(0, p, 10*mebibyte, 1); can || q != 0 || old.Any() {
+			t.Errorf("%s: Move = %#x, %v", name, q, can)
+		}
+	}
+	freeBlocks(t, []Block{small})
+	FreeChunk(chunk)
+}
+
+// TestMoveAtTheLimit: what a move adds counts, and no more; and a move that the limit refuses changes
+// nothing.
+func TestMoveAtTheLimit(t *testing.T) {
+	withClock(t)
+	const size = 32 * mebibyte
+	p, behind := cornered(t, size)
+	testkit.Fill(ptr(p.addr()), size, 1)
+	used, dirty := use()
+	withLimit(t, 0, uint64(pageCount(used+dirty).bytes()+4*mebibyte))
+	refusals := limitHit.Load()
+	if q, old, can := Move(0, p, size+8*mebibyte, 1); !can || q != 0 || old.Any() || limitHit.Load() == refusals {
+		t.Errorf("a move beyond the limit: %#x, %v", q, can)
+	}
+	if at, _, _, why := liveByte(p); why != OK || state(at) == 0 || !testkit.Intact(ptr(p.addr()), size, 1) {
+		t.Error("a move that was refused changed the block")
+	}
+	mustHold(t)
+	q, old, can := Move(0, p, size+4*mebibyte, 1)
+	if !can || q == 0 {
+		t.Fatalf("a move within the limit: %#x, %v", q, can)
+	}
+	old.Free()
+	if now, left := use(); now+left > used+dirty+4*mebibyte>>pageShift {
+		t.Errorf("%d pages with memory, limit %d", now+left, used+dirty+4*mebibyte>>pageShift)
+	}
+	noLimit(t)
+	freeBlocks(t, []Block{q, behind})
+}
+
+// TestSeams: what is known of the mappings that moves have made.
+func TestSeams(t *testing.T) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	old := seams
+	defer func() { seams = old }()
+	seams = nil
+	for _, s := range []struct {
+		page pageNo
+		n    pageCount
+		want []pageNo
+	}{
+		{100, 50, []pageNo{100, 150}},
+		{200, 50, []pageNo{100, 150, 200, 250}},
+		{150, 10, []pageNo{100, 150, 160, 200, 250}},
+		{90, 100, []pageNo{90, 190, 200, 250}},
+		{190, 10, []pageNo{90, 190, 200, 250}},
+		{80, 200, []pageNo{80, 280}},
+		{80, 100, []pageNo{80, 180, 280}},
+	} {
+		if noteMapping(s.page, s.n); !slices.Equal(seams, s.want) {
+			t.Errorf("after a mapping of %d pages at %d: %v, want %v", s.n, s.page, seams, s.want)
+		}
+	}
+	if got := seamsIn(80, 200); !slices.Equal(got, []pageNo{180}) {
+		t.Errorf("between 80 and 280: %v", got)
+	}
+	if got := seamsIn(181, 99); len(got) != 0 {
+		t.Errorf("between 181 and 280: %v", got)
+	}
+}
