@@ -62,7 +62,12 @@ func (t *pageTree) cover(chunks chunkNo) error {
 			return err
 		}
 	}
-	clear(unsafe.Slice(t.node(0), 2*was))
+	// All nodes become zero. Writing zeroes would take memory for nodes that nobody has written.
+	if size := treeSize(chunkNo(was)).Down(osmem.PageSize()); was > 0 && (size == 0 || osmem.Discard(t.base, size) != nil) {
+		clear(unsafe.Slice(t.node(0), 2*was))
+	} else {
+		clear(unsafe.Slice(t.node(uintptr(size/treeNodeSize)), 2*was-uintptr(size/treeNodeSize)))
+	}
 	t.init(chunks)
 	region.metaCommitted.Add(uintptr(t.bytes() - had))
 	for c := region.firstChunk(); c < region.endChunk(); c++ {

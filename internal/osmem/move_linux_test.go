@@ -15,7 +15,7 @@ func movable(t *testing.T, size mem.Bytes) (from, to mem.Addr) {
 	if !canMove() {
 		t.Skip("skipped: this kernel does not move memory (Linux before 5.7, or an emulator)")
 	}
-	all, err := Reserve(4*size)
+	all, err := Reserve(4 * size)
 	if err == nil {
 		t.Cleanup(func() { Release(all, 4*size) })
 		err = Commit(all, 4*size)

@@ -33,7 +33,7 @@ func BeginLook(l *Look) error {
 		looks.skip.Add(-1)
 		return ErrNotSupported
 	}
-	if err := ask(OpResident, l.begin); err != nil {
+	if err := ask(OpResident, func() error { return l.begin() }); err != nil {
 		return looks.refused()
 	}
 	looks.penalty.Store(0)

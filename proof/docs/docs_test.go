@@ -23,7 +23,6 @@ var exceptions = map[string]string{
 	"GOMEMLIMIT":      "is a variable of Go's runtime",
 	"runtime/metrics": "is a package of Go's library",
 	"retract":         "is a directive of go.mod",
-	"mlockall":        "is a system call of Linux",
 	"MCL_FUTURE":      "is a constant of mlockall",
 	"LimitAS":         "is a setting of systemd",
 	"xthread_free":    "is a field of mimalloc's",

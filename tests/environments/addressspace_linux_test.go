@@ -22,8 +22,6 @@ import (
 
 // Address space that is reserved and not used: who looks at it, or has little of it.
 
-const mib = 1 << 20
-
 // dumpable returns how many bytes a debugger's dump of this process reads: all mappings that can be
 // read and are not left out of dumps.
 func dumpable() (bytes, resident int, err error) {

@@ -9,4 +9,6 @@ import (
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
+const mib = 1 << 20
+
 func TestMain(m *testing.M) { testkit.Main(m) }
