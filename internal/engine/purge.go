@@ -146,6 +146,10 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			s.lost |= lost[i]
 			anyLost.Store(true)
 		}
+		if filled := refused[i] &^ s.dirty; filled != 0 { // a huge page of the system may have filled them
+			s.dirty |= filled
+			pageUse.dirty += filled.count()
+		}
 		before := s.refused & m
 		s.outcome(m, refused[i], now)
 		pageUse.refused += (s.refused & m).count() - before.count()

@@ -21,11 +21,12 @@ var _ = testkit.Child("any call refused once", anyCallRefusedOnce)
 func anyCallRefusedOnce(arg string) error {
 	nth, _ := strconv.Atoi(arg)
 	var reached atomic.Bool // the number of calls depends on how long they take
-	calls := testkit.Refuse(func(c testkit.Call) bool {
-		if c.Nth == nth {
+	n := 0 // of the calls of all places
+	calls := testkit.RefuseAt(here, func(testkit.Call) bool {
+		if n++; n == nth {
 			reached.Store(true)
 		}
-		return c.Nth == nth
+		return n == nth
 	})
 	for i := range 10 {
 		if err := workout.Churn(uint64(nth + i)); err != nil {

@@ -6,6 +6,10 @@ package refused_test
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/hakmem/hakmem"
@@ -48,4 +52,19 @@ func reportedOf(calls *testkit.Refusals) error {
 	}
 	osmem.Inject(nil)
 	return hakmem.CheckInvariants()
+}
+
+// here returns the place in hakmem that called osmem, for testkit.RefuseAt.
+func here() string {
+	var pcs [32]uintptr
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs[:])])
+	for {
+		f, more := frames.Next()
+		if strings.HasPrefix(f.Function, "github.com/hakmem/hakmem/internal/engine.") {
+			return filepath.Base(f.File) + ":" + strconv.Itoa(f.Line)
+		}
+		if !more {
+			return "elsewhere"
+		}
+	}
 }
