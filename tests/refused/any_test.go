@@ -21,7 +21,7 @@ var _ = testkit.Child("any call refused once", anyCallRefusedOnce)
 func anyCallRefusedOnce(arg string) error {
 	nth, _ := strconv.Atoi(arg)
 	var reached atomic.Bool // the number of calls depends on how long they take
-	n := 0 // of the calls of all places
+	n := 0                  // of the calls of all places
 	calls := testkit.RefuseAt(here, func(testkit.Call) bool {
 		if n++; n == nth {
 			reached.Store(true)
