@@ -177,9 +177,10 @@ func (w *workingSet) touch() {
 	}
 }
 
-// live returns the MiB that the blocks need at least, in OS pages, and their list, which was larger.
+// live returns the MiB that the blocks need at least, in OS pages, and the program itself with the
+// list of the blocks, which was larger.
 func (w *workingSet) live() int {
-	n := uintptr(10 * mib)
+	n := uintptr(16 * mib)
 	for _, b := range w.blocks {
 		n += max(b.size, 4096)
 	}
