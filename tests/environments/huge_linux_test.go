@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/testkit"
@@ -318,6 +319,9 @@ var _ = withSet("filled", func(w *workingSet) error {
 // TestReturnedMemoryStaysReturned: what was returned stays returned where huge pages come without
 // being asked for.
 func TestReturnedMemoryStaysReturned(t *testing.T) {
+	if testkit.Race || asan.On {
+		t.Skip("skipped: the shadow memory of -race and -asan is resident too")
+	}
 	for _, c := range []struct{ mode, name, setting string }{
 		{"always", "khugepaged", ""},
 		{"always", "default gates", ""},
@@ -370,6 +374,9 @@ var _ = testkit.Child("huge pages, small", func(arg string) error {
 
 // TestTablesStaySmall: hakmem's tables have memory where they are used.
 func TestTablesStaySmall(t *testing.T) {
+	if testkit.Race || asan.On {
+		t.Skip("skipped: the shadow memory of -race and -asan is resident too")
+	}
 	for _, arg := range []string{"0 24", "100 64"} {
 		t.Run(strings.ReplaceAll(arg, " ", "-"), func(t *testing.T) {
 			hugePages(t, "always")
