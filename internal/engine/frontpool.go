@@ -38,10 +38,14 @@ type frontPoolState struct {
 // maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of address space.
 const maxFronts = 64 << 10
 
-// frontsFor returns the number of fronts for a region of size bytes that is reserved as a whole.
-// Their address space is at most an eighth of the region's.
-func frontsFor(size mem.Bytes) uintptr {
-	return min(maxFronts, max(uintptr(size/8/frontSize), NumShards))
+// frontsFor returns the number of fronts for a region that is reserved as a whole. Their address
+// space is at most an eighth of what is left.
+func frontsFor() uintptr {
+	n := uintptr(maxFronts)
+	if left := osmem.AddressSpaceLeft() / 8; left/frontSize < mem.Bytes(n) {
+		n = max(uintptr(left/frontSize), NumShards)
+	}
+	return n
 }
 
 // frontsLeft is how many fronts of so many Heaps leave to Ps and shards, because all calls of a P or

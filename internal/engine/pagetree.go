@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"math/bits"
 	"unsafe"
 
@@ -49,6 +50,9 @@ func (t *pageTree) cover(chunks chunkNo) error {
 	was, had := t.leaves, t.bytes()
 	if leavesFor(chunks) <= was {
 		return nil
+	}
+	if treeSize(chunks).Up(pageSize) > t.space.most {
+		return fmt.Errorf("page tree: %d chunks are more than the region may have", chunks)
 	}
 	for _, a := range []struct {
 		in   *space

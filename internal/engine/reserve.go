@@ -127,9 +127,13 @@ func reserveSomewhere(size, begin mem.Bytes) (err error) {
 func reserveWhole(wish mem.Bytes) (err error) {
 	left := osmem.AddressSpaceLeft()
 	for size := wish; size >= minRegion; size = (size / 2).Down(superSize) {
-		total := layoutFor(size, frontsFor(size)).total
-		if total > left/4 {
-			err = &limitError{total, left, left / 4 * 3}
+		total := layoutFor(size, frontsFor()).total
+		most := left / 4
+		if size <= 256<<20 { // little is left: the region may take half
+			most = left / 2
+		}
+		if total > most {
+			err = &limitError{total, left, left - most}
 			continue
 		}
 		var room mem.Addr
@@ -151,7 +155,7 @@ func reserveWhole(wish mem.Bytes) (err error) {
 func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 	fronts := uintptr(maxFronts)
 	if at == 0 {
-		fronts = frontsFor(size)
+		fronts = frontsFor()
 	}
 	l := layoutFor(size, fronts)
 	var taken []osmem.Range // what is given up after an error

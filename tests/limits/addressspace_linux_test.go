@@ -68,8 +68,12 @@ func addressSpaceLimit(arg string) error {
 			return fmt.Errorf("%d failures: %w", n, err)
 		}
 	}
-	if s := workout.ReadStats(); s.Live != 0 {
+	s := workout.ReadStats()
+	if s.Live != 0 {
 		return fmt.Errorf("live %d bytes", s.Live)
+	}
+	if s.Reserved < 128<<20 {
+		return hakmem.CheckInvariants() // too little for every kind of block at once
 	}
 	return workout.NothingLost()
 }
