@@ -99,6 +99,12 @@ func TestOutcomes(t *testing.T) {
 		if testkit.Tracked && o.Case == "free-racing" && o.Level == "harden" {
 			continue // there the seal is not broken by an atomic (internal/engine/harden.go)
 		}
+		if o.Case == "heap-shared" && o.text() != byChance && (o.Outcome == timeout || o.Level == "race") {
+			// Two goroutines in one Heap damage it by chance. They may wait for each other for ever, or
+			// hakmem may find what they did before the detector does.
+			t.Logf("%s %s at level %s: %s", o.Case, o.Size, o.Level, o.text())
+			continue
+		}
 		if slices.Contains([]string{corrupt, died, timeout}, o.Outcome) && o.text() != byChance {
 			t.Errorf("%s %s at level %s: %s: %s", o.Case, o.Size, o.Level, o.text(), o.Message)
 			continue
