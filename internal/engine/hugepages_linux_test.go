@@ -141,7 +141,12 @@ func TestAdviceAgainstHugePages(t *testing.T) {
 			t.Errorf("%d bytes: chunks %v have the advice, %v not", size, with, without)
 		}
 		for _, c := range with[:1] {
-			if err := unix.Madvise(unsafe.Slice((*byte)(ptr(region.base+1)), 1), unix.MADV_NOHUGEPAGE); err == nil {
+			gone, err := osmem.Reserve(pageSize)
+			if err != nil {
+				t.Fatal(err)
+			}
+			osmem.Release(gone, pageSize)
+			if osmem.HugePages(gone, pageSize, false) == nil {
 				t.Skip("skipped: an emulator, which takes advice and does nothing")
 			}
 			if flags := flagsOf(t, c.addr()); !slices.Contains(flags, "nh") {
