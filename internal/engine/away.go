@@ -16,9 +16,6 @@ import (
 // again. region.mu owns the state; a chunk that is being uncommitted belongs to the goroutine that
 // does it.
 
-// awayRun is n chunks from first on.
-type awayRun struct{ first, n chunkNo }
-
 // leastAway is the length of the shortest run of chunks that is uncommitted, 32 MiB. Each run
 // divides the mappings of the blocks, the live map, the bitmaps and the site map, of which a
 // process may have 65,530: a terabyte of runs and gaps of that length stays within a third of them.
@@ -36,7 +33,7 @@ func uncommitFree() {
 	end := region.endChunk()
 	for c := region.firstChunk(); c < end; {
 		run := takeIdle(c, end)
-		if run.n == 0 {
+		if run.from == run.to {
 			c++
 			continue
 		}
@@ -50,28 +47,28 @@ func uncommitFree() {
 				break
 			}
 		}
-		c += run.n
+		c = run.to
 	}
 }
 
 // takeIdle marks the chunks from c on that are free and clean as away, if they are enough. It
 // returns them.
-func takeIdle(c, end chunkNo) (run awayRun) {
+func takeIdle(c, end chunkNo) (run chunkRun) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	run.first = c
-	for c+run.n < end && super(c+run.n).idle() {
-		run.n++
+	run = chunkRun{c, c}
+	for run.to < end && super(run.to).idle() {
+		run.to++
 	}
-	if run.n < leastAway {
-		return awayRun{}
+	if run.to-run.from < leastAway {
+		return chunkRun{}
 	}
-	for i := range run.n {
-		s := super(c + i)
+	for c := run.from; c < run.to; c++ {
+		s := super(c)
 		s.free, s.lost, s.away = 0, ^pageSet(0), true
 	}
-	tree.update(c, c+run.n-1)
-	chunksAway += int(run.n)
+	tree.update(run.from, run.to-1)
+	chunksAway += int(run.to - run.from)
 	return run
 }
 
@@ -82,13 +79,13 @@ func (s *superMeta) idle() bool {
 
 // memory lists the memory of the chunks: first that of the blocks, then the metadata that is large
 // enough to matter. Page table entries stay: they say that the pages are free.
-func (c awayRun) memory() []osmem.Range {
+func (c chunkRun) memory() []osmem.Range {
 	r := &region
-	pages := pageCount(c.n) * superPages
-	ranges := []osmem.Range{{Addr: c.first.addr(), Size: pages.bytes()}}
+	pages := pageCount(c.to-c.from) * superPages
+	ranges := []osmem.Range{{Addr: c.from.addr(), Size: pages.bytes()}}
 	for _, a := range []*area{&r.live, &r.bits, &r.sites} {
 		if !a.lazy {
-			ranges = append(ranges, osmem.Range{Addr: a.base.Add(a.of(pageCount(c.first.page()))), Size: a.of(pages)})
+			ranges = append(ranges, osmem.Range{Addr: a.base.Add(a.of(pageCount(c.from.page()))), Size: a.of(pages)})
 		}
 	}
 	return ranges
@@ -107,7 +104,7 @@ func bringBack(n mem.Bytes) bool {
 		if run++; !super(c).away {
 			run = 0
 		} else if run == want {
-			err := awayRun{c + 1 - want, want}.commit()
+			err := chunkRun{c + 1 - want, c + 1}.commit()
 			if err != nil {
 				_ = region.refuse(fmt.Errorf("hakmem: commit of %d bytes: %w: free blocks, or raise what the system allows the process", uint64(n), err))
 			}
@@ -118,7 +115,7 @@ func bringBack(n mem.Bytes) bool {
 }
 
 // commit commits chunks that are away. If it fails they stay away. Under region.mu.
-func (c awayRun) commit() (err error) {
+func (c chunkRun) commit() (err error) {
 	check.MustHold(&region.mu, "commit")
 	for _, r := range c.memory() {
 		err = errors.Join(err, osmem.Commit(r.Addr, r.Size))
@@ -126,11 +123,11 @@ func (c awayRun) commit() (err error) {
 	if err != nil {
 		return err
 	}
-	for i := range c.n {
-		s := super(c.first + i)
+	for i := c.from; i < c.to; i++ {
+		s := super(i)
 		s.free, s.lost, s.away = ^pageSet(0), 0, false
 	}
-	chunksAway -= int(c.n)
-	tree.update(c.first, c.first+c.n-1)
+	chunksAway -= int(c.to - c.from)
+	tree.update(c.from, c.to-1)
 	return nil
 }

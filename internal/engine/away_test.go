@@ -88,7 +88,7 @@ func commitAll(t *testing.T) {
 	defer region.mu.Unlock()
 	for c := region.firstChunk(); c < region.endChunk(); c++ {
 		if super(c).away {
-			if err := (awayRun{c, 1}).commit(); err != nil {
+			if err := (chunkRun{c, c + 1}).commit(); err != nil {
 				t.Fatal(err)
 			}
 		}

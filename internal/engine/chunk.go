@@ -96,8 +96,7 @@ func takeOwned(c chunkNo, p Block) (clean bool) {
 }
 
 // takeNew hands out chunks that have just been committed, and that the page tree does not have, to the
-// huge block at p. Nothing is written of them except who has them. Under
-// region.mu.
+// huge block at p. The only thing that is written is which block has them. Under region.mu.
 func takeNew(r chunkRun, p Block) {
 	check.MustHold(&region.mu, "takeNew")
 	for c := r.from; c < r.to; c++ {
@@ -197,7 +196,7 @@ func (s *superMeta) giveMoved(m pageSet) {
 }
 
 // keptMemory notes that free pages m of the chunk have memory, although it should have left. lost says
-// that they may not be touched (discard in purge.go). Under region.mu.
+// that they may not be touched (returnMemory). Under region.mu.
 func (s *superMeta) keptMemory(m pageSet, lost bool) {
 	check.MustHold(&region.mu, "keptMemory")
 	pageUse.dirty += (m &^ s.dirty).count()

@@ -10,10 +10,15 @@ func emptyFront(f Front) {
 	emptyQuarantine(f)
 	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
 		emptyMagazine(f, c)
-		if s := *f.lease(c); s != 0 {
-			*f.lease(c) = 0
-			retire(s)
-		}
+		f.endLease(c)
+	}
+}
+
+// endLease retires the front's lease of class c, if it has one.
+func (f Front) endLease(c sizeclass.ID) {
+	if s := *f.lease(c); s != 0 {
+		*f.lease(c) = 0
+		retire(s)
 	}
 }
 

@@ -110,7 +110,7 @@ func growAround(need mem.Bytes, hole chunkRun) error {
 
 // takeBeyond takes n pages from page on for the large block at p. The last of them lie beyond the
 // committed pages; need is what must be committed for them. Of chunks that the block gets as a whole
-// there, nothing is written except who has them: their cost is proportional to what is used of them.
+// there, only the block that has them is written: their cost is proportional to what is used of them.
 // Under region.mu.
 func takeBeyond(page pageNo, n pageCount, p Block, need mem.Bytes) (clean bool, err error) {
 	first, last := max(region.endChunk(), p.page().chunk()+1), (page + pageNo(n)).chunk()

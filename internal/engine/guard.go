@@ -263,13 +263,15 @@ func withdraw(a mem.Addr, n mem.Bytes) {
 // fillCanary fills the part of the slot's pages that the block leaves over; damaged finds where
 // that was overwritten.
 func fillCanary(s *guardSlot) {
-	fill := func(from, end mem.Addr) {
-		for b := from; b < end; b++ {
-			*u8(b) = canary
-		}
+	fillGuard(s.start, mem.Addr(s.p))
+	fillGuard(mem.Addr(s.p+Block(s.size)), s.end())
+}
+
+// fillGuard writes the canary into the bytes from one address to the one before end.
+func fillGuard(from, end mem.Addr) {
+	for b := from; b < end; b++ {
+		*u8(b) = canary
 	}
-	fill(s.start, mem.Addr(s.p))
-	fill(mem.Addr(s.p+Block(s.size)), s.end())
 }
 
 // guardGrow makes the guarded live block at p larger without moving it, and reports whether it could.
@@ -291,9 +293,7 @@ func guardGrow(p Block, size mem.Bytes) bool {
 			return false // then the block moves
 		}
 		s.used += uintptr(more / page)
-		for b := end; b < s.end(); b++ {
-			*u8(b) = canary
-		}
+		fillGuard(end, s.end())
 	}
 	if s.site != 0 {
 		s.site.Resized(int64(size) - int64(s.size))

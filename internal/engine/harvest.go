@@ -49,8 +49,8 @@ func askHeaps(choose func(h *openHeap) bool) (left bool) {
 }
 
 // harvestAsked empties the fronts that askHeaps asked for, after the grace, and returns how many. It
-// also reports whether one
-// was in use by its owner, who will find that it was asked for. Under drainMu.
+// also reports whether one was in use by its owner, who will find that it was asked for. Under
+// drainMu.
 func harvestAsked() (n uint64, left bool) {
 	for _, h := range harvestable {
 		if h.front.harvest() {
@@ -77,10 +77,7 @@ func (f Front) harvest() bool {
 		} else {
 			emptyMagazine(f, c)
 		}
-		if s := *f.lease(c); s != 0 {
-			*f.lease(c) = 0
-			retire(s)
-		}
+		f.endLease(c)
 	}
 	h.duty.Store(harvested)
 	return true

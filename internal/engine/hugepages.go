@@ -205,8 +205,8 @@ func setSmallPages(from chunkNo, n chunkCount, advised bool) {
 			continue
 		}
 		s.smallPages = advised
-		for _, beside := range [2]chunkNo{c - 1, c + 1} {
-			if hasSmallPages(beside) == advised {
+		for _, next := range [2]chunkNo{c - 1, c + 1} {
+			if hasSmallPages(next) == advised {
 				hugePages.boundaries--
 			} else {
 				hugePages.boundaries++
@@ -247,7 +247,7 @@ func beforePurge(c chunkNo, take []pageSet) {
 }
 
 // hugePagesSpan reports whether a huge page may be larger than a chunk. Then a chunk without memory
-// needs the advice too, since one that is in use beside it would bring memory for both.
+// needs the advice too, since one in use next to it would bring memory for both.
 func hugePagesSpan() bool { return osmem.HugePageSize() > superSize }
 
 // whole reports whether the set has all pages of the chunk.

@@ -23,7 +23,7 @@ func GuardRate() int { return policy.AtStart().Guard }
 func Hardened() bool { return asan.On || policy.AtStart().Harden }
 
 // AlwaysSlow reports whether every call of a Heap must take the slow path: calls are watched,
-// blocks are hardened, all blocks are guarded, or the race detector must be told the order of calls.
+// blocks are hardened, all blocks are guarded, or the race detector must know the order of calls.
 func AlwaysSlow() bool { return raced || Watched() || Hardened() || GuardRate() == 1 }
 
 // canHard reports whether the pinned paths for hardened blocks can serve: blocks are hardened, and

@@ -21,7 +21,7 @@ import (
 // the order.
 const raced = true
 
-// raceWords stand for the pages of the region in the detector's eyes. It ignores what it is told of
+// raceWords stand for the pages of the region in the detector's eyes. It ignores annotations of
 // memory outside Go's heap and its variables. Pages that are 4 GiB apart share a word, which may
 // hide a race and reports none that is not there. Nobody reads or writes the words.
 var raceWords [64 << 10]uint64

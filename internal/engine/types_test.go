@@ -27,6 +27,7 @@ var alike = map[string]string{
 	"tryReserve":        "a size, and how much of it at first: begin is never above size",
 	"wholePages":        "a start and a length, as eachRun gives them",
 	"setRun":            "a start and a length, as eachRun gives them",
+	"fillGuard":         "a range",
 	"putCanary":         "a range",
 	"canaryWhole":       "a range",
 	"commitTo":          "a range",

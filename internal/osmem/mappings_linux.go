@@ -29,9 +29,8 @@ func mappings() (have, most int, ok bool) {
 // readWhole calls use with all parts of the file, whose path ends in a zero byte. It reports whether
 // the file could be read.
 func readWhole(path []byte, use func(part []byte)) bool {
-	dir := unix.AT_FDCWD // a variable: the constant is negative
-	fd, _, errno := unix.Syscall6(unix.SYS_OPENAT, uintptr(dir), uintptr(unsafe.Pointer(&path[0])), unix.O_RDONLY|unix.O_CLOEXEC, 0, 0, 0)
-	if errno != 0 {
+	fd, err := openFile(&path[0])
+	if err != nil {
 		return false
 	}
 	defer unix.Close(int(fd))

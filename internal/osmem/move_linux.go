@@ -82,8 +82,7 @@ const moveBackStep = 2 << 20
 
 // mapAgain maps a range that a failed call may have unmapped. If it is mapped, nothing happens.
 func mapAgain(addr mem.Addr, size mem.Bytes) error {
-	_, err := unix.MmapPtr(-1, 0, pointer(addr), uintptr(size), unix.PROT_READ|unix.PROT_WRITE,
-		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED_NOREPLACE|noReserve)
+	_, err := mapAt(addr, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_FIXED_NOREPLACE)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("mapping a range again: %w", err)
 	}

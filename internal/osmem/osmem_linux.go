@@ -13,15 +13,22 @@ import (
 // noReserve keeps a reservation out of the system's accounting of memory and swap.
 const noReserve = unix.MAP_NORESERVE
 
+// mapAt maps fresh memory at addr. fixed says what becomes of what is there: MAP_FIXED replaces it,
+// MAP_FIXED_NOREPLACE fails.
+func mapAt(addr mem.Addr, size mem.Bytes, prot, fixed int) (mem.Addr, error) {
+	p, err := unix.MmapPtr(-1, 0, pointer(addr), uintptr(size), prot, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve|fixed)
+	return mem.Addr(p), err
+}
+
 // reserveAt uses MAP_FIXED_NOREPLACE, which fails where something is. Kernels before 4.17 take the
 // address for a wish and may place the mapping elsewhere.
 func reserveAt(addr mem.Addr, size mem.Bytes) error {
-	p, err := unix.MmapPtr(-1, 0, pointer(addr), uintptr(size), unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve|unix.MAP_FIXED_NOREPLACE)
+	p, err := mapAt(addr, size, unix.PROT_NONE, unix.MAP_FIXED_NOREPLACE)
 	if err != nil {
 		return err
 	}
-	if mem.Addr(p) != addr {
-		release(mem.Addr(p), size)
+	if p != addr {
+		release(p, size)
 		return unix.EEXIST
 	}
 	unlock(addr, size)
@@ -72,7 +79,7 @@ func uncommit(addr mem.Addr, size mem.Bytes, readable bool) error {
 	if readable {
 		prot = unix.PROT_READ
 	}
-	_, err := unix.MmapPtr(-1, 0, pointer(addr), uintptr(size), prot, unix.MAP_PRIVATE|unix.MAP_ANON|noReserve|unix.MAP_FIXED)
+	_, err := mapAt(addr, size, prot, unix.MAP_FIXED)
 	return err
 }
 

@@ -10,7 +10,7 @@ import (
 // renew maps fresh memory over the range, since no madvise takes an advice back. (MADV_HUGEPAGE ends
 // MADV_NOHUGEPAGE, but is not the default.)
 func renew(addr mem.Addr, size mem.Bytes) error {
-	err := mapOver(addr, size, unix.PROT_READ|unix.PROT_WRITE)
+	_, err := mapAt(addr, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_FIXED)
 	if err == nil {
 		// After mlockall(MCL_FUTURE) the new mapping is locked and has all of its memory. Both calls
 		// do nothing otherwise.
@@ -25,7 +25,7 @@ func renew(addr mem.Addr, size mem.Bytes) error {
 	}
 	// A mapping without access needs no room in the system's accounts. It is taken first, so that
 	// nobody else takes the addresses.
-	e := mapOver(addr, size, unix.PROT_NONE)
+	_, e := mapAt(addr, size, unix.PROT_NONE, unix.MAP_FIXED)
 	if e == nil {
 		e = commit(addr, size)
 	}
@@ -33,10 +33,4 @@ func renew(addr mem.Addr, size mem.Bytes) error {
 		return fmt.Errorf("%w: %w: %w", ErrDecommitted, err, e)
 	}
 	return nil
-}
-
-func mapOver(addr mem.Addr, size mem.Bytes, prot int) error {
-	_, err := unix.MmapPtr(-1, 0, pointer(addr), uintptr(size), prot,
-		unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_FIXED|noReserve)
-	return err
 }
