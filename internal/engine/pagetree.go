@@ -207,20 +207,9 @@ func (t *pageTree) cleanPages(page pageNo, n pageCount) (clean int) {
 	return clean
 }
 
-// take hands out n pages from page on. clean reports whether none of them has memory behind it, so
-// that all still read as zero.
-func (t *pageTree) take(page pageNo, n pageCount) (clean bool) {
-	clean = true
-	t.each(page, n, func(c chunkNo, m pageSet) {
-		if !super(c).take(m) {
-			clean = false
-		}
-	})
-	return clean
-}
-
-// takeFor is take for the large block at p. Chunks that it gets as a whole are noted as the block's
-// (takeOwned), except the one in which the block begins.
+// takeFor hands out n pages from page on to the large block at p. Chunks that it gets as a whole are
+// noted as the block's (takeOwned), except the one in which the block begins. clean reports whether
+// none of the pages has memory behind it, so that all still read as zero.
 func (t *pageTree) takeFor(page pageNo, n pageCount, p Block) (clean bool) {
 	clean = true
 	t.each(page, n, func(c chunkNo, m pageSet) {

@@ -136,3 +136,15 @@ func TestPageTreeCovers(t *testing.T) {
 		t.Errorf("%d leaves, %+v; want %d, %d and %d", tree.leaves, *tree.node(1), 4*was, pre, whole)
 	}
 }
+
+// take hands out n pages from page on. clean reports whether none of them has memory behind it, so
+// that all still read as zero.
+func (t *pageTree) take(page pageNo, n pageCount) (clean bool) {
+	clean = true
+	t.each(page, n, func(c chunkNo, m pageSet) {
+		if !super(c).take(m) {
+			clean = false
+		}
+	})
+	return clean
+}
