@@ -3,7 +3,6 @@ package environments_test
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/realtime"
 	"github.com/hakmem/hakmem/internal/testkit"
 	"github.com/hakmem/hakmem/internal/testkit/workout"
@@ -178,11 +178,9 @@ func useAll() {
 }
 
 // resident returns the bytes of the process that are resident, or 0 where that is not known.
-func resident() (n int) {
-	if b, err := os.ReadFile("/proc/self/statm"); err == nil {
-		fmt.Sscan(string(b), new(int), &n)
-	}
-	return n * os.Getpagesize()
+func resident() int {
+	n, _ := osmem.ResidentBytes()
+	return int(n)
 }
 
 // TestStranger is the program of TestStrangers.

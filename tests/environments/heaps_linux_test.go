@@ -1,36 +1,31 @@
 package environments_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/testkit"
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
 // Programs with many Heaps: one for each worker, of which most have nothing to do.
 
-// resident returns the bytes of the process that are in memory.
+// residentNow returns the bytes of the process that are resident.
 func residentNow() (uint64, error) {
-	b, err := os.ReadFile("/proc/self/statm")
-	if err != nil {
-		return 0, err
+	n, ok := osmem.ResidentBytes()
+	if !ok {
+		return 0, errors.New("/proc does not tell what is resident")
 	}
-	fields := strings.Fields(string(b))
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("/proc/self/statm is %q", b)
-	}
-	pages, err := strconv.ParseUint(fields[1], 10, 64)
-	return pages * uint64(os.Getpagesize()), err
+	return n, nil
 }
 
 // heapBlocks are the sizes that each Heap allocates, and frees, manyBlocks of.

@@ -116,11 +116,8 @@ func (c canary) afterScan(most int, touch func()) error {
 	return within("after khugepaged", most)
 }
 
-// resident returns the resident MiB of this process.
-func hugeResident() int {
-	n, _ := osmem.ResidentBytes()
-	return int(n / mib)
-}
+// residentMiB returns the resident MiB of this process.
+func residentMiB() int { return resident() / mib }
 
 // workingSet is a set of blocks that are all written.
 type workingSet struct {
@@ -190,7 +187,7 @@ func (w *workingSet) live() int {
 
 // within wants the process to have at most so many resident MiB.
 func within(when string, most int) error {
-	n := hugeResident()
+	n := residentMiB()
 	fmt.Printf("%s: %d MiB resident, at most %d wanted\n", when, n, most)
 	if n > most {
 		return fmt.Errorf("%s: %d MiB are resident, want at most %d", when, n, most)
@@ -262,7 +259,7 @@ var _ = withSet("khugepaged", func(w *workingSet) error {
 	w.fill(1024*mib, 4096)
 	w.thin(33)
 	time.Sleep(6 * time.Second)
-	after6 := hugeResident()
+	after6 := residentMiB()
 	if err := within("after 6 s", w.live()+16+40); err != nil { // 16 MiB are the canary
 		return err
 	}
@@ -273,7 +270,7 @@ var _ = withSet("default gates", func(w *workingSet) error {
 	w.fill(1024*mib, 4096)
 	w.thin(33)
 	time.Sleep(6 * time.Second)
-	after6 := hugeResident()
+	after6 := residentMiB()
 	if err := within("after 6 s", w.live()+40); err != nil {
 		return err
 	}
@@ -306,11 +303,11 @@ var _ = withSet("sawtooth", func(w *workingSet) error {
 var _ = withSet("filled", func(w *workingSet) error {
 	w.mixed(33)
 	hakmem.Trim()
-	before := hugeResident()
+	before := residentMiB()
 	if err := collapse(); err != nil {
 		return err
 	}
-	fmt.Printf("%d MiB resident before, %d after the system made huge pages\n", before, hugeResident())
+	fmt.Printf("%d MiB resident before, %d after the system made huge pages\n", before, residentMiB())
 	w.touch()
 	hakmem.Trim()
 	return within("after the next Trim", w.live()+40)

@@ -3,7 +3,6 @@
 package environments_test
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"os"
@@ -45,16 +44,11 @@ func garbage(arg string) error {
 	}
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	b, err := os.ReadFile("/proc/self/status")
+	peak, err := status("VmHWM")
 	if err != nil {
 		return err
 	}
-	_, b, _ = bytes.Cut(b, []byte("VmHWM:"))
-	var kib int
-	if _, err := fmt.Sscan(string(b), &kib); err != nil {
-		return err
-	}
-	return os.WriteFile(file, fmt.Appendf(nil, "%d %d", m.NumGC, kib<<10), 0o600)
+	return os.WriteFile(file, fmt.Appendf(nil, "%d %d", m.NumGC, peak), 0o600)
 }
 
 // TestCollectionsUnderRace: in a race build, one block does not change how often the collector

@@ -36,9 +36,6 @@ func marked(p unsafe.Pointer, n, step uintptr) error {
 	return nil
 }
 
-// residentMemory returns the resident memory of the process. ok is false where it is not known.
-func residentMemory() (n uint64, ok bool) { return osmem.ResidentBytes() }
-
 // cornered returns a block of size bytes with another one right behind it, so that the first cannot
 // grow in place.
 func cornered(size uintptr) (p, neighbour unsafe.Pointer, err error) {
@@ -75,7 +72,7 @@ func reallocAtTheLimit(arg string) error {
 	mark(p, size, step)
 	var s hakmem.Stats
 	hakmem.ReadStats(&s)
-	was, known := residentMemory()
+	was, known := osmem.ResidentBytes()
 	for i := range uintptr(4) { // it moves, and grows in place; then it moves again
 		to := size + size/8*(i%2+1)
 		q := hakmem.Realloc(p, to)
@@ -94,7 +91,7 @@ func reallocAtTheLimit(arg string) error {
 			return fmt.Errorf("%d bytes of memory beyond the limit of %d", n, size*3/2)
 		}
 	}
-	if now, _ := residentMemory(); known && !testkit.Race && !asan.On && now > was+uint64(size)/8 { // they have marks of their own
+	if now, _ := osmem.ResidentBytes(); known && !testkit.Race && !asan.On && now > was+uint64(size)/8 { // they have marks of their own
 		return fmt.Errorf("%d bytes resident before, %d after", was, now)
 	}
 	if err := hakmem.CheckInvariants(); err != nil {
@@ -137,7 +134,7 @@ func reallocOfASparseBlock(arg string) error {
 	if q == nil || q == p {
 		return fmt.Errorf("Realloc of %p gives %p: %v", p, q, hakmem.Err())
 	}
-	if n, ok := residentMemory(); ok && n > 200*mib {
+	if n, ok := osmem.ResidentBytes(); ok && n > 200*mib {
 		return fmt.Errorf("%d bytes resident, want at most 200 MiB", n)
 	}
 	for i := range uintptr(pieces) {

@@ -34,7 +34,7 @@ func untouchedBlocks(arg string) error {
 		"AlignedRealloc": func() unsafe.Pointer { return hakmem.AlignedRealloc(hakmem.Malloc(5*mib), size, 2*mib) },
 	}[arg]
 	hakmem.Free(hakmem.Malloc(1)) // the region and its fixed tables are there
-	was, known := residentMemory()
+	was, known := osmem.ResidentBytes()
 	faults, _ := osmem.ProcessFaults()
 	began := time.Now()
 	var blocks []unsafe.Pointer
@@ -50,7 +50,7 @@ func untouchedBlocks(arg string) error {
 		blocks = append(blocks, p)
 	}
 	took := time.Since(began)
-	now, _ := residentMemory()
+	now, _ := osmem.ResidentBytes()
 	after, _ := osmem.ProcessFaults()
 	fmt.Printf("%s: %d blocks in %v, %d KiB, %d faults\n", arg, len(blocks), took, (int64(now)-int64(was))>>10, after-faults)
 	if known && now > was+10*mib {
@@ -127,7 +127,7 @@ func untouchedBlocks(arg string) error {
 		}
 	}
 	hakmem.Free(z)
-	if now, _ = residentMemory(); known && now > was+128*mib { // tables of chunks that were free
+	if now, _ = osmem.ResidentBytes(); known && now > was+128*mib { // tables of chunks that were free
 		return fmt.Errorf("in the end %d bytes resident, %d before", now, was)
 	}
 	return hakmem.CheckInvariants()
