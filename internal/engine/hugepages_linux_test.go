@@ -1,11 +1,9 @@
 package engine
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"runtime"
 	"slices"
 	"strings"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/testkit/smaps"
 	"golang.org/x/sys/unix"
 )
 
@@ -45,36 +44,24 @@ func withHugePages(t *testing.T, mode string) {
 }
 
 // flagsOf returns the flags that the kernel shows for the mapping of an address.
-func flagsOf(t *testing.T, a mem.Addr) (flags []string) {
+func flagsOf(t *testing.T, a mem.Addr) []string {
 	t.Helper()
-	f, err := os.Open("/proc/self/smaps")
-	if err != nil {
-		t.Skip("skipped: no /proc: ", err)
+	m, found, err := smaps.At(a)
+	if err != nil || !found || m.Flags == nil {
+		t.Skip("skipped: no flags in /proc/self/smaps: ", err)
 	}
-	defer f.Close()
-	inside := false
-	for s := bufio.NewScanner(f); s.Scan(); {
-		var low, high mem.Addr
-		if n, _ := fmt.Sscanf(s.Text(), "%x-%x ", &low, &high); n == 2 {
-			inside = low <= a && a < high
-		} else if f, ok := strings.CutPrefix(s.Text(), "VmFlags:"); ok && inside {
-			return strings.Fields(f)
-		}
-	}
-	t.Skip("skipped: no flags in /proc/self/smaps")
-	return nil
+	return m.Flags
 }
 
 // regionMappings returns the number of mappings of the committed pages for blocks.
 func regionMappings(t *testing.T) (n int) {
 	t.Helper()
-	maps, err := os.ReadFile("/proc/self/maps")
+	list, err := smaps.Read()
 	if err != nil {
 		t.Skip("skipped: no /proc: ", err)
 	}
-	for line := range strings.Lines(string(maps)) {
-		var low, high mem.Addr
-		if k, _ := fmt.Sscanf(line, "%x-%x ", &low, &high); k == 2 && low < region.endChunk().addr() && high > region.firstChunk().addr() {
+	for _, m := range list {
+		if m.From < region.endChunk().addr() && m.To > region.firstChunk().addr() {
 			n++
 		}
 	}

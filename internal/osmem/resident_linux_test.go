@@ -1,9 +1,7 @@
 package osmem
 
 import (
-	"bufio"
 	"errors"
-	"fmt"
 	"os"
 	"slices"
 	"strings"
@@ -12,6 +10,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/testkit/smaps"
 	"golang.org/x/sys/unix"
 )
 
@@ -301,22 +300,11 @@ func TestHugePages(t *testing.T) {
 // vmFlags returns the flags of the mapping that contains addr.
 func vmFlags(t *testing.T, addr mem.Addr) []string {
 	t.Helper()
-	f, err := os.Open("/proc/self/smaps")
-	if err != nil {
-		t.Skip("skipped: no /proc: ", err)
+	m, found, err := smaps.At(addr)
+	if err != nil || !found || m.Flags == nil {
+		t.Skip("skipped: no flags in /proc/self/smaps: ", err)
 	}
-	defer f.Close()
-	inside := false
-	for s := bufio.NewScanner(f); s.Scan(); {
-		var low, high mem.Bytes
-		if n, _ := fmt.Sscanf(s.Text(), "%x-%x ", &low, &high); n == 2 {
-			inside = mem.Addr(low) <= addr && addr < mem.Addr(high)
-		} else if flags, ok := strings.CutPrefix(s.Text(), "VmFlags:"); ok && inside {
-			return strings.Fields(flags)
-		}
-	}
-	t.Skip("skipped: no flags in /proc/self/smaps")
-	return nil
+	return m.Flags
 }
 
 func TestHugePageMode(t *testing.T) {

@@ -1,7 +1,6 @@
 package environments_test
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"os/exec"
@@ -16,6 +15,7 @@ import (
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/smaps"
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 	"golang.org/x/sys/unix"
 )
@@ -25,37 +25,14 @@ import (
 // dumpable returns how many bytes a debugger's dump of this process reads: all mappings that can be
 // read and are not left out of dumps.
 func dumpable() (bytes, resident int, err error) {
-	f, err := os.Open("/proc/self/smaps")
-	if err != nil {
-		return 0, 0, err
-	}
-	defer f.Close()
-	size, rss, readable := 0, 0, false
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		fields := strings.Fields(lines.Text())
-		switch {
-		case strings.HasSuffix(fields[0], ":"):
-			switch n, _ := strconv.Atoi(fields[1]); fields[0] {
-			case "Size:":
-				size = n << 10
-			case "Rss:":
-				rss = n << 10
-			case "VmFlags:":
-				left := false
-				for _, f := range fields[1:] {
-					left = left || f == "dd"
-				}
-				if readable && !left {
-					bytes += size
-				}
-				resident += rss
-			}
-		case len(fields) > 1:
-			readable = fields[1][0] == 'r'
+	list, err := smaps.Read()
+	for _, m := range list {
+		if m.Readable && !m.Has("dd") {
+			bytes += int(m.Size())
 		}
+		resident += int(m.Resident)
 	}
-	return bytes, resident, lines.Err()
+	return bytes, resident, err
 }
 
 // tables are the MiB of hakmem's tables that a program has from its start: global arrays.

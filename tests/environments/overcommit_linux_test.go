@@ -1,7 +1,6 @@
 package environments_test
 
 import (
-	"bufio"
 	"fmt"
 	"os"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/testkit"
+	"github.com/hakmem/hakmem/internal/testkit/smaps"
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
@@ -21,27 +21,13 @@ const overcommit = "/proc/sys/vm/overcommit_memory"
 
 // charged returns what the system charges this process for: all mappings that are accounted.
 func charged() (bytes int, err error) {
-	f, err := os.Open("/proc/self/smaps")
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	size := 0
-	lines := bufio.NewScanner(f)
-	for lines.Scan() {
-		switch fields := strings.Fields(lines.Text()); fields[0] {
-		case "Size:":
-			n, _ := strconv.Atoi(fields[1])
-			size = n << 10
-		case "VmFlags:":
-			for _, f := range fields[1:] {
-				if f == "ac" {
-					bytes += size
-				}
-			}
+	list, err := smaps.Read()
+	for _, m := range list {
+		if m.Has("ac") {
+			bytes += int(m.Size())
 		}
 	}
-	return bytes, lines.Err()
+	return bytes, err
 }
 
 var _ = testkit.Child("strict commit", strictCommit)
