@@ -39,13 +39,9 @@ type frontPoolState struct {
 const maxFronts = 64 << 10
 
 // frontsFor returns the number of fronts for a region that is reserved as a whole. Their address
-// space is at most an eighth of what is left.
-func frontsFor() uintptr {
-	n := uintptr(maxFronts)
-	if left := osmem.AddressSpaceLeft() / 8; left/frontSize < mem.Bytes(n) {
-		n = max(uintptr(left/frontSize), NumShards)
-	}
-	return n
+// space is at most an eighth of the left bytes.
+func frontsFor(left mem.Bytes) uintptr {
+	return min(maxFronts, max(uintptr(left/8/frontSize), NumShards))
 }
 
 // frontsLeft is how many fronts of so many Heaps leave to Ps and shards, because all calls of a P or

@@ -23,21 +23,22 @@ var areaUnits = [numAreas]mem.Bytes{
 // layout is where everything lies whose size depends on the region's size. Offsets count from the
 // layout's beginning, a multiple of superSize.
 type layout struct {
-	first  mem.Bytes // of the region: its live map
-	region mem.Bytes // bytes of the region, first included
-	areas  [numAreas]mem.Bytes
-	fixed  mem.Bytes
-	supers mem.Bytes
-	tree   mem.Bytes
-	fronts mem.Bytes
-	total  mem.Bytes
+	first      mem.Bytes // of the region: its live map
+	region     mem.Bytes // bytes of the region, first included
+	frontCount uintptr   // the number of fronts
+	areas      [numAreas]mem.Bytes
+	fixed      mem.Bytes
+	supers     mem.Bytes
+	tree       mem.Bytes
+	fronts     mem.Bytes
+	total      mem.Bytes
 }
 
 // layoutFor places a region that has size bytes for blocks, and so many fronts.
 func layoutFor(size mem.Bytes, fronts uintptr) (l layout) {
 	// The live map covers its own pages too. It is a 16th of the whole.
 	l.first = (size / 15).Up(superSize)
-	l.region = size + l.first
+	l.region, l.frontCount = size+l.first, fronts
 	npages := pageCount(l.region >> pageShift)
 	l.total = l.region
 	place := func(n mem.Bytes) (at mem.Bytes) {

@@ -110,7 +110,7 @@ func reserveSomewhere(size, begin mem.Bytes) (err error) {
 	for _, place := range places {
 		for range placeTries {
 			at := place.from.Add(mem.Bytes(rand.Int64N(1<<place.random)) << superShift)
-			if err = tryReserve(min(size, place.most), at, min(begin, place.most)); err == nil {
+			if err = tryReserve(layoutFor(min(size, place.most), maxFronts), at, min(begin, place.most)); err == nil {
 				return nil
 			}
 			if !errors.Is(err, fs.ErrExist) {
@@ -126,9 +126,10 @@ func reserveSomewhere(size, begin mem.Bytes) (err error) {
 // quarters.
 func reserveWhole(wish mem.Bytes) (err error) {
 	left := osmem.AddressSpaceLeft()
+	fronts := frontsFor(left)
 	for size := wish; size >= minRegion; size = (size / 2).Down(superSize) {
-		total := layoutFor(size, frontsFor()).total
-		most := left / 4
+		l := layoutFor(size, fronts)
+		total, most := l.total, left/4
 		if size <= 256<<20 { // little is left: the region may take half
 			most = left / 2
 		}
@@ -141,23 +142,17 @@ func reserveWhole(wish mem.Bytes) (err error) {
 			continue
 		}
 		osmem.Release(room, total+total/2)
-		if err = tryReserve(size, 0, size); err == nil {
+		if err = tryReserve(l, 0, size); err == nil {
 			break
 		}
 	}
 	return err
 }
 
-// tryReserve reserves a region with size bytes for blocks, and everything that goes with it, or
-// nothing at all. It gives all of it a place at the address at, a multiple of superSize, and
-// reserves what the first begin bytes need. If at is 0 the system chooses the place, and all is
-// reserved.
-func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
-	fronts := uintptr(maxFronts)
-	if at == 0 {
-		fronts = frontsFor()
-	}
-	l := layoutFor(size, fronts)
+// tryReserve reserves a region with the layout l, and everything that goes with it, or nothing at
+// all. It gives all of it a place at the address at, a multiple of superSize, and reserves what the
+// first begin bytes for blocks need. If at is 0 the system chooses the place, and all is reserved.
+func tryReserve(l layout, at mem.Addr, begin mem.Bytes) (err error) {
 	var taken []osmem.Range // what is given up after an error
 	defer func() {
 		if err != nil {
@@ -207,7 +202,7 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 			err = osmem.MakeReadable(from, n)
 		}
 	}
-	r.blocks = space{base: base.Add(l.first), most: size}
+	r.blocks = space{base: base.Add(l.first), most: l.region - l.first}
 	ensure(&r.blocks, begin)
 	for i, a := range r.areas() {
 		*a = area{base: at.Add(l.areas[i]), unit: areaUnits[i], lazy: i == areaSites}
@@ -226,8 +221,8 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 	parts, fixedSize := r.fixedParts(npages)
 	fixed := space{base: at.Add(l.fixed), most: fixedSize}
 	ensure(&fixed, fixedSize)
-	pool := space{base: at.Add(l.fronts), most: mem.Bytes(fronts) * frontSize, sparse: true}
-	ensure(&pool, min(mem.Bytes(frontsLeft(fronts))*frontSize, pool.most))
+	pool := space{base: at.Add(l.fronts), most: mem.Bytes(l.frontCount) * frontSize, sparse: true}
+	ensure(&pool, min(mem.Bytes(frontsLeft(l.frontCount))*frontSize, pool.most))
 	if err == nil {
 		err = osmem.Commit(fixed.base, fixedSize)
 	}
@@ -254,7 +249,7 @@ func tryReserve(size mem.Bytes, at mem.Addr, begin mem.Bytes) (err error) {
 		next += mem.Addr(p.n.Up(64))
 	}
 	setLevels[0] = r.sets.base
-	frontPool.space, frontPool.max = pool, fronts
+	frontPool.space, frontPool.max = pool, l.frontCount
 	r.base, r.size, r.first = base, l.region, l.first
 	r.committed.Store(uintptr(l.first))
 	hugeCache.larges = make([]hugeBlock, 0, maxHuge)

@@ -24,7 +24,6 @@ var alike = map[string]string{
 	"pageTree.update":   "a range",
 	"takeIdle":          "a range",
 	"reserveSomewhere":  "a size, and how much of it at first: begin is never above size",
-	"tryReserve":        "a size, and how much of it at first: begin is never above size",
 	"wholePages":        "a start and a length, as eachRun gives them",
 	"setRun":            "a start and a length, as eachRun gives them",
 	"fillGuard":         "a range",

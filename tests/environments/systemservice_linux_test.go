@@ -2,11 +2,20 @@
 
 package environments_test
 
-import "golang.org/x/sys/unix"
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
 
 // systemService has the system calls of systemd's filter set @system-service, which systemd recommends
-// for services (SystemCallFilter= in systemd.exec). It is the set of systemd 250; later versions have
-// more.
+// for services (SystemCallFilter= in systemd.exec), as numbers of this processor. TestSystemServiceIsTheList
+// holds it against testdata, which says where the set is from.
 var systemService = append([]uintptr{
 	unix.SYS_ACCEPT, unix.SYS_ACCEPT4, unix.SYS_ADD_KEY, unix.SYS_BIND, unix.SYS_BRK,
 	unix.SYS_CAPGET, unix.SYS_CAPSET, unix.SYS_CHDIR, unix.SYS_CLOCK_GETRES, unix.SYS_CLOCK_GETTIME,
@@ -67,3 +76,33 @@ var systemService = append([]uintptr{
 	unix.SYS_USERFAULTFD, unix.SYS_UTIMENSAT, unix.SYS_VMSPLICE, unix.SYS_WAIT4, unix.SYS_WAITID,
 	unix.SYS_WRITE, unix.SYS_WRITEV,
 }, onThisProcessor...)
+
+// TestSystemServiceIsTheList: the filter of these tests allows what testdata lists, so that both are
+// one list. (testdata has names of other processors as well.)
+func TestSystemServiceIsTheList(t *testing.T) {
+	listed := readList(t, "systemd-system-service.txt")
+	files, err := filepath.Glob("systemservice_*_test.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ast.Inspect(file, func(node ast.Node) bool {
+			if id, ok := node.(*ast.Ident); ok {
+				if call, ok := strings.CutPrefix(id.Name, "SYS_"); ok {
+					if n++; !listed[strings.ToLower(call)] {
+						t.Errorf("%s allows %s, which the list does not have", name, call)
+					}
+				}
+			}
+			return true
+		})
+	}
+	if n < 200 {
+		t.Errorf("only %d calls were found", n)
+	}
+}
