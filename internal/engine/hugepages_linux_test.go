@@ -106,6 +106,9 @@ func thin(t *testing.T, blocks []Block, n int) (kept []Block) {
 // TestAdviceAgainstHugePages: chunks from which memory is returned in part have the advice, as the
 // kernel sees it, until they are wholly free and returned. Then all of the region is one mapping.
 func TestAdviceAgainstHugePages(t *testing.T) {
+	if !smaps.TakesAdvice() {
+		t.Skip("skipped: an emulator, which takes advice and does nothing")
+	}
 	for _, size := range []mem.Bytes{4096, 20000, 64 << 10, 700_000} {
 		withHugePages(t, "always")
 		c := withClock(t)
@@ -128,14 +131,6 @@ func TestAdviceAgainstHugePages(t *testing.T) {
 			t.Errorf("%d bytes: chunks %v have the advice, %v not", size, with, without)
 		}
 		for _, c := range with[:1] {
-			gone, err := osmem.Reserve(pageSize)
-			if err != nil {
-				t.Fatal(err)
-			}
-			osmem.Release(gone, pageSize)
-			if osmem.HugePages(gone, pageSize, false) == nil {
-				t.Skip("skipped: an emulator, which takes advice and does nothing")
-			}
 			if flags := flagsOf(t, c.addr()); !slices.Contains(flags, "nh") {
 				t.Errorf("%d bytes: a chunk with the advice has the flags %v", size, flags)
 			}
@@ -324,6 +319,7 @@ func TestRenewRefused(t *testing.T) {
 // TestFilledAgain: memory that became resident behind the engine's back is found by Trim, and
 // returned.
 func TestFilledAgain(t *testing.T) {
+	needsLook(t)
 	withHugePages(t, "madvise")
 	withClock(t)
 	kept := append(thin(t, fillBytes(t, 32*mebibyte, 2000), 100), thin(t, fillBytes(t, 32*mebibyte, 128<<10), 9)...)
@@ -353,6 +349,7 @@ func TestFilledAgain(t *testing.T) {
 
 // TestLooksAfterAChange: when huge pages begin to come, ordinary ticks find what they filled.
 func TestLooksAfterAChange(t *testing.T) {
+	needsLook(t)
 	withHugePages(t, "madvise")
 	c := withClock(t)
 	kept := thin(t, fillBytes(t, 32*mebibyte, 128<<10), 9)

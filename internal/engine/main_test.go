@@ -195,13 +195,22 @@ func lateIn(do func()) Block {
 // lateFlush is lateIn of a flush of blocks of class c.
 func lateFlush(blocks []Block, c sizeclass.ID) Block { return lateIn(func() { flush(blocks, c) }) }
 
-// residentBytes returns how many bytes of a range are resident, and skips the test where the system
-// does not tell that.
+// needsLook skips the test where the system does not tell what is resident.
+func needsLook(t *testing.T) {
+	t.Helper()
+	var look osmem.Look
+	if err := osmem.BeginLook(&look); err != nil {
+		t.Skip("skipped: ", err)
+	}
+	look.Close()
+}
+
+// residentBytes returns how many bytes of a range are resident.
 func residentBytes(t *testing.T, addr mem.Addr, size mem.Bytes) (n int) {
 	t.Helper()
 	var look osmem.Look
-	if osmem.BeginLook(&look) != nil {
-		t.Skip("skipped: the system does not tell what is resident")
+	if err := osmem.BeginLook(&look); err != nil {
+		t.Fatal(err) // too late to skip the test, which has blocks; see needsLook
 	}
 	defer look.Close()
 	var entries [4096]uint64

@@ -92,6 +92,7 @@ func TestNarrow(t *testing.T) {
 // TestRefusedPages: pages that the system refuses to take are left alone for longer and longer times.
 // Everything around them goes back, the timer stops, and Err names them once. Trim tries again.
 func TestRefusedPages(t *testing.T) {
+	needsLook(t)
 	for _, size := range []mem.Bytes{64 << 10, 300 << 10, 5 * mebibyte} {
 		c := withClock(t)
 		forgetSurvived(t)
@@ -152,6 +153,7 @@ func TestRefusedPages(t *testing.T) {
 
 // TestRefusedHole: the same for the memory of free blocks in slabs.
 func TestRefusedHole(t *testing.T) {
+	needsLook(t)
 	if osmem.PageSize() != 4096 {
 		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not 4096", osmem.PageSize())
 	}

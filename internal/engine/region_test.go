@@ -36,6 +36,7 @@ func TestSmallerCommit(t *testing.T) {
 // TestMetadataIsSmall: for mid blocks and large blocks, hakmem's own tables take at most 2 % of the
 // memory of the blocks.
 func TestMetadataIsSmall(t *testing.T) {
+	needsLook(t)
 	resident := func() (n int) {
 		for _, a := range region.areas() {
 			from := a.start()

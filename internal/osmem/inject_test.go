@@ -143,6 +143,9 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 		if runtime.GOOS != "linux" && (r.op == OpResident || r.op == OpAdvise || r.op == OpMove) {
 			continue // TestNotSupported covers these
 		}
+		if _, err := look(0, 0); r.op == OpResident && err != nil {
+			continue // an emulator, whose answers are not believed
+		}
 		if name == "ReserveAt" && runtime.GOOS != "linux" && runtime.GOOS != "windows" {
 			continue // TestReserveAt says so
 		}

@@ -23,7 +23,8 @@ type Look struct {
 	open bool
 }
 
-// BeginLook opens the look, or returns ErrNotSupported. After a refusal some calls, 1, 3, 7 and so on up
+// BeginLook opens the look, or returns ErrNotSupported. The first look tries on memory of its own
+// whether the file tells the truth, which it need not under an emulator. After a refusal some calls, 1, 3, 7 and so on up
 // to looksSkipped, return that without a system call. The caller closes the look.
 func BeginLook(l *Look) error {
 	if !canLook {

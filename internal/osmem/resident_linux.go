@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"unsafe"
 
 	"github.com/hakmem/hakmem/internal/mem"
@@ -20,9 +21,63 @@ var pagemapPath = [...]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/
 // begin, read and end make the system calls of a look themselves, for the reason of statm.
 func (l *Look) begin() error {
 	fd, err := openFile(&pagemapPath[0])
-	l.fd, l.open = fd, err == nil
-	return err
+	if err != nil {
+		return err
+	}
+	l.fd, l.open = fd, true
+	if pagemapTrue.Load() || l.probe() {
+		return nil
+	}
+	l.Close()
+	return ErrNotSupported
 }
+
+// pagemapTrue says that a probe of the file went right.
+var pagemapTrue atomic.Bool
+
+// probePages makes an accident improbable: of consecutive pages in the other byte order, each low
+// part of a page's number is somewhere.
+const probePages = 16
+
+// probe reports whether the file tells of memory that was touched just now. Under an emulator it may
+// be of another process's addresses, or in another byte order than the program's.
+func (l *Look) probe() bool {
+	size := probePages * systemPage
+	addr, err := mapAt(0, size, unix.PROT_READ|unix.PROT_WRITE, 0)
+	if err != nil {
+		return false
+	}
+	defer release(addr, size)
+	for p := mem.Bytes(0); p < size; p += systemPage {
+		bytes(addr, size)[p] = 1
+	}
+	var entries [probePages]uint64
+	if l.read(addr, entries[:]) != nil {
+		return false
+	}
+	if !plausible(entries[:]) {
+		return false
+	}
+	pagemapTrue.Store(true)
+	return true
+}
+
+// plausible reports whether entries can be those of pages that were touched just now.
+func plausible(entries []uint64) bool {
+	for _, e := range entries {
+		if e&pagemapBits != pagemapPresent {
+			return false
+		}
+	}
+	return true
+}
+
+// The bits of an entry: the page has memory; it is swapped out; two that are always 0 (the Linux
+// kernel's Documentation/admin-guide/mm/pagemap.rst).
+const (
+	pagemapPresent = 1 << 63
+	pagemapBits    = pagemapPresent | 1<<62 | 1<<60 | 1<<59
+)
 
 // read reads the file's entries, of 8 bytes each, for the pages from addr on.
 func (l *Look) read(addr mem.Addr, entries []uint64) error {

@@ -2,6 +2,7 @@ package osmem
 
 import (
 	"errors"
+	"math/bits"
 	"os"
 	"slices"
 	"strings"
@@ -36,6 +37,7 @@ func smallPages(t *testing.T, n mem.Bytes) (addr mem.Addr, area []byte) {
 }
 
 func TestResident(t *testing.T) {
+	needsLook(t)
 	const n = 50
 	for _, c := range []struct {
 		name    string
@@ -79,9 +81,53 @@ func TestResident(t *testing.T) {
 	}
 }
 
+// needsLook skips the test where the system does not tell what is resident.
+func needsLook(t *testing.T) {
+	t.Helper()
+	var l Look
+	if err := BeginLook(&l); err != nil {
+		t.Skip("skipped: ", err)
+	}
+	l.Close()
+}
+
+// TestProbe: the file is believed after it has told of touched memory, and not in another byte order.
+func TestProbe(t *testing.T) {
+	var l Look
+	if err := BeginLook(&l); err != nil {
+		t.Skip("skipped: ", err)
+	}
+	defer l.Close()
+	if !l.probe() {
+		t.Error("this kernel's file is not believed")
+	}
+	none := Look{fd: ^uintptr(0), open: true} // no file
+	if none.probe() {
+		t.Error("a file that cannot be read is believed")
+	}
+	addr, area := smallPages(t, probePages)
+	var entries, swapped [probePages]uint64
+	for p := range mem.Bytes(probePages) {
+		area[p*pageSize] = 1
+	}
+	if err := l.read(addr, entries[:]); err != nil {
+		t.Fatal(err)
+	}
+	if !plausible(entries[:]) {
+		t.Errorf("not believed: %#x", entries)
+	}
+	for i, e := range entries {
+		swapped[i] = bits.ReverseBytes64(e)
+	}
+	if plausible(swapped[:]) {
+		t.Errorf("believed: %#x", swapped)
+	}
+}
+
 // TestResidentChanges checks what the comment of Look.Resident says of pages that are only read, of
 // discarded ones, and of parts of a range.
 func TestResidentChanges(t *testing.T) {
+	needsLook(t)
 	const n = 8
 	addr, area := smallPages(t, n)
 	check := func(what string, first, pages mem.Bytes, want int) {
@@ -110,6 +156,7 @@ func TestResidentChanges(t *testing.T) {
 // its file, and counts no failure. Then looks are given up for longer and longer times. With an answer
 // that is over.
 func TestLookRefused(t *testing.T) {
+	needsLook(t)
 	defer Inject(nil)
 	addr, _ := smallPages(t, 10)
 	files := func() int {
@@ -170,6 +217,9 @@ func TestLookRefused(t *testing.T) {
 // TestDiscardLocked: locked memory is returned, whether alone, amid other memory, or with many other
 // ranges. It stays locked.
 func TestDiscardLocked(t *testing.T) {
+	if !smaps.TakesAdvice() {
+		t.Skip("skipped: an emulator, which takes advice and does nothing")
+	}
 	const n = 64
 	for _, lock := range []struct {
 		name string
@@ -342,6 +392,9 @@ func TestWidestMode(t *testing.T) {
 
 // TestRenew: what was advised is forgotten, what was written is gone, and the neighbours stay.
 func TestRenew(t *testing.T) {
+	if !smaps.TakesAdvice() {
+		t.Skip("skipped: an emulator, which takes advice and does nothing")
+	}
 	if HugePageMode() == "" {
 		t.Skip("skipped: a kernel without huge pages")
 	}
@@ -456,6 +509,7 @@ func TestParseStatm(t *testing.T) {
 
 // TestNoAllocation checks that measuring memory does not use more of it.
 func TestNoAllocation(t *testing.T) {
+	needsLook(t)
 	addr, _ := smallPages(t, 64)
 	if n := testing.AllocsPerRun(100, func() {
 		var l Look
