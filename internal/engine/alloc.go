@@ -101,14 +101,17 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 		kickGrown()
 		kickPressed()
 		if s == 0 {
-			if !reclaimed && reclaim(own) {
+			if !reclaimed && reclaim(own, slabBytes(c)) {
 				reclaimed = true
 				continue
 			}
 			if reclaimed {
-				reclaimFailed()
+				reclaimEnded(false)
 			}
 			return noMemory()
+		}
+		if reclaimed {
+			reclaimEnded(true)
 		}
 		f, tok = enter(own)
 		if f == trapFront || *f.lease(c) != 0 {
@@ -273,9 +276,20 @@ func mallocAt(site site.ID, size mem.Bytes) Block {
 	}
 	c := sizeclass.Of(size)
 	p := mallocClass(0, c, liveSited)
-	if p != 0 {
-		setSite(p, c, site)
+	if p == 0 {
+		return 0
 	}
+	ok := countSite(p)
+	if !ok && reclaim(0, region.sites.unit) {
+		ok = countSite(p)
+		reclaimEnded(ok)
+	}
+	if !ok {
+		setLive(p, c, 0)
+		flushOne(p, c)
+		return noMemory()
+	}
+	setSite(p, c, site)
 	return p
 }
 
@@ -389,10 +403,9 @@ func Resize(p Block, size mem.Bytes) bool {
 		return false
 	}
 	ok, limited := resize(p, size)
-	if limited && reclaim(0) {
-		if ok, limited = resize(p, size); limited {
-			reclaimFailed()
-		}
+	if limited && reclaim(0, size) {
+		ok, limited = resize(p, size)
+		reclaimEnded(!limited)
 	}
 	kickGrown()
 	kickPressed()

@@ -33,6 +33,7 @@ type checker struct {
 	liveLarge     uint64
 	supers        int64
 	used, dirty   int // pages
+	counted       mem.Bytes
 	sites         map[site.ID]siteLive
 }
 

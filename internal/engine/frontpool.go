@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -72,15 +73,29 @@ func takeFront(private bool) (f Front, err error) {
 		initFront(f)
 		return f, nil
 	}
+	// The front of a P is counted and not refused: there are few, and no call of the P works without.
+	switch {
+	case !private:
+		count(frontHeadBytes())
+	case !reserve(frontHeadBytes()):
+		return 0, errFrontLimit
+	}
 	f = frontAt(n)
 	if err := osmem.Commit(mem.Addr(f-frontSkew), frontSize); err != nil {
+		uncount(frontHeadBytes())
 		return 0, fmt.Errorf("hakmem: commit of a front of %d bytes: %w", uint64(frontSize), err)
 	}
 	region.metaCommitted.Add(frontSize)
+	if Hardened() {
+		f.touch(mem.Addr(f+quarantineOffset), quarantineRoom)
+	}
 	initFront(f)
 	fp.built.Store(n + 1) // now ReadTotals may look at the front
 	return f, nil
 }
+
+// errFrontLimit says that the hard memory limit has no room for a Heap's front.
+var errFrontLimit = errors.New("hakmem: no front within the hard memory limit")
 
 // initFront makes all magazines of an empty front traps.
 func initFront(f Front) {
@@ -119,7 +134,11 @@ func returnSpare(all bool) (left bool) {
 	}
 	for fp.clean < fp.low {
 		f := fp.free[fp.clean]
-		if _, usable := discard(magazines(f)); usable {
+		ok, usable := discard(magazines(f))
+		if ok {
+			f.untouch(magazines(f))
+		}
+		if usable {
 			fp.clean++ // if the memory is not gone, it is tried again when the front has been used
 		} else {
 			initFront(f) // nobody looks at the magazines of a trap

@@ -40,6 +40,9 @@ const (
 	// something at any cost.
 	guardEvery  = 5 * time.Millisecond
 	guardAlways = 100
+	// guardSlotBytes is what a slot takes besides its pages: twice the guardSlot in Go's heap, which
+	// lets as much garbage lie (GOGC is 100), and some 600 bytes of the kernel for two mappings.
+	guardSlotBytes = 1536
 )
 
 // guardSlot is one guarded block, live or freed.
@@ -50,6 +53,7 @@ type guardSlot struct {
 	size        mem.Bytes
 	site        site.ID
 	live        bool
+	counted     bool // its pages count as memory
 	alloc, free [guardStack]uintptr
 	nAlloc      int
 	nFree       int
@@ -87,12 +91,24 @@ func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted b
 		}
 		g.notBefore = now + guardEvery
 	}
+	if !within(size.Up(osmem.PageSize()) + guardSlotBytes) {
+		limitHit.Add(1)
+		g.skipped++
+		return 0
+	}
 	s := guardSlotFor(size)
 	if s == nil {
 		g.skipped++
 		return 0
 	}
 	page := osmem.PageSize()
+	if !s.counted && !reserve(mem.Bytes(s.pages)*page) {
+		limitHit.Add(1)
+		g.freed = append(g.freed, s)
+		g.skipped++
+		return 0
+	}
+	s.counted = true
 	if err := osmem.Commit(s.start, mem.Bytes(s.pages)*page); err != nil {
 		survive(fmt.Errorf("hakmem: guarded block: %w", err))
 		g.freed = append(g.freed, s)
@@ -137,6 +153,10 @@ func guardSlotFor(size mem.Bytes) *guardSlot {
 		g.base, g.next, g.end = base, base, base+mem.Addr(n)
 	}
 	if need := (pages + 1) * page; len(g.slots) < guardSlots && g.end-g.next >= mem.Addr(need+page) {
+		if !reserve(guardSlotBytes) {
+			limitHit.Add(1)
+			return nil
+		}
 		s := &guardSlot{start: g.next + mem.Addr(page), pages: uintptr(pages)}
 		g.next += mem.Addr(need)
 		g.slots = append(g.slots, s)
@@ -252,6 +272,9 @@ func guardFree(p Block) Finding {
 	g.live--
 	if err := osmem.Withdraw(s.start, mem.Bytes(s.pages)*osmem.PageSize()); err != nil {
 		survive(fmt.Errorf("hakmem: guarded block: %w", err))
+	} else {
+		uncount(mem.Bytes(s.pages) * osmem.PageSize())
+		s.counted = false
 	}
 	g.freed = append(g.freed, s)
 	return Finding{}
@@ -276,6 +299,18 @@ func GuardTotals() (live int, samples, skipped uint64) {
 	g.Lock()
 	defer g.Unlock()
 	return g.live, g.samples, g.skipped
+}
+
+// residentGuards returns how many bytes of guarded blocks are resident, or false where that is not
+// known.
+func residentGuards() (n mem.Bytes, known bool) {
+	guard.Lock()
+	base, next := guard.base, guard.next
+	guard.Unlock()
+	if next == base {
+		return 0, true
+	}
+	return residentIn(base, next.From(base))
 }
 
 // GuardFinding describes a fault of the processor at address a. Its kind is OK if a is not among

@@ -12,7 +12,11 @@ const FrontBytes = frontSize
 // entered.
 func NewHeapFront() Front {
 	check.MustNotBeEntered("NewHeapFront")
-	return newFront(true)
+	f := newFront(true)
+	if f == 0 && !within(frontHeadBytes()) && reclaim(0, frontHeadBytes()) {
+		f = newFront(true)
+	}
+	return f
 }
 
 // CloseHeapFront gives back the magazines and leases of a Heap's front. The caller must be the

@@ -123,6 +123,9 @@ func (k *checker) checkGuard() {
 	live, next := 0, g.base
 	for _, s := range g.slots {
 		of := subject{noun: "guarded block", addr: mem.Addr(s.p)}
+		if k.counted += guardSlotBytes; s.counted {
+			k.counted += mem.Bytes(s.pages) * page
+		}
 		if s.start != next+mem.Addr(page) || s.start+mem.Addr(mem.Bytes(s.pages)*page) > g.next {
 			k.bad(of, "slots of guarded blocks follow each other", hex(s.start), hex(next+mem.Addr(page)))
 		}

@@ -28,10 +28,11 @@ var largeStats struct {
 	allocs, frees atomic.Uint64
 }
 
-// takeRun takes n pages from the page tree. It commits more if it must. With dirty set it succeeds
-// only if the pages that it finds first all have memory already.
-func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean, ok bool) {
+// takeRun takes the pages of a large block of usable bytes from the page tree. It commits more if it
+// must. With dirty set it succeeds only if the pages that it finds first all have memory already.
+func takeRun(usable mem.Bytes, alignPages pageAlign, dirty bool) (page pageNo, clean, ok bool) {
 	r := &region
+	n, units := pagesOf(usable), lastUnits(usable)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	want := n + pageCount(alignPages) - 1 // a run of this length holds an aligned one
@@ -51,7 +52,7 @@ func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean,
 		for have < want && have < pageCount(end) && tree.isFree(end-pageNo(have)-1, 1) {
 			have++
 		}
-		if !allowed(int(n-min(have, n))) || grow((want-have).bytes()) != nil {
+		if !allowed(max(usable, have.bytes())-have.bytes()) || grow((want-have).bytes()) != nil {
 			return 0, false, false
 		}
 		if page, ok = tree.find(want); !ok {
@@ -59,10 +60,11 @@ func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean,
 		}
 	}
 	page = page.up(alignPages)
-	if memoryLimit.hard.Load() != 0 && !allowed(tree.cleanPages(page, n)) {
+	if !reserve(tree.growth(page, n, units)) {
+		refuseByLimit()
 		return 0, false, false
 	}
-	return page, tree.take(page, n), true
+	return page, tree.takeLarge(page, n, units), true
 }
 
 // releaseAll gives freed large blocks back to the page tree. A block that is live, or that was

@@ -29,7 +29,7 @@ var floors = []struct{ name, files string }{
 	{"ground", "doc.go names.go units.go ptr.go survived.go live_on.go live_off.go pin_runtime.go pin_none.go clock.go"},
 	{"region", "region.go page.go track_none.go track_race.go modes.go site.go"},
 	{"pages", "chunk.go usage.go pagetree.go grow.go"},
-	{"blocks", "finding.go live.go partialset.go superslab.go residency.go purge.go slab.go"},
+	{"blocks", "finding.go live.go partialset.go superslab.go sitetable.go residency.go purge.go slab.go"},
 	{"fronts", "front.go magazine.go large.go large_cache.go hardened.go frontpool.go reserve.go enter.go"},
 	{"scavenger", "drain.go idle.go sweep.go punch.go scavenger.go reclaim.go"},
 	{"calls", "spill.go heapfront.go sample.go guard.go large_alloc.go harden.go alloc.go fastlive.go pinned.go road_pinned.go road_p.go road_amd64.go road_arm64.go road_none.go road.go"},

@@ -3,7 +3,9 @@ package engine
 import (
 	"math/bits"
 
+	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
 )
 
 // pageTree finds runs of free pages, lowest address first. Owned by region.mu.
@@ -169,6 +171,13 @@ func (t *pageTree) give(page pageNo, n pageCount, at stamp) {
 // each calls f for each chunk of the n pages from page on, with those of the pages that are in the
 // chunk. Then it updates the tree.
 func (t *pageTree) each(page pageNo, n pageCount, f func(s *superMeta, m pageSet)) {
+	chunksOf(page, n, func(c chunkNo, m pageSet) { f(super(c), m) })
+	t.update(page.chunk(), (page + pageNo(n) - 1).chunk())
+}
+
+// chunksOf calls f for each chunk of the n pages from page on, with those of the pages that are in
+// the chunk.
+func chunksOf(page pageNo, n pageCount, f func(c chunkNo, m pageSet)) {
 	end := page + pageNo(n) - 1 // the last page
 	first, last := page.chunk(), end.chunk()
 	for c := first; c <= last; c++ {
@@ -179,7 +188,48 @@ func (t *pageTree) each(page pageNo, n pageCount, f func(s *superMeta, m pageSet
 		if c == last {
 			m &= ^pageSet(0) >> (superPages - 1 - end.inChunk())
 		}
-		f(super(c), m)
+		f(c, m)
 	}
-	t.update(first, last)
+}
+
+// lastUnits returns how many units of its last page a large block of usable bytes uses. What is
+// behind them is never touched. Where the system may make huge pages by itself, it is resident
+// nevertheless.
+func lastUnits(usable mem.Bytes) uint8 {
+	n := usable % pageSize
+	if n == 0 || region.huge {
+		return pageSize / residentUnit
+	}
+	return uint8(n.Up(osmem.PageSize()) / residentUnit)
+}
+
+// growth returns by how much the count grows if the n free pages from page on are taken, of the
+// last of which only the first units are used. Under region.mu.
+func (t *pageTree) growth(page pageNo, n pageCount, units uint8) (bytes mem.Bytes) {
+	chunksOf(page, n, func(c chunkNo, m pageSet) { bytes += super(c).growth(c, m) })
+	last := page + pageNo(n) - 1
+	was := super(last.chunk()).resident(last)
+	return bytes - (allUnits &^ was).bytes() + (firstUnits(units) &^ was).bytes()
+}
+
+// takeLarge hands out the n pages from page on, of the last of which only the first units will be
+// used. The caller has reserved their growth. clean is as for take. Under region.mu.
+func (t *pageTree) takeLarge(page pageNo, n pageCount, units uint8) (clean bool) {
+	last := page + pageNo(n) - 1
+	was := super(last.chunk()).resident(last)
+	clean = t.take(page, n)
+	useLast(last, was, units)
+	return clean
+}
+
+// useLast notes that page is the last one of a large block, which uses its first units; the units
+// was may have been resident before. Under region.mu.
+func useLast(page pageNo, was unitSet, units uint8) {
+	check.MustHold(&region.mu, "useLast")
+	s, bit := super(page.chunk()), pageSet(1)<<page.inChunk()
+	s.setResident(page, was|firstUnits(units))
+	if s.short &^= bit; units != pageSize/residentUnit {
+		s.short |= bit
+		meta(page).setUnits(units)
+	}
 }

@@ -21,17 +21,15 @@ import (
 // clear bits, so what is free stays free. All state of this file is owned by scavenger.mu, except
 // for the counter punched.
 
-// punchUnit is the smallest unit of a hole: the usual OS page. Where OS pages are larger nothing is
-// punched.
-const punchUnit = 4 << 10
-
 // A slab is worth punching if enough of it can be returned that has not been returned before. The
 // thresholds are in 64ths of a slab. For a slab that has not been used for the window it is an 8th,
 // which is two units of a tiny slab. While the heap grows, when the system calls hold up the
-// program, it is a quarter (docs/ledger.md, "Holes").
+// program, it is a quarter (docs/ledger.md, "Holes"). When an allocation would fail otherwise, every
+// unit is worth it.
 type unitCount int
 
 const (
+	worthAtLimit unitCount = 1
 	worthIdle    unitCount = 8
 	worthGrowing unitCount = 16
 )
@@ -57,7 +55,7 @@ var punchAt punchCursor
 // PARTIAL for age milliseconds and are worth it. It reports whether it stopped before the end of
 // its round, or left some slabs that are too young. Under scavenger.mu.
 func punchSlabs(now stamp, age millis, worth unitCount, most int) (left bool) {
-	if osmem.PageSize() != punchUnit {
+	if osmem.PageSize() != holeUnit {
 		return false
 	}
 	began := telemetry.Begin()
@@ -123,10 +121,6 @@ func (m *pageMeta) listedAt() stamp {
 	return m.listed()
 }
 
-// units is the number of units that the slab is divided into, and unitBytes the size of each.
-func (s slabID) units() int           { return min(int(s.meta().pages)*pageSize/punchUnit, 64) }
-func (s slabID) unitBytes() mem.Bytes { return s.meta().runBytes() / mem.Bytes(s.units()) }
-
 // holes returns the units of the slab of class c whose blocks the slab owns, all of them. While the
 // caller holds the right to take blocks from the slab, they stay the slab's; otherwise the result
 // is only a glance.
@@ -183,7 +177,7 @@ func (s slabID) punch(c sizeclass.ID) {
 	unit := s.unitBytes()
 	s.dropLive(&sizeclass.Classes[c], c)
 	holes := s.holes(c)
-	m.setHoles(m.holes() & holes) // a block that was dropped may lie in one
+	s.forgetHoles(holes) // a block that was dropped may lie in one
 	for todo := holes &^ m.holes(); todo != 0; {
 		from := bits.TrailingZeros64(todo)
 		n := bits.TrailingZeros64(^(todo >> from))
@@ -225,7 +219,9 @@ func punchNow() {
 	}
 	for i := range b.n {
 		s := &b.slabs[i]
-		s.slab.meta().setHoles(s.slab.meta().holes() | s.holes)
+		m := s.slab.meta()
+		uncount(s.slab.bytesOf(s.holes &^ m.holes()))
+		m.setHoles(m.holes() | s.holes)
 		if s.lost {
 			punchLost = append(punchLost, s.slab)
 		} else {

@@ -37,8 +37,8 @@ func eachMark(p Block, size mem.Bytes, at func(mem.Addr) bool) {
 // blocks keep their contents, and the free ones can be allocated again. It is done once, and not
 // before the window has passed.
 func TestHoles(t *testing.T) {
-	if osmem.PageSize() != punchUnit {
-		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not %d", osmem.PageSize(), punchUnit)
+	if osmem.PageSize() != holeUnit {
+		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not %d", osmem.PageSize(), holeUnit)
 	}
 	for _, size := range []mem.Bytes{16, 48, 1024, 3 << 10, 20 << 10} {
 		c := withClock(t)
@@ -95,8 +95,8 @@ func TestHoles(t *testing.T) {
 // TestPunchRoundOfManyTicks: slabs that become PARTIAL behind the cursor of a round that takes
 // several ticks are looked at by the next round.
 func TestPunchRoundOfManyTicks(t *testing.T) {
-	if osmem.PageSize() != punchUnit {
-		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not %d", osmem.PageSize(), punchUnit)
+	if osmem.PageSize() != holeUnit {
+		t.Skipf("skipped: holes are of whole system pages, and these have %d bytes, not %d", osmem.PageSize(), holeUnit)
 	}
 	defer func(was int) { punchScan = was }(punchScan)
 	punchScan = 4

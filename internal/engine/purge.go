@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
-	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
@@ -73,7 +72,7 @@ func purgePages(want int, now stamp, age millis, kept bool) (n int) {
 // into use. take has an entry for each chunk from c on. It returns the number of pages whose memory
 // was returned.
 func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
-	var cleaned, tiny, lost [purgeBatch]pageSet
+	var cleaned, tiny, sited, lost [purgeBatch]pageSet
 	first := c.page()
 	eachRun(take, func(page, length int) {
 		addr, size := (first + pageNo(page)).addr(), pageCount(length).bytes()
@@ -87,27 +86,34 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			setRun(lost[:], page, length)
 		}
 	})
-	// The part of the live map that covers these pages is all zero: no block in them is live.
+	// The part of the live map that covers these pages is all zero, as no block in them is live, and
+	// nobody reads that of the site map.
 	region.mu.Lock()
 	for i := range take {
-		tiny[i] = cleaned[i] & super(c+chunkNo(i)).tiny
+		s := super(c + chunkNo(i))
+		tiny[i], sited[i] = cleaned[i]&s.tiny, cleaned[i]&pageSet(s.sited.Load())
 	}
 	region.mu.Unlock()
-	var dropped [purgeBatch]pageSet
-	eachRun(tiny[:], func(page, length int) {
-		unit := region.live.unit
-		page, length = wholePages(page, length, unit, osmem.PageSize())
-		if length == 0 {
-			return
-		}
-		ok, usable := discard(region.live.base+mem.Addr(first+pageNo(page))*mem.Addr(unit), mem.Bytes(length)*unit)
-		if ok {
-			setRun(dropped[:], page, length)
-		}
-		if !usable {
-			setRun(lost[:], page, length)
-		}
-	})
+	var dropped, unsited [purgeBatch]pageSet
+	for _, table := range []struct {
+		of            *area
+		pages, unused *[purgeBatch]pageSet
+	}{{&region.live, &tiny, &dropped}, {&region.sites, &sited, &unsited}} {
+		eachRun(table.pages[:], func(page, length int) {
+			unit := table.of.unit
+			page, length = wholePages(page, length, unit, osmem.PageSize())
+			if length == 0 {
+				return
+			}
+			ok, usable := discard(table.of.base+mem.Addr(first+pageNo(page))*mem.Addr(unit), mem.Bytes(length)*unit)
+			if ok {
+				setRun(table.unused[:], page, length)
+			}
+			if !usable {
+				setRun(lost[:], page, length)
+			}
+		})
+	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	now := milliseconds()
@@ -121,8 +127,12 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			s.lost |= lost[i]
 			anyLost.Store(true)
 		}
+		gone := s.residentBytes(c+chunkNo(i), cleaned[i])
 		s.dirty &^= cleaned[i]
+		s.partly &^= cleaned[i]
+		gone += mapBytes(s.tiny, region.live.unit) - mapBytes(s.tiny&^dropped[i], region.live.unit)
 		s.tiny &^= dropped[i]
+		uncount(gone + s.unsite(unsited[i]))
 		if kept { // otherwise it was not the scavenger's choice
 			s.purged |= cleaned[i]
 			s.purgedAt = now
@@ -171,10 +181,8 @@ func recommit(addr mem.Addr, size mem.Bytes) bool {
 	return err == nil
 }
 
-// anyLost says that findLost may have something to do.
-var anyLost atomic.Bool
-
-// findLost commits the pages that discard left unusable. They count as dirty, which is always safe.
+// findLost commits the pages that discard left unusable, and the unused ends of pages in use. What was
+// lost counts as dirty and resident, which is always safe.
 func findLost() {
 	if !anyLost.Swap(false) {
 		return
@@ -183,15 +191,56 @@ func findLost() {
 	for c := region.firstChunk(); c < end; c++ {
 		region.mu.Lock()
 		s := super(c)
-		if s.lost != 0 {
-			start, unit := c.page(), region.live.unit
-			if recommit(start.addr(), superSize) && recommit(region.live.base+mem.Addr(start)*mem.Addr(unit), superPages*unit) {
-				pageUse.dirty += (s.lost &^ s.dirty).count()
+		if s.lost|s.torn != 0 {
+			ok := recommit(c.page().addr(), superSize)
+			for _, a := range []*area{&region.live, &region.sites} {
+				ok = ok && (a.lazy || recommit(a.base+mem.Addr(a.of(pageCount(c.page()))), a.of(superPages)))
+			}
+			if ok {
+				fresh := s.lost &^ s.dirty
+				pageUse.dirty += fresh.count()
+				count(pageCount(fresh.count()).bytes())
 				s.dirty |= s.lost
 				s.free |= s.lost
-				s.lost = 0
+				s.lost, s.torn = 0, 0
 				updateChunk(c)
 			} else {
+				anyLost.Store(true)
+			}
+		}
+		region.mu.Unlock()
+	}
+}
+
+// trimEnds returns the memory behind the ends of large blocks' last pages that the blocks do not use,
+// where it may be resident because the page was used before. It stops when the hard limit has room
+// for n more bytes.
+//
+// A block's holder may make it larger (resize) or free it, both under region.mu. So the lock is held
+// while the system takes the memory.
+func trimEnds(n mem.Bytes) {
+	end := region.endChunk()
+	for c := region.firstChunk(); c < end && !within(n); c++ {
+		region.mu.Lock()
+		s := super(c)
+		for m := s.short &^ s.torn; m != 0; m &= m - 1 {
+			page := c.page() + pageNo(bits.TrailingZeros32(uint32(m)))
+			used, was := meta(page).units(), s.resident(page)
+			idle := was &^ firstUnits(used)
+			if idle == 0 {
+				continue
+			}
+			from := mem.Bytes(used) * residentUnit
+			addr, size := page.addr().Add(from), pageSize-from
+			counts := countResident(addr, size, nil)
+			ok, usable := discard(addr, size)
+			if ok {
+				countReturned(counts)
+				s.setResident(page, was&^idle)
+				uncount(idle.bytes())
+			}
+			if !usable {
+				s.torn |= m & -m
 				anyLost.Store(true)
 			}
 		}

@@ -86,6 +86,9 @@ type regionState struct {
 	committed atomic.Uintptr // offset up to which pages may be touched
 	step      mem.Bytes      // next commit step, before its limits are applied; 0: none yet
 
+	// huge says that the system makes huge pages of the region by itself, or may.
+	huge bool
+
 	live   area     // one byte for each granule: see live.go
 	pages  area     // a pageMeta for each page: see page.go
 	bits   area     // a bitmap of maxWords words for each page: see slab.go

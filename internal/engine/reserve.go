@@ -198,11 +198,39 @@ func (r *regionState) fixedParts(npages pageCount) (parts [6]part, total mem.Byt
 // system has no huge pages there is nothing to ask. Under mu.
 func (r *regionState) adviseHuge(want policy.THP) {
 	check.MustHold(&region.mu, "adviseHuge")
-	if want == policy.THPAuto || osmem.HugePageMode() == "" {
+	mode := osmem.HugePageMode()
+	r.huge = want == policy.THPAlways && mode != "" && mode != "never" || want == policy.THPAuto && mode == "always"
+	if mode == "always" {
+		r.smallTables()
+	}
+	if want == policy.THPAuto || mode == "" {
 		return
 	}
 	if err := osmem.HugePages(r.base, r.size, want == policy.THPAlways); err != nil {
 		survive(fmt.Errorf("hakmem: advice on huge pages: %w; HAKMEM_THP has no effect", err))
+	}
+}
+
+// smallTables asks the system for no huge pages in the tables and fronts, where it would make them of
+// itself. Tables are touched here and there: a huge page in each of them would take more memory than
+// a small heap, and more than is counted (usage.go). Under mu.
+func (r *regionState) smallTables() {
+	check.MustHold(&region.mu, "smallTables")
+	_, fixed := r.fixedParts(pageCount(r.size >> pageShift))
+	tables := []osmem.Range{
+		{Addr: r.supers, Size: fixed},
+		{Addr: mem.Addr(mem.Bytes(frontPool.base).Down(pageSize)), Size: mem.Bytes(frontPool.max * frontSize)},
+		{Addr: r.live.base, Size: r.first},
+	}
+	for _, a := range r.areas() {
+		if a != &r.live {
+			tables = append(tables, osmem.Range{Addr: a.base, Size: a.of(pageCount(r.size >> pageShift)).Up(pageSize)})
+		}
+	}
+	for _, t := range tables {
+		if err := osmem.HugePages(t.Addr, t.Size, false); err != nil {
+			survive(fmt.Errorf("hakmem: advice on huge pages of tables: %w; they may take more memory", err))
+		}
 	}
 }
 
@@ -224,7 +252,7 @@ func Refusal(size mem.Bytes) error {
 	case usable > r.size-r.first:
 		return fmt.Errorf("hakmem: the region has %d bytes: %s", r.size-r.first, r.remedy())
 	case r.limited:
-		return fmt.Errorf("hakmem: the hard memory limit of %d bytes is reached: free blocks, or raise it (SetMemoryLimit, HAKMEM_MEMORY_HARD)", uint64(memoryLimit.hard.Load())<<pageShift)
+		return fmt.Errorf("hakmem: the hard memory limit of %d bytes is reached: free blocks, or raise it (SetMemoryLimit, HAKMEM_MEMORY_HARD)", uint64(memoryLimit.hard.Load()))
 	default:
 		return r.refusal
 	}

@@ -72,8 +72,9 @@ func countReturned(counts pageFaultCounts) {
 	}
 }
 
-// readPageFaults returns the OS pages faulted in so far, by bucket.
-func readPageFaults() (counts pageFaultCounts) {
+// readPageFaults returns the OS pages faulted in so far, by bucket, and how many of the blocks' OS
+// pages are resident now.
+func readPageFaults() (counts pageFaultCounts, now uint64) {
 	residency.Lock()
 	counts = residency.returned
 	residency.Unlock()
@@ -98,7 +99,21 @@ func readPageFaults() (counts pageFaultCounts) {
 		pages := pageCount(last)*superPages + pageCount(bits.Len32(uint32(dirty[last])))
 		for b, n := range countResident(c.addr(), pages.bytes(), nil) {
 			counts[b] += n
+			now += n
 		}
 	}
-	return counts
+	return counts, now
+}
+
+// residentIn returns how many bytes of a range are resident, or false where that is not known.
+func residentIn(addr mem.Addr, size mem.Bytes) (n mem.Bytes, known bool) {
+	residency.Lock()
+	defer residency.Unlock()
+	system := osmem.PageSize()
+	from := mem.Addr(mem.Bytes(addr).Down(system))
+	pages, err := osmem.Resident(from, addr.Add(size).From(from), residency.vec[:])
+	if err != nil && !errors.Is(err, osmem.ErrNotSupported) {
+		survive(fmt.Errorf("hakmem: resident pages: %w", err))
+	}
+	return mem.Bytes(pages) * system, err == nil
 }

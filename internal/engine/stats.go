@@ -23,6 +23,8 @@ type (
 		Superslabs, Fronts                   int
 		Drains, LateDoubleFrees, OutOfMemory uint64
 	}
+	// MemoryTotals are the figures of memory from the operating system.
+	MemoryTotals struct{ Resident, Counted uint64 }
 	// ClassTotals are the figures of one size class.
 	ClassTotals struct {
 		Size                                uint64
@@ -45,6 +47,7 @@ type (
 		Ticks                                   uint64
 		Running                                 bool
 		LimitRefused                            uint64
+		PressureRounds, PressureReturned        uint64
 	}
 	// PageFaultTotals are the OS pages faulted in, by bucket.
 	PageFaultTotals struct{ Tiny, Mid, Large, Huge uint64 }
@@ -59,6 +62,7 @@ type (
 // Totals is a picture of the engine. It is exact when nobody allocates or frees.
 type Totals struct {
 	GlobalTotals
+	MemoryTotals
 	Classes                      [sizeclass.Num + 1]ClassTotals // by class; 0 is none
 	Large                        LargeTotals
 	Shared, SiteCache, HugeCache CacheTotals
@@ -144,7 +148,13 @@ func ReadTotals(t *Totals) {
 	}
 	t.readCaches()
 	scavenger.moving.Unlock()
-	faults := readPageFaults()
+	faults, now := readPageFaults()
+	t.Counted = uint64(counted.Load())
+	t.Resident = t.Counted
+	if tables, known := residentTables(); known {
+		guards, _ := residentGuards()
+		t.Resident = now*uint64(osmem.PageSize()) + uint64(tables+guards)
+	}
 	t.PageFaults = PageFaultTotals{
 		Tiny: faults[bucketTiny], Mid: faults[bucketMid], Large: faults[bucketLarge], Huge: faults[bucketHuge],
 	}
@@ -193,5 +203,29 @@ func (t *Totals) readCaches() {
 		Holes: punched.Load(),
 		Ticks: scavenger.ticks.Load(), LimitRefused: limitHit.Load(),
 		Window: time.Duration(window) * time.Millisecond, Running: scavenger.armed.Load(),
+		PressureRounds: scavenger.pressure.rounds.Load(), PressureReturned: scavenger.pressure.returned.Load(),
 	}
+}
+
+// residentTables returns how many bytes of hakmem's tables and fronts are resident, or false where
+// that is not known.
+func residentTables() (n mem.Bytes, known bool) {
+	r := &region
+	_, fixed := r.fixedParts(pageCount(r.size >> pageShift))
+	ranges := []osmem.Range{{Addr: r.supers, Size: fixed}, {Addr: frontPool.base, Size: mem.Bytes(frontPool.built.Load() * frontSize)}}
+	r.mu.Lock()
+	for _, a := range r.areas() {
+		if from := a.of(pageCount(r.firstPage())).Down(osmem.PageSize()); !a.lazy && a.committed > from {
+			ranges = append(ranges, osmem.Range{Addr: a.base.Add(from), Size: a.committed - from})
+		}
+	}
+	r.mu.Unlock()
+	for _, t := range ranges {
+		m, ok := residentIn(t.Addr, t.Size)
+		if !ok {
+			return 0, false
+		}
+		n += m
+	}
+	return n, true
 }
