@@ -195,42 +195,32 @@ func (r *regionState) fixedParts(npages pageCount) (parts [6]part, total mem.Byt
 
 // adviseHuge gives the operating system the policy's advice on huge pages for the whole region.
 // auto leaves the choice to the system, for the reason in docs/ledger.md, "Huge pages". Where the
-// system has no huge pages there is nothing to ask. Under mu.
+// system has no huge pages there is nothing to ask. Where it makes them of itself, it is asked for none
+// in the tables and the fronts: these are touched here and there, and a huge page in each of them would
+// take more memory than a small heap, and more than is counted (usage.go). Under mu.
 func (r *regionState) adviseHuge(want policy.THP) {
 	check.MustHold(&region.mu, "adviseHuge")
 	mode := osmem.HugePageMode()
 	r.huge = want == policy.THPAlways && mode != "" && mode != "never" || want == policy.THPAuto && mode == "always"
-	if mode == "always" {
-		r.smallTables()
+	advise := func(addr mem.Addr, size mem.Bytes, want bool) {
+		if err := osmem.HugePages(addr, size, want); err != nil {
+			survive(fmt.Errorf("hakmem: advice on huge pages: %w; HAKMEM_THP has no effect, or tables take more memory", err))
+		}
 	}
-	if want == policy.THPAuto || mode == "" {
+	if want != policy.THPAuto && mode != "" {
+		advise(r.base, r.size, want == policy.THPAlways)
+	}
+	if mode != "always" {
 		return
 	}
-	if err := osmem.HugePages(r.base, r.size, want == policy.THPAlways); err != nil {
-		survive(fmt.Errorf("hakmem: advice on huge pages: %w; HAKMEM_THP has no effect", err))
-	}
-}
-
-// smallTables asks the system for no huge pages in the tables and fronts, where it would make them of
-// itself. Tables are touched here and there: a huge page in each of them would take more memory than
-// a small heap, and more than is counted (usage.go). Under mu.
-func (r *regionState) smallTables() {
-	check.MustHold(&region.mu, "smallTables")
-	_, fixed := r.fixedParts(pageCount(r.size >> pageShift))
-	tables := []osmem.Range{
-		{Addr: r.supers, Size: fixed},
-		{Addr: mem.Addr(mem.Bytes(frontPool.base).Down(pageSize)), Size: mem.Bytes(frontPool.max * frontSize)},
-		{Addr: r.live.base, Size: r.first},
-	}
-	for _, a := range r.areas() {
-		if a != &r.live {
-			tables = append(tables, osmem.Range{Addr: a.base, Size: a.of(pageCount(r.size >> pageShift)).Up(pageSize)})
-		}
-	}
-	for _, t := range tables {
-		if err := osmem.HugePages(t.Addr, t.Size, false); err != nil {
-			survive(fmt.Errorf("hakmem: advice on huge pages of tables: %w; they may take more memory", err))
-		}
+	npages := pageCount(r.size >> pageShift)
+	_, fixed := r.fixedParts(npages)
+	advise(r.supers, fixed, false)
+	advise(mem.Addr(mem.Bytes(frontPool.base).Down(pageSize)), mem.Bytes(frontPool.max*frontSize), false)
+	advise(r.live.base, r.first, false)
+	areas := r.areas()
+	for _, a := range areas[1:] { // the first is the live map
+		advise(a.base, a.of(npages).Up(pageSize), false)
 	}
 }
 
