@@ -84,6 +84,12 @@ func within(n mem.Bytes) bool {
 	return hard == 0 || counted.Load()+int64(n) <= hard
 }
 
+// nearHard reports whether less than a quarter of the hard limit is left. Any goroutine.
+func nearHard() bool {
+	hard := memoryLimit.hard.Load()
+	return hard != 0 && counted.Load() > hard-hard/4
+}
+
 // allowed is within, and notes a refusal. Under region.mu.
 func allowed(n mem.Bytes) bool {
 	check.MustHold(&region.mu, "allowed")
