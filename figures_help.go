@@ -10,7 +10,7 @@ func figureHelp(name string) string {
 	case "committed_bytes": // GlobalStats.Committed
 		return "The part of the reserved address space that may be touched, in bytes."
 	case "metadata_bytes": // GlobalStats.Metadata
-		return "The memory committed for hakmem's own maps, in bytes."
+		return "The address space committed for hakmem's own maps, in bytes."
 	case "live_bytes": // GlobalStats.Live
 		return "The memory of blocks handed out and not yet freed, in bytes."
 	case "live_blocks": // GlobalStats.LiveBlocks
@@ -27,6 +27,10 @@ func figureHelp(name string) string {
 		return "The number of double frees found only when a copy of the block left its magazine."
 	case "failed_allocations_total": // GlobalStats.OutOfMemory
 		return "The number of allocations that returned nil."
+	case "resident_bytes": // MemoryStats.Resident
+		return "The memory that hakmem has resident now, in bytes: blocks, live or free, and its own maps."
+	case "counted_bytes": // MemoryStats.Counted
+		return "The memory that the memory limits count, in bytes: all that may be resident."
 	case "abandoned_heaps_total": // AbandonedStats.Heaps
 		return "The number of abandoned Heaps."
 	case "abandoned_arenas_total": // AbandonedStats.Arenas
@@ -95,6 +99,10 @@ func figureHelp(name string) string {
 		return "Whether the scavenger's timer is set."
 	case "limit_refusals_total": // ScavengerStats.LimitRefused
 		return "The number of refusals of memory by the hard memory limit."
+	case "pressure_rounds_total": // ScavengerStats.PressureRounds
+		return "The number of rounds that the soft memory limit asked for."
+	case "pressure_returned_bytes_total": // ScavengerStats.PressureReturned
+		return "The memory by which those rounds made Counted smaller, in bytes."
 	case "faulted_tiny_pages": // PageFaultStats.Tiny
 		return "The number of OS pages faulted in for blocks up to 1 KiB."
 	case "faulted_mid_pages": // PageFaultStats.Mid

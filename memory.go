@@ -24,19 +24,27 @@ func Trim() {
 	}
 }
 
-// SetMemoryLimit sets two limits, in bytes, to the memory behind blocks: behind live ones and
-// behind free ones that are kept for later. It is counted in pages of 64 KiB. 0 means no limit. The
-// limits are rounded up to whole pages, and [MemoryLimit] returns the rounded values.
+// SetMemoryLimit sets two limits, in bytes, to hakmem's memory: to blocks, live ones and free ones
+// that are kept for later, and to the tables that grow with them. 0 means no limit. The limits are
+// rounded up to whole pages of 64 KiB, and [MemoryLimit] returns the rounded values.
 //
-// Near the soft limit the scavenger keeps nothing: it empties the caches and returns free memory,
-// at once and at each of its ticks. At the hard limit an allocation that needs more memory first
-// tries to make room by emptying caches, and then returns nil. Once blocks are freed, allocations
-// work again.
+// What is counted is the memory that may be resident: memory that was returned to the operating
+// system does not count, free blocks in the middle of live ones included, and neither does the rest
+// of a large block's last page. So the resident memory that is hakmem's stays below a hard limit;
+// small tables that are not counted add less than 1 %. (Where the system makes huge pages by itself,
+// it may make resident what nobody touched.) Stats.Counted is the number that is compared with the
+// limits. [ContainerLimit] is a limit to derive them from.
 //
-// Not counted are hakmem's own tables (Stats.Metadata) and the blocks that HAKMEM_GUARD puts
-// between guard pages. The blocks in the magazines of a [Heap] are counted, although only the
-// Heap's own goroutine can give them back. A limit below the memory in use takes nothing away from
-// live blocks.
+// Near the soft limit the scavenger keeps nothing: it empties the caches and returns free memory, at
+// once and then at its ticks. Emptying all caches stops the world, so it is done less and less often,
+// down to once in 14 s, while it does not help because the memory is in use. At the hard limit an
+// allocation that needs more memory first tries to make room by emptying caches and returning the
+// memory of free blocks, and then returns nil. Once blocks are freed, allocations work again.
+//
+// The blocks in the magazines of a [Heap] are counted, although only the Heap's own goroutine can give
+// them back, and so is the memory of each open Heap itself: [NewHeap] panics at the hard limit. Blocks
+// that HAKMEM_GUARD puts between guard pages are counted; at the hard limit none are made. A limit
+// below the memory in use takes nothing away from live blocks.
 //
 // SetMemoryLimit returns an error and changes nothing if hard is not 0 and is below soft or below 2
 // MiB. Any goroutine may call it at any time. HAKMEM_MEMORY_SOFT and HAKMEM_MEMORY_HARD set the

@@ -66,8 +66,8 @@ func memoryLimit(string) error {
 	if soft, hard := hakmem.MemoryLimit(); soft != 16<<20 || hard != 32<<20 {
 		return fmt.Errorf("limits of %d and %d from the settings", soft, hard)
 	}
-	if n := len(blocks); n < 240 || n > 256 { // 2 pages of 64 KiB each
-		return fmt.Errorf("%d blocks of 128 KiB in 32 MiB", n)
+	if n := len(blocks); n < 240 || n > 323 { // 104 KiB each, or with huge pages 2 pages of 64 KiB
+		return fmt.Errorf("%d blocks of 104 KiB in 32 MiB", n)
 	}
 	if v := testkit.PanicOf(func() { hakmem.Alloc(100_000) }); v == nil {
 		return errors.New("Alloc beyond the limit did not panic")
@@ -90,7 +90,7 @@ func memoryLimit(string) error {
 		return err
 	}
 	more := fill()
-	if n := len(more); n < 240 || n > 256 {
+	if n := len(more); n < 240 || n > 323 {
 		return fmt.Errorf("%d blocks more with a limit of 64 MiB", n)
 	}
 	if err := hakmem.SetMemoryLimit(100<<20, 64<<20); err == nil {

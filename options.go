@@ -126,14 +126,16 @@ type Options struct {
 
 	// MemorySoft is the number of bytes of memory near which the scavenger keeps nothing; 0 is no
 	// limit. It is SetMemoryLimit's soft limit from the start on. A limit that the program needs
-	// all the time costs page faults, since whatever is freed is returned.
+	// all the time costs page faults, since whatever is freed is returned. The variable may also be
+	// cgroup or a share such as 60%, as that of MemoryHard.
 	//
 	// HAKMEM_MEMORY_SOFT; default 0, from 0 to 1 TiB.
 	MemorySoft int
 
 	// MemoryHard is the number of bytes of memory beyond which allocations fail; 0 is no limit, and
 	// else it is at least 2 MiB. It is SetMemoryLimit's hard limit from the start on. A program
-	// that comes near it must expect nil from Malloc and a panic from Alloc, New and MakeSlice.
+	// that comes near it must expect nil from Malloc and a panic from Alloc, New and MakeSlice. The
+	// variable may also be a share of the container's limit (ContainerLimit): 80%, or cgroup for 85%.
 	//
 	// HAKMEM_MEMORY_HARD; default 0, from 0 to 1 TiB.
 	MemoryHard int

@@ -73,7 +73,7 @@ var actions = []action{
 		if len(m.heaps) == maxHandles {
 			return false
 		}
-		m.do(func() { m.heaps = append(m.heaps, hakmem.NewHeap()) })
+		m.do(func() { m.heaps = append(m.heaps, m.newHeap()) })
 		return true
 	}},
 	{"close heap", private, []string{"Heap.Close"}, func(m *machine) bool {
@@ -244,9 +244,24 @@ type record struct {
 // heap returns an open Heap; it makes one if there is none.
 func (m *machine) heap() *hakmem.Heap {
 	if len(m.heaps) == 0 {
-		m.heaps = append(m.heaps, hakmem.NewHeap())
+		m.heaps = append(m.heaps, m.newHeap())
 	}
 	return m.heaps[m.choose("heap", len(m.heaps))]
+}
+
+// newHeap makes a Heap. Where the hard limit has no room for one it takes the limit away meanwhile.
+func (m *machine) newHeap() (h *hakmem.Heap) {
+	v := testkit.PanicOf(func() { h = hakmem.NewHeap() })
+	if v == nil {
+		return h
+	}
+	if _, ok := v.(*hakmem.OutOfMemoryError); !ok || !m.limit {
+		panic(v)
+	}
+	soft, hard := hakmem.MemoryLimit()
+	_ = hakmem.SetMemoryLimit(0, 0)
+	defer hakmem.SetMemoryLimit(soft, hard)
+	return hakmem.NewHeap()
 }
 
 // droppedHeaps counts the dropped Heaps of all machines.
@@ -597,14 +612,14 @@ func (m *machine) catchFaults() bool {
 	return true
 }
 
-// mustChangeNothing calls f and checks that the statistics are as before. Page faults are left out,
-// because the tests themselves touch memory.
+// mustChangeNothing calls f and checks that the statistics are as before. Page faults and resident
+// memory are left out, because the tests themselves touch memory.
 func (m *machine) mustChangeNothing(what string, f func()) {
 	m.Helper()
 	hakmem.ReadStats(&m.before)
 	f()
 	hakmem.ReadStats(&m.after)
-	m.before.PageFaults, m.before.Timing = m.after.PageFaults, m.after.Timing
+	m.before.PageFaults, m.before.Timing, m.before.Resident = m.after.PageFaults, m.after.Timing, m.after.Resident
 	if reflect.DeepEqual(m.before, m.after) {
 		return
 	}
@@ -785,7 +800,7 @@ func (m *machine) mustRefuse(op, kind string, f func()) {
 const firstChunk = 64 << 10
 
 func (m *machine) useClosed() bool {
-	h, a := hakmem.NewHeap(), hakmem.NewArena()
+	h, a := m.newHeap(), hakmem.NewArena()
 	b := hakmem.Malloc(100)
 	if b == nil { // beyond the limit
 		m.outOf++

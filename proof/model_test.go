@@ -95,8 +95,8 @@ func begin(t tb, s source) *machine {
 // limited records the hard limit.
 func (m *machine) limited(hard uint64) {
 	hakmem.ReadStats(&m.after)
-	s := &m.after.Scavenger
-	m.limit, m.hardNow, m.most, m.refused = hard != 0, hard, max(hard, s.Used+s.Dirty), s.LimitRefused
+	s := &m.after
+	m.limit, m.hardNow, m.most, m.refused = hard != 0, hard, max(hard, s.Counted), s.Scavenger.LimitRefused
 }
 
 // failed records that an allocation failed, for which a limit must be the reason.
@@ -357,11 +357,12 @@ func (m *machine) check() {
 	if s.OutOfMemory != m.outOf {
 		m.Fatalf("%d allocations that failed, the statistics have %d", m.outOf, s.OutOfMemory)
 	}
-	if n := s.Scavenger.Used + s.Scavenger.Dirty; m.limit {
-		if n > m.most {
+	if n := s.Counted; m.limit {
+		// The fronts of Ps count and are not refused.
+		if n > m.most+uint64(s.Fronts)*engine.FrontBytes {
 			m.Fatalf("%d bytes of memory in spite of a hard limit; at most %d may be", n, m.most)
 		}
-		m.most = max(m.hardNow, n) // what was in use when the limit was set may go, but must not come back
+		m.most = max(m.hardNow, min(n, m.most)) // what was in use when the limit was set may go, but must not come back
 	}
 	if s.LateDoubleFrees != 0 {
 		m.Fatalf("%d late double frees", s.LateDoubleFrees)

@@ -101,14 +101,17 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 		kickGrown()
 		kickPressed()
 		if s == 0 {
-			if !reclaimed && reclaim(own) {
+			if !reclaimed && reclaim(own, slabBytes(c)) {
 				reclaimed = true
 				continue
 			}
 			if reclaimed {
-				reclaimFailed()
+				reclaimEnded(false)
 			}
 			return noMemory()
+		}
+		if reclaimed {
+			reclaimEnded(true)
 		}
 		f, tok = enter(own)
 		if f == trapFront || *f.lease(c) != 0 {
@@ -277,9 +280,20 @@ func mallocClassAt(own Front, c sizeclass.ID, site site.ID) Block {
 		return noMemory()
 	}
 	p := mallocClass(own, c, liveSited)
-	if p != 0 {
-		setSite(p, c, site)
+	if p == 0 {
+		return 0
 	}
+	ok := countSite(p)
+	if !ok && reclaim(0, region.sites.unit) {
+		ok = countSite(p)
+		reclaimEnded(ok)
+	}
+	if !ok {
+		setLive(p, c, 0)
+		flushOne(p, c)
+		return noMemory()
+	}
+	setSite(p, c, site)
 	return p
 }
 
@@ -439,10 +453,9 @@ func Resize(p Block, size mem.Bytes) bool {
 		return hardGrow(p, size)
 	}
 	ok, limited := resize(p, size)
-	if limited && reclaim(0) {
-		if ok, limited = resize(p, size); limited {
-			reclaimFailed()
-		}
+	if limited && reclaim(0, size) {
+		ok, limited = resize(p, size)
+		reclaimEnded(!limited)
 	}
 	kickGrown()
 	kickPressed()

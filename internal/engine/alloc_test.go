@@ -32,7 +32,7 @@ func TestZeroDirty(t *testing.T) {
 	}
 	Free(0, p)
 	reclaimSkip.Store(0)
-	if !reclaim(0) { // to the page tree, with its memory
+	if !reclaim(0, pageSize) { // to the page tree, with its memory
 		t.Fatal("nothing was reclaimed")
 	}
 	before, _ := osmem.ProcessFaults()

@@ -37,16 +37,21 @@ func uncommitFree() {
 			c++
 			continue
 		}
+		var err error
 		for i, r := range run.memory() {
 			// A free of a stray pointer still reads the metadata.
-			if err := osmem.Uncommit(r.Addr, r.Size, i > 0); err != nil {
+			if err = osmem.Uncommit(r.Addr, r.Size, i > 0); err != nil {
 				survive(fmt.Errorf("hakmem: uncommit of free pages: %w", err))
-				region.mu.Lock()
-				_ = run.commit() // if it fails the chunks stay away
-				region.mu.Unlock()
 				break
 			}
 		}
+		region.mu.Lock()
+		if err != nil {
+			_ = run.commit() // if it fails the chunks stay away
+		} else {
+			run.uncountTables()
+		}
+		region.mu.Unlock()
 		c = run.to
 	}
 }
@@ -84,11 +89,22 @@ func (c chunkRun) memory() []osmem.Range {
 	pages := pageCount(c.to-c.from) * superPages
 	ranges := []osmem.Range{{Addr: c.from.addr(), Size: pages.bytes()}}
 	for _, a := range []*area{&r.live, &r.bits, &r.sites} {
-		if !a.lazy {
+		if a.inUse() {
 			ranges = append(ranges, osmem.Range{Addr: a.base.Add(a.of(pageCount(c.from.page()))), Size: a.of(pages)})
 		}
 	}
 	return ranges
+}
+
+// uncountTables notes that the chunks' tables have no memory, except for the page table. Under
+// region.mu.
+func (c chunkRun) uncountTables() {
+	check.MustHold(&region.mu, "uncountTables")
+	for i := c.from; i < c.to; i++ {
+		s := super(i)
+		uncount((s.tables & tableBitmap).bytes() + s.unsite(^pageSet(0)))
+		s.tables &^= tableBitmap
+	}
 }
 
 // bringBack commits chunks that are away, as many as hold n bytes, if so many lie side by side. It

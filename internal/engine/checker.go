@@ -36,6 +36,7 @@ type checker struct {
 	used, dirty   int // pages
 	away          int // chunks
 	refused       int // dirty pages that were refused
+	counted       mem.Bytes
 	sites         map[site.ID]siteLive
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"sync/atomic"
 	"unsafe"
 
@@ -19,8 +20,12 @@ func newFront(private bool) Front {
 	f, err := takeFront(private)
 	if err != nil {
 		region.mu.Lock()
-		_ = region.refuse(err)
-		region.mu.Unlock()
+		defer region.mu.Unlock()
+		if errors.Is(err, errFrontLimit) {
+			refuseByLimit()
+		} else {
+			_ = region.refuse(err)
+		}
 	}
 	return f
 }

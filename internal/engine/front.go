@@ -6,6 +6,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -128,6 +129,46 @@ type frontHead struct {
 	mark  [frontTypes]uint16
 	// idle is what each magazine of large blocks held when trimIdleLarge last looked.
 	idle [frontTypes]uint16
+
+	// touched has a bit for each OS page of the front that counts: those of its head, and those where
+	// a magazine or the quarantine was made. Owned as the front is, and by the pool while the front is
+	// spare.
+	touched [2]uint64
+}
+
+// frontHeadBytes is what a front has in memory before it has a magazine.
+func frontHeadBytes() mem.Bytes { return mem.Bytes(frontSkew + tinyOffset).Up(osmem.PageSize()) }
+
+const _ = uint(128 - frontSize/residentUnit) // touched has a bit for each page
+
+// headCounted reports whether the front's head counts, and touchHead notes that it does.
+func (f Front) headCounted() bool { return f.head().touched[0]&1 != 0 }
+func (f Front) touchHead()        { f.head().touched[0] |= 1<<(frontHeadBytes()/osmem.PageSize()) - 1 }
+
+// touch counts the OS pages of n bytes of the front from at on, those that do not count yet. touch and
+// untouch are for the front's owner.
+func (f Front) touch(at mem.Addr, n mem.Bytes) {
+	h, system := f.head(), osmem.PageSize()
+	base := mem.Addr(f - frontSkew)
+	for i := at.From(base) / system; i <= (at.Add(n-1).From(base))/system; i++ {
+		if w := &h.touched[i/64]; *w>>(i%64)&1 == 0 {
+			*w |= 1 << (i % 64)
+			count(system)
+		}
+	}
+}
+
+// untouch takes out of the count what touch counted in n bytes from at on, whole OS pages whose
+// memory was returned.
+func (f Front) untouch(at mem.Addr, n mem.Bytes) {
+	h, system := f.head(), osmem.PageSize()
+	from := at.From(mem.Addr(f-frontSkew)) / system
+	for i := from; i < from+n/system; i++ {
+		if w := &h.touched[i/64]; *w>>(i%64)&1 != 0 {
+			*w &^= 1 << (i % 64)
+			uncount(system)
+		}
+	}
 }
 
 // The values of frontHead.duty.
@@ -385,6 +426,7 @@ func (f Front) makeMagazine(c sizeclass.ID) {
 	h := f.head()
 	h.cap[c] = uint16(n)
 	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
+	f.touch(f.sentinel(c), mem.Bytes(slots(n+1)))
 	*word(f.sentinel(c)) = 0
 	f.storeTop(c, f.sentinel(c))
 }
@@ -410,6 +452,7 @@ func (f Front) growMagazine(c sizeclass.ID) bool {
 	}
 	from := unsafe.Slice(word(f.sentinel(c)), old+1)
 	h.cap[c] = uint16(n)
+	f.touch(f.sentinel(c), mem.Bytes(slots(n+1)))
 	copy(unsafe.Slice(word(f.sentinel(c)), old+1), from) // the sentinel's 0 too
 	f.storeTop(c, f.sentinel(c)+slots(old))
 	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)

@@ -1,7 +1,9 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
+	"math/bits"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -72,6 +74,12 @@ func takeFront(private bool) (f Front, err error) {
 	}
 	if spare > 0 {
 		f = fp.free[spare-1]
+		if !f.headCounted() {
+			if !countHead(private) {
+				return 0, errFrontLimit
+			}
+			f.touchHead()
+		}
 		fp.free = fp.free[:spare-1]
 		fp.clean, fp.low = min(fp.clean, spare-1), min(fp.low, spare-1)
 		initFront(f)
@@ -80,21 +88,42 @@ func takeFront(private bool) (f Front, err error) {
 	if err := fp.space.ensure(mem.Bytes(min(n+1+leave, fp.max)) * frontSize); err != nil {
 		return 0, fmt.Errorf("hakmem: a front of %d bytes: %w", uint64(frontSize), err)
 	}
+	if !countHead(private) {
+		return 0, errFrontLimit
+	}
 	f = frontAt(n)
 	if err := osmem.Commit(mem.Addr(f-frontSkew), frontSize); err != nil {
+		uncount(frontHeadBytes())
 		return 0, fmt.Errorf("hakmem: commit of a front of %d bytes: %w", uint64(frontSize), err)
 	}
 	region.metaCommitted.Add(frontSize)
+	f.touchHead()
 	initFront(f)
 	fp.built.Store(n + 1) // now ReadTotals may look at the front
 	return f, nil
 }
+
+// countHead counts the head of a front, and reports whether there is room for it. The front of a P is
+// counted and not refused: there are few, and no call of the P works without.
+func countHead(private bool) bool {
+	if private {
+		return reserve(frontHeadBytes())
+	}
+	count(frontHeadBytes())
+	return true
+}
+
+// errFrontLimit says that the hard memory limit has no room for a Heap's front.
+var errFrontLimit = errors.New("hakmem: no front within the hard memory limit")
 
 // initFront makes all magazines of an empty front traps.
 func initFront(f Front) {
 	h := f.head()
 	h.epoch = times.epoch.Load()
 	h.busy, h.woken = 0, wokenByNobody
+	if Hardened() {
+		f.touch(mem.Addr(f+quarantineOffset), quarantineRoom)
+	}
 	h.duty.Store(calm)
 	*f.sampleWord() = sampleInterval()
 	for c := range sizeclass.ID(frontTypes) {
@@ -158,8 +187,10 @@ func returnSpare(all bool, moving *check.Mutex[check.Moving]) (left bool) {
 		// What is refused is tried again when the front has been used.
 		addr, size := magazines(f)
 		if fp.whileOut(func() bool {
-			usable := returnMemory(addr, size, func(osmem.Range) {})
-			if usable {
+			whole := true
+			usable := returnMemory(addr, size, func(osmem.Range) { whole = false })
+			if whole {
+				f.untouch(addr, size)
 				f.returnRest(moving)
 			}
 			return usable
@@ -213,9 +244,16 @@ func (f Front) returnRest(moving *check.Mutex[check.Moving]) {
 	begin := mem.Addr(mem.Bytes(f - frontSkew).Up(system))
 	behind := from.Add(size)
 	end := mem.Addr((f - frontSkew + frontSize) &^ Front(system-1))
-	for _, r := range []osmem.Range{{Addr: begin, Size: mem.Bytes(from - begin)}, {Addr: behind, Size: mem.Bytes(end - behind)}} {
+	for _, r := range []osmem.Range{{Addr: behind, Size: mem.Bytes(end - behind)}, {Addr: begin, Size: mem.Bytes(from - begin)}} {
+		touched := f.head().touched // in the second range, which forgets it
 		if err := osmem.DiscardReadable(r.Addr, r.Size); err != nil {
 			survive(fmt.Errorf("hakmem: return of free pages: %w", err))
+			return
+		}
+		if r.Addr == behind {
+			f.untouch(behind, r.Size)
+		} else {
+			uncount(mem.Bytes(bits.OnesCount64(touched[0])+bits.OnesCount64(touched[1])) * system)
 		}
 	}
 }

@@ -108,11 +108,12 @@ func growAround(need mem.Bytes, hole chunkRun) error {
 	return nil
 }
 
-// takeBeyond takes n pages from page on for the large block at p. The last of them lie beyond the
+// takeBeyond takes n pages from page on for the large block at p, which uses the first units of the
+// last one. The caller has reserved their growth (growthBeyond). The last pages lie beyond the
 // committed pages; need is what must be committed for them. Of chunks that the block gets as a whole
 // there, only the block that has them is written: their cost is proportional to what is used of them.
 // Under region.mu.
-func takeBeyond(page pageNo, n pageCount, p Block, need mem.Bytes) (clean bool, err error) {
+func takeBeyond(page pageNo, n pageCount, units uint8, p Block, need mem.Bytes) (clean bool, err error) {
 	first, last := max(region.endChunk(), p.page().chunk()+1), (page + pageNo(n)).chunk()
 	if first.page() < page {
 		first++
@@ -122,7 +123,7 @@ func takeBeyond(page pageNo, n pageCount, p Block, need mem.Bytes) (clean bool, 
 		return false, err
 	}
 	if hole.from == hole.to {
-		return tree.takeFor(page, n, p), nil
+		return tree.takeLarge(page, n, units, p), nil
 	}
 	clean = true
 	if before := pageCount(hole.from.page() - page); before > 0 {
@@ -130,7 +131,7 @@ func takeBeyond(page pageNo, n pageCount, p Block, need mem.Bytes) (clean bool, 
 	}
 	takeNew(hole, p)
 	if behind := pageCount(page + pageNo(n) - hole.to.page()); behind > 0 {
-		clean = tree.takeFor(hole.to.page(), behind, p) && clean
+		clean = tree.takeLarge(hole.to.page(), behind, units, p) && clean
 	}
 	return clean, nil
 }

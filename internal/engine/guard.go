@@ -62,6 +62,9 @@ const (
 	// advance, so that a block that grows in small steps is copied three times its last size in all.
 	// The addresses have no memory before the block reaches them, and fault until then.
 	guardRoom = 2
+	// guardSlotBytes is what a slot takes besides its pages: twice the guardSlot in Go's heap, which
+	// lets as much garbage lie (GOGC is 100), and some 600 bytes of the kernel for two mappings.
+	guardSlotBytes = 1536
 )
 
 // guardSlot is one guarded block, live or freed.
@@ -73,7 +76,8 @@ type guardSlot struct {
 	size        mem.Bytes
 	site        site.ID
 	live        bool
-	grown       bool // it was made larger by Realloc, and has room to become larger still
+	grown       bool      // it was made larger by Realloc, and has room to become larger still
+	counted     mem.Bytes // of its pages: what counts as memory
 	alloc, free [guardStack]uintptr
 	nAlloc      int
 	nFree       int
@@ -127,6 +131,11 @@ func guardedGrown(own Front, size mem.Bytes, align mem.Align, site site.ID, coun
 	if grown && rate == 1 { // otherwise its next place is seldom a guarded one
 		room = size / guardRoom
 	}
+	if !within(size.Up(osmem.PageSize()) + guardSlotBytes) {
+		limitHit.Add(1)
+		g.skipped++
+		return 0
+	}
 	s := guardSlotFor(size+room, align)
 	if s == nil {
 		g.skipped++
@@ -134,6 +143,11 @@ func guardedGrown(own Front, size mem.Bytes, align mem.Align, site site.ID, coun
 	}
 	page := osmem.PageSize()
 	s.used = uintptr(max(size.Up(page)/page, 1))
+	if !s.countUsed() {
+		g.freed = append(g.freed, s)
+		g.skipped++
+		return 0
+	}
 	if err := osmem.Commit(s.start, mem.Bytes(s.used)*page); err != nil {
 		survive(fmt.Errorf("hakmem: guarded block: %w", err))
 		g.freed = append(g.freed, s)
@@ -184,6 +198,10 @@ func guardSlotFor(size mem.Bytes, align mem.Align) *guardSlot {
 	}
 	start := (g.next + mem.Addr(page)).Up(max(mem.Bytes(align), page))
 	if need := mem.Addr((pages + 1) * page); len(g.slots) < guardSlots && g.end > start && g.end-start >= need && mayMap() {
+		if !reserve(guardSlotBytes) {
+			limitHit.Add(1)
+			return nil
+		}
 		s := &guardSlot{start: start, pages: uintptr(pages)}
 		g.next = s.limit()
 		g.slots = append(g.slots, s)
@@ -253,11 +271,29 @@ func dropSpare() {
 	}
 }
 
-// withdraw makes pages of the range of guarded blocks fault. Under guard's lock.
-func withdraw(a mem.Addr, n mem.Bytes) {
-	if err := osmem.Withdraw(a, n); err != nil {
+// withdraw makes pages of the range of guarded blocks fault, and reports whether their memory went
+// back. Under guard's lock.
+func withdraw(a mem.Addr, n mem.Bytes) bool {
+	err := osmem.Withdraw(a, n)
+	if err != nil {
 		survive(fmt.Errorf("hakmem: guarded block: %w", err))
 	}
+	return err == nil
+}
+
+// countUsed counts the pages that the slot uses as memory, and reports whether the hard limit has room
+// for them. Under guard's lock.
+func (s *guardSlot) countUsed() bool {
+	check.MustHold(&guard.Mutex, "countUsed")
+	n := mem.Bytes(s.used) * osmem.PageSize()
+	if n > s.counted { // some may count still, because the system did not take them back
+		if !reserve(n - s.counted) {
+			limitHit.Add(1)
+			return false
+		}
+		s.counted = n
+	}
+	return true
 }
 
 // fillCanary fills the part of the slot's pages that the block leaves over; damaged finds where
@@ -288,11 +324,16 @@ func guardGrow(p Block, size mem.Bytes) bool {
 	if end := mem.Addr(p + Block(size)); end > s.end() {
 		was, page := s.end(), osmem.PageSize()
 		more := mem.Bytes(end - was).Up(page)
-		if err := osmem.Commit(was, more); err != nil {
-			survive(fmt.Errorf("hakmem: guarded block: %w", err))
+		s.used += uintptr(more / page)
+		if !s.countUsed() {
+			s.used -= uintptr(more / page)
 			return false // then the block moves
 		}
-		s.used += uintptr(more / page)
+		if err := osmem.Commit(was, more); err != nil {
+			survive(fmt.Errorf("hakmem: guarded block: %w", err))
+			s.used -= uintptr(more / page)
+			return false // here, too
+		}
 		fillGuard(end, s.end())
 	}
 	if s.site != 0 {
@@ -390,7 +431,10 @@ func guardFree(p Block) Finding {
 		s.site.Freed(s.size)
 	}
 	g.live--
-	withdraw(s.start, mem.Bytes(s.used)*osmem.PageSize())
+	if withdraw(s.start, mem.Bytes(s.used)*osmem.PageSize()) {
+		uncount(s.counted)
+		s.counted = 0
+	}
 	g.freed = append(g.freed, s)
 	return Finding{}
 }

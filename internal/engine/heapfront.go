@@ -16,7 +16,11 @@ const FrontBytes = frontSize
 // entered.
 func NewHeapFront() Front {
 	check.MustNotBeEntered("NewHeapFront")
-	return newFront(true)
+	f := newFront(true)
+	if f == 0 && !within(frontHeadBytes()) && reclaim(0, frontHeadBytes()) {
+		f = newFront(true)
+	}
+	return f
 }
 
 // ReopenHeap gives the fast paths of the Heap with front f, which use the front in *fast, the Heap's

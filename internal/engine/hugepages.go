@@ -85,11 +85,17 @@ func hugePagesCome() bool {
 	mode, thp := hugePageMode(), policy.AtStart().THP
 	h.exist = mode != "" && thp != policy.THPNever
 	was := h.come
-	h.come = h.exist && (mode == "always" || mode == "unknown" || mode == "madvise" && thp == policy.THPAlways)
+	h.come = hugePagesIn(mode, thp)
 	if h.come && !was && changed && adviseSparse() {
 		h.look = region.firstChunk()
 	}
 	return h.come
+}
+
+// hugePagesIn reports whether in a mode the system may make huge pages of the region by itself, or
+// because the region has asked for them.
+func hugePagesIn(mode string, thp policy.THP) bool {
+	return thp != policy.THPNever && (mode == "always" || mode == "unknown" || mode == "madvise" && thp == policy.THPAlways)
 }
 
 // adviseSparse gives the advice to all SPARSE chunks that do not have it, and reports whether it
@@ -250,9 +256,6 @@ func beforePurge(c chunkNo, take []pageSet) {
 // needs the advice too, since one in use next to it would bring memory for both.
 func hugePagesSpan() bool { return osmem.HugePageSize() > superSize }
 
-// whole reports whether the set has all pages of the chunk.
-func (m pageSet) whole() bool { return m == ^pageSet(0) }
-
 // beforeLiveDiscard is madeSparse for the chunks of the live map of which a part is to be returned:
 // those of the pages tiny of the chunks from c on. Such a chunk keeps its advice.
 func beforeLiveDiscard(c chunkNo, tiny []pageSet) {
@@ -370,6 +373,7 @@ func lookAtPages(c chunkNo, n chunkCount, slabs bool) (looked uint32) {
 		m &= s.free &^ s.dirty
 		s.dirty |= m
 		pageUse.dirty += m.count()
+		count(pageCount(m.count()).bytes())
 		h.filled += uint64(pageCount(m.count()).bytes())
 	}
 	return looked

@@ -130,6 +130,7 @@ func (k *checker) checkGuard() {
 	live, next := 0, g.base
 	for _, s := range g.slots {
 		of := subject{noun: "guarded block", addr: mem.Addr(s.p)}
+		k.counted += guardSlotBytes + s.counted
 		// One that begins at a multiple of a page of hakmem's leaves out as many addresses as it needs.
 		if first := next + mem.Addr(page); s.start < first || s.start >= first+pageSize || s.limit() > g.next {
 			k.bad(of, "slots of guarded blocks follow each other", hex(s.start), hex(first))

@@ -2,10 +2,12 @@ package engine
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -69,6 +71,8 @@ func (k *checker) checkFronts() {
 			}
 		}
 		k.checkTurns(f)
+		touched := f.head().touched
+		k.counted += mem.Bytes(bits.OnesCount64(touched[0])+bits.OnesCount64(touched[1])) * osmem.PageSize()
 		k.checkMagazines(f)
 		k.checkQuarantine(f)
 		k.checkLeases(f)
@@ -144,6 +148,9 @@ func (k *checker) checkMagazines(f Front) {
 			continue
 		}
 		bottom, end := f.sentinel(c), f.last(c)
+		if i := bottom.From(mem.Addr(f-frontSkew)) / osmem.PageSize(); !inPool && f.head().touched[i/64]>>(i%64)&1 == 0 {
+			k.bad(s, "a magazine's memory is counted", "not", "counted")
+		}
 		switch {
 		case f.head().cap[c] == 0 || int(f.head().cap[c]) > maxBlocks(c) || t < bottom || t > end || t%8 != 0:
 			k.bad(s, "a magazine's top is one of its slots", hex(t), fmt.Sprintf("%#x to %#x", bottom, end))

@@ -92,7 +92,9 @@ func (k *checker) checkPages() {
 func (k *checker) checkSuper(c chunkNo) {
 	s := super(c)
 	of := subject{noun: "superslab", addr: c.addr()}
+	k.counted += s.tables.bytes() + mapBytes(s.tiny, region.live.unit) + mapBytes(pageSet(s.sited.Load()), region.sites.unit)
 	if block := ownerOf(c); block != 0 {
+		k.counted += superSize
 		k.checkOwned(c, block)
 		return
 	}
@@ -104,6 +106,16 @@ func (k *checker) checkSuper(c chunkNo) {
 	}
 	if s.away && (s.lost != ^pageSet(0) || s.dirty|s.tiny != 0 || s.isSlabs) {
 		k.bad(of, "a chunk that is away has no memory", fmt.Sprintf("lost %#x, dirty %#x, tiny %#x, superslab %t", s.lost, s.dirty, s.tiny, s.isSlabs), "lost 0xffffffff, 0, 0, false")
+	}
+	k.counted += s.residentBytes(c, s.dirty)
+	if x := s.partly &^ s.dirty; x != 0 {
+		k.bad(of, "a page of which some units are resident is dirty", hex(x), 0)
+	}
+	if x := s.short&out | s.torn&^s.short; x != 0 {
+		k.bad(of, "a page that is used in part is in use", hex(x), 0)
+	}
+	if want := s.tablesWanted(); s.dirty != 0 && s.tables&want != want {
+		k.bad(of, "the tables of a chunk that was used are counted", s.tables, want)
 	}
 	if s.free&s.lost != 0 {
 		k.bad(of, "a lost page is not free", hex(s.free&s.lost), 0)
@@ -218,6 +230,7 @@ func (k *checker) checkSlabPages(s slabID, c sizeclass.ID, pages pageCount) {
 		if used, slabs := inUse(page); !used || !slabs {
 			k.bad(of, "a slab's page is a superslab's, and in use", fmt.Sprintf("superslab %t, in use %t", slabs, used), "both")
 		}
+		k.usedUnits(page, of, pageSize/residentUnit)
 		if c <= sizeclass.NumTiny && super(page.chunk()).tiny>>(page.inChunk())&1 == 0 {
 			k.bad(of, "the live map of a tiny slab may have memory", "no", "yes")
 		}
@@ -228,8 +241,8 @@ func (k *checker) checkSlabState(s slabID, c sizeclass.ID) {
 	m := s.meta()
 	cl := &sizeclass.Classes[c]
 	of := subject{noun: "slab", addr: s.addr(), class: c}
-	if uint32(m.lowWord) >= cl.Words {
-		k.bad(of, "a slab's mark is a word of its bitmap", m.lowWord, fmt.Sprintf("below %d", cl.Words))
+	if m.lowWord() >= cl.Words {
+		k.bad(of, "a slab's mark is a word of its bitmap", m.lowWord(), fmt.Sprintf("below %d", cl.Words))
 	}
 	state := m.slabState.Load()
 	if f, leased := k.leases[s]; leased != (state == slabLeased) {
@@ -238,6 +251,7 @@ func (k *checker) checkSlabState(s slabID, c sizeclass.ID) {
 	if k.lost[s] != (state == slabClaimed) {
 		k.bad(of, "a slab stays CLAIMED if its memory is lost", fmt.Sprintf("state %d, lost %t", state, k.lost[s]), fmt.Sprintf("state %d and lost, or neither", slabClaimed))
 	}
+	k.counted -= s.bytesOf(m.holes())
 	listed := *setWord(0, c, uintptr(s.page()>>6))>>(s.page()&63)&1 != 0
 	if listed != (state == slabPartial) {
 		k.bad(of, "a slab is PARTIAL if and only if listed", fmt.Sprintf("state %d, listed %t", state, listed), fmt.Sprintf("state %d and listed, or neither", slabPartial))
@@ -256,9 +270,7 @@ func (k *checker) checkSlabState(s slabID, c sizeclass.ID) {
 	default:
 		k.bad(of, "a slab has a state", state, "LEASED, FULL, PARTIAL or CLAIMED")
 	}
-	if units := s.units(); m.holes() != 0 && (state == slabLeased || state == slabFull) {
-		k.bad(of, "only a PARTIAL slab has holes", hex(m.holes()), 0)
-	} else if units >= 1 && uintptr(m.pages) == 1<<cl.Order && m.holes()&^s.holes(c) != 0 {
+	if units := s.units(); units >= 1 && uintptr(m.pages) == 1<<cl.Order && m.holes()&^s.holes(c) != 0 {
 		k.bad(of, "holes are the memory of free blocks", hex(m.holes()), fmt.Sprintf("some of %#x", s.holes(c)))
 	}
 }
@@ -323,6 +335,9 @@ func (k *checker) liveBlock(s slabID, c sizeclass.ID, j blockIndex, v liveState)
 	case liveState(c), liveWatched:
 	case liveSited:
 		owner := site.ID(0)
+		if page := p.page(); super(page.chunk()).sited.Load()>>page.inChunk()&1 == 0 {
+			k.bad(of, "the site map of a block with a site is counted", "not", "counted")
+		}
 		if sitesOn.Load() {
 			owner = site.ID(*siteWord(p))
 		}
@@ -394,6 +409,11 @@ func (k *checker) checkLarge(page pageNo) (pages pageCount) {
 			k.bad(of, "a large block's later pages are its tail", fmt.Sprintf("kind %d, start %#x, class %d, recip %d, live %d", t.kind, t.start, t.class, t.recip, t.live),
 				fmt.Sprintf("%d, %#x, 0, 0, 0", kindLargeTail, p))
 		}
+		units := uint8(pageSize / residentUnit)
+		if i == page+pageNo(pages)-1 {
+			units = lastUnits(m.largeSize)
+		}
+		k.usedUnits(i, of, units)
 		if used, slabs := inUse(i); !used || slabs {
 			k.bad(of, "a large block's page is in use, and no superslab's", fmt.Sprintf("in use %t, superslab %t", used, slabs), "true, false")
 		}
@@ -408,6 +428,18 @@ func (k *checker) checkLarge(page pageNo) (pages pageCount) {
 	}
 	k.checkLargeState(of, m)
 	return pages
+}
+
+// usedUnits looks at what is known of the memory of a page, of which the first units are used.
+func (k *checker) usedUnits(page pageNo, of subject, units uint8) {
+	s := super(page.chunk())
+	short := s.short>>page.inChunk()&1 != 0
+	if short != (units < pageSize/residentUnit) || short && meta(page).units() != units {
+		k.bad(of, "it is known how much of a page is used", fmt.Sprintf("in part %t, units %d", short, meta(page).units()), units)
+	}
+	if x := firstUnits(units) &^ s.resident(page); x != 0 {
+		k.bad(of, "what is used of a page may be resident", hex(s.resident(page)), hex(firstUnits(units)))
+	}
 }
 
 // checkLargeState looks at whether a large block is live or waits somewhere.
@@ -574,6 +606,9 @@ func (k *checker) checkCounts() {
 	}
 	if u.refused != k.refused { // with it the scavenger's timer is stopped
 		k.bad(of, "refused pages are counted", u.refused, k.refused)
+	}
+	if n := mem.Bytes(counted.Load()); n != k.counted {
+		k.bad(of, "memory is counted as the limits count it", n, k.counted)
 	}
 	if u.peak < u.used {
 		k.bad(of, "the peak is at least the pages in use", u.peak, fmt.Sprint("at least ", u.used))

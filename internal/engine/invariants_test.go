@@ -161,7 +161,10 @@ func newSmallHeap(t *testing.T) *smallHeap {
 		t.Fatalf("free pages: %d, one that was a slab's: %d", x.free, x.slabFreed)
 	}
 	// The live map of that page has memory again, so that it is looked at.
-	super(x.slabFreed.chunk()).tiny |= 1 << x.slabFreed.inChunk()
+	if s, bit := super(x.slabFreed.chunk()), pageSet(1)<<x.slabFreed.inChunk(); s.tiny&bit == 0 {
+		count(mapBytes(s.tiny|bit, region.live.unit) - mapBytes(s.tiny, region.live.unit))
+		s.tiny |= bit
+	}
 	t.Cleanup(func() {
 		for _, p := range append(full, x.tiny, x.large, x.big) {
 			mustFree(x.f, p)
@@ -616,7 +619,7 @@ var breakers = []breaker{
 		return x.leased.addr(), set(&super(x.leased.page().chunk()).tiny, 0)
 	}},
 	{"a slab's mark is a word of its bitmap", "beyond", func(x *smallHeap) (any, func()) {
-		return x.full.addr(), set(&x.full.meta().lowWord, 1)
+		return x.full.addr(), set(&x.full.meta().lowWordOrUnits, 1)
 	}},
 	{"a slab is LEASED if a front leases it", "by none", func(x *smallHeap) (any, func()) {
 		return x.leased.addr(), set(x.f.lease(x.class), 0)
@@ -641,9 +644,6 @@ var breakers = []breaker{
 	}},
 	{"a slab has a state", "none", func(x *smallHeap) (any, func()) {
 		return x.full.addr(), swap[uint32](&x.full.meta().slabState, slabNone)
-	}},
-	{"only a PARTIAL slab has holes", "a LEASED one", func(x *smallHeap) (any, func()) {
-		return x.leased.addr(), set(&x.leased.meta().holesOrSeal, 1<<15)
 	}},
 	{"holes are the memory of free blocks", "of a live one", func(x *smallHeap) (any, func()) {
 		w, c := x.empty.bits(0), x.emptyClass
@@ -795,6 +795,48 @@ var breakers = []breaker{
 	}},
 	{"refused pages are counted", "one more", func(x *smallHeap) (any, func()) {
 		return nil, set(&pageUse.refused, pageUse.refused+1)
+	}},
+	{"memory is counted as the limits count it", "an OS page more", func(x *smallHeap) (any, func()) {
+		count(residentUnit)
+		return nil, func() { uncount(residentUnit) }
+	}},
+	{"a page of which some units are resident is dirty", "one that was never used", func(x *smallHeap) (any, func()) {
+		s := super(x.free.chunk())
+		return x.free.chunk().addr(), both(set(&s.dirty, s.dirty&^(1<<x.free.inChunk())), set(&s.partly, s.partly|1<<x.free.inChunk()))
+	}},
+	{"a page that is used in part is in use", "a free one", func(x *smallHeap) (any, func()) {
+		s := super(x.free.chunk())
+		return x.free.chunk().addr(), set(&s.short, s.short|1<<x.free.inChunk())
+	}},
+	{"a page that is used in part is in use", "one that is used as a whole has an end", func(x *smallHeap) (any, func()) {
+		s := super(x.leased.page().chunk())
+		return x.leased.page().chunk().addr(), set(&s.torn, s.torn|1<<x.leased.page().inChunk())
+	}},
+	{"the tables of a chunk that was used are counted", "none", func(x *smallHeap) (any, func()) {
+		s := super(x.leased.page().chunk())
+		return x.leased.page().chunk().addr(), set(&s.tables, 0)
+	}},
+	{"it is known how much of a page is used", "a slab's, in part", func(x *smallHeap) (any, func()) {
+		s := super(x.leased.page().chunk())
+		return x.leased.page().addr(), set(&s.short, s.short|1<<x.leased.page().inChunk())
+	}},
+	{"it is known how much of a page is used", "less of a large block's last page", func(x *smallHeap) (any, func()) {
+		last := x.chunk.page() + 1 // 100 KiB take 104
+		if s := super(last.chunk()); region.huge {
+			return last.addr(), set(&s.short, s.short|1<<last.inChunk())
+		}
+		return last.addr(), set(&meta(last).lowWordOrUnits, 3)
+	}},
+	{"what is used of a page may be resident", "a slab's, in part", func(x *smallHeap) (any, func()) {
+		s := super(x.leased.page().chunk())
+		return x.leased.addr(), both(set(&s.partly, s.partly|1<<x.leased.page().inChunk()), set(&x.leased.meta().resident, 1))
+	}},
+	{"a magazine's memory is counted", "not", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().touched, [2]uint64{})
+	}},
+	{"the site map of a block with a site is counted", "not", func(x *smallHeap) (any, func()) {
+		s := super(x.sited.page().chunk())
+		return x.sited, swap(&s.sited, 0)
 	}},
 	{"the peak is at least the pages in use", "less", func(x *smallHeap) (any, func()) { return nil, set(&pageUse.peak, pageUse.used-1) }},
 	{"pages faulted again were kept in vain and returned before", "more", func(x *smallHeap) (any, func()) {

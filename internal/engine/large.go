@@ -28,18 +28,20 @@ var largeStats struct {
 	allocs, frees atomic.Uint64
 }
 
-// takeRun takes n pages from the page tree, at a multiple of alignPages. It commits more if it must.
-// With dirty set it succeeds only if the pages that it finds first all have memory already.
-func takeRun(n pageCount, alignPages pageAlign, dirty bool) (page pageNo, clean, ok bool) {
+// takeRun takes the pages of a large block of usable bytes from the page tree, at a multiple of
+// alignPages. It commits more if it must. With dirty set it succeeds only if the pages that it finds
+// first all have memory already.
+func takeRun(usable mem.Bytes, alignPages pageAlign, dirty bool) (page pageNo, clean, ok bool) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	return takeRunAt(n, spot{align: alignPages}, dirty)
+	return takeRunAt(usable, spot{align: alignPages}, dirty)
 }
 
 // takeRunAt is takeRun for any spot. Under region.mu.
-func takeRunAt(n pageCount, at spot, dirty bool) (page pageNo, clean, ok bool) {
+func takeRunAt(usable mem.Bytes, at spot, dirty bool) (page pageNo, clean, ok bool) {
 	r := &region
 	check.MustHold(&r.mu, "takeRunAt")
+	n, units := pagesOf(usable), lastUnits(usable)
 	want := n + pageCount(at.align) - 1 // a run of this length holds one at such a spot
 	page, ok = tree.find(want)
 	if !ok && at.align > 1 && at.shift == 0 && n <= superPages { // a whole chunk does, too
@@ -47,7 +49,7 @@ func takeRunAt(n pageCount, at spot, dirty bool) (page pageNo, clean, ok bool) {
 		c, ok = tree.findWhole()
 		page = c.page()
 	}
-	if !ok && !dirty && within(int(n)) && bringBack(want.bytes()) {
+	if !ok && !dirty && within(usable) && bringBack(want.bytes()) {
 		page, ok = tree.find(want)
 	}
 	if dirty && (!ok || tree.cleanPages(at.from(page), n) > 0) {
@@ -61,22 +63,24 @@ func takeRunAt(n pageCount, at spot, dirty bool) (page pageNo, clean, ok bool) {
 			have++
 		}
 		page = at.from(end - pageNo(have))
-		more := int(n)
-		if page < end {
-			there := min(n, pageCount(end-page))
-			more -= int(there) - tree.cleanPages(page, there)
-		}
-		if !allowed(more) {
+		p := Block(page.addr())
+		more := tree.growthBeyond(page, n, units, p)
+		if !reserve(more) {
+			refuseByLimit()
 			return 0, false, false
 		}
-		clean, err := takeBeyond(page, n, Block(page.addr()), (want - have).bytes())
+		clean, err := takeBeyond(page, n, units, p, (want - have).bytes())
+		if err != nil {
+			uncount(more)
+		}
 		return page, clean, err == nil
 	}
 	page = at.from(page)
-	if memoryLimit.hard.Load() != 0 && !allowed(tree.cleanPages(page, n)) {
+	if !reserve(tree.growth(page, n, units)) {
+		refuseByLimit()
 		return 0, false, false
 	}
-	return page, tree.takeFor(page, n, Block(page.addr())), true
+	return page, tree.takeLarge(page, n, units, Block(page.addr())), true
 }
 
 // releaseAll gives freed large blocks back to the page tree. A block that is live, or that was

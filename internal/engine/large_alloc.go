@@ -114,18 +114,17 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.LargeTake, began)
 	n := pagesOf(usable)
-	page, clean, ok := takeRun(n, alignPages, true)
+	page, clean, ok := takeRun(usable, alignPages, true)
 	if !ok { // memory that is idle in caches comes before new memory
 		trimIdleLarge(own)
 		kick()
-		page, clean, ok = takeRun(n, alignPages, false)
+		page, clean, ok = takeRun(usable, alignPages, false)
 	}
 	kickGrown()
 	kickPressed()
-	if !ok && reclaim(own) {
-		if page, clean, ok = takeRun(n, alignPages, false); !ok {
-			reclaimFailed()
-		}
+	if !ok && reclaim(own, usable) {
+		page, clean, ok = takeRun(usable, alignPages, false)
+		reclaimEnded(ok)
 	}
 	if !ok {
 		return noMemory(), noZeroes
@@ -178,20 +177,34 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 	defer r.mu.Unlock()
 	have, want := pageCount(m.pages), pagesOf(usable)
 	next, end := page+pageNo(have), r.endPage()
+	last, units := next-1, lastUnits(usable)
+	if want >= have && super(last.chunk()).torn>>last.inChunk()&1 != 0 {
+		return false, false // what is behind the block may not be touched
+	}
 	switch {
 	case want > have:
 		behind := pageCount(min(page+pageNo(want), end) - next) // of the pages wanted, those committed
 		if !tree.isFree(next, behind) {
 			return false, false
 		}
-		if !allowed(tree.cleanPages(next, behind) + int(want-have-behind)) {
+		more := want - have - behind
+		need := (allUnits &^ usedOfLast(last)).bytes() // it is the last one no more
+		if more == 0 {
+			need += tree.growth(next, want-have, units)
+		} else {
+			need += tree.growthBeyond(next, want-have, units, p)
+		}
+		if !reserve(need) {
+			refuseByLimit()
 			return false, true
 		}
-		if more := want - have - behind; more == 0 {
-			tree.takeFor(next, want-have, p)
-		} else if _, err := takeBeyond(next, want-have, p, more.bytes()); err != nil {
+		if more == 0 {
+			tree.takeLarge(next, want-have, units, p)
+		} else if _, err := takeBeyond(next, want-have, units, p, more.bytes()); err != nil {
+			uncount(need)
 			return false, false
 		}
+		useLast(last, allUnits, pageSize/residentUnit)
 		if raced {
 			raceAcquire(p+Block(have.bytes()), (want - have).bytes())
 		}
@@ -200,6 +213,14 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 		splitOwned(p, usable, page+pageNo(want))
 		tails(p, page+pageNo(want), have-want, func(t *pageMeta) { t.kind = kindFree })
 		tree.give(page+pageNo(want), have-want, times.now)
+		useLast(page+pageNo(want)-1, allUnits, units)
+	default:
+		was := usedOfLast(last)
+		if !reserve((firstUnits(units) &^ was).bytes()) {
+			refuseByLimit()
+			return false, true
+		}
+		useLast(last, was, units)
 	}
 	if m.site() != 0 {
 		m.site().Resized(int64(usable) - int64(m.largeSize))

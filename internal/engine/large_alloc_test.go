@@ -227,7 +227,7 @@ func TestResizeAtTheLimit(t *testing.T) {
 	*u8((p + 100<<10 - 1).addr()) = 7
 	usable, _, _ := Size(p)
 	used, _ := use()
-	withLimit(t, 0, uint64(used)<<pageShift)
+	withLimit(t, 0, uint64(counted.Load()))
 	for range 3 {
 		was := limitHit.Load()
 		if Resize(p, mebibyte) || limitHit.Load() == was {

@@ -225,7 +225,7 @@ func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 func cacheHuge(p Block, size mem.Bytes) bool {
 	check.MustHold(&region.mu, "cacheHuge")
 	limit := uintptr(policy.Now().HugeCacheBytes)
-	if size > mem.Bytes(limit) || pressedBy(pageUse.used+pageUse.dirty) {
+	if size > mem.Bytes(limit) || pressed() {
 		return false
 	}
 	w := &hugeCache

@@ -8,8 +8,8 @@ import (
 
 // The memory limit, as programs set it. The limits are in usage.go, under region.mu.
 
-// SetMemoryLimit limits the memory behind pages, those in use and the dirty ones, to hard bytes,
-// and asks the scavenger to keep it below soft. 0 is no limit.
+// SetMemoryLimit limits the memory that is counted (usage.go) to hard bytes, and asks the scavenger
+// to keep it below soft. 0 is no limit.
 func SetMemoryLimit(soft, hard uint64) error {
 	if hard != 0 && soft > hard {
 		return fmt.Errorf("hakmem: memory limit: soft limit of %d bytes above the hard limit of %d: lower the one or raise the other", soft, hard)
@@ -34,5 +34,5 @@ func MemoryLimit() (soft, hard uint64) {
 	if pol := policy.AtStart(); !set {
 		return uint64(pol.MemorySoft), uint64(pol.MemoryHard)
 	}
-	return uint64(memoryLimit.soft.Load()) << pageShift, uint64(memoryLimit.hard.Load()) << pageShift
+	return uint64(memoryLimit.soft.Load()), uint64(memoryLimit.hard.Load())
 }

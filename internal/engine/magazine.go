@@ -22,13 +22,16 @@ func (f Front) carve(c sizeclass.ID, s slabID, want int) (n int) {
 	check.MustBeEntered("carve")
 	k := &sizeclass.Classes[c]
 	m := s.meta()
-	low, ok := s.firstFree(uint32(m.lowWord), k.Words)
-	if !ok { // blocks may have been freed below the mark
-		if low, ok = s.firstFree(0, uint32(m.lowWord)); !ok {
-			return 0
+	low, ok := s.nextFree(k)
+	if !ok {
+		return 0
+	}
+	m.setLowWord(low)
+	if m.holes() != 0 {
+		if want = s.fill(c, want); want == 0 {
+			return 0 // the hard limit has no room
 		}
 	}
-	m.lowWord = uint8(low)
 	// Count first. Then slots are filled from the top one down, by ascending address. Until a word
 	// is loaded for the second time, bits can only be added to it.
 	for w := low; w < k.Words && n < want; w++ {
@@ -95,16 +98,6 @@ func dropLive(bottom mem.Addr, c sizeclass.ID, n int) (left int) {
 		*word(bottom + slots(left)) = p
 	}
 	return left
-}
-
-// firstFree returns the first word in [from, to) of the slab's bitmap that has a free block.
-func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
-	for w := from; w < to; w++ {
-		if atomic.LoadUint64(s.bits(w)) != 0 {
-			return w, true
-		}
-	}
-	return 0, false
 }
 
 // refill moves blocks of the leased slab s into class c's empty magazine and returns how many.

@@ -97,10 +97,9 @@ func Move(own Front, p Block, size mem.Bytes, align mem.Align) (q Block, old Mov
 	if can && q == 0 && Hardened() {
 		q, old, can = moveTo(p, size, align, false)
 	}
-	if can && q == 0 && reclaim(own) {
-		if q, old, can = moveTo(p, size, align, false); q == 0 {
-			reclaimFailed()
-		}
+	if can && q == 0 && reclaim(own, usable) {
+		q, old, can = moveTo(p, size, align, false)
+		reclaimEnded(q != 0)
 	}
 	kickGrown()
 	kickPressed()
@@ -145,10 +144,10 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, roomy bool) (q Block, old 
 	// The system moves whole page tables, and huge pages, if both places lie alike in 2 MiB.
 	to, clean, ok := pageNo(0), false, false
 	if align <= pageSize {
-		to, clean, ok = takeRunAt(n, spot{superPages, from % superPages}, false)
+		to, clean, ok = takeRunAt(usable, spot{superPages, from % superPages}, false)
 	}
 	if !ok {
-		to, clean, ok = takeRunAt(n, spot{align: max(1, pageAlign(align>>pageShift))}, false)
+		to, clean, ok = takeRunAt(usable, spot{align: max(1, pageAlign(align>>pageShift))}, false)
 	}
 	if !ok {
 		leavePages(-int(old.moved))

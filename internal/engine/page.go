@@ -67,12 +67,27 @@ type pageMeta struct {
 	slabState atomic.Uint32
 	slabClass atomic.Uint32 // 0 when the page begins no slab
 	live      liveState
-	lowWord   uint8 // where the holder of the carve right (slab.go) last found a free block
+	// lowWordOrUnits is where the holder of the carve right (slab.go) last found a free block, or how
+	// many units of a large block's last page are used.
+	lowWordOrUnits uint8
+	// resident is the set of the page's units that may be resident. It counts while the page is in
+	// its chunk's set partly. Owned by region.mu.
+	resident unitSet
 	// Two words that mean one thing for a slab and another for a large block. Only the accessors
 	// below touch them.
 	siteOrListed uint32
 	holesOrSeal  uint64
 }
+
+// lowWord is the word of a slab's bitmap where the holder of the carve right last found a free
+// block.
+func (m *pageMeta) lowWord() uint32     { return uint32(m.lowWordOrUnits) }
+func (m *pageMeta) setLowWord(w uint32) { m.lowWordOrUnits = uint8(w) }
+
+// units is how many units of a large block's last page the block uses. It counts while the page is
+// in its chunk's set short. Owned by region.mu.
+func (m *pageMeta) units() uint8     { return m.lowWordOrUnits }
+func (m *pageMeta) setUnits(n uint8) { m.lowWordOrUnits = n }
 
 // runBytes is the length of the slab or large block of which m is the first page.
 func (m *pageMeta) runBytes() mem.Bytes { return pageCount(m.pages).bytes() }
@@ -85,9 +100,9 @@ func (m *pageMeta) setSite(s site.ID) { m.siteOrListed = uint32(s) }
 func (m *pageMeta) listed() stamp       { return stamp(m.siteOrListed) }
 func (m *pageMeta) setListed(now stamp) { m.siteOrListed = uint32(now) }
 
-// holes is the set of those units of a PARTIAL slab whose memory was returned since the slab was
-// last LEASED (punch.go). It is owned by the goroutine that has the slab CLAIMED. If none has, the
-// class's lock owns it.
+// holes is the set of those units of a slab that have no memory: nobody used them since their pages
+// were free or their memory was returned (punch.go). It is owned by the holder of the carve right. If
+// nobody has it, the class's lock owns the set.
 func (m *pageMeta) holes() uint64         { return m.holesOrSeal }
 func (m *pageMeta) setHoles(units uint64) { m.holesOrSeal = units }
 
@@ -139,6 +154,9 @@ const liveSited = setClasses - 1
 const liveWatched = setClasses - 2
 
 const setClasses = 128 // words side by side: Num+1 rounded up to a power of two
+
+// setUnit is the bytes of the partial sets (partialset.go) for each page of the region.
+const setUnit = setClasses * 8 / 64
 
 // liveHuge is the live state of a large block without a class. Its magazine is a trap, like those
 // of liveSited and liveWatched.

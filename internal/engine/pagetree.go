@@ -8,6 +8,7 @@ import (
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // pageTree finds runs of free pages, lowest address first. Owned by region.mu.
@@ -261,9 +262,88 @@ func (c chunkNo) part(page pageNo, n pageCount) pageSet {
 // each calls f for each chunk of the n pages from page on, with those of the pages that are in the
 // chunk. Then it updates the tree.
 func (t *pageTree) each(page pageNo, n pageCount, f func(c chunkNo, m pageSet)) {
+	chunksOf(page, n, f)
+	t.update(page.chunk(), (page + pageNo(n) - 1).chunk())
+}
+
+// chunksOf calls f for each chunk of the n pages from page on, with those of the pages that are in
+// the chunk.
+func chunksOf(page pageNo, n pageCount, f func(c chunkNo, m pageSet)) {
 	first, last := page.chunk(), (page + pageNo(n) - 1).chunk()
 	for c := first; c <= last; c++ {
 		f(c, c.part(page, n))
 	}
-	t.update(first, last)
+}
+
+// lastUnits returns how many units of its last page a large block of usable bytes uses. What is
+// behind them is never touched. Where the system may make huge pages by itself, it is resident
+// nevertheless. Of a huge block, all of it counts: it is a 32nd of the block at most.
+func lastUnits(usable mem.Bytes) uint8 {
+	n := usable % pageSize
+	if n == 0 || region.huge || usable > sizeclass.MaxLarge {
+		return pageSize / residentUnit
+	}
+	return uint8(n.Up(osmem.PageSize()) / residentUnit)
+}
+
+// growth returns by how much the count grows if the n free pages from page on are taken, of the
+// last of which only the first units are used. Under region.mu.
+func (t *pageTree) growth(page pageNo, n pageCount, units uint8) (bytes mem.Bytes) {
+	chunksOf(page, n, func(c chunkNo, m pageSet) { bytes += super(c).growth(c, m) })
+	if units == pageSize/residentUnit {
+		return bytes
+	}
+	last := page + pageNo(n) - 1
+	was := super(last.chunk()).resident(last)
+	return bytes - (allUnits &^ was).bytes() + (firstUnits(units) &^ was).bytes()
+}
+
+// growthBeyond is growth for the large block at p, which gets also pages that are not committed yet
+// (takeBeyond). Under region.mu.
+func (t *pageTree) growthBeyond(page pageNo, n pageCount, units uint8, p Block) (bytes mem.Bytes) {
+	bytes = -(allUnits &^ firstUnits(units)).bytes()
+	chunksOf(page, n, func(c chunkNo, m pageSet) {
+		switch {
+		case c < region.endChunk():
+			bytes += super(c).growth(c, m)
+		case m.whole() && c > p.page().chunk():
+			bytes += superSize // its tables are not touched
+		default:
+			bytes += pageCount(m.count()).bytes() + tablePages.bytes()
+		}
+	})
+	return bytes
+}
+
+// takeLarge hands out the n pages from page on to the large block at p, which uses only the first
+// units of the last one. The caller has reserved their growth. clean is as for takeFor. Under
+// region.mu.
+func (t *pageTree) takeLarge(page pageNo, n pageCount, units uint8, p Block) (clean bool) {
+	last := page + pageNo(n) - 1
+	was := super(last.chunk()).resident(last)
+	clean = t.takeFor(page, n, p)
+	useLast(last, was, units)
+	return clean
+}
+
+// useLast notes that page is the last one of a large block, which uses its first units; the units
+// was may have been resident before. Under region.mu.
+func useLast(page pageNo, was unitSet, units uint8) {
+	check.MustHold(&region.mu, "useLast")
+	s, bit := super(page.chunk()), pageSet(1)<<page.inChunk()
+	if s.short &^= bit; units == pageSize/residentUnit {
+		s.setResident(page, allUnits)
+		return
+	}
+	s.setResident(page, was|firstUnits(units))
+	s.short |= bit
+	meta(page).setUnits(units)
+}
+
+// usedOfLast returns which units of a large block's last page count. Under region.mu.
+func usedOfLast(page pageNo) unitSet {
+	if s := super(page.chunk()); s.short>>page.inChunk()&1 != 0 {
+		return s.resident(page)
+	}
+	return allUnits
 }

@@ -15,9 +15,6 @@ import (
 // finding the lowest cost four words. The words of all classes for the same 64 pages lie side by
 // side. So the sets of a small heap share one page of memory, however many classes it uses.
 
-// setUnit is the bytes of level 0 for each page of the region.
-const setUnit = setClasses * 8 / 64
-
 // setLevels holds the address of each level. Entry 0 is the address of region.sets.
 var setLevels [4]mem.Addr
 

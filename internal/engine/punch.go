@@ -19,23 +19,15 @@ import (
 // clear bits, so what is free stays free. All state of this file is owned by scavenger.mu, except
 // for the counter punched.
 
-// holePage is the OS page that holes are made of. Tests set a larger one. Owned by scavenger.mu.
-var holePage = osmem.PageSize()
-
-// holeUnit returns the unit in which the memory of a slab of n pages is returned: a 64th of it,
-// because a slab's holes are the bits of one word, and at least an OS page, because the system
-// takes back whole pages. Both are powers of two, so units are whole OS pages and divide the slab.
-// A slab that is smaller than an OS page has no unit, and one of the same size has one unit.
-func (n pageCount) holeUnit(osPage mem.Bytes) mem.Bytes { return max(n.bytes()/64, osPage) }
-
 // A slab is worth punching if enough of it can be returned that has not been returned before. The
-// thresholds are in 64ths of a slab; Trim asks for one unit. For a slab that has not been used for
-// the window it is an 8th, which is two units of a tiny slab where OS pages have 4 KiB. While the
-// heap grows, when the system
-// calls hold up the program, it is a quarter (docs/ledger.md, "Holes").
+// thresholds are in 64ths of a slab. For a slab that has not been used for the window it is an 8th,
+// which is two units of a tiny slab where OS pages have 4 KiB. While the heap grows, when the system
+// calls hold up the program, it is a quarter (docs/ledger.md, "Holes"). For Trim, and when an
+// allocation would fail otherwise, every unit is worth it.
 type unitCount int
 
 const (
+	worthAny     unitCount = 1
 	worthIdle    unitCount = 8
 	worthGrowing unitCount = 16
 )
@@ -126,10 +118,6 @@ func (m *pageMeta) listedAt() stamp {
 	return m.listed()
 }
 
-// units is the number of units that the slab is divided into, and unitBytes the size of each.
-func (s slabID) units() int           { return int(s.meta().runBytes() / s.unitBytes()) }
-func (s slabID) unitBytes() mem.Bytes { return pageCount(s.meta().pages).holeUnit(holePage) }
-
 // holes returns the units of the slab of class c whose blocks the slab owns, all of them. While the
 // caller holds the right to take blocks from the slab, they stay the slab's; otherwise the result
 // is only a glance.
@@ -205,7 +193,7 @@ func (s slabID) punch(c sizeclass.ID, now stamp, again bool) {
 	unit := s.unitBytes()
 	s.dropLive(&sizeclass.Classes[c], c)
 	holes := s.holes(c)
-	m.setHoles(m.holes() & holes) // a block that was dropped may lie in one
+	s.forgetHoles(holes) // a block that was dropped may lie in one
 	tried := holes &^ m.holes() &^ s.leftAlone(now, again)
 	for todo := tried; todo != 0; {
 		from := bits.TrailingZeros64(todo)
@@ -256,7 +244,9 @@ func punchNow(now stamp) {
 	}
 	for i := range b.n {
 		s := &b.slabs[i]
-		s.slab.meta().setHoles(s.holes)
+		m := s.slab.meta()
+		uncount(s.slab.bytesOf(s.holes &^ m.holes()))
+		m.setHoles(s.holes)
 		s.noteRefused(now)
 		if s.lost {
 			punchLost = append(punchLost, s.slab)

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"math/bits"
-	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
@@ -83,7 +82,7 @@ func purgePages(want int, now stamp, age millis, kept, again bool) (n int) {
 // into use. take has an entry for each chunk from c on. It returns the number of pages whose memory
 // was returned.
 func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
-	var cleaned, refused, tiny, lost [purgeBatch]pageSet
+	var cleaned, refused, tiny, sited, lost [purgeBatch]pageSet
 	first := c.page()
 	beforePurge(c, take)
 	var look osmem.Look
@@ -109,30 +108,37 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 		refused[i] &^= lost[i]
 	}
 	renewWhole(c, cleaned[:], lost[:], recommit)
-	// The part of the live map that covers these pages is all zero: no block in them is live.
+	// The part of the live map that covers these pages is all zero, as no block in them is live, and
+	// nobody reads that of the site map.
 	region.mu.Lock()
 	for i := range take {
-		tiny[i] = cleaned[i] & super(c+chunkNo(i)).tiny
+		s := super(c + chunkNo(i))
+		tiny[i], sited[i] = cleaned[i]&s.tiny, cleaned[i]&pageSet(s.sited.Load())
 	}
 	region.mu.Unlock()
-	var dropped [purgeBatch]pageSet
+	var dropped, unsited [purgeBatch]pageSet
 	beforeLiveDiscard(c, tiny[:])
-	eachRun(tiny[:], func(page, length int) {
-		unit := region.live.unit
-		page, length = wholePages(page, length, unit, osmem.PageSize())
-		if length == 0 {
-			return
-		}
-		// A part that is refused is not tried again before its pages are in use again.
-		whole := true
-		usable := returnMemory(region.live.base+mem.Addr(first+pageNo(page))*mem.Addr(unit), mem.Bytes(length)*unit, func(osmem.Range) { whole = false })
-		if whole {
-			setRun(dropped[:], page, length)
-		}
-		if !usable {
-			setRun(lost[:], page, length)
-		}
-	})
+	for _, table := range []struct {
+		of            *area
+		pages, unused *[purgeBatch]pageSet
+	}{{&region.live, &tiny, &dropped}, {&region.sites, &sited, &unsited}} {
+		eachRun(table.pages[:], func(page, length int) {
+			unit := table.of.unit
+			page, length = wholePages(page, length, unit, osmem.PageSize())
+			if length == 0 {
+				return
+			}
+			// A part that is refused is not tried again before its pages are in use again.
+			whole := true
+			usable := returnMemory(table.of.base+mem.Addr(first+pageNo(page))*mem.Addr(unit), mem.Bytes(length)*unit, func(osmem.Range) { whole = false })
+			if whole {
+				setRun(table.unused[:], page, length)
+			}
+			if !usable {
+				setRun(lost[:], page, length)
+			}
+		})
+	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	now := milliseconds()
@@ -149,13 +155,18 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 		if filled := refused[i] &^ s.dirty; filled != 0 { // a huge page of the system may have filled them
 			s.dirty |= filled
 			pageUse.dirty += filled.count()
+			count(pageCount(filled.count()).bytes())
 		}
 		before := s.refused & m
 		s.outcome(m, refused[i], now)
 		pageUse.refused += (s.refused & m).count() - before.count()
 		was := s.dirty & cleaned[i]
+		gone := s.residentBytes(c+chunkNo(i), was)
 		s.dirty &^= cleaned[i]
+		s.partly &^= cleaned[i]
+		gone += mapBytes(s.tiny, region.live.unit) - mapBytes(s.tiny&^dropped[i], region.live.unit)
 		s.tiny &^= dropped[i]
+		uncount(gone + s.unsite(unsited[i]))
 		if kept { // otherwise it was not the scavenger's choice
 			s.purged |= was
 			s.purgedAt = now
@@ -193,11 +204,9 @@ func setRefused(cleaned, refused *[purgeBatch]pageSet, first pageNo, r osmem.Ran
 	}
 }
 
-// anyLost says that findLost may have something to do.
-var anyLost atomic.Bool
-
-// findLost commits the pages that a return left unusable. They count as dirty, which is always safe.
-// Under scavenger.mu; the commits are made without another lock, since nobody uses the pages.
+// findLost commits the pages that a return left unusable, and the unused ends of pages in use. What
+// was lost counts as dirty and resident, which is always safe. Under scavenger.mu; the commits are
+// made without another lock: nobody uses what they make usable.
 func findLost() {
 	if !anyLost.Swap(false) {
 		return
@@ -206,27 +215,83 @@ func findLost() {
 	for c := region.firstChunk(); c < end; c++ {
 		s := super(c)
 		region.mu.Lock()
-		lost := s.lost
+		lost, torn := s.lost, s.torn
 		if s.away {
 			lost = 0
 		}
 		region.mu.Unlock()
-		if lost == 0 {
+		if lost|torn == 0 {
 			continue
 		}
-		start, unit := c.page(), region.live.unit
-		ok := recommit(start.addr(), superSize) && recommit(region.live.base+mem.Addr(start)*mem.Addr(unit), superPages*unit)
+		ok := recommit(c.addr(), superSize)
+		for _, a := range []*area{&region.live, &region.sites} {
+			ok = ok && (!a.inUse() || recommit(a.base+mem.Addr(a.of(pageCount(c.page()))), a.of(superPages)))
+		}
 		region.mu.Lock()
 		if ok {
-			pageUse.dirty += (lost &^ s.dirty).count()
+			fresh := lost &^ s.dirty
+			pageUse.dirty += fresh.count()
+			count(pageCount(fresh.count()).bytes())
 			s.dirty |= lost
 			s.free |= lost
-			s.lost = 0
+			s.lost &^= lost
+			s.torn &^= torn
 			updateChunk(c)
 		} else {
 			anyLost.Store(true)
 		}
 		region.mu.Unlock()
+	}
+}
+
+// trimEnds returns the memory behind the ends of large blocks' last pages that the blocks do not use,
+// where it may be resident because the page was used before. It stops when the hard limit has room
+// for n more bytes. Under scavenger.mu.
+//
+// A block's holder may make it larger (resize) or free it, both under region.mu. So the lock is held
+// while the system takes the memory.
+func trimEnds(n mem.Bytes) {
+	var look osmem.Look
+	beginLook(&look)
+	defer look.Close()
+	end := region.endChunk()
+	for c := region.firstChunk(); c < end && !within(n); c++ {
+		region.mu.Lock()
+		if s := super(c); s.short&^s.torn != 0 {
+			region.mu.Unlock()
+			madeSparse([]chunkNo{c})
+			region.mu.Lock()
+			s.trimEnds(c, &look)
+		}
+		region.mu.Unlock()
+	}
+}
+
+// trimEnds is the work in chunk c. Under scavenger.mu and region.mu.
+func (s *superMeta) trimEnds(c chunkNo, look *osmem.Look) {
+	check.MustHold(&region.mu, "trimEnds")
+	for m := s.short &^ s.torn; m != 0; m &= m - 1 {
+		page, bit := c.page()+pageNo(bits.TrailingZeros32(uint32(m))), m&-m
+		used, was := meta(page).units(), s.resident(page)
+		idle := was &^ firstUnits(used)
+		if idle == 0 {
+			continue
+		}
+		from := mem.Bytes(used) * residentUnit
+		addr, size := page.addr().Add(from), pageSize-from
+		counts := countResident(look, returnLook[:], addr, size, nil)
+		refused := pageSet(0)
+		usable := returnMemory(addr, size, func(osmem.Range) { refused = bit })
+		s.outcome(bit, refused, milliseconds())
+		if refused == 0 && usable {
+			countReturned(counts)
+			s.setResident(page, was&^idle)
+			uncount(idle.bytes())
+		}
+		if !usable {
+			s.torn |= bit
+			anyLost.Store(true)
+		}
 	}
 }
 

@@ -14,19 +14,45 @@ import (
 // not help doubles the number of failures that go without a try (reclaimSkip, in slab.go), up to
 // maxReclaimSkip. A slab that becomes EMPTY ends the wait, and so do blocks freed into the shared
 // caches. Blocks in magazines end it at most once in a millisecond, because the blocks of other
-// allocations fill the magazines all the time.
+// allocations fill the magazines all the time. Where a hard limit is set, blocks that come back to
+// slabs make room too, since their memory can be returned, and so do large blocks that were made of
+// pages in use before, since the ends of their last pages can. Nothing counts these, so a failure
+// always tries again when the last try is some time or some large blocks ago.
 //
 // The state is atomic. A reclaim holds scavenger.mu.
 
-var reclaimedAt atomic.Uint32 // when the last reclaim was, in milliseconds
+var (
+	reclaimedAt    atomic.Uint32 // when the last reclaim was, in milliseconds
+	reclaimedLarge atomic.Uint64 // how many large blocks had been made of pages by then
+)
 
 // maxReclaimSkip keeps a storm of 10^6 failures under 4000 stops of the world, or under 8000 where
 // the failures are Reallocs of large blocks, which ask twice.
 const maxReclaimSkip = 255
 
+// reclaimAgain is the time after which a failed allocation tries again in any case where a hard
+// limit is set, in milliseconds: at most ten stops of the world a second come of it.
+const reclaimAgain millis = 100
+
+// reclaimLarge is how many large blocks must have been made of pages for a failed allocation to try
+// again where a hard limit is set. A try takes as long as some hundred of them.
+const reclaimLarge = 64
+
+// trimShare: a 64th of the limit is made free at once by trimEnds, so that the next allocations need no
+// try of their own.
+const trimShare = 64
+
+// reclaimSlack is added to what an allocation needs, for the tables of the pages that it gets.
+const reclaimSlack = 64 << 10
+
 // reclaim brings memory together and reports whether another try is worthwhile of the allocation
-// that failed. own is the front of that allocation (0: the P's). Not entered.
-func reclaim(own Front) bool {
+// that failed. own is the front of that allocation (0: the P's), need the memory that it needs. Not
+// entered.
+//
+// Where a hard limit is set, it also returns memory: of free pages, and if that does not make room
+// for need, of free blocks of every slab that is not leased, of fronts that nobody has, and of the
+// ends of large blocks.
+func reclaim(own Front, need mem.Bytes) bool {
 	check.MustNotBeEntered("reclaim")
 	if !region.ready.Load() || reclaimSkip.Add(-1) >= 0 && !worthReclaim(own) {
 		return false
@@ -40,6 +66,7 @@ func reclaim(own Front) bool {
 	refillNarrowing()
 	now := milliseconds()
 	reclaimedAt.Store(uint32(now))
+	reclaimedLarge.Store(largeStats.allocs.Load())
 	findLost()
 	s.moving.Lock()
 	drainFronts(everyFront, func(h *openHeap) bool { return h.front != own })
@@ -57,6 +84,11 @@ func reclaim(own Front) bool {
 	s.moving.Unlock()
 	if memoryLimit.hard.Load() != 0 { // then dirty pages count as well
 		purgePages(math.MaxInt, now, 0, false, false)
+		if need += reclaimSlack; !within(need) {
+			punchSlabs(now, 0, worthAny, math.MaxInt, false)
+			returnSpare(true, &s.moving)
+			trimEnds(need + mem.Bytes(memoryLimit.hard.Load())/trimShare)
+		}
 	}
 	return true
 }
@@ -77,6 +109,9 @@ func worthReclaim(own Front) bool {
 	}
 	now := milliseconds()
 	region.mu.Unlock()
+	if memoryLimit.hard.Load() != 0 && (now.since(stamp(reclaimedAt.Load())) >= reclaimAgain || largeStats.allocs.Load()-reclaimedLarge.Load() >= reclaimLarge) {
+		return true
+	}
 	if n < pageSize && now != stamp(reclaimedAt.Load()) {
 		n += inMagazines() + inHeaps()
 	}
@@ -103,7 +138,12 @@ func inMagazines() (n mem.Bytes) {
 	return n
 }
 
-func reclaimFailed() {
+// reclaimEnded notes whether the allocation that failed before a reclaim succeeded after it.
+func reclaimEnded(ok bool) {
+	if ok {
+		moreToReclaim()
+		return
+	}
 	n := min(reclaimPenalty.Load()*2+1, maxReclaimSkip)
 	reclaimPenalty.Store(n)
 	reclaimSkip.Store(n)

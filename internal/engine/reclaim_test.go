@@ -10,8 +10,7 @@ import (
 // once, wherever it went: page tree, huge-block cache, a Heap's magazines.
 func TestFreeingHelpsAtTheLimit(t *testing.T) {
 	limit := func() {
-		used, dirty := use()
-		withLimit(t, 0, uint64(used+dirty)<<pageShift+64*mebibyte)
+		withLimit(t, 0, uint64(counted.Load())+64*mebibyte)
 	}
 	storm := func(own Front, size mem.Bytes) (blocks []Block) {
 		for failures := 0; failures < 1000; {
@@ -75,7 +74,7 @@ func TestReclaimForgetsThePeak(t *testing.T) {
 	scavenger.look() // the peak is in its bucket
 	scavenger.mu.Unlock()
 	reclaimSkip.Store(0)
-	if !reclaim(0) {
+	if !reclaim(0, pageSize) {
 		t.Fatal("nothing was reclaimed")
 	}
 	used, dirty := use()

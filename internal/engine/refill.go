@@ -84,6 +84,6 @@ func (s slabID) closeHoles(resident []byte) (filled mem.Bytes) {
 			filled += unit
 		}
 	}
-	m.setHoles(left)
+	s.forgetHoles(left)
 	return filled
 }

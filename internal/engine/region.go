@@ -67,6 +67,12 @@ type area struct {
 	space space
 }
 
+// sitesOn says that the site map is committed. It is set once, under region.mu (siteMap).
+var sitesOn atomic.Bool
+
+// inUse reports whether the area is committed as far as the region is. Any goroutine.
+func (a *area) inUse() bool { return a != &region.sites || sitesOn.Load() }
+
 // start is where the metadata of the first page for blocks begins.
 func (a *area) start() mem.Bytes { return mem.Bytes(a.space.base - a.base) }
 
@@ -106,6 +112,10 @@ type regionState struct {
 	committed atomic.Uintptr // offset up to which pages may be touched
 	step      mem.Bytes      // next commit step, before its limits are applied; 0: none yet
 	blocks    space          // what is reserved from first on
+
+	// huge says that, when the region was reserved, the system made huge pages of such memory by
+	// itself. Then what is touched of a chunk brings memory for all of it.
+	huge bool
 
 	live, pages, bits, sets, sites area
 	supers                         mem.Addr // a superMeta for each chunk that the page tree covers: see chunk.go

@@ -261,6 +261,7 @@ func tryReserve(l layout, at mem.Addr, begin mem.Bytes) (err error) {
 	osmem.Name(r.blocks.base, r.blocks.reserved, regionName)
 	adviseHuge(r.blocks.base, r.blocks.reserved)
 	adviseVariables()
+	r.huge = hugePagesIn(hugePageMode(), pol.THP)
 	if !limitSet {
 		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))
 	}
@@ -304,7 +305,7 @@ func Refusal(size mem.Bytes) error {
 	case usable > r.size-r.first:
 		return fmt.Errorf("hakmem: the region has %d bytes: %s", r.size-r.first, r.remedy())
 	case r.limited:
-		return fmt.Errorf("hakmem: the hard memory limit of %d bytes is reached: free blocks, or raise it (SetMemoryLimit, HAKMEM_MEMORY_HARD)", uint64(memoryLimit.hard.Load())<<pageShift)
+		return fmt.Errorf("hakmem: the hard memory limit of %d bytes is reached: free blocks, or raise it (SetMemoryLimit, HAKMEM_MEMORY_HARD)", uint64(memoryLimit.hard.Load()))
 	default:
 		return r.refusal
 	}

@@ -72,23 +72,9 @@ func countReturned(counts pageFaultCounts) {
 	}
 }
 
-// readPageFaults returns the OS pages faulted in so far, by bucket. No lock is held while the system
-// is asked.
-func readPageFaults() (counts pageFaultCounts) {
-	for b := range counts {
-		counts[b] = returnedPages[b].Load()
-	}
-	counts.addResident()
-	return counts
-}
-
-// addResident adds the OS pages that are resident now.
-func (counts *pageFaultCounts) addResident() {
-	var look osmem.Look
-	if !beginLook(&look) {
-		return
-	}
-	defer look.Close()
+// addResident adds the OS pages of blocks that are resident now, by bucket, and returns their number.
+// No lock is held while the system is asked.
+func (counts *pageFaultCounts) addResident(look *osmem.Look) (now uint64) {
 	var entries [superSize / 4096]uint64
 	var dirty [purgeBatch]pageSet
 	end := region.endChunk()
@@ -106,9 +92,26 @@ func (counts *pageFaultCounts) addResident() {
 				continue
 			}
 			size := pageCount(bits.Len32(uint32(m))).bytes()
-			for b, n := range countResident(&look, entries[:], (c + chunkNo(i)).addr(), size, nil) {
+			for b, n := range countResident(look, entries[:], (c + chunkNo(i)).addr(), size, nil) {
 				counts[b] += n
+				now += n
 			}
 		}
 	}
+	return now
+}
+
+// residentIn returns how many bytes of a range are resident, or false where that is not known.
+func residentIn(look *osmem.Look, addr mem.Addr, size mem.Bytes) (n mem.Bytes, known bool) {
+	var entries [superSize / 4096]uint64
+	step := osmem.PageSize()
+	end := addr.Add(size)
+	for at := mem.Addr(mem.Bytes(addr).Down(step)); at < end; at = at.Add(mem.Bytes(len(entries)) * step) {
+		_, pages, err := look.Resident(at, min(end.From(at), mem.Bytes(len(entries))*step), entries[:])
+		if err != nil {
+			return 0, false
+		}
+		n += mem.Bytes(pages) * step
+	}
+	return n, true
 }

@@ -78,6 +78,79 @@ type scavengerState struct {
 
 	generation int   // counts changes of the clock. Owned by region.mu
 	urgedAt    stamp // when kickPressed last asked for a tick; 0: never. Owned by region.mu
+
+	pressure pressure
+}
+
+// pressure remembers the rounds that memory near the soft limit asked for. A round empties all
+// fronts and caches, and stops the world for it. When memory is in use, that helps for a moment at
+// most: the program takes back what was returned. So a round that did not help doubles the time until
+// the next one, and one that did halves it. Owned by scavenger.mu, except for the atomic fields.
+//
+// What is counted moves up and down by tens of percent in a program that replaces blocks of random
+// sizes (docs/ledger.md, "Rounds near the soft limit"). So each round is compared with the most and
+// the least that was counted when a round began, which chance exceeds only a few times.
+type pressure struct {
+	began       bool   // there was a round
+	at          stamp  // when the last one began
+	near        stamp  // when memory was last near the limit at a tick
+	most, least int64  // what was counted when rounds began
+	was         int64  // what was counted when the last one began
+	delay       millis // how long after it the next one may begin
+	rounds      atomic.Uint64
+	// returned is how many bytes less were counted after the rounds than before, of all rounds
+	// together.
+	returned atomic.Uint64
+	// ask is the count of memory from which on kickPressed asks for a tick now. Below it the ticks
+	// suffice, which come by themselves.
+	ask atomic.Int64
+}
+
+const (
+	// helpedShare: rounds help if, when the next one may begin, less is counted than when any of them
+	// began, by a 32nd of the soft limit.
+	helpedShare = 32
+	// grownShare: what is known of earlier rounds is forgotten when more is counted than when any of
+	// them began, by an eighth of the soft limit. That is all that there is between the limit and the
+	// point at which rounds begin.
+	grownShare = softShare
+	// maxPressure is the longest time between two rounds, in hundredths of the default window: 14 s,
+	// as for fronts that are idle again and again (maxIdle).
+	maxPressure = 640
+)
+
+// due reports whether a round may begin at the given time, when memory is near the limit. If so, it
+// notes that it does.
+func (p *pressure) due(now stamp) bool {
+	c, soft, tick := counted.Load(), memoryLimit.soft.Load(), max(millis(tickTime().Milliseconds()), 1)
+	p.near = now
+	switch {
+	case !p.began || c > p.most+soft/grownShare:
+		p.delay, p.most, p.least = tick, c, c
+	case now.since(p.at) < p.delay:
+		return false
+	case c < p.least-soft/helpedShare:
+		p.delay = max(p.delay/2, tick)
+	default:
+		p.delay = min(2*max(p.delay, tick), max(decayPart(maxPressure), tick))
+	}
+	p.began, p.at, p.was, p.most, p.least = true, now, c, max(p.most, c), min(p.least, c)
+	p.ask.Store(p.most + soft/grownShare)
+	p.rounds.Add(1)
+	return true
+}
+
+// ended notes what the round that due allowed has returned.
+func (p *pressure) ended() {
+	p.returned.Add(uint64(max(p.was-counted.Load(), 0)))
+}
+
+// eased forgets the rounds if memory has not been near the limit for the window.
+func (p *pressure) eased(now stamp, window millis) {
+	if p.began && now.since(p.near) >= window {
+		p.began = false
+		p.ask.Store(0)
+	}
 }
 
 type peakBucket struct {
@@ -316,13 +389,14 @@ func (s *scavengerState) soon(asked *int, alarm *realtime.Timer, do func()) {
 	})
 }
 
-// kickPressed asks for the work of a tick now if memory has come near the soft limit, at most once
-// in the time of a tick. Any goroutine, as kick.
+// kickPressed asks for the work of a tick now if memory has come near the soft limit, or has grown by
+// much since the last round that this asked for; at most once in the time of a tick. Any goroutine,
+// as kick.
 func kickPressed() {
 	check.MustNotBeEntered("kickPressed")
 	check.MayLock(&region.mu)
 	s := &scavenger
-	if memoryLimit.soft.Load() == 0 || !pressed() {
+	if memoryLimit.soft.Load() == 0 || !pressed() || counted.Load() < s.pressure.ask.Load() && policy.Now().Keep != policy.KeepAlways {
 		return
 	}
 	region.mu.Lock()
@@ -351,11 +425,17 @@ func scavenge(all bool) (left bool) {
 	again := all // what was refused is tried again
 	worth := worthIdle
 	if all {
-		worth = 1
+		worth = worthAny
 	}
 	filled := findFilled(all)
 	trim := all
-	all = all || pressed()
+	// Near the soft limit no dirty page is kept. A round of everything else may be due.
+	near := !all && pressed()
+	round := near && s.pressure.due(now)
+	if !near {
+		s.pressure.eased(now, s.window)
+	}
+	all = all || round
 	age := s.window
 	if all {
 		age = 0
@@ -369,7 +449,7 @@ func scavenge(all bool) (left bool) {
 	forgetPeaks(pages)
 	empty := sweepIdle(all)
 	s.moving.Unlock()
-	dirty := s.purge(now, all, again)
+	dirty := s.purge(now, all || near, again)
 	spare := returnSpare(all, &s.moving)
 	most := punchScan
 	if age == 0 {
@@ -381,6 +461,9 @@ func scavenge(all bool) (left bool) {
 		s.kicked.Store(false)
 	}
 	sparse := punchSlabs(now, age, worth, most, again)
+	if round {
+		s.pressure.ended()
+	}
 	return busy || cached || empty || dirty || spare || sparse || filled
 }
 

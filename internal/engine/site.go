@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"sync/atomic"
-
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -13,9 +11,6 @@ import (
 // region. The map is committed when the first such block is made, and its memory is touched only
 // where such blocks start. A large block has its site in the metadata of its first page. The label
 // of a block is owned by the goroutine that holds the block.
-
-// sitesOn says that the site map is committed. It is set once, under region.mu (siteMap).
-var sitesOn atomic.Bool
 
 // siteWord returns the entry of the site map for the block at p.
 func siteWord(p Block) *uint16 {

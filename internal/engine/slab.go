@@ -92,6 +92,102 @@ func (s slabID) freeBlocks(k *sizeclass.Class) (n int) {
 	return n
 }
 
+// slabBytes returns the bytes of a slab of class c.
+func slabBytes(c sizeclass.ID) mem.Bytes { return pageSize << sizeclass.Classes[c].Order }
+
+// units is the number of units that the slab is divided into for holes, and unitBytes the size of
+// each.
+func (s slabID) units() int           { return int(s.meta().runBytes() / s.unitBytes()) }
+func (s slabID) unitBytes() mem.Bytes { return pageCount(s.meta().pages).holeUnit(holePage) }
+
+// bytesOf returns the bytes of a set of the slab's units.
+func (s slabID) bytesOf(units uint64) mem.Bytes {
+	if units == 0 {
+		return 0
+	}
+	return mem.Bytes(bits.OnesCount64(units)) * s.unitBytes()
+}
+
+// firstFree returns the first word in [from, to) of the slab's bitmap that has a free block.
+func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
+	for w := from; w < to; w++ {
+		if atomic.LoadUint64(s.bits(w)) != 0 {
+			return w, true
+		}
+	}
+	return 0, false
+}
+
+// nextFree returns the word of the bitmap in which carve begins: the first one with a free block from
+// lowWord on or, as blocks may have been freed below it, of all. For the holder of the carve right.
+func (s slabID) nextFree(k *sizeclass.Class) (w uint32, ok bool) {
+	low := s.meta().lowWord()
+	if w, ok = s.firstFree(low, k.Words); !ok {
+		w, ok = s.firstFree(0, low)
+	}
+	return w, ok
+}
+
+// span returns the units from the first to the last of the next want blocks that carve takes. Blocks
+// that are freed meanwhile may be taken instead of some of them, but no hole lies under such a block.
+// For the holder of the carve right, or under the class's lock.
+func (s slabID) span(c sizeclass.ID, want int) uint64 {
+	k := &sizeclass.Classes[c]
+	low, ok := s.nextFree(k)
+	if !ok {
+		return 0
+	}
+	first := low*64 + uint32(bits.TrailingZeros64(atomic.LoadUint64(s.bits(low))))
+	last := first
+	for w := low; w < k.Words && want > 0; w++ {
+		v := atomic.LoadUint64(s.bits(w))
+		n := bits.OnesCount64(v)
+		if n == 0 {
+			continue
+		}
+		if n > want {
+			if at := bits.TrailingZeros64(v); v>>at&(v>>at+1) == 0 { // one run
+				v = 1 << (at + want - 1)
+			} else {
+				for ; n > want; n-- {
+					v &^= 1 << (63 - bits.LeadingZeros64(v))
+				}
+			}
+		}
+		last = w*64 + uint32(63-bits.LeadingZeros64(v))
+		want -= n
+	}
+	unit := uint32(s.unitBytes())
+	from, to := first*k.Size/unit, ((last+1)*k.Size-1)/unit
+	return ^uint64(0) >> (63 - to) &^ (1<<from - 1)
+}
+
+// fill makes the next want blocks that carve takes usable: it reserves the memory of the holes under
+// them, which are no holes from then on. It returns for how many blocks the hard limit has room, want
+// or a part of it. Near the limit magazines get no block for which memory must be had beyond that of
+// the first: a thousand Heaps would else hold all of it. For the holder of the carve right, entered or not, or under the class's lock.
+func (s slabID) fill(c sizeclass.ID, want int) int {
+	m := s.meta()
+	for near := nearHard(); want > 0; want /= 2 {
+		holes := m.holes() & s.span(c, want)
+		if near && want > 1 && holes&^s.span(c, 1) != 0 {
+			continue // only the units under one block
+		}
+		if reserve(s.bytesOf(holes)) {
+			m.setHoles(m.holes() &^ holes)
+			return want
+		}
+	}
+	return 0
+}
+
+// forgetHoles counts the memory of holes that may be no holes any more. For the claimer.
+func (s slabID) forgetHoles(keep uint64) {
+	m := s.meta()
+	count(s.bytesOf(m.holes() &^ keep))
+	m.setHoles(m.holes() & keep)
+}
+
 // classState is the shared part of one class. mu is the class's lock: it owns the partial set and
 // every state change of the class's slabs. No system call is made under it and no other lock taken.
 type classState struct {
@@ -107,9 +203,9 @@ type classState struct {
 var classes [sizeclass.Num + 1]classState
 
 // format makes the 2^order pages at page a slab of class c, which the caller owns: it is LEASED,
-// with every block free. The caller must hold the pages. They are fresh from a superslab, or were a
-// CLAIMED slab's that is unformatted.
-func format(page pageNo, c sizeclass.ID) slabID {
+// with every block free. holes are its units that have no memory. The caller must hold the pages. They
+// are fresh from a superslab, or were a CLAIMED slab's that is unformatted.
+func format(page pageNo, c sizeclass.ID, holes uint64) slabID {
 	s := slabID(page + 1)
 	k := &sizeclass.Classes[c]
 	n := uint32(1) << k.Order
@@ -127,8 +223,9 @@ func format(page pageNo, c sizeclass.ID) slabID {
 		}
 	}
 	m := s.meta()
-	m.pages, m.lowWord = n, 0
-	m.setHoles(0)
+	m.pages = n
+	m.setLowWord(0)
+	m.setHoles(holes)
 	for i := uint32(0); i < k.Words; i++ {
 		atomic.StoreUint64(s.bits(i), fullWord(k, i))
 	}
@@ -223,9 +320,6 @@ func unlist(cs *classState, c sizeclass.ID, page pageNo, to uint32) slabID {
 	s := slabID(page + 1)
 	m := s.meta()
 	m.slabState.Store(to)
-	if to == slabLeased {
-		m.setHoles(0) // its memory will be used
-	}
 	unmarkEmpty(page)
 	return s
 }
@@ -262,18 +356,19 @@ func acquire(c sizeclass.ID) slabID {
 	cs := &classes[c]
 	order := sizeclass.Classes[c].Order
 	stage := &cs.cross
-	page, ok := takePages(slabOrder(order), false)
+	size := sizeclass.Classes[c].Size
+	page, holes, ok := takePages(slabOrder(order), size, false)
 	stolen := !ok && pol.EmptyReuse && stealEmpty(slabOrder(order), pol)
 	if !ok {
 		if !stolen { // otherwise whole superslabs may have become free
 			stage = &cs.fresh
 		}
-		page, ok = takePages(slabOrder(order), true)
+		page, holes, ok = takePages(slabOrder(order), size, true)
 	}
 	if !ok {
 		return 0
 	}
-	s := format(page, c)
+	s := format(page, c, holes)
 	cs.mu.Lock()
 	*stage++
 	cs.slabs++
@@ -292,6 +387,9 @@ func acquireListed(c sizeclass.ID, pol *policy.Tuning) slabID {
 		return 0
 	}
 	if !pol.EmptyReuse {
+		if first, ok = filled(c, first); !ok {
+			return 0
+		}
 		cs.partial++
 		return unlist(cs, c, first, slabLeased)
 	}
@@ -307,6 +405,9 @@ func acquireListed(c sizeclass.ID, pol *policy.Tuning) slabID {
 	if !ok || isMarkedEmpty(page) != pol.EmptyFirst {
 		page = first
 	}
+	if page, ok = filled(c, page); !ok {
+		return 0
+	}
 	if isMarkedEmpty(page) {
 		cs.empty++
 	} else {
@@ -314,6 +415,28 @@ func acquireListed(c sizeclass.ID, pol *policy.Tuning) slabID {
 	}
 	return unlist(cs, c, page, slabLeased)
 }
+
+// filled makes one block of the PARTIAL slab of class c at page usable or, if the hard limit has no
+// room for it, one of another slab, and returns the slab that it was. Under the class's lock.
+func filled(c sizeclass.ID, page pageNo) (pageNo, bool) {
+	check.MustHold(&classes[c].mu, "filled")
+	if s := slabID(page + 1); s.meta().holes() == 0 || s.fill(c, 1) != 0 {
+		return page, true
+	}
+	page, ok := setNext(c, 0)
+	for n := 0; ok && n < filledScan; n++ {
+		if slabID(page+1).fill(c, 1) != 0 {
+			return page, true
+		}
+		page, ok = setNext(c, page+1)
+	}
+	limitHit.Add(1)
+	return 0, false
+}
+
+// filledScan is how many slabs filled looks at: some 10 µs of the class's lock, in an allocation
+// that otherwise fails.
+const filledScan = 256
 
 // stealEmpty looks for EMPTY slabs of any class and gives their pages back to their superslabs,
 // until there is a run of 2^order pages. It reports whether it gave back any pages.
@@ -362,7 +485,10 @@ func stealFrom(c chunkNo, pol *policy.Tuning) (orders uint32) {
 // their order.
 func giveBackEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
 	if order, ok = claimEmpty(s, minKeep); ok {
-		giveBackPages(s.page(), order)
+		m := s.meta()
+		holes := m.holes()
+		m.setHoles(0)
+		giveBackPages(s.page(), order, holes, s.unitBytes())
 	}
 	return order, ok
 }
@@ -395,7 +521,7 @@ func claimEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
 		return 0, false
 	}
 	if s.dropLive(k, c) {
-		m.setHoles(0) // some holes may be of blocks that are no longer the slab's
+		s.forgetHoles(0) // some holes may be of blocks that are no longer the slab's
 		retire(s)
 		return 0, false
 	}

@@ -63,7 +63,7 @@ func TestHintOfNewSlabStays(t *testing.T) {
 	if _, ok := claimEmpty(s, 0); !ok {
 		t.Fatal("the EMPTY slab cannot be claimed")
 	}
-	giveBackPages(s.page(), 0)
+	giveBackPages(s.page(), 0, 0, residentUnit)
 	markEmpty(s.page()) // late, by the goroutine that gave the last block back
 	if _, ok := claimEmpty(s, 0); ok || isMarkedEmpty(s.page()) {
 		t.Error("the hint of a page that is no slab stays")
@@ -81,12 +81,14 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 		if !s.allFree(k) {
 			t.Fatalf("%d B: a slab in use", size)
 		}
+		s.forgetHoles(0) // all its blocks were handed out once
 		for _, j := range []uint32{0, k.Blocks / 2, k.Blocks - 1} {
 			retire(s)
 			p := s.block(c, blockIndex(j))
 			setLive(p, c, liveState(c)) // its holder
 			if s.units() > 0 {
 				s.meta().setHoles(s.holes(c)) // its memory was returned before that
+				uncount(s.bytesOf(s.holes(c)))
 			}
 			before := lateFrees.Load()
 			if _, ok := claimEmpty(s, 0); ok {
@@ -109,10 +111,11 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 			if !ok {
 				t.Fatalf("%d B: block %d: the slab is not EMPTY when it is freed", size, j)
 			}
-			giveBackPages(s.page(), order)
+			giveBackPages(s.page(), order, 0, s.unitBytes())
 			if s = acquire(c); !s.allFree(k) {
 				t.Fatalf("%d B: a slab in use", size)
 			}
+			s.forgetHoles(0)
 		}
 		retire(s)
 		mustHold(t)

@@ -24,6 +24,8 @@ type (
 		Superslabs, Fronts                   int
 		Drains, LateDoubleFrees, OutOfMemory uint64
 	}
+	// MemoryTotals are the figures of memory from the operating system.
+	MemoryTotals struct{ Resident, Counted uint64 }
 	// ClassTotals are the figures of one size class.
 	ClassTotals struct {
 		Size                                uint64
@@ -46,6 +48,7 @@ type (
 		Ticks                                   uint64
 		Running                                 bool
 		LimitRefused                            uint64
+		PressureRounds, PressureReturned        uint64
 	}
 	// PageFaultTotals are the OS pages faulted in, by bucket.
 	PageFaultTotals struct{ Tiny, Mid, Large, Huge uint64 }
@@ -60,11 +63,12 @@ type (
 // Totals is a picture of the engine. It is exact when nobody allocates or frees.
 type Totals struct {
 	GlobalTotals
+	MemoryTotals
 	Classes                      [sizeclass.Num + 1]ClassTotals // by class; 0 is none
 	Large                        LargeTotals
 	Shared, SiteCache, HugeCache CacheTotals
 	Scavenger                    ScavengerTotals
-	PageFaults                   PageFaultTotals // ReadPageFaults has them; ReadTotals leaves them 0
+	PageFaults                   PageFaultTotals // ReadResident has them, and Resident; ReadTotals leaves them 0
 	Guard                        GuardedTotals
 	Stages                       StageTotals
 	SystemCalls                  SystemCallTotals
@@ -155,21 +159,36 @@ func ReadTotals(t *Totals) {
 	}
 	t.readCaches()
 	scavenger.moving.Unlock()
+	t.Counted = uint64(counted.Load())
 	frontPool.mu.Lock()
 	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free) - len(frontPool.lost) - frontPool.out
 	frontPool.mu.Unlock()
 	t.addUp()
 }
 
-// ReadPageFaults returns the OS pages faulted in so far. Any goroutine, not entered. It is apart from
-// ReadTotals because it asks the operating system, and whoever does that should hold no lock.
-func ReadPageFaults() PageFaultTotals {
-	check.MustNotBeEntered("ReadPageFaults")
+// ReadResident returns what the operating system tells: the OS pages faulted in so far, and how many
+// bytes of hakmem's memory are resident. Where it does not tell, resident is what counts for the
+// limits. Any goroutine, not entered. It is apart from ReadTotals because whoever asks the system
+// should hold no lock.
+func ReadResident() (faults PageFaultTotals, resident uint64) {
+	check.MustNotBeEntered("ReadResident")
 	if !region.ready.Load() {
-		return PageFaultTotals{}
+		return faults, 0
 	}
-	n := readPageFaults()
-	return PageFaultTotals{Tiny: n[bucketTiny], Mid: n[bucketMid], Large: n[bucketLarge], Huge: n[bucketHuge]}
+	resident = uint64(counted.Load())
+	var n pageFaultCounts
+	for b := range n {
+		n[b] = returnedPages[b].Load()
+	}
+	var look osmem.Look
+	if beginLook(&look) {
+		defer look.Close()
+		now := mem.Bytes(n.addResident(&look)) * osmem.PageSize()
+		if more, known := residentTables(&look); known {
+			resident = uint64(now + more)
+		}
+	}
+	return PageFaultTotals{Tiny: n[bucketTiny], Mid: n[bucketMid], Large: n[bucketLarge], Huge: n[bucketHuge]}, resident
 }
 
 // addUp derives which blocks are live, and what all classes and the large blocks have together.
@@ -213,5 +232,37 @@ func (t *Totals) readCaches() {
 		Holes: punched.Load(), Refilled: filled,
 		Ticks: scavenger.ticks.Load(), LimitRefused: limitHit.Load(),
 		Window: time.Duration(window) * time.Millisecond, Running: scavenger.armed.Load(),
+		PressureRounds: scavenger.pressure.rounds.Load(), PressureReturned: scavenger.pressure.returned.Load(),
 	}
+}
+
+// residentTables returns how many bytes of hakmem's tables, of fronts and of guarded blocks are
+// resident, or false where that is not known.
+func residentTables(look *osmem.Look) (n mem.Bytes, known bool) {
+	r := &region
+	_, fixed := r.fixedParts(pageCount(r.size >> pageShift))
+	r.mu.Lock()
+	ranges := []osmem.Range{
+		{Addr: r.owners, Size: fixed}, // the first of the parts
+		{Addr: r.supers, Size: r.supersIn.reserved},
+		{Addr: tree.space.base, Size: tree.space.reserved},
+		{Addr: frontPool.space.base, Size: mem.Bytes(frontPool.built.Load() * frontSize)},
+	}
+	for _, a := range r.areas() {
+		if a.inUse() {
+			ranges = append(ranges, osmem.Range{Addr: a.space.base, Size: a.committed - a.start()})
+		}
+	}
+	r.mu.Unlock()
+	guard.Lock()
+	ranges = append(ranges, osmem.Range{Addr: guard.base, Size: guard.next.From(guard.base)})
+	guard.Unlock()
+	for _, t := range ranges {
+		m, ok := residentIn(look, t.Addr, t.Size)
+		if !ok {
+			return 0, false
+		}
+		n += m
+	}
+	return n, true
 }

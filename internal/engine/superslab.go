@@ -5,11 +5,22 @@ import (
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // This file cuts superslabs, the chunks whose pages are used for slabs. region.mu owns the state of
 // the pool.
+
+// holePage is the OS page that holes are made of (punch.go). Tests set a larger one.
+var holePage = osmem.PageSize()
+
+// holeUnit returns the unit of the holes in a slab of n pages: a 64th of it, because a slab's holes
+// are the bits of one word, and at least an OS page, because the system takes back whole pages. Both
+// are powers of two, so units are whole OS pages and divide the slab, and a page of hakmem's is whole
+// units: a 64th of the largest slab has 8 KiB.
+func (n pageCount) holeUnit(osPage mem.Bytes) mem.Bytes { return max(n.bytes()/64, osPage) }
 
 // poolHints has a bitmap for each slab order. A bit is set for every superslab with a free, aligned
 // run of that order. Owned by region.mu; it grows with the region.
@@ -43,17 +54,18 @@ func updatePool(c chunkNo) {
 	}
 }
 
-// takePages takes 2^order pages of a superslab for a slab. Without fresh it takes them from the
-// superslabs that there are (the cross-class stage). With fresh it may also make a new superslab
-// (the fresh stage). It returns false if there are no pages. Takes region.mu.
-func takePages(order slabOrder, fresh bool) (page pageNo, ok bool) {
+// takePages takes 2^order pages of a superslab for a slab of blocks of size bytes. Without fresh it
+// takes them from the superslabs that there are (the cross-class stage). With fresh it may also make a
+// new superslab (the fresh stage). It returns false if there are no pages. holes are the units of the
+// slab that have no memory; there is one block outside of them. Takes region.mu.
+func takePages(order slabOrder, size uint32, fresh bool) (page pageNo, holes uint64, ok bool) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	over := false
 	for i, w := range poolHints[order] {
 		for ; w != 0 && !(over && pageUse.dirty == 0); w &= w - 1 {
-			if page, ok = cutPages(chunkNo(i*64+bits.TrailingZeros64(w)), order); ok {
-				return page, true
+			if page, holes, ok = cutPages(chunkNo(i*64+bits.TrailingZeros64(w)), order, size); ok {
+				return page, holes, true
 			}
 			// Beyond the memory limit: another superslab may have dirty pages, if there are any.
 			over = true
@@ -61,18 +73,18 @@ func takePages(order slabOrder, fresh bool) (page pageNo, ok bool) {
 	}
 	if over && (!fresh || pageUse.dirty == 0) {
 		refuseByLimit()
-		return 0, false
+		return 0, 0, false
 	}
 	if !fresh {
-		return 0, false
+		return 0, 0, false
 	}
 	c, ok := tree.findWhole()
-	if !ok && within(1<<order) && bringBack(superSize) {
+	if !ok && within(mem.Bytes(size)) && bringBack(superSize) {
 		c, ok = tree.findWhole()
 	}
 	if !ok {
-		if !allowed(1<<order) || grow(superSize) != nil {
-			return 0, false
+		if !allowed(mem.Bytes(size)) || grow(superSize) != nil {
+			return 0, 0, false
 		}
 		if c, ok = tree.findWhole(); !ok {
 			fatal("page tree lost the pages just committed", 0, 0)
@@ -81,28 +93,53 @@ func takePages(order slabOrder, fresh bool) (page pageNo, ok bool) {
 	super(c).isSlabs = true
 	tree.update(c, c)
 	superslabs.Add(1)
-	if page, ok = cutPages(c, order); !ok {
+	if page, holes, ok = cutPages(c, order, size); !ok {
 		refuseByLimit()
 	}
-	return page, ok
+	return page, holes, ok
 }
 
-// cutPages takes the lowest aligned run of superslab c, which has one, if the memory limit allows
-// it.
-func cutPages(c chunkNo, order slabOrder) (page pageNo, ok bool) {
+// cutPages takes the lowest aligned run of superslab c, which has one, if the memory limit allows it.
+// Otherwise as takePages.
+func cutPages(c chunkNo, order slabOrder, size uint32) (page pageNo, holes uint64, ok bool) {
 	s := super(c)
 	b := bits.TrailingZeros32(uint32(alignedRuns(s.free, order)))
 	m := (pageSet(1)<<(1<<order) - 1) << b
-	ok = within((m &^ s.dirty).count())
+	tiny := s.tiny
+	if order == 0 { // as for all slabs of tiny classes, and few others
+		tiny |= m
+	}
+	page = c.page() + pageNo(b)
+	holes, empty := s.holesOf(page, order, size)
+	ok = reserve(s.growth(c, m) - empty + mapBytes(tiny, region.live.unit) - mapBytes(s.tiny, region.live.unit))
 	if ok {
 		settleBucket(c)
 		s.take(m)
-		if order == 0 { // as for all slabs of tiny classes, and few others
-			s.tiny |= m
-		}
+		s.tiny = tiny
 	}
 	unslab(c)
-	return c.page() + pageNo(b), ok
+	return page, holes, ok
+}
+
+// holesOf returns the units of a slab to be made of 2^order free pages that have no memory, except for
+// those of its first block, of size bytes, and their bytes. Where the system makes huge pages, there
+// are none. Under region.mu.
+func (s *superMeta) holesOf(page pageNo, order slabOrder, size uint32) (holes uint64, empty mem.Bytes) {
+	if region.huge {
+		return 0, 0
+	}
+	unit := (pageCount(1) << order).holeUnit(holePage)
+	each, wide := pageSize/unit, unit/residentUnit
+	for i := range pageNo(1) << order {
+		units := allUnits &^ s.resident(page+i)
+		for j := range each {
+			if mask := firstUnits(uint8(wide)) << (j * wide); units&mask == mask {
+				holes |= 1 << (mem.Bytes(i)*each + j)
+			}
+		}
+	}
+	holes &^= 1<<((mem.Bytes(size)+unit-1)/unit) - 1
+	return holes, mem.Bytes(bits.OnesCount64(holes)) * unit
 }
 
 // unslab gives chunk c back to the page tree if it is a superslab without slabs. In any case it
@@ -119,11 +156,24 @@ func unslab(c chunkNo) {
 }
 
 // giveBackPages returns a slab's pages to its superslab. If the superslab has no slabs left, it
-// goes back to the page tree. Takes region.mu.
-func giveBackPages(page pageNo, order slabOrder) {
+// goes back to the page tree. holes are the units of the pages, of unit bytes each, whose memory was
+// returned. Takes region.mu.
+func giveBackPages(page pageNo, order slabOrder, holes uint64, unit mem.Bytes) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	c := page.chunk()
-	super(c).give(pageSet((uint32(1)<<(1<<order)-1)<<(page.inChunk())), times.now)
+	s := super(c)
+	s.give(pageSet((uint32(1)<<(1<<order)-1)<<(page.inChunk())), times.now)
+	for each := pageSize / unit; holes != 0; page++ { // each: a page's units of the slab
+		units := allUnits
+		for i := range each {
+			if holes>>i&1 != 0 {
+				n := unit / residentUnit
+				units &^= firstUnits(uint8(n)) << (i * n)
+			}
+		}
+		s.setResident(page, units)
+		holes >>= each
+	}
 	unslab(c)
 }

@@ -74,5 +74,24 @@ type (
 
 func (m pageSet) count() int { return bits.OnesCount32(uint32(m)) }
 
+// whole reports whether the set has all pages of the chunk.
+func (m pageSet) whole() bool { return m == ^pageSet(0) }
+
 // since returns how long before s the moment t was.
 func (s stamp) since(t stamp) millis { return millis(s - t) }
+
+// A unitSet is a set of the units of a page of which it is known whether they may be resident. A
+// unit is 4 KiB, the smallest OS page.
+type unitSet uint16
+
+const (
+	residentUnit = 4 << 10
+	allUnits     = ^unitSet(0)
+
+	_ = uint(pageSize/residentUnit-16) + uint(16-pageSize/residentUnit) // a bit for each unit
+)
+
+func (u unitSet) bytes() mem.Bytes { return mem.Bytes(bits.OnesCount16(uint16(u))) * residentUnit }
+
+// firstUnits returns the first n units of a page.
+func firstUnits(n uint8) unitSet { return unitSet(uint32(1)<<n - 1) }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/hakmem/hakmem/internal/cgroup"
 )
 
 // This file makes settings from the environment and from a program's Options. It has no state.
@@ -85,11 +87,44 @@ func (g *Setting) parse(name, v string) (int64, *SettingError) {
 		}
 		return n, nil
 	}
+	if percent, ok := g.share(v); ok {
+		limit, limited := containerLimit()
+		if !limited {
+			return 0, nil // as much as there is
+		}
+		// Divided first: the product may have more than 64 bits.
+		return min(int64(min(limit/100, 1<<62/100)*percent), g.Max), nil
+	}
 	n, err := strconv.ParseInt(v, 10, 64)
+	if err != nil && g.Container {
+		return bad("use a whole number from " + strconv.FormatInt(g.Min, 10) + " to " + strconv.FormatInt(g.Max, 10) + ", or cgroup, or a share of the container's limit from 1% to 100%")
+	}
 	if err != nil || n < g.Min || n > g.Max {
 		return bad("use a whole number from " + strconv.FormatInt(g.Min, 10) + " to " + strconv.FormatInt(g.Max, 10))
 	}
 	return n, nil
+}
+
+// containerLimit is the memory limit of the container. A variable for tests.
+var containerLimit = cgroup.Limit
+
+// cgroupPercent is the share of the container's limit that the word cgroup stands for. The rest is
+// for the program's code and stacks, for Go's heap, and for what the kernel charges to the container:
+// page tables and cached files.
+const cgroupPercent = 85
+
+// share reads v as a share of the container's limit: the word cgroup, or a number with a percent
+// sign.
+func (g *Setting) share(v string) (percent uint64, ok bool) {
+	if !g.Container {
+		return 0, false
+	}
+	if strings.ToLower(v) == "cgroup" {
+		return cgroupPercent, true
+	}
+	number, ok := strings.CutSuffix(v, "%")
+	percent, err := strconv.ParseUint(number, 10, 64)
+	return percent, ok && err == nil && percent >= 1 && percent <= 100
 }
 
 // Build makes settings from a lookup of variables; os.LookupEnv is one. A value that cannot be used
@@ -147,14 +182,23 @@ func Build(lookup lookupFunc) (*Settings, []error) {
 		s.CommitMax = s.CommitMin
 	}
 	if s.MemoryHard != 0 && s.MemoryHard < superslab {
-		errs = append(errs, &SettingError{"HAKMEM_MEMORY_HARD", strconv.Itoa(s.MemoryHard), "use 0 for no limit, or at least 2097152"})
+		errs = append(errs, &SettingError{"HAKMEM_MEMORY_HARD", given("HAKMEM_MEMORY_HARD", s.MemoryHard, lookup), "use 0 for no limit, or at least 2097152"})
 		s.MemoryHard = 0
 	}
 	if s.MemoryHard != 0 && s.MemorySoft > s.MemoryHard {
-		errs = append(errs, &SettingError{"HAKMEM_MEMORY_SOFT", strconv.Itoa(s.MemorySoft), "use a value not above HAKMEM_MEMORY_HARD"})
+		errs = append(errs, &SettingError{"HAKMEM_MEMORY_SOFT", given("HAKMEM_MEMORY_SOFT", s.MemorySoft, lookup), "use a value not above HAKMEM_MEMORY_HARD"})
 		s.MemorySoft = s.MemoryHard
 	}
 	return s, errs
+}
+
+// given returns the value of a setting for an error: the number, and the words by which it was given.
+func given(name string, n int, lookup lookupFunc) string {
+	text := strconv.Itoa(n)
+	if _, v, _ := Find(name).given(lookup); v != "" && v != text {
+		text = v + " = " + text
+	}
+	return text
 }
 
 // check returns an error if a number or a choice of s is out of its setting's range.

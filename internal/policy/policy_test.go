@@ -11,6 +11,7 @@ func lookup(env map[string]string) func(string) (string, bool) {
 }
 
 func TestBuild(t *testing.T) {
+	withContainer(t, 100<<20, true)
 	for _, tt := range []struct {
 		name string
 		env  map[string]string
@@ -41,6 +42,19 @@ func TestBuild(t *testing.T) {
 			func(s *Settings) int { return s.CommitMax }, 64 << 20, "HAKMEM_COMMIT_MAX"},
 		{"minimum above the default maximum", map[string]string{"HAKMEM_COMMIT_MIN": "134217728"},
 			func(s *Settings) int { return s.CommitMax }, 128 << 20, ""},
+		{"the container's limit", map[string]string{"HAKMEM_MEMORY_HARD": "cgroup"}, hardLimit, 85 << 20, ""},
+		{"the container's limit, in capitals", map[string]string{"HAKMEM_MEMORY_HARD": "CGROUP"}, hardLimit, 85 << 20, ""},
+		{"a share of the container", map[string]string{"HAKMEM_MEMORY_HARD": "50%"}, hardLimit, 50 << 20, ""},
+		{"all of the container", map[string]string{"HAKMEM_MEMORY_HARD": "100%"}, hardLimit, 100 << 20, ""},
+		{"soft limit by share", map[string]string{"HAKMEM_MEMORY_SOFT": "60%", "HAKMEM_MEMORY_HARD": "cgroup"}, func(s *Settings) int { return s.MemorySoft }, 60 << 20, ""},
+		{"both by the word", map[string]string{"HAKMEM_MEMORY_SOFT": "cgroup", "HAKMEM_MEMORY_HARD": "cgroup"}, func(s *Settings) int { return s.MemorySoft }, 85 << 20, ""},
+		{"a soft share above the hard one", map[string]string{"HAKMEM_MEMORY_SOFT": "90%", "HAKMEM_MEMORY_HARD": "80%"}, func(s *Settings) int { return s.MemorySoft }, 80 << 20, "HAKMEM_MEMORY_SOFT"},
+		{"a share of nothing", map[string]string{"HAKMEM_MEMORY_HARD": "0%"}, hardLimit, 0, "HAKMEM_MEMORY_HARD"},
+		{"more than the container", map[string]string{"HAKMEM_MEMORY_HARD": "101%"}, hardLimit, 0, "HAKMEM_MEMORY_HARD"},
+		{"half a percent", map[string]string{"HAKMEM_MEMORY_HARD": "0.5%"}, hardLimit, 0, "HAKMEM_MEMORY_HARD"},
+		{"no number", map[string]string{"HAKMEM_MEMORY_HARD": "%"}, hardLimit, 0, "HAKMEM_MEMORY_HARD"},
+		{"a share that is below a superslab", map[string]string{"HAKMEM_MEMORY_HARD": "1%"}, hardLimit, 0, "HAKMEM_MEMORY_HARD"},
+		{"a share for another number", map[string]string{"HAKMEM_REFILL": "50%"}, func(s *Settings) int { return s.Refill }, 64, "HAKMEM_REFILL"},
 		{"hard limit below a superslab", map[string]string{"HAKMEM_MEMORY_HARD": "2097151"}, func(s *Settings) int { return s.MemoryHard }, 0, "HAKMEM_MEMORY_HARD"},
 		{"one in 50", map[string]string{"HAKMEM_GUARD": "1/50"}, func(s *Settings) int { return s.Guard }, 50, ""},
 		{"none", map[string]string{"HAKMEM_GUARD": "0"}, func(s *Settings) int { return s.Guard }, 0, ""},
@@ -76,6 +90,37 @@ func TestBuild(t *testing.T) {
 		})
 	}
 }
+
+// withContainer gives the process a container's limit for the test.
+func withContainer(t *testing.T, limit uint64, ok bool) {
+	old := containerLimit
+	t.Cleanup(func() { containerLimit = old })
+	containerLimit = func() (uint64, bool) { return limit, ok }
+}
+
+// TestContainer: without a container's limit a share of it is no limit, and no error. A limit is not
+// beyond the setting's range.
+func TestContainer(t *testing.T) {
+	for _, c := range []struct {
+		limit uint64
+		ok    bool
+		value string
+		want  int
+	}{{0, false, "cgroup", 0}, {0, false, "70%", 0}, {1 << 61, true, "cgroup", 1 << 40}, {1<<64 - 1, true, "100%", 1 << 40}, {0, true, "cgroup", 0}, {200 << 20, true, "1%", 2 << 20}} {
+		withContainer(t, c.limit, c.ok)
+		s, errs := Build(lookup(map[string]string{"HAKMEM_MEMORY_HARD": c.value}))
+		if s.MemoryHard != c.want || len(errs) > 0 {
+			t.Errorf("%s of %d, %t: %d, %v, want %d", c.value, c.limit, c.ok, s.MemoryHard, errs, c.want)
+		}
+	}
+	withContainer(t, 4<<20, true)
+	_, errs := Build(lookup(map[string]string{"HAKMEM_MEMORY_HARD": "25%"}))
+	if len(errs) != 1 || !strings.Contains(errs[0].Error(), `"25% = 1048`) {
+		t.Errorf("errors %v, want one that names the share and what it comes to", errs)
+	}
+}
+
+func hardLimit(s *Settings) int { return s.MemoryHard }
 
 func midBlocks(s *Settings) int { return s.MagMidBlocks }
 

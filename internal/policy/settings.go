@@ -28,6 +28,8 @@ type Setting struct {
 	Min     int64 // Number: smallest value accepted
 	Max     int64 // Number: largest value accepted
 	Choices []string
+	// Container says that a number may also be given as a share of the container's memory limit.
+	Container bool
 
 	get func(*Settings) int64
 	set func(*Settings, int64)
@@ -74,6 +76,12 @@ func choice(name, meaning, def string, choices []string, get func(*Settings) int
 // too.
 func (g Setting) formerly(alias string) Setting {
 	g.Alias = alias
+	return g
+}
+
+// ofContainer lets the row's number be given as a share of the container's memory limit.
+func (g Setting) ofContainer() Setting {
+	g.Container = true
 	return g
 }
 
@@ -132,10 +140,10 @@ var settings = []Setting{
 	choice("HAKMEM_THP", "transparent huge pages: ask the system for none, leave it to the system (auto), or ask for all", "auto", []string{"never", "auto", "always"},
 		func(s *Settings) int64 { return int64(s.THP) },
 		func(s *Settings, v int64) { s.THP = THP(v) }),
-	number("HAKMEM_MEMORY_SOFT", "bytes of memory near which the scavenger keeps nothing; 0: no limit (see SetMemoryLimit)", "0", 0, 1<<40,
-		func(s *Settings) *int { return &s.MemorySoft }),
-	number("HAKMEM_MEMORY_HARD", "bytes of memory beyond which allocations return nil; 0: no limit", "0", 0, 1<<40,
-		func(s *Settings) *int { return &s.MemoryHard }),
+	number("HAKMEM_MEMORY_SOFT", "bytes of memory near which the scavenger keeps nothing; 0: no limit; or cgroup, or 60%: of the container's limit (see SetMemoryLimit)", "0", 0, 1<<40,
+		func(s *Settings) *int { return &s.MemorySoft }).ofContainer(),
+	number("HAKMEM_MEMORY_HARD", "bytes of memory beyond which allocations return nil; 0: no limit; or cgroup, or 80%: of the container's limit (see ContainerLimit)", "0", 0, 1<<40,
+		func(s *Settings) *int { return &s.MemoryHard }).ofContainer(),
 	{Name: "HAKMEM_GUARD", Meaning: "put one in N blocks between guard pages: 1/N, such as 1/5000; 0: none (see CatchFaults)", Default: "0", Since: "0.1", Kind: Rate, Min: 0, Max: 1 << 40,
 		get: func(s *Settings) int64 { return int64(s.Guard) }, set: func(s *Settings, v int64) { s.Guard = int(v) }},
 	onOff("HAKMEM_HARDEN", "find writes behind a block and after its free: canaries, poison, quarantine, random order; no fast section", "0",
