@@ -41,8 +41,8 @@ func Trim() {
 // allocation that needs more memory first tries to make room by emptying caches and returning the
 // memory of free blocks, and then returns nil. Once blocks are freed, allocations work again.
 //
-// The blocks in the magazines of a [Heap] are counted, although only the Heap's own goroutine can give
-// them back, and so is the memory of each open Heap itself: [NewHeap] panics at the hard limit. Blocks
+// The blocks in the magazines of a [Heap] are counted until they are given back, and so is the memory
+// of each open Heap itself: [NewHeap] panics at the hard limit. Blocks
 // that HAKMEM_GUARD puts between guard pages are counted; at the hard limit none are made. A limit
 // below the memory in use takes nothing away from live blocks.
 //

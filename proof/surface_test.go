@@ -11,6 +11,7 @@ import (
 
 // exceptions are the exported functions that no action reaches, with the reason.
 var exceptions = map[string]string{
+	"ContainerLimit":            "reads files of the system: tested in internal/cgroup",
 	"hakmemtest.NoLeaks":        "takes a testing.TB and ends with it: tested in its package",
 	"hakmemtest.Ignore":         "an option of NoLeaks",
 	"hakmemtest.IgnoreFunction": "an option of NoLeaks",
