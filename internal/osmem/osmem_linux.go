@@ -2,7 +2,6 @@ package osmem
 
 import (
 	"math"
-	"os"
 	"sync/atomic"
 	"unsafe"
 
@@ -85,7 +84,7 @@ func uncommit(addr mem.Addr, size mem.Bytes, readable bool) error {
 
 // strictCommit opens the file anew each time, since the setting may change.
 func strictCommit() bool {
-	b, err := os.ReadFile("/proc/sys/vm/overcommit_memory")
+	b, err := readFile("/proc/sys/vm/overcommit_memory", make([]byte, settingRoom))
 	return err == nil && len(b) > 0 && b[0] == '2'
 }
 

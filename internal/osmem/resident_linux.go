@@ -1,8 +1,7 @@
 package osmem
 
 import (
-	"os"
-	"path/filepath"
+	"errors"
 	"strconv"
 	"strings"
 	"sync"
@@ -102,6 +101,25 @@ func openFile(path *byte) (fd uintptr, err error) {
 	return fd, nil
 }
 
+// readFile reads the beginning of a small file into room, all of it if that is large enough. os.ReadFile
+// makes ten system calls for a file, most of them to wait for it, which such files do not need.
+func readFile(path string, room []byte) ([]byte, error) {
+	var name [96]byte
+	if copy(name[:len(name)-1], path) < len(path) {
+		return nil, unix.ENAMETOOLONG
+	}
+	fd, err := openFile(&name[0])
+	if err != nil {
+		return nil, err
+	}
+	n, _, errno := unix.Syscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(unsafe.SliceData(room))), uintptr(len(room)))
+	_, _, _ = unix.Syscall(unix.SYS_CLOSE, fd, 0, 0)
+	if errno != 0 {
+		return nil, errno
+	}
+	return room[:n], nil
+}
+
 func hugePages(addr mem.Addr, size mem.Bytes, want bool) error {
 	advice := unix.MADV_NOHUGEPAGE
 	if want {
@@ -114,26 +132,44 @@ func hugePages(addr mem.Addr, size mem.Bytes, want bool) error {
 // directory for each size with one of its own.
 const hugePageSettings = "/sys/kernel/mm/transparent_hugepage/"
 
-// hugePageSizes are the files with the settings of single sizes. A kernel's sizes do not change.
-var hugePageSizes = sync.OnceValue(func() []string {
-	files, _ := filepath.Glob(hugePageSettings + "hugepages-*kB/enabled")
-	return files
-})
+// hugePageFiles are the files with the settings of single sizes: the powers of two from two OS pages to
+// the largest one, as far as the kernel has them. nil: not known yet. A kernel's sizes do not change.
+var hugePageFiles atomic.Pointer[[]string]
+
+// settingRoom is more than a setting's words take.
+const settingRoom = 128
 
 func hugePageMode() string {
-	all, err := os.ReadFile(hugePageSettings + "enabled")
+	var room [settingRoom]byte
+	all, err := readFile(hugePageSettings+"enabled", room[:])
 	if err != nil {
-		if _, err := os.Stat(filepath.Dir(filepath.Dir(hugePageSettings))); err != nil {
-			return "unknown"
+		if _, err := readFile("/sys/kernel/mm", room[:]); errors.Is(err, unix.EISDIR) {
+			return ""
 		}
-		return ""
+		return "unknown"
 	}
 	modes := []string{chosen(string(all))}
-	for _, file := range hugePageSizes() {
-		if one, err := os.ReadFile(file); err == nil {
+	look := func(file string) bool {
+		one, err := readFile(file, room[:])
+		if err == nil {
 			modes = append(modes, chosen(string(one)))
 		}
+		return err == nil
 	}
+	if files := hugePageFiles.Load(); files != nil {
+		for _, file := range *files {
+			look(file)
+		}
+		return widest(modes)
+	}
+	there := []string{}
+	for size := 2 * systemPage; size <= largestHugePage(); size *= 2 {
+		file := hugePageSettings + "hugepages-" + strconv.FormatUint(uint64(size>>10), 10) + "kB/enabled"
+		if look(file) {
+			there = append(there, file)
+		}
+	}
+	hugePageFiles.Store(&there)
 	return widest(modes)
 }
 
@@ -158,7 +194,7 @@ func widest(modes []string) string {
 func hugePageSize() mem.Bytes { return largestHugePage() }
 
 var largestHugePage = sync.OnceValue(func() mem.Bytes {
-	b, err := os.ReadFile(hugePageSettings + "hpage_pmd_size")
+	b, err := readFile(hugePageSettings+"hpage_pmd_size", make([]byte, settingRoom))
 	if err != nil {
 		return 0
 	}
