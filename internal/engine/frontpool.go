@@ -126,8 +126,12 @@ func initFront(f Front) {
 	}
 	h.duty.Store(calm)
 	*f.sampleWord() = sampleInterval()
+	clear(h.cap[:])
+	clear(h.uncut[:])
+	clear(h.seen[:])
+	clear(h.mark[:])
+	clear(h.idle[:])
 	for c := range sizeclass.ID(frontTypes) {
-		h.cap[c], h.uncut[c], h.seen[c], h.mark[c], h.idle[c] = 0, 0, 0, 0, 0
 		f.storeTop(c, *trapFront.top(0))
 	}
 }

@@ -26,6 +26,9 @@ func (f Front) endLease(c sizeclass.ID) {
 // The blocks it pops are not hits: the pops made before it are counted first, and the number seen
 // is then forgotten.
 func emptyMagazine(f Front, c sizeclass.ID) {
+	if f.head().cap[c] == 0 { // it was never made
+		return
+	}
 	f.look(c, f.held(c))
 	f.head().seen[c] = 0
 	if f.held(c) == 0 {
