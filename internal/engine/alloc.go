@@ -58,8 +58,10 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 			}
 			continue
 		}
-		if f.head().cap[c] == 0 {
-			f.makeMagazine(c)
+		if f.head().cap[c] == 0 && !f.makeMagazine(c) {
+			leave(tok)
+			refuseFront()
+			return noMemory()
 		}
 		if !missed {
 			missed = true
@@ -198,8 +200,7 @@ func free(own Front, p Block) Finding {
 			// slab is not leased here), it would share cache lines with that front's blocks. Then
 			// it goes back to its slab, and a malloc here will take blocks from a slab of this
 			// front's own.
-			f.makeMagazine(c)
-			if *f.lease(c) != owner(p) {
+			if !f.makeMagazine(c) || *f.lease(c) != owner(p) {
 				leave(tok)
 				flushOne(p, c)
 				return TakeFinding()

@@ -16,10 +16,14 @@ import (
 // again. region.mu owns the state; a chunk that is being uncommitted belongs to the goroutine that
 // does it.
 
-// leastAway is the length of the shortest run of chunks that is uncommitted, 32 MiB. Each run
-// divides the mappings of the blocks, the live map, the bitmaps and the site map, of which a
-// process may have 65,530: a terabyte of runs and gaps of that length stays within a third of them.
-const leastAway = 16
+// Each run of chunks that are away divides the mappings of the blocks, the live map, the bitmaps and
+// the site map, of which a process may have 65,530. Runs of manyAway chunks, 32 MiB, are uncommitted
+// whatever there is: a terabyte of runs and gaps of that length stays within a third of the mappings.
+// Shorter ones are uncommitted up to fewRuns of them, which take an eighth.
+const (
+	manyAway = 16
+	fewRuns  = 1024
+)
 
 // chunksAway is the number of chunks that are away. Owned by region.mu.
 var chunksAway int
@@ -30,13 +34,14 @@ func uncommitFree() {
 	if tracked || !osmem.KeepsReadable {
 		return // the memory is Go's, or a stray pointer would fault
 	}
-	end := region.endChunk()
-	for c := region.firstChunk(); c < end; {
-		run := takeIdle(c, end)
+	left := fewRuns
+	for c := region.firstChunk(); c < region.endChunk(); {
+		run, n := takeIdle(c, left > 0)
 		if run.from == run.to {
-			c++
+			c += n
 			continue
 		}
+		left--
 		var err error
 		for i, r := range run.memory() {
 			// A free of a stray pointer still reads the metadata.
@@ -56,17 +61,18 @@ func uncommitFree() {
 	}
 }
 
-// takeIdle marks the chunks from c on that are free and clean as away, if they are enough. It
-// returns them.
-func takeIdle(c, end chunkNo) (run chunkRun) {
+// takeIdle marks the chunks from c on that are free and clean as away, if they are enough. few says
+// that less than manyAway chunks are. It returns them, or how many chunks there are up to the next to
+// look at.
+func takeIdle(c chunkNo, few bool) (run chunkRun, skip chunkNo) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	run = chunkRun{c, c}
-	for run.to < end && super(run.to).idle() {
+	for end := region.endChunk(); run.to < end && super(run.to).idle(); {
 		run.to++
 	}
-	if run.to-run.from < leastAway {
-		return chunkRun{}
+	if n := run.to - run.from; n == 0 || n < manyAway && !few {
+		return chunkRun{}, max(n, 1)
 	}
 	for c := run.from; c < run.to; c++ {
 		s := super(c)
@@ -74,7 +80,7 @@ func takeIdle(c, end chunkNo) (run chunkRun) {
 	}
 	tree.update(run.from, run.to-1)
 	chunksAway += int(run.to - run.from)
-	return run
+	return run, 0
 }
 
 // idle reports whether the chunk is wholly free and has no memory.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math/bits"
 	"sync/atomic"
 	"unsafe"
 
@@ -130,30 +131,51 @@ type frontHead struct {
 	// idle is what each magazine of large blocks held when trimIdleLarge last looked.
 	idle [frontTypes]uint16
 
-	// touched has a bit for each OS page of the front that counts: those of its head, and those where
-	// a magazine or the quarantine was made. Owned as the front is, and by the pool while the front is
-	// spare.
-	touched [2]uint64
+	// touched has the OS pages of the front that count: those of its head, and those where a magazine
+	// or the quarantine was made. committed has those that were committed, if fronts are committed in
+	// parts. Both are owned as the front is, and by the pool while the front is spare.
+	touched, committed frontPages
+}
+
+// frontPages is a set of a front's OS pages.
+type frontPages [2]uint64
+
+const _ = uint(128 - frontSize/residentUnit) // a bit for each page
+
+func (p *frontPages) has(i mem.Bytes) bool { return p[i/64]>>(i%64)&1 != 0 }
+func (p *frontPages) add(i mem.Bytes)      { p[i/64] |= 1 << (i % 64) }
+func (p *frontPages) remove(i mem.Bytes)   { p[i/64] &^= 1 << (i % 64) }
+
+// bytes returns the bytes of the pages.
+func (p *frontPages) bytes() mem.Bytes {
+	return mem.Bytes(bits.OnesCount64(p[0])+bits.OnesCount64(p[1])) * osmem.PageSize()
+}
+
+// pagesAt returns the first and the last OS page of n bytes of the front from at on.
+func (f Front) pagesAt(at mem.Addr, n mem.Bytes) (first, last mem.Bytes) {
+	base, system := mem.Addr(f-frontSkew), osmem.PageSize()
+	return at.From(base) / system, at.Add(n-1).From(base) / system
 }
 
 // frontHeadBytes is what a front has in memory before it has a magazine.
 func frontHeadBytes() mem.Bytes { return mem.Bytes(frontSkew + tinyOffset).Up(osmem.PageSize()) }
 
-const _ = uint(128 - frontSize/residentUnit) // touched has a bit for each page
-
 // headCounted reports whether the front's head counts, and touchHead notes that it does.
-func (f Front) headCounted() bool { return f.head().touched[0]&1 != 0 }
-func (f Front) touchHead()        { f.head().touched[0] |= 1<<(frontHeadBytes()/osmem.PageSize()) - 1 }
+func (f Front) headCounted() bool { return f.head().touched.has(0) }
+func (f Front) touchHead() {
+	for i := range frontHeadBytes() / osmem.PageSize() {
+		f.head().touched.add(i)
+	}
+}
 
 // touch counts the OS pages of n bytes of the front from at on, those that do not count yet. touch and
 // untouch are for the front's owner.
 func (f Front) touch(at mem.Addr, n mem.Bytes) {
-	h, system := f.head(), osmem.PageSize()
-	base := mem.Addr(f - frontSkew)
-	for i := at.From(base) / system; i <= (at.Add(n-1).From(base))/system; i++ {
-		if w := &h.touched[i/64]; *w>>(i%64)&1 == 0 {
-			*w |= 1 << (i % 64)
-			count(system)
+	first, last := f.pagesAt(at, n)
+	for i := first; i <= last; i++ {
+		if t := &f.head().touched; !t.has(i) {
+			t.add(i)
+			count(osmem.PageSize())
 		}
 	}
 }
@@ -161,14 +183,66 @@ func (f Front) touch(at mem.Addr, n mem.Bytes) {
 // untouch takes out of the count what touch counted in n bytes from at on, whole OS pages whose
 // memory was returned.
 func (f Front) untouch(at mem.Addr, n mem.Bytes) {
-	h, system := f.head(), osmem.PageSize()
-	from := at.From(mem.Addr(f-frontSkew)) / system
-	for i := from; i < from+n/system; i++ {
-		if w := &h.touched[i/64]; *w>>(i%64)&1 != 0 {
-			*w &^= 1 << (i % 64)
-			uncount(system)
+	first, last := f.pagesAt(at, n)
+	for i := first; i <= last; i++ {
+		if t := &f.head().touched; t.has(i) {
+			t.remove(i)
+			uncount(osmem.PageSize())
 		}
 	}
+}
+
+// frontsInParts says that of a front only the head is committed at first, and the pages of magazines
+// when they are made: the system charges for what is committed. Written once, under region.mu, before
+// there is a front.
+var frontsInParts bool
+
+// joinParts is how many OS pages may lie between two parts of a front that are committed with it. Each
+// part is a mapping of the process, which may have 65,530: with gaps of this size at least, a front has
+// ten parts at most.
+const joinParts = 8
+
+// commitPages commits n bytes of the front from at on, where that was not done yet, and reports
+// whether it could. For the front's owner, also entered.
+func (f Front) commitPages(at mem.Addr, n mem.Bytes) bool {
+	if !frontsInParts {
+		return true
+	}
+	first, last := f.pagesAt(at, n)
+	c := &f.head().committed
+	there := true
+	for i := first; i <= last; i++ {
+		there = there && c.has(i)
+	}
+	if there {
+		return true
+	}
+	pages := frontSize / osmem.PageSize()
+	from, to := first, last
+	for d := mem.Bytes(1); d <= joinParts+1; d++ {
+		if from == first && first >= d && c.has(first-d) {
+			from = first - d + 1
+		}
+		if to == last && last+d < pages && c.has(last+d) {
+			to = last + d - 1
+		}
+	}
+	if !f.commitRun(from, to) && !f.commitRun(0, pages-1) { // the whole needs no mapping more
+		return false
+	}
+	return true
+}
+
+// commitRun commits the OS pages from first to last of the front.
+func (f Front) commitRun(first, last mem.Bytes) bool {
+	system := osmem.PageSize()
+	if osmem.CommitPinned(mem.Addr(f-frontSkew).Add(first*system), (last-first+1)*system) != nil {
+		return false
+	}
+	for i := first; i <= last; i++ {
+		f.head().committed.add(i)
+	}
+	return true
 }
 
 // The values of frontHead.duty.
@@ -410,8 +484,9 @@ const (
 // firstCap is the most blocks that a magazine has room for before it grows.
 const firstCap = 127
 
-// makeMagazine makes class c's magazine, with the policy's capacity. Entered.
-func (f Front) makeMagazine(c sizeclass.ID) {
+// makeMagazine makes class c's magazine, with the policy's capacity. It reports whether it could, which
+// it always can unless fronts are committed in parts. Entered.
+func (f Front) makeMagazine(c sizeclass.ID) bool {
 	check.MustBeEntered("makeMagazine")
 	pol := policy.Now()
 	n := 0
@@ -424,11 +499,16 @@ func (f Front) makeMagazine(c sizeclass.ID) {
 		n = min(maxMid, max(pol.MagLargeBytes/int(sizeclass.LargeBytes(c)), 1))
 	}
 	h := f.head()
-	h.cap[c] = uint16(n)
+	h.cap[c] = uint16(n) // which the sentinel's place depends on
+	if !f.commitPages(f.sentinel(c), mem.Bytes(slots(n+1))) {
+		h.cap[c] = 0
+		return false
+	}
 	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
 	f.touch(f.sentinel(c), mem.Bytes(slots(n+1)))
 	*word(f.sentinel(c)) = 0
 	f.storeTop(c, f.sentinel(c))
+	return true
 }
 
 // growMagazine doubles the room of class c's full magazine, within the policy's limits, if more
@@ -452,6 +532,10 @@ func (f Front) growMagazine(c sizeclass.ID) bool {
 	}
 	from := unsafe.Slice(word(f.sentinel(c)), old+1)
 	h.cap[c] = uint16(n)
+	if !f.commitPages(f.sentinel(c), mem.Bytes(slots(n+1))) {
+		h.cap[c] = uint16(old)
+		return false
+	}
 	f.touch(f.sentinel(c), mem.Bytes(slots(n+1)))
 	copy(unsafe.Slice(word(f.sentinel(c)), old+1), from) // the sentinel's 0 too
 	f.storeTop(c, f.sentinel(c)+slots(old))

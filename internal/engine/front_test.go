@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"testing"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // TestNoFrontWhileWatched: a slow path that met the trap before watching began does not give its P
@@ -210,4 +212,82 @@ func TestSpareFrontsRefused(t *testing.T) {
 		}
 		closedFronts(t) // all of them can be used again
 	}
+}
+
+// TestFrontsInParts: where fronts are committed a part at a time, a part that the system refuses costs
+// only what needs it: an allocation fails with the reason, a freed block goes back to its slab, and a
+// magazine does not grow.
+func TestFrontsInParts(t *testing.T) {
+	withClock(t)
+	forgetSurvived(t)
+	var spare []Front
+	for built := frontPool.built.Load(); ; {
+		if frontPool.mu.Lock(); len(frontPool.free) == 0 {
+			frontPool.mu.Unlock()
+			break
+		}
+		frontPool.mu.Unlock()
+		spare = append(spare, NewHeapFront())
+		if frontPool.built.Load() != built {
+			t.Fatal("a front was built while there were spare ones")
+		}
+	}
+	other := Malloc(0, 64)
+	large := Malloc(0, 100<<10)
+	frontsInParts = true
+	defer func() { frontsInParts = false }()
+	f := NewHeapFront()
+	system := osmem.PageSize()
+	if n := f.head().committed.bytes(); n > frontHeadBytes()+quarantineRoom+2*system {
+		t.Errorf("%d bytes of a new front are committed", n)
+	}
+	refuse := func(refused bool) {
+		osmem.Inject(func(op osmem.Op) error {
+			if refused && op == osmem.OpCommit {
+				return osmem.ErrInjected
+			}
+			return nil
+		})
+	}
+	defer osmem.Inject(nil)
+	refuse(true)
+	if p := Malloc(f, 64); p != 0 {
+		t.Error("a magazine was made without memory")
+	}
+	if err := Refusal(64); !errors.Is(err, errFrontCommit) {
+		t.Errorf("the reason is %v", err)
+	}
+	for _, p := range []Block{other, large} {
+		if bad := Free(f, p); bad.Kind != OK {
+			t.Errorf("a free without a magazine: %+v", bad)
+		}
+	}
+	mustHold(t)
+	refuse(false)
+	var blocks []Block
+	for range 4 * firstCap {
+		blocks = append(blocks, Malloc(f, 64))
+	}
+	refuse(true)
+	for _, p := range blocks { // more than the magazine has room for
+		if bad := Free(f, p); bad.Kind != OK {
+			t.Fatalf("%+v", bad)
+		}
+	}
+	mustHold(t)
+	refuse(false)
+	for size := mem.Bytes(16); size <= sizeclass.MaxMid; size += size / 4 {
+		if bad := Free(f, Malloc(f, size)); bad.Kind != OK {
+			t.Errorf("%d bytes: %+v", size, bad)
+		}
+	}
+	mustHold(t)
+	if !f.commitRun(0, frontSize/system-1) { // the other tests' fronts are whole
+		t.Fatal("the whole front could not be committed")
+	}
+	frontsInParts = false
+	for _, f := range append(spare, f) {
+		CloseHeapFront(f)
+	}
+	mustHold(t)
 }

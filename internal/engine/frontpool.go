@@ -3,7 +3,6 @@ package engine
 import (
 	"errors"
 	"fmt"
-	"math/bits"
 	"runtime"
 	"slices"
 	"sync/atomic"
@@ -74,11 +73,13 @@ func takeFront(private bool) (f Front, err error) {
 	}
 	if spare > 0 {
 		f = fp.free[spare-1]
-		if !f.headCounted() {
-			if !countHead(private) {
-				return 0, errFrontLimit
+		if !f.headCounted() { // its memory was returned
+			if err := f.makeHead(private, !frontsInParts); err != nil {
+				return 0, err
 			}
-			f.touchHead()
+		}
+		if !f.commitQuarantine() {
+			return 0, errFrontCommit
 		}
 		fp.free = fp.free[:spare-1]
 		fp.clean, fp.low = min(fp.clean, spare-1), min(fp.low, spare-1)
@@ -88,42 +89,76 @@ func takeFront(private bool) (f Front, err error) {
 	if err := fp.space.ensure(mem.Bytes(min(n+1+leave, fp.max)) * frontSize); err != nil {
 		return 0, fmt.Errorf("hakmem: a front of %d bytes: %w", uint64(frontSize), err)
 	}
-	if !countHead(private) {
-		return 0, errFrontLimit
-	}
 	f = frontAt(n)
-	if err := osmem.Commit(mem.Addr(f-frontSkew), frontSize); err != nil {
-		uncount(frontHeadBytes())
-		return 0, fmt.Errorf("hakmem: commit of a front of %d bytes: %w", uint64(frontSize), err)
+	if err := f.makeHead(private, false); err != nil {
+		return 0, err
+	}
+	if !f.commitQuarantine() {
+		uncount(f.head().touched.bytes())
+		f.head().touched = frontPages{}
+		return 0, errFrontCommit
 	}
 	region.metaCommitted.Add(frontSize)
-	f.touchHead()
 	initFront(f)
 	fp.built.Store(n + 1) // now ReadTotals may look at the front
 	return f, nil
 }
 
-// countHead counts the head of a front, and reports whether there is room for it. The front of a P is
-// counted and not refused: there are few, and no call of the P works without.
-func countHead(private bool) bool {
-	if private {
-		return reserve(frontHeadBytes())
+// makeHead counts the head of a front and commits the front or, if fronts are committed in parts, its
+// head, unless that is committed. The front of a P is counted and not refused by the hard limit: there
+// are few, and no call of the P works without.
+func (f Front) makeHead(private, committed bool) error {
+	if !private {
+		count(frontHeadBytes())
+	} else if !reserve(frontHeadBytes()) {
+		return errFrontLimit
 	}
-	count(frontHeadBytes())
-	return true
+	size := mem.Bytes(frontSize)
+	if frontsInParts {
+		size = frontHeadBytes()
+	}
+	if !committed {
+		if err := osmem.Commit(mem.Addr(f-frontSkew), size); err != nil {
+			uncount(frontHeadBytes())
+			return fmt.Errorf("hakmem: commit of a front of %d bytes: %w", uint64(size), err)
+		}
+	}
+	f.touchHead()
+	return nil
 }
 
 // errFrontLimit says that the hard memory limit has no room for a Heap's front.
 var errFrontLimit = errors.New("hakmem: no front within the hard memory limit")
+
+// errFrontCommit says that the system has no memory for a part of a front (commitPages).
+var errFrontCommit = errors.New("hakmem: commit of a part of a front: the system refused it; free blocks, or raise what the system allows the process")
+
+// refuseFront notes that a part of a front could not be committed. Takes region.mu.
+func refuseFront() {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	_ = region.refuse(errFrontCommit)
+}
+
+// commitQuarantine makes the front's quarantine usable where there is one, and reports whether it
+// could.
+func (f Front) commitQuarantine() bool {
+	at := mem.Addr(f + quarantineOffset)
+	switch {
+	case !Hardened():
+		return true
+	case !f.commitPages(at, quarantineRoom):
+		return false
+	}
+	f.touch(at, quarantineRoom)
+	return true
+}
 
 // initFront makes all magazines of an empty front traps.
 func initFront(f Front) {
 	h := f.head()
 	h.epoch = times.epoch.Load()
 	h.busy, h.woken = 0, wokenByNobody
-	if Hardened() {
-		f.touch(mem.Addr(f+quarantineOffset), quarantineRoom)
-	}
 	h.duty.Store(calm)
 	*f.sampleWord() = sampleInterval()
 	clear(h.cap[:])
@@ -178,7 +213,7 @@ func returnSpare(all bool, moving *check.Mutex[check.Moving]) (left bool) {
 	for i := len(fp.lost) - 1; i >= 0; i-- {
 		f := fp.lost[i]
 		fp.lost = slices.Delete(fp.lost, i, i+1)
-		if fp.whileOut(func() bool { return recommit(magazines(f)) }) {
+		if fp.whileOut(func() bool { return recommit(magazines(f)) }) { // of a front in parts, all of it
 			fp.putClean(f)
 		} else {
 			fp.lost = slices.Insert(fp.lost, i, f)
@@ -189,12 +224,11 @@ func returnSpare(all bool, moving *check.Mutex[check.Moving]) (left bool) {
 		fp.free = slices.Delete(fp.free, fp.clean, fp.clean+1)
 		fp.low--
 		// What is refused is tried again when the front has been used.
-		addr, size := magazines(f)
 		if fp.whileOut(func() bool {
 			whole := true
-			usable := returnMemory(addr, size, func(osmem.Range) { whole = false })
-			if whole {
-				f.untouch(addr, size)
+			usable := returnMagazines(f, func(osmem.Range) { whole = false })
+			if whole && usable {
+				f.untouch(magazines(f))
 				f.returnRest(moving)
 			}
 			return usable
@@ -233,6 +267,24 @@ func magazines(f Front) (addr mem.Addr, size mem.Bytes) {
 	return addr, mem.Bytes(mem.Addr((f+quarantineOffset)&^Front(system-1)) - addr)
 }
 
+// returnMagazines returns the memory of the front's magazines. If fronts are committed in parts, so is
+// the right to it. The rest is as for returnMemory.
+func returnMagazines(f Front, refused func(osmem.Range)) (usable bool) {
+	addr, size := magazines(f)
+	if !frontsInParts {
+		return returnMemory(addr, size, refused)
+	}
+	if err := osmem.Uncommit(addr, size, false); err != nil {
+		survive(fmt.Errorf("hakmem: uncommit of a front that nobody uses: %w", err))
+		return false
+	}
+	first, last := f.pagesAt(addr, size)
+	for i := first; i <= last; i++ {
+		f.head().committed.remove(i)
+	}
+	return true
+}
+
 // returnRest returns the memory of a front before and behind its magazines. The front is out of the
 // pool. Others may read these pages at any time: statistics the heads of all fronts, and the fast
 // section the owner word of any. So it does nothing where pages cannot be read meanwhile.
@@ -250,16 +302,25 @@ func (f Front) returnRest(moving *check.Mutex[check.Moving]) {
 	end := mem.Addr((f - frontSkew + frontSize) &^ Front(system-1))
 	for _, r := range []osmem.Range{{Addr: behind, Size: mem.Bytes(end - behind)}, {Addr: begin, Size: mem.Bytes(from - begin)}} {
 		touched := f.head().touched // in the second range, which forgets it
-		if err := osmem.DiscardReadable(r.Addr, r.Size); err != nil {
+		if err := returnReadable(r); err != nil {
 			survive(fmt.Errorf("hakmem: return of free pages: %w", err))
 			return
 		}
 		if r.Addr == behind {
 			f.untouch(behind, r.Size)
 		} else {
-			uncount(mem.Bytes(bits.OnesCount64(touched[0])+bits.OnesCount64(touched[1])) * system)
+			uncount(touched.bytes())
 		}
 	}
+}
+
+// returnReadable returns the memory of a part of a front, and if fronts are committed in parts, the
+// right to it. Meanwhile and afterwards it reads as what it holds, or zero.
+func returnReadable(r osmem.Range) error {
+	if frontsInParts {
+		return osmem.Uncommit(r.Addr, r.Size, true)
+	}
+	return osmem.DiscardReadable(r.Addr, r.Size)
 }
 
 // spareMemory reports whether returnSpare would find something to return.

@@ -108,8 +108,11 @@ func hold(own, f Front, tok token, b poisoned) Finding {
 			f, tok = enter(own)
 			continue
 		}
-		if f.head().cap[c] == 0 {
-			f.makeMagazine(c)
+		if f.head().cap[c] == 0 && !f.makeMagazine(c) {
+			leave(tok)
+			letGo(old)
+			f, tok = enter(own)
+			continue
 		}
 		if f.push(c, old.p) {
 			f.mix(c, q)

@@ -172,10 +172,19 @@ func letGo(b poisoned) {
 	}
 }
 
+// hasQuarantine reports whether the front's quarantine may be read: its memory may not be committed.
+func (f Front) hasQuarantine() bool {
+	first, _ := f.pagesAt(mem.Addr(f+quarantineOffset), quarantineRoom)
+	return !frontsInParts || f.head().committed.has(first)
+}
+
 // emptyQuarantine lets go of all blocks that wait in a front. Nobody else may be able to reach the
 // front. Not entered.
 func emptyQuarantine(f Front) {
 	check.MustNotBeEntered("emptyQuarantine")
+	if !f.hasQuarantine() {
+		return
+	}
 	for q := f.quarantine(); q.n > 0; {
 		letGo(q.take(f))
 	}

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"fmt"
-	"math/bits"
 	"slices"
 	"sync/atomic"
 
@@ -72,7 +71,7 @@ func (k *checker) checkFronts() {
 		}
 		k.checkTurns(f)
 		touched := f.head().touched
-		k.counted += mem.Bytes(bits.OnesCount64(touched[0])+bits.OnesCount64(touched[1])) * osmem.PageSize()
+		k.counted += touched.bytes()
 		k.checkMagazines(f)
 		k.checkQuarantine(f)
 		k.checkLeases(f)
@@ -148,7 +147,7 @@ func (k *checker) checkMagazines(f Front) {
 			continue
 		}
 		bottom, end := f.sentinel(c), f.last(c)
-		if i := bottom.From(mem.Addr(f-frontSkew)) / osmem.PageSize(); !inPool && f.head().touched[i/64]>>(i%64)&1 == 0 {
+		if i := bottom.From(mem.Addr(f-frontSkew)) / osmem.PageSize(); !inPool && !f.head().touched.has(i) {
 			k.bad(s, "a magazine's memory is counted", "not", "counted")
 		}
 		switch {
@@ -168,6 +167,9 @@ func (k *checker) checkMagazines(f Front) {
 
 // checkQuarantine notes the blocks that wait in the quarantine of a front.
 func (k *checker) checkQuarantine(f Front) {
+	if !f.hasQuarantine() {
+		return
+	}
 	q := f.quarantine()
 	s := subject{noun: "quarantine of front", addr: mem.Addr(f)}
 	if q.n > quarantineBlocks || q.first >= quarantineBlocks {

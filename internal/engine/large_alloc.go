@@ -51,12 +51,8 @@ func freeCached(f Front, tok token, c sizeclass.ID, p Block) {
 	var buf [(maxMid + 1) / 2]Block
 	n := 1
 	switch {
-	case f == trapFront:
+	case f == trapFront, f.head().cap[c] == 0 && !f.makeMagazine(c):
 		buf[0] = p
-	case f.head().cap[c] == 0:
-		f.makeMagazine(c)
-		f.push(c, p)
-		n = 0
 	case f.push(c, p):
 		n = 0
 	default:

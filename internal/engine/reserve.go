@@ -250,6 +250,7 @@ func tryReserve(l layout, at mem.Addr, begin mem.Bytes) (err error) {
 	}
 	setLevels[0] = r.sets.base
 	frontPool.space, frontPool.max = pool, l.frontCount
+	frontsInParts = osmem.StrictCommit()
 	r.base, r.size, r.first = base, l.region, l.first
 	r.committed.Store(uintptr(l.first))
 	hugeCache.larges = make([]hugeBlock, 0, maxHuge)

@@ -22,7 +22,6 @@ var alike = map[string]string{
 	"slabID.ownsBlocks": "a range",
 	"pageTree.add":      "a range",
 	"pageTree.update":   "a range",
-	"takeIdle":          "a range",
 	"reserveSomewhere":  "a size, and how much of it at first: begin is never above size",
 	"wholePages":        "a start and a length, as eachRun gives them",
 	"setRun":            "a start and a length, as eachRun gives them",

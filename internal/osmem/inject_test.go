@@ -34,6 +34,7 @@ var refused = map[string]struct {
 	}},
 	"ReserveTracked":  {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := ReserveTracked(size); return err }},
 	"MakeReadable":    {OpReserve, MakeReadable},
+	"CommitPinned":    {OpCommit, CommitPinned},
 	"Commit":          {OpCommit, Commit},
 	"Discard":         {OpDiscard, Discard},
 	"DiscardReadable": {OpDiscard, DiscardReadable},

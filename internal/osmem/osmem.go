@@ -176,6 +176,12 @@ func Commit(addr mem.Addr, size mem.Bytes) error {
 	})
 }
 
+// CommitPinned is Commit for a goroutine that is pinned to its P. It makes the system call without
+// letting the scheduler have the P meanwhile. The call does not wait for other systems or devices.
+func CommitPinned(addr mem.Addr, size mem.Bytes) error {
+	return do(OpCommit, func() error { return commitPinned(addr, size) })
+}
+
 // misaligned returns an error if addr is not the beginning of a page. Such a range is refused, as
 // Linux does it: Windows and FreeBSD would begin with the page's first byte, which may be another
 // block's.

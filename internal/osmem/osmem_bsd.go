@@ -49,4 +49,6 @@ func uncommit(addr mem.Addr, size mem.Bytes, readable bool) error { return withd
 
 func strictCommit() bool { return false }
 
+func commitPinned(addr mem.Addr, size mem.Bytes) error { return commit(addr, size) }
+
 func setName(addr mem.Addr, size mem.Bytes, name string) {} // these systems have no such listing

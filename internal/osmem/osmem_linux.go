@@ -72,6 +72,19 @@ func LockRefused() error {
 	return nil
 }
 
+func commitPinned(addr mem.Addr, size mem.Bytes) error {
+	_, _, errno := unix.RawSyscall(unix.SYS_MPROTECT, uintptr(addr), uintptr(size), unix.PROT_READ|unix.PROT_WRITE)
+	if errno != 0 {
+		return errno
+	}
+	if locked.Load() {
+		if _, _, errno := unix.RawSyscall(unix.SYS_MLOCK2, uintptr(addr), uintptr(size), unix.MLOCK_ONFAULT); errno != 0 {
+			lockRefused.CompareAndSwap(nil, &errno)
+		}
+	}
+	return nil
+}
+
 // uncommit maps the range anew: a mapping that may be written keeps its charge when it is protected.
 func uncommit(addr mem.Addr, size mem.Bytes, readable bool) error {
 	prot := unix.PROT_NONE

@@ -107,6 +107,8 @@ func uncommit(addr mem.Addr, size mem.Bytes, readable bool) error { return withd
 
 func strictCommit() bool { return false }
 
+func commitPinned(addr mem.Addr, size mem.Bytes) error { return commit(addr, size) }
+
 func setName(addr mem.Addr, size mem.Bytes, name string) {} // Windows has no such listing
 
 func processFaults() (minor, major uint64) { return 0, 0 } // Windows has one number for both kinds

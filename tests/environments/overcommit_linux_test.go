@@ -82,6 +82,82 @@ func strictCommit(string) error {
 	return workout.NothingLost()
 }
 
+var _ = testkit.Child("strict fronts", strictFronts)
+
+// strictFronts: what the caches of Heaps are charged is near what they use, and goes when they are
+// closed.
+func strictFronts(string) error {
+	hakmem.Free(hakmem.Malloc(16))
+	hakmem.Trim()
+	before, err := charged()
+	if err != nil {
+		return err
+	}
+	for round := range 2 {
+		for _, c := range []struct {
+			sizes []uintptr
+			heaps int
+			most  int // KiB that a Heap's caches are charged
+		}{{[]uintptr{64}, 300, 44}, {[]uintptr{64, 100, 1000, 3000}, 300, 90}, {spread, 30, 384 + 16}} {
+			hakmem.Free(hakmem.Malloc(512 * mib)) // room for the blocks, which is charged from here on
+			ready, err := charged()
+			if err != nil {
+				return err
+			}
+			var open []*hakmem.Heap
+			for range c.heaps {
+				h := hakmem.NewHeap()
+				for _, size := range c.sizes {
+					p := h.Malloc(size)
+					if p == nil {
+						return hakmem.Err()
+					}
+					*(*byte)(p) = 1
+					h.Free(p)
+				}
+				open = append(open, h)
+			}
+			peak, err := charged()
+			if err != nil {
+				return err
+			}
+			if err := hakmem.CheckInvariants(); err != nil {
+				return err
+			}
+			for _, h := range open {
+				h.Close()
+			}
+			hakmem.Trim()
+			after, err := charged()
+			if err != nil {
+				return err
+			}
+			fmt.Printf("round %d: %d sizes: a Heap is charged %d KiB; after Close and Trim %d KiB more than before are charged for all\n", round, len(c.sizes), (peak-ready)/c.heaps>>10, (after-before)>>10)
+			if n := (peak - ready) / c.heaps >> 10; n > c.most {
+				return fmt.Errorf("round %d: %d sizes: a Heap is charged %d KiB, at most %d wanted", round, len(c.sizes), n, c.most)
+			}
+			if after-before > before/10+8*mib { // as above
+				return fmt.Errorf("round %d: %d sizes: %d KiB are charged before, %d KiB after", round, len(c.sizes), before>>10, after>>10)
+			}
+			if err := hakmem.CheckInvariants(); err != nil {
+				return err
+			}
+		}
+	}
+	if err := hakmem.Err(); err != nil {
+		return err
+	}
+	return workout.NothingLost()
+}
+
+// spread has a size of most classes of slabs.
+var spread = func() (list []uintptr) {
+	for size := uintptr(16); size <= 32<<10; size += size / 8 {
+		list = append(list, size&^15)
+	}
+	return list
+}()
+
 // commitLeft returns how much the system may still commit.
 func commitLeft(t *testing.T) (bytes int) {
 	b, err := os.ReadFile("/proc/meminfo")
@@ -122,4 +198,6 @@ func TestStrictCommit(t *testing.T) {
 		}
 	}()
 	testkit.InChild(t, "strict commit", "")
+	testkit.InChild(t, "strict fronts", "")
+	testkit.InChild(t, "strict fronts", "", "HAKMEM_HARDEN=1")
 }
