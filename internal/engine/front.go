@@ -137,14 +137,18 @@ type frontHead struct {
 	touched, committed frontPages
 }
 
-// frontPages is a set of a front's OS pages.
-type frontPages [2]uint64
+// frontPages is a set of a front's OS pages, and frontPage the number of one, from the front's first
+// page on.
+type (
+	frontPages [2]uint64
+	frontPage  uint32
+)
 
 const _ = uint(128 - frontSize/residentUnit) // a bit for each page
 
-func (p *frontPages) has(i mem.Bytes) bool { return p[i/64]>>(i%64)&1 != 0 }
-func (p *frontPages) add(i mem.Bytes)      { p[i/64] |= 1 << (i % 64) }
-func (p *frontPages) remove(i mem.Bytes)   { p[i/64] &^= 1 << (i % 64) }
+func (p *frontPages) has(i frontPage) bool { return p[i/64]>>(i%64)&1 != 0 }
+func (p *frontPages) add(i frontPage)      { p[i/64] |= 1 << (i % 64) }
+func (p *frontPages) remove(i frontPage)   { p[i/64] &^= 1 << (i % 64) }
 
 // bytes returns the bytes of the pages.
 func (p *frontPages) bytes() mem.Bytes {
@@ -152,9 +156,9 @@ func (p *frontPages) bytes() mem.Bytes {
 }
 
 // pagesAt returns the first and the last OS page of n bytes of the front from at on.
-func (f Front) pagesAt(at mem.Addr, n mem.Bytes) (first, last mem.Bytes) {
+func (f Front) pagesAt(at mem.Addr, n mem.Bytes) (first, last frontPage) {
 	base, system := mem.Addr(f-frontSkew), osmem.PageSize()
-	return at.From(base) / system, at.Add(n-1).From(base) / system
+	return frontPage(at.From(base) / system), frontPage(at.Add(n-1).From(base) / system)
 }
 
 // frontHeadBytes is what a front has in memory before it has a magazine.
@@ -163,7 +167,7 @@ func frontHeadBytes() mem.Bytes { return mem.Bytes(frontSkew + tinyOffset).Up(os
 // headCounted reports whether the front's head counts, and touchHead notes that it does.
 func (f Front) headCounted() bool { return f.head().touched.has(0) }
 func (f Front) touchHead() {
-	for i := range frontHeadBytes() / osmem.PageSize() {
+	for i := range frontPage(frontHeadBytes() / osmem.PageSize()) {
 		f.head().touched.add(i)
 	}
 }
@@ -217,9 +221,9 @@ func (f Front) commitPages(at mem.Addr, n mem.Bytes) bool {
 	if there {
 		return true
 	}
-	pages := frontSize / osmem.PageSize()
+	pages := frontPage(frontSize / osmem.PageSize())
 	from, to := first, last
-	for d := mem.Bytes(1); d <= joinParts+1; d++ {
+	for d := frontPage(1); d <= joinParts+1; d++ {
 		if from == first && first >= d && c.has(first-d) {
 			from = first - d + 1
 		}
@@ -234,9 +238,9 @@ func (f Front) commitPages(at mem.Addr, n mem.Bytes) bool {
 }
 
 // commitRun commits the OS pages from first to last of the front.
-func (f Front) commitRun(first, last mem.Bytes) bool {
+func (f Front) commitRun(first, last frontPage) bool {
 	system := osmem.PageSize()
-	if osmem.CommitPinned(mem.Addr(f-frontSkew).Add(first*system), (last-first+1)*system) != nil {
+	if osmem.CommitPinned(mem.Addr(f-frontSkew).Add(mem.Bytes(first)*system), mem.Bytes(last-first+1)*system) != nil {
 		return false
 	}
 	for i := first; i <= last; i++ {

@@ -282,7 +282,7 @@ func TestFrontsInParts(t *testing.T) {
 		}
 	}
 	mustHold(t)
-	if !f.commitRun(0, frontSize/system-1) { // the other tests' fronts are whole
+	if !f.commitRun(0, frontPage(frontSize/system)-1) { // the other tests' fronts are whole
 		t.Fatal("the whole front could not be committed")
 	}
 	frontsInParts = false

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/mem"
-	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -147,7 +146,7 @@ func (k *checker) checkMagazines(f Front) {
 			continue
 		}
 		bottom, end := f.sentinel(c), f.last(c)
-		if i := bottom.From(mem.Addr(f-frontSkew)) / osmem.PageSize(); !inPool && !f.head().touched.has(i) {
+		if i, _ := f.pagesAt(bottom, 1); !inPool && !f.head().touched.has(i) {
 			k.bad(s, "a magazine's memory is counted", "not", "counted")
 		}
 		switch {

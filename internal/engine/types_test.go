@@ -23,6 +23,7 @@ var alike = map[string]string{
 	"pageTree.add":      "a range",
 	"pageTree.update":   "a range",
 	"reserveSomewhere":  "a size, and how much of it at first: begin is never above size",
+	"Front.commitRun":   "a range",
 	"wholePages":        "a start and a length, as eachRun gives them",
 	"setRun":            "a start and a length, as eachRun gives them",
 	"fillGuard":         "a range",
