@@ -282,11 +282,46 @@ func TestFrontsInParts(t *testing.T) {
 		}
 	}
 	mustHold(t)
-	if !f.commitRun(0, frontPage(frontSize/system)-1) { // the other tests' fronts are whole
-		t.Fatal("the whole front could not be committed")
+	// Its memory is given back with the right to it when it is spare, or the front is put aside.
+	giveBack := func() bool {
+		scavenger.mu.Lock()
+		defer scavenger.mu.Unlock()
+		return returnSpare(true, &scavenger.moving)
 	}
+	CloseHeapFront(f)
+	osmem.Inject(func(op osmem.Op) error {
+		if op == osmem.OpDiscard || op == osmem.OpCommit {
+			return osmem.ErrInjected
+		}
+		return nil
+	})
+	if left := giveBack(); !left || len(frontPool.lost) != 1 {
+		t.Errorf("refused: there is something left: %t; %d fronts are put aside", left, len(frontPool.lost))
+	}
+	mustHold(t)
+	osmem.Inject(nil)
+	if left := giveBack(); left || len(frontPool.lost) != 0 {
+		t.Errorf("there is something left: %t; %d fronts are put aside", left, len(frontPool.lost))
+	}
+	for range 2 { // after the return was refused, and after it was done
+		if g := NewHeapFront(); g != f {
+			t.Fatalf("front %#x, want %#x", g, f)
+		}
+		for size := mem.Bytes(16); size <= sizeclass.MaxMid; size += size / 4 {
+			if bad := Free(f, Malloc(f, size)); bad.Kind != OK {
+				t.Errorf("%d bytes: %+v", size, bad)
+			}
+		}
+		mustHold(t)
+		CloseHeapFront(f)
+		if left := giveBack(); left || f.head().touched.bytes() != 0 && osmem.KeepsReadable {
+			t.Errorf("there is something left: %t; %d bytes count", left, f.head().touched.bytes())
+		}
+		mustHold(t)
+	}
+	f.commitRun(0, frontPage(frontSize/system)-1) // the other tests' fronts are whole
 	frontsInParts = false
-	for _, f := range append(spare, f) {
+	for _, f := range spare {
 		CloseHeapFront(f)
 	}
 	mustHold(t)

@@ -98,7 +98,7 @@ func strictFronts(string) error {
 			sizes []uintptr
 			heaps int
 			most  int // KiB that a Heap's caches are charged
-		}{{[]uintptr{64}, 300, 44}, {[]uintptr{64, 100, 1000, 3000}, 300, 90}, {spread, 30, 384 + 16}} {
+		}{{[]uintptr{64}, 300, 64}, {[]uintptr{64, 100, 1000, 3000}, 300, 90}, {spread, 30, 384 + 16}} {
 			hakmem.Free(hakmem.Malloc(512 * mib)) // room for the blocks, which is charged from here on
 			ready, err := charged()
 			if err != nil {

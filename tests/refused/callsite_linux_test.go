@@ -152,6 +152,8 @@ func accounted(calls *testkit.Refusals, failedBefore uint64) error {
 var seldom = map[string]string{
 	"away.go Uncommit":          "internal/engine TestUncommitRefused",
 	"away.go Commit":            "internal/engine TestUncommitRefused",
+	"front.go CommitPinned":     "internal/engine TestFrontsInParts",
+	"frontpool.go Uncommit":     "internal/engine TestFrontsInParts",
 	"move.go Move":              "builds with -asan and hakmem_racetrack copy",
 	"move.go Discard":           "where the system moves memory nothing is copied: internal/engine move_test.go",
 	"pagetree.go Discard":       "a tree that doubles; zeroes are written instead",
