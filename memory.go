@@ -31,8 +31,8 @@ func Trim() {
 // What is counted is the memory that may be resident: memory that was returned to the operating
 // system does not count, free blocks in the middle of live ones included, and neither does the rest
 // of a large block's last page. So the resident memory that is hakmem's stays below a hard limit;
-// small tables that are not counted add less than 1 %. (Where the system makes huge pages by itself,
-// it may make resident what nobody touched.) Stats.Counted is the number that is compared with the
+// small tables that are not counted add less than 1 %. Where the system makes huge pages by itself, 2
+// MiB count as soon as a part of them is used. Stats.Counted is the number that is compared with the
 // limits. [ContainerLimit] is a limit to derive them from.
 //
 // Near the soft limit the scavenger keeps nothing: it empties the caches and returns free memory, at

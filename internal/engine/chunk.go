@@ -50,6 +50,9 @@ type superMeta struct {
 	refused   pageSet
 	refusedAt stamp
 	refusals  uint8
+	// unused is the set of free pages that are dirty because they got memory together with another page
+	// of the chunk (brings). They still read as zero.
+	unused pageSet
 	// partly is the set of dirty pages of which only some units may be resident. pageMeta.resident
 	// says which.
 	partly pageSet
@@ -107,7 +110,7 @@ func ownerOf(c chunkNo) pageNo { return pageNo(*ownerWord(c)) }
 // takeOwned hands out all pages of the chunk c, which are free, to the huge block at p. clean reports whether all of them still read as zero. Under region.mu.
 func takeOwned(c chunkNo, p Block) (clean bool) {
 	s := super(c)
-	dirty := s.dirty
+	dirty := s.dirty &^ s.unused
 	s.take(^pageSet(0))
 	s.dirty = dirty
 	*ownerWord(c) = uint32(p.page())
@@ -177,14 +180,15 @@ var pageUse struct {
 func (s *superMeta) take(m pageSet) (clean bool) {
 	check.MustHold(&region.mu, "take")
 	u := &pageUse
-	dirty := (s.dirty & m).count()
+	more := s.brings(m) &^ (m | s.dirty)
+	used := s.dirty &^ s.unused // pages that need not read as zero
 	if m == pageSet(^uint32(0)) {
-		s.wasDirty = s.dirty
+		s.wasDirty = used
 	}
 	u.used += m.count()
-	u.dirty -= dirty
+	u.dirty += more.count() - (s.dirty & m).count()
 	u.refused -= (s.refused & m).count()
-	u.reused += uint64(dirty)
+	u.reused += uint64((used & m).count())
 	u.peak = max(u.peak, u.used)
 	if back := s.purged & m; back != 0 {
 		s.purged &^= back
@@ -193,10 +197,24 @@ func (s *superMeta) take(m pageSet) (clean bool) {
 		}
 	}
 	s.free &^= m
-	s.dirty |= m
+	s.dirty |= m | more
+	s.unused = (s.unused | more) &^ m
+	if more != 0 {
+		s.freedAt = times.now
+	}
 	s.partly &^= m
 	s.tables = s.tablesWanted()
-	return dirty == 0
+	return used&m == 0
+}
+
+// brings returns the free pages that get memory when the first of the pages m is touched. Where the
+// system makes huge pages by itself, these are all of the chunk's, until it has the advice against
+// that. Under region.mu.
+func (s *superMeta) brings(m pageSet) pageSet {
+	if region.huge && !s.smallPages {
+		return s.free
+	}
+	return m
 }
 
 // leavePages takes n pages out of the count of pages in use: their memory is about to move to other
@@ -295,7 +313,7 @@ func (s *superMeta) residentBytes(c chunkNo, m pageSet) mem.Bytes {
 // growth returns by how much the count grows if the pages m of chunk c, which are free, are taken.
 // Under region.mu.
 func (s *superMeta) growth(c chunkNo, m pageSet) mem.Bytes {
-	n := pageCount(m.count()).bytes() - s.residentBytes(c, m&s.dirty)
+	n := pageCount((m | s.brings(m)&^s.dirty).count()).bytes() - s.residentBytes(c, m&s.dirty)
 	return n + s.tablesWanted().bytes() - s.tables.bytes()
 }
 
@@ -324,6 +342,15 @@ func (s *superMeta) tablesWanted() tableSet {
 		t |= tableBitmap
 	}
 	return t
+}
+
+// liveBytes returns the memory of the part of the live map that belongs to the pages m of a chunk. Where
+// the system makes huge pages by itself, it has memory as a whole.
+func liveBytes(m pageSet) mem.Bytes {
+	if region.huge && m != 0 {
+		return region.live.of(superPages)
+	}
+	return mapBytes(m, region.live.unit)
 }
 
 // mapBytes returns the memory of the part of a map that belongs to the pages m of a chunk. The map

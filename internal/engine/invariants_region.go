@@ -92,7 +92,7 @@ func (k *checker) checkPages() {
 func (k *checker) checkSuper(c chunkNo) {
 	s := super(c)
 	of := subject{noun: "superslab", addr: c.addr()}
-	k.counted += s.tables.bytes() + mapBytes(s.tiny, region.live.unit) + mapBytes(pageSet(s.sited.Load()), region.sites.unit)
+	k.counted += s.tables.bytes() + liveBytes(s.tiny) + mapBytes(pageSet(s.sited.Load()), region.sites.unit)
 	if block := ownerOf(c); block != 0 {
 		k.counted += superSize
 		k.checkOwned(c, block)
@@ -108,6 +108,9 @@ func (k *checker) checkSuper(c chunkNo) {
 		k.bad(of, "a chunk that is away has no memory", fmt.Sprintf("lost %#x, dirty %#x, tiny %#x, superslab %t", s.lost, s.dirty, s.tiny, s.isSlabs), "lost 0xffffffff, 0, 0, false")
 	}
 	k.counted += s.residentBytes(c, s.dirty)
+	if x := s.unused &^ (s.free & s.dirty); x != 0 {
+		k.bad(of, "a page that got memory with another one is free, and dirty", hex(x), 0)
+	}
 	if x := s.partly &^ s.dirty; x != 0 {
 		k.bad(of, "a page of which some units are resident is dirty", hex(x), 0)
 	}
@@ -607,6 +610,7 @@ func (k *checker) checkCounts() {
 	if u.refused != k.refused { // with it the scavenger's timer is stopped
 		k.bad(of, "refused pages are counted", u.refused, k.refused)
 	}
+	k.counted += region.hugeRest
 	if n := mem.Bytes(counted.Load()); n != k.counted {
 		k.bad(of, "memory is counted as the limits count it", n, k.counted)
 	}

@@ -162,7 +162,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	}
 	// The live map of that page has memory again, so that it is looked at.
 	if s, bit := super(x.slabFreed.chunk()), pageSet(1)<<x.slabFreed.inChunk(); s.tiny&bit == 0 {
-		count(mapBytes(s.tiny|bit, region.live.unit) - mapBytes(s.tiny, region.live.unit))
+		count(liveBytes(s.tiny|bit) - liveBytes(s.tiny))
 		s.tiny |= bit
 	}
 	t.Cleanup(func() {
@@ -803,6 +803,10 @@ var breakers = []breaker{
 	{"a page of which some units are resident is dirty", "one that was never used", func(x *smallHeap) (any, func()) {
 		s := super(x.free.chunk())
 		return x.free.chunk().addr(), both(set(&s.dirty, s.dirty&^(1<<x.free.inChunk())), set(&s.partly, s.partly|1<<x.free.inChunk()))
+	}},
+	{"a page that got memory with another one is free, and dirty", "one in use", func(x *smallHeap) (any, func()) {
+		s := super(x.leased.page().chunk())
+		return x.leased.page().chunk().addr(), set(&s.unused, s.unused|1<<x.leased.page().inChunk())
 	}},
 	{"a page that is used in part is in use", "a free one", func(x *smallHeap) (any, func()) {
 		s := super(x.free.chunk())

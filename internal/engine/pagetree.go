@@ -308,6 +308,8 @@ func (t *pageTree) growthBeyond(page pageNo, n pageCount, units uint8, p Block) 
 			bytes += super(c).growth(c, m)
 		case m.whole() && c > p.page().chunk():
 			bytes += superSize // its tables are not touched
+		case region.huge: // see superMeta.brings
+			bytes += superSize + tablePages.bytes()
 		default:
 			bytes += pageCount(m.count()).bytes() + tablePages.bytes()
 		}

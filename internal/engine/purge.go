@@ -148,6 +148,7 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 		}
 		s := super(c + chunkNo(i))
 		s.free |= m &^ lost[i]
+		s.unused &^= m
 		if lost[i] != 0 {
 			s.lost |= lost[i]
 			anyLost.Store(true)
@@ -164,7 +165,7 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 		gone := s.residentBytes(c+chunkNo(i), was)
 		s.dirty &^= cleaned[i]
 		s.partly &^= cleaned[i]
-		gone += mapBytes(s.tiny, region.live.unit) - mapBytes(s.tiny&^dropped[i], region.live.unit)
+		gone += liveBytes(s.tiny) - liveBytes(s.tiny&^dropped[i])
 		s.tiny &^= dropped[i]
 		uncount(gone + s.unsite(unsited[i]))
 		if kept { // otherwise it was not the scavenger's choice

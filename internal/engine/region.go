@@ -116,6 +116,9 @@ type regionState struct {
 	// huge says that, when the region was reserved, the system made huge pages of such memory by
 	// itself. Then what is touched of a chunk brings memory for all of it.
 	huge bool
+	// hugeRest is what counts then of the live map beyond the parts that belong to blocks: its first
+	// chunk.
+	hugeRest mem.Bytes
 
 	live, pages, bits, sets, sites area
 	supers                         mem.Addr // a superMeta for each chunk that the page tree covers: see chunk.go

@@ -210,7 +210,7 @@ func tryReserve(l layout, at mem.Addr, begin mem.Bytes) (err error) {
 			a.base = base
 		}
 		a.committed = a.of(pageCount(l.first >> pageShift)).Down(pageSize)
-		a.space = space{base: a.base.Add(a.committed), most: a.of(npages).Up(pageSize) - a.committed, sparse: i == areaSites}
+		a.space = space{base: a.base.Add(a.committed), most: a.of(npages).Up(pageSize) - a.committed, sparse: i != areaLive || policy.AtStart().THP == policy.THPNever}
 		ensure(&a.space, a.needs(l.first+begin)-a.start())
 	}
 	// The live map has bytes for its own pages, and they have metadata: a stray pointer among them
@@ -219,7 +219,7 @@ func tryReserve(l layout, at mem.Addr, begin mem.Bytes) (err error) {
 	readable(r.pages.base, r.pages.start())
 
 	parts, fixedSize := r.fixedParts(npages)
-	fixed := space{base: at.Add(l.fixed), most: fixedSize}
+	fixed := space{base: at.Add(l.fixed), most: fixedSize, sparse: true}
 	ensure(&fixed, fixedSize)
 	pool := space{base: at.Add(l.fronts), most: mem.Bytes(l.frontCount) * frontSize, sparse: true}
 	ensure(&pool, min(mem.Bytes(frontsLeft(l.frontCount))*frontSize, pool.most))
@@ -262,7 +262,10 @@ func tryReserve(l layout, at mem.Addr, begin mem.Bytes) (err error) {
 	osmem.Name(r.blocks.base, r.blocks.reserved, regionName)
 	adviseHuge(r.blocks.base, r.blocks.reserved)
 	adviseVariables()
-	r.huge = hugePagesIn(hugePageMode(), pol.THP)
+	if r.huge = hugePagesIn(hugePageMode(), pol.THP); r.huge {
+		r.hugeRest = superSize
+		count(r.hugeRest)
+	}
 	if !limitSet {
 		setMemoryLimit(uint64(pol.MemorySoft), uint64(pol.MemoryHard))
 	}

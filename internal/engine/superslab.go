@@ -111,7 +111,7 @@ func cutPages(c chunkNo, order slabOrder, size uint32) (page pageNo, holes uint6
 	}
 	page = c.page() + pageNo(b)
 	holes, empty := s.holesOf(page, order, size)
-	ok = reserve(s.growth(c, m) - empty + mapBytes(tiny, region.live.unit) - mapBytes(s.tiny, region.live.unit))
+	ok = reserve(s.growth(c, m) - empty + liveBytes(tiny) - liveBytes(s.tiny))
 	if ok {
 		settleBucket(c)
 		s.take(m)

@@ -351,3 +351,68 @@ func TestPressureBacksOff(t *testing.T) {
 	noLimit(t)
 	freeBlocks(t, blocks)
 }
+
+// TestHugePagesCountAsAWhole: where the system makes huge pages by itself, the first touch of a chunk
+// brings memory for all of it, and that counts. The pages that nobody used read as zero, and go back
+// like other free pages.
+func TestHugePagesCountAsAWhole(t *testing.T) {
+	c := withClock(t)
+	Trim()
+	was := region.huge
+	setHuge := func(huge bool) { // tables that are in use count differently from then on
+		region.mu.Lock()
+		defer region.mu.Unlock()
+		for _, h := range []bool{region.huge, huge} {
+			region.huge = h
+			sum := mem.Bytes(0)
+			for c := region.firstChunk(); c < region.endChunk(); c++ {
+				sum += liveBytes(super(c).tiny)
+			}
+			if h == huge {
+				count(sum)
+			} else {
+				uncount(sum)
+			}
+		}
+	}
+	if !was {
+		setHuge(true)
+		defer setHuge(false)
+	}
+	inUse := counted.Load()
+	big := Malloc(0, 8*mebibyte) // its first and last chunk are used in part
+	if n := counted.Load() - inUse; n < 8*mebibyte || n > 14*mebibyte {
+		t.Errorf("8 MiB count %d", n)
+	}
+	before := counted.Load()
+	blocks := fillBytes(t, superSize-4*pageSize, 300<<10)
+	if n := counted.Load() - before; n%superSize > superSize/8 {
+		t.Errorf("blocks in new chunks count %d, which is not whole chunks and tables", n)
+	}
+	mustHold(t)
+	// What is left of these chunks counts already.
+	before = counted.Load()
+	calls := osmem.Calls(osmem.OpCommit)
+	p := MallocZero(0, 64<<10)
+	for i := mem.Bytes(0); i < 64<<10; i += 512 {
+		if *u8(p.addr().Add(i)) != 0 {
+			t.Fatalf("byte %d of a zeroed block is not 0", i)
+		}
+	}
+	if n := counted.Load() - before; n > 64<<10 || osmem.Calls(osmem.OpCommit) != calls {
+		t.Errorf("64 KiB more of a chunk in use count %d", n)
+	}
+	mustHold(t)
+	before = counted.Load()
+	c.Advance(10 * time.Second)
+	mustHold(t)
+	if n := before - counted.Load(); n < 4*pageSize {
+		t.Errorf("%d bytes were returned of chunks used in part", n)
+	}
+	freeBlocks(t, append(blocks, big, p))
+	Trim()
+	mustHold(t)
+	if n := counted.Load(); n > inUse+mebibyte {
+		t.Errorf("%d bytes count after all was freed, %d before", n, inUse)
+	}
+}

@@ -381,7 +381,7 @@ func container(t *testing.T, bytes uint64) (procs string) {
 func inContainer(t *testing.T, procs, name, arg string, settings ...string) {
 	t.Helper()
 	cmd := exec.Command("/bin/sh", "-c", `echo $$ > "$1" && exec "$2"`, "sh", procs, os.Args[0])
-	cmd.Env = append(append(os.Environ(), append(settings, noHuge)...), testkit.ChildEnv(name, arg))
+	cmd.Env = append(append(os.Environ(), append([]string{noHuge}, settings...)...), testkit.ChildEnv(name, arg))
 	out, err := cmd.CombinedOutput()
 	switch {
 	case errors.Is(err, exec.ErrNotFound), errors.Is(err, os.ErrNotExist):
@@ -483,7 +483,7 @@ func TestContainer(t *testing.T) {
 	for _, arg := range []string{"Malloc 16", "Malloc 1024", "Malloc 33792", "Malloc 66560", "MallocAt 16", "MallocAt 2000", "Calloc 500", "Realloc 5000", "Realloc 300000", "Heap 16", "Heaps 16", "Heaps 4000", "Arena 100", "Arena 40000"} {
 		inContainer(t, procs, "until nil", arg)
 	}
-	for _, setting := range []string{"HAKMEM_HARDEN=1", "HAKMEM_GUARD=1", "HAKMEM_GUARD=1/10", "HAKMEM_MODE=minimal", "HAKMEM_MODE=fast", "HAKMEM_TIMING=1", "HAKMEM_KEEP=always"} {
+	for _, setting := range []string{"HAKMEM_HARDEN=1", "HAKMEM_GUARD=1", "HAKMEM_GUARD=1/10", "HAKMEM_MODE=minimal", "HAKMEM_MODE=fast", "HAKMEM_TIMING=1", "HAKMEM_KEEP=always", "HAKMEM_THP=always"} {
 		for _, arg := range []string{"Malloc 16", "MallocAt 48", "Malloc 40000", "Heap 3000"} {
 			inContainer(t, procs, "until nil", arg, setting)
 		}
