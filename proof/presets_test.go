@@ -47,8 +47,8 @@ var presets = []preset{
 	{"small region", "HAKMEM_REGION_BYTES=268435456 HAKMEM_COMMIT_MIN=4194304 HAKMEM_COMMIT_MAX=4194304"},
 }
 
-// The number of rapid checks, and of operations of TestStress, for each preset: they take a second
-// or two. The parent's flags and variable override them.
+// The number of rapid checks, and of operations of TestStress, for each preset: they take some
+// seconds. The parent's flags and variable override them.
 const (
 	checksPerPreset = 15
 	opsPerPreset    = 300_000
@@ -64,11 +64,11 @@ func TestPresets(t *testing.T) {
 	if ops == "" {
 		ops = strconv.Itoa(opsPerPreset / checksPerPreset * n)
 	}
-	run := "^(TestModel|TestStress|FuzzAll|FuzzPointers|FuzzHandOver)$" // FuzzAll has the actions of the others
+	run := "^(TestModel|TestStress|FuzzAll|FuzzHandOver)$" // FuzzAll has the actions of the others
 	if testing.Short() || testkit.Race {
 		run = "^(TestModel|TestStress|FuzzHandOver)$"
 	}
-	args := []string{"-test.run=" + run, "-test.v", "-rapid.nofailfile"}
+	args := []string{"-test.v", "-rapid.nofailfile"}
 	checks := fmt.Sprintf("-rapid.checks=%d", n)
 	flag.Visit(func(f *flag.Flag) {
 		switch f.Name {
@@ -88,7 +88,11 @@ func TestPresets(t *testing.T) {
 				ctx, stop = context.WithDeadline(ctx, end.Add(-5*time.Second)) // before the parent is killed
 				defer stop()
 			}
-			cmd := exec.CommandContext(ctx, os.Args[0], args...)
+			run := run
+			if !testing.Short() && !testkit.Race && (strings.Contains(p.settings, "HARDEN") || strings.Contains(p.settings, "GUARD")) {
+				run = strings.Replace(run, "FuzzAll", "FuzzAll|FuzzPointers", 1) // other settings change nothing for wrong pointers
+			}
+			cmd := exec.CommandContext(ctx, os.Args[0], append(args[:len(args):len(args)], "-test.run="+run)...)
 			for _, v := range os.Environ() {
 				if name, _, _ := strings.Cut(v, "="); policy.Find(name) == nil && name != opsVar {
 					cmd.Env = append(cmd.Env, v)
