@@ -13,8 +13,8 @@ import (
 // vm.overcommit_memory = 2). There the memory of a free chunk that was returned is still charged,
 // because the chunk is still committed. Trim uncommits such chunks. A chunk whose memory is not
 // committed is away: all its pages are in lost, so nobody finds them, until bringBack commits it
-// again. region.mu owns the state; a chunk that is being uncommitted belongs to the goroutine that
-// does it.
+// again. region.mu owns the state. A chunk that is being uncommitted is not away yet: its pages are in
+// lost, and it belongs to the goroutine that does it.
 
 // Each run of chunks that are away divides the mappings of the blocks, the live map, the bitmaps and
 // the site map, of which a process may have 65,530. Runs of manyAway chunks, 32 MiB, are uncommitted
@@ -51,6 +51,7 @@ func uncommitFree() {
 			}
 		}
 		region.mu.Lock()
+		run.goAway()
 		if err != nil {
 			_ = run.commit() // if it fails the chunks stay away
 		} else {
@@ -61,7 +62,7 @@ func uncommitFree() {
 	}
 }
 
-// takeIdle marks the chunks from c on that are free and clean as away, if they are enough. few says
+// takeIdle takes the chunks from c on that are free and clean out of use, if they are enough. few says
 // that less than manyAway chunks are. It returns them, or how many chunks there are up to the next to
 // look at.
 func takeIdle(c chunkNo, few bool) (run chunkRun, skip chunkNo) {
@@ -76,11 +77,20 @@ func takeIdle(c chunkNo, few bool) (run chunkRun, skip chunkNo) {
 	}
 	for c := run.from; c < run.to; c++ {
 		s := super(c)
-		s.free, s.lost, s.away = 0, ^pageSet(0), true
+		s.free, s.lost = 0, ^pageSet(0)
 	}
 	tree.update(run.from, run.to-1)
-	chunksAway += int(run.to - run.from)
 	return run, 0
+}
+
+// goAway notes that chunks that takeIdle took are uncommitted, at least in part. From here on whoever
+// needs memory may bring them back. Under region.mu.
+func (c chunkRun) goAway() {
+	check.MustHold(&region.mu, "goAway")
+	for i := c.from; i < c.to; i++ {
+		super(i).away = true
+	}
+	chunksAway += int(c.to - c.from)
 }
 
 // idle reports whether the chunk is wholly free and has no memory.

@@ -82,6 +82,43 @@ func TestUncommitRefused(t *testing.T) {
 	}
 }
 
+// TestUncommitBelongsToOne: nobody brings a chunk back while it is being uncommitted.
+func TestUncommitBelongsToOne(t *testing.T) {
+	if tracked || !osmem.KeepsReadable {
+		t.Skip("skipped: this build uncommits nothing")
+	}
+	defer commitAll(t)
+	defer osmem.Inject(nil)
+	withClock(t)
+	freeBlocks(t, fillBytes(t, 128*mebibyte, 4096))
+	Trim()
+	bring := func() bool {
+		region.mu.Lock()
+		defer region.mu.Unlock()
+		return bringBack(superSize)
+	}
+	asked, early := 0, 0
+	osmem.Inject(func(op osmem.Op) error {
+		if op == osmem.OpDiscard {
+			if asked++; bring() && asked <= 3 { // the parts of the first run: nothing is away yet
+				early++
+			}
+		}
+		return nil
+	})
+	uncommitFree()
+	osmem.Inject(nil)
+	if asked < 3 || early > 0 {
+		t.Errorf("in the first 3 of %d calls that uncommit, chunks came back %d times", asked, early)
+	}
+	if !bring() {
+		t.Error("no chunk comes back afterwards")
+	}
+	if bad := CheckInvariants(); bad != nil {
+		t.Fatal(bad)
+	}
+}
+
 // commitAll brings back what is away: other tests look at the whole region.
 func commitAll(t *testing.T) {
 	region.mu.Lock()

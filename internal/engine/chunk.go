@@ -233,9 +233,8 @@ func (s *superMeta) giveMoved(m pageSet) {
 	check.MustHold(&region.mu, "giveMoved")
 	kept := s.refused & m
 	s.free |= m
-	s.dirty = s.dirty&^m | kept
-	count(pageCount(kept.count()).bytes())
-	pageUse.dirty += kept.count()
+	s.dirty &^= m
+	s.foundMemory(kept)
 	pageUse.refused += kept.count()
 }
 
@@ -243,15 +242,25 @@ func (s *superMeta) giveMoved(m pageSet) {
 // that they may not be touched (returnMemory). Under region.mu.
 func (s *superMeta) keptMemory(m pageSet, lost bool) {
 	check.MustHold(&region.mu, "keptMemory")
-	more := (m &^ s.dirty).count()
-	pageUse.dirty += more
-	count(pageCount(more).bytes())
-	s.dirty |= m
+	s.foundMemory(m)
 	s.freedAt = times.now
 	if lost {
+		pageUse.refused -= (s.refused & s.free & m).count()
+		s.refused &^= m
 		s.lost |= m
 		s.free &^= m
 	}
+}
+
+// foundMemory notes that pages m of the chunk, which nobody uses, have memory, although some of them
+// counted as clean. It returns which. Under region.mu.
+func (s *superMeta) foundMemory(m pageSet) (clean pageSet) {
+	check.MustHold(&region.mu, "foundMemory")
+	clean = m &^ s.dirty
+	s.dirty |= m
+	pageUse.dirty += clean.count()
+	count(pageCount(clean.count()).bytes())
+	return clean
 }
 
 // give takes back the pages m of the chunk, which were handed out and last used at the given time.

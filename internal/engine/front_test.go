@@ -245,14 +245,15 @@ func TestFrontsInParts(t *testing.T) {
 		t.Errorf("%d bytes of a new front are committed", n)
 	}
 	refuse := func(refused bool) {
-		osmem.Inject(func(op osmem.Op) error {
-			if refused && op == osmem.OpCommit {
+		osmem.InjectPinned(func() error {
+			if refused {
 				return osmem.ErrInjected
 			}
 			return nil
 		})
 	}
 	defer osmem.Inject(nil)
+	defer osmem.InjectPinned(nil)
 	refuse(true)
 	if p := Malloc(f, 64); p != 0 {
 		t.Error("a magazine was made without memory")

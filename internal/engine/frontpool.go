@@ -274,15 +274,22 @@ func returnMagazines(f Front, refused func(osmem.Range)) (usable bool) {
 	if !frontsInParts {
 		return returnMemory(addr, size, refused)
 	}
-	if err := osmem.Uncommit(addr, size, false); err != nil {
+	initFront(f) // nobody looks at the magazines of a trap
+	if err := f.uncommit(addr, size, false); err != nil {
 		survive(fmt.Errorf("hakmem: uncommit of a front that nobody uses: %w", err))
 		return false
 	}
-	first, last := f.pagesAt(addr, size)
+	return true
+}
+
+// uncommit gives back n bytes of the front from at on, whole OS pages, and the right to them. Whether it
+// can or not, they are committed anew before they are used.
+func (f Front) uncommit(at mem.Addr, n mem.Bytes, readable bool) error {
+	first, last := f.pagesAt(at, n)
 	for i := first; i <= last; i++ {
 		f.head().committed.remove(i)
 	}
-	return true
+	return osmem.Uncommit(at, n, readable)
 }
 
 // returnRest returns the memory of a front before and behind its magazines. The front is out of the
@@ -302,7 +309,7 @@ func (f Front) returnRest(moving *check.Mutex[check.Moving]) {
 	end := mem.Addr((f - frontSkew + frontSize) &^ Front(system-1))
 	for _, r := range []osmem.Range{{Addr: behind, Size: mem.Bytes(end - behind)}, {Addr: begin, Size: mem.Bytes(from - begin)}} {
 		touched := f.head().touched // in the second range, which forgets it
-		if err := returnReadable(r); err != nil {
+		if err := f.returnReadable(r); err != nil {
 			survive(fmt.Errorf("hakmem: return of free pages: %w", err))
 			return
 		}
@@ -316,9 +323,9 @@ func (f Front) returnRest(moving *check.Mutex[check.Moving]) {
 
 // returnReadable returns the memory of a part of a front, and if fronts are committed in parts, the
 // right to it. Meanwhile and afterwards it reads as what it holds, or zero.
-func returnReadable(r osmem.Range) error {
+func (f Front) returnReadable(r osmem.Range) error {
 	if frontsInParts {
-		return osmem.Uncommit(r.Addr, r.Size, true)
+		return f.uncommit(r.Addr, r.Size, true)
 	}
 	return osmem.DiscardReadable(r.Addr, r.Size)
 }

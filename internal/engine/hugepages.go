@@ -370,11 +370,7 @@ func lookAtPages(c chunkNo, n chunkCount, slabs bool) (looked uint32) {
 	defer region.mu.Unlock()
 	for i, m := range found[:n] {
 		s := super(c + chunkNo(i))
-		m &= s.free &^ s.dirty
-		s.dirty |= m
-		pageUse.dirty += m.count()
-		count(pageCount(m.count()).bytes())
-		h.filled += uint64(pageCount(m.count()).bytes())
+		h.filled += uint64(pageCount(s.foundMemory(m & s.free).count()).bytes())
 	}
 	return looked
 }

@@ -117,8 +117,8 @@ func (k *checker) checkSuper(c chunkNo) {
 	if x := s.short&out | s.torn&^s.short; x != 0 {
 		k.bad(of, "a page that is used in part is in use", hex(x), 0)
 	}
-	if want := s.tablesWanted(); s.dirty != 0 && s.tables&want != want {
-		k.bad(of, "the tables of a chunk that was used are counted", s.tables, want)
+	if want := s.tablesWanted(); ^out != 0 && s.tables&want != want {
+		k.bad(of, "the tables of a chunk that is in use are counted", s.tables, want)
 	}
 	if s.free&s.lost != 0 {
 		k.bad(of, "a lost page is not free", hex(s.free&s.lost), 0)

@@ -816,7 +816,7 @@ var breakers = []breaker{
 		s := super(x.leased.page().chunk())
 		return x.leased.page().chunk().addr(), set(&s.torn, s.torn|1<<x.leased.page().inChunk())
 	}},
-	{"the tables of a chunk that was used are counted", "none", func(x *smallHeap) (any, func()) {
+	{"the tables of a chunk that is in use are counted", "none", func(x *smallHeap) (any, func()) {
 		s := super(x.leased.page().chunk())
 		return x.leased.page().chunk().addr(), set(&s.tables, 0)
 	}},

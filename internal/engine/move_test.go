@@ -84,6 +84,47 @@ func TestMove(t *testing.T) {
 	TakeFinding()
 }
 
+// TestMoveLoses: pages that a copy leaves unusable, some of which the system refused to take back
+// earlier, are out of use until they are committed again.
+func TestMoveLoses(t *testing.T) {
+	withClock(t)
+	forgetSurvived(t)
+	defer osmem.Inject(nil)
+	const size = 5 * mebibyte
+	p, behind := cornered(t, size)
+	region.mu.Lock()
+	super(p.page().chunk()).outcome(1<<p.page().inChunk(), 1<<p.page().inChunk(), milliseconds())
+	region.mu.Unlock()
+	osmem.Inject(func(op osmem.Op) error {
+		switch op {
+		case osmem.OpDiscard:
+			return osmem.ErrDecommitted
+		case osmem.OpMove, osmem.OpCommit:
+			return osmem.ErrInjected
+		}
+		return nil
+	})
+	q, old, can := Move(0, p, size-mebibyte, 1)
+	if !can || q == 0 {
+		t.Fatalf("Move = %#x, %v: %v", q, can, Survived())
+	}
+	if bad := old.Free(); bad.Kind != OK {
+		t.Errorf("%+v", bad)
+	}
+	if s := super(p.page().chunk()); s.lost>>p.page().inChunk()&1 == 0 {
+		t.Error("no page is lost: this test shows nothing")
+	}
+	mustHold(t)
+	osmem.Inject(nil)
+	freeBlocks(t, []Block{q, behind})
+	Trim()
+	mustHold(t)
+	if s := super(p.page().chunk()); s.lost != 0 {
+		t.Errorf("pages %#x stay lost", s.lost)
+	}
+	TakeFinding()
+}
+
 // TestMoveRefusesOthers: only a live huge block moves in this way.
 func TestMoveRefusesOthers(t *testing.T) {
 	withClock(t)

@@ -153,11 +153,7 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 			s.lost |= lost[i]
 			anyLost.Store(true)
 		}
-		if filled := refused[i] &^ s.dirty; filled != 0 { // a huge page of the system may have filled them
-			s.dirty |= filled
-			pageUse.dirty += filled.count()
-			count(pageCount(filled.count()).bytes())
-		}
+		s.foundMemory(refused[i]) // a huge page of the system may have filled those that were clean
 		before := s.refused & m
 		s.outcome(m, refused[i], now)
 		pageUse.refused += (s.refused & m).count() - before.count()
@@ -224,16 +220,13 @@ func findLost() {
 		if lost|torn == 0 {
 			continue
 		}
-		ok := recommit(c.addr(), superSize)
-		for _, a := range []*area{&region.live, &region.sites} {
-			ok = ok && (!a.inUse() || recommit(a.base+mem.Addr(a.of(pageCount(c.page()))), a.of(superPages)))
+		ok := true
+		for _, r := range (chunkRun{c, c + 1}).memory() {
+			ok = ok && recommit(r.Addr, r.Size)
 		}
 		region.mu.Lock()
 		if ok {
-			fresh := lost &^ s.dirty
-			pageUse.dirty += fresh.count()
-			count(pageCount(fresh.count()).bytes())
-			s.dirty |= lost
+			s.foundMemory(lost)
 			s.free |= lost
 			s.lost &^= lost
 			s.torn &^= torn

@@ -165,7 +165,8 @@ func (s slabID) span(c sizeclass.ID, want int) uint64 {
 // fill makes the next want blocks that carve takes usable: it reserves the memory of the holes under
 // them, which are no holes from then on. It returns for how many blocks the hard limit has room, want
 // or a part of it. Near the limit magazines get no block for which memory must be had beyond that of
-// the first: a thousand Heaps would else hold all of it. For the holder of the carve right, entered or not, or under the class's lock.
+// the first: a thousand Heaps would else hold all of it. For the holder of the carve right, entered or
+// not, or under the class's lock.
 func (s slabID) fill(c sizeclass.ID, want int) int {
 	m := s.meta()
 	for near := nearHard(); want > 0; want /= 2 {

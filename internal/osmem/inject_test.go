@@ -34,7 +34,6 @@ var refused = map[string]struct {
 	}},
 	"ReserveTracked":  {OpReserve, func(_ mem.Addr, size mem.Bytes) error { _, err := ReserveTracked(size); return err }},
 	"MakeReadable":    {OpReserve, MakeReadable},
-	"CommitPinned":    {OpCommit, CommitPinned},
 	"Commit":          {OpCommit, Commit},
 	"Discard":         {OpDiscard, Discard},
 	"DiscardReadable": {OpDiscard, DiscardReadable},
@@ -63,25 +62,57 @@ func moveAway(addr mem.Addr, size mem.Bytes) error {
 	return Move(to, addr, size)
 }
 
+// TestCommitPinned: a pinned commit is refused by InjectPinned alone, whose function does not block. It
+// counts as a commit, and a refusal as a failure.
+func TestCommitPinned(t *testing.T) {
+	const size = 64 << 10
+	addr, err := Reserve(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer Release(addr, size)
+	defer Inject(nil)
+	defer InjectPinned(nil)
+	Inject(func(Op) error { return ErrInjected })
+	for _, refused := range []bool{true, false} {
+		InjectPinned(func() error {
+			if refused {
+				return ErrInjected
+			}
+			return nil
+		})
+		calls, failures := Calls(OpCommit), Failed()
+		err := CommitPinned(addr, size)
+		calls, failures = Calls(OpCommit)-calls, Failed()-failures
+		if refused && (!errors.Is(err, ErrInjected) || calls != 0 || failures != 1) || !refused && (err != nil || calls != 1 || failures != 0) {
+			t.Errorf("refused: %t: %v, %d calls and %d failures counted", refused, err, calls, failures)
+		}
+	}
+	*(*byte)(pointer(addr)) = 1
+}
+
 // neverRefused lists the other exported functions, and why they need not fail in tests.
 var neverRefused = map[string]string{
-	"Release":          "a failure leaves address space reserved, which nothing can mend and nobody is told",
-	"Name":             "best effort: old kernels refuse it always",
-	"StrictCommit":     "a failure counts as a system that does not",
-	"LockRefused":      "no system call",
-	"AddressSpaceLeft": "a failure counts as no limit; the reservation then fails if there is one",
-	"MappingsLeft":     "a failure counts as a number that is not known",
-	"HugePageMode":     "a failure counts as a system without the setting, or as an unknown one",
-	"HugePageSize":     "a failure counts as unknown",
-	"ProcessFaults":    "for statistics: zeros",
-	"ResidentBytes":    "for statistics: says when it does not know",
-	"PageSize":         "no system call",
-	"Calls":            "no system call",
-	"Failed":           "no system call",
-	"Inject":           "no system call",
-	"InjectRanges":     "no system call",
-	"LikelyReason":     "no system call",
-	"Nap":              "only waits",
+	"Release":            "a failure leaves address space reserved, which nothing can mend and nobody is told",
+	"Name":               "best effort: old kernels refuse it always",
+	"StrictCommit":       "a failure counts as a system that does not",
+	"AssumeStrictCommit": "no system call",
+	"LockRefused":        "no system call",
+	"AddressSpaceLeft":   "a failure counts as no limit; the reservation then fails if there is one",
+	"MappingsLeft":       "a failure counts as a number that is not known",
+	"HugePageMode":       "a failure counts as a system without the setting, or as an unknown one",
+	"HugePageSize":       "a failure counts as unknown",
+	"ProcessFaults":      "for statistics: zeros",
+	"ResidentBytes":      "for statistics: says when it does not know",
+	"PageSize":           "no system call",
+	"Calls":              "no system call",
+	"Failed":             "no system call",
+	"Inject":             "no system call",
+	"InjectPinned":       "no system call",
+	"CommitPinned":       "TestCommitPinned refuses it",
+	"InjectRanges":       "no system call",
+	"LikelyReason":       "no system call",
+	"Nap":                "only waits",
 }
 
 // look returns how many pages of the range are resident.

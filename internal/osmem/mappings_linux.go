@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// mappings counts the process's mappings and reads how many it may have. Like statm it makes the
+// mappings counts the process's mappings and reads how many it may have. Like readFile it makes the
 // system calls itself.
 func mappings() (have, most int, ok bool) {
 	maps, limit := []byte("/proc/self/maps\x00"), []byte("/proc/sys/vm/max_map_count\x00")

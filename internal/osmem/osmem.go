@@ -51,6 +51,7 @@ var (
 	failed       atomic.Uint64
 	inject       atomic.Pointer[func(Op) error]
 	injectRanges atomic.Pointer[func(Range) error]
+	injectPinned atomic.Pointer[func() error]
 )
 
 // Calls returns how often op reached the operating system.
@@ -82,6 +83,17 @@ func InjectRanges(f func(Range) error) {
 		return
 	}
 	injectRanges.Store(&f)
+}
+
+// InjectPinned makes CommitPinned call f first. If f returns an error, CommitPinned returns it instead of
+// making the system call. InjectPinned(nil) ends this. f must not block, not even for a lock: the
+// runtime ends the process if a pinned goroutine does. So Inject has no part in CommitPinned. For tests.
+func InjectPinned(f func() error) {
+	if f == nil {
+		injectPinned.Store(nil)
+		return
+	}
+	injectPinned.Store(&f)
 }
 
 // do makes a call of kind op, and counts it.
@@ -178,8 +190,18 @@ func Commit(addr mem.Addr, size mem.Bytes) error {
 
 // CommitPinned is Commit for a goroutine that is pinned to its P. It makes the system call without
 // letting the scheduler have the P meanwhile. The call does not wait for other systems or devices.
-func CommitPinned(addr mem.Addr, size mem.Bytes) error {
-	return do(OpCommit, func() error { return commitPinned(addr, size) })
+func CommitPinned(addr mem.Addr, size mem.Bytes) (err error) {
+	if f := injectPinned.Load(); f != nil {
+		err = (*f)()
+	}
+	if err == nil {
+		calls[OpCommit].Add(1)
+		err = commitPinned(addr, size)
+	}
+	if err != nil {
+		failed.Add(1)
+	}
+	return err
 }
 
 // misaligned returns an error if addr is not the beginning of a page. Such a range is refused, as
@@ -303,7 +325,13 @@ func Uncommit(addr mem.Addr, size mem.Bytes, readable bool) error {
 
 // StrictCommit reports whether the system charges a process for all memory that is committed
 // (vm.overcommit_memory = 2).
-func StrictCommit() bool { return strictCommit() }
+func StrictCommit() bool { return assumeStrict.Load() || strictCommit() }
+
+var assumeStrict atomic.Bool
+
+// AssumeStrictCommit makes StrictCommit report that the system charges. For tests, before anything else
+// is done with the package.
+func AssumeStrictCommit() { assumeStrict.Store(true) }
 
 // LikelyReason says why the system may have refused to return memory with err, and what the program
 // can do; "" where that is not known.

@@ -17,7 +17,7 @@ const canLook = true
 
 var pagemapPath = [...]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/', 'p', 'a', 'g', 'e', 'm', 'a', 'p', 0}
 
-// begin, read and end make the system calls of a look themselves, for the reason of statm.
+// begin, read and end make the system calls of a look themselves, for the reason of readFile.
 func (l *Look) begin() error {
 	fd, err := openFile(&pagemapPath[0])
 	if err != nil {
@@ -38,8 +38,8 @@ var pagemapTrue atomic.Bool
 // part of a page's number is somewhere.
 const probePages = 16
 
-// probe reports whether the file tells of memory that was touched just now. Under an emulator it may
-// be of another process's addresses, or in another byte order than the program's.
+// probe reports whether the file is right about memory that was touched just now. Under an emulator
+// it may be of another process's addresses, or in another byte order than the program's.
 func (l *Look) probe() bool {
 	size := probePages * systemPage
 	addr, err := mapAt(0, size, unix.PROT_READ|unix.PROT_WRITE, 0)
@@ -101,8 +101,10 @@ func openFile(path *byte) (fd uintptr, err error) {
 	return fd, nil
 }
 
-// readFile reads the beginning of a small file into room, all of it if that is large enough. os.ReadFile
-// makes ten system calls for a file, most of them to wait for it, which such files do not need.
+// readFile reads the beginning of a small file into room, all of it if that is large enough. It makes
+// the system calls itself because measuring memory should not use more of it: unix.Open copies its
+// path to Go's heap, and under the race detector unix.Read moves its buffer there. os.ReadFile makes
+// ten system calls for a file besides, most of them to wait for it, which such files do not need.
 func readFile(path string, room []byte) ([]byte, error) {
 	var name [96]byte
 	if copy(name[:len(name)-1], path) < len(path) {
@@ -217,23 +219,14 @@ func residentBytes() (uint64, bool) {
 	return pages * uint64(systemPage), ok
 }
 
-var statmPath = [...]byte{'/', 'p', 'r', 'o', 'c', '/', 's', 'e', 'l', 'f', '/', 's', 't', 'a', 't', 'm', 0}
-
-// statm returns the pages of address space that the process has and those that are resident. It
-// makes the system calls itself because measuring memory should not use more of it: unix.Open
-// copies its path to Go's heap, and under the race detector unix.Read moves its buffer there.
+// statm returns the pages of address space that the process has and those that are resident.
 func statm() (size, resident uint64, ok bool) {
-	fd, err := openFile(&statmPath[0])
+	var room [128]byte // the file has seven numbers; the first two always fit
+	line, err := readFile("/proc/self/statm", room[:])
 	if err != nil {
 		return 0, 0, false
 	}
-	defer unix.Close(int(fd))
-	var line [128]byte // the file has seven numbers; the first two always fit
-	n, _, errno := unix.Syscall(unix.SYS_READ, fd, uintptr(unsafe.Pointer(&line[0])), uintptr(len(line)))
-	if errno != 0 {
-		return 0, 0, false
-	}
-	return parseStatm(line[:n])
+	return parseStatm(line)
 }
 
 // parseStatm reads the first two numbers of a line; both end in a space.

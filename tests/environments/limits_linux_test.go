@@ -96,15 +96,20 @@ var usableSizes = []uintptr{16, 48, 64, 128, 256, 512, 1024, 1536, 4 << 10, 10 <
 
 var _ = testkit.Child("usable share of a limit", usableShare)
 
+// underLimit sets the hard limit, and returns what was resident before.
+func underLimit() (base uint64, err error) {
+	hakmem.Free(hakmem.Malloc(16))
+	if base, err = residentNow(); err != nil {
+		return 0, err
+	}
+	return base, hakmem.SetMemoryLimit(0, hardLimit)
+}
+
 // usableShare: at least 85 % of a hard limit is usable for blocks of each size, one size after the
 // other, and no more than the limit is ever resident.
 func usableShare(string) error {
-	hakmem.Free(hakmem.Malloc(16))
-	base, err := residentNow()
+	base, err := underLimit()
 	if err != nil {
-		return err
-	}
-	if err := hakmem.SetMemoryLimit(0, hardLimit); err != nil {
 		return err
 	}
 	for _, size := range usableSizes {
@@ -145,12 +150,8 @@ var _ = testkit.Child("holes in a limit", holesInALimit)
 func holesInALimit(arg string) error {
 	n, _ := strconv.Atoi(arg)
 	size := uintptr(n)
-	hakmem.Free(hakmem.Malloc(16))
-	base, err := residentNow()
+	base, err := underLimit()
 	if err != nil {
-		return err
-	}
-	if err := hakmem.SetMemoryLimit(0, hardLimit); err != nil {
 		return err
 	}
 	r := rand.New(rand.NewPCG(1, uint64(size)))

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"strconv"
 	"strings"
@@ -60,8 +61,16 @@ func takeMappings(leave int) error {
 }
 
 // manyMappings allocates with every block guarded, in a process that may have some 15,000 mappings
-// more. With arg "later" the program takes nearly all when there are guarded blocks.
+// more. With arg "later" the program takes nearly all when there are guarded blocks. For a moment there
+// is no mapping left then, in which Go's heap must not need one: it is grown before.
 func manyMappings(arg string) error {
+	var grown [16][]byte
+	for i := range grown {
+		grown[i] = make([]byte, 4<<20)
+	}
+	runtime.KeepAlive(grown)
+	runtime.GC()
+	debug.SetGCPercent(-1)
 	if arg != "later" {
 		if err := takeMappings(15_500); err != nil {
 			return err
@@ -121,7 +130,6 @@ func manyMappings(arg string) error {
 			return fmt.Errorf("%d failed calls: %w", s.SystemCalls.Failed, err)
 		}
 		// Go's heap can grow.
-		debug.SetGCPercent(-1)
 		for range 4 {
 			sink := make([]byte, 100<<20)
 			sink[0] = 1

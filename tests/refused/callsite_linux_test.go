@@ -152,7 +152,6 @@ func accounted(calls *testkit.Refusals, failedBefore uint64) error {
 var seldom = map[string]string{
 	"away.go Uncommit":          "internal/engine TestUncommitRefused",
 	"away.go Commit":            "internal/engine TestUncommitRefused",
-	"front.go CommitPinned":     "internal/engine TestFrontsInParts",
 	"frontpool.go Uncommit":     "internal/engine TestFrontsInParts",
 	"move.go Move":              "builds with -asan and hakmem_racetrack copy",
 	"move.go Discard":           "where the system moves memory nothing is copied: internal/engine move_test.go",
@@ -242,6 +241,11 @@ func TestEveryCallSiteRefused(t *testing.T) {
 
 var _ = testkit.Child("calls refused at random", callsRefusedAtRandom)
 
+var _ = testkit.Child("calls refused where charged", func(arg string) error {
+	osmem.AssumeStrictCommit()
+	return callsRefusedAtRandom(arg)
+})
+
 // callsRefusedAtRandom refuses random calls. arg is the seed, which also decides how many.
 func callsRefusedAtRandom(arg string) error {
 	seed, err := strconv.ParseUint(arg, 10, 64)
@@ -274,7 +278,13 @@ func callsRefusedAtRandom(arg string) error {
 }
 
 // TestCallsRefusedAtRandom lets any call fail, also while blocks are hardened and guarded.
-func TestCallsRefusedAtRandom(t *testing.T) {
+func TestCallsRefusedAtRandom(t *testing.T) { refuseAtRandom(t, "calls refused at random") }
+
+// TestCallsRefusedWhereCharged is the same where the system charges for what is committed: there fronts
+// are committed in parts, and Trim uncommits.
+func TestCallsRefusedWhereCharged(t *testing.T) { refuseAtRandom(t, "calls refused where charged") }
+
+func refuseAtRandom(t *testing.T, child string) {
 	seeds := 3 * *faults
 	if testing.Short() || testkit.Race {
 		seeds = 1
@@ -282,7 +292,7 @@ func TestCallsRefusedAtRandom(t *testing.T) {
 	for mode, settings := range faultModes {
 		for seed := range seeds {
 			t.Logf("%s, seed %d", mode, seed)
-			testkit.InChild(t, "calls refused at random", strconv.Itoa(seed), append(settings, quick...)...)
+			testkit.InChild(t, child, strconv.Itoa(seed), append(settings, quick...)...)
 		}
 	}
 }

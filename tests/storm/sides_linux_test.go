@@ -88,6 +88,7 @@ func stormFromAllSides(arg string) error {
 	for g := range heaps {
 		heaps[g] = hakmem.NewHeap()
 	}
+	spareFronts()
 	before := workout.ReadStats()
 	undo, err := stormReasons[arg]()
 	if err != nil {
@@ -273,6 +274,18 @@ func goMemory() (bytes, objects uint64) {
 	runtime.GC() // for what finalizers and pools held
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc, m.HeapObjects
+}
+
+// spareFronts leaves as many fronts in the pool as the goroutines of a storm and their Ps may need. A front
+// is smaller than what is left of a limit: the fronts would else be made of the memory that Go needs.
+func spareFronts() {
+	var heaps [16]*hakmem.Heap
+	for i := range heaps {
+		heaps[i] = hakmem.NewHeap()
+	}
+	for _, h := range heaps {
+		h.Close()
+	}
 }
 
 // goGarbage grows the Go heap to the size that it will need.

@@ -1,4 +1,4 @@
-// Package smaps reads what Linux tells of the mappings of this process, for tests. It depends on no
+// Package smaps reads what Linux reports of the mappings of this process, for tests. It depends on no
 // other package that reserves or returns memory, so that their tests can use it.
 package smaps
 
