@@ -1,0 +1,416 @@
+// Package learn decides for how long free memory is kept before it is returned to the operating
+// system.
+//
+// A free page costs memory while it is kept, and a return and a page fault if it is taken again after
+// it was returned. Nobody knows in advance how long a free page will wait until it is taken. But a page
+// waits equally long whether its memory was kept or not, as long as the allocator places blocks without
+// regard to what was returned. So each wait that has ended says what every HOLD TIME would have cost,
+// and there is nothing to try out: this is prediction with expert advice and full information
+// (Cesa-Bianchi, Lugosi, Prediction, Learning, and Games, 2006, chapter 2), not a bandit problem. With
+// one wait alone it is the ski-rental problem (Karlin et al., Competitive snoopy caching, 1988).
+//
+// A Model keeps, for each sixteenth of the addresses in use (BAND), a histogram of the waits of pages
+// there. Low addresses are taken first and wait shortly, high ones are taken at peaks only; so bands
+// separate time scales. Old waits are forgotten as new ones come. From a band's histogram follows what
+// each of a fixed list of hold times (ARMS) would have cost. The chunks of a band, 32 pages each, share
+// the arms among them, most of them the cheapest, fewer the next ones. An adversary who knows the rule
+// gains less against such a mixture than against one hold time.
+//
+// The package has no clock, no lock and no global state, and imports nothing of hakmem. Times are
+// offsets from any fixed moment, with a resolution of a millisecond. A Model is for one goroutine at a
+// time.
+package learn
+
+import (
+	"math"
+	"math/bits"
+	"time"
+)
+
+// Costs says what memory costs, for one page. All values are in the same unit, for example CPU seconds.
+type Costs struct {
+	Fault  float64 // to get the memory of a page again after its return
+	Return float64 // to return it
+	Hold   float64 // to keep a page that nobody uses for a second
+}
+
+// BreakEven returns the time for which keeping a page costs as much as its return and its fault.
+func (c Costs) BreakEven() time.Duration { return seconds((c.Fault + c.Return) / c.Hold) }
+
+// valid reports whether the costs can be calculated with.
+func (c Costs) valid() bool {
+	ok := func(x float64) bool { return x >= 0 && !math.IsInf(x, 1) }
+	return ok(c.Fault) && ok(c.Return) && ok(c.Hold) && c.Fault+c.Return > 0 && c.Hold > 0
+}
+
+// Arms are the hold times that a Model chooses from. They are dense enough that the best of them costs
+// at most a few percent more than the best of all (two neighbours from 0.3 s on differ by a factor of
+// 1.4 to 1.5), and long enough for break-even times up to a minute.
+var Arms = [...]time.Duration{
+	0, 100 * ms, 200 * ms, 300 * ms, 450 * ms, 700 * ms, 1000 * ms, 1400 * ms, 2000 * ms,
+	2800 * ms, 4000 * ms, 5600 * ms, 8 * time.Second, 11 * time.Second, 16 * time.Second,
+	23 * time.Second, 32 * time.Second, 64 * time.Second,
+}
+
+const ms = time.Millisecond
+
+const (
+	// Bands is the number of parts into which the addresses in use are divided. With one, the cost over
+	// the optimum grows from 1.15 to 1.23 (docs/learning.md); more than 16 change less than 1 %.
+	Bands = 16
+	// ChunkPages is how many pages share a hold time: those of a huge page of the system, 2 MiB.
+	ChunkPages = 32
+
+	// memory is how many waits of each of its pages a band remembers. 4 and 16 are 1 % worse.
+	memory = 8
+	// prior is how much the waits of all bands count in each, as a share of a wait of each of its pages.
+	prior = 0.1
+	// sharpness is how fast an arm's share falls with its cost: by e for each 60th of the cost of a
+	// fault and a return. 30 is 2 % worse on average, 120 a third worse against the worst adversary.
+	sharpness = 60
+	// longWaits is how many break-even times a page waits before it counts as one that may never be
+	// taken again. From then on no hold time up to there gains anything for it.
+	longWaits = 4
+	// leastLong is the least such time: a tick or two of the allocator are noise.
+	leastLong = 4 * time.Second
+
+	nArms = len(Arms)
+	// scanShare: a Tick looks at a 16th of the pages for those that wait for long, so a round takes 16
+	// ticks. scanLeast is how many it looks at in any case: it takes some 10 µs.
+	scanShare = 16
+	scanLeast = 1 << 13
+)
+
+// blockPages is how many pages share one block of the table of waiting pages: 16 KiB.
+const blockPages = 4096
+
+// waits is a histogram of waits, weighted: the sums of waits in each bin, by number and by seconds. Bin
+// k has the waits up to Arms[k] that are longer than Arms[k-1], the last bin those longer than all.
+type waits struct {
+	n, s [nArms + 1]float64
+}
+
+// band is what is known of a band. Each field is a sum over pages, in which older ones count less.
+type band struct {
+	ended waits // waits that ended
+	late  waits // of waits that were counted as open before they ended
+	// open is how many waits were found to be long while they went on.
+	open float64
+}
+
+// mass returns how many waits the band has seen, weighted.
+func (b *band) mass() float64 {
+	sum := b.open
+	for k := range b.ended.n {
+		sum += b.ended.n[k]
+	}
+	return sum
+}
+
+// decay lets all that was seen count less by the factor f.
+func (b *band) decay(f float64) {
+	for _, w := range [...]*waits{&b.ended, &b.late} {
+		for k := range w.n {
+			w.n[k] *= f
+			w.s[k] *= f
+		}
+	}
+	b.open *= f
+}
+
+// add adds x, weighted by f.
+func (b *band) add(x *band, f float64) {
+	for i, w := range [...]*waits{&b.ended, &b.late} {
+		y := [...]*waits{&x.ended, &x.late}[i]
+		for k := range w.n {
+			w.n[k] += f * y.n[k]
+			w.s[k] += f * y.s[k]
+		}
+	}
+	b.open += f * x.open
+}
+
+// Model decides for how long free pages are kept. Pages are numbered from 0 in the order of their
+// addresses. The zero Model is not usable; New makes one.
+type Model struct {
+	costs Costs
+	long  time.Duration // a wait of this length is counted as open
+
+	// freed says since when a page waits: milliseconds modulo 2^31, plus 1; 0 stands for a page that
+	// does not wait. The highest bit says that the wait was counted as open.
+	freed []*[blockPages]uint32
+	pages uint32 // one more than the highest page that ever waited or was taken
+	scan  uint32 // the page at which the look for long waits goes on
+
+	fresh [Bands]band // what was seen since the last Tick
+	seen  [Bands]band // before that
+	all   band        // of all bands together
+	// share is the part of a band's chunks that have Arms[i] or a shorter hold time, by band and arm.
+	share [Bands][nArms]float32
+}
+
+// New returns a Model that has seen nothing. It begins at the break-even time of the costs. New panics
+// if a cost is negative or not finite, if Hold is 0, or if Fault and Return are.
+func New(c Costs) *Model {
+	m := &Model{}
+	m.SetCosts(c)
+	return m
+}
+
+// Costs returns the costs in force.
+func (m *Model) Costs() Costs { return m.costs }
+
+// SetCosts changes the costs. What was seen stays and is judged by the new ones. It panics as New does.
+func (m *Model) SetCosts(c Costs) {
+	if !c.valid() {
+		panic("learn: costs must be finite and positive")
+	}
+	m.costs = c
+	m.long = max(longWaits*c.BreakEven(), leastLong)
+	for i := range m.share {
+		m.choose(i)
+	}
+}
+
+// stampOf returns a time as it is kept for a page.
+func stampOf(t time.Duration) uint32 { return uint32(t/ms)&(1<<31-1) + 1 }
+
+// since returns the time from a stamp to now, 0 if it is later.
+func since(stamp uint32, now time.Duration) time.Duration {
+	d := (stampOf(now) - stamp) & (1<<31 - 1)
+	if d >= 1<<30 {
+		return 0
+	}
+	return time.Duration(d) * ms
+}
+
+const open = 1 << 31 // the wait was counted as open
+
+// Freed notes that n pages from page on are free since the time at. A page that waits already waits from
+// then on.
+func (m *Model) Freed(page, n uint32, at time.Duration) {
+	m.grow(page + n)
+	stamp := stampOf(at)
+	for end := page + n; page < end; {
+		b := m.freed[page/blockPages]
+		if b == nil {
+			b = new([blockPages]uint32)
+			m.freed[page/blockPages] = b
+		}
+		stop := min(end, (page/blockPages+1)*blockPages)
+		for i := page; i < stop; i++ {
+			b[i%blockPages] = stamp
+		}
+		page = stop
+	}
+}
+
+// Taken notes that n pages from page on are used from now on. Pages that do not wait are left out.
+func (m *Model) Taken(page, n uint32, now time.Duration) {
+	m.grow(page + n)
+	for i := page; i < page+n; i++ {
+		b := m.freed[i/blockPages]
+		if b == nil || b[i%blockPages] == 0 {
+			continue
+		}
+		stamp := b[i%blockPages]
+		b[i%blockPages] = 0
+		wait := since(stamp&^open, now)
+		w := &m.fresh[m.band(i)].ended
+		if stamp&open != 0 {
+			w = &m.fresh[m.band(i)].late
+		}
+		k := bin(wait)
+		w.n[k]++
+		w.s[k] += wait.Seconds()
+	}
+}
+
+// Forget notes that n pages from page on wait no more, and that nothing is to be learnt from how long
+// they did: their memory has gone elsewhere.
+func (m *Model) Forget(page, n uint32) {
+	for i := page; i < min(page+n, m.pages); i++ {
+		if b := m.freed[i/blockPages]; b != nil {
+			b[i%blockPages] = 0
+		}
+	}
+}
+
+// grow makes room for the pages below end.
+func (m *Model) grow(end uint32) {
+	if end > m.pages {
+		m.pages = end
+	}
+	for uint32(len(m.freed))*blockPages < end {
+		m.freed = append(m.freed, nil)
+	}
+}
+
+// binOf maps the length of a number of milliseconds in bits to the first bin that such a wait can have.
+var binOf = func() (t [32]uint8) {
+	for l := range t {
+		least := time.Duration(0)
+		if l > 0 {
+			least = ms << (l - 1)
+		}
+		for int(t[l]) < nArms && Arms[t[l]] < least {
+			t[l]++
+		}
+	}
+	return t
+}()
+
+// bin returns the bin of a wait.
+func bin(wait time.Duration) int {
+	k := int(binOf[bits.Len32(uint32(wait/ms))])
+	for k < nArms && Arms[k] < wait {
+		k++
+	}
+	return k
+}
+
+// band returns the band of a page.
+func (m *Model) band(page uint32) int {
+	return min(int(uint64(page)*Bands/uint64(max(m.pages, Bands))), Bands-1)
+}
+
+// size returns how many pages a band has, at least 1.
+func (m *Model) size() float64 { return max(float64(m.pages)/Bands, 1) }
+
+// Tick learns from what was noted since the last Tick. Tens of milliseconds to a second should lie
+// between two of them. It takes some 15 µs, and a nanosecond for each 16th page.
+func (m *Model) Tick(now time.Duration) {
+	m.findLong(now)
+	size, changed := m.size(), false
+	for i := range m.fresh {
+		f := &m.fresh[i]
+		w := f.mass()
+		for k := range f.late.n {
+			w += f.late.n[k]
+		}
+		if w == 0 {
+			continue
+		}
+		m.seen[i].decay(math.Exp(-w / (memory * size)))
+		m.seen[i].add(f, 1)
+		m.all.decay(math.Exp(-w / (memory * size * Bands)))
+		m.all.add(f, 1)
+		*f = band{}
+		changed = true
+	}
+	if changed {
+		for i := range m.share {
+			m.choose(i)
+		}
+	}
+}
+
+// findLong counts pages that have waited for long as open.
+func (m *Model) findLong(now time.Duration) {
+	if m.pages == 0 {
+		return
+	}
+	n := min(max(m.pages/scanShare, scanLeast), m.pages)
+	for ; n > 0; n-- {
+		if m.scan >= m.pages {
+			m.scan = 0
+		}
+		b := m.freed[m.scan/blockPages]
+		if b == nil {
+			skip := min(blockPages-m.scan%blockPages, n)
+			m.scan += skip
+			n -= skip - 1
+			continue
+		}
+		if at := &b[m.scan%blockPages]; *at != 0 && *at&open == 0 && since(*at, now) >= m.long {
+			*at |= open
+			m.fresh[m.band(m.scan)].open++
+		}
+		m.scan++
+	}
+}
+
+// choose shares the arms among the chunks of band i.
+func (m *Model) choose(i int) {
+	size, c := m.size(), m.costs
+	own, all := m.cost(&m.seen[i]), m.cost(&m.all)
+	mass := m.all.mass()
+	lowest := math.Inf(1)
+	for a, h := range Arms {
+		// Before anything was seen, an arm costs the more the further it is from break-even, by the ratio
+		// of the two: so a Model begins there, and the first waits outweigh it.
+		even := (c.Fault + c.Return) * (1 + math.Abs(math.Log((h.Seconds()+0.05)/c.BreakEven().Seconds())))
+		own[a] += prior * size * (all[a] + size*even) / (mass + size)
+		lowest = min(lowest, own[a])
+	}
+	sum := 0.0
+	for a := range own {
+		own[a] = math.Exp(-sharpness * (own[a] - lowest) / ((c.Fault + c.Return) * size))
+		sum += own[a]
+	}
+	part := 0.0
+	for a := range own {
+		part += own[a] / sum
+		m.share[i][a] = float32(part)
+	}
+	m.share[i][nArms-1] = 1
+}
+
+// cost returns what each arm would have cost on the waits of b.
+func (m *Model) cost(b *band) (cost [nArms]float64) {
+	c, long := m.costs, m.long.Seconds()
+	// kept and gone run over the bins from both ends: waits that end while the page is kept cost the
+	// time, others a return and a fault besides the hold time.
+	var longer, lateLonger float64
+	for k := range b.ended.n {
+		longer += b.ended.n[k]
+		lateLonger += b.late.n[k]
+	}
+	var held, lateHeld, lateEnded float64 // seconds of waits within the hold time
+	for a, h := range Arms {
+		longer -= b.ended.n[a]
+		held += b.ended.s[a]
+		lateLonger -= b.late.n[a]
+		lateHeld += b.late.s[a]
+		lateEnded += b.late.n[a]
+		hs := h.Seconds()
+		cost[a] = held*c.Hold + longer*(hs*c.Hold+c.Return+c.Fault)
+		if hs < long { // an open wait: the page was returned, and a late end of it costs a fault
+			cost[a] += b.open*(hs*c.Hold+c.Return) + (lateEnded+lateLonger)*c.Fault
+			continue
+		}
+		cost[a] += b.open*long*c.Hold + max(lateHeld-lateEnded*long, 0)*c.Hold +
+			lateLonger*((hs-long)*c.Hold+c.Return+c.Fault)
+	}
+	return cost
+}
+
+// Hold returns for how long a page is kept after it was freed. All pages of a chunk have the same hold
+// time. It takes some 15 ns.
+func (m *Model) Hold(page uint32) time.Duration {
+	share := &m.share[m.band(page)]
+	// Multiples of the golden ratio, modulo 1, spread evenly over any run of chunks.
+	u := (float32(uint32(page/ChunkPages)*2654435769>>8) + 0.5) / (1 << 24)
+	for a := range share {
+		if u < share[a] {
+			return Arms[a]
+		}
+	}
+	return Arms[nArms-1]
+}
+
+// Since returns for how long a page waits at the given time, and reports whether it waits.
+func (m *Model) Since(page uint32, now time.Duration) (wait time.Duration, waits bool) {
+	if page >= m.pages {
+		return 0, false
+	}
+	b := m.freed[page/blockPages]
+	if b == nil || b[page%blockPages] == 0 {
+		return 0, false
+	}
+	return since(b[page%blockPages]&^open, now), true
+}
+
+func seconds(s float64) time.Duration {
+	return time.Duration(min(s*float64(time.Second), math.MaxInt64/16))
+}
