@@ -390,7 +390,7 @@ func (m *Model) cost(b *band) (cost [nArms]float64) {
 func (m *Model) Hold(page uint32) time.Duration {
 	share := &m.share[m.band(page)]
 	// Multiples of the golden ratio, modulo 1, spread evenly over any run of chunks.
-	u := (float32(uint32(page/ChunkPages)*2654435769>>8) + 0.5) / (1 << 24)
+	u := float32((page/ChunkPages+1)*2654435769>>8) / (1 << 24)
 	for a := range share {
 		if u < share[a] {
 			return Arms[a]
