@@ -50,9 +50,9 @@
 //
 // Freed memory stays for a while, because a page that is faulted in again costs
 // more than a hundred allocations. The scavenger, a timer that is set only while
-// there is something to return, keeps what the demand of the last seconds would
-// need and returns the rest to the operating system, the memory of free blocks
-// between live ones too. [Trim] returns all of it at once. [SetMemoryLimit] bounds
+// there is something to return, keeps a free page for as long as that pays, which it
+// learns from how long pages wait until they are used again. Then it returns the
+// memory to the operating system, that of free blocks between live ones too. [Trim] returns all of it at once. [SetMemoryLimit] bounds
 // what is held.
 //
 // # Leaks

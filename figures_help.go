@@ -80,7 +80,7 @@ func figureHelp(name string) string {
 	case "kept_reused_bytes_total": // ScavengerStats.KeptReused
 		return "The memory of free pages that was kept and used again, in bytes."
 	case "kept_in_vain_bytes_total": // ScavengerStats.KeptInVain
-		return "The memory kept for the whole window and then returned, in bytes."
+		return "The memory kept for its hold time and then returned, in bytes."
 	case "returned_bytes_total": // ScavengerStats.Returned
 		return "The memory of free pages returned to the operating system, in bytes."
 	case "faulted_again_bytes_total": // ScavengerStats.FaultedAgain
@@ -91,8 +91,8 @@ func figureHelp(name string) string {
 		return "The memory of free blocks returned from slabs with live blocks, in bytes."
 	case "refilled_bytes_total": // ScavengerStats.Refilled
 		return "The memory that was found resident although it had been returned, or was never used, in bytes."
-	case "scavenger_window_seconds": // ScavengerStats.Window
-		return "The time whose peak of demand decides how much memory is kept."
+	case "scavenger_hold_seconds": // ScavengerStats.HoldTime
+		return "The mean time for which free memory is kept now before it is returned."
 	case "scavenger_ticks_total": // ScavengerStats.Ticks
 		return "The number of ticks of the scavenger."
 	case "scavenger_running": // ScavengerStats.Running

@@ -100,18 +100,25 @@ type Options struct {
 	// HAKMEM_HUGE_CACHE_BYTES; default 256 MiB, from 0 to 1 TiB.
 	HugeCacheBytes int
 
-	// Keep says who gives free memory back to the operating system: with auto the scavenger does,
-	// by its judgement; with always only Trim does, and allocations near a memory limit. always
-	// avoids page faults after a pause of any length, and the process stays as large as it ever was.
+	// Keep says for how long free memory is kept before it is given back to the operating system:
+	// with auto for as long as pays, which is learnt from how long memory waited until it was used
+	// again; with never not at all; or for a fixed time, such as 500ms, of up to an hour. With always
+	// only Trim gives memory back, and allocations near a memory limit. always avoids page faults after
+	// a pause of any length, and the process stays as large as it ever was.
 	//
-	// HAKMEM_KEEP; default auto, one of auto, always.
+	// HAKMEM_KEEP; default auto, one of auto, always, never.
 	Keep string
 
-	// DecayMs is the scavenger's default window, from which all its other times follow. It keeps
-	// as much memory as the peak of demand in the window needed, and adapts the window between a
-	// tenth of this and 1.4 times this. A long window holds memory longer after a peak. A short
-	// one returns memory that is soon faulted in again: a page costs more than a hundred
-	// allocations.
+	// MemoryPrice is what a GiB of memory that is held for a second costs, in seconds of CPU time. With
+	// Keep auto, memory is kept for as long as it costs less than to return it and to fault it in again.
+	// A higher price returns memory sooner; 0.01 is for programs to which latency matters more.
+	//
+	// HAKMEM_MEMORY_PRICE; default 0.1, from 0.001 to 100.
+	MemoryPrice float64
+
+	// DecayMs is the unit of the scavenger's times: of how long caches and magazines must be idle,
+	// and of the hold times of Keep auto. With a tenth of it, everything goes back ten times as fast. A
+	// page that is soon faulted in again costs more than a hundred allocations.
 	//
 	// HAKMEM_DECAY_MS; default 2200, from 1 to 16777216 milliseconds.
 	DecayMs int
@@ -256,6 +263,9 @@ func (o *Options) values() map[string]string {
 	number("HAKMEM_MAG_LARGE_BYTES", o.MagLargeBytes)
 	number("HAKMEM_SHARED_SLOTS", o.SharedSlots)
 	number("HAKMEM_HUGE_CACHE_BYTES", o.HugeCacheBytes)
+	if o.MemoryPrice != 0 {
+		v["HAKMEM_MEMORY_PRICE"] = strconv.FormatFloat(o.MemoryPrice, 'f', -1, 64)
+	}
 	number("HAKMEM_DECAY_MS", o.DecayMs)
 	number("HAKMEM_MEMORY_SOFT", o.MemorySoft)
 	number("HAKMEM_MEMORY_HARD", o.MemoryHard)

@@ -31,7 +31,7 @@ func stem(name string) string {
 
 // factLine is the last line of a field's comment: the variable, its default, what the default is
 // with the tag hakmem_racetrack if that differs, and its range or its words.
-var factLine = regexp.MustCompile(`^(HAKMEM_\w+); default ([\w ]+?)(?: \(([\w ]+) with hakmem_racetrack\))?, (?:from ([\w ]+) to (\d+(?: [KMGT]iB)?)(?: [a-z]+)?|on or off|one of ([\w, ]+))\.$`)
+var factLine = regexp.MustCompile(`^(HAKMEM_\w+); default ([\w. ]+?)(?: \(([\w ]+) with hakmem_racetrack\))?, (?:from ([\w. ]+) to (\d+(?: [KMGT]iB)?)(?: [a-z]+)?|on or off|one of ([\w, ]+))\.$`)
 
 // bytesOf spells a number as the environment would: "64 KiB" is "65536".
 func bytesOf(text string) string {
@@ -85,6 +85,10 @@ func TestOptionsTable(t *testing.T) {
 		case policy.Number, policy.Rate:
 			if bytesOf(facts[4]) != fmt.Sprint(g.Min) || bytesOf(facts[5]) != fmt.Sprint(g.Max) {
 				t.Errorf("%s: the comment has the range %q to %q, the table %d to %d", name, facts[4], facts[5], g.Min, g.Max)
+			}
+		case policy.Decimal:
+			if facts[4] != fmt.Sprint(float64(g.Min)/1000) || facts[5] != fmt.Sprint(float64(g.Max)/1000) {
+				t.Errorf("%s: the comment has the range %q to %q, the table %d to %d thousandths", name, facts[4], facts[5], g.Min, g.Max)
 			}
 		case policy.Choice:
 			if words != strings.Join(g.Choices, ", ") {
@@ -145,7 +149,7 @@ func TestStems(t *testing.T) {
 
 // someValue has a value for each word and each limit; other fields are set to 7 or switched.
 var someValue = map[string]any{
-	"Mode": "minimal", "Keep": "always", "THP": "never",
+	"Mode": "minimal", "Keep": "1.5s", "THP": "never", "MemoryPrice": 0.013,
 	"MemorySoft": 128 << 20, "MemoryHard": 256 << 20, "CommitMin": 4 << 20, "CommitMax": 8 << 20, "RegionBytes": 512 << 20,
 }
 

@@ -95,6 +95,8 @@ func TestSettingExtremes(t *testing.T) {
 			if testing.Short() {
 				values = values[:1]
 			}
+		case policy.Decimal:
+			values = []string{fmt.Sprint(float64(g.Min) / 1000), fmt.Sprint(float64(g.Max) / 1000)}
 		case policy.Choice:
 			values = slices.DeleteFunc(slices.Clone(g.Choices), func(v string) bool { return policy.ModeNote(v) != "" }) // TestModesNotBuilt
 		}

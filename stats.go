@@ -222,7 +222,7 @@ type ScavengerStats struct {
 	Dirty uint64 `stat:"dirty_bytes,gauge"`
 	// KeptReused is the memory of free pages that was kept and used again, in bytes.
 	KeptReused uint64 `stat:"kept_reused_bytes_total,counter"`
-	// KeptInVain is the memory kept for the whole window and then returned, in bytes.
+	// KeptInVain is the memory kept for its hold time and then returned, in bytes.
 	KeptInVain uint64 `stat:"kept_in_vain_bytes_total,counter"`
 	// Returned is the memory of free pages returned to the operating system, in bytes. It includes
 	// KeptInVain.
@@ -240,9 +240,9 @@ type ScavengerStats struct {
 	// used, in bytes. Huge pages of the system bring such memory. It is returned again. hakmem looks
 	// for it when Trim is called and when the system begins to make huge pages.
 	Refilled uint64 `stat:"refilled_bytes_total,counter"`
-	// Window is the time whose peak of demand decides how much memory is kept. It adapts to
-	// FaultedAgain and KeptInVain.
-	Window time.Duration `stat:"scavenger_window_seconds,gauge"`
+	// HoldTime is the mean time for which free memory is kept now before it is returned. With
+	// HAKMEM_KEEP=always, where nothing is returned by itself, it says what auto would do.
+	HoldTime time.Duration `stat:"scavenger_hold_seconds,gauge"`
 	// Ticks is the number of ticks of the scavenger. At each tick it looks for memory to return.
 	Ticks uint64 `stat:"scavenger_ticks_total,counter"`
 	// Running is whether the scavenger's timer is set. It is set while there may be memory to

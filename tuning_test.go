@@ -26,6 +26,8 @@ func randomTuning(r *rand.Rand) *policy.Tuning {
 		case policy.Number:
 			few := min(g.Max, g.Min+1+r.Int64N(200))
 			values[g.Name] = strconv.FormatInt([]int64{g.Min, g.Max, few, g.Min + r.Int64N(g.Max-g.Min+1)}[r.IntN(4)], 10)
+		case policy.Decimal:
+			values[g.Name] = fmt.Sprint(float64(g.Min+r.Int64N(g.Max-g.Min+1)) / 1000)
 		case policy.Switch:
 			values[g.Name] = strconv.Itoa(r.IntN(2))
 		case policy.Choice:

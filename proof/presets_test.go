@@ -36,7 +36,7 @@ var presets = []preset{
 	{"guard few", "HAKMEM_GUARD=1/5000"},
 	{"harden and guard some", "HAKMEM_HARDEN=1 HAKMEM_GUARD=1/100"},
 	{"keep always", "HAKMEM_KEEP=always"},
-	{"keep nothing", "HAKMEM_DECAY_MS=1 HAKMEM_HUGE_CACHE_BYTES=0"},
+	{"keep nothing", "HAKMEM_DECAY_MS=1 HAKMEM_MEMORY_PRICE=100 HAKMEM_HUGE_CACHE_BYTES=0"},
 	{"huge pages", "HAKMEM_THP=always"},
 	{"no huge pages", "HAKMEM_THP=never"},
 	{"soft limit", "HAKMEM_MEMORY_SOFT=4194304"},

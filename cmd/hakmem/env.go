@@ -77,8 +77,14 @@ func values(g *policy.Setting) string {
 		return "a path"
 	case policy.Rate:
 		return "0|1|1/N"
+	case policy.Decimal:
+		return fmt.Sprintf("%g..%g", float64(g.Min)/1000, float64(g.Max)/1000)
 	case policy.Choice:
-		return strings.Join(g.Choices, "|")
+		values := strings.Join(g.Choices, "|")
+		if g.Times {
+			values += "|a time"
+		}
+		return values
 	default:
 		return fmt.Sprintf("%d..%d", g.Min, g.Max)
 	}

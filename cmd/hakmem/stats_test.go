@@ -63,7 +63,7 @@ func TestPrintStats(t *testing.T) {
 		Sites:   []hakmem.SiteStats{{Site: 1, Name: "index", LiveBytes: 2048, LiveBlocks: 1}},
 		Errors:  []error{errors.New("a refused commit")},
 	}
-	s.Live, s.Superslabs, s.Scavenger.Window, s.Scavenger.Running = 3<<20, 7, 220*time.Millisecond, true
+	s.Live, s.Superslabs, s.Scavenger.HoldTime, s.Scavenger.Running = 3<<20, 7, 220*time.Millisecond, true
 	s.Large.HugeCache.Bytes = 5 << 30
 	var out strings.Builder
 	if err := printStats(&out, &s); err != nil {

@@ -111,7 +111,7 @@ func ownerOf(c chunkNo) pageNo { return pageNo(*ownerWord(c)) }
 func takeOwned(c chunkNo, p Block) (clean bool) {
 	s := super(c)
 	dirty := s.dirty &^ s.unused
-	s.take(^pageSet(0))
+	s.take(c, ^pageSet(0))
 	s.dirty = dirty
 	*ownerWord(c) = uint32(p.page())
 	return dirty == 0
@@ -126,7 +126,6 @@ func takeNew(r chunkRun, p Block) {
 		*ownerWord(c) = uint32(p.page())
 	}
 	pageUse.used += int(r.to-r.from) * superPages
-	pageUse.peak = max(pageUse.peak, pageUse.used)
 }
 
 // disown makes a chunk that a huge block has as a whole one whose pages are used like others. The
@@ -158,26 +157,25 @@ func settleBucket(c chunkNo) {
 	}
 }
 
-// pageUse counts the region's pages by what they are used for, and keeps track of whether it was
-// right to keep or to return them. Owned by region.mu. Every page that changes hands goes through
+// pageUse counts the region's pages by what they are used for, and what came of keeping or returning
+// them. Owned by region.mu. Every page that changes hands goes through
 // superMeta.take or give, which update the counts.
 var pageUse struct {
 	used  int // pages of slabs and of large blocks, cached ones included
 	dirty int // free pages that have memory behind them
 	// refused is how many of the dirty pages are in superMeta.refused.
 	refused int
-	peak    int // the highest value of used since the scavenger's last tick
 
 	// What came of keeping and returning pages, counted in pages.
 	reused   uint64 // kept dirty, and taken again
 	returned uint64 // given back to the operating system
-	vain     uint64 // of those returned: kept before that for the whole window
+	vain     uint64 // of those returned: kept before that for their hold time
 	again    uint64 // of those returned: taken and faulted in again within the horizon
 }
 
-// take hands out the pages m of the chunk, which are free. The caller has reserved what the count of
+// take hands out the pages m of the chunk, which is c, and which are free. The caller has reserved what the count of
 // memory grows by (growth). clean reports whether all of them still read as zero. Under region.mu.
-func (s *superMeta) take(m pageSet) (clean bool) {
+func (s *superMeta) take(c chunkNo, m pageSet) (clean bool) {
 	check.MustHold(&region.mu, "take")
 	u := &pageUse
 	more := s.brings(m) &^ (m | s.dirty)
@@ -185,14 +183,15 @@ func (s *superMeta) take(m pageSet) (clean bool) {
 	if m == pageSet(^uint32(0)) {
 		s.wasDirty = used
 	}
+	now := milliseconds()
 	u.used += m.count()
 	u.dirty += more.count() - (s.dirty & m).count()
 	u.refused -= (s.refused & m).count()
 	u.reused += uint64((used & m).count())
-	u.peak = max(u.peak, u.used)
+	noteTaken(c, m, now)
 	if back := s.purged & m; back != 0 {
 		s.purged &^= back
-		if milliseconds().since(s.purgedAt) <= horizon() {
+		if now.since(s.purgedAt) <= horizon() {
 			u.again += uint64(back.count())
 		}
 	}
@@ -200,7 +199,7 @@ func (s *superMeta) take(m pageSet) (clean bool) {
 	s.dirty |= m | more
 	s.unused = (s.unused | more) &^ m
 	if more != 0 {
-		s.freedAt = times.now
+		s.freedAt = now
 	}
 	s.partly &^= m
 	s.tables = s.tablesWanted()
@@ -243,7 +242,7 @@ func (s *superMeta) giveMoved(m pageSet) {
 func (s *superMeta) keptMemory(m pageSet, lost bool) {
 	check.MustHold(&region.mu, "keptMemory")
 	s.foundMemory(m)
-	s.freedAt = times.now
+	s.freedAt = milliseconds()
 	if lost {
 		pageUse.refused -= (s.refused & s.free & m).count()
 		s.refused &^= m
@@ -263,9 +262,9 @@ func (s *superMeta) foundMemory(m pageSet) (clean pageSet) {
 	return clean
 }
 
-// give takes back the pages m of the chunk, which were handed out and last used at the given time.
-// Under region.mu.
-func (s *superMeta) give(m pageSet, at stamp) {
+// give takes back the pages m of the chunk, which is c. They were handed out, and last used at the given
+// time; times.now stands for now. Under region.mu.
+func (s *superMeta) give(c chunkNo, m pageSet, at stamp) {
 	check.MustHold(&region.mu, "give")
 	n := m.count()
 	pageUse.used -= n
@@ -279,10 +278,11 @@ func (s *superMeta) give(m pageSet, at stamp) {
 	pageUse.refused += (s.refused & m).count()
 	s.free |= m &^ s.lost
 	s.short &^= m
-	now := times.now
-	if int32(at-now) > 0 {
+	now := milliseconds()
+	if at == times.now || int32(at-now) > 0 {
 		at = now
 	}
+	noteFreed(c, m, at)
 	if now-at <= now-s.freedAt { // the later of the two
 		s.freedAt = at
 	}

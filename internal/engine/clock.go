@@ -12,19 +12,22 @@ import (
 // which slabs, chunks and caches take their stamps. The comment at each field of times says who
 // owns it.
 
-// Times are in parts of the default window, HAKMEM_DECAY_MS. The window of 2.2 s is longer than
-// demand that comes back every 2 s (docs/ledger.md, "Sawtooth").
+// Times are in parts of HAKMEM_DECAY_MS, which is 2.2 s by default: longer than demand that comes back
+// every 2 s (docs/ledger.md, "Sawtooth").
 const (
-	// ticksPerWindow is the number of ticks in a window. Each tick costs some microseconds, and
-	// memory may be returned late by one tick.
-	ticksPerWindow = 10
-	// horizonWindows is the tracker's horizon, in default windows. Memory that is taken again
-	// within the horizon after it was returned should have been kept.
-	horizonWindows = 4
+	// ticksPerDecay is the number of ticks in that time, one each 110 ms. Each tick costs some tens of
+	// microseconds, and memory may be returned late by one tick. With ticks of 55 ms EMPTY slabs are
+	// given back that are about to be used again.
+	ticksPerDecay = 20
+	// horizonDecays is the tracker's horizon. Memory that is taken again within the horizon after it was
+	// returned counts as faulted in again.
+	horizonDecays = 4
+	// cacheTime is for how long the shared caches keep a large block that nobody takes, in hundredths:
+	// 0.25 s. Then its pages are free, and keep their memory for their hold time.
+	cacheTime = 11.4
 )
 
-// decayPart returns so many hundredths of the default window, in milliseconds. The result is at
-// least 1.
+// decayPart returns so many hundredths of HAKMEM_DECAY_MS, in milliseconds. The result is at least 1.
 func decayPart(hundredths float64) millis {
 	return millis(max(1, uint32(hundredths*float64(decay())/100)))
 }
@@ -77,8 +80,8 @@ func milliseconds() stamp {
 	return stamp(realtime.Now().Milliseconds())
 }
 
-// decay is the default window in milliseconds.
+// decay is HAKMEM_DECAY_MS, in milliseconds.
 func decay() millis { return millis(policy.Now().DecayMs) }
 
-// horizon is the tracker's horizon in milliseconds: see horizonWindows.
-func horizon() millis { return horizonWindows * decay() }
+// horizon is the tracker's horizon in milliseconds: see horizonDecays.
+func horizon() millis { return horizonDecays * decay() }

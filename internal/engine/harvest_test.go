@@ -118,7 +118,7 @@ func TestIdleHeap(t *testing.T) {
 		busy.use(t, 50, heapSizes...)
 		room := idle.own.head().cap
 		held := busy.own.heldBytes()
-		for range 30 { // one tick each
+		for range 60 { // one tick each
 			if p := kept; p != 0 {
 				busy.free(t, p)
 				kept = 0

@@ -614,9 +614,6 @@ func (k *checker) checkCounts() {
 	if n := mem.Bytes(counted.Load()); n != k.counted {
 		k.bad(of, "memory is counted as the limits count it", n, k.counted)
 	}
-	if u.peak < u.used {
-		k.bad(of, "the peak is at least the pages in use", u.peak, fmt.Sprint("at least ", u.used))
-	}
 	if u.again > u.vain || u.vain > u.returned {
 		k.bad(of, "pages faulted again were kept in vain and returned before", fmt.Sprintf("%d, %d, %d", u.again, u.vain, u.returned), "ascending")
 	}

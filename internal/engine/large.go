@@ -29,16 +29,16 @@ var largeStats struct {
 }
 
 // takeRun takes the pages of a large block of usable bytes from the page tree, at a multiple of
-// alignPages. It commits more if it must. With dirty set it succeeds only if the pages that it finds
-// first all have memory already.
-func takeRun(usable mem.Bytes, alignPages pageAlign, dirty bool) (page pageNo, clean, ok bool) {
+// alignPages. It commits more if it must. With used set it succeeds only if the pages that it finds
+// first were all used before.
+func takeRun(usable mem.Bytes, alignPages pageAlign, used bool) (page pageNo, clean, ok bool) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	return takeRunAt(usable, spot{align: alignPages}, dirty)
+	return takeRunAt(usable, spot{align: alignPages}, used)
 }
 
 // takeRunAt is takeRun for any spot. Under region.mu.
-func takeRunAt(usable mem.Bytes, at spot, dirty bool) (page pageNo, clean, ok bool) {
+func takeRunAt(usable mem.Bytes, at spot, used bool) (page pageNo, clean, ok bool) {
 	r := &region
 	check.MustHold(&r.mu, "takeRunAt")
 	n, units := pagesOf(usable), lastUnits(usable)
@@ -49,10 +49,10 @@ func takeRunAt(usable mem.Bytes, at spot, dirty bool) (page pageNo, clean, ok bo
 		c, ok = tree.findWhole()
 		page = c.page()
 	}
-	if !ok && !dirty && within(usable) && bringBack(want.bytes()) {
+	if !ok && !used && within(usable) && bringBack(want.bytes()) {
 		page, ok = tree.find(want)
 	}
-	if dirty && (!ok || tree.cleanPages(at.from(page), n) > 0) {
+	if used && (!ok || tree.anyNew(at.from(page), n)) {
 		return 0, false, false
 	}
 	if !ok {

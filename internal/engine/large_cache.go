@@ -25,7 +25,7 @@ import (
 //   - the huge-block cache: huge blocks, first in first out, up to a number of bytes.
 //
 // A cached large block is one that was freed: kindLarge with live state 0. A block that stays in a
-// cache for the scavenger's window goes back to the page tree.
+// cache for cacheTime goes back to the page tree.
 
 // cacheCount counts what one cache did. It is atomic because the caches are shared.
 type cacheCount struct{ hits, misses, evictions atomic.Uint64 }
@@ -270,21 +270,17 @@ func (s *seenSlot) stale(word uint64, now stamp, age millis) bool {
 	return word != 0 && now.since(s.since) >= age
 }
 
-// trimCaches gives back what has been in the shared caches for age milliseconds. Memory that is
-// only cached is not demand. So trimCaches returns how many pages went back, which the peaks then
-// forget (forgetPeaks). It also reports whether something is left in a cache. By the scavenger's
-// lock; not entered.
-func trimCaches(now stamp, age millis) (left bool, pages int) {
+// trimCaches gives back what has been in the shared caches for age milliseconds. It reports whether
+// something is left in a cache. By the scavenger's lock; not entered.
+func trimCaches(now stamp, age millis) (left bool) {
 	check.MustNotBeEntered("trimCaches")
 	var buf [maxMid]Block
 	n := 0
 	flush := func() {
 		region.mu.Lock()
 		defer region.mu.Unlock()
-		was := pageUse.used
 		releaseIdle(buf[:n], now-stamp(age))
 		n = 0
-		pages += was - pageUse.used
 	}
 	put := func(p uintptr) {
 		if n == len(buf) {
@@ -320,12 +316,11 @@ func trimCaches(now stamp, age millis) (left bool, pages int) {
 	flush()
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	was := pageUse.used
 	// since may be later than now.
 	for len(hugeCache.larges) > 0 && (age == 0 || int32(now-hugeCache.larges[0].since) >= int32(age)) {
 		dropHuge()
 	}
-	return left || len(hugeCache.larges) > 0, pages + was - pageUse.used
+	return left || len(hugeCache.larges) > 0
 }
 
 // giveHuge caches the freed huge block at p, or gives its pages back. Under region.mu.

@@ -33,8 +33,8 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// withClock gives the scavenger a clock that the test moves, a heap without free memory, and the
-// default window.
+// withClock gives the scavenger a clock that the test moves, a heap without free memory, and a
+// model of hold times that has learnt nothing.
 func withClock(t *testing.T) *testkit.Clock {
 	t.Helper()
 	if !Ready() {
@@ -48,8 +48,7 @@ func withClock(t *testing.T) *testkit.Clock {
 	s := &scavenger
 	s.mu.Lock()
 	region.mu.Lock()
-	s.window, s.judging, s.purged, s.againWas = decay(), false, 0, pageUse.again
-	s.peaks = [peakBuckets]peakBucket{}
+	keeper.model = nil
 	region.mu.Unlock()
 	clear(seenFronts[:])
 	s.mu.Unlock()

@@ -200,12 +200,15 @@ func (t *pageTree) isFree(page pageNo, n pageCount) bool {
 	return true
 }
 
-// cleanPages returns how many of the n free pages from page on have no memory behind them.
-func (t *pageTree) cleanPages(page pageNo, n pageCount) (clean int) {
+// anyNew reports whether one of the n free pages from page on has never been used. What was returned
+// meanwhile plays no part: it must not decide where blocks go (keep.go).
+func (t *pageTree) anyNew(page pageNo, n pageCount) bool {
 	for c := page.chunk(); c.page() < page+pageNo(n); c++ {
-		clean += (c.part(page, n) &^ super(c).dirty).count()
+		if part := c.part(page, n); wereUsed(c, part) != part {
+			return true
+		}
 	}
-	return clean
+	return false
 }
 
 // takeFor hands out n pages from page on to the large block at p. Chunks that it gets as a whole are
@@ -219,7 +222,7 @@ func (t *pageTree) takeFor(page pageNo, n pageCount, p Block) (clean bool) {
 			clean = takeOwned(c, p) && clean
 		default:
 			settleBucket(c)
-			clean = super(c).take(m) && clean
+			clean = super(c).take(c, m) && clean
 		}
 	})
 	return clean
@@ -232,7 +235,7 @@ func (t *pageTree) give(page pageNo, n pageCount, at stamp) {
 		if ownerOf(c) != 0 {
 			disown(c)
 		}
-		super(c).give(m, at)
+		super(c).give(c, m, at)
 	})
 }
 

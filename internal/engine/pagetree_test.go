@@ -16,12 +16,13 @@ func newTree(t *testing.T, chunks chunkNo) *pageTree {
 	nodes := make([]byte, treeSize(chunks)+64)
 	supers := make([]byte, uintptr(chunks)*superMetaSize+64)
 	owners := make([]uint32, chunks)
-	saved, savedOwners, use := region.supers, region.owners, pageUse
+	saved, savedOwners, first, use, model := region.supers, region.owners, region.first, pageUse, keeper.model
+	region.first, keeper.model = 0, nil
 	region.supers = mem.Addr(unsafe.Pointer(unsafe.SliceData(supers)))
 	region.owners = mem.Addr(unsafe.Pointer(unsafe.SliceData(owners)))
 	tree := &pageTree{base: mem.Addr(unsafe.Pointer(unsafe.SliceData(nodes)))}
 	t.Cleanup(func() {
-		region.supers, region.owners, pageUse = saved, savedOwners, use
+		region.supers, region.owners, region.first, pageUse, keeper.model = saved, savedOwners, first, use, model
 		_, _, _ = nodes[0], supers[0], owners[0] // alive until here
 	})
 	tree.init(chunks)
@@ -142,7 +143,7 @@ func TestPageTreeCovers(t *testing.T) {
 func (t *pageTree) take(page pageNo, n pageCount) (clean bool) {
 	clean = true
 	t.each(page, n, func(c chunkNo, m pageSet) {
-		if !super(c).take(m) {
+		if !super(c).take(c, m) {
 			clean = false
 		}
 	})

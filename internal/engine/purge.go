@@ -12,19 +12,18 @@ import (
 // This file returns the memory of free pages to the operating system. Pages are taken out of use,
 // and put back, under region.mu; in between, the goroutine that took them out owns them.
 
-// purgePages returns the memory of about want free, dirty pages to the operating system, highest
-// address first. It leaves out chunks in which a page was freed less than age milliseconds before
-// now. kept says that the pages were kept for the window before, and again that pages are tried
-// again that were refused a short time ago. It returns the number of pages.
+// purgePages returns the memory of free, dirty pages to the operating system, highest address first:
+// of all, or only of those that are cold, which were free for their hold time. again says that pages
+// are tried again that were refused a short time ago. It returns the number of pages.
 //
 // While the system call runs, the pages are out of use and no lock is held except scavenger.mu.
-func purgePages(want int, now stamp, age millis, kept, again bool) (n int) {
+func purgePages(now stamp, cold, again bool) (n int) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
 	come := hugePagesCome()
 	first := region.firstChunk()
 	var take [purgeBatch]pageSet
-	for end := region.endChunk(); end > first && n < want; {
+	for end := region.endChunk(); end > first; {
 		// A batch is aligned, so that huge pages of the system stay whole.
 		c := max(first, (end-1)&^(purgeBatch-1))
 		found := 0
@@ -44,22 +43,11 @@ func purgePages(want int, now stamp, age millis, kept, again bool) (n int) {
 			if m == 0 {
 				continue
 			}
-			// The comparison is unsigned, since a chunk may have been kept for months. A free after
-			// now was read gives a negative age.
-			if d := now.since(s.freedAt); age > 0 && (d < age || d > -age) {
-				continue
+			if cold {
+				m = coldPages(c+chunkNo(i), m, now, now.since(s.freedAt))
 			}
 			take[i] = m
 			found += m.count()
-		}
-		for i := range take[:end-c] { // if too many were found, the lowest chunks keep theirs
-			if found <= want-n {
-				break
-			}
-			if k := take[i].count(); k > 0 && found-k >= want-n {
-				found -= k
-				take[i] = 0
-			}
 		}
 		for i, m := range take[:end-c] {
 			if m != 0 {
@@ -71,7 +59,7 @@ func purgePages(want int, now stamp, age millis, kept, again bool) (n int) {
 		}
 		region.mu.Unlock()
 		if found > 0 {
-			n += purgeBatchPages(c, take[:end-c], kept)
+			n += purgeBatchPages(c, take[:end-c], cold)
 		}
 		end = c
 	}

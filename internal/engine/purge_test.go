@@ -66,13 +66,15 @@ func TestPurgeVeryOldPages(t *testing.T) {
 		freeBlocks(t, fillBytes(t, 8*mebibyte, 4*mebibyte))
 		region.mu.Lock()
 		for c := region.firstChunk(); c < region.endChunk(); c++ {
-			super(c).freedAt = milliseconds() - stamp(age)
+			if s := super(c); s.free != 0 {
+				noteFreed(c, s.free, milliseconds()-stamp(age))
+			}
 		}
 		region.mu.Unlock()
 		if _, dirty := use(); dirty == 0 {
 			t.Fatal("nothing is dirty")
 		}
-		c.Advance(5 * time.Second)
+		c.Advance(10 * time.Second)
 		if _, dirty := use(); dirty != 0 {
 			t.Errorf("%d days old: %d pages are still dirty", age/1000/3600/24, dirty)
 		}

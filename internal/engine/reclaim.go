@@ -78,12 +78,11 @@ func reclaim(own Front, need mem.Bytes) bool {
 		}
 		own.release()
 	}
-	_, pages := trimCaches(now, 0)
-	forgetPeaks(pages)
+	trimCaches(now, 0)
 	sweepEmpty()
 	s.moving.Unlock()
 	if memoryLimit.hard.Load() != 0 { // then dirty pages count as well
-		purgePages(math.MaxInt, now, 0, false, false)
+		purgePages(now, false, false)
 		if need += reclaimSlack; !within(need) {
 			punchSlabs(now, 0, worthAny, math.MaxInt, false)
 			returnSpare(true, &s.moving)

@@ -62,30 +62,3 @@ func TestFreeingHelpsAtTheLimit(t *testing.T) {
 		Free(f, p)
 	}
 }
-
-// TestReclaimForgetsThePeak: what a failed allocation takes out of the caches was no
-// demand, so the peaks do not keep its pages for the window.
-func TestReclaimForgetsThePeak(t *testing.T) {
-	withClock(t)
-	before, _ := use()
-	const each, n = 3 * mebibyte, 20
-	freeBlocks(t, fillBytes(t, n*each, each)) // to the huge-block cache
-	scavenger.mu.Lock()
-	scavenger.look() // the peak is in its bucket
-	scavenger.mu.Unlock()
-	reclaimSkip.Store(0)
-	if !reclaim(0, pageSize) {
-		t.Fatal("nothing was reclaimed")
-	}
-	used, dirty := use()
-	if dirty < n*48 {
-		t.Fatalf("%d pages are dirty, want the %d of the cache: nothing was tested", dirty, n*48)
-	}
-	most := pageUse.peak
-	for _, b := range scavenger.peaks {
-		most = max(most, b.pages)
-	}
-	if most > max(before, used)+n*48/2 {
-		t.Errorf("a peak of %d pages is remembered; %d were in use before the blocks of %d pages that nobody wants", most, before, n*48)
-	}
-}

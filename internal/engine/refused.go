@@ -40,6 +40,10 @@ var narrowing struct {
 // take a millisecond, about as long as a tick's look at slabs.
 const narrowCalls = 256
 
+// narrowVain is how many calls in a row may fail before no more are made in the tick: where all memory
+// is locked (mlockall), more would fail, too. A range is then halved six times.
+const narrowVain = 64
+
 // refillNarrowing begins a tick.
 func refillNarrowing() { narrowing.calls = narrowCalls }
 
@@ -68,6 +72,7 @@ func narrow(first osmem.Range, err error, refused func(osmem.Range)) (usable boo
 	n := &narrowing
 	todo, bad := append(n.todo[:0], first), n.bad[:0]
 	usable = true
+	vain := 0
 	for i := 0; i < len(todo); i++ {
 		r := todo[i]
 		if i > 0 {
@@ -78,7 +83,11 @@ func narrow(first osmem.Range, err error, refused func(osmem.Range)) (usable boo
 			n.calls--
 			e := tryReturn(r)
 			if e == nil {
+				vain = 0
 				continue
+			}
+			if vain++; vain == narrowVain {
+				n.calls = 0
 			}
 			err = e
 		}

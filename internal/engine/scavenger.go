@@ -30,15 +30,9 @@ import (
 // What the system has filled again is looked for before that, after a change of its mode for huge
 // pages and by Trim (findFilled).
 //
-// Temperature is a property of dirty pages: free pages that still have memory. The HOT ones are
-// kept: as many as would bring the pages in use to their maximum within the window. The others are
-// WARM while no more than the window has passed since a page of their chunk (2 MiB) was freed; then
-// they are COLD. COLD pages are returned, highest address first, since the page tree hands out the
-// lowest.
-//
-// The window adapts to what came of earlier decisions (judge). Pages that were returned and soon
-// taken again make it longer. Memory that was kept for a whole window and not missed afterwards
-// makes it shorter.
+// Temperature is a property of dirty pages: free pages that still have memory. They are WARM until they
+// have been free for their HOLD TIME, and then COLD. COLD pages are returned, highest address first,
+// since the page tree hands out the lowest. keep.go says what the hold time of a page is.
 var scavenger scavengerState
 
 type scavengerState struct {
@@ -65,16 +59,7 @@ type scavengerState struct {
 	// number when growth last made holes. grownTo is owned by region.mu.
 	seenGrown atomic.Uintptr
 	grownTo   mem.Bytes
-	// window is in milliseconds, 0 until the first tick. Written under mu and region.mu.
-	window millis
-	peaks  [peakBuckets]peakBucket
-	next   int // bucket to write
-
-	judgeAt  stamp // when to judge the last purge, if judging
-	judging  bool
-	purged   uint64 // pages of purges to be judged
-	againWas uint64 // pageUse.again at the last tick
-	ticks    atomic.Uint64
+	ticks     atomic.Uint64
 
 	generation int   // counts changes of the clock. Owned by region.mu
 	urgedAt    stamp // when kickPressed last asked for a tick; 0: never. Owned by region.mu
@@ -114,7 +99,7 @@ const (
 	// them began, by an eighth of the soft limit. That is all that there is between the limit and the
 	// point at which rounds begin.
 	grownShare = softShare
-	// maxPressure is the longest time between two rounds, in hundredths of the default window: 14 s,
+	// maxPressure is the longest time between two rounds, in hundredths of HAKMEM_DECAY_MS: 14 s,
 	// as for fronts that are idle again and again (maxIdle).
 	maxPressure = 640
 )
@@ -145,17 +130,12 @@ func (p *pressure) ended() {
 	p.returned.Add(uint64(max(p.was-counted.Load(), 0)))
 }
 
-// eased forgets the rounds if memory has not been near the limit for the window.
-func (p *pressure) eased(now stamp, window millis) {
-	if p.began && now.since(p.near) >= window {
+// eased forgets the rounds if memory has not been near the limit for the time of HAKMEM_DECAY_MS.
+func (p *pressure) eased(now stamp) {
+	if p.began && now.since(p.near) >= decay() {
 		p.began = false
 		p.ask.Store(0)
 	}
-}
-
-type peakBucket struct {
-	pages int
-	at    stamp
 }
 
 // punchGrowth: kickGrown acts on a heap that has grown by 64 MiB, the largest commit step, and by a
@@ -252,16 +232,9 @@ func SetClock(c clock) {
 	s.armed.Store(false)
 }
 
-// tickTime is the time between ticks: at least 1 ms. Under region.mu or scavenger.mu.
+// tickTime is the time between ticks: at least 1 ms.
 func tickTime() time.Duration {
-	if check.On && !check.Held(&scavenger.mu) {
-		check.MustHold(&region.mu, "tickTime")
-	}
-	window := scavenger.window
-	if window == 0 {
-		window = decay()
-	}
-	return time.Duration(max(window/ticksPerWindow, decayPart(minTick))) * time.Millisecond
+	return time.Duration(max(decay()/ticksPerDecay, 1)) * time.Millisecond
 }
 
 // kick starts the scavenger if it does not run. Any goroutine, not entered; it may hold locks that
@@ -433,20 +406,19 @@ func scavenge(all bool) (left bool) {
 	near := !all && pressed()
 	round := near && s.pressure.due(now)
 	if !near {
-		s.pressure.eased(now, s.window)
+		s.pressure.eased(now)
 	}
 	all = all || round
-	age := s.window
+	age, cached := decay(), decayPart(cacheTime)
 	if all {
-		age = 0
+		age, cached = 0, 0
 	}
 	s.moving.Lock()
 	busy, some := trimFronts(now, all, trim)
 	if some {
 		s.kicked.Store(true) // their blocks make slabs PARTIAL, perhaps behind punchAt
 	}
-	cached, pages := trimCaches(now, age)
-	forgetPeaks(pages)
+	inCaches := trimCaches(now, cached)
 	empty := sweepIdle(all)
 	s.moving.Unlock()
 	dirty := s.purge(now, all || near, again)
@@ -464,86 +436,28 @@ func scavenge(all bool) (left bool) {
 	if round {
 		s.pressure.ended()
 	}
-	return busy || cached || empty || dirty || spare || sparse || filled
+	return busy || inCaches || empty || dirty || spare || sparse || filled
 }
 
-// look notes the time and the peak since the last tick, and judges.
+// look notes the time, and lets the model of hold times learn.
 func (s *scavengerState) look() (now stamp) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	u := &pageUse
-	if s.window == 0 {
-		s.window = decay()
-	}
-	// HAKMEM_DECAY_MS may have changed since the last tick.
-	s.window = min(max(s.window, decayPart(minWindow)), decayPart(maxWindow))
 	now = milliseconds()
-	s.peaks[s.next] = peakBucket{u.peak, now}
-	s.next = (s.next + 1) % peakBuckets
 	times.now = now
 	times.listed.Store(uint32(times.now))
-	u.peak = u.used
-	s.judge(now, u.again)
+	learnKept(now)
 	return now
 }
-
-// forgetPeaks takes pages out of the peaks: they were cached, and nobody wanted them. Under mu.
-func forgetPeaks(pages int) {
-	check.MustHold(&scavenger.mu, "forgetPeaks")
-	region.mu.Lock()
-	defer region.mu.Unlock()
-	for i := range scavenger.peaks {
-		scavenger.peaks[i].pages -= pages
-	}
-	pageUse.peak = max(pageUse.peak-pages, pageUse.used)
-}
-
-// judge adapts the window. If a 16th of the memory that was returned is taken again, it was
-// returned too early. Memory that was kept in vain shortens the window to a quarter, so that two
-// misjudged periods bring it to its minimum.
-func (s *scavengerState) judge(now stamp, again uint64) {
-	if got := again - s.againWas; got >= max(minJudged, s.purged)/16 {
-		s.window = min(2*s.window, decayPart(maxWindow))
-		s.judging, s.purged = false, 0
-	} else if s.judging && int32(now-s.judgeAt) >= 0 {
-		s.window = max(s.window/4, decayPart(minWindow))
-		s.judging, s.purged = false, 0
-	}
-	s.againWas = again
-}
-
-// minJudged is how many pages a purge must have returned to be worth learning from: 16 MiB.
-const minJudged = 16 << 20 >> pageShift
 
 // purge returns COLD pages, and reports whether dirty pages are left that the system did not refuse to
 // take. again says that those are tried again, too.
 func (s *scavengerState) purge(now stamp, all, again bool) (left bool) {
 	findLost() // also when no page is dirty: the lost ones may be all there are
-	keep, age := 0, uint32(0)
-	region.mu.Lock()
-	u := &pageUse
-	if !all {
-		age = uint32(s.window)
-		for _, b := range s.peaks {
-			// A bucket describes the time before it was written.
-			if now.since(b.at) <= s.window {
-				keep = max(keep, b.pages-u.used)
-			}
-		}
-	}
-	dirty := u.dirty
-	region.mu.Unlock()
-	if dirty > keep {
-		n := purgePages(dirty-keep, now, millis(age), !all, again)
-		if !all && n > 0 {
-			if s.purged += uint64(n); s.purged >= minJudged && !s.judging {
-				s.judging, s.judgeAt = true, now+stamp(horizon())
-			}
-		}
-	}
+	purgePages(now, !all, again)
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	return u.dirty > u.refused || anyLost.Load()
+	return pageUse.dirty > pageUse.refused || anyLost.Load()
 }
 
 // somethingLeft reports whether a tick would find something to do, except for slabs that became
@@ -599,15 +513,3 @@ func pollHeap(own Front) {
 		kick()
 	}
 }
-
-// minWindow and maxWindow bound the window, in hundredths of the default window: 0.22 and 3.08 s.
-// With the longest window an EMPTY slab is found up to two ticks of 0.3 s late and returned up to
-// one tick late: 4 s in all, plus a second for the purge itself.
-const minWindow, maxWindow = 10, 140
-
-// minTick, in hundredths of the default window: 55 ms even where the window is at its minimum.
-const minTick = 2.5
-
-// peakBuckets holds the peaks of a window, and of twice that many ticks when the window has just
-// become longer.
-const peakBuckets = 2*ticksPerWindow + 4

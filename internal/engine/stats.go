@@ -44,7 +44,7 @@ type (
 		KeptReused, KeptInVain                  uint64
 		Returned, FaultedAgain, ReturnedRightly uint64
 		Holes, Refilled                         uint64
-		Window                                  time.Duration
+		HoldTime                                time.Duration
 		Ticks                                   uint64
 		Running                                 bool
 		LimitRefused                            uint64
@@ -216,14 +216,11 @@ func (t *Totals) readCaches() {
 	region.mu.Lock()
 	t.Reserved = uint64(region.blocks.reserved)
 	t.Committed = uint64(mem.Bytes(region.committed.Load()) - region.first - mem.Bytes(chunksAway)<<superShift)
-	window := scavenger.window
+	hold := meanHold()
 	t.HugeCache = hugeCache.count.totals()
 	t.HugeCache.Blocks, t.HugeCache.Bytes = uint64(len(hugeCache.larges)), uint64(hugeCache.bytes)
 	u, filled := pageUse, hugePages.filled
 	region.mu.Unlock()
-	if window == 0 {
-		window = decay()
-	}
 	bytes := func(pages uint64) uint64 { return pages << pageShift }
 	t.Scavenger = ScavengerTotals{
 		Used: bytes(uint64(u.used)), Dirty: bytes(uint64(u.dirty)),
@@ -231,7 +228,7 @@ func (t *Totals) readCaches() {
 		Returned: bytes(u.returned), FaultedAgain: bytes(u.again), ReturnedRightly: bytes(u.returned - u.again),
 		Holes: punched.Load(), Refilled: filled,
 		Ticks: scavenger.ticks.Load(), LimitRefused: limitHit.Load(),
-		Window: time.Duration(window) * time.Millisecond, Running: scavenger.armed.Load(),
+		HoldTime: hold, Running: scavenger.armed.Load(),
 		PressureRounds: scavenger.pressure.rounds.Load(), PressureReturned: scavenger.pressure.returned.Load(),
 	}
 }

@@ -114,7 +114,7 @@ func cutPages(c chunkNo, order slabOrder, size uint32) (page pageNo, holes uint6
 	ok = reserve(s.growth(c, m) - empty + liveBytes(tiny) - liveBytes(s.tiny))
 	if ok {
 		settleBucket(c)
-		s.take(m)
+		s.take(c, m)
 		s.tiny = tiny
 	}
 	unslab(c)
@@ -163,7 +163,7 @@ func giveBackPages(page pageNo, order slabOrder, holes uint64, unit mem.Bytes) {
 	defer region.mu.Unlock()
 	c := page.chunk()
 	s := super(c)
-	s.give(pageSet((uint32(1)<<(1<<order)-1)<<(page.inChunk())), times.now)
+	s.give(c, pageSet((uint32(1)<<(1<<order)-1)<<(page.inChunk())), times.now)
 	for each := pageSize / unit; holes != 0; page++ { // each: a page's units of the slab
 		units := allUnits
 		for i := range each {

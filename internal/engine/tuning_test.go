@@ -2,6 +2,7 @@ package engine
 
 import (
 	"testing"
+	"time"
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -23,20 +24,48 @@ func tune(t *testing.T, change func(*policy.Tuning)) {
 	})
 }
 
-// TestTunedWindow: the window follows another default window at the next tick.
-func TestTunedWindow(t *testing.T) {
-	withClock(t)
+// TestTunedKeep: free memory is kept for as long as the tuning in force says.
+func TestTunedKeep(t *testing.T) {
 	for _, test := range []struct {
-		decay, want millis
-	}{{100, 140}, {100_000, 10_000}} { // between a tenth of it and 1.4 times of it
-		tune(t, func(p *policy.Tuning) { p.DecayMs = int(test.decay) })
-		scavenger.mu.Lock()
-		scavenger.look()
-		got := scavenger.window
-		scavenger.mu.Unlock()
-		if got != test.want {
-			t.Errorf("default window %d ms: the window is %d ms, want %d", test.decay, got, test.want)
+		keep       policy.Keep
+		decay      int
+		kept, gone time.Duration // still there after kept, and returned gone later
+	}{
+		{policy.KeepNever, 2200, 0, 400 * time.Millisecond},
+		{policy.KeepFor + 700, 2200, 600 * time.Millisecond, 500 * time.Millisecond},
+		{policy.KeepFor + 10_000, 2200, 9900 * time.Millisecond, 500 * time.Millisecond},
+		{policy.KeepFor + 700, 100, 600 * time.Millisecond, 500 * time.Millisecond}, // not in units of decay
+		{policy.KeepAuto, 2200, time.Second, 7 * time.Second},
+		{policy.KeepAuto, 220, 100 * time.Millisecond, 700 * time.Millisecond},
+	} {
+		c := withClock(t)
+		tune(t, func(p *policy.Tuning) { p.Keep, p.DecayMs, p.HugeCacheBytes = test.keep, test.decay, 0 })
+		freeBlocks(t, fillBytes(t, 64*mebibyte, 4*mebibyte))
+		c.Advance(test.kept)
+		if _, dirty := use(); dirty < 60*16 && test.kept > 0 {
+			t.Errorf("%+v: %d pages are dirty after %v", test, dirty, test.kept)
 		}
+		c.Advance(test.gone)
+		if _, dirty := use(); dirty > 0 {
+			t.Errorf("%+v: %d pages are dirty %v later", test, dirty, test.gone)
+		}
+	}
+}
+
+// TestTunedPrice: the dearer memory is, the sooner it is returned.
+func TestTunedPrice(t *testing.T) {
+	last := time.Duration(1 << 62)
+	for _, price := range []int{10, 100, 1000, 100_000} {
+		withClock(t)
+		tune(t, func(p *policy.Tuning) { p.MemoryPrice = price })
+		region.mu.Lock()
+		learnKept(milliseconds())
+		hold := meanHold()
+		region.mu.Unlock()
+		if hold >= last {
+			t.Errorf("with a price of %g memory is kept for %v, with a lower one for %v", float64(price)/1000, hold, last)
+		}
+		last = hold
 	}
 }
 

@@ -37,7 +37,7 @@ func TestBin(t *testing.T) {
 			t.Fatalf("%v is in bin %d", wait, k)
 		}
 	}
-	if k := bin(1<<30*ms - ms); k != nArms {
+	if k := bin(1<<31*ms - ms); k != nArms {
 		t.Errorf("a long wait is in bin %d", k)
 	}
 }
@@ -126,6 +126,25 @@ func TestLearns(t *testing.T) {
 	}
 }
 
+// TestMean: the mean hold time is that of the chunks.
+func TestMean(t *testing.T) {
+	const chunks = Bands * 1000
+	m := New(testCosts)
+	m.Freed(0, chunks*ChunkPages, 0)
+	for i := range time.Duration(20) {
+		m.Taken(0, chunks/2*ChunkPages, i*time.Second)
+		m.Freed(0, chunks/2*ChunkPages, i*time.Second)
+		m.Tick(i * time.Second)
+	}
+	sum := time.Duration(0)
+	for c := range uint32(chunks) {
+		sum += m.Hold(c * ChunkPages)
+	}
+	if got, want := m.Mean().Seconds(), (sum / chunks).Seconds(); math.Abs(got-want) > 0.02*want {
+		t.Errorf("the mean is %g s, want %g", got, want)
+	}
+}
+
 // TestPrice: what was learnt is judged by the costs in force.
 func TestPrice(t *testing.T) {
 	m := New(testCosts)
@@ -173,11 +192,11 @@ func TestForgets(t *testing.T) {
 	}
 }
 
-// TestStamps: times are told apart for 12 days, across any number of wraps, and a time that is later
+// TestStamps: times are told apart for 24 days, across any number of wraps, and a time that is later
 // than now counts as now.
 func TestStamps(t *testing.T) {
 	for _, at := range []time.Duration{0, ms, 1 << 30 * ms, (1<<31 - 2) * ms, (1<<31 - 1) * ms, 1 << 31 * ms, (1<<32 + 5) * ms} {
-		for _, wait := range []time.Duration{0, ms, 1000 * ms, 12 * 24 * time.Hour} {
+		for _, wait := range []time.Duration{0, ms, 1000 * ms, 12 * 24 * time.Hour, 24 * 24 * time.Hour} {
 			if got := since(stampOf(at), at+wait); got != wait {
 				t.Errorf("%v after %v: %v", wait, at, got)
 			}

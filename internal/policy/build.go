@@ -1,10 +1,13 @@
 package policy
 
 import (
+	"fmt"
+	"math"
 	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/hakmem/hakmem/internal/cgroup"
 )
@@ -77,7 +80,24 @@ func (g *Setting) parse(name, v string) (int64, *SettingError) {
 		if i := slices.Index(g.Choices, strings.ToLower(v)); i >= 0 {
 			return int64(i), nil
 		}
-		return bad("use one of " + strings.Join(g.Choices, ", "))
+		if !g.Times {
+			return bad("use one of " + strings.Join(g.Choices, ", "))
+		}
+		d, err := time.ParseDuration(v)
+		if err != nil || d < 0 || d.Milliseconds() > g.Max || d%time.Millisecond != 0 {
+			most := time.Duration(g.Max) * time.Millisecond
+			return bad("use one of " + strings.Join(g.Choices, ", ") + ", or a time in whole milliseconds up to " + most.String() + ", such as 500ms")
+		}
+		return int64(len(g.Choices)) + d.Milliseconds(), nil
+	}
+	if g.Kind == Decimal {
+		// Rounding is left to thousandths: a value that has more digits is refused.
+		x, err := strconv.ParseFloat(v, 64)
+		n := math.Round(x * 1000)
+		if err != nil || !(math.Abs(n-x*1000) < 1e-6) || n < float64(g.Min) || n > float64(g.Max) {
+			return bad(fmt.Sprintf("use a number from %g to %g with at most three digits behind the point", float64(g.Min)/1000, float64(g.Max)/1000))
+		}
+		return int64(n), nil
 	}
 	if g.Kind == Rate {
 		text, ratio := strings.CutPrefix(v, "1/")
@@ -214,6 +234,9 @@ func (s *Settings) check() error {
 			continue
 		case Choice:
 			most = int64(len(g.Choices)) - 1
+			if g.Times {
+				most += 1 + g.Max
+			}
 		}
 		if v < g.Min || v > most {
 			return &SettingError{g.Name, strconv.FormatInt(v, 10), "use a number from " + strconv.FormatInt(g.Min, 10) + " to " + strconv.FormatInt(most, 10)}

@@ -10,6 +10,7 @@ package policy
 import (
 	"slices"
 	"sync/atomic"
+	"time"
 
 	"github.com/hakmem/hakmem/internal/check"
 )
@@ -55,10 +56,13 @@ type Tuning struct {
 	SharedSlots int
 	// HugeCacheBytes bounds the huge-block cache.
 	HugeCacheBytes int
-	// Keep says who gives free memory back. A timer that is already set when Keep becomes
+	// Keep says who gives free memory back, and when. A timer that is already set when Keep becomes
 	// KeepAlways runs until nothing is left.
 	Keep Keep
-	// DecayMs is the scavenger's default window in milliseconds.
+	// MemoryPrice is what a GiB that is held for a second costs, in thousandths of a second of CPU
+	// time.
+	MemoryPrice int
+	// DecayMs is the unit of the scavenger's times, in milliseconds.
 	DecayMs int
 	// Refill is the most blocks that a magazine miss moves from the leased slab. A magazine that
 	// has grown gets up to four times as many.
@@ -84,13 +88,26 @@ type Settings struct {
 	Tuning
 }
 
-// Keep is a value of HAKMEM_KEEP.
-type Keep uint8
+// Keep is a value of HAKMEM_KEEP. From KeepFor on it stands for a time: KeepFor + the milliseconds.
+type Keep int
 
 const (
 	KeepAuto Keep = iota
 	KeepAlways
+	KeepNever
+	KeepFor
 )
+
+// Time returns the time for which free memory is kept, if k says so.
+func (k Keep) Time() (d time.Duration, ok bool) {
+	switch {
+	case k >= KeepFor:
+		return time.Duration(k-KeepFor) * time.Millisecond, true
+	case k == KeepNever:
+		return 0, true
+	}
+	return 0, false
+}
 
 // THP is a value of HAKMEM_THP.
 type THP uint8

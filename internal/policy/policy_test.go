@@ -60,7 +60,19 @@ func TestBuild(t *testing.T) {
 		{"none", map[string]string{"HAKMEM_GUARD": "0"}, func(s *Settings) int { return s.Guard }, 0, ""},
 		{"one in none", map[string]string{"HAKMEM_GUARD": "1/0"}, func(s *Settings) int { return s.Guard }, 0, "HAKMEM_GUARD"},
 		{"a rate without 1/", map[string]string{"HAKMEM_GUARD": "50"}, func(s *Settings) int { return s.Guard }, 0, "HAKMEM_GUARD"},
-		{"no choice", map[string]string{"HAKMEM_KEEP": "never"}, func(s *Settings) int { return int(s.Keep) }, 0, "HAKMEM_KEEP"},
+		{"no choice", map[string]string{"HAKMEM_THP": "sometimes"}, func(s *Settings) int { return int(s.THP) }, int(THPAuto), "HAKMEM_THP"},
+		{"neither a choice nor a time", map[string]string{"HAKMEM_KEEP": "500"}, keep, int(KeepAuto), "HAKMEM_KEEP"},
+		{"a time with a part of a millisecond", map[string]string{"HAKMEM_KEEP": "1.5ms"}, keep, int(KeepAuto), "HAKMEM_KEEP"},
+		{"too long", map[string]string{"HAKMEM_KEEP": "61m"}, keep, int(KeepAuto), "HAKMEM_KEEP"},
+		{"a negative time", map[string]string{"HAKMEM_KEEP": "-1s"}, keep, int(KeepAuto), "HAKMEM_KEEP"},
+		{"a time", map[string]string{"HAKMEM_KEEP": "1.5s"}, keep, int(KeepFor) + 1500, ""},
+		{"never", map[string]string{"HAKMEM_KEEP": "Never"}, keep, int(KeepNever), ""},
+		{"a price", map[string]string{"HAKMEM_MEMORY_PRICE": "0.013"}, price, 13, ""},
+		{"a price for a whole number", map[string]string{"HAKMEM_MEMORY_PRICE": "2"}, price, 2000, ""},
+		{"no price", map[string]string{"HAKMEM_MEMORY_PRICE": "free"}, price, 100, "HAKMEM_MEMORY_PRICE"},
+		{"too many digits", map[string]string{"HAKMEM_MEMORY_PRICE": "0.0015"}, price, 100, "HAKMEM_MEMORY_PRICE"},
+		{"too low a price", map[string]string{"HAKMEM_MEMORY_PRICE": "0"}, price, 100, "HAKMEM_MEMORY_PRICE"},
+		{"NaN", map[string]string{"HAKMEM_MEMORY_PRICE": "nan"}, price, 100, "HAKMEM_MEMORY_PRICE"},
 		{"alias", map[string]string{"HAKMEM_CAP_MID": "32"}, midBlocks, 32, ""},
 		{"bad alias", map[string]string{"HAKMEM_CAP_MID": "1"}, midBlocks, 127, "HAKMEM_CAP_MID"},
 		{"alias and name", map[string]string{"HAKMEM_CAP_MID": "32", "HAKMEM_MAG_MID_BLOCKS": "32"}, midBlocks, 32, ""},
@@ -119,6 +131,10 @@ func TestContainer(t *testing.T) {
 		t.Errorf("errors %v, want one that names the share and what it comes to", errs)
 	}
 }
+
+func keep(s *Settings) int { return int(s.Keep) }
+
+func price(s *Settings) int { return s.MemoryPrice }
 
 func hardLimit(s *Settings) int { return s.MemoryHard }
 

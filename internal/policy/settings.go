@@ -2,6 +2,7 @@ package policy
 
 import (
 	"strconv"
+	"time"
 )
 
 // This file holds the table of settings, and the presets of the modes. The table never changes.
@@ -10,11 +11,12 @@ import (
 type Kind uint8
 
 const (
-	Switch Kind = iota // 0 | 1 | off | on | no | yes | false | true
-	Number             // a decimal integer within [Min, Max]
-	Choice             // one of a list of words
-	Text               // anything
-	Rate               // 1/N, or 0
+	Switch  Kind = iota // 0 | 1 | off | on | no | yes | false | true
+	Number              // a decimal integer within [Min, Max]
+	Decimal             // a number with up to three digits behind the point. Min, Max and the value are thousandths
+	Choice              // one of a list of words
+	Text                // anything
+	Rate                // 1/N, or 0
 )
 
 // Setting is one row of the table of settings.
@@ -30,6 +32,9 @@ type Setting struct {
 	Choices []string
 	// Container says that a number may also be given as a share of the container's memory limit.
 	Container bool
+	// Times says that a choice may also be a time, such as 500ms. The value is then the number of
+	// choices plus the milliseconds, which are at most Max.
+	Times bool
 
 	get func(*Settings) int64
 	set func(*Settings, int64)
@@ -85,6 +90,12 @@ func (g Setting) ofContainer() Setting {
 	return g
 }
 
+// orTime lets a choice be a time as well.
+func (g Setting) orTime(most time.Duration) Setting {
+	g.Times, g.Max = true, most.Milliseconds()
+	return g
+}
+
 // Modes are the presets of HAKMEM_MODE, in the order of the C allocator.
 var Modes = []string{"minimal", "fast", "balanced", "learning", "research"}
 
@@ -132,10 +143,12 @@ var settings = []Setting{
 		func(s *Settings) *int { return &s.SharedSlots }).formerly("HAKMEM_WARM_SLOTS"),
 	number("HAKMEM_HUGE_CACHE_BYTES", "byte limit of the cache of freed blocks above 2 MiB", "268435456", 0, 1<<40,
 		func(s *Settings) *int { return &s.HugeCacheBytes }).formerly("HAKMEM_WHALE_BYTES"),
-	choice("HAKMEM_KEEP", "free memory: give it back by the scavenger's judgement (auto), or only by Trim and at memory limits (always)", "auto", []string{"auto", "always"},
+	choice("HAKMEM_KEEP", "free memory: keep it for as long as the learner says (auto), until Trim or a memory limit takes it (always), not at all (never), or for a time such as 500ms", "auto", []string{"auto", "always", "never"},
 		func(s *Settings) int64 { return int64(s.Keep) },
-		func(s *Settings, v int64) { s.Keep = Keep(v) }),
-	number("HAKMEM_DECAY_MS", "the scavenger's default window in milliseconds: it keeps what the peak of that time needed", "2200", 1, 1<<24,
+		func(s *Settings, v int64) { s.Keep = Keep(v) }).orTime(time.Hour),
+	{Name: "HAKMEM_MEMORY_PRICE", Meaning: "what a GiB held for a second costs, in seconds of CPU time: the more, the sooner free memory is returned", Default: "0.1", Since: "0.1", Kind: Decimal, Min: 1, Max: 100_000,
+		get: func(s *Settings) int64 { return int64(s.MemoryPrice) }, set: func(s *Settings, v int64) { s.MemoryPrice = int(v) }},
+	number("HAKMEM_DECAY_MS", "the unit of the scavenger's times in milliseconds: with a tenth of it, everything that is idle goes back ten times as fast", "2200", 1, 1<<24,
 		func(s *Settings) *int { return &s.DecayMs }),
 	choice("HAKMEM_THP", "transparent huge pages: ask the system for none, leave it to the system (auto), or ask for all", "auto", []string{"never", "auto", "always"},
 		func(s *Settings) int64 { return int64(s.THP) },
@@ -188,8 +201,12 @@ func (g *Setting) Value(s *Settings) string {
 		return *g.text(s)
 	case g.isMode():
 		return s.Mode
+	case g.Kind == Choice && g.get(s) >= int64(len(g.Choices)):
+		return (time.Duration(g.get(s)-int64(len(g.Choices))) * time.Millisecond).String()
 	case g.Kind == Choice:
 		return g.Choices[g.get(s)]
+	case g.Kind == Decimal:
+		return strconv.FormatFloat(float64(g.get(s))/1000, 'f', -1, 64)
 	case g.Kind == Rate && g.get(s) != 0:
 		return "1/" + strconv.FormatInt(g.get(s), 10)
 	}

@@ -43,7 +43,8 @@ func TestSetTuning(t *testing.T) {
 		"HAKMEM_MAG_BLOCKS":     func(t *Tuning) { t.MagBlocks = MaxMagBlocks + 1 },
 		"HAKMEM_MAG_MID_BLOCKS": func(t *Tuning) { t.MagMidBlocks = 1 },
 		"HAKMEM_SHARED_SLOTS":   func(t *Tuning) { t.SharedSlots = MaxSharedSlots + 1 },
-		"HAKMEM_KEEP":           func(t *Tuning) { t.Keep = KeepAlways + 1 },
+		"HAKMEM_KEEP":           func(t *Tuning) { t.Keep = KeepFor + 3_600_001 },
+		"HAKMEM_MEMORY_PRICE":   func(t *Tuning) { t.MemoryPrice = 0 },
 		"HAKMEM_DECAY_MS":       func(t *Tuning) { t.DecayMs = 0 },
 		"HAKMEM_COMMIT_MAX":     func(t *Tuning) { t.CommitMin, t.CommitMax = 8<<20, 4<<20 },
 	} {

@@ -1,0 +1,138 @@
+package engine
+
+import (
+	"math/bits"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// This file says for how long free pages keep their memory. With HAKMEM_KEEP=auto package learn says
+// it. It learns from how long each page waits until it is taken again, whether its memory was returned
+// meanwhile or not: where a block goes does not depend on what was returned. superMeta.take and give
+// tell it, and the scavenger's tick lets it learn.
+
+// keeper is the model, and what its costs follow from. Owned by region.mu.
+var keeper struct {
+	model *learn.Model
+	price int // the HAKMEM_MEMORY_PRICE of its costs
+}
+
+const (
+	// faultSeconds and returnSeconds are the CPU time for 4 KiB: to fault it in, with the zeroing, and to
+	// return it (docs/ledger.md, "What a fault and a return cost").
+	faultSeconds  = 0.75e-6
+	returnSeconds = 0.12e-6
+	// keptUnit is the HAKMEM_DECAY_MS with which the model's times are milliseconds. With another value
+	// they are shorter or longer, as all times of the scavenger are.
+	keptUnit = 2200
+	// justNow bounds how long before a free the time of a tick may have been read: a quarter of an hour.
+	justNow millis = 1 << 20
+)
+
+// keptCosts returns the costs of a page of hakmem's for a price in thousandths of a second.
+func keptCosts(price int) learn.Costs {
+	parts := float64(pageSize / 4096)
+	return learn.Costs{
+		Fault:  parts * faultSeconds,
+		Return: parts * returnSeconds,
+		Hold:   float64(price) / 1000 * float64(pageSize) / (1 << 30),
+	}
+}
+
+// keptModel returns the model. Under region.mu.
+func keptModel() *learn.Model {
+	check.MustHold(&region.mu, "keptModel")
+	if keeper.model == nil {
+		keeper.price = policy.Now().MemoryPrice
+		keeper.model = learn.New(keptCosts(keeper.price))
+	}
+	return keeper.model
+}
+
+// keptTime returns a stamp as the model's time.
+func keptTime(s stamp) time.Duration {
+	return time.Duration(uint64(s)*keptUnit/uint64(decay())&(1<<31-1)) * time.Millisecond
+}
+
+// kept returns the model's number of the chunk's first page: it counts from the region's first one.
+func (c chunkNo) kept() uint32 { return uint32(c.page() - region.firstPage()) }
+
+// noteFreed notes that the pages m of chunk c have been free since the given time. Under region.mu.
+func noteFreed(c chunkNo, m pageSet, at stamp) {
+	model, first := keptModel(), c.kept()
+	m.runs(func(from, n uint32) { model.Freed(first+from, n, keptTime(at)) })
+}
+
+// noteTaken notes that the pages m of chunk c are used from now on. Under region.mu.
+func noteTaken(c chunkNo, m pageSet, now stamp) {
+	model, first := keptModel(), c.kept()
+	m.runs(func(from, n uint32) { model.Taken(first+from, n, keptTime(now)) })
+}
+
+// wereUsed returns which of the free pages m of chunk c were used before. Under region.mu.
+func wereUsed(c chunkNo, m pageSet) (used pageSet) {
+	model := keptModel()
+	for ; m != 0; m &= m - 1 {
+		page := bits.TrailingZeros32(uint32(m))
+		if _, waits := model.Since(c.kept()+uint32(page), 0); waits {
+			used |= 1 << page
+		}
+	}
+	return used
+}
+
+// runs calls f for each run of pages in m.
+func (m pageSet) runs(f func(from, n uint32)) {
+	for m != 0 {
+		from := uint32(bits.TrailingZeros32(uint32(m)))
+		n := uint32(bits.TrailingZeros32(^(uint32(m) >> from)))
+		f(from, n)
+		m &^= pageSet(uint64(1)<<(from+n) - 1)
+	}
+}
+
+// learnKept lets the model learn at a tick. Under region.mu.
+func learnKept(now stamp) {
+	model := keptModel()
+	if price := policy.Now().MemoryPrice; price != keeper.price {
+		keeper.price = price
+		model.SetCosts(keptCosts(price))
+	}
+	model.Tick(keptTime(now))
+}
+
+// coldPages returns which of the free pages m of chunk c have been free for their hold time. Under region.mu.
+// idle is how long ago a page of the chunk was last given back.
+func coldPages(c chunkNo, m pageSet, now stamp, idle millis) (cold pageSet) {
+	model, at := keptModel(), keptTime(now)
+	first := c.kept()
+	hold, fixed := policy.Now().Keep.Time() // a time that the user has set is not one of the model's
+	if hold = hold * keptUnit / time.Duration(decay()); !fixed {
+		hold = model.Hold(first)
+	}
+	for ; m != 0; m &= m - 1 {
+		page := bits.TrailingZeros32(uint32(m))
+		wait, waits := model.Since(first+uint32(page), at)
+		if !waits { // it got its memory without being used, perhaps after now was read
+			if wait = 0; -idle >= justNow { // unsigned
+				wait = keptTime(stamp(idle))
+			}
+		}
+		if wait >= hold {
+			cold |= 1 << page
+		}
+	}
+	return cold
+}
+
+// meanHold returns the mean time for which free pages are kept. Under region.mu.
+func meanHold() time.Duration {
+	check.MustHold(&region.mu, "meanHold")
+	if d, fixed := policy.Now().Keep.Time(); fixed {
+		return d
+	}
+	return keptModel().Mean() * time.Duration(decay()) / keptUnit
+}
