@@ -165,6 +165,8 @@ func TestMalformedSettings(t *testing.T) {
 				value = strconv.FormatInt(g.Max+1, 10)
 			case v == "above" && g.Kind == policy.Switch:
 				value = "2"
+			case v == "1.5" && g.Kind == policy.Decimal:
+				value = "1.2345"
 			}
 			settings = append(settings, g.Name+"="+value)
 		}

@@ -17,7 +17,7 @@ import (
 // keeper is the model, and what its costs follow from. Owned by region.mu.
 var keeper struct {
 	model *learn.Model
-	price int // the HAKMEM_MEMORY_PRICE of its costs
+	price int // of memory, in its costs: HAKMEM_MEMORY_PRICE, or more (priceSteps)
 }
 
 const (
@@ -28,6 +28,8 @@ const (
 	// keptUnit is the HAKMEM_DECAY_MS with which the model's times are milliseconds. With another value
 	// they are shorter or longer, as all times of the scavenger are.
 	keptUnit = 2200
+	// maxPriceSteps: with 64 times the default price break-even is 36 ms, less than a tick.
+	maxPriceSteps = 6
 	// justNow bounds how long before a free the time of a tick may have been read: a quarter of an hour.
 	justNow millis = 1 << 20
 )
@@ -62,12 +64,18 @@ func (c chunkNo) kept() uint32 { return uint32(c.page() - region.firstPage()) }
 
 // noteFreed notes that the pages m of chunk c have been free since the given time. Under region.mu.
 func noteFreed(c chunkNo, m pageSet, at stamp) {
+	if !learning {
+		return
+	}
 	model, first := keptModel(), c.kept()
 	m.runs(func(from, n uint32) { model.Freed(first+from, n, keptTime(at)) })
 }
 
 // noteTaken notes that the pages m of chunk c are used from now on. Under region.mu.
 func noteTaken(c chunkNo, m pageSet, now stamp) {
+	if !learning {
+		return
+	}
 	model, first := keptModel(), c.kept()
 	m.runs(func(from, n uint32) { model.Taken(first+from, n, keptTime(now)) })
 }
@@ -97,11 +105,22 @@ func (m pageSet) runs(f func(from, n uint32)) {
 // learnKept lets the model learn at a tick. Under region.mu.
 func learnKept(now stamp) {
 	model := keptModel()
-	if price := policy.Now().MemoryPrice; price != keeper.price {
+	if price := policy.Now().MemoryPrice << priceSteps(); price != keeper.price {
 		keeper.price = price
 		model.SetCosts(keptCosts(price))
 	}
 	model.Tick(keptTime(now))
+}
+
+// priceSteps returns how often the price of memory has doubled because memory is scarce: not at all up to
+// half of the soft limit, and maxPriceSteps times where the scavenger begins to keep nothing (pressed).
+func priceSteps() int {
+	soft := memoryLimit.soft.Load()
+	if soft == 0 {
+		return 0
+	}
+	from, to := soft/2, soft-soft/softShare
+	return int(min(max(counted.Load()-from, 0)*maxPriceSteps/(to-from), maxPriceSteps))
 }
 
 // coldPages returns which of the free pages m of chunk c have been free for their hold time. Under region.mu.

@@ -26,7 +26,7 @@ import (
 // floors is the order of the package's files, from the ground up; the package comment (doc.go) says
 // what each floor is. A file may use what the files before it declare.
 var floors = []struct{ name, files string }{
-	{"ground", "doc.go names.go units.go ptr.go survived.go live_on.go live_off.go pin_runtime.go pin_none.go clock.go"},
+	{"ground", "doc.go names.go units.go ptr.go survived.go live_on.go live_off.go learn_on.go learn_off.go pin_runtime.go pin_none.go clock.go"},
 	{"region", "space.go region.go page.go race_on.go race_off.go track_none.go track_race.go modes.go site.go"},
 	{"pages", "usage.go keep.go chunk.go sitetable.go pagetree.go grow.go away.go"},
 	{"blocks", "finding.go live.go partialset.go superslab.go residency.go refused.go hugepages.go purge.go slab.go"},
@@ -58,7 +58,7 @@ func TestLayers(t *testing.T) {
 			t.Errorf("%s is on no floor: add it to floors", file)
 		}
 	}
-	for _, tag := range []string{"", "race", "race hakmem_racetrack", "hakmem_pin", "hakmem_nopin", "hakmem_nolive", "hakmem_check"} {
+	for _, tag := range []string{"", "race", "race hakmem_racetrack", "hakmem_pin", "hakmem_nopin", "hakmem_nolive", "hakmem_nolearn", "hakmem_check"} {
 		for a, names := range arrows(t, tag) {
 			if level[a.from] < level[a.to] {
 				t.Errorf("tag %q: %s goes up to %s, for %s: move them, or pass a value down", tag, a.from, a.to, strings.Join(slices.Sorted(maps.Keys(names)), " "))

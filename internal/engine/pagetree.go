@@ -204,7 +204,8 @@ func (t *pageTree) isFree(page pageNo, n pageCount) bool {
 // meanwhile plays no part: it must not decide where blocks go (keep.go).
 func (t *pageTree) anyNew(page pageNo, n pageCount) bool {
 	for c := page.chunk(); c.page() < page+pageNo(n); c++ {
-		if part := c.part(page, n); wereUsed(c, part) != part {
+		part := c.part(page, n)
+		if learning && wereUsed(c, part) != part || !learning && part&^super(c).dirty != 0 {
 			return true
 		}
 	}

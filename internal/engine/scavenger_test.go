@@ -49,6 +49,9 @@ func TestScavengerReturnsAPeak(t *testing.T) {
 // TestScavengerKeepsWhatIsWanted: demand that comes back soon is learnt, and does not lead to returns
 // any more; KEEP=always sets no timer at all.
 func TestScavengerKeepsWhatIsWanted(t *testing.T) {
+	if !learning {
+		t.Skip("skipped: hakmem_nolearn")
+	}
 	for _, gap := range []time.Duration{500 * time.Millisecond, time.Second, 1700 * time.Millisecond} {
 		c := withClock(t)
 		for range 8 {
@@ -79,6 +82,9 @@ func TestScavengerKeepsWhatIsWanted(t *testing.T) {
 
 // TestScavengerLearns: what came of keeping and returning is learnt, and the figures count it.
 func TestScavengerLearns(t *testing.T) {
+	if !learning {
+		t.Skip("skipped: hakmem_nolearn")
+	}
 	period := func(c *testkit.Clock, d time.Duration) {
 		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
 		c.Advance(d)
@@ -125,6 +131,9 @@ func TestScavengerLearns(t *testing.T) {
 // TestSameAddresses: where blocks go does not depend on what was returned. So a wait says what every
 // hold time would have cost.
 func TestSameAddresses(t *testing.T) {
+	if !learning {
+		t.Skip("skipped: hakmem_nolearn")
+	}
 	var first []Block
 	for _, keep := range []string{"never", "always", "auto", "1s"} {
 		c := withClock(t)
@@ -161,6 +170,9 @@ func TestSameAddresses(t *testing.T) {
 
 // TestUsedPages: a page that was used counts as one, whether its memory was returned or not.
 func TestUsedPages(t *testing.T) {
+	if !learning {
+		t.Skip("skipped: hakmem_nolearn")
+	}
 	withClock(t)
 	withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": "0"})
 	p := fillBytes(t, 4*mebibyte, 4*mebibyte)[0]

@@ -69,6 +69,42 @@ func TestTunedPrice(t *testing.T) {
 	}
 }
 
+// TestSoftLimitPrice: the nearer memory comes to the soft limit, the sooner free pages are returned.
+func TestSoftLimitPrice(t *testing.T) {
+	withClock(t)
+	hold := func(share float64) time.Duration {
+		withLimit(t, uint64(float64(counted.Load())/share), 0)
+		region.mu.Lock()
+		defer region.mu.Unlock()
+		learnKept(milliseconds())
+		return meanHold()
+	}
+	blocks := fillBytes(t, 64*mebibyte, 4*mebibyte)
+	far := hold(0.4)
+	if now := hold(0.5); now != far {
+		t.Errorf("at half of the limit pages are kept for %v, below that for %v", now, far)
+	}
+	last := far
+	for _, share := range []float64{0.6, 0.7, 0.8, 0.87} {
+		now := hold(share)
+		if now >= last {
+			t.Errorf("at %g of the soft limit pages are kept for %v, below that for %v", share, now, last)
+		}
+		last = now
+	}
+	if last > far/20 {
+		t.Errorf("just below 7/8 of the limit pages are kept for %v, far away for %v", last, far)
+	}
+	noLimit(t)
+	region.mu.Lock()
+	learnKept(milliseconds())
+	if now := meanHold(); now != far {
+		t.Errorf("without the limit pages are kept for %v, before it for %v", now, far)
+	}
+	region.mu.Unlock()
+	freeBlocks(t, blocks)
+}
+
 // TestTunedCommitStep: commits follow other limits of the step, and double between them.
 func TestTunedCommitStep(t *testing.T) {
 	withClock(t)
