@@ -20,7 +20,8 @@ const (
 	ToggleOff
 )
 
-// Options has a field for every setting except HAKMEM_TRACE, for which there is StartTrace. A
+// Options has a field for every setting except HAKMEM_TRACE, for which there is StartTrace, and
+// HAKMEM_POLICY, for which there is ImportPolicy. A
 // zero field leaves the setting to its environment variable, else to the mode, else to its
 // default. A number of -1 sets the setting to 0. The last line of each comment names the variable,
 // the default and the range; "hakmem env" prints the values in force. docs/tuning.md says which

@@ -118,6 +118,9 @@ func TestLearns(t *testing.T) {
 	if least, _ := played(m, low); least < 500*ms {
 		t.Errorf("pages that wait 0.5 s are kept for %v", least)
 	}
+	if _, most := played(m, low); most > 4*time.Second {
+		t.Errorf("pages that wait 0.5 s are kept for up to %v: after the last wait in vain", most)
+	}
 	if _, most := played(m, high); most > 100*ms {
 		t.Errorf("pages that wait for a minute are kept for %v", most)
 	}

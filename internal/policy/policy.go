@@ -21,6 +21,8 @@ type Fixed struct {
 	Mode string
 	// Trace is the path of a file into which a trace of all calls is written, or "".
 	Trace string
+	// Policy is the path of a policy file, which says what the learner begins with, or "".
+	Policy string
 	// FastSection selects the fast section, which is not preempted. When it is off, every call pins
 	// its P.
 	FastSection bool

@@ -125,6 +125,8 @@ var settings = []Setting{
 	{Name: "HAKMEM_MODE", Meaning: "preset over the settings below", Default: "balanced", Since: "0.1", Kind: Choice, Choices: Modes},
 	{Name: "HAKMEM_TRACE", Meaning: "file to write a trace of every call into (see StartTrace), from the first call on", Since: "0.1", Kind: Text,
 		text: func(s *Settings) *string { return &s.Trace }},
+	{Name: "HAKMEM_POLICY", Meaning: "file to read what was learnt before from, when the program starts (see ExportPolicy)", Since: "0.1", Kind: Text,
+		text: func(s *Settings) *string { return &s.Policy }},
 	onOff("HAKMEM_FAST_SECTION", "use the fast section, which is not preempted; off: pin the P in every call", "1",
 		func(s *Settings) *bool { return &s.FastSection }).formerly("HAKMEM_FRONT_FASTLANE"),
 	number("HAKMEM_MAG_BLOCKS", "most blocks in a magazine of a class up to 1 KiB", "1023", 2, MaxMagBlocks,

@@ -279,25 +279,10 @@ func bars(t *Table) []bar {
 
 // missed is the bars that the learner misses, by price, with what it reaches and 1 % for rounding.
 var missed = map[string]float64{
-	// A kind whose waits last about a minute, seven break-even times: there are five of them in 300 s, so
-	// that the first ones count, in which the learner keeps pages for the break-even time. The scavenger's
-	// window is 2.2 s at its start, shorter than that.
-	"0.03: window, saw60": 1.09,
-	// Gaps that would have no mean if they were not cut: a few long ones decide, and break-even costs less
-	// here than what the learner has seen of them. Over seeds 1, 2 and 3 it is 0.92.
-	"0.03: window, pareto": 1.06,
-	// As saw60: the wait that counts is the one after the peak at the start, before which nothing was
-	// seen.
-	"0.03: window, startup": 1.18,
-	// Of the 21 % over the optimum, ticks are 1: with ticks of 10 ms, seed 901 has 1.203 in place of 1.214.
-	// Most of the rest is in kinds whose waits do not say how long the next will be (exponential, pareto,
-	// walk, diurnal): there the best hold time of each program is 40 to 53 % over the optimum as well.
-	"0.13: the optimum": 1.22,
 	// Break-even is 0.48 s, and a tick makes each hold time longer by 50 ms on average: 10 % of what a
-	// return and a fault cost. Against the same at ticks both bars are reached; with ticks of 10 ms the
-	// learner has 1.109 in place of 1.178 of the optimum (seed 901).
-	"0.5: the best hold time of each program": 1.08,
-	"0.5: the best single hold time":          0.98,
+	// return and a fault cost. Against the same at ticks both bars are reached.
+	"0.5: the best hold time of each program": 1.065,
+	"0.5: the best single hold time":          0.96,
 }
 
 // TestBars: the learner on programs with which nothing was tuned.

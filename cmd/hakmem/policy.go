@@ -1,0 +1,151 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hakmem/hakmem/internal/learn"
+)
+
+func policyVerb() *cli.Command {
+	return &cli.Command{
+		Name: "policy", Usage: "show, compare and merge policy files",
+		Description: "A policy file holds what hakmem has learnt in a process: hakmem.ExportPolicy writes it, and\n" +
+			"HAKMEM_POLICY=file lets another process begin with it.",
+		Commands:     []*cli.Command{policyShowVerb(), policyDiffVerb(), policyMergeVerb()},
+		OnUsageError: badFlags,
+		Action: func(_ context.Context, c *cli.Command) error {
+			if verb := c.Args().First(); verb != "" {
+				return usagef("unknown verb %q of policy; use show, diff or merge", verb)
+			}
+			return usagef("policy needs a verb: use show, diff or merge")
+		},
+	}
+}
+
+// readPolicies reads policy files.
+func readPolicies(names []string) (list []learn.Snapshot, err error) {
+	for _, name := range names {
+		f, err := os.Open(name)
+		if err != nil {
+			return nil, err
+		}
+		s, err := learn.ReadSnapshot(f)
+		f.Close()
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+		list = append(list, s)
+	}
+	return list, nil
+}
+
+func policyShowVerb() *cli.Command {
+	return &cli.Command{
+		Name: "show", Usage: "say for how long memory is kept under a policy file", ArgsUsage: "FILE",
+		Flags:        []cli.Flag{priceFlag()},
+		OnUsageError: badFlags,
+		Action: func(_ context.Context, c *cli.Command) error {
+			if c.Args().Len() != 1 {
+				return usagef("%d files given; name one policy file", c.Args().Len())
+			}
+			return printPolicies(c)
+		},
+	}
+}
+
+func policyDiffVerb() *cli.Command {
+	return &cli.Command{
+		Name: "diff", Usage: "compare for how long memory is kept under policy files", ArgsUsage: "FILE FILE...",
+		Flags:        []cli.Flag{priceFlag()},
+		OnUsageError: badFlags,
+		Action: func(_ context.Context, c *cli.Command) error {
+			if c.Args().Len() < 2 {
+				return usagef("%d files given; name two policy files or more", c.Args().Len())
+			}
+			return printPolicies(c)
+		},
+	}
+}
+
+func priceFlag() cli.Flag {
+	return &cli.FloatFlag{Name: "price", Usage: "judge what was learnt by this price of memory, in CPU seconds for a GiB held for a second (default: that of the file)"}
+}
+
+// printPolicies prints the hold times of each band, a column for each file.
+func printPolicies(c *cli.Command) error {
+	names := c.Args().Slice()
+	list, err := readPolicies(names)
+	if err != nil {
+		return err
+	}
+	if price := c.Float("price"); c.IsSet("price") && !(price >= 0.001 && price <= 100) {
+		return usagef("--price %g: use a number from 0.001 to 100", price)
+	}
+	var holds [][]float64
+	w := newTable(c.Root().Writer)
+	for i, s := range list {
+		costs := s.Costs
+		if c.IsSet("price") {
+			costs.Hold = c.Float("price") * policyPage / (1 << 30)
+		}
+		h, err := s.MeanHolds(costs)
+		if err != nil {
+			return fmt.Errorf("%s: %w", names[i], err)
+		}
+		holds = append(holds, h)
+		fmt.Fprintf(w, "%s:\t%.0f samples\t%s in use at most\tprice %.3g\tbreak-even %.2f s\n", names[i], s.Samples(), size(float64(s.Pages)*policyPage),
+			costs.Hold*(1<<30)/policyPage, costs.BreakEven().Seconds())
+	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	w = newTable(c.Root().Writer)
+	fmt.Fprint(w, "part of the addresses\tmean hold time, s\n")
+	for band := range learn.Bands {
+		fmt.Fprintf(w, "%d/%d", band+1, learn.Bands)
+		for _, h := range holds {
+			fmt.Fprintf(w, "\t%.2f", h[band])
+		}
+		fmt.Fprintln(w)
+	}
+	return w.Flush()
+}
+
+// policyPage is the size in bytes of the pages that the costs in a policy file are of.
+const policyPage = 64 << 10
+
+func policyMergeVerb() *cli.Command {
+	return &cli.Command{
+		Name: "merge", Usage: "make one policy file of several", ArgsUsage: "FILE FILE...",
+		Description: "Each file counts by the number of samples in it. The costs are those of the first.",
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, TakesFile: true, Required: true, Usage: "write to `FILE`; - is standard output"},
+		},
+		OnUsageError: badFlags,
+		Action: func(_ context.Context, c *cli.Command) error {
+			names := c.Args().Slice()
+			if len(names) < 2 {
+				return usagef("%d files given; name two policy files or more", len(names))
+			}
+			list, err := readPolicies(names)
+			if err != nil {
+				return err
+			}
+			merged := list[0]
+			for _, s := range list[1:] {
+				if merged, err = merged.Merge(s); err != nil {
+					return err
+				}
+			}
+			if c.String("output") == "-" {
+				return merged.Write(c.Root().Writer)
+			}
+			return writeFile(c.String("output"), func(w io.Writer) error { return merged.Write(w) })
+		},
+	}
+}

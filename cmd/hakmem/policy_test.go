@@ -1,0 +1,56 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/learn"
+)
+
+// writePolicy writes what is learnt from waits of a length into a file.
+func writePolicy(t *testing.T, wait time.Duration, rounds int) (name string) {
+	t.Helper()
+	m := learn.New(learn.Costs{Fault: 12e-6, Return: 2e-6, Hold: 0.1 / 16384})
+	for i := range time.Duration(rounds) {
+		at := i * (wait + time.Second)
+		m.Freed(0, 1024, at)
+		m.Taken(0, 1024, at+wait)
+		m.Tick(at + wait)
+	}
+	name = filepath.Join(t.TempDir(), "policy")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if err := m.Snapshot().Write(f); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// TestPolicyVerbs: policy files are shown, compared and merged.
+func TestPolicyVerbs(t *testing.T) {
+	short, long := writePolicy(t, 500*time.Millisecond, 40), writePolicy(t, time.Minute, 4)
+	out, _ := hakmemProgram(t, "policy", "show", long)
+	if !strings.Contains(out, "4096 samples") || !strings.Contains(out, "64 MiB in use") || !strings.Contains(out, "break-even 2.29 s") || !strings.Contains(out, "16/16") {
+		t.Errorf("show:\n%s", out)
+	}
+	if out, _ = hakmemProgram(t, "policy", "show", "--price", "1", long); !strings.Contains(out, "break-even 0.23 s") {
+		t.Errorf("show --price 1:\n%s", out)
+	}
+	merged := filepath.Join(t.TempDir(), "merged")
+	hakmemProgram(t, "policy", "merge", "-o", merged, short, long)
+	out, _ = hakmemProgram(t, "policy", "diff", short, long, merged)
+	lines := strings.Split(strings.TrimSpace(out), "\n")
+	row := strings.Fields(lines[len(lines)-1])
+	if len(row) != 4 || row[1] == row[2] || row[1] != row[3] {
+		t.Errorf("diff: the last band has %q, want the merged one as the one with more samples:\n%s", row, out)
+	}
+	if out, _ = hakmemProgram(t, "policy", "merge", "-o", "-", short, long); !strings.Contains(out, "hakmem policy") {
+		t.Errorf("merge to standard output:\n%s", out)
+	}
+}

@@ -1,0 +1,158 @@
+package learn
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+)
+
+// A policy file holds a Snapshot as JSON, with what must agree for it to be of use.
+
+// fileFormat and fileVersion are what a policy file begins with. The version changes when older
+// programs could not read what is written.
+const (
+	fileFormat  = "hakmem policy"
+	fileVersion = 1
+)
+
+// mostFile bounds what is read of a policy file. One has some 40 KiB.
+const mostFile = 1 << 20
+
+// file is the content of a policy file.
+type file struct {
+	Format      string    `json:"format"`
+	Version     int       `json:"version"`
+	ArmsSeconds []float64 `json:"arms_seconds"` // the hold times, which are the bounds of the bins
+	Policy      Snapshot  `json:"policy"`
+}
+
+func armsSeconds() (list []float64) {
+	for _, h := range Arms {
+		list = append(list, h.Seconds())
+	}
+	return list
+}
+
+// Write writes s as a policy file.
+func (s Snapshot) Write(w io.Writer) error {
+	text, err := json.MarshalIndent(file{fileFormat, fileVersion, armsSeconds(), s}, "", " ")
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(append(text, '\n'))
+	return err
+}
+
+// ReadSnapshot reads a policy file. It returns an error if that is damaged, of a newer version, or
+// something else.
+func ReadSnapshot(r io.Reader) (Snapshot, error) {
+	text, err := io.ReadAll(io.LimitReader(r, mostFile+1))
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if len(text) > mostFile {
+		return Snapshot{}, fmt.Errorf("more than %d bytes: this is no policy file", mostFile)
+	}
+	var f file
+	// The version decides how the rest is read, so it is looked at first.
+	if err := json.Unmarshal(text, &struct {
+		Format  *string `json:"format"`
+		Version *int    `json:"version"`
+	}{&f.Format, &f.Version}); err != nil {
+		return Snapshot{}, fmt.Errorf("this is no policy file, or a damaged one: %w", err)
+	}
+	switch {
+	case f.Format != fileFormat:
+		return Snapshot{}, fmt.Errorf("the format is %q, that of a policy file is %q", f.Format, fileFormat)
+	case f.Version > fileVersion:
+		return Snapshot{}, fmt.Errorf("version %d of the policy file is newer than %d, which this hakmem reads: export it again, or use a newer hakmem", f.Version, fileVersion)
+	case f.Version < 1:
+		return Snapshot{}, fmt.Errorf("there is no version %d of policy files", f.Version)
+	}
+	if err := json.Unmarshal(text, &f); err != nil {
+		return Snapshot{}, fmt.Errorf("the policy file is damaged: %w", err)
+	}
+	arms := armsSeconds()
+	same := len(f.ArmsSeconds) == len(arms)
+	for i := range arms {
+		same = same && f.ArmsSeconds[i] == arms[i]
+	}
+	if !same {
+		return Snapshot{}, errors.New("the policy file has other hold times than this hakmem: export it again")
+	}
+	return f.Policy, f.Policy.check()
+}
+
+// check returns an error if s could not be restored.
+func (s Snapshot) check() error {
+	if !s.Costs.valid() {
+		return fmt.Errorf("learn: costs %+v are not finite and positive", s.Costs)
+	}
+	if s.Pages > mostPages {
+		return fmt.Errorf("learn: %d pages, want at most %d", s.Pages, mostPages)
+	}
+	return New(s.Costs).Restore(s)
+}
+
+// mostPages is the number of pages in the largest region, 1 TiB.
+const mostPages = 1 << 24
+
+// Samples returns how many waits s has seen, as far as it remembers them.
+func (s Snapshot) Samples() (n float64) {
+	for i := range s.Bands {
+		var b band
+		if s.Bands[i].imported(&b) == nil {
+			n += b.mass()
+		}
+	}
+	return n
+}
+
+// Merge returns what both s and o have learnt, each weighed by the number of its samples. The costs are
+// those of s. A band stands for the same share of the pages in both.
+func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
+	if err := errors.Join(s.check(), o.check()); err != nil {
+		return Snapshot{}, err
+	}
+	m := New(s.Costs)
+	pages := max(s.Pages, o.Pages)
+	total := s.Samples() + o.Samples()
+	for _, x := range []Snapshot{s, o} {
+		if x.Pages == 0 || total == 0 {
+			continue
+		}
+		// As many samples for each page as it has, times its part of all.
+		f := float64(pages) / float64(x.Pages) * x.Samples() / total
+		var b band
+		for i := range m.seen {
+			if err := x.Bands[i].imported(&b); err != nil {
+				return Snapshot{}, err
+			}
+			m.seen[i].add(&b, f)
+		}
+		if err := x.All.imported(&b); err != nil {
+			return Snapshot{}, err
+		}
+		m.all.add(&b, f)
+	}
+	m.pages = pages
+	return m.Snapshot(), nil
+}
+
+// MeanHolds returns the mean hold time of each band in seconds, at the costs c.
+func (s Snapshot) MeanHolds(c Costs) ([]float64, error) {
+	if err := s.check(); err != nil {
+		return nil, err
+	}
+	m := New(c)
+	if err := m.Restore(s); err != nil {
+		return nil, err
+	}
+	list := make([]float64, Bands)
+	for i := range list {
+		list[i] = math.Round(m.mean(i)*1000) / 1000
+	}
+	return list, nil
+}

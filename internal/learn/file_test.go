@@ -1,0 +1,104 @@
+package learn
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+)
+
+// learnt returns what a Model has learnt from waits of all pages.
+func learnt(t *testing.T, pages uint32, rounds int, wait time.Duration) Snapshot {
+	t.Helper()
+	m := New(testCosts)
+	for i := range time.Duration(rounds) {
+		at := i * (wait + time.Second)
+		m.Freed(0, pages, at)
+		m.Taken(0, pages, at+wait)
+		m.Tick(at + wait)
+	}
+	return m.Snapshot()
+}
+
+func holds(t *testing.T, s Snapshot) (mean float64) {
+	t.Helper()
+	list, err := s.MeanHolds(testCosts)
+	if err != nil || len(list) != Bands {
+		t.Fatal(list, err)
+	}
+	for _, h := range list {
+		mean += h / Bands
+	}
+	return mean
+}
+
+// TestMerge: what was seen more often counts more, whatever the sizes of the programs.
+func TestMerge(t *testing.T) {
+	short, long := learnt(t, 4096, 40, 500*ms), learnt(t, 1024, 4, time.Minute)
+	if h := holds(t, short); h < 0.5 || h > 1.5 {
+		t.Errorf("after waits of 0.5 s pages are kept for %g s", h)
+	}
+	if h := holds(t, long); h > 0.2 {
+		t.Errorf("after waits of a minute pages are kept for %g s", h)
+	}
+	both, err := short.Merge(long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h := holds(t, both); h < 0.5 {
+		t.Errorf("after many waits of 0.5 s and few of a minute pages are kept for %g s", h)
+	}
+	if other, err := long.Merge(short); err != nil || math.Abs(holds(t, other)-holds(t, both)) > 1e-9 || other.Pages != 4096 {
+		t.Errorf("the order of a merge matters: %g and %g s, %d pages: %v", holds(t, other), holds(t, both), other.Pages, err)
+	}
+	few, many := learnt(t, 1024, 1, 500*ms), learnt(t, 1024, 40, time.Minute)
+	if both, err = few.Merge(many); err != nil || holds(t, both) > 0.2 {
+		t.Errorf("after few waits of 0.5 s and many of a minute pages are kept for %g s: %v", holds(t, both), err)
+	}
+	if same, err := short.Merge(short); err != nil || math.Abs(same.Samples()-short.Samples()) > 1e-6*short.Samples() {
+		t.Errorf("merged with itself, %g samples become %g: %v", short.Samples(), same.Samples(), err)
+	}
+	fresh := New(testCosts).Snapshot()
+	if same, err := fresh.Merge(short); err != nil || math.Abs(holds(t, same)-holds(t, short)) > 1e-9 {
+		t.Errorf("merged with nothing, %g s become %g: %v", holds(t, short), holds(t, same), err)
+	}
+	bad := short
+	bad.Bands = bad.Bands[1:]
+	if _, err := short.Merge(bad); err == nil {
+		t.Error("a damaged snapshot can be merged")
+	}
+}
+
+// TestFile: what is written is read again.
+func TestFile(t *testing.T) {
+	s := learnt(t, 1024, 40, 500*ms)
+	var text strings.Builder
+	if err := s.Write(&text); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadSnapshot(strings.NewReader(text.String()))
+	if err != nil || holds(t, got) != holds(t, s) || got.Samples() != s.Samples() || got.Costs != s.Costs {
+		t.Errorf("%+v, %v, want %+v", got, err, s)
+	}
+	if text.Len() > 64<<10 {
+		t.Errorf("a file has %d bytes", text.Len())
+	}
+}
+
+// FuzzReadSnapshot: whatever a file contains, it is read without a panic, and what is read can be used.
+func FuzzReadSnapshot(f *testing.F) {
+	var text strings.Builder
+	if err := New(testCosts).Snapshot().Write(&text); err != nil {
+		f.Fatal(err)
+	}
+	f.Add(text.String())
+	f.Add(`{"format": "hakmem policy", "version": 1}`)
+	f.Add(strings.Replace(text.String(), "0.45", "1e999", 1))
+	f.Fuzz(func(t *testing.T, text string) {
+		if s, err := ReadSnapshot(strings.NewReader(text)); err == nil {
+			if err := New(testCosts).Restore(s); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+}
