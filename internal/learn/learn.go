@@ -69,10 +69,12 @@ const (
 	prior = 0.1
 	// endless is how many waits that never end are taken to have been seen of each page, besides those
 	// that were: any wait may be the last one. Without it, hold times that are long enough all look the
-	// same where waits are short, and a program that ends its work would hold memory for a minute. From 0
-	// to 0.1 the cost over the optimum falls from 1.208 to 1.183 (docs/ledger.md); 0.4 is worse at a low
-	// price.
-	endless = 0.1
+	// same where waits are short, and a program that ends its work would hold memory for a minute. They
+	// count as far as something else was seen of the band: half if that is endlessHalf waits of each page.
+	// With them the cost over the optimum falls from 1.208 to 1.194, and the worst adversary's from 2.97 to
+	// 2.84 (docs/ledger.md, "Any wait may be the last").
+	endless     = 0.2
+	endlessHalf = 4
 	// sharpness is how fast an arm's share falls with its cost: by e for each 60th of the cost of a
 	// fault and a return. 30 is 0.4 % worse on average; with 120 the worst adversary costs 3.07 times the
 	// optimum, with 60 it costs 2.97.
@@ -351,11 +353,12 @@ func (m *Model) findLong(now time.Duration) {
 func (m *Model) choose(i int) {
 	size, c := m.size(), m.costs
 	own, all := m.cost(&m.seen[i]), m.cost(&m.all)
-	mass := m.all.mass()
+	mass, ownMass := m.all.mass(), m.seen[i].mass()
+	never := endless * size * ownMass / (ownMass + endlessHalf*size)
 	lowest := math.Inf(1)
 	for a := range own {
 		own[a] += prior * size * (all[a] + size*m.even[a]) / (mass + size)
-		own[a] += endless * size * Arms[a].Seconds() * c.Hold // the return is the same for all
+		own[a] += never * Arms[a].Seconds() * c.Hold // the return is the same for all
 		lowest = min(lowest, own[a])
 	}
 	sum := 0.0

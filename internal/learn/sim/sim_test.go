@@ -279,10 +279,15 @@ func bars(t *Table) []bar {
 
 // missed is the bars that the learner misses, by price, with what it reaches and 1 % for rounding.
 var missed = map[string]float64{
+	// Kinds with a wait that is long and comes before anything was seen: those of a minute, seven break-even
+	// times, of which there are five in 300 s, and the one after the peak at the start. The learner keeps
+	// the pages for the break-even time, 8 s; the window is 2.2 s at its start.
+	"0.03: window, saw60":   1.08,
+	"0.03: window, startup": 1.17,
 	// Break-even is 0.48 s, and a tick makes each hold time longer by 50 ms on average: 10 % of what a
 	// return and a fault cost. Against the same at ticks both bars are reached.
-	"0.5: the best hold time of each program": 1.065,
-	"0.5: the best single hold time":          0.96,
+	"0.5: the best hold time of each program": 1.07,
+	"0.5: the best single hold time":          0.97,
 }
 
 // TestBars: the learner on programs with which nothing was tuned.
