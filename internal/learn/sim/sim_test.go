@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 const sec = time.Second
@@ -292,6 +293,9 @@ var missed = map[string]float64{
 
 // TestBars: the learner on programs with which nothing was tuned.
 func TestBars(t *testing.T) {
+	if testkit.Race {
+		t.Skip("skipped: -race; a simulation has one goroutine, and the other tests run one")
+	}
 	t.Parallel()
 	if testing.Short() {
 		table := Evaluate(Kinds(), []uint64{901}, 120*sec, 0.13)[0]
