@@ -224,6 +224,7 @@ var actions = []action{
 		align := uintptr(1) << m.choose("alignment", 22)
 		return m.realloc("AlignedRealloc", align, func(p unsafe.Pointer, size uintptr) unsafe.Pointer { return hakmem.AlignedRealloc(p, size, align) })
 	}},
+	{"policy", world, []string{"ExportPolicy", "ImportPolicy"}, (*machine).policy},
 }
 
 // sliceAt returns a slice that begins at p, nil for nil.
@@ -482,6 +483,20 @@ func (m *machine) trim() bool {
 	return true
 }
 
+// policy exports what was learnt and imports it again. Neither touches a block.
+func (m *machine) policy() bool {
+	var file bytes.Buffer
+	m.mustChangeNothing("a policy", func() {
+		if err := hakmem.ExportPolicy(&file); err != nil {
+			m.Fatalf("ExportPolicy: %v", err)
+		}
+		if err := hakmem.ImportPolicy(&file); err != nil {
+			m.Fatalf("ImportPolicy: %v", err)
+		}
+	})
+	return true
+}
+
 func (m *machine) statistics() bool {
 	// check, which follows, compares them with the records. Here two readings must be equal.
 	m.mustChangeNothing("ReadStats", func() {})
@@ -620,6 +635,7 @@ func (m *machine) mustChangeNothing(what string, f func()) {
 	f()
 	hakmem.ReadStats(&m.after)
 	m.before.PageFaults, m.before.Timing, m.before.Resident = m.after.PageFaults, m.after.Timing, m.after.Resident
+	m.before.Scavenger.HoldTime = m.after.Scavenger.HoldTime // pages may have been used since the last tick
 	if reflect.DeepEqual(m.before, m.after) {
 		return
 	}

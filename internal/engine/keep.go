@@ -12,7 +12,7 @@ import (
 // This file says for how long free pages keep their memory. With HAKMEM_KEEP=auto package learn says
 // it. It learns from how long each page waits until it is taken again, whether its memory was returned
 // meanwhile or not: where a block goes does not depend on what was returned. superMeta.take and give
-// tell it, and the scavenger's tick lets it learn.
+// report that to it, and the scavenger's tick lets it learn.
 
 // keeper is the model, and what its costs follow from. Owned by region.mu.
 var keeper struct {

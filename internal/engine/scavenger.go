@@ -93,12 +93,16 @@ type pressure struct {
 
 const (
 	// helpedShare: rounds help if, when the next one may begin, less is counted than when any of them
-	// began, by a 32nd of the soft limit.
-	helpedShare = 32
+	// began, by an eighth of the soft limit. Free pages go back as soon as they are cold, so that what is
+	// counted goes up and down with what is alive.
+	helpedShare = 8
 	// grownShare: what is known of earlier rounds is forgotten when more is counted than when any of
 	// them began, by an eighth of the soft limit. That is all that there is between the limit and the
 	// point at which rounds begin.
 	grownShare = softShare
+	// grownDelay is the longest time from a round after such growth to the next one, in hundredths of
+	// HAKMEM_DECAY_MS: 0.44 s.
+	grownDelay = 20
 	// maxPressure is the longest time between two rounds, in hundredths of HAKMEM_DECAY_MS: 14 s,
 	// as for fronts that are idle again and again (maxIdle).
 	maxPressure = 640
@@ -110,8 +114,10 @@ func (p *pressure) due(now stamp) bool {
 	c, soft, tick := counted.Load(), memoryLimit.soft.Load(), max(millis(tickTime().Milliseconds()), 1)
 	p.near = now
 	switch {
-	case !p.began || c > p.most+soft/grownShare:
+	case !p.began:
 		p.delay, p.most, p.least = tick, c, c
+	case c > p.most+soft/grownShare: // a round may help again: that is found out sooner, not at once
+		p.delay, p.most, p.least = max(min(p.delay/4, decayPart(grownDelay)), tick), c, c
 	case now.since(p.at) < p.delay:
 		return false
 	case c < p.least-soft/helpedShare:

@@ -101,7 +101,7 @@ var Modes = []string{"minimal", "fast", "balanced", "learning", "research"}
 
 // notBuilt says for a mode what it does not do yet.
 var notBuilt = map[string]string{
-	"learning": "the learner is not built yet: learning behaves as balanced",
+	"learning": "hold times are learnt in every mode, the rest of the learner is not built yet: learning behaves as balanced",
 	"research": "the research mode is not built yet: research behaves as balanced",
 }
 

@@ -51,7 +51,7 @@ var library = []string{"os", "path/filepath"}
 
 // harmless are the packages of Go's library that make no system call which Go's runtime would not
 // make without them.
-var harmless = strings.Fields(`bytes cmp io/fs context encoding/binary errors fmt io iter maps math math/bits math/rand/v2 path reflect
+var harmless = strings.Fields(`bytes cmp io/fs context encoding/binary encoding/json errors fmt io iter maps math math/bits math/rand/v2 path reflect
 	runtime runtime/debug runtime/pprof slices sort strconv strings sync sync/atomic time unsafe weak C`)
 
 // callSet is a set of system calls.
