@@ -7,6 +7,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"github.com/urfave/cli/v3"
 )
 
 // A draft is a new file next to an old one, which it replaces once it is complete. So readers find
@@ -59,6 +61,14 @@ func (d *draft) keep() error {
 func (d *draft) drop() {
 	d.Close()
 	os.Remove(d.Name())
+}
+
+// writeOutput writes to the file called name as writeFile does; - is standard output.
+func writeOutput(c *cli.Command, name string, write func(io.Writer) error) error {
+	if name == "-" {
+		return write(c.Root().Writer)
+	}
+	return writeFile(name, write)
 }
 
 // writeFile writes a file in such a way that readers find a complete file or none.

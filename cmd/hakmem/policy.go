@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"os"
 
 	"github.com/urfave/cli/v3"
@@ -18,12 +17,7 @@ func policyVerb() *cli.Command {
 			"HAKMEM_POLICY=file lets another process begin with it.",
 		Commands:     []*cli.Command{policyShowVerb(), policyDiffVerb(), policyMergeVerb()},
 		OnUsageError: badFlags,
-		Action: func(_ context.Context, c *cli.Command) error {
-			if verb := c.Args().First(); verb != "" {
-				return usagef("unknown verb %q of policy; use show, diff or merge", verb)
-			}
-			return usagef("policy needs a verb: use show, diff or merge")
-		},
+		Action:       needsVerb("show, diff or merge"),
 	}
 }
 
@@ -83,8 +77,10 @@ func printPolicies(c *cli.Command) error {
 	if err != nil {
 		return err
 	}
-	if price := c.Float("price"); c.IsSet("price") && !(price >= 0.001 && price <= 100) {
-		return usagef("--price %g: use a number from 0.001 to 100", price)
+	if c.IsSet("price") {
+		if err := checkPrice(c.Float("price")); err != nil {
+			return err
+		}
 	}
 	var holds [][]float64
 	w := newTable(c.Root().Writer)
@@ -142,10 +138,7 @@ func policyMergeVerb() *cli.Command {
 					return err
 				}
 			}
-			if c.String("output") == "-" {
-				return merged.Write(c.Root().Writer)
-			}
-			return writeFile(c.String("output"), func(w io.Writer) error { return merged.Write(w) })
+			return writeOutput(c, c.String("output"), merged.Write)
 		},
 	}
 }

@@ -43,10 +43,7 @@ func reportVerb() *cli.Command {
 			if err != nil {
 				return err
 			}
-			if output == "-" {
-				return report.Write(c.Root().Writer, sources)
-			}
-			return writeFile(output, func(w io.Writer) error { return report.Write(w, sources) })
+			return writeOutput(c, output, func(w io.Writer) error { return report.Write(w, sources) })
 		},
 	}
 }

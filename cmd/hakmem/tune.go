@@ -20,13 +20,27 @@ func tuneVerb() *cli.Command {
 		Description:  "The learner decides for how long free memory is kept (docs/learning.md).",
 		Commands:     []*cli.Command{tuneEvalVerb()},
 		OnUsageError: badFlags,
-		Action: func(_ context.Context, c *cli.Command) error {
-			if verb := c.Args().First(); verb != "" {
-				return usagef("unknown verb %q of tune; use eval", verb)
-			}
-			return usagef("tune needs a verb: use eval")
-		},
+		Action:       needsVerb("eval"),
 	}
+}
+
+// needsVerb is the action of a verb that has others below it, which are listed in use.
+func needsVerb(use string) cli.ActionFunc {
+	return func(_ context.Context, c *cli.Command) error {
+		if verb := c.Args().First(); verb != "" {
+			return usagef("unknown verb %q of %s; use %s", verb, c.Name, use)
+		}
+		return usagef("%s needs a verb: use %s", c.Name, use)
+	}
+}
+
+// checkPrice refuses a price of memory that HAKMEM_MEMORY_PRICE would refuse, except for its number of
+// digits.
+func checkPrice(price float64) error {
+	if !(price >= 0.001 && price <= 100) {
+		return usagef("--price %g: use a number from 0.001 to 100", price)
+	}
+	return nil
 }
 
 func tuneEvalVerb() *cli.Command {
@@ -58,9 +72,7 @@ func tuneEvalVerb() *cli.Command {
 			}
 			var bad error
 			for _, price := range c.FloatSlice("price") {
-				if !(price >= 0.001 && price <= 100) {
-					bad = errors.Join(bad, usagef("--price %g: use a number from 0.001 to 100", price))
-				}
+				bad = errors.Join(bad, checkPrice(price))
 			}
 			if bad != nil {
 				return bad

@@ -158,8 +158,8 @@ func settleBucket(c chunkNo) {
 }
 
 // pageUse counts the region's pages by what they are used for, and what came of keeping or returning
-// them. Owned by region.mu. Every page that changes hands goes through
-// superMeta.take or give, which update the counts.
+// them. Owned by region.mu. Every page that changes hands goes through superMeta.take or give, which
+// update the counts.
 var pageUse struct {
 	used  int // pages of slabs and of large blocks, cached ones included
 	dirty int // free pages that have memory behind them
@@ -173,8 +173,9 @@ var pageUse struct {
 	again    uint64 // of those returned: taken and faulted in again within the horizon
 }
 
-// take hands out the pages m of the chunk, which is c, and which are free. The caller has reserved what the count of
-// memory grows by (growth). clean reports whether all of them still read as zero. Under region.mu.
+// take hands out the pages m of the chunk, which is c. They are free. The caller has reserved what the
+// count of memory grows by (growth). clean reports whether all of them still read as zero. Under
+// region.mu.
 func (s *superMeta) take(c chunkNo, m pageSet) (clean bool) {
 	check.MustHold(&region.mu, "take")
 	u := &pageUse

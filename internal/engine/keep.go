@@ -123,8 +123,8 @@ func priceSteps() int {
 	return int(min(max(counted.Load()-from, 0)*maxPriceSteps/(to-from), maxPriceSteps))
 }
 
-// coldPages returns which of the free pages m of chunk c have been free for their hold time. Under region.mu.
-// idle is how long ago a page of the chunk was last given back.
+// coldPages returns which of the free pages m of chunk c have been free for their hold time. idle is how
+// long ago a page of the chunk was last given back. Under region.mu.
 func coldPages(c chunkNo, m pageSet, now stamp, idle millis) (cold pageSet) {
 	model, at := keptModel(), keptTime(now)
 	first := c.kept()

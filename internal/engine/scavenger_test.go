@@ -46,12 +46,18 @@ func TestScavengerReturnsAPeak(t *testing.T) {
 	}
 }
 
-// TestScavengerKeepsWhatIsWanted: demand that comes back soon is learnt, and does not lead to returns
-// any more; KEEP=always sets no timer at all.
-func TestScavengerKeepsWhatIsWanted(t *testing.T) {
+// needLearning skips the tests of what is learnt where nothing is.
+func needLearning(t *testing.T) {
+	t.Helper()
 	if !learning {
 		t.Skip("skipped: hakmem_nolearn")
 	}
+}
+
+// TestScavengerKeepsWhatIsWanted: demand that comes back soon is learnt, and does not lead to returns
+// any more; KEEP=always sets no timer at all.
+func TestScavengerKeepsWhatIsWanted(t *testing.T) {
+	needLearning(t)
 	for _, gap := range []time.Duration{500 * time.Millisecond, time.Second, 1700 * time.Millisecond} {
 		c := withClock(t)
 		for range 8 {
@@ -82,9 +88,7 @@ func TestScavengerKeepsWhatIsWanted(t *testing.T) {
 
 // TestScavengerLearns: what came of keeping and returning is learnt, and the figures count it.
 func TestScavengerLearns(t *testing.T) {
-	if !learning {
-		t.Skip("skipped: hakmem_nolearn")
-	}
+	needLearning(t)
 	period := func(c *testkit.Clock, d time.Duration) {
 		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
 		c.Advance(d)
@@ -131,9 +135,7 @@ func TestScavengerLearns(t *testing.T) {
 // TestSameAddresses: where blocks go does not depend on what was returned. So a wait says what every
 // hold time would have cost.
 func TestSameAddresses(t *testing.T) {
-	if !learning {
-		t.Skip("skipped: hakmem_nolearn")
-	}
+	needLearning(t)
 	var first []Block
 	for _, keep := range []string{"never", "always", "auto", "1s"} {
 		c := withClock(t)
@@ -170,9 +172,7 @@ func TestSameAddresses(t *testing.T) {
 
 // TestUsedPages: a page that was used counts as one, whether its memory was returned or not.
 func TestUsedPages(t *testing.T) {
-	if !learning {
-		t.Skip("skipped: hakmem_nolearn")
-	}
+	needLearning(t)
 	withClock(t)
 	withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": "0"})
 	p := fillBytes(t, 4*mebibyte, 4*mebibyte)[0]

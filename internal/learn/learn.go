@@ -245,16 +245,6 @@ func (m *Model) Taken(page, n uint32, now time.Duration) {
 	}
 }
 
-// Forget notes that n pages from page on wait no more, and that nothing is to be learnt from how long
-// they did: their memory has gone elsewhere.
-func (m *Model) Forget(page, n uint32) {
-	for i := page; i < min(page+n, m.pages); i++ {
-		if b := m.freed[i/blockPages]; b != nil {
-			b[i%blockPages] = 0
-		}
-	}
-}
-
 // grow makes room for the pages below end.
 func (m *Model) grow(end uint32) {
 	if end > m.pages {
@@ -377,8 +367,8 @@ func (m *Model) choose(i int) {
 // cost returns what each arm would have cost on the waits of b.
 func (m *Model) cost(b *band) (cost [nArms]float64) {
 	c, long := m.costs, m.long.Seconds()
-	// kept and gone run over the bins from both ends: waits that end while the page is kept cost the
-	// time, others a return and a fault besides the hold time.
+	// From arm to arm waits go over from those that are longer than the hold time, which cost a return and
+	// a fault besides, to those that end while the page is kept, which cost their own length.
 	var longer, lateLonger float64
 	for k := range b.ended.n {
 		longer += b.ended.n[k]
