@@ -16,6 +16,9 @@
 // the arms among them, most of them the cheapest, fewer the next ones. An adversary who knows the rule
 // gains less against such a mixture than against one hold time.
 //
+// Evolution says when what is learnt is used, kept as it is, or tried on a few decisions. A Log remembers
+// what was decided, and what came of it.
+//
 // The package has no clock, no lock and no global state, and imports nothing of hakmem. Times are
 // offsets from any fixed moment, with a resolution of a millisecond. A Model is for one goroutine at a
 // time.

@@ -1,0 +1,120 @@
+package learn
+
+import (
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+)
+
+// phrase is what Sentence says about a kind of decision.
+type phrase struct {
+	subject    string // with %d for Where, if it has a number
+	unit       func(float64) string
+	more, less string // why it went up, or down
+}
+
+var phrases = [nKinds]phrase{
+	KindHold: {"the hold time of free pages in band %d", inSeconds,
+		"waits there end soon enough to pay for it", "waits there are longer than that would pay for"},
+	KindCache: {"the room of cache %d", inBytes,
+		"what it had no room for was soon needed again", "what it holds is seldom needed again"},
+	KindRoom: {"the room of size class %d in the caches", inBytes,
+		"a byte there saves more slow paths than in other classes", "a byte saves more slow paths in other classes"},
+	KindLane: {"the lane of site %d", plain,
+		"its blocks live about as long as those of that lane", "its blocks live about as long as those of that lane"},
+	KindFault: {"what size class %d faults in at a time", inBytes,
+		"what lies next to a first touch is mostly touched soon", "much of what was faulted in was not touched"},
+	KindClass: {"the block size of size class %d", inBytes,
+		"requests just above it are frequent", "most requests there are for less"},
+	KindLeader: {"the lead on board %d", strategy,
+		"that strategy costs less in the same rounds", "that strategy costs less in the same rounds"},
+	KindEvolution: {subject: "the mode of the learner", unit: func(x float64) string { return Mode(x).String() }},
+	KindPrice: {"the price of a GiB·s", inCPU,
+		"the memory in use came nearer to the soft limit", "the memory in use is further from the soft limit again"},
+}
+
+// reasons says why the mode changed.
+var reasons = [...]string{
+	CauseNone:         "nothing asks for another",
+	CauseSettled:      "its figures were steady for three windows",
+	CauseSlower:       "p99 was higher than usual for three windows",
+	CauseDearer:       "decisions cost more than usual for three windows",
+	CauseSizes:        "other sizes than usual were asked for in three windows",
+	CausePromise:      "a candidate is said to be cheaper by 8 % or more",
+	CauseConfirmed:    "the candidate was as cheap as was said",
+	CauseNotCheaper:   "the candidate was not cheaper than the rest",
+	CauseMispredicted: "the candidate cost more than was said",
+	CauseUndecided:    "the candidate could not be told from the rest in time",
+}
+
+// Sentence says in plain English what was decided, why, and what came of it.
+func (d Decision) Sentence() string {
+	if int(d.Kind) >= len(phrases) || int(d.Why) >= len(reasons) {
+		return fmt.Sprintf("At %s something was decided that this version of hakmem has no words for.", inSeconds(d.At.Seconds()))
+	}
+	p := phrases[d.Kind]
+	subject := p.subject
+	if strings.Contains(subject, "%d") {
+		subject = fmt.Sprintf(subject, d.Where)
+	}
+	went, stayed, became := "went", "stayed at", "became"
+	if !d.Applied {
+		went, stayed, became = "would have gone", "would have stayed at", "would have become"
+	}
+	why := p.more
+	if d.To < d.From {
+		why = p.less
+	}
+	did := fmt.Sprintf("%s from %s to %s", went, p.unit(d.From), p.unit(d.To))
+	if d.From == d.To {
+		did, why = stayed+" "+p.unit(d.To), "nothing else was cheaper"
+	}
+	if d.Kind == KindEvolution {
+		why = reasons[d.Why]
+	}
+	s := fmt.Sprintf("At %s %s %s, because %s", inSeconds(d.At.Seconds()), subject, did, why)
+	if d.Predicted != 0 || d.Outcome != OutcomeOpen {
+		s += "; expected " + inCosts(d.Predicted) + " CPU s"
+	}
+	if d.Outcome != OutcomeOpen {
+		s += ", " + became + " " + inCosts(d.Realised)
+	}
+	if d.Outcome == OutcomeWrong {
+		s += ", which was wrong"
+	}
+	return s + "."
+}
+
+// tenths writes x with at most one digit behind the point.
+func tenths(x float64) string { return strconv.FormatFloat(math.Round(x*10)/10, 'f', -1, 64) }
+
+func plain(x float64) string { return strconv.FormatFloat(x, 'g', 3, 64) }
+
+func strategy(x float64) string { return "strategy " + plain(x) }
+
+func inCPU(x float64) string { return plain(x) + " CPU s" }
+
+func inSeconds(s float64) string {
+	if s > 0 && s < 1 {
+		return tenths(s*1000) + " ms"
+	}
+	return tenths(s) + " s"
+}
+
+func inBytes(n float64) string {
+	units := [...]string{"bytes", "KiB", "MiB", "GiB"}
+	i := 0
+	for ; n >= 1024 && i < len(units)-1; i++ {
+		n /= 1024
+	}
+	return tenths(n) + " " + units[i]
+}
+
+// inCosts writes x with two digits, and a short exponent where x is small or large.
+func inCosts(x float64) string {
+	if a := math.Abs(x); a == 0 || a >= 1e-2 && a < 100 {
+		return strconv.FormatFloat(x, 'g', 2, 64)
+	}
+	return strings.NewReplacer("e-0", "e-", "e+0", "e", "e+", "e").Replace(strconv.FormatFloat(x, 'e', 1, 64))
+}
