@@ -43,7 +43,7 @@ func malloc(own Front, size mem.Bytes) Block {
 // up it brings together what the caches of all Ps hold.
 func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 	pollHeap(own)
-	missed, reclaimed, leased := false, false, false
+	missed, due, reclaimed, leased := false, false, false, false
 	for {
 		f, tok := enter(own)
 		if p := f.pop(c); p != 0 {
@@ -66,6 +66,7 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 		if !missed {
 			missed = true
 			*f.misses(c)++
+			due = f.head().event()
 		}
 		if s := *f.lease(c); s != 0 {
 			began := telemetry.Begin()
@@ -85,7 +86,17 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 				if !leased {
 					f.head().ownHits++ // the stage own lease; acquire counts the others
 				}
+				unkept := f.head().unkept[c]
+				if unkept {
+					*f.lease(c) = 0
+				}
 				leave(tok)
+				if unkept {
+					retire(s)
+				}
+				if due {
+					stepCaches(own)
+				}
 				kick()
 				return p
 			}

@@ -80,6 +80,9 @@ func milliseconds() stamp {
 	return stamp(realtime.Now().Milliseconds())
 }
 
+// nanoseconds is the time since some fixed moment, as a duration. Any goroutine, also entered.
+func nanoseconds() time.Duration { return realtime.Now() }
+
 // decay is HAKMEM_DECAY_MS, in milliseconds.
 func decay() millis { return millis(policy.Now().DecayMs) }
 

@@ -37,6 +37,14 @@ type token int
 
 const pinned token = -1
 
+// own returns the Heap's front that enter was given, or 0.
+func (t token) own() Front {
+	if t < pinned {
+		return Front(-t)
+	}
+	return 0
+}
+
 // enter gives the caller the front to use. That is a Heap's own, or the current P's with the P
 // pinned. Without pinning, and while calls are watched, it is a locked front. Until leave, the
 // caller must not block, allocate Go memory, panic or make a system call (docs/concurrency.md,

@@ -131,6 +131,8 @@ type frontHead struct {
 	// idle is what each magazine of large blocks held when trimIdleLarge last looked.
 	idle [frontTypes]uint16
 
+	adaptive // what ACE knows (ace.go)
+
 	// touched has the OS pages of the front that count: those of its head, and those where a magazine
 	// or the quarantine was made. committed has those that were committed, if fronts are committed in
 	// parts. Both are owned as the front is, and by the pool while the front is spare.
@@ -481,6 +483,7 @@ func TrapFront() Front { return trapFront }
 
 // The policy must not ask for more blocks than a magazine has slots.
 const (
+	_ = uint(maxGhosts - TinyMag/8)
 	_ = uint(TinyMag/8 - 1 - policy.MaxMagBlocks)
 	_ = uint(maxMid - policy.MaxMagMidBlocks)
 )
@@ -492,16 +495,7 @@ const firstCap = 127
 // it always can unless fronts are committed in parts. Entered.
 func (f Front) makeMagazine(c sizeclass.ID) bool {
 	check.MustBeEntered("makeMagazine")
-	pol := policy.Now()
-	n := 0
-	switch {
-	case c <= sizeclass.NumTiny:
-		n = min(pol.MagBlocks, firstCap, max(pol.MagBytes/int(c.Bytes()), 2))
-	case c <= sizeclass.Num:
-		n = min(pol.MagMidBlocks, max(pol.MagMidBytes/int(c.Bytes()), 2))
-	default:
-		n = min(maxMid, max(pol.MagLargeBytes/int(sizeclass.LargeBytes(c)), 1))
-	}
+	n := f.head().bound(c, firstRoom(c))
 	h := f.head()
 	h.cap[c] = uint16(n) // which the sentinel's place depends on
 	if !f.commitPages(f.sentinel(c), mem.Bytes(slots(n+1))) {
@@ -513,6 +507,22 @@ func (f Front) makeMagazine(c sizeclass.ID) bool {
 	*word(f.sentinel(c)) = 0
 	f.storeTop(c, f.sentinel(c))
 	return true
+}
+
+// firstRoom returns the blocks that a new magazine of class c has room for.
+func firstRoom(c sizeclass.ID) int {
+	pol := policy.Now()
+	switch {
+	case c <= sizeclass.NumTiny:
+		return min(pol.MagBlocks, firstCap, max(pol.MagBytes/int(c.Bytes()), 2))
+	case c <= sizeclass.Num:
+		return min(pol.MagMidBlocks, max(pol.MagMidBytes/int(c.Bytes()), 2))
+	}
+	bytes := pol.MagLargeBytes
+	if learning {
+		bytes = min(bytes, firstLarge)
+	}
+	return min(maxMid, max(bytes/int(sizeclass.LargeBytes(c)), 1))
 }
 
 // growMagazine doubles the room of class c's full magazine, within the policy's limits, if more
@@ -530,21 +540,61 @@ func (f Front) growMagazine(c sizeclass.ID) bool {
 		most = pol.MagMidBlocks
 	}
 	old := int(h.cap[c])
-	n := min(2*old, most, pol.MagGrowBytes/int(c.Bytes()))
+	n := f.head().bound(c, min(2*old, most, pol.MagGrowBytes/int(c.Bytes())))
 	if h.refillBatch[c] == firstBatch || n <= old {
 		return false
 	}
-	from := unsafe.Slice(word(f.sentinel(c)), old+1)
+	return f.setRoom(c, n)
+}
+
+// setRoom gives class c's magazine room for n blocks, more than it has, and reports whether it could.
+// Entered.
+//
+//go:nocheckptr
+func (f Front) setRoom(c sizeclass.ID, n int) bool {
+	check.MustBeEntered("setRoom")
+	h, old, held := f.head(), f.head().cap[c], f.held(c)
+	from := unsafe.Slice(word(f.sentinel(c)), held+1)
 	h.cap[c] = uint16(n)
 	if !f.commitPages(f.sentinel(c), mem.Bytes(slots(n+1))) {
-		h.cap[c] = uint16(old)
+		h.cap[c] = old
 		return false
 	}
 	f.touch(f.sentinel(c), mem.Bytes(slots(n+1)))
-	copy(unsafe.Slice(word(f.sentinel(c)), old+1), from) // the sentinel's 0 too
-	f.storeTop(c, f.sentinel(c)+slots(old))
+	copy(unsafe.Slice(word(f.sentinel(c)), held+1), from) // the sentinel's 0 too
+	f.storeTop(c, f.sentinel(c)+slots(int(held)))
 	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
 	return true
+}
+
+// shrink leaves class c's magazine room for n blocks, less than it has, or as many more as buf has no room
+// for. The oldest blocks that have no room go to buf; it returns how many. Without room the magazine is a
+// trap, as it was before it was made. Entered.
+//
+//go:nocheckptr
+func (f Front) shrink(c sizeclass.ID, n int, buf []Block) (out int) {
+	check.MustBeEntered("shrink")
+	h, held := f.head(), int(f.held(c))
+	n = max(n, held-len(buf))
+	out = max(held-n, 0)
+	f.look(c, uintptr(held))
+	slot := f.sentinel(c) + 8
+	copy(buf[:out], unsafe.Slice((*Block)(ptr(slot)), out))
+	rest := unsafe.Slice(word(slot+slots(out)), held-out)
+	h.cap[c] = uint16(n)
+	if n == 0 {
+		f.storeTop(c, *trapFront.top(0))
+	} else {
+		copy(unsafe.Slice(word(f.sentinel(c)+8), held-out), rest)
+		*word(f.sentinel(c)) = 0
+		f.storeTop(c, f.sentinel(c)+slots(held-out))
+		h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
+	}
+	h.seen[c] = uint16(f.held(c))
+	if out > 0 {
+		*f.flushes(c)++
+	}
+	return out
 }
 
 // sampleWord returns the word of a front that the fast section counts down. It is the last entry of
@@ -577,5 +627,6 @@ func (f Front) takeOldest(c sizeclass.ID, buf []Block) int {
 	copy(mag, mag[n:])
 	*f.top(c) -= slots(n)
 	*f.flushes(c)++
+	f.head().movedOut(c, n)
 	return n
 }

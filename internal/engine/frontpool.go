@@ -166,6 +166,7 @@ func initFront(f Front) {
 	clear(h.seen[:])
 	clear(h.mark[:])
 	clear(h.idle[:])
+	h.adaptive = adaptive{}
 	for c := range sizeclass.ID(frontTypes) {
 		f.storeTop(c, *trapFront.top(0))
 	}

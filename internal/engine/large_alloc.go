@@ -28,13 +28,18 @@ func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 		}
 	}
 	f, tok := enter(own)
-	p := f.pop(c)
+	p, due := f.pop(c), false
 	if p == 0 && f != trapFront {
 		*f.misses(c)++
+		f.head().wanted(c, 1)
+		due = f.head().event()
 	}
 	leave(tok)
 	if p == 0 {
 		p = takeShared(c)
+	}
+	if due && stepCaches(own) {
+		kick()
 	}
 	if p == 0 || !isCached(p, c) {
 		return 0
@@ -49,21 +54,29 @@ func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 func freeCached(f Front, tok token, c sizeclass.ID, p Block) {
 	check.MustBeEntered("freeCached")
 	var buf [(maxMid + 1) / 2]Block
-	n := 1
+	n, due := 1, false
 	switch {
-	case f == trapFront, f.head().cap[c] == 0 && !f.makeMagazine(c):
+	case f == trapFront:
 		buf[0] = p
+	case f.head().closed[c], f.head().cap[c] == 0 && !f.makeMagazine(c):
+		buf[0] = p
+		f.head().movedOut(c, 1)
+		due = f.head().event()
 	case f.push(c, p):
 		n = 0
 	default:
 		n = f.takeOldest(c, buf[:])
 		f.push(c, p)
+		due = f.head().event()
 	}
 	leave(tok)
 	for n > 0 && giveShared(c, buf[n-1]) {
 		n--
 	}
 	releaseAll(buf[:n])
+	if due {
+		stepCaches(tok.own())
+	}
 	kick()
 }
 

@@ -49,7 +49,21 @@ const _ = uint(sharedSlots - policy.MaxSharedSlots) // the policy must not ask f
 type slotLine struct {
 	slot [sharedSlots]atomic.Uintptr // addresses of freed large blocks, or 0
 	used atomic.Uint32               // slots that were given a block since trimCaches last looked
-	_    [60]byte                    // keep neighbours off this line
+	shut atomic.Uint32               // slots that ACE gives no block (budget.go)
+	// missed and evicted count since ACE last looked: blocks that were wanted and not there, and blocks
+	// for which no slot was free.
+	missed, evicted atomic.Uint32
+	_               [48]byte // keep neighbours off this line
+}
+
+// room is how many slots are in use, and setRoom changes it, within the policy's number.
+func (l *slotLine) room() int {
+	return max(policy.Now().SharedSlots-int(l.shut.Load()), 0)
+}
+
+func (l *slotLine) setRoom(n int) {
+	most := policy.Now().SharedSlots
+	l.shut.Store(uint32(most - min(n, most)))
 }
 
 var (
@@ -69,6 +83,7 @@ func takeShared(c sizeclass.ID) Block {
 		}
 	}
 	sharedCount.misses.Add(1)
+	line.missed.Add(1)
 	return 0
 }
 
@@ -76,13 +91,14 @@ func takeShared(c sizeclass.ID) Block {
 // was empty.
 func giveShared(c sizeclass.ID, p Block) bool {
 	line := &shared[c-sizeclass.Num-1]
-	for i := range policy.Now().SharedSlots {
+	for i := range line.room() {
 		if s := &line.slot[i]; s.Load() == 0 && s.CompareAndSwap(0, uintptr(p)) {
 			line.used.Or(1 << i)
 			return true
 		}
 	}
 	sharedCount.evictions.Add(1)
+	line.evicted.Add(1)
 	return false
 }
 

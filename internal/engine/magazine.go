@@ -110,6 +110,7 @@ func (f Front) refill(c sizeclass.ID, s slabID) int {
 	most := policy.Now().Refill
 	most = min(max(most, most*int(h.cap[c])/(2*firstCap)), int(h.cap[c]))
 	n := f.carve(c, s, min(int(h.refillBatch[c]), most))
+	f.head().wanted(c, n)
 	// At least firstBatch+1, by which growMagazine knows that there was a refill.
 	h.refillBatch[c] = uint16(max(firstBatch+1, min(2*int(h.refillBatch[c]), most)))
 	h.flushBatch[c] = firstFlush(int(h.cap[c]))

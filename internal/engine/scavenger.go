@@ -425,6 +425,7 @@ func scavenge(all bool) (left bool) {
 		s.kicked.Store(true) // their blocks make slabs PARTIAL, perhaps behind punchAt
 	}
 	inCaches := trimCaches(now, cached)
+	shareBudget(now)
 	empty := sweepIdle(all)
 	s.moving.Unlock()
 	dirty := s.purge(now, all || near, again)

@@ -48,8 +48,12 @@ func spill(f Front, tok token, c sizeclass.ID, p Block, buf []Block) {
 	n := f.takeOldest(c, buf)
 	f.push(c, p)
 	f.look(c, uintptr(f.head().cap[c]))
+	due := f.head().event()
 	leave(tok)
 	timedFlush(buf[:n], c)
+	if due {
+		stepCaches(tok.own())
+	}
 	kick()
 }
 

@@ -58,6 +58,9 @@ type Tuning struct {
 	SharedSlots int
 	// HugeCacheBytes bounds the huge-block cache.
 	HugeCacheBytes int
+	// CacheBudget is how many bytes all caches of free blocks together should hold at most; 0: as many as
+	// suit the number of fronts and the memory in use.
+	CacheBudget int
 	// Keep says who gives free memory back, and when. A timer that is already set when Keep becomes
 	// KeepAlways runs until nothing is left.
 	Keep Keep

@@ -1,0 +1,93 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// This file holds what a front notes for ACE, the adaptive cache engine (ace.go): how much more room in
+// its magazines would have saved. The fast paths note nothing.
+
+const (
+	// aceEvents is how many misses and overflows of a front lie between two steps of ACE.
+	aceEvents = 256
+	// firstLarge is the room in bytes with which a magazine of large blocks begins.
+	firstLarge = 256 << 10
+	// maxGhosts bounds the blocks that are remembered as moved out. It is the room of the largest magazine
+	// (asserted in front.go).
+	maxGhosts = 1024
+)
+
+// adaptive is the part of a front that ACE uses. It is owned as the front is.
+type adaptive struct {
+	events  uint32        // misses and overflows since the last step
+	stepped time.Duration // when that was
+	// most is the bound that ACE has set to the room of each magazine, in blocks; 0: it has set none.
+	// closed says that a magazine of large blocks has no room at all.
+	most   [setClasses]uint16
+	closed [setClasses]bool
+	// ghosts has how many blocks were moved out of the magazine and not wanted back yet, and moved how
+	// many were wanted back, since the last step: the GHOST hits.
+	ghosts [setClasses]uint16
+	moved  [setClasses]uint32
+	dwells [setClasses]dwell
+	// refilled is what the class's count of refills was at the last step. unkept says that a lease is not
+	// worth what its slab has free.
+	refilled [setClasses]uint64
+	unkept   [setClasses]bool
+}
+
+// event notes a miss or an overflow, and reports whether a step is due.
+func (a *adaptive) event() bool {
+	if !learning {
+		return false
+	}
+	a.events++
+	return a.events >= aceEvents
+}
+
+// movedOut notes that n blocks of class c were moved out of the magazine because it was full, and wanted
+// that n were wanted that were not there.
+func (a *adaptive) movedOut(c sizeclass.ID, n int) {
+	a.ghosts[c] = uint16(min(int(a.ghosts[c])+n, maxGhosts))
+}
+
+func (a *adaptive) wanted(c sizeclass.ID, n int) {
+	n = min(n, int(a.ghosts[c]))
+	a.ghosts[c] -= uint16(n)
+	a.moved[c] += uint32(n)
+}
+
+// bound returns the most blocks that class c's magazine may have room for, if it may have most by the
+// policy.
+func (a *adaptive) bound(c sizeclass.ID, most int) int {
+	if b := int(a.most[c]); b != 0 {
+		return min(b, most)
+	}
+	return most
+}
+
+// A dwell keeps room from being taken and given back again and again: a program whose turns fit into a
+// room moves nothing, so that less room seems to do. Each time that room had to be given back, the next
+// try is put off for twice as many turns.
+type dwell struct{ left, again uint8 }
+
+// maxAgain: at most 2^maxAgain turns are waited.
+const maxAgain = 7
+
+// turn returns what is to be done, with what seems best now: more room, less or the same.
+func (d *dwell) turn(best int) int {
+	switch {
+	case best > 0:
+		d.again = min(d.again+1, maxAgain)
+		d.left = 1 << d.again
+	case best < 0 && d.left > 0:
+		d.left--
+		return 0
+	case best < 0 && d.again > 0:
+		d.left = 1 // of two turns in a row that take room, the second makes the program's past count less
+		d.again--
+	}
+	return best
+}
