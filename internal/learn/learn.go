@@ -16,6 +16,9 @@
 // the arms among them, most of them the cheapest, fewer the next ones. An adversary who knows the rule
 // gains less against such a mixture than against one hold time.
 //
+// Two other learners are for other questions. A Bandit chooses where only playing an arm shows its cost. A
+// Board rates strategies, which are factors of what a Model and an allocator would do without one.
+//
 // Evolution says when what is learnt is used, kept as it is, or tried on a few decisions. A Log remembers
 // what was decided, and what came of it.
 //
