@@ -76,7 +76,7 @@ const stepRoom = 64
 //go:noinline
 func stepCaches(own Front) (gave bool) {
 	check.MustNotBeEntered("stepCaches")
-	now := nanoseconds()
+	now := elapsed()
 	f, tok := enter(own)
 	since, due := f.stepDue(now)
 	leave(tok)

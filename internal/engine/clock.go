@@ -50,7 +50,7 @@ var alarms = struct{ tick, growth, pressure *realtime.Timer }{realtime.New(), re
 // last used. The scavenger moves the moments on (SetClock does so too); a goroutine that stamps
 // only reads them.
 var times struct {
-	clock clock // nil: the process's time
+	injected atomic.Pointer[clock] // nil: the process's time
 	// now is the clock's time at the scavenger's last tick or kick. Owned by region.mu.
 	now stamp
 	// listed is a copy of now for goroutines that make a slab PARTIAL. They do not hold region.mu.
@@ -64,24 +64,23 @@ var times struct {
 
 // after has the alarm call do on a goroutine of its own, d from now. Under region.mu.
 func after(d time.Duration, alarm *realtime.Timer, do func()) {
-	if times.clock != nil {
-		times.clock.AfterFunc(d, do)
+	if c := times.injected.Load(); c != nil {
+		(*c).AfterFunc(d, do)
 		return
 	}
 	alarm.Set(d, do)
 }
 
 // milliseconds returns the clock's time. It wraps after 49 days, so only differences are used.
-// Under region.mu or scavenger.mu.
-func milliseconds() stamp {
-	if times.clock != nil {
-		return stamp(times.clock.Now().Milliseconds())
-	}
-	return stamp(realtime.Now().Milliseconds())
-}
+func milliseconds() stamp { return stamp(elapsed().Milliseconds()) }
 
-// nanoseconds is the time since some fixed moment, as a duration. Any goroutine, also entered.
-func nanoseconds() time.Duration { return realtime.Now() }
+// elapsed returns the clock's time since some fixed moment. Any goroutine, also entered.
+func elapsed() time.Duration {
+	if c := times.injected.Load(); c != nil {
+		return (*c).Now()
+	}
+	return realtime.Now()
+}
 
 // decay is HAKMEM_DECAY_MS, in milliseconds.
 func decay() millis { return millis(policy.Now().DecayMs) }

@@ -14,6 +14,7 @@ import (
 
 // TestLargeCaches: hits, misses and evictions of the three caches.
 func TestLargeCaches(t *testing.T) {
+	withRoom(t)
 	withClock(t)
 	a, b := site.Register("large caches a"), site.Register("large caches b")
 	var was, is Totals
@@ -156,6 +157,7 @@ func TestHugeBlocksAreKept(t *testing.T) {
 // TestIdleSlotsAreReturned: after a peak, the large blocks in shared slots are returned although
 // the first slot is in use all the time.
 func TestIdleSlotsAreReturned(t *testing.T) {
+	withRoom(t)
 	c := withClock(t)
 	const size, alive = 2 * mebibyte, 12
 	freeBlocks(t, fillBytes(t, alive*size, size))
@@ -178,6 +180,7 @@ func TestIdleSlotsAreReturned(t *testing.T) {
 // magazine. The copy in the magazine went back to the page tree; the other is dropped when it
 // leaves the SiteCache.
 func TestLateLargeInSiteCache(t *testing.T) {
+	withRoom(t)
 	withClock(t)
 	label := site.Register("late large block")
 	const size = 300 << 10
@@ -219,6 +222,7 @@ func TestLateLargeInSiteCache(t *testing.T) {
 // TestLateLargeInSlot: a large block that two overlapping frees put into the magazine and into a
 // shared slot is handed out once. The other copy is dropped when it leaves the slot.
 func TestLateLargeInSlot(t *testing.T) {
+	withRoom(t)
 	f := heapFront(t)
 	const size = 300 << 10
 	c := sizeclass.LargeOf(size)
@@ -243,6 +247,7 @@ func TestLateLargeInSlot(t *testing.T) {
 // TestSlotsAtOnce: goroutines take large blocks from the shared slots and put them back. No large
 // block is with two of them, and none is lost.
 func TestSlotsAtOnce(t *testing.T) {
+	withRoom(t)
 	const size, larges, goroutines = 300 << 10, 2, 4
 	// A second on two busy cores. There goroutines seldom run at the same time, and it takes
 	// millions of turns until two of them meet between two instructions.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -51,12 +52,33 @@ func withClock(t *testing.T) *testkit.Clock {
 	keeper.model = nil
 	region.mu.Unlock()
 	clear(seenFronts[:])
+	forgetBudget()
 	s.mu.Unlock()
 	t.Cleanup(func() {
 		SetClock(&testkit.Clock{})
 		mustHold(t)
 	})
 	return c
+}
+
+// forgetBudget begins anew with the budget of caches. Under scavenger.mu.
+func forgetBudget() {
+	budget.Budget, budget.looked = learn.Budget{}, 0
+	cachePrice.Store(0)
+	for i := range shared {
+		shared[i].shut.Store(0)
+	}
+}
+
+// withRoom gives caches as much memory as they want, until the test ends.
+func withRoom(t *testing.T) {
+	t.Helper()
+	tune(t, func(p *policy.Tuning) { p.CacheBudget = maxRegion })
+	if !scavenger.lock() {
+		t.Fatal("the scavenger is held")
+	}
+	forgetBudget()
+	scavenger.unlock()
 }
 
 // withPolicy puts settings in force for the test.

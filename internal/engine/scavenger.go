@@ -231,7 +231,10 @@ func SetClock(c clock) {
 	defer s.unlock()
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	times.clock = c
+	times.injected.Store(nil)
+	if c != nil {
+		times.injected.Store(&c)
+	}
 	times.now = milliseconds()
 	times.listed.Store(uint32(times.now))
 	s.generation++
