@@ -64,7 +64,7 @@ type (
 	slabOrder uint32
 	// blockIndex is a block's number in its slab.
 	blockIndex uint32
-	// stamp is a moment in milliseconds of times.clock. It wraps after 49 days, so only differences
+	// stamp is a moment in milliseconds of the clock. It wraps after 49 days, so only differences
 	// of stamps are used. millis is such a difference.
 	stamp  uint32
 	millis uint32
