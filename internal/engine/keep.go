@@ -16,15 +16,12 @@ import (
 
 // keeper is the model, and what its costs follow from. Owned by region.mu.
 var keeper struct {
-	model *learn.Model
-	price int // of memory, in its costs: HAKMEM_MEMORY_PRICE, or more (priceSteps)
+	model   *learn.Model
+	machine learn.Probes // what memory costs here, as probe has measured it
+	price   int          // of memory, in its costs: HAKMEM_MEMORY_PRICE, or more (priceSteps)
 }
 
 const (
-	// faultSeconds and returnSeconds are the CPU time for 4 KiB: to fault it in, with the zeroing, and to
-	// return it (docs/ledger.md, "What a fault and a return cost").
-	faultSeconds  = 0.75e-6
-	returnSeconds = 0.12e-6
 	// keptUnit is the HAKMEM_DECAY_MS with which the model's times are milliseconds. With another value
 	// they are shorter or longer, as all times of the scavenger are.
 	keptUnit = 2200
@@ -34,14 +31,10 @@ const (
 	justNow millis = 1 << 20
 )
 
-// keptCosts returns the costs of a page of hakmem's for a price in thousandths of a second.
+// keptCosts returns the costs of a page of hakmem's for a price in thousandths of a second. Under
+// region.mu.
 func keptCosts(price int) learn.Costs {
-	parts := float64(pageSize / 4096)
-	return learn.Costs{
-		Fault:  parts * faultSeconds,
-		Return: parts * returnSeconds,
-		Hold:   float64(price) / 1000 * float64(pageSize) / (1 << 30),
-	}
+	return keeper.machine.Machine().Costs(pageSize, float64(price)/1000)
 }
 
 // keptModel returns the model. Under region.mu.
@@ -105,9 +98,9 @@ func (m pageSet) runs(f func(from, n uint32)) {
 // learnKept lets the model learn at a tick. Under region.mu.
 func learnKept(now stamp) {
 	model := keptModel()
-	if price := policy.Now().MemoryPrice << priceSteps(); price != keeper.price {
-		keeper.price = price
-		model.SetCosts(keptCosts(price))
+	keeper.price = policy.Now().MemoryPrice << priceSteps()
+	if costs := keptCosts(keeper.price); costs != model.Costs() {
+		model.SetCosts(costs)
 	}
 	model.Tick(keptTime(now))
 }

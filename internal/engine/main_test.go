@@ -49,7 +49,8 @@ func withClock(t *testing.T) *testkit.Clock {
 	s := &scavenger
 	s.mu.Lock()
 	region.mu.Lock()
-	keeper.model = nil
+	keeper.model, keeper.machine = nil, learn.Probes{}
+	lastProbe.made = true // a test that counts system calls has no probe among them
 	region.mu.Unlock()
 	clear(seenFronts[:])
 	forgetBudget()

@@ -26,7 +26,7 @@ func purgePages(now stamp, cold, again bool) (n int) {
 	for end := region.endChunk(); end > first; {
 		// A batch is aligned, so that huge pages of the system stay whole.
 		c := max(first, (end-1)&^(purgeBatch-1))
-		found := 0
+		found, idle := 0, pageNo(0)
 		region.mu.Lock()
 		if block := ownerOf(end - 1); block != 0 { // a huge block's: there is nothing to return before its first chunk
 			region.mu.Unlock()
@@ -48,6 +48,9 @@ func purgePages(now stamp, cold, again bool) (n int) {
 			}
 			take[i] = m
 			found += m.count()
+			if m != 0 {
+				idle = (c + chunkNo(i)).page() + pageNo(bits.TrailingZeros32(uint32(m)))
+			}
 		}
 		for i, m := range take[:end-c] {
 			if m != 0 {
@@ -59,6 +62,9 @@ func purgePages(now stamp, cold, again bool) (n int) {
 		}
 		region.mu.Unlock()
 		if found > 0 {
+			if probeDue(now, come) {
+				probe(idle, now)
+			}
 			n += purgeBatchPages(c, take[:end-c], cold)
 		}
 		end = c

@@ -16,7 +16,7 @@ var Prices = []float64{0.03, 0.13, 0.5}
 // CostsAt returns the costs of a page of 64 KiB at a price of memory in CPU seconds for a GiB·s. A fault
 // takes 0.8 µs and a return 0.12 µs for each 4 KiB.
 func CostsAt(price float64) learn.Costs {
-	return learn.Costs{Hold: price / 16384, Fault: 16 * 0.8e-6, Return: 16 * 0.12e-6}
+	return learn.Machine{Fault: 0.8e-6, Return: 0.12e-6}.Costs(64<<10, price)
 }
 
 // Names of columns that are no Policies.
