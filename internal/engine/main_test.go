@@ -53,6 +53,7 @@ func withClock(t *testing.T) *testkit.Clock {
 	lastProbe.made = true // a test that counts system calls has no probe among them
 	region.mu.Unlock()
 	clear(seenFronts[:])
+	holeTimes.model, holeTimes.lastRound, holeTimes.roundAt = nil, 0, 0
 	forgetBudget()
 	s.mu.Unlock()
 	t.Cleanup(func() {

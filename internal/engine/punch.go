@@ -49,11 +49,11 @@ type punchCursor struct {
 // punchAt is where the next look continues. Owned by scavenger.mu.
 var punchAt punchCursor
 
-// punchSlabs looks at up to most slabs, all if most is math.MaxInt. It punches those that have been
-// PARTIAL for age milliseconds and are worth it. again says that it tries pages again that were
+// punchSlabs looks at up to most slabs, all if most is math.MaxInt. It punches those that are worth it;
+// with aged set, only those that have been PARTIAL for their hold time (holetime.go). again says that it tries pages again that were
 // refused a short time ago. It reports whether it stopped before the end of its round, or left some
 // slabs that are too young. Under scavenger.mu.
-func punchSlabs(now stamp, age millis, worth unitCount, most int, again bool) (left bool) {
+func punchSlabs(now stamp, aged bool, worth unitCount, most int, again bool) (left bool) {
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.Purge, began)
 	lost, found := punchLost, false
@@ -69,6 +69,9 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int, again bool) (l
 	at := &punchAt
 	if most == math.MaxInt {
 		*at = punchCursor{}
+	}
+	if aged && *at == (punchCursor{}) {
+		beginHoleRound(now)
 	}
 	at.young = at.young || found
 	for at.class = max(at.class, 1); at.class <= sizeclass.Num; at.class++ {
@@ -89,10 +92,14 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int, again bool) (l
 			at.page = page
 			s := slabID(page + 1)
 			m := s.meta()
+			free := s.holes(c)
+			if aged {
+				holesWait(page, bits.OnesCount64(free), m.listedAt())
+			}
 			switch {
 			case isMarkedEmpty(page): // sweepIdle's
-			case bits.OnesCount64(s.holes(c)&^m.holes()&^s.leftAlone(now, again))*64 < max(int(worth)*s.units(), 1):
-			case age > 0 && now.since(m.listedAt()) < age:
+			case bits.OnesCount64(free&^m.holes()&^s.leftAlone(now, again))*64 < max(int(worth)*s.units(), 1):
+			case aged && now.since(m.listedAt()) < holeTime(page):
 				at.young = true
 			default:
 				unlist(cs, c, page, slabClaimed)
@@ -108,29 +115,6 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int, again bool) (l
 	left = at.young || len(punchLost) > 0
 	*at = punchCursor{}
 	return left
-}
-
-// listedAt returns the time since which the slab has been PARTIAL, or a later time.
-func (m *pageMeta) listedAt() stamp {
-	if m.listed() == stamp(times.idleStamp.Load()) {
-		return stamp(times.armedAt.Load())
-	}
-	return m.listed()
-}
-
-// holes returns the units of the slab of class c whose blocks the slab owns, all of them. While the
-// caller holds the right to take blocks from the slab, they stay the slab's; otherwise the result
-// is only a glance.
-func (s slabID) holes(c sizeclass.ID) (holes uint64) {
-	k := &sizeclass.Classes[c]
-	unit := uint32(s.unitBytes())
-	for i := range uint32(s.units()) {
-		from, to := i*unit/k.Size, ((i+1)*unit-1)/k.Size
-		if s.ownsBlocks(from, min(to, k.Blocks-1)) {
-			holes |= 1 << i
-		}
-	}
-	return holes
 }
 
 // leftAlone returns the units that are not to be tried again yet, because the system refused to take
@@ -149,19 +133,6 @@ func (s slabID) leftAlone(now stamp, again bool) (units uint64) {
 	return units
 }
 
-// ownsBlocks reports whether the slab owns all of the blocks from..to; it is true of an empty
-// range.
-func (s slabID) ownsBlocks(from, to uint32) bool {
-	for from <= to {
-		n := min(64-from%64, to-from+1)
-		if mask := ^uint64(0) >> (64 - n) << (from % 64); atomic.LoadUint64(s.bits(from/64))&mask != mask {
-			return false
-		}
-		from += n
-	}
-	return true
-}
-
 // punching gathers the holes of CLAIMED slabs, so that few system calls return their memory. Owned
 // by scavenger.mu.
 var punching struct {
@@ -177,6 +148,7 @@ type punchSlab struct {
 	holes uint64 // the slab's, after the return
 	tried uint64 // those of them that are being returned
 	lost  bool
+	since stamp // when the slab became PARTIAL
 	// refused has the pages of the slab's chunk in which memory was refused.
 	refused pageSet
 }
@@ -203,7 +175,7 @@ func (s slabID) punch(c sizeclass.ID, now stamp, again bool) {
 		b.of[b.r] = uint8(b.n)
 		b.r++
 	}
-	b.slabs[b.n] = punchSlab{slab: s, holes: m.holes() | tried, tried: tried}
+	b.slabs[b.n] = punchSlab{slab: s, since: m.listedAt(), holes: m.holes() | tried, tried: tried}
 	b.n++
 	if b.n == len(b.slabs) || b.r > len(b.ranges)-32 { // 32 ranges are the most that 64 units can make
 		punchNow(now)
@@ -251,7 +223,7 @@ func punchNow(now stamp) {
 		if s.lost {
 			punchLost = append(punchLost, s.slab)
 		} else {
-			retire(s.slab)
+			retireSince(s.slab, s.since) // a slab that was punched waits on
 		}
 	}
 	b.n, b.r = 0, 0

@@ -265,7 +265,7 @@ func TestHolesWhileUsed(t *testing.T) {
 				return
 			default:
 				scavenger.mu.Lock()
-				punchSlabs(0, 0, 1, math.MaxInt, false)
+				punchSlabs(0, false, 1, math.MaxInt, false)
 				scavenger.mu.Unlock()
 				runtime.Gosched()
 			}

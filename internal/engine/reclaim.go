@@ -84,7 +84,7 @@ func reclaim(own Front, need mem.Bytes) bool {
 	if memoryLimit.hard.Load() != 0 { // then dirty pages count as well
 		purgePages(now, false, false)
 		if need += reclaimSlack; !within(need) {
-			punchSlabs(now, 0, worthAny, math.MaxInt, false)
+			punchSlabs(now, false, worthAny, math.MaxInt, false)
 			returnSpare(true, &s.moving)
 			trimEnds(need + mem.Bytes(memoryLimit.hard.Load())/trimShare)
 		}

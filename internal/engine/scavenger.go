@@ -346,7 +346,7 @@ func (s *scavengerState) grown(committed mem.Bytes) {
 	now := milliseconds()
 	s.soon(&s.punchAsked, alarms.growth, func() {
 		refillNarrowing()
-		punchSlabs(now, 0, worthGrowing, math.MaxInt, false)
+		punchSlabs(now, false, worthGrowing, math.MaxInt, false)
 	})
 }
 
@@ -403,6 +403,7 @@ func scavenge(all bool) (left bool) {
 	s.ticks.Add(1)
 	times.epoch.Add(1)
 	now := s.look()
+	learnHoles(now)
 	refillNarrowing()
 	again := all // what was refused is tried again
 	worth := worthIdle
@@ -418,9 +419,9 @@ func scavenge(all bool) (left bool) {
 		s.pressure.eased(now)
 	}
 	all = all || round
-	age, cached := decay(), decayPart(cacheTime)
+	cached := decayPart(cacheTime)
 	if all {
-		age, cached = 0, 0
+		cached = 0
 	}
 	s.moving.Lock()
 	busy, some := trimFronts(now, all, trim)
@@ -434,15 +435,15 @@ func scavenge(all bool) (left bool) {
 	dirty := s.purge(now, all || near, again)
 	spare := returnSpare(all, &s.moving)
 	most := punchScan
-	if age == 0 {
+	if all {
 		most = math.MaxInt
 	}
 	// A round over the slabs may take several ticks. A slab that was listed behind the cursor since
 	// the round began is left to the next round.
-	if age == 0 || punchAt == (punchCursor{}) {
+	if all || punchAt == (punchCursor{}) {
 		s.kicked.Store(false)
 	}
-	sparse := punchSlabs(now, age, worth, most, again)
+	sparse := punchSlabs(now, !all, worth, most, again)
 	if round {
 		s.pressure.ended()
 	}

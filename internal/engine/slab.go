@@ -108,6 +108,34 @@ func (s slabID) bytesOf(units uint64) mem.Bytes {
 	return mem.Bytes(bits.OnesCount64(units)) * s.unitBytes()
 }
 
+// holes returns the units of the slab of class c whose blocks the slab owns, all of them. While the
+// caller holds the right to take blocks from the slab, they stay the slab's; otherwise the result
+// is only a glance.
+func (s slabID) holes(c sizeclass.ID) (holes uint64) {
+	k := &sizeclass.Classes[c]
+	unit := uint32(s.unitBytes())
+	for i := range uint32(s.units()) {
+		from, to := i*unit/k.Size, ((i+1)*unit-1)/k.Size
+		if s.ownsBlocks(from, min(to, k.Blocks-1)) {
+			holes |= 1 << i
+		}
+	}
+	return holes
+}
+
+// ownsBlocks reports whether the slab owns all of the blocks from..to; it is true of an empty
+// range.
+func (s slabID) ownsBlocks(from, to uint32) bool {
+	for from <= to {
+		n := min(64-from%64, to-from+1)
+		if mask := ^uint64(0) >> (64 - n) << (from % 64); atomic.LoadUint64(s.bits(from/64))&mask != mask {
+			return false
+		}
+		from += n
+	}
+	return true
+}
+
 // firstFree returns the first word in [from, to) of the slab's bitmap that has a free block.
 func (s slabID) firstFree(from, to uint32) (w uint32, ok bool) {
 	for w := from; w < to; w++ {
@@ -260,7 +288,10 @@ func unformat(s slabID) {
 // enlist makes a FULL slab PARTIAL. Between the caller's look at the slab and this lock, the slab
 // may have been emptied, claimed and given another class. That is harmless, because the class is
 // read again under the lock.
-func enlist(s slabID) {
+func enlist(s slabID) { enlistSince(s, stamp(times.listed.Load())) }
+
+// enlistSince is enlist for a slab that counts as PARTIAL since an earlier moment.
+func enlistSince(s slabID, since stamp) {
 	m := s.meta()
 	c, cs := s.lockClass()
 	if c == 0 {
@@ -268,7 +299,7 @@ func enlist(s slabID) {
 	}
 	if m.slabState.Load() == slabFull {
 		m.slabState.Store(slabPartial)
-		m.setListed(stamp(times.listed.Load()))
+		m.setListed(since)
 		setAdd(c, s.page())
 		cs.listed++
 		if s.allFree(&sizeclass.Classes[c]) {
@@ -328,7 +359,10 @@ func unlist(cs *classState, c sizeclass.ID, page pageNo, to uint32) slabID {
 // retire ends the carve right of a slab that its holder has no more use for. It stores FULL first
 // and looks at the words afterwards. giveBack sets bits first and looks at the state afterwards.
 // This is Dekker's pattern: one of the two sees the other.
-func retire(s slabID) {
+func retire(s slabID) { retireSince(s, stamp(times.listed.Load())) }
+
+// retireSince is retire for a slab that counts as PARTIAL since an earlier moment.
+func retireSince(s slabID, since stamp) {
 	m := s.meta()
 	c := m.slabClass.Load() // stable: the caller holds the carve right
 	cs := &classes[c]
@@ -336,7 +370,7 @@ func retire(s slabID) {
 	m.slabState.Store(slabFull)
 	cs.mu.Unlock()
 	if s.anyFree(&sizeclass.Classes[c]) {
-		enlist(s)
+		enlistSince(s, since)
 	}
 }
 
@@ -351,7 +385,8 @@ func retire(s slabID) {
 // Not pinned; it takes locks and may make system calls.
 func acquire(c sizeclass.ID) slabID {
 	pol := policy.Now()
-	if s := acquireListed(c, pol); s != 0 {
+	if s, since := acquireListed(c, pol); s != 0 {
+		noteHoleWait(s.page(), since, func() int { return bits.OnesCount64(s.holes(c)) })
 		return s
 	}
 	cs := &classes[c]
@@ -378,21 +413,22 @@ func acquire(c sizeclass.ID) slabID {
 }
 
 // acquireListed is the partial stage and the empty stage: it takes a slab that is already of class
-// c.
-func acquireListed(c sizeclass.ID, pol *policy.Tuning) slabID {
+// c. It also returns since when the slab was PARTIAL.
+func acquireListed(c sizeclass.ID, pol *policy.Tuning) (s slabID, since stamp) {
 	cs := &classes[c]
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
 	first, ok := setNext(c, 0)
 	if !ok {
-		return 0
+		return 0, 0
 	}
 	if !pol.EmptyReuse {
 		if first, ok = filled(c, first); !ok {
-			return 0
+			return 0, 0
 		}
 		cs.partial++
-		return unlist(cs, c, first, slabLeased)
+		s = unlist(cs, c, first, slabLeased)
+		return s, s.meta().listedAt()
 	}
 	// A partly free slab is better than an EMPTY one, which may be wanted as a whole. With
 	// EmptyFirst it is the other way round. Only a bounded number of slabs is looked at.
@@ -407,14 +443,15 @@ func acquireListed(c sizeclass.ID, pol *policy.Tuning) slabID {
 		page = first
 	}
 	if page, ok = filled(c, page); !ok {
-		return 0
+		return 0, 0
 	}
 	if isMarkedEmpty(page) {
 		cs.empty++
 	} else {
 		cs.partial++
 	}
-	return unlist(cs, c, page, slabLeased)
+	s = unlist(cs, c, page, slabLeased)
+	return s, s.meta().listedAt()
 }
 
 // filled makes one block of the PARTIAL slab of class c at page usable or, if the hard limit has no

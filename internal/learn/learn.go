@@ -251,6 +251,29 @@ func (m *Model) Taken(page, n uint32, now time.Duration) {
 	}
 }
 
+// Waited notes n waits of the same length that have ended in the band of a page, for a caller that keeps
+// by itself since when pages wait. A wait of Long or more must have been noted as Waits before.
+func (m *Model) Waited(page, n uint32, wait time.Duration) {
+	m.grow(page + 1)
+	f := &m.fresh[m.band(page)]
+	w := &f.ended
+	if wait >= m.long {
+		w = &f.late
+	}
+	k := bin(wait)
+	w.n[k] += float64(n)
+	w.s[k] += float64(n) * wait.Seconds()
+}
+
+// Waits notes n waits that have lasted for Long and go on.
+func (m *Model) Waits(page, n uint32) {
+	m.grow(page + 1)
+	m.fresh[m.band(page)].open += float64(n)
+}
+
+// Long is the time after which a wait counts as one that may never end.
+func (m *Model) Long() time.Duration { return m.long }
+
 // grow makes room for the pages below end.
 func (m *Model) grow(end uint32) {
 	if end > m.pages {

@@ -1,0 +1,143 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// This file says for how long a slab is PARTIAL before the memory of its free blocks is returned
+// (punch.go). It is the question of keep.go, asked of slabs: how long do they wait until a front takes
+// blocks from them again? The answer is another one, because a hole is returned by itself. So there is a
+// second model, which counts in OS pages of free blocks.
+
+// holeTimes is the second model. Owned by scavenger.mu.
+var holeTimes struct {
+	model   *learn.Model
+	machine learn.Machine // that its costs are of
+	price   int           // and of memory
+	// roundAt and lastRound are when the round over the slabs began, and the one before.
+	roundAt, lastRound stamp
+}
+
+// holeWaits has the waits that ended since the last tick. Whoever takes a slab puts one in, unless someone
+// else does so at this moment.
+var holeWaits struct {
+	busy  atomic.Bool
+	n     int
+	waits [holeSamples]holeWait
+	skip  uint32
+}
+
+// holeWait says that so many units of the slab that begins at page waited.
+type holeWait struct {
+	page  uint32
+	units uint32
+	wait  millis
+}
+
+const (
+	// holeSamples is how many waits are remembered between two ticks: 1 KiB.
+	holeSamples = 85
+	// holeEvery: one in so many slabs that are taken is noted. To count its free units takes 50 ns.
+	holeEvery = 8
+	// holeReturn is how many times as long the return of a hole takes, for 4 KiB, as that of free pages:
+	// it is a range of its own (docs/ledger.md, "Holes by their own clock").
+	holeReturn = 4
+)
+
+// listedAt returns the time since which the slab has been PARTIAL, or a later time.
+func (m *pageMeta) listedAt() stamp {
+	if m.listed() == stamp(times.idleStamp.Load()) {
+		return stamp(times.armedAt.Load())
+	}
+	return m.listed()
+}
+
+// noteHoleWait notes for how long the slab that begins at page waited, which the caller has just taken
+// from the PARTIAL ones. free counts its units without a live block.
+func noteHoleWait(page pageNo, since stamp, free func() int) {
+	h := &holeWaits
+	if !learning || !h.busy.CompareAndSwap(false, true) {
+		return
+	}
+	defer h.busy.Store(false)
+	if h.skip++; h.skip%holeEvery != 0 || h.n == len(h.waits) {
+		return
+	}
+	wait := millis(0)
+	if now := stamp(times.listed.Load()); int32(now-since) > 0 {
+		wait = now.since(since)
+	}
+	if n := free(); n > 0 {
+		h.waits[h.n] = holeWait{uint32(page - region.firstPage()), uint32(n), wait}
+		h.n++
+	}
+}
+
+// learnHoles lets the second model learn at a tick. Under scavenger.mu.
+func learnHoles(now stamp) {
+	if !learning {
+		return
+	}
+	t, h := &holeTimes, &holeWaits
+	region.mu.Lock()
+	machine, price := keeper.machine.Machine(), keeper.price
+	region.mu.Unlock()
+	machine.Return *= holeReturn
+	if t.model == nil || machine != t.machine || price != t.price {
+		t.machine, t.price = machine, price
+		costs := machine.Costs(4096, float64(max(price, 1))/1000)
+		if t.model == nil {
+			t.model = learn.New(costs)
+		} else {
+			t.model.SetCosts(costs)
+		}
+	}
+	for !h.busy.CompareAndSwap(false, true) { // it is held for some 50 ns
+		continue
+	}
+	for _, w := range h.waits[:h.n] {
+		t.model.Waited(w.page, w.units*holeEvery, time.Duration(uint64(w.wait)*keptUnit/uint64(decay()))*time.Millisecond)
+	}
+	h.n = 0
+	h.busy.Store(false)
+	t.model.Tick(keptTime(now))
+}
+
+// beginHoleRound notes that a round over the PARTIAL slabs begins. Under scavenger.mu.
+func beginHoleRound(now stamp) { holeTimes.lastRound, holeTimes.roundAt = holeTimes.roundAt, now }
+
+// holesWait notes that so many units of the slab that begins at page still wait, if that has become a long
+// wait since the last round. Under scavenger.mu.
+func holesWait(page pageNo, units int, since stamp) {
+	t := &holeTimes
+	if !learning || t.model == nil || t.lastRound == 0 {
+		return
+	}
+	long := ownTime(t.model.Long())
+	if t.roundAt.since(since) >= long && t.lastRound.since(since) < long {
+		t.model.Waits(uint32(page-region.firstPage()), uint32(units))
+	}
+}
+
+// holeTime returns for how long the slab that begins at page is PARTIAL before it is punched. Under
+// scavenger.mu.
+func holeTime(page pageNo) millis {
+	hold, fixed := policy.Now().Keep.Time()
+	switch {
+	case fixed:
+	case !learning || holeTimes.model == nil:
+		return decay()
+	default:
+		return ownTime(holeTimes.model.Hold(uint32(page - region.firstPage())))
+	}
+	return millis(hold.Milliseconds())
+}
+
+// ownTime returns a time of the model's in the scavenger's time, which HAKMEM_DECAY_MS stretches.
+func ownTime(d time.Duration) millis {
+	return millis((d * time.Duration(decay()) / keptUnit).Milliseconds())
+}

@@ -1,0 +1,57 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/osmem"
+)
+
+// TestHoleTimes: for how long slabs are PARTIAL before they are punched follows from how long they waited
+// until they were wanted again.
+func TestHoleTimes(t *testing.T) {
+	if !learning {
+		t.Skip("skipped: nothing is learnt in this build")
+	}
+	if osmem.PageSize() > 4096 {
+		t.Skip("skipped: OS pages of more than 4 KiB leave few holes in a slab")
+	}
+	for _, test := range []struct {
+		name        string
+		wait        time.Duration
+		least, most millis // of the hold time
+	}{
+		{"wanted soon", 500 * time.Millisecond, 500, 1 << 20},
+		{"wanted late", 20 * time.Second, 0, 500},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			c := withClock(t)
+			const size = 512
+			blocks := fillBytes(t, 16*mebibyte, size)
+			for range 60 {
+				// Every 32nd block stays, so that there is no EMPTY slab.
+				for i, p := range blocks {
+					if i%32 != 0 {
+						Free(0, p)
+					}
+				}
+				c.Advance(test.wait)
+				for i := range blocks {
+					if i%32 != 0 {
+						if blocks[i] = Malloc(0, size); blocks[i] == 0 {
+							t.Fatal(Survived())
+						}
+					}
+				}
+			}
+			sum, slabs := millis(0), millis(0)
+			for _, p := range blocks {
+				sum, slabs = sum+min(holeTime(owner(p).page()), 10_000), slabs+1
+			}
+			if mean := sum / slabs; mean < test.least || mean > test.most {
+				t.Errorf("the hold time of holes is %d ms on average, want %d to %d", mean, test.least, test.most)
+			}
+			freeBlocks(t, blocks)
+		})
+	}
+}
