@@ -161,9 +161,15 @@ type Model struct {
 	pages uint32 // one more than the highest page that ever waited or was taken
 	scan  uint32 // the page at which the look for long waits goes on
 
-	fresh [Bands]band // what was seen since the last Tick
-	seen  [Bands]band // before that
-	all   band        // of all bands together
+	fresh  [Bands]band // what was seen since the last Tick
+	seen   [Bands]band // before that
+	all    band        // of all bands together
+	scale  float64     // of all hold times
+	frozen bool        // the hold times stay as they are
+	trial  trialOf
+	// trialFresh is what was seen since the last Tick of chunks in the trial, which is a part of fresh.
+	trialFresh [Bands]band
+	judged     judged
 	// share is the part of a band's chunks that have Arms[i] or a shorter hold time, by band and arm.
 	share [Bands][nArms]float32
 }
@@ -171,7 +177,7 @@ type Model struct {
 // New returns a Model that has seen nothing. It begins at the break-even time of the costs. New panics
 // if a cost is negative or not finite, if Hold is 0, or if Fault and Return are.
 func New(c Costs) *Model {
-	m := &Model{}
+	m := &Model{scale: 1}
 	m.SetCosts(c)
 	return m
 }
@@ -240,14 +246,7 @@ func (m *Model) Taken(page, n uint32, now time.Duration) {
 		}
 		stamp := b[i%blockPages]
 		b[i%blockPages] = 0
-		wait := since(stamp&^open, now)
-		w := &m.fresh[m.band(i)].ended
-		if stamp&open != 0 {
-			w = &m.fresh[m.band(i)].late
-		}
-		k := bin(wait)
-		w.n[k]++
-		w.s[k] += wait.Seconds()
+		m.ended(i, 1, since(stamp&^open, now), stamp&open != 0)
 	}
 }
 
@@ -255,20 +254,44 @@ func (m *Model) Taken(page, n uint32, now time.Duration) {
 // by itself since when pages wait. A wait of Long or more must have been noted as Waits before.
 func (m *Model) Waited(page, n uint32, wait time.Duration) {
 	m.grow(page + 1)
-	f := &m.fresh[m.band(page)]
-	w := &f.ended
-	if wait >= m.long {
-		w = &f.late
-	}
-	k := bin(wait)
-	w.n[k] += float64(n)
-	w.s[k] += float64(n) * wait.Seconds()
+	m.ended(page, float64(n), wait, wait >= m.long)
 }
+
+// ended notes n waits that have ended in the band of a page.
+func (m *Model) ended(page uint32, n float64, wait time.Duration, late bool) {
+	i, k := m.band(page), bin(wait)
+	m.fresh[i].note(k, n, wait, late)
+	if m.inTrial(page) {
+		m.trialFresh[i].note(k, n, wait, late)
+	}
+}
+
+// note notes n waits in bin k.
+func (b *band) note(k int, n float64, wait time.Duration, late bool) {
+	w := &b.ended
+	if late {
+		w = &b.late
+	}
+	w.n[k] += n
+	w.s[k] += n * wait.Seconds()
+}
+
+// opened notes n waits that have become long in the band of a page.
+func (m *Model) opened(page uint32, n float64) {
+	i := m.band(page)
+	m.fresh[i].open += n
+	if m.inTrial(page) {
+		m.trialFresh[i].open += n
+	}
+}
+
+// inTrial reports whether the chunk of a page is in a trial.
+func (m *Model) inTrial(page uint32) bool { return m.trial.in != nil && m.trial.in(page/ChunkPages) }
 
 // Waits notes n waits that have lasted for Long and go on.
 func (m *Model) Waits(page, n uint32) {
 	m.grow(page + 1)
-	m.fresh[m.band(page)].open += float64(n)
+	m.opened(page, float64(n))
 }
 
 // Long is the time after which a wait counts as one that may never end.
@@ -322,11 +345,14 @@ func (m *Model) Tick(now time.Duration) {
 	size, changed := m.size(), false
 	for i := range m.fresh {
 		f := &m.fresh[i]
-		w := f.mass()
-		for k := range f.late.n {
-			w += f.late.n[k]
-		}
+		w := f.all()
 		if w == 0 {
+			continue
+		}
+		m.judge(i, f, &m.trialFresh[i])
+		m.trialFresh[i] = band{}
+		if m.frozen {
+			*f = band{}
 			continue
 		}
 		m.seen[i].decay(math.Exp(-w / (memory * size)))
@@ -362,7 +388,7 @@ func (m *Model) findLong(now time.Duration) {
 		}
 		if at := &b[m.scan%blockPages]; *at != 0 && *at&open == 0 && since(*at, now) >= m.long {
 			*at |= open
-			m.fresh[m.band(m.scan)].open++
+			m.opened(m.scan, 1)
 		}
 		m.scan++
 	}
@@ -393,11 +419,18 @@ func (m *Model) choose(i int) {
 	m.share[i][nArms-1] = 1
 }
 
-// cost returns what each arm would have cost on the waits of b.
-func (m *Model) cost(b *band) (cost [nArms]float64) {
-	c, long := m.costs, m.long.Seconds()
-	// From arm to arm waits go over from those that are longer than the hold time, which cost a return and
-	// a fault besides, to those that end while the page is kept, which cost their own length.
+// outcome is what came of waits, or what would have: faults and returns, by number, and the seconds for
+// which pages were held.
+type outcome struct{ faults, returns, held float64 }
+
+// at returns what an outcome costs.
+func (o outcome) at(c Costs) float64 { return o.faults*c.Fault + o.returns*c.Return + o.held*c.Hold }
+
+// outcomes returns what would have come of the waits of b with each arm. A wait of long or more was counted
+// as open before it ended.
+func (b *band) outcomes(long float64) (out [nArms]outcome) {
+	// From arm to arm waits go over from those that are longer than the hold time, which end in a return and
+	// a fault, to those that end while the page is kept.
 	var longer, lateLonger float64
 	for k := range b.ended.n {
 		longer += b.ended.n[k]
@@ -411,13 +444,25 @@ func (m *Model) cost(b *band) (cost [nArms]float64) {
 		lateHeld += b.late.s[a]
 		lateEnded += b.late.n[a]
 		hs := h.Seconds()
-		cost[a] = held*c.Hold + longer*(hs*c.Hold+c.Return+c.Fault)
+		o := outcome{faults: longer, returns: longer, held: held + longer*hs}
 		if hs < long { // an open wait: the page was returned, and a late end of it costs a fault
-			cost[a] += b.open*(hs*c.Hold+c.Return) + (lateEnded+lateLonger)*c.Fault
-			continue
+			o.returns += b.open
+			o.held += b.open * hs
+			o.faults += lateEnded + lateLonger
+		} else {
+			o.returns += lateLonger
+			o.faults += lateLonger
+			o.held += b.open*long + max(lateHeld-lateEnded*long, 0) + lateLonger*(hs-long)
 		}
-		cost[a] += b.open*long*c.Hold + max(lateHeld-lateEnded*long, 0)*c.Hold +
-			lateLonger*((hs-long)*c.Hold+c.Return+c.Fault)
+		out[a] = o
+	}
+	return out
+}
+
+// cost returns what each arm would have cost on the waits of b.
+func (m *Model) cost(b *band) (cost [nArms]float64) {
+	for a, o := range b.outcomes(m.long.Seconds()) {
+		cost[a] = o.at(m.costs)
 	}
 	return cost
 }
@@ -428,12 +473,20 @@ func (m *Model) Hold(page uint32) time.Duration {
 	share := &m.share[m.band(page)]
 	// Multiples of the golden ratio, modulo 1, spread evenly over any run of chunks.
 	u := float32((page/ChunkPages+1)*2654435769>>8) / (1 << 24)
+	hold, scale := Arms[nArms-1], m.scale
 	for a := range share {
 		if u < share[a] {
-			return Arms[a]
+			hold = Arms[a]
+			break
 		}
 	}
-	return Arms[nArms-1]
+	if m.inTrial(page) {
+		scale = m.trial.scale
+	}
+	if scale == 1 {
+		return hold
+	}
+	return time.Duration(scale * float64(hold))
 }
 
 // Mean returns the mean of the hold times of all pages.
@@ -442,7 +495,7 @@ func (m *Model) Mean() time.Duration {
 	for i := range m.share {
 		sum += m.mean(i)
 	}
-	return seconds(sum / Bands)
+	return seconds(m.scale * sum / Bands)
 }
 
 // mean returns the mean of the hold times of band i, in seconds.
