@@ -75,7 +75,7 @@ type Harm struct {
 type Worst struct {
 	Ratio float64
 	Kind  string
-	Seed  uint64
+	Seed  uint64 // 0: the program was given
 }
 
 // note keeps the larger one. A program that costs the other nothing is left out.
@@ -227,6 +227,9 @@ func (t *Table) add(p *Placed, k int, seed uint64, regimes []Regime) {
 	best, hold := t.statics[1].add(p, k, c)
 	for name, cost := range costs {
 		h := t.Harm[name]
+		if !t.generated {
+			seed = 0
+		}
 		h.Static.note(cost, best, t.Kinds[k], seed)
 		h.BreakEven.note(cost, costs[nameBreakEven], t.Kinds[k], seed)
 		t.Harm[name] = h
