@@ -10,10 +10,12 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hakmem/hakmem/bench/trace"
 	"github.com/hakmem/hakmem/internal/learn/sim"
 )
 
-// A demand file says how many pages a program uses over time; docs/traces.md has the format.
+// A demand file says how many pages a program uses over time; docs/traces.md has the format. A trace with
+// times says it, too.
 
 const (
 	// demandTitles is the first line of a demand file.
@@ -26,14 +28,25 @@ const (
 	maxDemandLine = 4 << 10
 )
 
-// openDemand reads the demand of a file.
+// openDemand reads the demand of a file, which is a demand file or a trace.
 func openDemand(name string) (*sim.Placed, error) {
 	f, err := os.Open(name)
 	if err != nil {
-		return nil, usagef("--trace: %w", err)
+		return nil, usagef("--trace: %w; name a demand file, or a trace that `hakmem record --times` wrote", err)
 	}
 	defer f.Close()
-	return readDemand(name, f)
+	in := bufio.NewReader(f)
+	for _, begins := range []string{"hakmem trace", "\x1f\x8b", "PK"} { // of a trace, a gzip and a zip
+		if start, _ := in.Peek(len(begins)); string(start) == begins {
+			r, err := trace.Open(name)
+			if err != nil {
+				return nil, err
+			}
+			defer r.Close()
+			return readTraceDemand(name, r)
+		}
+	}
+	return readDemand(name, in)
 }
 
 // readDemand reads a demand file. Errors name the file, the line and the remedy.
