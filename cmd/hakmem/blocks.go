@@ -31,6 +31,9 @@ func readTraceDemand(name string, r *trace.Reader) (*sim.Placed, error) {
 			return nil, fmt.Errorf("%s:%d: a block of %d bytes: use a trace with blocks of at most %d", name, e.Line, e.Size, uint64(maxDemandPages*tracedPage))
 		}
 		d.add(e, last)
+		if d.use > maxDemandPages {
+			return nil, fmt.Errorf("%s:%d: %d pages of 64 KiB are in use: use a trace with at most %d", name, e.Line, d.use, maxDemandPages)
+		}
 	}
 	if last == 0 {
 		return nil, fmt.Errorf("%s: the trace does not say when calls took place: record it with `hakmem record --times`", name)
@@ -46,21 +49,25 @@ const tracedPage = 64 << 10
 type traceDemand struct {
 	program sim.Program
 	blocks  map[uint64]tracedBlock // live, by ID
+	use     int                    // pages
 	open    [17][]*tracedSlab      // slabs with room, by class; the last one is filled first
 }
 
 // tracedBlock is where a block is: in a slab, or on pages of its own.
 type tracedBlock struct {
 	slab *tracedSlab // nil: it has pages of its own
-	own  int         // the program's block that has them
+	own  takenPages
 }
+
+// takenPages are pages that a block of the program has.
+type takenPages struct{ block, pages int }
 
 // tracedSlab is a page with blocks of up to 2^class bytes.
 type tracedSlab struct {
 	class  int
 	live   int
 	listed bool // in open
-	own    int
+	own    takenPages
 }
 
 // add adds an event. Oddities are treated as docs/traces.md says for tapes.
@@ -102,12 +109,13 @@ func (d *traceDemand) add(e trace.Event, at time.Duration) {
 	d.blocks[e.ID] = tracedBlock{slab: s}
 }
 
-// take adds a block of whole pages and returns its number.
-func (d *traceDemand) take(pages int, at time.Duration) int {
+// take adds a block of whole pages.
+func (d *traceDemand) take(pages int, at time.Duration) takenPages {
 	n := d.program.Blocks
 	d.program.Blocks++
+	d.use += pages
 	d.program.Events = append(d.program.Events, sim.Event{At: at, Block: n, Pages: pages})
-	return n
+	return takenPages{n, pages}
 }
 
 // free frees a block, if it is live.
@@ -137,5 +145,6 @@ func (d *traceDemand) free(id uint64, at time.Duration) {
 		}
 		own = s.own
 	}
-	d.program.Events = append(d.program.Events, sim.Event{At: at, Block: own})
+	d.use -= own.pages
+	d.program.Events = append(d.program.Events, sim.Event{At: at, Block: own.block})
 }

@@ -58,6 +58,7 @@ func TestReadTraceDemand(t *testing.T) {
 		{begins + "# at 5\na 0 1 16\n# at 4\nf 0 1\n", "t: after line 3: the time 4: use times from the one before, 5,"},
 		{begins + "# at 86400001\na 0 1 16\n", "t: after line 0: the time 86400001: use times from the one before, 0, to 86400000 ms"},
 		{begins + "# at 1\na 0 1 99999999999999\n", "t:3: a block of 99999999999999 bytes"},
+		{begins + "# at 1\na 0 1 68719476736\nf 0 1\na 0 2 68719476736\na 0 3 1\n", "t:6: 1048577 pages of 64 KiB are in use"},
 		{begins + "# at 1\nx 0 1\n", `t:3: "x 0 1"`},
 	} {
 		r, err := trace.NewReader("t", strings.NewReader(c.text))

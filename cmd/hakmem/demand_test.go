@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hakmem/hakmem/bench/trace"
 	"github.com/hakmem/hakmem/internal/learn/sim"
 )
 
@@ -54,17 +55,30 @@ func TestReadDemandRefuses(t *testing.T) {
 	}
 }
 
-// FuzzReadDemand: whatever a file holds, it is refused with its name and line, or can be simulated.
+// FuzzReadDemand: whatever a file holds, a trace or not, it is refused with its name, or can be simulated.
 func FuzzReadDemand(f *testing.F) {
 	f.Add("time_ms,level_pages\n0,10\n1000,0\n2500,10\n60000,0\n")
 	f.Add("time_ms level_pages\r\n0\t1048576\r\n86400000 0")
 	f.Add("time_ms,level_pages\n5,1\n4,1\n")
 	f.Add("time_ms,level_pages\n18446744073709551616,1\n")
+	f.Add("hakmem trace 1\n# at 5\na 0 1 65536\nr 0 2 100 1\n# at 1000\nf 0 2\n# at 2500\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := readDemand("d", strings.NewReader(text))
+		if len(text) > 1<<9 {
+			t.Skip("a line may stand for 64 GiB in pages, which takes ms")
+		}
+		var p *sim.Placed
+		var err error
+		if strings.HasPrefix(text, "hakmem trace") {
+			var r *trace.Reader
+			if r, err = trace.NewReader("d", strings.NewReader(text)); err == nil {
+				p, err = readTraceDemand("d", r)
+			}
+		} else {
+			p, err = readDemand("d", strings.NewReader(text))
+		}
 		if err != nil {
 			if !strings.HasPrefix(err.Error(), "d:") {
-				t.Errorf("%v does not name the line", err)
+				t.Errorf("%v does not name the file", err)
 			}
 			return
 		}

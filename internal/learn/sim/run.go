@@ -186,10 +186,15 @@ func (c *waitClock) count(g gap) {
 
 // end returns the waits of a program that ends now.
 func (c *waitClock) end(now time.Duration) waits {
-	for _, since := range c.since {
-		if since != never {
-			c.count(gap{since, now, 1, true})
+	for i := 0; i < len(c.since); {
+		j := i + 1
+		for j < len(c.since) && c.since[j] == c.since[i] {
+			j++
 		}
+		if c.since[i] != never {
+			c.count(gap{c.since[i], now, float64(j - i), true})
+		}
+		i = j
 	}
 	var all waits
 	for _, w := range c.n {
