@@ -63,3 +63,19 @@ func TestPatterns(t *testing.T) {
 		t.Errorf("%d operations in %v, %d in twice the time", len(d.ops), length, len(other.ops))
 	}
 }
+
+// TestDemandOrder: at one time frees come first, so that their slots are used again. What lives at the end is
+// not freed.
+func TestDemandOrder(t *testing.T) {
+	d := demandMaker{length: 3}
+	d.block(0, 1, 10, 0)
+	d.block(2, 3, 30, 1)
+	d.block(1, 2, 20, 2)
+	d.block(3, 4, 40, 0)
+	want := demand{[]demandOp{
+		{0, 0, 0, 10}, {time.Second, 0, 0, 0}, {time.Second, 0, 2, 20}, {2 * time.Second, 0, 0, 0}, {2 * time.Second, 0, 1, 30},
+	}, 1}
+	if got := d.demand(); !slices.Equal(got.ops, want.ops) || got.slots != want.slots {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}

@@ -8,11 +8,11 @@ import (
 // TestPlaceLevels: a level is the same as blocks on the lowest pages of which the last one is freed first.
 func TestPlaceLevels(t *testing.T) {
 	t.Parallel()
-	got := PlaceLevels("levels", []Level{{0, 3}, {1 * sec, 5}, {2 * sec, 5}, {3 * sec, 2}, {7 * sec, 4}, {9 * sec, 0}, {20 * sec, 6}})
-	want := Place(&Program{"levels", 20 * sec, 5, []Event{
+	got := PlaceLevels("levels", []Level{{0, 3}, {1 * sec, 5}, {2 * sec, 5}, {3 * sec, 2}, {7 * sec, 4}, {8 * sec, 3}, {9 * sec, 0}, {20 * sec, 6}})
+	want := Place(&Program{"levels", 20 * sec, 6, []Event{
 		{0, 0, 2}, {0, 1, 1}, {1 * sec, 2, 2},
 		{3 * sec, 1, 0}, {3 * sec, 2, 0},
-		{7 * sec, 3, 2}, {9 * sec, 3, 0}, {9 * sec, 0, 0},
+		{7 * sec, 3, 1}, {7 * sec, 4, 1}, {8 * sec, 4, 0}, {9 * sec, 3, 0}, {9 * sec, 0, 0},
 	}})
 	if got.Pages != 5 || got.Length != want.Length || got.Name != want.Name || !slices.Equal(got.waits, want.waits) {
 		t.Errorf("%+v, want %+v", got, want)
