@@ -39,7 +39,9 @@ func demandVerb() *cli.Command {
 			if err := checkSettings(); err != nil {
 				return err
 			}
-			f, err := liveThrough(ctx, makeDemand(s.Pattern, s.Seed, s.Length), s.Length)
+			d := makeDemand(s.Pattern, s.Seed, s.Length)
+			debug.SetGCPercent(-1) // Go's heap holds the demand from here on, and changes no more
+			f, err := liveThrough(ctx, d, s.Length)
 			if err != nil {
 				return err
 			}
@@ -75,8 +77,6 @@ func liveThrough(ctx context.Context, d demand, length time.Duration) (result.Re
 	for i := range l.sites[1:] {
 		l.sites[i+1] = hakmem.RegisterSite(fmt.Sprintf("demand %d", i+1))
 	}
-	// Go's heap holds the schedule, and changes no more.
-	debug.SetGCPercent(-1)
 	debug.FreeOSMemory()
 	var ok bool
 	if l.idle, ok = osmem.ResidentBytes(); !ok {

@@ -9,7 +9,7 @@ import (
 // TestPatterns: demand depends on pattern, seed and length only. Slots are used by one block at a time, and
 // as few as there are blocks at the peak. Sizes and levels are what the patterns say.
 func TestPatterns(t *testing.T) {
-	const length = 10 * time.Second
+	const length = 5 * time.Second
 	for _, name := range patternNames() {
 		d := makeDemand(name, 7, length)
 		if other := makeDemand(name, 7, length); !slices.Equal(d.ops, other.ops) || d.slots != other.slots || d.digest() != other.digest() {

@@ -13,6 +13,7 @@ import (
 	"github.com/hakmem/hakmem/bench/result"
 	"github.com/hakmem/hakmem/internal/learn/sim"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/testkit"
 )
 
 // tuned runs tune eval with flags and returns what it writes into a file.
@@ -47,13 +48,17 @@ func tuned(t *testing.T, flags ...string) (r result.Tuning, printed string) {
 
 // TestTuneEval: the verb prints and writes what the simulator finds.
 func TestTuneEval(t *testing.T) {
-	r, text := tuned(t, "--price", "1", "--price", "0.13", "--price", "1", "--seeds", "1", "--first", "7", "--length", "10s")
-	if len(r.Simulated) != 2 || r.Simulated[0].Price != 0.13 || r.Simulated[1].Price != 1 || r.Real != nil {
+	if testkit.Race {
+		t.Skip("skipped: -race; TestTuneTrace simulates two prices at the same time, too, and takes a tenth of the time")
+	}
+	t.Parallel() // with tests that wait for children
+	r, text := tuned(t, "--price", "1", "--price", "1", "--seeds", "1", "--first", "7", "--length", "10s")
+	if len(r.Simulated) != 1 || r.Simulated[0].Price != 1 || r.Real != nil {
 		t.Fatalf("%+v", r)
 	}
 	want := sim.Evaluate(sim.Kinds(), []uint64{7}, 10e9, 1)[0]
 	looked := sim.Evaluate(sim.Kinds(), []uint64{1, 2, 3}, 10e9, 1)[0]
-	s := r.Simulated[1]
+	s := r.Simulated[0]
 	if len(s.Policies) != len(want.Names) || len(s.Arms) != len(s.Policies[0].Plays)-1 || len(s.Recoveries) == 0 || len(s.Recoveries) != len(want.Recoveries) {
 		t.Fatalf("%+v", s)
 	}
@@ -74,12 +79,12 @@ func TestTuneEval(t *testing.T) {
 		if c := sim.CostsAt(1); i == 0 && (p.After != sim.Adversary(sim.After, sim.Learner(c, 7), c) || p.Flip != sim.Adversary(sim.Flip, sim.Learner(c, 7), c)) {
 			t.Errorf("adversaries: %+v", p)
 		}
-		if strings.Count(text, "\n"+name) < 2 {
-			t.Errorf("%s is not in the tables for two prices:\n%s", name, text)
+		if !strings.Contains(text, "\n"+name) {
+			t.Errorf("%s is not in the tables:\n%s", name, text)
 		}
 	}
 	for _, want := range []string{"seeds 7 to 7", "held out", "looked at", "until a policy is within", "how often hold times were used"} {
-		if strings.Count(text, want) < 2 {
+		if !strings.Contains(text, want) {
 			t.Errorf("the tables do not say %q:\n%s", want, text)
 		}
 	}
@@ -91,9 +96,9 @@ func TestTuneTrace(t *testing.T) {
 	if err := os.WriteFile(name, []byte("time_ms,level_pages\n0,100\n1000,0\n1500,100\n9000,0\n30000,0\n"), 0o666); err != nil {
 		t.Fatal(err)
 	}
-	r, text := tuned(t, "--price", "0.13", "--trace", name)
+	r, text := tuned(t, "--price", "0.5", "--price", "0.13", "--trace", name)
 	want, err := sim.EvaluatePlaced([]*sim.Placed{sim.PlaceLevels(name, []sim.Level{{At: 0, Pages: 100}, {At: 1e9}, {At: 1.5e9, Pages: 100}, {At: 9e9}, {At: 30e9}})}, 0.13)
-	if err != nil || len(r.Simulated) != 1 {
+	if err != nil || len(r.Simulated) != 2 || r.Simulated[0].Price != 0.13 || r.Simulated[1].Price != 0.5 {
 		t.Fatal(err, r)
 	}
 	for _, p := range r.Simulated[0].Policies {
@@ -149,8 +154,8 @@ func TestTuneReal(t *testing.T) {
 	if _, ok := osmem.ResidentBytes(); !ok {
 		t.Skip("skipped: resident memory is not known here")
 	}
-	flags := []string{"--real", "--duration", "1s", "--price", "0.1", "--patterns", "bursts", "--arms", "auto,500ms", "--first", "3"}
-	r, text := tuned(t, flags...)
+	t.Parallel()
+	r, text := tuned(t, "--real", "--duration", "1s", "--price", "0.1", "--patterns", "bursts", "--arms", "auto,500ms", "--first", "3")
 	if r.Real == nil || r.Real.Seconds != 1 || r.Real.Baseline != "500ms" || !slices.Equal(r.Real.Patterns, []string{"bursts"}) || !slices.Equal(r.Real.Seeds, []uint64{3}) {
 		t.Fatalf("%+v", r.Real)
 	}
@@ -186,6 +191,7 @@ func TestTuneNoLearn(t *testing.T) {
 	if _, ok := osmem.ResidentBytes(); !ok {
 		t.Skip("skipped: resident memory is not known here")
 	}
+	t.Parallel()
 	program, err := self()
 	if err != nil {
 		t.Fatal(err)

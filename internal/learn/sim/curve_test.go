@@ -12,7 +12,7 @@ func TestStaticCurve(t *testing.T) {
 	t.Parallel()
 	c := CostsAt(0.13)
 	for _, kind := range Kinds() {
-		p := Place(Generate(kind, 4, testLength))
+		p := Place(Generate(kind, 4, testLength/2))
 		for _, arm := range learn.Arms {
 			got, want := p.staticCurve(arm, c, p.marks()), Run(p, Fixed(arm), c).Curve
 			for i := range want {

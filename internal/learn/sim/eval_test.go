@@ -12,7 +12,7 @@ import (
 // TestEvaluate: what the table says of harm, regret, plays and recoveries agrees with single runs.
 func TestEvaluate(t *testing.T) {
 	t.Parallel()
-	kinds, seeds, length, price := []string{"saw1", "shiftA"}, []uint64{11, 12}, 60*sec, 0.13
+	kinds, seeds, length, price := []string{"saw1", "shiftA"}, []uint64{11, 12}, testLength, 0.13
 	table := Evaluate(kinds, seeds, length, price)[0]
 	if !reflect.DeepEqual(table, Evaluate(kinds, seeds, length, price)[0]) {
 		t.Error("two evaluations differ")
