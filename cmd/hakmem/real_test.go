@@ -5,7 +5,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hakmem/hakmem/bench/result"
 )
@@ -64,20 +63,5 @@ func TestRealRuns(t *testing.T) {
 	want := []string{"auto 0.1 1", "auto 0.5 1", "1s 0 1", "nolearn 0.1 1", "nolearn 0.5 1", "auto 0.1 2", "auto 0.5 2", "1s 0 2", "nolearn 0.1 2", "nolearn 0.5 2"}
 	if !slices.Equal(got, want) || len(trial.runs()) != 40 {
 		t.Errorf("%d runs, those of one pattern and seed %q, want %q", len(trial.runs()), got, want)
-	}
-}
-
-// TestLiveThrough: all blocks of a demand are allocated, and none is left.
-func TestLiveThrough(t *testing.T) {
-	d := demand{ops: []demandOp{{0, 0, 0, 5000}, {0, 1, 2, 10}, {20 * time.Millisecond, 0, 0, 0}, {20 * time.Millisecond, 0, 1, 1}}, slots: 2}
-	f, err := liveThrough(t.Context(), d, 40*time.Millisecond)
-	if err != nil {
-		if strings.Contains(err.Error(), "resident memory is not known") {
-			t.Skip("skipped: ", err)
-		}
-		t.Fatal(err)
-	}
-	if f.Ops != 4 || f.Digest != d.digest() || f.Live <= 0 || f.CPU < 0 {
-		t.Errorf("%+v", f)
 	}
 }

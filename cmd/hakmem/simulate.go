@@ -34,7 +34,7 @@ func readSimulated(c *cli.Command) (func(context.Context, *result.Tuning) error,
 		lookedAt := func(price float64) *sim.Table {
 			return sim.Evaluate(sim.Kinds(), seedList(1, sim.LookedAt), length, price)[0]
 		}
-		t.Simulated, err = simulateAll(prices, first, held, lookedAt)
+		t.Simulated, err = simulateAll(ctx, prices, first, held, lookedAt)
 		return err
 	}, nil
 }
@@ -52,7 +52,7 @@ func readTraced(c *cli.Command) (func(context.Context, *result.Tuning) error, er
 	prices := sortedPrices(c)
 	return func(ctx context.Context, t *result.Tuning) (err error) {
 		t.Programs = "those whose demand is in " + listOf(c.StringSlice("trace"))
-		t.Simulated, err = simulateAll(prices, 1, func(price float64) (*sim.Table, error) {
+		t.Simulated, err = simulateAll(ctx, prices, 1, func(price float64) (*sim.Table, error) {
 			tables, err := sim.EvaluatePlaced(programs, price)
 			if err != nil {
 				return nil, err
@@ -66,9 +66,12 @@ func readTraced(c *cli.Command) (func(context.Context, *result.Tuning) error, er
 // simulateAll simulates each price on a goroutine of its own. Everything is done twice, which must give the
 // same. lookedAt is nil for programs that were given. seed is that of the policies that play against
 // adversaries.
-func simulateAll(prices []float64, seed uint64, held func(price float64) (*sim.Table, error), lookedAt func(price float64) *sim.Table) ([]result.Simulation, error) {
+func simulateAll(ctx context.Context, prices []float64, seed uint64, held func(price float64) (*sim.Table, error), lookedAt func(price float64) *sim.Table) ([]result.Simulation, error) {
 	list := make([]result.Simulation, len(prices))
 	errs := make([]error, len(prices))
+	if ctx.Err() != nil {
+		return nil, errInterrupted
+	}
 	var wg sync.WaitGroup
 	for i, price := range prices {
 		wg.Go(func() {
@@ -91,7 +94,16 @@ func simulateAll(prices []float64, seed uint64, held func(price float64) (*sim.T
 			}
 		})
 	}
-	wg.Wait()
+	done := make(chan struct{})
+	go func() {
+		wg.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done(): // the simulations end with this process
+		return nil, errInterrupted
+	}
 	for _, err := range errs {
 		if err != nil {
 			return nil, err

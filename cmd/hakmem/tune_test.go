@@ -210,21 +210,11 @@ func TestTuneInterrupted(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
 	t.Chdir(t.TempDir())
-	var out, errs strings.Builder
-	status := run(ctx, strings.Fields("hakmem tune eval --real --duration 1s --patterns mid --arms always --baseline always --out x"), &out, &errs)
-	if left, err := os.ReadDir("."); status != exitFailed || errs.String() != "hakmem: interrupted\n" || len(left) != 0 {
-		t.Errorf("status %d, %q, leaves %v, %v", status, errs.String(), left, err)
-	}
-}
-
-// TestSimulatedTwice: two simulations that differ are an error.
-func TestSimulatedTwice(t *testing.T) {
-	seed := uint64(0)
-	held := func(price float64) (*sim.Table, error) {
-		seed++
-		return sim.Evaluate([]string{"saw1"}, []uint64{seed}, 10e9, price)[0], nil
-	}
-	if _, err := simulateAll([]float64{0.5}, 1, held, nil); err == nil || !strings.Contains(err.Error(), "differ") {
-		t.Error(err)
+	for _, flags := range []string{"--real --duration 1s --patterns mid --arms always --baseline always", ""} {
+		var out, errs strings.Builder
+		status := run(ctx, strings.Fields("hakmem tune eval --out x "+flags), &out, &errs)
+		if left, err := os.ReadDir("."); status != exitFailed || errs.String() != "hakmem: interrupted\n" || len(left) != 0 {
+			t.Errorf("%s: status %d, %q, leaves %v, %v", flags, status, errs.String(), left, err)
+		}
 	}
 }
