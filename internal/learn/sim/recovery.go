@@ -32,8 +32,8 @@ func (r Regime) gapMarks() []time.Duration {
 	return append(marks, r.To)
 }
 
-// recover returns how many gaps of a new regime each of the policies needs. names has the Makers', and
-// gaps is how many there are: 0 if the regime is shorter than one.
+// recover returns how many gaps of a new regime each of the makers' policies needs, by name, and how many
+// the regime has: 0 if it is shorter than one.
 func (p *Placed) recover(r Regime, makers []Maker, seed uint64, c learn.Costs) (needed map[string]int, gaps int) {
 	marks := r.gapMarks()
 	gaps = len(marks) - 1
