@@ -79,9 +79,13 @@ var usual = []string{"hakmem", "hakmem-heap", "mimalloc", "jemalloc", "gperftool
 
 // makeStyles gives the usual allocators their own style and the others the next ones.
 func makeStyles(names []string) map[string]style {
+	return stylesOf(slices.Concat(usual, slices.Sorted(slices.Values(names))))
+}
+
+// stylesOf gives each name the next style.
+func stylesOf(names []string) map[string]style {
 	styles := map[string]style{}
-	order := slices.Concat(usual, slices.Sorted(slices.Values(names)))
-	for _, name := range order {
+	for _, name := range names {
 		if _, ok := styles[name]; !ok {
 			n := len(styles)
 			styles[name] = style{fmt.Sprintf("a%d", n%colours), n % shapes}
@@ -207,6 +211,20 @@ type series struct {
 	name   string
 	points [][2]float64
 	at     []float64 // the x of its markers
+}
+
+// placeMarkers gives each line its markers, in other places than the others', so that lines that coincide are
+// visible.
+func placeMarkers(all []series) {
+	for i := range all {
+		s := &all[i]
+		first, last := s.points[0][0], s.points[len(s.points)-1][0]
+		const markers = 6
+		for m := range markers {
+			part := (float64(m) + (float64(i)+.5)/float64(len(all))) / markers
+			s.at = append(s.at, first+part*(last-first))
+		}
+	}
 }
 
 // axis is a scale with its ticks.

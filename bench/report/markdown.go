@@ -48,6 +48,11 @@ func Markdown(w io.Writer, sources []Source) error {
 
 // Into replaces the text between the two marks by the tables.
 func Into(text []byte, sources []Source) ([]byte, error) {
+	for _, s := range sources {
+		if s.Tuning != nil {
+			return nil, fmt.Errorf("%s is from tune eval, of which there is a page and no Markdown", s.Name)
+		}
+	}
 	begin, err := findMark(text, MarkdownBegin)
 	if err != nil {
 		return nil, err

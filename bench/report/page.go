@@ -2,7 +2,7 @@ package report
 
 import (
 	"cmp"
-	_ "embed"
+	"embed"
 	"fmt"
 	"html/template"
 	"io"
@@ -18,20 +18,28 @@ import (
 
 // The page: its sections, tables and charts, and the template that they are put into.
 
-//go:embed page.html.tmpl
-var pageText string
+//go:embed *.html.tmpl
+var templateFiles embed.FS
 
-var pageTemplate = template.Must(template.New("page").Parse(pageText))
+var templates = template.Must(template.ParseFS(templateFiles, "*.html.tmpl"))
 
-// Write writes the page about all sources together.
+// Write writes the page about all sources together, which are those of one Load.
 func Write(w io.Writer, sources []Source) error {
-	return pageTemplate.Execute(w, makePage(sources))
+	if len(sources) > 0 && sources[0].Tuning != nil {
+		return templates.ExecuteTemplate(w, "tuning.html.tmpl", makeTuningPage(sources))
+	}
+	return templates.ExecuteTemplate(w, "page.html.tmpl", makePage(sources))
+}
+
+// head is what every page begins with.
+type head struct {
+	Title    string
+	Machines []machine
+	Sources  []sourceRow
 }
 
 type page struct {
-	Title     string
-	Machines  []machine
-	Sources   []sourceRow
+	head
 	Overview  []chart
 	Worst     []worst
 	Workloads []section
@@ -88,9 +96,7 @@ func makePage(sources []Source) page {
 			}
 		}
 	}
-	if len(p.Machines) == 1 {
-		p.Machines[0].Files = ""
-	}
+	p.oneMachine()
 	styles := makeStyles(names)
 	labels := makeLabels(sources)
 	var slow, big []ranked
@@ -128,7 +134,14 @@ func makePage(sources []Source) page {
 	return p
 }
 
-func (p *page) addSource(s Source) {
+// oneMachine leaves out the names of files if all are from the same machine.
+func (p *head) oneMachine() {
+	if len(p.Machines) == 1 {
+		p.Machines[0].Files = ""
+	}
+}
+
+func (p *head) addSource(s Source) {
 	line := sourceRow{Name: s.Name, Started: s.Started, Command: Shell(s.Command)}
 	if t, err := time.Parse(time.RFC3339, s.Started); err == nil {
 		line.Started = t.Format("2 January 2006, 15:04:05 -07:00")
@@ -414,16 +427,7 @@ func rssChart(r *result.Report, styles map[string]style) chart {
 	if !known(end) {
 		end = 1
 	}
-	for i := range all {
-		// Each line has its markers in other places, so that lines that coincide are visible.
-		s := &all[i]
-		first, last := s.points[0][0], s.points[len(s.points)-1][0]
-		const markers = 6
-		for m := range markers {
-			part := (float64(m) + (float64(i)+.5)/float64(len(all))) / markers
-			s.at = append(s.at, first+part*(last-first))
-		}
-	}
+	placeMarkers(all)
 	unit := byteUnit(top)
 	x := axis{scale{lo: 0, hi: end, from: lineLeft, to: lineRight}, linearTicks(end, 1, 5), seconds, "seconds since the loop began"}
 	y := axis{scale{lo: 0, hi: top * 1.06, from: lineBottom, to: lineTop}, linearTicks(top*1.06, unit, 5), signedSize, ""}

@@ -300,11 +300,11 @@ func TestLabels(t *testing.T) {
 		report("mixed", "threads", 4, "ws", 400, "runs", 7),
 		report("mixed", "threads", 4, "ws", 400, "runs", 9),
 	}}
-	got := makeLabels([]Source{{"a.json", one}})
+	got := makeLabels([]Source{{Name: "a.json", Collection: one}})
 	if want := []string{"hot", "mixed threads=1", "mixed threads=4", "mixed threads=4 #2"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
-	got = makeLabels([]Source{{"a.json", one}, {"b.json", result.Collection{Reports: one.Reports[:1]}}})
+	got = makeLabels([]Source{{Name: "a.json", Collection: one}, {Name: "b.json", Collection: result.Collection{Reports: one.Reports[:1]}}})
 	if want := []string{"hot (a.json)", "mixed threads=1", "mixed threads=4 (a.json)", "mixed threads=4 (a.json) #2", "hot (b.json)"}; !slices.Equal(got, want) {
 		t.Errorf("%q, want %q", got, want)
 	}
@@ -325,7 +325,11 @@ func TestLowest(t *testing.T) {
 // 2, 1.4.3 and 1.4.11).
 func TestContrast(t *testing.T) {
 	variable := regexp.MustCompile(`--(\w+): #([0-9a-f]{3,6})\b`)
-	blocks := regexp.MustCompile(`(?s):root \{.*?\}`).FindAllString(pageText, -1)
+	text, err := templateFiles.ReadFile("parts.html.tmpl")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile(`(?s):root \{.*?\}`).FindAllString(string(text), -1)
 	if len(blocks) != 2 {
 		t.Fatalf("%d blocks of colours, want light and dark", len(blocks))
 	}

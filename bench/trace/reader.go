@@ -8,8 +8,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"strings"
+	"time"
 )
 
 // Reading a recording: files, compression, lines. A Reader belongs to its caller; it has no lock.
@@ -29,6 +31,7 @@ type Reader struct {
 	packed string      // "gzip" or "zip" where the file is compressed
 	format Format
 	line   int
+	at     time.Duration
 	allocs uint64 // Wee: index of the next block
 	err    error  // of the last Next; returned ever after
 }
@@ -180,6 +183,7 @@ func (r *Reader) next() (Event, error) {
 			continue
 		}
 		if len(line) == 0 || line[0] == '#' {
+			r.noteTime(line)
 			continue
 		}
 		if r.format == Auto {
@@ -194,6 +198,23 @@ func (r *Reader) next() (Event, error) {
 		return e, nil
 	}
 }
+
+// noteTime reads a comment that says a time. Any other one is skipped.
+func (r *Reader) noteTime(line []byte) {
+	if text, ok := bytes.CutPrefix(line, []byte(TimeComment)); ok {
+		if ms, ok := number(text, 10); ok && ms <= math.MaxInt64/uint64(time.Millisecond) {
+			r.at = time.Duration(ms) * time.Millisecond
+		}
+	}
+}
+
+// TimeComment is how a comment begins that says when the events after it took place. Behind it is a number
+// of milliseconds since the start, in decimal.
+const TimeComment = "# at "
+
+// At returns when the event that Next returned last took place: what the last comment with a time before it
+// said, or 0 if there was none. After the last event it is what the last such comment says.
+func (r *Reader) At() time.Duration { return r.at }
 
 const anyFormat = `want "Alloc(16)," or "12: malloc 0x7000 16" or, in line 1, "` + header + `"`
 

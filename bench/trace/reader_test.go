@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
+	"time"
 )
 
 // readAll returns the events of a recording up to its end or its error.
@@ -378,3 +379,18 @@ d 7
 type failing struct{}
 
 func (failing) Write([]byte) (int, error) { return 0, nil }
+
+// TestAt: comments say when the events after them took place. Other ones say nothing.
+func TestAt(t *testing.T) {
+	const text = header + "\na 0 1 16\n# at 5\n#at 6\n# at x\n# at -7\n# at 18446744073709551616\n# at 9223372036855\nf 0 1\n# at 1500 \na 0 2 16\n# at 99\n"
+	r, err := NewReader("t", strings.NewReader(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []time.Duration{0, 5 * time.Millisecond, 1500 * time.Millisecond, 99 * time.Millisecond} {
+		e, err := r.Next()
+		if r.At() != want || err != nil && err != io.EOF {
+			t.Errorf("line %d: at %v, want %v; %v", e.Line, r.At(), want, err)
+		}
+	}
+}

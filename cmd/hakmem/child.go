@@ -97,6 +97,18 @@ type childRun struct {
 // run executes the child and decodes what it prints. It ends the child after limit, and watches its
 // memory if watch is set. If there is no result, the error says why, in one line.
 func (cmd command) run(ctx context.Context, limit time.Duration, watch bool) (r childRun, curve []sample, err error) {
+	out, curve, err := cmd.output(ctx, limit, watch)
+	if err != nil {
+		return r, nil, err
+	}
+	if err := json.Unmarshal(out, &r); err != nil {
+		return r, nil, fmt.Errorf("printed no result: %q", firstLine(string(out)))
+	}
+	return r, curve, nil
+}
+
+// output is run without the decoding.
+func (cmd command) output(ctx context.Context, limit time.Duration, watch bool) (text []byte, curve []sample, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, limit, fmt.Errorf("ended after the time limit of %v (see --limit)", limit))
 	defer cancel()
 	c := exec.CommandContext(ctx, cmd.path, cmd.args...)
@@ -106,7 +118,7 @@ func (cmd command) run(ctx context.Context, limit time.Duration, watch bool) (r 
 	out, errs := limited{most: maxOutput}, limited{most: maxErrors}
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Start(); err != nil {
-		return r, nil, err
+		return nil, nil, err
 	}
 	if watch {
 		stop := watchMemory(c.Process.Pid)
@@ -116,19 +128,19 @@ func (cmd command) run(ctx context.Context, limit time.Duration, watch bool) (r 
 		err = c.Wait()
 	}
 	if ctx.Err() != nil {
-		return r, nil, context.Cause(ctx)
+		return nil, nil, context.Cause(ctx)
 	}
 	if err != nil {
 		var exit *exec.ExitError
 		if line := firstLine(errs.String()); errors.As(err, &exit) && line != "" {
-			return r, nil, fmt.Errorf("%w: %s", err, line)
+			return nil, nil, fmt.Errorf("%w: %s", err, line)
 		}
-		return r, nil, err
+		return nil, nil, err
 	}
-	if err := json.Unmarshal(out.Bytes(), &r); err != nil {
-		return r, nil, fmt.Errorf("printed no result: %q", firstLine(out.String()+errs.String()))
+	if out.Len() == 0 {
+		return nil, nil, fmt.Errorf("printed no result: %q", firstLine(errs.String()))
 	}
-	return r, curve, nil
+	return out.Bytes(), curve, nil
 }
 
 // These bound what a child may print. A result with its latencies has some 100 KiB. A library that

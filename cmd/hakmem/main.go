@@ -10,7 +10,7 @@
 //	hakmem env                    the HAKMEM_* settings
 //	hakmem stats                  ReadStats after a short workload
 //	hakmem sawtooth               how much memory is kept between peaks, and faulted in again
-//	hakmem tune eval              what the learner is worth, in a simulator
+//	hakmem tune eval              what the learner is worth, simulated and in real processes
 //	hakmem policy merge           one policy file of several
 //	hakmem soak                   all workloads for a long time, with everything checked
 //	hakmem version                the versions of hakmem, of its modules and of Go
@@ -52,7 +52,7 @@ func badFlags(_ context.Context, c *cli.Command, err error, _ bool) error {
 
 func main() {
 	ctx := context.Background()
-	if len(os.Args) < 2 || os.Args[1] != childName { // children are ended by their parent
+	if !isChild(os.Args) { // children are ended by their parent
 		var stop func()
 		ctx, stop = signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 		context.AfterFunc(ctx, stop) // a second signal ends this process at once
@@ -61,6 +61,11 @@ func main() {
 		signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	}
 	os.Exit(run(ctx, os.Args, os.Stdout, os.Stderr))
+}
+
+// isChild reports whether a command line is that of a child of this program.
+func isChild(args []string) bool {
+	return len(args) > 1 && (args[1] == childName || args[1] == demandName)
 }
 
 // run executes one command line and returns the exit status.
@@ -73,7 +78,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		EnableShellCompletion: true,
 		OnUsageError:          badFlags,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run chooses the exit status
-		Commands:              []*cli.Command{benchVerb(), compareVerb(), abVerb(), replayVerb(), recordVerb(), reportVerb(), envVerb(), statsVerb(), sawtoothVerb(), tuneVerb(), policyVerb(), soakVerb(), versionVerb(), childVerb()},
+		Commands:              []*cli.Command{benchVerb(), compareVerb(), abVerb(), replayVerb(), recordVerb(), reportVerb(), envVerb(), statsVerb(), sawtoothVerb(), tuneVerb(), policyVerb(), soakVerb(), versionVerb(), childVerb(), demandVerb()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if verb := c.Args().First(); verb != "" {
 				return usagef("unknown verb %q; use bench, compare, ab, replay, record, report, env, stats, sawtooth, tune, policy, soak or version", verb)

@@ -24,7 +24,7 @@ const asProgram = "TEST_AS_PROGRAM"
 // a child of a test. It can also act as a child that misbehaves.
 func TestMain(m *testing.M) {
 	switch {
-	case len(os.Args) > 1 && os.Args[1] == childName, os.Getenv(asProgram) == "1":
+	case isChild(os.Args), os.Getenv(asProgram) == "1":
 		main()
 	case os.Getenv(asProgram) == "hang":
 		time.Sleep(time.Hour)
@@ -176,6 +176,26 @@ func TestBadInput(t *testing.T) {
 		{"tune eval --length 1s", "--length 1s", "from 10s"},
 		{"tune eval --price 0", "--price 0", "0.001 to 100"},
 		{"tune eval --price x", "x", ""},
+		{"tune eval --first 3", "--first 3", "from 4 on"},
+		{"tune eval --first 18446744073709551615 --seeds 2", "--first 18446744073709551615", "from 4 on"},
+		{"tune eval --out .", `--out "."`, "another file"},
+		{"tune eval --out=", `--out ""`, "--json"},
+		{"tune eval --out -", `"-"`, "--json"},
+		{"tune eval --out no/such.json", "no/such.json", "that you can write"},
+		{"tune eval --trace no/such.csv", "no/such.csv", ""},
+		{"tune eval --trace a --real", `--trace "a"`, "one of them"},
+		{"tune eval --trace a --length 20s", "--length 20s", "leave it out"},
+		{"tune eval --trace a --seeds 2", "--seeds 2", "leave it out"},
+		{"tune eval --arms auto", "--arms auto", "with --real"},
+		{"tune eval --duration 5s", "--duration 5s", "with --real"},
+		{"tune eval --real --length 20s", "--length 20s", "leave it out"},
+		{"tune eval --real --duration 1ms", "--duration 1ms", "from 1s"},
+		{"tune eval --real --patterns regular,flood", `"flood"`, "tide"},
+		{"tune eval --real --arms auto,soon", `"soon"`, "such as 500ms"},
+		{"tune eval --real --arms=", `""`, "nolearn"},
+		{"tune eval --real --baseline 3s", `"3s"`, "--arms"},
+		{"tune eval --real --price 0.0105", "0.0105", ""},
+		{"tune eval --real --nolearn no/such", "no/such", "-tags hakmem_nolearn"},
 		{"sawtooth now", `"now"`, "leave it out"},
 		{"sawtooth --period 0s", "--period 0s", "up to an hour"},
 		{"sawtooth --periods 0", "--periods 0", "1 to 1000"},

@@ -29,9 +29,12 @@ func recordVerb() *cli.Command {
 			"a trace or empty. If the program ends without hakmem.StopTrace, its last calls may be missing.\n" +
 			"Child processes inherit HAKMEM_TRACE. If several processes use hakmem at the same time, no whole\n" +
 			"trace is left; if they use it one after the other, the last one's trace is left.\n" +
-			"`hakmem replay FILE` repeats the trace; docs/traces.md describes its format.",
+			"`hakmem replay FILE` repeats the trace; docs/traces.md describes its format. With --times it also\n" +
+			"says when calls took place, within a tenth of a second, and `hakmem tune eval --trace FILE` can\n" +
+			"tell what keeping free memory would cost the program.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "hakmem.trace", TakesFile: true, Usage: "write the trace to `FILE`"},
+			&cli.BoolFlag{Name: "times", Usage: "also record when calls took place"},
 		},
 		OnUsageError: badFlags,
 		StopOnNthArg: func() *int { n := 1; return &n }(), // flags behind the program's name are the program's
@@ -62,17 +65,39 @@ func recordVerb() *cli.Command {
 			dropped := d.drop
 			defer func() { dropped() }()
 			p := exec.CommandContext(ctx, args[0], args[1:]...)
-			p.Env = append(os.Environ(), "HAKMEM_TRACE="+d.Name())
+			into := d.Name()
+			if c.Bool("times") {
+				into += ".plain"
+				if err := os.WriteFile(into, nil, 0o600); err != nil {
+					return err
+				}
+				defer os.Remove(into)
+			}
+			p.Env = append(os.Environ(), "HAKMEM_TRACE="+into)
 			// An interrupted program may end its trace, and itself, in an orderly way.
 			p.Cancel = func() error { return p.Process.Signal(os.Interrupt) }
 			p.WaitDelay = recordGrace
 			p.Stdin, p.Stdout, p.Stderr = os.Stdin, c.Root().Writer, c.Root().ErrWriter
+			stop := func() []growth { return nil }
+			if c.Bool("times") {
+				stop = watchGrowth(into)
+			}
 			ran := p.Run()
+			grown := stop()
 			if ran != nil {
 				ran = fmt.Errorf("%s: %w", args[0], ran)
 			}
 			if p.ProcessState == nil { // the program did not start
 				return ran
+			}
+			if c.Bool("times") {
+				err := addTimes(d, into, grown)
+				if err == nil {
+					_, err = d.Seek(0, io.SeekStart)
+				}
+				if err != nil {
+					return errors.Join(ran, err)
+				}
 			}
 			info, err := d.Stat()
 			if err != nil {

@@ -18,8 +18,9 @@ func reportVerb() *cli.Command {
 		Name:      "report",
 		Usage:     "make one HTML page with charts from results",
 		ArgsUsage: "RESULT.json...",
-		Description: "A result is what `bench --json` or `compare --json` printed. The page holds all of the\n" +
-			"results and needs no other file, and no network.",
+		Description: "A result is what `bench --json` or `compare --json` printed, or what `tune eval --out` wrote,\n" +
+			"which has a page of its own. The page holds all of the results and needs no other file, and no\n" +
+			"network.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "into", TakesFile: true, Usage: "instead of a page, put tables into the Markdown document `FILE`, between its two marks"},
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Value: "report.html", TakesFile: true, Usage: "write the page to `FILE`; - is standard output"},
@@ -27,7 +28,7 @@ func reportVerb() *cli.Command {
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if !c.Args().Present() {
-				return usagef("no result file given; name one or more that `hakmem bench --json` or `hakmem compare --json` wrote")
+				return usagef("no result file given; name one or more that `hakmem bench --json`, `hakmem compare --json` or `hakmem tune eval --out` wrote")
 			}
 			results, output := c.Args().Slice(), c.String("output")
 			if c.IsSet("into") {

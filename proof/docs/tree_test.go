@@ -288,11 +288,21 @@ func (tr *tree) readCommand() error {
 			return err
 		}
 		tr.verbs[verb] = map[string]bool{}
-		_, options, _ := strings.Cut(text, "\nOPTIONS:\n")
-		for line := range strings.Lines(options) {
-			names, _, _ := strings.Cut(strings.TrimSpace(line), "   ") // what follows is the help text
-			for _, m := range helpFlagPattern.FindAllStringSubmatch(names, -1) {
-				tr.verbs[verb][m[1]] = true
+		texts := []string{text}
+		for _, below := range section(text, "COMMANDS:") { // their flags count as the verb's
+			text, err := help(verb, strings.TrimSuffix(below, ","))
+			if err != nil {
+				return err
+			}
+			texts = append(texts, text)
+		}
+		for _, text := range texts {
+			_, options, _ := strings.Cut(text, "\nOPTIONS:\n")
+			for line := range strings.Lines(options) {
+				names, _, _ := strings.Cut(strings.TrimSpace(line), "   ") // what follows is the help text
+				for _, m := range helpFlagPattern.FindAllStringSubmatch(names, -1) {
+					tr.verbs[verb][m[1]] = true
+				}
 			}
 		}
 		for _, load := range section(text, "   Workloads:") {

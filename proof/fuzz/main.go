@@ -30,7 +30,7 @@ import (
 )
 
 // dirs has the directories with fuzz targets, of the engine and of functions that read files.
-var dirs = []string{"proof", "bench/trace"}
+var dirs = []string{"proof", "bench/trace", "cmd/hakmem"}
 
 // slice is how long go test fuzzes before its core time is read, which is known when the process
 // has ended. A target exceeds -minutes by at most this for each worker.

@@ -37,7 +37,7 @@ const (
 
 // Adversary plays a game against a policy and returns what the policy paid over the optimum.
 func Adversary(game Game, policy Policy, c learn.Costs) float64 {
-	m := newMachine(policy, c, advFirst+advPages)
+	m := newMachine(policy, c, advFirst+advPages, nil)
 	var clock waitClock
 	m.take(0, advFirst+advPages)
 	free, since, turn := false, time.Duration(0), 0

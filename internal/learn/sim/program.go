@@ -55,6 +55,31 @@ type Program struct {
 // break-even times of Prices, 8 s.
 var saws = map[string]float64{"saw0.2": 0.2, "saw1": 1, "saw2": 2, "saw4": 4, "saw8": 8, "saw30": 30, "saw60": 60}
 
+// regime is demand that comes back: its period in seconds, the part of a period that a peak lasts, and
+// the pages of a peak.
+type regime struct{ period, part, pages float64 }
+
+// shifts are the kinds whose regime changes twice. Each regime is a third of the program.
+var shifts = map[string][]regime{
+	"shiftA": {{0.5, 0.2, 500}, {6, 0.1, 500}, {0.5, 0.2, 500}},
+	"shiftB": {{1.2, 0.2, 500}, {25, 0.1, 900}, {1.2, 0.2, 500}},
+}
+
+// Regime is a part of a program in which demand keeps its habit.
+type Regime struct {
+	From, To time.Duration
+	Gap      time.Duration // from one peak to the next, on average
+}
+
+// Regimes returns the regimes of a program of a kind. It returns none if the regime never changes.
+func Regimes(kind string, length time.Duration) (list []Regime) {
+	for i, r := range shifts[kind] {
+		n := time.Duration(len(shifts[kind]))
+		list = append(list, Regime{length * time.Duration(i) / n, length * time.Duration(i+1) / n, steps(r.period)})
+	}
+	return list
+}
+
 // Kinds returns the kinds of demand that Generate knows.
 func Kinds() []string {
 	return []string{
@@ -244,7 +269,14 @@ func steady(rate float64) func(float64) float64 { return func(float64) float64 {
 
 // kind adds the components of a kind.
 func (g *generator) kind(kind string) {
-	third := g.length / 3
+	if list := shifts[kind]; list != nil {
+		g.constant(20)
+		third := g.length / float64(len(list))
+		for i, r := range list {
+			g.periodic(float64(i)*third, min(float64(i+1)*third, g.length), r.period, r.part, r.pages, 0.1)
+		}
+		return
+	}
 	if period, ok := saws[kind]; ok {
 		g.constant(100)
 		g.periodic(0, g.length, period*(0.85+0.3*g.Float64()), 0.2, 800, 0.05)
@@ -275,16 +307,6 @@ func (g *generator) kind(kind string) {
 		g.constant(20)
 		g.periodic(0, g.length, 0.3, 0.15, 40, 0.1)
 		g.periodic(1, g.length, 7.5, 0.05, 300, 0.2)
-	case "shiftA":
-		g.constant(20)
-		g.periodic(0, third, 0.5, 0.2, 500, 0.1)
-		g.periodic(third, 2*third, 6, 0.1, 500, 0.1)
-		g.periodic(2*third, g.length, 0.5, 0.2, 500, 0.1)
-	case "shiftB":
-		g.constant(20)
-		g.periodic(0, third, 1.2, 0.2, 500, 0.1)
-		g.periodic(third, 2*third, 25, 0.1, 900, 0.1)
-		g.periodic(2*third, g.length, 1.2, 0.2, 500, 0.1)
 	case "tide":
 		period := 9 + 4*g.Float64()
 		g.follow(func(at float64) float64 { return 500 + 375*math.Sin(2*math.Pi*at/period) })

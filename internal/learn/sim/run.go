@@ -24,6 +24,7 @@ type Placed struct {
 	Pages  uint32 // how many pages were ever used
 
 	runs  []run
+	gaps  []gap
 	waits waits
 }
 
@@ -50,9 +51,12 @@ func Place(p *Program) *Placed {
 			clock.freed(w.page, w.n, e.At)
 		}
 	}
-	placed.waits = clock.end(p.Length)
+	placed.end(&clock)
 	return placed
 }
+
+// end takes the waits of a program that is at its end.
+func (p *Placed) end(clock *waitClock) { p.waits, p.gaps = clock.end(p.Length), clock.gaps }
 
 // space says which pages are used: a bit for each.
 type space []uint64
@@ -116,10 +120,18 @@ type wait struct {
 // waits is all waits of a program, by length and phase.
 type waits []wait
 
+// gap is the waits of pages that began and ended together.
+type gap struct {
+	from, to time.Duration
+	pages    float64
+	last     bool // they lasted until the program's end
+}
+
 // waitClock measures waits.
 type waitClock struct {
 	since []time.Duration // since when a page waits; -1: it does not
 	n     map[[2]time.Duration]wait
+	gaps  []gap
 }
 
 const never = -1 // it does not wait
@@ -146,7 +158,7 @@ func (c *waitClock) taken(page, n uint32, now time.Duration) {
 			j++
 		}
 		if c.since[i] != never {
-			c.count(c.since[i], now, float64(j-i), 0)
+			c.count(gap{c.since[i], now, float64(j - i), false})
 		}
 		for ; i < j; i++ {
 			c.since[i] = never
@@ -154,23 +166,35 @@ func (c *waitClock) taken(page, n uint32, now time.Duration) {
 	}
 }
 
-// count counts waits from one time to another.
-func (c *waitClock) count(from, to time.Duration, ended, last float64) {
+// count counts waits.
+func (c *waitClock) count(g gap) {
 	if c.n == nil {
 		c.n = map[[2]time.Duration]wait{}
 	}
-	phase := (Tick - from%Tick) % Tick
-	key := [2]time.Duration{to - from, phase}
+	phase := (Tick - g.from%Tick) % Tick
+	key := [2]time.Duration{g.to - g.from, phase}
 	w := c.n[key]
-	c.n[key] = wait{to - from, phase, w.ended + ended, w.last + last}
+	w.length, w.phase = g.to-g.from, phase
+	if g.last {
+		w.last += g.pages
+	} else {
+		w.ended += g.pages
+	}
+	c.n[key] = w
+	c.gaps = append(c.gaps, g)
 }
 
 // end returns the waits of a program that ends now.
 func (c *waitClock) end(now time.Duration) waits {
-	for _, since := range c.since {
-		if since != never {
-			c.count(since, now, 0, 1)
+	for i := 0; i < len(c.since); {
+		j := i + 1
+		for j < len(c.since) && c.since[j] == c.since[i] {
+			j++
 		}
+		if c.since[i] != never {
+			c.count(gap{c.since[i], now, float64(j - i), true})
+		}
+		i = j
 	}
 	var all waits
 	for _, w := range c.n {
@@ -196,8 +220,8 @@ func (w waits) optimum(c learn.Costs) (sum float64) {
 func (w waits) static(hold time.Duration, ticks bool, c learn.Costs) (sum float64) {
 	for _, x := range w {
 		kept := hold
-		if ticks && hold < Forever {
-			kept = x.phase + max(hold-x.phase+Tick-1, 0)/Tick*Tick
+		if ticks {
+			kept = atTick(hold, x.phase)
 		}
 		if x.length <= kept {
 			sum += (x.ended + x.last) * x.length.Seconds() * c.Hold
@@ -206,6 +230,15 @@ func (w waits) static(hold time.Duration, ticks bool, c learn.Costs) (sum float6
 		}
 	}
 	return sum
+}
+
+// atTick returns how long a page is kept that is to be kept for hold, if pages are returned at ticks only.
+// The first tick comes a phase after the page was freed.
+func atTick(hold, phase time.Duration) time.Duration {
+	if hold == Forever {
+		return hold
+	}
+	return phase + max(hold-phase+Tick-1, 0)/Tick*Tick
 }
 
 // Optimum returns the least that a program can cost: the lesser of keeping and returning for each wait.
@@ -253,20 +286,37 @@ type Result struct {
 	Cost            float64
 	HeldPageSeconds float64   // how long free pages were kept
 	Faults, Returns int       // pages
-	Curve           []float64 // the cost so far, every curveStep
+	Curve           []float64 // the cost so far, at CurvePoints times that divide the program evenly
+	// Plays is how many waits of pages had a hold time of up to Arms[i], and longer than the arm before, when
+	// they ended or their page was returned. The last one has those longer than all arms. It is 0 for
+	// policies that name pages and not times.
+	Plays [len(learn.Arms) + 1]int
 }
 
 const (
 	// Tick is the time between two ticks. hakmem's scavenger has one of 55 to 308 ms (ticksPerWindow).
 	Tick = 100 * time.Millisecond
-	// curveStep is the time between two points of a curve: 30 of them in a run of 5 minutes.
-	curveStep = 10 * time.Second
+	// CurvePoints is the number of points of a curve: some 10 pixels apart in a drawing.
+	CurvePoints = 50
 )
+
+// marks returns the times at which a curve has its points. The last one is the program's end.
+func (p *Placed) marks() []time.Duration {
+	list := make([]time.Duration, CurvePoints)
+	for i := range list {
+		list[i] = p.Length / CurvePoints * time.Duration(i+1)
+	}
+	list[CurvePoints-1] = p.Length
+	return list
+}
 
 // Run replays a program for a policy. At one moment blocks are freed and taken first, then comes the
 // tick. p is only read.
-func Run(p *Placed, policy Policy, c learn.Costs) Result {
-	m := newMachine(policy, c, p.Pages)
+func Run(p *Placed, policy Policy, c learn.Costs) Result { return p.run(policy, c, p.marks()) }
+
+// run is Run with the curve's points at other times, in order, none beyond the end.
+func (p *Placed) run(policy Policy, c learn.Costs, marks []time.Duration) Result {
+	m := newMachine(policy, c, p.Pages, marks)
 	for _, r := range p.runs {
 		m.run(r.at)
 		if r.taken {
@@ -297,8 +347,8 @@ type machine struct {
 	pacer
 
 	now      time.Duration
-	nextTick time.Duration // the first tick is at the start
-	nextMark time.Duration // when the curve has its next point
+	nextTick time.Duration   // the first tick is at the start
+	marks    []time.Duration // when the curve has its next points
 
 	state []state
 	since []time.Duration // when a page was freed
@@ -308,10 +358,11 @@ type machine struct {
 
 	faults, returns int
 	curve           []float64
+	plays           [len(learn.Arms) + 1]int
 }
 
-func newMachine(policy Policy, c learn.Costs, pages uint32) *machine {
-	m := &machine{policy: policy, costs: c, nextMark: curveStep,
+func newMachine(policy Policy, c learn.Costs, pages uint32, marks []time.Duration) *machine {
+	m := &machine{policy: policy, costs: c, marks: marks,
 		state: make([]state, pages), since: make([]time.Duration, pages), kept: make(space, (pages+63)/64)}
 	m.chooser, _ = policy.(chooser)
 	m.pacer, _ = policy.(pacer)
@@ -321,15 +372,22 @@ func newMachine(policy Policy, c learn.Costs, pages uint32) *machine {
 // run lets time pass until shortly before what happens next: all ticks before now, and the points of the
 // curve.
 func (m *machine) run(now time.Duration) {
-	for m.nextTick < now || m.nextMark < now {
+	for {
+		mark := Forever
+		if len(m.marks) > 0 {
+			mark = m.marks[0]
+		}
+		if min(m.nextTick, mark) >= now {
+			break
+		}
 		// A point of the curve that is due with a tick comes after it.
-		if m.nextTick <= m.nextMark {
+		if m.nextTick <= mark {
 			m.pass(m.nextTick)
 			m.tick()
 		} else {
-			m.pass(m.nextMark)
+			m.pass(mark)
 			m.curve = append(m.curve, m.cost())
-			m.nextMark += curveStep
+			m.marks = m.marks[1:]
 		}
 	}
 	m.pass(now)
@@ -346,7 +404,10 @@ func (m *machine) cost() float64 {
 }
 
 func (m *machine) result() Result {
-	return Result{m.cost(), m.held.Seconds(), m.faults, m.returns, append(m.curve, m.cost())}
+	for range m.marks { // those at the end
+		m.curve = append(m.curve, m.cost())
+	}
+	return Result{m.cost(), m.held.Seconds(), m.faults, m.returns, m.curve, m.plays}
 }
 
 // take has n pages used from now on.
@@ -354,6 +415,9 @@ func (m *machine) take(page, n uint32) {
 	for i := page; i < page+n; i++ {
 		switch m.state[i] {
 		case kept:
+			if m.chooser == nil {
+				m.play(m.policy.Hold(i))
+			}
 			m.unkeep(i)
 		case returned:
 			m.faults++
@@ -385,6 +449,12 @@ func (m *machine) giveBack(page uint32) {
 	m.returns++
 }
 
+// play counts a wait with a hold time.
+func (m *machine) play(hold time.Duration) {
+	i, _ := slices.BinarySearch(learn.Arms[:], hold)
+	m.plays[i]++
+}
+
 // tick returns the pages that the policy does not want to keep.
 func (m *machine) tick() {
 	m.policy.Tick(m.now)
@@ -401,7 +471,8 @@ func (m *machine) tick() {
 	for i, w := range m.kept {
 		for ; w != 0; w &= w - 1 {
 			page := uint32(i*64 + bits.TrailingZeros64(w))
-			if m.now-m.since[page] >= m.policy.Hold(page) {
+			if hold := m.policy.Hold(page); m.now-m.since[page] >= hold {
+				m.play(hold)
 				m.giveBack(page)
 			}
 		}

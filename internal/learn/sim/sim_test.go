@@ -114,7 +114,7 @@ func TestRun(t *testing.T) {
 			if !same(cost, r.Cost) || r.Faults > r.Returns {
 				t.Errorf("%s, %s: %+v, the sum is %g", kind, m.Name, r, cost)
 			}
-			if len(r.Curve) != int(testLength/curveStep) || !slices.IsSorted(r.Curve) || r.Curve[len(r.Curve)-1] != r.Cost {
+			if len(r.Curve) != CurvePoints || !slices.IsSorted(r.Curve) || r.Curve[len(r.Curve)-1] != r.Cost {
 				t.Errorf("%s, %s: the curve is %v, the cost %g", kind, m.Name, r.Curve, r.Cost)
 			}
 		}
