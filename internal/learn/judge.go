@@ -19,6 +19,8 @@ type Judgement struct {
 	// Scaled is what they would have cost with the model's hold times times each of HoldScales. Memory is
 	// in page seconds.
 	Scaled [len(HoldScales)]Sample
+	// Bands has what the waits in each band cost.
+	Bands [Bands]struct{ Waits, Realised float64 }
 	// Candidate and Rest are about the chunks of a trial (SetTrial) and about the others: what their waits
 	// cost, over what they would have cost at best.
 	Candidate, Rest Tally
@@ -37,6 +39,7 @@ type judged struct {
 	seen, trial [Bands]band
 	waits       float64
 	realised    float64
+	bands       [Bands]struct{ Waits, Realised float64 }
 	scaled      [len(HoldScales)]outcome
 	candidate   outcome
 }
@@ -67,7 +70,7 @@ func (m *Model) SetTrial(scale float64, in func(chunk uint32) bool) { m.trial = 
 // Judge returns the Judgement of what was seen before the last Tick.
 func (m *Model) Judge() (j Judgement) {
 	d := &m.judged
-	j.Waits, j.Realised = d.waits, d.realised
+	j.Waits, j.Realised, j.Bands = d.waits, d.realised, d.bands
 	var trialBest float64
 	for i := range d.seen {
 		j.Best += m.best(&d.seen[i])
@@ -135,6 +138,8 @@ func (m *Model) judge(i int, fresh, trial *band) {
 	}
 	realised := m.mixed(i, &out, m.scale)
 	d.realised += realised.at(m.costs)
+	d.bands[i].Waits += fresh.all()
+	d.bands[i].Realised += realised.at(m.costs)
 	if m.trial.in != nil {
 		d.trial[i].add(trial, 1)
 		out := trial.outcomes(m.long.Seconds())
@@ -148,6 +153,18 @@ func (o *outcome) add(x outcome) {
 	o.faults += x.faults
 	o.returns += x.returns
 	o.held += x.held
+}
+
+// expected returns what a wait in band i costs by what was seen, with the hold times in force; 0 if little
+// was seen.
+func (m *Model) expected(i int) float64 {
+	b := &m.seen[i]
+	n := b.all()
+	if n < m.size() {
+		return 0
+	}
+	out := b.outcomes(m.long.Seconds())
+	return m.mixed(i, &out, m.scale).at(m.costs) / n
 }
 
 // mixed returns what comes of waits in band i, with the arms of the band in their shares, times scale.
