@@ -30,7 +30,7 @@ const (
 type Options struct {
 	// Mode is a set of values for the other settings; each of them can still be set on its own.
 	// minimal keeps few free blocks in magazines, fast keeps many and commits memory in larger
-	// steps. learning and research are not built yet: they behave as balanced, and Err says so.
+	// steps. learning is balanced with Evo auto; research is balanced with Elo real.
 	//
 	// HAKMEM_MODE; default balanced, one of minimal, fast, balanced, learning, research.
 	Mode string
@@ -116,6 +116,23 @@ type Options struct {
 	//
 	// HAKMEM_MEMORY_PRICE; default 0.1, from 0.001 to 100.
 	MemoryPrice float64
+
+	// Evo says when hakmem learns: with learn at all times, with frozen not at all, so that what a policy
+	// file says is used (see ImportPolicy), and with auto until what is learnt has settled, which takes
+	// three minutes at least, and again when it no longer fits. With off, nothing that was learnt is used:
+	// free memory is kept for the time for which that costs as much as to return it and to fault it in
+	// again.
+	//
+	// HAKMEM_EVO; default learn, one of off, learn, frozen, auto.
+	Evo string
+
+	// Elo says what becomes of twelve strategies that are rated as chess players are: hold times a quarter,
+	// half, once or twice as long, with half, once or twice the memory in caches. With shadow they are only
+	// compared by what they would have cost; with leader the best rated one is in force; and with real they
+	// are used in turns, two at a time, which is for research.
+	//
+	// HAKMEM_ELO; default shadow, one of shadow, leader, real.
+	Elo string
 
 	// DecayMs is the unit of the scavenger's times: of how long caches and magazines must be idle,
 	// and of the hold times of Keep auto. With a tenth of it, everything goes back ten times as fast. A
@@ -250,7 +267,7 @@ func (o *Options) values() map[string]string {
 			v[name] = "Toggle(" + strconv.Itoa(int(t)) + ")" // refused by the setting
 		}
 	}
-	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_THP": o.THP} {
+	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_EVO": o.Evo, "HAKMEM_ELO": o.Elo, "HAKMEM_THP": o.THP} {
 		if word != "" {
 			v[name] = word
 		}
@@ -310,7 +327,7 @@ func Configure(o Options) error {
 	s, errs := policy.Load(set)
 	var bad []error
 	for _, err := range errs {
-		// Err reports what is wrong with the environment, and a mode that is not built yet.
+		// Err reports what is wrong with the environment.
 		var g *policy.SettingError
 		if errors.As(err, &g) {
 			if _, ours := set[g.Name]; ours {

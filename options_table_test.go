@@ -1,12 +1,10 @@
 package hakmem_test
 
 import (
-	"errors"
 	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
-	"os"
 	"reflect"
 	"regexp"
 	"slices"
@@ -17,7 +15,6 @@ import (
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/testkit"
-	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
 
 // The table of settings, the fields of Options with their comments, and the values that the
@@ -150,7 +147,7 @@ func TestStems(t *testing.T) {
 
 // someValue has a value for each word and each limit; other fields are set to 7 or switched.
 var someValue = map[string]any{
-	"Mode": "minimal", "Keep": "1.5s", "THP": "never", "MemoryPrice": 0.013,
+	"Mode": "minimal", "Keep": "1.5s", "Evo": "auto", "Elo": "leader", "THP": "never", "MemoryPrice": 0.013,
 	"MemorySoft": 128 << 20, "MemoryHard": 256 << 20, "CommitMin": 4 << 20, "CommitMax": 8 << 20, "RegionBytes": 512 << 20,
 }
 
@@ -192,40 +189,3 @@ func configureEverything(string) error {
 }
 
 func TestConfigureEverything(t *testing.T) { testkit.InChild(t, "configure everything", "") }
-
-var _ = testkit.Child("mode not built", modeNotBuilt)
-
-// modeNotBuilt: Err reports the mode, Configure does not. With an argument the mode is set by
-// Configure, else by the environment.
-func modeNotBuilt(mode string) error {
-	if mode == "" {
-		mode = os.Getenv("HAKMEM_MODE")
-	} else if err := hakmem.Configure(hakmem.Options{Mode: mode}); err != nil {
-		return fmt.Errorf("Configure reports the mode: %w", err)
-	}
-	if n, err := workout.Work(1, 8<<20, 1); n != 0 || err != nil {
-		return fmt.Errorf("%d failures: %w", n, err)
-	}
-	err := hakmem.Err()
-	var e *policy.NotBuiltError
-	if !errors.As(err, &e) || e.Mode != mode || len(workout.ReadStats().Errors) != 1 {
-		return fmt.Errorf("Err() = %w, want one error about the mode %s", err, mode)
-	}
-	for _, want := range []string{"HAKMEM_MODE=" + mode, "not built yet", "behaves as balanced"} {
-		if !strings.Contains(err.Error(), want) {
-			return fmt.Errorf("Err() = %w, want it to contain %q", err, want)
-		}
-	}
-	balanced, _ := policy.Build(func(string) (string, bool) { return "", false })
-	if *policy.Now() != balanced.Tuning {
-		return fmt.Errorf("mode %s behaves as %+v", mode, *policy.Now())
-	}
-	return nil
-}
-
-func TestModesNotBuilt(t *testing.T) {
-	for _, mode := range []string{"learning", "research"} {
-		testkit.InChild(t, "mode not built", mode)
-		testkit.InChild(t, "mode not built", "", "HAKMEM_MODE="+mode)
-	}
-}

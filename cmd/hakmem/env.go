@@ -90,18 +90,15 @@ func values(g *policy.Setting) string {
 	}
 }
 
-// modeEffect lists the settings whose defaults a mode changes, and what the mode does not do yet.
+// modeEffect lists the settings whose defaults a mode changes.
 func modeEffect(mode string) string {
 	s, _ := policy.Build(func(name string) (string, bool) { return mode, name == "HAKMEM_MODE" })
 	var parts []string
 	settings := policy.All()
 	for i := range settings {
-		if g := &settings[i]; g.Kind != policy.Choice && g.Value(s) != g.Default {
+		if g := &settings[i]; g.Name != "HAKMEM_MODE" && g.Value(s) != g.Default {
 			parts = append(parts, g.Name+"="+g.Value(s))
 		}
-	}
-	if note := policy.ModeNote(mode); note != "" {
-		parts = append(parts, note)
 	}
 	if len(parts) == 0 {
 		return "the defaults"

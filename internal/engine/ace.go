@@ -46,6 +46,10 @@ const (
 // smaller: what is idle in caches goes back after a time of its own.
 var cachePrice atomic.Uint64
 
+// movedNanos is the CPU time that it took, by ACE's reckoning, to move blocks out of caches and in again
+// that more room would have kept, in nanoseconds.
+var movedNanos atomic.Int64
+
 // scarce reports whether the caches have to do with less.
 func scarce() bool { return cachePrice.Load() != 0 }
 
@@ -143,6 +147,7 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 		return 0
 	}
 	moved := float64(a.moved[c]) / seconds
+	movedNanos.Add(int64(float64(a.moved[c]) * moveSeconds(c, room) * 1e9))
 	a.moved[c] = 0
 	if !scarce() {
 		a.most[c], a.closed[c] = 0, false // as large as the policy allows, if it helps

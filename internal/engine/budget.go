@@ -31,6 +31,7 @@ const (
 var budget struct {
 	learn.Budget
 	looked      stamp
+	factor      float64 // of the strategy in force; 0: 1
 	held, limit mem.Bytes
 	dwells      [sizeclass.NumLarge]dwell // of the shared slots
 }
@@ -55,6 +56,9 @@ func shareBudget(now stamp) {
 		used := pageCount(pageUse.used).bytes()
 		region.mu.Unlock()
 		b.limit = max(mem.Bytes(budgetBase*math.Sqrt(float64(fronts))), used/budgetShare)
+	}
+	if b.factor > 0 {
+		b.limit = mem.Bytes(b.factor * float64(b.limit))
 	}
 	b.Base = bytePrice()
 	b.Adjust(float64(b.held), float64(b.limit))

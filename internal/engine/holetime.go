@@ -60,7 +60,7 @@ func (m *pageMeta) listedAt() stamp {
 // from the PARTIAL ones. free counts its units without a live block.
 func noteHoleWait(page pageNo, since stamp, free func() int) {
 	h := &holeWaits
-	if !learning || !h.busy.CompareAndSwap(false, true) {
+	if !learns() || !h.busy.CompareAndSwap(false, true) {
 		return
 	}
 	defer h.busy.Store(false)
@@ -79,7 +79,7 @@ func noteHoleWait(page pageNo, since stamp, free func() int) {
 
 // learnHoles lets the second model learn at a tick. Under scavenger.mu.
 func learnHoles(now stamp) {
-	if !learning {
+	if !learns() {
 		return
 	}
 	t, h := &holeTimes, &holeWaits
@@ -114,7 +114,7 @@ func beginHoleRound(now stamp) { holeTimes.lastRound, holeTimes.roundAt = holeTi
 // wait since the last round. Under scavenger.mu.
 func holesWait(page pageNo, units int, since stamp) {
 	t := &holeTimes
-	if !learning || t.model == nil || t.lastRound == 0 {
+	if !learns() || t.model == nil || t.lastRound == 0 {
 		return
 	}
 	long := ownTime(t.model.Long())
@@ -129,7 +129,7 @@ func holeTime(page pageNo) millis {
 	hold, fixed := policy.Now().Keep.Time()
 	switch {
 	case fixed:
-	case !learning || holeTimes.model == nil:
+	case !learns() || holeTimes.model == nil:
 		return decay()
 	default:
 		return ownTime(holeTimes.model.Hold(uint32(page - region.firstPage())))

@@ -55,9 +55,12 @@ func keptTime(s stamp) time.Duration {
 // kept returns the model's number of the chunk's first page: it counts from the region's first one.
 func (c chunkNo) kept() uint32 { return uint32(c.page() - region.firstPage()) }
 
+// learns reports whether anything is learnt.
+func learns() bool { return learning && policy.Now().Evo != learn.EvolutionOff }
+
 // noteFreed notes that the pages m of chunk c have been free since the given time. Under region.mu.
 func noteFreed(c chunkNo, m pageSet, at stamp) {
-	if !learning {
+	if !learns() {
 		return
 	}
 	model, first := keptModel(), c.kept()
@@ -66,7 +69,7 @@ func noteFreed(c chunkNo, m pageSet, at stamp) {
 
 // noteTaken notes that the pages m of chunk c are used from now on. Under region.mu.
 func noteTaken(c chunkNo, m pageSet, now stamp) {
-	if !learning {
+	if !learns() {
 		return
 	}
 	model, first := keptModel(), c.kept()
@@ -122,8 +125,13 @@ func coldPages(c chunkNo, m pageSet, now stamp, idle millis) (cold pageSet) {
 	model, at := keptModel(), keptTime(now)
 	first := c.kept()
 	hold, fixed := policy.Now().Keep.Time() // a time that the user has set is not one of the model's
-	if hold = hold * keptUnit / time.Duration(decay()); !fixed {
+	switch {
+	case fixed:
+		hold = hold * keptUnit / time.Duration(decay())
+	case learns():
 		hold = model.Hold(first)
+	default:
+		hold = model.Costs().BreakEven()
 	}
 	for ; m != 0; m &= m - 1 {
 		page := bits.TrailingZeros32(uint32(m))
@@ -145,6 +153,9 @@ func meanHold() time.Duration {
 	check.MustHold(&region.mu, "meanHold")
 	if d, fixed := policy.Now().Keep.Time(); fixed {
 		return d
+	}
+	if !learns() {
+		return keptModel().Costs().BreakEven() * time.Duration(decay()) / keptUnit
 	}
 	return keptModel().Mean() * time.Duration(decay()) / keptUnit
 }

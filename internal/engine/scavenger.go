@@ -404,6 +404,7 @@ func scavenge(all bool) (left bool) {
 	times.epoch.Add(1)
 	now := s.look()
 	learnHoles(now)
+	learnWindow(now, &s.moving)
 	refillNarrowing()
 	again := all // what was refused is tried again
 	worth := worthIdle

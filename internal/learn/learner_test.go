@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// demand drives a Model and a Learner: in each window of 2 s each of 512 pages waits once.
+// demand drives a Model and a Learner: in each window of 2 s each of 2048 pages waits once.
 type demand struct {
 	m     *Model
 	l     *Learner
@@ -15,7 +15,7 @@ type demand struct {
 	held  float64 // GiB·s that they hold
 }
 
-const demandPages = 512
+const demandPages = 2048
 
 func newDemand(p EvolutionPolicy, d Deciding) *demand {
 	return &demand{m: New(TypicalMachine.Costs(65536, 0.1)), l: NewLearner(p, d, 1), now: time.Hour}
@@ -182,7 +182,7 @@ func TestLearnerCanary(t *testing.T) {
 			t.Fatalf("%s: %v after 400 s of the same", test.name, mode)
 		}
 		hold := d.m.Mean()
-		for range 1000 {
+		for range 400 {
 			for page := range uint32(demandPages) {
 				wait := 300 * time.Millisecond
 				if page%test.every == 1 {

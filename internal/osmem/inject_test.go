@@ -102,6 +102,7 @@ var neverRefused = map[string]string{
 	"MappingsLeft":       "a failure counts as a number that is not known",
 	"HugePageMode":       "a failure counts as a system without the setting, or as an unknown one",
 	"HugePageSize":       "a failure counts as unknown",
+	"ProcessCPU":         "for statistics: zero",
 	"ProcessFaults":      "for statistics: zeros",
 	"ResidentBytes":      "for statistics: says when it does not know",
 	"PageSize":           "no system call",

@@ -3,6 +3,8 @@
 package osmem
 
 import (
+	"time"
+
 	"errors"
 
 	"github.com/hakmem/hakmem/internal/mem"
@@ -50,4 +52,12 @@ func processFaults() (minor, major uint64) {
 		return 0, 0
 	}
 	return uint64(u.Minflt), uint64(u.Majflt)
+}
+
+func processCPU() time.Duration {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }

@@ -1,6 +1,8 @@
 package osmem
 
 import (
+	"time"
+
 	"fmt"
 	"io/fs"
 	"math"
@@ -110,5 +112,7 @@ func strictCommit() bool { return false }
 func commitPinned(addr mem.Addr, size mem.Bytes) error { return commit(addr, size) }
 
 func setName(addr mem.Addr, size mem.Bytes, name string) {} // Windows has no such listing
+
+func processCPU() time.Duration { return 0 } // nobody asks on Windows, where faults are not known either
 
 func processFaults() (minor, major uint64) { return 0, 0 } // Windows has one number for both kinds

@@ -1,6 +1,8 @@
 package osmem
 
 import (
+	"time"
+
 	"errors"
 	"sync/atomic"
 
@@ -117,6 +119,10 @@ func HugePageSize() mem.Bytes { return hugePageSize() }
 // ProcessFaults returns the page faults of the process so far: minor ones, which needed no reading
 // from a device, and major ones, which did. On Windows both are 0.
 func ProcessFaults() (minor, major uint64) { return processFaults() }
+
+// ProcessCPU returns the CPU time of the process so far, of the program and of the system on its behalf;
+// 0 where it is not known.
+func ProcessCPU() time.Duration { return processCPU() }
 
 // ResidentBytes returns the resident memory of the whole process, including Go's heap and all code.
 // It returns false where that is not known: on systems other than Linux, and without /proc. The

@@ -22,13 +22,6 @@ func (e *SettingError) Error() string {
 	return "hakmem: setting " + e.Name + ": cannot use the value " + strconv.Quote(e.Value) + ": " + e.Remedy
 }
 
-// NotBuiltError is a mode that was chosen, but does not yet do what its name says.
-type NotBuiltError struct{ Mode string }
-
-func (e *NotBuiltError) Error() string {
-	return "hakmem: HAKMEM_MODE=" + e.Mode + ": " + notBuilt[e.Mode]
-}
-
 // lookupFunc finds the value of a variable, as os.LookupEnv does.
 type lookupFunc = func(name string) (value string, ok bool)
 
@@ -169,9 +162,6 @@ func Build(lookup lookupFunc) (*Settings, []error) {
 				continue
 			}
 			s.Mode = g.Choices[mode]
-			if notBuilt[s.Mode] != "" {
-				errs = append(errs, &NotBuiltError{s.Mode})
-			}
 			continue
 		case g.Kind == Text:
 			*g.text(s) = value

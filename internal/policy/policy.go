@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/learn"
 )
 
 // Fixed holds the settings that cannot change after the first allocation.
@@ -67,6 +68,9 @@ type Tuning struct {
 	// MemoryPrice is what a GiB that is held for a second costs, in thousandths of a second of CPU
 	// time.
 	MemoryPrice int
+	// Evo says when what is learnt is used, and Elo who decides about strategies.
+	Evo learn.EvolutionPolicy
+	Elo learn.Deciding
 	// DecayMs is the unit of the scavenger's times, in milliseconds.
 	DecayMs int
 	// Refill is the most blocks that a magazine miss moves from the leased slab. A magazine that

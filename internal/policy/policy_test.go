@@ -221,12 +221,4 @@ func TestValues(t *testing.T) {
 	if seen != len(env) {
 		t.Errorf("%d of %d settings exist", seen, len(env))
 	}
-	for mode, want := range notBuilt {
-		if got := ModeNote(mode); got != want || want == "" {
-			t.Errorf("ModeNote(%q) = %q, want %q", mode, got, want)
-		}
-	}
-	if got := ModeNote("balanced"); got != "" {
-		t.Errorf("the default mode does everything, except %q", got)
-	}
 }

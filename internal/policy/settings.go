@@ -3,6 +3,8 @@ package policy
 import (
 	"strconv"
 	"time"
+
+	"github.com/hakmem/hakmem/internal/learn"
 )
 
 // This file holds the table of settings, and the presets of the modes. The table never changes.
@@ -99,15 +101,6 @@ func (g Setting) orTime(most time.Duration) Setting {
 // Modes are the presets of HAKMEM_MODE, in the order of the C allocator.
 var Modes = []string{"minimal", "fast", "balanced", "learning", "research"}
 
-// notBuilt says for a mode what it does not do yet.
-var notBuilt = map[string]string{
-	"learning": "hold times are learnt in every mode, the rest of the learner is not built yet: learning behaves as balanced",
-	"research": "the research mode is not built yet: research behaves as balanced",
-}
-
-// ModeNote returns what mode m does not do yet, or "".
-func ModeNote(m string) string { return notBuilt[m] }
-
 // presets gives, for each mode, the settings that differ from the defaults.
 var presets = map[string]map[string]int64{
 	// minimal: the least memory held by caches.
@@ -115,8 +108,10 @@ var presets = map[string]map[string]int64{
 	// fast: the most blocks cached, larger commits.
 	"fast":     {"HAKMEM_MAG_BYTES": 128 << 10, "HAKMEM_MAG_MID_BYTES": 1 << 20, "HAKMEM_MAG_GROW_BYTES": 1 << 20, "HAKMEM_COMMIT_MIN": 64 << 20},
 	"balanced": {},
-	"learning": {},
-	"research": {},
+	// learning: what is learnt is frozen when it has settled.
+	"learning": {"HAKMEM_EVO": int64(learn.EvolutionAuto)},
+	// research: strategies play real matches.
+	"research": {"HAKMEM_ELO": int64(learn.DecideReal)},
 }
 
 // settings is the one table of settings. The origin of each number is in docs/ledger.md, under the
@@ -152,6 +147,12 @@ var settings = []Setting{
 		func(s *Settings, v int64) { s.Keep = Keep(v) }).orTime(time.Hour),
 	{Name: "HAKMEM_MEMORY_PRICE", Meaning: "what a GiB held for a second costs, in seconds of CPU time: the more, the sooner free memory is returned", Default: "0.1", Since: "0.1", Kind: Decimal, Min: 1, Max: 100_000,
 		get: func(s *Settings) int64 { return int64(s.MemoryPrice) }, set: func(s *Settings, v int64) { s.MemoryPrice = int(v) }},
+	choice("HAKMEM_EVO", "what is learnt: nothing, and hold times are the break-even time (off); always (learn); nothing, and what a policy file says is used (frozen); or until it has settled, and again when it no longer fits (auto)", "learn", learn.EvolutionPolicies[:],
+		func(s *Settings) int64 { return int64(s.Evo) },
+		func(s *Settings, v int64) { s.Evo = learn.EvolutionPolicy(v) }),
+	choice("HAKMEM_ELO", "the board of strategies: only compares what they would cost (shadow), puts the leader in force (leader), or uses them in turns (real)", "shadow", []string{"shadow", "leader", "real"},
+		func(s *Settings) int64 { return int64(s.Elo) },
+		func(s *Settings, v int64) { s.Elo = learn.Deciding(v) }),
 	number("HAKMEM_DECAY_MS", "the unit of the scavenger's times in milliseconds: with a tenth of it, everything that is idle goes back ten times as fast", "2200", 1, 1<<24,
 		func(s *Settings) *int { return &s.DecayMs }),
 	choice("HAKMEM_THP", "transparent huge pages: ask the system for none, leave it to the system (auto), or ask for all", "auto", []string{"never", "auto", "always"},

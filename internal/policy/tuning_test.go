@@ -3,6 +3,8 @@ package policy
 import (
 	"errors"
 	"testing"
+
+	"github.com/hakmem/hakmem/internal/learn"
 )
 
 // TestFirstUse: whichever part is asked for first, both are read.
@@ -60,18 +62,18 @@ func TestSetTuning(t *testing.T) {
 	}
 }
 
-// TestNotBuilt: a mode that does nothing of its own yet is reported, once, and behaves as balanced
-// does.
-func TestNotBuilt(t *testing.T) {
+// TestModesOfTheLearner: what the two modes that are about learning set.
+func TestModesOfTheLearner(t *testing.T) {
 	balanced, _ := Build(lookup(nil))
-	for mode, value := range map[string]string{"learning": "learning", "research": "Research"} {
-		s, errs := Build(lookup(map[string]string{"HAKMEM_MODE": value}))
-		var e *NotBuiltError
-		if len(errs) != 1 || !errors.As(errs[0], &e) || e.Mode != mode || ModeNote(mode) == "" {
-			t.Errorf("%s: %v", mode, errs)
-		}
-		if s.Mode != mode || s.Tuning != balanced.Tuning {
-			t.Errorf("%s: %+v", mode, *s)
+	for mode, change := range map[string]func(*Tuning){
+		"learning": func(s *Tuning) { s.Evo = learn.EvolutionAuto },
+		"research": func(s *Tuning) { s.Elo = learn.DecideReal },
+	} {
+		s, errs := Build(lookup(map[string]string{"HAKMEM_MODE": mode}))
+		want := balanced.Tuning
+		change(&want)
+		if len(errs) != 0 || s.Mode != mode || s.Tuning != want {
+			t.Errorf("%s: %+v, errors %v", mode, *s, errs)
 		}
 	}
 }

@@ -1,0 +1,125 @@
+package engine
+
+import (
+	"math/bits"
+	"sync/atomic"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// This file is where the engine and learn.Learner meet. Once in a window the Learner is told what the
+// caches moved and held and which sizes were asked for, and judges what the model of hold times has done.
+// It decides whether learning goes on, and which strategy is in force.
+
+// learner is what stands above the models. Owned by scavenger.mu.
+var learner struct {
+	*learn.Learner
+	windowAt stamp // when the last window ended
+	// misses is what the counts of misses were then, by size class, and moved what movedNanos was.
+	misses [frontTypes]uint64
+	moved  int64
+	limit  float64 // the budget of caches that was noted last, in bytes
+}
+
+// windowTime is the length of a window, in hundredths of HAKMEM_DECAY_MS: learn.WindowTime.
+const windowTime = 100 * float64(learn.WindowTime/time.Millisecond) / keptUnit
+
+// leastNoted is the factor by which the budget of caches changes before that is noted as a decision.
+const leastNoted = 2
+
+// aboveModels returns the Learner. Under scavenger.mu.
+func aboveModels() *learn.Learner {
+	t, l := policy.Now(), &learner
+	if l.Learner == nil || l.Policy() != t.Evo || l.Deciding() != t.Elo {
+		l.Learner = learn.NewLearner(t.Evo, t.Elo, uint64(secret)|1)
+	}
+	return l.Learner
+}
+
+// learnWindow lets the Learner judge, if a window has passed. moving is scavenger.moving, which it takes for
+// the counters. Under scavenger.mu.
+func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
+	l := &learner
+	since := now.since(l.windowAt)
+	if !learns() || since < decayPart(windowTime) {
+		return
+	}
+	first := l.windowAt == 0
+	l.windowAt = now
+	r := learn.Report{
+		End:         keptTime(now),
+		Pages:       pageSize / float64(1<<30),
+		CacheMemory: float64(budget.held) / (1 << 30) * float64(since) / 1000,
+	}
+	moved := movedNanos.Load()
+	r.CacheCPU, l.moved = float64(moved-l.moved)/1e9, moved
+	for c, n := range countMisses(moving) {
+		size := sizeclass.ID(c).Bytes()
+		if c > 0 && c <= sizeclass.NumAll && size > 0 {
+			r.Sizes[bits.Len64(uint64(size-1))%learn.SizeBins] += uint32(n - l.misses[c])
+		}
+		l.misses[c] = n
+	}
+	above := aboveModels()
+	if budgetLimit := float64(budget.limit); l.limit == 0 || budgetLimit > leastNoted*l.limit || budgetLimit < l.limit/leastNoted {
+		if l.limit != 0 {
+			above.NoteBudget(l.limit, budgetLimit)
+		}
+		l.limit = budgetLimit
+	}
+	if policy.Now().Elo == learn.DecideReal {
+		r.Real = processUse(since)
+	}
+	region.mu.Lock()
+	above.NotePrice(float64(keeper.price) / 1000)
+	if first { // the time before is no window
+		keptModel().Judge()
+	} else {
+		above.Window(keptModel(), r)
+	}
+	region.mu.Unlock()
+	budget.factor = above.Strategy().Budget
+}
+
+// lastUse is what the process had used when the last window ended. Owned by scavenger.mu.
+var lastUse struct {
+	cpu    time.Duration
+	faults uint64
+}
+
+// processUse returns what the process has used since the last window. Its CPU time is 0 where it is not
+// known, and in the first window.
+func processUse(since millis) (s learn.Sample) {
+	minor, major := osmem.ProcessFaults()
+	cpu, faults := osmem.ProcessCPU(), minor+major
+	if lastUse.cpu > 0 {
+		held := counted.Load() // what is live is the same for both strategies of a match
+		s = learn.Sample{
+			CPU:    (cpu - lastUse.cpu).Seconds(),
+			Faults: float64(faults - lastUse.faults),
+			Memory: float64(held) / (1 << 30) * float64(since) / 1000,
+		}
+	}
+	lastUse.cpu, lastUse.faults = cpu, faults
+	return s
+}
+
+// countMisses returns how many misses there were so far, by size class. It includes fronts that are not
+// in use.
+func countMisses(moving *check.Mutex[check.Moving]) (n [frontTypes]uint64) {
+	moving.Lock()
+	defer moving.Unlock()
+	n = spent.misses
+	for i := range frontPool.built.Load() {
+		f := frontAt(i)
+		for c := range n {
+			n[c] += atomic.LoadUint64(f.misses(sizeclass.ID(c)))
+		}
+	}
+	return n
+}
