@@ -1,0 +1,112 @@
+package engine
+
+import (
+	"testing"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/policy"
+)
+
+// withLearner begins anew with what stands above the models, until the test ends.
+func withLearner(t *testing.T, e learn.EvolutionPolicy, d learn.Deciding) {
+	t.Helper()
+	if !learning {
+		t.Skip("skipped: nothing is learnt in this build")
+	}
+	tune(t, func(p *policy.Tuning) { p.Evo, p.Elo = e, d })
+	if !scavenger.lock() {
+		t.Fatal("the scavenger is held")
+	}
+	defer scavenger.unlock()
+	learner.Learner, learner.windowAt, lastUse.cpu = nil, 0, 0
+}
+
+// waits lets n peaks of 16 MiB pass, so long apart.
+func waits(t *testing.T, advance func(time.Duration), n int, apart time.Duration) {
+	t.Helper()
+	for range n {
+		freeBlocks(t, fillBytes(t, 16*mebibyte, mebibyte))
+		advance(apart)
+	}
+}
+
+// TestLearnWindow: the Learner is told of windows, and what it decides can be asked for.
+func TestLearnWindow(t *testing.T) {
+	c := withClock(t)
+	withLearner(t, learn.EvolutionLearn, learn.DecideNone)
+	waits(t, c.Advance, 60, 400*time.Millisecond)
+	waits(t, c.Advance, 30, 30*time.Second)
+	s := LearnerState()
+	if n := s.Evolution.Windows; n < 20 {
+		t.Errorf("%d windows", n)
+	}
+	if s.Board[0].Samples == 0 {
+		t.Errorf("the board saw nothing: %+v", s.Board[0])
+	}
+	hold := false
+	for _, d := range s.Decisions {
+		hold = hold || d.Kind == learn.KindHold && d.To < d.From
+	}
+	if !hold {
+		t.Errorf("no decision for a shorter hold time among %d", len(s.Decisions))
+	}
+	if m := s.Memory; m.Price != 0.1 || m.Even < 2 || m.Hold > 1 || m.Hold <= 0 {
+		t.Errorf("%+v", m)
+	}
+	if s.Strategy != (learn.Strategy{Hold: 1, Budget: 1}) {
+		t.Errorf("the strategy is %+v", s.Strategy)
+	}
+}
+
+// TestEvoSettings: off keeps free memory for the break-even time, frozen for as long as was learnt before.
+func TestEvoSettings(t *testing.T) {
+	for _, test := range []struct {
+		policy learn.EvolutionPolicy
+		want   func(before, after, even time.Duration) bool
+	}{
+		{learn.EvolutionOff, func(_, after, even time.Duration) bool { return after == even }},
+		{learn.EvolutionFrozen, func(before, after, _ time.Duration) bool { return after == before }},
+		{learn.EvolutionLearn, func(before, after, _ time.Duration) bool { return after < before/2 }},
+	} {
+		t.Run(test.policy.String(), func(t *testing.T) {
+			c := withClock(t)
+			withLearner(t, learn.EvolutionLearn, learn.DecideNone)
+			waits(t, c.Advance, 60, 700*time.Millisecond)
+			look := func() (hold, even time.Duration) {
+				region.mu.Lock()
+				defer region.mu.Unlock()
+				return meanHold(), keptModel().Costs().BreakEven()
+			}
+			before, _ := look()
+			tune(t, func(p *policy.Tuning) { p.Evo = test.policy })
+			waits(t, c.Advance, 3, 700*time.Millisecond) // until the next window has ended
+			if test.policy == learn.EvolutionFrozen {
+				before, _ = look()
+			}
+			waits(t, c.Advance, 40, 30*time.Second)
+			if after, even := look(); !test.want(before, after, even) {
+				t.Errorf("free pages are kept for %v, were for %v; break-even is %v", after, before, even)
+			}
+		})
+	}
+}
+
+// TestBudgetOfStrategy: with the leader in force, or in real matches, the budget of the caches follows the
+// strategy.
+func TestBudgetOfStrategy(t *testing.T) {
+	c := withClock(t)
+	withLearner(t, learn.EvolutionLearn, learn.DecideReal)
+	seen := map[float64]bool{}
+	for range 300 {
+		waits(t, c.Advance, 1, 2500*time.Millisecond)
+		if !scavenger.lock() {
+			t.Fatal("the scavenger is held")
+		}
+		seen[budget.factor] = true
+		scavenger.unlock()
+	}
+	if len(seen) < 2 {
+		t.Errorf("the budget was multiplied by %v", seen)
+	}
+}
