@@ -98,7 +98,7 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 			leave(tok)
 		}
 		began := telemetry.Begin()
-		s := acquire(c)
+		s := acquire(commonList(c))
 		telemetry.End(telemetry.Acquire, began)
 		kickGrown()
 		kickPressed()
@@ -186,6 +186,14 @@ func free(own Front, p Block) Finding {
 			return TakeFinding()
 		}
 		unsite(p, c, v)
+		if v == liveSited && (inLongLane(m) || learning && mayBeSample(p)) {
+			leave(tok)
+			if learning {
+				takeSample(p)
+			}
+			flushOne(p, c)
+			return TakeFinding()
+		}
 		if f.push(c, p) {
 			leave(tok)
 			return Finding{}
@@ -280,7 +288,12 @@ func mallocClassAt(own Front, c sizeclass.ID, site site.ID) Block {
 	if !siteMap() {
 		return noMemory()
 	}
-	p := mallocClass(own, c, liveSited)
+	var p Block
+	if isLong(site) && isLaned(c) && !Hardened() {
+		p = mallocLong(own, c)
+	} else {
+		p = mallocClass(own, c, liveSited)
+	}
 	if p == 0 {
 		return 0
 	}
@@ -294,8 +307,48 @@ func mallocClassAt(own Front, c sizeclass.ID, site site.ID) Block {
 		flushOne(p, c)
 		return noMemory()
 	}
-	setSite(p, c, site)
+	if n := setSite(p, c, site); learning && isSample(n) && isLaned(c) {
+		addSample(p, c, site)
+	}
 	return p
+}
+
+// mallocLong returns a block of class c with a site from the long lane. As mallocClass, it brings together
+// what the caches of all Ps hold before it gives up. Not for hardened blocks, which leave their quarantine
+// through magazines.
+func mallocLong(own Front, c sizeclass.ID) Block {
+	pollHeap(own)
+	l := &lanes[c]
+	for reclaimed := false; ; {
+		p, spent := l.cut(c)
+		if p != 0 {
+			setLive(p, c, liveSited)
+			return p
+		}
+		if spent != 0 {
+			retire(spent)
+		}
+		s := acquire(longList(c))
+		kickGrown()
+		kickPressed()
+		if s == 0 {
+			if !reclaimed && reclaim(own, slabBytes(c)) {
+				reclaimed = true
+				continue
+			}
+			if reclaimed {
+				reclaimEnded(false)
+			}
+			return noMemory()
+		}
+		if reclaimed {
+			reclaimEnded(true)
+		}
+		if !l.lease(s) {
+			retire(s) // another goroutine was first; s becomes PARTIAL
+		}
+		kick()
+	}
 }
 
 // MallocAligned is Malloc for the current P with an alignment, a power of two.

@@ -28,7 +28,7 @@ type checker struct {
 	held   map[slabID]*slabWords // for each slab, which of its blocks are in places
 	lost   map[slabID]bool       // slabs that stay CLAIMED (punchLost)
 
-	slabs, listed [sizeclass.Num + 1]int
+	slabs, listed [numLists]int
 	live          [sizeclass.Num + 1]uint64
 	larges        int // all of them, cached ones and chunks of Arenas too
 	liveLarge     uint64

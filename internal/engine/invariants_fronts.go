@@ -205,7 +205,7 @@ func (k *checker) checkLeases(f Front) {
 		case k.fronts[f] == "the pool":
 			k.bad(of, "a front in the pool leases nothing", hex(s.addr()), 0)
 		}
-		if !isPage(s.page()) || s.meta().slabClass.Load() != uint32(c) || s.meta().slabState.Load() != slabLeased {
+		if !isPage(s.page()) || s.meta().list() != commonList(c) || s.meta().slabState.Load() != slabLeased {
 			k.bad(of, "a lease is a LEASED slab of its class", hex(s.addr()), "one")
 			continue
 		}

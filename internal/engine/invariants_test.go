@@ -94,7 +94,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	x.emptyClass = sizeclass.Of(6000)
 	var slabs []slabID
 	for x.empty == 0 {
-		s := acquire(x.emptyClass)
+		s := acquire(commonList(x.emptyClass))
 		if slabs = append(slabs, s); s.allFree(&sizeclass.Classes[x.emptyClass]) {
 			x.empty = s
 		}
@@ -559,12 +559,12 @@ var breakers = []breaker{
 	}},
 
 	// Slabs.
-	{"a slab has a class", "one that no slab has", func(x *smallHeap) (any, func()) {
-		return x.empty.addr(), swap[uint32](&x.empty.meta().slabClass, sizeclass.Num+1)
+	{"a slab has a list", "one that no slab has", func(x *smallHeap) (any, func()) {
+		return x.empty.addr(), swap[uint32](&x.empty.meta().slabList, numLists)
 	}},
 	{"a slab begins at a multiple of its length", "in its middle", func(x *smallHeap) (any, func()) {
 		p := x.full.page()
-		return (p + 1).addr(), both(swap[uint32](&meta(p).slabClass, 0), swap[uint32](&meta(p+1).slabClass, uint32(sizeclass.Of(20000))))
+		return (p + 1).addr(), both(swap[uint32](&meta(p).slabList, 0), swap[uint32](&meta(p+1).slabList, uint32(sizeclass.Of(20000))))
 	}},
 	{"a slab has its class's pages", "one more", func(x *smallHeap) (any, func()) {
 		return x.full.addr(), set(&x.full.meta().pages, x.full.meta().pages+1)
@@ -594,7 +594,7 @@ var breakers = []breaker{
 		return x.full.addr() + pageSize, set(&m.live0, m.live0+1)
 	}},
 	{"a slab's later pages begin no slab", "a class", func(x *smallHeap) (any, func()) {
-		return x.full.addr() + pageSize, swap[uint32](&meta(x.full.page()+1).slabClass, 1)
+		return x.full.addr() + pageSize, swap[uint32](&meta(x.full.page()+1).slabList, 1)
 	}},
 	{"fast paths know a slab's page", "another class", func(x *smallHeap) (any, func()) {
 		return x.leased.addr(), set(&PageClass[x.leased.page()], uint8(x.class+1))
@@ -628,12 +628,12 @@ var breakers = []breaker{
 		return x.full.addr(), swap[uint32](&x.full.meta().slabState, slabClaimed)
 	}},
 	{"a slab is PARTIAL if and only if listed", "one that is not listed", func(x *smallHeap) (any, func()) {
-		setRemove(x.emptyClass, x.empty.page())
-		return x.empty.addr(), func() { setAdd(x.emptyClass, x.empty.page()) }
+		setRemove(commonList(x.emptyClass), x.empty.page())
+		return x.empty.addr(), func() { setAdd(commonList(x.emptyClass), x.empty.page()) }
 	}},
 	{"a slab is PARTIAL if and only if listed", "a FULL one that is", func(x *smallHeap) (any, func()) {
-		setAdd(sizeclass.Of(20000), x.full.page())
-		return x.full.addr(), func() { setRemove(sizeclass.Of(20000), x.full.page()) }
+		setAdd(commonList(sizeclass.Of(20000)), x.full.page())
+		return x.full.addr(), func() { setRemove(commonList(sizeclass.Of(20000)), x.full.page()) }
 	}},
 	{"a FULL slab owns no block", "one", func(x *smallHeap) (any, func()) {
 		return x.full.addr(), set(x.full.bits(0), 1)
@@ -653,18 +653,18 @@ var breakers = []breaker{
 	{"a bitmap has bits of blocks only", "behind the last block", func(x *smallHeap) (any, func()) {
 		return x.full.addr(), set(x.full.bits(1), 1)
 	}},
-	{"a class counts its slabs", "one more", func(x *smallHeap) (any, func()) {
-		return nil, set(&classes[x.class].slabs, classes[x.class].slabs+1)
+	{"a list counts its slabs", "one more", func(x *smallHeap) (any, func()) {
+		return nil, set(&lists[x.class].slabs, lists[x.class].slabs+1)
 	}},
-	{"a class counts its slabs", "one more listed", func(x *smallHeap) (any, func()) {
-		return nil, set(&classes[x.class].listed, classes[x.class].listed+1)
+	{"a list counts its slabs", "one more listed", func(x *smallHeap) (any, func()) {
+		return nil, set(&lists[x.class].listed, lists[x.class].listed+1)
 	}},
 	{"only PARTIAL slabs are in a partial set", "a free page", func(x *smallHeap) (any, func()) {
-		setAdd(x.class, x.free)
-		return x.free.addr(), func() { setRemove(x.class, x.free) }
+		setAdd(commonList(x.class), x.free)
+		return x.free.addr(), func() { setRemove(commonList(x.class), x.free) }
 	}},
 	{"a summary says whether the word below is 0", "0 above a member", func(x *smallHeap) (any, func()) {
-		return (x.empty.page() &^ 63).addr(), set(setWord(1, x.emptyClass, uintptr(x.empty.page()>>12)), 0)
+		return (x.empty.page() &^ 63).addr(), set(setWord(1, commonList(x.emptyClass), uintptr(x.empty.page()>>12)), 0)
 	}},
 	{"a summary says whether the word below is 0", "a bit above none, at the top", func(x *smallHeap) (any, func()) {
 		w := setWord(3, setClasses-2, uintptr(region.firstPage()>>24))
@@ -757,7 +757,7 @@ var breakers = []breaker{
 		return x.free.addr(), set(&meta(x.free).live, liveHuge)
 	}},
 	{"a page without a slab says so", "a slab's class", func(x *smallHeap) (any, func()) {
-		return x.large + pageSize, swap[uint32](&meta(x.large.page()+1).slabClass, 1)
+		return x.large + pageSize, swap[uint32](&meta(x.large.page()+1).slabList, 1)
 	}},
 	{"fast paths find no block in a free page", "a reciprocal", func(x *smallHeap) (any, func()) {
 		return x.free.addr(), set(&meta(x.free).recip, 1)

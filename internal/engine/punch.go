@@ -41,7 +41,7 @@ var punchLost []slabID
 
 // punchCursor is where the last look at the slabs ended.
 type punchCursor struct {
-	class sizeclass.ID
+	list  listID
 	page  pageNo
 	young bool // this round met, or passed by, slabs that may be punched later
 }
@@ -71,8 +71,8 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int, again bool) (l
 		*at = punchCursor{}
 	}
 	at.young = at.young || found
-	for at.class = max(at.class, 1); at.class <= sizeclass.Num; at.class++ {
-		c, cs := at.class, &classes[at.class]
+	for at.list = max(at.list, 1); at.list < numLists; at.list++ {
+		l, c, ls := at.list, at.list.class(), &lists[at.list]
 		for ; ; at.page++ {
 			beats.Add(1)
 			if most--; most < 0 {
@@ -80,10 +80,10 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int, again bool) (l
 				return true
 			}
 			// One slab at a time, so that the lock is held only briefly.
-			cs.mu.Lock()
-			page, ok := setNext(c, at.page)
+			ls.mu.Lock()
+			page, ok := setNext(l, at.page)
 			if !ok {
-				cs.mu.Unlock()
+				ls.mu.Unlock()
 				break
 			}
 			at.page = page
@@ -95,12 +95,12 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int, again bool) (l
 			case age > 0 && now.since(m.listedAt()) < age:
 				at.young = true
 			default:
-				unlist(cs, c, page, slabClaimed)
-				cs.mu.Unlock()
+				unlist(l, page, slabClaimed)
+				ls.mu.Unlock()
 				s.punch(c, now, again)
 				continue
 			}
-			cs.mu.Unlock()
+			ls.mu.Unlock()
 		}
 		at.page = 0
 	}

@@ -55,7 +55,7 @@ func withHolePage(t *testing.T, page mem.Bytes) {
 		scavenger.mu.Lock()
 		defer scavenger.mu.Unlock()
 		for p := region.firstPage(); p < region.endPage(); p++ {
-			if s := slabID(p + 1); super(p.chunk()).isSlabs && s.meta().slabClass.Load() != 0 {
+			if s := slabID(p + 1); super(p.chunk()).isSlabs && s.meta().slabList.Load() != 0 {
 				s.forgetHoles(0) // nobody else uses the slab in a test
 			}
 		}
@@ -192,7 +192,7 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 		t.Fatal("the timer does not stop")
 	}
 	kick()
-	for i := 0; punchAt.class != sizeclass.Of(high); i++ {
+	for i := 0; punchAt.list != commonList(sizeclass.Of(high)); i++ {
 		if i == 100 || c.Pending() == 0 {
 			t.Fatalf("no tick ended within the class of %d bytes", high)
 		}

@@ -378,7 +378,7 @@ var mutants = []mutant{
 		"if false { // set in the meantime",
 		"a slab that becomes EMPTY while its superslab's hint is dropped is not found"},
 	{"empty-hint-lost", "internal/engine/slab.go",
-		"if s.meta().slabClass.Load() != 0 {\n\t\tmarkEmpty",
+		"if s.meta().slabList.Load() != 0 {\n\t\tmarkEmpty",
 		"if false {\n\t\tmarkEmpty",
 		"a slab that becomes EMPTY while the hint of its page's former slab is dropped is not found"},
 	// Memory that the system refuses to take back.

@@ -1,0 +1,217 @@
+package engine
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
+)
+
+// This file says which sites' blocks go to the long lane. Package learn says it of sites of which enough
+// is known; it learns from samples of how long blocks live. Before that, an imported rule says it, and a
+// rule that the program has set says it in any case.
+//
+// region.mu owns all state, with two exceptions that are read without it: longSites, and the addresses
+// of the samples.
+
+// Lane is where the blocks of a site go.
+type Lane uint8
+
+// The lanes.
+const (
+	LaneAuto  Lane = iota // learnt
+	LaneShort             // the common lane
+	LaneLong              // the long lane
+)
+
+// longSites has a bit for each site whose blocks go to the long lane. It is an array for all sites that
+// there can be, because untouched memory costs nothing.
+var longSites [(site.Max + 1) / 64]atomic.Uint64
+
+// isLong reports whether the blocks of a site go to the long lane. Any goroutine, without a lock.
+func isLong(s site.ID) bool { return longSites[s/64].Load()>>(s%64)&1 != 0 }
+
+// lifetimes is what is known of sites. Owned by region.mu.
+var lifetimes struct {
+	model    learn.Lifetimes
+	rules    map[site.ID]Lane       // set by the program: LaneShort or LaneLong
+	imported map[site.ID]siteBelief // from a policy file
+	unknown  map[string]siteBelief  // of names that no site has yet
+	decided  stamp                  // when the model last decided
+	samples  uint64                 // how many samples the model was given
+	long     []site.ID              // those in longSites
+}
+
+// siteBelief is a rule of a policy file.
+type siteBelief struct {
+	long    bool
+	samples float64
+}
+
+// liveSample is a sample: a block of which the birth is known. at is the block's address, 0 if there is
+// no sample here. Changes are made under region.mu; the holder of a block reads at without it, to see
+// whether its block is a sample.
+type liveSample struct {
+	at    atomic.Uintptr
+	born  stamp
+	site  uint16
+	class sizeclass.ID
+}
+
+// liveSamples is a table in which a block has one place, by a hash of its address. 4096 samples of blocks
+// that live for the full maxAge are 64 births a second. Where more come, younger samples give way.
+var liveSamples [1 << sampleBits]liveSample
+
+const (
+	sampleBits = 12
+	// firstSamples is how many blocks of a site are all samples, so that a site is soon known: four times
+	// as many as a judgement needs. Of the others one in sampleShare is: a sample costs some 200 ns, three
+	// for each allocation.
+	firstSamples = 64
+	sampleShare  = 64
+	// maxAge is for how long a sample is watched, in milliseconds: as long as the longest hold time of
+	// free pages. What lives for longer counts as that.
+	maxAge millis = 64_000
+	// enoughAge is the age at which a sample gives way to another one with the same place, in
+	// milliseconds: four times what the model takes for long, so that it says enough. A younger one stays,
+	// and the other block is no sample.
+	enoughAge millis = 4000
+	// decideEvery is the time between two decisions, in milliseconds. One takes some 20 µs.
+	decideEvery millis = 1000
+)
+
+// isSample reports whether block n of a site is to be a sample. Multiples of the golden ratio spread
+// evenly (Knuth vol. 3, 6.4): so a program that does the same things in turns is not seen at the same turn
+// only.
+func isSample(n uint32) bool { return n <= firstSamples || n*2654435769 < 1<<32/sampleShare }
+
+// sampleAt returns the place of the block at p among the samples.
+func sampleAt(p Block) *liveSample {
+	return &liveSamples[uint64(p>>granuleShift)*0x9E3779B97F4A7C15>>(64-sampleBits)]
+}
+
+// mayBeSample reports whether the block at p is a sample. The caller holds the block.
+func mayBeSample(p Block) bool { return sampleAt(p).at.Load() == uintptr(p) }
+
+// addSample makes the block at p, of class c, a sample. The caller holds the block. Not entered.
+func addSample(p Block, c sizeclass.ID, site site.ID) {
+	check.MustNotBeEntered("addSample")
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	s, now := sampleAt(p), milliseconds()
+	if s.at.Load() != 0 {
+		if now.since(s.born) < enoughAge {
+			return
+		}
+		s.end(now)
+	}
+	s.born, s.site, s.class = now, uint16(site), c
+	s.at.Store(uintptr(p))
+}
+
+// takeSample notes that the block at p dies, if it is a sample. The caller holds the block. Not entered.
+func takeSample(p Block) {
+	check.MustNotBeEntered("takeSample")
+	if !mayBeSample(p) {
+		return
+	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	if s := sampleAt(p); s.at.Load() == uintptr(p) { // it may have given way
+		s.end(milliseconds())
+	}
+}
+
+// end tells the model of a sample and forgets it. Under region.mu.
+func (s *liveSample) end(now stamp) {
+	check.MustHold(&region.mu, "end")
+	lifetimes.model.Died(uint32(s.site), s.age(now))
+	lifetimes.samples++
+	s.at.Store(0)
+}
+
+func (s *liveSample) age(now stamp) time.Duration {
+	return time.Duration(now.since(s.born)) * time.Millisecond
+}
+
+// forgetSamples ends all samples, and the model is not told of them. Under region.mu.
+func forgetSamples() {
+	check.MustHold(&region.mu, "forgetSamples")
+	for i := range liveSamples {
+		liveSamples[i].at.Store(0)
+	}
+}
+
+// learnLanes lets the model decide, at a tick. Under region.mu.
+func learnLanes(now stamp) {
+	l := &lifetimes
+	if !learning || now.since(l.decided) < decideEvery {
+		return
+	}
+	l.decided = now
+	for i := range liveSamples {
+		if s := &liveSamples[i]; s.at.Load() == 0 {
+			continue
+		} else if now.since(s.born) >= maxAge {
+			s.end(now)
+		} else {
+			l.model.Alive(uint32(s.site), s.age(now))
+		}
+	}
+	l.model.Decide()
+	publishLanes()
+}
+
+// publishLanes makes longSites agree with what the rules and the model say. Under region.mu.
+func publishLanes() {
+	check.MustHold(&region.mu, "publishLanes")
+	l := &lifetimes
+	now := map[site.ID]bool{}
+	for s, b := range l.imported {
+		now[s] = b.long
+	}
+	l.model.Judged(func(s uint32, _ float64, long bool) { now[site.ID(s)] = long })
+	for s, lane := range l.rules {
+		now[s] = lane == LaneLong
+	}
+	for _, s := range l.long {
+		if !now[s] {
+			longSites[s/64].And(^(uint64(1) << (s % 64)))
+		}
+	}
+	l.long = l.long[:0]
+	for s, long := range now {
+		if long {
+			longSites[s/64].Or(1 << (s % 64))
+			l.long = append(l.long, s)
+		}
+	}
+}
+
+// SetLane sets the rule of a site, which must be registered: LaneAuto takes an earlier rule back. Blocks
+// that were allocated before stay where they are. Any goroutine, not entered.
+func SetLane(s site.ID, lane Lane) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	l := &lifetimes
+	if lane == LaneAuto {
+		delete(l.rules, s)
+	} else {
+		if l.rules == nil {
+			l.rules = map[site.ID]Lane{}
+		}
+		l.rules[s] = lane
+	}
+	publishLanes()
+}
+
+// LaneOf returns the rule of a site, and whether its blocks go to the long lane now. Any goroutine, not
+// entered.
+func LaneOf(s site.ID) (rule Lane, long bool) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	return lifetimes.rules[s], isLong(s)
+}
