@@ -308,7 +308,7 @@ func mallocClassAt(own Front, c sizeclass.ID, site site.ID) Block {
 		return noMemory()
 	}
 	if n := setSite(p, c, site); learning && isSample(n) && isLaned(c) {
-		addSample(p, c, site)
+		addSample(p, site)
 	}
 	return p
 }

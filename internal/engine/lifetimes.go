@@ -7,7 +7,6 @@ import (
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/site"
-	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // This file says which sites' blocks go to the long lane. Package learn says it of sites of which enough
@@ -41,7 +40,7 @@ var lifetimes struct {
 	imported map[site.ID]siteBelief // from a policy file
 	unknown  map[string]siteBelief  // of names that no site has yet
 	decided  stamp                  // when the model last decided
-	samples  uint64                 // how many samples the model was given
+	samples  uint64                 // how many blocks were samples
 	long     []site.ID              // those in longSites
 }
 
@@ -52,17 +51,17 @@ type siteBelief struct {
 }
 
 // liveSample is a sample: a block of which the birth is known. at is the block's address, 0 if there is
-// no sample here. Changes are made under region.mu; the holder of a block reads at without it, to see
-// whether its block is a sample.
+// no sample here, and seen the age at which the model was last told of it. Changes are made under
+// region.mu; the holder of a block reads at without it, to see whether its block is a sample.
 type liveSample struct {
-	at    atomic.Uintptr
-	born  stamp
-	site  uint16
-	class sizeclass.ID
+	at   atomic.Uintptr
+	born stamp
+	site uint16
+	seen learn.Age
 }
 
 // liveSamples is a table in which a block has one place, by a hash of its address. 4096 samples of blocks
-// that live for the full maxAge are 64 births a second. Where more come, younger samples give way.
+// that grow old (learn.Old) are 64 births a second. Where more come, samples give way (enoughAge).
 var liveSamples [1 << sampleBits]liveSample
 
 const (
@@ -72,14 +71,12 @@ const (
 	// for each allocation.
 	firstSamples = 64
 	sampleShare  = 64
-	// maxAge is for how long a sample is watched, in milliseconds: as long as the longest hold time of
-	// free pages. What lives for longer counts as that.
-	maxAge millis = 64_000
-	// enoughAge is the age at which a sample gives way to another one with the same place, in
-	// milliseconds: four times what the model takes for long, so that it says enough. A younger one stays,
-	// and the other block is no sample.
+	// enoughAge is the age at which a sample gives way to another block that has the same place, in
+	// milliseconds: four times what the model takes for long, so that long lives are seen as such. A
+	// younger one stays, and the other block is no sample.
 	enoughAge millis = 4000
-	// decideEvery is the time between two decisions, in milliseconds. One takes some 20 µs.
+	// decideEvery is the time between two decisions, in milliseconds. One takes some 20 µs, and some 300
+	// µs with as many sites as the model knows.
 	decideEvery millis = 1000
 )
 
@@ -96,8 +93,8 @@ func sampleAt(p Block) *liveSample {
 // mayBeSample reports whether the block at p is a sample. The caller holds the block.
 func mayBeSample(p Block) bool { return sampleAt(p).at.Load() == uintptr(p) }
 
-// addSample makes the block at p, of class c, a sample. The caller holds the block. Not entered.
-func addSample(p Block, c sizeclass.ID, site site.ID) {
+// addSample makes the block at p a sample. The caller holds the block. Not entered.
+func addSample(p Block, site site.ID) {
 	check.MustNotBeEntered("addSample")
 	region.mu.Lock()
 	defer region.mu.Unlock()
@@ -106,9 +103,10 @@ func addSample(p Block, c sizeclass.ID, site site.ID) {
 		if now.since(s.born) < enoughAge {
 			return
 		}
-		s.end(now)
+		s.grow(now)
 	}
-	s.born, s.site, s.class = now, uint16(site), c
+	lifetimes.samples++
+	s.born, s.site, s.seen = now, uint16(site), 0
 	s.at.Store(uintptr(p))
 }
 
@@ -121,16 +119,15 @@ func takeSample(p Block) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	if s := sampleAt(p); s.at.Load() == uintptr(p) { // it may have given way
-		s.end(milliseconds())
+		s.at.Store(0)
+		lifetimes.model.Died(uint32(s.site), s.seen, s.age(milliseconds()))
 	}
 }
 
-// end tells the model of a sample and forgets it. Under region.mu.
-func (s *liveSample) end(now stamp) {
-	check.MustHold(&region.mu, "end")
-	lifetimes.model.Died(uint32(s.site), s.age(now))
-	lifetimes.samples++
-	s.at.Store(0)
+// grow tells the model how old a sample is. Under region.mu.
+func (s *liveSample) grow(now stamp) {
+	check.MustHold(&region.mu, "grow")
+	s.seen = lifetimes.model.Alive(uint32(s.site), s.seen, s.age(now))
 }
 
 func (s *liveSample) age(now stamp) time.Duration {
@@ -153,12 +150,10 @@ func learnLanes(now stamp) {
 	}
 	l.decided = now
 	for i := range liveSamples {
-		if s := &liveSamples[i]; s.at.Load() == 0 {
-			continue
-		} else if now.since(s.born) >= maxAge {
-			s.end(now)
-		} else {
-			l.model.Alive(uint32(s.site), s.age(now))
+		if s := &liveSamples[i]; s.at.Load() != 0 {
+			if s.grow(now); s.seen == learn.Old {
+				s.at.Store(0)
+			}
 		}
 	}
 	l.model.Decide()
