@@ -91,7 +91,7 @@ func TestPolicy(t *testing.T) {
 		"no version 0":          bytes.Replace(text, []byte(`"version": 1`), []byte(`"version": 0`), 1),
 		"other hold times":      bytes.Replace(text, []byte("0.45"), []byte("0.46"), 1),
 		"no number":             bytes.Replace(text, []byte(`"Open": `), []byte(`"Open": -1, "Other": `), 1),
-		"more than 1048576 byt": append(bytes.Clone(text), make([]byte, 1<<20)...),
+		"more than 16777216 by": append(bytes.Clone(text), make([]byte, 16<<20)...),
 		"not finite and positi": bytes.Replace(text, []byte(`"Hold": `), []byte(`"Hold": -`), 1),
 	} {
 		if bytes.Equal(bad, text) {

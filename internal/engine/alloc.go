@@ -288,8 +288,9 @@ func mallocClassAt(own Front, c sizeclass.ID, site site.ID) Block {
 	if !siteMap() {
 		return noMemory()
 	}
+	laned := isLaned(c) && !Hardened()
 	var p Block
-	if isLong(site) && isLaned(c) && !Hardened() {
+	if laned && isLong(site) {
 		p = mallocLong(own, c)
 	} else {
 		p = mallocClass(own, c, liveSited)
@@ -307,7 +308,7 @@ func mallocClassAt(own Front, c sizeclass.ID, site site.ID) Block {
 		flushOne(p, c)
 		return noMemory()
 	}
-	if n := setSite(p, c, site); learning && isSample(n) && isLaned(c) {
+	if n := setSite(p, c, site); learning && laned && isSample(n) {
 		addSample(p, site)
 	}
 	return p

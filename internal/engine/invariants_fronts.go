@@ -2,14 +2,17 @@ package engine
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The part of CheckInvariants that looks at fronts. Called by checker.check, under its locks.
+// The part of CheckInvariants that looks at fronts and at the long lanes. Called by checker.check, under
+// its locks.
 
 // checkFronts looks at the holder of each front, and at all magazines and leases.
 func (k *checker) checkFronts() {
@@ -214,5 +217,41 @@ func (k *checker) checkLeases(f Front) {
 			k.bad(of, "a slab is leased once", hex(f), hex(other))
 		}
 		k.leases[s] = f
+	}
+}
+
+// checkLanes looks at the leases of the long lanes, at the sites whose blocks go there, and at samples.
+func (k *checker) checkLanes() {
+	for c := range lanes {
+		l := &lanes[c]
+		l.mu.Lock()
+		s := l.current
+		l.mu.Unlock()
+		of := subject{noun: "long lane", addr: mem.Addr(c), class: sizeclass.ID(c)}
+		switch {
+		case s == 0:
+		case c == 0 || !isPage(s.page()) || s.meta().list() != longList(sizeclass.ID(c)) || s.meta().slabState.Load() != slabLeased:
+			k.bad(of, "a long lane leases a LEASED slab of its own", hex(s.addr()), "one")
+		default: // no front leases it: that would be one of another list
+			k.leases[s] = 0
+		}
+	}
+	n := 0
+	for i := range longSites {
+		n += bits.OnesCount64(longSites[i].Load())
+	}
+	for _, s := range lifetimes.long {
+		if !isLong(s) || !s.Known() {
+			k.bad(subject{noun: "site", addr: mem.Addr(s)}, "the sites of the long lane are listed", "listed", "one that is registered and goes there")
+		}
+	}
+	if n != len(lifetimes.long) {
+		k.bad(subject{noun: "sites"}, "the sites of the long lane are counted", n, len(lifetimes.long))
+	}
+	for i := range liveSamples {
+		s := &liveSamples[i]
+		if p := Block(s.at.Load()); p != 0 && (sampleAt(p) != s || !isPage(p.page()) || !site.ID(s.site).Known()) {
+			k.bad(subject{noun: "sample", addr: mem.Addr(p)}, "a sample is a block with a site, in its place", fmt.Sprintf("entry %d, site %d", i, s.site), "its own")
+		}
 	}
 }

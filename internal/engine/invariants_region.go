@@ -250,7 +250,7 @@ func (k *checker) checkSlabState(s slabID, l listID) {
 	}
 	state := m.slabState.Load()
 	if f, leased := k.leases[s]; leased != (state == slabLeased) {
-		k.bad(of, "a slab is LEASED if a front leases it", fmt.Sprintf("state %d, front %#x", state, f), fmt.Sprintf("state %d, or no front", slabLeased))
+		k.bad(of, "a slab is LEASED if a front or a lane leases it", fmt.Sprintf("state %d, leased %t by %#x", state, leased, f), fmt.Sprintf("state %d, or no lease", slabLeased))
 	}
 	if k.lost[s] != (state == slabClaimed) {
 		k.bad(of, "a slab stays CLAIMED if its memory is lost", fmt.Sprintf("state %d, lost %t", state, k.lost[s]), fmt.Sprintf("state %d and lost, or neither", slabClaimed))
@@ -335,6 +335,9 @@ func (k *checker) checkBlocks(s slabID, c sizeclass.ID) {
 func (k *checker) liveBlock(s slabID, c sizeclass.ID, j blockIndex, v liveState) {
 	p := s.block(c, j)
 	of := subject{"block", p.addr(), c, s.addr()}
+	if v != liveSited && s.meta().list().isLong() {
+		k.bad(of, "a block of the long lane has a site", v, liveSited)
+	}
 	switch v {
 	case liveState(c), liveWatched:
 	case liveSited:

@@ -31,8 +31,10 @@ type smallHeap struct {
 	waiting    Block        // a block in f's magazine
 	sited      Block        // a live tiny block with a site
 	site       site.ID
-	full       slabID // a FULL slab, of a mid class whose slabs have several pages
-	empty      slabID // a PARTIAL slab that owns all its blocks
+	long       Block   // a live block of class in the long lane
+	longSite   site.ID // its site
+	full       slabID  // a FULL slab, of a mid class whose slabs have several pages
+	empty      slabID  // a PARTIAL slab that owns all its blocks
 	emptyClass sizeclass.ID
 
 	large, sitedLarge, big Block // live large blocks of some pages
@@ -83,6 +85,9 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	x.owned = x.leased.block(x.class, blockIndex(x.lastWord()*64)+blockIndex(bits.TrailingZeros64(*x.leased.bits(x.lastWord()))))
 	x.site = site.Register("invariants")
 	x.sited = must(MallocAt(x.site, 200))
+	x.longSite = site.Register("invariants: long")
+	SetLane(x.longSite, LaneLong)
+	x.long = must(MallocAt(x.longSite, 64))
 	for range 3*sizeclass.Classes[sizeclass.Of(20000)].Blocks + 5 {
 		full = append(full, must(Malloc(x.f, 20000)))
 	}
@@ -170,6 +175,8 @@ func newSmallHeap(t *testing.T) *smallHeap {
 			mustFree(x.f, p)
 		}
 		mustFree(0, x.sited)
+		mustFree(0, x.long)
+		SetLane(x.longSite, LaneAuto)
 		mustFree(0, x.sitedLarge)
 		mustFree(0, x.guarded.p)
 		FreeChunk(x.chunk)
@@ -404,6 +411,46 @@ var breakers = []breaker{
 	{"a slab is leased once", "two fronts", func(x *smallHeap) (any, func()) {
 		return x.g, set(x.g.lease(x.class), x.leased)
 	}},
+	{"a lease is a LEASED slab of its class", "the long lane's", func(x *smallHeap) (any, func()) {
+		return x.g, set(x.g.lease(x.class), owner(x.long))
+	}},
+
+	// Long lanes.
+	{"a long lane leases a LEASED slab of its own", "a front's", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), set(&lanes[x.class].current, x.leased)
+	}},
+	{"a long lane leases a LEASED slab of its own", "another class's", func(x *smallHeap) (any, func()) {
+		return owner(x.long).addr(), set(&lanes[x.class+1].current, owner(x.long))
+	}},
+	{"a long lane leases a LEASED slab of its own", "a class that there is not", func(x *smallHeap) (any, func()) {
+		return owner(x.long).addr(), set(&lanes[0].current, owner(x.long))
+	}},
+	{"a slab is LEASED if a front or a lane leases it", "by no lane", func(x *smallHeap) (any, func()) {
+		return owner(x.long).addr(), set(&lanes[x.class].current, 0)
+	}},
+	{"no block of the long lane waits", "in a magazine", func(x *smallHeap) (any, func()) {
+		return x.long, set(word(*x.f.top(x.class)), uintptr(x.long))
+	}},
+	{"a block of the long lane has a site", "none", func(x *smallHeap) (any, func()) {
+		return x.long, setState(slabLive(x.long, x.class), liveState(x.class))
+	}},
+	{"the sites of the long lane are listed", "its blocks go elsewhere", func(x *smallHeap) (any, func()) {
+		return uint32(x.longSite), swap(&longSites[x.longSite/64], 0)
+	}},
+	{"the sites of the long lane are counted", "one more", func(*smallHeap) (any, func()) {
+		return nil, swap(&longSites[len(longSites)-1], 1<<63)
+	}},
+	{"a sample is a block with a site, in its place", "another place", func(x *smallHeap) (any, func()) {
+		i := 0
+		for &liveSamples[i] == sampleAt(x.sited) {
+			i++
+		}
+		return x.sited, swap(&liveSamples[i].at, uintptr(x.sited))
+	}},
+	{"a sample is a block with a site, in its place", "a site that there is not", func(x *smallHeap) (any, func()) {
+		s := sampleAt(x.sited)
+		return x.sited, both(swap(&s.at, uintptr(x.sited)), set(&s.site, 65535))
+	}},
 
 	// Caches.
 	{"what waits is a block of its class", "the inside of a block", func(x *smallHeap) (any, func()) {
@@ -621,7 +668,7 @@ var breakers = []breaker{
 	{"a slab's mark is a word of its bitmap", "beyond", func(x *smallHeap) (any, func()) {
 		return x.full.addr(), set(&x.full.meta().lowWordOrUnits, 1)
 	}},
-	{"a slab is LEASED if a front leases it", "by none", func(x *smallHeap) (any, func()) {
+	{"a slab is LEASED if a front or a lane leases it", "by none", func(x *smallHeap) (any, func()) {
 		return x.leased.addr(), set(x.f.lease(x.class), 0)
 	}},
 	{"a slab stays CLAIMED if its memory is lost", "one that is not", func(x *smallHeap) (any, func()) {

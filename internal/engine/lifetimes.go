@@ -9,22 +9,10 @@ import (
 	"github.com/hakmem/hakmem/internal/site"
 )
 
-// This file says which sites' blocks go to the long lane. Package learn says it of sites of which enough
-// is known; it learns from samples of how long blocks live. Before that, an imported rule says it, and a
-// rule that the program has set says it in any case.
+// This file finds out which sites' blocks go to the long lane, unless a rule says so (rules.go). Package
+// learn decides it, from samples of how long blocks live.
 //
-// region.mu owns all state, with two exceptions that are read without it: longSites, and the addresses
-// of the samples.
-
-// Lane is where the blocks of a site go.
-type Lane uint8
-
-// The lanes.
-const (
-	LaneAuto  Lane = iota // learnt
-	LaneShort             // the common lane
-	LaneLong              // the long lane
-)
+// region.mu owns all state. Two things are read without it: longSites, and the addresses of the samples.
 
 // longSites has a bit for each site whose blocks go to the long lane. It is an array for all sites that
 // there can be, because untouched memory costs nothing.
@@ -35,19 +23,10 @@ func isLong(s site.ID) bool { return longSites[s/64].Load()>>(s%64)&1 != 0 }
 
 // lifetimes is what is known of sites. Owned by region.mu.
 var lifetimes struct {
-	model    learn.Lifetimes
-	rules    map[site.ID]Lane       // set by the program: LaneShort or LaneLong
-	imported map[site.ID]siteBelief // from a policy file
-	unknown  map[string]siteBelief  // of names that no site has yet
-	decided  stamp                  // when the model last decided
-	samples  uint64                 // how many blocks were samples
-	long     []site.ID              // those in longSites
-}
-
-// siteBelief is a rule of a policy file.
-type siteBelief struct {
-	long    bool
-	samples float64
+	model   learn.Lifetimes
+	decided stamp     // when the model last decided
+	samples uint64    // how many blocks were samples
+	long    []site.ID // those in longSites
 }
 
 // liveSample is a sample: a block of which the birth is known. at is the block's address, 0 if there is
@@ -142,11 +121,11 @@ func forgetSamples() {
 	}
 }
 
-// learnLanes lets the model decide, at a tick. Under region.mu.
-func learnLanes(now stamp) {
+// learnLanes lets the model decide, at a tick, and reports whether it has. Under region.mu.
+func learnLanes(now stamp) bool {
 	l := &lifetimes
 	if !learning || now.since(l.decided) < decideEvery {
-		return
+		return false
 	}
 	l.decided = now
 	for i := range liveSamples {
@@ -157,56 +136,5 @@ func learnLanes(now stamp) {
 		}
 	}
 	l.model.Decide()
-	publishLanes()
-}
-
-// publishLanes makes longSites agree with what the rules and the model say. Under region.mu.
-func publishLanes() {
-	check.MustHold(&region.mu, "publishLanes")
-	l := &lifetimes
-	now := map[site.ID]bool{}
-	for s, b := range l.imported {
-		now[s] = b.long
-	}
-	l.model.Judged(func(s uint32, _ float64, long bool) { now[site.ID(s)] = long })
-	for s, lane := range l.rules {
-		now[s] = lane == LaneLong
-	}
-	for _, s := range l.long {
-		if !now[s] {
-			longSites[s/64].And(^(uint64(1) << (s % 64)))
-		}
-	}
-	l.long = l.long[:0]
-	for s, long := range now {
-		if long {
-			longSites[s/64].Or(1 << (s % 64))
-			l.long = append(l.long, s)
-		}
-	}
-}
-
-// SetLane sets the rule of a site, which must be registered: LaneAuto takes an earlier rule back. Blocks
-// that were allocated before stay where they are. Any goroutine, not entered.
-func SetLane(s site.ID, lane Lane) {
-	region.mu.Lock()
-	defer region.mu.Unlock()
-	l := &lifetimes
-	if lane == LaneAuto {
-		delete(l.rules, s)
-	} else {
-		if l.rules == nil {
-			l.rules = map[site.ID]Lane{}
-		}
-		l.rules[s] = lane
-	}
-	publishLanes()
-}
-
-// LaneOf returns the rule of a site, and whether its blocks go to the long lane now. Any goroutine, not
-// entered.
-func LaneOf(s site.ID) (rule Lane, long bool) {
-	region.mu.Lock()
-	defer region.mu.Unlock()
-	return lifetimes.rules[s], isLong(s)
+	return true
 }

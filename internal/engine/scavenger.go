@@ -459,7 +459,9 @@ func (s *scavengerState) look() (now stamp) {
 	times.now = now
 	times.listed.Store(uint32(times.now))
 	learnKept(now)
-	learnLanes(now)
+	if learnLanes(now) {
+		publishLanes()
+	}
 	return now
 }
 

@@ -71,6 +71,13 @@ func Register(name string) ID {
 	return s
 }
 
+// Find returns the site with the given name, or 0 if there is none. Any goroutine.
+func Find(name string) ID {
+	sites.mu.Lock()
+	defer sites.mu.Unlock()
+	return sites.byName[name]
+}
+
 // Num returns the number of sites. Their IDs are 1..Num. Any goroutine, without a lock.
 func Num() ID { return ID(len(all())) }
 
