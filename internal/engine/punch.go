@@ -59,7 +59,7 @@ func punchSlabs(now stamp, age millis, worth unitCount, most int, again bool) (l
 	lost, found := punchLost, false
 	punchLost = nil
 	for _, s := range lost {
-		if m := s.meta(); recommit(s.addr(), m.runBytes()) {
+		if m := s.meta(); recommit(s.addr(), m.runBytes()) && s.recommitLabels() {
 			retire(s)
 			found = true // perhaps behind punchAt
 		} else {
@@ -248,6 +248,7 @@ func punchNow(now stamp) {
 		uncount(s.slab.bytesOf(s.holes &^ m.holes()))
 		m.setHoles(s.holes)
 		s.noteRefused(now)
+		s.returnLabels()
 		if s.lost {
 			punchLost = append(punchLost, s.slab)
 		} else {
@@ -300,4 +301,36 @@ func (s *punchSlab) countHoles(look *osmem.Look) {
 	countReturned(countResident(look, returnLook[:], s.slab.addr(), s.slab.meta().runBytes(), func(offset uintptr) bool {
 		return s.tried>>(offset/unit)&1 != 0
 	}))
+}
+
+// labelsApart reports whether there is a site map in which each page has OS pages of its own.
+func labelsApart() bool { return sitesOn.Load() && osmem.PageSize() <= region.sites.unit }
+
+// returnLabels returns the memory of the site map for those pages of the slab that are holes as a whole:
+// no block begins there that may have a label. Where an OS page of the map is of several pages, it waits
+// until the slab gives its pages back. For the claimer.
+func (s *punchSlab) returnLabels() {
+	if !labelsApart() {
+		return
+	}
+	unit, n := region.sites.unit, s.slab.meta().pages
+	perPage := s.slab.units() / int(n)
+	c := super(s.slab.page().chunk())
+	for i := range n {
+		page, mask := s.slab.page()+pageNo(i), uint64(1<<perPage-1)<<(int(i)*perPage)
+		if bit := pageSet(1) << page.inChunk(); s.holes&mask == mask && pageSet(c.sited.Load())&bit != 0 {
+			refused := false
+			if !returnMemory(labelsOf(page), unit, func(osmem.Range) { refused = true }) {
+				s.lost = true
+			} else if !refused {
+				uncount(c.unsite(bit))
+			}
+		}
+	}
+}
+
+// recommitLabels makes the site map of the slab usable again, after a return of memory that failed
+// halfway, and reports whether it is. For the claimer.
+func (s slabID) recommitLabels() bool {
+	return !labelsApart() || recommit(labelsOf(s.page()), mem.Bytes(s.meta().pages)*region.sites.unit)
 }
