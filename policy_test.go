@@ -125,6 +125,36 @@ func TestPolicyAtAnyTime(t *testing.T) {
 	}
 }
 
+// TestPolicyOfSites: the rule of a site is in the policy file, by name, and holds for a site that gets the
+// name later.
+func TestPolicyOfSites(t *testing.T) {
+	s := hakmem.RegisterSite("TestPolicyOfSites")
+	hakmem.SetSiteRule(s, hakmem.SiteRule{Lane: hakmem.LaneLong})
+	var file bytes.Buffer
+	if err := hakmem.ExportPolicy(&file); err != nil {
+		t.Fatal(err)
+	}
+	hakmem.SetSiteRule(s, hakmem.SiteRule{})
+	text := file.String()
+	if !strings.Contains(text, `"TestPolicyOfSites"`) {
+		t.Fatalf("the site is not in the file:\n%s", text)
+	}
+	if err := hakmem.ImportPolicy(strings.NewReader(strings.ReplaceAll(text, "TestPolicyOfSites", "TestPolicyOfSites: later"))); err != nil {
+		t.Fatal(err)
+	}
+	later := hakmem.RegisterSite("TestPolicyOfSites: later")
+	defer hakmem.SetSiteRule(later, hakmem.SiteRule{})
+	if set, now := hakmem.ReadSiteRule(later); set.Lane != hakmem.LaneLong || now != hakmem.LaneLong {
+		t.Errorf("the imported rule is %v, now %v", set.Lane, now)
+	}
+	if set, _ := hakmem.ReadSiteRule(s); set.Lane != hakmem.LaneAuto {
+		t.Errorf("a rule that is not in the file is %v", set.Lane)
+	}
+	if err := hakmem.ImportPolicy(strings.NewReader(strings.Replace(text, `"Samples": 0`, `"Samples": -5`, 1))); err == nil || !strings.Contains(err.Error(), "-5 samples") {
+		t.Errorf("a damaged rule: %v", err)
+	}
+}
+
 var errFailing = errors.New("no room")
 
 type failing struct{}

@@ -215,3 +215,24 @@ func TestSampleStress(t *testing.T) {
 	wg.Wait()
 	mustHold(t)
 }
+
+// TestDecisionsAllocateNothing: ticks come while the program runs.
+func TestDecisionsAllocateNothing(t *testing.T) {
+	needSites(t)
+	needLearning(t)
+	clock := withClock(t)
+	forgetLifetimes(t)
+	x := twoSites{laneSite(t, "short", LaneAuto), laneSite(t, "long", LaneAuto), 64}
+	defer freeBlocks(t, x.live(t, clock, 5*time.Second))
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	if n := testing.AllocsPerRun(10, func() {
+		lifetimes.decided -= stamp(decideEvery)
+		if !learnLanes(milliseconds()) {
+			t.Error("no decision was due")
+		}
+		publishLanes()
+	}); n != 0 {
+		t.Errorf("a decision makes %v Go allocations", n)
+	}
+}

@@ -18,7 +18,9 @@ func siteWord(p Block) *uint16 {
 }
 
 // labelsOf returns the address of the part of the site map that belongs to a page.
-func labelsOf(page pageNo) mem.Addr { return region.sites.base + mem.Addr(page)*mem.Addr(region.sites.unit) }
+func labelsOf(page pageNo) mem.Addr {
+	return region.sites.base + mem.Addr(page)*mem.Addr(region.sites.unit)
+}
 
 // setSite labels the block at p of class c, which the caller holds, and counts it. It returns how many
 // blocks the site has had so far, modulo 2^24.

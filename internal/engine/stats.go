@@ -248,12 +248,12 @@ func residentTables(look *osmem.Look) (n mem.Bytes, known bool) {
 	r := &region
 	_, fixed := r.fixedParts(pageCount(r.size >> pageShift))
 	r.mu.Lock()
-	ranges := []osmem.Range{
-		{Addr: r.owners, Size: fixed}, // the first of the parts
-		{Addr: r.supers, Size: r.supersIn.reserved},
-		{Addr: tree.space.base, Size: tree.space.reserved},
-		{Addr: frontPool.space.base, Size: mem.Bytes(frontPool.built.Load() * frontSize)},
-	}
+	var room [4 + numAreas + 1]osmem.Range // on the stack: statistics take no Go memory
+	ranges := append(room[:0],
+		osmem.Range{Addr: r.owners, Size: fixed}, // the first of the parts
+		osmem.Range{Addr: r.supers, Size: r.supersIn.reserved},
+		osmem.Range{Addr: tree.space.base, Size: tree.space.reserved},
+		osmem.Range{Addr: frontPool.space.base, Size: mem.Bytes(frontPool.built.Load() * frontSize)})
 	for _, a := range r.areas() {
 		if a.inUse() {
 			ranges = append(ranges, osmem.Range{Addr: a.space.base, Size: a.committed - a.start()})
