@@ -189,6 +189,15 @@ func TestLaneLease(t *testing.T) {
 	if n := clock.Pending(); n != 0 {
 		t.Errorf("%d timers are set with a block in the long lane", n)
 	}
+	Trim()
+	if somethingLeft() {
+		t.Error("Trim leaves something to do")
+	}
+	last := mallocAtSite(t, s, 64) // its free would need a front
+	if !somethingLeft() {
+		t.Error("a tick at the end of the work does not see the lane's lease")
+	}
+	freeBlocks(t, []Block{last})
 	for what, do := range map[string]func(){"Trim": func() { Trim() }, "reclaim": func() {
 		reclaimSkip.Store(0)
 		reclaim(0, 1)

@@ -371,6 +371,22 @@ func TestLabelsOfHoles(t *testing.T) {
 			t.Errorf("broken %t: the slab has state %d", broken, state)
 		}
 		mustHold(t)
+		if broken { // the slab's memory comes back, and that of the map does not
+			n := 0
+			osmem.Inject(func(op osmem.Op) error {
+				if op == osmem.OpCommit {
+					if n++; n == 2 {
+						return osmem.ErrInjected
+					}
+				}
+				return nil
+			})
+			Trim()
+			osmem.Inject(nil)
+			if of.meta().slabState.Load() != slabClaimed {
+				t.Error("a slab is used of whose site map memory is gone")
+			}
+		}
 		Trim()
 		if n := pages(of); !broken && n != 1 {
 			t.Errorf("one block lives, and the site map of %d pages is counted", n)

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"reflect"
 	"testing"
 	"time"
@@ -81,7 +82,14 @@ func TestImportRules(t *testing.T) {
 			t.Errorf("a site that was judged here keeps its imported rule: %t; the other is long: %t", isLong(later), isLong(x.long))
 		}
 	}
-	// Another file takes the place of the first.
+	// Another file takes the place of the first. No site has its name yet.
+	s.Sites = []learn.SiteRule{{Name: name(fmt.Sprint("new ", site.Num())), Long: true, Samples: 20}}
+	if err := Learn(s); err != nil {
+		t.Fatal(err)
+	}
+	if !isLong(RegisterSite(s.Sites[0].Name)) || isLong(known) {
+		t.Errorf("a rule for a name without a site holds: %t, one of another file: %t", isLong(RegisterSite(s.Sites[0].Name)), isLong(known))
+	}
 	s.Sites = nil
 	if err := Learn(s); err != nil {
 		t.Fatal(err)

@@ -62,7 +62,7 @@ const (
 	// less than leastRatio.
 	leastSamples = 16
 	// remembered is for how many later samples of its site one counts: the weight falls by e in that time.
-	// With 64, sites of which one block in 20 lives for long change their group 5 times as often; with 256
+	// With 64, a site of which one block in 20 lives for long changes its group 10 times as often; with 256
 	// a change of the site's habit is noticed after twice as many samples (docs/ledger.md, "Which sites
 	// live long").
 	remembered = 128
