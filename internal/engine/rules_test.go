@@ -48,6 +48,14 @@ func TestImportRules(t *testing.T) {
 	name := func(what string) string { return t.Name() + ": " + what }
 	known, own := laneSite(t, "known", LaneAuto), laneSite(t, "own", LaneShort)
 	s := Learnt()
+	s.Sites = []learn.SiteRule{{Name: name(fmt.Sprint("new ", site.Num())), Long: true, Samples: 20}} // no site's
+	if err := Learn(s); err != nil {
+		t.Fatal(err)
+	}
+	fresh := RegisterSite(s.Sites[0].Name)
+	if !isLong(fresh) {
+		t.Error("a rule for a name without a site does not hold for the site that gets it")
+	}
 	s.Sites = []learn.SiteRule{
 		{Name: name("known"), Long: true, Samples: 20},
 		{Name: name("later"), Long: true, Samples: 20},
@@ -64,7 +72,7 @@ func TestImportRules(t *testing.T) {
 		s    site.ID
 		set  Lane
 		long bool
-	}{{known, LaneAuto, true}, {later, LaneAuto, true}, {set, LaneLong, true}, {own, LaneShort, false}, {RegisterSite(name("unnamed")), LaneAuto, false}} {
+	}{{fresh, LaneAuto, false}, {known, LaneAuto, true}, {later, LaneAuto, true}, {set, LaneLong, true}, {own, LaneShort, false}, {RegisterSite(name("unnamed")), LaneAuto, false}} {
 		if set, long := LaneOf(c.s); set != c.set || long != c.long {
 			t.Errorf("site %d: rule %d, long %t; want %d, %t", c.s, set, long, c.set, c.long)
 		}
@@ -82,14 +90,7 @@ func TestImportRules(t *testing.T) {
 			t.Errorf("a site that was judged here keeps its imported rule: %t; the other is long: %t", isLong(later), isLong(x.long))
 		}
 	}
-	// Another file takes the place of the first. No site has its name yet.
-	s.Sites = []learn.SiteRule{{Name: name(fmt.Sprint("new ", site.Num())), Long: true, Samples: 20}}
-	if err := Learn(s); err != nil {
-		t.Fatal(err)
-	}
-	if !isLong(RegisterSite(s.Sites[0].Name)) || isLong(known) {
-		t.Errorf("a rule for a name without a site holds: %t, one of another file: %t", isLong(RegisterSite(s.Sites[0].Name)), isLong(known))
-	}
+	// Another file takes the place of the first.
 	s.Sites = nil
 	if err := Learn(s); err != nil {
 		t.Fatal(err)
