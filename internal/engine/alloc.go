@@ -9,7 +9,7 @@ import (
 )
 
 // The slow paths of allocation and free, for blocks of every kind. They work on the front that they
-// enter with, and take the locks of classes and of the region through the files below.
+// enter with, and take the locks of lists, of lanes and of the region through the files below.
 
 // Malloc is the slow path of every allocation: blocks of any size, for the current P (own = 0) or
 // for a Heap. It returns 0 when memory is out. Not entered. It takes locks and makes system calls

@@ -236,17 +236,17 @@ func (k *checker) checkLanes() {
 			k.leases[s] = 0
 		}
 	}
-	n := 0
+	n := uint64(0)
 	for i := range longSites {
-		n += bits.OnesCount64(longSites[i].Load())
+		n += uint64(bits.OnesCount64(longSites[i].Load()))
 	}
-	for _, s := range lifetimes.long {
-		if !isLong(s) || !s.Known() {
-			k.bad(subject{noun: "site", addr: mem.Addr(s)}, "the sites of the long lane are listed", "listed", "one that is registered and goes there")
+	for s := site.ID(1); s <= site.Num(); s++ {
+		if want := laneNow(s); isLong(s) != want {
+			k.bad(subject{noun: "site", addr: mem.Addr(s)}, "blocks of a site go where its rule says", fmt.Sprint("long ", isLong(s)), want)
 		}
 	}
-	if n != len(lifetimes.long) {
-		k.bad(subject{noun: "sites"}, "the sites of the long lane are counted", n, len(lifetimes.long))
+	if n != lifetimes.long {
+		k.bad(subject{noun: "sites"}, "the sites of the long lane are counted", n, lifetimes.long)
 	}
 	for i := range liveSamples {
 		s := &liveSamples[i]

@@ -434,7 +434,7 @@ var breakers = []breaker{
 	{"a block of the long lane has a site", "none", func(x *smallHeap) (any, func()) {
 		return x.long, setState(slabLive(x.long, x.class), liveState(x.class))
 	}},
-	{"the sites of the long lane are listed", "its blocks go elsewhere", func(x *smallHeap) (any, func()) {
+	{"blocks of a site go where its rule says", "elsewhere", func(x *smallHeap) (any, func()) {
 		return uint32(x.longSite), swap(&longSites[x.longSite/64], 0)
 	}},
 	{"the sites of the long lane are counted", "one more", func(*smallHeap) (any, func()) {

@@ -24,9 +24,12 @@ func isLong(s site.ID) bool { return longSites[s/64].Load()>>(s%64)&1 != 0 }
 // lifetimes is what is known of sites. Owned by region.mu.
 var lifetimes struct {
 	model   learn.Lifetimes
-	decided stamp     // when the model last decided
-	samples uint64    // how many blocks were samples
-	long    []site.ID // those in longSites
+	decided stamp  // when the model last decided
+	samples uint64 // how many blocks were samples
+	long    uint64 // how many sites are in longSites
+	// judged has what the model has decided of the sites that it judges, before what it had decided the
+	// time before; a map is used again, so that a decision takes no Go memory.
+	judged, before map[site.ID]bool
 }
 
 // liveSample is a sample: a block of which the birth is known. at is the block's address, 0 if there is

@@ -19,7 +19,7 @@ func forgetLifetimes(t *testing.T) {
 		defer region.mu.Unlock()
 		forgetSamples()
 		lifetimes.model = learn.Lifetimes{}
-		publishLanes()
+		publishJudged()
 	}
 	forget()
 	t.Cleanup(forget)
@@ -231,7 +231,7 @@ func TestDecisionsAllocateNothing(t *testing.T) {
 		if !learnLanes(milliseconds()) {
 			t.Error("no decision was due")
 		}
-		publishLanes()
+		publishJudged()
 	}); n != 0 {
 		t.Errorf("a decision makes %v Go allocations", n)
 	}

@@ -38,7 +38,6 @@ func SetLane(s site.ID, lane Lane) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	setLane(s, lane)
-	publishLanes()
 }
 
 // setLane is the change that SetLane makes. Under region.mu.
@@ -50,6 +49,7 @@ func setLane(s site.ID, lane Lane) {
 	if rules.set[s] = lane; lane == LaneAuto {
 		delete(rules.set, s)
 	}
+	publish(s)
 }
 
 // LaneOf returns the rule that is set for a site, and whether its blocks go to the long lane now. Any
@@ -86,10 +86,10 @@ func meetSite(s site.ID, name string) {
 	switch {
 	case r.Samples > 0:
 		rules.imported[s] = r
+		publish(s)
 	case rules.set[s] == LaneAuto: // otherwise the program has set another one
 		setLane(s, laneFor(r.Long))
 	}
-	publishLanes()
 }
 
 // laneFor returns the lane of blocks that live for long, or do not.
@@ -104,12 +104,15 @@ func laneFor(long bool) Lane {
 func importRules(list []learn.SiteRule) {
 	check.MustNotBeEntered("importRules")
 	region.mu.Lock()
+	old := rules.imported
 	rules.imported, rules.unknown = map[site.ID]learn.SiteRule{}, map[string]learn.SiteRule{}
+	for s := range old {
+		publish(s)
+	}
 	for _, r := range list {
 		rules.unknown[r.Name] = r
 	}
 	anyUnknown.Store(len(list) > 0)
-	publishLanes()
 	region.mu.Unlock()
 	// A site that is registered from here on meets its rule by itself.
 	for _, r := range list {
@@ -143,31 +146,45 @@ func siteRules() (list []learn.SiteRule) {
 	return list
 }
 
-// verdicts is used by publishLanes, which allocates nothing when it says what it has said before.
-var verdicts = map[site.ID]bool{}
+// laneNow reports whether the blocks of a site are to go to the long lane. Under region.mu.
+func laneNow(s site.ID) bool {
+	check.MustHold(&region.mu, "laneNow")
+	if lane := rules.set[s]; lane != LaneAuto {
+		return lane == LaneLong
+	}
+	if long, judged := lifetimes.judged[s]; judged {
+		return long
+	}
+	return rules.imported[s].Long
+}
 
-// publishLanes makes longSites agree with the rules and the model. Under region.mu.
-func publishLanes() {
-	check.MustHold(&region.mu, "publishLanes")
-	long := verdicts
-	clear(long)
-	for s, r := range rules.imported {
-		long[s] = r.Long
-	}
-	lifetimes.model.Judged(func(s uint32, _ float64, is bool) { long[site.ID(s)] = is })
-	for s, lane := range rules.set {
-		long[s] = lane == LaneLong
-	}
-	for _, s := range lifetimes.long {
-		if !long[s] {
-			longSites[s/64].And(^(uint64(1) << (s % 64)))
+// publish makes longSites say of a site what laneNow says. Under region.mu.
+func publish(s site.ID) {
+	w, bit := &longSites[s/64], uint64(1)<<(s%64)
+	if laneNow(s) {
+		if w.Or(bit)&bit == 0 {
+			lifetimes.long++
 		}
+	} else if w.And(^bit)&bit != 0 {
+		lifetimes.long--
 	}
-	lifetimes.long = lifetimes.long[:0]
-	for s, is := range long {
-		if is {
-			longSites[s/64].Or(1 << (s % 64))
-			lifetimes.long = append(lifetimes.long, s)
-		}
+}
+
+// publishJudged makes longSites agree with what the model has decided. Only sites that the model knows or
+// has known can change. Under region.mu.
+func publishJudged() {
+	check.MustHold(&region.mu, "publishJudged")
+	l := &lifetimes
+	l.judged, l.before = l.before, l.judged
+	if l.judged == nil {
+		l.judged = map[site.ID]bool{}
+	}
+	clear(l.judged)
+	l.model.Judged(func(s uint32, _ float64, long bool) { l.judged[site.ID(s)] = long })
+	for s := range l.judged {
+		publish(s)
+	}
+	for s := range l.before {
+		publish(s)
 	}
 }

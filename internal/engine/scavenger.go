@@ -460,7 +460,7 @@ func (s *scavengerState) look() (now stamp) {
 	times.listed.Store(uint32(times.now))
 	learnKept(now)
 	if learnLanes(now) {
-		publishLanes()
+		publishJudged()
 	}
 	return now
 }

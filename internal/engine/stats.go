@@ -228,7 +228,7 @@ func (t *Totals) readCaches() {
 	t.HugeCache = hugeCache.count.totals()
 	t.HugeCache.Blocks, t.HugeCache.Bytes = uint64(len(hugeCache.larges)), uint64(hugeCache.bytes)
 	u, filled := pageUse, hugePages.filled
-	t.Lanes.Samples, t.Lanes.LongSites = lifetimes.samples, uint64(len(lifetimes.long))
+	t.Lanes.Samples, t.Lanes.LongSites = lifetimes.samples, lifetimes.long
 	region.mu.Unlock()
 	bytes := func(pages uint64) uint64 { return pages << pageShift }
 	t.Scavenger = ScavengerTotals{
