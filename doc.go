@@ -21,7 +21,8 @@
 // refuse types that hold Go pointers.
 //
 // A [Heap] serves one goroutine and is faster. An [Arena] hands out pieces that
-// are all freed at once. [MallocAt] labels a block with a [Site], for statistics.
+// are all freed at once. [MallocAt] labels a block with a [Site], for statistics and
+// so that hakmem learns which blocks live for long.
 //
 // # Misuse
 //

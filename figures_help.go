@@ -119,6 +119,14 @@ func figureHelp(name string) string {
 		return "The time of the longest run of the phase, in cycles of the processor's counter."
 	case "phase_seconds": // PhaseTiming.Total
 		return "The time of all runs of the phase."
+	case "lane_long_slabs": // LaneStats.Slabs
+		return "The number of slabs in the long lane."
+	case "lane_long_bytes": // LaneStats.Bytes
+		return "The memory of the slabs in the long lane, in bytes."
+	case "lane_sampled_blocks_total": // LaneStats.Samples
+		return "The number of blocks whose lifetimes were watched."
+	case "lane_long_sites": // LaneStats.LongSites
+		return "The number of sites whose blocks go to the long lane now, because that was learnt or set."
 	case "guard_live_blocks": // GuardStats.Live
 		return "The number of guarded blocks handed out and not yet freed."
 	case "guard_sampled_blocks_total": // GuardStats.Samples

@@ -91,7 +91,7 @@ func TestPolicy(t *testing.T) {
 		"no version 0":          bytes.Replace(text, []byte(`"version": 1`), []byte(`"version": 0`), 1),
 		"other hold times":      bytes.Replace(text, []byte("0.45"), []byte("0.46"), 1),
 		"no number":             bytes.Replace(text, []byte(`"Open": `), []byte(`"Open": -1, "Other": `), 1),
-		"more than 1048576 byt": append(bytes.Clone(text), make([]byte, 1<<20)...),
+		"more than 16777216 by": append(bytes.Clone(text), make([]byte, 16<<20)...),
 		"not finite and positi": bytes.Replace(text, []byte(`"Hold": `), []byte(`"Hold": -`), 1),
 	} {
 		if bytes.Equal(bad, text) {
@@ -122,6 +122,36 @@ func TestPolicyAtAnyTime(t *testing.T) {
 	}
 	if err := hakmem.ExportPolicy(failing{}); !errors.Is(err, errFailing) {
 		t.Errorf("ExportPolicy to a writer that fails = %v", err)
+	}
+}
+
+// TestPolicyOfSites: the rule of a site is in the policy file, by name, and holds for a site that gets the
+// name later.
+func TestPolicyOfSites(t *testing.T) {
+	s := hakmem.RegisterSite("TestPolicyOfSites")
+	hakmem.SetSiteRule(s, hakmem.SiteRule{Lane: hakmem.LaneLong})
+	var file bytes.Buffer
+	if err := hakmem.ExportPolicy(&file); err != nil {
+		t.Fatal(err)
+	}
+	hakmem.SetSiteRule(s, hakmem.SiteRule{})
+	text := file.String()
+	if !strings.Contains(text, `"TestPolicyOfSites"`) {
+		t.Fatalf("the site is not in the file:\n%s", text)
+	}
+	if err := hakmem.ImportPolicy(strings.NewReader(strings.ReplaceAll(text, "TestPolicyOfSites", "TestPolicyOfSites: later"))); err != nil {
+		t.Fatal(err)
+	}
+	later := hakmem.RegisterSite("TestPolicyOfSites: later")
+	defer hakmem.SetSiteRule(later, hakmem.SiteRule{})
+	if set, now := hakmem.ReadSiteRule(later); set.Lane != hakmem.LaneLong || now != hakmem.LaneLong {
+		t.Errorf("the imported rule is %v, now %v", set.Lane, now)
+	}
+	if set, _ := hakmem.ReadSiteRule(s); set.Lane != hakmem.LaneAuto {
+		t.Errorf("a rule that is not in the file is %v", set.Lane)
+	}
+	if err := hakmem.ImportPolicy(strings.NewReader(strings.Replace(text, `"Samples": 0`, `"Samples": -5`, 1))); err == nil || !strings.Contains(err.Error(), "-5 samples") {
+		t.Errorf("a damaged rule: %v", err)
 	}
 }
 

@@ -120,3 +120,51 @@ func TestSiteNamesAreInOrderOfRegistration(t *testing.T) {
 		t.Errorf("sites %d and %d are at %d and %d", first, second, i, j)
 	}
 }
+
+// TestSiteRule: a rule holds from when it is set until it is taken back, and what is no rule panics.
+func TestSiteRule(t *testing.T) {
+	classSizes(t)
+	s := hakmem.RegisterSite("TestSiteRule")
+	defer hakmem.SetSiteRule(s, hakmem.SiteRule{})
+	slabs := func() uint64 { return workout.ReadStats().Lanes.Slabs }
+	want := func(when string, set, now hakmem.Lane) {
+		t.Helper()
+		if r, lane := hakmem.ReadSiteRule(s); r.Lane != set || lane != now {
+			t.Errorf("%s: the rule is %v, now %v; want %v, %v", when, r.Lane, lane, set, now)
+		}
+	}
+	hakmem.Trim()
+	before, sites := slabs(), workout.ReadStats().Lanes.LongSites
+	want("a fresh site", hakmem.LaneAuto, hakmem.LaneShort)
+	hakmem.SetSiteRule(s, hakmem.SiteRule{Lane: hakmem.LaneLong})
+	want("set", hakmem.LaneLong, hakmem.LaneLong)
+	if n := workout.ReadStats().Lanes.LongSites; n != sites+1 {
+		t.Errorf("%d sites are long, %d were", n, sites)
+	}
+	p, q := hakmem.MallocAt(s, 4096), hakmem.MallocAt(s, 4097)
+	if n := slabs(); n != before+1 {
+		t.Errorf("a block of 4096 bytes and one more byte: %d slabs in the long lane, %d before", n, before)
+	}
+	if r := hakmem.Realloc(p, 100); r == p { // it moves, and keeps its site
+		t.Error("Realloc to 100 bytes leaves a block of 4096")
+	} else if p = r; slabs() != before+2 {
+		t.Errorf("a block that moved: %d slabs in the long lane, %d before", slabs(), before)
+	}
+	hakmem.SetSiteRule(s, hakmem.SiteRule{Lane: hakmem.LaneShort})
+	want("short", hakmem.LaneShort, hakmem.LaneShort)
+	hakmem.Free(p)
+	hakmem.Free(q)
+	hakmem.Trim()
+	if n := slabs(); n != before {
+		t.Errorf("%d slabs in the long lane after all was freed, %d before", n, before)
+	}
+	mustPanicNaming(t, "an unregistered site", func() { hakmem.SetSiteRule(65_535, hakmem.SiteRule{}) }, "SetSiteRule", "65535")
+	mustPanicNaming(t, "no site", func() { hakmem.SetSiteRule(0, hakmem.SiteRule{}) }, "SetSiteRule", "site 0")
+	mustPanicNaming(t, "an unregistered site", func() { hakmem.ReadSiteRule(65_535) }, "ReadSiteRule", "65535")
+	mustPanicNaming(t, "no lane", func() { hakmem.SetSiteRule(s, hakmem.SiteRule{Lane: 3}) }, "SetSiteRule", "Lane(3)")
+	for lane, name := range map[hakmem.Lane]string{hakmem.LaneAuto: "auto", hakmem.LaneShort: "short", hakmem.LaneLong: "long", -1: "Lane(-1)"} {
+		if lane.String() != name {
+			t.Errorf("lane %d is %q, want %q", int(lane), lane, name)
+		}
+	}
+}

@@ -56,6 +56,8 @@ type Stats struct {
 	// Timing has one entry for each phase of the slow paths. It is empty unless HAKMEM_TIMING is
 	// on.
 	Timing []PhaseTiming
+	// Lanes describes where blocks lie that live for long.
+	Lanes LaneStats
 	// Guard counts the guarded blocks of HAKMEM_GUARD.
 	Guard GuardStats
 	// Stages counts where slabs were found.
@@ -149,7 +151,7 @@ type ClassStats struct {
 	// lower bound: the fast path keeps no counter, so hits are inferred from how many refilled
 	// blocks are gone. A block freed into a magazine hides a hit until the next refill or flush, or
 	// for good, so the figure can fall. FrontHits + Misses is the number of allocations while
-	// nothing is freed, and at most that number otherwise.
+	// nothing is freed, and at most that number otherwise; those in the long lane are in neither.
 	FrontHits uint64 `stat:"class_front_hits,gauge"`
 	// Misses is the number of misses: allocations that found the class's magazine empty.
 	Misses uint64 `stat:"class_misses_total,counter"`
@@ -290,6 +292,21 @@ type PhaseTiming struct {
 	Total time.Duration `stat:"phase_seconds,gauge"`
 }
 
+// LaneStats describes the long lane: the slabs of blocks up to 4 KiB that live for long (see Lane). They
+// are in ClassStats too.
+type LaneStats struct {
+	// Slabs is the number of slabs in the long lane.
+	Slabs uint64 `stat:"lane_long_slabs,gauge"`
+	// Bytes is the memory of the slabs in the long lane, in bytes. Some of it may have been returned.
+	Bytes uint64 `stat:"lane_long_bytes,gauge"`
+	// Samples is the number of blocks whose lifetimes were watched. From them hakmem learns which sites'
+	// blocks live for long.
+	Samples uint64 `stat:"lane_sampled_blocks_total,counter"`
+	// LongSites is the number of sites whose blocks go to the long lane now, because that was learnt or
+	// set.
+	LongSites uint64 `stat:"lane_long_sites,gauge"`
+}
+
 // GuardStats counts the guarded blocks of HAKMEM_GUARD. Those of a site count for the site too, in
 // SiteStats. Of the other figures, Resident and Counted include the memory of guarded blocks.
 type GuardStats struct {
@@ -409,6 +426,7 @@ func (s *Stats) take(t *engine.Totals) {
 	s.Large = LargeStats{LargeBlockStats(t.Large), CacheStats(t.Shared), CacheStats(t.SiteCache), CacheStats(t.HugeCache)}
 	s.Scavenger = ScavengerStats(t.Scavenger)
 	s.PageFaults = PageFaultStats(t.PageFaults)
+	s.Lanes = LaneStats(t.Lanes)
 	s.Guard = GuardStats(t.Guard)
 	s.Stages = StageStats(t.Stages)
 	s.SystemCalls = SystemCallStats(t.SystemCalls)

@@ -225,6 +225,7 @@ var actions = []action{
 		return m.realloc("AlignedRealloc", align, func(p unsafe.Pointer, size uintptr) unsafe.Pointer { return hakmem.AlignedRealloc(p, size, align) })
 	}},
 	{"policy", world, []string{"ExportPolicy", "ImportPolicy"}, (*machine).policy},
+	{"site rule", global, []string{"SetSiteRule", "ReadSiteRule", "Lane.String"}, (*machine).siteRule},
 }
 
 // sliceAt returns a slice that begins at p, nil for nil.
@@ -494,6 +495,21 @@ func (m *machine) policy() bool {
 			m.Fatalf("ImportPolicy: %v", err)
 		}
 	})
+	return true
+}
+
+// siteRule sets the rule of a site. Blocks that live stay what they are.
+func (m *machine) siteRule() bool {
+	s := m.sites[m.choose("site", len(m.sites))]
+	if s == 0 {
+		return false
+	}
+	rule := hakmem.SiteRule{Lane: hakmem.Lane(m.choose("lane", 3))}
+	hakmem.SetSiteRule(s, rule)
+	set, now := hakmem.ReadSiteRule(s)
+	if set != rule || rule.Lane != hakmem.LaneAuto && now != rule.Lane || now == hakmem.LaneAuto {
+		m.Fatalf("site %d has the rule %v, now %v; %v was set", s, set.Lane, now, rule.Lane)
+	}
 	return true
 }
 

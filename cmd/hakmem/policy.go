@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
 
 	"github.com/urfave/cli/v3"
 
@@ -40,7 +43,7 @@ func readPolicies(names []string) (list []learn.Snapshot, err error) {
 
 func policyShowVerb() *cli.Command {
 	return &cli.Command{
-		Name: "show", Usage: "say for how long memory is kept under a policy file", ArgsUsage: "FILE",
+		Name: "show", Usage: "say for how long memory is kept under a policy file, and which sites' blocks live for long", ArgsUsage: "FILE",
 		Flags:        []cli.Flag{priceFlag()},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -54,7 +57,7 @@ func policyShowVerb() *cli.Command {
 
 func policyDiffVerb() *cli.Command {
 	return &cli.Command{
-		Name: "diff", Usage: "compare for how long memory is kept under policy files", ArgsUsage: "FILE FILE...",
+		Name: "diff", Usage: "compare for how long memory is kept under policy files, and which sites' blocks live for long", ArgsUsage: "FILE FILE...",
 		Flags:        []cli.Flag{priceFlag()},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -70,7 +73,7 @@ func priceFlag() cli.Flag {
 	return &cli.FloatFlag{Name: "price", Usage: "judge what was learnt by this price of memory, in CPU seconds for a GiB held for a second (default: that of the file)"}
 }
 
-// printPolicies prints the hold times of each band, a column for each file.
+// printPolicies prints the hold times of each band and the rules of sites, a column for each file.
 func printPolicies(c *cli.Command) error {
 	names := c.Args().Slice()
 	list, err := readPolicies(names)
@@ -109,7 +112,45 @@ func printPolicies(c *cli.Command) error {
 		}
 		fmt.Fprintln(w)
 	}
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	return printRules(newTable(c.Root().Writer), list)
+}
+
+// printRules prints which sites' blocks live for long, if the files say it of any.
+func printRules(w *tabwriter.Writer, list []learn.Snapshot) error {
+	by, names := map[string][]string{}, []string(nil)
+	for i, s := range list {
+		for _, r := range s.Sites {
+			if by[r.Name] == nil {
+				by[r.Name] = slices.Repeat([]string{"-"}, len(list))
+				names = append(names, r.Name)
+			}
+			by[r.Name][i] = ruleText(r)
+		}
+	}
+	if names == nil {
+		return nil
+	}
+	slices.Sort(names)
+	fmt.Fprint(w, "\nsite\tlane\n")
+	for _, name := range names {
+		fmt.Fprintf(w, "%s\t%s\n", name, strings.Join(by[name], "\t"))
+	}
 	return w.Flush()
+}
+
+// ruleText returns a rule as a cell of a table.
+func ruleText(r learn.SiteRule) string {
+	lane := "short"
+	if r.Long {
+		lane = "long"
+	}
+	if r.Samples == 0 {
+		return lane + ", set"
+	}
+	return fmt.Sprintf("%s, %.0f samples", lane, r.Samples)
 }
 
 // policyPage is the size in bytes of the pages that the costs in a policy file are of.
@@ -118,7 +159,8 @@ const policyPage = 64 << 10
 func policyMergeVerb() *cli.Command {
 	return &cli.Command{
 		Name: "merge", Usage: "make one policy file of several", ArgsUsage: "FILE FILE...",
-		Description: "Each file counts by the number of samples in it. The costs are those of the first.",
+		Description: "Each file counts by the number of samples in it. The costs are those of the first. A rule that a program\n" +
+			"has set for a site counts in any case; of two such rules, the first.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, TakesFile: true, Required: true, Usage: "write to `FILE`; - is standard output"},
 		},

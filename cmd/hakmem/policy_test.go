@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -11,8 +12,8 @@ import (
 	"github.com/hakmem/hakmem/internal/learn"
 )
 
-// writePolicy writes what is learnt from waits of a length into a file.
-func writePolicy(t *testing.T, wait time.Duration, rounds int) (name string) {
+// writePolicy writes what is learnt from waits of a length, and rules of sites, into a file.
+func writePolicy(t *testing.T, wait time.Duration, rounds int, rules ...learn.SiteRule) (name string) {
 	t.Helper()
 	m := learn.New(learn.Costs{Fault: 12e-6, Return: 2e-6, Hold: 0.1 / 16384})
 	for i := range time.Duration(rounds) {
@@ -27,7 +28,9 @@ func writePolicy(t *testing.T, wait time.Duration, rounds int) (name string) {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if err := m.Snapshot().Write(f); err != nil {
+	s := m.Snapshot()
+	s.Sites = rules
+	if err := s.Write(f); err != nil {
 		t.Fatal(err)
 	}
 	return name
@@ -56,6 +59,20 @@ func TestPolicyVerbs(t *testing.T) {
 	}
 	if hold[0] < 0.5 || hold[1] > 0.2 || hold[2] < hold[0]/2 {
 		t.Errorf("diff: the last band has %q, want the merged one near the first, which has more samples:\n%s", row, out)
+	}
+	if strings.Contains(out, "lane") {
+		t.Errorf("diff speaks of sites where there are none:\n%s", out)
+	}
+	cached := writePolicy(t, time.Minute, 4, learn.SiteRule{Name: "cache", Long: true, Samples: 30}, learn.SiteRule{Name: "rows", Samples: 20})
+	other := writePolicy(t, time.Minute, 4, learn.SiteRule{Name: "cache", Samples: 20}, learn.SiteRule{Name: "log", Long: true})
+	hakmemProgram(t, "policy", "merge", "-o", merged, cached, other)
+	out, _ = hakmemProgram(t, "policy", "diff", cached, other, merged)
+	for _, row := range []string{
+		"cache|long, 30 samples|short, 20 samples|long, 10 samples", "log|-|long, set|long, set", "rows|short, 20 samples|-|short, 20 samples",
+	} {
+		if !strings.Contains(regexp.MustCompile(`  +`).ReplaceAllString(out, "|"), row) {
+			t.Errorf("diff has no row %q:\n%s", row, out)
+		}
 	}
 	if out, _ = hakmemProgram(t, "policy", "merge", "-o", "-", short, long); !strings.Contains(out, "hakmem policy") {
 		t.Errorf("merge to standard output:\n%s", out)

@@ -36,7 +36,7 @@ func newMutexes() [numRanks]mutex {
 		&locked[Configured]{}, &locked[Totals]{}, &locked[Trace]{}, &locked[Recorders]{},
 		&locked[Records]{}, &locked[Abandoned]{}, &locked[Watch]{}, &locked[Scavenger]{},
 		&locked[Moving]{}, &locked[Drain]{}, &locked[OpenHeaps]{}, &locked[Guard]{}, &locked[FrontPool]{},
-		&locked[Region]{}, &locked[Shard]{}, &locked[Class]{}, &locked[Sites]{},
+		&locked[Region]{}, &locked[Shard]{}, &locked[List]{}, &locked[Lane]{}, &locked[Sites]{},
 		&locked[Survived]{}, &locked[Postponed]{}, &locked[Policy]{},
 		&locked[Origin]{},
 	}
@@ -103,7 +103,7 @@ func chains() (all [][]string) {
 		"abandoned scavenger.mu scavenger.moving drainMu",
 		"totals scavenger.moving drainMu",
 	} {
-		for _, end := range append(ends, []string{"shard.mu"}, []string{"classState.mu"}, []string{"openHeaps"}) {
+		for _, end := range append(ends, []string{"shard.mu"}, []string{"listState.mu"}, []string{"openHeaps"}) {
 			all = append(all, append(strings.Fields(begin), end...))
 		}
 	}
@@ -216,14 +216,14 @@ func TestPanicsBeforeItWaits(t *testing.T) {
 
 // TestUnlockOfAnother: two locks of the same rank are not confused.
 func TestUnlockOfAnother(t *testing.T) {
-	var classes [2]Mutex[Class]
-	classes[0].Lock()
-	panics(t, classes[1].Unlock, "classState.mu is unlocked by a goroutine that does not hold it", "first: classState.mu")
-	panics(t, func() { MustHold(&classes[1], "unlist") }, "unlist: needs classState.mu, which the goroutine does not hold")
-	MustHold(&classes[0], "unlist")
-	classes[0].Unlock()
-	panics(t, func() { MustHold(&classes[0], "unlist") }, "unlist: needs classState.mu", "first: nothing")
-	panics(t, classes[0].Unlock, "unlocked by a goroutine that does not hold it")
+	var lists [2]Mutex[List]
+	lists[0].Lock()
+	panics(t, lists[1].Unlock, "listState.mu is unlocked by a goroutine that does not hold it", "first: listState.mu")
+	panics(t, func() { MustHold(&lists[1], "unlist") }, "unlist: needs listState.mu, which the goroutine does not hold")
+	MustHold(&lists[0], "unlist")
+	lists[0].Unlock()
+	panics(t, func() { MustHold(&lists[0], "unlist") }, "unlist: needs listState.mu", "first: nothing")
+	panics(t, lists[0].Unlock, "unlocked by a goroutine that does not hold it")
 }
 
 // TestLockOnAStack: if the address of a Mutex changed when its stack grew, the Mutex would no
@@ -314,9 +314,9 @@ func TestExclusive(t *testing.T) {
 		for _, r := range hold {
 			all[r].Lock()
 		}
-		for _, r := range []Rank{shard, class, sites} {
+		for _, r := range []Rank{shard, list, lane, sites} {
 			all[r].Lock()
-			for _, other := range []Rank{shard, class, sites, frontPool, drain} {
+			for _, other := range []Rank{shard, list, lane, sites, frontPool, drain} {
 				panics(t, all[other].Lock, other.String()+" is taken under ")
 			}
 			all[r].Unlock()

@@ -24,7 +24,8 @@ const (
 	frontPool
 	region
 	shard
-	class
+	list
+	lane
 	sites
 	survived
 	postponed
@@ -67,7 +68,7 @@ var order = [numRanks]struct {
 		under: []Rank{drain}},
 
 	// The locks taken last: no two of them are held together. No lock at all is taken under a
-	// class's lock, nor under a shard's, with which a goroutine is entered. CheckInvariants is the
+	// list's lock, nor under a shard's, with which a goroutine is entered. CheckInvariants is the
 	// exception: it holds the first three of these locks, and under them one of the others at a
 	// time.
 	guard: {name: "guard", protects: "the guarded blocks",
@@ -78,7 +79,9 @@ var order = [numRanks]struct {
 		under: []Rank{drain, configured}, exclusive: []Rank{guard, frontPool}},
 	shard: {name: "shard.mu", protects: "a front that no P has",
 		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},
-	class: {name: "classState.mu", protects: "the state of a class's slabs",
+	list: {name: "listState.mu", protects: "the state of a list's slabs",
+		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},
+	lane: {name: "lane.mu", protects: "the slab that a long lane leases",
 		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},
 	sites: {name: "sites.mu", protects: "the names of sites",
 		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},
@@ -115,7 +118,8 @@ type (
 	FrontPool  struct{}
 	Region     struct{}
 	Shard      struct{}
-	Class      struct{}
+	List       struct{}
+	Lane       struct{}
 	Sites      struct{}
 	Survived   struct{}
 	Postponed  struct{}
@@ -138,7 +142,8 @@ func (Guard) rank() Rank      { return guard }
 func (FrontPool) rank() Rank  { return frontPool }
 func (Region) rank() Rank     { return region }
 func (Shard) rank() Rank      { return shard }
-func (Class) rank() Rank      { return class }
+func (List) rank() Rank       { return list }
+func (Lane) rank() Rank       { return lane }
 func (Sites) rank() Rank      { return sites }
 func (Survived) rank() Rank   { return survived }
 func (Postponed) rank() Rank  { return postponed }

@@ -9,7 +9,7 @@ import (
 )
 
 // The slow paths of allocation and free, for blocks of every kind. They work on the front that they
-// enter with, and take the locks of classes and of the region through the files below.
+// enter with, and take the locks of lists, of lanes and of the region through the files below.
 
 // Malloc is the slow path of every allocation: blocks of any size, for the current P (own = 0) or
 // for a Heap. It returns 0 when memory is out. Not entered. It takes locks and makes system calls
@@ -109,7 +109,7 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 			leave(tok)
 		}
 		began := telemetry.Begin()
-		s := acquire(c)
+		s := acquire(commonList(c))
 		telemetry.End(telemetry.Acquire, began)
 		kickGrown()
 		kickPressed()
@@ -197,6 +197,14 @@ func free(own Front, p Block) Finding {
 			return TakeFinding()
 		}
 		unsite(p, c, v)
+		if v == liveSited && (inLongLane(m) || learning && mayBeSample(p)) {
+			leave(tok)
+			if learning {
+				takeSample(p)
+			}
+			flushOne(p, c)
+			return TakeFinding()
+		}
 		if f.push(c, p) {
 			leave(tok)
 			return Finding{}
@@ -291,7 +299,13 @@ func mallocClassAt(own Front, c sizeclass.ID, site site.ID) Block {
 	if !siteMap() {
 		return noMemory()
 	}
-	p := mallocClass(own, c, liveSited)
+	laned := isLaned(c) && !Hardened()
+	var p Block
+	if laned && isLong(site) {
+		p = mallocLong(own, c)
+	} else {
+		p = mallocClass(own, c, liveSited)
+	}
 	if p == 0 {
 		return 0
 	}
@@ -305,8 +319,48 @@ func mallocClassAt(own Front, c sizeclass.ID, site site.ID) Block {
 		flushOne(p, c)
 		return noMemory()
 	}
-	setSite(p, c, site)
+	if n := setSite(p, c, site); learning && laned && isSample(n) {
+		addSample(p, site)
+	}
 	return p
+}
+
+// mallocLong returns a block of class c with a site from the long lane. As mallocClass, it brings together
+// what the caches of all Ps hold before it gives up. Not for hardened blocks, which leave their quarantine
+// through magazines.
+func mallocLong(own Front, c sizeclass.ID) Block {
+	pollHeap(own)
+	l := &lanes[c]
+	for reclaimed := false; ; {
+		p, spent := l.cut(c)
+		if p != 0 {
+			setLive(p, c, liveSited)
+			return p
+		}
+		if spent != 0 {
+			retire(spent)
+		}
+		s := acquire(longList(c))
+		kickGrown()
+		kickPressed()
+		if s == 0 {
+			if !reclaimed && reclaim(own, slabBytes(c)) {
+				reclaimed = true
+				continue
+			}
+			if reclaimed {
+				reclaimEnded(false)
+			}
+			return noMemory()
+		}
+		if reclaimed {
+			reclaimEnded(true)
+		}
+		if !l.lease(s) {
+			retire(s) // another goroutine was first; s becomes PARTIAL
+		}
+		kick()
+	}
 }
 
 // MallocAligned is Malloc for the current P with an alignment, a power of two.

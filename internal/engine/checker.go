@@ -23,12 +23,12 @@ type checker struct {
 
 	fronts map[Front]string      // the holder of each front that is in a list or table
 	heaps  map[Front]*openHeap   // the open Heaps
-	leases map[slabID]Front      // the front that leases each slab
+	leases map[slabID]Front      // the front that leases each slab; 0: a long lane does
 	places map[Block]place       // the free blocks that neither a slab nor the page tree has
 	held   map[slabID]*slabWords // for each slab, which of its blocks are in places
 	lost   map[slabID]bool       // slabs that stay CLAIMED (punchLost)
 
-	slabs, listed [sizeclass.Num + 1]int
+	slabs, listed [numLists]int
 	live          [sizeclass.Num + 1]uint64
 	larges        int // all of them, cached ones and chunks of Arenas too
 	liveLarge     uint64
@@ -116,6 +116,9 @@ func (k *checker) waits(p Block, at place) {
 	}
 	if s == 0 { // a large block: checkLarge looks into places
 		return
+	}
+	if s.meta().list().isLong() {
+		k.bad(subject{"block", mem.Addr(p), at.class, s.addr()}, "no block of the long lane waits", at, "nowhere")
 	}
 	if k.held[s] == nil {
 		k.held[s] = new(slabWords)

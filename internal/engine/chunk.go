@@ -63,7 +63,8 @@ type superMeta struct {
 	// memory failed halfway. They become lost pages when their block gives them back.
 	torn pageSet
 	// sited is the set of pages whose part of the site map may have memory behind it. A bit is set
-	// by the goroutine that holds a block of the page, without a lock, and removed by a purge.
+	// by the goroutine that holds a block of the page, without a lock, and removed by whoever returns
+	// the memory, when nobody holds a block there.
 	sited atomic.Uint32
 	// tables says which tables of the chunk count as memory. They are never returned.
 	tables tableSet

@@ -13,6 +13,9 @@
 // run of pages of its own; above 2 MiB, where there are no size classes, a huge block. A chunk
 // from which slabs are cut is a superslab.
 //
+// Blocks up to 4 KiB of which it is known that they live for long have slabs of their own, the long lane.
+// The slabs of one class and lane are a list.
+//
 // A magazine is an array of free blocks of one class. A front is the set of magazines of one
 // P, which is Go's name for a processor slot, or of one Heap. For each class a front has a
 // lease: the right to take blocks from one slab.
@@ -31,12 +34,13 @@
 // these are the floors from the ground up:
 //
 //   - ground: units (types for addresses, pages, chunks, times), unsafe loads and stores,
-//     pinning, the clock, errors that were survived;
+//     pinning, lists of slabs, the clock, errors that were survived;
 //   - region: the reserved range, its metadata, a page's entry in it, the site map, modes;
-//   - pages: chunks, the page tree, the memory limit, growth of the committed part;
+//   - pages: what is learnt of pages and of sites, chunks, the page tree, the memory limit, growth of
+//     the committed part;
 //   - blocks: findings, live state, partial sets, superslabs, return of free pages, slabs;
 //   - fronts: magazines, large blocks and their caches, the quarantine, the pool of fronts,
-//     reservation, and how a goroutine gets a front (enter);
+//     reservation, how a goroutine gets a front (enter), and long lanes;
 //   - scavenger: draining fronts, sweeping EMPTY slabs, punching holes, the timer, and what a
 //     failed allocation tries before it gives up;
 //   - calls: allocation and free of every kind, guarded and hardened ones too;
@@ -56,6 +60,8 @@
 // leased slab (magazine.go); without a lease it acquires a slab (slab.go), for which a superslab
 // may give pages (superslab.go) and the region may grow (grow.go). A large block comes from its
 // magazine, the shared caches (large_cache.go) or the page tree (large.go).
+//
+// A block of the long lane is cut from the slab that the lane leases (lane.go), and its free sets its bit.
 //
 // A free looks at the block's live byte, clears it and pushes the block onto the magazine. A full
 // magazine grows or spills its oldest blocks (spill.go) back to their slabs (flush, in

@@ -15,7 +15,7 @@ import (
 // CheckInvariants looks at everything that hakmem knows and reports what does not fit together, nil
 // if everything does. It looks at
 //
-//   - fronts, their magazines and leases (invariants_fronts.go);
+//   - fronts, their magazines and leases, and the long lanes (invariants_fronts.go);
 //   - the caches of free blocks and guarded blocks (this file);
 //   - the region, superslabs, slabs, large blocks, free pages and the counts of them
 //     (invariants_region.go).
@@ -70,6 +70,7 @@ func (k *checker) check() {
 		k.lost[s] = true
 	}
 	k.checkFronts()
+	k.checkLanes()
 	k.checkCaches()
 	k.checkGuard()
 	k.checkRegion()

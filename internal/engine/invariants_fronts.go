@@ -2,14 +2,17 @@ package engine
 
 import (
 	"fmt"
+	"math/bits"
 	"slices"
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// The part of CheckInvariants that looks at fronts. Called by checker.check, under its locks.
+// The part of CheckInvariants that looks at fronts and at the long lanes. Called by checker.check, under
+// its locks.
 
 // checkFronts looks at the holder of each front, and at all magazines and leases.
 func (k *checker) checkFronts() {
@@ -205,7 +208,7 @@ func (k *checker) checkLeases(f Front) {
 		case k.fronts[f] == "the pool":
 			k.bad(of, "a front in the pool leases nothing", hex(s.addr()), 0)
 		}
-		if !isPage(s.page()) || s.meta().slabClass.Load() != uint32(c) || s.meta().slabState.Load() != slabLeased {
+		if !isPage(s.page()) || s.meta().list() != commonList(c) || s.meta().slabState.Load() != slabLeased {
 			k.bad(of, "a lease is a LEASED slab of its class", hex(s.addr()), "one")
 			continue
 		}
@@ -214,5 +217,41 @@ func (k *checker) checkLeases(f Front) {
 			k.bad(of, "a slab is leased once", hex(f), hex(other))
 		}
 		k.leases[s] = f
+	}
+}
+
+// checkLanes looks at the leases of the long lanes, at the sites whose blocks go there, and at samples.
+func (k *checker) checkLanes() {
+	for c := range lanes {
+		l := &lanes[c]
+		l.mu.Lock()
+		s := l.current
+		l.mu.Unlock()
+		of := subject{noun: "long lane", addr: mem.Addr(c), class: sizeclass.ID(c)}
+		switch {
+		case s == 0:
+		case c == 0 || !isPage(s.page()) || s.meta().list() != longList(sizeclass.ID(c)) || s.meta().slabState.Load() != slabLeased:
+			k.bad(of, "a long lane leases a LEASED slab of its own", hex(s.addr()), "one")
+		default: // no front leases it: that would be one of another list
+			k.leases[s] = 0
+		}
+	}
+	n := uint64(0)
+	for i := range longSites {
+		n += uint64(bits.OnesCount64(longSites[i].Load()))
+	}
+	for s := site.ID(1); s <= site.Num(); s++ {
+		if want := laneNow(s); isLong(s) != want {
+			k.bad(subject{noun: "site", addr: mem.Addr(s)}, "blocks of a site go where its rule says", fmt.Sprint("long ", isLong(s)), want)
+		}
+	}
+	if n != lifetimes.long {
+		k.bad(subject{noun: "sites"}, "the sites of the long lane are counted", n, lifetimes.long)
+	}
+	for i := range liveSamples {
+		s := &liveSamples[i]
+		if p := Block(s.at.Load()); p != 0 && (sampleAt(p) != s || !isPage(p.page()) || !site.ID(s.site).Known()) {
+			k.bad(subject{noun: "sample", addr: mem.Addr(p)}, "a sample is a block with a site, in its place", fmt.Sprintf("entry %d, site %d", i, s.site), "its own")
+		}
 	}
 }

@@ -77,7 +77,7 @@ func (k *checker) checkPages() {
 		m := meta(page)
 		n := uintptr(1)
 		switch {
-		case m.slabClass.Load() != 0:
+		case m.slabList.Load() != 0:
 			n = uintptr(k.checkSlab(slabID(page + 1)))
 		case m.kind == kindLarge:
 			n = uintptr(k.checkLarge(page))
@@ -177,16 +177,17 @@ func inUse(page pageNo) (used, slabs bool) {
 // checkSlab returns how many pages the caller must skip to pass the slab.
 func (k *checker) checkSlab(s slabID) (pages pageCount) {
 	m := s.meta()
-	c := sizeclass.ID(m.slabClass.Load())
+	l := m.list()
+	c := l.class()
 	of := subject{noun: "slab", addr: s.addr(), class: c}
-	if m.slabClass.Load() > sizeclass.Num {
-		k.bad(of, "a slab has a class", m.slabClass.Load(), fmt.Sprintf("1 to %d", sizeclass.Num))
+	if m.slabList.Load() >= numLists {
+		k.bad(of, "a slab has a list", m.slabList.Load(), fmt.Sprintf("1 to %d", numLists-1))
 		k.wild = true
 		return 1
 	}
 	cl := &sizeclass.Classes[c]
 	pages = 1 << cl.Order
-	k.slabs[c]++
+	k.slabs[l]++
 	if s.page()%pageNo(pages) != 0 {
 		k.bad(of, "a slab begins at a multiple of its length", s.page(), fmt.Sprintf("a multiple of %d", pages))
 		return 1
@@ -195,7 +196,7 @@ func (k *checker) checkSlab(s slabID) (pages pageCount) {
 		k.bad(of, "a slab has its class's pages", m.pages, pages)
 	}
 	k.checkSlabPages(s, c, pages)
-	k.checkSlabState(s, c)
+	k.checkSlabState(s, l)
 	k.checkBlocks(s, c)
 	return pages
 }
@@ -224,8 +225,8 @@ func (k *checker) checkSlabPages(s slabID, c sizeclass.ID, pages pageCount) {
 			k.bad(of, "fast paths know a slab's page", fmt.Sprintf("recip %#x, live0 %#x, PageClass %d", m.recip, m.live0, PageClass[page]),
 				fmt.Sprintf("%#x, %#x, %d", recip, at, pageClass))
 		}
-		if page != s.page() && (m.slabClass.Load() != 0 || m.slabState.Load() != slabNone) {
-			k.bad(of, "a slab's later pages begin no slab", fmt.Sprintf("class %d, state %d", m.slabClass.Load(), m.slabState.Load()), "0, 0")
+		if page != s.page() && (m.slabList.Load() != 0 || m.slabState.Load() != slabNone) {
+			k.bad(of, "a slab's later pages begin no slab", fmt.Sprintf("class %d, state %d", m.slabList.Load(), m.slabState.Load()), "0, 0")
 		}
 		if m.live != 0 {
 			k.bad(of, "a slab's page has no large block's live state", m.live, 0)
@@ -240,8 +241,8 @@ func (k *checker) checkSlabPages(s slabID, c sizeclass.ID, pages pageCount) {
 	}
 }
 
-func (k *checker) checkSlabState(s slabID, c sizeclass.ID) {
-	m := s.meta()
+func (k *checker) checkSlabState(s slabID, l listID) {
+	m, c := s.meta(), l.class()
 	cl := &sizeclass.Classes[c]
 	of := subject{noun: "slab", addr: s.addr(), class: c}
 	if m.lowWord() >= cl.Words {
@@ -249,13 +250,13 @@ func (k *checker) checkSlabState(s slabID, c sizeclass.ID) {
 	}
 	state := m.slabState.Load()
 	if f, leased := k.leases[s]; leased != (state == slabLeased) {
-		k.bad(of, "a slab is LEASED if a front leases it", fmt.Sprintf("state %d, front %#x", state, f), fmt.Sprintf("state %d, or no front", slabLeased))
+		k.bad(of, "a slab is LEASED if a front or a lane leases it", fmt.Sprintf("state %d, leased %t by %#x", state, leased, f), fmt.Sprintf("state %d, or no lease", slabLeased))
 	}
 	if k.lost[s] != (state == slabClaimed) {
 		k.bad(of, "a slab stays CLAIMED if its memory is lost", fmt.Sprintf("state %d, lost %t", state, k.lost[s]), fmt.Sprintf("state %d and lost, or neither", slabClaimed))
 	}
 	k.counted -= s.bytesOf(m.holes())
-	listed := *setWord(0, c, uintptr(s.page()>>6))>>(s.page()&63)&1 != 0
+	listed := *setWord(0, l, uintptr(s.page()>>6))>>(s.page()&63)&1 != 0
 	if listed != (state == slabPartial) {
 		k.bad(of, "a slab is PARTIAL if and only if listed", fmt.Sprintf("state %d, listed %t", state, listed), fmt.Sprintf("state %d and listed, or neither", slabPartial))
 	}
@@ -266,7 +267,7 @@ func (k *checker) checkSlabState(s slabID, c sizeclass.ID) {
 			k.bad(of, "a FULL slab owns no block", s.freeBlocks(cl), 0)
 		}
 	case slabPartial:
-		k.listed[c]++
+		k.listed[l]++
 		if s.allFree(cl) && !isMarkedEmpty(s.page()) {
 			k.bad(of, "a PARTIAL slab that owns all its blocks is marked EMPTY", "no mark", "a mark")
 		}
@@ -334,6 +335,9 @@ func (k *checker) checkBlocks(s slabID, c sizeclass.ID) {
 func (k *checker) liveBlock(s slabID, c sizeclass.ID, j blockIndex, v liveState) {
 	p := s.block(c, j)
 	of := subject{"block", p.addr(), c, s.addr()}
+	if v != liveSited && s.meta().list().isLong() {
+		k.bad(of, "a block of the long lane has a site", v, liveSited)
+	}
 	switch v {
 	case liveState(c), liveWatched:
 	case liveSited:
@@ -505,8 +509,8 @@ func (k *checker) checkFree(page pageNo) {
 // noSlab looks for things that only slabs have, in a page that belongs to no slab.
 func (k *checker) noSlab(page pageNo, of subject) {
 	m := meta(page)
-	if m.slabState.Load() != slabNone || m.slabClass.Load() != 0 || PageClass[page] != 0 {
-		k.bad(of, "a page without a slab says so", fmt.Sprintf("state %d, class %d, PageClass %d", m.slabState.Load(), m.slabClass.Load(), PageClass[page]), "0, 0, 0")
+	if m.slabState.Load() != slabNone || m.slabList.Load() != 0 || PageClass[page] != 0 {
+		k.bad(of, "a page without a slab says so", fmt.Sprintf("state %d, class %d, PageClass %d", m.slabState.Load(), m.slabList.Load(), PageClass[page]), "0, 0, 0")
 	}
 	n := nonZero(region.pages.base+mem.Addr(page)<<pageMetaShift, mem.Bytes(len(m.mid)))
 	// Elsewhere the live map was never written, or was returned: it reads as zero and should stay
@@ -529,18 +533,18 @@ func (k *checker) checkSets() {
 	for l := range setLevels {
 		shift := 6 * uint(l+1) // pages for each word of this level
 		for i := uintptr(first >> shift); i < setWords(l); i++ {
-			for c := range sizeclass.ID(setClasses) {
-				w := *setWord(l, c, i)
+			for list := range listID(setClasses) {
+				w := *setWord(l, list, i)
 				if l == 0 {
 					for m := w; m != 0; m &= m - 1 {
 						page := pageNo(i<<6 + uintptr(bits.TrailingZeros64(m)))
-						if !isPage(page) || meta(page).slabClass.Load() != uint32(c) || meta(page).slabState.Load() != slabPartial {
-							k.bad(subject{noun: "partial set", addr: page.addr(), class: c}, "only PARTIAL slabs are in a partial set", "a member", "none")
+						if !isPage(page) || meta(page).list() != list || meta(page).slabState.Load() != slabPartial {
+							k.bad(subject{noun: "partial set", addr: page.addr(), class: list.class()}, "only PARTIAL slabs are in a partial set", "a member", "none")
 						}
 					}
 				}
-				if l+1 < len(setLevels) && (w != 0) != (*setWord(l+1, c, i>>6)>>(i&63)&1 != 0) {
-					k.bad(subject{noun: "partial set", addr: pageNo(i << shift).addr(), class: c}, "a summary says whether the word below is 0",
+				if l+1 < len(setLevels) && (w != 0) != (*setWord(l+1, list, i>>6)>>(i&63)&1 != 0) {
+					k.bad(subject{noun: "partial set", addr: pageNo(i << shift).addr(), class: list.class()}, "a summary says whether the word below is 0",
 						fmt.Sprintf("%#x below", w), fmt.Sprintf("as level %d says", l+1))
 				}
 			}
@@ -590,13 +594,13 @@ func (k *checker) checkTree() {
 
 // checkCounts compares the counts of this check with those that hakmem keeps.
 func (k *checker) checkCounts() {
-	for c := 1; c <= sizeclass.Num; c++ {
-		cs := &classes[c]
-		cs.mu.Lock()
-		slabs, listed := cs.slabs, cs.listed
-		cs.mu.Unlock()
-		if slabs != k.slabs[c] || listed != k.listed[c] {
-			k.bad(subject{noun: "class", class: sizeclass.ID(c)}, "a class counts its slabs", fmt.Sprintf("%d slabs, %d listed", slabs, listed), fmt.Sprintf("%d, %d", k.slabs[c], k.listed[c]))
+	for l := listID(1); l < numLists; l++ {
+		ls := &lists[l]
+		ls.mu.Lock()
+		slabs, listed := ls.slabs, ls.listed
+		ls.mu.Unlock()
+		if slabs != k.slabs[l] || listed != k.listed[l] {
+			k.bad(subject{noun: "list", addr: mem.Addr(l), class: l.class()}, "a list counts its slabs", fmt.Sprintf("%d slabs, %d listed", slabs, listed), fmt.Sprintf("%d, %d", k.slabs[l], k.listed[l]))
 		}
 	}
 	u := &pageUse

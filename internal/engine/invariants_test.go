@@ -31,8 +31,10 @@ type smallHeap struct {
 	waiting    Block        // a block in f's magazine
 	sited      Block        // a live tiny block with a site
 	site       site.ID
-	full       slabID // a FULL slab, of a mid class whose slabs have several pages
-	empty      slabID // a PARTIAL slab that owns all its blocks
+	long       Block   // a live block of class in the long lane
+	longSite   site.ID // its site
+	full       slabID  // a FULL slab, of a mid class whose slabs have several pages
+	empty      slabID  // a PARTIAL slab that owns all its blocks
 	emptyClass sizeclass.ID
 
 	large, sitedLarge, big Block // live large blocks of some pages
@@ -83,6 +85,9 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	x.owned = x.leased.block(x.class, blockIndex(x.lastWord()*64)+blockIndex(bits.TrailingZeros64(*x.leased.bits(x.lastWord()))))
 	x.site = site.Register("invariants")
 	x.sited = must(MallocAt(x.site, 200))
+	x.longSite = site.Register("invariants: long")
+	SetLane(x.longSite, LaneLong)
+	x.long = must(MallocAt(x.longSite, 64))
 	for range 3*sizeclass.Classes[sizeclass.Of(20000)].Blocks + 5 {
 		full = append(full, must(Malloc(x.f, 20000)))
 	}
@@ -94,7 +99,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	x.emptyClass = sizeclass.Of(6000)
 	var slabs []slabID
 	for x.empty == 0 {
-		s := acquire(x.emptyClass)
+		s := acquire(commonList(x.emptyClass))
 		if slabs = append(slabs, s); s.allFree(&sizeclass.Classes[x.emptyClass]) {
 			x.empty = s
 		}
@@ -170,6 +175,8 @@ func newSmallHeap(t *testing.T) *smallHeap {
 			mustFree(x.f, p)
 		}
 		mustFree(0, x.sited)
+		mustFree(0, x.long)
+		SetLane(x.longSite, LaneAuto)
 		mustFree(0, x.sitedLarge)
 		mustFree(0, x.guarded.p)
 		FreeChunk(x.chunk)
@@ -404,6 +411,46 @@ var breakers = []breaker{
 	{"a slab is leased once", "two fronts", func(x *smallHeap) (any, func()) {
 		return x.g, set(x.g.lease(x.class), x.leased)
 	}},
+	{"a lease is a LEASED slab of its class", "the long lane's", func(x *smallHeap) (any, func()) {
+		return x.g, set(x.g.lease(x.class), owner(x.long))
+	}},
+
+	// Long lanes.
+	{"a long lane leases a LEASED slab of its own", "a front's", func(x *smallHeap) (any, func()) {
+		return x.leased.addr(), set(&lanes[x.class].current, x.leased)
+	}},
+	{"a long lane leases a LEASED slab of its own", "another class's", func(x *smallHeap) (any, func()) {
+		return owner(x.long).addr(), set(&lanes[x.class+1].current, owner(x.long))
+	}},
+	{"a long lane leases a LEASED slab of its own", "a class that there is not", func(x *smallHeap) (any, func()) {
+		return owner(x.long).addr(), set(&lanes[0].current, owner(x.long))
+	}},
+	{"a slab is LEASED if a front or a lane leases it", "by no lane", func(x *smallHeap) (any, func()) {
+		return owner(x.long).addr(), set(&lanes[x.class].current, 0)
+	}},
+	{"no block of the long lane waits", "in a magazine", func(x *smallHeap) (any, func()) {
+		return x.long, set(word(*x.f.top(x.class)), uintptr(x.long))
+	}},
+	{"a block of the long lane has a site", "none", func(x *smallHeap) (any, func()) {
+		return x.long, setState(slabLive(x.long, x.class), liveState(x.class))
+	}},
+	{"blocks of a site go where its rule says", "elsewhere", func(x *smallHeap) (any, func()) {
+		return uint32(x.longSite), swap(&longSites[x.longSite/64], 0)
+	}},
+	{"the sites of the long lane are counted", "one more", func(*smallHeap) (any, func()) {
+		return nil, swap(&longSites[len(longSites)-1], 1<<63)
+	}},
+	{"a sample is a block with a site, in its place", "another place", func(x *smallHeap) (any, func()) {
+		i := 0
+		for &liveSamples[i] == sampleAt(x.sited) {
+			i++
+		}
+		return x.sited, swap(&liveSamples[i].at, uintptr(x.sited))
+	}},
+	{"a sample is a block with a site, in its place", "a site that there is not", func(x *smallHeap) (any, func()) {
+		s := sampleAt(x.sited)
+		return x.sited, both(swap(&s.at, uintptr(x.sited)), set(&s.site, 65535))
+	}},
 
 	// Caches.
 	{"what waits is a block of its class", "the inside of a block", func(x *smallHeap) (any, func()) {
@@ -559,12 +606,12 @@ var breakers = []breaker{
 	}},
 
 	// Slabs.
-	{"a slab has a class", "one that no slab has", func(x *smallHeap) (any, func()) {
-		return x.empty.addr(), swap[uint32](&x.empty.meta().slabClass, sizeclass.Num+1)
+	{"a slab has a list", "one that no slab has", func(x *smallHeap) (any, func()) {
+		return x.empty.addr(), swap[uint32](&x.empty.meta().slabList, numLists)
 	}},
 	{"a slab begins at a multiple of its length", "in its middle", func(x *smallHeap) (any, func()) {
 		p := x.full.page()
-		return (p + 1).addr(), both(swap[uint32](&meta(p).slabClass, 0), swap[uint32](&meta(p+1).slabClass, uint32(sizeclass.Of(20000))))
+		return (p + 1).addr(), both(swap[uint32](&meta(p).slabList, 0), swap[uint32](&meta(p+1).slabList, uint32(sizeclass.Of(20000))))
 	}},
 	{"a slab has its class's pages", "one more", func(x *smallHeap) (any, func()) {
 		return x.full.addr(), set(&x.full.meta().pages, x.full.meta().pages+1)
@@ -594,7 +641,7 @@ var breakers = []breaker{
 		return x.full.addr() + pageSize, set(&m.live0, m.live0+1)
 	}},
 	{"a slab's later pages begin no slab", "a class", func(x *smallHeap) (any, func()) {
-		return x.full.addr() + pageSize, swap[uint32](&meta(x.full.page()+1).slabClass, 1)
+		return x.full.addr() + pageSize, swap[uint32](&meta(x.full.page()+1).slabList, 1)
 	}},
 	{"fast paths know a slab's page", "another class", func(x *smallHeap) (any, func()) {
 		return x.leased.addr(), set(&PageClass[x.leased.page()], uint8(x.class+1))
@@ -621,19 +668,19 @@ var breakers = []breaker{
 	{"a slab's mark is a word of its bitmap", "beyond", func(x *smallHeap) (any, func()) {
 		return x.full.addr(), set(&x.full.meta().lowWordOrUnits, 1)
 	}},
-	{"a slab is LEASED if a front leases it", "by none", func(x *smallHeap) (any, func()) {
+	{"a slab is LEASED if a front or a lane leases it", "by none", func(x *smallHeap) (any, func()) {
 		return x.leased.addr(), set(x.f.lease(x.class), 0)
 	}},
 	{"a slab stays CLAIMED if its memory is lost", "one that is not", func(x *smallHeap) (any, func()) {
 		return x.full.addr(), swap[uint32](&x.full.meta().slabState, slabClaimed)
 	}},
 	{"a slab is PARTIAL if and only if listed", "one that is not listed", func(x *smallHeap) (any, func()) {
-		setRemove(x.emptyClass, x.empty.page())
-		return x.empty.addr(), func() { setAdd(x.emptyClass, x.empty.page()) }
+		setRemove(commonList(x.emptyClass), x.empty.page())
+		return x.empty.addr(), func() { setAdd(commonList(x.emptyClass), x.empty.page()) }
 	}},
 	{"a slab is PARTIAL if and only if listed", "a FULL one that is", func(x *smallHeap) (any, func()) {
-		setAdd(sizeclass.Of(20000), x.full.page())
-		return x.full.addr(), func() { setRemove(sizeclass.Of(20000), x.full.page()) }
+		setAdd(commonList(sizeclass.Of(20000)), x.full.page())
+		return x.full.addr(), func() { setRemove(commonList(sizeclass.Of(20000)), x.full.page()) }
 	}},
 	{"a FULL slab owns no block", "one", func(x *smallHeap) (any, func()) {
 		return x.full.addr(), set(x.full.bits(0), 1)
@@ -653,18 +700,18 @@ var breakers = []breaker{
 	{"a bitmap has bits of blocks only", "behind the last block", func(x *smallHeap) (any, func()) {
 		return x.full.addr(), set(x.full.bits(1), 1)
 	}},
-	{"a class counts its slabs", "one more", func(x *smallHeap) (any, func()) {
-		return nil, set(&classes[x.class].slabs, classes[x.class].slabs+1)
+	{"a list counts its slabs", "one more", func(x *smallHeap) (any, func()) {
+		return nil, set(&lists[x.class].slabs, lists[x.class].slabs+1)
 	}},
-	{"a class counts its slabs", "one more listed", func(x *smallHeap) (any, func()) {
-		return nil, set(&classes[x.class].listed, classes[x.class].listed+1)
+	{"a list counts its slabs", "one more listed", func(x *smallHeap) (any, func()) {
+		return nil, set(&lists[x.class].listed, lists[x.class].listed+1)
 	}},
 	{"only PARTIAL slabs are in a partial set", "a free page", func(x *smallHeap) (any, func()) {
-		setAdd(x.class, x.free)
-		return x.free.addr(), func() { setRemove(x.class, x.free) }
+		setAdd(commonList(x.class), x.free)
+		return x.free.addr(), func() { setRemove(commonList(x.class), x.free) }
 	}},
 	{"a summary says whether the word below is 0", "0 above a member", func(x *smallHeap) (any, func()) {
-		return (x.empty.page() &^ 63).addr(), set(setWord(1, x.emptyClass, uintptr(x.empty.page()>>12)), 0)
+		return (x.empty.page() &^ 63).addr(), set(setWord(1, commonList(x.emptyClass), uintptr(x.empty.page()>>12)), 0)
 	}},
 	{"a summary says whether the word below is 0", "a bit above none, at the top", func(x *smallHeap) (any, func()) {
 		w := setWord(3, setClasses-2, uintptr(region.firstPage()>>24))
@@ -757,7 +804,7 @@ var breakers = []breaker{
 		return x.free.addr(), set(&meta(x.free).live, liveHuge)
 	}},
 	{"a page without a slab says so", "a slab's class", func(x *smallHeap) (any, func()) {
-		return x.large + pageSize, swap[uint32](&meta(x.large.page()+1).slabClass, 1)
+		return x.large + pageSize, swap[uint32](&meta(x.large.page()+1).slabList, 1)
 	}},
 	{"fast paths find no block in a free page", "a reciprocal", func(x *smallHeap) (any, func()) {
 		return x.free.addr(), set(&meta(x.free).recip, 1)

@@ -159,17 +159,3 @@ func meanHold() time.Duration {
 	}
 	return keptModel().Mean() * time.Duration(decay()) / keptUnit
 }
-
-// Learnt returns what the model has learnt. Any goroutine, not entered.
-func Learnt() learn.Snapshot {
-	region.mu.Lock()
-	defer region.mu.Unlock()
-	return keptModel().Snapshot()
-}
-
-// Learn replaces what the model has learnt. It returns an error if s is damaged. Any goroutine, not entered.
-func Learn(s learn.Snapshot) error {
-	region.mu.Lock()
-	defer region.mu.Unlock()
-	return keptModel().Restore(s)
-}

@@ -65,7 +65,7 @@ type pageMeta struct {
 	// Large blocks: usable bytes and live state. Slabs: see the constants of slab states.
 	largeSize mem.Bytes
 	slabState atomic.Uint32
-	slabClass atomic.Uint32 // 0 when the page begins no slab
+	slabList  atomic.Uint32 // the slab's listID; 0 when the page begins no slab
 	live      liveState
 	// lowWordOrUnits is where the holder of the carve right (slab.go) last found a free block, or how
 	// many units of a large block's last page are used.
@@ -88,6 +88,10 @@ func (m *pageMeta) setLowWord(w uint32) { m.lowWordOrUnits = uint8(w) }
 // in its chunk's set short. Owned by region.mu.
 func (m *pageMeta) units() uint8     { return m.lowWordOrUnits }
 func (m *pageMeta) setUnits(n uint8) { m.lowWordOrUnits = n }
+
+// list is the list that the slab is in, which says its class and its lane; 0 when the page begins no
+// slab. It is stable for whoever holds a block of the slab or the carve right.
+func (m *pageMeta) list() listID { return listID(m.slabList.Load()) }
 
 // runBytes is the length of the slab or large block of which m is the first page.
 func (m *pageMeta) runBytes() mem.Bytes { return pageCount(m.pages).bytes() }
@@ -153,7 +157,7 @@ const liveSited = setClasses - 1
 // recorded. Its magazine is a trap as well, so that the slow path reports the free.
 const liveWatched = setClasses - 2
 
-const setClasses = 128 // words side by side: Num+1 rounded up to a power of two
+const setClasses = 128 // words side by side: numLists rounded up to a power of two
 
 // setUnit is the bytes of the partial sets (partialset.go) for each page of the region.
 const setUnit = setClasses * 8 / 64

@@ -4,15 +4,14 @@ import (
 	"math/bits"
 
 	"github.com/hakmem/hakmem/internal/mem"
-	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// This file holds the partial sets. The partial set of a class has the class's partly free slabs,
-// by first page: a slab is in it if and only if its state is PARTIAL. Owned by the class's lock.
+// This file holds the partial sets. The partial set of a list has the list's partly free slabs, by
+// first page: a slab is in it if and only if its state is PARTIAL. Owned by the list's lock.
 //
 // A set is a bitmap over the region's pages, with three levels of summary above it. Each bit of a
 // summary says that a word of the level below is not zero, so adding a member, removing one and
-// finding the lowest cost four words. The words of all classes for the same 64 pages lie side by
+// finding the lowest cost four words. The words of all lists for the same 64 pages lie side by
 // side. So the sets of a small heap share one page of memory, however many classes it uses.
 
 // setLevels holds the address of each level. Entry 0 is the address of region.sets.
@@ -23,15 +22,15 @@ func upperSetSize(npages pageCount, shift uint) mem.Bytes {
 	return mem.Bytes((npages>>shift + 1) * setClasses * 8)
 }
 
-// setWord returns word i of a class's set at the given level.
-func setWord(level int, class sizeclass.ID, i uintptr) *uint64 {
-	return u64(setLevels[level] + mem.Addr((i*setClasses+uintptr(class))*8))
+// setWord returns word i of a list's set at the given level.
+func setWord(level int, list listID, i uintptr) *uint64 {
+	return u64(setLevels[level] + mem.Addr((i*setClasses+uintptr(list))*8))
 }
 
-// setAdd adds a page to a class's set.
-func setAdd(class sizeclass.ID, page pageNo) {
+// setAdd adds a page to a list's set.
+func setAdd(list listID, page pageNo) {
 	for l := range setLevels {
-		w := setWord(l, class, uintptr(page>>6))
+		w := setWord(l, list, uintptr(page>>6))
 		old := *w
 		*w |= 1 << (page & 63)
 		if old != 0 {
@@ -41,10 +40,10 @@ func setAdd(class sizeclass.ID, page pageNo) {
 	}
 }
 
-// setRemove removes a page from a class's set.
-func setRemove(class sizeclass.ID, page pageNo) {
+// setRemove removes a page from a list's set.
+func setRemove(list listID, page pageNo) {
 	for l := range setLevels {
-		w := setWord(l, class, uintptr(page>>6))
+		w := setWord(l, list, uintptr(page>>6))
 		*w &^= 1 << (page & 63)
 		if *w != 0 {
 			return
@@ -53,8 +52,8 @@ func setRemove(class sizeclass.ID, page pageNo) {
 	}
 }
 
-// setNext returns the lowest member of a class's set at or after page from.
-func setNext(class sizeclass.ID, from pageNo) (page pageNo, ok bool) {
+// setNext returns the lowest member of a list's set at or after page from.
+func setNext(list listID, from pageNo) (page pageNo, ok bool) {
 	// The word of the first page may not be readable.
 	if mem.Bytes(region.committed.Load()) == region.first {
 		return 0, false
@@ -66,7 +65,7 @@ func setNext(class sizeclass.ID, from pageNo) (page pageNo, ok bool) {
 		if from>>6 >= pageNo(setWords(l)) {
 			return 0, false
 		}
-		if w := *setWord(l, class, uintptr(from>>6)) >> (from & 63); w != 0 {
+		if w := *setWord(l, list, uintptr(from>>6)) >> (from & 63); w != 0 {
 			from += pageNo(bits.TrailingZeros64(w))
 			break
 		}
@@ -79,12 +78,12 @@ func setNext(class sizeclass.ID, from pageNo) (page pageNo, ok bool) {
 	}
 	// Down: follow the lowest bits.
 	for ; l > 0; l-- {
-		from = from<<6 + pageNo(bits.TrailingZeros64(*setWord(l-1, class, uintptr(from))))
+		from = from<<6 + pageNo(bits.TrailingZeros64(*setWord(l-1, list, uintptr(from))))
 	}
 	return from, true
 }
 
-// setWords returns how many words a level has for each class that may be read.
+// setWords returns how many words a level has for each list that may be read.
 func setWords(level int) uintptr {
 	return uintptr((region.endPage()-1)>>(6*uint(level+1)) + 1)
 }

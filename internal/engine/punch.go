@@ -41,7 +41,7 @@ var punchLost []slabID
 
 // punchCursor is where the last look at the slabs ended.
 type punchCursor struct {
-	class sizeclass.ID
+	list  listID
 	page  pageNo
 	young bool // this round met, or passed by, slabs that may be punched later
 }
@@ -59,7 +59,7 @@ func punchSlabs(now stamp, aged bool, worth unitCount, most int, again bool) (le
 	lost, found := punchLost, false
 	punchLost = nil
 	for _, s := range lost {
-		if m := s.meta(); recommit(s.addr(), m.runBytes()) {
+		if m := s.meta(); recommit(s.addr(), m.runBytes()) && s.recommitLabels() {
 			retire(s)
 			found = true // perhaps behind punchAt
 		} else {
@@ -74,8 +74,8 @@ func punchSlabs(now stamp, aged bool, worth unitCount, most int, again bool) (le
 		beginHoleRound(now)
 	}
 	at.young = at.young || found
-	for at.class = max(at.class, 1); at.class <= sizeclass.Num; at.class++ {
-		c, cs := at.class, &classes[at.class]
+	for at.list = max(at.list, 1); at.list < numLists; at.list++ {
+		l, c, ls := at.list, at.list.class(), &lists[at.list]
 		for ; ; at.page++ {
 			beats.Add(1)
 			if most--; most < 0 {
@@ -83,10 +83,10 @@ func punchSlabs(now stamp, aged bool, worth unitCount, most int, again bool) (le
 				return true
 			}
 			// One slab at a time, so that the lock is held only briefly.
-			cs.mu.Lock()
-			page, ok := setNext(c, at.page)
+			ls.mu.Lock()
+			page, ok := setNext(l, at.page)
 			if !ok {
-				cs.mu.Unlock()
+				ls.mu.Unlock()
 				break
 			}
 			at.page = page
@@ -102,12 +102,12 @@ func punchSlabs(now stamp, aged bool, worth unitCount, most int, again bool) (le
 			case aged && now.since(m.listedAt()) < holeTime(page):
 				at.young = true
 			default:
-				unlist(cs, c, page, slabClaimed)
-				cs.mu.Unlock()
+				unlist(l, page, slabClaimed)
+				ls.mu.Unlock()
 				s.punch(c, now, again)
 				continue
 			}
-			cs.mu.Unlock()
+			ls.mu.Unlock()
 		}
 		at.page = 0
 	}
@@ -220,6 +220,7 @@ func punchNow(now stamp) {
 		uncount(s.slab.bytesOf(s.holes &^ m.holes()))
 		m.setHoles(s.holes)
 		s.noteRefused(now)
+		s.returnLabels()
 		if s.lost {
 			punchLost = append(punchLost, s.slab)
 		} else {
@@ -272,4 +273,36 @@ func (s *punchSlab) countHoles(look *osmem.Look) {
 	countReturned(countResident(look, returnLook[:], s.slab.addr(), s.slab.meta().runBytes(), func(offset uintptr) bool {
 		return s.tried>>(offset/unit)&1 != 0
 	}))
+}
+
+// labelsApart reports whether there is a site map in which each page has OS pages of its own.
+func labelsApart() bool { return sitesOn.Load() && osmem.PageSize() <= region.sites.unit }
+
+// returnLabels returns the memory of the site map for those pages of the slab that are holes as a whole:
+// no block begins there that may have a label. Where an OS page of the map is of several pages, it waits
+// until the slab gives its pages back. For the claimer.
+func (s *punchSlab) returnLabels() {
+	if !labelsApart() {
+		return
+	}
+	unit, n := region.sites.unit, s.slab.meta().pages
+	perPage := s.slab.units() / int(n)
+	c := super(s.slab.page().chunk())
+	for i := range n {
+		page, mask := s.slab.page()+pageNo(i), uint64(1<<perPage-1)<<(int(i)*perPage)
+		if bit := pageSet(1) << page.inChunk(); s.holes&mask == mask && pageSet(c.sited.Load())&bit != 0 {
+			refused := false
+			if !returnMemory(labelsOf(page), unit, func(osmem.Range) { refused = true }) {
+				s.lost = true
+			} else if !refused {
+				uncount(c.unsite(bit))
+			}
+		}
+	}
+}
+
+// recommitLabels makes the site map of the slab usable again, after a return of memory that failed
+// halfway, and reports whether it is. For the claimer.
+func (s slabID) recommitLabels() bool {
+	return !labelsApart() || recommit(labelsOf(s.page()), mem.Bytes(s.meta().pages)*region.sites.unit)
 }

@@ -55,7 +55,7 @@ func withHolePage(t *testing.T, page mem.Bytes) {
 		scavenger.mu.Lock()
 		defer scavenger.mu.Unlock()
 		for p := region.firstPage(); p < region.endPage(); p++ {
-			if s := slabID(p + 1); super(p.chunk()).isSlabs && s.meta().slabClass.Load() != 0 {
+			if s := slabID(p + 1); super(p.chunk()).isSlabs && s.meta().slabList.Load() != 0 {
 				s.forgetHoles(0) // nobody else uses the slab in a test
 			}
 		}
@@ -192,7 +192,7 @@ func TestPunchRoundOfManyTicks(t *testing.T) {
 		t.Fatal("the timer does not stop")
 	}
 	kick()
-	for i := 0; punchAt.class != sizeclass.Of(high); i++ {
+	for i := 0; punchAt.list != commonList(sizeclass.Of(high)); i++ {
 		if i == 100 || c.Pending() == 0 {
 			t.Fatalf("no tick ended within the class of %d bytes", high)
 		}
@@ -320,5 +320,91 @@ func TestLiveBlockInAHole(t *testing.T) {
 			t.Errorf("%d B: %v", size, err)
 		}
 		freeBlocks(t, []Block{p, q})
+	}
+}
+
+// TestLabelsOfHoles: when pages of a slab become holes as a whole, the memory that says which blocks there
+// belong to which site is returned with them. It comes back with new blocks, and other blocks keep their
+// site.
+func TestLabelsOfHoles(t *testing.T) {
+	needSites(t)
+	withClock(t)
+	if needsUnits(t); osmem.PageSize() > 8<<10 {
+		t.Skip("skipped: OS pages above 8 KiB")
+	}
+	s := laneSite(t, "holes", LaneShort)
+	k := &sizeclass.Classes[sizeclass.Of(4096)]
+	pages := func(of slabID) (n int) {
+		m := pageSet(super(of.page().chunk()).sited.Load()) >> of.page().inChunk()
+		return (m & (1<<(1<<k.Order) - 1)).count()
+	}
+	all := 1 << k.Order
+	for _, broken := range []bool{false, true} {
+		Trim()
+		var blocks []Block
+		for range k.Blocks {
+			blocks = append(blocks, mallocAtSite(t, s, 4096))
+		}
+		of := owner(blocks[0])
+		if n := pages(of); n != all || all < 2 {
+			t.Fatalf("the site map of %d pages is counted, of a slab of %d", n, all)
+		}
+		freeBlocks(t, blocks[1:])
+		if broken { // the map's memory is gone, and does not come back at once
+			forgetSurvived(t)
+			n := 0
+			osmem.Inject(func(op osmem.Op) error {
+				switch {
+				case op == osmem.OpCommit:
+					return osmem.ErrInjected
+				case op == osmem.OpDiscard:
+					if n++; n > 1 { // the first call is for the blocks
+						return fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)
+					}
+				}
+				return nil
+			})
+		}
+		Trim()
+		osmem.Inject(nil)
+		if state := of.meta().slabState.Load(); broken != (state == slabClaimed) {
+			t.Errorf("broken %t: the slab has state %d", broken, state)
+		}
+		mustHold(t)
+		if broken { // the slab's memory comes back, and that of the map does not
+			n := 0
+			osmem.Inject(func(op osmem.Op) error {
+				if op == osmem.OpCommit {
+					if n++; n == 2 {
+						return osmem.ErrInjected
+					}
+				}
+				return nil
+			})
+			Trim()
+			osmem.Inject(nil)
+			if of.meta().slabState.Load() != slabClaimed {
+				t.Error("a slab is used of whose site map memory is gone")
+			}
+		}
+		Trim()
+		if n := pages(of); !broken && n != 1 {
+			t.Errorf("one block lives, and the site map of %d pages is counted", n)
+		}
+		mustHold(t)
+		if _, site, bad := Size(blocks[0]); site != s || bad.Kind != OK {
+			t.Errorf("the block that lives has the site %d: %+v", site, bad)
+		}
+		if residentBytes(t, labelsOf(of.page()+pageNo(all)-1), region.sites.unit) != 0 {
+			t.Error("the site map of a hole is resident")
+		}
+		for i := range blocks[1:] {
+			blocks[i+1] = mallocAtSite(t, s, 4096)
+		}
+		if n := pages(of); n != all {
+			t.Errorf("blocks came back, and the site map of %d pages is counted, of %d", n, all)
+		}
+		mustHold(t)
+		freeBlocks(t, blocks)
 	}
 }

@@ -79,6 +79,7 @@ func reclaim(own Front, need mem.Bytes) bool {
 		own.release()
 	}
 	trimCaches(now, 0)
+	endLanes(true)
 	sweepEmpty()
 	s.moving.Unlock()
 	if memoryLimit.hard.Load() != 0 { // then dirty pages count as well

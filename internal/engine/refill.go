@@ -45,7 +45,7 @@ func lookAt(c chunkNo, n chunkCount) {
 		first := (c + chunkNo(i)).page()
 		resident := hugePages.vec[i*each : (i+1)*each]
 		for page := range pageNo(superPages) {
-			if s := slabID(first + page + 1); s.meta().slabClass.Load() != 0 {
+			if s := slabID(first + page + 1); s.meta().slabList.Load() != 0 {
 				filled := s.closeHoles(resident[mem.Bytes(page)*pageSize/osmem.PageSize():])
 				region.mu.Lock()
 				hugePages.filled += uint64(filled)
@@ -62,11 +62,11 @@ func lookAt(c chunkNo, n chunkCount) {
 // The look may be older than the lock that closeHoles takes. But only the scavenger makes holes, so
 // what is a hole now was one when it looked; or the slab is another one now, which has none.
 func (s slabID) closeHoles(resident []byte) (filled mem.Bytes) {
-	c, cs := s.lockClass()
-	if c == 0 {
+	l, ls := s.lockList()
+	if l == 0 {
 		return 0
 	}
-	defer cs.mu.Unlock()
+	defer ls.mu.Unlock()
 	m := s.meta()
 	if m.slabState.Load() != slabPartial || m.holes() == 0 {
 		return 0

@@ -21,7 +21,8 @@ import (
 // A tick does the following; each step frees memory for the next one to return:
 //
 //  1. The fronts of idle and vanished Ps are drained, and so are fronts with large idle magazines
-//     (trimFronts). Idle Heaps are harvested; those in use trim themselves in their slow paths.
+//     (trimFronts). Idle Heaps are harvested; those in use trim themselves in their slow paths. Idle
+//     long lanes give up their leases (endLanes).
 //  2. Large blocks that have long been in a shared cache go to the page tree (trimCaches).
 //  3. Slabs that have been EMPTY for a tick give their pages back (sweepIdle).
 //  4. Free pages are returned to the operating system by temperature (purge), and so is the memory
@@ -239,6 +240,7 @@ func SetClock(c clock) {
 	times.listed.Store(uint32(times.now))
 	s.generation++
 	s.armed.Store(false)
+	forgetSamples() // they were born by the old clock
 }
 
 // tickTime is the time between ticks: at least 1 ms.
@@ -429,6 +431,10 @@ func scavenge(all bool) (left bool) {
 	if some {
 		s.kicked.Store(true) // their blocks make slabs PARTIAL, perhaps behind punchAt
 	}
+	leased, ended := endLanes(all)
+	if ended {
+		s.kicked.Store(true) // as above
+	}
 	inCaches := trimCaches(now, cached)
 	shareBudget(now)
 	empty := sweepIdle(all)
@@ -448,10 +454,10 @@ func scavenge(all bool) (left bool) {
 	if round {
 		s.pressure.ended()
 	}
-	return busy || inCaches || empty || dirty || spare || sparse || filled
+	return busy || leased || inCaches || empty || dirty || spare || sparse || filled
 }
 
-// look notes the time, and lets the model of hold times learn.
+// look notes the time, and lets the models of hold times and of lifetimes learn.
 func (s *scavengerState) look() (now stamp) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
@@ -459,6 +465,9 @@ func (s *scavengerState) look() (now stamp) {
 	times.now = now
 	times.listed.Store(uint32(times.now))
 	learnKept(now)
+	if learnLanes(now) {
+		publishJudged()
+	}
 	return now
 }
 
@@ -478,7 +487,7 @@ func somethingLeft() bool {
 	region.mu.Lock()
 	left := pageUse.dirty > pageUse.refused || len(hugeCache.larges) > 0
 	region.mu.Unlock()
-	left = left || spareMemory() || anyToHarvest()
+	left = left || spareMemory() || anyToHarvest() || anyLeasedByLane()
 	fronts := frontTable.Load()
 	for i := range fronts {
 		left = left || Front(atomic.LoadUintptr(&fronts[i])) != trapFront

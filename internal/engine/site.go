@@ -17,10 +17,16 @@ func siteWord(p Block) *uint16 {
 	return (*uint16)(ptr(region.sites.base + (mem.Addr(p)-region.base)>>granuleShift*2))
 }
 
-// setSite labels the block at p of class c, which the caller holds, and counts it.
-func setSite(p Block, c sizeclass.ID, site site.ID) {
+// labelsOf returns the address of the part of the site map that belongs to a page.
+func labelsOf(page pageNo) mem.Addr {
+	return region.sites.base + mem.Addr(page)*mem.Addr(region.sites.unit)
+}
+
+// setSite labels the block at p of class c, which the caller holds, and counts it. It returns how many
+// blocks the site has had so far, modulo 2^24.
+func setSite(p Block, c sizeclass.ID, site site.ID) (n uint32) {
 	*siteWord(p) = uint16(site)
-	site.Allocated(c.Bytes())
+	return site.Allocated(c.Bytes())
 }
 
 // unsite takes a freed block out of its site's count. v is the block's live state: without

@@ -3,7 +3,8 @@ package engine
 import "github.com/hakmem/hakmem/internal/mem"
 
 // This file counts the memory of the site map. A page's part of the map has memory from the moment
-// when a block with a site begins in the page until a purge returns both. Which pages these are is
+// when a block with a site begins in the page until a purge returns both, or the page becomes a hole as a
+// whole (punch.go). Which pages these are is
 // atomic (superMeta.sited): the holder of a block adds the block's page without a lock.
 
 // countSite counts the part of the site map in which the label of the block at p will lie, and

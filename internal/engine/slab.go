@@ -10,22 +10,21 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// This file holds the slabs: their states, and how a front gets a slab and how a slab ends. A
-// class's lock owns the states, classes and set memberships of the class's slabs; the bitmaps are
-// atomic.
+// This file holds the slabs: their states, and how a front or a lane gets a slab and how a slab ends. A
+// list's lock owns the states, lists and set memberships of the list's slabs; the bitmaps are atomic.
 //
 // The carve right is the right to allocate from a slab, that is, to clear bits of its bitmap. A set
-// bit means that the slab owns that block. The holder of the carve right is the front that has the
-// slab LEASED, or the one goroutine that has it CLAIMED, and nobody else clears bits. Anyone who
+// bit means that the slab owns that block. The holder of the carve right is the front or the long
+// lane that has the slab LEASED, or the one goroutine that has it CLAIMED, and nobody else clears bits. Anyone who
 // holds a block may set its bit, without a lock.
 //
-// Every change of a slab's state, class or set membership happens under the lock of the slab's
-// current class. A slab is PARTIAL if and only if it is in the class's partial set.
+// Every change of a slab's state, list or set membership happens under the lock of the slab's current
+// list. A slab is PARTIAL if and only if it is in the list's partial set.
 
 // The states of a slab.
 const (
 	slabNone    uint32 = iota // no slab
-	slabLeased                // one front may carve from it
+	slabLeased                // one front, or its lane, may carve from it
 	slabFull                  // nobody may: it had no free block when its lease ended
 	slabPartial               // it has free blocks (or had, a moment ago)
 	slabClaimed               // one goroutine checks whether it is EMPTY, or returns its holes
@@ -158,7 +157,7 @@ func (s slabID) nextFree(k *sizeclass.Class) (w uint32, ok bool) {
 
 // span returns the units from the first to the last of the next want blocks that carve takes. Blocks
 // that are freed meanwhile may be taken instead of some of them, but no hole lies under such a block.
-// For the holder of the carve right, or under the class's lock.
+// For the holder of the carve right, or under the list's lock.
 func (s slabID) span(c sizeclass.ID, want int) uint64 {
 	k := &sizeclass.Classes[c]
 	low, ok := s.nextFree(k)
@@ -194,7 +193,7 @@ func (s slabID) span(c sizeclass.ID, want int) uint64 {
 // them, which are no holes from then on. It returns for how many blocks the hard limit has room, want
 // or a part of it. Near the limit magazines get no block for which memory must be had beyond that of
 // the first: a thousand Heaps would else hold all of it. For the holder of the carve right, entered or
-// not, or under the class's lock.
+// not, or under the list's lock.
 func (s slabID) fill(c sizeclass.ID, want int) int {
 	m := s.meta()
 	for near := nearHard(); want > 0; want /= 2 {
@@ -217,10 +216,10 @@ func (s slabID) forgetHoles(keep uint64) {
 	m.setHoles(m.holes() & keep)
 }
 
-// classState is the shared part of one class. mu is the class's lock: it owns the partial set and
-// every state change of the class's slabs. No system call is made under it and no other lock taken.
-type classState struct {
-	mu     check.Mutex[check.Class]
+// listState is the shared part of one list. mu is the list's lock: it owns the partial set and every
+// state change of the list's slabs. No system call is made under it and no other lock taken.
+type listState struct {
+	mu     check.Mutex[check.List]
 	listed int // members of the partial set
 	// Where slabs were found, by stage. The own-lease stage is counted by the fronts.
 	empty, partial, cross, fresh uint64
@@ -228,14 +227,14 @@ type classState struct {
 	_                            [64]byte // keep neighbours' locks off this line
 }
 
-// classes has the shared part of each class.
-var classes [sizeclass.Num + 1]classState
+// lists has the shared part of each list.
+var lists [numLists]listState
 
-// format makes the 2^order pages at page a slab of class c, which the caller owns: it is LEASED,
-// with every block free. holes are its units that have no memory. The caller must hold the pages. They
+// format makes the 2^order pages at page a slab of list l, which the caller owns: it is LEASED, with
+// every block free. holes are its units that have no memory. The caller must hold the pages. They
 // are fresh from a superslab, or were a CLAIMED slab's that is unformatted.
-func format(page pageNo, c sizeclass.ID, holes uint64) slabID {
-	s := slabID(page + 1)
+func format(page pageNo, l listID, holes uint64) slabID {
+	s, c := slabID(page+1), l.class()
 	k := &sizeclass.Classes[c]
 	n := uint32(1) << k.Order
 	start := s.addr()
@@ -259,18 +258,18 @@ func format(page pageNo, c sizeclass.ID, holes uint64) slabID {
 		atomic.StoreUint64(s.bits(i), fullWord(k, i))
 	}
 	m.slabState.Store(slabLeased)
-	m.slabClass.Store(uint32(c))
+	m.slabList.Store(uint32(l))
 	return s
 }
 
-// unformat takes a CLAIMED slab whose blocks are all free out of its class. After it the pages hold
-// no slab. It takes the class's lock, so that a late enlist sees either the old class or none.
+// unformat takes a CLAIMED slab whose blocks are all free out of its list. After it the pages hold no
+// slab. It takes the list's lock, so that a late enlist sees either the old list or none.
 func unformat(s slabID) {
 	m := s.meta()
-	c := m.slabClass.Load()
-	k := &sizeclass.Classes[c]
-	cs := &classes[c]
-	cs.mu.Lock()
+	l := m.list()
+	k := &sizeclass.Classes[l.class()]
+	ls := &lists[l]
+	ls.mu.Lock()
 	for i := uint32(0); i < k.Words; i++ {
 		atomic.StoreUint64(s.bits(i), 0)
 	}
@@ -280,56 +279,56 @@ func unformat(s slabID) {
 		PageClass[s.page()+pageNo(i)] = 0
 	}
 	m.slabState.Store(slabNone)
-	m.slabClass.Store(0)
-	cs.slabs--
-	cs.mu.Unlock()
+	m.slabList.Store(0)
+	ls.slabs--
+	ls.mu.Unlock()
 }
 
 // enlist makes a FULL slab PARTIAL. Between the caller's look at the slab and this lock, the slab
-// may have been emptied, claimed and given another class. That is harmless, because the class is
-// read again under the lock.
+// may have been emptied, claimed and given another list. That is harmless, because the list is read
+// again under the lock.
 func enlist(s slabID) { enlistSince(s, stamp(times.listed.Load())) }
 
 // enlistSince is enlist for a slab that counts as PARTIAL since an earlier moment.
 func enlistSince(s slabID, since stamp) {
 	m := s.meta()
-	c, cs := s.lockClass()
-	if c == 0 {
+	l, ls := s.lockList()
+	if l == 0 {
 		return
 	}
-	if m.slabState.Load() == slabFull {
+	if k := &sizeclass.Classes[l.class()]; m.slabState.Load() == slabFull {
 		m.slabState.Store(slabPartial)
 		m.setListed(since)
-		setAdd(c, s.page())
-		cs.listed++
-		if s.allFree(&sizeclass.Classes[c]) {
+		setAdd(l, s.page())
+		ls.listed++
+		if s.allFree(k) {
 			markEmpty(s.page())
 		} else {
 			unmarkEmpty(s.page()) // a hint from when the slab was leased
-			if s.allFree(&sizeclass.Classes[c]) {
+			if s.allFree(k) {
 				// The hint just removed may have been that of the goroutine that just completed the
 				// bitmap.
 				markEmpty(s.page())
 			}
 		}
 	}
-	cs.mu.Unlock()
+	ls.mu.Unlock()
 }
 
-// lockClass locks the class that the slab has now, and returns it. If there is no slab it returns
-// 0, and nothing is locked. It is for callers that do not hold a block of the slab.
-func (s slabID) lockClass() (c sizeclass.ID, cs *classState) {
+// lockList locks the list that the slab is in now, and returns it. If there is no slab it returns 0, and
+// nothing is locked. It is for callers that do not hold a block of the slab.
+func (s slabID) lockList() (l listID, ls *listState) {
 	m := s.meta()
 	for {
-		if c = sizeclass.ID(m.slabClass.Load()); c == 0 {
+		if l = m.list(); l == 0 {
 			return 0, nil
 		}
-		cs = &classes[c]
-		cs.mu.Lock()
-		if sizeclass.ID(m.slabClass.Load()) == c {
-			return c, cs
+		ls = &lists[l]
+		ls.mu.Lock()
+		if m.list() == l {
+			return l, ls
 		}
-		cs.mu.Unlock()
+		ls.mu.Unlock()
 	}
 }
 
@@ -338,17 +337,18 @@ func (s slabID) lockClass() (c sizeclass.ID, cs *classState) {
 // back. So it is set again, and at worst is wrong.
 func unmarkNone(s slabID) {
 	unmarkEmpty(s.page())
-	if s.meta().slabClass.Load() != 0 {
+	if s.meta().slabList.Load() != 0 {
 		markEmpty(s.page())
 	}
 }
 
-// unlist takes a PARTIAL slab out of its class's set and gives the caller the carve right, in state
-// to. Under the class's lock.
-func unlist(cs *classState, c sizeclass.ID, page pageNo, to uint32) slabID {
-	check.MustHold(&cs.mu, "unlist")
-	setRemove(c, page)
-	cs.listed--
+// unlist takes a PARTIAL slab out of the set of its list l and gives the caller the carve right, in state
+// to. Under the list's lock.
+func unlist(l listID, page pageNo, to uint32) slabID {
+	ls := &lists[l]
+	check.MustHold(&ls.mu, "unlist")
+	setRemove(l, page)
+	ls.listed--
 	s := slabID(page + 1)
 	m := s.meta()
 	m.slabState.Store(to)
@@ -364,70 +364,70 @@ func retire(s slabID) { retireSince(s, stamp(times.listed.Load())) }
 // retireSince is retire for a slab that counts as PARTIAL since an earlier moment.
 func retireSince(s slabID, since stamp) {
 	m := s.meta()
-	c := m.slabClass.Load() // stable: the caller holds the carve right
-	cs := &classes[c]
-	cs.mu.Lock()
+	l := m.list() // stable: the caller holds the carve right
+	ls := &lists[l]
+	ls.mu.Lock()
 	m.slabState.Store(slabFull)
-	cs.mu.Unlock()
-	if s.anyFree(&sizeclass.Classes[c]) {
+	ls.mu.Unlock()
+	if s.anyFree(&sizeclass.Classes[l.class()]) {
 		enlistSince(s, since)
 	}
 }
 
-// acquire finds a slab of class c with free blocks and returns it LEASED, or returns 0 when memory
+// acquire finds a slab of list l with free blocks and returns it LEASED, or returns 0 when memory
 // is out. It tries these stages in order, and counts where it found the slab:
 //
-//   - partial: the class's partly free slabs, lowest address first;
-//   - empty: the class's EMPTY slabs (HAKMEM_EMPTY_FIRST puts this stage first);
-//   - cross-class: pages of the superslabs that there are, and then EMPTY slabs of other classes;
+//   - partial: the list's partly free slabs, lowest address first;
+//   - empty: the list's EMPTY slabs (HAKMEM_EMPTY_FIRST puts this stage first);
+//   - cross-class: pages of the superslabs that there are, and then EMPTY slabs of any list;
 //   - fresh: a new superslab.
 //
 // Not pinned; it takes locks and may make system calls.
-func acquire(c sizeclass.ID) slabID {
+func acquire(l listID) slabID {
 	pol := policy.Now()
-	if s, since := acquireListed(c, pol); s != 0 {
-		noteHoleWait(s.page(), since, func() int { return bits.OnesCount64(s.holes(c)) })
+	if s, since := acquireListed(l, pol); s != 0 {
+		noteHoleWait(s.page(), since, func() int { return bits.OnesCount64(s.holes(l.class())) })
 		return s
 	}
-	cs := &classes[c]
-	order := sizeclass.Classes[c].Order
-	stage := &cs.cross
-	size := sizeclass.Classes[c].Size
+	ls := &lists[l]
+	order := sizeclass.Classes[l.class()].Order
+	stage := &ls.cross
+	size := sizeclass.Classes[l.class()].Size
 	page, holes, ok := takePages(slabOrder(order), size, false)
 	stolen := !ok && pol.EmptyReuse && stealEmpty(slabOrder(order), pol)
 	if !ok {
 		if !stolen { // otherwise whole superslabs may have become free
-			stage = &cs.fresh
+			stage = &ls.fresh
 		}
 		page, holes, ok = takePages(slabOrder(order), size, true)
 	}
 	if !ok {
 		return 0
 	}
-	s := format(page, c, holes)
-	cs.mu.Lock()
+	s := format(page, l, holes)
+	ls.mu.Lock()
 	*stage++
-	cs.slabs++
-	cs.mu.Unlock()
+	ls.slabs++
+	ls.mu.Unlock()
 	return s
 }
 
-// acquireListed is the partial stage and the empty stage: it takes a slab that is already of class
-// c. It also returns since when the slab was PARTIAL.
-func acquireListed(c sizeclass.ID, pol *policy.Tuning) (s slabID, since stamp) {
-	cs := &classes[c]
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	first, ok := setNext(c, 0)
+// acquireListed is the partial stage and the empty stage: it takes a slab that is already in
+// list l. It also returns since when the slab was PARTIAL.
+func acquireListed(l listID, pol *policy.Tuning) (s slabID, since stamp) {
+	ls := &lists[l]
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	first, ok := setNext(l, 0)
 	if !ok {
 		return 0, 0
 	}
 	if !pol.EmptyReuse {
-		if first, ok = filled(c, first); !ok {
+		if first, ok = filled(l, first); !ok {
 			return 0, 0
 		}
-		cs.partial++
-		s = unlist(cs, c, first, slabLeased)
+		ls.partial++
+		s = unlist(l, first, slabLeased)
 		return s, s.meta().listedAt()
 	}
 	// A partly free slab is better than an EMPTY one, which may be wanted as a whole. With
@@ -437,46 +437,46 @@ func acquireListed(c sizeclass.ID, pol *policy.Tuning) (s slabID, since stamp) {
 		if isMarkedEmpty(page) == pol.EmptyFirst {
 			break
 		}
-		page, ok = setNext(c, page+1)
+		page, ok = setNext(l, page+1)
 	}
 	if !ok || isMarkedEmpty(page) != pol.EmptyFirst {
 		page = first
 	}
-	if page, ok = filled(c, page); !ok {
+	if page, ok = filled(l, page); !ok {
 		return 0, 0
 	}
 	if isMarkedEmpty(page) {
-		cs.empty++
+		ls.empty++
 	} else {
-		cs.partial++
+		ls.partial++
 	}
-	s = unlist(cs, c, page, slabLeased)
+	s = unlist(l, page, slabLeased)
 	return s, s.meta().listedAt()
 }
 
-// filled makes one block of the PARTIAL slab of class c at page usable or, if the hard limit has no
-// room for it, one of another slab, and returns the slab that it was. Under the class's lock.
-func filled(c sizeclass.ID, page pageNo) (pageNo, bool) {
-	check.MustHold(&classes[c].mu, "filled")
-	if s := slabID(page + 1); s.meta().holes() == 0 || s.fill(c, 1) != 0 {
+// filled makes one block of the PARTIAL slab of list l at page usable or, if the hard limit has no room
+// for it, one of another slab, and returns the slab that it was. Under the list's lock.
+func filled(l listID, page pageNo) (pageNo, bool) {
+	check.MustHold(&lists[l].mu, "filled")
+	if s := slabID(page + 1); s.meta().holes() == 0 || s.fill(l.class(), 1) != 0 {
 		return page, true
 	}
-	page, ok := setNext(c, 0)
+	page, ok := setNext(l, 0)
 	for n := 0; ok && n < filledScan; n++ {
-		if slabID(page+1).fill(c, 1) != 0 {
+		if slabID(page+1).fill(l.class(), 1) != 0 {
 			return page, true
 		}
-		page, ok = setNext(c, page+1)
+		page, ok = setNext(l, page+1)
 	}
 	limitHit.Add(1)
 	return 0, false
 }
 
-// filledScan is how many slabs filled looks at: some 10 µs of the class's lock, in an allocation
+// filledScan is how many slabs filled looks at: some 10 µs of the list's lock, in an allocation
 // that otherwise fails.
 const filledScan = 256
 
-// stealEmpty looks for EMPTY slabs of any class and gives their pages back to their superslabs,
+// stealEmpty looks for EMPTY slabs of any list and gives their pages back to their superslabs,
 // until there is a run of 2^order pages. It reports whether it gave back any pages.
 func stealEmpty(order slabOrder, pol *policy.Tuning) bool {
 	looked, got := 0, uint32(0)
@@ -531,34 +531,34 @@ func giveBackEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
 	return order, ok
 }
 
-// claimEmpty takes a PARTIAL slab out of its class if all of its blocks are free. It reports the
+// claimEmpty takes a PARTIAL slab out of its list if all of its blocks are free. It reports the
 // order of the run of pages that the caller then holds. It unlinks the slab under the lock and
 // looks at the bits without the lock. Only the claimer may clear bits, so while it looks, bits are
 // only added.
 func claimEmpty(s slabID, minKeep int) (order slabOrder, ok bool) {
 	m := s.meta()
-	c, cs := s.lockClass()
-	if c == 0 {
+	l, ls := s.lockList()
+	if l == 0 {
 		unmarkNone(s)
 		return 0, false
 	}
 	if m.slabState.Load() != slabPartial {
 		unmarkEmpty(s.page()) // leased, for example: it is marked again when it is listed
-		cs.mu.Unlock()
+		ls.mu.Unlock()
 		return 0, false
 	}
-	if cs.listed <= minKeep {
-		cs.mu.Unlock()
+	if ls.listed <= minKeep {
+		ls.mu.Unlock()
 		return 0, false
 	}
-	unlist(cs, c, s.page(), slabClaimed)
-	cs.mu.Unlock()
-	k := &sizeclass.Classes[c]
+	unlist(l, s.page(), slabClaimed)
+	ls.mu.Unlock()
+	k := &sizeclass.Classes[l.class()]
 	if !s.allFree(k) {
 		retire(s) // back to PARTIAL, or to FULL if it had no free block after all
 		return 0, false
 	}
-	if s.dropLive(k, c) {
+	if s.dropLive(k, l.class()) {
 		s.forgetHoles(0) // some holes may be of blocks that are no longer the slab's
 		retire(s)
 		return 0, false

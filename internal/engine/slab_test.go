@@ -50,10 +50,10 @@ func TestHintOfNewSlabStays(t *testing.T) {
 		t.Fatal(Survived())
 	}
 	c := sizeclass.Of(512)
-	s := acquire(c)
+	s := acquire(commonList(c))
 	for !s.allFree(&sizeclass.Classes[c]) { // one of another test's
 		defer retire(s)
-		s = acquire(c)
+		s = acquire(commonList(c))
 	}
 	retire(s)
 	unmarkNone(s) // by a goroutine that looked before that
@@ -77,7 +77,7 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 		withClock(t)
 		c := sizeclass.Of(size)
 		k := &sizeclass.Classes[c]
-		s := acquire(c)
+		s := acquire(commonList(c))
 		if !s.allFree(k) {
 			t.Fatalf("%d B: a slab in use", size)
 		}
@@ -112,7 +112,7 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 				t.Fatalf("%d B: block %d: the slab is not EMPTY when it is freed", size, j)
 			}
 			giveBackPages(s.page(), order, 0, s.unitBytes())
-			if s = acquire(c); !s.allFree(k) {
+			if s = acquire(commonList(c)); !s.allFree(k) {
 				t.Fatalf("%d B: a slab in use", size)
 			}
 			s.forgetHoles(0)
@@ -130,10 +130,10 @@ func TestRetireMeetsFree(t *testing.T) {
 	}
 	const size = 1024
 	c := sizeclass.Of(size)
-	s, cs := acquire(c), &classes[c]
+	s, ls := acquire(commonList(c)), &lists[c]
 	all := atomic.SwapUint64(s.bits(0), 0) // all blocks are ours, and the right to take them
 	p := s.block(c, blockIndex(bits.TrailingZeros64(all)))
-	cs.mu.Lock()
+	ls.mu.Lock()
 	done := make(chan bool)
 	go func() { retire(s); close(done) }()
 	stacks := make([]byte, 1<<20)
@@ -148,14 +148,14 @@ func TestRetireMeetsFree(t *testing.T) {
 		}
 	}
 	flush([]Block{p}, c)
-	cs.mu.Unlock()
+	ls.mu.Unlock()
 	<-done
 	if state := s.meta().slabState.Load(); state != slabPartial {
 		t.Errorf("a slab with a free block is in state %d, want PARTIAL", state)
 	}
-	cs.mu.Lock()
-	unlist(cs, c, s.page(), slabLeased)
-	cs.mu.Unlock()
+	ls.mu.Lock()
+	unlist(commonList(c), s.page(), slabLeased)
+	ls.mu.Unlock()
 	atomic.StoreUint64(s.bits(0), all)
 	retire(s)
 }

@@ -52,6 +52,8 @@ type (
 	}
 	// PageFaultTotals are the OS pages faulted in, by bucket.
 	PageFaultTotals struct{ Tiny, Mid, Large, Huge uint64 }
+	// LaneTotals are the figures of the long lane.
+	LaneTotals struct{ Slabs, Bytes, Samples, LongSites uint64 }
 	// GuardedTotals are the figures of guarded blocks.
 	GuardedTotals struct{ Live, Samples, Skipped uint64 }
 	// StageTotals counts the searches for a slab by the stage in which they ended.
@@ -69,6 +71,7 @@ type Totals struct {
 	Shared, SiteCache, HugeCache CacheTotals
 	Scavenger                    ScavengerTotals
 	PageFaults                   PageFaultTotals // ReadResident has them, and Resident; ReadTotals leaves them 0
+	Lanes                        LaneTotals
 	Guard                        GuardedTotals
 	Stages                       StageTotals
 	SystemCalls                  SystemCallTotals
@@ -100,14 +103,14 @@ func ReadTotals(t *Totals) {
 
 	scavenger.moving.Lock()
 	t.Large.Allocs, t.Large.Frees = largeStats.allocs.Load(), largeStats.frees.Load()
-	for c := range classes {
-		cs, stages := &classes[c], &t.Stages
-		cs.mu.Lock()
-		stages.Partial += cs.partial
-		stages.Empty += cs.empty
-		stages.CrossClass += cs.cross
-		stages.Superslab += cs.fresh
-		cs.mu.Unlock()
+	for l := range lists {
+		ls, stages := &lists[l], &t.Stages
+		ls.mu.Lock()
+		stages.Partial += ls.partial
+		stages.Empty += ls.empty
+		stages.CrossClass += ls.cross
+		stages.Superslab += ls.fresh
+		ls.mu.Unlock()
 	}
 	for page := region.firstPage(); page < region.endPage(); page++ {
 		if c := page.chunk(); ownerOf(c) != 0 { // inside a huge block
@@ -115,8 +118,8 @@ func ReadTotals(t *Totals) {
 			continue
 		}
 		m := meta(page)
-		c := m.slabClass.Load()
-		if c == 0 {
+		l := m.list()
+		if l == 0 {
 			switch {
 			case m.kind != kindLarge:
 			case checkLive && m.live == 0 && m.flags&flagArena == 0:
@@ -128,8 +131,13 @@ func ReadTotals(t *Totals) {
 			}
 			continue
 		}
+		c := l.class()
 		k, ct := &sizeclass.Classes[c], &t.Classes[c]
 		ct.Slabs++
+		if l.isLong() {
+			t.Lanes.Slabs++
+			t.Lanes.Bytes += uint64(slabBytes(c))
+		}
 		t.blocks[c] += uint64(k.Blocks)
 		ct.Free += uint64(slabID(page + 1).freeBlocks(k))
 	}
@@ -220,6 +228,7 @@ func (t *Totals) readCaches() {
 	t.HugeCache = hugeCache.count.totals()
 	t.HugeCache.Blocks, t.HugeCache.Bytes = uint64(len(hugeCache.larges)), uint64(hugeCache.bytes)
 	u, filled := pageUse, hugePages.filled
+	t.Lanes.Samples, t.Lanes.LongSites = lifetimes.samples, lifetimes.long
 	region.mu.Unlock()
 	bytes := func(pages uint64) uint64 { return pages << pageShift }
 	t.Scavenger = ScavengerTotals{
@@ -239,12 +248,12 @@ func residentTables(look *osmem.Look) (n mem.Bytes, known bool) {
 	r := &region
 	_, fixed := r.fixedParts(pageCount(r.size >> pageShift))
 	r.mu.Lock()
-	ranges := []osmem.Range{
-		{Addr: r.owners, Size: fixed}, // the first of the parts
-		{Addr: r.supers, Size: r.supersIn.reserved},
-		{Addr: tree.space.base, Size: tree.space.reserved},
-		{Addr: frontPool.space.base, Size: mem.Bytes(frontPool.built.Load() * frontSize)},
-	}
+	var room [4 + numAreas + 1]osmem.Range // on the stack: statistics take no Go memory
+	ranges := append(room[:0],
+		osmem.Range{Addr: r.owners, Size: fixed}, // the first of the parts
+		osmem.Range{Addr: r.supers, Size: r.supersIn.reserved},
+		osmem.Range{Addr: tree.space.base, Size: tree.space.reserved},
+		osmem.Range{Addr: frontPool.space.base, Size: mem.Bytes(frontPool.built.Load() * frontSize)})
 	for _, a := range r.areas() {
 		if a.inUse() {
 			ranges = append(ranges, osmem.Range{Addr: a.space.base, Size: a.committed - a.start()})

@@ -8,8 +8,8 @@ import (
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
-// How EMPTY slabs give their pages back to their superslabs. The lists of slabs are owned by each
-// class's lock (classes[c].mu), wasEmpty by scavenger.mu.
+// How EMPTY slabs give their pages back to their superslabs. The partial sets are owned by
+// each list's lock, wasEmpty by scavenger.mu.
 
 // sweepIdle gives back the pages of slabs that were EMPTY at the last tick too; if all is set, of
 // every EMPTY slab. It reports whether EMPTY slabs are left.
@@ -42,22 +42,22 @@ func sweepIdle(all bool) (left bool) {
 
 // sweepEmpty gives back the pages of every EMPTY slab.
 func sweepEmpty() {
-	for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
-		page, ok := nextListed(c, 0)
+	for l := listID(1); l < numLists; l++ {
+		page, ok := nextListed(l, 0)
 		for ok {
 			beats.Add(1)
 			s := slabID(page + 1)
-			if s.allFree(&sizeclass.Classes[c]) { // only a glance; claimEmpty makes sure
+			if s.allFree(&sizeclass.Classes[l.class()]) { // only a glance; claimEmpty makes sure
 				giveBackEmpty(s, 0)
 			}
-			page, ok = nextListed(c, page+1)
+			page, ok = nextListed(l, page+1)
 		}
 	}
 }
 
-func nextListed(c sizeclass.ID, from pageNo) (pageNo, bool) {
-	cs := &classes[c]
-	cs.mu.Lock()
-	defer cs.mu.Unlock()
-	return setNext(c, from)
+func nextListed(l listID, from pageNo) (pageNo, bool) {
+	ls := &lists[l]
+	ls.mu.Lock()
+	defer ls.mu.Unlock()
+	return setNext(l, from)
 }

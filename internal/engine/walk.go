@@ -105,8 +105,8 @@ func liveGuarded(from int, blocks []LiveBlock) (_ []LiveBlock, more bool) {
 func liveInPage(page pageNo, blocks []LiveBlock) []LiveBlock {
 	check.MustHold(&scavenger.mu, "liveInPage")
 	m := meta(page)
-	c := sizeclass.ID(m.slabClass.Load())
-	if c == 0 {
+	l := m.list()
+	if l == 0 {
 		if b := (LiveBlock{Addr: Block(page.addr()), page: page}); b.isLarge() {
 			b.Size, b.Arena = m.largeSize, m.flags&flagArena != 0
 			b.Site = knownSite(m.site())
@@ -114,6 +114,7 @@ func liveInPage(page pageNo, blocks []LiveBlock) []LiveBlock {
 		}
 		return blocks
 	}
+	c := l.class()
 	k := &sizeclass.Classes[c]
 	from := len(blocks)
 	for i := range uintptr(k.Blocks) {
@@ -127,7 +128,7 @@ func liveInPage(page pageNo, blocks []LiveBlock) []LiveBlock {
 			blocks = append(blocks, b)
 		}
 	}
-	if m.slabClass.Load() != uint32(c) { // given back meanwhile: then none of its blocks was alive
+	if m.list() != l { // given back meanwhile: then none of its blocks was alive
 		return blocks[:from]
 	}
 	return blocks
@@ -158,7 +159,7 @@ func (b *LiveBlock) StillLive() bool {
 		return true // it was alive when the walk found it
 	}
 	defer scavenger.unlock()
-	return meta(b.page).slabClass.Load() == uint32(b.class) && b.value() != 0
+	return meta(b.page).list().class() == b.class && b.value() != 0
 }
 
 // knownSite returns s if there is such a site, else 0: a block's site is written after the block is

@@ -50,11 +50,11 @@ type slabModel struct {
 type slabWorld struct {
 	word   [2]uint8 // the bitmap: bit b is block b
 	state  uint8    // pageMeta.slabState
-	class  uint8    // pageMeta.slabClass
+	class  uint8    // pageMeta.slabList
 	listed [3]bool  // the partial set of each class
 	hint   bool     // superMeta.emptyMask has the slab
 	free   bool     // the page belongs to the superslab, not to a slab
-	lock   [3]uint8 // classState.mu: 1 + the goroutine that has it
+	lock   [3]uint8 // listState.mu: 1 + the goroutine that has it
 	p      [3]slabProc
 	bad    uint8 // what a step found broken: an index of slabBad
 }

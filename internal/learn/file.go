@@ -17,8 +17,9 @@ const (
 	fileVersion = 1
 )
 
-// mostFile bounds what is read of a policy file. One has some 40 KiB.
-const mostFile = 1 << 20
+// mostFile bounds what is read of a policy file. One has some 40 KiB, and with rules for 65,535 sites with
+// names of 100 bytes each 12 MiB.
+const mostFile = 16 << 20
 
 // file is the content of a policy file.
 type file struct {
@@ -93,6 +94,9 @@ func (s Snapshot) check() error {
 	if s.Pages > mostPages {
 		return fmt.Errorf("learn: %d pages, want at most %d", s.Pages, mostPages)
 	}
+	if err := checkRules(s.Sites); err != nil {
+		return err
+	}
 	return New(s.Costs).Restore(s)
 }
 
@@ -110,8 +114,8 @@ func (s Snapshot) Samples() (n float64) {
 	return n
 }
 
-// Merge returns what both s and o have learnt, each weighed by the number of its samples. The costs are
-// those of s. A band stands for the same share of the pages in both.
+// Merge returns what both s and o have learnt, each weighed by the number of its samples, rules of sites
+// too. The costs are those of s. A band stands for the same share of the pages in both.
 func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 	if err := errors.Join(s.check(), o.check()); err != nil {
 		return Snapshot{}, err
@@ -138,7 +142,9 @@ func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 		m.all.add(&b, f)
 	}
 	m.pages = pages
-	return m.Snapshot(), nil
+	both := m.Snapshot()
+	both.Sites = mergeRules(s.Sites, o.Sites)
+	return both, nil
 }
 
 // MeanHolds returns the mean hold time of each band in seconds, at the costs c.

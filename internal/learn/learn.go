@@ -1,5 +1,5 @@
 // Package learn decides for how long free memory is kept before it is returned to the operating
-// system.
+// system (Model), and which places of a program allocate blocks that live for long (Lifetimes).
 //
 // A free page costs memory while it is kept, and a return and a page fault if it is taken again after
 // it was returned. Nobody knows in advance how long a free page will wait until it is taken. But a page
@@ -24,7 +24,7 @@
 //
 // The package has no clock, no lock and no global state, and imports nothing of hakmem. Times are
 // offsets from any fixed moment, with a resolution of a millisecond. A Model is for one goroutine at a
-// time.
+// time, and so is a Lifetimes.
 package learn
 
 import (

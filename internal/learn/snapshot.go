@@ -6,13 +6,15 @@ import (
 	"math"
 )
 
-// Snapshot is what a Model has learnt, in a form that can be stored and given to another Model. It says
-// nothing about the pages that wait.
+// Snapshot is what a Model has learnt, in a form that can be stored and given to another Model, and what
+// is known of sites. It says nothing about the pages that wait.
 type Snapshot struct {
 	Costs Costs
 	Pages uint32 // one more than the highest page in use
 	Bands []Band // Bands of them
 	All   Band   // of all bands together, which forget at another pace
+	// Sites has the rules of sites. A Model neither has nor takes any.
+	Sites []SiteRule `json:",omitempty"`
 }
 
 // Band is what is known of the waits in a band. The slices have an entry for each of the Arms: waits up

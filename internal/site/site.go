@@ -22,10 +22,16 @@ const Max = 1<<16 - 1
 // entry is the name and the live figures of one site. It has a cache line of its own, so that frees
 // of two sites do not slow each other down.
 type entry struct {
-	bytes, blocks atomic.Int64
-	name          string
-	_             [32]byte
+	bytes atomic.Int64
+	// blocks has the number of live blocks in its lower liveBits, and above them how many blocks were
+	// ever allocated, which wraps. One addition counts both.
+	blocks atomic.Uint64
+	name   string
+	_      [32]byte
 }
+
+// liveBits is enough for the smallest blocks in a region of a TiB, of which there are 2^36.
+const liveBits = 40
 
 var sites struct {
 	mu     check.Mutex[check.Sites]
@@ -65,6 +71,13 @@ func Register(name string) ID {
 	return s
 }
 
+// Find returns the site with the given name, or 0 if there is none. Any goroutine.
+func Find(name string) ID {
+	sites.mu.Lock()
+	defer sites.mu.Unlock()
+	return sites.byName[name]
+}
+
 // Num returns the number of sites. Their IDs are 1..Num. Any goroutine, without a lock.
 func Num() ID { return ID(len(all())) }
 
@@ -72,7 +85,7 @@ func Num() ID { return ID(len(all())) }
 // may be from different moments. Any goroutine, without a lock.
 func Read(s ID) (name string, bytes, blocks int64) {
 	e := all()[s-1]
-	return e.name, e.bytes.Load(), e.blocks.Load()
+	return e.name, e.bytes.Load(), int64(e.blocks.Load() & (1<<liveBits - 1))
 }
 
 // Known reports whether there is such a site. Any goroutine, without a lock.
@@ -80,19 +93,24 @@ func (s ID) Known() bool {
 	return s > 0 && s <= Num()
 }
 
-// Allocated counts a block of size bytes of the site, which must be registered. Any goroutine,
-// without a lock. The same holds for Freed and Resized.
-func (s ID) Allocated(size mem.Bytes) { s.add(int64(size), 1) }
+// Allocated counts a block of size bytes of the site, which must be registered, and returns how many
+// blocks of the site were allocated so far, modulo 2^24. Any goroutine, without a lock. The same holds
+// for Freed and Resized.
+func (s ID) Allocated(size mem.Bytes) (n uint32) {
+	e := s.entry()
+	e.bytes.Add(int64(size))
+	return uint32(e.blocks.Add(1<<liveBits+1) >> liveBits)
+}
 
-// Freed takes back what Allocated counted.
-func (s ID) Freed(size mem.Bytes) { s.add(-int64(size), -1) }
+// Freed takes back what Allocated counted as live.
+func (s ID) Freed(size mem.Bytes) {
+	e := s.entry()
+	e.bytes.Add(-int64(size))
+	e.blocks.Add(^uint64(0))
+}
 
 // Resized counts that a block of the site has grown by more bytes, or has shrunk if more is
 // negative.
-func (s ID) Resized(more int64) { s.add(more, 0) }
+func (s ID) Resized(more int64) { s.entry().bytes.Add(more) }
 
-func (s ID) add(bytes, blocks int64) {
-	n := (*sites.entries.Load())[s-1]
-	n.bytes.Add(bytes)
-	n.blocks.Add(blocks)
-}
+func (s ID) entry() *entry { return (*sites.entries.Load())[s-1] }
