@@ -64,15 +64,17 @@ func noteHoleWait(page pageNo, since stamp, free func() int) {
 		return
 	}
 	defer h.busy.Store(false)
+	now := stamp(times.listed.Load())
+	if int32(now-since) <= 0 {
+		// It waited for less than a tick, as a slab does that is taken and listed again and again. That says
+		// nothing about slabs that lie idle.
+		return
+	}
 	if h.skip++; h.skip%holeEvery != 0 || h.n == len(h.waits) {
 		return
 	}
-	wait := millis(0)
-	if now := stamp(times.listed.Load()); int32(now-since) > 0 {
-		wait = now.since(since)
-	}
 	if n := free(); n > 0 {
-		h.waits[h.n] = holeWait{uint32(page - region.firstPage()), uint32(n), wait}
+		h.waits[h.n] = holeWait{uint32(page - region.firstPage()), uint32(n), now.since(since)}
 		h.n++
 	}
 }

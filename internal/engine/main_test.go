@@ -54,6 +54,7 @@ func withClock(t *testing.T) *testkit.Clock {
 	region.mu.Unlock()
 	clear(seenFronts[:])
 	holeTimes.model, holeTimes.lastRound, holeTimes.roundAt = nil, 0, 0
+	holeWaits.n = 0
 	forgetBudget()
 	s.mu.Unlock()
 	t.Cleanup(func() {

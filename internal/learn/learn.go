@@ -251,10 +251,12 @@ func (m *Model) Taken(page, n uint32, now time.Duration) {
 }
 
 // Waited notes n waits of the same length that have ended in the band of a page, for a caller that keeps
-// by itself since when pages wait. A wait of Long or more must have been noted as Waits before.
+// by itself since when pages wait. A wait that was noted as Waits before counts twice then, once as a long
+// one and once as what it was in the end: such a caller does not know, and for most hold times the two
+// say the same.
 func (m *Model) Waited(page, n uint32, wait time.Duration) {
 	m.grow(page + 1)
-	m.ended(page, float64(n), wait, wait >= m.long)
+	m.ended(page, float64(n), wait, false)
 }
 
 // ended notes n waits that have ended in the band of a page.
