@@ -144,11 +144,19 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 	}
 	moved := float64(a.moved[c]) / seconds
 	a.moved[c] = 0
-	if !scarce() {
+	scarce := scarce()
+	if !scarce {
 		a.most[c], a.closed[c] = 0, false // as large as the policy allows, if it helps
+		if room == 0 {
+			return 0
+		}
 	}
 	least, most := roomRange(c)
-	switch a.dwells[c].turn(cacheCosts(moveSeconds(c, room)).Fit(max(room, 1), float64(c.Bytes()), moved)) {
+	best := cacheCosts(moveSeconds(c, room)).Fit(max(room, 1), float64(c.Bytes()), moved)
+	if best < 0 && (!scarce || room <= least) {
+		return 0
+	}
+	switch a.dwells[c].turn(best) {
 	case +1:
 		if to := min(2*room, most); room == 0 {
 			a.closed[c], a.most[c] = false, 1 // it is made when it is needed
@@ -156,10 +164,8 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 			a.most[c] = uint16(to)
 		}
 	case -1:
-		if to := max(room/2, least); scarce() && to < room {
-			n = f.shrink(c, to, buf)
-			a.most[c], a.closed[c] = h.cap[c], h.cap[c] == 0
-		}
+		n = f.shrink(c, max(room/2, least), buf)
+		a.most[c], a.closed[c] = h.cap[c], h.cap[c] == 0
 	}
 	return n
 }

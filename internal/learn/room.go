@@ -6,8 +6,8 @@ package learn
 //
 // Both are weighed in CPU seconds, as for free pages. The price of a byte held for a second is the same
 // for all caches of a process. If together they hold more than the budget for them, the price rises until
-// they fit (Budget). So room goes to the caches that save the most for each byte, without that anyone
-// compares them: a market, as in Waldspurger et al., Spawn: A Distributed Computational Economy, 1992.
+// they fit (Budget). So room goes to the caches that save the most for each byte, although nobody compares
+// them: a market, as in Waldspurger et al., Spawn: A Distributed Computational Economy, 1992.
 
 // RoomCosts says what the room of a cache costs.
 type RoomCosts struct {
@@ -42,7 +42,7 @@ type Budget struct {
 }
 
 const (
-	// budgetSteps bounds the price to 64 times the base, so that a cache that nothing makes smaller does
+	// budgetRange bounds the price to 64 times the base, so that a cache that nothing makes smaller does
 	// not take the room of all others.
 	budgetRange = 64
 	// budgetSlack: below three quarters of the budget the price falls.
