@@ -41,20 +41,23 @@ const (
 	leastTiny, leastMid = 32, 2
 )
 
-// cachePrice is the price of memory in caches while they hold more than the budget, in CPU seconds for a
-// byte and a second, as the bits of a float64; otherwise 0. budget.go sets it. Without it no cache is made
-// smaller: what is idle in caches goes back after a time of its own.
+// cachePrice is the price at which caches fit into the budget, in CPU seconds for a byte and a second, as
+// the bits of a float64. It is 0 where they do so by themselves. budget.go sets it. Without it no cache is
+// made smaller: what is idle in caches goes back after a time of its own.
 var cachePrice atomic.Uint64
 
 // scarce reports whether the caches have to do with less.
 func scarce() bool { return cachePrice.Load() != 0 }
 
-// bytePrice returns what a byte that is held for a second costs where memory is not scarce.
+// bytePrice returns what a byte costs that is held for a second and not in a cache.
 func bytePrice() float64 { return float64(policy.Now().MemoryPrice) / 1000 / (1 << 30) }
 
 // cacheCosts returns the costs of a cache that saves so many seconds for each block.
 func cacheCosts(seconds float64) learn.RoomCosts {
-	return learn.RoomCosts{Move: seconds, Hold: max(math.Float64frombits(cachePrice.Load()), bytePrice())}
+	if price := math.Float64frombits(cachePrice.Load()); price > 0 {
+		return learn.RoomCosts{Move: seconds, Hold: price}
+	}
+	return learn.RoomCosts{Move: seconds, Hold: bytePrice()}
 }
 
 // moveSeconds returns what it takes to move a block of class c out of a magazine with so much room and in
@@ -152,7 +155,11 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 		}
 	}
 	least, most := roomRange(c)
-	best := cacheCosts(moveSeconds(c, room)).Fit(max(room, 1), float64(c.Bytes()), moved)
+	costs := cacheCosts(moveSeconds(c, room))
+	if c > sizeclass.Num { // without a price they grow only where it pays
+		costs.Hold = max(costs.Hold, bytePrice())
+	}
+	best := costs.Fit(max(room, 1), float64(c.Bytes()), moved)
 	if best < 0 && (!scarce || room <= least) {
 		return 0
 	}

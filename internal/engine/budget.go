@@ -46,11 +46,7 @@ func shareBudget(now stamp) {
 	held, limit := inCaches()
 	b.Base = bytePrice()
 	b.Adjust(float64(held), float64(limit))
-	if b.Price == b.Base {
-		cachePrice.Store(0)
-	} else {
-		cachePrice.Store(math.Float64bits(b.Price))
-	}
+	cachePrice.Store(math.Float64bits(b.Price))
 	fitShared(float64(since) / 1000)
 }
 
@@ -80,11 +76,11 @@ func inCaches() (held, limit mem.Bytes) {
 	return held + inSlots, limit
 }
 
-// scarcity returns how many times its base the price of memory in caches is: 1 where it is not scarce.
-// Under scavenger.moving.
+// scarcity returns how many times as much memory in caches costs as other memory, or 0 where it is not
+// scarce. Under scavenger.moving.
 func scarcity() float64 {
 	if !scarce() {
-		return 1
+		return 0
 	}
 	return budget.Price / budget.Base
 }

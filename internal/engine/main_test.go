@@ -64,6 +64,7 @@ func withClock(t *testing.T) *testkit.Clock {
 // forgetBudget begins anew with the budget of caches. Under scavenger.mu.
 func forgetBudget() {
 	budget.Budget, budget.looked = learn.Budget{}, 0
+	clear(budget.dwells[:])
 	cachePrice.Store(0)
 	for i := range shared {
 		shared[i].shut.Store(0)

@@ -37,29 +37,39 @@ func (c RoomCosts) Fit(room int, size, moved float64) int {
 // Budget is the price at which all caches of a process together fit into a number of bytes. The zero
 // Budget is not usable; its base must be set. It is for one goroutine at a time.
 type Budget struct {
-	Base  float64 // the price where caches hold less than they may
-	Price float64 // the price in force, at least Base; 0: Base
+	Base  float64 // what memory costs that is not in a cache
+	Price float64 // what memory in a cache costs; 0: caches may have what they want
 }
 
 const (
-	// budgetRange bounds the price to 64 times the base, so that a cache that nothing makes smaller does
+	// budgetMost bounds the price to 64 times the base, so that a cache that nothing makes smaller does
 	// not take the room of all others.
-	budgetRange = 64
+	budgetMost = 64
+	// budgetLeast is the price below which caches may have what they want: a 16th of the base. There
+	// they have four times the room that they have at the base, which is what sixteen fronts take where
+	// nothing limits them. If they had it at the base already, what they hold would swing between half
+	// and one and a half of a budget that lies between.
+	budgetLeast = 1.0 / 16
 	// budgetSlack: below three quarters of the budget the price falls.
 	budgetSlack = 0.75
-	// budgetUp and budgetDown are the most by which the price changes at once: with the steps of Fit, a
-	// factor of four in the price is one of two in the room.
-	budgetUp, budgetDown = 2, 0.8
+	// budgetStep is the factor by which the price changes at once at most. The room follows as the square
+	// root, so that neither overshoots.
+	budgetStep = 2
 )
 
 // Adjust changes the price after a look at what the caches hold, in bytes, and how much they may.
 func (b *Budget) Adjust(held, limit float64) {
-	b.Price = max(b.Price, b.Base)
 	switch {
 	case held > limit:
-		b.Price *= min(held/limit, budgetUp)
+		if b.Price == 0 {
+			b.Price = b.Base
+		}
+		b.Price *= min(held/limit, budgetStep)
 	case held < budgetSlack*limit:
-		b.Price *= budgetDown
+		b.Price *= max(held/(budgetSlack*limit), 1.0/budgetStep)
 	}
-	b.Price = min(max(b.Price, b.Base), budgetRange*b.Base)
+	b.Price = min(b.Price, budgetMost*b.Base)
+	if b.Price < budgetLeast*b.Base {
+		b.Price = 0
+	}
 }

@@ -71,8 +71,8 @@ func TestFitSquareRoot(t *testing.T) {
 	}
 }
 
-// TestBudgetAdjust: the price rises while caches hold more than they may, falls while they hold much less,
-// and keeps within its bounds, whatever its base becomes.
+// TestBudgetAdjust: the price begins when caches hold more than they may, rises while they do, falls while
+// they hold much less until there is none, and keeps within its bounds, whatever its base becomes.
 func TestBudgetAdjust(t *testing.T) {
 	const base, limit = 0.5, 1000.0
 	for _, test := range []struct {
@@ -80,18 +80,21 @@ func TestBudgetAdjust(t *testing.T) {
 		price, held float64
 		want        float64
 	}{
-		{"the first look", 0, 800, base},
+		{"the first look", 0, 800, 0},
 		{"the first look, too much", 0, 1500, 1.5 * base},
-		{"little held", base, 0, base},
+		{"nothing held", base, 0, base / 2},
+		{"little held", base, 600, 0.8 * base},
 		{"as much as may be", 2, limit, 2},
 		{"just enough", 2, 750, 2},
-		{"less than three quarters", 2, 749, 2 * 0.8},
-		{"nearly at the base", base * 1.1, 10, base},
+		{"less than three quarters", 2, 749.25, 2 * 0.999},
+		{"nearly at the end", base / 7.9, 10, base / 15.8},
+		{"at the end", base / 8.1, 10, 0},
 		{"a tenth too much", 2, 1100, 2 * 1.1},
 		{"ten times too much", 2, 10_000, 4},
 		{"the bound", 63 * base, 10_000, 64 * base},
 		{"at the bound", 64 * base, 1100, 64 * base},
-		{"the base has risen", base / 10, 800, base},
+		{"the base has risen", base / 10, 800, base / 10},
+		{"the base has risen much", base / 17, 800, 0},
 		{"the base has fallen", 1000 * base, 800, 64 * base},
 	} {
 		b := Budget{Base: base, Price: test.price}
@@ -100,8 +103,8 @@ func TestBudgetAdjust(t *testing.T) {
 		}
 	}
 	b := Budget{Base: base}
-	if b.Adjust(0, 0); b.Price != base {
-		t.Errorf("no room, and none is used: the price is %g, want %g", b.Price, base)
+	if b.Adjust(0, 0); b.Price != 0 {
+		t.Errorf("no room, and none is used: the price is %g, want 0", b.Price)
 	}
 	if b.Adjust(1, 0); b.Price != 2*base {
 		t.Errorf("no room, and some is used: the price is %g, want %g", b.Price, 2*base)
@@ -114,7 +117,7 @@ func TestBudgetShares(t *testing.T) {
 	const size, limit = 1000, 4_000_000
 	passing := []float64{1e6, 4e6, 16e6, 64e6, 256e6}
 	room := []float64{1 << 14, 1, 1 << 14, 1, 1 << 14}
-	b := Budget{Base: 1e-10}
+	b := Budget{Base: 1e-10, Price: 1e-10}
 	held := 0.0
 	for range 200 {
 		held = 0
@@ -143,7 +146,7 @@ func TestBudgetShares(t *testing.T) {
 	for range 40 {
 		b.Adjust(0, limit)
 	}
-	if b.Price != b.Base {
-		t.Errorf("nothing is held, and the price is %g, want %g", b.Price, b.Base)
+	if b.Price != 0 {
+		t.Errorf("nothing is held, and the price is %g, want 0", b.Price)
 	}
 }
