@@ -173,6 +173,23 @@ func TestIdleRoomIsTaken(t *testing.T) {
 	}
 }
 
+// TestRoomBelowTheLeast: a magazine that is smaller than the least room, because the policy allowed less
+// when it was made, is left as it is.
+func TestRoomBelowTheLeast(t *testing.T) {
+	needsACE(t)
+	clock := withPrice(t, 64)
+	f, c := heapFront(t), sizeclass.Of(64)
+	withPolicy(t, map[string]string{"HAKMEM_MAG_BLOCKS": "8"})
+	turn(t, f, 20, 64)
+	withPolicy(t, nil)
+	steps(clock, f, 3)
+	if got := f.head().cap[c]; got != 8 {
+		t.Errorf("room for %d, want 8 as before", got)
+	}
+	turn(t, f, 20, 64)
+	mustHold(t)
+}
+
 // TestOldestGoBack: what has no room any more is what was freed first.
 func TestOldestGoBack(t *testing.T) {
 	needsACE(t)

@@ -71,6 +71,7 @@ func (k *checker) check() {
 	}
 	k.checkFronts()
 	k.checkCaches()
+	k.checkBudget()
 	k.checkGuard()
 	k.checkRegion()
 	k.checkPages()

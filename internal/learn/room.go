@@ -41,15 +41,16 @@ type Budget struct {
 	Price float64 // what memory in a cache costs; 0: caches may have what they want
 }
 
+// The bounds of a price, as multiples of the base, and how it moves between them.
 const (
-	// budgetMost bounds the price to 64 times the base, so that a cache that nothing makes smaller does
+	// MostPrice bounds the price to 64 times the base, so that a cache that nothing makes smaller does
 	// not take the room of all others.
-	budgetMost = 64
-	// budgetLeast is the price below which caches may have what they want: a 16th of the base. There
+	MostPrice = 64
+	// LeastPrice is the price below which caches may have what they want: a 16th of the base. There
 	// they have four times the room that they have at the base, which is what sixteen fronts take where
 	// nothing limits them. If they had it at the base already, what they hold would swing between half
 	// and one and a half of a budget that lies between.
-	budgetLeast = 1.0 / 16
+	LeastPrice = 1.0 / 16
 	// budgetSlack: below three quarters of the budget the price falls.
 	budgetSlack = 0.75
 	// budgetStep is the factor by which the price changes at once at most. The room follows as the square
@@ -68,8 +69,8 @@ func (b *Budget) Adjust(held, limit float64) {
 	case held < budgetSlack*limit:
 		b.Price *= max(held/(budgetSlack*limit), 1.0/budgetStep)
 	}
-	b.Price = min(b.Price, budgetMost*b.Base)
-	if b.Price < budgetLeast*b.Base {
+	b.Price = min(b.Price, MostPrice*b.Base)
+	if b.Price < LeastPrice*b.Base {
 		b.Price = 0
 	}
 }
