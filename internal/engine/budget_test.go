@@ -154,7 +154,12 @@ func TestBudgetCounts(t *testing.T) {
 	h.own.head().waiting[c] += 100
 	want("a quarantine", lease+2*lc.Bytes())
 	h.own.head().waiting[c] -= 100
-	if learning && limit < budgetBase {
+	var totals Totals
+	ReadTotals(&totals)
+	if got, want := totals.Budget, (BudgetTotals{Held: uint64(before + lease + 2*lc.Bytes()), Limit: uint64(limit)}); got != want {
+		t.Errorf("statistics say %+v, want %+v", got, want)
+	}
+	if limit < budgetBase {
 		t.Errorf("the budget is %d bytes, want at least %d", limit, budgetBase)
 	}
 	h.close(t)
@@ -233,6 +238,7 @@ func TestSharedRoom(t *testing.T) {
 // TestPriceAtRest: when the scavenger comes to rest nothing is scarce, and nothing is when it does not run.
 func TestPriceAtRest(t *testing.T) {
 	needsACE(t)
+	var totals Totals
 	clock := withClock(t)
 	tune(t, func(p *policy.Tuning) { p.CacheBudget = 1 })
 	f := heapFront(t)
@@ -244,6 +250,8 @@ func TestPriceAtRest(t *testing.T) {
 	}
 	if _, _, scarce := cachesNow(); scarce < 2 {
 		t.Fatalf("memory is %g times as scarce, of a budget of 1 byte", scarce)
+	} else if ReadTotals(&totals); totals.Budget.Scarcity != scarce {
+		t.Errorf("statistics say %g times as scarce, want %g", totals.Budget.Scarcity, scarce)
 	}
 	shared[0].shut.Store(5)
 	clock.Advance(time.Minute)
