@@ -59,21 +59,17 @@ func easeBudget() {
 }
 
 // inCaches returns what all caches of the budget hold together, and how much they may. A lease counts as
-// half of its slab. Under scavenger.moving.
+// half of its slab. Under scavenger.moving. It makes no Go memory.
 func inCaches() (held, limit mem.Bytes) {
-	fronts := 0
-	eachFront(func(f Front) {
-		held += f.inMagazines() + f.leased()
-		fronts++
-	})
+	sum := inFronts()
 	_, inSlots := inShared()
 	if limit = mem.Bytes(policy.Now().CacheBudget); limit == 0 {
 		region.mu.Lock()
 		used := pageCount(pageUse.used).bytes()
 		region.mu.Unlock()
-		limit = max(mem.Bytes(budgetBase*math.Sqrt(float64(fronts))), used/budgetShare)
+		limit = max(mem.Bytes(budgetBase*math.Sqrt(float64(sum.fronts))), used/budgetShare)
 	}
-	return held + inSlots, limit
+	return sum.held + inSlots, limit
 }
 
 // scarcity returns how many times as much memory in caches costs as other memory, or 0 where it is not
@@ -85,21 +81,31 @@ func scarcity() float64 {
 	return budget.Price / budget.Base
 }
 
-// eachFront calls do for the fronts of all Ps and shards, and of Heaps that were used since the last
-// harvest. Under scavenger.moving, under which fronts are drained: so none of them becomes spare
-// meanwhile.
-func eachFront(do func(Front)) {
+// frontSum is what some fronts hold together.
+type frontSum struct {
+	held   mem.Bytes
+	fronts int
+}
+
+func (s *frontSum) add(f Front) {
+	s.held += f.inMagazines() + f.leased()
+	s.fronts++
+}
+
+// inFronts sums up the fronts of all Ps and shards, and of Heaps that were used since the last harvest.
+// Under scavenger.moving, under which fronts are drained: so none of them becomes spare meanwhile.
+func inFronts() (sum frontSum) {
 	fronts := frontTable.Load()
 	for i := range fronts {
 		if f := Front(atomic.LoadUintptr(&fronts[i])); f != trapFront {
-			do(f)
+			sum.add(f)
 		}
 	}
 	for i := range shards {
 		s := &shards[i]
 		s.mu.Lock()
 		if s.front != trapFront {
-			do(s.front)
+			sum.add(s.front)
 		}
 		s.mu.Unlock()
 	}
@@ -107,9 +113,10 @@ func eachFront(do func(Front)) {
 	defer openHeaps.Unlock()
 	for f := range openHeaps.by {
 		if f.head().duty.Load() != harvested {
-			do(f)
+			sum.add(f)
 		}
 	}
+	return sum
 }
 
 // fitShared is fit for the shared slots of all classes. Under scavenger.moving.
