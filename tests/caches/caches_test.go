@@ -20,7 +20,7 @@ import (
 
 const (
 	// smallest and largest are the sizes of blocks; those between are evenly distributed on a logarithmic
-	// scale. So seven eighths of the memory are blocks above 32 KiB, and two thirds of the blocks are
+	// scale. So seven eighths of the memory are blocks above 32 KiB, and two fifths of the blocks are
 	// below 1 KiB.
 	smallest, largest = 16, 256 << 10
 	// alive is about how many bytes are alive at a time, in some 4000 blocks. It is less than what caches
