@@ -125,6 +125,8 @@ func figureValue(v reflect.Value, name string) (value float64, unit string) {
 		return time.Duration(v.Int()).Seconds(), unit
 	case v.CanInt():
 		return float64(v.Int()), unit
+	case v.CanFloat():
+		return v.Float(), unit
 	}
 	return float64(v.Uint()), unit
 }

@@ -73,6 +73,12 @@ func figureHelp(name string) string {
 		return "The number of blocks in the cache."
 	case "large_cache_bytes": // CacheStats.Bytes
 		return "The memory of the blocks in the cache, in bytes."
+	case "budget_held_bytes": // BudgetStats.Held
+		return "The memory of free blocks in magazines, leased slabs and shared slots, in bytes."
+	case "budget_limit_bytes": // BudgetStats.Limit
+		return "The memory that these caches should hold at most, in bytes."
+	case "budget_scarcity_ratio": // BudgetStats.Scarcity
+		return "The ratio of the price of memory in these caches to the price of other memory (HAKMEM_MEMORY_PRICE)."
 	case "used_bytes": // ScavengerStats.Used
 		return "The memory of slabs and of large blocks, live or cached, in bytes."
 	case "dirty_bytes": // ScavengerStats.Dirty

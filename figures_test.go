@@ -97,7 +97,7 @@ func declaredFigure(field *ast.Field) (d declared, broken []string) {
 		}
 		tag = reflect.StructTag(text).Get(statTag)
 	}
-	number := slices.Contains([]string{"uint64", "int", "bool", "time.Duration"}, typ)
+	number := slices.Contains([]string{"uint64", "int", "bool", "float64", "time.Duration"}, typ)
 	name, kind, _ := strings.Cut(tag, ",")
 	switch {
 	case kind == "label", tag == "-" && typ == "Site":
@@ -126,12 +126,17 @@ func declaredFigure(field *ast.Field) (d declared, broken []string) {
 	if (unit == "seconds") != (typ == "time.Duration") {
 		bad("has the unit %s and the type %s", unit, typ)
 	}
+	if (unit == "ratio") != (typ == "float64") {
+		bad("has the unit %s and the type %s", unit, typ)
+	}
 	want := "number of" // that the sentence has to have
 	switch {
 	case typ == "bool":
 		want, unit = "is whether ", ""
 	case unit == "seconds":
 		want, unit = "time", "" // the type says the rest
+	case unit == "ratio":
+		want = "ratio of"
 	case unit == "bytes", unit == "cycles":
 		want = "in " + unit
 	}
@@ -200,6 +205,10 @@ func TestFiguresDeclaredFinds(t *testing.T) {
 		{"// A is the number of bytes.\nA uint64 `stat:\"a_bytes,gauge\"`", `"in bytes"`},
 		{"// A is the time, in seconds.\nA uint64 `stat:\"a_seconds,gauge\"`", "the type uint64"},
 		{"// A is the time, in cycles.\nA time.Duration `stat:\"a_cycles,gauge\"`", "the type time.Duration"},
+		{"// A is the ratio of it.\nA uint64 `stat:\"a_ratio,gauge\"`", "the type uint64"},
+		{"// A is the number of calls.\nA float64 `stat:\"a_calls,gauge\"`", "the type float64"},
+		{"// A is the part of it.\nA float64 `stat:\"a_ratio,gauge\"`", `"ratio of"`},
+		{"// A is the ratio of it to B.\nA float64 `stat:\"a_ratio,gauge\"`", ""},
 		{"// A is the age of it.\nA time.Duration `stat:\"a_seconds,gauge\"`", `"time"`},
 		{"// A is the time of it.\nA time.Duration `stat:\"a_seconds,gauge\"`", ""},
 		{"// A is set while it runs.\nA bool `stat:\"a_runs,gauge\"`", "is whether"},
@@ -282,6 +291,9 @@ func number(v reflect.Value, path string, next *uint64, want map[string]float64)
 			if f.Type() == reflect.TypeFor[time.Duration]() {
 				want[at] = float64(*next) / 1e9
 			}
+		case reflect.Float64:
+			f.SetFloat(float64(*next))
+			want[at] = float64(*next)
 		default: // Uint panics if it is none
 			if f.Uint() != 0 {
 				panic("a field was not 0")
@@ -381,6 +393,10 @@ func TestStatsTakesAll(t *testing.T) {
 		case reflect.Uint64:
 			next++
 			v.SetUint(next)
+			sent[next] = path
+		case reflect.Float64:
+			next++
+			v.SetFloat(float64(next))
 			sent[next] = path
 		default:
 			next++

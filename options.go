@@ -101,6 +101,15 @@ type Options struct {
 	// HAKMEM_HUGE_CACHE_BYTES; default 256 MiB, from 0 to 1 TiB.
 	HugeCacheBytes int
 
+	// CacheBudget is how many bytes of free blocks magazines, leased slabs and the shared slots
+	// together should hold at most. If they hold more, those get less room that save the least work
+	// for their memory. Each keeps a few blocks, also where the budget is smaller than that. 0 leaves
+	// 20 MiB times the square root of the number of Ps and Heaps in use, or a 16th of the memory in use
+	// if that is more.
+	//
+	// HAKMEM_CACHE_BUDGET; default 0, from 0 to 1 TiB.
+	CacheBudget int
+
 	// Keep says for how long free memory is kept before it is given back to the operating system:
 	// with auto for as long as pays, which is learnt from how long memory waited until it was used
 	// again; with never not at all; or for a fixed time, such as 500ms, of up to an hour. With always
@@ -281,6 +290,7 @@ func (o *Options) values() map[string]string {
 	number("HAKMEM_MAG_LARGE_BYTES", o.MagLargeBytes)
 	number("HAKMEM_SHARED_SLOTS", o.SharedSlots)
 	number("HAKMEM_HUGE_CACHE_BYTES", o.HugeCacheBytes)
+	number("HAKMEM_CACHE_BUDGET", o.CacheBudget)
 	if o.MemoryPrice != 0 {
 		v["HAKMEM_MEMORY_PRICE"] = strconv.FormatFloat(o.MemoryPrice, 'f', -1, 64)
 	}

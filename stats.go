@@ -49,6 +49,8 @@ type Stats struct {
 	Classes []ClassStats
 	// Large describes blocks above 32 KiB.
 	Large LargeStats
+	// Budget says what the caches of free blocks hold together, and how much they may.
+	Budget BudgetStats
 	// Scavenger says what became of freed memory.
 	Scavenger ScavengerStats
 	// PageFaults counts page faults by what the memory is used for.
@@ -210,6 +212,21 @@ type CacheStats struct {
 	Blocks uint64 `stat:"large_cache_blocks,gauge"`
 	// Bytes is the memory of the blocks in the cache, in bytes.
 	Bytes uint64 `stat:"large_cache_bytes,gauge"`
+}
+
+// BudgetStats describes the budget that magazines, leases and shared slots have together
+// (HAKMEM_CACHE_BUDGET). The caches of sites and of huge blocks are not part of it.
+type BudgetStats struct {
+	// Held is the memory of free blocks in magazines, leased slabs and shared slots, in bytes. Of a
+	// leased slab it counts a half.
+	Held uint64 `stat:"budget_held_bytes,gauge"`
+	// Limit is the memory that these caches should hold at most, in bytes. With the tag
+	// hakmem_nolearn nothing keeps them to it.
+	Limit uint64 `stat:"budget_limit_bytes,gauge"`
+	// Scarcity is the ratio of the price of memory in these caches to the price of other memory
+	// (HAKMEM_MEMORY_PRICE). It is 0 while they keep within the budget by themselves. The higher it
+	// is, the less room caches get.
+	Scarcity float64 `stat:"budget_scarcity_ratio,gauge"`
 }
 
 // ScavengerStats says what became of freed memory. Memory is counted in pages of 64 KiB, except for
@@ -424,6 +441,7 @@ func (s *Stats) take(t *engine.Totals) {
 		s.Classes = append(s.Classes, ClassStats(t.Classes[c]))
 	}
 	s.Large = LargeStats{LargeBlockStats(t.Large), CacheStats(t.Shared), CacheStats(t.SiteCache), CacheStats(t.HugeCache)}
+	s.Budget = BudgetStats(t.Budget)
 	s.Scavenger = ScavengerStats(t.Scavenger)
 	s.PageFaults = PageFaultStats(t.PageFaults)
 	s.Lanes = LaneStats(t.Lanes)

@@ -190,6 +190,8 @@ func figureText(f hakmem.Figure) string {
 		return size(f.Value)
 	case "seconds":
 		return time.Duration(f.Value * 1e9).String()
+	case "ratio":
+		return strconv.FormatFloat(f.Value, 'f', 2, 64)
 	}
 	return strconv.FormatFloat(f.Value, 'f', -1, 64)
 }

@@ -41,9 +41,9 @@ const (
 	leastTiny, leastMid = 32, 2
 )
 
-// cachePrice is the price of memory in caches while they hold more than the budget, in CPU seconds for a
-// byte and a second, as the bits of a float64; otherwise 0. budget.go sets it. Without it no cache is made
-// smaller: what is idle in caches goes back after a time of its own.
+// cachePrice is the price at which caches fit into the budget, in CPU seconds for a byte and a second, as
+// the bits of a float64. It is 0 where they do so by themselves. budget.go sets it. Without it no cache is
+// made smaller: what is idle in caches goes back after a time of its own.
 var cachePrice atomic.Uint64
 
 // movedNanos is the CPU time that it took, by ACE's reckoning, to move blocks out of caches and in again
@@ -53,12 +53,15 @@ var movedNanos atomic.Int64
 // scarce reports whether the caches have to do with less.
 func scarce() bool { return cachePrice.Load() != 0 }
 
-// bytePrice returns what a byte that is held for a second costs where memory is not scarce.
+// bytePrice returns what a byte costs that is held for a second and not in a cache.
 func bytePrice() float64 { return float64(policy.Now().MemoryPrice) / 1000 / (1 << 30) }
 
 // cacheCosts returns the costs of a cache that saves so many seconds for each block.
 func cacheCosts(seconds float64) learn.RoomCosts {
-	return learn.RoomCosts{Move: seconds, Hold: max(math.Float64frombits(cachePrice.Load()), bytePrice())}
+	if price := math.Float64frombits(cachePrice.Load()); price > 0 {
+		return learn.RoomCosts{Move: seconds, Hold: price}
+	}
+	return learn.RoomCosts{Move: seconds, Hold: bytePrice()}
 }
 
 // moveSeconds returns what it takes to move a block of class c out of a magazine with so much room and in
@@ -149,11 +152,23 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 	moved := float64(a.moved[c]) / seconds
 	movedNanos.Add(int64(float64(a.moved[c]) * moveSeconds(c, room) * 1e9))
 	a.moved[c] = 0
-	if !scarce() {
+	scarce := scarce()
+	if !scarce {
 		a.most[c], a.closed[c] = 0, false // as large as the policy allows, if it helps
+		if room == 0 {
+			return 0
+		}
 	}
 	least, most := roomRange(c)
-	switch a.dwells[c].turn(cacheCosts(moveSeconds(c, room)).Fit(max(room, 1), float64(c.Bytes()), moved)) {
+	costs := cacheCosts(moveSeconds(c, room))
+	if c > sizeclass.Num { // without a price they grow only where it pays
+		costs.Hold = max(costs.Hold, bytePrice())
+	}
+	best := costs.Fit(max(room, 1), float64(c.Bytes()), moved)
+	if best < 0 && (!scarce || room <= least) {
+		return 0
+	}
+	switch a.dwells[c].turn(best) {
 	case +1:
 		if to := min(2*room, most); room == 0 {
 			a.closed[c], a.most[c] = false, 1 // it is made when it is needed
@@ -161,10 +176,8 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 			a.most[c] = uint16(to)
 		}
 	case -1:
-		if to := max(room/2, least); scarce() && to < room {
-			n = f.shrink(c, to, buf)
-			a.most[c], a.closed[c] = h.cap[c], h.cap[c] == 0
-		}
+		n = f.shrink(c, max(room/2, least), buf)
+		a.most[c], a.closed[c] = h.cap[c], h.cap[c] == 0
 	}
 	return n
 }

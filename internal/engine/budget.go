@@ -27,16 +27,16 @@ const (
 	budgetTime = cacheTime
 )
 
-// budget is what the last look found, and the price that followed. Owned by scavenger.mu.
+// budget is the price that followed from the last look, and when that was. Owned by scavenger.moving.
 var budget struct {
 	learn.Budget
-	looked      stamp
-	factor      float64 // of the strategy in force; 0: 1
-	held, limit mem.Bytes
-	dwells      [sizeclass.NumLarge]dwell // of the shared slots
+	looked stamp
+	factor float64                   // of the strategy in force; 0: 1
+	dwells [sizeclass.NumLarge]dwell // of the shared slots
 }
 
-// shareBudget looks at the caches and sets the price of their memory, if it is time. Under scavenger.mu.
+// shareBudget looks at the caches and sets the price of their memory, if it is time. Under
+// scavenger.moving.
 func shareBudget(now stamp) {
 	b := &budget
 	since := now.since(b.looked)
@@ -44,48 +44,72 @@ func shareBudget(now stamp) {
 		return
 	}
 	b.looked = now
-	held, fronts := mem.Bytes(0), 0
-	eachFront(func(f Front) {
-		held += f.heldBytes() + f.leased()
-		fronts++
-	})
-	_, inSlots := inShared()
-	b.held = held + inSlots
-	if b.limit = mem.Bytes(policy.Now().CacheBudget); b.limit == 0 {
-		region.mu.Lock()
-		used := pageCount(pageUse.used).bytes()
-		region.mu.Unlock()
-		b.limit = max(mem.Bytes(budgetBase*math.Sqrt(float64(fronts))), used/budgetShare)
-	}
-	if b.factor > 0 {
-		b.limit = mem.Bytes(b.factor * float64(b.limit))
-	}
+	held, limit := inCaches()
 	b.Base = bytePrice()
-	b.Adjust(float64(b.held), float64(b.limit))
-	if b.Price == b.Base {
-		cachePrice.Store(0)
-	} else {
-		cachePrice.Store(math.Float64bits(b.Price))
-	}
+	b.Adjust(float64(held), float64(limit))
+	cachePrice.Store(math.Float64bits(b.Price))
 	fitShared(float64(since) / 1000)
 }
 
-// eachFront calls do for the fronts of all Ps and shards, and of Heaps that were used since the last
-// harvest. Under scavenger.mu, so that none of them is taken out and given back meanwhile.
-func eachFront(do func(Front)) {
-	drainMu.Lock()
-	defer drainMu.Unlock()
+// easeBudget forgets that memory was scarce in caches. The scavenger calls it when it comes to rest: then
+// they are empty, and nobody looks at them until it is started again. Under scavenger.moving.
+func easeBudget() {
+	budget.Price = 0
+	cachePrice.Store(0)
+	fitShared(1)
+}
+
+// inCaches returns what all caches of the budget hold together, and how much they may. A lease counts as
+// half of its slab. Under scavenger.moving. It makes no Go memory.
+func inCaches() (held, limit mem.Bytes) {
+	sum := inFronts()
+	_, inSlots := inShared()
+	if limit = mem.Bytes(policy.Now().CacheBudget); limit == 0 {
+		region.mu.Lock()
+		used := pageCount(pageUse.used).bytes()
+		region.mu.Unlock()
+		limit = max(mem.Bytes(budgetBase*math.Sqrt(float64(sum.fronts))), used/budgetShare)
+	}
+	if budget.factor > 0 {
+		limit = mem.Bytes(budget.factor * float64(limit))
+	}
+	return sum.held + inSlots, limit
+}
+
+// scarcity returns how many times as much memory in caches costs as other memory, or 0 where it is not
+// scarce. Under scavenger.moving.
+func scarcity() float64 {
+	if !scarce() {
+		return 0
+	}
+	return budget.Price / budget.Base
+}
+
+// frontSum is what some fronts hold together.
+type frontSum struct {
+	held   mem.Bytes
+	fronts int
+}
+
+func (s *frontSum) add(f Front) {
+	s.held += f.inMagazines() + f.leased()
+	s.fronts++
+}
+
+// inFronts sums up the fronts of all Ps and shards, and of Heaps that were used since the last harvest.
+// Under scavenger.moving, under which fronts are drained: so none of them becomes spare meanwhile.
+func inFronts() (sum frontSum) {
 	fronts := frontTable.Load()
 	for i := range fronts {
 		if f := Front(atomic.LoadUintptr(&fronts[i])); f != trapFront {
-			do(f)
+			sum.add(f)
 		}
 	}
 	for i := range shards {
 		s := &shards[i]
 		s.mu.Lock()
 		if s.front != trapFront {
-			do(s.front)
+			sum.add(s.front)
 		}
 		s.mu.Unlock()
 	}
@@ -93,12 +117,13 @@ func eachFront(do func(Front)) {
 	defer openHeaps.Unlock()
 	for f := range openHeaps.by {
 		if f.head().duty.Load() != harvested {
-			do(f)
+			sum.add(f)
 		}
 	}
+	return sum
 }
 
-// fitShared is fit for the shared slots of all classes. By the scavenger's lock.
+// fitShared is fit for the shared slots of all classes. Under scavenger.moving.
 func fitShared(seconds float64) {
 	for i := range shared {
 		line, c := &shared[i], sizeclass.ID(sizeclass.Num+1+i)
@@ -108,7 +133,11 @@ func fitShared(seconds float64) {
 			continue
 		}
 		room := line.room()
-		switch budget.dwells[i].turn(cacheCosts(pagesSeconds).Fit(max(room, 1), float64(c.Bytes()), moved)) {
+		best := cacheCosts(pagesSeconds).Fit(max(room, 1), float64(c.Bytes()), moved)
+		if best < 0 && room == 0 {
+			continue
+		}
+		switch budget.dwells[i].turn(best) {
 		case +1:
 			line.setRoom(max(2*room, 1))
 		case -1:

@@ -169,6 +169,7 @@ func initFront(f Front) {
 	h.adaptive = adaptive{}
 	for c := range sizeclass.ID(frontTypes) {
 		f.storeTop(c, *trapFront.top(0))
+		h.refilled[c] = *f.refills(c)
 	}
 }
 

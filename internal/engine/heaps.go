@@ -214,9 +214,18 @@ func inHeaps() (n mem.Bytes) {
 }
 
 // heldBytes returns the bytes of free blocks in the magazines and the quarantine of a front.
-func (f Front) heldBytes() (n mem.Bytes) {
+func (f Front) heldBytes() mem.Bytes {
+	n := f.inMagazines()
 	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
-		n += mem.Bytes(f.held(c)+uintptr(atomic.LoadUint32(&f.head().waiting[c]))) * c.Bytes()
+		n += mem.Bytes(atomic.LoadUint32(&f.head().waiting[c])) * c.Bytes()
+	}
+	return n
+}
+
+// inMagazines returns the bytes of free blocks in the magazines of a front.
+func (f Front) inMagazines() (n mem.Bytes) {
+	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
+		n += mem.Bytes(f.held(c)) * c.Bytes()
 	}
 	return n
 }

@@ -72,6 +72,7 @@ func (k *checker) check() {
 	k.checkFronts()
 	k.checkLanes()
 	k.checkCaches()
+	k.checkBudget()
 	k.checkGuard()
 	k.checkRegion()
 	k.checkPages()

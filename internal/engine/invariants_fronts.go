@@ -2,10 +2,12 @@ package engine
 
 import (
 	"fmt"
+	"math"
 	"math/bits"
 	"slices"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -72,6 +74,7 @@ func (k *checker) checkFronts() {
 			}
 		}
 		k.checkTurns(f)
+		k.checkRoom(f)
 		touched := f.head().touched
 		k.counted += touched.bytes()
 		k.checkMagazines(f)
@@ -119,6 +122,56 @@ func (k *checker) checkTurns(f Front) {
 			s.class = c
 			k.bad(s, "only a harvest cuts a magazine", n, h.cap[c])
 		}
+	}
+}
+
+// checkRoom looks at what a front knows for ACE.
+func (k *checker) checkRoom(f Front) {
+	h, s := f.head(), subject{noun: "front", addr: mem.Addr(f)}
+	for c := range sizeclass.ID(frontTypes) {
+		s.class = c
+		slab := c > 0 && c <= sizeclass.Num
+		if h.closed[c] && (c <= sizeclass.Num || c > sizeclass.NumAll || h.cap[c] != 0) {
+			k.bad(s, "a closed magazine is one of large blocks without room", h.cap[c], 0)
+		}
+		if most := h.most[c]; most != 0 && (int(most) > maxBlocks(c) || h.cap[c] > most) {
+			k.bad(s, "a magazine has at most the room that ACE allows", h.cap[c], fmt.Sprintf("at most %d, of %d slots", most, maxBlocks(c)))
+		}
+		if h.ghosts[c] > maxGhosts {
+			k.bad(s, "no more ghosts are remembered than a magazine holds", h.ghosts[c], maxGhosts)
+		}
+		if h.unkept[c] && !slab {
+			k.bad(s, "only leases of slabs are not kept", "another", "a class of slabs")
+		}
+		if n := *f.refills(c); h.refilled[c] > n && k.fronts[f] != "the pool" { // whose counts are spent
+			k.bad(s, "a step has seen at most the refills that there were", h.refilled[c], n)
+		}
+		k.checkDwell(s, h.dwells[c])
+	}
+}
+
+// checkDwell looks at for how long room is kept.
+func (k *checker) checkDwell(s subject, d dwell) {
+	if d.again > maxAgain || d.left > 1<<d.again {
+		k.bad(s, "the turns to wait are within their bound", fmt.Sprintf("%d of 2^%d", d.left, d.again), fmt.Sprintf("at most 2^%d", maxAgain))
+	}
+}
+
+// checkBudget looks at the price of memory in caches, and at what it does to the shared slots.
+func (k *checker) checkBudget() {
+	b, s := &budget, subject{noun: "budget of caches"}
+	if b.Price != 0 && !(b.Price >= b.Base*learn.LeastPrice && b.Price <= b.Base*learn.MostPrice) {
+		k.bad(s, "the price of memory in caches is 0 or within its bounds", b.Price, fmt.Sprintf("%g times %g to %g", b.Base, learn.LeastPrice, float64(learn.MostPrice)))
+	}
+	if p := math.Float64frombits(cachePrice.Load()); p != b.Price {
+		k.bad(s, "fronts know the price of memory in caches", p, b.Price)
+	}
+	for i := range shared {
+		s := subject{noun: "shared slots", class: sizeclass.ID(sizeclass.Num + 1 + i)}
+		if n := shared[i].shut.Load(); n > sharedSlots {
+			k.bad(s, "no more slots are shut than there are", n, sharedSlots)
+		}
+		k.checkDwell(s, b.dwells[i])
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	gotoken "go/token"
 	"maps"
+	"math"
 	"math/bits"
 	"runtime"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/site"
@@ -392,6 +394,54 @@ var breakers = []breaker{
 	}},
 	{"a front in the pool is empty", "a block", func(x *smallHeap) (any, func()) {
 		return x.f, set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))
+	}},
+	{"a closed magazine is one of large blocks without room", "one with room", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().closed[x.warmClass], true)
+	}},
+	{"a closed magazine is one of large blocks without room", "one of a slab's blocks", func(x *smallHeap) (any, func()) {
+		return x.g, set(&x.g.head().closed[x.class], true)
+	}},
+	{"a closed magazine is one of large blocks without room", "one of no blocks", func(x *smallHeap) (any, func()) {
+		return x.g, set(&x.g.head().closed[frontTypes-1], true)
+	}},
+	{"a magazine has at most the room that ACE allows", "more", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().most[x.class], x.f.head().cap[x.class]-1)
+	}},
+	{"a magazine has at most the room that ACE allows", "a room of more slots than there are", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().most[x.warmClass], maxMid+1)
+	}},
+	{"no more ghosts are remembered than a magazine holds", "one more", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().ghosts[x.class], maxGhosts+1)
+	}},
+	{"only leases of slabs are not kept", "one of large blocks", func(x *smallHeap) (any, func()) {
+		return x.g, set(&x.g.head().unkept[x.warmClass], true)
+	}},
+	{"only leases of slabs are not kept", "one of no blocks", func(x *smallHeap) (any, func()) {
+		return x.g, set(&x.g.head().unkept[0], true)
+	}},
+	{"a step has seen at most the refills that there were", "one more", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().refilled[x.class], *x.f.refills(x.class)+1)
+	}},
+	{"the turns to wait are within their bound", "more of a magazine", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().dwells[x.class], dwell{left: 3, again: 1})
+	}},
+	{"the turns to wait are within their bound", "a higher power of a magazine", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().dwells[x.class].again, maxAgain+1)
+	}},
+	{"the turns to wait are within their bound", "more of the shared slots", func(x *smallHeap) (any, func()) {
+		return nil, set(&budget.dwells[3].left, 2)
+	}},
+	{"no more slots are shut than there are", "one more", func(x *smallHeap) (any, func()) {
+		return nil, swap(&shared[0].shut, uint32(sharedSlots+1))
+	}},
+	{"the price of memory in caches is 0 or within its bounds", "more", func(x *smallHeap) (any, func()) {
+		return nil, both(set(&budget.Budget, learn.Budget{Base: 1, Price: learn.MostPrice + 1}), swap(&cachePrice, math.Float64bits(learn.MostPrice+1)))
+	}},
+	{"the price of memory in caches is 0 or within its bounds", "less", func(x *smallHeap) (any, func()) {
+		return nil, both(set(&budget.Budget, learn.Budget{Base: 32, Price: 1}), swap(&cachePrice, math.Float64bits(1)))
+	}},
+	{"fronts know the price of memory in caches", "another", func(x *smallHeap) (any, func()) {
+		return nil, swap(&cachePrice, math.Float64bits(1))
 	}},
 	{"a front in the pool leases nothing", "a lease", func(x *smallHeap) (any, func()) {
 		return x.f, set(&frontPool.free, append(slices.Clone(frontPool.free), x.f))

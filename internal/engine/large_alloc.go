@@ -53,8 +53,19 @@ func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 // full. Entered; leaves.
 func freeCached(f Front, tok token, c sizeclass.ID, p Block) {
 	check.MustBeEntered("freeCached")
+	if cacheLarge(f, tok, c, p) {
+		stepCaches(tok.own())
+	}
+	kick()
+}
+
+// cacheLarge does the work of freeCached and reports whether a step of ACE is due. The two do not share
+// their room on the stack, of which goroutines have little. Entered; leaves.
+//
+//go:noinline
+func cacheLarge(f Front, tok token, c sizeclass.ID, p Block) (due bool) {
 	var buf [(maxMid + 1) / 2]Block
-	n, due := 1, false
+	n := 1
 	switch {
 	case f == trapFront:
 		buf[0] = p
@@ -74,10 +85,7 @@ func freeCached(f Front, tok token, c sizeclass.ID, p Block) {
 		n--
 	}
 	releaseAll(buf[:n])
-	if due {
-		stepCaches(tok.own())
-	}
-	kick()
+	return due
 }
 
 // mallocPages returns a large block of at least size bytes whose address is a multiple of

@@ -51,14 +51,18 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	}
 	first := l.windowAt == 0
 	l.windowAt = now
+	moving.Lock()
+	held, budgetBytes := inCaches()
+	misses := countMisses()
+	moving.Unlock()
 	r := learn.Report{
 		End:         keptTime(now),
 		Pages:       pageSize / float64(1<<30),
-		CacheMemory: float64(budget.held) / (1 << 30) * float64(since) / 1000,
+		CacheMemory: float64(held) / (1 << 30) * float64(since) / 1000,
 	}
 	moved := movedNanos.Load()
 	r.CacheCPU, l.moved = float64(moved-l.moved)/1e9, moved
-	for c, n := range countMisses(moving) {
+	for c, n := range misses {
 		size := sizeclass.ID(c).Bytes()
 		if c > 0 && c <= sizeclass.NumAll && size > 0 {
 			r.Sizes[bits.Len64(uint64(size-1))%learn.SizeBins] += uint32(n - l.misses[c])
@@ -66,7 +70,7 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 		l.misses[c] = n
 	}
 	above := aboveModels()
-	if budgetLimit := float64(budget.limit); l.limit == 0 || budgetLimit > leastNoted*l.limit || budgetLimit < l.limit/leastNoted {
+	if budgetLimit := float64(budgetBytes); l.limit == 0 || budgetLimit > leastNoted*l.limit || budgetLimit < l.limit/leastNoted {
 		if l.limit != 0 {
 			above.NoteBudget(l.limit, budgetLimit)
 		}
@@ -83,7 +87,9 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 		above.Window(keptModel(), r)
 	}
 	region.mu.Unlock()
+	moving.Lock()
 	budget.factor = above.Strategy().Budget
+	moving.Unlock()
 }
 
 // lastUse is what the process had used when the last window ended. Owned by scavenger.mu.
@@ -110,10 +116,8 @@ func processUse(since millis) (s learn.Sample) {
 }
 
 // countMisses returns how many misses there were so far, by size class. It includes fronts that are not
-// in use.
-func countMisses(moving *check.Mutex[check.Moving]) (n [frontTypes]uint64) {
-	moving.Lock()
-	defer moving.Unlock()
+// in use. Under scavenger.moving.
+func countMisses() (n [frontTypes]uint64) {
 	n = spent.misses
 	for i := range frontPool.built.Load() {
 		f := frontAt(i)

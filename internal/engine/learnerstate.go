@@ -14,7 +14,10 @@ func LearnerState() (s learn.State) {
 	defer scavenger.unlock()
 	s = aboveModels().State()
 	m := &s.Memory
-	m.Caches, m.Budget = uint64(budget.held), uint64(budget.limit)
+	scavenger.moving.Lock()
+	held, limit := inCaches()
+	scavenger.moving.Unlock()
+	m.Caches, m.Budget = uint64(held), uint64(limit)
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	even := keptModel().Costs().BreakEven()

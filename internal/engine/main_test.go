@@ -66,7 +66,8 @@ func withClock(t *testing.T) *testkit.Clock {
 
 // forgetBudget begins anew with the budget of caches. Under scavenger.mu.
 func forgetBudget() {
-	budget.Budget, budget.looked = learn.Budget{}, 0
+	budget.Budget, budget.looked, budget.factor = learn.Budget{}, 0, 0
+	clear(budget.dwells[:])
 	cachePrice.Store(0)
 	for i := range shared {
 		shared[i].shut.Store(0)

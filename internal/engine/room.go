@@ -32,8 +32,8 @@ type adaptive struct {
 	ghosts [setClasses]uint16
 	moved  [setClasses]uint32
 	dwells [setClasses]dwell
-	// refilled is what the class's count of refills was at the last step. unkept says that a lease is not
-	// worth what its slab has free.
+	// refilled is what the class's count of refills was at the last step; the counts are older than the
+	// front's present user. unkept says that a lease is not worth what its slab has free.
 	refilled [setClasses]uint64
 	unkept   [setClasses]bool
 }
@@ -47,8 +47,8 @@ func (a *adaptive) event() bool {
 	return a.events >= aceEvents
 }
 
-// movedOut notes that n blocks of class c were moved out of the magazine because it was full, and wanted
-// that n were wanted that were not there.
+// movedOut notes that n blocks of class c were moved out of the magazine because it was full. wanted notes
+// that n blocks were wanted that were not there.
 func (a *adaptive) movedOut(c sizeclass.ID, n int) {
 	a.ghosts[c] = uint16(min(int(a.ghosts[c])+n, maxGhosts))
 }
@@ -70,24 +70,35 @@ func (a *adaptive) bound(c sizeclass.ID, most int) int {
 
 // A dwell keeps room from being taken and given back again and again: a program whose turns fit into a
 // room moves nothing, so that less room seems to do. Each time that room had to be given back, the next
-// try is put off for twice as many turns.
-type dwell struct{ left, again uint8 }
+// try is put off for twice as many turns. Room that was taken and is not missed when more is taken halves
+// that number.
+type dwell struct {
+	left  uint8 // turns to wait before room is taken
+	again uint8 // 2^again turns are waited after room was given
+	taken bool  // the last change took room
+}
 
-// maxAgain: at most 2^maxAgain turns are waited.
+// maxAgain: at most 2^maxAgain turns are waited, 128. At the least time between two turns those are 1.3 s,
+// about as long as it takes the price to rise to its bound and to fall again.
 const maxAgain = 7
 
-// turn returns what is to be done, with what seems best now: more room, less or the same.
+// turn returns what is to be done, with what seems best now: more room, less or the same. The caller does
+// it.
 func (d *dwell) turn(best int) int {
 	switch {
 	case best > 0:
-		d.again = min(d.again+1, maxAgain)
-		d.left = 1 << d.again
+		if d.taken {
+			d.again = min(d.again+1, maxAgain)
+		}
+		d.left, d.taken = 1<<d.again, false
 	case best < 0 && d.left > 0:
 		d.left--
 		return 0
-	case best < 0 && d.again > 0:
-		d.left = 1 // of two turns in a row that take room, the second makes the program's past count less
-		d.again--
+	case best < 0:
+		if d.taken && d.again > 0 {
+			d.again--
+		}
+		d.taken = true
 	}
 	return best
 }

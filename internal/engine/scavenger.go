@@ -303,6 +303,9 @@ func (s *scavengerState) tick(generation int) {
 		// First say that nothing runs, then look again: whoever leaves something to return does
 		// these two in the opposite order.
 		if !s.during(generation, func() { s.armed.Store(false) }) || !somethingLeft() && !s.kicked.Load() || !s.armed.CompareAndSwap(false, true) {
+			s.moving.Lock()
+			defer s.moving.Unlock()
+			easeBudget()
 			return
 		}
 	}

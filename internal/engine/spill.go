@@ -19,11 +19,16 @@ func overflow(f Front, tok token, c sizeclass.ID, p Block) {
 		leave(tok)
 		return
 	}
+	due := false
 	if full <= firstCap {
-		spillFirst(f, tok, c, p)
-		return
+		due = spillFirst(f, tok, c, p)
+	} else {
+		due = spillGrown(f, tok, c, p)
 	}
-	spillGrown(f, tok, c, p)
+	if due {
+		stepCaches(tok.own())
+	}
+	kick()
 }
 
 // spillFirst and spillGrown have room for the blocks that takeOldest takes from a magazine before
@@ -31,30 +36,28 @@ func overflow(f Front, tok token, c sizeclass.ID, p Block) {
 // larger room would make every goroutine that frees much copy its stack.
 //
 //go:noinline
-func spillFirst(f Front, tok token, c sizeclass.ID, p Block) {
+func spillFirst(f Front, tok token, c sizeclass.ID, p Block) (due bool) {
 	var buf [(firstCap + 1) / 2]Block
-	spill(f, tok, c, p, buf[:])
+	return spill(f, tok, c, p, buf[:])
 }
 
 //go:noinline
-func spillGrown(f Front, tok token, c sizeclass.ID, p Block) {
+func spillGrown(f Front, tok token, c sizeclass.ID, p Block) (due bool) {
 	var buf [maxFlush]Block
-	spill(f, tok, c, p, buf[:])
+	return spill(f, tok, c, p, buf[:])
 }
 
-// spill is overflow of a magazine that does not grow. Entered; leaves.
-func spill(f Front, tok token, c sizeclass.ID, p Block, buf []Block) {
+// spill is overflow of a magazine that does not grow. It reports whether a step of ACE is due. Entered;
+// leaves.
+func spill(f Front, tok token, c sizeclass.ID, p Block, buf []Block) (due bool) {
 	check.MustBeEntered("spill")
 	n := f.takeOldest(c, buf)
 	f.push(c, p)
 	f.look(c, uintptr(f.head().cap[c]))
-	due := f.head().event()
+	due = f.head().event()
 	leave(tok)
 	timedFlush(buf[:n], c)
-	if due {
-		stepCaches(tok.own())
-	}
-	kick()
+	return due
 }
 
 func flushOne(p Block, c sizeclass.ID) {

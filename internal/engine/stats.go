@@ -38,6 +38,11 @@ type (
 		LiveBlocks, LiveBytes, CachedBlocks, CachedBytes uint64
 		Allocs, Frees                                    uint64
 	}
+	// BudgetTotals are the figures of the budget of caches.
+	BudgetTotals struct {
+		Held, Limit uint64
+		Scarcity    float64
+	}
 	// ScavengerTotals are the figures of memory kept and returned, in bytes.
 	ScavengerTotals struct {
 		Used, Dirty                             uint64
@@ -69,6 +74,7 @@ type Totals struct {
 	Classes                      [sizeclass.Num + 1]ClassTotals // by class; 0 is none
 	Large                        LargeTotals
 	Shared, SiteCache, HugeCache CacheTotals
+	Budget                       BudgetTotals
 	Scavenger                    ScavengerTotals
 	PageFaults                   PageFaultTotals // ReadResident has them, and Resident; ReadTotals leaves them 0
 	Lanes                        LaneTotals
@@ -166,6 +172,8 @@ func ReadTotals(t *Totals) {
 		}
 	}
 	t.readCaches()
+	held, limit := inCaches()
+	t.Budget = BudgetTotals{Held: uint64(held), Limit: uint64(limit), Scarcity: scarcity()}
 	scavenger.moving.Unlock()
 	t.Counted = uint64(counted.Load())
 	frontPool.mu.Lock()

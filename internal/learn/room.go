@@ -6,8 +6,8 @@ package learn
 //
 // Both are weighed in CPU seconds, as for free pages. The price of a byte held for a second is the same
 // for all caches of a process. If together they hold more than the budget for them, the price rises until
-// they fit (Budget). So room goes to the caches that save the most for each byte, without that anyone
-// compares them: a market, as in Waldspurger et al., Spawn: A Distributed Computational Economy, 1992.
+// they fit (Budget). So room goes to the caches that save the most for each byte, although nobody compares
+// them: a market, as in Waldspurger et al., Spawn: A Distributed Computational Economy, 1992.
 
 // RoomCosts says what the room of a cache costs.
 type RoomCosts struct {
@@ -37,29 +37,40 @@ func (c RoomCosts) Fit(room int, size, moved float64) int {
 // Budget is the price at which all caches of a process together fit into a number of bytes. The zero
 // Budget is not usable; its base must be set. It is for one goroutine at a time.
 type Budget struct {
-	Base  float64 // the price where caches hold less than they may
-	Price float64 // the price in force, at least Base; 0: Base
+	Base  float64 // what memory costs that is not in a cache
+	Price float64 // what memory in a cache costs; 0: caches may have what they want
 }
 
+// The bounds of a price, as multiples of the base, and how it moves between them.
 const (
-	// budgetSteps bounds the price to 64 times the base, so that a cache that nothing makes smaller does
+	// MostPrice bounds the price to 64 times the base, so that a cache that nothing makes smaller does
 	// not take the room of all others.
-	budgetRange = 64
+	MostPrice = 64
+	// LeastPrice is the price below which caches may have what they want: a 16th of the base. There
+	// they have four times the room that they have at the base, which is what sixteen fronts take where
+	// nothing limits them. If they had it at the base already, what they hold would swing between half
+	// and one and a half of a budget that lies between.
+	LeastPrice = 1.0 / 16
 	// budgetSlack: below three quarters of the budget the price falls.
 	budgetSlack = 0.75
-	// budgetUp and budgetDown are the most by which the price changes at once: with the steps of Fit, a
-	// factor of four in the price is one of two in the room.
-	budgetUp, budgetDown = 2, 0.8
+	// budgetStep is the factor by which the price changes at once at most. The room follows as the square
+	// root, so that neither overshoots.
+	budgetStep = 2
 )
 
 // Adjust changes the price after a look at what the caches hold, in bytes, and how much they may.
 func (b *Budget) Adjust(held, limit float64) {
-	b.Price = max(b.Price, b.Base)
 	switch {
 	case held > limit:
-		b.Price *= min(held/limit, budgetUp)
+		if b.Price == 0 {
+			b.Price = b.Base
+		}
+		b.Price *= min(held/limit, budgetStep)
 	case held < budgetSlack*limit:
-		b.Price *= budgetDown
+		b.Price *= max(held/(budgetSlack*limit), 1.0/budgetStep)
 	}
-	b.Price = min(max(b.Price, b.Base), budgetRange*b.Base)
+	b.Price = min(b.Price, MostPrice*b.Base)
+	if b.Price < LeastPrice*b.Base {
+		b.Price = 0
+	}
 }

@@ -1,0 +1,5 @@
+//go:build hakmem_nolearn
+
+package caches_test
+
+const learns = false
