@@ -651,6 +651,7 @@ func (m *machine) mustChangeNothing(what string, f func()) {
 	f()
 	hakmem.ReadStats(&m.after)
 	m.before.PageFaults, m.before.Timing, m.before.Resident = m.after.PageFaults, m.after.Timing, m.after.Resident
+	m.before.Budget = m.after.Budget                         // of Heaps used since a harvest: a call that is refused uses one, too
 	m.before.Scavenger.HoldTime = m.after.Scavenger.HoldTime // pages may have been used since the last tick
 	if reflect.DeepEqual(m.before, m.after) {
 		return
