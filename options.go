@@ -20,9 +20,9 @@ const (
 	ToggleOff
 )
 
-// Options has a field for every setting except HAKMEM_TRACE, for which there is StartTrace, and
-// HAKMEM_POLICY, for which there is ImportPolicy. A
-// zero field leaves the setting to its environment variable, else to the mode, else to its
+// Options has a field for every setting except HAKMEM_TRACE, for which there is StartTrace,
+// HAKMEM_POLICY, for which there is ImportPolicy, and HAKMEM_POLICY_EXPORT, for which there is
+// ExportPolicy. A zero field leaves the setting to its environment variable, else to the mode, else to its
 // default. A number of -1 sets the setting to 0. The last line of each comment names the variable,
 // the default and the range; "hakmem env" prints the values in force. docs/tuning.md says which
 // settings help against which symptom. Limits that SetMemoryLimit has set, before Configure or

@@ -1,27 +1,54 @@
 package hakmem
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
+	"time"
 
 	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/realtime"
 )
 
 // ExportPolicy writes what hakmem has learnt so far in this process to w, as a policy file: for how long
 // free memory waits until it is used again, by the part of the address space that it lies in; and for each
 // site, by its name, whether its blocks live for long, or the rule that is set (see [SetSiteRule]). A
 // later process of the same program that reads the file does not have to learn it anew: name the file in
-// HAKMEM_POLICY, or call [ImportPolicy].
+// HAKMEM_POLICY, or call [ImportPolicy]. With HAKMEM_POLICY_EXPORT=path hakmem writes the file by itself,
+// ten seconds after the program started and every ten seconds from then on.
 //
 // The file is JSON of some 40 KiB, and 100 bytes for each site. It contains no addresses and no contents
 // of memory. `hakmem policy`
 // shows, compares and merges such files.
 //
 // ExportPolicy returns the error of w. Any goroutine may call it.
-func ExportPolicy(w io.Writer) error { return engine.Learnt().Write(w) }
+func ExportPolicy(w io.Writer) error {
+	state := learnerState()
+	return engine.Learnt().Write(w, &state)
+}
+
+// Explain writes to w, in sentences, what memory hakmem holds in this process and why: how much is in use,
+// in caches and in free pages, for how long free memory is kept and what that follows from, and what was
+// decided lately, with what came of it. `hakmem learn explain` says the same of a policy file.
+//
+// Explain returns the error of w. Any goroutine may call it. It takes as long as [ReadStats].
+func Explain(w io.Writer) error { return learnerState().Explain(w) }
+
+// learnerState returns how the learner stands, with the memory of the process.
+func learnerState() learn.State {
+	state := engine.LearnerState()
+	var s Stats
+	ReadStats(&s)
+	m := &state.Memory
+	m.Resident, m.Live, m.Free = s.Resident, s.Live, s.Scavenger.Dirty
+	m.Huge = s.Large.HugeCache.Bytes + s.Large.SiteCache.Bytes
+	m.Returned, m.Again = s.Scavenger.Returned+s.Scavenger.Holes, s.Scavenger.FaultedAgain
+	return state
+}
 
 // ImportPolicy reads a policy file, which [ExportPolicy] has written, and puts it in place of what
 // hakmem has learnt in this process. hakmem goes on learning from there.
@@ -44,7 +71,41 @@ func ImportPolicy(r io.Reader) error {
 	return nil
 }
 
+// exportEvery is the time between two exports to the file of HAKMEM_POLICY_EXPORT. One takes a millisecond.
+const exportEvery = 10 * time.Second
+
+// exportTimer is set while that file is to be written.
+var exportTimer = realtime.New()
+
+// exportPolicyFile writes what was learnt to a file, which has either the old content or the new one at any
+// time, and sets the timer for the next time. The first error is the last try.
+func exportPolicyFile(path string) {
+	if err := writePolicyFile(path); err != nil {
+		engine.Survive(fmt.Errorf("hakmem: policy: HAKMEM_POLICY_EXPORT=%q: %w; it is not written any more", path, err))
+		return
+	}
+	exportTimer.Set(exportEvery, func() { exportPolicyFile(path) })
+}
+
+func writePolicyFile(path string) error {
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	err = errors.Join(ExportPolicy(f), f.Chmod(0o644), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(err, os.Remove(f.Name()))
+	}
+	return nil
+}
+
 func init() {
+	if path := policy.AtStart().PolicyExport; path != "" {
+		exportTimer.Set(exportEvery, func() { exportPolicyFile(path) })
+	}
 	if path := policy.AtStart().Policy; path != "" {
 		if err := importPolicyFile(path); err != nil {
 			engine.Survive(fmt.Errorf("%w; HAKMEM_POLICY=%q has no effect, and hakmem begins to learn anew", err, path))

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strings"
@@ -180,7 +181,7 @@ func policyMergeVerb() *cli.Command {
 					return err
 				}
 			}
-			return writeOutput(c, c.String("output"), merged.Write)
+			return writeOutput(c, c.String("output"), func(w io.Writer) error { return merged.Write(w, nil) })
 		},
 	}
 }

@@ -30,7 +30,7 @@ func writePolicy(t *testing.T, wait time.Duration, rounds int, rules ...learn.Si
 	defer f.Close()
 	s := m.Snapshot()
 	s.Sites = rules
-	if err := s.Write(f); err != nil {
+	if err := s.Write(f, nil); err != nil {
 		t.Fatal(err)
 	}
 	return name

@@ -89,14 +89,9 @@ func learnHoles(now stamp) {
 	machine, price := keeper.machine.Machine(), keeper.price
 	region.mu.Unlock()
 	machine.Return *= holeReturn
-	if t.model == nil || machine != t.machine || price != t.price {
+	if model := holesModel(); machine != t.machine || price != t.price {
 		t.machine, t.price = machine, price
-		costs := machine.Costs(4096, float64(max(price, 1))/1000)
-		if t.model == nil {
-			t.model = learn.New(costs)
-		} else {
-			t.model.SetCosts(costs)
-		}
+		model.SetCosts(machine.Costs(4096, float64(max(price, 1))/1000))
 	}
 	for !h.busy.CompareAndSwap(false, true) { // it is held for some 50 ns
 		continue
@@ -107,6 +102,16 @@ func learnHoles(now stamp) {
 	h.n = 0
 	h.busy.Store(false)
 	t.model.Tick(keptTime(now))
+}
+
+// holesModel returns the second model. Under scavenger.mu.
+func holesModel() *learn.Model {
+	if holeTimes.model == nil {
+		m := learn.TypicalMachine
+		m.Return *= holeReturn
+		holeTimes.model, holeTimes.machine = learn.New(m.Costs(4096, float64(policy.Now().MemoryPrice)/1000)), learn.Machine{}
+	}
+	return holeTimes.model
 }
 
 // beginHoleRound notes that a round over the PARTIAL slabs begins. Under scavenger.mu.

@@ -2,23 +2,35 @@ package engine
 
 import "github.com/hakmem/hakmem/internal/learn"
 
-// This file hands out what was learnt, and takes it from a policy file. It has no state.
+// This file hands out what was learnt and decided, and takes it from a policy file. It has no state.
 
-// Learnt returns what was learnt of free pages and of sites. Any goroutine, not entered.
+// Learnt returns what was learnt of free pages, of holes and of sites. It leaves out holes if the scavenger
+// hangs. Any goroutine, not entered.
 func Learnt() learn.Snapshot {
 	region.mu.Lock()
-	defer region.mu.Unlock()
 	s := keptModel().Snapshot()
 	s.Sites = siteRules()
+	region.mu.Unlock()
+	if scavenger.lock() {
+		holes := holesModel().Snapshot()
+		scavenger.unlock()
+		s.Holes = &holes
+	}
 	return s
 }
 
-// Learn replaces what was learnt of free pages, and the imported rules of sites. What was learnt of sites
-// in this process stays. It returns an error, and changes nothing, if s is damaged. Any goroutine, not
-// entered.
+// Learn replaces what was learnt of free pages and, if s has them, of holes, and the imported rules of
+// sites. What was learnt of sites in this process stays. It returns an error, and changes nothing, if s is
+// damaged. Any goroutine, not entered.
 func Learn(s learn.Snapshot) error {
 	if err := restoreKept(s); err != nil {
 		return err
+	}
+	if s.Holes != nil && scavenger.lock() {
+		defer scavenger.unlock()
+		if err := holesModel().Restore(*s.Holes); err != nil {
+			return err
+		}
 	}
 	importRules(s.Sites)
 	return nil
@@ -29,4 +41,27 @@ func restoreKept(s learn.Snapshot) error {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	return keptModel().Restore(s)
+}
+
+// LearnerState returns what was decided so far, and why the process holds what it holds; Memory.Resident,
+// Live and what statistics say otherwise are left to the caller. It is empty if the scavenger hangs. Any
+// goroutine, not entered.
+func LearnerState() (s learn.State) {
+	if !scavenger.lock() {
+		return s
+	}
+	defer scavenger.unlock()
+	s = aboveModels().State()
+	m := &s.Memory
+	scavenger.moving.Lock()
+	held, limit := inCaches()
+	scavenger.moving.Unlock()
+	m.Caches, m.Budget = uint64(held), uint64(limit)
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	even := keptModel().Costs().BreakEven()
+	m.Price, m.Even, m.Hold = float64(keeper.price)/1000, even.Seconds(), meanHold().Seconds()
+	m.Holes = holesModel().Mean().Seconds()
+	m.Soft = uint64(memoryLimit.soft.Load())
+	return s
 }

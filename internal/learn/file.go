@@ -27,6 +27,7 @@ type file struct {
 	Version     int       `json:"version"`
 	ArmsSeconds []float64 `json:"arms_seconds"` // the hold times, which are the bounds of the bins
 	Policy      Snapshot  `json:"policy"`
+	State       *State    `json:"state,omitempty"` // of the process that wrote the file
 }
 
 func armsSeconds() (list []float64) {
@@ -36,9 +37,9 @@ func armsSeconds() (list []float64) {
 	return list
 }
 
-// Write writes s as a policy file.
-func (s Snapshot) Write(w io.Writer) error {
-	text, err := json.MarshalIndent(file{fileFormat, fileVersion, armsSeconds(), s}, "", " ")
+// Write writes s as a policy file, with the state of the process if that is not nil.
+func (s Snapshot) Write(w io.Writer, state *State) error {
+	text, err := json.MarshalIndent(file{fileFormat, fileVersion, armsSeconds(), s, state}, "", " ")
 	if err != nil {
 		return err
 	}
@@ -49,12 +50,36 @@ func (s Snapshot) Write(w io.Writer) error {
 // ReadSnapshot reads a policy file. It returns an error if that is damaged, of a newer version, or
 // something else.
 func ReadSnapshot(r io.Reader) (Snapshot, error) {
+	f, err := readFile(r)
+	return f.Policy, err
+}
+
+// ReadState returns the state of the process that wrote a policy file. Its errors are those of
+// ReadSnapshot, and one if the file has no state, as merged files have none.
+func ReadState(r io.Reader) (State, error) {
+	f, err := readFile(r)
+	switch {
+	case err != nil:
+		return State{}, err
+	case f.State == nil:
+		return State{}, errors.New("the policy file does not say how the learner stood: take one that a process has exported")
+	}
+	for _, p := range f.State.Board {
+		if p.Strategy < 0 || p.Strategy >= nStrategies {
+			return State{}, fmt.Errorf("the policy file is damaged: there is no strategy %d", p.Strategy)
+		}
+	}
+	return *f.State, nil
+}
+
+// readFile reads and checks a policy file.
+func readFile(r io.Reader) (file, error) {
 	text, err := io.ReadAll(io.LimitReader(r, mostFile+1))
 	if err != nil {
-		return Snapshot{}, err
+		return file{}, err
 	}
 	if len(text) > mostFile {
-		return Snapshot{}, fmt.Errorf("more than %d bytes: this is no policy file", mostFile)
+		return file{}, fmt.Errorf("more than %d bytes: this is no policy file", mostFile)
 	}
 	var f file
 	// The version decides how the rest is read, so it is looked at first.
@@ -62,18 +87,18 @@ func ReadSnapshot(r io.Reader) (Snapshot, error) {
 		Format  *string `json:"format"`
 		Version *int    `json:"version"`
 	}{&f.Format, &f.Version}); err != nil {
-		return Snapshot{}, fmt.Errorf("this is no policy file, or a damaged one: %w", err)
+		return file{}, fmt.Errorf("this is no policy file, or a damaged one: %w", err)
 	}
 	switch {
 	case f.Format != fileFormat:
-		return Snapshot{}, fmt.Errorf("the format is %q, that of a policy file is %q", f.Format, fileFormat)
+		return file{}, fmt.Errorf("the format is %q, that of a policy file is %q", f.Format, fileFormat)
 	case f.Version > fileVersion:
-		return Snapshot{}, fmt.Errorf("version %d of the policy file is newer than %d, which this hakmem reads: export it again, or use a newer hakmem", f.Version, fileVersion)
+		return file{}, fmt.Errorf("version %d of the policy file is newer than %d, which this hakmem reads: export it again, or use a newer hakmem", f.Version, fileVersion)
 	case f.Version < 1:
-		return Snapshot{}, fmt.Errorf("there is no version %d of policy files", f.Version)
+		return file{}, fmt.Errorf("there is no version %d of policy files", f.Version)
 	}
 	if err := json.Unmarshal(text, &f); err != nil {
-		return Snapshot{}, fmt.Errorf("the policy file is damaged: %w", err)
+		return file{}, fmt.Errorf("the policy file is damaged: %w", err)
 	}
 	arms := armsSeconds()
 	same := len(f.ArmsSeconds) == len(arms)
@@ -81,9 +106,9 @@ func ReadSnapshot(r io.Reader) (Snapshot, error) {
 		same = same && f.ArmsSeconds[i] == arms[i]
 	}
 	if !same {
-		return Snapshot{}, errors.New("the policy file has other hold times than this hakmem: export it again")
+		return file{}, errors.New("the policy file has other hold times than this hakmem: export it again")
 	}
-	return f.Policy, f.Policy.check()
+	return f, f.Policy.check()
 }
 
 // check returns an error if s could not be restored.
@@ -96,6 +121,14 @@ func (s Snapshot) check() error {
 	}
 	if err := checkRules(s.Sites); err != nil {
 		return err
+	}
+	if s.Holes != nil {
+		if s.Holes.Holes != nil || s.Holes.Sites != nil {
+			return errors.New("learn: what is known of holes has holes or sites of its own")
+		}
+		if err := s.Holes.check(); err != nil {
+			return fmt.Errorf("%w, of holes", err)
+		}
 	}
 	return New(s.Costs).Restore(s)
 }
@@ -144,6 +177,18 @@ func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 	m.pages = pages
 	both := m.Snapshot()
 	both.Sites = mergeRules(s.Sites, o.Sites)
+	switch {
+	case s.Holes == nil:
+		both.Holes = o.Holes
+	case o.Holes == nil:
+		both.Holes = s.Holes
+	default:
+		holes, err := s.Holes.Merge(*o.Holes)
+		if err != nil {
+			return Snapshot{}, err
+		}
+		both.Holes = &holes
+	}
 	return both, nil
 }
 

@@ -73,7 +73,7 @@ func TestMerge(t *testing.T) {
 func TestFile(t *testing.T) {
 	s := learnt(t, 1024, 40, 500*ms)
 	var text strings.Builder
-	if err := s.Write(&text); err != nil {
+	if err := s.Write(&text, nil); err != nil {
 		t.Fatal(err)
 	}
 	got, err := ReadSnapshot(strings.NewReader(text.String()))
@@ -88,7 +88,7 @@ func TestFile(t *testing.T) {
 // FuzzReadSnapshot: whatever a file contains, it is read without a panic, and what is read can be used.
 func FuzzReadSnapshot(f *testing.F) {
 	var text strings.Builder
-	if err := New(testCosts).Snapshot().Write(&text); err != nil {
+	if err := New(testCosts).Snapshot().Write(&text, nil); err != nil {
 		f.Fatal(err)
 	}
 	f.Add(text.String())

@@ -1,9 +1,6 @@
 package learn
 
-import (
-	"math"
-	"time"
-)
+import "math"
 
 // This file judges the decisions of a Model after the event: what they cost, what others would have cost
 // on the same waits, and what would have been best. All of it follows from the waits, as the decisions do.
@@ -46,8 +43,9 @@ type judged struct {
 
 // trialOf is a trial of other hold times on some chunks.
 type trialOf struct {
-	scale float64
-	in    func(chunk uint32) bool // nil: there is no trial
+	scale   float64
+	scaling scaling
+	in      func(chunk uint32) bool // nil: there is no trial
 }
 
 // SetScale multiplies all hold times by a factor, from now on. It is 1 in a new Model. It panics if the
@@ -56,7 +54,9 @@ func (m *Model) SetScale(scale float64) {
 	if !(scale > 0) || math.IsInf(scale, 1) {
 		panic("learn: the factor of hold times must be positive")
 	}
-	m.scale = scale
+	if scale != m.scale {
+		m.scale, m.scaling = scale, scaledBy(scale)
+	}
 }
 
 // Freeze leaves the hold times as they are, until Freeze(false). What is seen meanwhile is judged and
@@ -65,7 +65,9 @@ func (m *Model) Freeze(frozen bool) { m.frozen = frozen }
 
 // SetTrial multiplies the hold times of those chunks by scale that are in the trial. With in nil there is
 // none any more. A chunk is ChunkPages pages.
-func (m *Model) SetTrial(scale float64, in func(chunk uint32) bool) { m.trial = trialOf{scale, in} }
+func (m *Model) SetTrial(scale float64, in func(chunk uint32) bool) {
+	m.trial = trialOf{scale, scaledBy(scale), in}
+}
 
 // Judge returns the Judgement of what was seen before the last Tick.
 func (m *Model) Judge() (j Judgement) {
@@ -133,17 +135,17 @@ func (m *Model) judge(i int, fresh, trial *band) {
 	d.waits += fresh.all()
 	d.seen[i].add(fresh, 1)
 	out := fresh.outcomes(m.long.Seconds())
-	for s, scale := range HoldScales {
-		d.scaled[s].add(m.mixed(i, &out, scale))
+	for s := range holdScalings {
+		d.scaled[s].add(m.mixed(i, &out, &holdScalings[s]))
 	}
-	realised := m.mixed(i, &out, m.scale)
+	realised := m.mixed(i, &out, &m.scaling)
 	d.realised += realised.at(m.costs)
 	d.bands[i].Waits += fresh.all()
 	d.bands[i].Realised += realised.at(m.costs)
 	if m.trial.in != nil {
 		d.trial[i].add(trial, 1)
 		out := trial.outcomes(m.long.Seconds())
-		with, without := m.mixed(i, &out, m.trial.scale), m.mixed(i, &out, m.scale)
+		with, without := m.mixed(i, &out, &m.trial.scaling), m.mixed(i, &out, &m.scaling)
 		d.realised += with.at(m.costs) - without.at(m.costs)
 		d.candidate.add(with)
 	}
@@ -164,29 +166,42 @@ func (m *Model) expected(i int) float64 {
 		return 0
 	}
 	out := b.outcomes(m.long.Seconds())
-	return m.mixed(i, &out, m.scale).at(m.costs) / n
+	return m.mixed(i, &out, &m.scaling).at(m.costs) / n
 }
 
-// mixed returns what comes of waits in band i, with the arms of the band in their shares, times scale.
-func (m *Model) mixed(i int, out *[nArms]outcome, scale float64) (o outcome) {
+// mixed returns what comes of waits in band i, with the arms of the band in their shares, scaled.
+func (m *Model) mixed(i int, out *[nArms]outcome, by *scaling) (o outcome) {
 	before := float32(0)
 	for a, s := range m.share[i] {
 		f := float64(s - before)
 		before = s
-		x := out[nearest(time.Duration(scale*float64(Arms[a])))]
+		x := &out[by[a]]
 		o.add(outcome{f * x.faults, f * x.returns, f * x.held})
 	}
 	return o
 }
 
-// nearest returns the arm that is nearest to a hold time by the ratio of the two. 0.05 s stand for 0.
-func nearest(hold time.Duration) (arm int) {
-	least := math.Inf(1)
+// scaling says which arm is nearest to each arm times a factor.
+type scaling [nArms]uint8
+
+// scaledBy returns the scaling by a factor. Nearest is by the ratio of the two hold times, where 0.05 s stand
+// for 0.
+func scaledBy(scale float64) (to scaling) {
 	for a, h := range Arms {
-		d := math.Abs(math.Log((h.Seconds() + 0.05) / (hold.Seconds() + 0.05)))
-		if d < least {
-			least, arm = d, a
+		hold, least := scale*h.Seconds(), math.Inf(1)
+		for b, x := range Arms {
+			if d := math.Abs(math.Log((x.Seconds() + 0.05) / (hold + 0.05))); d < least {
+				least, to[a] = d, uint8(b)
+			}
 		}
 	}
-	return arm
+	return to
 }
+
+// holdScalings are the scalings by HoldScales.
+var holdScalings = func() (list [len(HoldScales)]scaling) {
+	for i, s := range HoldScales {
+		list[i] = scaledBy(s)
+	}
+	return list
+}()

@@ -161,12 +161,13 @@ type Model struct {
 	pages uint32 // one more than the highest page that ever waited or was taken
 	scan  uint32 // the page at which the look for long waits goes on
 
-	fresh  [Bands]band // what was seen since the last Tick
-	seen   [Bands]band // before that
-	all    band        // of all bands together
-	scale  float64     // of all hold times
-	frozen bool        // the hold times stay as they are
-	trial  trialOf
+	fresh   [Bands]band // what was seen since the last Tick
+	seen    [Bands]band // before that
+	all     band        // of all bands together
+	scale   float64     // of all hold times
+	scaling scaling
+	frozen  bool // the hold times stay as they are
+	trial   trialOf
 	// trialFresh is what was seen since the last Tick of chunks in the trial, which is a part of fresh.
 	trialFresh [Bands]band
 	judged     judged
@@ -177,7 +178,8 @@ type Model struct {
 // New returns a Model that has seen nothing. It begins at the break-even time of the costs. New panics
 // if a cost is negative or not finite, if Hold is 0, or if Fault and Return are.
 func New(c Costs) *Model {
-	m := &Model{scale: 1}
+	m := &Model{}
+	m.SetScale(1)
 	m.SetCosts(c)
 	return m
 }

@@ -13,7 +13,7 @@ func TestRulesInFiles(t *testing.T) {
 	s := New(testCosts).Snapshot()
 	write := func() string {
 		var text strings.Builder
-		if err := s.Write(&text); err != nil {
+		if err := s.Write(&text, nil); err != nil {
 			t.Fatal(err)
 		}
 		return text.String()

@@ -13,7 +13,9 @@ type Snapshot struct {
 	Pages uint32 // one more than the highest page in use
 	Bands []Band // Bands of them
 	All   Band   // of all bands together, which forget at another pace
-	// Sites has the rules of sites. A Model neither has nor takes any.
+	// Holes is what another Model has learnt, of slabs, or nil, and Sites has the rules of sites. A Model
+	// neither has nor takes any.
+	Holes *Snapshot  `json:",omitempty"`
 	Sites []SiteRule `json:",omitempty"`
 }
 

@@ -24,6 +24,8 @@ type Fixed struct {
 	Trace string
 	// Policy is the path of a policy file, which says what the learner begins with, or "".
 	Policy string
+	// PolicyExport is the path of a policy file that is written every ten seconds, or "".
+	PolicyExport string
 	// FastSection selects the fast section, which is not preempted. When it is off, every call pins
 	// its P.
 	FastSection bool

@@ -122,6 +122,8 @@ var settings = []Setting{
 		text: func(s *Settings) *string { return &s.Trace }},
 	{Name: "HAKMEM_POLICY", Meaning: "file to read what was learnt before from, when the program starts (see ExportPolicy)", Since: "0.1", Kind: Text,
 		text: func(s *Settings) *string { return &s.Policy }},
+	{Name: "HAKMEM_POLICY_EXPORT", Meaning: "file to write what was learnt into, every ten seconds (see ExportPolicy)", Since: "0.1", Kind: Text,
+		text: func(s *Settings) *string { return &s.PolicyExport }},
 	onOff("HAKMEM_FAST_SECTION", "use the fast section, which is not preempted; off: pin the P in every call", "1",
 		func(s *Settings) *bool { return &s.FastSection }).formerly("HAKMEM_FRONT_FASTLANE"),
 	number("HAKMEM_MAG_BLOCKS", "most blocks in a magazine of a class up to 1 KiB", "1023", 2, MaxMagBlocks,
