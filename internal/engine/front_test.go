@@ -216,12 +216,12 @@ func TestSpareFrontsRefused(t *testing.T) {
 
 // TestFrontsInParts: where fronts are committed a part at a time, a part that the system refuses costs
 // only what needs it: an allocation fails with the reason, a freed block goes back to its slab, and a
-// magazine does not grow.
+// magazine does not grow, neither by itself nor by a step of ACE.
 func TestFrontsInParts(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("skipped: only Linux charges for what is committed, so fronts are whole elsewhere")
 	}
-	withClock(t)
+	clock := withClock(t)
 	forgetSurvived(t)
 	var spare []Front
 	for built := frontPool.built.Load(); ; {
@@ -279,7 +279,24 @@ func TestFrontsInParts(t *testing.T) {
 		}
 	}
 	mustHold(t)
+	c := sizeclass.Of(64)
+	grow := func() uint16 {
+		for range 6 {
+			f.head().moved[c] = 1 << 20
+			steps(clock, f, 1)
+		}
+		mustHold(t)
+		return f.head().cap[c]
+	}
+	refused := grow()
 	refuse(false)
+	if whole := grow(); learning && system == 4096 && (refused > 511 || whole <= 511) { // 511 slots and the sentinel are 4 KiB
+		t.Errorf("room for %d blocks where memory is refused, and %d where it is not", refused, whole)
+	}
+	setPrice(t, 64)
+	steps(clock, f, 30)
+	setPrice(t, 1)
+	mustHold(t)
 	for size := mem.Bytes(16); size <= sizeclass.MaxMid; size += size / 4 {
 		if bad := Free(f, Malloc(f, size)); bad.Kind != OK {
 			t.Errorf("%d bytes: %+v", size, bad)
