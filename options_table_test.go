@@ -49,8 +49,9 @@ func TestOptionsTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	seen := map[string]bool{
-		"HAKMEM_POLICY": true, // read when the program starts; ImportPolicy does the same at any time
-		"HAKMEM_TRACE":  true, // read before Configure could be called; StartTrace does the same
+		"HAKMEM_POLICY":        true, // read when the program starts; ImportPolicy does the same at any time
+		"HAKMEM_POLICY_EXPORT": true, // from the program's start on; ExportPolicy does the same at any time
+		"HAKMEM_TRACE":         true, // read before Configure could be called; StartTrace does the same
 	}
 	for _, field := range optionsFields(t, file) {
 		name := field.Names[0].Name

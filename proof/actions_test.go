@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"reflect"
@@ -224,7 +225,7 @@ var actions = []action{
 		align := uintptr(1) << m.choose("alignment", 22)
 		return m.realloc("AlignedRealloc", align, func(p unsafe.Pointer, size uintptr) unsafe.Pointer { return hakmem.AlignedRealloc(p, size, align) })
 	}},
-	{"policy", world, []string{"ExportPolicy", "ImportPolicy"}, (*machine).policy},
+	{"policy", world, []string{"ExportPolicy", "ImportPolicy", "Explain"}, (*machine).policy},
 	{"site rule", global, []string{"SetSiteRule", "ReadSiteRule", "Lane.String"}, (*machine).siteRule},
 }
 
@@ -493,6 +494,9 @@ func (m *machine) policy() bool {
 		}
 		if err := hakmem.ImportPolicy(&file); err != nil {
 			m.Fatalf("ImportPolicy: %v", err)
+		}
+		if err := hakmem.Explain(io.Discard); err != nil {
+			m.Fatalf("Explain: %v", err)
 		}
 	})
 	return true

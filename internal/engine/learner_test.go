@@ -51,7 +51,7 @@ func TestLearnWindow(t *testing.T) {
 	if !hold {
 		t.Errorf("no decision for a shorter hold time among %d", len(s.Decisions))
 	}
-	if m := s.Memory; m.Price != 0.1 || m.Even < 2 || m.Hold > 1 || m.Hold <= 0 {
+	if m := s.Memory; m.Price != 0.1 || m.Even < 2 || m.Hold > 1 {
 		t.Errorf("%+v", m)
 	}
 	if s.Strategy != (learn.Strategy{Hold: 1, Budget: 1}) {
