@@ -77,16 +77,27 @@ const exportEvery = 10 * time.Second
 // exportTimer is set while that file is to be written.
 var exportTimer = realtime.New()
 
-// exportPolicyFile writes what was learnt to a file, which has either the old content or the new one at any
-// time, and sets the timer for the next time. The first error is the last try.
-func exportPolicyFile(path string) {
-	if err := writePolicyFile(path); err != nil {
-		engine.Survive(fmt.Errorf("hakmem: policy: HAKMEM_POLICY_EXPORT=%q: %w; it is not written any more", path, err))
-		return
-	}
-	exportTimer.Set(exportEvery, func() { exportPolicyFile(path) })
+// exportRegularly exports to a file from now on, each time that exportEvery has passed.
+func exportRegularly(path string) {
+	exportTimer.Set(exportEvery, func() {
+		if exportPolicyFile(path) {
+			exportRegularly(path)
+		}
+	})
 }
 
+// exportPolicyFile writes what was learnt to a file. It reports whether it is to be written again: the first
+// error, which Err reports, is the last try.
+func exportPolicyFile(path string) (again bool) {
+	err := writePolicyFile(path)
+	if err != nil {
+		engine.Survive(fmt.Errorf("hakmem: policy: HAKMEM_POLICY_EXPORT=%q: %w; it is not written any more", path, err))
+	}
+	return err == nil
+}
+
+// writePolicyFile writes what was learnt to a file, which has either the old content or the new one at any
+// time.
 func writePolicyFile(path string) error {
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
@@ -104,7 +115,7 @@ func writePolicyFile(path string) error {
 
 func init() {
 	if path := policy.AtStart().PolicyExport; path != "" {
-		exportTimer.Set(exportEvery, func() { exportPolicyFile(path) })
+		exportRegularly(path)
 	}
 	if path := policy.AtStart().Policy; path != "" {
 		if err := importPolicyFile(path); err != nil {

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/engine"
+	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/testkit"
 	"github.com/hakmem/hakmem/internal/testkit/workout"
 )
@@ -152,6 +155,162 @@ func TestPolicyOfSites(t *testing.T) {
 	}
 	if err := hakmem.ImportPolicy(strings.NewReader(strings.Replace(text, `"Samples": 0`, `"Samples": -5`, 1))); err == nil || !strings.Contains(err.Error(), "-5 samples") {
 		t.Errorf("a damaged rule: %v", err)
+	}
+}
+
+var _ = testkit.Child("policy of holes", policyOfHoles)
+
+// policyOfHoles finds what is known of holes again after an import, also after one of a file that says nothing
+// of them and one that is damaged.
+func policyOfHoles(string) error {
+	engine.SetClock(testkit.Stopped{}) // so that nothing is learnt meanwhile
+	exported := func() (s learn.Snapshot, err error) {
+		var file bytes.Buffer
+		if err := hakmem.ExportPolicy(&file); err != nil {
+			return s, err
+		}
+		if s, err = learn.ReadSnapshot(&file); err == nil && s.Holes == nil {
+			err = errors.New("the file says nothing of holes")
+		}
+		return s, err
+	}
+	imported := func(s learn.Snapshot) error {
+		var file bytes.Buffer
+		if err := s.Write(&file, nil); err != nil {
+			return err
+		}
+		return hakmem.ImportPolicy(&file)
+	}
+	s, err := exported()
+	if err != nil {
+		return err
+	}
+	known := &s.Holes.Bands[3]
+	known.Ended[2], known.EndedSeconds[2] = 7, 1.4
+	if err := imported(s); err != nil {
+		return err
+	}
+	again, err := exported()
+	if err != nil || !reflect.DeepEqual(again.Holes.Bands, s.Holes.Bands) || reflect.DeepEqual(again.Bands, s.Holes.Bands) {
+		return fmt.Errorf("of holes %+v was imported, and is now %+v: %w", s.Holes.Bands, again.Holes, err)
+	}
+	without := s
+	without.Holes = nil
+	if err := imported(without); err != nil {
+		return err
+	}
+	damaged, holes := s, *s.Holes
+	holes.Bands = append([]learn.Band(nil), holes.Bands...)
+	holes.Bands[0].Open = -1
+	damaged.Holes = &holes
+	if err := imported(damaged); err == nil || !strings.Contains(err.Error(), "of holes") {
+		return fmt.Errorf("damaged holes: %w", err)
+	}
+	if again, err = exported(); err != nil || !reflect.DeepEqual(again.Holes.Bands, s.Holes.Bands) {
+		return fmt.Errorf("a file without holes, or a damaged one, changes what is known of them to %+v: %w", again.Holes, err)
+	}
+	return nil
+}
+
+// TestPolicyOfHoles: a policy file carries what is known of holes.
+func TestPolicyOfHoles(t *testing.T) { testkit.InChild(t, "policy of holes", "") }
+
+var _ = testkit.Child("policy export file", policyExportFile)
+
+// policyExportFile writes files in the directory arg as the timer of HAKMEM_POLICY_EXPORT does.
+func policyExportFile(arg string) error {
+	path := filepath.Join(arg, "policy")
+	if err := os.WriteFile(path, []byte("old"), 0o600); err != nil {
+		return err
+	}
+	for range 2 {
+		before, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if !hakmem.ExportPolicyFile(path) {
+			return fmt.Errorf("the file is not to be written again: %w", hakmem.Err())
+		}
+		after, err := os.Stat(path)
+		if err != nil || os.SameFile(before, after) || after.Mode().Perm()&0o644 != 0o644 {
+			return fmt.Errorf("the file was overwritten and not replaced, or others cannot read it: %v: %w", after.Mode(), err)
+		}
+		f, err := os.Open(path)
+		if err != nil {
+			return err
+		}
+		_, err = learn.ReadState(f)
+		if err := errors.Join(err, f.Close()); err != nil {
+			return err
+		}
+	}
+	if err := hakmem.Err(); err != nil {
+		return err
+	}
+	directory := filepath.Join(arg, "directory")
+	if err := os.Mkdir(directory, 0o700); err != nil {
+		return err
+	}
+	for _, bad := range []string{filepath.Join(arg, "missing", "policy"), directory} {
+		again := hakmem.ExportPolicyFile(bad)
+		if text := fmt.Sprint(hakmem.Err()); again || !strings.Contains(text, fmt.Sprintf("HAKMEM_POLICY_EXPORT=%q", bad)) || !strings.Contains(text, "not written any more") {
+			return fmt.Errorf("%s: to be written again: %t; Err() = %s", bad, again, text)
+		}
+	}
+	left, err := filepath.Glob(filepath.Join(arg, "*"))
+	if len(left) != 2 {
+		return fmt.Errorf("%q are left, want the file and the directory: %w", left, err)
+	}
+	return nil
+}
+
+// TestPolicyExportFile: the file of HAKMEM_POLICY_EXPORT is replaced by a whole one each time. An error is
+// reported, and is the last try.
+func TestPolicyExportFile(t *testing.T) {
+	testkit.InChild(t, "policy export file", testkit.TempDir(t))
+}
+
+var _ = testkit.Child("explained", explained)
+
+// explained finds in the explanation what it has allocated, for how long memory is kept, and that it is kept
+// for less long than at first.
+func explained(string) error {
+	c := &testkit.Clock{}
+	c.Skip(time.Hour)
+	engine.SetClock(c)
+	p := hakmem.Malloc(64 << 20)
+	defer hakmem.Free(p)
+	rareDemand(c, 20)
+	var b strings.Builder
+	if err := hakmem.Explain(&b); err != nil {
+		return err
+	}
+	text := b.String()
+	for _, want := range []string{
+		`\b64(\.\d)? MiB of it are live blocks\.`,
+		`The learner is in LEARN for [\d.]+ s, by the policy learn\.`,
+		`(?m)^  At [\d.]+ s the hold time of free pages in band \d+ went from \S+ m?s to \S+ m?s, because waits there are longer`,
+	} {
+		if !regexp.MustCompile(want).MatchString(text) {
+			return fmt.Errorf("the explanation does not say %q:\n%s", want, text)
+		}
+	}
+	m := regexp.MustCompile(`kept for (\S+) (m?s) on average`).FindStringSubmatch(text)
+	if m == nil {
+		return fmt.Errorf("the explanation does not say for how long free pages are kept:\n%s", text)
+	}
+	hold := workout.ReadStats().Scavenger.HoldTime
+	if said, err := time.ParseDuration(m[1] + m[2]); err != nil || (said-hold).Abs() > hold/20+time.Millisecond {
+		return fmt.Errorf("free pages are said to be kept for %v, and are for %v: %w", said, hold, err)
+	}
+	return nil
+}
+
+// TestExplain: the explanation is of this process. The error of a writer is returned.
+func TestExplain(t *testing.T) {
+	testkit.InChild(t, "explained", "")
+	if err := hakmem.Explain(failing{}); !errors.Is(err, errFailing) {
+		t.Errorf("Explain to a writer that fails = %v", err)
 	}
 }
 

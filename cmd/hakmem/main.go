@@ -12,6 +12,7 @@
 //	hakmem sawtooth               how much memory is kept between peaks, and faulted in again
 //	hakmem tune eval              what the learner is worth, simulated and in real processes
 //	hakmem policy merge           one policy file of several
+//	hakmem learn explain FILE     why a process held what it held
 //	hakmem soak                   all workloads for a long time, with everything checked
 //	hakmem version                the versions of hakmem, of its modules and of Go
 //
@@ -78,10 +79,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		EnableShellCompletion: true,
 		OnUsageError:          badFlags,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run chooses the exit status
-		Commands:              []*cli.Command{benchVerb(), compareVerb(), abVerb(), replayVerb(), recordVerb(), reportVerb(), envVerb(), statsVerb(), sawtoothVerb(), tuneVerb(), policyVerb(), soakVerb(), versionVerb(), childVerb(), demandVerb()},
+		Commands:              []*cli.Command{benchVerb(), compareVerb(), abVerb(), replayVerb(), recordVerb(), reportVerb(), envVerb(), statsVerb(), sawtoothVerb(), tuneVerb(), policyVerb(), learnVerb(), soakVerb(), versionVerb(), childVerb(), demandVerb()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if verb := c.Args().First(); verb != "" {
-				return usagef("unknown verb %q; use bench, compare, ab, replay, record, report, env, stats, sawtooth, tune, policy, soak or version", verb)
+				return usagef("unknown verb %q; use bench, compare, ab, replay, record, report, env, stats, sawtooth, tune, policy, learn, soak or version", verb)
 			}
 			return cli.ShowRootCommandHelp(c)
 		},

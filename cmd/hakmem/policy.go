@@ -16,30 +16,38 @@ import (
 
 func policyVerb() *cli.Command {
 	return &cli.Command{
-		Name: "policy", Usage: "show, compare and merge policy files",
+		Name: "policy", Usage: "show, compare, merge and make policy files",
 		Description: "A policy file holds what hakmem has learnt in a process: hakmem.ExportPolicy writes it, and\n" +
 			"HAKMEM_POLICY=file lets another process begin with it.",
-		Commands:     []*cli.Command{policyShowVerb(), policyDiffVerb(), policyMergeVerb()},
+		Commands:     []*cli.Command{policyShowVerb(), policyDiffVerb(), policyMergeVerb(), policyExportVerb(), policyImportVerb()},
 		OnUsageError: badFlags,
-		Action:       needsVerb("show, diff or merge"),
+		Action:       needsVerb("show, diff, merge, export or import"),
 	}
 }
 
 // readPolicies reads policy files.
 func readPolicies(names []string) (list []learn.Snapshot, err error) {
 	for _, name := range names {
-		f, err := os.Open(name)
+		s, err := readPolicyFile(name, learn.ReadSnapshot)
 		if err != nil {
 			return nil, err
-		}
-		s, err := learn.ReadSnapshot(f)
-		f.Close()
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", name, err)
 		}
 		list = append(list, s)
 	}
 	return list, nil
+}
+
+// readPolicyFile reads a part of a policy file.
+func readPolicyFile[T any](name string, read func(io.Reader) (T, error)) (part T, err error) {
+	f, err := os.Open(name)
+	if err != nil {
+		return part, err
+	}
+	defer f.Close()
+	if part, err = read(f); err != nil {
+		err = fmt.Errorf("%s: %w", name, err)
+	}
+	return part, err
 }
 
 func policyShowVerb() *cli.Command {
@@ -170,6 +178,11 @@ func policyMergeVerb() *cli.Command {
 			names := c.Args().Slice()
 			if len(names) < 2 {
 				return usagef("%d files given; name two policy files or more", len(names))
+			}
+			if info, err := os.Stat(c.String("output")); err == nil {
+				if input := inputOf(info, names); input != "" {
+					return usagef("--output %q is the input %q, which would be lost; name another file", c.String("output"), input)
+				}
 			}
 			list, err := readPolicies(names)
 			if err != nil {

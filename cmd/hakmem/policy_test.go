@@ -78,3 +78,25 @@ func TestPolicyVerbs(t *testing.T) {
 		t.Errorf("merge to standard output:\n%s", out)
 	}
 }
+
+// TestMergeKeepsInputs: an input of a merge is not replaced, whatever name it is given by.
+func TestMergeKeepsInputs(t *testing.T) {
+	a, b := writePolicy(t, 500*time.Millisecond, 40), writePolicy(t, time.Minute, 4)
+	link := filepath.Join(t.TempDir(), "link")
+	symlink(t, b, link)
+	for _, output := range []string{a, b, link, filepath.Dir(a) + "/./policy"} {
+		before := [2][]byte{}
+		for i, name := range []string{a, b} {
+			before[i], _ = os.ReadFile(name)
+		}
+		status, out, errs := hakmemCommand("policy", "merge", "-o", output, a, b)
+		if status != exitUsage || out != "" || !strings.Contains(errs, "is the input") || !strings.Contains(errs, "another file") {
+			t.Errorf("-o %s: status %d, %q, %q", output, status, out, errs)
+		}
+		for i, name := range []string{a, b} {
+			if after, err := os.ReadFile(name); err != nil || string(after) != string(before[i]) {
+				t.Errorf("-o %s: %s has changed: %v", output, name, err)
+			}
+		}
+	}
+}

@@ -5,19 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"time"
 
 	"github.com/urfave/cli/v3"
 
 	"github.com/hakmem/hakmem/bench/trace"
 )
 
-// recordGrace is the time that an interrupted program has to end by itself.
-const recordGrace = 10 * time.Second
+// traceFile is true of a trace of any version.
+var traceFile = contents{"a trace", "hakmem trace"}
 
 func recordVerb() *cli.Command {
 	return &cli.Command{
@@ -37,21 +34,14 @@ func recordVerb() *cli.Command {
 			&cli.BoolFlag{Name: "times", Usage: "also record when calls took place"},
 		},
 		OnUsageError: badFlags,
-		StopOnNthArg: func() *int { n := 1; return &n }(), // flags behind the program's name are the program's
+		StopOnNthArg: stopOnNth(1),
 		Action: func(ctx context.Context, c *cli.Command) error {
-			args := c.Args().Slice()
-			if len(args) > 0 && args[0] == "--" {
-				args = args[1:]
-			}
-			if len(args) == 0 {
-				return usagef("no program given; use `hakmem record -o FILE -- PROGRAM ARGUMENT...`")
+			args, program, err := programLine(c.Args().Slice(), "hakmem record -o FILE -- PROGRAM ARGUMENT...")
+			if err != nil {
+				return err
 			}
 			output := c.String("output")
-			program, err := exec.LookPath(args[0])
-			if err != nil {
-				return usagef("%w; name a program", err)
-			}
-			if err := checkTrace(output, append([]string{program}, args[1:]...)); err != nil {
+			if err := checkReplaced(output, append([]string{program}, args[1:]...), traceFile); err != nil {
 				return err
 			}
 			file, err := filepath.Abs(output) // absolute, because the program may change its directory
@@ -64,7 +54,6 @@ func recordVerb() *cli.Command {
 			}
 			dropped := d.drop
 			defer func() { dropped() }()
-			p := exec.CommandContext(ctx, args[0], args[1:]...)
 			into := d.Name()
 			if c.Bool("times") {
 				into += ".plain"
@@ -73,21 +62,13 @@ func recordVerb() *cli.Command {
 				}
 				defer os.Remove(into)
 			}
-			p.Env = append(os.Environ(), "HAKMEM_TRACE="+into)
-			// An interrupted program may end its trace, and itself, in an orderly way.
-			p.Cancel = func() error { return p.Process.Signal(os.Interrupt) }
-			p.WaitDelay = recordGrace
-			p.Stdin, p.Stdout, p.Stderr = os.Stdin, c.Root().Writer, c.Root().ErrWriter
 			stop := func() []growth { return nil }
 			if c.Bool("times") {
 				stop = watchGrowth(into)
 			}
-			ran := p.Run()
+			started, ran := runProgram(ctx, c, args, "HAKMEM_TRACE="+into)
 			grown := stop()
-			if ran != nil {
-				ran = fmt.Errorf("%s: %w", args[0], ran)
-			}
-			if p.ProcessState == nil { // the program did not start
+			if !started {
 				return ran
 			}
 			if c.Bool("times") {
@@ -122,41 +103,4 @@ func recordVerb() *cli.Command {
 			return ran
 		},
 	}
-}
-
-// checkTrace refuses an output that would destroy something: the program, a file named in its
-// arguments, or a file that holds something other than a trace.
-func checkTrace(output string, files []string) error {
-	info, err := os.Stat(output)
-	switch {
-	case output == "":
-		return usagef("--output %q: name a file", output)
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return err
-	case !info.Mode().IsRegular():
-		return usagef("--output %q is not a regular file; name another", output)
-	}
-	for _, name := range files {
-		if f, err := os.Stat(name); err == nil && os.SameFile(info, f) {
-			return usagef("--output %q is the program, or an argument of it; name another file", output)
-		}
-	}
-	f, err := os.Open(output)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	const begins = "hakmem trace" // true of a trace of any version
-	start := make([]byte, len(begins))
-	switch n, err := io.ReadFull(f, start); {
-	case err == io.EOF: // the file is empty
-		return nil
-	case err != nil && err != io.ErrUnexpectedEOF:
-		return err
-	case string(start[:n]) != begins:
-		return usagef("--output %q holds something else than a trace; name another file, or remove this one", output)
-	}
-	return nil
 }

@@ -87,12 +87,8 @@ func checkOutput(output string, results []string) error {
 		return err
 	case !info.Mode().IsRegular():
 		return usagef("--output %q is not a regular file; name another file, or - for standard output", output)
-	default:
-		for _, name := range results {
-			if r, err := os.Stat(name); err == nil && os.SameFile(info, r) {
-				return usagef("--output %q is one of the results; name another file", output)
-			}
-		}
+	case inputOf(info, results) != "":
+		return usagef("--output %q is one of the results; name another file", output)
 	}
 	return nil
 }

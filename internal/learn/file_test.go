@@ -2,6 +2,7 @@ package learn
 
 import (
 	"math"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,73 @@ func TestFile(t *testing.T) {
 	}
 	if text.Len() > 64<<10 {
 		t.Errorf("a file has %d bytes", text.Len())
+	}
+}
+
+// TestFileHoles: what is known of holes is written and read, and refused if it cannot be.
+func TestFileHoles(t *testing.T) {
+	s, holes := learnt(t, 1024, 40, 500*ms), learnt(t, 512, 10, time.Minute)
+	s.Holes = &holes
+	var text strings.Builder
+	if err := s.Write(&text, nil); err != nil {
+		t.Fatal(err)
+	}
+	got, err := ReadSnapshot(strings.NewReader(text.String()))
+	if err != nil || got.Holes == nil || !reflect.DeepEqual(*got.Holes, holes) {
+		t.Errorf("%+v, %v, want %+v", got.Holes, err, holes)
+	}
+	for _, bad := range []struct {
+		says string
+		do   func(*Snapshot)
+	}{
+		{"holes or sites of its own", func(h *Snapshot) { h.Holes = &Snapshot{} }},
+		{"holes or sites of its own", func(h *Snapshot) { h.Sites = []SiteRule{{Name: "a"}} }},
+		{"of holes", func(h *Snapshot) { h.Bands = h.Bands[1:] }},
+		{"of holes", func(h *Snapshot) { h.Costs.Hold = 0 }},
+		{"of holes", func(h *Snapshot) { h.Pages = mostPages + 1 }},
+	} {
+		holes := holes
+		bad.do(&holes)
+		s.Holes = &holes
+		if err := s.check(); err == nil || !strings.Contains(err.Error(), bad.says) {
+			t.Errorf("damaged holes: %v, want an error about %s", err, bad.says)
+		}
+	}
+}
+
+// TestMergeHoles: what is known of holes is merged like the rest. What only one file says is kept.
+func TestMergeHoles(t *testing.T) {
+	with := func(holes *Snapshot) Snapshot {
+		s := learnt(t, 1024, 4, 2*time.Second)
+		s.Holes = holes
+		return s
+	}
+	short, long := learnt(t, 1024, 40, 500*ms), learnt(t, 1024, 4, time.Minute)
+	want, err := short.Merge(long)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name       string
+		a, b, want *Snapshot
+	}{
+		{"both", &short, &long, &want},
+		{"the first", &short, nil, &short},
+		{"the second", nil, &long, &long},
+		{"none", nil, nil, nil},
+	} {
+		both, err := with(test.a).Merge(with(test.b))
+		if err != nil || !reflect.DeepEqual(both.Holes, test.want) {
+			t.Errorf("%s: %+v, %v, want %+v", test.name, both.Holes, err, test.want)
+		}
+		if h := holds(t, both); h != holds(t, with(nil)) {
+			t.Errorf("%s: holes change for how long pages are kept to %g s", test.name, h)
+		}
+	}
+	damaged := short
+	damaged.Bands = damaged.Bands[1:]
+	if _, err := with(&short).Merge(with(&damaged)); err == nil {
+		t.Error("damaged holes can be merged")
 	}
 }
 

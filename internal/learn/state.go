@@ -101,7 +101,7 @@ func (s State) Explain(w io.Writer) error {
 // WriteBoard writes how the strategies stand, as a table. It returns the error of w.
 func (s State) WriteBoard(w io.Writer) error {
 	b := bufio.NewWriter(w)
-	fmt.Fprintf(b, "%4s  %-10s  %-8s  %7s  %5s  %6s  %5s  %8s  %s\n", "rank", "hold times", "budget", "rating", "wins", "losses", "draws", "windows", "")
+	fmt.Fprintf(b, "%4s  %-10s  %-8s  %7s  %5s  %6s  %5s  %8s\n", "rank", "hold times", "budget", "rating", "wins", "losses", "draws", "windows")
 	for i, p := range s.Board {
 		x := Strategies[p.Strategy]
 		note := ""
