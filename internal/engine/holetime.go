@@ -59,17 +59,17 @@ func (m *pageMeta) listedAt() stamp {
 // noteHoleWait notes for how long the slab that begins at page waited, which the caller has just taken
 // from the PARTIAL ones. free counts its units without a live block.
 func noteHoleWait(page pageNo, since stamp, free func() int) {
-	h := &holeWaits
-	if !learns() || !h.busy.CompareAndSwap(false, true) {
-		return
-	}
-	defer h.busy.Store(false)
 	now := stamp(times.listed.Load())
 	if int32(now-since) <= 0 {
 		// It waited for less than a tick, as a slab does that is taken and listed again and again. That says
 		// nothing about slabs that lie idle.
 		return
 	}
+	h := &holeWaits
+	if !learns() || !h.busy.CompareAndSwap(false, true) {
+		return
+	}
+	defer h.busy.Store(false)
 	if h.skip++; h.skip%holeEvery != 0 || h.n == len(h.waits) {
 		return
 	}
