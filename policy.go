@@ -22,8 +22,7 @@ import (
 // ten seconds after the program started and every ten seconds from then on.
 //
 // The file is JSON of some 40 KiB, and 100 bytes for each site. It contains no addresses and no contents
-// of memory. `hakmem policy`
-// shows, compares and merges such files.
+// of memory. `hakmem policy` shows, compares and merges such files, and runs programs that write or read one.
 //
 // ExportPolicy returns the error of w. Any goroutine may call it.
 func ExportPolicy(w io.Writer) error {
