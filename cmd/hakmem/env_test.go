@@ -15,7 +15,7 @@ func TestEnv(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"HAKMEM_MODE", "HAKMEM_EMPTY_REUSE", "minimal|fast|balanced|learning|research", "the rest of the learner is not built yet", "PROBLEMS", `"many"`, "HAKMEM_GAURD", "0|1|1/N"} {
+	for _, want := range []string{"HAKMEM_MODE", "HAKMEM_EMPTY_REUSE", "minimal|fast|balanced|learning|research", "HAKMEM_EVO=auto", "HAKMEM_ELO=real", "PROBLEMS", `"many"`, "HAKMEM_GAURD", "0|1|1/N"} {
 		if !strings.Contains(string(out), want) {
 			t.Errorf("no %q in\n%s", want, out)
 		}

@@ -93,14 +93,13 @@ func learnHoles(now stamp) {
 		t.machine, t.price = machine, price
 		model.SetCosts(machine.Costs(4096, float64(max(price, 1))/1000))
 	}
-	for !h.busy.CompareAndSwap(false, true) { // it is held for some 50 ns
-		continue
+	if h.busy.CompareAndSwap(false, true) { // otherwise the next tick does it
+		for _, w := range h.waits[:h.n] {
+			t.model.Waited(w.page, w.units*holeEvery, time.Duration(uint64(w.wait)*keptUnit/uint64(decay()))*time.Millisecond)
+		}
+		h.n = 0
+		h.busy.Store(false)
 	}
-	for _, w := range h.waits[:h.n] {
-		t.model.Waited(w.page, w.units*holeEvery, time.Duration(uint64(w.wait)*keptUnit/uint64(decay()))*time.Millisecond)
-	}
-	h.n = 0
-	h.busy.Store(false)
 	t.model.Tick(keptTime(now))
 }
 

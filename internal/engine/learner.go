@@ -81,12 +81,19 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	}
 	region.mu.Lock()
 	above.NotePrice(float64(keeper.price) / 1000)
+	for _, c := range lifetimes.changes {
+		above.NoteLane(uint32(c.site), c.long)
+	}
+	lifetimes.changes = lifetimes.changes[:0]
 	if first { // the time before is no window
 		keptModel().Judge()
 	} else {
 		above.Window(keptModel(), r)
 	}
+	frozen := above.Evolution().Mode() != learn.ModeLearn
+	lifetimes.frozen = frozen
 	region.mu.Unlock()
+	holesModel().Freeze(frozen)
 	moving.Lock()
 	budget.factor = above.Strategy().Budget
 	moving.Unlock()

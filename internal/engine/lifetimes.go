@@ -30,7 +30,21 @@ var lifetimes struct {
 	// judged has what the model has decided of the sites that it judges, before what it had decided the
 	// time before; a map is used again, so that a decision takes no Go memory.
 	judged, before map[site.ID]bool
+	frozen         bool // nothing is decided: learner.go
+	// changes has the sites whose blocks have gone to another lane since the last window, as far as there
+	// is room, for the learner's log.
+	changes []laneChange
 }
+
+// laneChange says that the blocks of a site go to the long lane, or no more.
+type laneChange struct {
+	site site.ID
+	long bool
+}
+
+// mostChanges bounds what is remembered between two windows. The log has room for 512 decisions of all
+// kinds.
+const mostChanges = 16
 
 // liveSample is a sample: a block of which the birth is known. at is the block's address, 0 if there is
 // no sample here, and seen the age at which the model was last told of it. Changes are made under
@@ -127,7 +141,7 @@ func forgetSamples() {
 // learnLanes lets the model decide, at a tick, and reports whether it has. Under region.mu.
 func learnLanes(now stamp) bool {
 	l := &lifetimes
-	if !learning || now.since(l.decided) < decideEvery {
+	if !learns() || l.frozen || now.since(l.decided) < decideEvery {
 		return false
 	}
 	l.decided = now

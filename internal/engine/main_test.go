@@ -55,6 +55,10 @@ func withClock(t *testing.T) *testkit.Clock {
 	clear(seenFronts[:])
 	holeTimes.model, holeTimes.lastRound, holeTimes.roundAt = nil, 0, 0
 	holeWaits.n = 0
+	learner.Learner, learner.windowAt = nil, 0
+	region.mu.Lock()
+	lifetimes.frozen = false
+	region.mu.Unlock()
 	forgetBudget()
 	s.mu.Unlock()
 	t.Cleanup(func() {

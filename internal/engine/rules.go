@@ -161,12 +161,18 @@ func laneNow(s site.ID) bool {
 // publish makes longSites say of a site what laneNow says. Under region.mu.
 func publish(s site.ID) {
 	w, bit := &longSites[s/64], uint64(1)<<(s%64)
-	if laneNow(s) {
-		if w.Or(bit)&bit == 0 {
-			lifetimes.long++
-		}
-	} else if w.And(^bit)&bit != 0 {
-		lifetimes.long--
+	l := &lifetimes
+	long := laneNow(s)
+	switch {
+	case long && w.Or(bit)&bit == 0:
+		l.long++
+	case !long && w.And(^bit)&bit != 0:
+		l.long--
+	default:
+		return
+	}
+	if len(l.changes) < mostChanges {
+		l.changes = append(l.changes, laneChange{s, long})
 	}
 }
 

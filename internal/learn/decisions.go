@@ -10,18 +10,15 @@ type DecisionKind uint8
 
 const (
 	KindHold      DecisionKind = iota // for how long free pages of band Where are kept: seconds
-	KindCache                         // the room of cache Where: bytes
-	KindRoom                          // the room of a class in the caches: size class Where, bytes
-	KindLane                          // the lane in which blocks of site Where are placed: its number
-	KindFault                         // how much memory of size class Where is faulted in at a time: bytes
-	KindClass                         // the block size of size class Where: bytes
+	KindLane                          // the lane to which blocks of site Where go: 0 is the common one, 1 the long one
 	KindLeader                        // which strategy leads board Where: its number
 	KindEvolution                     // the Mode of Evolution: its number. Why says what ended the former one
+	KindBudget                        // what caches may hold together: bytes
 	KindPrice                         // the price of memory near the soft limit: CPU seconds for a GiB·s
 	nKinds        = iota
 )
 
-var kinds = []string{"hold", "cache", "room", "lane", "fault", "class", "leader", "evolution", "price"}
+var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price"}
 
 func (k DecisionKind) String() string { return nameOf(kinds, k) }
 
@@ -59,7 +56,7 @@ type Decision struct {
 	To        float64       `json:"to"`
 	Predicted float64       `json:"predicted"` // what it was expected to cost, in CPU seconds. 0: nothing was expected
 	Realised  float64       `json:"realised"`  // what it cost, in CPU seconds, once the outcome is known
-	Where     uint32        `json:"where"`     // the band, class, site, cache or board
+	Where     uint32        `json:"where"`     // the band, site or board
 	Kind      DecisionKind  `json:"kind"`
 	Why       Cause         `json:"why"`     // of KindEvolution only
 	Applied   bool          `json:"applied"` // false: it is noted what would have been decided, and nothing was done

@@ -19,7 +19,7 @@ func TestLogSize(t *testing.T) {
 		t.Errorf("a Log takes %d bytes", n)
 	}
 	var l Log
-	if n := testing.AllocsPerRun(1000, func() { l.Settle(l.Note(Decision{Kind: KindCache}), 1) }); n != 0 {
+	if n := testing.AllocsPerRun(1000, func() { l.Settle(l.Note(Decision{Kind: KindBudget}), 1) }); n != 0 {
 		t.Errorf("%v allocations", n)
 	}
 }
@@ -137,7 +137,7 @@ func TestHindsight(t *testing.T) {
 		t.Error("nothing was decided, and there is hindsight")
 	}
 	for i := range 1000 {
-		q := l.Note(Decision{Kind: KindRoom, Predicted: 2, Applied: i%4 != 0})
+		q := l.Note(Decision{Kind: KindLane, Predicted: 2, Applied: i%4 != 0})
 		switch i % 5 {
 		case 0:
 			l.Settle(q, 1)
@@ -148,7 +148,7 @@ func TestHindsight(t *testing.T) {
 		}
 	}
 	l.Note(Decision{Kind: KindPrice})
-	want := []Hindsight{{KindRoom, 1000, 750, 600, 400, (0 + 0.2 + 2) / 3}, {KindPrice, 1, 0, 0, 0, 0}}
+	want := []Hindsight{{KindLane, 1000, 750, 600, 400, (0 + 0.2 + 2) / 3}, {KindPrice, 1, 0, 0, 0, 0}}
 	got := l.Hindsight()
 	for i := range got {
 		got[i].MeanRegret = round(got[i].MeanRegret)
@@ -166,8 +166,8 @@ func TestHindsight(t *testing.T) {
 // TestNotFinite: numbers that JSON does not have are not kept.
 func TestNotFinite(t *testing.T) {
 	var l Log
-	q := l.Note(Decision{Kind: KindCache, From: math.Inf(1), To: math.NaN(), Predicted: math.Inf(-1)})
-	if d := l.at(t, q); d != (Decision{Kind: KindCache}) {
+	q := l.Note(Decision{Kind: KindBudget, From: math.Inf(1), To: math.NaN(), Predicted: math.Inf(-1)})
+	if d := l.at(t, q); d != (Decision{Kind: KindBudget}) {
 		t.Errorf("%+v", d)
 	}
 }

@@ -146,7 +146,9 @@ func (m *Model) judge(i int, fresh, trial *band) {
 		d.trial[i].add(trial, 1)
 		out := trial.outcomes(m.long.Seconds())
 		with, without := m.mixed(i, &out, &m.trial.scaling), m.mixed(i, &out, &m.scaling)
-		d.realised += with.at(m.costs) - without.at(m.costs)
+		more := with.at(m.costs) - without.at(m.costs)
+		d.realised += more
+		d.bands[i].Realised += more
 		d.candidate.add(with)
 	}
 }

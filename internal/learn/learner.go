@@ -194,9 +194,18 @@ func (l *Learner) NotePrice(price float64) {
 	l.price = price
 }
 
+// NoteLane notes that the blocks of a site go to the long lane from now on, or to the common one.
+func (l *Learner) NoteLane(site uint32, long bool) {
+	d := Decision{Kind: KindLane, Where: site, From: 1, Applied: true}
+	if long {
+		d.From, d.To = 0, 1
+	}
+	l.note(d)
+}
+
 // NoteBudget notes that the caches together may hold so many bytes now, as far as they did before.
 func (l *Learner) NoteBudget(from, to float64) {
-	l.note(Decision{Kind: KindCache, From: from, To: to, Applied: true})
+	l.note(Decision{Kind: KindBudget, From: from, To: to, Applied: true})
 }
 
 // settleHolds adds what the waits of each band cost, and says what came of decisions that are old enough.

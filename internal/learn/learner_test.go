@@ -215,8 +215,13 @@ func TestNotePrice(t *testing.T) {
 	if list := d.decisions(KindPrice); len(list) != 2 || list[0].To != 0.2 || list[1].To != 0.1 {
 		t.Errorf("%+v", list)
 	}
+	d.l.NoteLane(7, true)
+	d.l.NoteLane(8, false)
+	if list := d.decisions(KindLane); len(list) != 2 || list[0].Where != 7 || list[0].To != 1 || list[1].Where != 8 || list[1].To != 0 {
+		t.Errorf("%+v", list)
+	}
 	d.l.NoteBudget(1<<20, 2<<20)
-	if list := d.decisions(KindCache); len(list) != 1 || list[0].To != 2<<20 {
+	if list := d.decisions(KindBudget); len(list) != 1 || list[0].To != 2<<20 {
 		t.Errorf("%+v", list)
 	}
 }

@@ -17,19 +17,13 @@ type phrase struct {
 var phrases = [nKinds]phrase{
 	KindHold: {"the hold time of free pages in band %d", inSeconds,
 		"waits there end soon enough to pay for it", "waits there are longer than that would pay for"},
-	KindCache: {"the room of cache %d", inBytes,
-		"what it had no room for was soon needed again", "what it holds is seldom needed again"},
-	KindRoom: {"the room of size class %d in the caches", inBytes,
-		"a byte there saves more slow paths than in other classes", "a byte saves more slow paths in other classes"},
-	KindLane: {"the lane of site %d", plain,
-		"its blocks live about as long as those of that lane", "its blocks live about as long as those of that lane"},
-	KindFault: {"what size class %d faults in at a time", inBytes,
-		"what lies next to a first touch is mostly touched soon", "much of what was faulted in was not touched"},
-	KindClass: {"the block size of size class %d", inBytes,
-		"requests just above it are frequent", "most requests there are for less"},
+	KindLane: {"the lane for blocks of site %d", inLane,
+		"they live longer than those of most sites", "they are freed as soon as those of most sites"},
 	KindLeader: {"the lead on board %d", strategy,
 		"that strategy costs less in the same rounds", "that strategy costs less in the same rounds"},
 	KindEvolution: {subject: "the mode of the learner", unit: func(x float64) string { return Mode(x).String() }},
+	KindBudget: {"what caches may hold together", inBytes,
+		"more goroutines use caches of their own, or more memory is in use", "fewer goroutines use caches of their own, and less memory is in use"},
 	KindPrice: {"the price of a GiB·s", inCPU,
 		"the memory in use came nearer to the soft limit", "the memory in use is further from the soft limit again"},
 }
@@ -90,6 +84,13 @@ func (d Decision) Sentence() string {
 func tenths(x float64) string { return strconv.FormatFloat(math.Round(x*10)/10, 'f', -1, 64) }
 
 func plain(x float64) string { return strconv.FormatFloat(x, 'g', 3, 64) }
+
+func inLane(x float64) string {
+	if x == 0 {
+		return "the common one"
+	}
+	return "the long one"
+}
 
 func strategy(x float64) string { return "strategy " + plain(x) }
 
