@@ -28,7 +28,7 @@ func TestHoleTimes(t *testing.T) {
 			c := withClock(t)
 			const size = 512
 			blocks := fillBytes(t, 8*mebibyte, size)
-			for range 200 {
+			for range 100 {
 				// Every 32nd block stays, so that there is no EMPTY slab.
 				for i, p := range blocks {
 					if i%32 != 0 {

@@ -72,7 +72,7 @@ func TestEvoSettings(t *testing.T) {
 		t.Run(test.policy.String(), func(t *testing.T) {
 			c := withClock(t)
 			withLearner(t, learn.EvolutionLearn, learn.DecideNone)
-			waits(t, c.Advance, 60, 700*time.Millisecond)
+			waits(t, c.Advance, 40, 700*time.Millisecond)
 			look := func() (hold, even time.Duration) {
 				region.mu.Lock()
 				defer region.mu.Unlock()
@@ -84,7 +84,7 @@ func TestEvoSettings(t *testing.T) {
 			if test.policy == learn.EvolutionFrozen {
 				before, _ = look()
 			}
-			waits(t, c.Advance, 40, 30*time.Second)
+			waits(t, c.Advance, 25, 30*time.Second)
 			if after, even := look(); !test.want(before, after, even) {
 				t.Errorf("free pages are kept for %v, were for %v; break-even is %v", after, before, even)
 			}
@@ -98,7 +98,7 @@ func TestBudgetOfStrategy(t *testing.T) {
 	c := withClock(t)
 	withLearner(t, learn.EvolutionLearn, learn.DecideReal)
 	seen := map[float64]bool{}
-	for range 300 {
+	for range 40 {
 		waits(t, c.Advance, 1, 2500*time.Millisecond)
 		if !scavenger.lock() {
 			t.Fatal("the scavenger is held")
