@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,34 +20,50 @@ import (
 // site, by its name, whether its blocks live for long, or the rule that is set (see [SetSiteRule]). A
 // later process of the same program that reads the file does not have to learn it anew: name the file in
 // HAKMEM_POLICY, or call [ImportPolicy]. With HAKMEM_POLICY_EXPORT=path hakmem writes the file by itself,
-// ten seconds after the program started and every ten seconds from then on.
+// ten seconds after the program started and every ten seconds from then on. Both may name the same file.
 //
 // The file is JSON of some 40 KiB, and 100 bytes for each site. It contains no addresses and no contents
 // of memory. `hakmem policy` shows, compares and merges such files, and runs programs that write or read one.
 //
 // ExportPolicy returns the error of w. Any goroutine may call it.
 func ExportPolicy(w io.Writer) error {
-	state := learnerState()
-	return engine.Learnt().Write(w, &state)
+	var state *learn.State
+	if s, err := learnerState(); err == nil {
+		state = &s
+	}
+	if err := engine.Learnt().Write(w, state); err != nil {
+		return fmt.Errorf("hakmem: policy: %w", err)
+	}
+	return nil
 }
 
 // Explain writes to w, in sentences, what memory hakmem holds in this process and why: how much is in use,
 // in caches and in free pages, for how long free memory is kept and what that follows from, and what was
 // decided lately, with what came of it. `hakmem learn explain` says the same of a policy file.
 //
-// Explain returns the error of w. Any goroutine may call it. It takes as long as [ReadStats].
-func Explain(w io.Writer) error { return learnerState().Explain(w) }
+// Explain returns the error of w, or one that says that a system call hangs that returns memory. Any
+// goroutine may call it. It takes as long as [ReadStats].
+func Explain(w io.Writer) error {
+	state, err := learnerState()
+	if err != nil {
+		return err
+	}
+	return state.Explain(w)
+}
 
 // learnerState returns how the learner stands, with the memory of the process.
-func learnerState() learn.State {
-	state := engine.LearnerState()
+func learnerState() (learn.State, error) {
+	state, ok := engine.LearnerState()
+	if !ok {
+		return state, errors.New("hakmem: what the learner knows cannot be read: a system call that returns memory has not come back; see Err")
+	}
 	var s Stats
 	ReadStats(&s)
 	m := &state.Memory
 	m.Resident, m.Live, m.Free = s.Resident, s.Live, s.Scavenger.Dirty
 	m.Huge = s.Large.HugeCache.Bytes + s.Large.SiteCache.Bytes
 	m.Returned, m.Again = s.Scavenger.Returned+s.Scavenger.Holes, s.Scavenger.FaultedAgain
-	return state
+	return state, nil
 }
 
 // ImportPolicy reads a policy file, which [ExportPolicy] has written, and puts it in place of what
@@ -70,7 +87,8 @@ func ImportPolicy(r io.Reader) error {
 	return nil
 }
 
-// exportEvery is the time between two exports to the file of HAKMEM_POLICY_EXPORT. One takes a millisecond.
+// exportEvery is the time between two exports to the file of HAKMEM_POLICY_EXPORT. One takes a millisecond
+// or two for each GiB, as ReadStats does.
 const exportEvery = 10 * time.Second
 
 // exportTimer is set while that file is to be written.
@@ -98,6 +116,9 @@ func exportPolicyFile(path string) (again bool) {
 // writePolicyFile writes what was learnt to a file, which has either the old content or the new one at any
 // time.
 func writePolicyFile(path string) error {
+	if is, err := os.Lstat(path); err == nil && !is.Mode().IsRegular() {
+		return errors.New("it is no regular file, and would be replaced by one: name another path")
+	}
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
@@ -113,13 +134,20 @@ func writePolicyFile(path string) error {
 }
 
 func init() {
-	if path := policy.AtStart().PolicyExport; path != "" {
-		exportRegularly(path)
-	}
-	if path := policy.AtStart().Policy; path != "" {
-		if err := importPolicyFile(path); err != nil {
-			engine.Survive(fmt.Errorf("%w; HAKMEM_POLICY=%q has no effect, and hakmem begins to learn anew", err, path))
+	start := policy.AtStart()
+	export := start.PolicyExport
+	if start.Policy != "" {
+		err := importPolicyFile(start.Policy)
+		first := start.Policy == export && errors.Is(err, fs.ErrNotExist) // the first run of several
+		if err != nil && !first {
+			if start.Policy == export {
+				export = "" // what could not be read is not replaced
+			}
+			engine.Survive(fmt.Errorf("%w; HAKMEM_POLICY=%q has no effect, and hakmem begins to learn anew", err, start.Policy))
 		}
+	}
+	if export != "" {
+		exportRegularly(export)
 	}
 }
 

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
@@ -11,14 +12,14 @@ import (
 // This file says for how long a slab is PARTIAL before the memory of its free blocks is returned
 // (punch.go). It is the question of keep.go, asked of slabs: how long do they wait until a front takes
 // blocks from them again? The answer is another one, because a hole is returned by itself. So there is a
-// second model, which counts in OS pages of free blocks.
+// second model, which counts in units of slabs: at least an OS page of free blocks.
 
 // holeTimes is the second model. Owned by scavenger.mu.
 var holeTimes struct {
 	model   *learn.Model
 	machine learn.Machine // that its costs are of
 	price   int           // and of memory
-	// roundAt and lastRound are when the round over the slabs began, and the one before.
+	// roundAt and lastRound are when the round over the slabs began, and the last one that was completed.
 	roundAt, lastRound stamp
 }
 
@@ -100,6 +101,9 @@ func learnHoles(now stamp) {
 		h.n = 0
 		h.busy.Store(false)
 	}
+	if policy.Now().Evo == learn.EvolutionFrozen {
+		t.model.Freeze(true)
+	}
 	t.model.Tick(keptTime(now))
 }
 
@@ -113,8 +117,10 @@ func holesModel() *learn.Model {
 	return holeTimes.model
 }
 
-// beginHoleRound notes that a round over the PARTIAL slabs begins. Under scavenger.mu.
-func beginHoleRound(now stamp) { holeTimes.lastRound, holeTimes.roundAt = holeTimes.roundAt, now }
+// beginHoleRound notes that a round over the PARTIAL slabs begins, endHoleRound that it has seen all of them.
+// Under scavenger.mu.
+func beginHoleRound(now stamp) { holeTimes.roundAt = now }
+func endHoleRound()            { holeTimes.lastRound = holeTimes.roundAt }
 
 // holesWait notes that so many units of the slab that begins at page still wait, if that has become a long
 // wait since the last round. Under scavenger.mu.
@@ -124,7 +130,8 @@ func holesWait(page pageNo, units int, since stamp) {
 		return
 	}
 	long := ownTime(t.model.Long())
-	if t.roundAt.since(since) >= long && t.lastRound.since(since) < long {
+	waited, before := int32(t.roundAt-since), int32(t.lastRound-since) // before 0: it was listed since
+	if waited >= int32(long) && before < int32(long) {
 		t.model.Waits(uint32(page-region.firstPage()), uint32(units))
 	}
 }
@@ -143,7 +150,20 @@ func holeTime(page pageNo) millis {
 	return millis(hold.Milliseconds())
 }
 
-// ownTime returns a time of the model's in the scavenger's time, which HAKMEM_DECAY_MS stretches.
+// meanHoleTime returns the mean of holeTime. Under scavenger.mu.
+func meanHoleTime() time.Duration {
+	hold, fixed := policy.Now().Keep.Time()
+	switch {
+	case fixed:
+		return hold
+	case !learns():
+		return time.Duration(decay()) * time.Millisecond
+	}
+	return time.Duration(ownTime(holesModel().Mean())) * time.Millisecond
+}
+
+// ownTime returns a time of the model's in the scavenger's time, which HAKMEM_DECAY_MS stretches. It is at
+// most 24 days, half of what a stamp can tell apart.
 func ownTime(d time.Duration) millis {
-	return millis((d * time.Duration(decay()) / keptUnit).Milliseconds())
+	return millis(min(uint64(d.Milliseconds())*uint64(decay())/keptUnit, math.MaxInt32))
 }

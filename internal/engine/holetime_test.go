@@ -55,3 +55,41 @@ func TestHoleTimes(t *testing.T) {
 		})
 	}
 }
+
+// TestHolesWait: a wait counts as long once, in the first whole round that finds it so, however far apart
+// rounds are.
+func TestHolesWait(t *testing.T) {
+	if !learning {
+		t.Skip("skipped: nothing is learnt in this build")
+	}
+	withClock(t)
+	if !scavenger.lock() {
+		t.Fatal("the scavenger is held")
+	}
+	defer scavenger.unlock()
+	m := holesModel()
+	long := stamp(ownTime(m.Long()))
+	const listed = stamp(1 << 20)
+	for _, test := range []struct {
+		name   string
+		rounds []stamp // when they begin, after the listing
+		want   float64
+	}{
+		{"often", []stamp{1, long / 2, long - 1, long, long + 1, 2 * long}, 1},
+		{"seldom", []stamp{2 * long, 5 * long}, 1},
+		{"never so long", []stamp{1, long - 1}, 0},
+	} {
+		at := stamp(listed - 10)
+		holeTimes.roundAt, holeTimes.lastRound = at, at
+		before := holeTimes.model.Judge().Waits
+		for _, r := range test.rounds {
+			beginHoleRound(listed + r)
+			holesWait(region.firstPage(), 1, listed)
+			endHoleRound()
+		}
+		m.Tick(time.Hour)
+		if n := m.Judge().Waits; n != test.want {
+			t.Errorf("%s: %g long waits, want %g (%g before)", test.name, n, test.want, before)
+		}
+	}
+}

@@ -105,6 +105,9 @@ func learnKept(now stamp) {
 	if costs := keptCosts(keeper.price); costs != model.Costs() {
 		model.SetCosts(costs)
 	}
+	if policy.Now().Evo == learn.EvolutionFrozen { // before the first window, too
+		model.Freeze(true)
+	}
 	model.Tick(keptTime(now))
 }
 
@@ -127,7 +130,8 @@ func coldPages(c chunkNo, m pageSet, now stamp, idle millis) (cold pageSet) {
 	hold, fixed := policy.Now().Keep.Time() // a time that the user has set is not one of the model's
 	switch {
 	case fixed:
-		hold = hold * keptUnit / time.Duration(decay())
+		// At most what Since can tell apart, with a short HAKMEM_DECAY_MS.
+		hold = min(hold*keptUnit/time.Duration(decay()), 1<<30*time.Millisecond)
 	case learns():
 		hold = model.Hold(first)
 	default:

@@ -20,6 +20,8 @@ import (
 var learner struct {
 	*learn.Learner
 	windowAt stamp // when the last window ended
+	// clock is the model's time since the first window. keptTime begins anew after 25 days.
+	clock time.Duration
 	// misses is what the counts of misses were then, by size class, and moved what movedNanos was.
 	misses [frontTypes]uint64
 	moved  int64
@@ -37,6 +39,9 @@ func aboveModels() *learn.Learner {
 	t, l := policy.Now(), &learner
 	if l.Learner == nil || l.Policy() != t.Evo || l.Deciding() != t.Elo {
 		l.Learner = learn.NewLearner(t.Evo, t.Elo, uint64(secret)|1)
+		region.mu.Lock()
+		keptModel().SetTrial(1, nil) // of the one before
+		region.mu.Unlock()
 	}
 	return l.Learner
 }
@@ -51,12 +56,15 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	}
 	first := l.windowAt == 0
 	l.windowAt = now
+	if !first {
+		l.clock += time.Duration(uint64(since)*keptUnit/uint64(decay())) * time.Millisecond
+	}
 	moving.Lock()
 	held, budgetBytes := inCaches()
 	misses := countMisses()
 	moving.Unlock()
 	r := learn.Report{
-		End:         keptTime(now),
+		End:         l.clock,
 		Pages:       pageSize / float64(1<<30),
 		CacheMemory: float64(held) / (1 << 30) * float64(since) / 1000,
 	}
@@ -70,7 +78,11 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 		l.misses[c] = n
 	}
 	above := aboveModels()
-	if budgetLimit := float64(budgetBytes); l.limit == 0 || budgetLimit > leastNoted*l.limit || budgetLimit < l.limit/leastNoted {
+	budgetLimit := float64(budgetBytes) // by itself, whatever the strategy makes of it
+	if f := budget.factor; f > 0 {
+		budgetLimit /= f
+	}
+	if l.limit == 0 || budgetLimit > leastNoted*l.limit || budgetLimit < l.limit/leastNoted {
 		if l.limit != 0 {
 			above.NoteBudget(l.limit, budgetLimit)
 		}

@@ -37,7 +37,10 @@ func TestLearnWindow(t *testing.T) {
 	withLearner(t, learn.EvolutionLearn, learn.DecideNone)
 	waits(t, c.Advance, 60, 400*time.Millisecond)
 	waits(t, c.Advance, 30, 30*time.Second)
-	s := LearnerState()
+	s, ok := LearnerState()
+	if !ok {
+		t.Fatal("the scavenger hangs")
+	}
 	if n := s.Evolution.Windows; n < 20 {
 		t.Errorf("%d windows", n)
 	}
@@ -108,5 +111,42 @@ func TestBudgetOfStrategy(t *testing.T) {
 	}
 	if len(seen) < 2 {
 		t.Errorf("the budget was multiplied by %v", seen)
+	}
+}
+
+// TestLearnerClock: the Learner's time goes on, also where the time of the models begins anew, and after a
+// rest of hours.
+func TestLearnerClock(t *testing.T) {
+	c := withClock(t)
+	withLearner(t, learn.EvolutionLearn, learn.DecideNone)
+	c.Skip(1<<31*time.Millisecond - 4*time.Hour) // keptTime has 31 bits
+	last := time.Duration(0)
+	for i := range 12 {
+		waits(t, c.Advance, 4, 2500*time.Millisecond)
+		c.Skip(time.Hour)
+		waits(t, c.Advance, 1, 2500*time.Millisecond)
+		s, ok := LearnerState()
+		if !ok || s.Evolution.Now <= last && i > 0 || s.Evolution.Age() < 0 {
+			t.Fatalf("turn %d: the last window ended at %v, before at %v", i, s.Evolution.Now, last)
+		}
+		last = s.Evolution.Now
+	}
+}
+
+// TestFrozenFromTheFirst: with the policy frozen nothing is learnt, from the first tick on.
+func TestFrozenFromTheFirst(t *testing.T) {
+	c := withClock(t)
+	withLearner(t, learn.EvolutionFrozen, learn.DecideNone)
+	hold := func() time.Duration {
+		region.mu.Lock()
+		defer region.mu.Unlock()
+		return meanHold()
+	}
+	before := hold()
+	for range 20 {
+		waits(t, c.Advance, 1, 300*time.Millisecond)
+		if after := hold(); after != before {
+			t.Fatalf("free pages are kept for %v, were for %v", after, before)
+		}
 	}
 }

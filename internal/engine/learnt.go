@@ -11,6 +11,7 @@ func Learnt() learn.Snapshot {
 	s := keptModel().Snapshot()
 	s.Sites = siteRules()
 	region.mu.Unlock()
+	learn.SortRules(s.Sites)
 	if scavenger.lock() {
 		holes := holesModel().Snapshot()
 		scavenger.unlock()
@@ -21,13 +22,19 @@ func Learnt() learn.Snapshot {
 
 // Learn replaces what was learnt of free pages and, if s has them, of holes, and the imported rules of
 // sites. What was learnt of sites in this process stays. It returns an error, and changes nothing, if s is
-// damaged. Any goroutine, not entered.
+// damaged or the scavenger hangs. Any goroutine, not entered.
 func Learn(s learn.Snapshot) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if !scavenger.lock() {
+		return errGone
+	}
+	defer scavenger.unlock()
 	if err := restoreKept(s); err != nil {
 		return err
 	}
-	if s.Holes != nil && scavenger.lock() {
-		defer scavenger.unlock()
+	if s.Holes != nil {
 		if err := holesModel().Restore(*s.Holes); err != nil {
 			return err
 		}
@@ -44,11 +51,11 @@ func restoreKept(s learn.Snapshot) error {
 }
 
 // LearnerState returns what was decided so far, and why the process holds what it holds; Memory.Resident,
-// Live and what statistics say otherwise are left to the caller. It is empty if the scavenger hangs. Any
+// Live and what statistics say otherwise are left to the caller. ok is false if the scavenger hangs. Any
 // goroutine, not entered.
-func LearnerState() (s learn.State) {
+func LearnerState() (s learn.State, ok bool) {
 	if !scavenger.lock() {
-		return s
+		return s, false
 	}
 	defer scavenger.unlock()
 	s = aboveModels().State()
@@ -61,7 +68,7 @@ func LearnerState() (s learn.State) {
 	defer region.mu.Unlock()
 	even := keptModel().Costs().BreakEven()
 	m.Price, m.Even, m.Hold = float64(keeper.price)/1000, even.Seconds(), meanHold().Seconds()
-	m.Holes = holesModel().Mean().Seconds()
+	m.Holes = meanHoleTime().Seconds()
 	m.Soft = uint64(memoryLimit.soft.Load())
-	return s
+	return s, true
 }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/site"
 )
 
@@ -141,7 +142,7 @@ func forgetSamples() {
 // learnLanes lets the model decide, at a tick, and reports whether it has. Under region.mu.
 func learnLanes(now stamp) bool {
 	l := &lifetimes
-	if !learns() || l.frozen || now.since(l.decided) < decideEvery {
+	if !learns() || l.frozen || policy.Now().Evo == learn.EvolutionFrozen || now.since(l.decided) < decideEvery {
 		return false
 	}
 	l.decided = now

@@ -112,6 +112,9 @@ func punchSlabs(now stamp, aged bool, worth unitCount, most int, again bool) (le
 		at.page = 0
 	}
 	punchNow(now)
+	if aged {
+		endHoleRound()
+	}
 	left = at.young || len(punchLost) > 0
 	*at = punchCursor{}
 	return left

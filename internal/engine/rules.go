@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sync/atomic"
+	"unicode/utf8"
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/learn"
@@ -122,7 +123,7 @@ func importRules(list []learn.SiteRule) {
 	}
 }
 
-// siteRules returns what is known of sites, for a policy file. Under region.mu.
+// siteRules returns what is known of sites, for a policy file, in any order. Under region.mu.
 func siteRules() (list []learn.SiteRule) {
 	check.MustHold(&region.mu, "siteRules")
 	by := map[site.ID]learn.SiteRule{}
@@ -135,14 +136,19 @@ func siteRules() (list []learn.SiteRule) {
 	for s, lane := range rules.set {
 		by[s] = learn.SiteRule{Long: lane == LaneLong}
 	}
+	names := map[string]bool{}
 	for s, r := range by {
-		r.Name, _, _ = site.Read(s)
-		list = append(list, r)
+		// A file is JSON, which has no other names.
+		if r.Name, _, _ = site.Read(s); utf8.ValidString(r.Name) {
+			names[r.Name] = true
+			list = append(list, r)
+		}
 	}
 	for _, r := range rules.unknown {
-		list = append(list, r)
+		if !names[r.Name] { // a site of that name is about to meet its rule
+			list = append(list, r)
+		}
 	}
-	learn.SortRules(list)
 	return list
 }
 

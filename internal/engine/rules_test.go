@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
@@ -115,4 +116,29 @@ func ours(t *testing.T, rules []learn.SiteRule) (list []learn.SiteRule) {
 		}
 	}
 	return list
+}
+
+// TestRulesInFiles: what is exported can be imported, whatever names sites have.
+func TestRulesInFiles(t *testing.T) {
+	withClock(t)
+	for _, name := range []string{"file: a\xff", "file: a\xfe", "file: <&>"} {
+		SetLane(site.Register(name), LaneLong)
+	}
+	var text strings.Builder
+	if err := Learnt().Write(&text, nil); err != nil {
+		t.Fatal(err)
+	}
+	s, err := learn.ReadSnapshot(strings.NewReader(text.String()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, r := range s.Sites {
+		if strings.HasPrefix(r.Name, "file: ") {
+			n++
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d of the names are in the file, want the one that JSON has", n)
+	}
 }

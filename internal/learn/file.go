@@ -43,6 +43,9 @@ func (s Snapshot) Write(w io.Writer, state *State) error {
 	if err != nil {
 		return err
 	}
+	if len(text) >= mostFile {
+		return fmt.Errorf("the policy file would have %d bytes, more than %d, because of the names of its sites", len(text), mostFile)
+	}
 	_, err = w.Write(append(text, '\n'))
 	return err
 }
@@ -108,11 +111,11 @@ func readFile(r io.Reader) (file, error) {
 	if !same {
 		return file{}, errors.New("the policy file has other hold times than this hakmem: export it again")
 	}
-	return f, f.Policy.check()
+	return f, f.Policy.Check()
 }
 
-// check returns an error if s could not be restored.
-func (s Snapshot) check() error {
+// Check returns an error if s could not be restored.
+func (s Snapshot) Check() error {
 	if !s.Costs.valid() {
 		return fmt.Errorf("learn: costs %+v are not finite and positive", s.Costs)
 	}
@@ -126,7 +129,7 @@ func (s Snapshot) check() error {
 		if s.Holes.Holes != nil || s.Holes.Sites != nil {
 			return errors.New("learn: what is known of holes has holes or sites of its own")
 		}
-		if err := s.Holes.check(); err != nil {
+		if err := s.Holes.Check(); err != nil {
 			return fmt.Errorf("%w, of holes", err)
 		}
 	}
@@ -150,7 +153,7 @@ func (s Snapshot) Samples() (n float64) {
 // Merge returns what both s and o have learnt, each weighed by the number of its samples, rules of sites
 // too. The costs are those of s. A band stands for the same share of the pages in both.
 func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
-	if err := errors.Join(s.check(), o.check()); err != nil {
+	if err := errors.Join(s.Check(), o.Check()); err != nil {
 		return Snapshot{}, err
 	}
 	m := New(s.Costs)
@@ -189,12 +192,12 @@ func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 		}
 		both.Holes = &holes
 	}
-	return both, nil
+	return both, both.Check()
 }
 
 // MeanHolds returns the mean hold time of each band in seconds, at the costs c.
 func (s Snapshot) MeanHolds(c Costs) ([]float64, error) {
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return nil, err
 	}
 	m := New(c)

@@ -111,7 +111,7 @@ func TestFileHoles(t *testing.T) {
 		holes := holes
 		bad.do(&holes)
 		s.Holes = &holes
-		if err := s.check(); err == nil || !strings.Contains(err.Error(), bad.says) {
+		if err := s.Check(); err == nil || !strings.Contains(err.Error(), bad.says) {
 			t.Errorf("damaged holes: %v, want an error about %s", err, bad.says)
 		}
 	}

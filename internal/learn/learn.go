@@ -46,8 +46,16 @@ func (c Costs) BreakEven() time.Duration { return seconds((c.Fault + c.Return) /
 // valid reports whether the costs can be calculated with.
 func (c Costs) valid() bool {
 	ok := func(x float64) bool { return x >= 0 && !math.IsInf(x, 1) }
-	return ok(c.Fault) && ok(c.Return) && ok(c.Hold) && c.Fault+c.Return > 0 && c.Hold > 0
+	if !ok(c.Fault) || !ok(c.Return) || !ok(c.Hold) || c.Hold == 0 {
+		return false
+	}
+	even := (c.Fault + c.Return) / c.Hold // seconds
+	return even >= leastEven && even <= mostEven
 }
+
+// leastEven and mostEven bound break-even times, in seconds: far beyond what Arms are for, and near enough
+// that nothing overflows. They are a microsecond and some 30 years.
+const leastEven, mostEven = 1e-6, 1e9
 
 // Arms are the hold times that a Model chooses from. They are dense enough that the best of them costs
 // at most a few percent more than the best of all (two neighbours from 0.3 s on differ by a factor of
@@ -327,6 +335,9 @@ var binOf = func() (t [32]uint8) {
 
 // bin returns the bin of a wait.
 func bin(wait time.Duration) int {
+	if wait > Arms[nArms-1] {
+		return nArms
+	}
 	k := int(binOf[bits.Len32(uint32(wait/ms))])
 	for k < nArms && Arms[k] < wait {
 		k++

@@ -329,3 +329,23 @@ func BenchmarkHold(b *testing.B) {
 		m.Hold(uint32(i) & (1<<14 - 1))
 	}
 }
+
+// TestVeryLongWaits: a wait of weeks is one that is longer than all arms.
+func TestVeryLongWaits(t *testing.T) {
+	m := New(testCosts)
+	for _, wait := range []time.Duration{Arms[nArms-1], Arms[nArms-1] + ms, 1 << 31 * ms, 1<<32*ms + ms, math.MaxInt64} {
+		m.Waited(0, 1, wait)
+	}
+	if n := m.fresh[0].ended.n; n[nArms-1] != 1 || n[nArms] != 4 {
+		t.Errorf("waits by bin: %v", n)
+	}
+}
+
+// TestCostsBeyondReason: costs whose break-even time is no number, or of no use, are refused.
+func TestCostsBeyondReason(t *testing.T) {
+	for _, c := range []Costs{{1e308, 1e308, 1}, {1e-300, 0, 1e300}, {1, 1, 0}, {0, 0, 1}, {1, 1, 1e-10}, {1e-8, 0, 1}} {
+		if c.valid() {
+			t.Errorf("%+v is valid; break-even %v", c, c.BreakEven())
+		}
+	}
+}

@@ -32,7 +32,7 @@ func TestRulesInFiles(t *testing.T) {
 		"NaN":       {{"a", true, math.NaN()}},
 	} {
 		s.Sites = bad
-		if err := s.check(); err == nil || !strings.Contains(err.Error(), says) {
+		if err := s.Check(); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%+v: %v, want it to say %q", bad, err, says)
 		}
 	}

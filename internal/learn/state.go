@@ -57,13 +57,13 @@ func (s State) Explain(w io.Writer) error {
 	say := func(format string, values ...any) { fmt.Fprintf(b, format+"\n", values...) }
 	m := s.Memory
 	say("hakmem has %s of memory here; %s of it are live blocks.", inBytes(float64(m.Resident)), inBytes(float64(m.Live)))
-	budget := "as much as they want, as that is less"
+	budget := "which is more"
 	if m.Caches > m.Budget {
-		budget = "and are made smaller"
+		budget = "which is less: each time that the scavenger looks, their memory becomes dearer"
 	}
 	say("Caches hold %s of free blocks, so that allocations need no lock. Together they may hold %s, %s.", inBytes(float64(m.Caches)), inBytes(float64(m.Budget)), budget)
 	if m.Huge > 0 {
-		say("Blocks above 2 MiB and blocks of sites that were freed less than a quarter of a second ago hold %s.", inBytes(float64(m.Huge)))
+		say("Blocks above 2 MiB and blocks of sites that were freed lately hold %s.", inBytes(float64(m.Huge)))
 	}
 	say("Free pages still have %s. They are kept for %s on average: at %s for a GiB·s, keeping a page for %s costs as much as returning it and faulting it in again, and how long pages waited so far says the rest.",
 		inBytes(float64(m.Free)), inSeconds(m.Hold), inCPU(m.Price), inSeconds(m.Even))
@@ -88,7 +88,7 @@ func (s State) Explain(w io.Writer) error {
 		}
 	}
 	if n := len(s.Decisions); n > 0 {
-		say("The last decisions, in time since the process began:")
+		say("The last decisions, in time since the learner's first window:")
 		for _, d := range s.Decisions[max(0, n-explained):] {
 			say("  %s", d.Sentence())
 		}

@@ -36,8 +36,8 @@ func madeUp() State {
 }
 
 const explainedMadeUp = `hakmem has 96 MiB of memory here; 64 MiB of it are live blocks.
-Caches hold 3 MiB of free blocks, so that allocations need no lock. Together they may hold 20 MiB, as much as they want, as that is less.
-Blocks above 2 MiB and blocks of sites that were freed less than a quarter of a second ago hold 5 MiB.
+Caches hold 3 MiB of free blocks, so that allocations need no lock. Together they may hold 20 MiB, which is more.
+Blocks above 2 MiB and blocks of sites that were freed lately hold 5 MiB.
 Free pages still have 8 MiB. They are kept for 1.3 s on average: at 0.1 CPU s for a GiB·s, keeping a page for 2.3 s costs as much as returning it and faulting it in again, and how long pages waited so far says the rest.
 The memory of free blocks in slabs that also have live ones is returned when nobody took blocks from the slab for 700 ms.
 Of 2 GiB returned so far, 100 MiB were wanted again soon, which cost page faults.
@@ -47,7 +47,7 @@ The learner is in FROZEN for 340 s, by the policy auto. It froze 3 times and lea
 In force are hold times times 1 and a budget times 2.
 Of 9 decisions of the kind "hold" the outcome of 7 is known; 6 were right.
 5 decisions are of the kind "evolution".
-The last decisions, in time since the process began:
+The last decisions, in time since the learner's first window:
   At 50 s the hold time of free pages in band 4 went from 2.3 s to 300 ms, because waits there are longer than that would pay for; expected 1.2e-4 CPU s, became 1.1e-4.
   At 60 s the mode of the learner went from LEARN to FROZEN, because its figures were steady for three windows.
 `
@@ -76,7 +76,7 @@ func TestExplain(t *testing.T) {
 		change    func(*State)
 		says, not string
 	}{
-		{"caches above their budget", func(s *State) { s.Memory.Caches = 21 << 20 }, "may hold 20 MiB, and are made smaller.", "as that is less"},
+		{"caches above their budget", func(s *State) { s.Memory.Caches = 21 << 20 }, "may hold 20 MiB, which is less: each time that the scavenger looks, their memory becomes dearer.", "as that is less"},
 		{"no huge blocks", func(s *State) { s.Memory.Huge = 0 }, "Free pages", "above 2 MiB"},
 		{"nothing returned", func(s *State) { s.Memory.Returned = 0 }, "Free pages", "returned so far"},
 		{"no limit", func(s *State) { s.Memory.Soft = 0 }, "Free pages", "soft limit"},
