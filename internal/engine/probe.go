@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"time"
 
 	"github.com/hakmem/hakmem/internal/asan"
@@ -37,19 +38,19 @@ func probeDue(now stamp, come bool) bool {
 	return mayProbe && !come && policy.Now().Keep == policy.KeepAuto && (!p.made || now.since(p.at) >= decayPart(probeTime))
 }
 
-// probe measures with a dirty page that is out of use. Afterwards it has memory, as before. Under
-// scavenger.mu, and no other lock.
-func probe(page pageNo, now stamp) {
+// probe measures with a dirty page that is out of use. Afterwards it has memory, as before. It reports
+// whether the page may be touched (see returnMemory). Under scavenger.mu, and no other lock.
+func probe(page pageNo, now stamp) (usable bool) {
 	lastProbe.made, lastProbe.at = true, now
 	if !reserve(pageSize) { // a part of the page may have no memory
-		return
+		return true
 	}
 	defer uncount(pageSize)
 	best := learn.Machine{}
 	for i := range probeRounds {
 		began := elapsed()
-		if tryReturn(osmem.Range{Addr: page.addr(), Size: pageSize}) != nil {
-			return
+		if err := tryReturn(osmem.Range{Addr: page.addr(), Size: pageSize}); err != nil {
+			return !errors.Is(err, osmem.ErrDecommitted) || recommit(page.addr(), pageSize)
 		}
 		returned := elapsed()
 		touchPages(page.addr(), pageSize)
@@ -62,6 +63,7 @@ func probe(page pageNo, now stamp) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	keeper.machine.Note(best)
+	return true
 }
 
 // perPart returns the seconds for 4 KiB of a page.

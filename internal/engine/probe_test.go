@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"math"
 	"testing"
 	"time"
@@ -93,4 +94,46 @@ func TestProbeWithoutRoom(t *testing.T) {
 	if n := osmem.Calls(osmem.OpDiscard) - calls; n != 0 || counted.Load() != was {
 		t.Errorf("%d returns, counted %d, was %d", n, counted.Load(), was)
 	}
+}
+
+// TestProbeLosesMemory: a probe whose return leaves the page unusable takes the page out of use until it can
+// be committed again.
+func TestProbeLosesMemory(t *testing.T) {
+	if !mayProbe {
+		t.Skip("skipped: this build makes no probes")
+	}
+	c := withClock(t)
+	for _, refusedToo := range []bool{false, true} {
+		freeBlocks(t, fillBytes(t, 4*mebibyte, mebibyte))
+		lastProbe.made = false // one is due
+		first := true
+		osmem.Inject(func(op osmem.Op) error {
+			switch {
+			case op == osmem.OpDiscard && first:
+				first = false
+				return fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)
+			case op == osmem.OpCommit && refusedToo:
+				return osmem.ErrInjected
+			}
+			return nil
+		})
+		c.Advance(20 * time.Second)
+		mustHold(t)
+		lost := 0
+		region.mu.Lock()
+		for c := region.firstChunk(); c < region.endChunk(); c++ {
+			lost += super(c).lost.count()
+		}
+		region.mu.Unlock()
+		if first || (lost > 0) != refusedToo {
+			t.Errorf("commits refused %t: %d pages are lost; the probe was made %t", refusedToo, lost, !first)
+		}
+		osmem.Inject(nil)
+		c.Advance(20 * time.Second)
+		for _, p := range fillBytes(t, 4*mebibyte, mebibyte) { // writes to each page
+			Free(0, p)
+		}
+		mustHold(t)
+	}
+	_ = TakeFinding()
 }

@@ -62,8 +62,9 @@ func purgePages(now stamp, cold, again bool) (n int) {
 		}
 		region.mu.Unlock()
 		if found > 0 {
-			if probeDue(now, come) {
-				probe(idle, now)
+			if probeDue(now, come) && !probe(idle, now) {
+				take[idle.chunk()-c] &^= 1 << idle.inChunk()
+				loseFree(idle, now)
 			}
 			n += purgeBatchPages(c, take[:end-c], cold)
 		}
@@ -173,6 +174,20 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 		u.vain += uint64(n)
 	}
 	return n
+}
+
+// loseFree notes that a free page that is out of use may not be touched. findLost makes it usable.
+func loseFree(page pageNo, now stamp) {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	s, m := super(page.chunk()), pageSet(1)<<page.inChunk()
+	before := s.refused & m
+	s.outcome(m, 0, now)
+	pageUse.refused += (s.refused & m).count() - before.count()
+	s.unused &^= m
+	s.lost |= m
+	anyLost.Store(true)
+	updateChunk(page.chunk())
 }
 
 // wholePages returns the longest part of a run whose metadata fills whole OS pages. The metadata
