@@ -33,9 +33,9 @@ var suites = []struct {
 	name string
 	args []string
 }{
-	{"engine", []string{"-timeout=1m", "./internal/engine", "./internal/learn", "./internal/policy", "./internal/sizeclass", "./internal/golden/...", "./internal/osmem", "./hakmemtest"}}, // not internal/learn/sim, which takes half a minute
+	{"engine", []string{"-timeout=3m", "./internal/engine", "./internal/learn", "./internal/policy", "./internal/sizeclass", "./internal/golden/...", "./internal/osmem", "./hakmemtest"}}, // not internal/learn/sim, which takes half a minute
 	{"package", []string{"-timeout=3m", "-short", ".", "./tests/..."}},
-	{"misuse", []string{"-timeout=1m", "-short", "./misuse"}},
+	{"misuse", []string{"-timeout=3m", "-short", "./misuse"}},
 	{"proof", []string{"-timeout=8m", "./proof"}},
 }
 

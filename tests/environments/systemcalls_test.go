@@ -41,6 +41,8 @@ var (
 var callsOfLibrary = map[string][]string{
 	"os.Getpagesize": nil, "os.LookupEnv": nil, "os.Environ": nil, "os.Getenv": nil, // the runtime knows these
 	"os.Open": readsFile, "os.ReadFile": readsFile, "os.Create": writesFile, "os.ReadDir": readsDir,
+	"os.CreateTemp": append(slices.Clone(writesFile), "fchmod"), // and what is done with the file
+	"os.Lstat":      {"newfstatat"}, "os.Rename": {"newfstatat", "renameat"}, "os.Remove": {"unlinkat"},
 	"os.Stat":            {"newfstatat"},
 	"path/filepath.Glob": append(slices.Clone(readsDir), "newfstatat"),
 	"path/filepath.Join": nil, "path/filepath.Dir": nil, "path/filepath.Base": nil,
@@ -51,7 +53,7 @@ var library = []string{"os", "path/filepath"}
 
 // harmless are the packages of Go's library that make no system call which Go's runtime would not
 // make without them.
-var harmless = strings.Fields(`bytes cmp io/fs context encoding/binary encoding/json errors fmt io iter maps math math/bits math/rand/v2 path reflect
+var harmless = strings.Fields(`bufio bytes unicode/utf8 cmp io/fs context encoding/binary encoding/json errors fmt io iter maps math math/bits math/rand/v2 path reflect
 	runtime runtime/debug runtime/pprof slices sort strconv strings sync sync/atomic time unsafe weak C`)
 
 // callSet is a set of system calls.
