@@ -41,17 +41,9 @@ const (
 	leastTiny, leastMid = 32, 2
 )
 
-// cachePrice is the price at which caches fit into the budget, in CPU seconds for a byte and a second, as
-// the bits of a float64. It is 0 where they do so by themselves. budget.go sets it. Without it no cache is
-// made smaller: what is idle in caches goes back after a time of its own.
-var cachePrice atomic.Uint64
-
 // movedNanos is the CPU time that it took, by ACE's reckoning, to move blocks out of caches and in again
 // that more room would have kept, in nanoseconds.
 var movedNanos atomic.Int64
-
-// scarce reports whether the caches have to do with less.
-func scarce() bool { return cachePrice.Load() != 0 }
 
 // bytePrice returns what a byte costs that is held for a second and not in a cache.
 func bytePrice() float64 { return float64(policy.Now().MemoryPrice) / 1000 / (1 << 30) }

@@ -18,11 +18,11 @@ import (
 // keep a block.
 
 const (
-	// budgetBase and budgetShare are the budget: 20 MiB times the square root of the number of fronts in
+	// budgetBase and budgetShare are the budget: 16 MiB times the square root of the number of fronts in
 	// use, or a 16th of the pages in use if that is more. A cache needs room in proportion to the square
 	// root of what passes through it (learn.RoomCosts), so n caches that share what one had need √n times
 	// its room together (docs/ledger.md, "The budget").
-	budgetBase, budgetShare = 20 << 20, 16
+	budgetBase, budgetShare = 16 << 20, 16
 	// budgetTime is the time between two looks, in hundredths of HAKMEM_DECAY_MS: 0.25 s.
 	budgetTime = cacheTime
 )

@@ -95,7 +95,7 @@ func TestBudget(t *testing.T) {
 		want   float64
 	}{
 		{int(free) / 2, free / 2},
-		{0, 80 * mebibyte}, // 20 MiB for each of four, the square root of 16; the P of the test has no front
+		{0, 64 * mebibyte}, // 16 MiB for each of four, the square root of 16; the P of the test has no front
 	} {
 		tune(t, func(p *policy.Tuning) { p.CacheBudget = test.budget })
 		held, limit, scarce := run(phase)

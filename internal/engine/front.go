@@ -541,7 +541,7 @@ func (f Front) growMagazine(c sizeclass.ID) bool {
 	}
 	old := int(h.cap[c])
 	n := f.head().bound(c, min(2*old, most, pol.MagGrowBytes/int(c.Bytes())))
-	if h.refillBatch[c] == firstBatch || n <= old {
+	if h.refillBatch[c] == firstBatch || n <= old || scarce() { // where memory is scarce, ACE decides alone
 		return false
 	}
 	return f.setRoom(c, n)

@@ -320,6 +320,7 @@ func TestWordsAtOnce(t *testing.T) {
 // TestMagazineGrows: a magazine doubles its room, up to the budget, when more blocks than it holds
 // are allocated and freed in turns. Freeing alone does not make it grow.
 func TestMagazineGrows(t *testing.T) {
+	withRoom(t)
 	for _, test := range []struct {
 		settings map[string]string
 		size     mem.Bytes

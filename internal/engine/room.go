@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -18,6 +19,14 @@ const (
 	// (asserted in front.go).
 	maxGhosts = 1024
 )
+
+// cachePrice is the price at which caches fit into the budget, in CPU seconds for a byte and a second, as
+// the bits of a float64. It is 0 where they do so by themselves. budget.go sets it. Without it no cache is
+// made smaller: what is idle in caches goes back after a time of its own.
+var cachePrice atomic.Uint64
+
+// scarce reports whether the caches have to do with less.
+func scarce() bool { return cachePrice.Load() != 0 }
 
 // adaptive is the part of a front that ACE uses. It is owned as the front is.
 type adaptive struct {

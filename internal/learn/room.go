@@ -66,6 +66,9 @@ func (b *Budget) Adjust(held, limit float64) {
 			b.Price = b.Base
 		}
 		b.Price *= min(held/limit, budgetStep)
+		if held > 2*limit { // far away there is nothing to overshoot
+			b.Price *= budgetStep
+		}
 	case held < budgetSlack*limit:
 		b.Price *= max(held/(budgetSlack*limit), 1.0/budgetStep)
 	}

@@ -90,7 +90,8 @@ func TestBudgetAdjust(t *testing.T) {
 		{"nearly at the end", base / 7.9, 10, base / 15.8},
 		{"at the end", base / 8.1, 10, 0},
 		{"a tenth too much", 2, 1100, 2 * 1.1},
-		{"ten times too much", 2, 10_000, 4},
+		{"twice as much", 2, 2000, 4},
+		{"ten times too much", 2, 10_000, 8},
 		{"the bound", 63 * base, 10_000, 64 * base},
 		{"at the bound", 64 * base, 1100, 64 * base},
 		{"the base has risen", base / 10, 800, base / 10},
@@ -106,8 +107,8 @@ func TestBudgetAdjust(t *testing.T) {
 	if b.Adjust(0, 0); b.Price != 0 {
 		t.Errorf("no room, and none is used: the price is %g, want 0", b.Price)
 	}
-	if b.Adjust(1, 0); b.Price != 2*base {
-		t.Errorf("no room, and some is used: the price is %g, want %g", b.Price, 2*base)
+	if b.Adjust(1, 0); b.Price != 4*base {
+		t.Errorf("no room, and some is used: the price is %g, want %g", b.Price, 4*base)
 	}
 }
 

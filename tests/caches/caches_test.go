@@ -150,7 +150,7 @@ func excess(arg string) error {
 	if err != nil {
 		return err
 	}
-	mean, peak, err := (&crowd{ps: ps}).run(math.MaxInt64, 1200*time.Millisecond)
+	mean, peak, err := (&crowd{ps: ps}).run(math.MaxInt64, 2000*time.Millisecond)
 	if err != nil {
 		return err
 	}
@@ -171,7 +171,7 @@ func TestExcess(t *testing.T) {
 	case testkit.Race:
 		t.Skip("skipped: -race; the detector's shadow memory is resident, too")
 	case testing.Short():
-		t.Skip("skipped: -short; it measures for 5 seconds")
+		t.Skip("skipped: -short; it measures for 8 seconds")
 	case !learns:
 		t.Skip("skipped: hakmem_nolearn leaves the budget out")
 	}
