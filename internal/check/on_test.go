@@ -103,7 +103,7 @@ func chains() (all [][]string) {
 		"abandoned scavenger.mu scavenger.moving drainMu",
 		"totals scavenger.moving drainMu",
 	} {
-		for _, end := range append(ends, []string{"shard.mu"}, []string{"listState.mu"}, []string{"openHeaps"}) {
+		for _, end := range append(ends, []string{"shard.mu"}, []string{"listState.mu"}, []string{"lane.mu"}, []string{"openHeaps"}) {
 			all = append(all, append(strings.Fields(begin), end...))
 		}
 	}
