@@ -100,17 +100,20 @@ func TestEvoSettings(t *testing.T) {
 func TestBudgetOfStrategy(t *testing.T) {
 	c := withClock(t)
 	withLearner(t, learn.EvolutionLearn, learn.DecideReal)
-	seen := map[float64]bool{}
+	seen := map[learn.Strategy]bool{}
 	for range 40 {
 		waits(t, c.Advance, 1, 2500*time.Millisecond)
 		if !scavenger.lock() {
 			t.Fatal("the scavenger is held")
 		}
-		seen[budget.factor] = true
+		s, factor := learner.Strategy(), budget.factor
 		scavenger.unlock()
+		if seen[s] = true; factor != s.Budget {
+			t.Fatalf("the budget is multiplied by %g, the strategy is %+v", factor, s)
+		}
 	}
-	if len(seen) < 2 {
-		t.Errorf("the budget was multiplied by %v", seen)
+	if len(seen) != 2 {
+		t.Errorf("in force were %v, want the two of a match", seen)
 	}
 }
 
