@@ -287,7 +287,7 @@ func explained(string) error {
 	}
 	text := b.String()
 	for _, want := range []string{
-		`\b64(\.\d)? MiB of it are live blocks\.`,
+		`\b(64|72)(\.\d)? MiB of it are live blocks\.`, // 72: hardened, as with -asan
 		`The learner is in LEARN for [\d.]+ s, by the policy learn\.`,
 		`(?m)^  At [\d.]+ s the hold time of free pages in band \d+ went from \S+ m?s to \S+ m?s, because waits there are longer`,
 	} {
