@@ -12,8 +12,9 @@ import (
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
-// This file is where the engine and learn.Learner meet. Once in a window the Learner is told what the
-// caches moved and held and which sizes were asked for, and judges what the model of hold times has done.
+// This file is where the engine and learn.Learner meet. Once in a window the engine reports what the
+// caches moved and held and which sizes were asked for, and the Learner judges what the model of hold times
+// has done.
 // It decides whether learning goes on, and which strategy is in force.
 
 // learner is what stands above the models. Owned by scavenger.mu.

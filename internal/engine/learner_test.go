@@ -31,7 +31,7 @@ func waits(t *testing.T, advance func(time.Duration), n int, apart time.Duration
 	}
 }
 
-// TestLearnWindow: the Learner is told of windows, and what it decides can be asked for.
+// TestLearnWindow: the engine reports windows to the Learner, and what it decides can be read.
 func TestLearnWindow(t *testing.T) {
 	c := withClock(t)
 	withLearner(t, learn.EvolutionLearn, learn.DecideNone)

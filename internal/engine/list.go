@@ -2,7 +2,7 @@ package engine
 
 import "github.com/hakmem/hakmem/internal/sizeclass"
 
-// This file says how slabs are told apart by LANE. Blocks that live for long lie in slabs of their own,
+// This file says what the LANE of a slab is. Blocks that live for long lie in slabs of their own,
 // the long lane, so that they do not hold the pages of blocks that are freed soon. All other slabs are of
 // the common lane. There is no state here.
 //

@@ -291,7 +291,7 @@ func TestBanditFewPlays(t *testing.T) {
 	}
 }
 
-// TestBanditShuffled is a control: where each play is told the cost of an arm that was drawn, the best one
+// TestBanditShuffled is a control: where each play gets the cost of an arm that was drawn, the best one
 // is adopted no more often than any other.
 func TestBanditShuffled(t *testing.T) {
 	t.Parallel()

@@ -120,7 +120,7 @@ type Board struct {
 	recorded uint64
 
 	left int               // matches until the end of the round
-	met  [nStrategies]bool // who has played in this round
+	met  [nStrategies]bool // which of them have played in this round
 
 	// The real match that goes on, if one does: its pair, and the samples of each so far.
 	open    bool
