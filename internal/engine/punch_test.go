@@ -328,6 +328,7 @@ func TestLiveBlockInAHole(t *testing.T) {
 // site.
 func TestLabelsOfHoles(t *testing.T) {
 	needSites(t)
+	needsLook(t)
 	withClock(t)
 	if needsUnits(t); osmem.PageSize() > 8<<10 {
 		t.Skip("skipped: OS pages above 8 KiB")
