@@ -657,7 +657,10 @@ func trimAll() {
 // its magazine, here because of Trim. In the end the heap is as if each block had been freed once.
 func TestMisuseRacingFrees(t *testing.T) {
 	rounds := 20_000
-	if testing.Short() {
+	switch {
+	case testkit.Race: // a round takes a hundred times as long
+		rounds = 400
+	case testing.Short():
 		rounds = 2000
 	}
 	for _, k := range workout.Kinds {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -20,6 +21,10 @@ type preset struct {
 	name     string
 	settings string // NAME=VALUE, separated by spaces
 }
+
+// racing are the presets in which other goroutines meet at other places than by default. With the race
+// detector only these are run.
+var racing = []string{"default", "tiny magazines", "scarce caches", "harden", "guard few", "keep nothing", "soft limit", "real matches", "EMPTY first"}
 
 // presets are the sets with which everything is run again, each in a process of its own, because
 // settings are read when a process starts. Together they have every setting away from its default.
@@ -84,6 +89,9 @@ func TestPresets(t *testing.T) {
 	})
 	args = append(args, checks)
 	for _, p := range presets {
+		if testkit.Race && !slices.Contains(racing, p.name) {
+			continue
+		}
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel() // as many children at the same time as there are processors
 			ctx := t.Context()
@@ -142,6 +150,11 @@ func TestPresetsHaveEverySetting(t *testing.T) {
 			if g := &settings[i]; g.Value(s) != g.Default {
 				seen[g.Name] = true
 			}
+		}
+	}
+	for _, name := range racing {
+		if !slices.ContainsFunc(presets, func(p preset) bool { return p.name == name }) {
+			t.Errorf("there is no preset %q", name)
 		}
 	}
 	for _, g := range settings {
