@@ -97,33 +97,39 @@ var exportTimer = realtime.New()
 // exportRegularly exports to a file from now on, each time that exportEvery has passed.
 func exportRegularly(path string) {
 	exportTimer.Set(exportEvery, func() {
-		if exportPolicyFile(path) {
-			exportRegularly(path)
-		}
+		exportPolicyFile(path)
+		exportRegularly(path)
 	})
 }
 
-// exportPolicyFile writes what was learnt to a file. It reports whether it is to be written again: the first
-// error, which Err reports, is the last try.
-func exportPolicyFile(path string) (again bool) {
+// exportFailed says that the last export failed. The goroutine of exportTimer owns it.
+var exportFailed bool
+
+// exportPolicyFile writes what was learnt to a file. Of several failures in a row Err reports the first: a
+// disk that is full, or a directory that is not there yet, may be mended while the program runs.
+func exportPolicyFile(path string) (ok bool) {
 	err := writePolicyFile(path)
-	if err != nil {
-		engine.Survive(fmt.Errorf("hakmem: policy: HAKMEM_POLICY_EXPORT=%q: %w; it is not written any more", path, err))
+	if err != nil && !exportFailed {
+		engine.Survive(fmt.Errorf("hakmem: policy: HAKMEM_POLICY_EXPORT=%q: %w; it is tried again every %v", path, err, exportEvery))
 	}
-	return err == nil
+	exportFailed = err != nil
+	return !exportFailed
 }
 
 // writePolicyFile writes what was learnt to a file, which has either the old content or the new one at any
-// time.
+// time. A file that is there keeps its permissions.
 func writePolicyFile(path string) error {
-	if is, err := os.Lstat(path); err == nil && !is.Mode().IsRegular() {
-		return errors.New("it is no regular file, and would be replaced by one: name another path")
+	mode := fs.FileMode(0o644)
+	if is, err := os.Lstat(path); err == nil {
+		if mode = is.Mode(); !mode.IsRegular() {
+			return errors.New("it is no regular file, and would be replaced by one: name another path")
+		}
 	}
 	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*")
 	if err != nil {
 		return err
 	}
-	err = errors.Join(ExportPolicy(f), f.Chmod(0o644), f.Close())
+	err = errors.Join(ExportPolicy(f), f.Chmod(mode.Perm()), f.Close())
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}

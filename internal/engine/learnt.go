@@ -1,6 +1,9 @@
 package engine
 
-import "github.com/hakmem/hakmem/internal/learn"
+import (
+	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/site"
+)
 
 // This file hands out what was learnt and decided, and takes it from a policy file. It has no state.
 
@@ -59,6 +62,7 @@ func LearnerState() (s learn.State, ok bool) {
 	}
 	defer scavenger.unlock()
 	s = aboveModels().State()
+	s.Sites = sitesOf(s.Decisions)
 	m := &s.Memory
 	scavenger.moving.Lock()
 	held, limit := inCaches()
@@ -71,4 +75,18 @@ func LearnerState() (s learn.State, ok bool) {
 	m.Holes = meanHoleTime().Seconds()
 	m.Soft = uint64(memoryLimit.soft.Load())
 	return s, true
+}
+
+// sitesOf returns the names of the sites that decisions are about, nil if there are none.
+func sitesOf(list []learn.Decision) (names map[uint32]string) {
+	for _, d := range list {
+		if d.Kind != learn.KindLane {
+			continue
+		}
+		if names == nil {
+			names = map[uint32]string{}
+		}
+		names[d.Where], _, _ = site.Read(site.ID(d.Where))
+	}
+	return names
 }

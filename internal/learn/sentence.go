@@ -9,17 +9,17 @@ import (
 
 // phrase is what Sentence says about a kind of decision.
 type phrase struct {
-	subject    string // with %d for Where, if it has a number
+	subject    string // with %s for Where, if it has a number
 	unit       func(float64) string
 	more, less string // why it went up, or down
 }
 
 var phrases = [nKinds]phrase{
-	KindHold: {"the hold time of free pages in band %d", inSeconds,
+	KindHold: {"the hold time of free pages in %s", inSeconds,
 		"waits there end soon enough to pay for it", "waits there are longer than that would pay for"},
-	KindLane: {"the lane for blocks of site %d", inLane,
+	KindLane: {"the lane for blocks of site %s", inLane,
 		"they live longer than those of most sites", "they are freed as soon as those of most sites"},
-	KindLeader: {"the lead on board %d", strategy,
+	KindLeader: {"the lead on board %s", strategy,
 		"that strategy costs less in the same rounds", "that strategy costs less in the same rounds"},
 	KindEvolution: {subject: "the mode of the learner", unit: func(x float64) string { return Mode(x).String() }},
 	KindBudget: {"what caches may hold together", inBytes,
@@ -44,13 +44,22 @@ var reasons = [...]string{
 
 // Sentence says in plain English what was decided, why, and what came of it.
 func (d Decision) Sentence() string {
+	where := strconv.Itoa(int(d.Where))
+	if d.Kind == KindHold {
+		where = "band " + where
+	}
+	return d.sentence(where)
+}
+
+// sentence is Sentence with words for Where.
+func (d Decision) sentence(where string) string {
 	if int(d.Kind) >= len(phrases) || int(d.Why) >= len(reasons) {
 		return fmt.Sprintf("At %s something was decided that this version of hakmem has no words for.", inSeconds(d.At.Seconds()))
 	}
 	p := phrases[d.Kind]
 	subject := p.subject
-	if strings.Contains(subject, "%d") {
-		subject = fmt.Sprintf(subject, d.Where)
+	if strings.Contains(subject, "%s") {
+		subject = fmt.Sprintf(subject, where)
 	}
 	went, stayed, became := "went", "stayed at", "became"
 	if !d.Applied {
@@ -78,6 +87,46 @@ func (d Decision) Sentence() string {
 		s += ", which was wrong"
 	}
 	return s + "."
+}
+
+// sentences says what was decided about several bands at the same moment, in one sentence for those whose
+// hold times went up and one for those where they went down. list is not empty, and all of it is of
+// KindHold and of one moment.
+func sentences(list []Decision) (said []string) {
+	for _, up := range []bool{true, false} {
+		var some []Decision
+		for _, d := range list {
+			if d.To >= d.From == up {
+				some = append(some, d)
+			}
+		}
+		switch len(some) {
+		case 0:
+		case 1:
+			said = append(said, some[0].Sentence())
+		default:
+			from, to := span(some, func(d Decision) float64 { return d.From }), span(some, func(d Decision) float64 { return d.To })
+			why := phrases[KindHold].less
+			if up {
+				why = phrases[KindHold].more
+			}
+			said = append(said, fmt.Sprintf("At %s the hold times of free pages in %d bands went from %s to %s, because %s.",
+				inSeconds(some[0].At.Seconds()), len(some), from, to, why))
+		}
+	}
+	return said
+}
+
+// span writes the least and the largest of what of says of decisions, or one of them where they are alike.
+func span(list []Decision, of func(Decision) float64) string {
+	least, most := math.Inf(1), math.Inf(-1)
+	for _, d := range list {
+		least, most = min(least, of(d)), max(most, of(d))
+	}
+	if a, b := inSeconds(least), inSeconds(most); a != b {
+		return a + " - " + b
+	}
+	return inSeconds(least)
 }
 
 // tenths writes x with at most one digit behind the point.

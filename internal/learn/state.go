@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -17,6 +18,8 @@ type State struct {
 	Decisions []Decision        `json:"decisions"` // the oldest first
 	Hindsight []Hindsight       `json:"hindsight"`
 	Memory    Memory            `json:"memory"`
+	// Sites has the names of the sites that the decisions are about.
+	Sites map[uint32]string `json:"sites,omitempty"`
 }
 
 // Memory says what a process holds, and at what costs, in bytes and seconds.
@@ -36,7 +39,7 @@ type Memory struct {
 	Soft     uint64  `json:"soft_limit_bytes"` // 0: none
 }
 
-// State returns how l stands. Memory is left to the caller.
+// State returns how l stands. Memory and Sites are left to the caller.
 func (l *Learner) State() State {
 	ranking := l.board.Ranking()
 	s := State{Evolution: l.evolution.Snapshot(), Board: ranking[:], Strategy: l.Strategy(), Hindsight: l.log.Hindsight()}
@@ -47,7 +50,7 @@ func (l *Learner) State() State {
 	return s
 }
 
-// explained is how many of the last decisions are told.
+// explained is how many sentences there are at most about the last decisions: half a screen.
 const explained = 12
 
 // Explain writes in sentences why the process holds what it holds, and what the learner has decided. It
@@ -89,13 +92,36 @@ func (s State) Explain(w io.Writer) error {
 	}
 	if n := len(s.Decisions); n > 0 {
 		say("The last decisions, in time since the learner's first window:")
-		for _, d := range s.Decisions[max(0, n-explained):] {
-			say("  %s", d.Sentence())
+		said := s.sentences()
+		for _, line := range said[max(0, len(said)-explained):] {
+			say("  %s", line)
 		}
 	} else {
 		say("Nothing has been decided yet: the learner needs a few windows of %v in which memory is freed and used again.", WindowTime)
 	}
 	return b.Flush()
+}
+
+// sentences says what was decided, the oldest first. Hold times that changed at the same moment share a
+// sentence.
+func (s State) sentences() (said []string) {
+	for rest := s.Decisions; len(rest) > 0; {
+		n := 1
+		for d := rest[0]; d.Kind == KindHold && n < len(rest) && rest[n].Kind == KindHold && rest[n].At == d.At && rest[n].Applied == d.Applied; {
+			n++
+		}
+		d := rest[0]
+		switch name, known := s.Sites[d.Where]; {
+		case n > 1:
+			said = append(said, sentences(rest[:n])...)
+		case d.Kind == KindLane && known:
+			said = append(said, d.sentence(strconv.Quote(name)))
+		default:
+			said = append(said, d.Sentence())
+		}
+		rest = rest[n:]
+	}
+	return said
 }
 
 // WriteBoard writes how the strategies stand, as a table. It returns the error of w.

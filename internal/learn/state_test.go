@@ -22,6 +22,11 @@ func madeUp() State {
 		Strategy: Strategies[2],
 		Decisions: []Decision{
 			{At: 50 * time.Second, Kind: KindHold, Where: 4, From: 2.3, To: 0.3, Predicted: 1.2e-4, Realised: 1.1e-4, Outcome: OutcomeRight, Applied: true},
+			{At: 52 * time.Second, Kind: KindHold, Where: 1, From: 2, To: 0.3, Applied: true},
+			{At: 52 * time.Second, Kind: KindHold, Where: 2, From: 1, To: 4, Applied: true},
+			{At: 52 * time.Second, Kind: KindHold, Where: 3, From: 2, To: 0.5, Applied: true},
+			{At: 55 * time.Second, Kind: KindLane, Where: 7, From: 0, To: 1, Applied: true},
+			{At: 55 * time.Second, Kind: KindLane, Where: 8, From: 0, To: 1, Applied: true},
 			{At: 60 * time.Second, Kind: KindEvolution, From: float64(ModeLearn), To: float64(ModeFrozen), Why: CauseSettled, Applied: true},
 		},
 		Hindsight: []Hindsight{
@@ -32,6 +37,7 @@ func madeUp() State {
 			Resident: 96 << 20, Live: 64 << 20, Caches: 3 << 20, Budget: 20 << 20, Huge: 5 << 20, Free: 8 << 20,
 			Returned: 2 << 30, Again: 100 << 20, Price: 0.1, Even: 2.3, Hold: 1.25, Holes: 0.7, Soft: 1 << 30,
 		},
+		Sites: map[uint32]string{7: "a \"cache\""},
 	}
 }
 
@@ -49,6 +55,10 @@ Of 9 decisions of the kind "hold" the outcome of 7 is known; 6 were right.
 5 decisions are of the kind "evolution".
 The last decisions, in time since the learner's first window:
   At 50 s the hold time of free pages in band 4 went from 2.3 s to 300 ms, because waits there are longer than that would pay for; expected 1.2e-4 CPU s, became 1.1e-4.
+  At 52 s the hold time of free pages in band 2 went from 1 s to 4 s, because waits there end soon enough to pay for it.
+  At 52 s the hold times of free pages in 2 bands went from 2 s to 300 ms - 500 ms, because waits there are longer than that would pay for.
+  At 55 s the lane for blocks of site "a \"cache\"" went from the common one to the long one, because they live longer than those of most sites.
+  At 55 s the lane for blocks of site 8 went from the common one to the long one, because they live longer than those of most sites.
   At 60 s the mode of the learner went from LEARN to FROZEN, because its figures were steady for three windows.
 `
 
