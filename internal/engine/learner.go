@@ -69,6 +69,7 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 		Pages:       pageSize / float64(1<<30),
 		CacheMemory: float64(held) / (1 << 30) * float64(since) / 1000,
 	}
+	_, r.Fixed = policy.Now().Keep.Time()
 	moved := movedNanos.Load()
 	r.CacheCPU, l.moved = float64(moved-l.moved)/1e9, moved
 	for c, n := range misses {

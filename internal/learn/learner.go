@@ -49,6 +49,7 @@ type heldBand struct {
 type Report struct {
 	End   time.Duration // when the window ended, since any fixed moment
 	Pages float64       // GiB of a page of the Model
+	Fixed bool          // the allocator keeps pages for a time of its own: the Model's hold times are only noted
 	Sizes [SizeBins]uint32
 	// CacheCPU is the CPU time that it took to move blocks out of caches and in again, CacheMemory what the
 	// caches held, in GiB·s.
@@ -121,7 +122,7 @@ func (l *Learner) Window(m *Model, r Report) {
 	}
 	m.SetScale(Strategies[l.strategy].Hold)
 	m.Freeze(l.evolution.Mode() != ModeLearn)
-	l.noteHolds(m)
+	l.noteHolds(m, !r.Fixed)
 }
 
 // became does what a change of mode asks for.
@@ -222,7 +223,7 @@ func (l *Learner) settleHolds(m *Model, j *Judgement) {
 }
 
 // noteHolds notes the hold times that have changed much since they were last noted.
-func (l *Learner) noteHolds(m *Model) {
+func (l *Learner) noteHolds(m *Model, applied bool) {
 	for i := range l.holds {
 		h, hold := &l.holds[i], m.scale*m.mean(i)
 		if h.noted == 0 {
@@ -232,7 +233,7 @@ func (l *Learner) noteHolds(m *Model) {
 		if r := math.Abs(math.Log((hold + 0.05) / (h.noted + 0.05))); r < math.Log(holdNoted) {
 			continue
 		}
-		d := Decision{Kind: KindHold, Where: uint32(i), From: h.noted, To: hold, Predicted: m.expected(i), Applied: true}
+		d := Decision{Kind: KindHold, Where: uint32(i), From: h.noted, To: hold, Predicted: m.expected(i), Applied: applied}
 		*h = heldBand{noted: max(hold, 1e-3), seq: l.note(d)}
 	}
 }

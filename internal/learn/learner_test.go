@@ -11,6 +11,7 @@ type demand struct {
 	m     *Model
 	l     *Learner
 	now   time.Duration
+	fixed bool    // the hold times are only noted
 	cache float64 // CPU seconds that caches move blocks for
 	held  float64 // GiB·s that they hold
 }
@@ -30,7 +31,7 @@ func (d *demand) windows(n int, wait time.Duration) {
 		d.m.Taken(0, demandPages, d.now)
 		d.m.Tick(d.now)
 		d.now += max(WindowTime-wait, 0)
-		d.l.Window(d.m, Report{End: d.now, Pages: 65536.0 / (1 << 30), CacheCPU: d.cache, CacheMemory: d.held})
+		d.l.Window(d.m, Report{End: d.now, Pages: 65536.0 / (1 << 30), Fixed: d.fixed, CacheCPU: d.cache, CacheMemory: d.held})
 	}
 }
 
@@ -75,6 +76,27 @@ func TestLearnerNotesHolds(t *testing.T) {
 	}
 	if s := d.l.Strategy(); s != (Strategy{1, 1}) {
 		t.Errorf("the strategy is %+v: nobody decides", s)
+	}
+}
+
+// TestLearnerOnlyNotes: where pages are kept for a fixed time, it is noted what would have been decided, and
+// what would have come of it.
+func TestLearnerOnlyNotes(t *testing.T) {
+	d := newDemand(EvolutionLearn, DecideNone)
+	d.fixed = true
+	d.windows(100, 300*time.Millisecond)
+	d.windows(100, 20*time.Second)
+	settled := 0
+	for _, x := range d.decisions(KindHold) {
+		if x.Applied || !strings.Contains(x.Sentence(), "would have gone") {
+			t.Errorf("%s", x.Sentence())
+		}
+		if x.Outcome != OutcomeOpen {
+			settled++
+		}
+	}
+	if settled == 0 {
+		t.Error("the outcome of no decision is known")
 	}
 }
 

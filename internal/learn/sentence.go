@@ -90,8 +90,8 @@ func (d Decision) sentence(where string) string {
 }
 
 // sentences says what was decided about several bands at the same moment, in one sentence for those whose
-// hold times went up and one for those where they went down. list is not empty, and all of it is of
-// KindHold and of one moment.
+// hold times went up and one for those where they went down. list is not empty. All of it is of KindHold,
+// of one moment, and applied or all of it not.
 func sentences(list []Decision) (said []string) {
 	for _, up := range []bool{true, false} {
 		var some []Decision
@@ -106,12 +106,15 @@ func sentences(list []Decision) (said []string) {
 			said = append(said, some[0].Sentence())
 		default:
 			from, to := span(some, func(d Decision) float64 { return d.From }), span(some, func(d Decision) float64 { return d.To })
-			why := phrases[KindHold].less
+			why, went := phrases[KindHold].less, "went"
 			if up {
 				why = phrases[KindHold].more
 			}
-			said = append(said, fmt.Sprintf("At %s the hold times of free pages in %d bands went from %s to %s, because %s.",
-				inSeconds(some[0].At.Seconds()), len(some), from, to, why))
+			if !some[0].Applied {
+				went = "would have gone"
+			}
+			said = append(said, fmt.Sprintf("At %s the hold times of free pages in %d bands %s from %s to %s, because %s.",
+				inSeconds(some[0].At.Seconds()), len(some), went, from, to, why))
 		}
 	}
 	return said

@@ -91,6 +91,11 @@ func TestExplain(t *testing.T) {
 		{"nothing returned", func(s *State) { s.Memory.Returned = 0 }, "Free pages", "returned so far"},
 		{"no limit", func(s *State) { s.Memory.Soft = 0 }, "Free pages", "soft limit"},
 		{"no strategy", func(s *State) { s.Strategy = Strategies[0] }, "It froze", "In force"},
+		{"only noted", func(s *State) {
+			for i := range s.Decisions {
+				s.Decisions[i].Applied = false
+			}
+		}, "2 bands would have gone from 2 s to 300 ms - 500 ms", "bands went"},
 		{"no decisions", func(s *State) { s.Decisions = nil }, "Nothing has been decided yet: the learner needs a few windows of 2s", "The last decisions"},
 		{"many decisions", func(s *State) {
 			for i := range 30 {
