@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
@@ -44,11 +46,13 @@ func malloc(own Front, size mem.Bytes) Block {
 func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 	pollHeap(own)
 	missed, due, reclaimed, leased := false, false, false, false
+	var timed time.Duration // see beginLatency
 	for {
 		f, tok := enter(own)
 		if p := f.pop(c); p != 0 {
 			setLive(p, c, v)
 			leave(tok)
+			endLatency(timed)
 			return p
 		}
 		if f == trapFront {
@@ -66,6 +70,7 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 		if !missed {
 			missed = true
 			*f.misses(c)++
+			timed = beginLatency(*f.misses(c))
 			due = f.head().event()
 		}
 		if s := *f.lease(c); s != 0 {
@@ -98,6 +103,7 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 					stepCaches(own)
 				}
 				kick()
+				endLatency(timed)
 				return p
 			}
 			*f.lease(c) = 0

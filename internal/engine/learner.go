@@ -79,6 +79,7 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 		}
 		l.misses[c] = n
 	}
+	r.P99 = takeP99()
 	above := aboveModels()
 	budgetLimit := float64(budgetBytes) // by itself, whatever the strategy makes of it
 	if f := budget.factor; f > 0 {

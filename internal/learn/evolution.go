@@ -164,8 +164,7 @@ type Tally struct {
 // stay as they are (FROZEN), and when other ones are tried on a few (CANARY). The life cycle is that of the
 // C hakmem, where p99 alone decided; here stands next to it what decisions cost.
 //
-//   - LEARN to FROZEN: after 180 s, when p99 differed by at most 1 % in three windows in a row. Where p99
-//     is not known, the cost decides.
+//   - LEARN to FROZEN: after 180 s, when p99, or the cost, differed by at most 1 % in three windows in a row.
 //   - FROZEN to LEARN: when three windows in a row had a p99, or a cost, more than 20 % above the usual, or
 //     sizes at a distance of more than 0.25 from the usual. USUAL is the mean of the last windows of LEARN.
 //     What varies much anyway must be four standard deviations above it.
@@ -270,7 +269,7 @@ func (e *Evolution) learn(w *Window) (settled bool) {
 	}
 	if known(w.P99) {
 		e.p99.add(w.P99)
-		settled = e.p99.steady()
+		settled = e.p99.steady() || settled
 	}
 	if d, ok := e.distanceOf(w); ok {
 		e.distance.add(d)

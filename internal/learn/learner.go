@@ -54,7 +54,8 @@ type Report struct {
 	// CacheCPU is the CPU time that it took to move blocks out of caches and in again, CacheMemory what the
 	// caches held, in GiB·s.
 	CacheCPU, CacheMemory float64
-	Real                  Sample // what the process used, for real matches. CPU 0: not known
+	P99                   float64 // of the time that allocations took, in ns. 0: not known
+	Real                  Sample  // what the process used, for real matches. CPU 0: not known
 }
 
 const (
@@ -92,7 +93,7 @@ func (l *Learner) Evolution() *Evolution { return l.evolution }
 func (l *Learner) Window(m *Model, r Report) {
 	l.now = r.End
 	j := m.Judge()
-	w := Window{End: r.End, Sizes: r.Sizes, Candidate: j.Candidate, Rest: j.Rest}
+	w := Window{End: r.End, P99: r.P99, Sizes: r.Sizes, Candidate: j.Candidate, Rest: j.Rest}
 	if j.Waits >= leastWaits {
 		w.Cost = j.Dearness()
 	}

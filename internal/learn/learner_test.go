@@ -79,6 +79,18 @@ func TestLearnerNotesHolds(t *testing.T) {
 	}
 }
 
+// TestLearnerP99: the Evolution gets the p99 of a window.
+func TestLearnerP99(t *testing.T) {
+	d := newDemand(EvolutionAuto, DecideNone)
+	for range 60 { // the first half of LEARN does not count
+		d.now += WindowTime
+		d.l.Window(d.m, Report{End: d.now, P99: 700})
+	}
+	if got := d.l.Evolution().Snapshot().P99.Last; got != 700 {
+		t.Errorf("the Evolution has a p99 of %g ns, want 700", got)
+	}
+}
+
 // TestLearnerOnlyNotes: where pages are kept for a fixed time, it is noted what would have been decided, and
 // what would have come of it.
 func TestLearnerOnlyNotes(t *testing.T) {
