@@ -56,6 +56,11 @@ var presets = []preset{
 	{"small region", "HAKMEM_REGION_BYTES=268435456 HAKMEM_COMMIT_MIN=4194304 HAKMEM_COMMIT_MAX=4194304"},
 }
 
+// pointed are the presets in which wrong pointers meet other kinds of blocks than by default: guarded ones
+// next to hardened ones and to plain ones. The seeds of FuzzPointers take a minute there, and are run only
+// with these.
+var pointed = []string{"guard some", "harden and guard some"}
+
 // The number of rapid checks, and of operations of TestStress, for each preset: they take some
 // seconds. The parent's flags and variable override them.
 const (
@@ -101,8 +106,8 @@ func TestPresets(t *testing.T) {
 				defer stop()
 			}
 			run := run
-			if !testing.Short() && !testkit.Race && (strings.Contains(p.settings, "HARDEN") || strings.Contains(p.settings, "GUARD")) {
-				run = strings.Replace(run, "FuzzAll", "FuzzAll|FuzzPointers", 1) // other settings change nothing for wrong pointers
+			if !testing.Short() && !testkit.Race && slices.Contains(pointed, p.name) {
+				run = strings.Replace(run, "FuzzAll", "FuzzAll|FuzzPointers", 1)
 			}
 			cmd := exec.CommandContext(ctx, os.Args[0], append(args[:len(args):len(args)], "-test.run="+run)...)
 			for _, v := range os.Environ() {
@@ -152,7 +157,7 @@ func TestPresetsHaveEverySetting(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range racing {
+	for _, name := range slices.Concat(racing, pointed) {
 		if !slices.ContainsFunc(presets, func(p preset) bool { return p.name == name }) {
 			t.Errorf("there is no preset %q", name)
 		}
