@@ -245,8 +245,8 @@ func GoodSize(size uintptr) uintptr {
 // the slice.
 func SizeClasses() []int {
 	s := make([]int, 0, sizeclass.Num)
-	for _, c := range sizeclass.Classes[1:] {
-		s = append(s, int(c.Size))
+	for c := sizeclass.ID(0).Next(); c != 0; c = c.Next() {
+		s = append(s, int(c.Bytes()))
 	}
 	return s
 }

@@ -399,16 +399,12 @@ func mallocAligned(own Front, align mem.Align, size mem.Bytes, site site.ID) Blo
 		site = 0
 	}
 	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
-		// Slabs start on a page and the size of every class is m·2^k. So the next class whose size
-		// is a multiple of the alignment will do.
-		for c := sizeclass.Of(size); c <= sizeclass.Num; c++ {
-			switch {
-			case sizeclass.Classes[c].Size&uint32(align-1) != 0:
-			case site != 0:
-				return mallocClassAt(own, c, site)
-			default:
-				return mallocClass(own, c, liveState(c))
-			}
+		switch c := sizeclass.Aligned(size, align); {
+		case c == 0: // a large block
+		case site != 0:
+			return mallocClassAt(own, c, site)
+		default:
+			return mallocClass(own, c, liveState(c))
 		}
 	}
 	size = max(size, sizeclass.MaxMid+1)
