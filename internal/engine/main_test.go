@@ -56,6 +56,7 @@ func withClock(t *testing.T) *testkit.Clock {
 	holeTimes.model, holeTimes.lastRound, holeTimes.roundAt = nil, 0, 0
 	holeWaits.n = 0
 	learner.Learner, learner.windowAt = nil, 0
+	peaks.Sizes = learn.Sizes{}
 	region.mu.Lock()
 	lifetimes.frozen = false
 	region.mu.Unlock()

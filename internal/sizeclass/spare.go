@@ -47,6 +47,13 @@ func Spare() (n int) {
 	return n
 }
 
+// Whole reports whether c is a spare class as Define makes it, or one without a size. Under the lock of
+// Define.
+func (c ID) Whole() bool {
+	k := Classes[c]
+	return k == Class{} || k.Size > 0 && Check(c.Bytes()) == nil && k == makeClass(c.Bytes(), bestOrder(c.Bytes()))
+}
+
 // Check returns an error if size is none that a spare class can have. Whether another class has it is
 // not looked at, unless that class is fixed. Any goroutine.
 func Check(size mem.Bytes) error {
