@@ -124,11 +124,13 @@ func usedBytes(c sizeclass.ID) float64 {
 	used := float64(ls.slabs - ls.listed)
 	looked, share := 0, 0.0
 	from, to := region.firstPage(), region.endPage()
-	for i := range pageNo(usedProbes) { // at places spread evenly over the region
-		page, ok := setNext(l, from+(to-from)*i/usedProbes)
+	next := from
+	for i := range pageNo(usedProbes) { // at places spread evenly over the region, each slab once
+		page, ok := setNext(l, max(next, from+(to-from)*i/usedProbes))
 		if !ok {
 			break
 		}
+		next = page + 1
 		looked++
 		share += 1 - float64(slabID(page+1).freeBlocks(k))/float64(k.Blocks)
 	}
