@@ -126,7 +126,7 @@ type Options struct {
 	// HAKMEM_MEMORY_PRICE; default 0.1, from 0.001 to 100.
 	MemoryPrice float64
 
-	// Evo says when hakmem learns hold times and lanes: with learn at all times, with frozen not at all, so
+	// Evo says when hakmem learns hold times, lanes and block sizes: with learn at all times, with frozen not at all, so
 	// that what a policy file says is used (see ImportPolicy), and with auto until what is learnt has
 	// settled, which takes three minutes at least, and again when it no longer fits. With off, nothing that
 	// was learnt is used: free memory is kept for the time for which that costs as much as to return it and

@@ -19,10 +19,10 @@ var peaks struct {
 	asked [learn.SizeSteps]uint32
 }
 
-// learnSizes ends a window of sizes. With judge set it makes a class if a size is worth one, and notes it
-// in above. With the race detector it makes none: a program's tests should not depend on how long they
-// run. Under scavenger.mu.
-func learnSizes(above *learn.Learner, judge bool) {
+// learnSizes ends a window of sizes. It makes a class if a size is worth one, and notes it in above. While
+// what is learnt is frozen, the requests are forgotten. With the race detector no class is made: a
+// program's tests should not depend on how long they run. Under scavenger.mu.
+func learnSizes(above *learn.Learner, frozen bool) {
 	if raced || policy.AtStart().Dyn != policy.DynAuto {
 		return
 	}
@@ -37,7 +37,7 @@ func learnSizes(above *learn.Learner, judge bool) {
 		n := askedSizes[i].Load()
 		asked[i], peaks.asked[i] = n-peaks.asked[i], n
 	}
-	if !judge {
+	if frozen {
 		return
 	}
 	var room [sizeclass.Num - sizeclass.NumTiny]learn.SizeClass

@@ -25,9 +25,11 @@ const (
 	// MostBlockSizes is how many sizes can be added. The number is that of the C hakmem.
 	MostBlockSizes = 2
 
-	// sizesKept is what is left of earlier requests after a window: half of them after ten seconds, so
-	// that a program that turns to other sizes is judged by those.
-	sizesKept = 0.875
+	// sizesKept is how many requests for sizes of a class make earlier ones count less by a factor of e. A
+	// share of 512 is known to 2 % at worst (the standard error of a share of a half), and a program that
+	// turns to other sizes is judged by those soon. Without requests nothing is forgotten: the blocks that
+	// are in use are still those that were asked for.
+	sizesKept = 512
 	// leastAsked is how many requests for sizes of a class must be remembered: of fewer, the share that
 	// asked for one size is known to 9 % at best (the standard error of a share of a half of 32).
 	leastAsked = 32
@@ -64,19 +66,10 @@ type Sizes struct {
 // that saves most of those that were worth it in three windows in a row. share returns what SizeClass.Share
 // would be for a size. What is proposed is proposed again until there is a class for it.
 func (s *Sizes) Window(asked *[SizeSteps]uint32, classes []SizeClass, share func(size int) float64) (best SizeProposal, ok bool) {
-	for i, n := range asked {
-		s.seen[i] = s.seen[i]*sizesKept + float64(n)
-	}
 	var worth [SizeSteps]bool
 	for _, c := range classes {
 		first, last := c.Below/SizeStep, c.Size/SizeStep-1
-		if first > last {
-			continue
-		}
-		all, upTo := 0.0, 0.0
-		for _, n := range s.seen[first : last+1] {
-			all += n
-		}
+		all, upTo := s.add(asked, first, last), 0.0
 		if all < leastAsked {
 			continue
 		}
@@ -101,6 +94,21 @@ func (s *Sizes) Window(asked *[SizeSteps]uint32, classes []SizeClass, share func
 		}
 	}
 	return best, ok
+}
+
+// add adds the requests of the bins from first to last, those of a class, and returns how many are
+// remembered now.
+func (s *Sizes) add(asked *[SizeSteps]uint32, first, last int) (all float64) {
+	n := 0.0
+	for i := first; i <= last; i++ {
+		n += float64(asked[i])
+	}
+	kept := math.Exp(-n / sizesKept)
+	for i := first; i <= last; i++ {
+		s.seen[i] = s.seen[i]*kept + float64(asked[i])
+		all += s.seen[i]
+	}
+	return all
 }
 
 // BlockSize is a size that was added to those of an allocator's classes, for a policy file.
