@@ -14,7 +14,7 @@ import "github.com/hakmem/hakmem/internal/sizeclass"
 type listID uint8
 
 const (
-	// numLaned is how many classes have a long lane: those up to 4 KiB. A free block of more than 4 KiB
+	// numLaned is how many classes have a long lane: the fixed ones up to 4 KiB. A free block of more than 4 KiB
 	// has a whole OS page in it as often as not, even where its neighbours live.
 	numLaned = sizeclass.NumTiny + 2*8
 	// maxLaned is the size of the largest of them, in bytes.
