@@ -78,8 +78,8 @@
 // of the operating system is called an OS page.)
 //
 // Blocks up to 32 KiB have size classes: 16 bytes apart up to 128 bytes, then eight
-// to a doubling. They are cut from slabs, runs of pages that hold blocks of one
-// class. A large block, above 32 KiB, is a run of pages of its own.
+// to a doubling, and up to two more that are added while the program runs. They are
+// cut from slabs, runs of pages that hold blocks of one class. A large block, above 32 KiB, is a run of pages of its own.
 //
 // A magazine is an array of free blocks of one class. A front is the set of
 // magazines of one P (Go's name for a processor slot) or of one Heap. A malloc that

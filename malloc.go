@@ -22,7 +22,9 @@ const maxAlign = 2 << 20
 // The block is aligned to the largest power of two that divides [GoodSize](size), which is at least
 // 16 bytes: to 64 for 64 bytes, to 16 for 80, to 4096 for 4096 or 28,672. Above 32 KiB it is aligned
 // to 64 KiB. That holds for every function that allocates a block, with every setting and in every
-// build.
+// build. GoodSize is meant as it is at that moment: where a block size is added later (see
+// [Options].Dyn), it may become less for sizes above 2 KiB that are no block size themselves, but the
+// blocks are aligned to 128 bytes at least.
 //
 // The block is outside the Go heap. It must not hold Go pointers, and it lives until it is given to
 // [Free]. Any goroutine may call Malloc, and any goroutine may free the block. [UsableSize] returns
@@ -228,6 +230,8 @@ func UsableSize(p unsafe.Pointer) uintptr {
 
 // GoodSize returns the number of bytes in the block that Malloc(size) would return, so that a
 // request for that many bytes wastes nothing. A size that no block can have is returned unchanged.
+// When a block size is added (see [Options].Dyn), which happens twice at most, GoodSize becomes less for
+// some sizes. A size that it has returned before stays one of its results.
 //
 // To use these bytes, ask for them: with HAKMEM_HARDEN, HAKMEM_GUARD or -asan a block has only the
 // bytes that were asked for, as [UsableSize] reports.
@@ -241,12 +245,12 @@ func GoodSize(size uintptr) uintptr {
 	return size
 }
 
-// SizeClasses returns the block sizes up to 32 KiB in ascending order, in bytes. The caller owns
-// the slice.
+// SizeClasses returns the block sizes up to 32 KiB in ascending order, in bytes. Two more may be added
+// while the program runs (see [Options].Dyn). The caller owns the slice.
 func SizeClasses() []int {
 	s := make([]int, 0, sizeclass.Num)
-	for _, c := range sizeclass.Classes[1:] {
-		s = append(s, int(c.Size))
+	for c := sizeclass.ID(0).Next(); c != 0; c = c.Next() {
+		s = append(s, int(c.Bytes()))
 	}
 	return s
 }

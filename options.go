@@ -126,7 +126,7 @@ type Options struct {
 	// HAKMEM_MEMORY_PRICE; default 0.1, from 0.001 to 100.
 	MemoryPrice float64
 
-	// Evo says when hakmem learns hold times and lanes: with learn at all times, with frozen not at all, so
+	// Evo says when hakmem learns hold times, lanes and block sizes: with learn at all times, with frozen not at all, so
 	// that what a policy file says is used (see ImportPolicy), and with auto until what is learnt has
 	// settled, which takes three minutes at least, and again when it no longer fits. With off, nothing that
 	// was learnt is used: free memory is kept for the time for which that costs as much as to return it and
@@ -251,6 +251,14 @@ type Options struct {
 	//
 	// HAKMEM_REGION_BYTES; default 1 TiB (2 GiB with hakmem_racetrack), from 256 MiB to 1 TiB.
 	RegionBytes int
+
+	// Dyn says which block sizes between 1 KiB and 32 KiB there are besides those an eighth of a doubling
+	// apart. With auto hakmem adds two at most, where many blocks of a size such as 4112 bytes would each
+	// be an eighth larger than asked for; with off none. One or two sizes, such as 4224,16512, are added
+	// by the first allocation, and no others are; each is a multiple of 128 bytes.
+	//
+	// HAKMEM_DYN; default auto, one of auto, off.
+	Dyn string
 }
 
 // values returns the settings of o, spelled as the environment would.
@@ -276,7 +284,7 @@ func (o *Options) values() map[string]string {
 			v[name] = "Toggle(" + strconv.Itoa(int(t)) + ")" // refused by the setting
 		}
 	}
-	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_EVO": o.Evo, "HAKMEM_ELO": o.Elo, "HAKMEM_THP": o.THP} {
+	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_EVO": o.Evo, "HAKMEM_ELO": o.Elo, "HAKMEM_THP": o.THP, "HAKMEM_DYN": o.Dyn} {
 		if word != "" {
 			v[name] = word
 		}

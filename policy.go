@@ -16,8 +16,9 @@ import (
 )
 
 // ExportPolicy writes what hakmem has learnt so far in this process to w, as a policy file: for how long
-// free memory waits until it is used again, by the part of the address space that it lies in; and for each
-// site, by its name, whether its blocks live for long, or the rule that is set (see [SetSiteRule]). A
+// free memory waits until it is used again, by the part of the address space that it lies in; for each
+// site, by its name, whether its blocks live for long, or the rule that is set (see [SetSiteRule]); and
+// which block sizes were added (see [Options].Dyn). A
 // later process of the same program that reads the file does not have to learn it anew: name the file in
 // HAKMEM_POLICY, or call [ImportPolicy]. With HAKMEM_POLICY_EXPORT=path hakmem writes the file by itself,
 // ten seconds after the program started and every ten seconds from then on. Both may name the same file.
@@ -71,7 +72,8 @@ func learnerState() (learn.State, error) {
 //
 // What the file says of a site holds for the site that has the name, or is registered with it later, until
 // this process has seen enough of the site's blocks. A rule that was set in the process that wrote the
-// file is set here too, unless this one has set another.
+// file is set here too, unless this one has set another. Its block sizes are added to those that were added
+// here, two in all, unless HAKMEM_DYN is off or names the sizes.
 //
 // If the file is damaged, written by a newer hakmem, or something else, ImportPolicy returns an error
 // that says so, and nothing changes. HAKMEM_POLICY=path does the same when the program starts; its

@@ -5,12 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -216,6 +219,95 @@ func policyOfHoles(string) error {
 
 // TestPolicyOfHoles: a policy file carries what is known of holes.
 func TestPolicyOfHoles(t *testing.T) { testkit.InChild(t, "policy of holes", "") }
+
+var _ = testkit.Child("policy of sizes", policyOfSizes)
+
+// policyOfSizes imports block sizes while goroutines allocate and free with Malloc and through Heaps, of the
+// sizes that they divide. Every block keeps its contents, and GoodSize never says more than there is.
+func policyOfSizes(string) error {
+	const goroutines, turns, kept = 4, 100_000, 200
+	var done, added atomic.Int64
+	failed := make(chan error, goroutines)
+	for g := range goroutines {
+		go func() {
+			failed <- func() error {
+				r := rand.New(rand.NewPCG(uint64(g), 2))
+				malloc, free := hakmem.Malloc, hakmem.Free
+				if g%2 == 1 {
+					h := hakmem.NewHeap()
+					defer h.Close()
+					malloc, free = h.Malloc, h.Free
+				}
+				var blocks [kept]struct {
+					p    unsafe.Pointer
+					size uintptr
+				}
+				for i := range turns + kept {
+					b := &blocks[i%kept]
+					if b.p != nil {
+						if !testkit.Intact(b.p, b.size, uint64(uintptr(b.p))) {
+							return fmt.Errorf("a block of %d bytes lost its contents", b.size)
+						}
+						if r.IntN(8) == 0 {
+							b.p = hakmem.Realloc(b.p, b.size+100)
+						}
+						free(b.p)
+						b.p = nil
+					}
+					if i >= turns {
+						continue
+					}
+					b.size = []uintptr{4097, 8193}[r.IntN(2)] + uintptr(r.IntN(300))
+					most := hakmem.GoodSize(b.size) // the size may be added after this
+					b.p = malloc(b.size)
+					n := hakmem.UsableSize(b.p)
+					if least := hakmem.GoodSize(b.size); n < b.size || n > most || n < least {
+						return fmt.Errorf("%d bytes: %d, between GoodSizes of %d and %d", b.size, n, most, least)
+					}
+					if n == 4224 || n == 8320 {
+						added.Add(1)
+					}
+					testkit.Fill(b.p, b.size, uint64(uintptr(b.p)))
+					done.Add(1)
+				}
+				return nil
+			}()
+		}()
+	}
+	var err error
+	for _, size := range []int{4224, 8320} {
+		for n := done.Load(); done.Load() < n+goroutines*turns/8 && len(failed) == 0; {
+			runtime.Gosched()
+		}
+		s := engine.Learnt()
+		s.Sizes = []learn.BlockSize{{Size: size, Weight: 1}}
+		var file bytes.Buffer
+		err = errors.Join(err, s.Write(&file, nil), hakmem.ImportPolicy(&file))
+	}
+	for range goroutines {
+		err = errors.Join(err, <-failed)
+	}
+	if n := added.Load(); n < turns/10 && err == nil {
+		err = fmt.Errorf("%d blocks have an added size", n)
+	}
+	classes := hakmem.SizeClasses()
+	if !slices.IsSorted(classes) || !slices.Contains(classes, 4224) || !slices.Contains(classes, 8320) || hakmem.GoodSize(4112) != 4224 {
+		err = errors.Join(err, fmt.Errorf("SizeClasses: %v", classes))
+	}
+	s := workout.ReadStats()
+	if len(s.Classes) != len(classes) {
+		err = errors.Join(err, fmt.Errorf("%d classes in the statistics, %d in SizeClasses", len(s.Classes), len(classes)))
+	}
+	for i, c := range s.Classes {
+		if c.Size != uint64(classes[i]) || c.Live != 0 {
+			err = errors.Join(err, fmt.Errorf("class %d of the statistics: %+v", i, c))
+		}
+	}
+	return errors.Join(err, hakmem.CheckInvariants())
+}
+
+// TestPolicyOfSizes: block sizes come with a policy file, at any time.
+func TestPolicyOfSizes(t *testing.T) { testkit.InChild(t, "policy of sizes", "") }
 
 var _ = testkit.Child("policy export file", policyExportFile)
 

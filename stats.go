@@ -45,7 +45,8 @@ type Stats struct {
 	// s.Resident.
 	MemoryStats
 
-	// Classes has one entry for each size class up to 32 KiB, in ascending order of size.
+	// Classes has one entry for each size class up to 32 KiB, in ascending order of size. A block size
+	// that is added while the program runs (Options.Dyn) has one from then on.
 	Classes []ClassStats
 	// Large describes blocks above 32 KiB.
 	Large LargeStats
@@ -437,8 +438,10 @@ func (s *Stats) take(t *engine.Totals) {
 	s.GlobalStats = GlobalStats(t.GlobalTotals)
 	s.MemoryStats = MemoryStats(t.MemoryTotals)
 	s.Classes = s.Classes[:0]
-	for c := 1; c <= sizeclass.Num; c++ {
-		s.Classes = append(s.Classes, ClassStats(t.Classes[c]))
+	for c := sizeclass.ID(0).Next(); c != 0; c = c.Next() {
+		if t.Classes[c].Size > 0 { // otherwise it was added since the figures were read
+			s.Classes = append(s.Classes, ClassStats(t.Classes[c]))
+		}
 	}
 	s.Large = LargeStats{LargeBlockStats(t.Large), CacheStats(t.Shared), CacheStats(t.SiteCache), CacheStats(t.HugeCache)}
 	s.Budget = BudgetStats(t.Budget)

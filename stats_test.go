@@ -9,6 +9,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/asan"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
@@ -92,7 +93,7 @@ func mustAddUp(t *testing.T, when string, s *hakmem.Stats) {
 	t.Helper()
 	var live, blocks, inMagazines, slabs uint64
 	for i, c := range s.Classes {
-		k := &sizeclass.Classes[i+1]
+		k := &sizeclass.Classes[sizeclass.Of(mem.Bytes(c.Size))]
 		if c.Size != uint64(k.Size) {
 			t.Fatalf("%s: class %d has size %d, want %d", when, i, c.Size, k.Size)
 		}
@@ -266,7 +267,7 @@ func TestStatsCounters(t *testing.T) {
 		for s.Classes[i].Size < uint64(size) {
 			i++
 		}
-		blocks := uint64(sizeclass.Classes[i+1].Blocks)
+		blocks := uint64(sizeclass.Classes[sizeclass.Of(mem.Bytes(size))].Blocks)
 		delta := func(f func(c *hakmem.ClassStats) uint64) uint64 {
 			now := workout.ReadStats()
 			return f(&now.Classes[i]) - f(&s.Classes[i])

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -136,8 +137,8 @@ func addUp(s *hakmem.Stats, live []hakmem.LiveBlock) error {
 		spanBytes += uint64(b.Size)
 		spanPages += (uint64(b.Size) + sizeclass.PageSize - 1) / sizeclass.PageSize
 	}
-	for i, c := range s.Classes {
-		k := &sizeclass.Classes[i+1]
+	for _, c := range s.Classes {
+		k := &sizeclass.Classes[sizeclass.Of(mem.Bytes(c.Size))]
 		if c.Live != classes[c.Size] {
 			return fmt.Errorf("class %d: %d live blocks, LiveBlocks yields %d", c.Size, c.Live, classes[c.Size])
 		}

@@ -439,9 +439,9 @@ func TestModel(t *testing.T) {
 	}
 }
 
-// sizes are the sizes around every class boundary up to 4 MiB.
+// sizes are the sizes around every class boundary up to 4 MiB, and around those that a preset adds.
 var sizes = func() (s []uintptr) {
-	for _, c := range hakmem.SizeClasses() {
+	for _, c := range append(hakmem.SizeClasses(), 4224, 16512) {
 		s = append(s, uintptr(c)-1, uintptr(c), uintptr(c)+1)
 	}
 	for c := uintptr(32 << 10); c < 4<<20; c = hakmem.GoodSize(c + 1) {

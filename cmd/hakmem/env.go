@@ -84,6 +84,9 @@ func values(g *policy.Setting) string {
 		if g.Times {
 			values += "|a time"
 		}
+		if g.Sizes {
+			values += "|SIZE[,SIZE]"
+		}
 		return values
 	default:
 		return fmt.Sprintf("%d..%d", g.Min, g.Max)

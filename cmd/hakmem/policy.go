@@ -52,7 +52,7 @@ func readPolicyFile[T any](name string, read func(io.Reader) (T, error)) (part T
 
 func policyShowVerb() *cli.Command {
 	return &cli.Command{
-		Name: "show", Usage: "say for how long memory is kept under a policy file, and which sites' blocks live for long", ArgsUsage: "FILE",
+		Name: "show", Usage: "say for how long memory is kept under a policy file, which block sizes were added, and which sites' blocks live for long", ArgsUsage: "FILE",
 		Flags:        []cli.Flag{priceFlag()},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -66,7 +66,7 @@ func policyShowVerb() *cli.Command {
 
 func policyDiffVerb() *cli.Command {
 	return &cli.Command{
-		Name: "diff", Usage: "compare for how long memory is kept under policy files, and which sites' blocks live for long", ArgsUsage: "FILE FILE...",
+		Name: "diff", Usage: "compare for how long memory is kept under policy files, which block sizes were added, and which sites' blocks live for long", ArgsUsage: "FILE FILE...",
 		Flags:        []cli.Flag{priceFlag()},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -82,7 +82,8 @@ func priceFlag() cli.Flag {
 	return &cli.FloatFlag{Name: "price", Usage: "judge what was learnt by this price of memory, in CPU seconds for a GiB held for a second (default: that of the file)"}
 }
 
-// printPolicies prints the hold times of each band and the rules of sites, a column for each file.
+// printPolicies prints the hold times of each band, the added block sizes and the rules of sites, a column
+// for each file.
 func printPolicies(c *cli.Command) error {
 	names := c.Args().Slice()
 	list, err := readPolicies(names)
@@ -124,7 +125,36 @@ func printPolicies(c *cli.Command) error {
 	if err := w.Flush(); err != nil {
 		return err
 	}
+	if err := printSizes(newTable(c.Root().Writer), list); err != nil {
+		return err
+	}
 	return printRules(newTable(c.Root().Writer), list)
+}
+
+// printSizes prints which block sizes were added, if the files have any.
+func printSizes(w *tabwriter.Writer, list []learn.Snapshot) error {
+	by, sizes := map[int][]string{}, []int(nil)
+	for i, s := range list {
+		for _, b := range s.Sizes {
+			if by[b.Size] == nil {
+				by[b.Size] = slices.Repeat([]string{"-"}, len(list))
+				sizes = append(sizes, b.Size)
+			}
+			by[b.Size][i] = "set"
+			if b.Weight > 0 {
+				by[b.Size][i] = fmt.Sprintf("%.0f samples", b.Weight)
+			}
+		}
+	}
+	if sizes == nil {
+		return nil
+	}
+	slices.Sort(sizes)
+	fmt.Fprint(w, "\nadded block size\tlearnt from\n")
+	for _, size := range sizes {
+		fmt.Fprintf(w, "%d\t%s\n", size, strings.Join(by[size], "\t"))
+	}
+	return w.Flush()
 }
 
 // printRules prints which sites' blocks live for long, if the files say it of any.
@@ -169,7 +199,8 @@ func policyMergeVerb() *cli.Command {
 	return &cli.Command{
 		Name: "merge", Usage: "make one policy file of several", ArgsUsage: "FILE FILE...",
 		Description: "Each file counts by the number of samples in it. The costs are those of the first. A rule that a program\n" +
-			"has set for a site counts in any case; of two such rules, the first.",
+			"has set for a site counts in any case; of two such rules, the first. Of the block sizes that were added two\n" +
+			"are left: those that a program has set, and then those that were learnt from the most samples.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, TakesFile: true, Required: true, Usage: "write to `FILE`; - is standard output"},
 		},

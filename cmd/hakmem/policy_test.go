@@ -15,21 +15,37 @@ import (
 // writePolicy writes what is learnt from waits of a length, and rules of sites, into a file.
 func writePolicy(t *testing.T, wait time.Duration, rounds int, rules ...learn.SiteRule) (name string) {
 	t.Helper()
-	m := learn.New(learn.Costs{Fault: 12e-6, Return: 2e-6, Hold: 0.1 / 16384})
+	m := learn.New(someCosts)
 	for i := range time.Duration(rounds) {
 		at := i * (wait + time.Second)
 		m.Freed(0, 1024, at)
 		m.Taken(0, 1024, at+wait)
 		m.Tick(at + wait)
 	}
+	s := m.Snapshot()
+	s.Sites = rules
+	return writeSnapshot(t, s)
+}
+
+// writeSizes writes block sizes into a file that has nothing else.
+func writeSizes(t *testing.T, sizes ...learn.BlockSize) (name string) {
+	t.Helper()
+	s := learn.New(someCosts).Snapshot()
+	s.Sizes = sizes
+	return writeSnapshot(t, s)
+}
+
+// someCosts are at a price of 0.1 those of a usual machine, for pages of 64 KiB.
+var someCosts = learn.Costs{Fault: 12e-6, Return: 2e-6, Hold: 0.1 / 16384}
+
+func writeSnapshot(t *testing.T, s learn.Snapshot) (name string) {
+	t.Helper()
 	name = filepath.Join(t.TempDir(), "policy")
 	f, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	s := m.Snapshot()
-	s.Sites = rules
 	if err := s.Write(f, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -70,6 +86,17 @@ func TestPolicyVerbs(t *testing.T) {
 	for _, row := range []string{
 		"cache|long, 30 samples|short, 20 samples|long, 10 samples", "log|-|long, set|long, set", "rows|short, 20 samples|-|short, 20 samples",
 	} {
+		if !strings.Contains(regexp.MustCompile(`  +`).ReplaceAllString(out, "|"), row) {
+			t.Errorf("diff has no row %q:\n%s", row, out)
+		}
+	}
+	if strings.Contains(out, "block size") {
+		t.Errorf("diff speaks of block sizes where there are none:\n%s", out)
+	}
+	mids, larger := writeSizes(t, learn.BlockSize{Size: 4224, Weight: 30}, learn.BlockSize{Size: 8320}), writeSizes(t, learn.BlockSize{Size: 16512, Weight: 40})
+	hakmemProgram(t, "policy", "merge", "-o", merged, mids, larger)
+	out, _ = hakmemProgram(t, "policy", "diff", mids, larger, merged)
+	for _, row := range []string{"4224|30 samples|-|-", "8320|set|-|set", "16512|-|40 samples|40 samples"} {
 		if !strings.Contains(regexp.MustCompile(`  +`).ReplaceAllString(out, "|"), row) {
 			t.Errorf("diff has no row %q:\n%s", row, out)
 		}

@@ -38,12 +38,12 @@ func malloc(own Front, size mem.Bytes) Block {
 		return p
 	}
 	c := sizeclass.Of(size)
-	return mallocClass(own, c, liveState(c))
+	return mallocClass(own, size, c, liveState(c))
 }
 
-// mallocClass returns a block of class c whose live state is v, through the front. Before it gives
-// up it brings together what the caches of all Ps hold.
-func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
+// mallocClass returns a block of class c, for a request of size bytes, whose live state is v, through the
+// front. Before it gives up it brings together what the caches of all Ps hold.
+func mallocClass(own Front, size mem.Bytes, c sizeclass.ID, v liveState) Block {
 	pollHeap(own)
 	missed, due, reclaimed, leased := false, false, false, false
 	var timed time.Duration // see beginLatency
@@ -71,6 +71,7 @@ func mallocClass(own Front, c sizeclass.ID, v liveState) Block {
 			missed = true
 			*f.misses(c)++
 			timed = beginLatency(*f.misses(c))
+			noteSize(size, c)
 			due = f.head().event()
 		}
 		if s := *f.lease(c); s != 0 {
@@ -297,20 +298,21 @@ func mallocAt(site site.ID, size mem.Bytes) Block {
 		}
 		return mallocPages(size, 1, site)
 	}
-	return mallocClassAt(0, sizeclass.Of(size), site)
+	return mallocClassAt(0, size, sizeclass.Of(size), site)
 }
 
 // mallocClassAt is mallocClass for a block of a slab with a site.
-func mallocClassAt(own Front, c sizeclass.ID, site site.ID) Block {
+func mallocClassAt(own Front, size mem.Bytes, c sizeclass.ID, site site.ID) Block {
 	if !siteMap() {
 		return noMemory()
 	}
-	laned := isLaned(c) && !Hardened()
+	laned := c.Bytes() <= maxLaned && !Hardened()
 	var p Block
 	if laned && isLong(site) {
+		c = lanedClass(c)
 		p = mallocLong(own, c)
 	} else {
-		p = mallocClass(own, c, liveSited)
+		p = mallocClass(own, size, c, liveSited)
 	}
 	if p == 0 {
 		return 0
@@ -405,16 +407,12 @@ func mallocAligned(own Front, align mem.Align, size mem.Bytes, site site.ID) Blo
 		site = 0
 	}
 	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
-		// Slabs start on a page and the size of every class is m·2^k. So the next class whose size
-		// is a multiple of the alignment will do.
-		for c := sizeclass.Of(size); c <= sizeclass.Num; c++ {
-			switch {
-			case sizeclass.Classes[c].Size&uint32(align-1) != 0:
-			case site != 0:
-				return mallocClassAt(own, c, site)
-			default:
-				return mallocClass(own, c, liveState(c))
-			}
+		switch c := sizeclass.Aligned(size, align); {
+		case c == 0: // a large block
+		case site != 0:
+			return mallocClassAt(own, size, c, site)
+		default:
+			return mallocClass(own, size, c, liveState(c))
 		}
 	}
 	size = max(size, sizeclass.MaxMid+1)

@@ -38,7 +38,8 @@
 //   - region: the reserved range, its metadata, a page's entry in it, the site map, modes;
 //   - pages: what is learnt of pages and of sites, chunks, the page tree, the memory limit, growth of
 //     the committed part;
-//   - blocks: findings, live state, partial sets, superslabs, return of free pages, slabs;
+//   - blocks: findings, live state, partial sets, superslabs, return of free pages, slabs, sizes that
+//     were added to the fixed classes;
 //   - fronts: magazines, large blocks and their caches, the quarantine, the pool of fronts,
 //     reservation, how a goroutine gets a front (enter), and long lanes;
 //   - scavenger: draining fronts, sweeping EMPTY slabs, punching holes, the timer, and what a

@@ -262,10 +262,16 @@ func hardSize(size mem.Bytes) mem.Bytes {
 		return n
 	}
 	c := sizeclass.Of(size)
-	if n <= c.Bytes() {
+	switch {
+	case n <= c.Bytes():
 		return n
+	case n > sizeclass.MaxMid:
+		return sizeclass.MaxMid + 1
 	}
-	return hardSizes[c]
+	if next := sizeclass.Aligned(n, c.Align()); next != 0 {
+		return next.Bytes()
+	}
+	return sizeclass.MaxMid + 1 // a large block is aligned to a page
 }
 
 // hardRoom is how much larger a sealed block of size bytes is made that has grown, so that a block that
@@ -277,21 +283,6 @@ func hardRoom(size mem.Bytes) mem.Bytes {
 	}
 	return size / 4
 }
-
-// hardSizes has for each class of slabs the size of the next larger block with the same alignment: of
-// a slab's class, or the smallest large block.
-var hardSizes = func() (t [sizeclass.Num + 1]mem.Bytes) {
-	for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
-		next := c + 1
-		for next <= sizeclass.Num && next.Bytes()&mem.Bytes(c.Align()-1) != 0 {
-			next++
-		}
-		if t[c] = sizeclass.MaxMid + 1; next <= sizeclass.Num {
-			t[c] = next.Bytes()
-		}
-	}
-	return t
-}()
 
 // reseal makes a sealed live block, from old to size bytes, larger in place. The block has room for
 // them and for what hardening adds. It reports false if the block is being freed.

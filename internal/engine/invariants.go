@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/hakmem/hakmem/internal/check"
+	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/site"
@@ -15,6 +17,7 @@ import (
 // CheckInvariants looks at everything that hakmem knows and reports what does not fit together, nil
 // if everything does. It looks at
 //
+//   - the tables of size classes (this file);
 //   - fronts, their magazines and leases, and the long lanes (invariants_fronts.go);
 //   - the caches of free blocks and guarded blocks (this file);
 //   - the region, superslabs, slabs, large blocks, free pages and the counts of them
@@ -69,6 +72,7 @@ func (k *checker) check() {
 	for _, s := range punchLost {
 		k.lost[s] = true
 	}
+	k.checkClasses()
 	k.checkFronts()
 	k.checkLanes()
 	k.checkCaches()
@@ -79,6 +83,39 @@ func (k *checker) check() {
 	k.checkSets()
 	k.checkTree()
 	k.checkCounts()
+}
+
+// checkClasses looks at the tables of size classes: at the spare ones, and at which class each size above
+// 1 KiB has.
+func (k *checker) checkClasses() {
+	defined := 0
+	for c := sizeclass.ID(sizeclass.NumFixed + 1); c <= sizeclass.Num; c++ {
+		s, size := subject{noun: "class", class: c}, c.Bytes()
+		if !c.Whole() {
+			k.bad(s, "a spare class is as its size makes it", sizeclass.Classes[c], fmt.Sprintf("a class of %d bytes", size))
+		}
+		if size == 0 {
+			continue
+		}
+		defined++
+		if !slices.ContainsFunc(addedSizes, func(b learn.BlockSize) bool { return mem.Bytes(b.Size) == size }) {
+			k.bad(s, "a spare class has a size that was added", size, addedSizes)
+		}
+	}
+	if defined != len(addedSizes) {
+		k.bad(subject{noun: "size classes"}, "each size that was added has a class", defined, len(addedSizes))
+	}
+	for i := sizeclass.MaxTiny / sizeclass.Step; i < len(sizeclass.Mid); i++ {
+		size, best := mem.Bytes(i+1)*sizeclass.Step, sizeclass.ID(sizeclass.NumFixed)
+		for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
+			if n := c.Bytes(); n >= size && n < best.Bytes() {
+				best = c
+			}
+		}
+		if c := sizeclass.Mid[i]; c != best {
+			k.bad(subject{noun: "block size", addr: mem.Addr(size), class: best}, "a size has the smallest class that holds it", c, best)
+		}
+	}
 }
 
 // checkCaches notes what waits in the shared slots, the SiteCache and the huge-block cache. Entries

@@ -299,6 +299,24 @@ var breakers = []breaker{
 		return x.site, func() { x.site.Resized(-8) }
 	}},
 
+	// Size classes.
+	{"a size has the smallest class that holds it", "a larger one", func(x *smallHeap) (any, func()) {
+		return 4224, set(&sizeclass.Mid[4112/sizeclass.Step], sizeclass.Of(5120))
+	}},
+	{"a spare class has a size that was added", "a class without", func(x *smallHeap) (any, func()) {
+		k := sizeclass.Classes[sizeclass.Of(4608)]
+		return nil, set(&sizeclass.Classes[sizeclass.Num], k)
+	}},
+	{"a spare class is as its size makes it", "a size alone", func(x *smallHeap) (any, func()) {
+		return nil, set(&sizeclass.Classes[sizeclass.Num].Size, 4224)
+	}},
+	{"a spare class is as its size makes it", "one block too many, and no size", func(x *smallHeap) (any, func()) {
+		return nil, set(&sizeclass.Classes[sizeclass.NumFixed+1].Blocks, 1)
+	}},
+	{"each size that was added has a class", "none", func(x *smallHeap) (any, func()) {
+		return nil, set(&addedSizes, []learn.BlockSize{{Size: 4224}})
+	}},
+
 	// Fronts.
 	{"the trap front is never written", "a top", func(x *smallHeap) (any, func()) {
 		return trapFront, set(trapFront.top(5), *trapFront.top(5)+8)

@@ -166,6 +166,31 @@ func TestLongLane(t *testing.T) {
 	}
 }
 
+// TestLaneOfSpareClass: sited blocks of a spare class lie in the common lane, and those that live for long in
+// the long lane of the next fixed class, aligned as they must be.
+func TestLaneOfSpareClass(t *testing.T) {
+	needSites(t)
+	if !alone(t, "HAKMEM_DYN=2176,4224") || !Ready() {
+		return
+	}
+	long, short := laneSite(t, "long", LaneLong), laneSite(t, "short", LaneShort)
+	for _, test := range []struct {
+		site   site.ID
+		size   mem.Bytes
+		usable mem.Bytes
+		inLong bool
+	}{{short, 2080, 2176, false}, {long, 2080, 2304, true}, {long, 2177, 2304, true}, {long, 4112, 4224, false}} {
+		for _, align := range []mem.Align{1, 128} {
+			p := mallocAligned(0, align, test.size, test.site)
+			if n, s, bad := Size(p); n != test.usable || s != test.site || bad.Kind != OK || isLongBlock(p) != test.inLong || mem.Align(p)%align != 0 {
+				t.Errorf("%d bytes of site %d: %d, site %d, long %t, %+v", test.size, test.site, n, s, isLongBlock(p), bad)
+			}
+			freeBlocks(t, []Block{p})
+		}
+	}
+	mustHold(t)
+}
+
 // TestLaneLease: a lane that is not used gives up its slab at the second tick, and the timer stops; Trim
 // and a failed allocation end its lease at once.
 func TestLaneLease(t *testing.T) {

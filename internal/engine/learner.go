@@ -109,6 +109,7 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	lifetimes.frozen = frozen
 	region.mu.Unlock()
 	holesModel().Freeze(frozen)
+	learnSizes(above, frozen)
 	moving.Lock()
 	budget.factor = above.Strategy().Budget
 	moving.Unlock()

@@ -1,18 +1,21 @@
 package engine
 
 import (
+	"errors"
+	"slices"
+
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/site"
 )
 
 // This file hands out what was learnt and decided, and takes it from a policy file. It has no state.
 
-// Learnt returns what was learnt of free pages, of holes and of sites. It leaves out holes if the scavenger
+// Learnt returns what was learnt of free pages, of holes and of sites, and the sizes that were added. It leaves out holes if the scavenger
 // hangs. Any goroutine, not entered.
 func Learnt() learn.Snapshot {
 	region.mu.Lock()
 	s := keptModel().Snapshot()
-	s.Sites = siteRules()
+	s.Sites, s.Sizes = siteRules(), slices.Clone(addedSizes)
 	region.mu.Unlock()
 	learn.SortRules(s.Sites)
 	if scavenger.lock() {
@@ -24,10 +27,11 @@ func Learnt() learn.Snapshot {
 }
 
 // Learn replaces what was learnt of free pages and, if s has them, of holes, and the imported rules of
-// sites. What was learnt of sites in this process stays. It returns an error, and changes nothing, if s is
-// damaged or the scavenger hangs. Any goroutine, not entered.
+// sites. What was learnt of sites in this process stays, and so do sizes that were added: those of s come
+// on top, as far as there are spare classes. It returns an error, and changes nothing, if s is damaged or
+// the scavenger hangs. Any goroutine, not entered.
 func Learn(s learn.Snapshot) error {
-	if err := s.Check(); err != nil {
+	if err := errors.Join(s.Check(), checkSizes(s.Sizes)); err != nil {
 		return err
 	}
 	if !scavenger.lock() {
@@ -43,6 +47,7 @@ func Learn(s learn.Snapshot) error {
 		}
 	}
 	importRules(s.Sites)
+	importSizes(s.Sizes)
 	return nil
 }
 

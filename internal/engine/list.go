@@ -14,7 +14,7 @@ import "github.com/hakmem/hakmem/internal/sizeclass"
 type listID uint8
 
 const (
-	// numLaned is how many classes have a long lane: those up to 4 KiB. A free block of more than 4 KiB
+	// numLaned is how many classes have a long lane: the fixed ones up to 4 KiB. A free block of more than 4 KiB
 	// has a whole OS page in it as often as not, even where its neighbours live.
 	numLaned = sizeclass.NumTiny + 2*8
 	// maxLaned is the size of the largest of them, in bytes.
@@ -29,8 +29,15 @@ func commonList(c sizeclass.ID) listID { return listID(c) }
 // longList returns the list of class c in the long lane. The class must be laned.
 func longList(c sizeclass.ID) listID { return listID(c + sizeclass.Num) }
 
-// isLaned reports whether class c has a long lane.
-func isLaned(c sizeclass.ID) bool { return c <= numLaned }
+// lanedClass returns the smallest class with a long lane whose blocks do for those of class c, which has at
+// most maxLaned bytes. Spare classes have no long lane. Up to 4 KiB their sizes lie in the middle between
+// two fixed ones, so the blocks of the next class are aligned to more.
+func lanedClass(c sizeclass.ID) sizeclass.ID {
+	for c > numLaned {
+		c = c.Next()
+	}
+	return c
+}
 
 // class returns the class of the list's slabs.
 func (l listID) class() sizeclass.ID {

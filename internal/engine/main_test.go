@@ -31,6 +31,10 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, "after all tests:", err)
 		status = 1
 	}
+	if os.Getenv(aloneVar) == "" && sizeclass.Spare() != sizeclass.NumSpare {
+		fmt.Fprintf(os.Stderr, "a test has added block sizes, %+v, which other tests meet: have it run alone\n", addedSizes)
+		status = 1
+	}
 	os.Exit(status)
 }
 
@@ -56,6 +60,10 @@ func withClock(t *testing.T) *testkit.Clock {
 	holeTimes.model, holeTimes.lastRound, holeTimes.roundAt = nil, 0, 0
 	holeWaits.n = 0
 	learner.Learner, learner.windowAt = nil, 0
+	peaks.Sizes = learn.Sizes{}
+	for i := range peaks.asked {
+		peaks.asked[i] = askedSizes[i].Load()
+	}
 	region.mu.Lock()
 	lifetimes.frozen = false
 	region.mu.Unlock()

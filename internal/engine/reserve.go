@@ -36,6 +36,7 @@ func Ready() bool {
 	if region.tries&(region.tries-1) != 0 {
 		return false
 	}
+	defineSizes()
 	if err := reserveRegion(); err != nil {
 		_ = region.refuse(err)
 		return false

@@ -125,9 +125,12 @@ func (s Snapshot) Check() error {
 	if err := checkRules(s.Sites); err != nil {
 		return err
 	}
+	if err := checkSizes(s.Sizes); err != nil {
+		return err
+	}
 	if s.Holes != nil {
-		if s.Holes.Holes != nil || s.Holes.Sites != nil {
-			return errors.New("learn: what is known of holes has holes or sites of its own")
+		if s.Holes.Holes != nil || s.Holes.Sites != nil || s.Holes.Sizes != nil {
+			return errors.New("learn: what is known of holes has holes, sites or block sizes of its own")
 		}
 		if err := s.Holes.Check(); err != nil {
 			return fmt.Errorf("%w, of holes", err)
@@ -151,7 +154,7 @@ func (s Snapshot) Samples() (n float64) {
 }
 
 // Merge returns what both s and o have learnt, each weighed by the number of its samples, rules of sites
-// too. The costs are those of s. A band stands for the same share of the pages in both.
+// and block sizes too. The costs are those of s. A band stands for the same share of the pages in both.
 func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 	if err := errors.Join(s.Check(), o.Check()); err != nil {
 		return Snapshot{}, err
@@ -180,6 +183,7 @@ func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 	m.pages = pages
 	both := m.Snapshot()
 	both.Sites = mergeRules(s.Sites, o.Sites)
+	both.Sizes = mergeSizes(s.Sizes, o.Sizes)
 	switch {
 	case s.Holes == nil:
 		both.Holes = o.Holes

@@ -205,6 +205,11 @@ func (l *Learner) NoteLane(site uint32, long bool) {
 	l.note(d)
 }
 
+// NoteSize notes that a class was made for the size that p proposes.
+func (l *Learner) NoteSize(p SizeProposal) {
+	l.note(Decision{Kind: KindSize, Where: uint32(p.Size), From: float64(p.Instead), To: float64(p.Size), Applied: true})
+}
+
 // NoteBudget notes that the caches together may hold so many bytes now, as far as they did before.
 func (l *Learner) NoteBudget(from, to float64) {
 	l.note(Decision{Kind: KindBudget, From: from, To: to, Applied: true})

@@ -26,6 +26,8 @@ var phrases = [nKinds]phrase{
 		"more goroutines use caches of their own, or more memory is in use", "fewer goroutines use caches of their own, and less memory is in use"},
 	KindPrice: {"the price of a GiB·s", inCPU,
 		"the memory in use came nearer to the soft limit", "the memory in use is further from the soft limit again"},
+	KindSize: {subject: "the size of blocks for requests of up to %d bytes", unit: inExactBytes,
+		less: "so many have such a size that the difference adds up"}, // never more
 }
 
 // reasons says why the mode changed.
@@ -154,6 +156,9 @@ func inSeconds(s float64) string {
 	}
 	return tenths(s) + " s"
 }
+
+// inExactBytes writes a size for which each byte counts.
+func inExactBytes(n float64) string { return strconv.FormatFloat(n, 'f', -1, 64) + " bytes" }
 
 func inBytes(n float64) string {
 	units := [...]string{"bytes", "KiB", "MiB", "GiB"}

@@ -43,6 +43,8 @@ func TestSentence(t *testing.T) {
 			"At 12.3 s the price of a GiB·s went from 0.1 CPU s to 0.4 CPU s, because the memory in use came nearer to the soft limit."},
 		{Decision{Kind: KindPrice, From: 0.4, To: 0.1, Applied: true},
 			"At 12.3 s the price of a GiB·s went from 0.4 CPU s to 0.1 CPU s, because the memory in use is further from the soft limit again."},
+		{Decision{Kind: KindSize, Where: 4224, From: 4608, To: 4224, Applied: true},
+			"At 12.3 s the size of blocks for requests of up to 4224 bytes went from 4608 bytes to 4224 bytes, because so many have such a size that the difference adds up."},
 		{Decision{Kind: 200}, "At 12.3 s something was decided that this version of hakmem has no words for."},
 		{Decision{Kind: KindHold, Why: 200}, "At 12.3 s something was decided that this version of hakmem has no words for."},
 	} {

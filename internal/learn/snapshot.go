@@ -7,16 +7,17 @@ import (
 )
 
 // Snapshot is what a Model has learnt, in a form that can be stored and given to another Model, and what
-// is known of sites. It says nothing about the pages that wait.
+// is known of sites and of block sizes. It says nothing about the pages that wait.
 type Snapshot struct {
 	Costs Costs
 	Pages uint32 // one more than the highest page in use
 	Bands []Band // Bands of them
 	All   Band   // of all bands together, which forget at another pace
-	// Holes is what another Model has learnt, of slabs, or nil, and Sites has the rules of sites. A Model
-	// neither has nor takes any.
-	Holes *Snapshot  `json:",omitempty"`
-	Sites []SiteRule `json:",omitempty"`
+	// Holes is what another Model has learnt, of slabs, or nil, Sites has the rules of sites, and Sizes the
+	// block sizes that were added. A Model neither has nor takes any.
+	Holes *Snapshot   `json:",omitempty"`
+	Sites []SiteRule  `json:",omitempty"`
+	Sizes []BlockSize `json:",omitempty"`
 }
 
 // Band is what is known of the waits in a band. The slices have an entry for each of the Arms: waits up

@@ -73,6 +73,13 @@ func (g *Setting) parse(name, v string) (int64, *SettingError) {
 		if i := slices.Index(g.Choices, strings.ToLower(v)); i >= 0 {
 			return int64(i), nil
 		}
+		if g.Sizes {
+			d, err := parseDyn(v)
+			if err != nil {
+				return bad("use one of " + strings.Join(g.Choices, ", ") + ", or one or two block sizes such as 4224,16512: " + err.Error())
+			}
+			return int64(d), nil
+		}
 		if !g.Times {
 			return bad("use one of " + strings.Join(g.Choices, ", "))
 		}
@@ -223,6 +230,12 @@ func (s *Settings) check() error {
 		case Switch:
 			continue
 		case Choice:
+			if g.Sizes {
+				if err := Dyn(v).check(); err != nil {
+					return &SettingError{g.Name, strconv.FormatInt(v, 10), err.Error()}
+				}
+				continue
+			}
 			most = int64(len(g.Choices)) - 1
 			if g.Times {
 				most += 1 + g.Max

@@ -41,6 +41,8 @@ type Fixed struct {
 	Timing bool
 	// RegionBytes is the size of the address range to reserve.
 	RegionBytes int
+	// Dyn says which block sizes are added to the fixed ones.
+	Dyn Dyn
 }
 
 // Tuning holds the settings that may change while the program runs. A new value does not affect

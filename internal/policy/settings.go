@@ -37,6 +37,8 @@ type Setting struct {
 	// Times says that a choice may also be a time, such as 500ms. The value is then the number of
 	// choices plus the milliseconds, which are at most Max.
 	Times bool
+	// Sizes says that a choice may also be block sizes, such as 4224,16512. The value is then a Dyn.
+	Sizes bool
 
 	get func(*Settings) int64
 	set func(*Settings, int64)
@@ -95,6 +97,12 @@ func (g Setting) ofContainer() Setting {
 // orTime lets a choice be a time as well.
 func (g Setting) orTime(most time.Duration) Setting {
 	g.Times, g.Max = true, most.Milliseconds()
+	return g
+}
+
+// orSizes lets a choice be block sizes as well.
+func (g Setting) orSizes() Setting {
+	g.Sizes = true
 	return g
 }
 
@@ -186,6 +194,9 @@ var settings = []Setting{
 		func(s *Settings) *int { return &s.CommitMax }).formerly("HAKMEM_SS_COMMIT_MAX"),
 	number("HAKMEM_REGION_BYTES", "address range to reserve, in bytes", strconv.FormatInt(DefaultRegion, 10), 256<<20, 1<<40,
 		func(s *Settings) *int { return &s.RegionBytes }),
+	choice("HAKMEM_DYN", "block sizes to add to the fixed ones above 1 KiB: two at most, where they save memory (auto); none (off); or one or two sizes, such as 4224,16512, multiples of 128", "auto", []string{"auto", "off"},
+		func(s *Settings) int64 { return int64(s.Dyn) },
+		func(s *Settings, v int64) { s.Dyn = Dyn(v) }).orSizes(),
 }
 
 // All returns the table of settings in its documented order. The caller must not change it.
@@ -208,6 +219,8 @@ func (g *Setting) Value(s *Settings) string {
 		return *g.text(s)
 	case g.isMode():
 		return s.Mode
+	case g.Sizes && g.get(s) >= int64(len(g.Choices)):
+		return Dyn(g.get(s)).text()
 	case g.Kind == Choice && g.get(s) >= int64(len(g.Choices)):
 		return (time.Duration(g.get(s)-int64(len(g.Choices))) * time.Millisecond).String()
 	case g.Kind == Choice:

@@ -1,10 +1,13 @@
 // Package sizeclass owns the table of size classes: which size a block of n bytes gets, and how a
-// slab of a class is cut. The table is made at init and never changes.
+// slab of a class is cut.
 //
-// The classes are 16-byte steps up to 128 B and then eight to each doubling, up to 32 KiB. So a
-// block above 128 B is at most 12.5 % larger than was asked for. Class 0 is not a size but the trap
-// class (see package engine). Every class size is m·2^k with 8 ≤ m ≤ 16, so an alignment of 2^k is
-// met by the next class whose size is a multiple of 2^k.
+// The fixed classes are made at init and never change: 16-byte steps up to 128 B and then eight to
+// each doubling, up to 32 KiB. So a block above 128 B is at most 12.5 % larger than was asked for.
+// Two spare classes have no size until Define gives them one, while the program runs (spare.go).
+// Class 0 is not a size but the trap class (see package engine).
+//
+// The numbers of the fixed classes ascend with their sizes. That of a spare class says nothing about
+// its size, so what goes from size to size goes by Next.
 package sizeclass
 
 import (
@@ -20,10 +23,17 @@ const (
 	// the largest class of slabs. A block above it is a large block.
 	MaxTiny = 1 << 10
 	MaxMid  = 32 << 10
-	// NumTiny and Num count the classes 1..NumTiny and 1..Num. There are 8 steps of 16 B, then 3
-	// doublings to 1 KiB and 5 more to 32 KiB, with eight classes each.
-	NumTiny = 8 + 3*8
-	Num     = NumTiny + 5*8
+	// Step is what class sizes above MaxTiny are multiples of: an eighth of the doubling from 1 to 2 KiB.
+	Step = MaxTiny / 8
+	// NumTiny and NumFixed count the classes 1..NumTiny and 1..NumFixed, whose sizes are fixed. There
+	// are 8 steps of 16 B, then 3 doublings to 1 KiB and 5 more to 32 KiB, with eight classes each.
+	NumTiny  = 8 + 3*8
+	NumFixed = NumTiny + 5*8
+	// NumSpare counts the spare classes NumFixed+1..Num, and Num all classes of slabs. Class numbers are
+	// bytes of live state, of which package engine keeps those from 125 on for itself: four are left
+	// after the classes of large blocks. Each class takes 1 KiB of address space in every front.
+	NumSpare = 2
+	Num      = NumFixed + NumSpare
 	// MaxLarge is the size of the largest large block that has a class, and of a superslab. Classes
 	// Num+1..NumAll are those of large blocks: 6 doublings from 32 KiB on, with eight classes each.
 	MaxLarge = 2 << 20
@@ -42,7 +52,8 @@ const (
 // rest up to NumAll are those of large blocks.
 type ID uint8
 
-// Bytes returns the bytes of a block of class c; of a large block, the usable bytes.
+// Bytes returns the bytes of a block of class c; of a large block, the usable bytes. A spare class that
+// is not defined has 0.
 func (c ID) Bytes() mem.Bytes {
 	if c > Num {
 		return LargeBytes(c)
@@ -79,37 +90,44 @@ type Class struct {
 }
 
 var (
-	// Classes is indexed by class. Entry 0 is the trap class, all zero.
+	// Classes is indexed by class. Entry 0 is the trap class, all zero, and so are those of spare
+	// classes until they are defined.
 	Classes = makeClasses()
 	// Small has the class of each size ≤ MaxTiny, at index (size+15)/16. From the test of the size
 	// the compiler proves that this index is in bounds.
 	Small = makeSmall()
-	// Mid has the class of each size in (MaxTiny, MaxMid], at index (size-1)/128: class boundaries
-	// above 1 KiB are multiples of 128.
+	// Mid has the class of each size in (MaxTiny, MaxMid], at index (size-1)/Step: class boundaries
+	// above 1 KiB are multiples of Step. Define changes entries while others read them.
 	Mid = makeMid()
 )
 
 func makeClasses() (t [Num + 1]Class) {
 	size := uint32(0)
-	for c := 1; c <= Num; c++ {
+	for c := 1; c <= NumFixed; c++ {
 		step := uint32(Granule)
 		if size >= 128 {
 			step = 1 << (bits.Len32(size) - 1) / 8
 		}
 		size += step
-		k := &t[c]
-		k.Size = size
 		// Enough pages for at least 16 blocks. Above 1 KiB also for at most 64 blocks, one word of
 		// the bitmap.
-		for k.Order < MaxOrder && (PageSize<<k.Order)/size < 32 {
-			k.Order++
+		order := uint32(0)
+		for order < MaxOrder && (PageSize<<order)/size < 32 {
+			order++
 		}
-		k.Blocks = (PageSize << k.Order) / size
-		k.Words = (k.Blocks + 63) / 64
-		k.LastBit = ^uint64(0) >> ((64 - k.Blocks%64) % 64)
-		k.Recip = ^uint64(0)/uint64(size) + 1
+		t[c] = makeClass(mem.Bytes(size), order)
 	}
 	return t
+}
+
+// makeClass returns the class of blocks of size bytes whose slabs are 2^order pages.
+func makeClass(size mem.Bytes, order uint32) Class {
+	blocks := uint32((PageSize << order) / size)
+	return Class{
+		Size: uint32(size), Blocks: blocks, Words: (blocks + 63) / 64, Order: order,
+		Recip:   ^uint64(0)/uint64(size) + 1,
+		LastBit: ^uint64(0) >> ((64 - blocks%64) % 64),
+	}
 }
 
 func makeSmall() (t [MaxTiny/Granule + 1]ID) {
@@ -123,10 +141,10 @@ func makeSmall() (t [MaxTiny/Granule + 1]ID) {
 	return t
 }
 
-func makeMid() (t [256]ID) {
+func makeMid() (t [MaxMid / Step]ID) {
 	c := ID(NumTiny + 1)
-	for i := MaxTiny / 128; i < 256; i++ {
-		if uint32(i+1)*128 > Classes[c].Size {
+	for i := MaxTiny / Step; i < len(t); i++ {
+		if uint32(i+1)*Step > Classes[c].Size {
 			c++
 		}
 		t[i] = c
@@ -139,7 +157,7 @@ func Of(size mem.Bytes) ID {
 	if size <= MaxTiny {
 		return Small[(size+Granule-1)/Granule]
 	}
-	return Mid[uint8((size-1)/128)]
+	return Mid[uint8((size-1)/Step)]
 }
 
 // Index returns the index of the block of class c that holds the byte at offset off of a slab, and

@@ -6,42 +6,58 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 )
 
-// TestEverySize checks each size's class against the definition: it is the smallest class that
-// holds the size, and wastes no more than the package promises.
+// TestEverySize checks each size's class, and what the package promises of the fixed ones.
 func TestEverySize(t *testing.T) {
-	for size := mem.Bytes(0); size <= MaxMid; size++ {
-		c := Of(size)
-		got := mem.Bytes(Classes[c].Size)
-		if got < size || (c > 1 && mem.Bytes(Classes[c-1].Size) >= size) {
-			t.Fatalf("size %d: class %d of %d bytes is not the smallest that fits", size, c, got)
-		}
-		if size > 128 && (got-size)*8 > size {
+	checkSizes(t)
+	for size := mem.Bytes(129); size <= MaxMid; size++ {
+		if got := Of(size).Bytes(); (got-size)*8 > size {
 			t.Fatalf("size %d: block of %d bytes wastes more than 12.5 %%", size, got)
 		}
 	}
-	if Classes[Num].Size != MaxMid || Classes[NumTiny].Size != MaxTiny {
-		t.Fatalf("last classes are %d and %d bytes", Classes[NumTiny].Size, Classes[Num].Size)
+	if Classes[NumFixed].Size != MaxMid || Classes[NumTiny].Size != MaxTiny {
+		t.Fatalf("last classes are %d and %d bytes", Classes[NumTiny].Size, Classes[NumFixed].Size)
+	}
+}
+
+// checkSizes checks each size's class against the definition: it is the smallest class that holds the
+// size.
+func checkSizes(t *testing.T) {
+	t.Helper()
+	for size := mem.Bytes(0); size <= MaxMid; size++ {
+		best := ID(NumFixed)
+		for c := ID(1); c <= Num; c++ {
+			if n := c.Bytes(); n >= max(size, 1) && n < best.Bytes() {
+				best = c
+			}
+		}
+		if c := Of(size); c != best {
+			t.Fatalf("size %d: class %d of %d bytes; the smallest that fits is %d of %d", size, c, c.Bytes(), best, best.Bytes())
+		}
 	}
 }
 
 // TestIndexEveryOffset checks the reciprocal at every offset in a slab of every class.
 func TestIndexEveryOffset(t *testing.T) {
-	for c := 1; c <= Num; c++ {
-		k := &Classes[c]
-		for off := mem.Bytes(0); off < PageSize<<k.Order; off++ {
-			i, start := k.Index(off)
-			if mem.Bytes(i) != off/mem.Bytes(k.Size) || start != (off%mem.Bytes(k.Size) == 0) {
-				t.Fatalf("class %d (%d B): Index(%d) = %d, %v", c, k.Size, off, i, start)
-			}
-			if short := uint64(off) * k.Short() >> ShortBits; uint32(short) != i {
-				t.Fatalf("class %d (%d B): offset %d is in block %d, Short gives %d", c, k.Size, off, i, short)
-			}
+	for c := ID(0).Next(); c != 0; c = c.Next() {
+		checkIndex(t, c, &Classes[c])
+	}
+}
+
+func checkIndex(t *testing.T, c ID, k *Class) {
+	t.Helper()
+	for off := mem.Bytes(0); off < PageSize<<k.Order; off++ {
+		i, start := k.Index(off)
+		if mem.Bytes(i) != off/mem.Bytes(k.Size) || start != (off%mem.Bytes(k.Size) == 0) {
+			t.Fatalf("class %d (%d B): Index(%d) = %d, %v", c, k.Size, off, i, start)
+		}
+		if short := uint64(off) * k.Short() >> ShortBits; uint32(short) != i {
+			t.Fatalf("class %d (%d B): offset %d is in block %d, Short gives %d", c, k.Size, off, i, short)
 		}
 	}
 }
 
 func TestSlabs(t *testing.T) {
-	for c := 1; c <= Num; c++ {
+	for c := 1; c <= NumFixed; c++ {
 		k := &Classes[c]
 		if c > NumTiny && k.Blocks > 64 || k.Blocks < 16 || c <= NumTiny && k.Order != 0 {
 			t.Errorf("class %d (%d B): %d blocks in %d pages", c, k.Size, k.Blocks, 1<<k.Order)
