@@ -74,16 +74,24 @@ var (
 // takeShared returns a large block of class c from the shared slots, or 0.
 func takeShared(c sizeclass.ID) Block {
 	line := &shared[c-sizeclass.Num-1]
-	for i := range line.slot {
-		if s := &line.slot[i]; s.Load() != 0 {
+	if p := line.take(); p != 0 {
+		return p
+	}
+	sharedCount.misses.Add(1)
+	line.missed.Add(1)
+	return 0
+}
+
+// take returns a block from the slots, or 0, which does not count as a miss.
+func (l *slotLine) take() Block {
+	for i := range l.slot {
+		if s := &l.slot[i]; s.Load() != 0 {
 			if p := s.Swap(0); p != 0 {
 				sharedCount.hits.Add(1)
 				return Block(p)
 			}
 		}
 	}
-	sharedCount.misses.Add(1)
-	line.missed.Add(1)
 	return 0
 }
 

@@ -51,6 +51,7 @@ func aboveModels() *learn.Learner {
 // the counters. Under scavenger.mu.
 func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	l := &learner
+	followLives(now)
 	since := now.since(l.windowAt)
 	if !learns() || since < decayPart(windowTime) {
 		return
@@ -105,7 +106,11 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	}
 	frozen := above.Evolution().Mode() != learn.ModeLearn
 	lifetimes.frozen = frozen
+	costs := keptModel().Costs()
 	region.mu.Unlock()
+	if d, adopted := wmaxWindow(costs, frozen); adopted {
+		above.NoteAdopted(d)
+	}
 	holesModel().Freeze(frozen)
 	moving.Lock()
 	budget.factor = above.Strategy().Budget

@@ -15,10 +15,11 @@ const (
 	KindEvolution                     // the Mode of Evolution: its number. Why says what ended the former one
 	KindBudget                        // what caches may hold together: bytes
 	KindPrice                         // the price of memory near the soft limit: CPU seconds for a GiB·s
+	KindWMax                          // W_MAX, one of WMaxFactors. Costs are those of a large allocation that its magazine could not serve
 	nKinds        = iota
 )
 
-var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price"}
+var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price", "w_max"}
 
 func (k DecisionKind) String() string { return nameOf(kinds, k) }
 

@@ -203,6 +203,9 @@ func (l *Learner) NoteLane(site uint32, long bool) {
 	l.note(d)
 }
 
+// NoteAdopted notes that a bandit has adopted another arm: the decision, without its time.
+func (l *Learner) NoteAdopted(d Decision) { l.note(d) }
+
 // NoteBudget notes that the caches together may hold so many bytes now, as far as they did before.
 func (l *Learner) NoteBudget(from, to float64) {
 	l.note(Decision{Kind: KindBudget, From: from, To: to, Applied: true})

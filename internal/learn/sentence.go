@@ -26,6 +26,8 @@ var phrases = [nKinds]phrase{
 		"more goroutines use caches of their own, or more memory is in use", "fewer goroutines use caches of their own, and less memory is in use"},
 	KindPrice: {"the price of a GiB·s", inCPU,
 		"the memory in use came nearer to the soft limit", "the memory in use is further from the soft limit again"},
+	KindWMax: {"how much larger than the request a cached large block may be (W_MAX)", times,
+		"what that saves is more than what the memory costs", "what that saves is less than what the memory costs"},
 }
 
 // reasons says why the mode changed.
@@ -93,6 +95,8 @@ func inLane(x float64) string {
 }
 
 func strategy(x float64) string { return "strategy " + plain(x) }
+
+func times(x float64) string { return plain(x) + " times" }
 
 func inCPU(x float64) string { return plain(x) + " CPU s" }
 

@@ -1,0 +1,100 @@
+package learn
+
+// WMaxFactors are the values of W_MAX: the most by which a cached large block may be larger than the
+// request that it serves. The first is off: a block serves its own class only. The values are those of
+// the C hakmem.
+var WMaxFactors = [...]float64{1, 1.25, 1.5, 1.75}
+
+// WMax chooses one of WMaxFactors. A larger factor serves more allocations from caches, and leaves more
+// memory in blocks that did not need it. What a factor costs shows only while it is in force, so a Bandit
+// chooses, and its play is a window of some seconds. A WMax has no clock. It is for one goroutine at a
+// time.
+type WMax struct {
+	bandit *Bandit
+	// played is the arm in force in the window that has begun.
+	played int
+	// alive is for how long samples lived, in seconds, and died how many of them did. Both forget.
+	alive, died float64
+}
+
+// WMaxWindow says what happened in a window. The costs are in seconds of CPU time.
+type WMaxWindow struct {
+	// Demand is how many large allocations their own magazine could not serve, without those of which it
+	// could not because a smaller request had taken the block.
+	Demand float64
+	// CPU is what it took to serve all of them, page faults included, and to move blocks out of caches.
+	CPU float64
+	// Beyond is how many GiB the blocks that served smaller requests had beyond these.
+	Beyond float64
+	// Price is what a GiB costs that is held for a second.
+	Price float64
+}
+
+const (
+	// leastDemand is how many allocations a window needs to count: their mean cost is then known within
+	// an eighth if single ones vary as much as they cost.
+	leastDemand = 64
+	// lifeBelief is the mean life, in seconds, with which a WMax begins, counted as one sample that died.
+	// At the default price of memory a block of 1 MiB that serves a request for 800 KiB costs 20 µs then:
+	// 50 times what it saves if nothing is faulted in, and a sixth of the faults if everything is.
+	lifeBelief = 1
+	// lifeForgets is the share by which lives count less after each window: half of the weight is on the
+	// last two minutes.
+	lifeForgets = 0.01
+)
+
+// wmaxRules are the rules of a WMax's Bandit. Its plays are windows of 2 s, so it has to do with fewer of
+// them than DefaultBanditRules are for: with these numbers another factor that is clearly cheaper is
+// adopted within two minutes, and a change of the best one is found within twelve (TestWMax).
+func wmaxRules() BanditRules {
+	r := DefaultBanditRules()
+	r.Discount = 0.01
+	r.Cooldown = 30
+	return r
+}
+
+// NewWMax returns a WMax that has seen nothing. Factor 1 is in force.
+func NewWMax() *WMax { return &WMax{bandit: NewBandit(len(WMaxFactors), wmaxRules())} }
+
+// Lived notes what samples of blocks that served smaller requests went through since the last call: for
+// how many seconds they lived, all together, and how many of them died.
+func (w *WMax) Lived(seconds float64, died int) {
+	w.alive += seconds
+	w.died += float64(died)
+}
+
+// Life returns for how many seconds a block that serves a smaller request lives on average: the time that
+// was seen of all lives over the number of those that ended, which is the estimate of greatest likelihood
+// if blocks die at a constant rate, also where most lives have not ended (Epstein and Sobel, Life Testing,
+// 1953).
+func (w *WMax) Life() float64 { return (lifeBelief + w.alive) / (1 + w.died) }
+
+// Factor returns the factor for the next window. With learning off it is the one that is adopted.
+func (w *WMax) Factor(learning bool) float64 {
+	w.played = w.bandit.Choice()
+	if learning {
+		w.played = w.bandit.Next()
+	}
+	return WMaxFactors[w.played]
+}
+
+// Adopted returns the factor that is adopted.
+func (w *WMax) Adopted() float64 { return WMaxFactors[w.bandit.Choice()] }
+
+// Window counts a window in which the factor was in force that Factor returned last. It reports whether
+// another factor was adopted, and returns the decision.
+func (w *WMax) Window(x WMaxWindow) (d Decision, adopted bool) {
+	life := w.Life()
+	w.alive *= 1 - lifeForgets
+	w.died *= 1 - lifeForgets
+	if x.Demand < leastDemand {
+		return Decision{}, false
+	}
+	before, was := w.bandit.Choice(), w.bandit.Adoptions()
+	w.bandit.Played(w.played, (x.CPU+x.Price*x.Beyond*life)/x.Demand)
+	after := w.bandit.Choice()
+	return Decision{
+		Kind: KindWMax, From: WMaxFactors[before], To: WMaxFactors[after],
+		Predicted: w.bandit.Mean(after), Applied: true,
+	}, w.bandit.Adoptions() != was
+}
