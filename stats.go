@@ -197,9 +197,11 @@ type LargeBlockStats struct {
 	// Frees is the number of large blocks turned into free pages. A block freed into a magazine or
 	// a cache keeps its pages.
 	Frees uint64 `stat:"large_released_blocks_total,counter"`
-	// Wider is the number of allocations that a cached block of a larger class served (HAKMEM_W_MAX).
+	// Wider is the number of blocks from a cache that served an allocation of a smaller class
+	// (HAKMEM_W_MAX).
 	Wider uint64 `stat:"large_wider_blocks_total,counter"`
-	// WiderBytes is what these blocks had beyond the requests, in bytes, all together.
+	// WiderBytes is what blocks that served an allocation of a smaller class had beyond what was asked
+	// for, in bytes.
 	WiderBytes uint64 `stat:"large_wider_bytes_total,counter"`
 }
 
