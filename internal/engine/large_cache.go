@@ -218,6 +218,8 @@ var hugeCache struct {
 	larges []hugeBlock // capacity maxHuge, made by tryReserve
 	bytes  mem.Bytes
 	count  cacheCount
+	// asked is how many blocks were asked for, and askedBytes what they have together.
+	asked, askedBytes uint64
 }
 
 // hugeBlock is an entry of the huge-block cache: a block that was freed at since.
@@ -232,6 +234,8 @@ type hugeBlock struct {
 func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 	check.MustHold(&region.mu, "takeHuge")
 	w := &hugeCache
+	w.asked++
+	w.askedBytes += uint64(size)
 	for i := len(w.larges) - 1; i >= 0; i-- {
 		if s := w.larges[i]; s.size == size && s.p.page()%pageNo(alignPages) == 0 {
 			w.larges = append(w.larges[:i], w.larges[i+1:]...)

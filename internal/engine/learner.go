@@ -64,21 +64,27 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	moving.Lock()
 	held, budgetBytes := inCaches()
 	misses := countMisses()
+	missed := misses
+	for c := range missed {
+		missed[c] -= l.misses[c]
+	}
+	large := largeUse(&missed, since)
 	moving.Unlock()
 	r := learn.Report{
 		End:         l.clock,
 		Pages:       pageSize / float64(1<<30),
 		CacheMemory: float64(held) / (1 << 30) * float64(since) / 1000,
+		Large:       large,
 	}
 	moved := movedNanos.Load()
 	r.CacheCPU, l.moved = float64(moved-l.moved)/1e9, moved
-	for c, n := range misses {
+	for c, n := range missed {
 		size := sizeclass.ID(c).Bytes()
 		if c > 0 && c <= sizeclass.NumAll && size > 0 {
-			r.Sizes[bits.Len64(uint64(size-1))%learn.SizeBins] += uint32(n - l.misses[c])
+			r.Sizes[bits.Len64(uint64(size-1))%learn.SizeBins] += uint32(n)
 		}
-		l.misses[c] = n
 	}
+	l.misses = misses
 	above := aboveModels()
 	budgetLimit := float64(budgetBytes) // by itself, whatever the strategy makes of it
 	if f := budget.factor; f > 0 {

@@ -26,6 +26,8 @@ type Learner struct {
 	board     *Board
 	deciding  Deciding
 	log       Log
+	// thresholds are only compared.
+	thresholds *Thresholds
 
 	now       time.Duration // the end of the last window
 	strategy  int           // in force, of Strategies
@@ -53,6 +55,7 @@ type Report struct {
 	// CacheCPU is the CPU time that it took to move blocks out of caches and in again, CacheMemory what the
 	// caches held, in GiB·s.
 	CacheCPU, CacheMemory float64
+	Large                 [LargeBins]LargeUse
 	Real                  Sample // what the process used, for real matches. CPU 0: not known
 }
 
@@ -69,7 +72,7 @@ const (
 
 // NewLearner returns a Learner that has seen no window. The seed is that of the Board.
 func NewLearner(p EvolutionPolicy, d Deciding, seed uint64) *Learner {
-	return &Learner{evolution: NewEvolution(p), board: NewBoard(seed), deciding: d}
+	return &Learner{evolution: NewEvolution(p), board: NewBoard(seed), deciding: d, thresholds: NewThresholds()}
 }
 
 // Policy returns the policy of the Evolution, and Deciding who decides about the Strategy.
@@ -99,6 +102,9 @@ func (l *Learner) Window(m *Model, r Report) {
 	l.settleHolds(m, &j)
 	if j.Waits > 0 || r.CacheCPU > 0 {
 		l.board.Record(samples(&j, &r))
+	}
+	if r.Pages > 0 {
+		l.thresholds.Window(r.Large, Costs{m.costs.Fault / r.Pages, m.costs.Return / r.Pages, m.costs.Hold / r.Pages})
 	}
 	for s, x := range j.Scaled {
 		if j.Waits > 0 {
