@@ -68,6 +68,7 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	for c := range missed {
 		missed[c] -= l.misses[c]
 	}
+	countTurns()
 	large := largeUse(&missed, since)
 	moving.Unlock()
 	r := learn.Report{
@@ -114,6 +115,7 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	lifetimes.frozen = frozen
 	costs := keptModel().Costs()
 	region.mu.Unlock()
+	batchWindow(costs, frozen, above.NoteAdopted)
 	if d, adopted := wmaxWindow(costs, frozen); adopted {
 		above.NoteAdopted(d)
 	}

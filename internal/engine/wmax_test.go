@@ -87,7 +87,7 @@ func TestWider(t *testing.T) {
 func TestWiderNearest(t *testing.T) {
 	withClock(t)
 	withWMax(t, 3)
-	f := front(t)
+	f := heapFront(t)
 	const request = 64 << 10
 	var blocks []Block
 	for _, size := range []mem.Bytes{112 << 10, 80 << 10, 96 << 10, 64 << 10} {

@@ -16,10 +16,11 @@ const (
 	KindBudget                        // what caches may hold together: bytes
 	KindPrice                         // the price of memory near the soft limit: CPU seconds for a GiB·s
 	KindWMax                          // W_MAX, one of WMaxFactors. Costs are those of a large allocation that its magazine could not serve
+	KindBatch                         // the factor of batches of kind Where, one of BatchFactors. Costs are those of a block
 	nKinds        = iota
 )
 
-var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price", "w_max"}
+var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price", "w_max", "batch"}
 
 func (k DecisionKind) String() string { return nameOf(kinds, k) }
 

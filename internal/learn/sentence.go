@@ -28,6 +28,8 @@ var phrases = [nKinds]phrase{
 		"the memory in use came nearer to the soft limit", "the memory in use is further from the soft limit again"},
 	KindWMax: {"how much larger than the request a cached large block may be (W_MAX)", times,
 		"what that saves is more than what the memory costs", "what that saves is less than what the memory costs"},
+	KindBatch: {"the size of batches of kind %d (0 to 2: refills of blocks up to 1, 8 and 32 KiB; 3: searches for a slab)", times,
+		"a block cost less with that", "a block cost less with that"},
 }
 
 // reasons says why the mode changed.

@@ -31,14 +31,9 @@ type Thresholds struct {
 	costs  [nThresholds + 1]float64
 }
 
-// thresholdForgets is the share by which older windows count less with each new one, as in the Bandit.
-const thresholdForgets = 0.01
-
 // NewThresholds returns a Thresholds that has seen nothing.
 func NewThresholds() *Thresholds {
-	r := wmaxRules() // its plays are windows, too
-	r.Discount = thresholdForgets
-	return &Thresholds{bandit: NewBandit(nThresholds, r)}
+	return &Thresholds{bandit: NewBandit(nThresholds, windowRules())}
 }
 
 // Window notes a window. costs are those of a GiB in place of a page.
@@ -63,9 +58,9 @@ func (t *Thresholds) Window(use [LargeBins]LargeUse, costs Costs) {
 	if allocs < leastDemand {
 		return
 	}
-	t.allocs = t.allocs*(1-thresholdForgets) + allocs
+	t.allocs = t.allocs*(1-windowForgets) + allocs
 	for i := range window {
-		t.costs[i] = t.costs[i]*(1-thresholdForgets) + window[i]
+		t.costs[i] = t.costs[i]*(1-windowForgets) + window[i]
 	}
 	arm := t.bandit.Next()
 	t.bandit.Played(arm, window[arm]/allocs)

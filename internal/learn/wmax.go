@@ -38,23 +38,10 @@ const (
 	// At the default price of memory a block of 1 MiB that serves a request for 800 KiB costs 20 µs then:
 	// 50 times what it saves if nothing is faulted in, and a sixth of the faults if everything is.
 	lifeBelief = 1
-	// lifeForgets is the share by which lives count less after each window: half of the weight is on the
-	// last two minutes.
-	lifeForgets = 0.01
 )
 
-// wmaxRules are the rules of a WMax's Bandit. Its plays are windows of 2 s, so it has to do with fewer of
-// them than DefaultBanditRules are for: with these numbers another factor that is clearly cheaper is
-// adopted within two minutes, and a change of the best one is found within twelve (TestWMax).
-func wmaxRules() BanditRules {
-	r := DefaultBanditRules()
-	r.Discount = 0.01
-	r.Cooldown = 30
-	return r
-}
-
 // NewWMax returns a WMax that has seen nothing. Factor 1 is in force.
-func NewWMax() *WMax { return &WMax{bandit: NewBandit(len(WMaxFactors), wmaxRules())} }
+func NewWMax() *WMax { return &WMax{bandit: NewBandit(len(WMaxFactors), windowRules())} }
 
 // Lived notes what samples of blocks that served smaller requests went through since the last call: for
 // how many seconds they lived, all together, and how many of them died.
@@ -85,8 +72,8 @@ func (w *WMax) Adopted() float64 { return WMaxFactors[w.bandit.Choice()] }
 // another factor was adopted, and returns the decision.
 func (w *WMax) Window(x WMaxWindow) (d Decision, adopted bool) {
 	life := w.Life()
-	w.alive *= 1 - lifeForgets
-	w.died *= 1 - lifeForgets
+	w.alive *= 1 - windowForgets
+	w.died *= 1 - windowForgets
 	if x.Demand < leastDemand {
 		return Decision{}, false
 	}

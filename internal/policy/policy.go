@@ -80,6 +80,8 @@ type Tuning struct {
 	// Refill is the most blocks that a magazine miss moves from the leased slab. A magazine that
 	// has grown gets up to four times as many.
 	Refill int
+	// Batch says whether the factors of Refill and of EmptyScanLimit are learnt.
+	Batch Batch
 	// EmptyReuse lets the cross-class stage of acquire take an EMPTY slab from another class. It
 	// also makes the EMPTY slabs of the class itself a stage of their own, the empty stage.
 	EmptyReuse bool
@@ -121,6 +123,14 @@ func (k Keep) Time() (d time.Duration, ok bool) {
 	}
 	return 0, false
 }
+
+// Batch is a value of HAKMEM_BATCH.
+type Batch uint8
+
+const (
+	BatchFixed Batch = iota
+	BatchAuto
+)
 
 // WMax is a value of HAKMEM_W_MAX: a place in learn.WMaxFactors, or WMaxAuto.
 type WMax uint8
