@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"sync"
 	"testing"
 	"time"
@@ -49,37 +50,50 @@ func TestWider(t *testing.T) {
 		{3, 32 * kib, 32*kib + 1, 36 * kib},     // a block of a slab
 		{3, 64 * kib, 80 * kib, 80 * kib},       // smaller
 	} {
-		withWMax(t, test.wmax)
-		p := Malloc(0, test.cached)
-		freeBlocks(t, []Block{p})
-		var was, is Totals
-		ReadTotals(&was)
-		q := Malloc(0, test.request)
-		size, _, bad := Size(q)
-		if bad.Kind != OK || size != test.size {
-			t.Errorf("W_MAX %g, cached are %d bytes: a request for %d got %d, want %d; %+v",
-				learn.WMaxFactors[test.wmax], test.cached, test.request, size, test.size, bad)
-		}
-		mustHold(t)
-		ReadTotals(&is)
-		served, beyond := is.Large.Wider-was.Large.Wider, is.Large.WiderBytes-was.Large.WiderBytes
-		if wider := test.size == test.cached; wider && q != p || (served == 1) != wider || wider && beyond != uint64(size-test.request) || !wider && beyond != 0 {
-			t.Errorf("W_MAX %g, cached are %d bytes: a request for %d: %d served with %d bytes more", learn.WMaxFactors[test.wmax], test.cached, test.request, served, beyond)
-		}
-		if live := is.Large.LiveBytes - was.Large.LiveBytes; live != uint64(size) {
-			t.Errorf("%d bytes are live, want %d", live, size)
-		}
-		freeBlocks(t, []Block{q})
-		if bad := Free(0, q); bad.Kind != Freed {
-			t.Errorf("a second free of the block: %+v", bad)
-		}
-		if test.size == test.cached { // it went back to where it came from
-			if again := Malloc(0, test.cached); again != p {
-				t.Errorf("its own class got %#x, want %#x", again, p)
-			} else {
-				freeBlocks(t, []Block{again})
+		t.Run(fmt.Sprintf("%g of %d, %d cached", learn.WMaxFactors[test.wmax], test.request, test.cached), func(t *testing.T) {
+			withWMax(t, test.wmax)
+			f := heapFront(t)
+			free := func(p Block) Kind { return Free(f, p).Kind }
+			p := Malloc(f, test.cached)
+			if why := free(p); why != OK {
+				t.Fatal(why)
 			}
-		}
+			var was, is Totals
+			ReadTotals(&was)
+			q := Malloc(f, test.request)
+			size, _, bad := Size(q)
+			if bad.Kind != OK || size != test.size {
+				t.Errorf("the request got %d bytes, want %d; %+v", size, test.size, bad)
+			}
+			mustHold(t)
+			ReadTotals(&is)
+			wide := test.size == test.cached
+			served, beyond := is.Large.Wider-was.Large.Wider, is.Large.WiderBytes-was.Large.WiderBytes
+			if wide && (q != p || served != 1 || beyond != uint64(size-test.request)) || !wide && served+beyond != 0 {
+				t.Errorf("%d served, with %d bytes more than was asked for", served, beyond)
+			}
+			if live := is.Large.LiveBytes - was.Large.LiveBytes; checkLive && live != uint64(size) {
+				t.Errorf("%d bytes are live, want %d", live, size)
+			}
+			if why := free(q); why != OK {
+				t.Fatal(why)
+			}
+			if checkLive {
+				if why := free(q); why != Freed {
+					t.Errorf("a second free of the block: %v", why)
+				}
+			}
+			if !wide {
+				return
+			}
+			again := Malloc(f, test.cached) // it went back to where it came from
+			if again != p {
+				t.Errorf("its own class got %#x, want %#x", again, p)
+			}
+			if why := free(again); why != OK {
+				t.Error(why)
+			}
+		})
 	}
 }
 
