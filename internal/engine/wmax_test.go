@@ -2,6 +2,8 @@ package engine
 
 import (
 	"fmt"
+	"math"
+	"math/rand/v2"
 	"sync"
 	"testing"
 	"time"
@@ -352,5 +354,50 @@ func TestDemand(t *testing.T) {
 	noteDemand(c)
 	if n := wider.demand.Load(); n != 3 {
 		t.Error("demand is counted although nothing is learnt")
+	}
+}
+
+// TestWMaxWorth: the more W_MAX is, the fewer blocks are made of free pages, and the more bytes the live
+// blocks have beyond what was asked for. The program replaces blocks of 33 KiB to 512 KiB at random, 100 at
+// a time.
+func TestWMaxWorth(t *testing.T) {
+	withClock(t)
+	lastMade, lastBeyond := uint64(math.MaxUint64), 0.0
+	for w, factor := range learn.WMaxFactors {
+		withWMax(t, policy.WMax(w))
+		f, rng := heapFront(t), rand.New(rand.NewPCG(1, 2))
+		var was, is Totals
+		ReadTotals(&was)
+		var blocks [100]Block
+		var asked [100]mem.Bytes
+		beyond, sum := mem.Bytes(0), mem.Bytes(0)
+		const n = 20_000
+		for range n {
+			i := rng.IntN(len(blocks))
+			if blocks[i] != 0 {
+				if bad := Free(f, blocks[i]); bad.Kind != OK {
+					t.Fatal(bad)
+				}
+			}
+			asked[i] = mem.Bytes(33<<10 + rng.IntN(479<<10))
+			blocks[i] = Malloc(f, asked[i])
+		}
+		for i, p := range blocks {
+			size, _, _ := Size(p)
+			beyond += size - asked[i]
+			sum += asked[i]
+			if bad := Free(f, p); bad.Kind != OK {
+				t.Fatal(bad)
+			}
+		}
+		ReadTotals(&is)
+		made := is.Large.Allocs - was.Large.Allocs
+		over := float64(beyond) / float64(sum)
+		t.Logf("W_MAX %g: of %d allocations %d made a block of free pages, %d got a wider one; live blocks have %.1f %% beyond what was asked for",
+			factor, n, made, is.Large.Wider-was.Large.Wider, 100*over)
+		if made >= lastMade || over <= lastBeyond || over > factor-1+1./8 {
+			t.Errorf("W_MAX %g: %d blocks were made, with a smaller one %d; %.1f %% beyond, before %.1f %%", factor, made, lastMade, 100*over, 100*lastBeyond)
+		}
+		lastMade, lastBeyond = made, over
 	}
 }
