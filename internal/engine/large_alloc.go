@@ -38,7 +38,7 @@ func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 	}
 	leave(tok)
 	if p == 0 {
-		noteDemand(c)
+		noteMiss()
 		if p = takeShared(c); p == 0 {
 			p, c = takeWider(own, c, size, site)
 		}

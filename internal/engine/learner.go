@@ -116,7 +116,8 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	costs := keptModel().Costs()
 	region.mu.Unlock()
 	batchWindow(costs, frozen, above.NoteAdopted)
-	if d, adopted := wmaxWindow(costs, frozen); adopted {
+	rested := since > 2*decayPart(windowTime) // there were no ticks, so a second of it says little
+	if d, adopted := wmaxWindow(since, costs, frozen || rested); adopted {
 		above.NoteAdopted(d)
 	}
 	holesModel().Freeze(frozen)

@@ -26,11 +26,9 @@ var wider struct {
 	// factor has the bits of the factor in force with auto; 0: none is yet, which is 1.
 	factor atomic.Uint64
 
-	// The rest is counted with auto only, since the last window. demand is how many large allocations found
-	// their magazine empty, without those that owed accounts for: how many blocks of each class served
-	// smaller requests, so that so many misses of the class were no demand of the program.
-	demand atomic.Int64
-	owed   [sizeclass.NumLarge]atomic.Int32
+	// The rest is counted with auto only, since the last window. misses is how many large allocations found
+	// their magazine empty.
+	misses atomic.Int64
 	// looks counts what may be sampled. nanos is what sampled misses took, fresh the OS pages of 4 KiB that
 	// the program will have to fault in after them, and moved the work of caches with large blocks, as
 	// movedNanos, since the start.
@@ -82,7 +80,6 @@ func takeWider(own Front, c sizeclass.ID, size mem.Bytes, s site.ID) (Block, siz
 	wider.served.Add(1)
 	wider.beyond.Add(uint64(sizeclass.LargeBytes(d) - size))
 	if learnsWMax() {
-		wider.owed[d-sizeclass.Num-1].Add(1)
 		followLife(p, d)
 	}
 	return p, d
@@ -108,16 +105,11 @@ func widest(s site.ID) float64 {
 // learnsWMax reports whether the factor is learnt. Any goroutine, also entered.
 func learnsWMax() bool { return policy.Now().WMax == policy.WMaxAuto && learns() }
 
-// noteDemand notes that an allocation of the large class c found its magazine empty.
-func noteDemand(c sizeclass.ID) {
-	if !learnsWMax() {
-		return
+// noteMiss notes that an allocation of a large class found its magazine empty.
+func noteMiss() {
+	if learnsWMax() {
+		wider.misses.Add(1)
 	}
-	owed := &wider.owed[c-sizeclass.Num-1]
-	if n := owed.Load(); n > 0 && owed.CompareAndSwap(n, n-1) {
-		return
-	}
-	wider.demand.Add(1)
 }
 
 // missBegins returns the time if what begins now is to be timed, else 0. missEnds counts what it took.
@@ -175,6 +167,12 @@ func followLives(now stamp) {
 	if !checkLive || !learnsWMax() || wmax.WMax == nil {
 		return
 	}
+	if since > decay() { // there were no ticks, and nobody knows when samples died
+		for i := range wider.lives {
+			wider.lives[i].Store(0)
+		}
+		return
+	}
 	seconds, died := 0.0, 0
 	for i := range wider.lives {
 		place := &wider.lives[i]
@@ -200,9 +198,10 @@ func livesAt(page pageNo, c sizeclass.ID) bool {
 	return m.kind == kindLarge && m.class == c && m.live != 0
 }
 
-// wmaxWindow ends a window of W_MAX and begins the next one. costs are those of a page; frozen says that what
-// is adopted stays. It returns the decision if another factor was adopted. Under scavenger.mu.
-func wmaxWindow(costs learn.Costs, frozen bool) (d learn.Decision, adopted bool) {
+// wmaxWindow ends a window of W_MAX, which took since, and begins the next one. costs are those of a page;
+// frozen says that nothing is learnt from it, and what is adopted is in force in the next one. It returns the
+// decision if another factor was adopted. Under scavenger.mu.
+func wmaxWindow(since millis, costs learn.Costs, frozen bool) (d learn.Decision, adopted bool) {
 	w := &wmax
 	if !learnsWMax() {
 		w.skip = true
@@ -213,15 +212,13 @@ func wmaxWindow(costs learn.Costs, frozen bool) (d learn.Decision, adopted bool)
 	}
 	moved, beyond := wider.moved.Load(), wider.beyond.Load()
 	x := learn.WMaxWindow{
-		Demand: float64(wider.demand.Swap(0)),
-		CPU:    float64(missSample*wider.nanos.Swap(0)+moved-w.moved)/1e9 + float64(missSample*wider.fresh.Swap(0))*costs.Fault/(pageSize/4096),
-		Beyond: float64(beyond-w.beyond) / (1 << 30),
-		Price:  costs.Hold * (1 << 30 / pageSize),
+		Seconds: float64(since) / 1000,
+		Misses:  float64(wider.misses.Swap(0)),
+		CPU:     float64(missSample*wider.nanos.Swap(0)+moved-w.moved)/1e9 + float64(missSample*wider.fresh.Swap(0))*costs.Fault/(pageSize/4096),
+		Beyond:  float64(beyond-w.beyond) / (1 << 30),
+		Price:   costs.Hold * (1 << 30 / pageSize),
 	}
 	w.moved, w.beyond = moved, beyond
-	for i := range wider.owed {
-		wider.owed[i].Store(0)
-	}
 	if !w.skip && !frozen {
 		d, adopted = w.Window(x)
 	}

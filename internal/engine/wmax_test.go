@@ -318,8 +318,11 @@ func TestFollowLives(t *testing.T) {
 		wider.served.Add(1)
 		followLife(p, class)
 	}
-	c.Skip(3 * time.Second)
-	if l := look(); l != 1+10*3 {
+	for range 3 {
+		c.Skip(time.Second)
+		look()
+	}
+	if l := wmax.Life(); l != 1+10*3 {
 		t.Errorf("ten blocks have lived for 3 s each, none has died: the mean is %g s, want 31", l)
 	}
 	freeBlocks(t, blocks)
@@ -331,29 +334,12 @@ func TestFollowLives(t *testing.T) {
 	if l, want := look(), (1+10*3.+10*1)/(1+10); l != want {
 		t.Errorf("samples that have died count on: %g s, want %g", l, want)
 	}
-}
-
-// TestDemand: a miss that follows from a block that served a smaller request is no demand.
-func TestDemand(t *testing.T) {
-	if !learning {
-		t.Skip("skipped: nothing is learnt in this build")
-	}
-	withClock(t)
-	withLearner(t, learn.EvolutionLearn, learn.DecideNone)
-	withWMax(t, policy.WMaxAuto)
-	wider.demand.Store(0)
-	c := sizeclass.LargeOf(80 << 10)
-	wider.owed[c-sizeclass.Num-1].Store(2)
-	for range 5 {
-		noteDemand(c)
-	}
-	if n := wider.demand.Load(); n != 3 {
-		t.Errorf("of 5 misses %d are demand, want 3", n)
-	}
-	tune(t, func(p *policy.Tuning) { p.WMax = 1 })
-	noteDemand(c)
-	if n := wider.demand.Load(); n != 3 {
-		t.Error("demand is counted although nothing is learnt")
+	blocks = fillBytes(t, 64<<10, 64<<10)
+	followLife(blocks[0], class)
+	freeBlocks(t, blocks)
+	c.Skip(time.Hour)
+	if l, want := look(), (1+10*3.+10*1)/(1+10); l != want {
+		t.Errorf("a sample that died in an hour without ticks counts: %g s, want %g", l, want)
 	}
 }
 

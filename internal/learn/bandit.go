@@ -43,8 +43,8 @@ func DefaultBanditRules() BanditRules {
 const windowForgets = 0.01
 
 // windowRules returns rules for plays that are windows of 2 s, of which there are fewer than
-// DefaultBanditRules are for. Another arm that is clearly cheaper is adopted within two minutes, and a change
-// of the best one is found within twelve (TestWMax).
+// DefaultBanditRules are for. Another arm that is clearly cheaper is adopted within a minute, or within four
+// if costs vary by 60 %, and a change of the best one is found within seven (TestWMax).
 func windowRules() BanditRules {
 	r := DefaultBanditRules()
 	r.Discount = windowForgets

@@ -15,7 +15,7 @@ const (
 	KindEvolution                     // the Mode of Evolution: its number. Why says what ended the former one
 	KindBudget                        // what caches may hold together: bytes
 	KindPrice                         // the price of memory near the soft limit: CPU seconds for a GiB·s
-	KindWMax                          // W_MAX, one of WMaxFactors. Costs are those of a large allocation that its magazine could not serve
+	KindWMax                          // W_MAX, one of WMaxFactors. Costs are those of a second of the program
 	KindBatch                         // the factor of batches of kind Where, one of BatchFactors. Costs are those of a block
 	nKinds        = iota
 )

@@ -55,7 +55,7 @@ func (t *Thresholds) Window(use [LargeBins]LargeUse, costs Costs) {
 			}
 		}
 	}
-	if allocs < leastDemand {
+	if allocs < leastMisses {
 		return
 	}
 	t.allocs = t.allocs*(1-windowForgets) + allocs

@@ -74,7 +74,7 @@ func TestThresholdChosen(t *testing.T) {
 // TestThresholdFewAllocs: windows with few allocations say nothing.
 func TestThresholdFewAllocs(t *testing.T) {
 	b := NewThresholds()
-	b.Window([LargeBins]LargeUse{{Allocs: leastDemand - 1, Memory: 1}}, gibCosts)
+	b.Window([LargeBins]LargeUse{{Allocs: leastMisses - 1, Memory: 1}}, gibCosts)
 	if list := b.Standings(); list != nil {
 		t.Errorf("%+v", list)
 	}

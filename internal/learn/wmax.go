@@ -19,10 +19,10 @@ type WMax struct {
 
 // WMaxWindow says what happened in a window. The costs are in seconds of CPU time.
 type WMaxWindow struct {
-	// Demand is how many large allocations their own magazine could not serve, without those of which it
-	// could not because a smaller request had taken the block.
-	Demand float64
-	// CPU is what it took to serve all of them, page faults included, and to move blocks out of caches.
+	Seconds float64
+	// Misses is how many large allocations their own magazine could not serve.
+	Misses float64
+	// CPU is what it took to serve them, page faults included, and to move blocks out of caches.
 	CPU float64
 	// Beyond is how many GiB the blocks that served smaller requests had beyond these.
 	Beyond float64
@@ -31,9 +31,9 @@ type WMaxWindow struct {
 }
 
 const (
-	// leastDemand is how many allocations a window needs to count: their mean cost is then known within
-	// an eighth if single ones vary as much as they cost.
-	leastDemand = 64
+	// leastMisses is how many misses a window needs to count: their mean cost is then known within an
+	// eighth if single ones vary as much as they cost.
+	leastMisses = 64
 	// lifeBelief is the mean life, in seconds, with which a WMax begins, counted as one sample that died.
 	// At the default price of memory a block of 1 MiB that serves a request for 800 KiB costs 20 µs then:
 	// 50 times what it saves if nothing is faulted in, and a sixth of the faults if everything is.
@@ -70,15 +70,19 @@ func (w *WMax) Adopted() float64 { return WMaxFactors[w.bandit.Choice()] }
 
 // Window counts a window in which the factor was in force that Factor returned last. It reports whether
 // another factor was adopted, and returns the decision.
+//
+// What is compared is the cost of a second of the program. Nobody counts what magazines serve; and the cost
+// of a miss would not do, since a block that serves a smaller request is missing in its own class: factors
+// that cause misses would share their cost among more of them.
 func (w *WMax) Window(x WMaxWindow) (d Decision, adopted bool) {
 	life := w.Life()
 	w.alive *= 1 - windowForgets
 	w.died *= 1 - windowForgets
-	if x.Demand < leastDemand {
+	if x.Misses < leastMisses {
 		return Decision{}, false
 	}
 	before, was := w.bandit.Choice(), w.bandit.Adoptions()
-	w.bandit.Played(w.played, (x.CPU+x.Price*x.Beyond*life)/x.Demand)
+	w.bandit.Played(w.played, (x.CPU+x.Price*x.Beyond*life)/x.Seconds)
 	after := w.bandit.Choice()
 	return Decision{
 		Kind: KindWMax, From: WMaxFactors[before], To: WMaxFactors[after],

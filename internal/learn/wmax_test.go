@@ -22,16 +22,17 @@ type wideProgram struct {
 
 // window lets the program run for a window of 2 s in which the factor is in force.
 func (p *wideProgram) window(w *WMax, rng *rand.Rand) (d Decision, adopted bool) {
-	const demand = 1000.0
+	const misses = 1000.0
 	arm := w.played
-	served := demand * p.wider[arm]
-	cpu := served*p.served + (demand-served)*p.page
+	served := misses * p.wider[arm]
+	cpu := served*p.served + (misses-served)*p.page
 	w.Lived(math.Min(served, 64)*p.life, int(math.Min(served, 64)))
 	return w.Window(WMaxWindow{
-		Demand: demand,
-		CPU:    cpu * math.Max(0.1, 1+p.noise*rng.NormFloat64()),
-		Beyond: served * p.beyond / 1024,
-		Price:  0.1,
+		Seconds: 2,
+		Misses:  misses,
+		CPU:     cpu * math.Max(0.1, 1+p.noise*rng.NormFloat64()),
+		Beyond:  served * p.beyond / 1024,
+		Price:   0.1,
 	})
 }
 
@@ -41,7 +42,7 @@ func TestWMax(t *testing.T) {
 	shares := [len(WMaxFactors)]float64{0, 0.3, 0.6, 0.8}
 	programs := []wideProgram{
 		{"faults everything in, dies soon", shares, 200e-6, 1e-6, 0.2, 0.1, 0.1, 1.75},
-		{"the same with much noise", shares, 200e-6, 1e-6, 0.2, 0.1, 0.3, 1.75},
+		{"the same with much noise", shares, 200e-6, 1e-6, 0.2, 0.1, 0.6, 1.75},
 		{"keeps what it gets", shares, 200e-6, 1e-6, 0.2, 60, 0.1, 1},
 		{"has its pages in memory", shares, 1.5e-6, 1e-6, 0.2, 0.1, 0.1, 1},
 		{"one class only", [len(WMaxFactors)]float64{}, 200e-6, 1e-6, 0.2, 0.1, 0.1, 1},
@@ -69,8 +70,12 @@ func TestWMax(t *testing.T) {
 		if wrong > 0 {
 			t.Errorf("%s: in %d of 20 runs another factor than %g was in force", p.name, wrong, p.want)
 		}
-		if slowest > 60 {
-			t.Errorf("%s: %d windows went by, want two minutes", p.name, slowest)
+		most := 60
+		if p.noise > 0.5 {
+			most = 120
+		}
+		if slowest > most {
+			t.Errorf("%s: %d windows went by, want at most %d", p.name, slowest, most)
 		}
 	}
 	slowest := 0
@@ -103,10 +108,10 @@ func TestWMaxDecision(t *testing.T) {
 		if !adopted {
 			continue
 		}
-		if d.Kind != KindWMax || d.From != 1 || d.To != 1.25 || !d.Applied || d.Predicted < 10e-6 || d.Predicted > 12e-6 {
+		if d.Kind != KindWMax || d.From != 1 || d.To != 1.25 || !d.Applied || math.Abs(d.Predicted-5.45e-3) > 1e-6 {
 			t.Errorf("%+v", d)
 		}
-		want := "At 0 s how much larger than the request a cached large block may be (W_MAX) went from 1 times to 1.25 times, because what that saves is more than what the memory costs; expected 1.1e-5 CPU s."
+		want := "At 0 s how much larger than the request a cached large block may be (W_MAX) went from 1 times to 1.25 times, because what that saves is more than what the memory costs; expected 5.4e-3 CPU s."
 		if got := d.Sentence(); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
@@ -122,14 +127,14 @@ func TestWMaxWindows(t *testing.T) {
 	seen := map[float64]bool{}
 	for range 20 {
 		seen[w.Factor(true)] = true
-		w.Window(WMaxWindow{Demand: leastDemand - 1, CPU: 1})
+		w.Window(WMaxWindow{Seconds: 2, Misses: leastMisses - 1, CPU: 1})
 	}
 	if len(seen) != 1 || !seen[1] {
 		t.Errorf("factors %v were tried without a cost", seen)
 	}
 	for range 20 {
 		seen[w.Factor(true)] = true
-		w.Window(WMaxWindow{Demand: leastDemand, CPU: 1})
+		w.Window(WMaxWindow{Seconds: 2, Misses: leastMisses, CPU: 1})
 	}
 	if len(seen) != len(WMaxFactors) {
 		t.Errorf("only the factors %v were tried", seen)
