@@ -63,6 +63,10 @@ func figureHelp(name string) string {
 		return "The number of large blocks made of free pages."
 	case "large_released_blocks_total": // LargeBlockStats.Frees
 		return "The number of large blocks turned into free pages."
+	case "large_wider_blocks_total": // LargeBlockStats.Wider
+		return "The number of blocks from a cache that served an allocation of a smaller class (HAKMEM_W_MAX)."
+	case "large_wider_bytes_total": // LargeBlockStats.WiderBytes
+		return "What blocks that served an allocation of a smaller class had beyond what was asked for, in bytes."
 	case "large_cache_hits_total": // CacheStats.Hits
 		return "The number of hits: allocations that found a block in the cache."
 	case "large_cache_misses_total": // CacheStats.Misses

@@ -231,7 +231,8 @@ func UsableSize(p unsafe.Pointer) uintptr {
 // GoodSize returns the number of bytes in the block that Malloc(size) would return, so that a
 // request for that many bytes wastes nothing. A size that no block can have is returned unchanged.
 // When a block size is added (see [Options].Dyn), which happens twice at most, GoodSize becomes less for
-// some sizes. A size that it has returned before stays one of its results.
+// some sizes. A size that it has returned before stays one of its results. With HAKMEM_W_MAX above 1, a
+// block above 32 KiB may have more.
 //
 // To use these bytes, ask for them: with HAKMEM_HARDEN, HAKMEM_GUARD or -asan a block has only the
 // bytes that were asked for, as [UsableSize] reports.

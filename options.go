@@ -94,6 +94,14 @@ type Options struct {
 	// HAKMEM_SHARED_SLOTS; default 16, from 0 to 16 blocks.
 	SharedSlots int
 
+	// WMax is by how many times a cached block from 32 KiB to 2 MiB may be larger than the request that it
+	// serves, if its own class has none: fewer blocks are made of free pages then, and those that serve
+	// smaller requests hold more memory than these asked for. UsableSize says how much. With auto the
+	// factor is learnt.
+	//
+	// HAKMEM_W_MAX; default 1, one of 1, 1.25, 1.5, 1.75, auto.
+	WMax string
+
 	// HugeCacheBytes bounds the cache of freed blocks above 2 MiB. An allocation of exactly the
 	// size of a cached block takes that block with its memory, so that nothing is faulted in. 0
 	// switches the cache off: less memory is held, and each huge block is made of free pages.
@@ -202,6 +210,13 @@ type Options struct {
 	// HAKMEM_REFILL; default 64, from 1 to 127 blocks.
 	Refill int
 
+	// Batch says whether Refill and EmptyScanLimit hold as they are, or whether half of them, they
+	// themselves or twice as much is used: whichever is learnt to cost least, for refills of blocks up to 1,
+	// 8 and 32 KiB and for searches. What that can bring is a percent or two of a program's time.
+	//
+	// HAKMEM_BATCH; default fixed, one of fixed, auto.
+	Batch string
+
 	// EmptyReuse lets a class take the pages of another class's EMPTY slabs, which have no block
 	// in use. Off, a heap whose sizes change needs new memory until the scavenger has taken these
 	// pages back.
@@ -284,7 +299,7 @@ func (o *Options) values() map[string]string {
 			v[name] = "Toggle(" + strconv.Itoa(int(t)) + ")" // refused by the setting
 		}
 	}
-	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_EVO": o.Evo, "HAKMEM_ELO": o.Elo, "HAKMEM_THP": o.THP, "HAKMEM_DYN": o.Dyn} {
+	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_EVO": o.Evo, "HAKMEM_ELO": o.Elo, "HAKMEM_THP": o.THP, "HAKMEM_DYN": o.Dyn, "HAKMEM_W_MAX": o.WMax, "HAKMEM_BATCH": o.Batch} {
 		if word != "" {
 			v[name] = word
 		}

@@ -28,7 +28,7 @@ func stem(name string) string {
 
 // factLine is the last line of a field's comment: the variable, its default, what the default is
 // with the tag hakmem_racetrack if that differs, and its range or its words.
-var factLine = regexp.MustCompile(`^(HAKMEM_\w+); default ([\w. ]+?)(?: \(([\w ]+) with hakmem_racetrack\))?, (?:from ([\w. ]+) to (\d+(?: [KMGT]iB)?)(?: [a-z]+)?|on or off|one of ([\w, ]+))\.$`)
+var factLine = regexp.MustCompile(`^(HAKMEM_\w+); default ([\w. ]+?)(?: \(([\w ]+) with hakmem_racetrack\))?, (?:from ([\w. ]+) to (\d+(?: [KMGT]iB)?)(?: [a-z]+)?|on or off|one of ([\w., ]+))\.$`)
 
 // bytesOf spells a number as the environment would: "64 KiB" is "65536".
 func bytesOf(text string) string {
@@ -148,7 +148,7 @@ func TestStems(t *testing.T) {
 
 // someValue has a value for each word and each limit; other fields are set to 7 or switched.
 var someValue = map[string]any{
-	"Mode": "minimal", "Keep": "1.5s", "Evo": "auto", "Elo": "leader", "THP": "never", "Dyn": "16512,4224", "MemoryPrice": 0.013,
+	"Mode": "minimal", "Keep": "1.5s", "Evo": "auto", "Elo": "leader", "THP": "never", "Dyn": "16512,4224", "WMax": "1.5", "Batch": "auto", "MemoryPrice": 0.013,
 	"MemorySoft": 128 << 20, "MemoryHard": 256 << 20, "CommitMin": 4 << 20, "CommitMax": 8 << 20, "RegionBytes": 512 << 20,
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -166,6 +167,8 @@ func TestMalformedSettings(t *testing.T) {
 				value = "2"
 			case v == "1.5" && g.Kind == policy.Decimal:
 				value = "1.2345"
+			case slices.Contains(g.Choices, v):
+				value = v + "1"
 			}
 			settings = append(settings, g.Name+"="+value)
 		}

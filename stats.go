@@ -198,6 +198,12 @@ type LargeBlockStats struct {
 	// Frees is the number of large blocks turned into free pages. A block freed into a magazine or
 	// a cache keeps its pages.
 	Frees uint64 `stat:"large_released_blocks_total,counter"`
+	// Wider is the number of blocks from a cache that served an allocation of a smaller class
+	// (HAKMEM_W_MAX).
+	Wider uint64 `stat:"large_wider_blocks_total,counter"`
+	// WiderBytes is what blocks that served an allocation of a smaller class had beyond what was asked
+	// for, in bytes.
+	WiderBytes uint64 `stat:"large_wider_bytes_total,counter"`
 }
 
 // CacheStats describes a cache of freed large blocks.

@@ -47,6 +47,8 @@ var presets = []preset{
 	{"no huge pages", "HAKMEM_THP=never"},
 	{"soft limit", "HAKMEM_MEMORY_SOFT=4194304"},
 	{"hard limit", "HAKMEM_MEMORY_HARD=16777216 HAKMEM_MEMORY_SOFT=8388608"},
+	{"wider blocks", "HAKMEM_W_MAX=1.75 HAKMEM_MAG_LARGE_BYTES=8388608"},
+	{"wider blocks and batches, learnt", "HAKMEM_W_MAX=auto HAKMEM_BATCH=auto HAKMEM_DECAY_MS=22"},
 	{"timing", "HAKMEM_TIMING=1"},
 	{"frozen", "HAKMEM_EVO=frozen"},
 	{"real matches", "HAKMEM_MODE=research HAKMEM_EVO=auto"},

@@ -142,7 +142,10 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 		return 0
 	}
 	moved := float64(a.moved[c]) / seconds
-	movedNanos.Add(int64(float64(a.moved[c]) * moveSeconds(c, room) * 1e9))
+	nanos := int64(float64(a.moved[c]) * moveSeconds(c, room) * 1e9)
+	if movedNanos.Add(nanos); c > sizeclass.Num {
+		wider.moved.Add(nanos)
+	}
 	a.moved[c] = 0
 	scarce := scarce()
 	if !scarce {

@@ -132,6 +132,7 @@ type frontHead struct {
 	idle [frontTypes]uint16
 
 	adaptive // what ACE knows (ace.go)
+	batches  // what refills took (batch.go)
 
 	// touched has the OS pages of the front that count: those of its head, and those where a magazine
 	// or the quarantine was made. committed has those that were committed, if fronts are committed in

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
@@ -13,20 +15,20 @@ import (
 // blocks change hands under region.mu.
 
 // mallocCached returns a cached large block for size bytes, more than MaxMid, of site (0: none). It
-// returns 0 if neither the caches (large_cache.go) nor the front have one.
+// returns 0 if neither the caches (large_cache.go) nor the front have one. The block may be of a class
+// larger than that of size (wmax.go).
 func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 	if size > sizeclass.MaxLarge {
 		return 0
 	}
 	c := sizeclass.LargeOf(size)
-	v := c
 	if site != 0 {
-		v = liveSited
 		if p := takeSiteCached(site, c); p != 0 && isCached(p, c) {
-			setLive(p, c, liveState(v))
+			setLive(p, c, liveSited)
 			return p
 		}
 	}
+	began := missBegins()
 	f, tok := enter(own)
 	p, due := f.pop(c), false
 	if p == 0 && f != trapFront {
@@ -36,7 +38,11 @@ func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 	}
 	leave(tok)
 	if p == 0 {
-		p = takeShared(c)
+		noteMiss()
+		if p = takeShared(c); p == 0 {
+			p, c = takeWider(own, c, size, site)
+		}
+		missEnds(began)
 	}
 	if due && stepCaches(own) {
 		kick()
@@ -44,7 +50,11 @@ func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 	if p == 0 || !isCached(p, c) {
 		return 0
 	}
-	setLive(p, c, liveState(v))
+	v := liveState(c)
+	if site != 0 {
+		v = liveSited
+	}
+	setLive(p, c, v)
 	return p
 }
 
@@ -130,6 +140,10 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	}
 	began := telemetry.Begin()
 	defer telemetry.End(telemetry.LargeTake, began)
+	missed := time.Duration(0)
+	if usable <= sizeclass.MaxLarge && flags == 0 {
+		missed = missBegins()
+	}
 	n := pagesOf(usable)
 	page, clean, ok := takeRun(usable, alignPages, true)
 	if !ok { // memory that is idle in caches comes before new memory
@@ -153,6 +167,7 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 	if site != 0 {
 		site.Allocated(usable)
 	}
+	freshEnds(missed, usable, clean)
 	return p, zero
 }
 

@@ -74,16 +74,24 @@ var (
 // takeShared returns a large block of class c from the shared slots, or 0.
 func takeShared(c sizeclass.ID) Block {
 	line := &shared[c-sizeclass.Num-1]
-	for i := range line.slot {
-		if s := &line.slot[i]; s.Load() != 0 {
+	if p := line.take(); p != 0 {
+		return p
+	}
+	sharedCount.misses.Add(1)
+	line.missed.Add(1)
+	return 0
+}
+
+// take returns a block from the slots, or 0, which does not count as a miss.
+func (l *slotLine) take() Block {
+	for i := range l.slot {
+		if s := &l.slot[i]; s.Load() != 0 {
 			if p := s.Swap(0); p != 0 {
 				sharedCount.hits.Add(1)
 				return Block(p)
 			}
 		}
 	}
-	sharedCount.misses.Add(1)
-	line.missed.Add(1)
 	return 0
 }
 
@@ -210,6 +218,8 @@ var hugeCache struct {
 	larges []hugeBlock // capacity maxHuge, made by tryReserve
 	bytes  mem.Bytes
 	count  cacheCount
+	// asked is how many blocks were asked for, and askedBytes what they have together.
+	asked, askedBytes uint64
 }
 
 // hugeBlock is an entry of the huge-block cache: a block that was freed at since.
@@ -224,6 +234,8 @@ type hugeBlock struct {
 func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 	check.MustHold(&region.mu, "takeHuge")
 	w := &hugeCache
+	w.asked++
+	w.askedBytes += uint64(size)
 	for i := len(w.larges) - 1; i >= 0; i-- {
 		if s := w.larges[i]; s.size == size && s.p.page()%pageNo(alignPages) == 0 {
 			w.larges = append(w.larges[:i], w.larges[i+1:]...)

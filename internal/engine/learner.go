@@ -51,6 +51,7 @@ func aboveModels() *learn.Learner {
 // the counters. Under scavenger.mu.
 func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	l := &learner
+	followLives(now)
 	since := now.since(l.windowAt)
 	if !learns() || since < decayPart(windowTime) {
 		return
@@ -63,22 +64,29 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	moving.Lock()
 	held, budgetBytes := inCaches()
 	misses := countMisses()
+	missed := misses
+	for c := range missed {
+		missed[c] -= l.misses[c]
+	}
+	countTurns()
+	large := largeUse(&missed, since)
 	moving.Unlock()
 	r := learn.Report{
 		End:         l.clock,
 		Pages:       pageSize / float64(1<<30),
 		CacheMemory: float64(held) / (1 << 30) * float64(since) / 1000,
+		Large:       large,
 	}
 	_, r.Fixed = policy.Now().Keep.Time()
 	moved := movedNanos.Load()
 	r.CacheCPU, l.moved = float64(moved-l.moved)/1e9, moved
-	for c, n := range misses {
+	for c, n := range missed {
 		size := sizeclass.ID(c).Bytes()
 		if c > 0 && c <= sizeclass.NumAll && size > 0 {
-			r.Sizes[bits.Len64(uint64(size-1))%learn.SizeBins] += uint32(n - l.misses[c])
+			r.Sizes[bits.Len64(uint64(size-1))%learn.SizeBins] += uint32(n)
 		}
-		l.misses[c] = n
 	}
+	l.misses = misses
 	r.P99 = takeP99()
 	above := aboveModels()
 	budgetLimit := float64(budgetBytes) // by itself, whatever the strategy makes of it
@@ -107,7 +115,13 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 	}
 	frozen := above.Evolution().Mode() != learn.ModeLearn
 	lifetimes.frozen = frozen
+	costs := keptModel().Costs()
 	region.mu.Unlock()
+	batchWindow(costs, frozen, above.NoteAdopted)
+	rested := since > 2*decayPart(windowTime) // there were no ticks, so a second of it says little
+	if d, adopted := wmaxWindow(since, costs, frozen || rested); adopted {
+		above.NoteAdopted(d)
+	}
 	holesModel().Freeze(frozen)
 	learnSizes(above, frozen)
 	moving.Lock()

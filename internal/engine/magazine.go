@@ -107,9 +107,12 @@ func (f Front) refill(c sizeclass.ID, s slabID) int {
 	h := f.head()
 	// A magazine that has grown gets more, in proportion to its capacity: with the default setting
 	// a quarter of it.
-	most := policy.Now().Refill
+	turn := batchTurn(batchOf(c))
+	most := turn.times(policy.Now().Refill)
 	most = min(max(most, most*int(h.cap[c])/(2*firstCap)), int(h.cap[c]))
+	began := h.batches.begins(turn)
 	n := f.carve(c, s, min(int(h.refillBatch[c]), most))
+	h.batches.ends(batchOf(c), turn, began, n)
 	f.head().wanted(c, n)
 	// At least firstBatch+1, by which growMagazine knows that there was a refill.
 	h.refillBatch[c] = uint16(max(firstBatch+1, min(2*int(h.refillBatch[c]), most)))

@@ -384,17 +384,29 @@ func retireSince(s slabID, since stamp) {
 //
 // Not pinned; it takes locks and may make system calls.
 func acquire(l listID) slabID {
+	turn := batchTurn(batchScan)
+	began := searchBegins(turn)
+	s, fresh := search(l, turn.times(policy.Now().EmptyScanLimit))
+	if s != 0 {
+		searchEnds(turn, began, 1<<sizeclass.Classes[l.class()].Order, fresh)
+	}
+	return s
+}
+
+// search is acquire with a limit to how many slabs and superslabs are looked at. It also returns how many
+// bytes of the slab have no memory yet.
+func search(l listID, limit int) (s slabID, fresh mem.Bytes) {
 	pol := policy.Now()
-	if s, since := acquireListed(l, pol); s != 0 {
+	if s, since := acquireListed(l, pol, limit); s != 0 {
 		noteHoleWait(s.page(), since, func() int { return bits.OnesCount64(s.holes(l.class())) })
-		return s
+		return s, 0
 	}
 	ls := &lists[l]
 	order := sizeclass.Classes[l.class()].Order
 	stage := &ls.cross
 	size := sizeclass.Classes[l.class()].Size
 	page, holes, ok := takePages(slabOrder(order), size, false)
-	stolen := !ok && pol.EmptyReuse && stealEmpty(slabOrder(order), pol)
+	stolen := !ok && pol.EmptyReuse && stealEmpty(slabOrder(order), pol, limit)
 	if !ok {
 		if !stolen { // otherwise whole superslabs may have become free
 			stage = &ls.fresh
@@ -402,19 +414,19 @@ func acquire(l listID) slabID {
 		page, holes, ok = takePages(slabOrder(order), size, true)
 	}
 	if !ok {
-		return 0
+		return 0, 0
 	}
-	s := format(page, l, holes)
+	s = format(page, l, holes)
 	ls.mu.Lock()
 	*stage++
 	ls.slabs++
 	ls.mu.Unlock()
-	return s
+	return s, s.bytesOf(holes)
 }
 
 // acquireListed is the partial stage and the empty stage: it takes a slab that is already in
 // list l. It also returns since when the slab was PARTIAL.
-func acquireListed(l listID, pol *policy.Tuning) (s slabID, since stamp) {
+func acquireListed(l listID, pol *policy.Tuning, limit int) (s slabID, since stamp) {
 	ls := &lists[l]
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
@@ -433,7 +445,7 @@ func acquireListed(l listID, pol *policy.Tuning) (s slabID, since stamp) {
 	// A partly free slab is better than an EMPTY one, which may be wanted as a whole. With
 	// EmptyFirst it is the other way round. Only a bounded number of slabs is looked at.
 	page := first
-	for n := 0; ok && n < pol.EmptyScanLimit; n++ {
+	for n := 0; ok && n < limit; n++ {
 		if isMarkedEmpty(page) == pol.EmptyFirst {
 			break
 		}
@@ -477,13 +489,14 @@ func filled(l listID, page pageNo) (pageNo, bool) {
 const filledScan = 256
 
 // stealEmpty looks for EMPTY slabs of any list and gives their pages back to their superslabs,
-// until there is a run of 2^order pages. It reports whether it gave back any pages.
-func stealEmpty(order slabOrder, pol *policy.Tuning) bool {
+// until there is a run of 2^order pages or it has looked at limit superslabs. It reports whether it gave
+// back any pages.
+func stealEmpty(order slabOrder, pol *policy.Tuning, limit int) bool {
 	looked, got := 0, uint32(0)
 	end := region.endChunk()
-	for i := region.firstChunk() &^ 63; i < end && looked < pol.EmptyScanLimit; i += 64 {
+	for i := region.firstChunk() &^ 63; i < end && looked < limit; i += 64 {
 		hints := hintWord(i)
-		for w := atomic.LoadUint64(hints); w != 0 && looked < pol.EmptyScanLimit; w &= w - 1 {
+		for w := atomic.LoadUint64(hints); w != 0 && looked < limit; w &= w - 1 {
 			b := uintptr(bits.TrailingZeros64(w))
 			looked++
 			got |= stealFrom(i+chunkNo(b), pol)

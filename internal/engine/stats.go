@@ -37,6 +37,7 @@ type (
 	LargeTotals struct {
 		LiveBlocks, LiveBytes, CachedBlocks, CachedBytes uint64
 		Allocs, Frees                                    uint64
+		Wider, WiderBytes                                uint64
 	}
 	// BudgetTotals are the figures of the budget of caches.
 	BudgetTotals struct {
@@ -109,6 +110,7 @@ func ReadTotals(t *Totals) {
 
 	scavenger.moving.Lock()
 	t.Large.Allocs, t.Large.Frees = largeStats.allocs.Load(), largeStats.frees.Load()
+	t.Large.Wider, t.Large.WiderBytes = wider.served.Load(), wider.beyond.Load()
 	for l := range lists {
 		ls, stages := &lists[l], &t.Stages
 		ls.mu.Lock()

@@ -38,6 +38,20 @@ func DefaultBanditRules() BanditRules {
 	}
 }
 
+// windowForgets is the share by which a window of 2 s counts less after each later one, where windows are
+// the plays of a Bandit: half of the weight is on the last two minutes.
+const windowForgets = 0.01
+
+// windowRules returns rules for plays that are windows of 2 s, of which there are fewer than
+// DefaultBanditRules are for. Another arm that is clearly cheaper is adopted within a minute, or within four
+// if costs vary by 60 %, and a change of the best one is found within seven (TestWMax).
+func windowRules() BanditRules {
+	r := DefaultBanditRules()
+	r.Discount = windowForgets
+	r.Cooldown = 30 // a minute
+	return r
+}
+
 // valid reports whether a Bandit can follow the rules.
 func (r BanditRules) valid() bool {
 	share := func(x float64) bool { return x >= 0 && x < 1 }

@@ -16,10 +16,12 @@ const (
 	KindBudget                        // what caches may hold together: bytes
 	KindPrice                         // the price of memory near the soft limit: CPU seconds for a GiB·s
 	KindSize                          // a block size that was added: bytes, in place of those that requests got before
+	KindWMax                          // W_MAX, one of WMaxFactors. Costs are those of a second of the program
+	KindBatch                         // the factor of batches of kind Where, one of BatchFactors. Costs are those of a block
 	nKinds        = iota
 )
 
-var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price", "size"}
+var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price", "size", "w_max", "batch"}
 
 func (k DecisionKind) String() string { return nameOf(kinds, k) }
 

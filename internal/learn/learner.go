@@ -26,6 +26,8 @@ type Learner struct {
 	board     *Board
 	deciding  Deciding
 	log       Log
+	// thresholds are only compared.
+	thresholds *Thresholds
 
 	now       time.Duration // the end of the last window
 	strategy  int           // in force, of Strategies
@@ -54,6 +56,7 @@ type Report struct {
 	// CacheCPU is the CPU time that it took to move blocks out of caches and in again, CacheMemory what the
 	// caches held, in GiB·s.
 	CacheCPU, CacheMemory float64
+	Large                 [LargeBins]LargeUse
 	P99                   float64 // of the time that allocations took, in ns. 0: not known
 	Real                  Sample  // what the process used, for real matches. CPU 0: not known
 }
@@ -71,7 +74,7 @@ const (
 
 // NewLearner returns a Learner that has seen no window. The seed is that of the Board.
 func NewLearner(p EvolutionPolicy, d Deciding, seed uint64) *Learner {
-	return &Learner{evolution: NewEvolution(p), board: NewBoard(seed), deciding: d}
+	return &Learner{evolution: NewEvolution(p), board: NewBoard(seed), deciding: d, thresholds: NewThresholds()}
 }
 
 // Policy returns the policy of the Evolution, and Deciding who decides about the Strategy.
@@ -101,6 +104,9 @@ func (l *Learner) Window(m *Model, r Report) {
 	l.settleHolds(m, &j)
 	if j.Waits > 0 || r.CacheCPU > 0 {
 		l.board.Record(samples(&j, &r))
+	}
+	if r.Pages > 0 {
+		l.thresholds.Window(r.Large, Costs{m.costs.Fault / r.Pages, m.costs.Return / r.Pages, m.costs.Hold / r.Pages})
 	}
 	for s, x := range j.Scaled {
 		if j.Waits > 0 {
@@ -209,6 +215,9 @@ func (l *Learner) NoteLane(site uint32, long bool) {
 func (l *Learner) NoteSize(p SizeProposal) {
 	l.note(Decision{Kind: KindSize, Where: uint32(p.Size), From: float64(p.Instead), To: float64(p.Size), Applied: true})
 }
+
+// NoteAdopted notes that a bandit has adopted another arm: the decision, without its time.
+func (l *Learner) NoteAdopted(d Decision) { l.note(d) }
 
 // NoteBudget notes that the caches together may hold so many bytes now, as far as they did before.
 func (l *Learner) NoteBudget(from, to float64) {

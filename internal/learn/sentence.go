@@ -26,8 +26,12 @@ var phrases = [nKinds]phrase{
 		"more goroutines use caches of their own, or more memory is in use", "fewer goroutines use caches of their own, and less memory is in use"},
 	KindPrice: {"the price of a GiB·s", inCPU,
 		"the memory in use came nearer to the soft limit", "the memory in use is further from the soft limit again"},
-	KindSize: {subject: "the size of blocks for requests of up to %d bytes", unit: inExactBytes,
+	KindSize: {subject: "the size of blocks for requests of up to %s bytes", unit: inExactBytes,
 		less: "so many have such a size that the difference adds up"}, // never more
+	KindWMax: {"how much larger than the request a cached large block may be (W_MAX)", times,
+		"what that saves is more than what the memory costs", "what that saves is less than what the memory costs"},
+	KindBatch: {"the size of batches of kind %s (0 to 2: refills of blocks up to 1, 8 and 32 KiB; 3: searches for a slab)", times,
+		"a block cost less with that", "a block cost less with that"},
 }
 
 // reasons says why the mode changed.
@@ -147,6 +151,8 @@ func inLane(x float64) string {
 }
 
 func strategy(x float64) string { return "strategy " + plain(x) }
+
+func times(x float64) string { return plain(x) + " times" }
 
 func inCPU(x float64) string { return plain(x) + " CPU s" }
 

@@ -20,6 +20,9 @@ type State struct {
 	Memory    Memory            `json:"memory"`
 	// Sites has the names of the sites that the decisions are about.
 	Sites map[uint32]string `json:"sites,omitempty"`
+	// Thresholds says what thresholds would have cost, what the caches did first; nothing if that is not
+	// known.
+	Thresholds []ThresholdStanding `json:"thresholds,omitempty"`
 }
 
 // Memory says what a process holds, and at what costs, in bytes and seconds.
@@ -42,7 +45,7 @@ type Memory struct {
 // State returns how l stands. Memory and Sites are left to the caller.
 func (l *Learner) State() State {
 	ranking := l.board.Ranking()
-	s := State{Evolution: l.evolution.Snapshot(), Board: ranking[:], Strategy: l.Strategy(), Hindsight: l.log.Hindsight()}
+	s := State{Evolution: l.evolution.Snapshot(), Board: ranking[:], Strategy: l.Strategy(), Hindsight: l.log.Hindsight(), Thresholds: l.thresholds.Standings()}
 	l.log.Each(func(_ Seq, d Decision) bool {
 		s.Decisions = append(s.Decisions, d)
 		return true
@@ -82,6 +85,10 @@ func (s State) Explain(w io.Writer) error {
 	say("The learner is in %v for %s, by the policy %v. It froze %d times and learnt again %d times.", e.Mode, inSeconds(e.Age().Seconds()), e.Policy, e.Freezes, e.Relearns)
 	if s.Strategy != (Strategy{1, 1}) {
 		say("In force are hold times times %g and a budget times %g.", s.Strategy.Hold, s.Strategy.Budget)
+	}
+	if chosen, ok := s.chosen(); ok {
+		say("Caches cost %s CPU s for each block above 32 KiB that its magazine did not have. If blocks above a fixed size went back to the system at once, a bandit would have chosen %s, at %s CPU s.",
+			inCosts(s.Thresholds[0].Cost), inBytes(float64(chosen.Bytes)), inCosts(chosen.Cost))
 	}
 	for _, h := range s.Hindsight {
 		if h.Settled > 0 {
@@ -124,7 +131,18 @@ func (s State) sentences() (said []string) {
 	return said
 }
 
-// WriteBoard writes how the strategies stand, as a table. It returns the error of w.
+// chosen returns the threshold that the bandit has adopted, if one is known.
+func (s State) chosen() (t ThresholdStanding, ok bool) {
+	for _, t := range s.Thresholds {
+		if t.Chosen {
+			return t, true
+		}
+	}
+	return t, false
+}
+
+// WriteBoard writes how the strategies stand, as a table, and what thresholds would have cost, as another
+// one. It returns the error of w.
 func (s State) WriteBoard(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintf(b, "%4s  %-10s  %-8s  %7s  %5s  %6s  %5s  %8s\n", "rank", "hold times", "budget", "rating", "wins", "losses", "draws", "windows")
@@ -135,6 +153,23 @@ func (s State) WriteBoard(w io.Writer) error {
 			note = "inactive"
 		}
 		line := fmt.Sprintf("%4d  x %-8g  x %-6g  %7.0f  %5d  %6d  %5d  %8d  %s", i+1, x.Hold, x.Budget, p.Rating, p.Wins, p.Losses, p.Draws, p.Samples, note)
+		fmt.Fprintln(b, strings.TrimRight(line, " "))
+	}
+	if len(s.Thresholds) > 0 {
+		fmt.Fprintf(b, "\n%-14s  %9s  %9s  %7s\n", "returned above", "CPU s", "of caches", "windows")
+	}
+	for _, t := range s.Thresholds {
+		above, ratio, note := inBytes(float64(t.Bytes)), "", ""
+		if t.Bytes == 0 {
+			above = "none: caches"
+		}
+		if caches := s.Thresholds[0].Cost; caches > 0 {
+			ratio = "x " + plain(t.Cost/caches)
+		}
+		if t.Chosen {
+			note = "chosen by the bandit"
+		}
+		line := fmt.Sprintf("%-14s  %9s  %9s  %7d  %s", above, inCosts(t.Cost), ratio, t.Plays, note)
 		fmt.Fprintln(b, strings.TrimRight(line, " "))
 	}
 	return b.Flush()

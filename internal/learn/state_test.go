@@ -38,6 +38,9 @@ func madeUp() State {
 			Returned: 2 << 30, Again: 100 << 20, Price: 0.1, Even: 2.3, Hold: 1.25, Holes: 0.7, Soft: 1 << 30,
 		},
 		Sites: map[uint32]string{7: "a \"cache\""},
+		Thresholds: []ThresholdStanding{
+			{Cost: 4e-7}, {Bytes: 2 << 20, Cost: 8e-7, Plays: 12}, {Bytes: 128 << 10, Cost: 6e-7, Plays: 34, Chosen: true},
+		},
 	}
 }
 
@@ -51,6 +54,7 @@ Near the soft limit of 1 GiB the price of memory rises, and everything goes back
 
 The learner is in FROZEN for 340 s, by the policy auto. It froze 3 times and learnt again 2 times.
 In force are hold times times 1 and a budget times 2.
+Caches cost 4.0e-7 CPU s for each block above 32 KiB that its magazine did not have. If blocks above a fixed size went back to the system at once, a bandit would have chosen 128 KiB, at 6.0e-7 CPU s.
 Of 9 decisions of the kind "hold" the outcome of 7 is known; 6 were right.
 5 decisions are of the kind "evolution".
 The last decisions, in time since the learner's first window:
@@ -65,6 +69,11 @@ The last decisions, in time since the learner's first window:
 const boardMadeUp = `rank  hold times  budget     rating   wins  losses  draws   windows
    1  x 1         x 2          1623     21       4      6       128
    2  x 0.25      x 1          1377      4      21      6        77  inactive
+
+returned above      CPU s  of caches  windows
+none: caches       4.0e-7        x 1        0
+2 MiB              8.0e-7        x 2       12
+128 KiB            6.0e-7      x 1.5       34  chosen by the bandit
 `
 
 func explanation(t *testing.T, s State) string {
@@ -97,6 +106,7 @@ func TestExplain(t *testing.T) {
 			}
 		}, "2 bands would have gone from 2 s to 300 ms - 500 ms", "bands went"},
 		{"no decisions", func(s *State) { s.Decisions = nil }, "Nothing has been decided yet: the learner needs a few windows of 2s", "The last decisions"},
+		{"no thresholds", func(s *State) { s.Thresholds = nil }, "It froze", "a bandit"},
 		{"many decisions", func(s *State) {
 			for i := range 30 {
 				s.Decisions = append(s.Decisions, Decision{At: time.Duration(100+i) * time.Second, Kind: KindPrice, From: 1, To: 2})

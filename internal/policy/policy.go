@@ -61,6 +61,8 @@ type Tuning struct {
 	MagLargeBytes int
 	// SharedSlots is the number of shared slots in use of each class of large blocks.
 	SharedSlots int
+	// WMax says how much larger than the request a cached large block may be that serves it.
+	WMax WMax
 	// HugeCacheBytes bounds the huge-block cache.
 	HugeCacheBytes int
 	// CacheBudget is how many bytes all caches of free blocks together should hold at most; 0: as many as
@@ -80,6 +82,8 @@ type Tuning struct {
 	// Refill is the most blocks that a magazine miss moves from the leased slab. A magazine that
 	// has grown gets up to four times as many.
 	Refill int
+	// Batch says whether the factors of Refill and of EmptyScanLimit are learnt.
+	Batch Batch
 	// EmptyReuse lets the cross-class stage of acquire take an EMPTY slab from another class. It
 	// also makes the EMPTY slabs of the class itself a stage of their own, the empty stage.
 	EmptyReuse bool
@@ -120,6 +124,30 @@ func (k Keep) Time() (d time.Duration, ok bool) {
 		return 0, true
 	}
 	return 0, false
+}
+
+// Batch is a value of HAKMEM_BATCH.
+type Batch uint8
+
+const (
+	BatchFixed Batch = iota
+	BatchAuto
+)
+
+// WMax is a value of HAKMEM_W_MAX: a place in learn.WMaxFactors, or WMaxAuto.
+type WMax uint8
+
+const (
+	WMaxNone WMax = 0 // 1: a cached block serves its own class only
+	WMaxAuto WMax = WMax(len(learn.WMaxFactors))
+)
+
+// Factor returns the factor, or false with WMaxAuto.
+func (w WMax) Factor() (factor float64, fixed bool) {
+	if w == WMaxAuto {
+		return 0, false
+	}
+	return learn.WMaxFactors[w], true
 }
 
 // THP is a value of HAKMEM_THP.
