@@ -11,8 +11,8 @@ import (
 
 // ErrNotSupported is returned by looks where it cannot be known which pages have memory: on systems
 // other than Linux, and where Linux refuses to say it. That is no failure: what a look asks is for
-// statistics.
-var ErrNotSupported = errors.New("osmem: the system does not tell which pages are resident")
+// statistics. Renew and Populate return it on other systems.
+var ErrNotSupported = errors.New("osmem: the system does not do this, or does not tell which pages are resident")
 
 // Look is one look at which OS pages of the process have memory behind them. Its zero value is
 // closed. It belongs to one goroutine.

@@ -1,0 +1,55 @@
+package osmem
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// TestPopulate: all pages of the range have memory afterwards and no others, the contents stay, and an
+// injected refusal gives memory to none.
+func TestPopulate(t *testing.T) {
+	needsLook(t)
+	const n = 64
+	addr, area := smallPages(t, n)
+	area[3*pageSize] = 7
+	if err := Populate(addr.Add(2*pageSize), 10*pageSize); err != nil {
+		if CannotPopulate(err) {
+			t.Skip("skipped: ", err)
+		}
+		t.Fatal(err)
+	}
+	if pages, err := look(addr, n*pageSize); err != nil || pages != 10 {
+		t.Errorf("%d pages have memory, want 10; %v", pages, err)
+	}
+	for i, b := range area {
+		if b != 0 && i != 3*int(pageSize) {
+			t.Fatalf("byte %d is %d", i, b)
+		}
+	}
+	if area[3*pageSize] != 7 {
+		t.Error("what was written is gone")
+	}
+	addr, _ = smallPages(t, n)
+	defer Inject(nil)
+	Inject(func(Op) error { return fmt.Errorf("%w: %w", ErrInjected, unix.ENOMEM) })
+	err := Populate(addr, n*pageSize)
+	Inject(nil)
+	if pages, _ := look(addr, n*pageSize); pages != 0 || !errors.Is(err, unix.ENOMEM) {
+		t.Errorf("after a refusal, %v, %d pages have memory", err, pages)
+	}
+}
+
+// TestCannotPopulate: which errors are about the system, and which are about the range.
+func TestCannotPopulate(t *testing.T) {
+	for err, want := range map[error]bool{
+		unix.EINVAL: true, unix.ENOSYS: true, unix.EPERM: true, unix.EACCES: true, ErrNotSupported: true,
+		unix.ENOMEM: false, unix.EFAULT: false, unix.EHWPOISON: false, unix.EAGAIN: false, ErrInjected: false,
+	} {
+		if CannotPopulate(fmt.Errorf("wrapped: %w", err)) != want {
+			t.Errorf("%v: want %t", err, want)
+		}
+	}
+}
