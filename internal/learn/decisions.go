@@ -15,10 +15,11 @@ const (
 	KindEvolution                     // the Mode of Evolution: its number. Why says what ended the former one
 	KindBudget                        // what caches may hold together: bytes
 	KindPrice                         // the price of memory near the soft limit: CPU seconds for a GiB·s
+	KindTouch                         // the TouchArm for fresh blocks of TouchWhere: its number. Costs are for an OS page that is used
 	nKinds        = iota
 )
 
-var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price"}
+var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price", "touch"}
 
 func (k DecisionKind) String() string { return nameOf(kinds, k) }
 
@@ -56,7 +57,7 @@ type Decision struct {
 	To        float64       `json:"to"`
 	Predicted float64       `json:"predicted"` // what it was expected to cost, in CPU seconds. 0: nothing was expected
 	Realised  float64       `json:"realised"`  // what it cost, in CPU seconds, once the outcome is known
-	Where     uint32        `json:"where"`     // the band, site or board
+	Where     uint32        `json:"where"`     // the band, site, board or TouchWhere
 	Kind      DecisionKind  `json:"kind"`
 	Why       Cause         `json:"why"`     // of KindEvolution only
 	Applied   bool          `json:"applied"` // false: it is noted what would have been decided, and nothing was done

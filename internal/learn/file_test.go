@@ -102,8 +102,9 @@ func TestFileHoles(t *testing.T) {
 		says string
 		do   func(*Snapshot)
 	}{
-		{"holes or sites of its own", func(h *Snapshot) { h.Holes = &Snapshot{} }},
-		{"holes or sites of its own", func(h *Snapshot) { h.Sites = []SiteRule{{Name: "a"}} }},
+		{"fresh blocks of its own", func(h *Snapshot) { h.Holes = &Snapshot{} }},
+		{"fresh blocks of its own", func(h *Snapshot) { h.Sites = []SiteRule{{Name: "a"}} }},
+		{"fresh blocks of its own", func(h *Snapshot) { h.Touch = &TouchSnapshot{} }},
 		{"of holes", func(h *Snapshot) { h.Bands = h.Bands[1:] }},
 		{"of holes", func(h *Snapshot) { h.Costs.Hold = 0 }},
 		{"of holes", func(h *Snapshot) { h.Pages = mostPages + 1 }},

@@ -50,6 +50,19 @@ func (p *Probes) Note(m Machine) {
 	}
 }
 
+// Fault returns the CPU seconds for a fault of 4 KiB: the median of what was measured last, of two the
+// lower one, without bounds, or what TypicalMachine has if nothing was. It is for comparisons with other costs that were
+// measured here.
+func (p *Probes) Fault() float64 {
+	n := min(p.n, probes)
+	if n == 0 {
+		return TypicalMachine.Fault
+	}
+	sorted := p.fault
+	slices.Sort(sorted[:n])
+	return sorted[(n-1)/2]
+}
+
 // Machine returns what was measured, within bounds, or TypicalMachine before probes were noted.
 func (p *Probes) Machine() Machine {
 	if p.n < probes {

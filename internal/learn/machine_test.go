@@ -16,6 +16,17 @@ func TestMachineCosts(t *testing.T) {
 	}
 }
 
+// TestProbesFault: what a fault takes is known from the first measurement on, and has no bounds.
+func TestProbesFault(t *testing.T) {
+	var p Probes
+	for i, want := range []float64{TypicalMachine.Fault, 3e-6, 3e-6, 3e-6, 3e-6, 3e-6, 3e-6, 1e-9} {
+		if got := p.Fault(); got != want {
+			t.Errorf("after %d measurements a fault takes %g, want %g", i, got, want)
+		}
+		p.Note(Machine{[]float64{3e-6, 9, 1e-9, 3e-6, 3e-6, 1e-9, 1e-9, 0}[i], 1e-7})
+	}
+}
+
 // TestProbes: the median counts, from the fifth measurement on, within bounds.
 func TestProbes(t *testing.T) {
 	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-9*b }

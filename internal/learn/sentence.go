@@ -9,7 +9,7 @@ import (
 
 // phrase is what Sentence says about a kind of decision.
 type phrase struct {
-	subject    string // with %d for Where, if it has a number
+	subject    string // with %d for Where, if it has a number, or with %s for the blocks of a TouchWhere
 	unit       func(float64) string
 	more, less string // why it went up, or down
 }
@@ -26,6 +26,8 @@ var phrases = [nKinds]phrase{
 		"more goroutines use caches of their own, or more memory is in use", "fewer goroutines use caches of their own, and less memory is in use"},
 	KindPrice: {"the price of a GiB·s", inCPU,
 		"the memory in use came nearer to the soft limit", "the memory in use is further from the soft limit again"},
+	KindTouch: {"the way in which the memory of %s comes", inTouchArm,
+		"that costs less for each page that is used", "that costs less for each page that is used"},
 }
 
 // reasons says why the mode changed.
@@ -49,8 +51,11 @@ func (d Decision) Sentence() string {
 	}
 	p := phrases[d.Kind]
 	subject := p.subject
-	if strings.Contains(subject, "%d") {
+	switch {
+	case strings.Contains(subject, "%d"):
 		subject = fmt.Sprintf(subject, d.Where)
+	case strings.Contains(subject, "%s"):
+		subject = fmt.Sprintf(subject, touchBlocks(d.Where))
 	}
 	went, stayed, became := "went", "stayed at", "became"
 	if !d.Applied {
@@ -90,6 +95,30 @@ func inLane(x float64) string {
 		return "the common one"
 	}
 	return "the long one"
+}
+
+func inTouchArm(x float64) string { return strconv.Quote(TouchArm(x).String()) }
+
+// TouchWhere returns where a decision of KindTouch belongs: to a group of sizes, of a site or (0) of all.
+func TouchWhere(site uint32, g TouchGroup) uint32 { return site<<touchWhereBits | uint32(g) }
+
+// touchWhereBits has room for each group. A site has at most 16 bits.
+const touchWhereBits = 3
+
+// touchBlocks says in words which blocks a TouchWhere is about.
+func touchBlocks(where uint32) string {
+	g := TouchGroup(where & (1<<touchWhereBits - 1))
+	s := "fresh blocks of 1 page"
+	switch {
+	case g+1 >= TouchGroups:
+		s = fmt.Sprintf("fresh blocks of %d pages or more", g.Pages())
+	case g > 0:
+		s = fmt.Sprintf("fresh blocks of %d to %d pages", g.Pages(), 2*g.Pages()-1)
+	}
+	if site := where >> touchWhereBits; site != 0 {
+		s += fmt.Sprintf(" of site %d", site)
+	}
+	return s
 }
 
 func strategy(x float64) string { return "strategy " + plain(x) }

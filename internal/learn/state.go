@@ -17,6 +17,13 @@ type State struct {
 	Decisions []Decision        `json:"decisions"` // the oldest first
 	Hindsight []Hindsight       `json:"hindsight"`
 	Memory    Memory            `json:"memory"`
+	Touch     []TouchInForce    `json:"touch,omitempty"` // what is in force instead of TouchFault
+}
+
+// TouchInForce says how the memory of fresh blocks comes.
+type TouchInForce struct {
+	Where uint32   `json:"where"` // as TouchWhere returns it
+	Arm   TouchArm `json:"arm"`
 }
 
 // Memory says what a process holds, and at what costs, in bytes and seconds.
@@ -73,6 +80,13 @@ func (s State) Explain(w io.Writer) error {
 	}
 	if m.Soft > 0 {
 		say("Near the soft limit of %s the price of memory rises, and everything goes back sooner.", inBytes(float64(m.Soft)))
+	}
+	for _, x := range s.Touch {
+		say("The memory of %s comes %s.", touchBlocks(x.Where), [...]string{
+			TouchFault:    "when the program touches it, a page at a time",
+			TouchPopulate: "before the program gets them, with one call",
+			TouchHuge:     "before the program gets them, with huge pages",
+		}[x.Arm])
 	}
 	say("")
 	e := s.Evolution

@@ -32,6 +32,7 @@ func madeUp() State {
 			Resident: 96 << 20, Live: 64 << 20, Caches: 3 << 20, Budget: 20 << 20, Huge: 5 << 20, Free: 8 << 20,
 			Returned: 2 << 30, Again: 100 << 20, Price: 0.1, Even: 2.3, Hold: 1.25, Holes: 0.7, Soft: 1 << 30,
 		},
+		Touch: []TouchInForce{{TouchWhere(0, 2), TouchPopulate}, {TouchWhere(9, 6), TouchHuge}},
 	}
 }
 
@@ -42,6 +43,8 @@ Free pages still have 8 MiB. They are kept for 1.3 s on average: at 0.1 CPU s fo
 The memory of free blocks in slabs that also have live ones is returned when nobody took blocks from the slab for 700 ms.
 Of 2 GiB returned so far, 100 MiB were wanted again soon, which cost page faults.
 Near the soft limit of 1 GiB the price of memory rises, and everything goes back sooner.
+The memory of fresh blocks of 4 to 7 pages comes before the program gets them, with one call.
+The memory of fresh blocks of 64 pages or more of site 9 comes before the program gets them, with huge pages.
 
 The learner is in FROZEN for 340 s, by the policy auto. It froze 3 times and learnt again 2 times.
 In force are hold times times 1 and a budget times 2.
