@@ -143,6 +143,16 @@ type Options struct {
 	// HAKMEM_ELO; default shadow, one of shadow, leader, real.
 	Elo string
 
+	// Touch says how memory comes to blocks from 64 KiB to 64 MiB that are made of pages without memory: with
+	// a page fault for each OS page when the program touches it, with one call of the system for a whole
+	// block, which takes about half of the time and also brings memory that is not used, or in the same way
+	// with huge pages, of which all 2 MiB come. auto tries these on some blocks, of each size and each site,
+	// and uses what takes least time for what the program really touches. Near a memory limit nothing comes
+	// before it is touched.
+	//
+	// HAKMEM_TOUCH; default fault, one of fault, auto, populate, huge.
+	Touch string
+
 	// DecayMs is the unit of the scavenger's times: of how long caches and magazines must be idle,
 	// and of the hold times of Keep auto. With a tenth of it, everything goes back ten times as fast. A
 	// page that is soon faulted in again costs more than a hundred allocations.
@@ -276,7 +286,7 @@ func (o *Options) values() map[string]string {
 			v[name] = "Toggle(" + strconv.Itoa(int(t)) + ")" // refused by the setting
 		}
 	}
-	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_EVO": o.Evo, "HAKMEM_ELO": o.Elo, "HAKMEM_THP": o.THP} {
+	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_EVO": o.Evo, "HAKMEM_ELO": o.Elo, "HAKMEM_TOUCH": o.Touch, "HAKMEM_THP": o.THP} {
 		if word != "" {
 			v[name] = word
 		}

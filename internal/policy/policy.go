@@ -73,6 +73,8 @@ type Tuning struct {
 	// Evo says when what is learnt is used, and Elo who decides about strategies.
 	Evo learn.EvolutionPolicy
 	Elo learn.Deciding
+	// Touch says how the memory of fresh large blocks comes.
+	Touch Touch
 	// DecayMs is the unit of the scavenger's times, in milliseconds.
 	DecayMs int
 	// Refill is the most blocks that a magazine miss moves from the leased slab. A magazine that
@@ -119,6 +121,16 @@ func (k Keep) Time() (d time.Duration, ok bool) {
 	}
 	return 0, false
 }
+
+// Touch is a value of HAKMEM_TOUCH.
+type Touch uint8
+
+const (
+	TouchFault    Touch = iota // when the program touches it
+	TouchAuto                  // as is learnt
+	TouchPopulate              // with one call for each block
+	TouchHuge                  // as TouchPopulate, with huge pages where they have room
+)
 
 // THP is a value of HAKMEM_THP.
 type THP uint8
