@@ -30,7 +30,7 @@ func TestTouchResident(t *testing.T) {
 					withHugePages(t, "madvise")
 				}
 				withTouch(t, value)
-				mappings := regionMappings(t)
+				boundaries := hugePages.boundaries
 				bytes, huge, books := touched.bytes.Load(), touched.hugeBytes.Load(), counted.Load()
 				p := Malloc(0, size)
 				usable := meta(p.page()).largeSize
@@ -68,8 +68,13 @@ func TestTouchResident(t *testing.T) {
 				if n := residentBytes(t, mem.Addr(p), usable); n != 0 {
 					t.Errorf("%d bytes are resident after the free", n)
 				}
-				if n := regionMappings(t); n != mappings {
-					t.Errorf("the region is %d mappings, before it was %d", n, mappings)
+				if n := hugePages.boundaries; n != boundaries {
+					t.Errorf("%d chunks differ from the next one by their advice, before it was %d", n, boundaries)
+				}
+				for c := whole.from; c < whole.to; c++ {
+					if slices.Contains(flagsOf(t, c.addr()), "nh") {
+						t.Errorf("chunk %d still has advice", c)
+					}
 				}
 			})
 		}
