@@ -271,8 +271,12 @@ func TestTouchNot(t *testing.T) {
 	}) {
 		t.Error("memory comes to an Arena's chunk")
 	}
-	if p := fresh(); came(func() Block { freeBlocks(t, []Block{p}); return Malloc(0, mebibyte) }) {
-		t.Error("memory comes to a block that has it")
+	for _, size := range []mem.Bytes{mebibyte, 3 * mebibyte} { // from the magazine, and from free pages
+		Trim()
+		p := Malloc(0, size)
+		if came(func() Block { freeBlocks(t, []Block{p}); return Malloc(0, size) }) {
+			t.Errorf("memory comes to a block of %d bytes that has it", size)
+		}
 	}
 	q := Malloc(0, 16*mebibyte)
 	Trim()
@@ -397,6 +401,9 @@ func TestTouchSampleEnds(t *testing.T) {
 			q, old, can := Move(0, p, 40*mebibyte, 1)
 			if !can || q == 0 {
 				t.Fatal("the block does not move")
+			}
+			if isTouchSample(p) {
+				t.Error("the sample has no memory any more, and may be looked at")
 			}
 			old.Free()
 			return q

@@ -114,6 +114,7 @@ var neverRefused = map[string]string{
 	"CommitPinned":       "TestCommitPinned refuses it",
 	"InjectRanges":       "no system call",
 	"LikelyReason":       "no system call",
+	"Collapse":           "TestCollapse refuses it: it needs 2 MiB",
 	"CannotPopulate":     "no system call",
 	"Nap":                "only waits",
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"golang.org/x/sys/unix"
 )
 
@@ -51,5 +52,46 @@ func TestCannotPopulate(t *testing.T) {
 		if CannotPopulate(fmt.Errorf("wrapped: %w", err)) != want {
 			t.Errorf("%v: want %t", err, want)
 		}
+	}
+}
+
+// TestCollapse: a range becomes a huge page that has what was written, and a refusal leaves it as it is.
+func TestCollapse(t *testing.T) {
+	needsLook(t)
+	size := HugePageSize()
+	if size == 0 || size > 32<<20 {
+		t.Skipf("skipped: huge pages of %d bytes", size)
+	}
+	from, err := Reserve(3 * size)
+	if err == nil {
+		t.Cleanup(func() { Release(from, 3*size) })
+		err = Commit(from, 3*size)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	addr := from.Up(size)
+	bytes(addr, size)[5*pageSize] = 9
+	defer Inject(nil)
+	Inject(func(Op) error { return ErrInjected })
+	failures := Failed()
+	if err := Collapse(addr, size); !errors.Is(err, ErrInjected) || Failed() != failures+1 {
+		t.Errorf("Collapse = %v", err)
+	}
+	Inject(nil)
+	calls := Calls(OpAdvise)
+	if err := Collapse(addr, size); err != nil {
+		t.Skip("skipped: ", err)
+	}
+	var l Look
+	if err := BeginLook(&l); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if _, pages, err := l.Resident(addr, size, make([]uint64, size/pageSize)); err != nil || mem.Bytes(pages) != size/pageSize || Calls(OpAdvise) != calls+1 {
+		t.Errorf("%d pages are resident, %d calls counted; %v", pages, Calls(OpAdvise)-calls, err)
+	}
+	if bytes(addr, size)[5*pageSize] != 9 || bytes(addr, size)[0] != 0 {
+		t.Error("the contents have changed")
 	}
 }

@@ -105,6 +105,14 @@ func (l *Look) Close() {
 // call: HugePages returns nil there and counts nothing.
 func HugePages(addr mem.Addr, size mem.Bytes, want bool) error { return hugePages(addr, size, want) }
 
+// Collapse makes one huge page of each range of HugePageSize that lies in a committed range, which is whole such
+// ranges, at once and whatever HugePageMode says. What has no memory there gets some; the contents stay, and
+// others may use the range meanwhile. It fails where a range has the advice of HugePages against it, where the
+// system has no huge page at hand, and on Linux before 6.1; the memory is usable in any case.
+//
+// Other systems have no such call: Collapse returns ErrNotSupported there and counts nothing.
+func Collapse(addr mem.Addr, size mem.Bytes) error { return collapse(addr, size) }
+
 // HugePageMode returns the system's setting for huge pages as it is now: "always", "madvise" (where
 // HugePages allows them), or "never". Where the sizes of huge pages have settings of their own, it
 // is the one that allows most. It is "" where there is no such setting: on a kernel without it, and

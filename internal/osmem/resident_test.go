@@ -44,6 +44,9 @@ func TestNotSupported(t *testing.T) {
 	if err := HugePages(0, 1<<20, true); err != nil {
 		t.Errorf("HugePages = %v", err)
 	}
+	if err := Collapse(0, 2<<20); !errors.Is(err, ErrNotSupported) {
+		t.Errorf("Collapse = %v", err)
+	}
 	if err := Populate(0, 1<<20); !CannotPopulate(err) {
 		t.Errorf("Populate = %v", err)
 	}
