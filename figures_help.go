@@ -125,6 +125,8 @@ func figureHelp(name string) string {
 		return "The number of those blocks for which huge pages were asked."
 	case "populated_huge_bytes_total": // TouchStats.HugeBytes
 		return "The memory for which huge pages were asked, in bytes."
+	case "collapsed_bytes_total": // TouchStats.Collapsed
+		return "The memory of slabs of which huge pages were made later, in bytes (HAKMEM_THP=canary)."
 	case "phase_runs_total": // PhaseTiming.Count
 		return "The number of runs of the phase."
 	case "phase_cycles_total": // PhaseTiming.Cycles
@@ -164,7 +166,7 @@ func figureHelp(name string) string {
 	case "decommit_calls_total": // SystemCallStats.Decommit
 		return "The number of system calls that return memory (madvise)."
 	case "advise_calls_total": // SystemCallStats.Advise
-		return "The number of system calls that ask for huge pages or refuse them (madvise)."
+		return "The number of system calls that ask for huge pages, make or refuse them (madvise)."
 	case "populate_calls_total": // SystemCallStats.Populate
 		return "The number of system calls that bring memory before it is touched (madvise)."
 	case "failed_calls_total": // SystemCallStats.Failed

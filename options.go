@@ -163,9 +163,11 @@ type Options struct {
 	// THP is what hakmem asks of the operating system about transparent huge pages: never, always,
 	// or, with auto, nothing. With always a growing heap has a fraction of the page faults, and
 	// large heaps are faster where the system has huge pages at hand. The price is memory: the
-	// system may fill again what was returned.
+	// system may fill again what was returned. canary asks for nothing either, and makes huge pages of
+	// slabs that have been in use as a whole for a minute, first of a part of them, and of the others if
+	// the process then takes less CPU time for each slow path, which need not say how fast the program is.
 	//
-	// HAKMEM_THP; default auto, one of never, auto, always.
+	// HAKMEM_THP; default auto, one of never, auto, always, canary.
 	THP string
 
 	// MemorySoft is the number of bytes of memory near which the scavenger keeps nothing; 0 is no

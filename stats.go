@@ -308,6 +308,8 @@ type TouchStats struct {
 	// HugeBytes is the memory for which huge pages were asked, in bytes. Where the system has no huge page
 	// at hand, it gives small ones.
 	HugeBytes uint64 `stat:"populated_huge_bytes_total,counter"`
+	// Collapsed is the memory of slabs of which huge pages were made later, in bytes (HAKMEM_THP=canary).
+	Collapsed uint64 `stat:"collapsed_bytes_total,counter"`
 }
 
 // PhaseTiming is the time of one phase of the slow paths. A phase may contain others: a commit is a
@@ -379,7 +381,7 @@ type SystemCallStats struct {
 	Commit uint64 `stat:"commit_calls_total,counter"`
 	// Decommit is the number of system calls that return memory (madvise).
 	Decommit uint64 `stat:"decommit_calls_total,counter"`
-	// Advise is the number of system calls that ask for huge pages or refuse them (madvise).
+	// Advise is the number of system calls that ask for huge pages, make or refuse them (madvise).
 	Advise uint64 `stat:"advise_calls_total,counter"`
 	// Populate is the number of system calls that bring memory before it is touched (madvise).
 	Populate uint64 `stat:"populate_calls_total,counter"`

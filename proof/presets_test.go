@@ -42,6 +42,7 @@ var presets = []preset{
 	{"learnt faults", "HAKMEM_TOUCH=auto HAKMEM_HUGE_CACHE_BYTES=0"},
 	{"populated", "HAKMEM_TOUCH=populate HAKMEM_MAG_LARGE_BYTES=0 HAKMEM_SHARED_SLOTS=0"},
 	{"populated with huge pages", "HAKMEM_TOUCH=huge HAKMEM_HUGE_CACHE_BYTES=0"},
+	{"huge pages by canary", "HAKMEM_THP=canary HAKMEM_DECAY_MS=22"},
 	{"no huge pages", "HAKMEM_THP=never"},
 	{"soft limit", "HAKMEM_MEMORY_SOFT=4194304"},
 	{"hard limit", "HAKMEM_MEMORY_HARD=16777216 HAKMEM_MEMORY_SOFT=8388608"},

@@ -51,6 +51,11 @@ type superMeta struct {
 	refused   pageSet
 	refusedAt stamp
 	refusals  uint8
+	// rounds is how many rounds in a row the chunk was in use as a whole, and collapsed says that a huge
+	// page was made of it, or tried, since then (collapse.go). Written under scavenger.mu and region.mu
+	// together.
+	rounds    uint8
+	collapsed bool
 	// unused is the set of free pages that are dirty because they got memory together with another page
 	// of the chunk (brings). They still read as zero.
 	unused pageSet

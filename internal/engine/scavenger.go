@@ -411,6 +411,7 @@ func scavenge(all bool) (left bool) {
 	now := s.look()
 	learnHoles(now)
 	learnWindow(now, &s.moving)
+	collapseSome(now, &s.moving)
 	refillNarrowing()
 	again := all // what was refused is tried again
 	worth := worthIdle

@@ -57,8 +57,8 @@ type (
 	}
 	// PageFaultTotals are the OS pages faulted in, by bucket.
 	PageFaultTotals struct{ Tiny, Mid, Large, Huge uint64 }
-	// TouchTotals count blocks to which memory came before they were touched.
-	TouchTotals struct{ Blocks, Bytes, HugeBlocks, HugeBytes uint64 }
+	// TouchTotals count what came before it was touched, and what became huge pages.
+	TouchTotals struct{ Blocks, Bytes, HugeBlocks, HugeBytes, Collapsed uint64 }
 	// LaneTotals are the figures of the long lane.
 	LaneTotals struct{ Slabs, Bytes, Samples, LongSites uint64 }
 	// GuardedTotals are the figures of guarded blocks.
@@ -106,6 +106,7 @@ func ReadTotals(t *Totals) {
 	t.Touch = TouchTotals{
 		Blocks: touched.blocks.Load(), Bytes: touched.bytes.Load(),
 		HugeBlocks: touched.hugeBlocks.Load(), HugeBytes: touched.hugeBytes.Load(),
+		Collapsed: collapsing.bytes.Load(),
 	}
 	if !region.ready.Load() {
 		return

@@ -23,7 +23,9 @@ func TestTouchResident(t *testing.T) {
 	if region.huge || tracked {
 		t.Skip("skipped: the system makes huge pages by itself, or the Go heap has the blocks")
 	}
-	for _, size := range []mem.Bytes{64 << 10, 64<<10 + 1, 200_000, 2 * mebibyte, 2*mebibyte + 1, 9*mebibyte + 70_000, mostTouched} {
+	first := Malloc(0, 64<<10) // so that no block begins with a chunk
+	defer Free(0, first)
+	for _, size := range []mem.Bytes{64 << 10, 64<<10 + 1, 200_000, 2 * mebibyte, 2*mebibyte + 1, 4 * mebibyte, 9*mebibyte + 70_000, mostTouched} {
 		for _, value := range []policy.Touch{policy.TouchPopulate, policy.TouchHuge} {
 			t.Run(fmt.Sprintf("%d bytes, %d", size, value), func(t *testing.T) {
 				if value == policy.TouchHuge {

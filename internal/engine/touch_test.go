@@ -215,6 +215,11 @@ func TestTouchRefused(t *testing.T) {
 					t.Fatal("a fresh block does not read as zero")
 				}
 				write(p, 5*mebibyte, 1)
+				if test.value == policy.TouchAuto { // else there is nothing to look at
+					freeBlocks(t, blocks)
+					blocks = nil
+					Trim()
+				}
 			}
 			osmem.Inject(nil)
 			if n := osmem.Failed() - failures; n > test.most || test.most == 1 && n != 1 {
@@ -305,7 +310,7 @@ func TestTouchFrozen(t *testing.T) {
 	withTouch(t, policy.TouchAuto)
 	s := learn.NewTouch(func(uint32) string { return "" })
 	g := touchGroup(mebibyte)
-	for range 20 {
+	for range 12 { // so few that each block would be a play
 		for arm := range learn.TouchHuge {
 			s.Played(learn.TouchPlay{Group: g, Arm: arm, Draw: learn.TouchOfAll, Pages: 256, Used: 256, CPU: []float64{1e-6, 100e-6}[arm]})
 		}
@@ -423,6 +428,9 @@ func TestTouchSampleEnds(t *testing.T) {
 			write(p, test.size, 1)
 			if counted, there := waiting(); counted != 1 || there != 1 || !isTouchSample(p) {
 				t.Fatalf("%d samples, %d counted", there, counted)
+			}
+			if at, m, _, _ := liveByte(p); state(at) == liveState(m.class) {
+				t.Error("the free of a sample takes the fast path")
 			}
 			left := test.end(t, c, p)
 			if counted, there := waiting(); counted != 0 || there != 0 {

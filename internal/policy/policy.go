@@ -139,6 +139,7 @@ const (
 	THPNever THP = iota
 	THPAuto
 	THPAlways
+	THPCanary // as THPAuto, and huge pages of what has long been in use as a whole, if a trial says so
 )
 
 var (

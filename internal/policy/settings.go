@@ -160,7 +160,7 @@ var settings = []Setting{
 		func(s *Settings, v int64) { s.Touch = Touch(v) }),
 	number("HAKMEM_DECAY_MS", "the unit of the scavenger's times in milliseconds: with a tenth of it, everything that is idle goes back ten times as fast", "2200", 1, 1<<24,
 		func(s *Settings) *int { return &s.DecayMs }),
-	choice("HAKMEM_THP", "transparent huge pages: ask the system for none, leave it to the system (auto), or ask for all", "auto", []string{"never", "auto", "always"},
+	choice("HAKMEM_THP", "transparent huge pages: ask the system for none, leave it to the system (auto), ask for all, or leave it to the system and make some of slabs that are in use for long, as far as a trial finds the program faster (canary)", "auto", []string{"never", "auto", "always", "canary"},
 		func(s *Settings) int64 { return int64(s.THP) },
 		func(s *Settings, v int64) { s.THP = THP(v) }),
 	number("HAKMEM_MEMORY_SOFT", "bytes of memory near which the scavenger keeps nothing; 0: no limit; or cgroup, or 60%: of the container's limit (see SetMemoryLimit)", "0", 0, 1<<40,
