@@ -187,7 +187,7 @@ func TestTouchSites(t *testing.T) {
 	touch := NewTouch(siteName)
 	sparse := dense
 	sparse.used = 0.02
-	for i := range uint64(40) {
+	for i := range uint64(1000) {
 		sparse.run(touch, 1, 4, 2, i)
 		dense.run(touch, 2, 4, 10, i)
 	}
