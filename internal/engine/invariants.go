@@ -76,6 +76,7 @@ func (k *checker) check() {
 	k.checkGuard()
 	k.checkRegion()
 	k.checkPages()
+	k.checkTouches()
 	k.checkSets()
 	k.checkTree()
 	k.checkCounts()
