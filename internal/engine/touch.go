@@ -17,8 +17,8 @@ import (
 // fault for each OS page, when the program touches it; or with one call for the block before the program
 // has it, with huge pages or without. A call takes less time for each OS page than a fault, and brings
 // memory that the program may never use. What is best is learnt (learn.Touch) with HAKMEM_TOUCH=auto: some
-// fresh blocks are PLAYS. Of one that comes by a call, the call is timed. Of one that comes by faults, it
-// is seen how much of the block is resident when it is freed.
+// fresh blocks are PLAYS. Of one that comes by a call, the call is timed. Of one that comes by faults, the
+// fault for its second OS page is, and it is seen how much of the block is resident when it is freed.
 //
 // A play is remembered as a sample by its address until the block is freed, or for touchAge. A free of a
 // sample comes to a slow path, by the block's live state (markSample). Whatever else becomes of the block, a
@@ -54,7 +54,7 @@ type touchSample struct {
 // touchPlay says how memory came to a block.
 type touchPlay struct {
 	born time.Duration // when the program got the block
-	cpu  time.Duration // what the call took
+	cpu  time.Duration // what the call took, or the fault of timeFault
 	size mem.Bytes     // usable
 	site site.ID
 	arm  learn.TouchArm
@@ -129,18 +129,35 @@ func touchFresh(p Block, usable mem.Bytes, s site.ID) (waits bool) {
 	lookForHuge()
 	arm, draw := chooseTouch(p, usable, s, rule, ruled)
 	took := time.Duration(0)
-	if arm != learn.TouchFault {
+	switch {
+	case arm != learn.TouchFault:
 		began := elapsed()
 		if !bring(p, usable, arm) {
 			return false
 		}
 		took = elapsed() - began
+	case draw != learn.TouchNoPlay && mayProbe:
+		took = timeFault(p, usable)
 	}
 	if draw == learn.TouchNoPlay {
 		return false
 	}
 	markSample(p, touchPlay{born: elapsed(), cpu: took, size: usable, site: s, arm: arm, draw: draw})
 	return true
+}
+
+// timeFault returns what the fault for the second OS page of a fresh block takes, 0 if there is none. That for
+// the first one would take twice as long: it brings the system's code into the caches, and perhaps a page
+// table. The program is likely to use both pages.
+func timeFault(p Block, usable mem.Bytes) time.Duration {
+	step := osmem.PageSize()
+	if usable < 2*step {
+		return 0
+	}
+	touchPages(mem.Addr(p), step)
+	began := elapsed()
+	touchPages(mem.Addr(p).Add(step), step)
+	return elapsed() - began
 }
 
 // chooseTouch returns how memory is to come to a fresh block, and whether that is a play. It is what a rule
@@ -368,8 +385,8 @@ func (s *touchSample) settle(turn uint64) {
 		Pages: float64(size.Up(step) / step), Used: float64(used / step), CPU: s.cpu.Seconds(),
 		Hold: keptModel().Costs().Hold * each * (elapsed() - s.born).Seconds(),
 	}
-	if arm == learn.TouchFault {
-		play.CPU = keeper.machine.Fault() * float64(step) / 4096
+	if arm == learn.TouchFault && (!mayProbe || s.cpu == 0) {
+		play.CPU = learn.TypicalMachine.Fault * float64(step) / 4096
 	}
 	touchModel().Played(play)
 }

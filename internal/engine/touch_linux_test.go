@@ -5,6 +5,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -167,4 +168,33 @@ func TestTouchKeepsAdvice(t *testing.T) {
 	}
 	mustHold(t)
 	freeBlocks(t, []Block{p, q})
+}
+
+// TestTouchMeasured prints what the arms cost here, by the real clock, for a program that uses all of its
+// blocks and for one that uses a tenth.
+func TestTouchMeasured(t *testing.T) {
+	needsLook(t)
+	populates(t)
+	if !maySample || region.huge || tracked {
+		t.Skip("skipped: this build plays no arms")
+	}
+	for _, every := range []mem.Bytes{1, 10} {
+		withTouch(t, policy.TouchAuto)
+		SetClock(nil)
+		for _, size := range []mem.Bytes{64 << 10, mebibyte, 6 * mebibyte} {
+			for range 150 {
+				p := Malloc(0, size)
+				write(p, size, every)
+				freeBlocks(t, []Block{p})
+				Trim()
+			}
+			cell := Learnt().Touch.Groups[touchGroup(size)]
+			if cell.Bandit == nil || cell.Looks == 0 {
+				t.Fatalf("%d bytes: nothing is learnt: %+v", size, cell)
+			}
+			for arm, a := range cell.Bandit.Arms {
+				t.Logf("%d bytes, %.3f used, %v: %.2f µs for an OS page that is used, %d plays, adopted: %t", size, cell.Used, learn.TouchArm(arm), a.Mean*1e6, a.Plays, arm == cell.Bandit.Adopted)
+			}
+		}
+	}
 }

@@ -50,19 +50,6 @@ func (p *Probes) Note(m Machine) {
 	}
 }
 
-// Fault returns the CPU seconds for a fault of 4 KiB: the median of what was measured last, of two the
-// lower one, without bounds, or what TypicalMachine has if nothing was. It is for comparisons with other costs that were
-// measured here.
-func (p *Probes) Fault() float64 {
-	n := min(p.n, probes)
-	if n == 0 {
-		return TypicalMachine.Fault
-	}
-	sorted := p.fault
-	slices.Sort(sorted[:n])
-	return sorted[(n-1)/2]
-}
-
 // Machine returns what was measured, within bounds, or TypicalMachine before probes were noted.
 func (p *Probes) Machine() Machine {
 	if p.n < probes {
@@ -78,4 +65,21 @@ func (p *Probes) Machine() Machine {
 func median(x [probes]float64) float64 {
 	slices.Sort(x[:])
 	return x[probes/2]
+}
+
+// recent has the last measurements of something that always takes the same, apart from disturbances.
+type recent struct {
+	x [probes]float64
+	n int
+}
+
+// add adds a measurement and returns the median of the last ones: of an even number the lower one of the two
+// in the middle, since what disturbs makes them higher.
+func (r *recent) add(x float64) (median float64) {
+	r.x[r.n%probes] = x
+	r.n++
+	n := min(r.n, probes)
+	sorted := r.x
+	slices.Sort(sorted[:n])
+	return sorted[(n-1)/2]
 }

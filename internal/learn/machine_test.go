@@ -16,14 +16,13 @@ func TestMachineCosts(t *testing.T) {
 	}
 }
 
-// TestProbesFault: what a fault takes is known from the first measurement on, and has no bounds.
-func TestProbesFault(t *testing.T) {
-	var p Probes
-	for i, want := range []float64{TypicalMachine.Fault, 3e-6, 3e-6, 3e-6, 3e-6, 3e-6, 3e-6, 1e-9} {
-		if got := p.Fault(); got != want {
-			t.Errorf("after %d measurements a fault takes %g, want %g", i, got, want)
+// TestRecent: the median of the last five measurements counts, from the first one on.
+func TestRecent(t *testing.T) {
+	var r recent
+	for i, x := range []struct{ add, want float64 }{{3, 3}, {9, 3}, {1, 3}, {8, 3}, {7, 7}, {7, 7}, {7, 7}, {1, 7}, {2, 7}, {2, 2}} {
+		if got := r.add(x.add); got != x.want {
+			t.Errorf("after %d measurements it is %g, want %g", i+1, got, x.want)
 		}
-		p.Note(Machine{[]float64{3e-6, 9, 1e-9, 3e-6, 3e-6, 1e-9, 1e-9, 0}[i], 1e-7})
 	}
 }
 

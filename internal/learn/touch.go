@@ -55,16 +55,20 @@ func (g TouchGroup) arms() int {
 // sizes, and one for each group of each of the SITES, places in the program, that allocate most fresh
 // blocks. A site is a number; 0 is none.
 //
-// Its costs are CPU seconds for each OS page that the program USES. One call for a block costs less for
-// each page than faults do; but pages that come unasked are paid for, too, and are held for as long as the
-// block lives. How many pages a program uses shows only where memory comes by faults. So plays of
-// TouchFault tell the share of pages that are used, a mean in which older plays count less, and the costs
-// of the other arms are calculated with it. Programs that use few pages of their blocks learn TouchFault.
+// What a fault takes, or a call for each OS page of the block, is the median of the last measurements, so
+// that those in which the thread was stopped do no harm. From it follow the costs: CPU seconds for each OS
+// page that the program USES. One call for a block takes less for each page than faults do; but pages that
+// come unasked are paid for, too, and are held for as long as the block lives. How many pages a program uses
+// shows only where memory comes by faults. So plays of TouchFault tell the share of pages that are used, a
+// mean in which older plays count less, and the costs of the other arms are calculated with it. Programs
+// that use few pages of their blocks learn TouchFault.
 //
 // A Touch has no clock and no lock; it is for one goroutine at a time. With all of its sites it takes less
 // than 64 KiB.
 type Touch struct {
 	groups  [TouchGroups]touchCell
+	fault   recent                              // what a fault takes
+	calls   [TouchGroups][nTouchArms - 1]recent // what TouchPopulate and TouchHuge take for an OS page
 	sites   [touchSites]touchSite
 	out     [nTouchArms]bool
 	sited   uint32 // how many blocks with a site were seen, modulo 2^32
@@ -117,7 +121,7 @@ const (
 	// 1, a first block of which little is used makes that arm dear for a hundred plays.
 	leastLooks = 8
 	// dearest bounds a cost, in faults: an arm that costs four times what faults do is as good as ruled out,
-	// and a play in which the thread was stopped does not hide the others.
+	// and one that costs a hundred times as much would hide the difference of the others.
 	dearest = 4
 	// mostTouchChanges bounds what is remembered until Changes: there are hardly as many in a minute.
 	mostTouchChanges = 16
@@ -157,10 +161,19 @@ func (t *Touch) each(f func(site uint32, g TouchGroup, c *touchCell)) {
 	}
 }
 
+// touchRules returns the rules of the bandits. Plays are rare, so that the time after an adoption in which
+// there is no other is as many plays as there are in the beginning: some 500 blocks. After one arm that is
+// better than faults, one that is better still is found soon.
+func touchRules() BanditRules {
+	r := DefaultBanditRules()
+	r.Cooldown = firstTouches
+	return r
+}
+
 // cell makes the cell of a group ready for use.
 func (t *Touch) cell(c *touchCell, g TouchGroup) *touchCell {
 	if c.bandit == nil {
-		c.bandit = NewBandit(g.arms(), DefaultBanditRules())
+		c.bandit = NewBandit(g.arms(), touchRules())
 		for arm := range c.bandit.Arms() {
 			if t.out[arm] {
 				c.bandit.RuleOut(arm)
@@ -289,7 +302,7 @@ type TouchPlay struct {
 	Draw  TouchDraw
 	Pages float64 // OS pages of the block
 	Used  float64 // how many of them the program has used; of TouchFault only
-	CPU   float64 // seconds: what a fault takes for a page, of TouchFault; else what the call took
+	CPU   float64 // seconds: of TouchFault what a fault took; else what the call took
 	Hold  float64 // CPU seconds: what it costs to hold an OS page for as long as the block lived
 }
 
@@ -297,6 +310,11 @@ type TouchPlay struct {
 func (t *Touch) Played(p TouchPlay) {
 	if p.Pages < 1 || p.Draw == TouchNoPlay {
 		return
+	}
+	if p.Arm == TouchFault {
+		p.CPU = t.fault.add(p.CPU)
+	} else {
+		p.CPU = p.Pages * t.calls[p.Group][p.Arm-1].add(p.CPU/p.Pages)
 	}
 	if p.Draw == TouchOfAll {
 		t.played(0, &t.groups[p.Group], &p)

@@ -134,7 +134,7 @@ func checkTouchCells(cells []TouchCell) error {
 			return fmt.Errorf("in group %d the share %g of pages is used, by %d plays", g, c.Used, c.Looks)
 		}
 		if c.Bandit != nil {
-			if err := NewBandit(TouchGroup(g).arms(), DefaultBanditRules()).Restore(*c.Bandit); err != nil {
+			if err := NewBandit(TouchGroup(g).arms(), touchRules()).Restore(*c.Bandit); err != nil {
 				return err
 			}
 		}
