@@ -59,7 +59,8 @@
 // uses an atomic. Otherwise Malloc (alloc.go) enters the front and refills the magazine from its
 // leased slab (magazine.go); without a lease it acquires a slab (slab.go), for which a superslab
 // may give pages (superslab.go) and the region may grow (grow.go). A large block comes from its
-// magazine, the shared caches (large_cache.go) or the page tree (large.go).
+// magazine, the shared caches (large_cache.go) or the page tree (large.go); one of pages without memory may
+// get it before the program touches it (touch.go).
 //
 // A block of the long lane is cut from the slab that the lane leases (lane.go), and its free sets its bit.
 //
