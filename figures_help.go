@@ -121,6 +121,16 @@ func figureHelp(name string) string {
 		return "The number of OS pages faulted in for blocks above 32 KiB and up to 2 MiB."
 	case "faulted_huge_pages": // PageFaultStats.Huge
 		return "The number of OS pages faulted in for blocks above 2 MiB."
+	case "populated_blocks_total": // TouchStats.Blocks
+		return "The number of blocks to which memory came with one call."
+	case "populated_bytes_total": // TouchStats.Bytes
+		return "The memory of those blocks, in bytes."
+	case "populated_huge_blocks_total": // TouchStats.HugeBlocks
+		return "The number of those blocks for which huge pages were asked."
+	case "populated_huge_bytes_total": // TouchStats.HugeBytes
+		return "The memory for which huge pages were asked, in bytes."
+	case "collapsed_bytes_total": // TouchStats.Collapsed
+		return "The memory of slabs of which huge pages were made later, in bytes (HAKMEM_THP=canary)."
 	case "phase_runs_total": // PhaseTiming.Count
 		return "The number of runs of the phase."
 	case "phase_cycles_total": // PhaseTiming.Cycles
@@ -160,7 +170,9 @@ func figureHelp(name string) string {
 	case "decommit_calls_total": // SystemCallStats.Decommit
 		return "The number of system calls that return memory (madvise)."
 	case "advise_calls_total": // SystemCallStats.Advise
-		return "The number of system calls that ask for huge pages or refuse them (madvise)."
+		return "The number of system calls that ask for huge pages, make or refuse them (madvise)."
+	case "populate_calls_total": // SystemCallStats.Populate
+		return "The number of system calls that bring memory before it is touched (madvise)."
 	case "failed_calls_total": // SystemCallStats.Failed
 		return "The number of memory system calls of any kind that failed."
 	case "site_live_bytes": // SiteStats.LiveBytes

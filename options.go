@@ -151,6 +151,16 @@ type Options struct {
 	// HAKMEM_ELO; default shadow, one of shadow, leader, real.
 	Elo string
 
+	// Touch says how memory comes to blocks from 64 KiB to 64 MiB that are made of pages without memory: with
+	// a page fault for each OS page when the program touches it, with one call of the system for a whole
+	// block, which takes about half of the time and also brings memory that is not used, or in the same way
+	// with huge pages, of which all 2 MiB come. auto tries these on some blocks, of each size and each site,
+	// and uses what takes least time for what the program really touches. Near a memory limit nothing comes
+	// before it is touched.
+	//
+	// HAKMEM_TOUCH; default fault, one of fault, auto, populate, huge.
+	Touch string
+
 	// DecayMs is the unit of the scavenger's times: of how long caches and magazines must be idle,
 	// and of the hold times of Keep auto. With a tenth of it, everything goes back ten times as fast. A
 	// page that is soon faulted in again costs more than a hundred allocations.
@@ -161,9 +171,11 @@ type Options struct {
 	// THP is what hakmem asks of the operating system about transparent huge pages: never, always,
 	// or, with auto, nothing. With always a growing heap has a fraction of the page faults, and
 	// large heaps are faster where the system has huge pages at hand. The price is memory: the
-	// system may fill again what was returned.
+	// system may fill again what was returned. canary asks for nothing either, and makes huge pages of
+	// slabs that have been in use as a whole for a minute, first of a part of them, and of the others if
+	// the process then takes less CPU time for each slow path, which need not say how fast the program is.
 	//
-	// HAKMEM_THP; default auto, one of never, auto, always.
+	// HAKMEM_THP; default auto, one of never, auto, always, canary.
 	THP string
 
 	// MemorySoft is the number of bytes of memory near which the scavenger keeps nothing; 0 is no
@@ -299,7 +311,7 @@ func (o *Options) values() map[string]string {
 			v[name] = "Toggle(" + strconv.Itoa(int(t)) + ")" // refused by the setting
 		}
 	}
-	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_EVO": o.Evo, "HAKMEM_ELO": o.Elo, "HAKMEM_THP": o.THP, "HAKMEM_DYN": o.Dyn, "HAKMEM_W_MAX": o.WMax, "HAKMEM_BATCH": o.Batch} {
+	for name, word := range map[string]string{"HAKMEM_MODE": o.Mode, "HAKMEM_KEEP": o.Keep, "HAKMEM_EVO": o.Evo, "HAKMEM_ELO": o.Elo, "HAKMEM_THP": o.THP, "HAKMEM_DYN": o.Dyn, "HAKMEM_W_MAX": o.WMax, "HAKMEM_BATCH": o.Batch, "HAKMEM_TOUCH": o.Touch} {
 		if word != "" {
 			v[name] = word
 		}

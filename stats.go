@@ -56,6 +56,8 @@ type Stats struct {
 	Scavenger ScavengerStats
 	// PageFaults counts page faults by what the memory is used for.
 	PageFaults PageFaultStats
+	// Touch counts the blocks to which memory came before they were touched (HAKMEM_TOUCH).
+	Touch TouchStats
 	// Timing has one entry for each phase of the slow paths. It is empty unless HAKMEM_TIMING is
 	// on.
 	Timing []PhaseTiming
@@ -284,7 +286,8 @@ type ScavengerStats struct {
 	PressureReturned uint64 `stat:"pressure_returned_bytes_total,counter"`
 }
 
-// PageFaultStats counts the OS pages that were faulted in, by what they are used for. They are the
+// PageFaultStats counts the OS pages that were faulted in, by what they are used for, or came before they
+// were touched (TouchStats). They are the
 // pages resident now, and those that were resident each time memory was returned. A huge page
 // counts as all of its OS pages. A page that serves other blocks now has moved to their figure, so
 // each figure can fall. All are 0 where the system does not tell which pages are resident. Linux does,
@@ -298,6 +301,22 @@ type PageFaultStats struct {
 	Large uint64 `stat:"faulted_large_pages,gauge"`
 	// Huge is the number of OS pages faulted in for blocks above 2 MiB.
 	Huge uint64 `stat:"faulted_huge_pages,gauge"`
+}
+
+// TouchStats counts blocks to which memory came before they were touched, because HAKMEM_TOUCH says so or
+// because that costs less by what was learnt.
+type TouchStats struct {
+	// Blocks is the number of blocks to which memory came with one call.
+	Blocks uint64 `stat:"populated_blocks_total,counter"`
+	// Bytes is the memory of those blocks, in bytes.
+	Bytes uint64 `stat:"populated_bytes_total,counter"`
+	// HugeBlocks is the number of those blocks for which huge pages were asked.
+	HugeBlocks uint64 `stat:"populated_huge_blocks_total,counter"`
+	// HugeBytes is the memory for which huge pages were asked, in bytes. Where the system has no huge page
+	// at hand, it gives small ones.
+	HugeBytes uint64 `stat:"populated_huge_bytes_total,counter"`
+	// Collapsed is the memory of slabs of which huge pages were made later, in bytes (HAKMEM_THP=canary).
+	Collapsed uint64 `stat:"collapsed_bytes_total,counter"`
 }
 
 // PhaseTiming is the time of one phase of the slow paths. A phase may contain others: a commit is a
@@ -369,8 +388,10 @@ type SystemCallStats struct {
 	Commit uint64 `stat:"commit_calls_total,counter"`
 	// Decommit is the number of system calls that return memory (madvise).
 	Decommit uint64 `stat:"decommit_calls_total,counter"`
-	// Advise is the number of system calls that ask for huge pages or refuse them (madvise).
+	// Advise is the number of system calls that ask for huge pages, make or refuse them (madvise).
 	Advise uint64 `stat:"advise_calls_total,counter"`
+	// Populate is the number of system calls that bring memory before it is touched (madvise).
+	Populate uint64 `stat:"populate_calls_total,counter"`
 	// Failed is the number of memory system calls of any kind that failed. Those that ask which pages
 	// are resident are not counted: where the system does not tell, PageFaults are 0.
 	Failed uint64 `stat:"failed_calls_total,counter"`
@@ -453,6 +474,7 @@ func (s *Stats) take(t *engine.Totals) {
 	s.Budget = BudgetStats(t.Budget)
 	s.Scavenger = ScavengerStats(t.Scavenger)
 	s.PageFaults = PageFaultStats(t.PageFaults)
+	s.Touch = TouchStats(t.Touch)
 	s.Lanes = LaneStats(t.Lanes)
 	s.Guard = GuardStats(t.Guard)
 	s.Stages = StageStats(t.Stages)

@@ -192,6 +192,11 @@ func free(own Front, p Block) Finding {
 		}
 		putState(at, 0)
 		if large {
+			if isTouchSample(p) { // nobody else has the block, or frees it again, meanwhile
+				leave(tok)
+				endTouch(p)
+				f, tok = enter(own)
+			}
 			if site := m.site(); site != 0 {
 				unlabelLarge(m)
 				if p, c = giveSiteCached(site, c, p); p == 0 {

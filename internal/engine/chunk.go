@@ -28,7 +28,8 @@ type superMeta struct {
 	away      bool // the chunk's memory is not committed
 	// sparse says that memory was returned while other parts of the chunk were in use. smallPages
 	// says that the chunk has the advice that keeps the system from making a huge page of it. Both
-	// are written under region.mu and scavenger.mu, for chunks of the live map too: see hugepages.go.
+	// are written under region.mu and scavenger.mu, for chunks of the live map too (hugepages.go); of a
+	// chunk that one block has as a whole, smallPages also by the holder of the block (touch.go).
 	sparse, smallPages bool
 	// huge says that the pages were last used for a huge block that had the chunk as a whole, so that
 	// their records do not say so (bucketAt).
@@ -50,6 +51,11 @@ type superMeta struct {
 	refused   pageSet
 	refusedAt stamp
 	refusals  uint8
+	// rounds is how many rounds in a row the chunk was in use as a whole, and collapsed says that a huge
+	// page was made of it, or tried, since then (collapse.go). Written under scavenger.mu and region.mu
+	// together.
+	rounds    uint8
+	collapsed bool
 	// unused is the set of free pages that are dirty because they got memory together with another page
 	// of the chunk (brings). They still read as zero.
 	unused pageSet

@@ -61,7 +61,7 @@
 // leased slab (magazine.go); without a lease it acquires a slab (slab.go), for which a superslab
 // may give pages (superslab.go) and the region may grow (grow.go). A large block comes from its
 // magazine, the shared caches (large_cache.go), the caches of a larger class (wmax.go) or the page tree
-// (large.go).
+// (large.go); one of pages without memory may get it before the program touches it (touch.go).
 //
 // A block of the long lane is cut from the slab that the lane leases (lane.go), and its free sets its bit.
 //

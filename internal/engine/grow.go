@@ -172,12 +172,12 @@ func (r *regionState) reserveBlocks(n mem.Bytes) error {
 }
 
 // adviseHuge gives the operating system the policy's advice on huge pages for a part of the region.
-// auto leaves the choice to the system, for the reason in docs/ledger.md, "Huge pages". Where the
+// auto and canary leave the choice to the system, for the reason in docs/ledger.md, "Huge pages". Where the
 // system has no huge pages there is nothing to ask. Under region.mu.
 func adviseHuge(addr mem.Addr, size mem.Bytes) {
 	check.MustHold(&region.mu, "adviseHuge")
 	want := policy.AtStart().THP
-	if want == policy.THPAuto || osmem.HugePageMode() == "" {
+	if want == policy.THPAuto || want == policy.THPCanary || osmem.HugePageMode() == "" {
 		return
 	}
 	if err := osmem.HugePages(addr, size, want == policy.THPAlways); err != nil {

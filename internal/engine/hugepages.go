@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 
 	"github.com/hakmem/hakmem/internal/check"
@@ -28,7 +29,7 @@ import (
 // What the system did before the advice was given, or because the mode has changed, is found by a
 // look at which pages are resident (lookAtPages, and refill.go for the holes in slabs).
 
-// hugePages is what is known of the system's huge pages. Owned by scavenger.mu, except boundaries.
+// hugePages is what is known of the system's huge pages. Owned by scavenger.mu, except boundaries and asked.
 var hugePages struct {
 	come   bool  // huge pages come without being asked for, or the region has asked for them
 	exist  bool  // the system has huge pages, and the region has not refused them
@@ -39,6 +40,8 @@ var hugePages struct {
 	pause millis
 	// look is the chunk at which the look after a change of the mode continues. 0: there is none.
 	look chunkNo
+	// asked says that a chunk was asked for huge pages, and that this could not be taken back (touch.go).
+	asked atomic.Bool
 	// boundaries is the number of pairs of neighbouring chunks of which one has the advice and the
 	// other has not. Owned by region.mu.
 	boundaries int
@@ -85,7 +88,7 @@ func hugePagesCome() bool {
 	mode, thp := hugePageMode(), policy.AtStart().THP
 	h.exist = mode != "" && thp != policy.THPNever
 	was := h.come
-	h.come = hugePagesIn(mode, thp)
+	h.come = hugePagesIn(mode, thp) || mode == "madvise" && h.asked.Load()
 	if h.come && !was && changed && adviseSparse() {
 		h.look = region.firstChunk()
 	}

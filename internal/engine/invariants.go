@@ -80,6 +80,7 @@ func (k *checker) check() {
 	k.checkGuard()
 	k.checkRegion()
 	k.checkPages()
+	k.checkTouches()
 	k.checkSets()
 	k.checkTree()
 	k.checkCounts()

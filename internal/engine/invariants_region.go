@@ -5,6 +5,7 @@ import (
 	"math/bits"
 	"sync/atomic"
 
+	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -104,6 +105,9 @@ func (k *checker) checkSuper(c chunkNo) {
 	if s.away {
 		k.away++
 	}
+	if s.rounds > ripeRounds || s.collapsed && s.rounds != ripeRounds {
+		k.bad(of, "a collapsed chunk is ripe", fmt.Sprintf("%d rounds, collapsed %t", s.rounds, s.collapsed), ripeRounds)
+	}
 	if s.away && (s.lost != ^pageSet(0) || s.dirty|s.tiny != 0 || s.isSlabs) {
 		k.bad(of, "a chunk that is away has no memory", fmt.Sprintf("lost %#x, dirty %#x, tiny %#x, superslab %t", s.lost, s.dirty, s.tiny, s.isSlabs), "lost 0xffffffff, 0, 0, false")
 	}
@@ -151,6 +155,29 @@ func (k *checker) checkSuper(c chunkNo) {
 	}
 	if s.emptyMask.Load() != 0 && atomic.LoadUint64(hintWord(c))>>(c%64)&1 == 0 {
 		k.bad(of, "a superslab with EMPTY slabs has a hint", "none", hex(s.emptyMask.Load()))
+	}
+}
+
+// checkTouches looks at the fresh blocks that are samples.
+func (k *checker) checkTouches() {
+	waiting := touches.waiting
+	for i := range touchSamples {
+		s := &touchSamples[i]
+		p := Block(s.at.Load())
+		if p == 0 {
+			continue
+		}
+		waiting[s.group()]--
+		if !isPage(p.page()) {
+			k.bad(subject{noun: "sample", addr: mem.Addr(p)}, "a fresh block that is a sample lies in the region", hex(p), "a page of it")
+			continue
+		}
+		if m := meta(p.page()); touchAt(p) != s || m.kind != kindLarge || m.start != mem.Addr(p) || m.live == 0 || m.live == liveState(m.class) {
+			k.bad(subject{noun: "sample", addr: mem.Addr(p)}, "a fresh block that is a sample is live and freed on a slow path", fmt.Sprintf("entry %d, live state %d", i, m.live), "its own, and one that says so")
+		}
+	}
+	if waiting != [learn.TouchGroups]int{} {
+		k.bad(subject{noun: "samples"}, "fresh blocks that are samples are counted", fmt.Sprint(waiting, " too many"), "none")
 	}
 }
 

@@ -229,6 +229,11 @@ func (x *smallHeap) bit(p Block, c sizeclass.ID) (w *uint64, m uint64) {
 	return s.bits(uint32(j / 64)), 1 << (j % 64)
 }
 
+// freshSample makes p a sample of a fresh block, and counts it.
+func freshSample(s *touchSample, p uintptr) func() {
+	return both(swap(&s.at, p), both(set(&s.size, pageSize), set(&touches.waiting[0], 1)))
+}
+
 // listHeap lists an open Heap by the front f, whose own front is own and whose fast paths use fast.
 func listHeap(f, own, fast Front) func() {
 	heap := &testHeap{fast: fast}
@@ -518,6 +523,27 @@ var breakers = []breaker{
 	{"a sample is a block with a site, in its place", "a site that there is not", func(x *smallHeap) (any, func()) {
 		s := sampleAt(x.sited)
 		return x.sited, both(swap(&s.at, uintptr(x.sited)), set(&s.site, 65535))
+	}},
+	{"a fresh block that is a sample is live and freed on a slow path", "one that is freed on the fast path", func(x *smallHeap) (any, func()) {
+		s := touchAt(x.large)
+		return x.large, freshSample(s, uintptr(x.large))
+	}},
+	{"a fresh block that is a sample is live and freed on a slow path", "another place", func(x *smallHeap) (any, func()) {
+		s := &touchSamples[0]
+		if s == touchAt(x.big) {
+			s = &touchSamples[1]
+		}
+		return x.big, freshSample(s, uintptr(x.big))
+	}},
+	{"a fresh block that is a sample lies in the region", "elsewhere", func(*smallHeap) (any, func()) {
+		return uintptr(4096), freshSample(&touchSamples[5], 4096)
+	}},
+	{"fresh blocks that are samples are counted", "one more", func(*smallHeap) (any, func()) {
+		return nil, set(&touches.waiting[3], 1)
+	}},
+	{"a collapsed chunk is ripe", "one that is not", func(x *smallHeap) (any, func()) {
+		s := super(x.full.page().chunk())
+		return x.full.page().chunk().addr(), both(set(&s.collapsed, true), set(&s.rounds, 1))
 	}},
 
 	// Caches.

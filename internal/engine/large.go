@@ -125,6 +125,7 @@ func releaseLarge(page pageNo, m *pageMeta, at stamp) {
 func forgetLarge(page pageNo, m *pageMeta) {
 	check.MustHold(&region.mu, "forgetLarge")
 	largeStats.frees.Add(1)
+	dropTouch(Block(page.addr()))
 	m.kind, m.class, m.recip = kindLargeFreed, 0, 0
 	tails(Block(page.addr()), page+1, pageCount(m.pages)-1, func(t *pageMeta) { t.kind = kindFree })
 }

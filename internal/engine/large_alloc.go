@@ -168,6 +168,11 @@ func newLarge(own Front, size mem.Bytes, alignPages pageAlign, site site.ID, fla
 		site.Allocated(usable)
 	}
 	freshEnds(missed, usable, clean)
+	if clean && flags&flagArena == 0 { // an Arena uses its chunks bit by bit
+		if touchFresh(p, usable, site) {
+			kick()
+		}
+	}
 	return p, zero
 }
 
@@ -207,6 +212,7 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 	page := p.page()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	dropTouch(p)
 	have, want := pageCount(m.pages), pagesOf(usable)
 	next, end := page+pageNo(have), r.endPage()
 	last, units := next-1, lastUnits(usable)
@@ -314,6 +320,11 @@ func freeHuge(p Block) Finding {
 	}
 	m.live = 0
 	unlabelLarge(m)
+	if isTouchSample(p) { // nobody else has the block, or frees it again, meanwhile
+		region.mu.Unlock()
+		endTouch(p)
+		region.mu.Lock()
+	}
 	giveHuge(p, m)
 	region.mu.Unlock()
 	kick()

@@ -108,6 +108,9 @@ func learnWindow(now stamp, moving *check.Mutex[check.Moving]) {
 		above.NoteLane(uint32(c.site), c.long)
 	}
 	lifetimes.changes = lifetimes.changes[:0]
+	if touches.model != nil {
+		touches.model.Changes(above.NoteTouch)
+	}
 	if first { // the time before is no window
 		keptModel().Judge()
 	} else {

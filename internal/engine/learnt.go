@@ -5,17 +5,23 @@ import (
 	"slices"
 
 	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/site"
 )
 
 // This file hands out what was learnt and decided, and takes it from a policy file. It has no state.
 
-// Learnt returns what was learnt of free pages, of holes and of sites, and the sizes that were added. It leaves out holes if the scavenger
-// hangs. Any goroutine, not entered.
+// Learnt returns what was learnt of free pages, of holes and of sites, the sizes that were added, and what is
+// known of fresh blocks if they are played (touch.go). It leaves out holes if the scavenger hangs. Any
+// goroutine, not entered.
 func Learnt() learn.Snapshot {
 	region.mu.Lock()
 	s := keptModel().Snapshot()
 	s.Sites, s.Sizes = siteRules(), slices.Clone(addedSizes)
+	if touches.model != nil {
+		fresh := touches.model.Snapshot()
+		s.Touch = &fresh
+	}
 	region.mu.Unlock()
 	learn.SortRules(s.Sites)
 	if scavenger.lock() {
@@ -26,10 +32,10 @@ func Learnt() learn.Snapshot {
 	return s
 }
 
-// Learn replaces what was learnt of free pages and, if s has them, of holes, and the imported rules of
-// sites. What was learnt of sites in this process stays, and so do sizes that were added: those of s come
-// on top, as far as there are spare classes. It returns an error, and changes nothing, if s is damaged or
-// the scavenger hangs. Any goroutine, not entered.
+// Learn replaces what was learnt of free pages and, if s has them, of holes and of fresh blocks, and the
+// imported rules of sites. What was learnt of sites in this process stays, and so do sizes that were added:
+// those of s come on top, as far as there are spare classes. It returns an error, and changes nothing, if s
+// is damaged or the scavenger hangs. Any goroutine, not entered.
 func Learn(s learn.Snapshot) error {
 	if err := errors.Join(s.Check(), checkSizes(s.Sizes)); err != nil {
 		return err
@@ -48,7 +54,7 @@ func Learn(s learn.Snapshot) error {
 	}
 	importRules(s.Sites)
 	importSizes(s.Sizes)
-	return nil
+	return restoreTouch(s)
 }
 
 // restoreKept is Learn for free pages.
@@ -56,6 +62,16 @@ func restoreKept(s learn.Snapshot) error {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	return keptModel().Restore(s)
+}
+
+// restoreTouch is Learn for fresh blocks.
+func restoreTouch(s learn.Snapshot) error {
+	if s.Touch == nil {
+		return nil
+	}
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	return touchModel().Restore(*s.Touch)
 }
 
 // LearnerState returns what was decided so far, and why the process holds what it holds; Memory.Resident,
@@ -67,7 +83,6 @@ func LearnerState() (s learn.State, ok bool) {
 	}
 	defer scavenger.unlock()
 	s = aboveModels().State()
-	s.Sites = sitesOf(s.Decisions)
 	m := &s.Memory
 	scavenger.moving.Lock()
 	held, limit := inCaches()
@@ -79,19 +94,37 @@ func LearnerState() (s learn.State, ok bool) {
 	m.Price, m.Even, m.Hold = float64(keeper.price)/1000, even.Seconds(), meanHold().Seconds()
 	m.Holes = meanHoleTime().Seconds()
 	m.Soft = uint64(memoryLimit.soft.Load())
+	if touches.model != nil && policy.Now().Touch == policy.TouchAuto {
+		touches.model.Adopted(func(site uint32, g learn.TouchGroup, arm learn.TouchArm) {
+			s.Touch = append(s.Touch, learn.TouchInForce{Where: learn.TouchWhere(site, g), Arm: arm})
+		})
+	}
+	s.Sites = sitesOf(s.Decisions, s.Touch)
 	return s, true
 }
 
-// sitesOf returns the names of the sites that decisions are about, nil if there are none.
-func sitesOf(list []learn.Decision) (names map[uint32]string) {
-	for _, d := range list {
-		if d.Kind != learn.KindLane {
-			continue
+// sitesOf returns the names of the sites that decisions, and ways to fault in, are about. It is nil if there
+// are none.
+func sitesOf(list []learn.Decision, touch []learn.TouchInForce) (names map[uint32]string) {
+	note := func(s uint32) {
+		if !site.ID(s).Known() {
+			return
 		}
 		if names == nil {
 			names = map[uint32]string{}
 		}
-		names[d.Where], _, _ = site.Read(site.ID(d.Where))
+		names[s], _, _ = site.Read(site.ID(s))
+	}
+	for _, d := range list {
+		switch d.Kind {
+		case learn.KindLane:
+			note(d.Where)
+		case learn.KindTouch:
+			note(learn.SiteOfTouch(d.Where))
+		}
+	}
+	for _, t := range touch {
+		note(learn.SiteOfTouch(t.Where))
 	}
 	return names
 }

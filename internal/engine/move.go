@@ -158,6 +158,7 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, roomy bool) (q Block, old 
 		return 0, Moved{}, true
 	}
 	putState(at, 0) // from here on another free of the block is found
+	dropTouch(p)
 	s, was := m.site(), m.largeSize
 	m.setSite(0)
 	var cuts []pageNo

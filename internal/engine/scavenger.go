@@ -241,6 +241,7 @@ func SetClock(c clock) {
 	s.generation++
 	s.armed.Store(false)
 	forgetSamples() // they were born by the old clock
+	forgetTouches()
 }
 
 // tickTime is the time between ticks: at least 1 ms.
@@ -410,6 +411,7 @@ func scavenge(all bool) (left bool) {
 	now := s.look()
 	learnHoles(now)
 	learnWindow(now, &s.moving)
+	collapseSome(now, &s.moving)
 	refillNarrowing()
 	again := all // what was refused is tried again
 	worth := worthIdle
@@ -417,6 +419,7 @@ func scavenge(all bool) (left bool) {
 		worth = worthAny
 	}
 	filled := findFilled(all)
+	untold := settleTouches()
 	trim := all
 	// Near the soft limit no dirty page is kept. A round of everything else may be due.
 	near := !all && pressed()
@@ -457,7 +460,7 @@ func scavenge(all bool) (left bool) {
 	if round {
 		s.pressure.ended()
 	}
-	return busy || leased || inCaches || empty || dirty || spare || sparse || filled
+	return busy || leased || inCaches || empty || dirty || spare || sparse || filled || untold
 }
 
 // look notes the time, and lets the models of hold times and of lifetimes learn.
@@ -490,7 +493,7 @@ func somethingLeft() bool {
 	region.mu.Lock()
 	left := pageUse.dirty > pageUse.refused || len(hugeCache.larges) > 0
 	region.mu.Unlock()
-	left = left || spareMemory() || anyToHarvest() || anyLeasedByLane()
+	left = left || touchesWait() || spareMemory() || anyToHarvest() || anyLeasedByLane()
 	fronts := frontTable.Load()
 	for i := range fronts {
 		left = left || Front(atomic.LoadUintptr(&fronts[i])) != trapFront

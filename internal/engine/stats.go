@@ -58,6 +58,8 @@ type (
 	}
 	// PageFaultTotals are the OS pages faulted in, by bucket.
 	PageFaultTotals struct{ Tiny, Mid, Large, Huge uint64 }
+	// TouchTotals count what came before it was touched, and what became huge pages.
+	TouchTotals struct{ Blocks, Bytes, HugeBlocks, HugeBytes, Collapsed uint64 }
 	// LaneTotals are the figures of the long lane.
 	LaneTotals struct{ Slabs, Bytes, Samples, LongSites uint64 }
 	// GuardedTotals are the figures of guarded blocks.
@@ -65,7 +67,7 @@ type (
 	// StageTotals counts the searches for a slab by the stage in which they ended.
 	StageTotals struct{ OwnLease, Partial, Empty, CrossClass, Superslab uint64 }
 	// SystemCallTotals counts memory system calls.
-	SystemCallTotals struct{ Reserve, Commit, Decommit, Advise, Failed uint64 }
+	SystemCallTotals struct{ Reserve, Commit, Decommit, Advise, Populate, Failed uint64 }
 )
 
 // Totals is a picture of the engine. It is exact when nobody allocates or frees.
@@ -78,6 +80,7 @@ type Totals struct {
 	Budget                       BudgetTotals
 	Scavenger                    ScavengerTotals
 	PageFaults                   PageFaultTotals // ReadResident has them, and Resident; ReadTotals leaves them 0
+	Touch                        TouchTotals
 	Lanes                        LaneTotals
 	Guard                        GuardedTotals
 	Stages                       StageTotals
@@ -99,7 +102,12 @@ func ReadTotals(t *Totals) {
 	t.SystemCalls = SystemCallTotals{
 		Reserve: osmem.Calls(osmem.OpReserve), Commit: osmem.Calls(osmem.OpCommit),
 		Decommit: osmem.Calls(osmem.OpDiscard), Advise: osmem.Calls(osmem.OpAdvise),
-		Failed: osmem.Failed(),
+		Populate: osmem.Calls(osmem.OpPopulate), Failed: osmem.Failed(),
+	}
+	t.Touch = TouchTotals{
+		Blocks: touched.blocks.Load(), Bytes: touched.bytes.Load(),
+		HugeBlocks: touched.hugeBlocks.Load(), HugeBytes: touched.hugeBytes.Load(),
+		Collapsed: collapsing.bytes.Load(),
 	}
 	if !region.ready.Load() {
 		return

@@ -18,10 +18,11 @@ const (
 	KindSize                          // a block size that was added: bytes, in place of those that requests got before
 	KindWMax                          // W_MAX, one of WMaxFactors. Costs are those of a second of the program
 	KindBatch                         // the factor of batches of kind Where, one of BatchFactors. Costs are those of a block
+	KindTouch                         // the TouchArm for fresh blocks of TouchWhere: its number. Costs are for an OS page that is used
 	nKinds        = iota
 )
 
-var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price", "size", "w_max", "batch"}
+var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price", "size", "w_max", "batch", "touch"}
 
 func (k DecisionKind) String() string { return nameOf(kinds, k) }
 
@@ -59,7 +60,7 @@ type Decision struct {
 	To        float64       `json:"to"`
 	Predicted float64       `json:"predicted"` // what it was expected to cost, in CPU seconds. 0: nothing was expected
 	Realised  float64       `json:"realised"`  // what it cost, in CPU seconds, once the outcome is known
-	Where     uint32        `json:"where"`     // the band, site or board
+	Where     uint32        `json:"where"`     // the band, site, board or TouchWhere
 	Kind      DecisionKind  `json:"kind"`
 	Why       Cause         `json:"why"`     // of KindEvolution only
 	Applied   bool          `json:"applied"` // false: it is noted what would have been decided, and nothing was done

@@ -67,6 +67,11 @@ func ReadState(r io.Reader) (State, error) {
 	case f.State == nil:
 		return State{}, errors.New("the policy file does not say how the learner stood: take one that a process has exported")
 	}
+	for _, x := range f.State.Touch {
+		if x.Arm >= nTouchArms {
+			return State{}, fmt.Errorf("the policy file is damaged: there is no way %d to fault memory in", x.Arm)
+		}
+	}
 	for _, p := range f.State.Board {
 		if p.Strategy < 0 || p.Strategy >= nStrategies {
 			return State{}, fmt.Errorf("the policy file is damaged: there is no strategy %d", p.Strategy)
@@ -129,11 +134,16 @@ func (s Snapshot) Check() error {
 		return err
 	}
 	if s.Holes != nil {
-		if s.Holes.Holes != nil || s.Holes.Sites != nil || s.Holes.Sizes != nil {
-			return errors.New("learn: what is known of holes has holes, sites or block sizes of its own")
+		if s.Holes.Holes != nil || s.Holes.Sites != nil || s.Holes.Sizes != nil || s.Holes.Touch != nil {
+			return errors.New("learn: what is known of holes has holes, sites, block sizes or fresh blocks of its own")
 		}
 		if err := s.Holes.Check(); err != nil {
 			return fmt.Errorf("%w, of holes", err)
+		}
+	}
+	if s.Touch != nil {
+		if err := s.Touch.check(); err != nil {
+			return err
 		}
 	}
 	return New(s.Costs).Restore(s)
@@ -154,7 +164,8 @@ func (s Snapshot) Samples() (n float64) {
 }
 
 // Merge returns what both s and o have learnt, each weighed by the number of its samples, rules of sites
-// and block sizes too. The costs are those of s. A band stands for the same share of the pages in both.
+// and block sizes too; of how memory is faulted in it takes the one with more plays. The costs are those of
+// s. A band stands for the same share of the pages in both.
 func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 	if err := errors.Join(s.Check(), o.Check()); err != nil {
 		return Snapshot{}, err
@@ -184,6 +195,7 @@ func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 	both := m.Snapshot()
 	both.Sites = mergeRules(s.Sites, o.Sites)
 	both.Sizes = mergeSizes(s.Sizes, o.Sizes)
+	both.Touch = mergeTouch(s.Touch, o.Touch)
 	switch {
 	case s.Holes == nil:
 		both.Holes = o.Holes

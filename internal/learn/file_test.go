@@ -102,8 +102,10 @@ func TestFileHoles(t *testing.T) {
 		says string
 		do   func(*Snapshot)
 	}{
-		{"holes, sites or block sizes of its own", func(h *Snapshot) { h.Holes = &Snapshot{} }},
-		{"holes, sites or block sizes of its own", func(h *Snapshot) { h.Sites = []SiteRule{{Name: "a"}} }},
+		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Holes = &Snapshot{} }},
+		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Sites = []SiteRule{{Name: "a"}} }},
+		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Sizes = []BlockSize{{Size: 4224}} }},
+		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Touch = &TouchSnapshot{} }},
 		{"of holes", func(h *Snapshot) { h.Bands = h.Bands[1:] }},
 		{"of holes", func(h *Snapshot) { h.Costs.Hold = 0 }},
 		{"of holes", func(h *Snapshot) { h.Pages = mostPages + 1 }},

@@ -16,15 +16,15 @@
 // the arms among them, most of them the cheapest, fewer the next ones. An adversary who knows the rule
 // gains less against such a mixture than against one hold time.
 //
-// Two other learners are for other questions. A Bandit chooses where only playing an arm shows its cost. A
-// Board rates strategies, which are factors of what a Model and an allocator would do without one.
+// Other learners are for other questions. A Bandit chooses where only playing an arm shows its cost. A Touch
+// has bandits that say how the memory of fresh blocks is faulted in. A Board rates strategies, which are factors of what a Model and an allocator would do without one.
 //
 // Evolution says when what is learnt is used, kept as it is, or tried on a few decisions. A Log remembers
 // what was decided, and what came of it.
 //
 // The package has no clock, no lock and no global state, and imports nothing of hakmem. Times are
 // offsets from any fixed moment, with a resolution of a millisecond. A Model is for one goroutine at a
-// time, and so is a Lifetimes.
+// time, and so are a Lifetimes and a Touch.
 package learn
 
 import (

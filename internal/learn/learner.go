@@ -219,6 +219,11 @@ func (l *Learner) NoteSize(p SizeProposal) {
 // NoteAdopted notes that a bandit has adopted another arm: the decision, without its time.
 func (l *Learner) NoteAdopted(d Decision) { l.note(d) }
 
+// NoteTouch notes that the memory of fresh blocks comes in another way from now on.
+func (l *Learner) NoteTouch(c TouchChange) {
+	l.note(Decision{Kind: KindTouch, Where: TouchWhere(c.Site, c.Group), From: float64(c.From), To: float64(c.To), Predicted: c.Cost, Applied: true})
+}
+
 // NoteBudget notes that the caches together may hold so many bytes now, as far as they did before.
 func (l *Learner) NoteBudget(from, to float64) {
 	l.note(Decision{Kind: KindBudget, From: from, To: to, Applied: true})

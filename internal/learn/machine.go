@@ -66,3 +66,20 @@ func median(x [probes]float64) float64 {
 	slices.Sort(x[:])
 	return x[probes/2]
 }
+
+// recent has the last measurements of something that always takes the same, apart from disturbances.
+type recent struct {
+	x [probes]float64
+	n int
+}
+
+// add adds a measurement and returns the median of the last ones: of an even number the lower one of the two
+// in the middle, since what disturbs makes them higher.
+func (r *recent) add(x float64) (median float64) {
+	r.x[r.n%probes] = x
+	r.n++
+	n := min(r.n, probes)
+	sorted := r.x
+	slices.Sort(sorted[:n])
+	return sorted[(n-1)/2]
+}

@@ -16,6 +16,16 @@ func TestMachineCosts(t *testing.T) {
 	}
 }
 
+// TestRecent: the median of the last five measurements counts, from the first one on.
+func TestRecent(t *testing.T) {
+	var r recent
+	for i, x := range []struct{ add, want float64 }{{3, 3}, {9, 3}, {1, 3}, {8, 3}, {7, 7}, {7, 7}, {7, 7}, {1, 7}, {2, 7}, {2, 2}} {
+		if got := r.add(x.add); got != x.want {
+			t.Errorf("after %d measurements it is %g, want %g", i+1, got, x.want)
+		}
+	}
+}
+
 // TestProbes: the median counts, from the fifth measurement on, within bounds.
 func TestProbes(t *testing.T) {
 	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-9*b }

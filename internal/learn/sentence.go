@@ -32,6 +32,8 @@ var phrases = [nKinds]phrase{
 		"what that saves is more than what the memory costs", "what that saves is less than what the memory costs"},
 	KindBatch: {"the size of batches of kind %s (0 to 2: refills of blocks up to 1, 8 and 32 KiB; 3: searches for a slab)", times,
 		"a block cost less with that", "a block cost less with that"},
+	KindTouch: {"the way in which the memory of %s comes", inTouchArm,
+		"that costs less for each page that is used", "that costs less for each page that is used"},
 }
 
 // reasons says why the mode changed.
@@ -51,8 +53,11 @@ var reasons = [...]string{
 // Sentence says in plain English what was decided, why, and what came of it.
 func (d Decision) Sentence() string {
 	where := strconv.Itoa(int(d.Where))
-	if d.Kind == KindHold {
+	switch d.Kind {
+	case KindHold:
 		where = "band " + where
+	case KindTouch:
+		where = touchBlocks(d.Where, nil)
 	}
 	return d.sentence(where)
 }
@@ -150,7 +155,43 @@ func inLane(x float64) string {
 	return "the long one"
 }
 
+func inTouchArm(x float64) string { return strconv.Quote(TouchArm(x).String()) }
+
+// TouchWhere returns where a decision of KindTouch belongs: to a group of sizes, of a site or (0) of all.
+func TouchWhere(site uint32, g TouchGroup) uint32 { return site<<touchWhereBits | uint32(g) }
+
+// touchWhereBits has room for each group. A site has at most 16 bits.
+const touchWhereBits = 3
+
+// SiteOfTouch returns the site of a TouchWhere, 0 if it is about all sites.
+func SiteOfTouch(where uint32) uint32 { return where >> touchWhereBits }
+
+// touchBlocks says in words which blocks a TouchWhere is about, with the names of sites as far as they are
+// known.
+func touchBlocks(where uint32, names map[uint32]string) string {
+	g := TouchGroup(where & (1<<touchWhereBits - 1))
+	s := "fresh blocks of 1 page"
+	switch {
+	case g+1 >= TouchGroups:
+		s = fmt.Sprintf("fresh blocks of %d pages or more", g.Pages())
+	case g > 0:
+		s = fmt.Sprintf("fresh blocks of %d to %d pages", g.Pages(), 2*g.Pages()-1)
+	}
+	if site := SiteOfTouch(where); site != 0 {
+		s += " of site " + nameOfSite(site, names)
+	}
+	return s
+}
+
 func strategy(x float64) string { return "strategy " + plain(x) }
+
+// nameOfSite returns the name of a site in quotes, or its number.
+func nameOfSite(site uint32, names map[uint32]string) string {
+	if name, known := names[site]; known {
+		return strconv.Quote(name)
+	}
+	return strconv.Itoa(int(site))
+}
 
 func times(x float64) string { return plain(x) + " times" }
 

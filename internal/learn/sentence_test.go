@@ -45,6 +45,12 @@ func TestSentence(t *testing.T) {
 			"At 12.3 s the price of a GiB·s went from 0.4 CPU s to 0.1 CPU s, because the memory in use is further from the soft limit again."},
 		{Decision{Kind: KindSize, Where: 4224, From: 4608, To: 4224, Applied: true},
 			"At 12.3 s the size of blocks for requests of up to 4224 bytes went from 4608 bytes to 4224 bytes, because so many have such a size that the difference adds up."},
+		{Decision{Kind: KindTouch, Where: TouchWhere(0, 0), From: 0, To: 1, Predicted: 4e-7, Applied: true},
+			"At 12.3 s the way in which the memory of fresh blocks of 1 page comes went from \"fault\" to \"populate\", because that costs less for each page that is used; expected 4.0e-7 CPU s."},
+		{Decision{Kind: KindTouch, Where: TouchWhere(77, 5), From: 2, To: 0, Applied: true},
+			"At 12.3 s the way in which the memory of fresh blocks of 32 to 63 pages of site 77 comes went from \"huge\" to \"fault\", because that costs less for each page that is used."},
+		{Decision{Kind: KindTouch, Where: TouchWhere(65535, 6), From: 0, To: 2, Applied: true},
+			"At 12.3 s the way in which the memory of fresh blocks of 64 pages or more of site 65535 comes went from \"fault\" to \"huge\", because that costs less for each page that is used."},
 		{Decision{Kind: 200}, "At 12.3 s something was decided that this version of hakmem has no words for."},
 		{Decision{Kind: KindHold, Why: 200}, "At 12.3 s something was decided that this version of hakmem has no words for."},
 	} {

@@ -13,11 +13,13 @@ type Snapshot struct {
 	Pages uint32 // one more than the highest page in use
 	Bands []Band // Bands of them
 	All   Band   // of all bands together, which forget at another pace
-	// Holes is what another Model has learnt, of slabs, or nil, Sites has the rules of sites, and Sizes the
-	// block sizes that were added. A Model neither has nor takes any.
-	Holes *Snapshot   `json:",omitempty"`
-	Sites []SiteRule  `json:",omitempty"`
-	Sizes []BlockSize `json:",omitempty"`
+	// Holes is what another Model has learnt, of slabs, or nil, Sites has the rules of sites, Sizes the block
+	// sizes that were added, and Touch says how memory is faulted in, or is nil. A Model neither has nor takes
+	// any of these.
+	Holes *Snapshot      `json:",omitempty"`
+	Sites []SiteRule     `json:",omitempty"`
+	Sizes []BlockSize    `json:",omitempty"`
+	Touch *TouchSnapshot `json:",omitempty"`
 }
 
 // Band is what is known of the waits in a band. The slices have an entry for each of the Arms: waits up

@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 	"time"
 )
@@ -23,6 +22,14 @@ type State struct {
 	// Thresholds says what thresholds would have cost, what the caches did first; nothing if that is not
 	// known.
 	Thresholds []ThresholdStanding `json:"thresholds,omitempty"`
+	// Touch says how memory of fresh blocks comes where it does not come by faults.
+	Touch []TouchInForce `json:"touch,omitempty"`
+}
+
+// TouchInForce says how the memory of fresh blocks comes.
+type TouchInForce struct {
+	Where uint32   `json:"where"` // as TouchWhere returns it
+	Arm   TouchArm `json:"arm"`
 }
 
 // Memory says what a process holds, and at what costs, in bytes and seconds.
@@ -80,6 +87,13 @@ func (s State) Explain(w io.Writer) error {
 	if m.Soft > 0 {
 		say("Near the soft limit of %s the price of memory rises, and everything goes back sooner.", inBytes(float64(m.Soft)))
 	}
+	for _, x := range s.Touch {
+		say("The memory of %s comes %s.", touchBlocks(x.Where, s.Sites), [...]string{
+			TouchFault:    "when the program touches it, a page at a time",
+			TouchPopulate: "before the program gets them, with one call",
+			TouchHuge:     "before the program gets them, with huge pages",
+		}[x.Arm])
+	}
 	say("")
 	e := s.Evolution
 	say("The learner is in %v for %s, by the policy %v. It froze %d times and learnt again %d times.", e.Mode, inSeconds(e.Age().Seconds()), e.Policy, e.Freezes, e.Relearns)
@@ -118,11 +132,13 @@ func (s State) sentences() (said []string) {
 			n++
 		}
 		d := rest[0]
-		switch name, known := s.Sites[d.Where]; {
+		switch {
 		case n > 1:
 			said = append(said, sentences(rest[:n])...)
-		case d.Kind == KindLane && known:
-			said = append(said, d.sentence(strconv.Quote(name)))
+		case d.Kind == KindLane:
+			said = append(said, d.sentence(nameOfSite(d.Where, s.Sites)))
+		case d.Kind == KindTouch:
+			said = append(said, d.sentence(touchBlocks(d.Where, s.Sites)))
 		default:
 			said = append(said, d.Sentence())
 		}

@@ -41,6 +41,7 @@ func madeUp() State {
 		Thresholds: []ThresholdStanding{
 			{Cost: 4e-7}, {Bytes: 2 << 20, Cost: 8e-7, Plays: 12}, {Bytes: 128 << 10, Cost: 6e-7, Plays: 34, Chosen: true},
 		},
+		Touch: []TouchInForce{{TouchWhere(0, 2), TouchPopulate}, {TouchWhere(9, 6), TouchHuge}},
 	}
 }
 
@@ -51,6 +52,8 @@ Free pages still have 8 MiB. They are kept for 1.3 s on average: at 0.1 CPU s fo
 The memory of free blocks in slabs that also have live ones is returned when nobody took blocks from the slab for 700 ms.
 Of 2 GiB returned so far, 100 MiB were wanted again soon, which cost page faults.
 Near the soft limit of 1 GiB the price of memory rises, and everything goes back sooner.
+The memory of fresh blocks of 4 to 7 pages comes before the program gets them, with one call.
+The memory of fresh blocks of 64 pages or more of site 9 comes before the program gets them, with huge pages.
 
 The learner is in FROZEN for 340 s, by the policy auto. It froze 3 times and learnt again 2 times.
 In force are hold times times 1 and a budget times 2.

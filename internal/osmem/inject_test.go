@@ -43,6 +43,7 @@ var refused = map[string]struct {
 	"BeginLook":       {OpResident, func(addr mem.Addr, size mem.Bytes) error { _, err := look(addr, size); return err }},
 	"Renew":           {OpDiscard, Renew},
 	"Move":            {OpMove, moveAway},
+	"Populate":        {OpPopulate, Populate},
 	"HugePages":       {OpAdvise, func(addr mem.Addr, size mem.Bytes) error { return HugePages(addr, size, false) }},
 }
 
@@ -113,6 +114,8 @@ var neverRefused = map[string]string{
 	"CommitPinned":       "TestCommitPinned refuses it",
 	"InjectRanges":       "no system call",
 	"LikelyReason":       "no system call",
+	"Collapse":           "TestCollapse refuses it: it needs 2 MiB",
+	"CannotPopulate":     "no system call",
 	"Nap":                "only waits",
 }
 
@@ -173,7 +176,7 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 	defer Inject(nil)
 	const size = 64 << 10 // a multiple of every system's page
 	for name, r := range refused {
-		if runtime.GOOS != "linux" && (r.op == OpResident || r.op == OpAdvise || r.op == OpMove) {
+		if runtime.GOOS != "linux" && (r.op == OpResident || r.op == OpAdvise || r.op == OpMove || r.op == OpPopulate) {
 			continue // TestNotSupported covers these
 		}
 		if _, err := look(0, 0); r.op == OpResident && err != nil {
@@ -184,6 +187,9 @@ func TestEveryFunctionCanBeRefused(t *testing.T) {
 		}
 		if name == "Move" && errors.Is(moveAway(probe(t), 64<<10), ErrCannotMove) {
 			continue // the system cannot
+		}
+		if name == "Populate" && CannotPopulate(Populate(probe(t), 64<<10)) {
+			continue // a kernel before 5.14
 		}
 		if name == "HugePages" && HugePageMode() == "" || name == "Renew" && runtime.GOOS != "linux" {
 			continue // the system refuses it anyway

@@ -11,8 +11,8 @@ import (
 
 // ErrNotSupported is returned by looks where it cannot be known which pages have memory: on systems
 // other than Linux, and where Linux refuses to say it. That is no failure: what a look asks is for
-// statistics.
-var ErrNotSupported = errors.New("osmem: the system does not tell which pages are resident")
+// statistics. Renew and Populate return it on other systems.
+var ErrNotSupported = errors.New("osmem: the system does not do this, or does not tell which pages are resident")
 
 // Look is one look at which OS pages of the process have memory behind them. Its zero value is
 // closed. It belongs to one goroutine.
@@ -104,6 +104,14 @@ func (l *Look) Close() {
 // Linux refuses the call where HugePageMode is "", which does no harm. Other systems have no such
 // call: HugePages returns nil there and counts nothing.
 func HugePages(addr mem.Addr, size mem.Bytes, want bool) error { return hugePages(addr, size, want) }
+
+// Collapse makes one huge page of each range of HugePageSize that lies in a committed range, which is whole such
+// ranges, at once and whatever HugePageMode says. What has no memory there gets some; the contents stay, and
+// others may use the range meanwhile. It fails where a range has the advice of HugePages against it, where the
+// system has no huge page at hand, and on Linux before 6.1; the memory is usable in any case.
+//
+// Other systems have no such call: Collapse returns ErrNotSupported there and counts nothing.
+func Collapse(addr mem.Addr, size mem.Bytes) error { return collapse(addr, size) }
 
 // HugePageMode returns the system's setting for huge pages as it is now: "always", "madvise" (where
 // HugePages allows them), or "never". Where the sizes of huge pages have settings of their own, it

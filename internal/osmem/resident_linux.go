@@ -130,6 +130,10 @@ func hugePages(addr mem.Addr, size mem.Bytes, want bool) error {
 	return do(OpAdvise, func() error { return unix.Madvise(bytes(addr, size), advice) })
 }
 
+func collapse(addr mem.Addr, size mem.Bytes) error {
+	return do(OpAdvise, func() error { return unix.Madvise(bytes(addr, size), unix.MADV_COLLAPSE) })
+}
+
 // hugePageSettings has a file with the setting for all sizes of huge pages, and since Linux 6.8 a
 // directory for each size with one of its own.
 const hugePageSettings = "/sys/kernel/mm/transparent_hugepage/"

@@ -14,6 +14,8 @@ func (l *Look) end() {}
 
 func hugePages(addr mem.Addr, size mem.Bytes, want bool) error { return nil }
 
+func collapse(addr mem.Addr, size mem.Bytes) error { return ErrNotSupported }
+
 func hugePageMode() string { return "" }
 
 func hugePageSize() mem.Bytes { return 0 }

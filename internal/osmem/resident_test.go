@@ -9,14 +9,14 @@ import (
 
 func TestOpString(t *testing.T) {
 	for op, want := range map[Op]string{
-		OpReserve: "reserve", OpCommit: "commit", OpDiscard: "discard", OpResident: "resident", OpAdvise: "advise", OpMove: "move",
+		OpReserve: "reserve", OpCommit: "commit", OpDiscard: "discard", OpResident: "resident", OpAdvise: "advise", OpMove: "move", OpPopulate: "populate",
 	} {
 		if got := op.String(); got != want {
 			t.Errorf("op %d is %q, want %q", op, got, want)
 		}
 	}
-	if numOps != 6 {
-		t.Errorf("%d ops, of which the table above has 6", numOps)
+	if numOps != 7 {
+		t.Errorf("%d ops, of which the table above has 7", numOps)
 	}
 }
 
@@ -37,14 +37,20 @@ func TestNotSupported(t *testing.T) {
 	if runtime.GOOS == "linux" {
 		t.Skip("skipped: Linux supports all of it")
 	}
-	asked := Calls(OpResident) + Calls(OpAdvise)
+	asked := Calls(OpResident) + Calls(OpAdvise) + Calls(OpPopulate)
 	if pages, err := look(0, 1<<20); pages != 0 || !errors.Is(err, ErrNotSupported) {
 		t.Errorf("a look: %d, %v", pages, err)
 	}
 	if err := HugePages(0, 1<<20, true); err != nil {
 		t.Errorf("HugePages = %v", err)
 	}
-	if got := Calls(OpResident) + Calls(OpAdvise); got != asked {
+	if err := Collapse(0, 2<<20); !errors.Is(err, ErrNotSupported) {
+		t.Errorf("Collapse = %v", err)
+	}
+	if err := Populate(0, 1<<20); !CannotPopulate(err) {
+		t.Errorf("Populate = %v", err)
+	}
+	if got := Calls(OpResident) + Calls(OpAdvise) + Calls(OpPopulate); got != asked {
 		t.Errorf("%d calls counted", got-asked)
 	}
 	bytes, ok := ResidentBytes()

@@ -77,6 +77,8 @@ type Tuning struct {
 	// Evo says when what is learnt is used, and Elo who decides about strategies.
 	Evo learn.EvolutionPolicy
 	Elo learn.Deciding
+	// Touch says how the memory of fresh large blocks comes.
+	Touch Touch
 	// DecayMs is the unit of the scavenger's times, in milliseconds.
 	DecayMs int
 	// Refill is the most blocks that a magazine miss moves from the leased slab. A magazine that
@@ -150,6 +152,16 @@ func (w WMax) Factor() (factor float64, fixed bool) {
 	return learn.WMaxFactors[w], true
 }
 
+// Touch is a value of HAKMEM_TOUCH.
+type Touch uint8
+
+const (
+	TouchFault    Touch = iota // when the program touches it
+	TouchAuto                  // as is learnt
+	TouchPopulate              // with one call for each block
+	TouchHuge                  // as TouchPopulate, with huge pages where they have room
+)
+
 // THP is a value of HAKMEM_THP.
 type THP uint8
 
@@ -157,6 +169,7 @@ const (
 	THPNever THP = iota
 	THPAuto
 	THPAlways
+	THPCanary // as THPAuto, and huge pages of what has long been in use as a whole, if a trial says so
 )
 
 var (
