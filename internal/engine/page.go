@@ -166,6 +166,12 @@ const setUnit = setClasses * 8 / 64
 // of liveSited and liveWatched.
 const liveHuge = setClasses - 3
 
+// The numbers of classes, which are live states too, end below these, and each list has a word.
+const (
+	_ = uint(liveHuge - 1 - sizeclass.NumAll)
+	_ = uint(setClasses - numLists)
+)
+
 // largeClass returns the class of a large block of that many bytes, or 0 for a huge one.
 func largeClass(usable mem.Bytes) sizeclass.ID {
 	if usable > sizeclass.MaxLarge {

@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"fmt"
-
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -55,9 +53,7 @@ func learnSizes(above *learn.Learner, frozen bool) {
 	region.mu.Lock()
 	err := addSize(learn.BlockSize{Size: p.Size, Weight: p.Asked})
 	region.mu.Unlock()
-	if err != nil {
-		survive(fmt.Errorf("hakmem: %w", err))
-		return
+	if err == nil { // otherwise a policy file has just taken the last class
+		above.NoteSize(p)
 	}
-	above.NoteSize(p)
 }

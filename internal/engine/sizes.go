@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/check"
@@ -56,7 +55,7 @@ func defineSizes() {
 	}
 	for _, a := range addedSizes {
 		if _, err := sizeclass.Define(mem.Bytes(a.Size)); err != nil {
-			survive(fmt.Errorf("hakmem: %w", err))
+			fatal("a size that was checked has no class", 0, 0)
 		}
 	}
 }
@@ -81,8 +80,8 @@ func importSizes(list []learn.BlockSize) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	for _, b := range list {
-		if err := addSize(b); err != nil && !errors.Is(err, errNoSpare) {
-			survive(fmt.Errorf("hakmem: %w", err))
+		if addSize(b) != nil { // no class is left
+			return
 		}
 	}
 }

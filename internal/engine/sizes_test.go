@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"flag"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -29,7 +30,11 @@ func alone(t *testing.T, settings ...string) bool {
 	if os.Getenv(aloneVar) != "" {
 		return true
 	}
-	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+	args := []string{"-test.run=^" + t.Name() + "$", "-test.v"}
+	if f := flag.Lookup("test.gocoverdir"); f != nil && f.Value.String() != "" { // its coverage counts, too
+		args = append(args, "-test.gocoverdir="+f.Value.String())
+	}
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(append(os.Environ(), settings...), aloneVar+"=1")
 	out, err := cmd.CombinedOutput()
 	if err != nil {
