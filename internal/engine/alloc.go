@@ -185,12 +185,15 @@ func free(own Front, p Block) Finding {
 		}
 		putState(at, 0)
 		if large {
-			if site := m.site(); site != 0 {
+			if s := m.site(); s != 0 {
 				unlabelLarge(m)
-				if p, c = giveSiteCached(site, c, p); p == 0 {
+				if p, c, s = giveSiteCached(s, c, p); p == 0 || s != 0 {
 					leave(tok)
+					if s != 0 {
+						releaseSited(p, times.now, s)
+					}
 					kick()
-					return Finding{}
+					return TakeFinding()
 				}
 			}
 			freeCached(f, tok, c, p)
@@ -284,6 +287,7 @@ func mallocAt(site site.ID, size mem.Bytes) Block {
 	if site == 0 || !checkLive {
 		return malloc(0, size)
 	}
+	size = AtLeast(site, size)
 	if size > sizeclass.MaxMid {
 		if p := mallocCached(0, size, site); p != 0 {
 			labelLarge(p, site)
@@ -398,6 +402,7 @@ func mallocAligned(own Front, align mem.Align, size mem.Bytes, site site.ID) Blo
 	if !checkLive {
 		site = 0
 	}
+	size = AtLeast(site, size)
 	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
 		// Slabs start on a page and the size of every class is m·2^k. So the next class whose size
 		// is a multiple of the alignment will do.
@@ -499,7 +504,7 @@ func FreeChunk(p Block) {
 	if raced {
 		raceRelease(p, m.largeSize)
 	}
-	releaseLarge(page, m, times.now)
+	releaseLarge(page, m, times.now, 0)
 	region.mu.Unlock()
 	kick()
 }

@@ -28,7 +28,7 @@ import (
 var floors = []struct{ name, files string }{
 	{"ground", "doc.go names.go units.go ptr.go survived.go live_on.go live_off.go learn_on.go learn_off.go list.go pin_runtime.go pin_none.go clock.go"},
 	{"region", "space.go region.go page.go race_on.go race_off.go msan_on.go msan_off.go track_none.go track_race.go modes.go site.go"},
-	{"pages", "usage.go keep.go lifetimes.go rules.go chunk.go sitetable.go pagetree.go grow.go away.go"},
+	{"pages", "usage.go holdscale.go keep.go lifetimes.go siterule.go rules.go chunk.go sitetable.go pagetree.go grow.go away.go"},
 	{"blocks", "finding.go live.go partialset.go superslab.go residency.go refused.go hugepages.go probe.go purge.go holetime.go slab.go"},
 	{"fronts", "room.go front.go magazine.go large.go large_cache.go hardened.go frontpool.go layout.go reserve.go heaps.go enter.go ace.go lane.go"},
 	{"scavenger", "giveback.go harvest.go drain.go budget.go learner.go idle.go sweep.go punch.go refill.go scavenger.go reclaim.go"},
