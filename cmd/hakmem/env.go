@@ -84,6 +84,9 @@ func values(g *policy.Setting) string {
 		if g.Times {
 			values += "|a time"
 		}
+		if g.Rates {
+			values += "|" + g.Choices[len(g.Choices)-1] + "/N"
+		}
 		return values
 	default:
 		return fmt.Sprintf("%d..%d", g.Min, g.Max)

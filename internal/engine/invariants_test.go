@@ -127,7 +127,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	}
 	t.Run("guarded blocks", func(t *testing.T) { // a subtest, which ends the policy
 		withPolicy(t, map[string]string{"HAKMEM_GUARD": "1/1"})
-		a, b := must(guarded(0, 100, 1, 0, false)), must(guarded(0, 100, 1, 0, false))
+		a, b := must(guarded(draw(0, 0, false), 100, 1)), must(guarded(draw(0, 0, false), 100, 1))
 		mustFree(0, b)
 		guard.Lock()
 		defer guard.Unlock()
