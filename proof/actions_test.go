@@ -513,6 +513,7 @@ func (m *machine) siteRule() bool {
 		Touch:     hakmem.Touch(m.choose("touch", 4)),
 		HoldScale: []float64{0, hakmem.ReturnAtOnce, 0.5, 1, 20}[m.choose("hold scale", 5)],
 		WMax:      []float64{0, 1, 1.5}[m.choose("wmax", 3)],
+		// A Class would make blocks larger than the books say.
 	}
 	hakmem.SetSiteRule(s, rule)
 	set, now := hakmem.ReadSiteRule(s)

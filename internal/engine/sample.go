@@ -56,7 +56,6 @@ func (x *sample) forgo(p Block) bool {
 // due counts this allocation and reports whether the front's next sample is due; if so it draws the
 // interval to the one after it. counted is as for draw.
 func due(own Front, counted bool) bool {
-	next := sampleInterval() // not while entered
 	f, tok := enter(own)
 	for f == trapFront { // where fronts are locked, the next enter may get another one
 		leave(tok)
@@ -73,7 +72,7 @@ func due(own Front, counted bool) bool {
 	}
 	is := *w <= 0
 	if is {
-		*w = next
+		*w = sampleInterval() // it takes no lock and no Go memory
 	}
 	leave(tok)
 	return is
