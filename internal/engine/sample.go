@@ -21,7 +21,8 @@ type sample struct {
 // allocation has been through a fast path, which has counted it. Not entered.
 func draw(own Front, s site.ID, counted bool) sample {
 	x := sample{guard: GuardRate() == 1, site: s}
-	if !sampled() || s != 0 && GuardRate() <= 1 || !due(own, counted) {
+	// If each allocation is a sample, there is nothing to count: the word stays at 0 or below.
+	if !sampled() || s != 0 && GuardRate() <= 1 || chance() < 1 && !due(own, counted) {
 		return x
 	}
 	switch g, c := GuardRate(), CallerRate(); {
