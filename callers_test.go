@@ -393,3 +393,20 @@ func TestCallersAtOnce(t *testing.T) {
 		testkit.InChild(t, "callers at once", "", "HAKMEM_SITES="+sites)
 	}
 }
+
+// BenchmarkCallers is what the setting costs: a pair of an allocation and a free, with and without a Heap. Run it with
+// HAKMEM_SITES=names, pc and pc/1.
+func BenchmarkCallers(b *testing.B) {
+	b.Run("Malloc", func(b *testing.B) {
+		for range b.N {
+			hakmem.Free(hakmem.Malloc(64))
+		}
+	})
+	b.Run("Heap", func(b *testing.B) {
+		h := hakmem.NewHeap()
+		defer h.Close()
+		for range b.N {
+			h.Free(h.Malloc(64))
+		}
+	})
+}

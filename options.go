@@ -184,8 +184,8 @@ type Options struct {
 
 	// Sites says which blocks have a site: with names those that the program allocates with one (MallocAt); with
 	// pc also one in 64 of the others, or one in N with pc/N, whose site is named after the function and the line
-	// that called hakmem. With pc/1 each allocation takes some 1 µs more, with pc 15 ns, and Heaps have no fast
-	// paths.
+	// that called hakmem. With pc an allocation takes some 24 ns more and a call of a Heap, which has no fast
+	// paths then, 80 ns; with pc/1 an allocation takes 0.9 µs more.
 	//
 	// HAKMEM_SITES; default names, one of names, pc.
 	Sites string

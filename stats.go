@@ -380,9 +380,9 @@ type SiteStats struct {
 	LiveBytes uint64 `stat:"site_live_bytes,gauge"`
 	// LiveBlocks is the number of the site's blocks handed out and not yet freed.
 	LiveBlocks uint64 `stat:"site_live_blocks,gauge"`
-	// OneIn is N if the figures are those of one in N blocks, drawn at random: with HAKMEM_SITES=pc/N for sites
-	// that are callers. It is 1 for sites of which every block counts.
-	OneIn uint64 `stat:"site_live_one_in,gauge"`
+	// OneIn is the number of blocks of which one counts for the site, drawn at random. It is N with
+	// HAKMEM_SITES=pc/N for sites that are callers; else it is 1, so that every block counts.
+	OneIn uint64 `stat:"site_live_one_in_blocks,gauge"`
 }
 
 // totals is where ReadStats collects; it is large, and one at a time is enough.

@@ -83,7 +83,7 @@ func TestPrintStats(t *testing.T) {
 		"huge 0 0 0 0 5.0 GiB",
 		"phase_* by phase", "phase runs_total cycles_total longest_cycles seconds",
 		"refill 4 0 0 1.5ms",
-		"site_live_* by site", "site bytes blocks one_in",
+		"site_live_* by site", "site bytes blocks one_in_blocks",
 		"index 2.0 KiB 1 64",
 		"problem: a refused commit",
 	} {

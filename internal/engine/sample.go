@@ -6,7 +6,7 @@ import (
 	"github.com/hakmem/hakmem/internal/site"
 )
 
-// Which allocations are samples: those that get a guarded block (HAKMEM_GUARD=1/N), and those whose block gets
+// This file says which allocations are samples: those that get a guarded block (HAKMEM_GUARD=1/N), and those whose block gets
 // its caller as its site (HAKMEM_SITES=pc/N). Both share one countdown, to the next allocation that is either.
 // It is a word of each front (sampleWord) and belongs to whoever has entered with the front.
 
