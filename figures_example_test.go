@@ -26,4 +26,7 @@ func ExampleStats_Figures() {
 	// # HELP hakmem_site_live_blocks The number of the site's blocks handed out and not yet freed.
 	// # TYPE hakmem_site_live_blocks gauge
 	// hakmem_site_live_blocks{site="word index"} 1
+	// # HELP hakmem_site_live_one_in_blocks The number of blocks of which one counts for the site, drawn at random.
+	// # TYPE hakmem_site_live_one_in_blocks gauge
+	// hakmem_site_live_one_in_blocks{site="word index"} 1
 }

@@ -179,6 +179,8 @@ func figureHelp(name string) string {
 		return "The memory of the site's blocks handed out and not yet freed, in bytes."
 	case "site_live_blocks": // SiteStats.LiveBlocks
 		return "The number of the site's blocks handed out and not yet freed."
+	case "site_live_one_in_blocks": // SiteStats.OneIn
+		return "The number of blocks of which one counts for the site, drawn at random."
 	}
 	return ""
 }

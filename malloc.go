@@ -123,7 +123,11 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size, align uintptr,
 	}
 	watched := engine.Watched()
 	aligned := uintptr(p)&(align-1) == 0
-	if aligned && (fits(uintptr(old), size) || (old > sizeclass.MaxMid || engine.Gated()) && engine.Resize(engine.Block(p), mem.Bytes(size))) {
+	least := size
+	if site != 0 {
+		least = uintptr(engine.AtLeast(site, mem.Bytes(size)))
+	}
+	if aligned && (fits(uintptr(old), least) || (old > sizeclass.MaxMid || engine.Gated()) && engine.Resize(engine.Block(p), mem.Bytes(size))) {
 		if watched {
 			watchInPlace(engine.Block(p), mem.Bytes(size))
 		}

@@ -148,7 +148,7 @@ func TestStems(t *testing.T) {
 
 // someValue has a value for each word and each limit; other fields are set to 7 or switched.
 var someValue = map[string]any{
-	"Mode": "minimal", "Keep": "1.5s", "Evo": "auto", "Elo": "leader", "THP": "never", "Dyn": "16512,4224", "WMax": "1.5", "Batch": "auto", "Touch": "auto", "MemoryPrice": 0.013,
+	"Mode": "minimal", "Keep": "1.5s", "Evo": "auto", "Elo": "leader", "THP": "never", "Dyn": "16512,4224", "WMax": "1.5", "Batch": "auto", "Touch": "auto", "Sites": "pc/5", "MemoryPrice": 0.013,
 	"MemorySoft": 128 << 20, "MemoryHard": 256 << 20, "CommitMin": 4 << 20, "CommitMax": 8 << 20, "RegionBytes": 512 << 20,
 }
 

@@ -161,10 +161,58 @@ func TestSiteRule(t *testing.T) {
 	mustPanicNaming(t, "an unregistered site", func() { hakmem.SetSiteRule(65_535, hakmem.SiteRule{}) }, "SetSiteRule", "65535")
 	mustPanicNaming(t, "no site", func() { hakmem.SetSiteRule(0, hakmem.SiteRule{}) }, "SetSiteRule", "site 0")
 	mustPanicNaming(t, "an unregistered site", func() { hakmem.ReadSiteRule(65_535) }, "ReadSiteRule", "65535")
-	mustPanicNaming(t, "no lane", func() { hakmem.SetSiteRule(s, hakmem.SiteRule{Lane: 3}) }, "SetSiteRule", "Lane(3)")
+	rule := hakmem.SiteRule{Lane: hakmem.LaneLong, Touch: hakmem.TouchPopulate, HoldScale: hakmem.ReturnAtOnce, WMax: 1.5, Class: 200}
+	hakmem.SetSiteRule(s, rule)
+	for _, x := range []struct {
+		r    hakmem.SiteRule
+		says []string
+	}{
+		{hakmem.SiteRule{Lane: 3}, []string{"Lane(3)", "use LaneAuto"}},
+		{hakmem.SiteRule{Touch: 4}, []string{"Touch(4)", "use TouchAuto"}},
+		{hakmem.SiteRule{Touch: 256}, []string{"Touch(256)", "use TouchAuto"}},
+		{hakmem.SiteRule{HoldScale: 101}, []string{"HoldScale 101", "0.01 to 100"}},
+		{hakmem.SiteRule{HoldScale: math.NaN()}, []string{"HoldScale NaN", "0.01 to 100"}},
+		{hakmem.SiteRule{WMax: 0.5}, []string{"WMax 0.5", "1 to 2"}},
+		{hakmem.SiteRule{Class: 32<<10 + 1}, []string{"32769", "up to 32768"}},
+	} {
+		mustPanicNaming(t, "no rule", func() { hakmem.SetSiteRule(s, x.r) }, append(x.says, "SetSiteRule")...)
+	}
+	if r, _ := hakmem.ReadSiteRule(s); r != rule {
+		t.Errorf("after rules that were refused, the rule is %+v, want %+v", r, rule)
+	}
+	for touch, name := range map[hakmem.Touch]string{hakmem.TouchAuto: "auto", hakmem.TouchHuge: "huge", -1: "Touch(-1)", 256: "Touch(256)"} {
+		if touch.String() != name {
+			t.Errorf("touch %d is %q, want %q", int(touch), touch, name)
+		}
+	}
 	for lane, name := range map[hakmem.Lane]string{hakmem.LaneAuto: "auto", hakmem.LaneShort: "short", hakmem.LaneLong: "long", -1: "Lane(-1)"} {
 		if lane.String() != name {
 			t.Errorf("lane %d is %q, want %q", int(lane), lane, name)
 		}
 	}
+}
+
+// TestSiteClass: a block of a site grows in place up to the size that is set for the site.
+func TestSiteClass(t *testing.T) {
+	classSizes(t)
+	s := hakmem.RegisterSite("TestSiteClass")
+	hakmem.SetSiteRule(s, hakmem.SiteRule{Class: 4000})
+	defer hakmem.SetSiteRule(s, hakmem.SiteRule{})
+	p := hakmem.MallocAt(s, 10)
+	if n := hakmem.UsableSize(p); n != hakmem.GoodSize(4000) {
+		t.Errorf("10 bytes at a site of 4000: %d usable", n)
+	}
+	for _, size := range []uintptr{20, 1000, 4000, 100} {
+		if q := hakmem.Realloc(p, size); q != p {
+			t.Fatalf("Realloc to %d bytes moves the block", size)
+		}
+	}
+	q := hakmem.Realloc(p, 20_000)
+	if q == p || hakmem.UsableSize(q) < 20_000 {
+		t.Errorf("Realloc to 20,000 bytes: %d usable", hakmem.UsableSize(q))
+	}
+	if p = hakmem.Realloc(q, 100); p == q || hakmem.UsableSize(p) != hakmem.GoodSize(4000) {
+		t.Errorf("Realloc from 20,000 to 100 bytes: %d usable, moved %t", hakmem.UsableSize(p), p != q)
+	}
+	hakmem.Free(p)
 }

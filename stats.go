@@ -69,7 +69,8 @@ type Stats struct {
 	Stages StageStats
 	// SystemCalls counts memory system calls.
 	SystemCalls SystemCallStats
-	// Sites has one entry for each registered site, in the order of registration.
+	// Sites has one entry for each site, in the order of registration. With HAKMEM_SITES=pc callers are
+	// registered when the first of their blocks is drawn.
 	Sites []SiteStats
 	// Abandoned counts the Heaps and Arenas that became unreachable without Close.
 	Abandoned AbandonedStats
@@ -407,6 +408,9 @@ type SiteStats struct {
 	LiveBytes uint64 `stat:"site_live_bytes,gauge"`
 	// LiveBlocks is the number of the site's blocks handed out and not yet freed.
 	LiveBlocks uint64 `stat:"site_live_blocks,gauge"`
+	// OneIn is the number of blocks of which one counts for the site, drawn at random. It is N with
+	// HAKMEM_SITES=pc/N for sites that are callers; else it is 1, so that every block counts.
+	OneIn uint64 `stat:"site_live_one_in_blocks,gauge"`
 }
 
 // totals is where ReadStats collects; it is large, and one at a time is enough.
@@ -454,7 +458,11 @@ func ReadStats(s *Stats) {
 	s.Sites = s.Sites[:0]
 	for i, n := site.ID(1), site.Num(); i <= n; i++ {
 		name, bytes, blocks := site.Read(i)
-		s.Sites = append(s.Sites, SiteStats{Site(i), name, uint64(bytes), uint64(blocks)})
+		oneIn := uint64(1)
+		if engine.IsCaller(i) {
+			oneIn = uint64(engine.CallerRate())
+		}
+		s.Sites = append(s.Sites, SiteStats{Site(i), name, uint64(bytes), uint64(blocks), oneIn})
 	}
 	s.Errors = append(append(s.Errors[:0], policy.Errors()...), engine.Survived()...)
 }

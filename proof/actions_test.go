@@ -226,7 +226,7 @@ var actions = []action{
 		return m.realloc("AlignedRealloc", align, func(p unsafe.Pointer, size uintptr) unsafe.Pointer { return hakmem.AlignedRealloc(p, size, align) })
 	}},
 	{"policy", world, []string{"ExportPolicy", "ImportPolicy", "Explain"}, (*machine).policy},
-	{"site rule", global, []string{"SetSiteRule", "ReadSiteRule", "Lane.String"}, (*machine).siteRule},
+	{"site rule", global, []string{"SetSiteRule", "ReadSiteRule", "Lane.String", "Touch.String"}, (*machine).siteRule},
 }
 
 // sliceAt returns a slice that begins at p, nil for nil.
@@ -508,11 +508,17 @@ func (m *machine) siteRule() bool {
 	if s == 0 {
 		return false
 	}
-	rule := hakmem.SiteRule{Lane: hakmem.Lane(m.choose("lane", 3))}
+	rule := hakmem.SiteRule{
+		Lane:      hakmem.Lane(m.choose("lane", 3)),
+		Touch:     hakmem.Touch(m.choose("touch", 4)),
+		HoldScale: []float64{0, hakmem.ReturnAtOnce, 0.5, 1, 20}[m.choose("hold scale", 5)],
+		WMax:      []float64{0, 1, 1.5}[m.choose("wmax", 3)],
+		// A Class would make blocks larger than the books say.
+	}
 	hakmem.SetSiteRule(s, rule)
 	set, now := hakmem.ReadSiteRule(s)
 	if set != rule || rule.Lane != hakmem.LaneAuto && now != rule.Lane || now == hakmem.LaneAuto {
-		m.Fatalf("site %d has the rule %v, now %v; %v was set", s, set.Lane, now, rule.Lane)
+		m.Fatalf("site %d has the rule %+v, %v, now %v; %+v was set", s, set, set.Touch, now, rule)
 	}
 	return true
 }

@@ -87,6 +87,9 @@ func values(g *policy.Setting) string {
 		if g.Sizes {
 			values += "|SIZE[,SIZE]"
 		}
+		if g.Rates {
+			values += "|" + g.Choices[len(g.Choices)-1] + "/N"
+		}
 		return values
 	default:
 		return fmt.Sprintf("%d..%d", g.Min, g.Max)

@@ -52,7 +52,7 @@ func readPolicyFile[T any](name string, read func(io.Reader) (T, error)) (part T
 
 func policyShowVerb() *cli.Command {
 	return &cli.Command{
-		Name: "show", Usage: "say for how long memory is kept under a policy file, which block sizes were added, and which sites' blocks live for long", ArgsUsage: "FILE",
+		Name: "show", Usage: "say for how long memory is kept under a policy file, which block sizes were added, and the rules of sites", ArgsUsage: "FILE",
 		Flags:        []cli.Flag{priceFlag()},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -66,7 +66,7 @@ func policyShowVerb() *cli.Command {
 
 func policyDiffVerb() *cli.Command {
 	return &cli.Command{
-		Name: "diff", Usage: "compare for how long memory is kept under policy files, which block sizes were added, and which sites' blocks live for long", ArgsUsage: "FILE FILE...",
+		Name: "diff", Usage: "compare for how long memory is kept under policy files, which block sizes were added, and the rules of sites", ArgsUsage: "FILE FILE...",
 		Flags:        []cli.Flag{priceFlag()},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -157,7 +157,7 @@ func printSizes(w *tabwriter.Writer, list []learn.Snapshot) error {
 	return w.Flush()
 }
 
-// printRules prints which sites' blocks live for long, if the files say it of any.
+// printRules prints which sites' blocks live for long, and what is set for sites, if the files say it of any.
 func printRules(w *tabwriter.Writer, list []learn.Snapshot) error {
 	by, names := map[string][]string{}, []string(nil)
 	for i, s := range list {
@@ -173,7 +173,7 @@ func printRules(w *tabwriter.Writer, list []learn.Snapshot) error {
 		return nil
 	}
 	slices.Sort(names)
-	fmt.Fprint(w, "\nsite\tlane\n")
+	fmt.Fprint(w, "\nsite\trule\n")
 	for _, name := range names {
 		fmt.Fprintf(w, "%s\t%s\n", name, strings.Join(by[name], "\t"))
 	}
@@ -186,10 +186,15 @@ func ruleText(r learn.SiteRule) string {
 	if r.Long {
 		lane = "long"
 	}
-	if r.Samples == 0 {
-		return lane + ", set"
+	switch {
+	case r.NoLane:
+		lane = "auto"
+	case r.Samples == 0:
+		lane += ", set"
+	default:
+		lane += fmt.Sprintf(", %.0f samples", r.Samples)
 	}
-	return fmt.Sprintf("%s, %.0f samples", lane, r.Samples)
+	return strings.Join(append([]string{lane}, r.Words()...), ", ")
 }
 
 // policyPage is the size in bytes of the pages that the costs in a policy file are of.
@@ -198,8 +203,8 @@ const policyPage = 64 << 10
 func policyMergeVerb() *cli.Command {
 	return &cli.Command{
 		Name: "merge", Usage: "make one policy file of several", ArgsUsage: "FILE FILE...",
-		Description: "Each file counts by the number of samples in it. The costs are those of the first. A rule that a program\n" +
-			"has set for a site counts in any case; of two such rules, the first. Of the block sizes that were added two\n" +
+		Description: "Each file counts by the number of samples in it. The costs are those of the first. What a program has\n" +
+			"set for a site counts in any case; of two values that were set, the first. Of the block sizes that were added two\n" +
 			"are left: those that a program has set, and then those that were learnt from the most samples.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, TakesFile: true, Required: true, Usage: "write to `FILE`; - is standard output"},

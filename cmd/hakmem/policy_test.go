@@ -76,15 +76,16 @@ func TestPolicyVerbs(t *testing.T) {
 	if hold[0] < 0.5 || hold[1] > 0.2 || hold[2] < hold[0]/2 {
 		t.Errorf("diff: the last band has %q, want the merged one near the first, which has more samples:\n%s", row, out)
 	}
-	if strings.Contains(out, "lane") {
+	if strings.Contains(out, "rule") {
 		t.Errorf("diff speaks of sites where there are none:\n%s", out)
 	}
 	cached := writePolicy(t, time.Minute, 4, learn.SiteRule{Name: "cache", Long: true, Samples: 30}, learn.SiteRule{Name: "rows", Samples: 20})
-	other := writePolicy(t, time.Minute, 4, learn.SiteRule{Name: "cache", Samples: 20}, learn.SiteRule{Name: "log", Long: true})
+	other := writePolicy(t, time.Minute, 4, learn.SiteRule{Name: "cache", Samples: 20}, learn.SiteRule{Name: "log", Long: true},
+		learn.SiteRule{Name: "frames", NoLane: true, SiteSettings: learn.SiteSettings{HoldScale: 0.5, Class: 512}})
 	hakmemProgram(t, "policy", "merge", "-o", merged, cached, other)
 	out, _ = hakmemProgram(t, "policy", "diff", cached, other, merged)
 	for _, row := range []string{
-		"cache|long, 30 samples|short, 20 samples|long, 10 samples", "log|-|long, set|long, set", "rows|short, 20 samples|-|short, 20 samples",
+		"cache|long, 30 samples|short, 20 samples|long, 10 samples", "log|-|long, set|long, set", "frames|-|auto, HoldScale 0.5, Class 512|auto, HoldScale 0.5, Class 512", "rows|short, 20 samples|-|short, 20 samples",
 	} {
 		if !strings.Contains(regexp.MustCompile(`  +`).ReplaceAllString(out, "|"), row) {
 			t.Errorf("diff has no row %q:\n%s", row, out)

@@ -60,7 +60,7 @@ func TestPrintStats(t *testing.T) {
 	s := hakmem.Stats{
 		Classes: []hakmem.ClassStats{{Size: 16, Live: 3}, {Size: 32}, {Size: 48, Flushes: 2}},
 		Timing:  []hakmem.PhaseTiming{{Phase: "refill", Count: 4, Total: 1500 * time.Microsecond}},
-		Sites:   []hakmem.SiteStats{{Site: 1, Name: "index", LiveBytes: 2048, LiveBlocks: 1}},
+		Sites:   []hakmem.SiteStats{{Site: 1, Name: "index", LiveBytes: 2048, LiveBlocks: 1, OneIn: 64}},
 		Errors:  []error{errors.New("a refused commit")},
 	}
 	s.Live, s.Superslabs, s.Scavenger.HoldTime, s.Scavenger.Running = 3<<20, 7, 220*time.Millisecond, true
@@ -83,8 +83,8 @@ func TestPrintStats(t *testing.T) {
 		"huge 0 0 0 0 5.0 GiB",
 		"phase_* by phase", "phase runs_total cycles_total longest_cycles seconds",
 		"refill 4 0 0 1.5ms",
-		"site_live_* by site", "site bytes blocks",
-		"index 2.0 KiB 1",
+		"site_live_* by site", "site bytes blocks one_in_blocks",
+		"index 2.0 KiB 1 64",
 		"problem: a refused commit",
 	} {
 		if !slices.Contains(lines, want) {

@@ -19,13 +19,23 @@ import (
 func Malloc(own Front, size mem.Bytes) Block {
 	check.MustNotBeEntered("Malloc")
 	// The P's fast path counts all of its calls, a Heap's counts the blocks that refills bring.
-	if p := guarded(own, size, 1, 0, own == 0 || size <= sizeclass.MaxMid); p != 0 {
+	x := draw(own, 0, own == 0 || size <= sizeclass.MaxMid)
+	if p := guarded(x, size, 1); p != 0 {
 		return p
 	}
-	if Hardened() {
-		return sealed(malloc(own, hardSize(size)), size)
+	for {
+		if p := mallocSite(own, x.site, size); !x.forgo(p) {
+			return p
+		}
 	}
-	return malloc(own, size)
+}
+
+// mallocSite is Malloc with a site (0: none) for a block that is not guarded.
+func mallocSite(own Front, site site.ID, size mem.Bytes) Block {
+	if Hardened() {
+		return sealed(mallocAt(own, site, hardSize(size)), size)
+	}
+	return mallocAt(own, site, size)
 }
 
 func malloc(own Front, size mem.Bytes) Block {
@@ -197,12 +207,15 @@ func free(own Front, p Block) Finding {
 				endTouch(p)
 				f, tok = enter(own)
 			}
-			if site := m.site(); site != 0 {
+			if s := m.site(); s != 0 {
 				unlabelLarge(m)
-				if p, c = giveSiteCached(site, c, p); p == 0 {
+				if p, c, s = giveSiteCached(s, c, p); p == 0 || s != 0 {
 					leave(tok)
+					if s != 0 {
+						releaseSited(p, times.now, s)
+					}
 					kick()
-					return Finding{}
+					return TakeFinding()
 				}
 			}
 			freeCached(f, tok, c, p)
@@ -283,27 +296,32 @@ func Size(p Block) (size mem.Bytes, site site.ID, bad Finding) {
 
 // MallocAt is Malloc for the current P with a site.
 func MallocAt(site site.ID, size mem.Bytes) Block {
-	if p := guarded(0, size, 1, site, false); p != 0 {
+	x := draw(0, site, false)
+	if p := guarded(x, size, 1); p != 0 {
 		return p
 	}
-	if Hardened() {
-		return sealed(mallocAt(site, hardSize(size)), size)
+	for {
+		if p := mallocSite(0, x.site, size); !x.forgo(p) {
+			return p
+		}
 	}
-	return mallocAt(site, size)
 }
 
-func mallocAt(site site.ID, size mem.Bytes) Block {
+func mallocAt(own Front, site site.ID, size mem.Bytes) Block {
 	if site == 0 || !checkLive {
-		return malloc(0, size)
+		return malloc(own, size)
 	}
+	size = AtLeast(site, size)
 	if size > sizeclass.MaxMid {
-		if p := mallocCached(0, size, site); p != 0 {
+		pollHeap(own)
+		if p := mallocCached(own, size, site); p != 0 {
 			labelLarge(p, site)
 			return p
 		}
-		return mallocPages(size, 1, site)
+		p, _ := newLarge(own, size, 1, site, 0)
+		return p
 	}
-	return mallocClassAt(0, size, sizeclass.Of(size), site)
+	return mallocClassAt(own, size, sizeclass.Of(size), site)
 }
 
 // mallocClassAt is mallocClass for a block of a slab with a site.
@@ -378,19 +396,27 @@ func mallocLong(own Front, c sizeclass.ID) Block {
 
 // MallocAligned is Malloc for the current P with an alignment, a power of two.
 func MallocAligned(align mem.Align, size mem.Bytes) Block {
-	if p := guarded(0, size, align, 0, false); p != 0 {
+	x := draw(0, 0, false)
+	if p := guarded(x, size, align); p != 0 {
 		return p
 	}
-	if Hardened() {
-		return sealed(mallocAligned(0, align, hardSize(size), 0), size)
+	for {
+		p := Block(0)
+		if Hardened() {
+			p = sealed(mallocAligned(0, align, hardSize(size), x.site), size)
+		} else {
+			p = mallocAligned(0, align, size, x.site)
+		}
+		if !x.forgo(p) {
+			return p
+		}
 	}
-	return mallocAligned(0, align, size, 0)
 }
 
 // MallocMoved is Malloc for a Realloc that gives a block another place, for the current P or a Heap,
 // with an alignment and a site (0: none). grown says that the block becomes larger.
 func MallocMoved(own Front, align mem.Align, size mem.Bytes, site site.ID, grown bool) Block {
-	if p := guardedGrown(own, size, align, site, false, grown); p != 0 {
+	if p := guardedGrown(draw(own, site, false), size, align, grown); p != 0 {
 		return p
 	}
 	if !Hardened() {
@@ -411,6 +437,7 @@ func mallocAligned(own Front, align mem.Align, size mem.Bytes, site site.ID) Blo
 	if !checkLive {
 		site = 0
 	}
+	size = AtLeast(site, size)
 	if size <= sizeclass.MaxMid && align <= sizeclass.MaxMid {
 		switch c := sizeclass.Aligned(size, align); {
 		case c == 0: // a large block
@@ -425,7 +452,7 @@ func mallocAligned(own Front, align mem.Align, size mem.Bytes, site site.ID) Blo
 	case align > pageSize:
 		return mallocPages(size, pageAlign(align>>pageShift), site)
 	case site != 0: // every large block is aligned to a page
-		return mallocAt(site, size)
+		return mallocAt(own, site, size)
 	}
 	return malloc(own, size)
 }
@@ -434,15 +461,19 @@ func mallocAligned(own Front, align mem.Align, size mem.Bytes, site site.ID) Blo
 // read as zero is not cleared again.
 func MallocZero(own Front, n mem.Bytes) Block {
 	if n > sizeclass.MaxMid && !Hardened() {
-		if p := guarded(own, n, 1, 0, false); p != 0 {
+		x := draw(own, 0, false)
+		if p := guarded(x, n, 1); p != 0 {
 			Zero(ptr(mem.Addr(p)), n)
 			return p
 		}
-		if p := mallocCached(own, n, 0); p != 0 {
+		if p := mallocCached(own, n, x.site); p != 0 {
+			if x.site != 0 {
+				labelLarge(p, x.site)
+			}
 			Zero(ptr(mem.Addr(p)), n)
 			return p
 		}
-		p, zero := newLarge(own, n, 1, 0, 0)
+		p, zero := newLarge(own, n, 1, x.site, 0)
 		switch {
 		case p == 0 || zero == allZeroes:
 		case zero == someZeroes:
@@ -508,7 +539,7 @@ func FreeChunk(p Block) {
 	if raced {
 		raceRelease(p, m.largeSize)
 	}
-	releaseLarge(page, m, times.now)
+	releaseLarge(page, m, times.now, 0)
 	region.mu.Unlock()
 	kick()
 }

@@ -197,6 +197,7 @@ func (s *superMeta) take(c chunkNo, m pageSet) (clean bool) {
 	u.refused -= (s.refused & m).count()
 	u.reused += uint64((used & m).count())
 	noteTaken(c, m, now)
+	unscalePages(c, m)
 	if back := s.purged & m; back != 0 {
 		s.purged &^= back
 		if now.since(s.purgedAt) <= horizon() {

@@ -23,7 +23,7 @@ import (
 // guard owns all state of this file.
 //
 // How allocations are counted: each front has a word that says how many allocations remain until
-// the next sample (sampleWord). The fast section for this mode subtracts one; at 0 it takes the
+// the next sample (sample.go). The fast section for this mode subtracts one; at 0 it takes the
 // slow path, which samples. Heaps, whose fast paths are part of the program, count the blocks that
 // their refills bring.
 
@@ -102,18 +102,17 @@ var guard struct {
 	samples, skipped uint64
 }
 
-// guarded returns a guarded block if one is due for this allocation of size bytes at a multiple of
-// align, else 0. The block has at least the alignment that it would have without its guards. counted
-// is as for due.
-func guarded(own Front, size mem.Bytes, align mem.Align, site site.ID, counted bool) Block {
-	return guardedGrown(own, size, align, site, counted, false)
+// guarded returns a guarded block if this allocation of size bytes at a multiple of align is drawn for one
+// (draw), else 0. The block has at least the alignment that it would have without its guards.
+func guarded(x sample, size mem.Bytes, align mem.Align) Block {
+	return guardedGrown(x, size, align, false)
 }
 
 // guardedGrown is guarded. grown says that the block has grown and may grow further (guardGrow).
-func guardedGrown(own Front, size mem.Bytes, align mem.Align, site site.ID, counted, grown bool) Block {
-	rate := GuardRate()
+func guardedGrown(x sample, size mem.Bytes, align mem.Align, grown bool) Block {
+	rate, site := GuardRate(), x.site
 	align = max(align, sizeclass.AlignOf(size))
-	if rate == 0 || align > sizeclass.PageSize || size > maxGuarded || rate > 1 && !due(own, counted) || !Ready() {
+	if !x.guard || align > sizeclass.PageSize || size > maxGuarded || !Ready() {
 		return 0
 	}
 	g := &guard

@@ -163,7 +163,7 @@ func letGo(b poisoned) {
 	switch c := b.class(); {
 	case c == 0:
 		region.mu.Lock()
-		giveHuge(b.p, meta(b.p.page()))
+		giveHuge(b.p, meta(b.p.page()), 0)
 		region.mu.Unlock()
 	case c > sizeclass.Num:
 		releaseAll([]Block{b.p})

@@ -10,7 +10,6 @@ import (
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
-	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -134,7 +133,7 @@ func (k *checker) checkCaches() {
 		if v == 0 {
 			continue
 		}
-		s, c := site.ID(v>>8&site.Max), sizeclass.ID(v)
+		s, c := siteEntrySite(v), sizeclass.ID(v)
 		if e, _ := siteEntry(s, c); e != &siteCache[i] || c <= sizeclass.Num || c > sizeclass.NumAll || !s.Known() {
 			k.bad(subject{noun: "site cache entry", addr: mem.Addr(i), class: c}, "a site cache entry is where its key belongs", hex(v), "a key of this entry")
 			continue

@@ -134,6 +134,9 @@ func (k *checker) checkSuper(c chunkNo) {
 	if s.refused != 0 && s.refusals == 0 || s.refusals > maxRefusals {
 		k.bad(of, "the refusals of a chunk are counted", s.refusals, fmt.Sprintf("1 to %d", maxRefusals))
 	}
+	if scaled := holdScales[c]; scaled != nil && (scaled.pages == 0 || scaled.pages&^out != 0) {
+		k.bad(of, "a page with a factor of its hold time is free", hex(scaled.pages), hex(out))
+	}
 	if x := ^out &^ s.dirty; x != 0 {
 		k.bad(of, "a page in use is dirty", hex(x), 0)
 	}

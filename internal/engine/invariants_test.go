@@ -88,7 +88,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	x.site = site.Register("invariants")
 	x.sited = must(MallocAt(x.site, 200))
 	x.longSite = site.Register("invariants: long")
-	SetLane(x.longSite, LaneLong)
+	setLaneRule(x.longSite, LaneLong)
 	x.long = must(MallocAt(x.longSite, 64))
 	for range 3*sizeclass.Classes[sizeclass.Of(20000)].Blocks + 5 {
 		full = append(full, must(Malloc(x.f, 20000)))
@@ -127,7 +127,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	}
 	t.Run("guarded blocks", func(t *testing.T) { // a subtest, which ends the policy
 		withPolicy(t, map[string]string{"HAKMEM_GUARD": "1/1"})
-		a, b := must(guarded(0, 100, 1, 0, false)), must(guarded(0, 100, 1, 0, false))
+		a, b := must(guarded(draw(0, 0, false), 100, 1)), must(guarded(draw(0, 0, false), 100, 1))
 		mustFree(0, b)
 		guard.Lock()
 		defer guard.Unlock()
@@ -178,7 +178,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 		}
 		mustFree(0, x.sited)
 		mustFree(0, x.long)
-		SetLane(x.longSite, LaneAuto)
+		setLaneRule(x.longSite, LaneAuto)
 		mustFree(0, x.sitedLarge)
 		mustFree(0, x.guarded.p)
 		FreeChunk(x.chunk)
@@ -649,6 +649,17 @@ var breakers = []breaker{
 	}},
 	{"the refusals of a chunk are counted", "too many", func(x *smallHeap) (any, func()) {
 		return x.large.page().chunk().addr(), set(&super(x.large.page().chunk()).refusals, maxRefusals+1)
+	}},
+	{"a page with a factor of its hold time is free", "one in use", func(x *smallHeap) (any, func()) {
+		c := x.large.page().chunk()
+		region.mu.Lock()
+		scalePages(c, 1<<x.large.page().inChunk(), 2)
+		region.mu.Unlock()
+		return c.addr(), func() {
+			region.mu.Lock()
+			defer region.mu.Unlock()
+			unscalePages(c, 1<<x.large.page().inChunk())
+		}
 	}},
 	{"a page in use is dirty", "a clean one", func(x *smallHeap) (any, func()) {
 		s := super(x.large.page().chunk())

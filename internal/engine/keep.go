@@ -137,6 +137,7 @@ func coldPages(c chunkNo, m pageSet, now stamp, idle millis) (cold pageSet) {
 	default:
 		hold = model.Costs().BreakEven()
 	}
+	scales := holdScales[c]
 	for ; m != 0; m &= m - 1 {
 		page := bits.TrailingZeros32(uint32(m))
 		wait, waits := model.Since(first+uint32(page), at)
@@ -145,7 +146,7 @@ func coldPages(c chunkNo, m pageSet, now stamp, idle millis) (cold pageSet) {
 				wait = keptTime(stamp(idle))
 			}
 		}
-		if wait >= hold {
+		if wait >= scales.scaled(hold, uint32(page)) {
 			cold |= 1 << page
 		}
 	}

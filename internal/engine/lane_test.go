@@ -23,6 +23,13 @@ func needSites(t *testing.T) {
 	}
 }
 
+// setLaneRule sets a rule that says nothing but the lane.
+func setLaneRule(s site.ID, lane Lane) {
+	if err := SetRule(s, Rule{Lane: lane}); err != nil {
+		panic(err)
+	}
+}
+
 // laneSite returns a site of the test's own, with a rule until the test ends.
 func laneSite(t *testing.T, name string, lane Lane) site.ID {
 	t.Helper()
@@ -30,8 +37,8 @@ func laneSite(t *testing.T, name string, lane Lane) site.ID {
 	if s == 0 {
 		t.Fatal("no site")
 	}
-	SetLane(s, lane)
-	t.Cleanup(func() { SetLane(s, LaneAuto) })
+	setLaneRule(s, lane)
+	t.Cleanup(func() { setLaneRule(s, LaneAuto) })
 	return s
 }
 
@@ -98,7 +105,7 @@ func TestLongLaneKeepsLittle(t *testing.T) {
 			clock := withClock(t)
 			x := twoSites{laneSite(t, "short", LaneShort), laneSite(t, "long", LaneLong), c.size}
 			apart := x.keptShare(t, clock)
-			SetLane(x.long, LaneShort)
+			setLaneRule(x.long, LaneShort)
 			common := x.keptShare(t, clock)
 			t.Logf("%d bytes: %.2f times what lives is kept, %.1f times in one lane", c.size, apart, common)
 			if apart > c.apart || common < c.common {
@@ -369,7 +376,7 @@ func TestWrongLane(t *testing.T) {
 	live := map[Block]mem.Bytes{}
 	for i := range 20_000 {
 		if i%500 == 0 {
-			SetLane(s, []Lane{LaneLong, LaneShort, LaneAuto}[r.IntN(3)])
+			setLaneRule(s, []Lane{LaneLong, LaneShort, LaneAuto}[r.IntN(3)])
 		}
 		if r.IntN(3) > 0 {
 			size := 1 + mem.Bytes(r.IntN(6000))
@@ -431,7 +438,7 @@ func TestLaneStress(t *testing.T) {
 				}
 				switch {
 				case i%1000 == 999:
-					SetLane(s, []Lane{LaneLong, LaneLong, LaneShort}[r.IntN(3)])
+					setLaneRule(s, []Lane{LaneLong, LaneLong, LaneShort}[r.IntN(3)])
 				case i%700 == 699:
 					runtime.Gosched()
 				case i%2500 == 2499 && g == 0:

@@ -5,6 +5,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/telemetry"
 )
 
@@ -103,22 +104,45 @@ func releaseAll(larges []Block) {
 func releaseIdle(larges []Block, at stamp) {
 	check.MustHold(&region.mu, "releaseIdle")
 	for _, p := range larges {
-		page := p.page()
-		m := meta(page)
-		if m.kind != kindLarge || m.start != mem.Addr(p) || m.live != 0 {
-			foundLate(p)
-			continue
-		}
-		releaseLarge(page, m, at)
+		releaseOne(p, at, 0)
 	}
 }
 
-// releaseLarge returns the pages of a large block that was last used at the given time to the tree.
-// Under region.mu.
-func releaseLarge(page pageNo, m *pageMeta, at stamp) {
+// releaseSited is releaseAll for one block that was last used by a site at the given time. Not entered.
+func releaseSited(p Block, at stamp, s site.ID) {
+	check.MustNotBeEntered("releaseSited")
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	releaseOne(p, at, s)
+}
+
+// releaseOne is releaseIdle for one block, which was a site's (0: none). Under region.mu.
+func releaseOne(p Block, at stamp, s site.ID) {
+	page := p.page()
+	m := meta(page)
+	if m.kind != kindLarge || m.start != mem.Addr(p) || m.live != 0 {
+		foundLate(p)
+		return
+	}
+	releaseLarge(page, m, at, s)
+}
+
+// releaseLarge returns the pages of a large block that was last used by a site (0: none) at the given time to
+// the tree. Under region.mu.
+func releaseLarge(page pageNo, m *pageMeta, at stamp, s site.ID) {
 	check.MustHold(&region.mu, "releaseLarge")
 	forgetLarge(page, m)
-	tree.give(page, pageCount(m.pages), at)
+	giveSited(page, pageCount(m.pages), at, s)
+}
+
+// giveSited gives n pages of a site's large block from page on back to the tree. They are kept for as long as
+// the rule of the site says. Under region.mu.
+func giveSited(page pageNo, n pageCount, at stamp, s site.ID) {
+	check.MustHold(&region.mu, "giveSited")
+	tree.give(page, n, at)
+	if f, set := holdFactor(s); set {
+		chunksOf(page, n, func(c chunkNo, m pageSet) { scalePages(c, m&super(c).free, f) })
+	}
 }
 
 // forgetLarge makes the pages of a large block pages without one. Under region.mu.

@@ -250,7 +250,7 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 	case want < have:
 		splitOwned(p, usable, page+pageNo(want))
 		tails(p, page+pageNo(want), have-want, func(t *pageMeta) { t.kind = kindFree })
-		tree.give(page+pageNo(want), have-want, times.now)
+		giveSited(page+pageNo(want), have-want, times.now, m.site())
 		useLast(page+pageNo(want)-1, allUnits, units)
 	default:
 		was := usedOfLast(last)
@@ -319,13 +319,14 @@ func freeHuge(p Block) Finding {
 		raceRelease(p, m.largeSize)
 	}
 	m.live = 0
+	s := m.site()
 	unlabelLarge(m)
 	if isTouchSample(p) { // nobody else has the block, or frees it again, meanwhile
 		region.mu.Unlock()
 		endTouch(p)
 		region.mu.Lock()
 	}
-	giveHuge(p, m)
+	giveHuge(p, m, s)
 	region.mu.Unlock()
 	kick()
 	return Finding{}

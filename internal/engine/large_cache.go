@@ -19,7 +19,9 @@ import (
 // site cache, and it does so before it looks into its magazine.)
 //
 //   - the site cache: one large block for each pair of site and class. So a site gets back the
-//     memory that it had, whatever else frees large blocks of that class in between;
+//     memory that it had, whatever else frees large blocks of that class in between. A block of a site with
+//     a HoldScale is in no other cache, where it would be forgotten whose pages it has; with one below 1 it
+//     is in none, because a cache keeps it for cacheTime;
 //   - the shared slots of each class, which take what overflows the magazines. All Ps use them,
 //     with one atomic swap to take a block or give one;
 //   - the huge-block cache: huge blocks, first in first out, up to a number of bytes.
@@ -177,16 +179,26 @@ func takeSiteCached(site site.ID, c sizeclass.ID) Block {
 }
 
 // giveSiteCached puts the freed large block at p into the entry for the site and class c. It
-// returns the large block that was in the entry, with its class, or 0.
-func giveSiteCached(site site.ID, c sizeclass.ID, p Block) (evicted Block, class sizeclass.ID) {
+// returns the large block that was in the entry, with its class, or 0; or the block at p, if it may be in no
+// cache. held is the site of the returned block if its pages are to be given back now, else 0.
+func giveSiteCached(site site.ID, c sizeclass.ID, p Block) (evicted Block, class sizeclass.ID, held site.ID) {
+	if f, _ := holdFactor(site); f < 1 {
+		return p, c, site
+	}
 	e, key := siteEntry(site, c)
 	old := e.Swap(siteTurn.Add(1)<<49 | uint64(p.page())<<24 | key)
 	if old == 0 {
-		return 0, 0
+		return 0, 0, 0
 	}
 	siteCacheCount.evictions.Add(1)
-	return siteEntryAddr(old), sizeclass.ID(old)
+	if _, set := holdFactor(siteEntrySite(old)); set {
+		held = siteEntrySite(old)
+	}
+	return siteEntryAddr(old), sizeclass.ID(old), held
 }
+
+// siteEntrySite returns the site of the large block in entry v.
+func siteEntrySite(v uint64) site.ID { return site.ID(v >> 8 & site.Max) }
 
 // siteEntryAddr returns the address of the large block in entry v.
 func siteEntryAddr(v uint64) Block {
@@ -222,11 +234,12 @@ var hugeCache struct {
 	asked, askedBytes uint64
 }
 
-// hugeBlock is an entry of the huge-block cache: a block that was freed at since.
+// hugeBlock is an entry of the huge-block cache: a block of a site (0: none) that was freed at since.
 type hugeBlock struct {
 	p     Block
 	size  mem.Bytes
 	since stamp // milliseconds
+	site  site.ID
 }
 
 // takeHuge returns a cached huge block of exactly size usable bytes at a multiple of alignPages
@@ -248,12 +261,13 @@ func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 	return 0
 }
 
-// cacheHuge caches the freed huge block at p, and drops the oldest ones to make room. It reports
-// false if the block is larger than the cache or memory is near the soft limit. Under region.mu.
-func cacheHuge(p Block, size mem.Bytes) bool {
+// cacheHuge caches the freed huge block at p, of a site, and drops the oldest ones to make room. It reports
+// false if the block is larger than the cache or to be kept for a shorter time, or if memory is near the soft
+// limit. Under region.mu.
+func cacheHuge(p Block, size mem.Bytes, s site.ID) bool {
 	check.MustHold(&region.mu, "cacheHuge")
 	limit := uintptr(policy.Now().HugeCacheBytes)
-	if size > mem.Bytes(limit) || pressed() {
+	if f, _ := holdFactor(s); f < 1 || size > mem.Bytes(limit) || pressed() {
 		return false
 	}
 	w := &hugeCache
@@ -261,7 +275,7 @@ func cacheHuge(p Block, size mem.Bytes) bool {
 		w.count.evictions.Add(1)
 		dropHuge()
 	}
-	w.larges = append(w.larges, hugeBlock{p, size, milliseconds()})
+	w.larges = append(w.larges, hugeBlock{p, size, milliseconds(), s})
 	w.bytes += size
 	return true
 }
@@ -274,7 +288,7 @@ func dropHuge() {
 	w.larges = append(w.larges[:0], w.larges[1:]...)
 	w.bytes -= s.size
 	page := s.p.page()
-	releaseLarge(page, meta(page), s.since)
+	releaseLarge(page, meta(page), s.since, s.site)
 }
 
 // cachesSeen is what the scavenger saw in each slot of the shared caches, so that it finds the
@@ -336,7 +350,11 @@ func trimCaches(now stamp, age millis) (left bool) {
 		e := &siteCache[i]
 		switch v := e.Load(); {
 		case cachesSeen.big[i].stale(v, now, age) && e.CompareAndSwap(v, 0):
-			put(uintptr(siteEntryAddr(v)))
+			if s := siteEntrySite(v); ruleOf(s) != nil {
+				releaseSited(siteEntryAddr(v), now-stamp(age), s)
+			} else {
+				put(uintptr(siteEntryAddr(v)))
+			}
 		case v != 0:
 			left = true
 		}
@@ -351,11 +369,11 @@ func trimCaches(now stamp, age millis) (left bool) {
 	return left || len(hugeCache.larges) > 0
 }
 
-// giveHuge caches the freed huge block at p, or gives its pages back. Under region.mu.
-func giveHuge(p Block, m *pageMeta) {
+// giveHuge caches the freed huge block at p, of a site (0: none), or gives its pages back. Under region.mu.
+func giveHuge(p Block, m *pageMeta, s site.ID) {
 	check.MustHold(&region.mu, "giveHuge")
-	if !cacheHuge(p, m.largeSize) {
-		releaseLarge(p.page(), m, times.now)
+	if !cacheHuge(p, m.largeSize, s) {
+		releaseLarge(p.page(), m, times.now, s)
 	}
 }
 

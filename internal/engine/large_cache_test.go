@@ -189,7 +189,7 @@ func TestLateLargeInSiteCache(t *testing.T) {
 		"by an allocation": func() Block { return MallocAt(label, size) },
 		"by an eviction": func() Block {
 			q := mallocPages(size, 1, 0)
-			if p, c := giveSiteCached(label, class, q); p == 0 || c != class {
+			if p, c, _ := giveSiteCached(label, class, q); p == 0 || c != class {
 				t.Errorf("evicted %#x of class %d", p, c)
 			} else if late := lateIn(func() { releaseAll([]Block{p}) }); late != p {
 				t.Errorf("the page tree took the large block twice: late %#x, want %#x", late, p)

@@ -58,8 +58,8 @@ func TestLaneIsLearnt(t *testing.T) {
 		if isLong(x.short) || !isLong(x.long) {
 			t.Fatalf("%d bytes: after 5 s the lane of short lives is long: %t, that of long ones: %t", size, isLong(x.short), isLong(x.long))
 		}
-		if _, long := LaneOf(x.long); !long {
-			t.Error("LaneOf does not know the lane")
+		if _, long := ReadRule(x.long); !long {
+			t.Error("ReadRule does not know the lane")
 		}
 		p, q := mallocAtSite(t, x.short, size), mallocAtSite(t, x.long, size)
 		if isLongBlock(p) || !isLongBlock(q) {

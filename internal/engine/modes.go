@@ -16,6 +16,18 @@ import (
 // GuardRate returns N of HAKMEM_GUARD=1/N, or 0 when it is off.
 func GuardRate() int { return policy.AtStart().Guard }
 
+// CallerRate returns N if one in N blocks that are allocated without a site gets its caller as its site
+// (HAKMEM_SITES=pc/N), or 0.
+func CallerRate() int {
+	if !checkLive {
+		return 0 // blocks have no sites
+	}
+	return policy.AtStart().Sites.Rate()
+}
+
+// sampled reports whether fronts count allocations down to the next sample (sample.go).
+func sampled() bool { return GuardRate() > 1 || CallerRate() > 0 }
+
 // Hardened reports whether HAKMEM_HARDEN is on or the program is built with -asan. With -asan the
 // address sanitizer learns which bytes of a block are the user's. Touching the bytes around them,
 // or any byte of a freed block, ends the process. hakmem itself reads and writes such bytes only in
@@ -23,13 +35,16 @@ func GuardRate() int { return policy.AtStart().Guard }
 func Hardened() bool { return asan.On || policy.AtStart().Harden }
 
 // AlwaysSlow reports whether every call of a Heap must take the slow path: calls are watched,
-// blocks are hardened, all blocks are guarded, or the race detector must know the order of calls.
-func AlwaysSlow() bool { return raced || Watched() || Hardened() || GuardRate() == 1 }
+// blocks are hardened, all blocks are guarded, blocks get their callers as sites, or the race detector must
+// know the order of calls.
+func AlwaysSlow() bool {
+	return raced || Watched() || Hardened() || GuardRate() == 1 || CallerRate() > 0
+}
 
 // canHard reports whether the pinned paths for hardened blocks can serve: blocks are hardened, and
 // nothing else needs to see every call.
 func canHard() bool {
-	return Hardened() && canPin && checkLive && !raced && !asan.On && GuardRate() == 0
+	return Hardened() && canPin && checkLive && !raced && !asan.On && GuardRate() == 0 && CallerRate() == 0
 }
 
 // The bits of watched, each for one reason to see every call of the public package's functions.
@@ -53,13 +68,28 @@ func Watched() bool { return watched.Load() != 0 }
 // Watching reports whether calls are watched for the reason who: WatchCalls or WatchStacks.
 func Watching(who uint32) bool { return watched.Load()&who != 0 }
 
-// sampleInterval draws how many allocations go by until the next sample. The mean is N, and the
+// chance returns with what probability an allocation is a sample, for a guard, for its caller, or for both.
+func chance() float64 {
+	no := 1.0
+	if n := GuardRate(); n > 1 {
+		no *= 1 - 1/float64(n)
+	}
+	if n := CallerRate(); n > 0 {
+		no *= 1 - 1/float64(n)
+	}
+	return 1 - no
+}
+
+// sampleInterval draws how many allocations go by until the next sample. The mean is 1/chance, and the
 // distribution is geometric: the same as if each allocation were drawn by itself. So it makes no
 // difference when a front begins anew, as after each drain.
 func sampleInterval() int64 {
-	n := GuardRate()
-	if n <= 1 {
+	switch p := chance(); p {
+	case 0:
 		return 0
+	case 1:
+		return 1
+	default:
+		return int64(math.Ceil(rand.ExpFloat64() / -math.Log1p(-p)))
 	}
-	return int64(math.Ceil(rand.ExpFloat64() / -math.Log1p(-1/float64(n))))
 }

@@ -22,14 +22,14 @@ import (
 //
 //go:norace
 func tryMallocPinned(size mem.Bytes) unsafe.Pointer {
-	if size > sizeclass.MaxTiny && GuardRate() > 1 {
+	if size > sizeclass.MaxTiny && sampled() {
 		countSample()
 	}
 	if canPin && size <= sizeclass.MaxTiny {
 		c := sizeclass.Small[(size+15)>>4]
 		if pid := procPin(); uint(pid) < MaxP {
 			f := atomic.LoadUintptr(&pFronts[pid])
-			if w := Front(f).sampleWord(); GuardRate() > 1 && Front(f) != trapFront {
+			if w := Front(f).sampleWord(); sampled() && Front(f) != trapFront {
 				if *w--; *w <= 0 {
 					procUnpin()
 					return nil

@@ -50,13 +50,13 @@ func roadEntries() (malloc, free, p, sampled uintptr)
 // roadCode holds those addresses; the function values point to it.
 var roadCode struct{ malloc, free, p uintptr }
 
-// canSample says that the fast section can count for HAKMEM_GUARD.
+// canSample says that the fast section can count down to samples.
 const canSample = true
 
 func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) {
-	var sampled uintptr
-	if roadCode.malloc, roadCode.free, _, sampled = roadEntries(); GuardRate() > 1 {
-		roadCode.malloc = sampled
+	var counting uintptr
+	if roadCode.malloc, roadCode.free, _, counting = roadEntries(); sampled() {
+		roadCode.malloc = counting
 	}
 	pAddress = addressOfP
 	m, f := &roadCode.malloc, &roadCode.free

@@ -289,7 +289,7 @@ slow:
 #endif
 	FREESLOW
 
-// mallocTiny for HAKMEM_GUARD=1/N: the front counts down to its next sample.
+// mallocTiny for HAKMEM_GUARD=1/N and HAKMEM_SITES=pc: the front counts down to its next sample.
 //
 // func mallocSampled(size uintptr) unsafe.Pointer
 TEXT ·mallocSampled(SB), NOSPLIT|NOFRAME, $0-0

@@ -56,6 +56,10 @@ func TestChooseRoad(t *testing.T) {
 			sampled = [2]string{"mallocSampled", "freeTiny"}
 		}
 	}
+	callers := sampled
+	if !checkLive {
+		callers = fast
+	}
 	if canPin && checkLive && !raced {
 		hardened = [2]string{"mallocHardened", "freeHardened"}
 	}
@@ -68,10 +72,15 @@ func TestChooseRoad(t *testing.T) {
 		{"HAKMEM_GUARD=1/1000", sampled},
 		{"HAKMEM_GUARD=1", fast}, // no front has anything to serve
 		{"HAKMEM_HARDEN=1", hardened},
+		{"HAKMEM_SITES=names", fast},
+		{"HAKMEM_SITES=pc", callers},
+		{"HAKMEM_SITES=pc/1", callers},
+		{"HAKMEM_HARDEN=1 HAKMEM_SITES=pc", callers},
 	} {
 		t.Run(x.gates, func(t *testing.T) {
 			gates := map[string]string{}
-			if name, value, ok := strings.Cut(x.gates, "="); ok {
+			for _, gate := range strings.Fields(x.gates) {
+				name, value, _ := strings.Cut(gate, "=")
 				gates[name] = value
 			}
 			withPolicy(t, gates)

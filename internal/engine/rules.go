@@ -9,8 +9,8 @@ import (
 	"github.com/hakmem/hakmem/internal/site"
 )
 
-// This file holds the rules that say in place of the model which sites' blocks go to the long lane, and
-// what policy files say of sites. region.mu owns all of it.
+// This file holds the rules of sites: which lane their blocks go to, where a rule says it in place of the
+// model; what else is set for them (siterule.go); and what policy files say of sites. region.mu owns all of it.
 
 // Lane is where the blocks of a site go.
 type Lane uint8
@@ -22,26 +22,38 @@ const (
 	LaneLong              // the long lane
 )
 
+// Rule is what a program sets for the blocks of a site. The zero value sets nothing.
+type Rule struct {
+	Lane Lane
+	learn.SiteSettings
+}
+
 // rules is what is known of sites besides what the model knows. Owned by region.mu.
 var rules struct {
 	set      map[site.ID]Lane           // LaneShort or LaneLong
-	imported map[site.ID]learn.SiteRule // learnt elsewhere; they hold until the model judges the site
+	imported map[site.ID]learn.SiteRule // lanes learnt elsewhere; they hold until the model judges the site
 	unknown  map[string]learn.SiteRule  // of names that no site has yet, set ones too
 }
 
 // anyUnknown says that rules.unknown is not empty. It is read without a lock.
 var anyUnknown atomic.Bool
 
-// SetLane sets the rule of a site, which must be registered; LaneAuto takes an earlier one back. Blocks
-// that were allocated before stay where they are. Any goroutine, not entered.
-func SetLane(s site.ID, lane Lane) {
-	check.MustNotBeEntered("SetLane")
+// SetRule sets the rule of a site, which must be registered, in place of an earlier one. Blocks that were
+// allocated before stay where they are. It returns an error, and changes nothing, if r cannot be used. Any
+// goroutine, not entered.
+func SetRule(s site.ID, r Rule) error {
+	check.MustNotBeEntered("SetRule")
+	if err := r.Check(); err != nil {
+		return err
+	}
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	setLane(s, lane)
+	setLane(s, r.Lane)
+	setSettings(s, r.SiteSettings)
+	return nil
 }
 
-// setLane is the change that SetLane makes. Under region.mu.
+// setLane sets the lane of a site; LaneAuto takes an earlier one back. Under region.mu.
 func setLane(s site.ID, lane Lane) {
 	check.MustHold(&region.mu, "setLane")
 	if rules.set == nil {
@@ -53,13 +65,13 @@ func setLane(s site.ID, lane Lane) {
 	publish(s)
 }
 
-// LaneOf returns the rule that is set for a site, and whether its blocks go to the long lane now. Any
+// ReadRule returns the rule that is set for a site, and whether its blocks go to the long lane now. Any
 // goroutine, not entered.
-func LaneOf(s site.ID) (set Lane, long bool) {
-	check.MustNotBeEntered("LaneOf")
+func ReadRule(s site.ID) (set Rule, long bool) {
+	check.MustNotBeEntered("ReadRule")
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	return rules.set[s], isLong(s)
+	return Rule{rules.set[s], settingsOf(s)}, isLong(s)
 }
 
 // RegisterSite is site.Register. A rule that was imported for the name holds from now on. Any goroutine,
@@ -85,12 +97,14 @@ func meetSite(s site.ID, name string) {
 	delete(rules.unknown, name)
 	anyUnknown.Store(len(rules.unknown) > 0)
 	switch {
+	case r.NoLane:
 	case r.Samples > 0:
-		rules.imported[s] = r
+		rules.imported[s] = learn.SiteRule{Long: r.Long, Samples: r.Samples}
 		publish(s)
 	case rules.set[s] == LaneAuto: // otherwise the program has set another one
 		setLane(s, laneFor(r.Long))
 	}
+	setSettings(s, settingsOf(s).Or(r.SiteSettings)) // what the program has set comes first
 }
 
 // laneFor returns the lane of blocks that live for long, or do not.
@@ -135,6 +149,11 @@ func siteRules() (list []learn.SiteRule) {
 	})
 	for s, lane := range rules.set {
 		by[s] = learn.SiteRule{Long: lane == LaneLong}
+	}
+	for s, u := range ruledSites() {
+		r, laned := by[s]
+		r.NoLane, r.SiteSettings = !laned, *u
+		by[s] = r
 	}
 	names := map[string]bool{}
 	for s, r := range by {

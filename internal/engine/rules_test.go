@@ -24,16 +24,16 @@ func TestSetLane(t *testing.T) {
 	x := twoSites{laneSite(t, "short", LaneLong), laneSite(t, "long", LaneShort), 64}
 	freeBlocks(t, x.live(t, clock, 5*time.Second))
 	for s, want := range map[site.ID]Lane{x.short: LaneLong, x.long: LaneShort} {
-		if set, long := LaneOf(s); set != want || long != (want == LaneLong) {
-			t.Errorf("site %d has the rule %d, long %t; want %d", s, set, long, want)
+		if set, long := ReadRule(s); set.Lane != want || long != (want == LaneLong) {
+			t.Errorf("site %d has the rule %+v, long %t; want %d", s, set, long, want)
 		}
 	}
-	SetLane(x.short, LaneAuto)
-	SetLane(x.long, LaneAuto)
-	if set, long := LaneOf(x.short); set != LaneAuto || long {
-		t.Errorf("the rule was taken back: %d, long %t", set, long)
+	setLaneRule(x.short, LaneAuto)
+	setLaneRule(x.long, LaneAuto)
+	if set, long := ReadRule(x.short); set != (Rule{}) || long {
+		t.Errorf("the rule was taken back: %+v, long %t", set, long)
 	}
-	if _, long := LaneOf(x.long); long != learning {
+	if _, long := ReadRule(x.long); long != learning {
 		t.Errorf("the rule was taken back, and the lane of long lives is long: %t", long)
 	}
 	mustHold(t)
@@ -68,14 +68,14 @@ func TestImportRules(t *testing.T) {
 		t.Fatal(err)
 	}
 	later, set := RegisterSite(name("later")), RegisterSite(name("later, set"))
-	defer SetLane(set, LaneAuto)
+	defer setLaneRule(set, LaneAuto)
 	for _, c := range []struct {
 		s    site.ID
 		set  Lane
 		long bool
 	}{{fresh, LaneAuto, false}, {known, LaneAuto, true}, {later, LaneAuto, true}, {set, LaneLong, true}, {own, LaneShort, false}, {RegisterSite(name("unnamed")), LaneAuto, false}} {
-		if set, long := LaneOf(c.s); set != c.set || long != c.long {
-			t.Errorf("site %d: rule %d, long %t; want %d, %t", c.s, set, long, c.set, c.long)
+		if set, long := ReadRule(c.s); set.Lane != c.set || long != c.long {
+			t.Errorf("site %d: rule %+v, long %t; want %d, %t", c.s, set, long, c.set, c.long)
 		}
 	}
 	mustHold(t)
@@ -122,7 +122,7 @@ func ours(t *testing.T, rules []learn.SiteRule) (list []learn.SiteRule) {
 func TestRulesInFiles(t *testing.T) {
 	withClock(t)
 	for _, name := range []string{"file: a\xff", "file: a\xfe", "file: <&>"} {
-		SetLane(site.Register(name), LaneLong)
+		setLaneRule(site.Register(name), LaneLong)
 	}
 	var text strings.Builder
 	if err := Learnt().Write(&text, nil); err != nil {

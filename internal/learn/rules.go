@@ -6,14 +6,17 @@ import (
 	"slices"
 )
 
-// SiteRule says where the blocks of a site go, by the site's name. A Snapshot has rules for the sites that
-// were judged.
+// SiteRule says how the blocks of a site are allocated, by the site's name. A Snapshot has rules for the
+// sites that were judged, and for those for which the program has set something.
 type SiteRule struct {
 	Name string
-	Long bool // apart, because they live for long
-	// Samples is how many samples the rule was learnt from, 0 if the program has set it. Such a rule holds
+	Long bool // the lane: apart, because they live for long
+	// Samples is how many samples the lane was learnt from, 0 if the program has set it. Such a lane holds
 	// whatever is learnt.
 	Samples float64
+	// NoLane says that the rule says nothing of the lane.
+	NoLane bool `json:",omitempty"`
+	SiteSettings
 }
 
 // checkRules returns an error if rules could not be used.
@@ -25,15 +28,20 @@ func checkRules(rules []SiteRule) error {
 			return fmt.Errorf("learn: two rules for the site %q", r.Name)
 		case !sensible(r.Samples):
 			return fmt.Errorf("learn: the rule for the site %q has %g samples", r.Name, r.Samples)
+		case r.NoLane && (r.Long || r.Samples != 0):
+			return fmt.Errorf("learn: the rule for the site %q has a lane and says that it has none", r.Name)
+		}
+		if err := r.Check(); err != nil {
+			return fmt.Errorf("learn: the rule for the site %q: %w", r.Name, err)
 		}
 		seen[r.Name] = true
 	}
 	return nil
 }
 
-// mergeRules returns the rules of both lists. Of two rules for one site the one that the program has set
-// counts, of two such rules the first; otherwise the one with more samples, less the samples that
-// contradict it.
+// mergeRules returns the rules of both lists. Of two lanes of one site the one that the program has set
+// counts, of two such lanes the first; otherwise the one with more samples, less the samples that
+// contradict it. Of two values of a setting the first counts.
 func mergeRules(rules, others []SiteRule) []SiteRule {
 	at := map[string]int{}
 	merged := slices.Clone(rules)
@@ -46,16 +54,19 @@ func mergeRules(rules, others []SiteRule) []SiteRule {
 			merged = append(merged, o)
 			continue
 		}
-		switch r := &merged[i]; {
+		r := &merged[i]
+		r.SiteSettings = r.Or(o.SiteSettings)
+		switch {
+		case o.NoLane:
+		case r.NoLane, r.Samples != 0 && o.Samples == 0:
+			r.Long, r.Samples, r.NoLane = o.Long, o.Samples, false
 		case r.Samples == 0:
-		case o.Samples == 0:
-			*r = o
 		case r.Long == o.Long:
 			r.Samples += o.Samples
 		case r.Samples < o.Samples:
-			*r = SiteRule{r.Name, o.Long, o.Samples - r.Samples}
+			r.Long, r.Samples = o.Long, o.Samples-r.Samples
 		default: // as many for both: a block in the wrong lane is fewer in the common one
-			*r = SiteRule{r.Name, r.Long && r.Samples > o.Samples, max(r.Samples-o.Samples, 1)}
+			r.Long, r.Samples = r.Long && r.Samples > o.Samples, max(r.Samples-o.Samples, 1)
 		}
 	}
 	SortRules(merged)

@@ -80,6 +80,15 @@ func (g *Setting) parse(name, v string) (int64, *SettingError) {
 			}
 			return int64(d), nil
 		}
+		if g.Rates {
+			last := g.Choices[len(g.Choices)-1]
+			text, rate := strings.CutPrefix(strings.ToLower(v), last+"/")
+			n, err := strconv.ParseInt(text, 10, 64)
+			if !rate || err != nil || n < 1 || n > g.Max {
+				return bad("use one of " + strings.Join(g.Choices, ", ") + ", or " + last + "/N with a whole number N from 1 to " + strconv.FormatInt(g.Max, 10))
+			}
+			return int64(len(g.Choices)) + n, nil
+		}
 		if !g.Times {
 			return bad("use one of " + strings.Join(g.Choices, ", "))
 		}
@@ -237,7 +246,7 @@ func (s *Settings) check() error {
 				continue
 			}
 			most = int64(len(g.Choices)) - 1
-			if g.Times {
+			if g.Times || g.Rates {
 				most += 1 + g.Max
 			}
 		}

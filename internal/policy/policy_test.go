@@ -59,6 +59,13 @@ func TestBuild(t *testing.T) {
 		{"one in 50", map[string]string{"HAKMEM_GUARD": "1/50"}, func(s *Settings) int { return s.Guard }, 50, ""},
 		{"none", map[string]string{"HAKMEM_GUARD": "0"}, func(s *Settings) int { return s.Guard }, 0, ""},
 		{"one in none", map[string]string{"HAKMEM_GUARD": "1/0"}, func(s *Settings) int { return s.Guard }, 0, "HAKMEM_GUARD"},
+		{"no callers", map[string]string{"HAKMEM_SITES": "names"}, func(s *Settings) int { return s.Sites.Rate() }, 0, ""},
+		{"one caller in 64", map[string]string{"HAKMEM_SITES": "PC"}, func(s *Settings) int { return s.Sites.Rate() }, 64, ""},
+		{"every caller", map[string]string{"HAKMEM_SITES": "pc/1"}, func(s *Settings) int { return s.Sites.Rate() }, 1, ""},
+		{"one caller in 1000", map[string]string{"HAKMEM_SITES": "pc/1000"}, func(s *Settings) int { return s.Sites.Rate() }, 1000, ""},
+		{"one caller in none", map[string]string{"HAKMEM_SITES": "pc/0"}, func(s *Settings) int { return s.Sites.Rate() }, 0, "HAKMEM_SITES"},
+		{"one name in 2", map[string]string{"HAKMEM_SITES": "names/2"}, func(s *Settings) int { return s.Sites.Rate() }, 0, "HAKMEM_SITES"},
+		{"a rate without pc", map[string]string{"HAKMEM_SITES": "1/64"}, func(s *Settings) int { return s.Sites.Rate() }, 0, "HAKMEM_SITES"},
 		{"a rate without 1/", map[string]string{"HAKMEM_GUARD": "50"}, func(s *Settings) int { return s.Guard }, 0, "HAKMEM_GUARD"},
 		{"no choice", map[string]string{"HAKMEM_THP": "sometimes"}, func(s *Settings) int { return int(s.THP) }, int(THPAuto), "HAKMEM_THP"},
 		{"neither a choice nor a time", map[string]string{"HAKMEM_KEEP": "500"}, keep, int(KeepAuto), "HAKMEM_KEEP"},
@@ -203,7 +210,7 @@ func TestTable(t *testing.T) {
 
 // TestValues: a setting's value is shown as it would be written.
 func TestValues(t *testing.T) {
-	env := map[string]string{"HAKMEM_TRACE": "some where", "HAKMEM_GUARD": "1/77", "HAKMEM_MODE": "minimal", "HAKMEM_THP": "always", "HAKMEM_REFILL": "9"}
+	env := map[string]string{"HAKMEM_TRACE": "some where", "HAKMEM_GUARD": "1/77", "HAKMEM_MODE": "minimal", "HAKMEM_THP": "always", "HAKMEM_REFILL": "9", "HAKMEM_SITES": "pc/5"}
 	s, errs := Build(lookup(env))
 	if len(errs) != 0 {
 		t.Fatal(errs)

@@ -39,6 +39,9 @@ type Setting struct {
 	Times bool
 	// Sizes says that a choice may also be block sizes, such as 4224,16512. The value is then a Dyn.
 	Sizes bool
+	// Rates says that the last choice may also have a rate, such as pc/1000. The value is then the number of
+	// choices plus the rate's N, which is 1 to Max.
+	Rates bool
 
 	get func(*Settings) int64
 	set func(*Settings, int64)
@@ -103,6 +106,12 @@ func (g Setting) orTime(most time.Duration) Setting {
 // orSizes lets a choice be block sizes as well.
 func (g Setting) orSizes() Setting {
 	g.Sizes = true
+	return g
+}
+
+// orRate lets the last choice have a rate.
+func (g Setting) orRate(most int64) Setting {
+	g.Rates, g.Max = true, most
 	return g
 }
 
@@ -180,6 +189,9 @@ var settings = []Setting{
 		func(s *Settings) *int { return &s.MemoryHard }).ofContainer(),
 	{Name: "HAKMEM_GUARD", Meaning: "put one in N blocks between guard pages: 1/N, such as 1/5000; 0: none (see CatchFaults)", Default: "0", Since: "0.1", Kind: Rate, Min: 0, Max: 1 << 40,
 		get: func(s *Settings) int64 { return int64(s.Guard) }, set: func(s *Settings, v int64) { s.Guard = int(v) }},
+	choice("HAKMEM_SITES", "which blocks have a site: those that the program allocates with one (names), or one in 64 of the others, too, whose site is their caller (pc); pc/N: one in N", "names", []string{"names", "pc"},
+		func(s *Settings) int64 { return int64(s.Sites) },
+		func(s *Settings, v int64) { s.Sites = Sites(v) }).orRate(1 << 30),
 	onOff("HAKMEM_HARDEN", "find writes behind a block and after its free: canaries, poison, quarantine, random order; no fast section", "0",
 		func(s *Settings) *bool { return &s.Harden }),
 	onOff("HAKMEM_TIMING", "count the cycles of slow paths by phase (see ReadStats)", "0",
@@ -230,6 +242,8 @@ func (g *Setting) Value(s *Settings) string {
 		return s.Mode
 	case g.Sizes && g.get(s) >= int64(len(g.Choices)):
 		return Dyn(g.get(s)).text()
+	case g.Rates && g.get(s) >= int64(len(g.Choices)):
+		return g.Choices[len(g.Choices)-1] + "/" + strconv.FormatInt(g.get(s)-int64(len(g.Choices)), 10)
 	case g.Kind == Choice && g.get(s) >= int64(len(g.Choices)):
 		return (time.Duration(g.get(s)-int64(len(g.Choices))) * time.Millisecond).String()
 	case g.Kind == Choice:
