@@ -202,6 +202,11 @@ func oneCallerIn(string) error {
 			hakmem.Free(p)
 		}
 	}
+	for _, s := range workout.ReadStats().Sites {
+		if want := map[bool]float64{true: 1, false: n}[s.Name == "named"]; float64(s.OneIn) != want {
+			return fmt.Errorf("%+v, want one in %.0f", s, want)
+		}
+	}
 	if left := sampledBlocks(); left != 0 {
 		return fmt.Errorf("%d blocks have their caller after all were freed", left)
 	}
