@@ -202,6 +202,11 @@ func oneCallerIn(string) error {
 			hakmem.Free(p)
 		}
 	}
+	for _, s := range workout.ReadStats().Sites {
+		if want := map[bool]float64{true: 1, false: n}[s.Name == "named"]; float64(s.OneIn) != want {
+			return fmt.Errorf("%+v, want one in %.0f", s, want)
+		}
+	}
 	if left := sampledBlocks(); left != 0 {
 		return fmt.Errorf("%d blocks have their caller after all were freed", left)
 	}
@@ -355,6 +360,36 @@ func TestLanesOfCallers(t *testing.T) {
 	classSizes(t)
 	testkit.InChild(t, "lanes of callers", "", "HAKMEM_SITES=pc/1")
 	testkit.InChild(t, "rules of callers", "", "HAKMEM_SITES=pc/1")
+}
+
+var _ = testkit.Child("no site left", noSiteLeft)
+
+// noSiteLeft takes all sites. Blocks of callers that come later have none.
+func noSiteLeft(string) error {
+	for i := 0; hakmem.RegisterSite(strconv.Itoa(i)) != 0; i++ {
+	}
+	before := workout.ReadStats().Sites
+	for range 3 {
+		p, name := callsInlined(100)
+		if s, err := siteNamed(name); p == nil || err == nil {
+			return fmt.Errorf("a block at %p: %+v", p, s)
+		}
+		for b := range hakmem.LiveBlocks() {
+			if b.Site != 0 {
+				return fmt.Errorf("%+v", b)
+			}
+		}
+		hakmem.Free(p)
+	}
+	if n := len(workout.ReadStats().Sites); n != len(before) {
+		return fmt.Errorf("%d sites, %d before", n, len(before))
+	}
+	return workout.NothingLost()
+}
+
+func TestNoSiteLeft(t *testing.T) {
+	needCallers(t)
+	testkit.InChild(t, "no site left", "", "HAKMEM_SITES=pc/1")
 }
 
 var _ = testkit.Child("callers at once", callersAtOnce)

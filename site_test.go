@@ -133,6 +133,7 @@ func TestSiteRule(t *testing.T) {
 			t.Errorf("%s: the rule is %v, now %v; want %v, %v", when, r.Lane, lane, set, now)
 		}
 	}
+	hakmem.Free(hakmem.MallocAt(s, 1)) // statistics begin with the first allocation
 	hakmem.Trim()
 	before, sites := slabs(), workout.ReadStats().Lanes.LongSites
 	want("a fresh site", hakmem.LaneAuto, hakmem.LaneShort)

@@ -5,6 +5,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/hakmem/hakmem/internal/site"
@@ -79,27 +80,34 @@ func TestCallersAreBounded(t *testing.T) {
 	}
 }
 
-// TestCallersAtOnce: goroutines that meet program counters at the same time agree on what each is.
+// TestCallersAtOnce: goroutines that meet program counters at the same time agree on what each is, and none is
+// counted twice.
 func TestCallersAtOnce(t *testing.T) {
 	forgetCallers(t)
-	const goroutines, pcs = 4, 1000
-	var got [goroutines][pcs]uint32
-	var wg sync.WaitGroup
-	for g := range goroutines {
-		wg.Go(func() {
-			for i := range pcs {
-				got[g][i] = lookUp(64 + uintptr(i))
-			}
-		})
-	}
-	wg.Wait()
-	for g := range goroutines {
-		if got[g] != got[0] {
-			t.Errorf("goroutines 0 and %d found different things", g)
+	const goroutines, pcs, rounds = 4, 100, 20
+	for round := range uintptr(rounds) {
+		var got [goroutines][pcs]uint32
+		var wg sync.WaitGroup
+		var arrived atomic.Int32
+		for g := range goroutines {
+			wg.Go(func() {
+				for arrived.Add(1); arrived.Load() < goroutines; {
+					runtime.Gosched()
+				}
+				for i := range uintptr(pcs) {
+					got[g][i] = lookUp(64 + round*pcs + i)
+				}
+			})
 		}
-	}
-	if n := callers.n.Load(); n != pcs {
-		t.Errorf("%d program counters are known, want %d", n, pcs)
+		wg.Wait()
+		for g := range goroutines {
+			if got[g] != got[0] {
+				t.Errorf("goroutines 0 and %d found different things", g)
+			}
+		}
+		if n := callers.n.Load(); n != uint32(round+1)*pcs {
+			t.Fatalf("%d program counters are known, want %d", n, (round+1)*pcs)
+		}
 	}
 }
 
