@@ -26,10 +26,10 @@ type Refusals struct {
 }
 
 // hasFallback reports whether what is refused at a place is done in another way, which is no error:
-// another place for the region, another way to move a block, page faults for a fresh one.
+// another place for the region, another way to move a block, page faults for a fresh one, small pages for huge ones.
 func hasFallback(place string) bool {
 	file, _, _ := strings.Cut(place, ":")
-	return slices.Contains([]string{"space.go", "reserve.go", "pagetree.go", "move.go", "touch.go"}, file)
+	return slices.Contains([]string{"space.go", "reserve.go", "pagetree.go", "move.go", "touch.go", "collapse.go"}, file)
 }
 
 // Refuse makes calls fail if when returns true for them, until osmem.Inject(nil). It counts the

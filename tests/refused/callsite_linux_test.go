@@ -38,6 +38,7 @@ var faultModes = map[string][]string{
 	"guard":   {"HAKMEM_GUARD=1/1"},
 	"sampled": {"HAKMEM_GUARD=1/20"},
 	"pinned":  {"HAKMEM_GUARD=1/20", "HAKMEM_FAST_SECTION=0"},
+	"touched": {"HAKMEM_TOUCH=populate"},
 	"both":    {"HAKMEM_HARDEN=1", "HAKMEM_GUARD=1/20"},
 }
 
@@ -152,6 +153,7 @@ func accounted(calls *testkit.Refusals, failedBefore uint64) error {
 var seldom = map[string]string{
 	"away.go Uncommit":          "internal/engine TestUncommitRefused",
 	"away.go Commit":            "internal/engine TestUncommitRefused",
+	"collapse.go Collapse":      "slabs that stay as they are for a minute: internal/engine TestCollapseRefused",
 	"frontpool.go Uncommit":     "internal/engine TestFrontsInParts",
 	"move.go Move":              "builds with -asan and hakmem_racetrack copy",
 	"move.go Discard":           "where the system moves memory nothing is copied: internal/engine move_test.go",
@@ -159,6 +161,7 @@ var seldom = map[string]string{
 	"reserve.go Reserve":        "TestReserveRefusedOnce",
 	"reserve.go ReserveTracked": "with the tag hakmem_racetrack",
 	"reserve.go ReserveAt":      "with -race -tags hakmem_racetrack, -asan and -msan the system chooses the place",
+	"touch.go HugePages":        "where the region asks for huge pages, a block does not: internal/engine TestTouchRefused",
 	"space.go ReserveAt":        "a second try, or a region that doubles: TestReserveRefusedOnce",
 }
 
@@ -225,8 +228,11 @@ func TestEveryCallSiteRefused(t *testing.T) {
 		}
 		for _, nth := range nths {
 			mode := "plain"
-			if s.file == "guard.go" {
+			switch s.file {
+			case "guard.go":
 				mode = "guard"
+			case "touch.go":
+				mode = "touched"
 			}
 			t.Logf("%v %s, call %d, %s", s, s.name, nth, mode)
 			if !testkit.InChild(t, "call site refused", fmt.Sprintf("%v %s %d", s, s.name, nth), append(faultModes[mode], quick...)...) {
