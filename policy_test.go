@@ -83,6 +83,9 @@ func policyImported(arg string) error {
 // TestPolicy: what one process has learnt, another one knows. A file that cannot be used is reported,
 // and changes nothing.
 func TestPolicy(t *testing.T) {
+	if !testkit.Learning {
+		t.Skip("skipped: nothing is learnt in this build")
+	}
 	path := filepath.Join(testkit.TempDir(t), "policy")
 	testkit.InChild(t, "policy exported", path)
 	text, err := os.ReadFile(path)
@@ -422,6 +425,9 @@ func explained(string) error {
 
 // TestExplain: the explanation is of this process. The error of a writer is returned.
 func TestExplain(t *testing.T) {
+	if !testkit.Learning {
+		t.Skip("skipped: nothing is learnt in this build")
+	}
 	testkit.InChild(t, "explained", "")
 	if err := hakmem.Explain(failing{}); !errors.Is(err, errFailing) {
 		t.Errorf("Explain to a writer that fails = %v", err)

@@ -38,8 +38,12 @@ const leastNoted = 2
 // aboveModels returns the Learner. Under scavenger.mu.
 func aboveModels() *learn.Learner {
 	t, l := policy.Now(), &learner
-	if l.Learner == nil || l.Policy() != t.Evo || l.Deciding() != t.Elo {
-		l.Learner = learn.NewLearner(t.Evo, t.Elo, uint64(secret)|1)
+	evo := t.Evo
+	if !learning {
+		evo = learn.EvolutionOff
+	}
+	if l.Learner == nil || l.Policy() != evo || l.Deciding() != t.Elo {
+		l.Learner = learn.NewLearner(evo, t.Elo, uint64(secret)|1)
 		region.mu.Lock()
 		keptModel().SetTrial(1, nil) // of the one before
 		region.mu.Unlock()

@@ -8,6 +8,8 @@ import (
 
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -144,4 +146,66 @@ func TestRulesAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	mustHold(t)
+}
+
+// TestRuleOfTouch: what a rule says of fresh blocks comes before HAKMEM_TOUCH, for the blocks of that site.
+func TestRuleOfTouch(t *testing.T) {
+	needSites(t)
+	populates(t)
+	s, plain := laneSite(t, "touched", LaneAuto), laneSite(t, "plain", LaneAuto)
+	const size = 300 << 10
+	for _, test := range []struct {
+		set  policy.Touch
+		rule learn.TouchRule
+		site site.ID
+		want bool // memory comes before it is touched
+	}{
+		{policy.TouchFault, learn.RulePopulate, s, true},
+		{policy.TouchFault, learn.RulePopulate, plain, false},
+		{policy.TouchPopulate, learn.RuleFault, s, false},
+		{policy.TouchPopulate, learn.RuleFault, plain, true},
+		{policy.TouchPopulate, learn.RuleAuto, s, true},
+	} {
+		withTouch(t, test.set)
+		if err := SetRule(s, Rule{SiteSettings: learn.SiteSettings{Touch: test.rule}}); err != nil {
+			t.Fatal(err)
+		}
+		Trim()
+		before := touched.bytes.Load()
+		p := mallocAtSite(t, test.site, size)
+		if came := touched.bytes.Load() > before; came != test.want {
+			t.Errorf("HAKMEM_TOUCH %d, rule %v, site %d: memory came before it was touched: %t", test.set, test.rule, test.site, came)
+		}
+		freeBlocks(t, []Block{p})
+	}
+}
+
+// TestRuleOfWMax: a rule's W_MAX comes before HAKMEM_W_MAX, for the blocks of that site.
+func TestRuleOfWMax(t *testing.T) {
+	needSites(t)
+	withClock(t)
+	s, plain := laneSite(t, "wide", LaneAuto), laneSite(t, "plain", LaneAuto)
+	for _, test := range []struct {
+		set  policy.WMax
+		rule float64
+		site site.ID
+		want mem.Bytes
+	}{
+		{0, 1.6, s, 96 << 10},
+		{0, 1.6, plain, 64 << 10},
+		{3, 1, s, 64 << 10},
+		{3, 1, plain, 96 << 10},
+		{3, 0, s, 96 << 10},
+	} {
+		withWMax(t, test.set)
+		if err := SetRule(s, Rule{SiteSettings: learn.SiteSettings{WMax: test.rule}}); err != nil {
+			t.Fatal(err)
+		}
+		freeBlocks(t, []Block{Malloc(0, 96<<10)})
+		p := mallocAtSite(t, test.site, 64<<10)
+		if size, _, _ := Size(p); size != test.want {
+			t.Errorf("HAKMEM_W_MAX %d, rule %g, site %d: the block has %d bytes, want %d", test.set, test.rule, test.site, size, test.want)
+		}
+		freeBlocks(t, []Block{p})
+	}
 }

@@ -96,6 +96,10 @@ func (s State) Explain(w io.Writer) error {
 	}
 	say("")
 	e := s.Evolution
+	if e.Policy == EvolutionOff {
+		say("Nothing is learnt: HAKMEM_EVO is off, or hakmem was built with hakmem_nolearn.")
+		return b.Flush()
+	}
 	say("The learner is in %v for %s, by the policy %v. It froze %d times and learnt again %d times.", e.Mode, inSeconds(e.Age().Seconds()), e.Policy, e.Freezes, e.Relearns)
 	if s.Strategy != (Strategy{1, 1}) {
 		say("In force are hold times times %g and a budget times %g.", s.Strategy.Hold, s.Strategy.Budget)

@@ -102,6 +102,7 @@ func TestExplain(t *testing.T) {
 		{"no huge blocks", func(s *State) { s.Memory.Huge = 0 }, "Free pages", "above 2 MiB"},
 		{"nothing returned", func(s *State) { s.Memory.Returned = 0 }, "Free pages", "returned so far"},
 		{"no limit", func(s *State) { s.Memory.Soft = 0 }, "Free pages", "soft limit"},
+		{"nothing learnt", func(s *State) { s.Evolution.Policy = EvolutionOff }, "Nothing is learnt: HAKMEM_EVO is off", "The learner is in"},
 		{"no strategy", func(s *State) { s.Strategy = Strategies[0] }, "It froze", "In force"},
 		{"only noted", func(s *State) {
 			for i := range s.Decisions {
