@@ -274,7 +274,7 @@ var mutants = []mutant{
 		"if d >= 1<<30 {",
 		"pages that were kept for two weeks are kept for another two"},
 	{"returned-at-once", "internal/engine/keep.go",
-		"if wait >= hold {",
+		"if wait >= scales.scaled(hold, uint32(page)) {",
 		"if wait >= 0 {",
 		"free pages are returned before their hold time is over"},
 	{"frees-unlearnt", "internal/engine/chunk.go",
