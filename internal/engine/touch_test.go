@@ -447,6 +447,22 @@ func TestTouchSampleEnds(t *testing.T) {
 	}
 }
 
+// TestTouchWaiting: a program that frees nothing has few samples.
+func TestTouchWaiting(t *testing.T) {
+	if !maySample {
+		t.Skip("skipped: this build makes no samples")
+	}
+	withTouch(t, policy.TouchAuto)
+	var blocks []Block
+	for range 200 {
+		blocks = append(blocks, Malloc(0, 64<<10))
+	}
+	if counted, there := waiting(); counted != there || there != mostWaiting {
+		t.Errorf("%d samples, %d counted, want %d", there, counted, mostWaiting)
+	}
+	freeBlocks(t, blocks)
+}
+
 // TestTouchDoubleFree: a second free of a sample is found.
 func TestTouchDoubleFree(t *testing.T) {
 	if !maySample {
