@@ -13,6 +13,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/engine"
+	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/testkit"
@@ -264,7 +265,7 @@ func (m *machine) got(p unsafe.Pointer, w want) *block {
 		if b.usable < w.size || w.exact && b.usable != w.size {
 			m.Fatalf("%s(%d): %v", w.op, w.size, b)
 		}
-	case b.usable < w.size || w.exact && b.usable != hakmem.GoodSize(w.size) && (m.pol.Guard == 0 || b.usable != w.size):
+	case b.usable < w.size || w.exact && b.usable != hakmem.GoodSize(w.size) && (m.pol.Guard == 0 || b.usable != w.size) && !m.mayBeWider(w, b.usable):
 		m.Fatalf("%s(%d): %v, the good size is %d", w.op, w.size, b, hakmem.GoodSize(w.size))
 	}
 	if w.zero && !isZero(p, w.size) {
@@ -272,6 +273,21 @@ func (m *machine) got(p unsafe.Pointer, w want) *block {
 	}
 	m.add(b)
 	return b
+}
+
+// mayBeWider reports whether a request may be served by a cached block of so many bytes, which is of a larger
+// class.
+func (m *machine) mayBeWider(w want, usable uintptr) bool {
+	factor, fixed := m.pol.WMax.Factor()
+	if !fixed {
+		factor = slices.Max(learn.WMaxFactors[:])
+	}
+	if w.site != 0 {
+		if set, _ := hakmem.ReadSiteRule(w.site); set.WMax != 0 {
+			factor = set.WMax
+		}
+	}
+	return w.size > 32<<10 && usable == hakmem.GoodSize(usable) && float64(usable) <= factor*float64(w.size)
 }
 
 func (m *machine) usable(p unsafe.Pointer) (n uintptr) {
