@@ -379,7 +379,7 @@ func (m *machine) check() {
 	if n := s.Counted; m.limit {
 		// The fronts of Ps count and are not refused, nor are those that wait to be used again.
 		if n > m.most+uint64(s.Fronts+runtime.GOMAXPROCS(0))*engine.FrontBytes {
-			m.Fatalf("%d bytes of memory in spite of a hard limit; at most %d may be", n, m.most)
+			m.Fatalf("%d bytes of memory in spite of a hard limit; at most %d may be, and %d for each of %d fronts and %d Ps; %+v", n, m.most, engine.FrontBytes, s.Fronts, runtime.GOMAXPROCS(0), *s)
 		}
 		m.most = max(m.hardNow, min(n, m.most)) // what was in use when the limit was set may go, but must not come back
 	}
