@@ -264,6 +264,7 @@ func (m *machine) newHeap() (h *hakmem.Heap) {
 	soft, hard := hakmem.MemoryLimit()
 	_ = hakmem.SetMemoryLimit(0, 0)
 	defer hakmem.SetMemoryLimit(soft, hard)
+	m.most += engine.FrontBytes // its front may stay beyond the limit, also when the Heap is closed
 	return hakmem.NewHeap()
 }
 
