@@ -16,6 +16,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/testkit"
 	"github.com/hakmem/hakmem/internal/testkit/workout"
