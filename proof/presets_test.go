@@ -22,9 +22,9 @@ type preset struct {
 	settings string // NAME=VALUE, separated by spaces
 }
 
-// racing are the presets in which other goroutines meet at other places than by default. With the race
-// detector only these are run.
-var racing = []string{"default", "tiny magazines", "scarce caches", "harden", "guard few", "keep nothing", "soft limit", "real matches", "EMPTY first"}
+// foremost are the presets that take the most other paths than by default. Only these run the seeds of
+// FuzzAll, some seconds each, and only these are run with the race detector.
+var foremost = []string{"default", "tiny magazines", "scarce caches", "harden", "guard few", "keep nothing", "soft limit", "real matches", "EMPTY first", "wider blocks"}
 
 // presets are the sets with which everything is run again, each in a process of its own, because
 // settings are read when a process starts. Together they have every setting away from its default.
@@ -88,10 +88,7 @@ func TestPresets(t *testing.T) {
 	if ops == "" {
 		ops = strconv.Itoa(opsPerPreset / checksPerPreset * n)
 	}
-	run := "^(TestModel|TestStress|FuzzAll|FuzzHandOver)$" // FuzzAll has the actions of the others
-	if testing.Short() || testkit.Race {
-		run = "^(TestModel|TestStress|FuzzHandOver)$"
-	}
+	long := !testing.Short() && !testkit.Race
 	args := []string{"-test.v", "-rapid.nofailfile"}
 	checks := fmt.Sprintf("-rapid.checks=%d", n)
 	flag.Visit(func(f *flag.Flag) {
@@ -104,7 +101,7 @@ func TestPresets(t *testing.T) {
 	})
 	args = append(args, checks)
 	for _, p := range presets {
-		if testkit.Race && !slices.Contains(racing, p.name) {
+		if testkit.Race && !slices.Contains(foremost, p.name) {
 			continue
 		}
 		t.Run(p.name, func(t *testing.T) {
@@ -115,9 +112,12 @@ func TestPresets(t *testing.T) {
 				ctx, stop = context.WithDeadline(ctx, end.Add(-5*time.Second)) // before the parent is killed
 				defer stop()
 			}
-			run := run
-			if !testing.Short() && !testkit.Race && slices.Contains(pointed, p.name) {
-				run = strings.Replace(run, "FuzzAll", "FuzzAll|FuzzPointers", 1)
+			run := "^(TestModel|TestStress|FuzzHandOver)$"
+			switch { // FuzzAll has the actions of the other targets
+			case long && slices.Contains(pointed, p.name):
+				run = "^(TestModel|TestStress|FuzzHandOver|FuzzAll|FuzzPointers)$"
+			case long && slices.Contains(foremost, p.name):
+				run = "^(TestModel|TestStress|FuzzHandOver|FuzzAll)$"
 			}
 			cmd := exec.CommandContext(ctx, os.Args[0], append(args[:len(args):len(args)], "-test.run="+run)...)
 			for _, v := range os.Environ() {
@@ -167,7 +167,7 @@ func TestPresetsHaveEverySetting(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range slices.Concat(racing, pointed) {
+	for _, name := range slices.Concat(foremost, pointed) {
 		if !slices.ContainsFunc(presets, func(p preset) bool { return p.name == name }) {
 			t.Errorf("there is no preset %q", name)
 		}
