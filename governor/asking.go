@@ -1,11 +1,13 @@
 package governor
 
 // asking decides how much callbacks are asked to give up. What they have freed in Go's heap shows only
-// after a collection. Until then they are not asked for it again. The zero value has asked for nothing.
+// after a collection. Until then they are not asked for it again. For what was asked for in several rounds
+// the first one counts: a cache that grows as fast as it gives up would else be asked for ever less. The zero
+// value has asked for nothing.
 type asking struct {
 	owed   uint64 // bytes asked for that have not shown yet
 	last   uint64 // by how much too much was alive at the last look
-	cycles uint64 // collections that had ended when the last round ended
+	cycles uint64 // collections that had ended when the first of them were asked for
 	looks  int    // since then
 }
 
@@ -23,7 +25,7 @@ const (
 func (a *asking) next(short, cycles uint64, busy bool) (ask uint64) {
 	a.owed = less(a.owed, less(a.last, short)) // what has gone was given
 	a.last = short
-	if busy {
+	if busy { // the callbacks have not answered yet
 		a.cycles, a.looks = cycles, 0
 		return 0
 	}
@@ -35,6 +37,8 @@ func (a *asking) next(short, cycles uint64, busy bool) (ask uint64) {
 
 // asked notes that a round has begun for so many bytes.
 func (a *asking) asked(bytes, cycles uint64) {
+	if a.owed == 0 {
+		a.cycles, a.looks = cycles, 0
+	}
 	a.owed += bytes
-	a.cycles, a.looks = cycles, 0
 }

@@ -56,13 +56,13 @@ func (g *growth) note(least uint64) {
 type division struct {
 	budget uint64
 	limit  uint64 // Go's part; hakmem has the rest
-	least  uint64 // what Go cannot do without; limit is never below it
+	needed need   // of Go; limit is never below what it cannot do without
 	short  uint64 // by how much what both cannot do without exceeds the budget
 }
 
 // divide divides the budget between Go and hakmem, as the package comment says.
 func divide(budget uint64, ofGo need, h offHeap, grows growth) division {
-	d := division{budget: budget, limit: ofGo.least, least: ofGo.least}
+	d := division{budget: budget, limit: ofGo.least, needed: ofGo}
 	slack := budget / slackShare
 	least := h.least + slack
 	if needed := ofGo.least + least; needed > budget {

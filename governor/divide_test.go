@@ -52,7 +52,7 @@ func TestDivide(t *testing.T) {
 		{"growth without bounds", need{500, 1000}, 1000, 700, 1 << 60, 500 + 1900*500/(500+300+6400), 0},
 	} {
 		d := divide(budget, c.ofGo, offHeap{counted: c.counted, least: c.least}, growth{expected: c.grows})
-		if diff := int64(d.limit) - int64(c.limit); diff < -1 || diff > 1 || d.short != c.short || d.least != c.ofGo.least || d.budget != budget {
+		if diff := int64(d.limit) - int64(c.limit); diff < -1 || diff > 1 || d.short != c.short || d.needed != c.ofGo || d.budget != budget {
 			t.Errorf("%s: %+v, want a limit of %d, short %d", c.name, d, c.limit, c.short)
 		}
 	}
