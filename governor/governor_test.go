@@ -161,6 +161,27 @@ func TestOtherWriters(t *testing.T) {
 	}
 }
 
+// TestLeftToOthers: beside a limit that is not the governor's, it counts with what that side has.
+func TestLeftToOthers(t *testing.T) {
+	const budget = 900 * mib
+	f := newFake(20*mib, 100*mib)
+	g := begin(t, f, Options{Total: 1000 * mib})
+	f.ofGo.limit = goFree
+	f.ofGo.used = 600 * mib
+	if g.look(); f.h.limits.soft > budget-600*mib {
+		t.Errorf("beside 600 MiB of Go's hakmem may have %d", f.h.limits.soft/mib)
+	}
+	g.Close()
+
+	f = newFake(200*mib, 100*mib)
+	g = begin(t, f, Options{Total: 1000 * mib})
+	f.h.limits.soft = 800 * mib
+	f.h.counted = 600 * mib // most of it is free, but may stay
+	if g.look(); f.ofGo.limit > budget-600*mib {
+		t.Errorf("beside 600 MiB of hakmem's Go may have %d", f.ofGo.limit/mib)
+	}
+}
+
 // TestRefusedLimit: a soft limit that hakmem refuses is reported.
 func TestRefusedLimit(t *testing.T) {
 	f := newFake(20*mib, 100*mib)
