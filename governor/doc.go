@@ -32,15 +32,15 @@
 // ([OnPressure]). hakmem's hard limit is left as it is.
 //
 // A swing of less than a 64th of the budget moves nothing. Go's limit is lowered at once when hakmem needs
-// the room, and raised only to what it could have been for ten periods in a row: otherwise demand that comes
-// and goes would cost a collection each time.
+// the room. It is raised at once to what Go wants, and beyond that only when there was room for ten periods
+// in a row: otherwise demand of hakmem that comes and goes would cost a collection each time.
 //
 // # Collections
 //
 // A program whose data lies in hakmem has a small Go heap. By default (GOGC=100) it is collected whenever it
-// has doubled, which is often, although there is room. With a limit in force that is a waste. So the governor
-// raises the GC percent as far as Go's part of the budget goes, up to 1000, where collections are a tenth as
-// many: see the type of heapPercent. If the program or GOGC has set another percent than 100, it stays.
+// has doubled, which is often, although there is room. So the governor raises the GC percent until the heap
+// fills Go's part of the budget, up to 1000, where collections are a tenth as many. If GOGC is set, or the
+// program has set another percent than 100, that stays.
 //
 // # Who else sets limits
 //

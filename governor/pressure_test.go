@@ -198,8 +198,8 @@ func TestOnPressure(t *testing.T) {
 		t.Error("asked without need")
 	}
 	f.h.counted, f.h.least = 900*mib, 850*mib
-	g.look()
 	need := f.ofGo.needOf(100).least + 850*mib + 900*mib/slackShare - 900*mib
+	g.look()
 	if got := <-asked; got != (need+1)/2 {
 		t.Errorf("asked for %d, want half of %d", got, need)
 	}

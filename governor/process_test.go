@@ -152,10 +152,11 @@ func memoryNow(s *hakmem.Stats) (used, resident uint64) {
 func TestTimer(t *testing.T) { testkit.InChild(t, "timer", "") }
 
 func byTimer(string) error {
+	const total = 200 * mib // a look is short: the governor waits a hundred times as long
 	if _, err := Start(Options{Total: 1}); !said(err, "Options.Total of 1 bytes") {
 		return err
 	}
-	g, err := Start(Options{Total: 1 << 30, Period: leastPeriod})
+	g, err := Start(Options{Total: total, Period: leastPeriod})
 	if err != nil {
 		return err
 	}
@@ -164,10 +165,10 @@ func byTimer(string) error {
 	if sum := uint64(first) + soft; soft == 0 || sum > 1<<30 {
 		return fmt.Errorf("limits of %d and %d", first, soft)
 	}
-	if _, err := Start(Options{Total: 1 << 30}); !errors.Is(err, ErrRunning) {
+	if _, err := Start(Options{Total: total}); !errors.Is(err, ErrRunning) {
 		return fmt.Errorf("a second governor: %v", err)
 	}
-	b := hakmem.Alloc(700 * mib) // counts, although it is not touched
+	b := hakmem.Alloc(total / 10 * 7) // counts, although it is not touched
 	for now := first; now > first/10*8; now = debug.SetMemoryLimit(-1) {
 		runtime.Gosched() // a test that hangs is ended
 	}
