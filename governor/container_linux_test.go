@@ -1,3 +1,7 @@
+//go:build !hakmem_racetrack
+
+// With that tag Go counts hakmem's address range as memory of its own (see the package comment).
+
 package governor
 
 import (

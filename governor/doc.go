@@ -49,6 +49,6 @@
 // Go's limit is not moved at all. If something else sets a limit while the governor runs, the governor moves
 // that limit no more, and [Governor.Err] says so. It counts then with what that side has.
 //
-// Built with -race and the tag hakmem_racetrack, hakmem's memory is a part of Go's heap: it is counted twice
-// then, and the process stays far below the total.
+// Built with -race and the tag hakmem_racetrack, hakmem's address range is a part of Go's memory, all of it: a
+// governor then leaves both sides the least. Such builds are for tests without one.
 package governor
