@@ -7,7 +7,7 @@ package governor
 type asking struct {
 	owed   uint64 // bytes asked for that have not shown yet
 	last   uint64 // by how much too much was alive at the last look
-	cycles uint64 // collections that had ended when the first of them were asked for
+	cycles cycles // collections that had ended when the first of them were asked for
 	looks  int    // since then
 }
 
@@ -22,23 +22,23 @@ const (
 
 // next is told once in a period by how many bytes too much is alive, how many collections have ended, and
 // whether a round is under way. It returns how many bytes to ask for.
-func (a *asking) next(short, cycles uint64, busy bool) (ask uint64) {
+func (a *asking) next(short uint64, ended cycles, busy bool) (ask uint64) {
 	a.owed = less(a.owed, less(a.last, short)) // what has gone was given
 	a.last = short
 	if busy { // the callbacks have not answered yet
-		a.cycles, a.looks = cycles, 0
+		a.cycles, a.looks = ended, 0
 		return 0
 	}
-	if a.looks++; a.looks >= askedLooks || cycles >= a.cycles+freshCycles {
+	if a.looks++; a.looks >= askedLooks || ended >= a.cycles+freshCycles {
 		a.owed = 0
 	}
 	return less(short, a.owed)
 }
 
 // asked notes that a round has begun for so many bytes.
-func (a *asking) asked(bytes, cycles uint64) {
+func (a *asking) asked(bytes uint64, ended cycles) {
 	if a.owed == 0 {
-		a.cycles, a.looks = cycles, 0
+		a.cycles, a.looks = ended, 0
 	}
 	a.owed += bytes
 }

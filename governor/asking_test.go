@@ -5,9 +5,10 @@ import "testing"
 // TestAsking: what was asked for is not asked for again before it can have shown.
 func TestAsking(t *testing.T) {
 	type step struct {
-		short, cycles uint64
-		busy          bool
-		want          uint64
+		short uint64
+		ended cycles
+		busy  bool
+		want  uint64
 	}
 	for name, steps := range map[string][]step{
 		"nothing is wrong":             {{0, 0, false, 0}, {0, 5, false, 0}},
@@ -23,12 +24,12 @@ func TestAsking(t *testing.T) {
 	} {
 		var a asking
 		for i, s := range steps {
-			got := a.next(s.short, s.cycles, s.busy)
+			got := a.next(s.short, s.ended, s.busy)
 			if got != s.want {
 				t.Errorf("%s, step %d: %d, want %d", name, i, got, s.want)
 			}
 			if got > 0 {
-				a.asked(got, s.cycles)
+				a.asked(got, s.ended)
 			}
 		}
 	}

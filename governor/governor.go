@@ -133,7 +133,7 @@ func (g *Governor) look() {
 	}
 	g.growth.note(h.least)
 	d := divide(g.options.budget(g.container), needed, h, g.growth)
-	g.apply(g.steady.next(d), d.budget)
+	g.apply(g.steady.next(d), d)
 	p := g.percent.found // without a limit of the governor's a higher one is not safe
 	if g.limit.ours {
 		p = heapPercent(ofGo, g.limit.set, g.percent.set)
@@ -164,11 +164,11 @@ func (g *Governor) readContainer(now time.Duration) {
 
 // apply sets Go's limit to its part of the budget, and hakmem's soft limit to the rest. The one that
 // becomes lower is set first, so that both together are never more than the budget.
-func (g *Governor) apply(part, budget uint64) {
+func (g *Governor) apply(part uint64, d division) {
 	if g.limit.ours {
 		part = min(part, g.limit.found)
 	}
-	soft := max(less(budget, part), hakmemPage) / hakmemPage * hakmemPage
+	soft := max(less(d.budget, part), hakmemPage) / hakmemPage * hakmemPage
 	for _, most := range []uint64{g.hakmem.found.soft, g.hakmem.found.hard} {
 		if most != 0 {
 			soft = min(soft, most)

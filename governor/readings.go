@@ -17,8 +17,11 @@ type goMemory struct {
 	used    uint64 // what the limit counts
 	live    uint64 // of the heap, after the last collection
 	other   uint64 // what used is more than objects and free heap: stacks, tables, unused ends of spans
-	cycles  uint64 // collections that have ended
+	cycles  cycles // that have ended
 }
+
+// cycles is a number of Go's collections.
+type cycles uint64
 
 // offHeap is what hakmem says of its memory. Sizes are in bytes.
 type offHeap struct {
@@ -102,7 +105,7 @@ func (p *thisProcess) read() (goMemory, offHeap) {
 		percent: -1,
 		used:    p.sample(sampleTotal) - p.sample(sampleReleased),
 		live:    p.sample(sampleLive),
-		cycles:  p.sample(sampleCycles),
+		cycles:  cycles(p.sample(sampleCycles)),
 	}
 	if n := p.sample(samplePercent); n <= math.MaxInt32 { // "off" is the largest uint64
 		g.percent = int(n)
