@@ -22,7 +22,7 @@ import (
 var _ = testkit.Child("container", inContainer)
 
 // TestContainer: in a container of 1 GiB a process with a governor is not ended by the kernel, and a container
-// that is made smaller is noticed.
+// that is made larger is noticed.
 func TestContainer(t *testing.T) {
 	if testkit.Race {
 		t.Skip("skipped: the race detector's own memory, several times that of the program, is not counted by Go's limit")
@@ -43,7 +43,7 @@ func TestContainer(t *testing.T) {
 	t.Logf("%s", out)
 }
 
-// inContainer swings within the container, makes it smaller, and looks whether that was noticed. limit is the
+// inContainer swings within the container, makes it larger, and looks whether that was noticed. limit is the
 // file with the container's limit.
 func inContainer(limit string) error {
 	n, ok := hakmem.ContainerLimit()
@@ -59,13 +59,13 @@ func inContainer(limit string) error {
 		return err
 	}
 	defer g.Close()
-	if err := os.WriteFile(limit, []byte(strconv.Itoa(800*mib)), 0); err != nil {
+	if err := os.WriteFile(limit, []byte(strconv.Itoa(1200*mib)), 0); err != nil {
 		return err
 	}
 	p.looked <- time.Time{}
 	p.looked <- time.Time{} // it has looked
 	g.Close()
-	if g.container != 800*mib {
+	if g.container != 1200*mib {
 		return fmt.Errorf("the container's limit is taken to be %d", g.container)
 	}
 	return nil
