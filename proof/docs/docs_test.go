@@ -22,12 +22,15 @@ var exceptions = map[string]string{
 	"GOGC":            "is a variable of Go's runtime",
 	"GOMEMLIMIT":      "is a variable of Go's runtime",
 	"runtime/metrics": "is a package of Go's library",
-	"retract":         "is a directive of go.mod",
-	"MCL_FUTURE":      "is a constant of mlockall",
-	"LimitAS":         "is a setting of systemd",
-	"xthread_free":    "is a field of mimalloc's",
-	"local_free":      "is a field of mimalloc's",
-	"bench/security":  "is a directory of mimalloc-bench",
+
+	"debug.SetGCPercent":    "is a function of Go's library",
+	"memlimit.WithProvider": "is an option of automemlimit, which the text names",
+	"retract":               "is a directive of go.mod",
+	"MCL_FUTURE":            "is a constant of mlockall",
+	"LimitAS":               "is a setting of systemd",
+	"xthread_free":          "is a field of mimalloc's",
+	"local_free":            "is a field of mimalloc's",
+	"bench/security":        "is a directory of mimalloc-bench",
 }
 
 // pages are the documents that are checked.

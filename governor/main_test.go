@@ -1,0 +1,9 @@
+package governor
+
+import (
+	"testing"
+
+	"github.com/hakmem/hakmem/internal/testkit"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
