@@ -127,7 +127,7 @@ type GlobalStats struct {
 type MemoryStats struct {
 	// Resident is the memory that hakmem has resident now, in bytes: blocks, live or free, and its own
 	// maps. With Go's heap, the code and the stacks it is what the process has resident, so it may be
-	// held against the limit of a container. It is what the system says, which takes a millisecond for
+	// held against the limit of a container. It is what the system says, which takes 1 to 25 ms for
 	// each GiB. It is right to 3 %: a page that was read and never written counts. Where the system does
 	// not say, it is Counted.
 	Resident uint64 `stat:"resident_bytes,gauge"`
