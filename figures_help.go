@@ -17,6 +17,8 @@ func figureHelp(name string) string {
 		return "The number of blocks handed out and not yet freed."
 	case "magazine_bytes": // GlobalStats.InMagazines
 		return "The memory of free blocks up to 32 KiB in the magazines of all fronts, in bytes."
+	case "quarantine_bytes": // GlobalStats.InQuarantine
+		return "The memory of freed blocks that wait in the quarantine of HAKMEM_HARDEN, in bytes."
 	case "superslabs": // GlobalStats.Superslabs
 		return "The number of superslabs in use."
 	case "fronts": // GlobalStats.Fronts
@@ -31,6 +33,22 @@ func figureHelp(name string) string {
 		return "The memory that hakmem has resident now, in bytes: blocks, live or free, and its own maps."
 	case "counted_bytes": // MemoryStats.Counted
 		return "The memory that the memory limits count, in bytes: all that may be resident."
+	case "soft_limit_bytes": // MemoryStats.SoftLimit
+		return "The soft memory limit in force, in bytes."
+	case "hard_limit_bytes": // MemoryStats.HardLimit
+		return "The hard memory limit in force, in bytes."
+	case "resident_slab_bytes": // ResidentStats.Slabs
+		return "The resident memory of slabs, in bytes: blocks up to 32 KiB, live or free."
+	case "resident_large_live_bytes": // ResidentStats.LargeLive
+		return "The resident memory of live blocks above 32 KiB, in bytes."
+	case "resident_large_cached_bytes": // ResidentStats.LargeCached
+		return "The resident memory of freed blocks above 32 KiB in magazines, caches and the quarantine, in bytes."
+	case "resident_free_bytes": // ResidentStats.Free
+		return "The resident memory of free pages, in bytes."
+	case "resident_guarded_bytes": // ResidentStats.Guarded
+		return "The resident memory of guarded blocks, live or freed, in bytes."
+	case "resident_table_bytes": // ResidentStats.Tables
+		return "The resident memory of hakmem's own maps and of fronts, in bytes."
 	case "abandoned_heaps_total": // AbandonedStats.Heaps
 		return "The number of abandoned Heaps."
 	case "abandoned_arenas_total": // AbandonedStats.Arenas

@@ -71,7 +71,7 @@ func quiet(t testing.TB) {
 func statsDiff(a, b *hakmem.Stats) string {
 	var d []string
 	same := *b
-	same.Resident = a.Resident
+	same.Resident, same.ResidentBy = a.Resident, a.ResidentBy
 	x, y := reflect.ValueOf(*a), reflect.ValueOf(same)
 	for i := range x.NumField() {
 		name, u, v := x.Type().Field(i).Name, x.Field(i).Interface(), y.Field(i).Interface()

@@ -182,7 +182,7 @@ var actions = []action{
 		}
 		return true
 	}},
-	{"statistics", world, []string{"ReadStats", "Stats.Figures", "Err", "LiveBlocks", "LiveBlock.Pointer"}, (*machine).statistics},
+	{"statistics", world, []string{"ReadStats", "WriteStats", "Stats.Figures", "Err", "LiveBlocks", "LiveBlock.Pointer"}, (*machine).statistics},
 	{"free in a walk", world, []string{"LiveBlocks", "LiveBlock.Pointer", "Free"}, (*machine).freeInAWalk},
 	{"memory limit", world, []string{"SetMemoryLimit", "MemoryLimit"}, (*machine).limits},
 	{"time", world, nil, func(m *machine) bool {
@@ -527,7 +527,11 @@ func (m *machine) siteRule() bool {
 
 func (m *machine) statistics() bool {
 	// check, which follows, compares them with the records. Here two readings must be equal.
-	m.mustChangeNothing("ReadStats", func() {})
+	m.mustChangeNothing("WriteStats", func() {
+		if err := hakmem.WriteStats(io.Discard); err != nil {
+			m.Fatalf("WriteStats: %v", err)
+		}
+	})
 	err, n := hakmem.Err(), len(m.after.Errors)
 	if (err == nil) != (n == 0) {
 		m.Fatalf("Err: %v; the statistics have %d errors", err, n)
@@ -662,7 +666,8 @@ func (m *machine) mustChangeNothing(what string, f func()) {
 	hakmem.ReadStats(&m.before)
 	f()
 	hakmem.ReadStats(&m.after)
-	m.before.PageFaults, m.before.Timing, m.before.Resident = m.after.PageFaults, m.after.Timing, m.after.Resident
+	m.before.PageFaults, m.before.Timing = m.after.PageFaults, m.after.Timing
+	m.before.Resident, m.before.ResidentBy = m.after.Resident, m.after.ResidentBy
 	m.before.Budget = m.after.Budget                         // of Heaps used since a harvest: a call that is refused uses one, too
 	m.before.Scavenger.HoldTime = m.after.Scavenger.HoldTime // pages may have been used since the last tick
 	if reflect.DeepEqual(m.before, m.after) {

@@ -21,14 +21,23 @@ func statsVerb() *cli.Command {
 		Name: "stats", Usage: "run a short workload and print the figures of ReadStats",
 		Description: "The workload allocates 100,000 blocks of 16 B to 32 KiB and 8 of 64 KiB to 8 MiB, frees\n" +
 			"every second one, and leaves the others alive. HAKMEM_* settings apply.",
-		Flags:        []cli.Flag{&cli.BoolFlag{Name: "json", Usage: "print the figures as JSON, with kind, unit and help"}},
+		Flags: []cli.Flag{
+			&cli.BoolFlag{Name: "json", Usage: "print the figures as JSON, with kind, unit and help"},
+			&cli.BoolFlag{Name: "text", Usage: "print the page of WriteStats: where the memory is, as a sum"},
+		},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
 			if err := errors.Join(noArguments(c), checkSettings()); err != nil {
 				return err
 			}
+			if c.Bool("json") && c.Bool("text") {
+				return errors.New("--json and --text exclude each other")
+			}
 			if err := statsWorkload(); err != nil {
 				return err
+			}
+			if c.Bool("text") {
+				return hakmem.WriteStats(c.Root().Writer)
 			}
 			var s hakmem.Stats
 			hakmem.ReadStats(&s)

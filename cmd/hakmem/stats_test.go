@@ -56,6 +56,18 @@ func TestStats(t *testing.T) {
 	}
 }
 
+func TestStatsText(t *testing.T) {
+	status, out, errs := hakmemCommand("stats", "--text")
+	for _, want := range []string{"  live blocks\n", "\n=", "\nSize classes\n", "\"hakmem stats\""} {
+		if status != 0 || !strings.Contains(out, want) {
+			t.Errorf("status %d, no %q: %s%s", status, want, out, errs)
+		}
+	}
+	if status, _, errs := hakmemCommand("stats", "--text", "--json"); status == 0 || !strings.Contains(errs, "exclude each other") {
+		t.Errorf("both flags: status %d, %s", status, errs)
+	}
+}
+
 func TestPrintStats(t *testing.T) {
 	s := hakmem.Stats{
 		Classes: []hakmem.ClassStats{{Size: 16, Live: 3}, {Size: 32}, {Size: 48, Flushes: 2}},

@@ -214,8 +214,10 @@ func inHeaps() (n mem.Bytes) {
 }
 
 // heldBytes returns the bytes of free blocks in the magazines and the quarantine of a front.
-func (f Front) heldBytes() mem.Bytes {
-	n := f.inMagazines()
+func (f Front) heldBytes() mem.Bytes { return f.inMagazines() + f.inQuarantine() }
+
+// inQuarantine returns the bytes of blocks in the quarantine of a front, without those above 2 MiB.
+func (f Front) inQuarantine() (n mem.Bytes) {
 	for c := sizeclass.ID(1); c <= sizeclass.NumAll; c++ {
 		n += mem.Bytes(atomic.LoadUint32(&f.head().waiting[c])) * c.Bytes()
 	}

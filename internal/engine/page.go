@@ -126,6 +126,10 @@ type largeFlags uint8
 
 const flagArena largeFlags = 1 // the large block belongs to an Arena: Free refuses it
 
+// cached reports whether m is the first page of a large block that was freed and lies in a magazine, a
+// cache or the quarantine. m.kind is kindLarge. Without live state such a block looks like a live one.
+func (m *pageMeta) cached() bool { return checkLive && m.live == 0 && m.flags&flagArena == 0 }
+
 // meta returns the metadata of a page.
 func meta(page pageNo) *pageMeta {
 	return (*pageMeta)(ptr(region.pages.base + mem.Addr(page)<<pageMetaShift))

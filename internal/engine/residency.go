@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"math/bits"
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/mem"
@@ -70,35 +69,6 @@ func countReturned(counts pageFaultCounts) {
 			returnedPages[b].Add(n)
 		}
 	}
-}
-
-// addResident adds the OS pages of blocks that are resident now, by bucket, and returns their number.
-// No lock is held while the system is asked.
-func (counts *pageFaultCounts) addResident(look *osmem.Look) (now uint64) {
-	var entries [superSize / 4096]uint64
-	var dirty [purgeBatch]pageSet
-	end := region.endChunk()
-	for c := region.firstChunk(); c < end; c += purgeBatch {
-		n := min(purgeBatch, end-c)
-		region.mu.Lock()
-		for i := range n {
-			if dirty[i] = super(c + i).dirty; ownerOf(c+i) != 0 {
-				dirty[i] = ^pageSet(0)
-			}
-		}
-		region.mu.Unlock()
-		for i, m := range dirty[:n] {
-			if m == 0 {
-				continue
-			}
-			size := pageCount(bits.Len32(uint32(m))).bytes()
-			for b, n := range countResident(look, entries[:], (c + chunkNo(i)).addr(), size, nil) {
-				counts[b] += n
-				now += n
-			}
-		}
-	}
-	return now
 }
 
 // residentIn returns how many bytes of a range are resident, or false where that is not known.

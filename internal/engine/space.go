@@ -22,9 +22,13 @@ type space struct {
 	sparse   bool      // it is touched here and there: a huge page for each such place would be a waste
 }
 
+// tablesName labels the mappings of hakmem's tables and of fronts.
+const tablesName = "hakmem: tables"
+
 // takeAll notes that the whole place is reserved.
 func (s *space) takeAll() {
 	s.reserved = s.most
+	osmem.Name(s.base, s.most, tablesName)
 	if s.sparse {
 		smallPagesOnly(s.base, s.most)
 	}
@@ -66,6 +70,7 @@ func (s *space) ensure(n mem.Bytes) error {
 	if err != nil {
 		return fmt.Errorf("reservation of %d bytes at %#x: %w", uint64(more), s.base.Add(s.reserved), err)
 	}
+	osmem.Name(s.base.Add(s.reserved), more, tablesName) // blocks get their name from the caller
 	if s.sparse {
 		smallPagesOnly(s.base.Add(s.reserved), more)
 	}

@@ -4,7 +4,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -20,12 +19,13 @@ type (
 	// GlobalTotals are the figures that belong to no class and to no part of the engine.
 	GlobalTotals struct {
 		Reserved, Committed, Metadata        uint64
-		Live, LiveBlocks, InMagazines        uint64
+		Live, LiveBlocks                     uint64
+		InMagazines, InQuarantine            uint64
 		Superslabs, Fronts                   int
 		Drains, LateDoubleFrees, OutOfMemory uint64
 	}
 	// MemoryTotals are the figures of memory from the operating system.
-	MemoryTotals struct{ Resident, Counted uint64 }
+	MemoryTotals struct{ Resident, Counted, SoftLimit, HardLimit uint64 }
 	// ClassTotals are the figures of one size class.
 	ClassTotals struct {
 		Size                                uint64
@@ -56,8 +56,6 @@ type (
 		LimitRefused                            uint64
 		PressureRounds, PressureReturned        uint64
 	}
-	// PageFaultTotals are the OS pages faulted in, by bucket.
-	PageFaultTotals struct{ Tiny, Mid, Large, Huge uint64 }
 	// TouchTotals count what came before it was touched, and what became huge pages.
 	TouchTotals struct{ Blocks, Bytes, HugeBlocks, HugeBytes, Collapsed uint64 }
 	// LaneTotals are the figures of the long lane.
@@ -79,7 +77,8 @@ type Totals struct {
 	Shared, SiteCache, HugeCache CacheTotals
 	Budget                       BudgetTotals
 	Scavenger                    ScavengerTotals
-	PageFaults                   PageFaultTotals // ReadResident has them, and Resident; ReadTotals leaves them 0
+	ResidentBy                   ResidentTotals  // ReadResident has them, and Resident; ReadTotals leaves them 0
+	PageFaults                   PageFaultTotals // these, too
 	Touch                        TouchTotals
 	Lanes                        LaneTotals
 	Guard                        GuardedTotals
@@ -138,8 +137,8 @@ func ReadTotals(t *Totals) {
 		if l == 0 {
 			switch {
 			case m.kind != kindLarge:
-			case checkLive && m.live == 0 && m.flags&flagArena == 0:
-				t.Large.CachedBlocks++ // freed, and in a magazine or a cache
+			case m.cached():
+				t.Large.CachedBlocks++
 				t.Large.CachedBytes += uint64(m.largeSize)
 			default:
 				t.Large.LiveBlocks++
@@ -180,41 +179,18 @@ func ReadTotals(t *Totals) {
 			ct.Refills += atomic.LoadUint64(f.refills(c))
 			ct.Flushes += atomic.LoadUint64(f.flushes(c))
 		}
+		t.InQuarantine += uint64(f.inQuarantine())
 	}
 	t.readCaches()
 	held, limit := inCaches()
 	t.Budget = BudgetTotals{Held: uint64(held), Limit: uint64(limit), Scarcity: scarcity()}
 	scavenger.moving.Unlock()
 	t.Counted = uint64(counted.Load())
+	t.SoftLimit, t.HardLimit = uint64(memoryLimit.soft.Load()), uint64(memoryLimit.hard.Load())
 	frontPool.mu.Lock()
 	t.Fronts = int(frontPool.built.Load()) - len(frontPool.free) - len(frontPool.lost) - frontPool.out
 	frontPool.mu.Unlock()
 	t.addUp()
-}
-
-// ReadResident returns what the operating system tells: the OS pages faulted in so far, and how many
-// bytes of hakmem's memory are resident. Where it does not tell, resident is what counts for the
-// limits. Any goroutine, not entered. It is apart from ReadTotals because whoever asks the system
-// should hold no lock.
-func ReadResident() (faults PageFaultTotals, resident uint64) {
-	check.MustNotBeEntered("ReadResident")
-	if !region.ready.Load() {
-		return faults, 0
-	}
-	resident = uint64(counted.Load())
-	var n pageFaultCounts
-	for b := range n {
-		n[b] = returnedPages[b].Load()
-	}
-	var look osmem.Look
-	if beginLook(&look) {
-		defer look.Close()
-		now := mem.Bytes(n.addResident(&look)) * osmem.PageSize()
-		if more, known := residentTables(&look); known {
-			resident = uint64(now + more)
-		}
-	}
-	return PageFaultTotals{Tiny: n[bucketTiny], Mid: n[bucketMid], Large: n[bucketLarge], Huge: n[bucketHuge]}, resident
 }
 
 // addUp derives which blocks are live, and what all classes and the large blocks have together.
@@ -258,35 +234,4 @@ func (t *Totals) readCaches() {
 		HoldTime: hold, Running: scavenger.armed.Load(),
 		PressureRounds: scavenger.pressure.rounds.Load(), PressureReturned: scavenger.pressure.returned.Load(),
 	}
-}
-
-// residentTables returns how many bytes of hakmem's tables, of fronts and of guarded blocks are
-// resident, or false where that is not known.
-func residentTables(look *osmem.Look) (n mem.Bytes, known bool) {
-	r := &region
-	_, fixed := r.fixedParts(pageCount(r.size >> pageShift))
-	r.mu.Lock()
-	var room [4 + numAreas + 1]osmem.Range // on the stack: statistics take no Go memory
-	ranges := append(room[:0],
-		osmem.Range{Addr: r.owners, Size: fixed}, // the first of the parts
-		osmem.Range{Addr: r.supers, Size: r.supersIn.reserved},
-		osmem.Range{Addr: tree.space.base, Size: tree.space.reserved},
-		osmem.Range{Addr: frontPool.space.base, Size: mem.Bytes(frontPool.built.Load() * frontSize)})
-	for _, a := range r.areas() {
-		if a.inUse() {
-			ranges = append(ranges, osmem.Range{Addr: a.space.base, Size: a.committed - a.start()})
-		}
-	}
-	r.mu.Unlock()
-	guard.Lock()
-	ranges = append(ranges, osmem.Range{Addr: guard.base, Size: guard.next.From(guard.base)})
-	guard.Unlock()
-	for _, t := range ranges {
-		m, ok := residentIn(look, t.Addr, t.Size)
-		if !ok {
-			return 0, false
-		}
-		n += m
-	}
-	return n, true
 }

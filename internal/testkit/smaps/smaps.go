@@ -19,6 +19,7 @@ type Mapping struct {
 	Readable bool
 	Resident mem.Bytes
 	Flags    []string // two letters each, as in proc_pid_smaps(5)
+	Name     string   // of its file, or as "[anon:NAME]" the one that the program gave it; may be empty
 }
 
 // Size returns the bytes of the mapping.
@@ -39,7 +40,11 @@ func Read() (list []Mapping, err error) {
 		var from, to uint64
 		var access string
 		if n, _ := fmt.Sscanf(lines.Text(), "%x-%x %s", &from, &to, &access); n == 3 {
-			list = append(list, Mapping{From: mem.Addr(from), To: mem.Addr(to), Readable: access[0] == 'r'})
+			name := ""
+			if fields := strings.Fields(lines.Text()); len(fields) > 5 { // behind access, offset, device and inode
+				name = strings.Join(fields[5:], " ")
+			}
+			list = append(list, Mapping{From: mem.Addr(from), To: mem.Addr(to), Readable: access[0] == 'r', Name: name})
 			continue
 		}
 		switch fields := strings.Fields(lines.Text()); fields[0] {
