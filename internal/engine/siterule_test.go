@@ -2,6 +2,7 @@ package engine
 
 import (
 	"reflect"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -184,6 +185,7 @@ func TestRuleOfTouch(t *testing.T) {
 func TestRuleOfWMax(t *testing.T) {
 	needSites(t)
 	withClock(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // another P has another magazine
 	s, plain := laneSite(t, "wide", LaneAuto), laneSite(t, "plain", LaneAuto)
 	for _, test := range []struct {
 		set  policy.WMax
