@@ -3,6 +3,7 @@ package engine
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"sync"
 	"testing"
 	"time"
@@ -245,6 +246,7 @@ func TestTouchRefused(t *testing.T) {
 
 // TestTouchNot: to which blocks no memory comes before they are touched.
 func TestTouchNot(t *testing.T) {
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // another P has another magazine
 	populates(t)
 	withTouch(t, policy.TouchPopulate)
 	came := func(do func() Block) bool {
