@@ -89,6 +89,7 @@ func TestScavengerKeepsWhatIsWanted(t *testing.T) {
 // TestScavengerLearns: what came of keeping and returning is learnt, and the figures count it.
 func TestScavengerLearns(t *testing.T) {
 	needLearning(t)
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // another P would keep blocks in its magazine, too
 	period := func(c *testkit.Clock, d time.Duration) {
 		freeBlocks(t, fillBytes(t, 64*mebibyte, 256<<10))
 		c.Advance(d)
@@ -243,8 +244,7 @@ func TestScavengerDrainsIdleFronts(t *testing.T) {
 		t.Skip("skipped: without pinning there are no fronts of Ps")
 	}
 	c := withClock(t)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // on another P the front of the first would be idle
 	var blocks []Block
 	used := drains.Load()
 	for range 40 {
