@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -330,54 +329,6 @@ func TestSoftLimitBelowWhatIsAlive(t *testing.T) {
 	testkit.InChild(t, "soft limit below what is alive", "")
 }
 
-// container makes a control group of version 1 or 2 with a memory limit, and returns a file: a
-// process that writes its number there is in the group. The test is skipped where no group can be
-// made. The group is removed when the test ends.
-func container(t *testing.T, bytes uint64) (procs string) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: only root can make a control group")
-	}
-	groups, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		t.Skip("skipped: no control groups: ", err)
-	}
-	var places [][2]string // directories that may take a group, and the file with the limit
-	for line := range strings.Lines(string(groups)) {
-		f := strings.SplitN(strings.TrimSpace(line), ":", 3)
-		if len(f) == 3 && f[1] == "memory" {
-			places = append(places, [2]string{"/sys/fs/cgroup/memory" + f[2], "memory.limit_in_bytes"}, [2]string{"/sys/fs/cgroup/memory", "memory.limit_in_bytes"})
-		}
-		if len(f) == 3 && f[0] == "0" {
-			places = append(places, [2]string{"/sys/fs/cgroup" + f[2], "memory.max"}, [2]string{"/sys/fs/cgroup", "memory.max"})
-		}
-	}
-	var errs []error
-	for _, p := range places {
-		dir := filepath.Join(p[0], fmt.Sprintf("hakmem-test-%d", os.Getpid()))
-		if err := os.Mkdir(dir, 0o755); err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		err := os.WriteFile(filepath.Join(dir, p[1]), []byte(strconv.FormatUint(bytes, 10)), 0)
-		if err == nil {
-			t.Cleanup(func() {
-				for range 100 { // the kernel may need a moment after the last process has ended
-					if err = os.Remove(dir); err == nil {
-						return
-					}
-					time.Sleep(20 * time.Millisecond)
-				}
-				t.Error(err)
-			})
-			return filepath.Join(dir, "cgroup.procs")
-		}
-		errs = append(errs, err, os.Remove(dir))
-	}
-	t.Skip("skipped: no control group with a memory limit can be made: ", errors.Join(errs...))
-	return ""
-}
-
 // inContainer runs a case in a process that begins in the group of procs.
 func inContainer(t *testing.T, procs, name, arg string, settings ...string) {
 	t.Helper()
@@ -480,7 +431,7 @@ func untilNil(arg string) error {
 // panic, and never in the kernel's killing the process.
 func TestContainer(t *testing.T) {
 	plain(t)
-	procs := container(t, containerBytes)
+	procs, _ := testkit.Container(t, containerBytes)
 	for _, arg := range []string{"Malloc 16", "Malloc 1024", "Malloc 33792", "Malloc 66560", "MallocAt 16", "MallocAt 2000", "Calloc 500", "Realloc 5000", "Realloc 300000", "Heap 16", "Heaps 16", "Heaps 4000", "Arena 100", "Arena 40000"} {
 		inContainer(t, procs, "until nil", arg)
 	}
@@ -516,7 +467,7 @@ func limitOfContainer(arg string) error {
 func TestLimitOfTheContainer(t *testing.T) {
 	plain(t)
 	const mib = 1 << 20
-	procs := container(t, 100*mib)
+	procs, _ := testkit.Container(t, 100*mib)
 	for _, c := range []struct {
 		soft, hard uint64
 		settings   []string
