@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -131,53 +133,58 @@ func printPolicies(c *cli.Command) error {
 	return printRules(newTable(c.Root().Writer), list)
 }
 
-// printSizes prints which block sizes were added, if the files have any.
-func printSizes(w *tabwriter.Writer, list []learn.Snapshot) error {
-	by, sizes := map[int][]string{}, []int(nil)
-	for i, s := range list {
-		for _, b := range s.Sizes {
-			if by[b.Size] == nil {
-				by[b.Size] = slices.Repeat([]string{"-"}, len(list))
-				sizes = append(sizes, b.Size)
-			}
-			by[b.Size][i] = "set"
-			if b.Weight > 0 {
-				by[b.Size][i] = fmt.Sprintf("%.0f samples", b.Weight)
-			}
-		}
+// rows are the rows of a table that has a column for each policy file. What a file does not have is a dash.
+type rows[K cmp.Ordered] struct {
+	files int
+	cells map[K][]string
+}
+
+func (r *rows[K]) set(key K, file int, text string) {
+	if r.cells == nil {
+		r.cells = map[K][]string{}
 	}
-	if sizes == nil {
+	if r.cells[key] == nil {
+		r.cells[key] = slices.Repeat([]string{"-"}, r.files)
+	}
+	r.cells[key][file] = text
+}
+
+// print prints the rows by their keys, if there are any, below a head.
+func (r *rows[K]) print(w *tabwriter.Writer, head string) error {
+	if len(r.cells) == 0 {
 		return nil
 	}
-	slices.Sort(sizes)
-	fmt.Fprint(w, "\nadded block size\tlearnt from\n")
-	for _, size := range sizes {
-		fmt.Fprintf(w, "%d\t%s\n", size, strings.Join(by[size], "\t"))
+	fmt.Fprint(w, head)
+	for _, key := range slices.Sorted(maps.Keys(r.cells)) {
+		fmt.Fprintf(w, "%v\t%s\n", key, strings.Join(r.cells[key], "\t"))
 	}
 	return w.Flush()
 }
 
-// printRules prints which sites' blocks live for long, and what is set for sites, if the files say it of any.
-func printRules(w *tabwriter.Writer, list []learn.Snapshot) error {
-	by, names := map[string][]string{}, []string(nil)
+// printSizes prints which block sizes were added, if the files have any.
+func printSizes(w *tabwriter.Writer, list []learn.Snapshot) error {
+	sizes := rows[int]{files: len(list)}
 	for i, s := range list {
-		for _, r := range s.Sites {
-			if by[r.Name] == nil {
-				by[r.Name] = slices.Repeat([]string{"-"}, len(list))
-				names = append(names, r.Name)
+		for _, b := range s.Sizes {
+			text := "set"
+			if b.Weight > 0 {
+				text = fmt.Sprintf("%.0f samples", b.Weight)
 			}
-			by[r.Name][i] = ruleText(r)
+			sizes.set(b.Size, i, text)
 		}
 	}
-	if names == nil {
-		return nil
+	return sizes.print(w, "\nadded block size\tlearnt from\n")
+}
+
+// printRules prints which sites' blocks live for long, and what is set for sites, if the files say it of any.
+func printRules(w *tabwriter.Writer, list []learn.Snapshot) error {
+	sites := rows[string]{files: len(list)}
+	for i, s := range list {
+		for _, r := range s.Sites {
+			sites.set(r.Name, i, ruleText(r))
+		}
 	}
-	slices.Sort(names)
-	fmt.Fprint(w, "\nsite\trule\n")
-	for _, name := range names {
-		fmt.Fprintf(w, "%s\t%s\n", name, strings.Join(by[name], "\t"))
-	}
-	return w.Flush()
+	return sites.print(w, "\nsite\trule\n")
 }
 
 // ruleText returns a rule as a cell of a table.

@@ -10,37 +10,21 @@ var BatchFactors = [...]float64{1, 0.5, 2}
 // chooses, and its play is a window of some seconds. A Batch has no clock. It is for one goroutine at a
 // time.
 type Batch struct {
-	bandit *Bandit
-	played int    // the arm in force in the window that has begun
-	kind   uint32 // which kind of batch it is: Decision.Where
+	factorBandit
+	kind uint32 // which kind of batch it is: Decision.Where
 }
 
 // NewBatch returns a Batch that has seen nothing. Factor 1 is in force.
-func NewBatch(kind uint32) *Batch {
-	return &Batch{bandit: NewBandit(len(BatchFactors), windowRules()), kind: kind}
-}
+func NewBatch(kind uint32) *Batch { return &Batch{newFactorBandit(BatchFactors[:]), kind} }
 
 // Arm returns the place of the factor for the next window in BatchFactors. With learning off it is the one
 // that is adopted.
-func (b *Batch) Arm(learning bool) int {
-	b.played = b.bandit.Choice()
-	if learning {
-		b.played = b.bandit.Next()
-	}
-	return b.played
-}
-
-// Adopted returns the factor that is adopted.
-func (b *Batch) Adopted() float64 { return BatchFactors[b.bandit.Choice()] }
+func (b *Batch) Arm(learning bool) int { return b.next(learning) }
 
 // Window counts a window in which the arm was in force that Arm returned last: what a block cost in it, in
 // seconds of CPU time. It reports whether another factor was adopted, and returns the decision.
 func (b *Batch) Window(cost float64) (d Decision, adopted bool) {
-	before, was := b.bandit.Choice(), b.bandit.Adoptions()
-	b.bandit.Played(b.played, cost)
-	after := b.bandit.Choice()
-	return Decision{
-		Kind: KindBatch, Where: b.kind, From: BatchFactors[before], To: BatchFactors[after],
-		Predicted: b.bandit.Mean(after), Applied: true,
-	}, b.bandit.Adoptions() != was
+	d, adopted = b.window(cost)
+	d.Kind, d.Where = KindBatch, b.kind
+	return d, adopted
 }

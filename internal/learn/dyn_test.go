@@ -155,13 +155,7 @@ func TestSizesByChance(t *testing.T) {
 // refused.
 func TestBlockSizesInFiles(t *testing.T) {
 	s := New(testCosts).Snapshot()
-	write := func() string {
-		var text strings.Builder
-		if err := s.Write(&text, nil); err != nil {
-			t.Fatal(err)
-		}
-		return text.String()
-	}
+	write := func() string { return fileOf(t, s) }
 	if text := write(); strings.Contains(text, "Sizes") {
 		t.Error("a file without block sizes mentions them")
 	}

@@ -70,19 +70,26 @@ func TestMerge(t *testing.T) {
 	}
 }
 
-// TestFile: what is written is read again.
-func TestFile(t *testing.T) {
-	s := learnt(t, 1024, 40, 500*ms)
+// fileOf returns the policy file of s, without a state.
+func fileOf(t testing.TB, s Snapshot) string {
+	t.Helper()
 	var text strings.Builder
 	if err := s.Write(&text, nil); err != nil {
 		t.Fatal(err)
 	}
-	got, err := ReadSnapshot(strings.NewReader(text.String()))
+	return text.String()
+}
+
+// TestFile: what is written is read again.
+func TestFile(t *testing.T) {
+	s := learnt(t, 1024, 40, 500*ms)
+	text := fileOf(t, s)
+	got, err := ReadSnapshot(strings.NewReader(text))
 	if err != nil || holds(t, got) != holds(t, s) || got.Samples() != s.Samples() || got.Costs != s.Costs {
 		t.Errorf("%+v, %v, want %+v", got, err, s)
 	}
-	if text.Len() > 64<<10 {
-		t.Errorf("a file has %d bytes", text.Len())
+	if len(text) > 64<<10 {
+		t.Errorf("a file has %d bytes", len(text))
 	}
 }
 
@@ -90,11 +97,7 @@ func TestFile(t *testing.T) {
 func TestFileHoles(t *testing.T) {
 	s, holes := learnt(t, 1024, 40, 500*ms), learnt(t, 512, 10, time.Minute)
 	s.Holes = &holes
-	var text strings.Builder
-	if err := s.Write(&text, nil); err != nil {
-		t.Fatal(err)
-	}
-	got, err := ReadSnapshot(strings.NewReader(text.String()))
+	got, err := ReadSnapshot(strings.NewReader(fileOf(t, s)))
 	if err != nil || got.Holes == nil || !reflect.DeepEqual(*got.Holes, holes) {
 		t.Errorf("%+v, %v, want %+v", got.Holes, err, holes)
 	}
@@ -157,13 +160,10 @@ func TestMergeHoles(t *testing.T) {
 
 // FuzzReadSnapshot: whatever a file contains, it is read without a panic, and what is read can be used.
 func FuzzReadSnapshot(f *testing.F) {
-	var text strings.Builder
-	if err := New(testCosts).Snapshot().Write(&text, nil); err != nil {
-		f.Fatal(err)
-	}
-	f.Add(text.String())
+	text := fileOf(f, New(testCosts).Snapshot())
+	f.Add(text)
 	f.Add(`{"format": "hakmem policy", "version": 1}`)
-	f.Add(strings.Replace(text.String(), "0.45", "1e999", 1))
+	f.Add(strings.Replace(text, "0.45", "1e999", 1))
 	f.Fuzz(func(t *testing.T, text string) {
 		if s, err := ReadSnapshot(strings.NewReader(text)); err == nil {
 			if err := New(testCosts).Restore(s); err != nil {

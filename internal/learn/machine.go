@@ -37,34 +37,28 @@ const (
 
 // Probes measures a machine. The zero Probes has measured nothing. It is for one goroutine at a time.
 type Probes struct {
-	fault, give [probes]float64
-	n           int
+	fault, give recent
 }
 
 // Note adds a measurement: the CPU seconds for 4 KiB. What is not positive was not measured, and is left
 // out.
 func (p *Probes) Note(m Machine) {
 	if m.Fault > 0 && m.Return > 0 {
-		p.fault[p.n%probes], p.give[p.n%probes] = m.Fault, m.Return
-		p.n++
+		p.fault.add(m.Fault)
+		p.give.add(m.Return)
 	}
 }
 
 // Machine returns what was measured, within bounds, or TypicalMachine before probes were noted.
 func (p *Probes) Machine() Machine {
-	if p.n < probes {
+	if p.fault.n < probes {
 		return TypicalMachine
 	}
-	m := Machine{Fault: median(p.fault), Return: median(p.give)}
+	m := Machine{Fault: p.fault.median(), Return: p.give.median()}
 	typical := TypicalMachine.Fault + TypicalMachine.Return
 	is := (m.Fault + m.Return) / typical
 	f := min(max(is, leastProbed), mostProbed) / is
 	return Machine{Fault: f * m.Fault, Return: f * m.Return}
-}
-
-func median(x [probes]float64) float64 {
-	slices.Sort(x[:])
-	return x[probes/2]
 }
 
 // recent has the last measurements of something that always takes the same, apart from disturbances.
@@ -73,11 +67,15 @@ type recent struct {
 	n int
 }
 
-// add adds a measurement and returns the median of the last ones: of an even number the lower one of the two
-// in the middle, since what disturbs makes them higher.
-func (r *recent) add(x float64) (median float64) {
+// add adds a measurement.
+func (r *recent) add(x float64) {
 	r.x[r.n%probes] = x
 	r.n++
+}
+
+// median returns the median of the last measurements, of which there is one at least: of an even number the
+// lower one of the two in the middle, since what disturbs makes them higher.
+func (r *recent) median() float64 {
 	n := min(r.n, probes)
 	sorted := r.x
 	slices.Sort(sorted[:n])

@@ -19,13 +19,7 @@ var someSettings = SiteSettings{Touch: RuleHuge, HoldScale: 0.5, WMax: 1.25, Cla
 // refused.
 func TestRulesInFiles(t *testing.T) {
 	s := New(testCosts).Snapshot()
-	write := func() string {
-		var text strings.Builder
-		if err := s.Write(&text, nil); err != nil {
-			t.Fatal(err)
-		}
-		return text.String()
-	}
+	write := func() string { return fileOf(t, s) }
 	if text := write(); strings.Contains(text, "Sites") {
 		t.Error("a file without rules mentions them")
 	}

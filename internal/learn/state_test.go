@@ -162,12 +162,8 @@ func TestReadState(t *testing.T) {
 	if _, err := ReadSnapshot(strings.NewReader(text)); err != nil {
 		t.Errorf("a file with a state: %v", err)
 	}
-	b.Reset()
-	if err := New(testCosts).Snapshot().Write(&b, nil); err != nil {
-		t.Fatal(err)
-	}
 	for says, bad := range map[string]string{
-		"how the learner stood": b.String(),
+		"how the learner stood": fileOf(t, New(testCosts).Snapshot()),
 		"no strategy 12":        strings.Replace(text, `"Strategy": 9`, `"Strategy": 12`, 1),
 		"no strategy -1":        strings.Replace(text, `"Strategy": 9`, `"Strategy": -1`, 1),
 		"damaged":               strings.Replace(text, `"FROZEN"`, `"THAWED"`, 1),

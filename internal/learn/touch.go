@@ -312,9 +312,12 @@ func (t *Touch) Played(p TouchPlay) {
 		return
 	}
 	if p.Arm == TouchFault {
-		p.CPU = t.fault.add(p.CPU)
+		t.fault.add(p.CPU)
+		p.CPU = t.fault.median()
 	} else {
-		p.CPU = p.Pages * t.calls[p.Group][p.Arm-1].add(p.CPU/p.Pages)
+		calls := &t.calls[p.Group][p.Arm-1]
+		calls.add(p.CPU / p.Pages)
+		p.CPU = p.Pages * calls.median()
 	}
 	if p.Draw == TouchOfAll {
 		t.played(0, &t.groups[p.Group], &p)

@@ -293,11 +293,7 @@ func TestTouchSnapshot(t *testing.T) {
 	s := touch.Snapshot()
 	model := New(testCosts).Snapshot()
 	model.Touch = &s
-	var b strings.Builder
-	if err := model.Write(&b, nil); err != nil {
-		t.Fatal(err)
-	}
-	read, err := ReadSnapshot(strings.NewReader(b.String()))
+	read, err := ReadSnapshot(strings.NewReader(fileOf(t, model)))
 	if err != nil || !reflect.DeepEqual(read, model) {
 		t.Fatalf("%v, got\n%+v\nwant\n%+v", err, read, model)
 	}

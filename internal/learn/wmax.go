@@ -10,9 +10,7 @@ var WMaxFactors = [...]float64{1, 1.25, 1.5, 1.75}
 // chooses, and its play is a window of some seconds. A WMax has no clock. It is for one goroutine at a
 // time.
 type WMax struct {
-	bandit *Bandit
-	// played is the arm in force in the window that has begun.
-	played int
+	factorBandit
 	// alive is for how long samples lived, in seconds, and died how many of them did. Both forget.
 	alive, died float64
 }
@@ -41,7 +39,7 @@ const (
 )
 
 // NewWMax returns a WMax that has seen nothing. Factor 1 is in force.
-func NewWMax() *WMax { return &WMax{bandit: NewBandit(len(WMaxFactors), windowRules())} }
+func NewWMax() *WMax { return &WMax{factorBandit: newFactorBandit(WMaxFactors[:])} }
 
 // Lived notes what samples of blocks that served smaller requests went through since the last call: for
 // how many seconds they lived, all together, and how many of them died.
@@ -57,16 +55,7 @@ func (w *WMax) Lived(seconds float64, died int) {
 func (w *WMax) Life() float64 { return (lifeBelief + w.alive) / (1 + w.died) }
 
 // Factor returns the factor for the next window. With learning off it is the one that is adopted.
-func (w *WMax) Factor(learning bool) float64 {
-	w.played = w.bandit.Choice()
-	if learning {
-		w.played = w.bandit.Next()
-	}
-	return WMaxFactors[w.played]
-}
-
-// Adopted returns the factor that is adopted.
-func (w *WMax) Adopted() float64 { return WMaxFactors[w.bandit.Choice()] }
+func (w *WMax) Factor(learning bool) float64 { return WMaxFactors[w.next(learning)] }
 
 // Window counts a window in which the factor was in force that Factor returned last. It reports whether
 // another factor was adopted, and returns the decision.
@@ -81,11 +70,7 @@ func (w *WMax) Window(x WMaxWindow) (d Decision, adopted bool) {
 	if x.Misses < leastMisses {
 		return Decision{}, false
 	}
-	before, was := w.bandit.Choice(), w.bandit.Adoptions()
-	w.bandit.Played(w.played, (x.CPU+x.Price*x.Beyond*life)/x.Seconds)
-	after := w.bandit.Choice()
-	return Decision{
-		Kind: KindWMax, From: WMaxFactors[before], To: WMaxFactors[after],
-		Predicted: w.bandit.Mean(after), Applied: true,
-	}, w.bandit.Adoptions() != was
+	d, adopted = w.window((x.CPU + x.Price*x.Beyond*life) / x.Seconds)
+	d.Kind = KindWMax
+	return d, adopted
 }
