@@ -19,7 +19,11 @@ import (
 func Malloc(own Front, size mem.Bytes) Block {
 	check.MustNotBeEntered("Malloc")
 	// The P's fast path counts all of its calls, a Heap's counts the blocks that refills bring.
-	x := draw(own, 0, own == 0 || size <= sizeclass.MaxMid)
+	return mallocDrawn(own, draw(own, 0, own == 0 || size <= sizeclass.MaxMid), size)
+}
+
+// mallocDrawn is Malloc for an allocation that was drawn for x.
+func mallocDrawn(own Front, x sample, size mem.Bytes) Block {
 	if p := guarded(x, size, 1); p != 0 {
 		return p
 	}
@@ -296,15 +300,7 @@ func Size(p Block) (size mem.Bytes, site site.ID, bad Finding) {
 
 // MallocAt is Malloc for the current P with a site.
 func MallocAt(site site.ID, size mem.Bytes) Block {
-	x := draw(0, site, false)
-	if p := guarded(x, size, 1); p != 0 {
-		return p
-	}
-	for {
-		if p := mallocSite(0, x.site, size); !x.forgo(p) {
-			return p
-		}
-	}
+	return mallocDrawn(0, draw(0, site, false), size)
 }
 
 func mallocAt(own Front, site site.ID, size mem.Bytes) Block {
@@ -315,7 +311,6 @@ func mallocAt(own Front, site site.ID, size mem.Bytes) Block {
 	if size > sizeclass.MaxMid {
 		pollHeap(own)
 		if p := mallocCached(own, size, site); p != 0 {
-			labelLarge(p, site)
 			return p
 		}
 		p, _ := newLarge(own, size, 1, site, 0)
@@ -401,16 +396,18 @@ func MallocAligned(align mem.Align, size mem.Bytes) Block {
 		return p
 	}
 	for {
-		p := Block(0)
-		if Hardened() {
-			p = sealed(mallocAligned(0, align, hardSize(size), x.site), size)
-		} else {
-			p = mallocAligned(0, align, size, x.site)
-		}
-		if !x.forgo(p) {
+		if p := mallocAlignedSite(0, align, size, x.site); !x.forgo(p) {
 			return p
 		}
 	}
+}
+
+// mallocAlignedSite is MallocAligned with a site (0: none), also for a Heap, for a block that is not guarded.
+func mallocAlignedSite(own Front, align mem.Align, size mem.Bytes, site site.ID) Block {
+	if Hardened() {
+		return sealed(mallocAligned(own, align, hardSize(size), site), size)
+	}
+	return mallocAligned(own, align, size, site)
 }
 
 // MallocMoved is Malloc for a Realloc that gives a block another place, for the current P or a Heap,
@@ -419,20 +416,17 @@ func MallocMoved(own Front, align mem.Align, size mem.Bytes, site site.ID, grown
 	if p := guardedGrown(draw(own, site, false), size, align, grown); p != 0 {
 		return p
 	}
-	if !Hardened() {
-		return mallocAligned(own, align, size, site)
-	}
-	if room := hardRoom(size); grown && room > 0 {
+	if room := hardRoom(size); Hardened() && grown && room > 0 {
 		align := max(align, sizeclass.AlignOf(size))
 		if p := mallocAligned(own, align, hardSize(size+room), site); p != 0 {
 			return sealed(p, size)
 		}
 		DidWithout()
 	}
-	return sealed(mallocAligned(own, align, hardSize(size), site), size)
+	return mallocAlignedSite(own, align, size, site)
 }
 
-// mallocAligned does the work of MallocAligned, also for a Heap or with a site.
+// mallocAligned is mallocAlignedSite for a block that is not sealed.
 func mallocAligned(own Front, align mem.Align, size mem.Bytes, site site.ID) Block {
 	if !checkLive {
 		site = 0
@@ -467,9 +461,6 @@ func MallocZero(own Front, n mem.Bytes) Block {
 			return p
 		}
 		if p := mallocCached(own, n, x.site); p != 0 {
-			if x.site != 0 {
-				labelLarge(p, x.site)
-			}
 			Zero(ptr(mem.Addr(p)), n)
 			return p
 		}

@@ -136,7 +136,7 @@ func (b *batches) begins(turn turnWord) (began time.Duration) {
 	if turn == 0 || b.wait > 0 {
 		return 0
 	}
-	return max(elapsed(), 1)
+	return startTime()
 }
 
 // ends counts a refill of n blocks that begins has seen. One that found its slab without free blocks does
@@ -167,7 +167,7 @@ func searchBegins(turn turnWord) (began time.Duration) {
 	if turn == 0 || searches.seen.Add(1)%batchSample != 0 {
 		return 0
 	}
-	return max(elapsed(), 1)
+	return startTime()
 }
 
 func searchEnds(turn turnWord, began time.Duration, found pageCount, fresh mem.Bytes) {

@@ -82,6 +82,9 @@ func elapsed() time.Duration {
 	return realtime.Now()
 }
 
+// startTime is elapsed for what is going to be timed. It is never 0, which stands for what is not.
+func startTime() time.Duration { return max(elapsed(), 1) }
+
 // decay is HAKMEM_DECAY_MS, in milliseconds.
 func decay() millis { return millis(policy.Now().DecayMs) }
 

@@ -25,6 +25,7 @@ func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 	if site != 0 {
 		if p := takeSiteCached(site, c); p != 0 && isCached(p, c) {
 			setLive(p, c, liveSited)
+			labelLarge(p, site)
 			return p
 		}
 	}
@@ -50,11 +51,12 @@ func mallocCached(own Front, size mem.Bytes, site site.ID) Block {
 	if p == 0 || !isCached(p, c) {
 		return 0
 	}
-	v := liveState(c)
-	if site != 0 {
-		v = liveSited
+	if site == 0 {
+		setLive(p, c, liveState(c))
+		return p
 	}
-	setLive(p, c, v)
+	setLive(p, c, liveSited)
+	labelLarge(p, site)
 	return p
 }
 

@@ -114,15 +114,22 @@ func giveShared(c sizeclass.ID, p Block) bool {
 
 // inShared returns how many large blocks lie in shared slots, and their bytes.
 func inShared() (blocks uintptr, bytes mem.Bytes) {
+	eachShared(func(c sizeclass.ID) {
+		blocks++
+		bytes += c.Bytes()
+	})
+	return blocks, bytes
+}
+
+// eachShared calls f for the class of each block in a shared slot.
+func eachShared(f func(c sizeclass.ID)) {
 	for i := range shared {
 		for j := range shared[i].slot {
 			if shared[i].slot[j].Load() != 0 {
-				blocks++
-				bytes += sizeclass.LargeBytes(sizeclass.ID(sizeclass.Num + 1 + i))
+				f(sizeclass.ID(sizeclass.Num + 1 + i))
 			}
 		}
 	}
-	return blocks, bytes
 }
 
 // sharedSeen is what dropShared last saw. Owned by region.mu.
@@ -191,10 +198,17 @@ func giveSiteCached(site site.ID, c sizeclass.ID, p Block) (evicted Block, class
 		return 0, 0, 0
 	}
 	siteCacheCount.evictions.Add(1)
-	if _, set := holdFactor(siteEntrySite(old)); set {
-		held = siteEntrySite(old)
+	if s := siteEntrySite(old); isHeld(s) {
+		held = s
 	}
 	return siteEntryAddr(old), sizeclass.ID(old), held
+}
+
+// isHeld reports whether a HoldScale is set for a site, so that the pages of its blocks must be given back as
+// the site's.
+func isHeld(s site.ID) bool {
+	_, set := holdFactor(s)
+	return set
 }
 
 // siteEntrySite returns the site of the large block in entry v.
@@ -207,13 +221,20 @@ func siteEntryAddr(v uint64) Block {
 
 // inSiteCache returns how many large blocks lie in the site cache, and their bytes.
 func inSiteCache() (blocks uintptr, bytes mem.Bytes) {
+	eachSiteCached(func(c sizeclass.ID) {
+		blocks++
+		bytes += c.Bytes()
+	})
+	return blocks, bytes
+}
+
+// eachSiteCached calls f for the class of each block in the site cache.
+func eachSiteCached(f func(c sizeclass.ID)) {
 	for i := range siteCache {
 		if v := siteCache[i].Load(); v != 0 {
-			blocks++
-			bytes += sizeclass.LargeBytes(sizeclass.ID(v))
+			f(sizeclass.ID(v))
 		}
 	}
-	return blocks, bytes
 }
 
 // The huge-block cache.
@@ -350,7 +371,7 @@ func trimCaches(now stamp, age millis) (left bool) {
 		e := &siteCache[i]
 		switch v := e.Load(); {
 		case cachesSeen.big[i].stale(v, now, age) && e.CompareAndSwap(v, 0):
-			if s := siteEntrySite(v); ruleOf(s) != nil {
+			if s := siteEntrySite(v); isHeld(s) {
 				releaseSited(siteEntryAddr(v), now-stamp(age), s)
 			} else {
 				put(uintptr(siteEntryAddr(v)))

@@ -55,18 +55,8 @@ func heldLarge() (held [sizeclass.NumLarge]mem.Bytes) {
 			held[j] += mem.Bytes(f.held(c)) * c.Bytes()
 		}
 	}
-	for j := range shared {
-		for k := range shared[j].slot {
-			if shared[j].slot[k].Load() != 0 {
-				held[j] += sizeclass.ID(sizeclass.Num + 1 + j).Bytes()
-			}
-		}
-	}
-	for i := range siteCache {
-		if v := siteCache[i].Load(); v != 0 {
-			c := sizeclass.ID(v)
-			held[c-sizeclass.Num-1] += c.Bytes()
-		}
-	}
+	add := func(c sizeclass.ID) { held[c-sizeclass.Num-1] += c.Bytes() }
+	eachShared(add)
+	eachSiteCached(add)
 	return held
 }

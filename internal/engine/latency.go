@@ -6,7 +6,6 @@ import (
 
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/policy"
-	"github.com/hakmem/hakmem/internal/realtime"
 )
 
 // This file measures how long allocations take that find a magazine empty, for the 99th percentile that
@@ -34,7 +33,7 @@ func beginLatency(miss uint64) time.Duration {
 	if !learning || miss%latencyEvery != 0 || policy.Now().Evo != learn.EvolutionAuto {
 		return 0
 	}
-	return realtime.Now()
+	return startTime()
 }
 
 // endLatency notes that what beginLatency began has ended. Not entered, so that it is measured as the
@@ -43,7 +42,7 @@ func endLatency(began time.Duration) {
 	if began == 0 {
 		return
 	}
-	d := min(max(realtime.Now()-began, 1), 1<<32-1) // 4 s
+	d := min(max(elapsed()-began, 1), 1<<32-1) // 4 s
 	i := latencies.n.Add(1) - 1
 	latencies.times[i%latencyRoom].Store(uint32(d))
 }

@@ -117,7 +117,7 @@ func missBegins() (began time.Duration) {
 	if !learnsWMax() || wider.looks.Add(1)%missSample != 0 {
 		return 0
 	}
-	return max(elapsed(), 1)
+	return startTime()
 }
 
 func missEnds(began time.Duration) {
