@@ -81,14 +81,8 @@ func values(g *policy.Setting) string {
 		return fmt.Sprintf("%g..%g", float64(g.Min)/1000, float64(g.Max)/1000)
 	case policy.Choice:
 		values := strings.Join(g.Choices, "|")
-		if g.Times {
-			values += "|a time"
-		}
-		if g.Sizes {
-			values += "|SIZE[,SIZE]"
-		}
-		if g.Rates {
-			values += "|" + g.Choices[len(g.Choices)-1] + "/N"
+		if g.Also != nil {
+			values += "|" + g.Also.Usage
 		}
 		return values
 	default:

@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/hakmem/hakmem/internal/cgroup"
 )
@@ -73,31 +72,15 @@ func (g *Setting) parse(name, v string) (int64, *SettingError) {
 		if i := slices.Index(g.Choices, strings.ToLower(v)); i >= 0 {
 			return int64(i), nil
 		}
-		if g.Sizes {
-			d, err := parseDyn(v)
-			if err != nil {
-				return bad("use one of " + strings.Join(g.Choices, ", ") + ", or one or two block sizes such as 4224,16512: " + err.Error())
-			}
-			return int64(d), nil
+		words := "use one of " + strings.Join(g.Choices, ", ")
+		if g.Also == nil {
+			return bad(words)
 		}
-		if g.Rates {
-			last := g.Choices[len(g.Choices)-1]
-			text, rate := strings.CutPrefix(strings.ToLower(v), last+"/")
-			n, err := strconv.ParseInt(text, 10, 64)
-			if !rate || err != nil || n < 1 || n > g.Max {
-				return bad("use one of " + strings.Join(g.Choices, ", ") + ", or " + last + "/N with a whole number N from 1 to " + strconv.FormatInt(g.Max, 10))
-			}
-			return int64(len(g.Choices)) + n, nil
+		n, err := g.Also.parse(v)
+		if err != nil {
+			return bad(words + ", or " + err.Error())
 		}
-		if !g.Times {
-			return bad("use one of " + strings.Join(g.Choices, ", "))
-		}
-		d, err := time.ParseDuration(v)
-		if err != nil || d < 0 || d.Milliseconds() > g.Max || d%time.Millisecond != 0 {
-			most := time.Duration(g.Max) * time.Millisecond
-			return bad("use one of " + strings.Join(g.Choices, ", ") + ", or a time in whole milliseconds up to " + most.String() + ", such as 500ms")
-		}
-		return int64(len(g.Choices)) + d.Milliseconds(), nil
+		return n, nil
 	}
 	if g.Kind == Decimal {
 		// Rounding is left to thousandths: a value that has more digits is refused.
@@ -239,16 +222,13 @@ func (s *Settings) check() error {
 		case Switch:
 			continue
 		case Choice:
-			if g.Sizes {
-				if err := Dyn(v).check(); err != nil {
+			if g.Also != nil {
+				if err := g.Also.check(v); err != nil {
 					return &SettingError{g.Name, strconv.FormatInt(v, 10), err.Error()}
 				}
 				continue
 			}
 			most = int64(len(g.Choices)) - 1
-			if g.Times || g.Rates {
-				most += 1 + g.Max
-			}
 		}
 		if v < g.Min || v > most {
 			return &SettingError{g.Name, strconv.FormatInt(v, 10), "use a number from " + strconv.FormatInt(g.Min, 10) + " to " + strconv.FormatInt(most, 10)}

@@ -23,6 +23,22 @@ const (
 // dynBits is how many bits of a Dyn a size takes: sizes are at most 256 steps.
 const dynBits = 8
 
+// dynForm is block sizes, such as 4224,16512. The value is a Dyn.
+func dynForm([]string) Form {
+	return Form{
+		Usage: "SIZE[,SIZE]",
+		parse: func(text string) (int64, error) {
+			d, err := parseDyn(text)
+			if err != nil {
+				return 0, fmt.Errorf("one or two block sizes such as 4224,16512: %w", err)
+			}
+			return int64(d), nil
+		},
+		text:  func(v int64) string { return Dyn(v).text() },
+		check: func(v int64) error { return Dyn(v).check() },
+	}
+}
+
 // parseDyn reads block sizes, separated by commas, in bytes.
 func parseDyn(text string) (Dyn, error) {
 	words := strings.Split(text, ",")

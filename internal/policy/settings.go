@@ -34,14 +34,8 @@ type Setting struct {
 	Choices []string
 	// Container says that a number may also be given as a share of the container's memory limit.
 	Container bool
-	// Times says that a choice may also be a time, such as 500ms. The value is then the number of
-	// choices plus the milliseconds, which are at most Max.
-	Times bool
-	// Sizes says that a choice may also be block sizes, such as 4224,16512. The value is then a Dyn.
-	Sizes bool
-	// Rates says that the last choice may also have a rate, such as pc/1000. The value is then the number of
-	// choices plus the rate's N, which is 1 to Max.
-	Rates bool
+	// Also says what a choice may be besides its words, or is nil.
+	Also *Form
 
 	get func(*Settings) int64
 	set func(*Settings, int64)
@@ -97,21 +91,10 @@ func (g Setting) ofContainer() Setting {
 	return g
 }
 
-// orTime lets a choice be a time as well.
-func (g Setting) orTime(most time.Duration) Setting {
-	g.Times, g.Max = true, most.Milliseconds()
-	return g
-}
-
-// orSizes lets a choice be block sizes as well.
-func (g Setting) orSizes() Setting {
-	g.Sizes = true
-	return g
-}
-
-// orRate lets the last choice have a rate.
-func (g Setting) orRate(most int64) Setting {
-	g.Rates, g.Max = true, most
+// or lets a choice be something else besides its words. form makes the Form from these.
+func (g Setting) or(form func(words []string) Form) Setting {
+	f := form(g.Choices)
+	g.Also = &f
 	return g
 }
 
@@ -166,7 +149,7 @@ var settings = []Setting{
 		func(s *Settings) *int { return &s.CacheBudget }),
 	choice("HAKMEM_KEEP", "free memory: keep it for as long as the learner says (auto), until Trim or a memory limit takes it (always), not at all (never), or for a time such as 500ms", "auto", []string{"auto", "always", "never"},
 		func(s *Settings) int64 { return int64(s.Keep) },
-		func(s *Settings, v int64) { s.Keep = Keep(v) }).orTime(time.Hour),
+		func(s *Settings, v int64) { s.Keep = Keep(v) }).or(timeForm(time.Hour)),
 	{Name: "HAKMEM_MEMORY_PRICE", Meaning: "what a GiB held for a second costs, in seconds of CPU time: the more, the sooner free memory is returned", Default: "0.1", Since: "0.1", Kind: Decimal, Min: 1, Max: 100_000,
 		get: func(s *Settings) int64 { return int64(s.MemoryPrice) }, set: func(s *Settings, v int64) { s.MemoryPrice = int(v) }},
 	choice("HAKMEM_EVO", "what is learnt: nothing, and hold times are the break-even time (off); always (learn); nothing, and what a policy file says is used (frozen); or until it has settled, and again when it no longer fits (auto)", "learn", learn.EvolutionPolicies[:],
@@ -191,7 +174,7 @@ var settings = []Setting{
 		get: func(s *Settings) int64 { return int64(s.Guard) }, set: func(s *Settings, v int64) { s.Guard = int(v) }},
 	choice("HAKMEM_SITES", "which blocks have a site: those that the program allocates with one (names), or one in 64 of the others, too, whose site is their caller (pc); pc/N: one in N", "names", []string{"names", "pc"},
 		func(s *Settings) int64 { return int64(s.Sites) },
-		func(s *Settings, v int64) { s.Sites = Sites(v) }).orRate(1 << 30),
+		func(s *Settings, v int64) { s.Sites = Sites(v) }).or(rateForm(1 << 30)),
 	onOff("HAKMEM_HARDEN", "find writes behind a block and after its free: canaries, poison, quarantine, random order; no fast section", "0",
 		func(s *Settings) *bool { return &s.Harden }),
 	onOff("HAKMEM_TIMING", "count the cycles of slow paths by phase (see ReadStats)", "0",
@@ -217,7 +200,7 @@ var settings = []Setting{
 		func(s *Settings) *int { return &s.RegionBytes }),
 	choice("HAKMEM_DYN", "block sizes to add to the fixed ones above 1 KiB: two at most, where they save memory (auto); none (off); or one or two sizes, such as 4224,16512, multiples of 128", "auto", []string{"auto", "off"},
 		func(s *Settings) int64 { return int64(s.Dyn) },
-		func(s *Settings, v int64) { s.Dyn = Dyn(v) }).orSizes(),
+		func(s *Settings, v int64) { s.Dyn = Dyn(v) }).or(dynForm),
 }
 
 // All returns the table of settings in its documented order. The caller must not change it.
@@ -240,12 +223,8 @@ func (g *Setting) Value(s *Settings) string {
 		return *g.text(s)
 	case g.isMode():
 		return s.Mode
-	case g.Sizes && g.get(s) >= int64(len(g.Choices)):
-		return Dyn(g.get(s)).text()
-	case g.Rates && g.get(s) >= int64(len(g.Choices)):
-		return g.Choices[len(g.Choices)-1] + "/" + strconv.FormatInt(g.get(s)-int64(len(g.Choices)), 10)
 	case g.Kind == Choice && g.get(s) >= int64(len(g.Choices)):
-		return (time.Duration(g.get(s)-int64(len(g.Choices))) * time.Millisecond).String()
+		return g.Also.text(g.get(s))
 	case g.Kind == Choice:
 		return g.Choices[g.get(s)]
 	case g.Kind == Decimal:
