@@ -20,7 +20,7 @@ const (
 	askedLooks = 8
 )
 
-// next is told once in a period by how many bytes too much is alive, how many collections have ended, and
+// next takes, once in a period, by how many bytes too much is alive, how many collections have ended, and
 // whether a round is under way. It returns how many bytes to ask for.
 func (a *asking) next(short uint64, ended cycles, busy bool) (ask uint64) {
 	a.owed = less(a.owed, less(a.last, short)) // what has gone was given

@@ -42,7 +42,7 @@ type growth struct {
 	seen     bool
 }
 
-// note is told what hakmem cannot give back, once in a period.
+// note adds what hakmem cannot give back, once in a period.
 func (g *growth) note(least uint64) {
 	now := uint64(0)
 	if g.seen {

@@ -161,7 +161,7 @@ func TestOtherWriters(t *testing.T) {
 	}
 }
 
-// TestLeftToOthers: beside a limit that is not the governor's, it counts with what that side has.
+// TestLeftToOthers: where a limit is not the governor's, the governor counts with what that side has.
 func TestLeftToOthers(t *testing.T) {
 	const budget = 900 * mib
 	f := newFake(20*mib, 100*mib)
@@ -169,7 +169,7 @@ func TestLeftToOthers(t *testing.T) {
 	f.ofGo.limit = goFree
 	f.ofGo.used = 600 * mib
 	if g.look(); f.h.limits.soft > budget-600*mib {
-		t.Errorf("beside 600 MiB of Go's hakmem may have %d", f.h.limits.soft/mib)
+		t.Errorf("next to 600 MiB of Go's hakmem may have %d", f.h.limits.soft/mib)
 	}
 	g.Close()
 
@@ -178,7 +178,7 @@ func TestLeftToOthers(t *testing.T) {
 	f.h.limits.soft = 800 * mib
 	f.h.counted = 600 * mib // most of it is free, but may stay
 	if g.look(); f.ofGo.limit > budget-600*mib {
-		t.Errorf("beside 600 MiB of hakmem's Go may have %d", f.ofGo.limit/mib)
+		t.Errorf("next to 600 MiB of hakmem's Go may have %d", f.ofGo.limit/mib)
 	}
 }
 

@@ -11,8 +11,8 @@ type lever[T comparable] struct {
 // newLever returns the lever of a limit that was found to be v. With ours false it is never moved.
 func newLever[T comparable](v T, ours bool) lever[T] { return lever[T]{v, v, ours} }
 
-// notice is told what is in force. It returns true if something else has set that since the governor last
-// looked; then the lever is not moved again.
+// notice compares the value in force with what the governor has set. It returns true if something else has
+// set it since the governor last looked; then the lever is not moved again.
 func (l *lever[T]) notice(now T) (foreign bool) {
 	if !l.ours || now == l.set {
 		return false

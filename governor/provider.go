@@ -14,7 +14,7 @@ import (
 //	memlimit.Set(memlimit.WithProvider(governor.Provider), memlimit.WithRefreshInterval(time.Second))
 //
 // automemlimit gives Go a share of it, nine tenths by default. It moves only Go's limit. Do not run a
-// governor beside it: both would set that limit, and the governor would step back.
+// governor next to it: both would set that limit, and the governor would step back.
 //
 // It takes some ms for each GiB that hakmem has. Any goroutine.
 func Provider() (uint64, error) {
@@ -27,7 +27,7 @@ func Provider() (uint64, error) {
 	return leaves(limit, s.MemoryStats), nil
 }
 
-// leaves returns what a limit leaves beside hakmem's memory.
+// leaves returns what a limit leaves besides hakmem's memory.
 func leaves(limit uint64, m hakmem.MemoryStats) uint64 {
 	return max(less(limit, m.Counted), min(limit, leastTotal))
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
-// TestProvider: what is left beside hakmem's memory, and 32 MiB at least, or all of a smaller container.
+// TestProvider: what is left besides hakmem's memory, and 32 MiB at least, or all of a smaller container.
 func TestProvider(t *testing.T) {
 	for _, c := range []struct{ limit, counted, want uint64 }{
 		{1000 * mib, 300 * mib, 700 * mib}, {1000 * mib, 0, 1000 * mib}, {1000 * mib, 990 * mib, 32 * mib},

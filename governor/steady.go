@@ -18,7 +18,7 @@ type steady struct {
 	count  int                   // of all that divide said
 }
 
-// next is told what divide says and returns Go's part. It is never below what Go cannot do without. It is
+// next takes what divide says and returns Go's part. It is never below what Go cannot do without. It is
 // lowered at once, because hakmem needs the room, and raised at once as far as Go's heap at its GC percent
 // would fill it. The rest would only be filled with more garbage, which can wait.
 func (s *steady) next(d division) uint64 {

@@ -51,7 +51,7 @@ func countTurns() {
 }
 
 // batchWindow ends a window of batches and begins the next one. costs are those of a page; frozen says that
-// what is adopted stays. note is told of each decision. Under scavenger.mu.
+// what is adopted stays. note takes each decision. Under scavenger.mu.
 func batchWindow(costs learn.Costs, frozen bool, note func(learn.Decision)) {
 	if !learnsBatch() {
 		return

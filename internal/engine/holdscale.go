@@ -8,8 +8,8 @@ import (
 )
 
 // This file says of free pages that they are kept for a shorter or a longer time than others: those of large
-// blocks at whose site a HoldScale is set (siterule.go). The model (keep.go) is told when they were freed and
-// taken like all pages. So it learns from true waits, and only what it decides is scaled.
+// blocks at whose site a HoldScale is set (siterule.go). The model (keep.go) sees when they are freed and
+// taken, as of all pages. So it learns from true waits, and only what it decides is scaled.
 
 // holdScale is a factor of the time for which a free page keeps its memory.
 type holdScale float32

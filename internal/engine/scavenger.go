@@ -419,7 +419,7 @@ func scavenge(all bool) (left bool) {
 		worth = worthAny
 	}
 	filled := findFilled(all)
-	untold := settleTouches()
+	unsettled := settleTouches()
 	trim := all
 	// Near the soft limit no dirty page is kept. A round of everything else may be due.
 	near := !all && pressed()
@@ -460,7 +460,7 @@ func scavenge(all bool) (left bool) {
 	if round {
 		s.pressure.ended()
 	}
-	return busy || leased || inCaches || empty || dirty || spare || sparse || filled || untold
+	return busy || leased || inCaches || empty || dirty || spare || sparse || filled || unsettled
 }
 
 // look notes the time, and lets the models of hold times and of lifetimes learn.

@@ -78,7 +78,7 @@ func TestClass(t *testing.T) {
 	}
 }
 
-// TestImportSettings: what a file sets for a site holds beside what the program has set, and is exported with
+// TestImportSettings: what a file sets for a site holds next to what the program has set, and is exported with
 // the lane.
 func TestImportSettings(t *testing.T) {
 	needSites(t)

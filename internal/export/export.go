@@ -32,7 +32,7 @@ func Names() (figures []hakmem.Figure) {
 	return figures
 }
 
-// DefaultSites is how many sites an exporter names unless it is told otherwise. A program that names its
+// DefaultSites is how many sites an exporter names unless the program says otherwise. A program that names its
 // sites itself has fewer. One that takes callers as sites may have thousands (HAKMEM_SITES=pc), each of which
 // would cost a monitoring system three time series.
 const DefaultSites = 100

@@ -2,7 +2,7 @@ package learn
 
 // BatchFactors are what a Batch chooses from: factors of how many things a slow path does at a time, such
 // as how many blocks a refill takes. The first changes nothing. Factors of 2 are steps that a fixed cost per
-// batch can be told by: it halves or doubles.
+// batch shows by: it halves or doubles.
 var BatchFactors = [...]float64{1, 0.5, 2}
 
 // Batch chooses one of BatchFactors for one kind of batch. Large batches share the fixed cost of a slow path

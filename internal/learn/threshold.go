@@ -20,7 +20,7 @@ var ThresholdBytes = [...]uint64{2 << 20, 1 << 20, 512 << 10, 256 << 10, 128 << 
 const nThresholds = len(ThresholdBytes)
 
 // Thresholds calculates what each threshold would have cost, next to what the caches did, which have none.
-// And a Bandit plays them in the shadow: it chooses a threshold for each window and is told its cost and no
+// And a Bandit plays them in the shadow: it chooses a threshold for each window and sees its cost and no
 // other. So it shows what the C hakmem would have chosen, and what that is worth. Nothing follows from it.
 // A Thresholds is for one goroutine at a time.
 type Thresholds struct {

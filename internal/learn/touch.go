@@ -246,7 +246,7 @@ func (t *Touch) find(site uint32) *touchSite {
 	return low
 }
 
-// TouchDraw says whether a block is a PLAY, of which Played is to be told.
+// TouchDraw says whether a block is a PLAY, which is to be reported to Played.
 type TouchDraw uint8
 
 const (
@@ -255,7 +255,7 @@ const (
 	TouchOfAll            // a play of all sites together, of which the site learns, too
 )
 
-// Next says how the memory of a fresh block is to come, and whether that is a play. If Played is not told
+// Next says how the memory of a fresh block is to come, and whether that is a play. If it is not reported to Played
 // of a play, nothing is lost. best is the arm with the highest number that is possible for this block.
 // There is no play without mayPlay.
 //

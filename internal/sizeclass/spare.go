@@ -102,7 +102,7 @@ func Define(size mem.Bytes) (ID, error) {
 	return free, nil
 }
 
-// publish makes k the spare class c. The race detector is not told: it would take the fast paths, which
+// publish makes k the spare class c. The race detector does not see it: it would take the fast paths, which
 // read a byte that may be either value, for racing with this.
 //
 //go:norace
