@@ -9,13 +9,13 @@ import (
 
 // phrase is what Sentence says about a kind of decision.
 type phrase struct {
-	subject    string // with %s for Where, if it has a number
+	subject    string // with %s for Decision.where, if it is about one of several
 	unit       func(float64) string
 	more, less string // why it went up, or down
 }
 
 var phrases = [nKinds]phrase{
-	KindHold: {"the hold time of free pages in %s", inSeconds,
+	KindHold: {"the hold time of free pages in band %s", inSeconds,
 		"waits there end soon enough to pay for it", "waits there are longer than that would pay for"},
 	KindLane: {"the lane for blocks of site %s", inLane,
 		"they live longer than those of most sites", "they are freed as soon as those of most sites"},
@@ -51,26 +51,28 @@ var reasons = [...]string{
 }
 
 // Sentence says in plain English what was decided, why, and what came of it.
-func (d Decision) Sentence() string {
-	where := strconv.Itoa(int(d.Where))
+func (d Decision) Sentence() string { return d.sentence(nil) }
+
+// where says what the decision is about, with the names of sites as far as they are known.
+func (d Decision) where(sites map[uint32]string) string {
 	switch d.Kind {
-	case KindHold:
-		where = "band " + where
+	case KindLane:
+		return nameOfSite(d.Where, sites)
 	case KindTouch:
-		where = touchBlocks(d.Where, nil)
+		return touchBlocks(d.Where, sites)
 	}
-	return d.sentence(where)
+	return strconv.Itoa(int(d.Where))
 }
 
-// sentence is Sentence with words for Where.
-func (d Decision) sentence(where string) string {
+// sentence is Sentence with the names of sites.
+func (d Decision) sentence(sites map[uint32]string) string {
 	if int(d.Kind) >= len(phrases) || int(d.Why) >= len(reasons) {
 		return fmt.Sprintf("At %s something was decided that this version of hakmem has no words for.", inSeconds(d.At.Seconds()))
 	}
 	p := phrases[d.Kind]
 	subject := p.subject
 	if strings.Contains(subject, "%s") {
-		subject = fmt.Sprintf(subject, where)
+		subject = fmt.Sprintf(subject, d.where(sites))
 	}
 	went, stayed, became := "went", "stayed at", "became"
 	if !d.Applied {

@@ -135,16 +135,10 @@ func (s State) sentences() (said []string) {
 		for d := rest[0]; d.Kind == KindHold && n < len(rest) && rest[n].Kind == KindHold && rest[n].At == d.At && rest[n].Applied == d.Applied; {
 			n++
 		}
-		d := rest[0]
-		switch {
-		case n > 1:
+		if n > 1 {
 			said = append(said, sentences(rest[:n])...)
-		case d.Kind == KindLane:
-			said = append(said, d.sentence(nameOfSite(d.Where, s.Sites)))
-		case d.Kind == KindTouch:
-			said = append(said, d.sentence(touchBlocks(d.Where, s.Sites)))
-		default:
-			said = append(said, d.Sentence())
+		} else {
+			said = append(said, rest[0].sentence(s.Sites))
 		}
 		rest = rest[n:]
 	}

@@ -255,8 +255,8 @@ const (
 	TouchOfAll            // a play of all sites together, of which the site learns, too
 )
 
-// Next says how the memory of a fresh block is to come, and whether that is a play. If it is not reported to Played
-// of a play, nothing is lost. best is the arm with the highest number that is possible for this block.
+// Next says how the memory of a fresh block is to come, and whether that is a play. If a play is never
+// reported to Played, nothing is lost. best is the arm with the highest number that is possible for this block.
 // There is no play without mayPlay.
 //
 // All sites together learn from plays of their own only, in which the arm does not depend on the site.
