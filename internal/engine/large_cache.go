@@ -246,6 +246,17 @@ const hugeShare = 16
 // maxHuge bounds the list that an allocation above 2 MiB walks.
 const maxHuge = 64
 
+// The cache serves exact sizes only. Where sizes are random, a block in it is seldom taken again, while its
+// pages are missing in the page tree, and others are touched in their place: malloc-large had 8 to 50 MiB more,
+// and took 9 % longer (docs/ledger.md, "The huge-block cache and random sizes"). So it learns what part of its
+// blocks is taken again, from the last hugeMemory or so. Below hugeWorth it takes one block of
+// hugeProbe only, and the next one after each that was taken again.
+const (
+	hugeMemory = 16
+	hugeWorth  = 0.75
+	hugeProbe  = 16
+)
+
 // hugeCache is the cache, oldest block first. Owned by region.mu.
 var hugeCache struct {
 	larges []hugeBlock // capacity maxHuge, made by tryReserve
@@ -253,6 +264,10 @@ var hugeCache struct {
 	count  cacheCount
 	// asked is how many blocks were asked for, and askedBytes what they have together.
 	asked, askedBytes uint64
+	// lost is the part of the last blocks that was not taken again, and refused how many were given to the page
+	// tree for that reason since one was cached.
+	lost    float64
+	refused int
 }
 
 // hugeBlock is an entry of the huge-block cache: a block of a site (0: none) that was freed at since.
@@ -275,6 +290,8 @@ func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 			w.larges = append(w.larges[:i], w.larges[i+1:]...)
 			w.bytes -= size
 			w.count.hits.Add(1)
+			w.lost -= w.lost / hugeMemory
+			w.refused = hugeProbe // the next one may be taken, too
 			return s.p
 		}
 	}
@@ -283,8 +300,8 @@ func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 }
 
 // cacheHuge caches the freed huge block at p, of a site, and drops the oldest ones to make room. It reports
-// false if the block is larger than the cache or to be kept for a shorter time, or if memory is near the soft
-// limit. Under region.mu.
+// false if the block is larger than the cache or to be kept for a shorter time, if memory is near the soft
+// limit, or if blocks are seldom taken again. Under region.mu.
 func cacheHuge(p Block, size mem.Bytes, s site.ID) bool {
 	check.MustHold(&region.mu, "cacheHuge")
 	limit := uintptr(policy.Now().HugeCacheBytes)
@@ -292,6 +309,11 @@ func cacheHuge(p Block, size mem.Bytes, s site.ID) bool {
 		return false
 	}
 	w := &hugeCache
+	if w.lost > 1-hugeWorth && w.refused < hugeProbe-1 {
+		w.refused++
+		return false
+	}
+	w.refused = 0
 	for len(w.larges) == maxHuge || w.bytes+size > mem.Bytes(limit) {
 		w.count.evictions.Add(1)
 		dropHuge()
@@ -308,6 +330,7 @@ func dropHuge() {
 	s := w.larges[0]
 	w.larges = append(w.larges[:0], w.larges[1:]...)
 	w.bytes -= s.size
+	w.lost += (1 - w.lost) / hugeMemory
 	page := s.p.page()
 	releaseLarge(page, meta(page), s.since, s.site)
 }

@@ -1,12 +1,14 @@
 package engine
 
 import (
+	"math/rand/v2"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -112,6 +114,35 @@ func TestLargeCaches(t *testing.T) {
 			t.Errorf("%+v, want 1 hit more than %d and at most 32 MiB", is.HugeCache, was.HugeCache.Hits)
 		}
 	})
+}
+
+// TestHugeCacheLearns: huge blocks of random sizes, which are hardly ever taken from the cache again, soon go to
+// the page tree. Once one size is asked for again and again, they are cached again.
+func TestHugeCacheLearns(t *testing.T) {
+	withClock(t)
+	withPolicy(t, nil)
+	r := rand.New(rand.NewPCG(1, 2))
+	cached := func(size func() mem.Bytes) (n int) {
+		for range 200 {
+			p := Malloc(0, size())
+			if p == 0 {
+				t.Fatal(Survived())
+			}
+			freeBlocks(t, []Block{p})
+			region.mu.Lock()
+			if k := len(hugeCache.larges); k > 0 && hugeCache.larges[k-1].p == p {
+				n++
+			}
+			region.mu.Unlock()
+		}
+		return n
+	}
+	if n := cached(func() mem.Bytes { return 3*mebibyte + mem.Bytes(r.IntN(61))*mebibyte }); n > 60 {
+		t.Errorf("%d of 200 blocks of random sizes were cached", n)
+	}
+	if n := cached(func() mem.Bytes { return 4 * mebibyte }); n < 120 {
+		t.Errorf("%d of 200 blocks of one size were cached", n)
+	}
 }
 
 // TestHugeFreedDuringATick: a huge block that is freed after a tick read the time is not old.

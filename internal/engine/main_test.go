@@ -54,6 +54,7 @@ func withClock(t *testing.T) *testkit.Clock {
 	s.mu.Lock()
 	region.mu.Lock()
 	keeper.model, keeper.machine = nil, learn.Probes{}
+	hugeCache.lost, hugeCache.refused = 0, 0
 	lastProbe.made = true // a test that counts system calls has no probe among them
 	region.mu.Unlock()
 	clear(seenFronts[:])
@@ -106,6 +107,9 @@ func withPolicy(t *testing.T, settings map[string]string) {
 		t.Fatal(errs)
 	}
 	policy.Set(s, nil)
+	region.mu.Lock()
+	hugeCache.lost, hugeCache.refused = 0, 0 // earlier tests say nothing about this one's blocks
+	region.mu.Unlock()
 	t.Cleanup(func() { policy.Set(old, nil) })
 }
 

@@ -205,7 +205,7 @@ func (t *pageTree) isFree(page pageNo, n pageCount) bool {
 func (t *pageTree) anyNew(page pageNo, n pageCount) bool {
 	for c := page.chunk(); c.page() < page+pageNo(n); c++ {
 		part := c.part(page, n)
-		if learning && wereUsed(c, part) != part || !learning && part&^super(c).dirty != 0 {
+		if used := super(c).dirty; part&^used != 0 && (!learns() || part&^wereUsed(c, part) != 0) {
 			return true
 		}
 	}

@@ -199,6 +199,27 @@ func TestUsedPages(t *testing.T) {
 	}
 }
 
+// TestUsedPagesUnlearnt: where nothing is learnt, pages that still have memory count as used.
+func TestUsedPagesUnlearnt(t *testing.T) {
+	withClock(t)
+	withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": "0", "HAKMEM_EVO": "off"})
+	p := fillBytes(t, 4*mebibyte, 4*mebibyte)[0]
+	page, n := p.page(), pageCount(4*superPages/2)
+	freeBlocks(t, []Block{p})
+	anyNew := func() bool {
+		region.mu.Lock()
+		defer region.mu.Unlock()
+		return tree.anyNew(page, n)
+	}
+	if anyNew() {
+		t.Error("pages that were just freed count as new")
+	}
+	Trim()
+	if !anyNew() {
+		t.Error("pages that were returned do not count as new")
+	}
+}
+
 // TestScavengerEndsWithNothing: with the real clock and a short window, a program that has stopped
 // allocating has no goroutine and no timer of hakmem's.
 func TestScavengerEndsWithNothing(t *testing.T) {
