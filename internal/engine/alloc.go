@@ -130,7 +130,7 @@ func mallocClass(own Front, size mem.Bytes, c sizeclass.ID, v liveState) Block {
 			leave(tok)
 		}
 		began := telemetry.Begin()
-		s := acquire(commonList(c))
+		s, unused := acquire(commonList(c))
 		telemetry.End(telemetry.Acquire, began)
 		kickGrown()
 		kickPressed()
@@ -155,7 +155,11 @@ func mallocClass(own Front, size mem.Bytes, c sizeclass.ID, v liveState) Block {
 		}
 		*f.lease(c) = s
 		leased = true
+		ebbs := unused > 0 && f.ebbDue(unused)
 		leave(tok)
+		if ebbs {
+			ebb(own, c)
+		}
 	}
 }
 
@@ -366,7 +370,7 @@ func mallocLong(own Front, c sizeclass.ID) Block {
 		if spent != 0 {
 			retire(spent)
 		}
-		s := acquire(longList(c))
+		s, _ := acquire(longList(c))
 		kickGrown()
 		kickPressed()
 		if s == 0 {

@@ -173,7 +173,7 @@ func TestSearches(t *testing.T) {
 	l := commonList(sizeclass.Of(32 << 10)) // eight pages a slab
 	order := sizeclass.Classes[l.class()].Order
 	for range 3 * batchSample {
-		slabs = append(slabs, acquire(l))
+		slabs = append(slabs, acquireSlab(l))
 	}
 	if n := searches.pages.Load(); n != 3<<order {
 		t.Errorf("%d pages were found by sampled searches, want %d", n, 3<<order)

@@ -128,8 +128,10 @@ type frontHead struct {
 	// itself, and what each magazine held then.
 	epoch uint32
 	mark  [frontTypes]uint16
-	// idle is what each magazine of large blocks held when trimIdleLarge last looked.
-	idle [frontTypes]uint16
+	// idle is what each magazine held when trimIdleLarge, for large blocks, or ebb last looked. fresh is how many
+	// bytes of pages that were never used its slabs have taken since ebb last looked.
+	idle  [frontTypes]uint16
+	fresh mem.Bytes
 
 	adaptive // what ACE knows (ace.go)
 	batches  // what refills took (batch.go)

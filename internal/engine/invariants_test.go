@@ -101,7 +101,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	x.emptyClass = sizeclass.Of(6000)
 	var slabs []slabID
 	for x.empty == 0 {
-		s := acquire(commonList(x.emptyClass))
+		s := acquireSlab(commonList(x.emptyClass))
 		if slabs = append(slabs, s); s.allFree(&sizeclass.Classes[x.emptyClass]) {
 			x.empty = s
 		}

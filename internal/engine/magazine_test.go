@@ -121,7 +121,7 @@ func TestCarveDropsLive(t *testing.T) {
 		for _, gaps := range []bool{false, true} {
 			f := front(t)
 			c := sizeclass.Of(size)
-			s := acquire(commonList(c))
+			s := acquireSlab(commonList(c))
 			var live []Block
 			for j := range sizeclass.Classes[c].Blocks {
 				if p := s.block(c, blockIndex(j)); isFree(p, c) && j%5 == 3 {
@@ -227,7 +227,7 @@ func TestFlushOutlived(t *testing.T) {
 	withClock(t)
 	for _, size := range []mem.Bytes{64, 4096} {
 		c := sizeclass.Of(size)
-		s := acquire(commonList(sizeclass.Of(2 * size)))
+		s := acquireSlab(commonList(sizeclass.Of(2 * size)))
 		before := lateFrees.Load()
 		if lateFlush([]Block{s.block(c, 0), s.block(c, 1)}, c) == 0 || lateFrees.Load() != before+2 {
 			t.Errorf("%d B: %d late double frees counted, want 2", size, lateFrees.Load()-before)
@@ -269,7 +269,7 @@ func TestWordsAtOnce(t *testing.T) {
 	Free(f, Malloc(f, size)) // makes the magazine
 	emptyMagazine(f, c)
 	for range rounds {
-		s := acquire(commonList(c)) // and with it the right to take its blocks
+		s := acquireSlab(commonList(c)) // and with it the right to take its blocks
 		ours := make([]bool, k.Blocks)
 		for w := range k.Words {
 			for v := atomic.SwapUint64(s.bits(w), 0); v != 0; v &= v - 1 {

@@ -200,12 +200,22 @@ func (t *pageTree) isFree(page pageNo, n pageCount) bool {
 	return true
 }
 
+// usedOf returns which of the free pages m of chunk c were used before or, where nothing is learnt, which of
+// them have memory. Under region.mu.
+func usedOf(c chunkNo, m pageSet) pageSet {
+	used := m & super(c).dirty
+	if used != m && learns() {
+		used |= wereUsed(c, m&^used)
+	}
+	return used
+}
+
 // anyNew reports whether one of the n free pages from page on has never been used. What was returned
 // meanwhile plays no part: it must not decide where blocks go (keep.go).
 func (t *pageTree) anyNew(page pageNo, n pageCount) bool {
 	for c := page.chunk(); c.page() < page+pageNo(n); c++ {
 		part := c.part(page, n)
-		if used := super(c).dirty; part&^used != 0 && (!learns() || part&^wereUsed(c, part) != 0) {
+		if usedOf(c, part) != part {
 			return true
 		}
 	}

@@ -379,49 +379,54 @@ func retireSince(s slabID, since stamp) {
 //
 //   - partial: the list's partly free slabs, lowest address first;
 //   - empty: the list's EMPTY slabs (HAKMEM_EMPTY_FIRST puts this stage first);
-//   - cross-class: pages of the superslabs that there are, and then EMPTY slabs of any list;
+//   - cross-class: pages of the superslabs that there are which were used before, then EMPTY slabs of any
+//     list, and then pages that were never used;
 //   - fresh: a new superslab.
 //
-// Not pinned; it takes locks and may make system calls.
-func acquire(l listID) slabID {
+// It also returns how many bytes of the slab were never used before. Not pinned; it takes locks and may make
+// system calls.
+func acquire(l listID) (s slabID, unused mem.Bytes) {
 	turn := batchTurn(batchScan)
 	began := searchBegins(turn)
-	s, fresh := search(l, turn.times(policy.Now().EmptyScanLimit))
+	s, fresh, unused := search(l, turn.times(policy.Now().EmptyScanLimit))
 	if s != 0 {
 		searchEnds(turn, began, 1<<sizeclass.Classes[l.class()].Order, fresh)
 	}
-	return s
+	return s, unused
 }
 
 // search is acquire with a limit to how many slabs and superslabs are looked at. It also returns how many
 // bytes of the slab have no memory yet.
-func search(l listID, limit int) (s slabID, fresh mem.Bytes) {
+func search(l listID, limit int) (s slabID, fresh, unused mem.Bytes) {
 	pol := policy.Now()
 	if s, since := acquireListed(l, pol, limit); s != 0 {
 		noteHoleWait(s.page(), since, func() int { return bits.OnesCount64(s.holes(l.class())) })
-		return s, 0
+		return s, 0, 0
 	}
 	ls := &lists[l]
-	order := sizeclass.Classes[l.class()].Order
+	order, size := slabOrder(sizeclass.Classes[l.class()].Order), sizeclass.Classes[l.class()].Size
 	stage := &ls.cross
-	size := sizeclass.Classes[l.class()].Size
-	page, holes, ok := takePages(slabOrder(order), size, false)
-	stolen := !ok && pol.EmptyReuse && stealEmpty(slabOrder(order), pol, limit)
-	if !ok {
-		if !stolen { // otherwise whole superslabs may have become free
-			stage = &ls.fresh
-		}
-		page, holes, ok = takePages(slabOrder(order), size, true)
+	page, holes, ok := takePages(order, size, fromUsed)
+	if !ok && pol.EmptyReuse && stealEmpty(order, pol, limit) {
+		page, holes, ok = takePages(order, size, fromUsed)
 	}
 	if !ok {
-		return 0, 0
+		unused = slabBytes(l.class())
+		page, holes, ok = takePages(order, size, fromAny)
+	}
+	if !ok {
+		stage = &ls.fresh
+		page, holes, ok = takePages(order, size, fromNew)
+	}
+	if !ok {
+		return 0, 0, 0
 	}
 	s = format(page, l, holes)
 	ls.mu.Lock()
 	*stage++
 	ls.slabs++
 	ls.mu.Unlock()
-	return s, s.bytesOf(holes)
+	return s, s.bytesOf(holes), unused
 }
 
 // acquireListed is the partial stage and the empty stage: it takes a slab that is already in

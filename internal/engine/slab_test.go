@@ -50,10 +50,10 @@ func TestHintOfNewSlabStays(t *testing.T) {
 		t.Fatal(Survived())
 	}
 	c := sizeclass.Of(512)
-	s := acquire(commonList(c))
+	s := acquireSlab(commonList(c))
 	for !s.allFree(&sizeclass.Classes[c]) { // one of another test's
 		defer retire(s)
-		s = acquire(commonList(c))
+		s = acquireSlab(commonList(c))
 	}
 	retire(s)
 	unmarkNone(s) // by a goroutine that looked before that
@@ -77,7 +77,7 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 		withClock(t)
 		c := sizeclass.Of(size)
 		k := &sizeclass.Classes[c]
-		s := acquire(commonList(c))
+		s := acquireSlab(commonList(c))
 		if !s.allFree(k) {
 			t.Fatalf("%d B: a slab in use", size)
 		}
@@ -112,7 +112,7 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 				t.Fatalf("%d B: block %d: the slab is not EMPTY when it is freed", size, j)
 			}
 			giveBackPages(s.page(), order, 0, s.unitBytes())
-			if s = acquire(commonList(c)); !s.allFree(k) {
+			if s = acquireSlab(commonList(c)); !s.allFree(k) {
 				t.Fatalf("%d B: a slab in use", size)
 			}
 			s.forgetHoles(0)
@@ -130,7 +130,7 @@ func TestRetireMeetsFree(t *testing.T) {
 	}
 	const size = 1024
 	c := sizeclass.Of(size)
-	s, ls := acquire(commonList(c)), &lists[c]
+	s, ls := acquireSlab(commonList(c)), &lists[c]
 	all := atomic.SwapUint64(s.bits(0), 0) // all blocks are ours, and the right to take them
 	p := s.block(c, blockIndex(bits.TrailingZeros64(all)))
 	ls.mu.Lock()

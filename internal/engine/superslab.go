@@ -54,25 +54,43 @@ func updatePool(c chunkNo) {
 	}
 }
 
-// takePages takes 2^order pages of a superslab for a slab of blocks of size bytes. Without fresh it
-// takes them from the superslabs that there are (the cross-class stage). With fresh it may also make a
-// new superslab (the fresh stage). It returns false if there are no pages. holes are the units of the
+// takeFrom says where takePages may take pages.
+type takeFrom uint8
+
+const (
+	fromUsed takeFrom = iota // from superslabs that there are, pages that were used before
+	fromAny                  // from superslabs that there are
+	fromNew                  // from a new superslab, too
+)
+
+// takePages takes 2^order pages of a superslab for a slab of blocks of size bytes. fromUsed and fromAny are the
+// cross-class stage, fromNew is the fresh stage. It returns false if there are no pages. holes are the units of the
 // slab that have no memory; there is one block outside of them. Takes region.mu.
-func takePages(order slabOrder, size uint32, fresh bool) (page pageNo, holes uint64, ok bool) {
+func takePages(order slabOrder, size uint32, from takeFrom) (page pageNo, holes uint64, ok bool) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	over := false
 	for i, w := range poolHints[order] {
 		for ; w != 0 && !(over && pageUse.dirty == 0); w &= w - 1 {
-			if page, holes, ok = cutPages(chunkNo(i*64+bits.TrailingZeros64(w)), order, size); ok {
+			c := chunkNo(i*64 + bits.TrailingZeros64(w))
+			free := super(c).free
+			if from == fromUsed {
+				if free = usedOf(c, free); alignedRuns(free, order) == 0 {
+					continue
+				}
+			}
+			if page, holes, ok = cutPages(c, free, order, size); ok {
 				return page, holes, true
 			}
 			// Beyond the memory limit: another superslab may have dirty pages, if there are any.
 			over = true
 		}
 	}
+	fresh := from == fromNew
 	if over && (!fresh || pageUse.dirty == 0) {
-		refuseByLimit()
+		if fresh {
+			refuseByLimit()
+		}
 		return 0, 0, false
 	}
 	if !fresh {
@@ -93,17 +111,17 @@ func takePages(order slabOrder, size uint32, fresh bool) (page pageNo, holes uin
 	super(c).isSlabs = true
 	tree.update(c, c)
 	superslabs.Add(1)
-	if page, holes, ok = cutPages(c, order, size); !ok {
+	if page, holes, ok = cutPages(c, super(c).free, order, size); !ok {
 		refuseByLimit()
 	}
 	return page, holes, ok
 }
 
-// cutPages takes the lowest aligned run of superslab c, which has one, if the memory limit allows it.
-// Otherwise as takePages.
-func cutPages(c chunkNo, order slabOrder, size uint32) (page pageNo, holes uint64, ok bool) {
+// cutPages takes the lowest aligned run in the free pages of superslab c, which have one, if the memory limit
+// allows it. Otherwise as takePages.
+func cutPages(c chunkNo, free pageSet, order slabOrder, size uint32) (page pageNo, holes uint64, ok bool) {
 	s := super(c)
-	b := bits.TrailingZeros32(uint32(alignedRuns(s.free, order)))
+	b := bits.TrailingZeros32(uint32(alignedRuns(free, order)))
 	m := (pageSet(1)<<(1<<order) - 1) << b
 	tiny := s.tiny
 	if order == 0 { // as for all slabs of tiny classes, and few others

@@ -217,7 +217,7 @@ func TestSlabsCountWhatIsUsed(t *testing.T) {
 	mustHold(t)
 
 	// A slab with holes is taken apart: nothing becomes resident, and the count stays.
-	s := acquire(commonList(sizeclass.Of(1024)))
+	s := acquireSlab(commonList(sizeclass.Of(1024)))
 	retire(s)
 	if n := countedBy(func() {
 		scavenger.mu.Lock()
