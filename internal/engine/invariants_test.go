@@ -80,6 +80,15 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	emptyFront(x.f)
 	Trim()
 
+	for range 3*sizeclass.Classes[sizeclass.Of(20000)].Blocks + 5 {
+		full = append(full, must(Malloc(x.f, 20000)))
+	}
+	i := slices.IndexFunc(full, func(p Block) bool { return owner(p).meta().slabState.Load() == slabFull })
+	if i < 0 {
+		t.Fatal("no FULL slab")
+	}
+	x.full = owner(full[i])
+	// Now the magazines, which fresh slabs would empty (ebb).
 	x.class = sizeclass.Of(64)
 	x.tiny = must(Malloc(x.f, 64))
 	x.leased = owner(x.tiny)
@@ -90,26 +99,6 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	x.longSite = site.Register("invariants: long")
 	setLaneRule(x.longSite, LaneLong)
 	x.long = must(MallocAt(x.longSite, 64))
-	for range 3*sizeclass.Classes[sizeclass.Of(20000)].Blocks + 5 {
-		full = append(full, must(Malloc(x.f, 20000)))
-	}
-	i := slices.IndexFunc(full, func(p Block) bool { return owner(p).meta().slabState.Load() == slabFull })
-	if i < 0 {
-		t.Fatal("no FULL slab")
-	}
-	x.full = owner(full[i])
-	x.emptyClass = sizeclass.Of(6000)
-	var slabs []slabID
-	for x.empty == 0 {
-		s := acquireSlab(commonList(x.emptyClass))
-		if slabs = append(slabs, s); s.allFree(&sizeclass.Classes[x.emptyClass]) {
-			x.empty = s
-		}
-	}
-	for _, s := range slabs {
-		retire(s)
-	}
-
 	x.large, x.big = must(Malloc(x.f, 300<<10)), must(Malloc(x.f, 5<<20))
 	x.sitedLarge = must(MallocAt(x.site, 300<<10))
 	chunk, _ := Chunk(100 << 10)
@@ -133,6 +122,18 @@ func newSmallHeap(t *testing.T) *smallHeap {
 		defer guard.Unlock()
 		x.guarded, x.withdrawn = slotAt(a.addr()), slotAt(b.addr())
 	})
+	// Behind all slabs, which would take its pages.
+	x.emptyClass = sizeclass.Of(6000)
+	var slabs []slabID
+	for x.empty == 0 {
+		s := acquireSlab(commonList(x.emptyClass))
+		if slabs = append(slabs, s); s.allFree(&sizeclass.Classes[x.emptyClass]) {
+			x.empty = s
+		}
+	}
+	for _, s := range slabs {
+		retire(s)
+	}
 	// First all the large blocks, then their frees: an allocation that needs new memory empties the
 	// caches.
 	x.dirty, x.warmClass = must(Malloc(x.f, 200<<10)), sizeclass.LargeOf(200<<10)
