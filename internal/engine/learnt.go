@@ -12,8 +12,9 @@ import (
 // This file hands out what was learnt and decided, and takes it from a policy file. It has no state.
 
 // Learnt returns what was learnt of free pages, of holes and of sites, the sizes that were added, and what is
-// known of fresh blocks if they are played (touch.go). It leaves out holes if the scavenger hangs. Any
-// goroutine, not entered.
+// known of fresh blocks (touch.go), of W_MAX and of batches if they are played, and of strategies if they were
+// compared. Of all this it leaves out holes, W_MAX, batches and strategies if the scavenger hangs. Any goroutine,
+// not entered.
 func Learnt() learn.Snapshot {
 	region.mu.Lock()
 	s := keptModel().Snapshot()
@@ -26,14 +27,15 @@ func Learnt() learn.Snapshot {
 	learn.SortRules(s.Sites)
 	if scavenger.lock() {
 		holes := holesModel().Snapshot()
-		scavenger.unlock()
 		s.Holes = &holes
+		s.WMax, s.Batches, s.Board = wmaxLearnt(), batchesLearnt(), boardLearnt()
+		scavenger.unlock()
 	}
 	return s
 }
 
-// Learn replaces what was learnt of free pages and, if s has them, of holes and of fresh blocks, and the
-// imported rules of sites. What was learnt of sites in this process stays, and so do sizes that were added:
+// Learn replaces what was learnt of free pages and, if s has them, of holes, of fresh blocks, of W_MAX, of
+// kinds of batches and of strategies, and the imported rules of sites. What was learnt of sites in this process stays, and so do sizes that were added:
 // those of s come on top, as far as there are spare classes. It returns an error, and changes nothing, if s
 // is damaged or the scavenger hangs. Any goroutine, not entered.
 func Learn(s learn.Snapshot) error {
@@ -54,7 +56,7 @@ func Learn(s learn.Snapshot) error {
 	}
 	importRules(s.Sites)
 	importSizes(s.Sizes)
-	return restoreTouch(s)
+	return errors.Join(restoreTouch(s), restoreWMax(s.WMax), restoreBatches(s.Batches), restoreBoard(s.Board, &scavenger.moving))
 }
 
 // restoreKept is Learn for free pages.

@@ -134,8 +134,8 @@ func (s Snapshot) Check() error {
 		return err
 	}
 	if s.Holes != nil {
-		if s.Holes.Holes != nil || s.Holes.Sites != nil || s.Holes.Sizes != nil || s.Holes.Touch != nil {
-			return errors.New("learn: what is known of holes has holes, sites, block sizes or fresh blocks of its own")
+		if !s.Holes.onlyModel() {
+			return errors.New("learn: what is known of holes has holes, sites, block sizes, fresh blocks, factors or a board of its own")
 		}
 		if err := s.Holes.Check(); err != nil {
 			return fmt.Errorf("%w, of holes", err)
@@ -144,6 +144,19 @@ func (s Snapshot) Check() error {
 	if s.Touch != nil {
 		if err := s.Touch.check(); err != nil {
 			return err
+		}
+	}
+	if s.WMax != nil {
+		if err := s.WMax.check(); err != nil {
+			return err
+		}
+	}
+	if err := checkBatches(s.Batches); err != nil {
+		return err
+	}
+	if s.Board != nil {
+		if err := NewBoard(0).Restore(*s.Board); err != nil {
+			return fmt.Errorf("%w, of the board", err)
 		}
 	}
 	return New(s.Costs).Restore(s)
@@ -163,9 +176,9 @@ func (s Snapshot) Samples() (n float64) {
 	return n
 }
 
-// Merge returns what both s and o have learnt, each weighed by the number of its samples, rules of sites
-// and block sizes too; of how memory is faulted in it takes the one with more plays. The costs are those of
-// s. A band stands for the same share of the pages in both.
+// Merge returns what both s and o have learnt, each weighed by the number of its samples, rules of sites,
+// block sizes, factors and the board too; of how memory is faulted in it takes the one with more plays. The
+// costs are those of s. A band stands for the same share of the pages in both.
 func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 	if err := errors.Join(s.Check(), o.Check()); err != nil {
 		return Snapshot{}, err
@@ -196,6 +209,9 @@ func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 	both.Sites = mergeRules(s.Sites, o.Sites)
 	both.Sizes = mergeSizes(s.Sizes, o.Sizes)
 	both.Touch = mergeTouch(s.Touch, o.Touch)
+	both.WMax = s.WMax.merge(o.WMax)
+	both.Batches = mergeBatches(s.Batches, o.Batches)
+	both.Board = s.Board.merge(o.Board)
 	switch {
 	case s.Holes == nil:
 		both.Holes = o.Holes

@@ -105,10 +105,13 @@ func TestFileHoles(t *testing.T) {
 		says string
 		do   func(*Snapshot)
 	}{
-		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Holes = &Snapshot{} }},
-		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Sites = []SiteRule{{Name: "a"}} }},
-		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Sizes = []BlockSize{{Size: 4224}} }},
-		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Touch = &TouchSnapshot{} }},
+		{"a board of its own", func(h *Snapshot) { h.Holes = &Snapshot{} }},
+		{"a board of its own", func(h *Snapshot) { h.Sites = []SiteRule{{Name: "a"}} }},
+		{"a board of its own", func(h *Snapshot) { h.Sizes = []BlockSize{{Size: 4224}} }},
+		{"a board of its own", func(h *Snapshot) { h.Touch = &TouchSnapshot{} }},
+		{"a board of its own", func(h *Snapshot) { h.WMax = &WMaxSnapshot{} }},
+		{"a board of its own", func(h *Snapshot) { h.Batches = []BatchSnapshot{{}} }},
+		{"a board of its own", func(h *Snapshot) { h.Board = &BoardSnapshot{} }},
 		{"of holes", func(h *Snapshot) { h.Bands = h.Bands[1:] }},
 		{"of holes", func(h *Snapshot) { h.Costs.Hold = 0 }},
 		{"of holes", func(h *Snapshot) { h.Pages = mostPages + 1 }},

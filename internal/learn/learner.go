@@ -91,6 +91,19 @@ func (l *Learner) Log() *Log { return &l.log }
 func (l *Learner) Board() *Board         { return l.board }
 func (l *Learner) Evolution() *Evolution { return l.evolution }
 
+// RestoreBoard replaces how the strategies stand. Where the leader decides, it is in force from now on: the
+// caller applies Strategy. If s is damaged, RestoreBoard returns an error and changes nothing.
+func (l *Learner) RestoreBoard(s BoardSnapshot) error {
+	if err := l.board.Restore(s); err != nil {
+		return err
+	}
+	l.leader = l.board.Leader()
+	if l.deciding == DecideLeader && l.Policy() != EvolutionOff {
+		l.strategy = l.leader
+	}
+	return nil
+}
+
 // Window judges a window of m, and sets what follows for the next one: m's scale, its trial, and whether it
 // is frozen. The caller applies Strategy().Budget.
 func (l *Learner) Window(m *Model, r Report) {

@@ -30,7 +30,7 @@ var phrases = [nKinds]phrase{
 		less: "so many have such a size that the difference adds up"}, // never more
 	KindWMax: {"how much larger than the request a cached large block may be (W_MAX)", times,
 		"what that saves is more than what the memory costs", "what that saves is less than what the memory costs"},
-	KindBatch: {"the size of batches of kind %s (0 to 2: refills of blocks up to 1, 8 and 32 KiB; 3: searches for a slab)", times,
+	KindBatch: {"the size of %s", times,
 		"a block cost less with that", "a block cost less with that"},
 	KindTouch: {"the way in which the memory of %s comes", inTouchArm,
 		"that costs less for each page that is used", "that costs less for each page that is used"},
@@ -60,6 +60,11 @@ func (d Decision) where(sites map[uint32]string) string {
 		return nameOfSite(d.Where, sites)
 	case KindTouch:
 		return touchBlocks(d.Where, sites)
+	case KindBatch:
+		if d.Where < BatchKinds {
+			return BatchNames[d.Where]
+		}
+		return fmt.Sprintf("batches of kind %d", d.Where)
 	}
 	return strconv.Itoa(int(d.Where))
 }

@@ -51,6 +51,10 @@ func TestSentence(t *testing.T) {
 			"At 12.3 s the way in which the memory of fresh blocks of 32 to 63 pages of site 77 comes went from \"huge\" to \"fault\", because that costs less for each page that is used."},
 		{Decision{Kind: KindTouch, Where: TouchWhere(65535, 6), From: 0, To: 2, Applied: true},
 			"At 12.3 s the way in which the memory of fresh blocks of 64 pages or more of site 65535 comes went from \"fault\" to \"huge\", because that costs less for each page that is used."},
+		{Decision{Kind: KindBatch, Where: 1, From: 1, To: 2, Predicted: 8e-9, Applied: true},
+			"At 12.3 s the size of refills of blocks up to 8 KiB went from 1 times to 2 times, because a block cost less with that; expected 8.0e-9 CPU s."},
+		{Decision{Kind: KindBatch, Where: 9, From: 1, To: 0.5, Applied: true},
+			"At 12.3 s the size of batches of kind 9 went from 1 times to 0.5 times, because a block cost less with that."},
 		{Decision{Kind: 200}, "At 12.3 s something was decided that this version of hakmem has no words for."},
 		{Decision{Kind: KindHold, Why: 200}, "At 12.3 s something was decided that this version of hakmem has no words for."},
 	} {
