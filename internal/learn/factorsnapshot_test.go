@@ -169,6 +169,7 @@ func TestMergeFactors(t *testing.T) {
 		// On a slow machine the best factor takes longer than the others do on a fast one.
 		{"many windows on a fast machine", wmaxAt(400, 1.5, 1e-6, 0.5), wmaxAt(40, 1.25, 1, 0.5), 1.5},
 		{"many windows on a slow machine", wmaxAt(40, 1.25, 1e-6, 0.5), wmaxAt(400, 1.5, 1, 0.5), 1.5},
+		{"more windows on a slow machine", wmaxAt(100, 1.25, 1e-6, 0.5), wmaxAt(300, 1.5, 1, 0.5), 1.5},
 		{"they agree", wmaxAt(100, 1.75, 1e-3, 0.5), wmaxAt(90, 1.75, 1e-4, 0.6), 1.75},
 		{"one is best by far", wmaxAt(100, 1.25, 1e-3, 0.9), wmaxAt(100, 1.75, 1e-4, 0.1), 1.75},
 		{"the first has seen nothing", fresh, wmaxAt(40, 1.5, 1, 0.5), 1.5},
