@@ -237,6 +237,13 @@ func (l *Learner) NoteTouch(c TouchChange) {
 	l.note(Decision{Kind: KindTouch, Where: TouchWhere(c.Site, c.Group), From: float64(c.From), To: float64(c.To), Predicted: c.Cost, Applied: true})
 }
 
+// NoteHuge notes that another share of the superslabs that stay as they are becomes huge pages from now on, and
+// what a miss of a magazine is expected to cost then. It returns the number for Log.Settle. why is CauseRefused
+// or CauseNone.
+func (l *Learner) NoteHuge(from, to, predicted float64, why Cause) Seq {
+	return l.note(Decision{Kind: KindHuge, From: from, To: to, Predicted: predicted, Why: why, Applied: true})
+}
+
 // NoteBudget notes that the caches together may hold so many bytes now, as far as they did before.
 func (l *Learner) NoteBudget(from, to float64) {
 	l.note(Decision{Kind: KindBudget, From: from, To: to, Applied: true})
