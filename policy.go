@@ -17,7 +17,8 @@ import (
 
 // ExportPolicy writes what hakmem has learnt so far in this process to w, as a policy file: for how long
 // free memory waits until it is used again, by the part of the address space that it lies in; for each
-// site, by its name, whether its blocks live for long, or the rule that is set (see [SetSiteRule]); which
+// site, by its name, whether its blocks live for long, how the memory of its large blocks comes best, if that
+// was learnt, and the rule that is set (see [SetSiteRule]); which
 // block sizes were added (see [Options].Dyn); and, as far as they are learnt, how fresh memory comes
 // ([Options].Touch), W_MAX ([Options].WMax), the sizes of batches ([Options].Batch), and how the strategies are
 // rated that multiply hold times and the budget of caches ([Options].Elo). A later process of the same program that reads the file does not have to learn it anew: name the file in

@@ -227,7 +227,11 @@ func ruleText(r learn.SiteRule) string {
 	default:
 		lane += fmt.Sprintf(", %.0f samples", r.Samples)
 	}
-	return strings.Join(append([]string{lane}, r.Words()...), ", ")
+	words := append([]string{lane}, r.Words()...)
+	if r.TouchPlays > 0 {
+		words = append(words, fmt.Sprintf("Touch %v, %d plays", r.LearntTouch, r.TouchPlays))
+	}
+	return strings.Join(words, ", ")
 }
 
 // policyPage is the size in bytes of the pages that the costs in a policy file are of.

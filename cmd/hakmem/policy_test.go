@@ -138,11 +138,13 @@ func TestPolicyVerbs(t *testing.T) {
 	}
 	cached := writePolicy(t, time.Minute, 4, learn.SiteRule{Name: "cache", Long: true, Samples: 30}, learn.SiteRule{Name: "rows", Samples: 20})
 	other := writePolicy(t, time.Minute, 4, learn.SiteRule{Name: "cache", Samples: 20}, learn.SiteRule{Name: "log", Long: true},
-		learn.SiteRule{Name: "frames", NoLane: true, SiteSettings: learn.SiteSettings{HoldScale: 0.5, Class: 512}})
+		learn.SiteRule{Name: "frames", NoLane: true, SiteSettings: learn.SiteSettings{HoldScale: 0.5, Class: 512}},
+		learn.SiteRule{Name: "tiles", NoLane: true, LearntTouch: learn.RulePopulate, TouchPlays: 64})
 	hakmemProgram(t, "policy", "merge", "-o", merged, cached, other)
 	out, _ = hakmemProgram(t, "policy", "diff", cached, other, merged)
 	for _, row := range []string{
 		"cache|long, 30 samples|short, 20 samples|long, 10 samples", "log|-|long, set|long, set", "frames|-|auto, HoldScale 0.5, Class 512|auto, HoldScale 0.5, Class 512", "rows|short, 20 samples|-|short, 20 samples",
+		"tiles|-|auto, Touch populate, 64 plays|auto, Touch populate, 64 plays",
 	} {
 		if !strings.Contains(regexp.MustCompile(`  +`).ReplaceAllString(out, "|"), row) {
 			t.Errorf("diff has no row %q:\n%s", row, out)

@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -22,6 +23,7 @@ func Learnt() learn.Snapshot {
 	if touches.model != nil {
 		fresh := touches.model.Snapshot()
 		s.Touch = &fresh
+		s.Sites = withTouches(s.Sites)
 	}
 	region.mu.Unlock()
 	learn.SortRules(s.Sites)
@@ -32,6 +34,30 @@ func Learnt() learn.Snapshot {
 		scavenger.unlock()
 	}
 	return s
+}
+
+// withTouches returns rules of sites with the Touches that were learnt here in place of imported ones. Under
+// region.mu.
+func withTouches(list []learn.SiteRule) []learn.SiteRule {
+	touches.model.Settled(func(s uint32, rule learn.TouchRule, plays uint64) {
+		name, _, _ := site.Read(site.ID(s))
+		i := slices.IndexFunc(list, func(r learn.SiteRule) bool { return r.Name == name })
+		switch {
+		case i < 0 && (rule == learn.RuleAuto || !utf8.ValidString(name)): // a file is JSON, which has no other names
+			return
+		case i < 0:
+			list = append(list, learn.SiteRule{Name: name, NoLane: true})
+			i = len(list) - 1
+		}
+		r := &list[i]
+		if r.LearntTouch, r.TouchPlays = rule, plays; rule == learn.RuleAuto {
+			r.TouchPlays = 0
+		}
+		if *r == (learn.SiteRule{Name: name, NoLane: true}) {
+			list = slices.Delete(list, i, i+1)
+		}
+	})
+	return list
 }
 
 // Learn replaces what was learnt of free pages and, if s has them, of holes, of fresh blocks, of W_MAX, of
