@@ -18,12 +18,13 @@ import (
 // ExportPolicy writes what hakmem has learnt so far in this process to w, as a policy file: for how long
 // free memory waits until it is used again, by the part of the address space that it lies in; for each
 // site, by its name, whether its blocks live for long, how the memory of its large blocks comes best, if that
-// was learnt, and the rule that is set (see [SetSiteRule]); which
-// block sizes were added (see [Options].Dyn); and, as far as they are learnt, how fresh memory comes
-// ([Options].Touch), W_MAX ([Options].WMax), the sizes of batches ([Options].Batch), and how the strategies are
-// rated that multiply hold times and the budget of caches ([Options].Elo). A later process of the same program that reads the file does not have to learn it anew: name the file in
-// HAKMEM_POLICY, or call [ImportPolicy]. With HAKMEM_POLICY_EXPORT=path hakmem writes the file by itself,
-// ten seconds after the program started and every ten seconds from then on. Both may name the same file.
+// was learnt, and the rule that is set (see [SetSiteRule]); which block sizes were added (see [Options].Dyn);
+// and, as far as they are learnt, how fresh memory comes ([Options].Touch), W_MAX ([Options].WMax), the sizes
+// of batches ([Options].Batch), and how the strategies are rated that multiply hold times and the budget of
+// caches ([Options].Elo). A later process of the same program that reads the file does not have to learn it
+// anew: name the file in HAKMEM_POLICY, or call [ImportPolicy]. With HAKMEM_POLICY_EXPORT=path hakmem writes
+// the file by itself, ten seconds after the program started and every ten seconds from then on. Both may name
+// the same file.
 //
 // The file is JSON of some 40 KiB, and 100 bytes for each site. It contains no addresses and no contents
 // of memory. `hakmem policy` shows, compares and merges such files, and runs programs that write or read one.
