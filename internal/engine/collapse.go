@@ -41,7 +41,7 @@ var collapsing struct {
 	credit   time.Duration // how long may be spent
 	retryAt  stamp         // in collapseRests: when the next trial begins
 	failures int           // calls that failed in a row
-	share    float64       // which share of the chunks becomes huge pages, as KindHuge has it
+	share    float64       // the share of the phase that was noted last
 	through  bool          // in collapseAll: all that were ripe then are collapsed
 	noted    learn.Seq     // the decision of which nobody knows yet what came of it, 0: none
 	notedBy  *learn.Learner
@@ -153,7 +153,7 @@ func collapseWindowEnds(now stamp, moving *check.Mutex[check.Moving]) {
 	case collapseWatches:
 		if x.trial.Before(cost) && x.ripe >= collapsePart {
 			x.phase, x.todo = collapseTries, x.ripe/collapsePart
-			noteCollapse(1./collapsePart, x.trial.Asked(), learn.CauseNone)
+			noteCollapse(x.trial.Asked(), learn.CauseNone)
 		}
 	case collapseJudges:
 		if x.trial.After(cost) {
@@ -174,18 +174,29 @@ func collapseJudged(now stamp) {
 	settleCollapse(after)
 	if x.trial.Cheaper() {
 		x.phase, x.through = collapseAll, false
-		noteCollapse(1, after, learn.CauseNone)
+		noteCollapse(after, learn.CauseNone)
 	} else {
 		x.phase, x.retryAt = collapseRests, now+stamp(decayPart(collapseRest))
-		noteCollapse(0, before, learn.CauseNone)
+		noteCollapse(before, learn.CauseNone)
 	}
 	x.trial, x.windowAt = learn.Change{}, 0
 }
 
-// noteCollapse notes that another share of the chunks becomes huge pages, and what a miss is expected to cost
-// then. Where nothing is learnt, nobody keeps a log.
-func noteCollapse(share, predicted float64, why learn.Cause) {
-	x := &collapsing
+// share returns which share of the chunks becomes huge pages in a phase, as KindHuge has it.
+func (p collapsePhase) share() float64 {
+	switch p {
+	case collapseTries, collapseJudges:
+		return 1. / collapsePart
+	case collapseAll:
+		return 1
+	}
+	return 0
+}
+
+// noteCollapse notes the phase that has begun, and what a miss is expected to cost in it. Where nothing is learnt,
+// nobody keeps a log.
+func noteCollapse(predicted float64, why learn.Cause) {
+	x, share := &collapsing, collapsing.phase.share()
 	if learns() {
 		x.notedBy = aboveModels()
 		x.noted = x.notedBy.NoteHuge(x.share, share, predicted, why)
@@ -258,7 +269,7 @@ func collapseNext() bool {
 		}
 		if x.failures++; x.failures >= mostFailures {
 			x.phase = collapseNever
-			noteCollapse(0, 0, learn.CauseRefused)
+			noteCollapse(0, learn.CauseRefused)
 			return false
 		}
 	}
