@@ -17,11 +17,14 @@ import (
 
 // ExportPolicy writes what hakmem has learnt so far in this process to w, as a policy file: for how long
 // free memory waits until it is used again, by the part of the address space that it lies in; for each
-// site, by its name, whether its blocks live for long, or the rule that is set (see [SetSiteRule]); and
-// which block sizes were added (see [Options].Dyn). A
-// later process of the same program that reads the file does not have to learn it anew: name the file in
-// HAKMEM_POLICY, or call [ImportPolicy]. With HAKMEM_POLICY_EXPORT=path hakmem writes the file by itself,
-// ten seconds after the program started and every ten seconds from then on. Both may name the same file.
+// site, by its name, whether its blocks live for long, how the memory of its large blocks comes best, if that
+// was learnt, and the rule that is set (see [SetSiteRule]); which block sizes were added (see [Options].Dyn);
+// and, as far as they are learnt, how fresh memory comes ([Options].Touch), W_MAX ([Options].WMax), the sizes
+// of batches ([Options].Batch), and how the strategies are rated that multiply hold times and the budget of
+// caches ([Options].Elo). A later process of the same program that reads the file does not have to learn it
+// anew: name the file in HAKMEM_POLICY, or call [ImportPolicy]. With HAKMEM_POLICY_EXPORT=path hakmem writes
+// the file by itself, ten seconds after the program started and every ten seconds from then on. Both may name
+// the same file.
 //
 // The file is JSON of some 40 KiB, and 100 bytes for each site. It contains no addresses and no contents
 // of memory. `hakmem policy` shows, compares and merges such files, and runs programs that write or read one.
@@ -71,7 +74,9 @@ func learnerState() (learn.State, error) {
 // hakmem has learnt in this process. hakmem goes on learning from there.
 //
 // What the file says of a site holds for the site that has the name, or is registered with it later, until
-// this process has seen enough of the site's blocks. A rule that was set in the process that wrote the
+// this process has seen enough of the site's blocks. Factors of W_MAX, of batches and of the budget of caches
+// are in force at once where the settings let hakmem choose them, and stay so if HAKMEM_EVO is frozen. Of
+// these, what the file does not say stays as it is. A rule that was set in the process that wrote the
 // file is set here too, unless this one has set another. Its block sizes are added to those that were added
 // here, two in all, unless HAKMEM_DYN is off or names the sizes.
 //

@@ -224,6 +224,69 @@ func policyOfHoles(string) error {
 // TestPolicyOfHoles: a policy file carries what is known of holes.
 func TestPolicyOfHoles(t *testing.T) { testkit.InChild(t, "policy of holes", "") }
 
+var _ = testkit.Child("policy of factors", policyOfFactors)
+
+// policyOfFactors begins with the W_MAX of arg, which HAKMEM_POLICY has, and keeps it.
+func policyOfFactors(arg string) error {
+	c := &testkit.Clock{}
+	c.Skip(time.Hour)
+	engine.SetClock(c)
+	h := hakmem.NewHeap()
+	defer h.Close()
+	served := func() string { // which W_MAX serves a request for 64 KiB with a block of 96
+		h.Free(h.Malloc(96 << 10))
+		p := h.Malloc(64 << 10)
+		defer h.Free(p)
+		if hakmem.UsableSize(p) >= 96<<10 {
+			return "1.5"
+		}
+		return "1"
+	}
+	for i := range 3 {
+		if got := served(); got != arg {
+			return fmt.Errorf("after %d peaks W_MAX is %s, want %s: %w", i, got, arg, hakmem.Err())
+		}
+		rareDemand(c, 2)
+	}
+	var file bytes.Buffer
+	if err := hakmem.ExportPolicy(&file); err != nil {
+		return err
+	}
+	if s, err := learn.ReadSnapshot(&file); err != nil || (s.WMax != nil) != (arg != "1") || s.WMax != nil && fmt.Sprint(s.WMax.Factor()) != arg {
+		return fmt.Errorf("the process exports %+v: %w", s.WMax, err)
+	}
+	return hakmem.Err()
+}
+
+// TestPolicyOfFactors: a process that is frozen begins with the W_MAX that its policy file has, and keeps it.
+func TestPolicyOfFactors(t *testing.T) {
+	if !testkit.Learning || asan.On {
+		t.Skip("skipped: nothing is learnt in this build, or blocks have exactly the bytes that were asked for")
+	}
+	w := learn.NewWMax()
+	for range 60 {
+		cost := 1.
+		if w.Factor(true) == 1.5 {
+			cost = 0.5
+		}
+		w.Window(learn.WMaxWindow{Seconds: 1, Misses: 1000, CPU: cost})
+	}
+	known := w.Snapshot()
+	for want, of := range map[string]*learn.WMaxSnapshot{"1.5": &known, "1": nil} {
+		s := learn.New(learn.TypicalMachine.Costs(64<<10, 0.1)).Snapshot()
+		s.WMax = of
+		var file bytes.Buffer
+		if err := s.Write(&file, nil); err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(testkit.TempDir(t), "policy")
+		if err := os.WriteFile(path, file.Bytes(), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		testkit.InChild(t, "policy of factors", want, "HAKMEM_POLICY="+path, "HAKMEM_W_MAX=auto", "HAKMEM_EVO=frozen")
+	}
+}
+
 var _ = testkit.Child("policy of sizes", policyOfSizes)
 
 // policyOfSizes imports block sizes while goroutines allocate and free with Malloc and through Heaps, of the

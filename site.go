@@ -146,7 +146,7 @@ func SetSiteRule(s Site, r SiteRule) {
 }
 
 // ReadSiteRule returns the rule that SetSiteRule or a policy file (ImportPolicy) has set for s, and the
-// lane, LaneShort or LaneLong, to which blocks of s go now.
+// lane, LaneShort or LaneLong, to which blocks of s go now. What was learnt of s is not in the rule.
 //
 // It panics if s was not registered. Any goroutine may call it.
 func ReadSiteRule(s Site) (set SiteRule, now Lane) {

@@ -54,7 +54,7 @@ func readPolicyFile[T any](name string, read func(io.Reader) (T, error)) (part T
 
 func policyShowVerb() *cli.Command {
 	return &cli.Command{
-		Name: "show", Usage: "say for how long memory is kept under a policy file, which block sizes were added, and the rules of sites", ArgsUsage: "FILE",
+		Name: "show", Usage: "say for how long memory is kept under a policy file, which block sizes were added, which factors were learnt, and the rules of sites", ArgsUsage: "FILE",
 		Flags:        []cli.Flag{priceFlag()},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -68,7 +68,7 @@ func policyShowVerb() *cli.Command {
 
 func policyDiffVerb() *cli.Command {
 	return &cli.Command{
-		Name: "diff", Usage: "compare for how long memory is kept under policy files, which block sizes were added, and the rules of sites", ArgsUsage: "FILE FILE...",
+		Name: "diff", Usage: "compare for how long memory is kept under policy files, which block sizes were added, which factors were learnt, and the rules of sites", ArgsUsage: "FILE FILE...",
 		Flags:        []cli.Flag{priceFlag()},
 		OnUsageError: badFlags,
 		Action: func(_ context.Context, c *cli.Command) error {
@@ -84,8 +84,8 @@ func priceFlag() cli.Flag {
 	return &cli.FloatFlag{Name: "price", Usage: "judge what was learnt by this price of memory, in CPU seconds for a GiB held for a second (default: that of the file)"}
 }
 
-// printPolicies prints the hold times of each band, the added block sizes and the rules of sites, a column
-// for each file.
+// printPolicies prints the hold times of each band, the added block sizes, the factors and the rules of sites,
+// a column for each file.
 func printPolicies(c *cli.Command) error {
 	names := c.Args().Slice()
 	list, err := readPolicies(names)
@@ -128,6 +128,9 @@ func printPolicies(c *cli.Command) error {
 		return err
 	}
 	if err := printSizes(newTable(c.Root().Writer), list); err != nil {
+		return err
+	}
+	if err := printFactors(newTable(c.Root().Writer), list); err != nil {
 		return err
 	}
 	return printRules(newTable(c.Root().Writer), list)
@@ -176,6 +179,29 @@ func printSizes(w *tabwriter.Writer, list []learn.Snapshot) error {
 	return sizes.print(w, "\nadded block size\tlearnt from\n")
 }
 
+// printFactors prints which factors are in force, if the files have any: of the hold times and the budget of
+// caches those of the leading strategy.
+func printFactors(w *tabwriter.Writer, list []learn.Snapshot) error {
+	factors := rows[string]{files: len(list)}
+	for i, s := range list {
+		played := func(name string, f learn.FactorSnapshot) {
+			factors.set(name, i, fmt.Sprintf("%g, %d windows", f.Factor(), f.Plays()))
+		}
+		if s.WMax != nil {
+			played("W_MAX", s.WMax.FactorSnapshot)
+		}
+		for _, b := range s.Batches {
+			played(learn.BatchNames[b.Kind], b.FactorSnapshot)
+		}
+		if s.Board != nil {
+			leader, matches := s.Board.Leader(), s.Board.Matches()
+			factors.set("hold times, by the board", i, fmt.Sprintf("%g, %d matches", leader.Hold, matches))
+			factors.set("budget of caches, by the board", i, fmt.Sprintf("%g, %d matches", leader.Budget, matches))
+		}
+	}
+	return factors.print(w, "\nfactor\tvalue, learnt from\n")
+}
+
 // printRules prints which sites' blocks live for long, and what is set for sites, if the files say it of any.
 func printRules(w *tabwriter.Writer, list []learn.Snapshot) error {
 	sites := rows[string]{files: len(list)}
@@ -201,7 +227,11 @@ func ruleText(r learn.SiteRule) string {
 	default:
 		lane += fmt.Sprintf(", %.0f samples", r.Samples)
 	}
-	return strings.Join(append([]string{lane}, r.Words()...), ", ")
+	words := append([]string{lane}, r.Words()...)
+	if r.TouchPlays > 0 {
+		words = append(words, fmt.Sprintf("Touch %v, %d plays", r.LearntTouch, r.TouchPlays))
+	}
+	return strings.Join(words, ", ")
 }
 
 // policyPage is the size in bytes of the pages that the costs in a policy file are of.
@@ -212,7 +242,8 @@ func policyMergeVerb() *cli.Command {
 		Name: "merge", Usage: "make one policy file of several", ArgsUsage: "FILE FILE...",
 		Description: "Each file counts by the number of samples in it. The costs are those of the first. What a program has\n" +
 			"set for a site counts in any case; of two values that were set, the first. Of the block sizes that were added two\n" +
-			"are left: those that a program has set, and then those that were learnt from the most samples.",
+			"are left: those that a program has set, and then those that were learnt from the most samples. Factors and the\n" +
+			"ratings of strategies count by the windows and matches that were played.",
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, TakesFile: true, Required: true, Usage: "write to `FILE`; - is standard output"},
 		},

@@ -35,6 +35,63 @@ func writeSizes(t *testing.T, sizes ...learn.BlockSize) (name string) {
 	return writeSnapshot(t, s)
 }
 
+// writeFactors writes factors and a board into a file that has nothing else: a factor of W_MAX, and one of the
+// searches for a slab, which was cheapest in so many windows each, and the strategy that led in as many.
+func writeFactors(t *testing.T, wmax, batch float64, leader, windows int) (name string) {
+	t.Helper()
+	w, b, board := learn.NewWMax(), learn.NewBatch(3), learn.NewBoard(1)
+	cost := func(best bool) float64 {
+		if best {
+			return 0.5
+		}
+		return 1
+	}
+	for range windows {
+		w.Window(learn.WMaxWindow{Seconds: 1, Misses: 1000, CPU: cost(w.Factor(true) == wmax)})
+		b.Window(cost(learn.BatchFactors[b.Arm(true)] == batch))
+		window := [len(learn.Strategies)]learn.Sample{}
+		for i := range window {
+			window[i].CPU = cost(i == leader)
+		}
+		board.Record(window)
+	}
+	s := learn.New(someCosts).Snapshot()
+	of, standings := w.Snapshot(), board.Snapshot()
+	s.WMax, s.Batches, s.Board = &of, []learn.BatchSnapshot{b.Snapshot()}, &standings
+	return writeSnapshot(t, s)
+}
+
+// TestPolicyFactors: factors are shown, compared and merged, and refused where they cannot be.
+func TestPolicyFactors(t *testing.T) {
+	a, b, merged := writeFactors(t, 1.5, 2, 5, 200), writeFactors(t, 1.25, 0.5, 2, 80), filepath.Join(t.TempDir(), "merged")
+	plain := writeSizes(t)
+	hakmemProgram(t, "policy", "merge", "-o", merged, a, b)
+	out, _ := hakmemProgram(t, "policy", "diff", a, b, merged, plain)
+	for _, row := range []string{
+		"W_MAX|1.5, 200 windows|1.25, 80 windows|1.5, 280 windows|-", "searches for a slab|2, 200 windows|0.5, 80 windows|2, 280 windows|-",
+		"budget of caches, by the board|2, 151 matches|2, 31 matches|2, 182 matches|-", "hold times, by the board|0.5, 151 matches|1, 31 matches|0.5, 182 matches|-",
+	} {
+		if !strings.Contains(regexp.MustCompile(`  +`).ReplaceAllString(out, "|"), row) {
+			t.Errorf("diff has no row %q:\n%s", row, out)
+		}
+	}
+	if out, _ = hakmemProgram(t, "policy", "show", plain); strings.Contains(out, "factor") {
+		t.Errorf("show speaks of factors where there are none:\n%s", out)
+	}
+	text, err := os.ReadFile(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := filepath.Join(t.TempDir(), "bad")
+	if err := os.WriteFile(bad, []byte(strings.Replace(string(text), "1.75", "7.5", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	status, out, errs := hakmemCommand("policy", "show", bad)
+	if status == 0 || out != "" || !strings.Contains(errs, "W_MAX: the policy file has the factors [1 1.25 1.5 7.5], this hakmem has [1 1.25 1.5 1.75]: export it again") {
+		t.Errorf("a file with other factors: status %d, %q, %q", status, out, errs)
+	}
+}
+
 // someCosts are at a price of 0.1 those of a usual machine, for pages of 64 KiB.
 var someCosts = learn.Costs{Fault: 12e-6, Return: 2e-6, Hold: 0.1 / 16384}
 
@@ -81,11 +138,13 @@ func TestPolicyVerbs(t *testing.T) {
 	}
 	cached := writePolicy(t, time.Minute, 4, learn.SiteRule{Name: "cache", Long: true, Samples: 30}, learn.SiteRule{Name: "rows", Samples: 20})
 	other := writePolicy(t, time.Minute, 4, learn.SiteRule{Name: "cache", Samples: 20}, learn.SiteRule{Name: "log", Long: true},
-		learn.SiteRule{Name: "frames", NoLane: true, SiteSettings: learn.SiteSettings{HoldScale: 0.5, Class: 512}})
+		learn.SiteRule{Name: "frames", NoLane: true, SiteSettings: learn.SiteSettings{HoldScale: 0.5, Class: 512}},
+		learn.SiteRule{Name: "tiles", NoLane: true, LearntTouch: learn.RulePopulate, TouchPlays: 64})
 	hakmemProgram(t, "policy", "merge", "-o", merged, cached, other)
 	out, _ = hakmemProgram(t, "policy", "diff", cached, other, merged)
 	for _, row := range []string{
 		"cache|long, 30 samples|short, 20 samples|long, 10 samples", "log|-|long, set|long, set", "frames|-|auto, HoldScale 0.5, Class 512|auto, HoldScale 0.5, Class 512", "rows|short, 20 samples|-|short, 20 samples",
+		"tiles|-|auto, Touch populate, 64 plays|auto, Touch populate, 64 plays",
 	} {
 		if !strings.Contains(regexp.MustCompile(`  +`).ReplaceAllString(out, "|"), row) {
 			t.Errorf("diff has no row %q:\n%s", row, out)

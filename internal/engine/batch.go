@@ -30,6 +30,8 @@ const (
 	batchKinds = iota
 )
 
+const _ = uint(batchKinds-learn.BatchKinds) + uint(learn.BatchKinds-batchKinds) // policy files have the kinds by their numbers
+
 // batchOf returns the group of the slab class c.
 func batchOf(c sizeclass.ID) batchKind {
 	switch {

@@ -57,18 +57,53 @@ func batchWindow(costs learn.Costs, frozen bool, note func(learn.Decision)) {
 		return
 	}
 	for k := range batchKind(batchKinds) {
-		b := &batchLearner.by[k]
-		if *b == nil {
-			*b = learn.NewBatch(uint32(k))
-		}
+		b := batchModel(k)
 		turn := turnWord(turnsNow[k].Load())
 		if cost, known := blockCost(k, turn, costs); known && turn != 0 && !frozen {
-			if d, adopted := (*b).Window(cost); adopted {
+			if d, adopted := b.Window(cost); adopted {
 				note(d)
 			}
 		}
-		turnsNow[k].Store(uint32(nextTurn(turn, (*b).Arm(!frozen))))
+		turnsNow[k].Store(uint32(nextTurn(turn, b.Arm(!frozen))))
 	}
+}
+
+// batchModel returns what is known of a kind of batch. Under scavenger.mu.
+func batchModel(k batchKind) *learn.Batch {
+	b := &batchLearner.by[k]
+	if *b == nil {
+		*b = learn.NewBatch(uint32(k))
+	}
+	return *b
+}
+
+// batchesLearnt returns what is known of each kind of batch of which a window was played. Under scavenger.mu.
+func batchesLearnt() (list []learn.BatchSnapshot) {
+	for _, b := range batchLearner.by {
+		if b != nil {
+			if s := b.Snapshot(); s.Plays() > 0 {
+				list = append(list, s)
+			}
+		}
+	}
+	return list
+}
+
+// restoreBatches replaces what is known of those kinds of batches that are in the list. The factors that it
+// has adopted are in force at once: a window begins. Under scavenger.mu.
+func restoreBatches(list []learn.BatchSnapshot) error {
+	for _, s := range list {
+		k := batchKind(s.Kind)
+		b := batchModel(k)
+		if err := b.Restore(s); err != nil {
+			return err
+		}
+		if k == batchScan {
+			takeSearches()
+		}
+		turnsNow[k].Store(uint32(nextTurn(turnWord(turnsNow[k].Load()), b.Arm(false))))
+	}
+	return nil
 }
 
 // blockCost returns what a block cost in the window turn of a kind of batch, in seconds of CPU time, and of
@@ -78,7 +113,7 @@ func batchWindow(costs learn.Costs, frozen bool, note func(learn.Decision)) {
 // and went back unused.
 func blockCost(k batchKind, turn turnWord, costs learn.Costs) (seconds float64, known bool) {
 	if k == batchScan {
-		nanos, fresh, pages := searches.nanos.Swap(0), searches.fresh.Swap(0), searches.pages.Swap(0)
+		nanos, fresh, pages := takeSearches()
 		faults := float64(fresh) / pageSize * costs.Fault
 		return (float64(nanos)/1e9 + faults) / float64(pages), pages >= leastBatches
 	}
@@ -88,4 +123,9 @@ func blockCost(k batchKind, turn turnWord, costs learn.Costs) (seconds float64, 
 	}
 	nanos := n.nanos + n.batches*turnNanos*(1+batchLearner.turned[k])
 	return nanos / n.blocks / 1e9, n.batches >= leastBatches
+}
+
+// takeSearches returns what searches took and found since the last window, as searches has it, and begins anew.
+func takeSearches() (nanos, fresh, pages int64) {
+	return searches.nanos.Swap(0), searches.fresh.Swap(0), searches.pages.Swap(0)
 }

@@ -41,6 +41,10 @@ var collapsing struct {
 	credit   time.Duration // how long may be spent
 	retryAt  stamp         // in collapseRests: when the next trial begins
 	failures int           // calls that failed in a row
+	share    float64       // the share of the phase that was noted last
+	through  bool          // in collapseAll: all that were ripe then are collapsed
+	noted    learn.Seq     // the decision of which nobody knows yet what came of it, 0: none
+	notedBy  *learn.Learner
 	bytes    atomic.Uint64 // of all huge pages made
 }
 
@@ -94,17 +98,16 @@ func collapseSome(now stamp, moving *check.Mutex[check.Moving]) {
 	if policy.AtStart().THP != policy.THPCanary || x.phase == collapseNever || tracked || osmem.HugePageSize() != superSize {
 		return
 	}
-	if x.phase == collapseRests {
-		if int32(now-x.retryAt) < 0 {
-			return
-		}
-		x.phase, x.trial, x.windowAt = collapseWatches, learn.Change{}, 0
+	if x.phase == collapseRests && int32(now-x.retryAt) >= 0 {
+		x.phase, x.trial, x.windowAt, x.noted = collapseWatches, learn.Change{}, 0, 0
 	}
-	if x.roundAt == 0 || now.since(x.roundAt) >= decayPart(collapseRound) {
+	if x.phase != collapseRests && (x.roundAt == 0 || now.since(x.roundAt) >= decayPart(collapseRound)) {
 		x.roundAt = max(now, 1)
 		x.ripe = ripen(now)
 	}
-	if x.phase == collapseWatches || x.phase == collapseJudges {
+	switch {
+	case x.phase == collapseWatches, x.phase == collapseJudges,
+		x.noted != 0 && (x.phase == collapseRests || x.phase == collapseAll && x.through):
 		collapseWindowEnds(now, moving)
 	}
 	earned := time.Duration(now.since(x.payAt)) * time.Millisecond / collapseShare
@@ -118,7 +121,7 @@ func collapseSome(now stamp, moving *check.Mutex[check.Moving]) {
 		more := collapseNext()
 		x.credit -= elapsed() - began
 		if !more { // the trial makes do with those that there are
-			x.todo = 0
+			x.todo, x.through = 0, true
 			break
 		}
 		x.todo--
@@ -146,17 +149,68 @@ func collapseWindowEnds(now stamp, moving *check.Mutex[check.Moving]) {
 		return
 	}
 	cost := took.Seconds() / float64(n)
-	switch {
-	case x.phase == collapseWatches:
+	switch x.phase {
+	case collapseWatches:
 		if x.trial.Before(cost) && x.ripe >= collapsePart {
 			x.phase, x.todo = collapseTries, x.ripe/collapsePart
+			noteCollapse(x.trial.Asked(), learn.CauseNone)
 		}
-	case !x.trial.After(cost):
-	case x.trial.Cheaper():
-		x.phase = collapseAll
+	case collapseJudges:
+		if x.trial.After(cost) {
+			collapseJudged(now)
+		}
 	default:
-		x.phase, x.retryAt = collapseRests, now+stamp(decayPart(collapseRest))
+		if x.trial.Before(cost) {
+			mean, _ := x.trial.Means()
+			settleCollapse(mean)
+		}
 	}
+}
+
+// collapseJudged ends a trial. Windows that show what came of it begin.
+func collapseJudged(now stamp) {
+	x := &collapsing
+	before, after := x.trial.Means()
+	settleCollapse(after)
+	if x.trial.Cheaper() {
+		x.phase, x.through = collapseAll, false
+		noteCollapse(after, learn.CauseNone)
+	} else {
+		x.phase, x.retryAt = collapseRests, now+stamp(decayPart(collapseRest))
+		noteCollapse(before, learn.CauseNone)
+	}
+	x.trial, x.windowAt = learn.Change{}, 0
+}
+
+// share returns which share of the chunks becomes huge pages in a phase, as KindHuge has it.
+func (p collapsePhase) share() float64 {
+	switch p {
+	case collapseTries, collapseJudges:
+		return 1. / collapsePart
+	case collapseAll:
+		return 1
+	}
+	return 0
+}
+
+// noteCollapse notes the phase that has begun, and what a miss is expected to cost in it. Where nothing is learnt,
+// nobody keeps a log.
+func noteCollapse(predicted float64, why learn.Cause) {
+	x, share := &collapsing, collapsing.phase.share()
+	if learns() {
+		x.notedBy = aboveModels()
+		x.noted = x.notedBy.NoteHuge(x.share, share, predicted, why)
+	}
+	x.share = share
+}
+
+// settleCollapse says what a miss has cost since the last decision. Its Learner may have given way to another one.
+func settleCollapse(cost float64) {
+	x := &collapsing
+	if x.noted != 0 && x.notedBy == learner.Learner {
+		x.notedBy.Log().Settle(x.noted, cost)
+	}
+	x.noted, x.notedBy = 0, nil
 }
 
 // ripen notes for each chunk for how many rounds it has been as it is, and returns how many are ripe and not
@@ -215,6 +269,7 @@ func collapseNext() bool {
 		}
 		if x.failures++; x.failures >= mostFailures {
 			x.phase = collapseNever
+			noteCollapse(0, learn.CauseRefused)
 			return false
 		}
 	}

@@ -2,12 +2,15 @@ package engine
 
 import (
 	"fmt"
+	"math"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
@@ -24,6 +27,7 @@ func withCanary(t *testing.T, chunks int, cost func() time.Duration) (c *testkit
 	forget := func() {
 		collapsing.phase, collapsing.trial, collapsing.windowAt, collapsing.roundAt = collapseWatches, learn.Change{}, 0, 0
 		collapsing.failures, collapsing.credit, collapsing.todo, collapsing.ripe = 0, 0, 0, 0
+		collapsing.share, collapsing.through, collapsing.noted, collapsing.notedBy = 0, false, 0, nil
 		for c := region.firstChunk(); c < region.endChunk(); c++ {
 			super(c).rounds, super(c).collapsed = 0, false
 		}
@@ -60,6 +64,46 @@ func live(t *testing.T, c *testkit.Clock, d time.Duration) {
 		*f.misses(5) += 600
 		kick()
 		c.Advance(tick())
+	}
+}
+
+// collapseDecisions wants these decisions about huge pages in the log, besides their times, and that the
+// explanation names the last one.
+func collapseDecisions(t *testing.T, want ...learn.Decision) {
+	t.Helper()
+	if !learning {
+		return
+	}
+	s, ok := LearnerState()
+	if !ok {
+		t.Fatal("the scavenger hangs")
+	}
+	var got []learn.Decision
+	last := time.Duration(0)
+	for _, d := range s.Decisions {
+		if d.Kind == learn.KindHuge {
+			if d.At < last {
+				t.Errorf("a decision at %v, another one before at %v", d.At, last)
+			}
+			last, d.At = d.At, 0
+			got = append(got, d)
+		}
+	}
+	same := len(got) == len(want)
+	for i := 0; i < len(want) && same; i++ {
+		w := want[i]
+		w.Kind, w.Applied = learn.KindHuge, true
+		near := func(x, y float64) bool { return math.Abs(x-y) <= 1e-6*y }
+		same = near(got[i].Predicted, w.Predicted) && near(got[i].Realised, w.Realised)
+		w.Predicted, w.Realised = got[i].Predicted, got[i].Realised
+		same = same && got[i] == w
+	}
+	var text strings.Builder
+	if err := s.Explain(&text); err != nil {
+		t.Fatal(err)
+	}
+	if !same || !strings.Contains(text.String(), "making huge pages of superslabs that stay as they are went from ") {
+		t.Errorf("decisions\n%+v, want\n%+v\n%s", got, want, text.String())
 	}
 }
 
@@ -126,7 +170,19 @@ func TestCollapse(t *testing.T) {
 			if n := hugeChunks(); n < chunks/collapsePart-1 || n > chunks/collapsePart+1 {
 				t.Errorf("a trial collapses %d of %d chunks", n, chunks)
 			}
-			live(t, c, 20*time.Second)
+			trial := []learn.Decision{{From: 0, To: 1. / collapsePart, Predicted: 98.5e-6}}
+			collapseDecisions(t, trial...)
+			live(t, c, 8*time.Second)
+			trial[0].Realised, trial[0].Outcome = 100e-6, learn.OutcomeRight
+			after := learn.Decision{From: 1. / collapsePart, To: 0, Predicted: 100e-6}
+			if faster {
+				trial[0].Realised = 95e-6
+				after.To, after.Predicted = 1, 95e-6
+			}
+			collapseDecisions(t, append(trial, after)...)
+			live(t, c, 12*time.Second)
+			after.Realised, after.Outcome = after.Predicted, learn.OutcomeRight
+			collapseDecisions(t, append(trial, after)...)
 			n := hugeChunks()
 			if faster && n < chunks*3/4 || !faster && n > chunks/collapsePart+1 {
 				t.Errorf("faster: %t, and then %d of %d chunks are collapsed", faster, n, chunks)
@@ -148,9 +204,50 @@ func TestCollapse(t *testing.T) {
 				if hugeChunks() == n {
 					t.Error("no other trial after eleven minutes")
 				}
+				collapseDecisions(t, append(trial, after, trial[0], after)...)
 			}
 			mustHold(t)
 		})
+	}
+}
+
+// TestCollapseOtherLearner: what came of a trial is not noted in the log of a Learner that knows nothing of it.
+func TestCollapseOtherLearner(t *testing.T) {
+	if !learning {
+		t.Skip("skipped: nothing is learnt in this build")
+	}
+	c, _ := withCanary(t, 40, func() time.Duration { return time.Microsecond })
+	for range 120 {
+		if live(t, c, time.Second); collapsing.noted != 0 || collapsing.phase == collapseNever {
+			break
+		}
+	}
+	if collapsing.phase == collapseNever {
+		t.Skip("skipped: the system makes no huge pages of chunks")
+	}
+	tune(t, func(p *policy.Tuning) { p.Elo = learn.DecideLeader })
+	if !scavenger.lock() {
+		t.Fatal("the scavenger is held")
+	}
+	for i := range 3 {
+		aboveModels().NotePrice(float64(1 + i))
+	}
+	scavenger.unlock()
+	live(t, c, 20*time.Second)
+	s, _ := LearnerState()
+	n := 0
+	for _, d := range s.Decisions {
+		if d.Kind == learn.KindPrice && d.Outcome != learn.OutcomeOpen {
+			t.Errorf("the price has an outcome: %+v", d)
+		}
+		if d.Kind == learn.KindHuge {
+			if n++; d.From == 0 || d.Outcome == learn.OutcomeOpen {
+				t.Errorf("%+v", d)
+			}
+		}
+	}
+	if n != 1 {
+		t.Errorf("%d decisions about huge pages, want the one after the trial", n)
 	}
 }
 
@@ -186,6 +283,7 @@ func TestCollapseRefused(t *testing.T) {
 		return nil
 	})
 	live(t, c, 120*time.Second)
+	collapseDecisions(t, learn.Decision{From: 0, To: 1. / collapsePart, Predicted: 0.985e-6}, learn.Decision{From: 1. / collapsePart, To: 0, Why: learn.CauseRefused})
 	if calls != mostFailures || collapsing.phase != collapseNever {
 		t.Errorf("%d calls, phase %d", calls, collapsing.phase)
 	}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"math/bits"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,8 @@ var learner struct {
 	misses [frontTypes]uint64
 	moved  int64
 	limit  float64 // the budget of caches that was noted last, in bytes
+	// imported is the board of a policy file, for a Learner that takes the place of this one; or nil.
+	imported *learn.BoardSnapshot
 }
 
 // windowTime is the length of a window, in hundredths of HAKMEM_DECAY_MS: learn.WindowTime.
@@ -47,8 +50,43 @@ func aboveModels() *learn.Learner {
 		region.mu.Lock()
 		keptModel().SetTrial(1, nil) // of the one before
 		region.mu.Unlock()
+		if l.imported != nil {
+			if err := l.RestoreBoard(*l.imported); err != nil {
+				survive(fmt.Errorf("hakmem: policy: %w, although the file was checked; the strategies begin anew", err))
+			}
+		}
 	}
 	return l.Learner
+}
+
+// boardLearnt returns how the strategies stand, or nil if no match was played. Under scavenger.mu.
+func boardLearnt() *learn.BoardSnapshot {
+	s := aboveModels().Board().Snapshot()
+	if s.Matches() == 0 {
+		return nil
+	}
+	return &s
+}
+
+// restoreBoard replaces how the strategies stand, unless s is nil. If the leader decides, it is in force at
+// once. moving is scavenger.moving, which it takes. Under scavenger.mu.
+func restoreBoard(s *learn.BoardSnapshot, moving *check.Mutex[check.Moving]) error {
+	if s == nil {
+		return nil
+	}
+	above := aboveModels()
+	if err := above.RestoreBoard(*s); err != nil {
+		return err
+	}
+	learner.imported = s
+	inForce := above.Strategy()
+	moving.Lock()
+	budget.factor = inForce.Budget
+	moving.Unlock()
+	region.mu.Lock()
+	keptModel().SetScale(inForce.Hold)
+	region.mu.Unlock()
+	return nil
 }
 
 // learnWindow lets the Learner judge, if a window has passed. moving is scavenger.moving, which it takes for

@@ -20,7 +20,7 @@ func withLearner(t *testing.T, e learn.EvolutionPolicy, d learn.Deciding) {
 		t.Fatal("the scavenger is held")
 	}
 	defer scavenger.unlock()
-	learner.Learner, learner.windowAt, lastUse.cpu = nil, 0, 0
+	learner.Learner, learner.windowAt, learner.imported, lastUse.cpu = nil, 0, nil, 0
 }
 
 // waits lets n peaks of 16 MiB pass, so long apart.

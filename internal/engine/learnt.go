@@ -3,6 +3,7 @@ package engine
 import (
 	"errors"
 	"slices"
+	"unicode/utf8"
 
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/policy"
@@ -12,8 +13,9 @@ import (
 // This file hands out what was learnt and decided, and takes it from a policy file. It has no state.
 
 // Learnt returns what was learnt of free pages, of holes and of sites, the sizes that were added, and what is
-// known of fresh blocks if they are played (touch.go). It leaves out holes if the scavenger hangs. Any
-// goroutine, not entered.
+// known of fresh blocks (touch.go), of W_MAX and of batches if they are played, and of strategies if they were
+// compared. Of all this it leaves out holes, W_MAX, batches and strategies if the scavenger hangs. Any goroutine,
+// not entered.
 func Learnt() learn.Snapshot {
 	region.mu.Lock()
 	s := keptModel().Snapshot()
@@ -21,19 +23,45 @@ func Learnt() learn.Snapshot {
 	if touches.model != nil {
 		fresh := touches.model.Snapshot()
 		s.Touch = &fresh
+		s.Sites = withTouches(s.Sites)
 	}
 	region.mu.Unlock()
 	learn.SortRules(s.Sites)
 	if scavenger.lock() {
 		holes := holesModel().Snapshot()
-		scavenger.unlock()
 		s.Holes = &holes
+		s.WMax, s.Batches, s.Board = wmaxLearnt(), batchesLearnt(), boardLearnt()
+		scavenger.unlock()
 	}
 	return s
 }
 
-// Learn replaces what was learnt of free pages and, if s has them, of holes and of fresh blocks, and the
-// imported rules of sites. What was learnt of sites in this process stays, and so do sizes that were added:
+// withTouches returns rules of sites with the Touches that were learnt here in place of imported ones. Under
+// region.mu.
+func withTouches(list []learn.SiteRule) []learn.SiteRule {
+	touches.model.Settled(func(s uint32, rule learn.TouchRule, plays uint64) {
+		name, _, _ := site.Read(site.ID(s))
+		i := slices.IndexFunc(list, func(r learn.SiteRule) bool { return r.Name == name })
+		switch {
+		case i < 0 && (rule == learn.RuleAuto || !utf8.ValidString(name)): // a file is JSON, which has no other names
+			return
+		case i < 0:
+			list = append(list, learn.SiteRule{Name: name, NoLane: true})
+			i = len(list) - 1
+		}
+		r := &list[i]
+		if r.LearntTouch, r.TouchPlays = rule, plays; rule == learn.RuleAuto {
+			r.TouchPlays = 0
+		}
+		if *r == (learn.SiteRule{Name: name, NoLane: true}) {
+			list = slices.Delete(list, i, i+1)
+		}
+	})
+	return list
+}
+
+// Learn replaces what was learnt of free pages and, if s has them, of holes, of fresh blocks, of W_MAX, of
+// kinds of batches and of strategies, and the imported rules of sites. What was learnt of sites in this process stays, and so do sizes that were added:
 // those of s come on top, as far as there are spare classes. It returns an error, and changes nothing, if s
 // is damaged or the scavenger hangs. Any goroutine, not entered.
 func Learn(s learn.Snapshot) error {
@@ -54,7 +82,7 @@ func Learn(s learn.Snapshot) error {
 	}
 	importRules(s.Sites)
 	importSizes(s.Sizes)
-	return restoreTouch(s)
+	return errors.Join(restoreTouch(s), restoreWMax(s.WMax), restoreBatches(s.Batches), restoreBoard(s.Board, &scavenger.moving))
 }
 
 // restoreKept is Learn for free pages.

@@ -60,7 +60,7 @@ func withClock(t *testing.T) *testkit.Clock {
 	clear(seenFronts[:])
 	holeTimes.model, holeTimes.lastRound, holeTimes.roundAt = nil, 0, 0
 	holeWaits.n = 0
-	learner.Learner, learner.windowAt = nil, 0
+	learner.Learner, learner.windowAt, learner.imported = nil, 0, nil
 	peaks.Sizes = learn.Sizes{}
 	for i := range peaks.asked {
 		peaks.asked[i] = askedSizes[i].Load()

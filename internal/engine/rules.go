@@ -31,7 +31,7 @@ type Rule struct {
 // rules is what is known of sites besides what the model knows. Owned by region.mu.
 var rules struct {
 	set      map[site.ID]Lane           // LaneShort or LaneLong
-	imported map[site.ID]learn.SiteRule // lanes learnt elsewhere; they hold until the model judges the site
+	imported map[site.ID]learn.SiteRule // lanes and Touches learnt elsewhere; they hold until the models judge the site
 	unknown  map[string]learn.SiteRule  // of names that no site has yet, set ones too
 }
 
@@ -96,11 +96,16 @@ func meetSite(s site.ID, name string) {
 	}
 	delete(rules.unknown, name)
 	anyUnknown.Store(len(rules.unknown) > 0)
-	switch {
-	case r.NoLane:
-	case r.Samples > 0:
-		rules.imported[s] = learn.SiteRule{Long: r.Long, Samples: r.Samples}
+	learnt := learn.SiteRule{NoLane: r.NoLane || r.Samples == 0, LearntTouch: r.LearntTouch, TouchPlays: r.TouchPlays}
+	if !learnt.NoLane {
+		learnt.Long, learnt.Samples = r.Long, r.Samples
+	}
+	if !learnt.NoLane || learnt.TouchPlays > 0 {
+		rules.imported[s] = learnt
 		publish(s)
+	}
+	switch {
+	case r.NoLane, r.Samples > 0:
 	case rules.set[s] == LaneAuto: // otherwise the program has set another one
 		setLane(s, laneFor(r.Long))
 	}
@@ -144,15 +149,18 @@ func siteRules() (list []learn.SiteRule) {
 	for s, r := range rules.imported {
 		by[s] = r
 	}
-	lifetimes.model.Judged(func(s uint32, samples float64, long bool) {
-		by[site.ID(s)] = learn.SiteRule{Long: long, Samples: samples}
-	})
+	laned := func(s site.ID, long bool, samples float64) {
+		r := by[s]
+		r.Long, r.Samples, r.NoLane = long, samples, false
+		by[s] = r
+	}
+	lifetimes.model.Judged(func(s uint32, samples float64, long bool) { laned(site.ID(s), long, samples) })
 	for s, lane := range rules.set {
-		by[s] = learn.SiteRule{Long: lane == LaneLong}
+		laned(s, lane == LaneLong, 0)
 	}
 	for s, u := range ruledSites() {
-		r, laned := by[s]
-		r.NoLane, r.SiteSettings = !laned, *u
+		r, is := by[s]
+		r.NoLane, r.SiteSettings = r.NoLane || !is, *u
 		by[s] = r
 	}
 	names := map[string]bool{}
@@ -169,6 +177,12 @@ func siteRules() (list []learn.SiteRule) {
 		}
 	}
 	return list
+}
+
+// importedTouch returns how the memory of a site's fresh blocks comes best, by a policy file. Under region.mu.
+func importedTouch(s site.ID) learn.TouchRule {
+	check.MustHold(&region.mu, "importedTouch")
+	return rules.imported[s].LearntTouch
 }
 
 // laneNow reports whether the blocks of a site are to go to the long lane. Under region.mu.

@@ -97,6 +97,7 @@ func touchModel() *learn.Touch {
 			name, _, _ := site.Read(site.ID(s))
 			return name
 		})
+		touches.model.Expect(func(s uint32) learn.TouchRule { return importedTouch(site.ID(s)) })
 	}
 	return touches.model
 }

@@ -303,6 +303,98 @@ func TestTouchNot(t *testing.T) {
 	}
 }
 
+// TestTouchRuleLearnt: what a site has learnt is in its rule when it has settled. Another process that learns
+// begins with it, also with sizes that were not seen; what is set here comes first, and so do plays of its own.
+func TestTouchRuleLearnt(t *testing.T) {
+	needsLook(t)
+	if !maySample || tracked || region.huge {
+		t.Skip("skipped: this build learns nothing of fresh blocks, or the system makes huge pages by itself")
+	}
+	populates(t)
+	withHugePagesOff(t)
+	c := withTouch(t, policy.TouchAuto)
+	forgetRules(t)
+	const size = 256 << 10
+	timed(c, time.Duration(0.5*learn.TypicalMachine.Fault*size/4096*1e9))
+	s, other := RegisterSite(t.Name()+": site"), RegisterSite(t.Name()+": other")
+	use := func(s site.ID, n int, every mem.Bytes) {
+		for range n {
+			p := MallocAt(s, size)
+			write(p, size, every)
+			freeBlocks(t, []Block{p})
+			Trim()
+		}
+	}
+	rule := func() (r learn.SiteRule) {
+		for _, r := range ours(t, Learnt().Sites) {
+			if r.Name == t.Name()+": site" {
+				return r
+			}
+		}
+		return r
+	}
+	use(s, 20, 1)
+	if r := rule(); r.Name != "" {
+		t.Errorf("after 20 blocks there is the rule %+v", r)
+	}
+	use(s, 1000, 1)
+	r := rule()
+	if r.LearntTouch != learn.RulePopulate || r.TouchPlays < 64 || !r.NoLane || r.Touch != learn.RuleAuto {
+		t.Fatalf("after 1020 blocks the rule is %+v", r)
+	}
+	if set, _ := ReadRule(s); set != (Rule{}) {
+		t.Errorf("what was learnt is said to be set: %+v", set)
+	}
+	// Another process, which knows the rules and no bandits.
+	file := Learnt()
+	file.Touch, file.Sites = nil, []learn.SiteRule{r}
+	begin := func() {
+		t.Helper()
+		forgetTouch()
+		if err := Learn(file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	comes := func(s site.ID, size mem.Bytes) bool {
+		before := touched.blocks.Load()
+		freeBlocks(t, []Block{MallocAt(s, size)})
+		Trim()
+		return touched.blocks.Load() > before
+	}
+	begin()
+	tune(t, func(p *policy.Tuning) { p.Evo = learn.EvolutionFrozen })
+	if !comes(s, size) || !comes(s, 3*mebibyte) || comes(other, size) || comes(0, size) {
+		t.Error("the rule does not hold for the site's blocks, or for others")
+	}
+	if got := rule(); got != r {
+		t.Errorf("exported: %+v, want %+v", got, r)
+	}
+	if err := SetRule(s, Rule{SiteSettings: learn.SiteSettings{Touch: learn.RuleFault}}); err != nil {
+		t.Fatal(err)
+	}
+	if comes(s, size) {
+		t.Error("what the program has set does not come first")
+	}
+	if got := rule(); got.Touch != learn.RuleFault || got.LearntTouch != learn.RulePopulate {
+		t.Errorf("with a rule that is set: %+v", got)
+	}
+	if err := SetRule(s, Rule{}); err != nil {
+		t.Fatal(err)
+	}
+	tune(t, func(p *policy.Tuning) { p.Touch = policy.TouchFault })
+	if comes(s, size) {
+		t.Error("the rule holds where nothing is learnt of fresh blocks")
+	}
+	tune(t, func(p *policy.Tuning) { p.Touch, p.Evo = policy.TouchAuto, learn.EvolutionLearn })
+	begin()
+	use(s, 1000, 50)
+	tune(t, func(p *policy.Tuning) { p.Evo = learn.EvolutionFrozen }) // so that no block is a play
+	if got := rule(); got.LearntTouch != learn.RuleFault || comes(s, size) {
+		t.Errorf("the program uses a 50th of its blocks, and the rule is %+v", got)
+	}
+	mustHold(t)
+}
+
 // TestTouchFrozen: where nothing is learnt there are no plays, and what was adopted stays in force.
 func TestTouchFrozen(t *testing.T) {
 	if !learning {

@@ -158,6 +158,34 @@ var wmax struct {
 	skip bool
 }
 
+// wmaxLearnt returns what is known of W_MAX, or nil if no window was played. Under scavenger.mu.
+func wmaxLearnt() *learn.WMaxSnapshot {
+	if wmax.WMax == nil {
+		return nil
+	}
+	s := wmax.Snapshot()
+	if s.Plays() == 0 {
+		return nil
+	}
+	return &s
+}
+
+// restoreWMax replaces what is known of W_MAX, unless s is nil. The factor that s has adopted is in force at
+// once, and the window that goes on does not count. Under scavenger.mu.
+func restoreWMax(s *learn.WMaxSnapshot) error {
+	if s == nil {
+		return nil
+	}
+	w := &wmax
+	if w.WMax == nil {
+		w.WMax = learn.NewWMax()
+	}
+	err := w.Restore(*s)
+	w.skip = true
+	wider.factor.Store(math.Float64bits(w.Factor(false)))
+	return err
+}
+
 // followLives notes for how long samples lived since the last tick. A sample that has died
 // since then counts with half of that. A block that was freed and is in use again counts as alive: so the
 // mean is too long rather than too short, and W_MAX too small. Under scavenger.mu.

@@ -164,6 +164,10 @@ func (b *Bandit) Arms() int { return len(b.arms) }
 // Choice returns the arm that is adopted.
 func (b *Bandit) Choice() int { return b.adopted }
 
+// Settled reports whether the adopted arm has stayed so for long enough that another one could be adopted, and
+// none is on its way to be.
+func (b *Bandit) Settled() bool { return b.cooldown == 0 && b.streak == 0 }
+
 // Adoptions returns how often another arm was adopted than the one before.
 func (b *Bandit) Adoptions() uint64 { return b.adoptions }
 

@@ -3,6 +3,7 @@ package learn
 import (
 	"fmt"
 	"math"
+	"slices"
 )
 
 // BanditSnapshot is what a Bandit has learnt, in a form that can be stored and given to another Bandit
@@ -61,6 +62,56 @@ func (b *Bandit) Restore(s BanditSnapshot) error {
 	}
 	b.candidate, b.streak, b.cooldown = b.adopted, 0, 0
 	return nil
+}
+
+// Plays returns how many plays of all arms were counted.
+func (s BanditSnapshot) Plays() (n uint64) {
+	for _, a := range s.Arms {
+		n += a.Plays
+	}
+	return n
+}
+
+// scaled returns s with each cost multiplied by f.
+func (s BanditSnapshot) scaled(f float64) BanditSnapshot {
+	s.Arms = slices.Clone(s.Arms)
+	for i := range s.Arms {
+		s.Arms[i].Mean *= f
+		s.Arms[i].Spread *= f * f
+	}
+	s.Low *= f
+	s.High *= f
+	return s
+}
+
+// weighed returns s and o together, whose costs are in one unit: a part f of what is known is that of s, and
+// the rest that of o. Of the two adopted arms it has the one that costs less then; of two that cost the same,
+// or are not known, that of s.
+func (s BanditSnapshot) weighed(o BanditSnapshot, f float64) BanditSnapshot {
+	both := BanditSnapshot{Low: min(s.Low, o.Low), High: max(s.High, o.High), Adopted: s.Adopted}
+	for i := range s.Arms {
+		both.Arms = append(both.Arms, s.Arms[i].weighed(o.Arms[i], f))
+	}
+	x, y := both.Arms[s.Adopted], both.Arms[o.Adopted]
+	if y.Weight > 0 && (x.Weight == 0 || y.Mean < x.Mean) {
+		both.Adopted = o.Adopted
+	}
+	return both
+}
+
+// weighed is BanditSnapshot.weighed for an arm.
+func (a BanditArm) weighed(o BanditArm, f float64) BanditArm {
+	x, y := f*a.Weight, (1-f)*o.Weight
+	both := BanditArm{Plays: a.Plays + o.Plays, Weight: x + y}
+	if both.Weight < leastWeight {
+		both.Weight = 0
+		return both
+	}
+	both.Squares = f*f*a.Squares + (1-f)*(1-f)*o.Squares
+	both.Mean = (x*a.Mean + y*o.Mean) / both.Weight
+	d := a.Mean - o.Mean
+	both.Spread = f*a.Spread + (1-f)*o.Spread + d*d*x*y/both.Weight
+	return both
 }
 
 // valid reports whether plays can have led to this.

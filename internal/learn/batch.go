@@ -5,6 +5,14 @@ package learn
 // batch shows by: it halves or doubles.
 var BatchFactors = [...]float64{1, 0.5, 2}
 
+// BatchKinds is how many kinds of batch there are. An allocator says by their numbers which are which.
+const BatchKinds = 4
+
+// BatchNames says what is done in batches of each kind.
+var BatchNames = [BatchKinds]string{
+	"refills of blocks up to 1 KiB", "refills of blocks up to 8 KiB", "refills of blocks up to 32 KiB", "searches for a slab",
+}
+
 // Batch chooses one of BatchFactors for one kind of batch. Large batches share the fixed cost of a slow path
 // among more blocks, and move more that nobody wants; which is worth more shows only in use. So a Bandit
 // chooses, and its play is a window of some seconds. A Batch has no clock. It is for one goroutine at a

@@ -61,7 +61,7 @@ func TestBatchDecision(t *testing.T) {
 		if d.Kind != KindBatch || d.Where != 3 || d.From != 1 || d.To != 0.5 || !d.Applied || math.Abs(d.Predicted-10e-9) > 1e-12 {
 			t.Errorf("%+v", d)
 		}
-		if s := d.Sentence(); !strings.Contains(s, "of kind 3 (") || !strings.Contains(s, "went from 1 times to 0.5 times, because") {
+		if s := d.Sentence(); !strings.Contains(s, "the size of searches for a slab went from 1 times to 0.5 times, because") {
 			t.Error(s)
 		}
 		if b.Arm(false) != 1 {

@@ -164,13 +164,18 @@ func (b *Board) begin() {
 
 // Leader returns the best rated of the active strategies, as an index of Strategies. Of equal ones it is
 // the first.
-func (b *Board) Leader() int { return b.best(func(i int) bool { return b.players[i].Active }) }
+func (b *Board) Leader() int { return leaderOf(b.players[:]) }
 
-// best returns the best rated strategy of those that are ok, -1 if there is none.
-func (b *Board) best(ok func(int) bool) int {
+// leaderOf returns which of the strategies leads.
+func leaderOf(players []Standing) int {
+	return bestOf(players, func(i int) bool { return players[i].Active })
+}
+
+// bestOf returns the best rated strategy of those that are ok, -1 if there is none.
+func bestOf(players []Standing, ok func(int) bool) int {
 	best := -1
-	for i := range b.players {
-		if ok(i) && (best < 0 || b.players[i].Rating > b.players[best].Rating) {
+	for i := range players {
+		if ok(i) && (best < 0 || players[i].Rating > players[best].Rating) {
 			best = i
 		}
 	}
@@ -265,8 +270,8 @@ func (b *Board) draw() (i, j int) {
 	}
 	i = b.Leader()
 	rival := func(k int) bool { return b.players[k].Active && k != i }
-	if j = b.best(func(k int) bool { return rival(k) && !b.met[k] }); j < 0 {
-		j = b.best(rival)
+	if j = bestOf(b.players[:], func(k int) bool { return rival(k) && !b.met[k] }); j < 0 {
+		j = bestOf(b.players[:], rival)
 	}
 	return i, j
 }

@@ -61,3 +61,37 @@ func (b *Board) Restore(s BoardSnapshot) error {
 	b.begin()
 	return nil
 }
+
+// Leader returns the strategy that leads: that of Board.Leader.
+func (s BoardSnapshot) Leader() Strategy { return s.Strategies[leaderOf(s.Standings)] }
+
+// Matches returns how many matches were played.
+func (s BoardSnapshot) Matches() (n uint64) {
+	for _, p := range s.Standings {
+		n += p.Wins + p.Losses + p.Draws
+	}
+	return n / 2 // each is in the books of two
+}
+
+// merge returns how the strategies stand by the matches of both: ratings are means, which count by the
+// matches, so that their sum stays what it is. Those strategies are active that are so where more was played.
+func (s *BoardSnapshot) merge(o *BoardSnapshot) *BoardSnapshot {
+	switch {
+	case s == nil || o != nil && s.Matches() == 0:
+		return o
+	case o == nil || o.Matches() == 0:
+		return s
+	}
+	a, b := float64(s.Matches()), float64(o.Matches())
+	more := s
+	if b > a {
+		more = o
+	}
+	both := BoardSnapshot{s.Strategies, slices.Clone(more.Standings)}
+	for i := range both.Standings {
+		p, x, y := &both.Standings[i], &s.Standings[i], &o.Standings[i]
+		p.Rating = (a*x.Rating + b*y.Rating) / (a + b)
+		p.Wins, p.Losses, p.Draws, p.Samples = x.Wins+y.Wins, x.Losses+y.Losses, x.Draws+y.Draws, x.Samples+y.Samples
+	}
+	return &both
+}

@@ -30,19 +30,34 @@ func (c *Change) add(side int, cost float64) (enough bool) {
 	return c.windows[side] >= changeWindows
 }
 
-// Cheaper reports whether the windows after the change were cheaper by 1.5 %, and by more than three
-// standard errors of the difference (trialSigmas). There must be enough on both sides.
-func (c *Change) Cheaper() bool {
-	var mean, error2 [2]float64
+// Means returns what a window cost before the change and after it, on average, of a side that has enough.
+func (c *Change) Means() (before, after float64) {
+	var mean [2]float64
 	for side := range mean {
 		for _, x := range c.costs[side] {
 			mean[side] += x / changeWindows
 		}
+	}
+	return mean[0], mean[1]
+}
+
+// Asked returns what a window after the change may cost at most for a gain. There must be enough before it.
+func (c *Change) Asked() float64 {
+	before, _ := c.Means()
+	return before * (1 - changeGain)
+}
+
+// Cheaper reports whether the windows after the change were cheaper by 1.5 %, and by more than three
+// standard errors of the difference (trialSigmas). There must be enough on both sides.
+func (c *Change) Cheaper() bool {
+	before, after := c.Means()
+	error2 := 0.0
+	for side, mean := range [2]float64{before, after} {
 		for _, x := range c.costs[side] {
-			d := x - mean[side]
-			error2[side] += d * d / (changeWindows - 1) / changeWindows
+			d := x - mean
+			error2 += d * d / (changeWindows - 1) / changeWindows
 		}
 	}
-	gain := mean[0] - mean[1]
-	return gain >= changeGain*mean[0] && gain > 0 && gain*gain > trialSigmas*trialSigmas*(error2[0]+error2[1])
+	gain := before - after
+	return after <= c.Asked() && gain > 0 && gain*gain > trialSigmas*trialSigmas*error2
 }

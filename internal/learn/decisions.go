@@ -19,10 +19,11 @@ const (
 	KindWMax                          // W_MAX, one of WMaxFactors. Costs are those of a second of the program
 	KindBatch                         // the factor of batches of kind Where, one of BatchFactors. Costs are those of a block
 	KindTouch                         // the TouchArm for fresh blocks of TouchWhere: its number. Costs are for an OS page that is used
+	KindHuge                          // which share of old superslabs becomes huge pages: 0 none, 1 all, between them a trial's. Costs are those of a miss of a magazine
 	nKinds        = iota
 )
 
-var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price", "size", "w_max", "batch", "touch"}
+var kinds = []string{"hold", "lane", "leader", "evolution", "budget", "price", "size", "w_max", "batch", "touch", "huge"}
 
 func (k DecisionKind) String() string { return nameOf(kinds, k) }
 
@@ -62,7 +63,7 @@ type Decision struct {
 	Realised  float64       `json:"realised"`  // what it cost, in CPU seconds, once the outcome is known
 	Where     uint32        `json:"where"`     // the band, site, board or TouchWhere
 	Kind      DecisionKind  `json:"kind"`
-	Why       Cause         `json:"why"`     // of KindEvolution only
+	Why       Cause         `json:"why"`     // of KindEvolution, and CauseRefused of KindHuge
 	Applied   bool          `json:"applied"` // false: it is noted what would have been decided, and nothing was done
 	Outcome   Outcome       `json:"outcome"`
 }

@@ -208,8 +208,8 @@ func TestNames(t *testing.T) {
 	}{
 		{EvolutionPolicies[:], int(EvolutionAuto) + 1},
 		{modes, int(ModeCanary) + 1},
-		{causes, int(CauseUndecided) + 1},
-		{reasons[:], int(CauseUndecided) + 1},
+		{causes, int(CauseRefused) + 1},
+		{reasons[:], int(CauseRefused) + 1},
 		{kinds, nKinds},
 		{outcomes, int(OutcomeWrong) + 1},
 	} {

@@ -74,9 +74,10 @@ const (
 	CauseNotCheaper                // CANARY to FROZEN: the candidate is not cheaper
 	CauseMispredicted              // CANARY to FROZEN: the candidate costs more than was predicted
 	CauseUndecided                 // CANARY to FROZEN: the trial took too long
+	CauseRefused                   // no mode: huge pages are not made any more, because the system refuses them
 )
 
-var causes = []string{"none", "settled", "slower", "dearer", "sizes", "promise", "confirmed", "not cheaper", "mispredicted", "undecided"}
+var causes = []string{"none", "settled", "slower", "dearer", "sizes", "promise", "confirmed", "not cheaper", "mispredicted", "undecided", "refused"}
 
 func (c Cause) String() string { return nameOf(causes, c) }
 

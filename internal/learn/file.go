@@ -27,7 +27,9 @@ type file struct {
 	Version     int       `json:"version"`
 	ArmsSeconds []float64 `json:"arms_seconds"` // the hold times, which are the bounds of the bins
 	Policy      Snapshot  `json:"policy"`
-	State       *State    `json:"state,omitempty"` // of the process that wrote the file
+	// State is the State of the process that wrote the file. It is read only where it is asked for: it has
+	// names of decisions, to which newer versions add, and says nothing that a process begins with.
+	State json.RawMessage `json:"state,omitempty"`
 }
 
 func armsSeconds() (list []float64) {
@@ -39,7 +41,14 @@ func armsSeconds() (list []float64) {
 
 // Write writes s as a policy file, with the state of the process if that is not nil.
 func (s Snapshot) Write(w io.Writer, state *State) error {
-	text, err := json.MarshalIndent(file{fileFormat, fileVersion, armsSeconds(), s, state}, "", " ")
+	f := file{Format: fileFormat, Version: fileVersion, ArmsSeconds: armsSeconds(), Policy: s}
+	if state != nil {
+		var err error
+		if f.State, err = json.Marshal(state); err != nil {
+			return err
+		}
+	}
+	text, err := json.MarshalIndent(f, "", " ")
 	if err != nil {
 		return err
 	}
@@ -64,20 +73,24 @@ func ReadState(r io.Reader) (State, error) {
 	switch {
 	case err != nil:
 		return State{}, err
-	case f.State == nil:
+	case len(f.State) == 0 || string(f.State) == "null":
 		return State{}, errors.New("the policy file does not say how the learner stood: take one that a process has exported")
 	}
-	for _, x := range f.State.Touch {
+	var state State
+	if err := json.Unmarshal(f.State, &state); err != nil {
+		return State{}, fmt.Errorf("how the learner stood is damaged in the policy file, or was written by a newer hakmem: %w", err)
+	}
+	for _, x := range state.Touch {
 		if x.Arm >= nTouchArms {
 			return State{}, fmt.Errorf("the policy file is damaged: there is no way %d to fault memory in", x.Arm)
 		}
 	}
-	for _, p := range f.State.Board {
+	for _, p := range state.Board {
 		if p.Strategy < 0 || p.Strategy >= nStrategies {
 			return State{}, fmt.Errorf("the policy file is damaged: there is no strategy %d", p.Strategy)
 		}
 	}
-	return *f.State, nil
+	return state, nil
 }
 
 // readFile reads and checks a policy file.
@@ -134,8 +147,8 @@ func (s Snapshot) Check() error {
 		return err
 	}
 	if s.Holes != nil {
-		if s.Holes.Holes != nil || s.Holes.Sites != nil || s.Holes.Sizes != nil || s.Holes.Touch != nil {
-			return errors.New("learn: what is known of holes has holes, sites, block sizes or fresh blocks of its own")
+		if !s.Holes.onlyModel() {
+			return errors.New("learn: what is known of holes has holes, sites, block sizes, fresh blocks, factors or a board of its own")
 		}
 		if err := s.Holes.Check(); err != nil {
 			return fmt.Errorf("%w, of holes", err)
@@ -144,6 +157,19 @@ func (s Snapshot) Check() error {
 	if s.Touch != nil {
 		if err := s.Touch.check(); err != nil {
 			return err
+		}
+	}
+	if s.WMax != nil {
+		if err := s.WMax.check(); err != nil {
+			return err
+		}
+	}
+	if err := checkBatches(s.Batches); err != nil {
+		return err
+	}
+	if s.Board != nil {
+		if err := NewBoard(0).Restore(*s.Board); err != nil {
+			return fmt.Errorf("%w, of the board", err)
 		}
 	}
 	return New(s.Costs).Restore(s)
@@ -163,9 +189,9 @@ func (s Snapshot) Samples() (n float64) {
 	return n
 }
 
-// Merge returns what both s and o have learnt, each weighed by the number of its samples, rules of sites
-// and block sizes too; of how memory is faulted in it takes the one with more plays. The costs are those of
-// s. A band stands for the same share of the pages in both.
+// Merge returns what both s and o have learnt, each weighed by the number of its samples, rules of sites,
+// block sizes, factors and the board too; of how memory is faulted in it takes the one with more plays. The
+// costs are those of s. A band stands for the same share of the pages in both.
 func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 	if err := errors.Join(s.Check(), o.Check()); err != nil {
 		return Snapshot{}, err
@@ -196,6 +222,9 @@ func (s Snapshot) Merge(o Snapshot) (Snapshot, error) {
 	both.Sites = mergeRules(s.Sites, o.Sites)
 	both.Sizes = mergeSizes(s.Sizes, o.Sizes)
 	both.Touch = mergeTouch(s.Touch, o.Touch)
+	both.WMax = s.WMax.merge(o.WMax)
+	both.Batches = mergeBatches(s.Batches, o.Batches)
+	both.Board = s.Board.merge(o.Board)
 	switch {
 	case s.Holes == nil:
 		both.Holes = o.Holes

@@ -105,10 +105,13 @@ func TestFileHoles(t *testing.T) {
 		says string
 		do   func(*Snapshot)
 	}{
-		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Holes = &Snapshot{} }},
-		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Sites = []SiteRule{{Name: "a"}} }},
-		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Sizes = []BlockSize{{Size: 4224}} }},
-		{"block sizes or fresh blocks of its own", func(h *Snapshot) { h.Touch = &TouchSnapshot{} }},
+		{"a board of its own", func(h *Snapshot) { h.Holes = &Snapshot{} }},
+		{"a board of its own", func(h *Snapshot) { h.Sites = []SiteRule{{Name: "a"}} }},
+		{"a board of its own", func(h *Snapshot) { h.Sizes = []BlockSize{{Size: 4224}} }},
+		{"a board of its own", func(h *Snapshot) { h.Touch = &TouchSnapshot{} }},
+		{"a board of its own", func(h *Snapshot) { h.WMax = &WMaxSnapshot{} }},
+		{"a board of its own", func(h *Snapshot) { h.Batches = []BatchSnapshot{{}} }},
+		{"a board of its own", func(h *Snapshot) { h.Board = &BoardSnapshot{} }},
 		{"of holes", func(h *Snapshot) { h.Bands = h.Bands[1:] }},
 		{"of holes", func(h *Snapshot) { h.Costs.Hold = 0 }},
 		{"of holes", func(h *Snapshot) { h.Pages = mostPages + 1 }},
@@ -158,16 +161,23 @@ func TestMergeHoles(t *testing.T) {
 	}
 }
 
-// FuzzReadSnapshot: whatever a file contains, it is read without a panic, and what is read can be used.
+// FuzzReadSnapshot: whatever a file contains, it is read without a panic, and what is read can be used and merged.
 func FuzzReadSnapshot(f *testing.F) {
 	text := fileOf(f, New(testCosts).Snapshot())
 	f.Add(text)
 	f.Add(`{"format": "hakmem policy", "version": 1}`)
 	f.Add(strings.Replace(text, "0.45", "1e999", 1))
+	other := withFactors()
+	factors := fileOf(f, other)
+	f.Add(factors)
+	f.Add(strings.Replace(factors, `"Adopted": 2`, `"Adopted": -2`, 1))
 	f.Fuzz(func(t *testing.T, text string) {
 		if s, err := ReadSnapshot(strings.NewReader(text)); err == nil {
 			if err := New(testCosts).Restore(s); err != nil {
 				t.Error(err)
+			}
+			if both, err := s.Merge(other); err == nil && both.Check() != nil {
+				t.Error(both.Check())
 			}
 		}
 	})

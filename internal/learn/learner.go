@@ -91,6 +91,19 @@ func (l *Learner) Log() *Log { return &l.log }
 func (l *Learner) Board() *Board         { return l.board }
 func (l *Learner) Evolution() *Evolution { return l.evolution }
 
+// RestoreBoard replaces how the strategies stand. Where the leader decides, it is in force from now on: the
+// caller applies Strategy. If s is damaged, RestoreBoard returns an error and changes nothing.
+func (l *Learner) RestoreBoard(s BoardSnapshot) error {
+	if err := l.board.Restore(s); err != nil {
+		return err
+	}
+	l.leader = l.board.Leader()
+	if l.deciding == DecideLeader && l.Policy() != EvolutionOff {
+		l.strategy = l.leader
+	}
+	return nil
+}
+
 // Window judges a window of m, and sets what follows for the next one: m's scale, its trial, and whether it
 // is frozen. The caller applies Strategy().Budget.
 func (l *Learner) Window(m *Model, r Report) {
@@ -222,6 +235,13 @@ func (l *Learner) NoteAdopted(d Decision) { l.note(d) }
 // NoteTouch notes that the memory of fresh blocks comes in another way from now on.
 func (l *Learner) NoteTouch(c TouchChange) {
 	l.note(Decision{Kind: KindTouch, Where: TouchWhere(c.Site, c.Group), From: float64(c.From), To: float64(c.To), Predicted: c.Cost, Applied: true})
+}
+
+// NoteHuge notes that another share of the superslabs that stay as they are becomes huge pages from now on, and
+// what a miss of a magazine is expected to cost then. It returns the number for Log.Settle. why is CauseRefused
+// or CauseNone.
+func (l *Learner) NoteHuge(from, to, predicted float64, why Cause) Seq {
+	return l.note(Decision{Kind: KindHuge, From: from, To: to, Predicted: predicted, Why: why, Applied: true})
 }
 
 // NoteBudget notes that the caches together may hold so many bytes now, as far as they did before.

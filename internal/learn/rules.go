@@ -17,6 +17,10 @@ type SiteRule struct {
 	// NoLane says that the rule says nothing of the lane.
 	NoLane bool `json:",omitempty"`
 	SiteSettings
+	// LearntTouch is how the memory of the site's large blocks comes best, as far as that was learnt, and
+	// TouchPlays from how many plays. It is for processes that learn it, too; a Touch that is set comes before it.
+	LearntTouch TouchRule `json:",omitempty"`
+	TouchPlays  uint64    `json:",omitempty"`
 }
 
 // checkRules returns an error if rules could not be used.
@@ -30,6 +34,8 @@ func checkRules(rules []SiteRule) error {
 			return fmt.Errorf("learn: the rule for the site %q has %g samples", r.Name, r.Samples)
 		case r.NoLane && (r.Long || r.Samples != 0):
 			return fmt.Errorf("learn: the rule for the site %q has a lane and says that it has none", r.Name)
+		case int(r.LearntTouch) >= len(touchWords), (r.LearntTouch == RuleAuto) != (r.TouchPlays == 0), !sensible(float64(r.TouchPlays)):
+			return fmt.Errorf("learn: the rule for the site %q has learnt the Touch %v from %d plays", r.Name, r.LearntTouch, r.TouchPlays)
 		}
 		if err := r.Check(); err != nil {
 			return fmt.Errorf("learn: the rule for the site %q: %w", r.Name, err)
@@ -41,7 +47,7 @@ func checkRules(rules []SiteRule) error {
 
 // mergeRules returns the rules of both lists. Of two lanes of one site the one that the program has set
 // counts, of two such lanes the first; otherwise the one with more samples, less the samples that
-// contradict it. Of two values of a setting the first counts.
+// contradict it, and so it is with the Touch that was learnt. Of two values of a setting the first counts.
 func mergeRules(rules, others []SiteRule) []SiteRule {
 	at := map[string]int{}
 	merged := slices.Clone(rules)
@@ -56,6 +62,7 @@ func mergeRules(rules, others []SiteRule) []SiteRule {
 		}
 		r := &merged[i]
 		r.SiteSettings = r.Or(o.SiteSettings)
+		r.LearntTouch, r.TouchPlays = mergeLearntTouch(*r, o)
 		switch {
 		case o.NoLane:
 		case r.NoLane, r.Samples != 0 && o.Samples == 0:
@@ -71,6 +78,20 @@ func mergeRules(rules, others []SiteRule) []SiteRule {
 	}
 	SortRules(merged)
 	return merged
+}
+
+// mergeLearntTouch is mergeRules for the Touch that was learnt.
+func mergeLearntTouch(r, o SiteRule) (rule TouchRule, plays uint64) {
+	a, b := r.TouchPlays, o.TouchPlays
+	switch {
+	case r.LearntTouch == o.LearntTouch:
+		return r.LearntTouch, a + b
+	case a > b:
+		return r.LearntTouch, a - b
+	case b > a:
+		return o.LearntTouch, b - a
+	}
+	return min(r.LearntTouch, o.LearntTouch), 1 // as many for both: what brings less memory
 }
 
 // SortRules brings rules into the order of their names.

@@ -43,7 +43,14 @@ func TestRulesInFiles(t *testing.T) {
 			t.Errorf("a file with %s: %v, want it to say %q", replaced[1], err, says)
 		}
 	}
+	s.Sites = []SiteRule{{Name: "e", NoLane: true, LearntTouch: RulePopulate, TouchPlays: 64}}
+	if got, err = ReadSnapshot(strings.NewReader(write())); err != nil || !reflect.DeepEqual(got.Sites, s.Sites) {
+		t.Errorf("%+v, %v; want %+v", got.Sites, err, s.Sites)
+	}
 	for says, bad := range map[string][]SiteRule{
+		`"a" has learnt the Touch huge from 0 plays`: {{Name: "a", LearntTouch: RuleHuge}},
+		`"a" has learnt the Touch auto from 3 plays`: {{Name: "a", TouchPlays: 3}},
+		`"a" has learnt the Touch 9 from 3 plays`:    {{Name: "a", LearntTouch: 9, TouchPlays: 3}},
 		`"a" has a lane`:   {{Name: "a", Long: true, NoLane: true}},
 		"a Class of 40000": {{Name: "a", SiteSettings: SiteSettings{Class: 40_000}}},
 		"two rules":        {lane("a", true, 20), lane("a", true, 20)},
@@ -91,6 +98,22 @@ func TestMergeRules(t *testing.T) {
 		{lane("a", true, 5), set(none, someSettings), set(lane("a", true, 5), someSettings)},
 		{set(lane("a", true, 30), someSettings), lane("a", false, 50), set(lane("a", false, 20), someSettings)},
 		{set(lane("a", true, 30), someSettings), lane("a", false, 0), set(lane("a", false, 0), someSettings)},
+	} {
+		if got := mergeRules([]SiteRule{c.a}, []SiteRule{c.b}); len(got) != 1 || got[0] != c.want {
+			t.Errorf("%+v and %+v: %+v, want %+v", c.a, c.b, got, c.want)
+		}
+	}
+	learnt := func(rule TouchRule, plays uint64) SiteRule {
+		return SiteRule{Name: "a", NoLane: true, LearntTouch: rule, TouchPlays: plays}
+	}
+	for _, c := range []struct{ a, b, want SiteRule }{
+		{learnt(RulePopulate, 40), none, learnt(RulePopulate, 40)},
+		{none, learnt(RulePopulate, 40), learnt(RulePopulate, 40)},
+		{learnt(RulePopulate, 40), learnt(RulePopulate, 50), learnt(RulePopulate, 90)},
+		{learnt(RulePopulate, 40), learnt(RuleFault, 50), learnt(RuleFault, 10)},
+		{learnt(RuleHuge, 50), learnt(RuleFault, 40), learnt(RuleHuge, 10)},
+		{learnt(RuleHuge, 50), learnt(RulePopulate, 50), learnt(RulePopulate, 1)},
+		{learnt(RuleHuge, 50), set(none, SiteSettings{Touch: RuleFault}), set(learnt(RuleHuge, 50), SiteSettings{Touch: RuleFault})},
 	} {
 		if got := mergeRules([]SiteRule{c.a}, []SiteRule{c.b}); len(got) != 1 || got[0] != c.want {
 			t.Errorf("%+v and %+v: %+v, want %+v", c.a, c.b, got, c.want)

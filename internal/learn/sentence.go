@@ -30,13 +30,20 @@ var phrases = [nKinds]phrase{
 		less: "so many have such a size that the difference adds up"}, // never more
 	KindWMax: {"how much larger than the request a cached large block may be (W_MAX)", times,
 		"what that saves is more than what the memory costs", "what that saves is less than what the memory costs"},
-	KindBatch: {"the size of batches of kind %s (0 to 2: refills of blocks up to 1, 8 and 32 KiB; 3: searches for a slab)", times,
+	KindBatch: {"the size of %s", times,
 		"a block cost less with that", "a block cost less with that"},
 	KindTouch: {"the way in which the memory of %s comes", inTouchArm,
 		"that costs less for each page that is used", "that costs less for each page that is used"},
+	KindHuge: {subject: "making huge pages of superslabs that stay as they are", unit: inHuge},
 }
 
-// reasons says why the mode changed.
+// because says why, of the kinds for which more or less is not all there is to say.
+var because = [nKinds]func(Decision) string{
+	KindEvolution: func(d Decision) string { return reasons[d.Why] },
+	KindHuge:      whyHuge,
+}
+
+// reasons says what a cause is.
 var reasons = [...]string{
 	CauseNone:         "nothing asks for another",
 	CauseSettled:      "its figures were steady for three windows",
@@ -48,6 +55,7 @@ var reasons = [...]string{
 	CauseNotCheaper:   "the candidate was not cheaper than the rest",
 	CauseMispredicted: "the candidate cost more than was said",
 	CauseUndecided:    "the candidate could not be told from the rest in time",
+	CauseRefused:      "the system refuses it",
 }
 
 // Sentence says in plain English what was decided, why, and what came of it.
@@ -60,6 +68,11 @@ func (d Decision) where(sites map[uint32]string) string {
 		return nameOfSite(d.Where, sites)
 	case KindTouch:
 		return touchBlocks(d.Where, sites)
+	case KindBatch:
+		if d.Where < BatchKinds {
+			return BatchNames[d.Where]
+		}
+		return fmt.Sprintf("batches of kind %d", d.Where)
 	}
 	return strconv.Itoa(int(d.Where))
 }
@@ -86,8 +99,8 @@ func (d Decision) sentence(sites map[uint32]string) string {
 	if d.From == d.To {
 		did, why = stayed+" "+p.unit(d.To), "nothing else was cheaper"
 	}
-	if d.Kind == KindEvolution {
-		why = reasons[d.Why]
+	if of := because[d.Kind]; of != nil {
+		why = of(d)
 	}
 	s := fmt.Sprintf("At %s %s %s, because %s", inSeconds(d.At.Seconds()), subject, did, why)
 	if d.Predicted != 0 || d.Outcome != OutcomeOpen {
@@ -183,6 +196,29 @@ func touchBlocks(where uint32, names map[uint32]string) string {
 		s += " of site " + nameOfSite(site, names)
 	}
 	return s
+}
+
+func inHuge(share float64) string {
+	switch share {
+	case 0:
+		return "off"
+	case 1:
+		return "on"
+	}
+	return "a trial with one in " + plain(1/share)
+}
+
+// whyHuge says why another share of superslabs becomes huge pages.
+func whyHuge(d Decision) string {
+	switch {
+	case d.Why != CauseNone:
+		return reasons[d.Why]
+	case d.To == 0:
+		return "the process took no less CPU time for each miss of a magazine"
+	case d.To == 1:
+		return "the process took less CPU time for each miss of a magazine"
+	}
+	return "only a trial shows what that is worth"
 }
 
 func strategy(x float64) string { return "strategy " + plain(x) }

@@ -4,8 +4,7 @@ import (
 	"fmt"
 )
 
-// SiteSettings is what a program sets for the blocks of a site besides their lane. None of it is learnt. The
-// zero value sets nothing.
+// SiteSettings is what a program sets for the blocks of a site besides their lane. The zero value sets nothing.
 type SiteSettings struct {
 	Touch     TouchRule `json:",omitempty"`
 	HoldScale float64   `json:",omitempty"` // the factor of a large block's hold time, or ReturnAtOnce; 0: 1

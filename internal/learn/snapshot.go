@@ -14,12 +14,21 @@ type Snapshot struct {
 	Bands []Band // Bands of them
 	All   Band   // of all bands together, which forget at another pace
 	// Holes is what another Model has learnt, of slabs, or nil, Sites has the rules of sites, Sizes the block
-	// sizes that were added, and Touch says how memory is faulted in, or is nil. A Model neither has nor takes
-	// any of these.
-	Holes *Snapshot      `json:",omitempty"`
-	Sites []SiteRule     `json:",omitempty"`
-	Sizes []BlockSize    `json:",omitempty"`
-	Touch *TouchSnapshot `json:",omitempty"`
+	// sizes that were added, and Touch says how memory is faulted in, or is nil. WMax and Batches have the
+	// factors of W_MAX and of batches, and Board how the strategies stand, or nothing. A Model neither has nor
+	// takes any of these.
+	Holes   *Snapshot       `json:",omitempty"`
+	Sites   []SiteRule      `json:",omitempty"`
+	Sizes   []BlockSize     `json:",omitempty"`
+	Touch   *TouchSnapshot  `json:",omitempty"`
+	WMax    *WMaxSnapshot   `json:",omitempty"`
+	Batches []BatchSnapshot `json:",omitempty"`
+	Board   *BoardSnapshot  `json:",omitempty"`
+}
+
+// onlyModel reports whether s has nothing but what a Model has learnt.
+func (s *Snapshot) onlyModel() bool {
+	return s.Holes == nil && s.Sites == nil && s.Sizes == nil && s.Touch == nil && s.WMax == nil && s.Batches == nil && s.Board == nil
 }
 
 // Band is what is known of the waits in a band. The slices have an entry for each of the Arms: waits up

@@ -1,6 +1,7 @@
 package learn
 
 import (
+	"encoding/json"
 	"errors"
 	"reflect"
 	"strings"
@@ -163,17 +164,23 @@ func TestReadState(t *testing.T) {
 		t.Errorf("a file with a state: %v", err)
 	}
 	for says, bad := range map[string]string{
-		"how the learner stood": fileOf(t, New(testCosts).Snapshot()),
-		"no strategy 12":        strings.Replace(text, `"Strategy": 9`, `"Strategy": 12`, 1),
-		"no strategy -1":        strings.Replace(text, `"Strategy": 9`, `"Strategy": -1`, 1),
-		"damaged":               strings.Replace(text, `"FROZEN"`, `"THAWED"`, 1),
-		"no policy file":        text[:len(text)/2],
+		"how the learner stood":      fileOf(t, New(testCosts).Snapshot()),
+		"no strategy 12":             strings.Replace(text, `"Strategy": 9`, `"Strategy": 12`, 1),
+		"no strategy -1":             strings.Replace(text, `"Strategy": 9`, `"Strategy": -1`, 1),
+		"damaged":                    strings.Replace(text, `"FROZEN"`, `"THAWED"`, 1),
+		`no kind of decision "moon"`: strings.Replace(text, `"kind": "lane"`, `"kind": "moon"`, 1),
+		"no policy file":             text[:len(text)/2],
 	} {
 		if bad == text {
 			t.Fatalf("%s: the file was not changed:\n%s", says, text)
 		}
 		if got, err := ReadState(strings.NewReader(bad)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v, %+v", says, err, got)
+		}
+		// What a process begins with does not depend on it.
+		_, err := ReadSnapshot(strings.NewReader(bad))
+		if whole := json.Valid([]byte(bad)); (err == nil) != whole {
+			t.Errorf("%s: ReadSnapshot: %v", says, err)
 		}
 	}
 }

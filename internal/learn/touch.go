@@ -73,7 +73,8 @@ type Touch struct {
 	out     [nTouchArms]bool
 	sited   uint32 // how many blocks with a site were seen, modulo 2^32
 	name    func(site uint32) string
-	known   map[string]TouchSite // what a TouchSnapshot says of sites that have had no place since
+	expect  func(site uint32) TouchRule // see Expect; nil: nothing
+	known   map[string]TouchSite        // what a TouchSnapshot says of sites that have had no place since
 	changes []TouchChange
 }
 
@@ -130,6 +131,10 @@ const (
 // NewTouch returns a Touch that has seen nothing. name returns the name of a site, by which policy files
 // know it.
 func NewTouch(name func(site uint32) string) *Touch { return &Touch{name: name} }
+
+// Expect lets rule say how the memory of a site's fresh blocks is likely to come best, by what was learnt
+// elsewhere. That holds for groups of which the site has too few plays here.
+func (t *Touch) Expect(rule func(site uint32) TouchRule) { t.expect = rule }
 
 // RuleOut says that an arm cannot be played here. TouchFault always can.
 func (t *Touch) RuleOut(arm TouchArm) {
@@ -282,7 +287,13 @@ func (t *Touch) Next(site uint32, g TouchGroup, best TouchArm, mayPlay bool) (To
 			return arm, TouchOfSite
 		}
 	}
-	return t.Possible(knows.adopted(), best), TouchNoPlay
+	arm := knows.adopted()
+	if knows == all && site != 0 && t.expect != nil {
+		if expected, is := t.expect(site).Arm(); is {
+			arm = expected
+		}
+	}
+	return t.Possible(arm, best), TouchNoPlay
 }
 
 // Possible returns arm if it can be used, for a block of which best is the arm with the highest number that
@@ -371,4 +382,36 @@ func (t *Touch) Adopted(f func(site uint32, g TouchGroup, arm TouchArm)) {
 			f(site, g, arm)
 		}
 	})
+}
+
+// Settled calls f for each site of which enough is known: with the way that suits all of its groups that were
+// played enough, and how many plays these are. RuleAuto says that there is no such way: the groups differ, or
+// one of them has not settled.
+func (t *Touch) Settled(f func(site uint32, rule TouchRule, plays uint64)) {
+	for i := range t.sites {
+		if s := &t.sites[i]; s.site != 0 {
+			if rule, plays := s.rule(); plays > 0 {
+				f(s.site, rule, plays)
+			}
+		}
+	}
+}
+
+// rule returns what Settled says of a site, with 0 plays if too little is known.
+func (s *touchSite) rule() (rule TouchRule, plays uint64) {
+	known := func(c *touchCell) bool { return c.bandit != nil && c.plays() >= firstTouches }
+	most := TouchFault
+	for g := range s.cells {
+		if c := &s.cells[g]; known(c) {
+			most = max(most, c.adopted())
+			plays += c.plays()
+		}
+	}
+	for g := range s.cells {
+		c := &s.cells[g]
+		if known(c) && (!c.bandit.Settled() || c.adopted() != min(most, TouchArm(TouchGroup(g).arms()-1))) {
+			return RuleAuto, plays
+		}
+	}
+	return RuleFault + TouchRule(most), plays
 }

@@ -366,3 +366,93 @@ func TestTouchDamaged(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// settled returns what Settled says.
+func settled(touch *Touch) map[uint32]TouchRule {
+	list := map[uint32]TouchRule{}
+	touch.Settled(func(site uint32, rule TouchRule, plays uint64) {
+		if plays < firstTouches {
+			panic("a rule from few plays")
+		}
+		list[site] = rule
+	})
+	return list
+}
+
+// TestTouchSettled: a site has a rule when all of its groups that are known well agree, and no other arm was
+// adopted lately. Groups without room for huge pages agree with those that have them.
+func TestTouchSettled(t *testing.T) {
+	t.Parallel()
+	touch := NewTouch(siteName)
+	dense.run(touch, 1, 4, firstTouches-1, 1)
+	if got := settled(touch); len(got) != 0 {
+		t.Errorf("after %d plays: %v", firstTouches-1, got)
+	}
+	dense.run(touch, 1, 4, 5, 1)
+	if got := settled(touch); got[1] != RuleAuto || len(got) != 1 {
+		t.Errorf("just after the adoption: %v", got)
+	}
+	sparse, poor := dense, dense
+	sparse.used, poor.huge = 0.02, 5e-6
+	dense.run(touch, 1, 4, 2000, 2)
+	sparse.run(touch, 2, 4, 2000, 3)
+	dense.run(touch, 3, 4, 2000, 4)
+	dense.run(touch, 3, 40, 2000, 5)
+	dense.run(touch, 4, 4, 2000, 6)
+	sparse.run(touch, 4, 40, 2000, 7)
+	want := map[uint32]TouchRule{1: RulePopulate, 2: RuleFault, 3: RuleHuge, 4: RuleAuto}
+	if got := settled(touch); !reflect.DeepEqual(got, want) {
+		t.Errorf("%v, want %v", got, want)
+	}
+	other := NewTouch(siteName)
+	poor.run(other, 5, 4, 2000, 8)
+	poor.run(other, 5, 40, 2000, 9)
+	if got := settled(other); got[5] != RulePopulate {
+		t.Errorf("where huge pages are dear: %v", got)
+	}
+	sparse.run(other, 5, 4, 40_000, 10)
+	if got := settled(other); got[5] != RuleAuto {
+		t.Errorf("when a group has changed: %v", got)
+	}
+}
+
+// TestTouchExpect: what was learnt elsewhere of a site holds until its own plays are enough, as far as that is
+// possible here, and for no other site.
+func TestTouchExpect(t *testing.T) {
+	t.Parallel()
+	touch := NewTouch(siteName)
+	touch.Expect(func(site uint32) TouchRule {
+		return map[uint32]TouchRule{1: RuleHuge, 2: RuleFault}[site]
+	})
+	dense.run(touch, 3, 2, 2000, 1) // all sites together learn TouchPopulate
+	next := func(site uint32, pages uint, best TouchArm) TouchArm {
+		arm, play := touch.Next(site, TouchGroupOf(pages), best, false)
+		if play != TouchNoPlay {
+			t.Error("a play where there may be none")
+		}
+		return arm
+	}
+	for _, c := range []struct {
+		site  uint32
+		pages uint
+		best  TouchArm
+		want  TouchArm
+	}{
+		{0, 2, TouchPopulate, TouchPopulate}, {3, 2, TouchPopulate, TouchPopulate}, {4, 40, TouchHuge, TouchFault},
+		{1, 2, TouchPopulate, TouchPopulate}, {1, 40, TouchHuge, TouchHuge}, {1, 40, TouchPopulate, TouchPopulate}, {2, 2, TouchPopulate, TouchFault},
+	} {
+		if got := next(c.site, c.pages, c.best); got != c.want {
+			t.Errorf("site %d, %d pages: %v, want %v", c.site, c.pages, got, c.want)
+		}
+	}
+	if _, plays := dense.run(touch, 2, 2, 2000, 2); plays < firstTouches {
+		t.Errorf("a site of which something is expected has %d plays", plays)
+	}
+	if got := next(2, 2, TouchPopulate); got != TouchPopulate {
+		t.Errorf("after plays of its own: %v", got)
+	}
+	touch.RuleOut(TouchHuge)
+	if got := next(1, 40, TouchHuge); got != TouchPopulate {
+		t.Errorf("where huge pages are ruled out: %v", got)
+	}
+}

@@ -146,9 +146,7 @@ func checkTouchCells(cells []TouchCell) error {
 func (s TouchSnapshot) plays() (n uint64) {
 	for _, c := range s.Groups {
 		if c.Bandit != nil {
-			for _, a := range c.Bandit.Arms {
-				n += a.Plays
-			}
+			n += c.Bandit.Plays()
 		}
 	}
 	return n
