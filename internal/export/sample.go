@@ -29,7 +29,7 @@ type Sample struct {
 	// Figures are those of hakmem.Stats. One that is no number, or infinite, is left out.
 	Figures Values    `json:"figures"`
 	Region  RegionMap `json:"region"`
-	// Words is what hakmem.Explain says. It is empty in samples that leave the words as they were.
+	// Words is what hakmem.Explain said, perhaps some samples ago.
 	Words string `json:"words,omitempty"`
 }
 
