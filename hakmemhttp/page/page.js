@@ -11,12 +11,12 @@ function bytes(n) {
   const units = ['B', 'KiB', 'MiB', 'GiB', 'TiB'];
   let i = 0;
   for (; Math.abs(n) >= 1000 && i < units.length - 1; i++) n /= 1024;
-  return (i === 0 ? Math.round(n) : n.toFixed(Math.abs(n) < 10 ? 2 : Math.abs(n) < 100 ? 1 : 0)) + ' ' + units[i];
+  return (i === 0 || Number.isInteger(n) ? Math.round(n) : n.toFixed(Math.abs(n) < 10 ? 2 : Math.abs(n) < 100 ? 1 : 0)) + ' ' + units[i];
 }
 function count(n) {
-  if (n >= 1e6) return (n / 1e6).toFixed(n < 1e7 ? 2 : 1) + ' M';
-  if (n >= 1e4) return (n / 1e3).toFixed(n < 1e5 ? 1 : 0) + ' k';
-  return n >= 100 || n === Math.round(n) ? String(Math.round(n)) : n.toFixed(1);
+  if (n >= 1e6) return +(n / 1e6).toFixed(n < 1e7 ? 2 : 1) + ' M';
+  if (n >= 1e4) return +(n / 1e3).toFixed(n < 1e5 ? 1 : 0) + ' k';
+  return n >= 100 || Number.isInteger(n) ? String(Math.round(n)) : n.toFixed(1);
 }
 const perSecond = write => n => write(n) + '/s';
 function seconds(n) {
@@ -67,8 +67,8 @@ class Chart {
       cursor: {drag: {x: false, y: false}, points: {show: false}},
       scales: {x: {range: (u, min, max) => [Math.min(min, max - 30), max]}, y: {range: (u, min, max) => [0, max > 0 ? max * 1.08 : 1]}},
       axes: [
-        {...axis, space: 70, values: (u, at) => at.map(t => new Date(t * 1000).toLocaleTimeString([], {hour12: false}))},
-        {...axis, size: 74, space: 36, values: (u, at) => at.map(n => write(n)), ...(write(1024).includes('KiB') ? {incrs: powers} : {})},
+        {...axis, space: 70, size: 34, values: (u, at) => at.map(t => new Date(t * 1000).toLocaleTimeString([], {hour12: false}))},
+        {...axis, size: 82, space: 36, values: (u, at) => at.map(n => write(n)), ...(write(1024).includes('KiB') ? {incrs: powers} : {})},
       ],
       series: [{}].concat(this.order.map(i => ({
         stroke: () => css(lines[i].color), width: lines[i].area ? 0 : 2, dash: lines[i].dashed ? [6, 4] : undefined,
@@ -150,7 +150,7 @@ function legendOf(section, kinds) {
 // The map of the region.
 const mapKinds = [
   {name: 'in use', key: 'used', color: '--c1'},
-  {name: 'holes in slabs and blocks, without memory', key: 'holes', color: '--c5'},
+  {name: 'holes in use, without memory', key: 'holes', color: '--c5'},
   {name: 'free, still has memory', key: 'warm', color: '--c3'},
   {name: 'free, returned or never used', key: 'returned', color: '--empty'},
 ];
@@ -161,8 +161,9 @@ const map = {
   start() {
     legendOf(this.section, mapKinds);
     new ResizeObserver(() => this.draw()).observe(this.canvas.parentElement);
-    this.canvas.addEventListener('mousemove', e => this.point(e));
-    this.canvas.addEventListener('mouseleave', () => { $('cell-at').textContent = 'Point at a box to read it.'; });
+    this.canvas.addEventListener('pointermove', e => this.point(e));
+    this.canvas.addEventListener('pointerdown', e => this.point(e));
+    this.canvas.addEventListener('pointerleave', () => { $('cell-at').textContent = 'Point at a box to read it.'; });
   },
   draw() {
     const r = this.region;
@@ -234,6 +235,7 @@ const classBars = new Bars('classes', [{name: 'live', color: '--c1'}, {name: 'fr
 const siteBars = new Bars('sites', [{name: 'live', color: '--c4'}]);
 const stallBars = new Bars('stalls', [{name: 'time', color: '--c5'}]);
 siteBars.box.classList.add('long');
+stallBars.box.classList.add('wordy');
 map.start();
 
 function begin(s) {
@@ -256,6 +258,7 @@ function begin(s) {
       {name: 'caches emptied', color: '--c5', value: rate(s => plain(s, 'drains_total'))},
     ], perSecond(count)),
   ];
+  charts.known = known;
   $('program').textContent = `${s.program} (process ${s.pid})`;
   document.title = `${s.program}: hakmem`;
   $('trim').hidden = !s.trim;
@@ -287,16 +290,16 @@ function showStalls(s, last) {
     const was = last ? labelled(last, 'phase_seconds')[name] || 0 : time[name];
     const ms = 1000 * Math.max(0, time[name] - was) / step;
     const worst = cycles[name] > 0 ? longest[name] * time[name] / cycles[name] : 0;
-    return {name, n: ms, parts: [ms], text: `${ms.toFixed(2)} ms/s, longest ${(worst * 1000).toFixed(2)} ms`, write: n => n.toFixed(2) + ' ms/s'};
+    return {name, n: ms, parts: [ms], text: `${ms.toFixed(2)} ms/s (longest ${(worst * 1000).toFixed(2)} ms)`, write: n => n.toFixed(2) + ' ms/s'};
   }).sort((a, b) => b.n - a.n));
 }
 
 function showWords(s) {
-  const caches = plain(s, 'magazine_bytes') + plain(s, 'large_cached_bytes');
+  const caches = plain(s, 'magazine_bytes') + (charts.known ? plain(s, 'resident_large_cached_bytes') + plain(s, 'resident_free_bytes') : plain(s, 'large_cached_bytes') + plain(s, 'dirty_bytes'));
   const [softLimit, hardLimit] = [plain(s, 'soft_limit_bytes'), plain(s, 'hard_limit_bytes')];
   $('t-resident').textContent = bytes(plain(s, 'resident_bytes'));
   $('t-live').textContent = bytes(plain(s, 'live_bytes'));
-  $('t-free').textContent = bytes(caches + plain(s, 'dirty_bytes'));
+  $('t-free').textContent = bytes(caches);
   $('t-limit').textContent = softLimit || hardLimit ? [softLimit, hardLimit].map(n => n ? bytes(n) : 'none').join(' / ') : 'none';
   const failed = plain(s, 'failed_allocations_total');
   $('t-refused').textContent = count(failed);
