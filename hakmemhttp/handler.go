@@ -82,13 +82,14 @@ func NewHandler(o Options) http.Handler {
 	if o.Profile != "" {
 		s.Profile = o.Profile
 	}
-	return &handler{access: access, allowTrim: o.AllowTrim, hub: newHub(s)}
+	return &handler{access: access, allowTrim: o.AllowTrim, hub: newHub(s), patience: patience}
 }
 
 type handler struct {
 	access    access
 	allowTrim bool
 	hub       *hub
+	patience  time.Duration
 	trimming  sync.Mutex // held while a Trim runs
 }
 
@@ -162,7 +163,7 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request) {
 	rc := http.NewResponseController(w)
 	// The server's limits on the time of a request are not for this one. Where there is no way to move them
 	// they end the stream, and the client asks again.
-	_, _ = rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Now().Add(patience))
+	_, _ = rc.SetReadDeadline(time.Time{}), rc.SetWriteDeadline(time.Now().Add(h.patience))
 	w.Header().Set("Content-Type", "text/event-stream")
 	if r.Method == http.MethodHead {
 		return
@@ -174,8 +175,10 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer h.hub.leave(c)
-	if err := rc.Flush(); errors.Is(err, http.ErrNotSupported) {
-		http.Error(w, "hakmemhttp: a handler around this one hides http.Flusher: give its ResponseWriter an Unwrap method, or use stats", http.StatusInternalServerError)
+	if err := rc.Flush(); err != nil {
+		if errors.Is(err, http.ErrNotSupported) {
+			http.Error(w, "hakmemhttp: a handler around this one hides http.Flusher: give its ResponseWriter an Unwrap method, or use stats", http.StatusInternalServerError)
+		}
 		return
 	}
 	for {
@@ -186,7 +189,7 @@ func (h *handler) stream(w http.ResponseWriter, r *http.Request) {
 			if !more {
 				return
 			}
-			_ = rc.SetWriteDeadline(time.Now().Add(patience))
+			_ = rc.SetWriteDeadline(time.Now().Add(h.patience))
 			if _, err := w.Write(event); err != nil {
 				return
 			}
