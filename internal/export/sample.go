@@ -2,6 +2,7 @@ package export
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -101,4 +102,14 @@ func mapOf(parts []hakmem.RegionPart, most int) RegionMap {
 		m.Returned[i/per] += uint32(part.Returned >> 10)
 	}
 	return m
+}
+
+// Check returns an error if a sample that came from another process does not hold together: whoever draws it
+// need not look again.
+func (s *Sample) Check() error {
+	n := len(s.Region.Used)
+	if s.Time == 0 || s.Figures.Plain == nil || len(s.Region.Holes) != n || len(s.Region.Warm) != n || len(s.Region.Returned) != n {
+		return errors.New("this is no sample of hakmem's, or one of another version: use the command of the version that the program is built with")
+	}
+	return nil
 }
