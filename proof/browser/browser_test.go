@@ -29,6 +29,9 @@ import (
 // browsers are the names under which systems have Chromium.
 var browsers = []string{"chromium", "chromium-browser", "google-chrome", "chrome", "headless-shell"}
 
+// shotsVar is the environment variable that names a directory for pictures of what the browser shows.
+const shotsVar = "HAKMEM_PROOF_SCREENSHOTS"
+
 // patience is how long the page may take for anything, on a machine that is busy with other tests.
 const patience = 90 * time.Second
 
@@ -214,7 +217,7 @@ func TestPage(t *testing.T) {
 			if look.Legends < 15 || look.State != "live" || look.Profile != "/debug/pprof/hakmem" {
 				t.Errorf("%d values in legends, the state %q, the profile at %q", look.Legends, look.State, look.Profile)
 			}
-			if dir := os.Getenv("HAKMEM_PROOF_SCREENSHOTS"); dir != "" {
+			if dir := os.Getenv(shotsVar); dir != "" {
 				shot, err := chromedp.Run(ctx, chromedp.FullScreenshot(100))
 				if err == nil {
 					err = os.WriteFile(filepath.Join(dir, strings.ReplaceAll(x.name, " ", "-")+".png"), shot, 0o644)
