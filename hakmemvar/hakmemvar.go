@@ -14,7 +14,6 @@ import (
 	"expvar"
 	"math"
 
-	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/export"
 )
 
@@ -38,20 +37,14 @@ type variable struct{ reader export.Reader }
 
 // String returns the statistics as JSON.
 func (v *variable) String() string {
+	values := v.reader.Values(math.MaxInt)
 	all := map[string]any{}
-	v.reader.Each(math.MaxInt, func(f hakmem.Figure) bool {
-		if len(f.Labels) == 0 {
-			all[f.Name] = f.Value
-			return true
-		}
-		values, _ := all[f.Name].(map[string]float64)
-		if values == nil {
-			values = map[string]float64{}
-			all[f.Name] = values
-		}
-		values[f.Labels[0].Value] = f.Value // a figure has one label at most
-		return true
-	})
+	for name, value := range values.Plain {
+		all[name] = value
+	}
+	for name, by := range values.Labelled {
+		all[name] = by
+	}
 	text, err := json.Marshal(all)
 	if err != nil { // a figure is no number: NaN or infinite
 		text, _ = json.Marshal(map[string]string{"error": err.Error()})

@@ -182,7 +182,7 @@ var actions = []action{
 		}
 		return true
 	}},
-	{"statistics", world, []string{"ReadStats", "WriteStats", "Stats.Figures", "Err", "LiveBlocks", "LiveBlock.Pointer"}, (*machine).statistics},
+	{"statistics", world, []string{"ReadStats", "WriteStats", "Stats.Figures", "Err", "LiveBlocks", "LiveBlock.Pointer", "ReadRegion"}, (*machine).statistics},
 	{"free in a walk", world, []string{"LiveBlocks", "LiveBlock.Pointer", "Free"}, (*machine).freeInAWalk},
 	{"memory limit", world, []string{"SetMemoryLimit", "MemoryLimit"}, (*machine).limits},
 	{"time", world, nil, func(m *machine) bool {
@@ -540,6 +540,16 @@ func (m *machine) statistics() bool {
 		if !errors.Is(err, e) {
 			m.Fatalf("Err: %v lacks %v", err, e)
 		}
+	}
+	var used, warm uint64
+	for i, part := range hakmem.ReadRegion(nil) {
+		if part.Used+part.Holes+part.Warm+part.Returned != hakmem.RegionPartBytes {
+			m.Fatalf("ReadRegion: part %d is %+v, together not %d bytes", i, part, hakmem.RegionPartBytes)
+		}
+		used, warm = used+part.Used+part.Holes, warm+part.Warm
+	}
+	if c := &m.after.Scavenger; used != c.Used || warm > c.Dirty {
+		m.Fatalf("ReadRegion: %d bytes are used and %d warm; the statistics have %d and %d", used, warm, c.Used, c.Dirty)
 	}
 	// The figures of the parts add up to those of the whole.
 	values := map[string]float64{} // sums over the labels

@@ -13,6 +13,7 @@
 //	hakmem tune eval              what the learner is worth, simulated and in real processes
 //	hakmem policy merge           one policy file of several
 //	hakmem learn explain FILE     why a process held what it held
+//	hakmem top http://HOST:PORT   the memory of a running program, second by second
 //	hakmem soak                   all workloads for a long time, with everything checked
 //	hakmem version                the versions of hakmem, of its modules and of Go
 //
@@ -79,10 +80,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		EnableShellCompletion: true,
 		OnUsageError:          badFlags,
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {}, // run chooses the exit status
-		Commands:              []*cli.Command{benchVerb(), compareVerb(), abVerb(), replayVerb(), recordVerb(), reportVerb(), envVerb(), statsVerb(), sawtoothVerb(), tuneVerb(), policyVerb(), learnVerb(), soakVerb(), versionVerb(), childVerb(), demandVerb()},
+		Commands:              []*cli.Command{benchVerb(), compareVerb(), abVerb(), replayVerb(), recordVerb(), reportVerb(), envVerb(), statsVerb(), sawtoothVerb(), tuneVerb(), policyVerb(), learnVerb(), topVerb(), soakVerb(), versionVerb(), childVerb(), demandVerb()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if verb := c.Args().First(); verb != "" {
-				return usagef("unknown verb %q; use bench, compare, ab, replay, record, report, env, stats, sawtooth, tune, policy, learn, soak or version", verb)
+				return usagef("unknown verb %q; use bench, compare, ab, replay, record, report, env, stats, sawtooth, tune, policy, learn, top, soak or version", verb)
 			}
 			return cli.ShowRootCommandHelp(c)
 		},

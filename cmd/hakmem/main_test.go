@@ -162,7 +162,7 @@ func TestBadInput(t *testing.T) {
 		{"stats now", `"now"`, "leave it out"},
 		{"env now", `"now"`, "leave it out"},
 		{"version now", `"now"`, "leave it out"},
-		{"nonsense", `"nonsense"`, "bench, compare, ab, replay, record, report, env, stats, sawtooth, tune, policy, learn, soak or version"},
+		{"nonsense", `"nonsense"`, "bench, compare, ab, replay, record, report, env, stats, sawtooth, tune, policy, learn, top, soak or version"},
 		{"policy", "policy needs a verb", "show, diff, merge, export or import"},
 		{"policy sing", `"sing"`, "show, diff, merge, export or import"},
 		{"policy show", "0 files", "name one"},

@@ -19,10 +19,8 @@ type progress struct {
 // newProgress returns a bar with total steps, which it shows if out is a terminal.
 func newProgress(out io.Writer, total int) *progress {
 	p := &progress{total: total, start: time.Now()}
-	if f, ok := out.(*os.File); ok && os.Getenv("TERM") != "dumb" {
-		if info, err := f.Stat(); err == nil && info.Mode()&os.ModeCharDevice != 0 {
-			p.out = out
-		}
+	if f, ok := out.(*os.File); ok && os.Getenv("TERM") != "dumb" && isTerminal(f) {
+		p.out = out
 	}
 	return p
 }

@@ -1,6 +1,7 @@
-// Package export is what the exporters of statistics share: hakmemvar, hakmemprom and hakmemotel. It adds to
-// hakmem.Stats what a monitoring system asks for and a program does not: the list of figures before there is a
-// value of each, and a bound on the number of sites.
+// Package export is what the exporters of statistics share: hakmemvar, hakmemprom, hakmemotel and hakmemhttp, and
+// the command that reads what the last one sends. It adds to hakmem.Stats what a monitoring system asks for and
+// a program does not: the list of figures before there is a value of each, a bound on the number of sites, and
+// the message that a live page shows.
 package export
 
 import (
@@ -61,6 +62,30 @@ func (r *Reader) Each(most MaxSites, f func(hakmem.Figure) bool) {
 			return
 		}
 	}
+}
+
+// Values are figures by their names: those without a label in Plain, and those with one in Labelled, by the
+// label's value. They encode as JSON.
+type Values struct {
+	Plain    map[string]float64            `json:"plain"`
+	Labelled map[string]map[string]float64 `json:"labelled"`
+}
+
+// Values reads the statistics.
+func (r *Reader) Values(most MaxSites) Values {
+	v := Values{map[string]float64{}, map[string]map[string]float64{}}
+	r.Each(most, func(f hakmem.Figure) bool {
+		if len(f.Labels) == 0 {
+			v.Plain[f.Name] = f.Value
+			return true
+		}
+		if v.Labelled[f.Name] == nil {
+			v.Labelled[f.Name] = map[string]float64{}
+		}
+		v.Labelled[f.Name][f.Labels[0].Value] = f.Value // a figure has one label at most
+		return true
+	})
+	return v
 }
 
 // bound leaves the sites with the most live bytes, most of them, and adds up the others, in place. Of a site
