@@ -198,7 +198,8 @@ func (b *builder) location(frames []runtime.Frame) uint64 {
 // up in its file.
 const theMapping = 1
 
-// stack returns the locations of a stack, the innermost first.
+// stack returns the locations of a stack, the innermost first. As in Go's profiles the function in which every
+// goroutine ends, and which says nothing, is left out.
 func (b *builder) stack(pcs []uintptr) (locations []uint64) {
 	if len(pcs) == 0 {
 		return nil
@@ -210,6 +211,9 @@ func (b *builder) stack(pcs []uintptr) (locations []uint64) {
 		f, more = frames.Next()
 		if f.PC == 0 && f.Function == "" {
 			continue // a counter of which the runtime knows nothing
+		}
+		if f.Function == "runtime.goexit" && len(locations) > 0 {
+			continue
 		}
 		inlined = append(inlined, f)
 		if f.Func != nil || !more { // the runtime has no Func for one that was inlined
