@@ -32,11 +32,11 @@ func inProfile(own Front, p Block) Block {
 }
 
 // accounted returns the bytes of the live block at p, those that hardening takes for itself too, and its site. The
-// caller holds the block.
+// caller holds the block. A guarded block may have no bytes, and counts as one of one byte: none could not be drawn.
 func accounted(p Block) (mem.Bytes, site.ID) {
 	if isGuarded(p) {
 		n, s, _ := guardSize(p)
-		return n, s
+		return max(n, 1), s
 	}
 	at, m, large, why := liveByte(p)
 	switch {
