@@ -87,6 +87,21 @@ func badRequests(string) error {
 	return nil
 }
 
+// FuzzParse: whatever a client sends, it is either a request that can be served or an error in one line.
+func FuzzParse(f *testing.F) {
+	for _, s := range []string{"", "seconds=1", "seconds=31536000&gc=1", "debug=1&peak=1", "seconds=0", "debug=1&debug=1", "%zz", "a;b", "seconds=1&debug=1", "=", "x=%0a"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, query string) {
+		switch r, err := parse(query); {
+		case err == nil && (r.delta < 0 || r.delta > mostSeconds*time.Second || r.delta%time.Second != 0 || r.delta > 0 && (r.text || r.peak)):
+			t.Errorf("%q: %+v", query, r)
+		case err != nil && (err.Error() == "" || strings.ContainsAny(err.Error(), "\n\r")):
+			t.Errorf("%q: %q", query, err)
+		}
+	})
+}
+
 func TestBadRequests(t *testing.T) { exact(t, "bad requests", "") }
 
 // TestOff: without a profile all ways to it say how to get one.
