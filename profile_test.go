@@ -14,6 +14,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/profile"
 	"github.com/hakmem/hakmem/internal/site"
@@ -256,6 +257,10 @@ func TestProfileOfEveryBlock(t *testing.T) {
 		{"HAKMEM_SITES=pc/1"}, {"HAKMEM_SITES=pc/7", "HAKMEM_GUARD=1/9"}, {"HAKMEM_W_MAX=2"}, {"HAKMEM_TOUCH=auto"}, {"HAKMEM_MODE=minimal"},
 	} {
 		t.Run(strings.Join(settings, " "), func(t *testing.T) {
+			if asan.On && strings.Contains(strings.Join(settings, " "), "GUARD") {
+				// A guarded block that grows where it is changes its size, a hardened one does not.
+				t.Skip("skipped: -asan: the books cannot tell guarded blocks from hardened ones")
+			}
 			testkit.InChild(t, "profile every block", "", append(settings, "HAKMEM_PROFILE_RATE=1")...)
 		})
 	}
