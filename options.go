@@ -210,6 +210,14 @@ type Options struct {
 	// HAKMEM_SITES; default names, one of names, pc.
 	Sites string
 
+	// ProfileRate is how many bytes are allocated, on average, from one sample of the profile of allocations to the
+	// next; package hakmempprof writes that profile. 0 is no profile, and 524288 is the rate of Go's own. With 1
+	// each block is a sample, and the profile is exact. While there is a profile, each call of a Heap takes the slow
+	// path, where it is counted.
+	//
+	// HAKMEM_PROFILE_RATE; default 0, from 0 to 1099511627776 bytes.
+	ProfileRate int
+
 	// Harden finds writes behind any block and, up to 4 MiB, after its free. Each call takes about
 	// six times as long, every block is 16 bytes larger, and freed blocks wait in a quarantine of
 	// up to 16 MiB for each front.
@@ -343,6 +351,7 @@ func (o *Options) values() map[string]string {
 	if number("HAKMEM_GUARD", o.Guard); o.Guard > 0 {
 		v["HAKMEM_GUARD"] = "1/" + strconv.Itoa(o.Guard)
 	}
+	number("HAKMEM_PROFILE_RATE", o.ProfileRate)
 	toggle("HAKMEM_HARDEN", o.Harden)
 	toggle("HAKMEM_TIMING", o.Timing)
 	number("HAKMEM_REFILL", o.Refill)

@@ -6,6 +6,7 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
@@ -113,6 +114,15 @@ func walked() (blocks []hakmem.LiveBlock) {
 func addUp(s *hakmem.Stats, live []hakmem.LiveBlock) error {
 	if n := s.LiveBlocks + s.Guard.Live; uint64(len(live)) != n {
 		return fmt.Errorf("LiveBlocks yields %d blocks; the statistics have %d and %d guarded ones", len(live), s.LiveBlocks, s.Guard.Live)
+	}
+	if engine.ProfileRate() == 1 { // each block is a sample
+		samples := int64(0)
+		for _, x := range engine.ReadProfile(false) {
+			samples += x.Live()
+		}
+		if samples != int64(len(live)) {
+			return fmt.Errorf("LiveBlocks yields %d blocks; the profile has %d", len(live), samples)
+		}
 	}
 	classes := map[uint64]uint64{}
 	sites := map[hakmem.Site]hakmem.SiteStats{}

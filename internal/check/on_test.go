@@ -37,7 +37,7 @@ func newMutexes() [numRanks]mutex {
 		&locked[Records]{}, &locked[Abandoned]{}, &locked[Watch]{}, &locked[Scavenger]{},
 		&locked[Moving]{}, &locked[Drain]{}, &locked[OpenHeaps]{}, &locked[Guard]{}, &locked[FrontPool]{},
 		&locked[Region]{}, &locked[Shard]{}, &locked[List]{}, &locked[Lane]{}, &locked[Sites]{},
-		&locked[Survived]{}, &locked[Postponed]{}, &locked[Policy]{},
+		&locked[Profiled]{}, &locked[Survived]{}, &locked[Postponed]{}, &locked[Policy]{},
 		&locked[Origin]{},
 	}
 }
@@ -103,7 +103,7 @@ func chains() (all [][]string) {
 		"abandoned scavenger.mu scavenger.moving drainMu",
 		"totals scavenger.moving drainMu",
 	} {
-		for _, end := range append(ends, []string{"shard.mu"}, []string{"listState.mu"}, []string{"lane.mu"}, []string{"openHeaps"}) {
+		for _, end := range append(ends, []string{"shard.mu"}, []string{"listState.mu"}, []string{"lane.mu"}, []string{"openHeaps"}, []string{"guard", "profiled"}) {
 			all = append(all, append(strings.Fields(begin), end...))
 		}
 	}

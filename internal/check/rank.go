@@ -27,6 +27,7 @@ const (
 	list
 	lane
 	sites
+	profiled
 	survived
 	postponed
 	policy
@@ -87,6 +88,8 @@ var order = [numRanks]struct {
 		under: []Rank{drain}, exclusive: []Rank{guard, frontPool, region}},
 
 	// Below all of them, except the two under which no lock is taken.
+	profiled: {name: "profiled", protects: "the samples of the profile, and their buckets",
+		under: []Rank{guard}},
 	survived: {name: "survived", protects: "errors that did not stop hakmem",
 		under: []Rank{guard, frontPool, region, sites}},
 	postponed: {name: "postponed", protects: "misuse that is still to be reported",
@@ -121,6 +124,7 @@ type (
 	List       struct{}
 	Lane       struct{}
 	Sites      struct{}
+	Profiled   struct{}
 	Survived   struct{}
 	Postponed  struct{}
 	Policy     struct{}
@@ -145,6 +149,7 @@ func (Shard) rank() Rank      { return shard }
 func (List) rank() Rank       { return list }
 func (Lane) rank() Rank       { return lane }
 func (Sites) rank() Rank      { return sites }
+func (Profiled) rank() Rank   { return profiled }
 func (Survived) rank() Rank   { return survived }
 func (Postponed) rank() Rank  { return postponed }
 func (Policy) rank() Rank     { return policy }

@@ -19,7 +19,33 @@ import (
 func Malloc(own Front, size mem.Bytes) Block {
 	check.MustNotBeEntered("Malloc")
 	// The P's fast path counts all of its calls, a Heap's counts the blocks that refills bring.
-	return mallocDrawn(own, draw(own, 0, own == 0 || size <= sizeclass.MaxMid), size)
+	return inProfile(own, mallocDrawn(own, draw(own, 0, own == 0 || size <= sizeclass.MaxMid), size))
+}
+
+// inProfile returns p, a block that an allocation is about to return, or 0, and counts it for the profile.
+func inProfile(own Front, p Block) Block {
+	if p != 0 && profiling() {
+		n, s := accounted(p)
+		drawProfile(own, p, n, s)
+	}
+	return p
+}
+
+// accounted returns the bytes of the live block at p, those that hardening takes for itself too, and its site. The
+// caller holds the block. A guarded block may have no bytes, and counts as one of one byte: none could not be drawn.
+func accounted(p Block) (mem.Bytes, site.ID) {
+	if isGuarded(p) {
+		n, s, _ := guardSize(p)
+		return max(n, 1), s
+	}
+	at, m, large, why := liveByte(p)
+	switch {
+	case why != OK:
+		return 0, 0
+	case large:
+		return m.largeSize, m.site()
+	}
+	return m.class.Bytes(), siteOf(p, state(at))
 }
 
 // mallocDrawn is Malloc for an allocation that was drawn for x.
@@ -210,9 +236,10 @@ func free(own Front, p Block) Finding {
 		}
 		putState(at, 0)
 		if large {
-			if isTouchSample(p) { // nobody else has the block, or frees it again, meanwhile
+			if isTouchSample(p) || mayBeDrawn(p) { // nobody else has the block, or frees it again, meanwhile
 				leave(tok)
 				endTouch(p)
+				endDrawn(p)
 				f, tok = enter(own)
 			}
 			if s := m.site(); s != 0 {
@@ -230,9 +257,11 @@ func free(own Front, p Block) Finding {
 			return TakeFinding()
 		}
 		unsite(p, c, v)
-		if v == liveSited && (inLongLane(m) || learning && mayBeSample(p)) {
+		drawn := (v == liveWatched || v == liveSited) && mayBeDrawn(p)
+		if drawn || v == liveSited && (inLongLane(m) || learning && mayBeSample(p)) {
 			leave(tok)
-			if learning {
+			endDrawn(p)
+			if learning && v == liveSited {
 				takeSample(p)
 			}
 			flushOne(p, c)
@@ -304,7 +333,7 @@ func Size(p Block) (size mem.Bytes, site site.ID, bad Finding) {
 
 // MallocAt is Malloc for the current P with a site.
 func MallocAt(site site.ID, size mem.Bytes) Block {
-	return mallocDrawn(0, draw(0, site, false), size)
+	return inProfile(0, mallocDrawn(0, draw(0, site, false), size))
 }
 
 func mallocAt(own Front, site site.ID, size mem.Bytes) Block {
@@ -397,11 +426,11 @@ func mallocLong(own Front, c sizeclass.ID) Block {
 func MallocAligned(align mem.Align, size mem.Bytes) Block {
 	x := draw(0, 0, false)
 	if p := guarded(x, size, align); p != 0 {
-		return p
+		return inProfile(0, p)
 	}
 	for {
 		if p := mallocAlignedSite(0, align, size, x.site); !x.forgo(p) {
-			return p
+			return inProfile(0, p)
 		}
 	}
 }
@@ -418,16 +447,16 @@ func mallocAlignedSite(own Front, align mem.Align, size mem.Bytes, site site.ID)
 // with an alignment and a site (0: none). grown says that the block becomes larger.
 func MallocMoved(own Front, align mem.Align, size mem.Bytes, site site.ID, grown bool) Block {
 	if p := guardedGrown(draw(own, site, false), size, align, grown); p != 0 {
-		return p
+		return inProfile(own, p)
 	}
 	if room := hardRoom(size); Hardened() && grown && room > 0 {
 		align := max(align, sizeclass.AlignOf(size))
 		if p := mallocAligned(own, align, hardSize(size+room), site); p != 0 {
-			return sealed(p, size)
+			return inProfile(own, sealed(p, size))
 		}
 		DidWithout()
 	}
-	return mallocAlignedSite(own, align, size, site)
+	return inProfile(own, mallocAlignedSite(own, align, size, site))
 }
 
 // mallocAligned is mallocAlignedSite for a block that is not sealed.
@@ -459,27 +488,32 @@ func mallocAligned(own Front, align mem.Align, size mem.Bytes, site site.ID) Blo
 // read as zero is not cleared again.
 func MallocZero(own Front, n mem.Bytes) Block {
 	if n > sizeclass.MaxMid && !Hardened() {
-		x := draw(own, 0, false)
-		if p := guarded(x, n, 1); p != 0 {
-			Zero(ptr(mem.Addr(p)), n)
-			return p
-		}
-		if p := mallocCached(own, n, x.site); p != 0 {
-			Zero(ptr(mem.Addr(p)), n)
-			return p
-		}
-		p, zero := newLarge(own, n, 1, x.site, 0)
-		switch {
-		case p == 0 || zero == allZeroes:
-		case zero == someZeroes:
-			zeroDirty(p, n)
-		default:
-			Zero(ptr(mem.Addr(p)), n)
-		}
-		return p
+		return inProfile(own, mallocZeroLarge(own, n))
 	}
 	p := Malloc(own, n)
 	if p != 0 {
+		Zero(ptr(mem.Addr(p)), n)
+	}
+	return p
+}
+
+// mallocZeroLarge is MallocZero for blocks above MaxMid that are not hardened.
+func mallocZeroLarge(own Front, n mem.Bytes) Block {
+	x := draw(own, 0, false)
+	if p := guarded(x, n, 1); p != 0 {
+		Zero(ptr(mem.Addr(p)), n)
+		return p
+	}
+	if p := mallocCached(own, n, x.site); p != 0 {
+		Zero(ptr(mem.Addr(p)), n)
+		return p
+	}
+	p, zero := newLarge(own, n, 1, x.site, 0)
+	switch {
+	case p == 0 || zero == allZeroes:
+	case zero == someZeroes:
+		zeroDirty(p, n)
+	default:
 		Zero(ptr(mem.Addr(p)), n)
 	}
 	return p
@@ -520,11 +554,16 @@ func Chunk(size mem.Bytes) (p Block, usable mem.Bytes) {
 	if p == 0 {
 		return 0, 0
 	}
-	return p, meta(p.page()).largeSize
+	usable = meta(p.page()).largeSize
+	if profiling() {
+		drawProfile(0, p, usable, 0)
+	}
+	return p, usable
 }
 
 // FreeChunk gives an Arena's large block back.
 func FreeChunk(p Block) {
+	endDrawn(p)
 	page := p.page()
 	region.mu.Lock()
 	m := meta(page)
@@ -547,6 +586,20 @@ func Gated() bool { return Hardened() || GuardRate() == 1 }
 // the block's class may change. A hardened or guarded block can only grow, within the room that it
 // has. The caller holds the block.
 func Resize(p Block, size mem.Bytes) bool {
+	if !profiling() {
+		return resizeInPlace(p, size)
+	}
+	was, _ := accounted(p)
+	ok := resizeInPlace(p, size)
+	if n, s := accounted(p); ok && n != was {
+		endDrawn(p)
+		drawProfile(0, p, n, s)
+	}
+	return ok
+}
+
+// resizeInPlace does the work of Resize.
+func resizeInPlace(p Block, size mem.Bytes) bool {
 	if isGuarded(p) {
 		return guardGrow(p, size)
 	}

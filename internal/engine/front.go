@@ -89,9 +89,9 @@ const (
 	// frontSize is whole OS pages on every system; those are up to 64 KiB.
 	frontSize  = (frontSkew + quarantineOffset + quarantineRoom + pageSize - 1) &^ (pageSize - 1)
 	frontTypes = setClasses // entries of tops and of leases
-	// The entries of leases that are leases. The other three are at guessMissOffset, ownerOffset
-	// and sampleOffset.
-	leaseWords = frontTypes - 3
+	// The entries of leases that are leases. The other four are at profileOffset, guessMissOffset,
+	// ownerOffset and sampleOffset.
+	leaseWords = frontTypes - 4
 )
 
 // frontHead is the part of a front that only slow paths use.
@@ -419,8 +419,8 @@ var guesses struct {
 const (
 	// ownerOffset and guessMissOffset are in a front's leases, behind the leases for blocks. They
 	// hold the owner word, and a countdown of the wrong guesses until the next one is corrected.
-	ownerOffset     = leasesOffset + (leaseWords+1)*8
-	guessMissOffset = leasesOffset + leaseWords*8
+	ownerOffset     = leasesOffset + (leaseWords+2)*8
+	guessMissOffset = leasesOffset + (leaseWords+1)*8
 	guessesAt       = unsafe.Offsetof(guesses.at)
 	// guessRange is the size of the table: zeroed memory, of which one OS page is touched for each
 	// thread. Two threads share a word if the addresses of their m's are a multiple of guessRange
@@ -606,6 +606,13 @@ func (f Front) sampleWord() *int64 { return (*int64)(ptr(mem.Addr(f + sampleOffs
 
 // sampleOffset is where the sample word lies in a front.
 const sampleOffset = leasesOffset + (frontTypes-1)*8
+
+// profileWord returns the word of a front that says how many bytes remain until the next sample of the
+// profile (profile.go).
+func (f Front) profileWord() *int64 { return (*int64)(ptr(mem.Addr(f + profileOffset))) }
+
+// profileOffset is where the profile word lies in a front: in the first entry of leases that no class uses.
+const profileOffset = leasesOffset + leaseWords*8
 
 // firstFlush is what firstBatch is for refills, for the flushes of a magazine of n blocks.
 func firstFlush(n int) uint16 { return uint16(max(firstBatch, n/8)) }

@@ -161,6 +161,7 @@ func initFront(f Front) {
 	h.busy, h.woken = 0, wokenByNobody
 	h.duty.Store(calm)
 	*f.sampleWord() = sampleInterval()
+	*f.profileWord() = profileGap()
 	clear(h.cap[:])
 	clear(h.uncut[:])
 	clear(h.seen[:])

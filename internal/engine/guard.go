@@ -425,6 +425,7 @@ func guardFree(p Block) Finding {
 		return bad
 	}
 	s.live = false
+	endDrawn(p)
 	s.nFree = runtime.Callers(4, s.free[:])
 	if s.site != 0 {
 		s.site.Freed(s.size)

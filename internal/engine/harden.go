@@ -56,6 +56,11 @@ func hardFree(own Front, p Block) Finding {
 		raceRelease(p, usable)
 	}
 	putState(at, 0)
+	if mayBeDrawn(p) { // nobody else has the block, or frees it again, meanwhile
+		leave(tok)
+		endDrawn(p)
+		f, tok = enter(own)
+	}
 	b := newPoisoned(p, size, m.class)
 	if large {
 		unlabelLarge(m)

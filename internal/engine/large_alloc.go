@@ -323,9 +323,10 @@ func freeHuge(p Block) Finding {
 	m.live = 0
 	s := m.site()
 	unlabelLarge(m)
-	if isTouchSample(p) { // nobody else has the block, or frees it again, meanwhile
+	if isTouchSample(p) || mayBeDrawn(p) { // nobody else has the block, or frees it again, meanwhile
 		region.mu.Unlock()
 		endTouch(p)
+		endDrawn(p)
 		region.mu.Lock()
 	}
 	giveHuge(p, m, s)

@@ -32,7 +32,7 @@ var floors = []struct{ name, files string }{
 	{"blocks", "finding.go live.go partialset.go superslab.go residency.go refused.go hugepages.go probe.go touch.go purge.go holetime.go batch.go slab.go sizes.go"},
 	{"fronts", "room.go front.go magazine.go large.go large_cache.go hardened.go frontpool.go layout.go reserve.go heaps.go enter.go wmax.go ace.go ebb.go lane.go"},
 	{"scavenger", "giveback.go harvest.go drain.go budget.go largeuse.go batchwindow.go latency.go peaks.go learner.go collapse.go idle.go sweep.go punch.go refill.go scavenger.go reclaim.go"},
-	{"calls", "spill.go heapfront.go callers.go sample.go guard.go large_alloc.go harden.go alloc.go move.go fastlive.go pinned.go road_pinned.go road_p.go road_p_unix.go road_p_freebsd.go road_p_windows.go road_amd64.go road_arm64.go road_none.go road.go"},
+	{"calls", "spill.go heapfront.go callers.go sample.go profile.go guard.go large_alloc.go harden.go alloc.go move.go fastlive.go pinned.go road_pinned.go road_p.go road_p_unix.go road_p_freebsd.go road_p_windows.go road_amd64.go road_arm64.go road_none.go road.go"},
 	{"whole", "limits.go trim.go watch.go record.go abandon.go walk.go resident.go regionmap.go stats.go learnt.go checker.go invariants_fronts.go invariants_region.go invariants.go"},
 }
 
@@ -79,7 +79,7 @@ func TestWhoKnowsTheLayout(t *testing.T) {
 		t.Fatal("front.go has no list of who knows its layout")
 	}
 	layout := strings.Fields("topsOffset leasesOffset missesOffset refillsOffset flushesOffset headOffset tinyOffset midOffset quarantineOffset " +
-		"ownerOffset guessMissOffset sampleOffset TinyMag MidMag frontSkew trapSlot top loadTop storeTop last sentinel magSize")
+		"ownerOffset guessMissOffset sampleOffset profileOffset TinyMag MidMag frontSkew trapSlot top loadTop storeTop last sentinel magSize")
 	knows := map[string]bool{"road_amd64.h": true, "road_arm64.go": true, "heap.go": true} // not Go, not of this system, not of this package
 	for a, names := range arrows(t, "") {
 		if a.to == "front.go" && slices.ContainsFunc(layout, func(name string) bool { return names[name] }) {

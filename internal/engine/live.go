@@ -131,6 +131,16 @@ func setLive(p Block, c sizeclass.ID, v liveState) {
 	}
 }
 
+// MarkWatched makes the free of the block at p, which the caller holds, come to a slow path whoever
+// frees it, even if that is a Heap that has not noticed the watching yet. Otherwise that free would
+// be missing, and the next allocation of the address would be seen while the block still counts as
+// live.
+func MarkWatched(p Block) {
+	if at, _, _, why := liveByte(p); checkLive && why == OK && state(at) != liveSited {
+		putState(at, liveWatched)
+	}
+}
+
 // state and putState read and write a byte of live state. The race detector may watch the live
 // map's memory (track_race.go), but what hakmem does there is of no interest to it.
 //

@@ -8,6 +8,7 @@ import (
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/policy"
+	"github.com/hakmem/hakmem/internal/profile"
 )
 
 // This file says in which mode the engine works: guarded, hardened, watched, or none of these. The
@@ -25,6 +26,24 @@ func CallerRate() int {
 	return policy.AtStart().Sites.Rate()
 }
 
+// ProfileRate returns how many bytes go by on average until the next sample of the profile, or 0 if there is no
+// profile.
+func ProfileRate() profile.Rate {
+	if !checkLive {
+		return 0 // a free could not tell which blocks are samples
+	}
+	return profile.Rate(policy.AtStart().ProfileRate)
+}
+
+// profiling reports whether there is a profile.
+func profiling() bool { return ProfileRate() > 0 }
+
+// profileGap draws how many bytes go by until the next sample of the profile. It takes no lock and no Go memory.
+func profileGap() int64 { return ProfileRate().Gap(nextGap()) }
+
+// nextGap returns a random number of the exponential distribution with mean 1. Tests replace it.
+var nextGap = rand.ExpFloat64
+
 // sampled reports whether fronts count allocations down to the next sample (sample.go).
 func sampled() bool { return GuardRate() > 1 || CallerRate() > 0 }
 
@@ -35,16 +54,16 @@ func sampled() bool { return GuardRate() > 1 || CallerRate() > 0 }
 func Hardened() bool { return asan.On || policy.AtStart().Harden }
 
 // AlwaysSlow reports whether every call of a Heap must take the slow path: calls are watched,
-// blocks are hardened, all blocks are guarded, blocks get their callers as sites, or the race detector must
-// know the order of calls.
+// blocks are hardened, all blocks are guarded, blocks get their callers as sites, there is a profile (which counts
+// bytes, and the paths that inline do not), or the race detector must know the order of calls.
 func AlwaysSlow() bool {
-	return raced || Watched() || Hardened() || GuardRate() == 1 || CallerRate() > 0
+	return raced || Watched() || Hardened() || GuardRate() == 1 || CallerRate() > 0 || profiling()
 }
 
 // canHard reports whether the pinned paths for hardened blocks can serve: blocks are hardened, and
 // nothing else needs to see every call.
 func canHard() bool {
-	return Hardened() && canPin && checkLive && !raced && !asan.On && GuardRate() == 0 && CallerRate() == 0
+	return Hardened() && canPin && checkLive && !raced && !asan.On && GuardRate() == 0 && CallerRate() == 0 && !profiling()
 }
 
 // The bits of watched, each for one reason to see every call of the public package's functions.

@@ -106,7 +106,7 @@ func Move(own Front, p Block, size mem.Bytes, align mem.Align) (q Block, old Mov
 	if can && q == 0 {
 		noMemory()
 	}
-	return q, old, can
+	return inProfile(own, q), old, can
 }
 
 // guardsAll reports whether every block of size bytes is to be a guarded one.
@@ -168,6 +168,7 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, roomy bool) (q Block, old 
 	canMap := !tracked && !asan.On && len(seams)+2*(len(cuts)+1) <= maxSeams && !adviceIn(from, old.moved) && !adviceIn(to, old.moved)
 	r.mu.Unlock()
 
+	endDrawn(p)
 	q = makeLarge(to, n, usable, s, 0)
 	if s != 0 {
 		s.Resized(int64(usable) - int64(was))

@@ -157,8 +157,8 @@ func usableBytes(m *pageMeta, large bool) mem.Bytes {
 // the free takes the slow path, which finds the class in the page's metadata.
 const liveSited = setClasses - 1
 
-// liveWatched is the live state of a block whose allocation is in a trace or has its stack
-// recorded. Its magazine is a trap as well, so that the slow path reports the free.
+// liveWatched is the live state of a block whose allocation is in a trace, has its stack recorded, or is a
+// sample of the profile. Its magazine is a trap as well, so that the slow path reports the free.
 const liveWatched = setClasses - 2
 
 const setClasses = 128 // words side by side: numLists rounded up to a power of two

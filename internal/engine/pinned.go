@@ -35,7 +35,15 @@ func tryMallocPinned(size mem.Bytes) unsafe.Pointer {
 					return nil
 				}
 			}
+			left := Front(f).profileWord()
+			if profiling() && *left < int64(c.Bytes()) { // a sample of the profile: the slow path counts it
+				procUnpin()
+				return nil
+			}
 			if p := Front(f).pop(c); p != 0 {
+				if profiling() {
+					*left -= int64(c.Bytes())
+				}
 				if checkLive {
 					*u8(liveOf(p)) = uint8(c)
 				}

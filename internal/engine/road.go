@@ -61,7 +61,7 @@ func ChooseRoad(malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) 
 		return
 	}
 	Road.Malloc, Road.Free = mallocPinned, freePinned
-	if HaveFast && (canSample || !sampled()) && policy.AtStart().FastSection && verified() {
+	if HaveFast && (canSample || !sampled() && !profiling()) && !(sampled() && profiling()) && policy.AtStart().FastSection && verified() {
 		Road.Malloc, Road.Free = fastSection()
 		Road.Fast = true
 	}

@@ -29,11 +29,19 @@ const (
 	// behind it. LargeOf(MaxMid+1) is Num+1; the leading bit there is 15, and the four leading bits
 	// are 8.
 	asmLargeClass = sizeclass.Num + 1 - 15*8 - 8
+	// log2 of the size of an entry of sizeclass.Classes, which begins with the bytes of a block.
+	classShift = 5
+)
+
+const (
+	_ = uint(1<<classShift - unsafe.Sizeof(sizeclass.Class{}))
+	_ = uint(unsafe.Sizeof(sizeclass.Class{}) - 1<<classShift)
+	_ = -unsafe.Offsetof(sizeclass.Class{}.Size)
 )
 
 // Implemented in road_amd64.h. They may be called only through function values. mallocMid,
-// mallocLarge, freeMid and the routines ending in Missed must not be called at all: the others jump
-// to them.
+// mallocLarge, midProfiled, largeProfiled, freeMid and the routines ending in Missed must not be called at
+// all: the others jump to them.
 func mallocTiny()
 func mallocMissed()
 func mallocMid()
@@ -43,19 +51,27 @@ func freeMissed()
 func freeMid()
 func pOfG()
 func mallocSampled()
+func mallocProfiled()
+func midProfiled()
+func largeProfiled()
 
 // roadEntries returns the addresses of the routines' first instructions.
-func roadEntries() (malloc, free, p, sampled uintptr)
+func roadEntries() (malloc, free, p, sampled, profiled uintptr)
 
 // roadCode holds those addresses; the function values point to it.
 var roadCode struct{ malloc, free, p uintptr }
 
-// canSample says that the fast section can count down to samples.
+// canSample says that the fast section can count down to samples: to those of guarded blocks and of callers, or
+// to those of the profile. There is none that counts down to both.
 const canSample = true
 
 func fastSection() (malloc func(uintptr) unsafe.Pointer, free func(unsafe.Pointer)) {
-	var counting uintptr
-	if roadCode.malloc, roadCode.free, _, counting = roadEntries(); sampled() {
+	var counting, profiled uintptr
+	roadCode.malloc, roadCode.free, _, counting, profiled = roadEntries()
+	switch {
+	case profiling():
+		roadCode.malloc = profiled
+	case sampled():
 		roadCode.malloc = counting
 	}
 	pAddress = addressOfP
@@ -77,7 +93,7 @@ func addressOfP() uintptr { return *(*uintptr)(unsafe.Add(nil, getm()+mP)) }
 //
 //go:nocheckptr
 func currentP() [2]uintptr {
-	_, _, roadCode.p, _ = roadEntries()
+	_, _, roadCode.p, _, _ = roadEntries()
 	p := &roadCode.p
 	raw := *(*func() uintptr)(unsafe.Pointer(&p))
 	return [2]uintptr{raw(), addressOfP()}
@@ -85,7 +101,7 @@ func currentP() [2]uintptr {
 
 // Names that only the assembly uses, for checkers that do not read it.
 var (
-	_ = [...]func(){mallocTiny, mallocMissed, mallocMid, mallocLarge, mallocSampled, freeTiny, freeMissed, freeMid, pOfG}
-	_ = [...]int{offsetGM, asmMaxTiny, asmMaxMid, asmMaxLarge, asmLargeClass, sampleOffset, guessMissOffset, guessMisses}
+	_ = [...]func(){mallocTiny, mallocMissed, mallocMid, mallocLarge, mallocSampled, mallocProfiled, midProfiled, largeProfiled, freeTiny, freeMissed, freeMid, pOfG}
+	_ = [...]int{offsetGM, asmMaxTiny, asmMaxMid, asmMaxLarge, asmLargeClass, classShift, sampleOffset, profileOffset, guessMissOffset, guessMisses}
 	_ = [...]uintptr{guessesAt}
 )

@@ -13,6 +13,7 @@
 // here; if it does not, the linker reports it.
 #define SMALL github·com∕hakmem∕hakmem∕internal∕sizeclass·Small(SB)
 #define MID github·com∕hakmem∕hakmem∕internal∕sizeclass·Mid(SB)
+#define CLASSES github·com∕hakmem∕hakmem∕internal∕sizeclass·Classes(SB)
 
 #define GUESSMASK (const_guessRange-8) // of an m's address, which is a multiple of 8
 #define PAGEKIB ((1<<(const_pageShift-const_kibShift))-1) // the KiB of a page, less 1
@@ -83,6 +84,32 @@ keep:
 	MOVB  CX, (BX)
 #else
 #define SETLIVE
+#endif
+
+// SETMIDLIVE: marks the mid block at BX, of class CX, as live (midLive): nothing is read that the next
+// allocation does not read too. Changes BX and SI.
+#ifdef CHECK_LIVE
+#define SETMIDLIVE \
+	SUBQ  ·Base(SB), BX       \
+	SHRQ  $const_kibShift, BX \
+	MOVQ  BX, SI              \
+	ANDQ  $~PAGEKIB, SI       \
+	ADDQ  SI, BX              \
+	ADDQ  ·Pages(SB), BX      \
+	MOVB  CX, (BX)
+#else
+#define SETMIDLIVE
+#endif
+
+// SETLARGELIVE: marks the large block at BX, of class CX, as live (largeLive); it begins with a page. Changes BX.
+#ifdef CHECK_LIVE
+#define SETLARGELIVE \
+	SUBQ  ·Base(SB), BX                                 \
+	SHRQ  $(const_pageShift-const_pageMetaShift), BX    \
+	ADDQ  ·Pages(SB), BX                                \
+	MOVB  CX, pageMeta_live(BX)
+#else
+#define SETLARGELIVE
 #endif
 
 // CLEARLIVE: marks the tiny block with the live byte at BX as no longer live. Jumps to slow when it
@@ -159,16 +186,7 @@ TEXT ·mallocMid(SB), NOSPLIT|NOFRAME, $0-0
 	GUESS
 found:
 	POP
-#ifdef CHECK_LIVE
-	// midLive: nothing is read that the next allocation does not read too.
-	SUBQ  ·Base(SB), BX
-	SHRQ  $const_kibShift, BX
-	MOVQ  BX, SI
-	ANDQ  $~PAGEKIB, SI
-	ADDQ  SI, BX
-	ADDQ  ·Pages(SB), BX
-	MOVB  CX, (BX)
-#endif
+	SETMIDLIVE
 	RET
 large:
 	JMP   ·mallocLarge(SB)
@@ -192,13 +210,7 @@ TEXT ·mallocLarge(SB), NOSPLIT|NOFRAME, $0-0
 	GUESS
 found:
 	POP
-#ifdef CHECK_LIVE
-	// largeLive
-	SUBQ  ·Base(SB), BX
-	SHRQ  $(const_pageShift-const_pageMetaShift), BX // a large block begins with a page
-	ADDQ  ·Pages(SB), BX
-	MOVB  CX, pageMeta_live(BX)
-#endif
+	SETLARGELIVE
 	RET
 miss:
 	BYNUMBER
@@ -309,14 +321,97 @@ mid:
 slow:
 	MALLOCSLOW
 
+// SLABBYTES: SI = the bytes of a block of slab class CX. Changes R9.
+#define SLABBYTES \
+	MOVQ  CX, SI                \
+	SHLQ  $const_classShift, SI \
+	LEAQ  CLASSES, R9           \
+	MOVL  (R9)(SI*1), SI
+
+// COUNT: R8 = the bytes that remain until the next sample of the profile behind a block of SI bytes, and R10 = the
+// address of the word for it of the front in DI. Jumps to slow when the block is the sample; then nothing has changed,
+// and the slow path counts the block. COUNTED, after the pop, stores what remains.
+#define COUNT \
+	LEAQ  const_profileOffset(DI), R10 \
+	MOVQ  (R10), R8                    \
+	SUBQ  SI, R8                       \
+	JLT   slow
+
+#define COUNTED \
+	MOVQ  R8, (R10)
+
+// mallocTiny for HAKMEM_PROFILE_RATE: the front counts bytes down to its next sample.
+//
+// func mallocProfiled(size uintptr) unsafe.Pointer
+TEXT ·mallocProfiled(SB), NOSPLIT|NOFRAME, $0-0
+	MOVQ  const_offsetGM(R14), DX
+	MOVQ  const_mP(DX), DX
+	CMPQ  AX, $const_asmMaxTiny
+	JA    mid
+	BYNUMBER
+	CLASS
+	SLABBYTES
+	COUNT
+	POP
+	COUNTED
+	SETLIVE
+	RET
+mid:
+	JMP   ·midProfiled(SB)
+slow:
+	MALLOCSLOW
+
+// The second part of mallocProfiled, for blocks above 1 KiB. DX is the P.
+//
+// func midProfiled(size uintptr) unsafe.Pointer
+TEXT ·midProfiled(SB), NOSPLIT|NOFRAME, $0-0
+	BYNUMBER
+	LEAQ  -1(AX), BX
+	CMPQ  AX, $const_asmMaxMid
+	JA    large
+	SHRQ  $7, BX
+	LEAQ  MID, SI
+	MOVBLZX (SI)(BX*1), CX     // the class
+	SLABBYTES
+	COUNT
+	POP
+	COUNTED
+	SETMIDLIVE
+	RET
+large:
+	JMP   ·largeProfiled(SB)
+slow:
+	MALLOCSLOW
+
+// The third part, for cached large blocks; BX is the size less 1, and DI the front.
+//
+// func largeProfiled(size uintptr) unsafe.Pointer
+TEXT ·largeProfiled(SB), NOSPLIT|NOFRAME, $0-0
+	CMPQ  AX, $const_asmMaxLarge
+	JA    slow
+	// As in mallocLarge. The size of the class is the next multiple of an eighth of the doubling.
+	BSRQ  BX, DX
+	LEAQ  -3(DX), CX
+	SHRQ  CX, BX
+	LEAQ  1(BX), SI
+	SHLQ  CX, SI
+	LEAQ  const_asmLargeClass(BX)(DX*8), CX
+	COUNT
+	POP
+	COUNTED
+	SETLARGELIVE
+	RET
+slow:
+	MALLOCSLOW
+
 // func pOfG() uintptr
 TEXT ·pOfG(SB), NOSPLIT|NOFRAME, $0-0
 	MOVQ  const_offsetGM(R14), AX
 	MOVQ  const_mP(AX), AX
 	RET
 
-// func roadEntries() (malloc, free, p, sampled uintptr)
-TEXT ·roadEntries(SB), NOSPLIT, $0-32
+// func roadEntries() (malloc, free, p, sampled, profiled uintptr)
+TEXT ·roadEntries(SB), NOSPLIT, $0-40
 	LEAQ  ·mallocTiny(SB), AX
 	MOVQ  AX, malloc+0(FP)
 	LEAQ  ·freeTiny(SB), AX
@@ -325,4 +420,6 @@ TEXT ·roadEntries(SB), NOSPLIT, $0-32
 	MOVQ  AX, p+16(FP)
 	LEAQ  ·mallocSampled(SB), AX
 	MOVQ  AX, sampled+24(FP)
+	LEAQ  ·mallocProfiled(SB), AX
+	MOVQ  AX, profiled+32(FP)
 	RET

@@ -18,7 +18,7 @@ import (
 // Metadata is addressed by uintptr (ptr.go explains why that is valid). A slot is loaded as an
 // unsafe.Pointer only to hand the block out.
 
-// canSample is false: the fast section cannot count down to samples, so where there are any every call pins.
+// canSample is false: the fast section cannot count down to samples, so where there are any, or a profile, every call pins.
 const canSample = false
 
 func fastSection() (func(uintptr) unsafe.Pointer, func(unsafe.Pointer)) {

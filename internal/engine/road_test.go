@@ -46,19 +46,20 @@ func nameOf(code uintptr) string {
 // TestChooseRoad: each setting has its road.
 func TestChooseRoad(t *testing.T) {
 	pinned := [2]string{"mallocPinned", "freePinned"}
-	fast, sampled, hardened := pinned, pinned, pinned
+	fast, sampled, hardened, profiled := pinned, pinned, pinned, pinned
 	if HaveFast {
 		if !verified() {
 			t.Fatal("the fast section is off; see TestFastSectionInForce")
 		}
 		fast = [2]string{"mallocTiny", "freeTiny"}
 		if canSample {
-			sampled = [2]string{"mallocSampled", "freeTiny"}
+			sampled, profiled = [2]string{"mallocSampled", "freeTiny"}, [2]string{"mallocProfiled", "freeTiny"}
 		}
 	}
 	callers := sampled
+	both := pinned
 	if !checkLive {
-		callers = fast
+		callers, profiled, both = fast, fast, sampled
 	}
 	if canPin && checkLive && !raced {
 		hardened = [2]string{"mallocHardened", "freeHardened"}
@@ -76,6 +77,11 @@ func TestChooseRoad(t *testing.T) {
 		{"HAKMEM_SITES=pc", callers},
 		{"HAKMEM_SITES=pc/1", callers},
 		{"HAKMEM_HARDEN=1 HAKMEM_SITES=pc", callers},
+		{"HAKMEM_PROFILE_RATE=1", profiled},
+		{"HAKMEM_PROFILE_RATE=524288", profiled},
+		{"HAKMEM_PROFILE_RATE=524288 HAKMEM_HARDEN=1", profiled},
+		{"HAKMEM_PROFILE_RATE=524288 HAKMEM_GUARD=1", profiled},
+		{"HAKMEM_PROFILE_RATE=524288 HAKMEM_GUARD=1/1000", both},
 	} {
 		t.Run(x.gates, func(t *testing.T) {
 			gates := map[string]string{}

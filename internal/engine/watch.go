@@ -32,13 +32,3 @@ func Watch(who uint32, on bool) {
 		kick()
 	}
 }
-
-// MarkWatched makes the free of the block at p, which the caller holds, come to a slow path whoever
-// frees it, even if that is a Heap that has not noticed the watching yet. Otherwise that free would
-// be missing, and the next allocation of the address would be seen while the block still counts as
-// live.
-func MarkWatched(p Block) {
-	if at, _, _, why := liveByte(p); checkLive && why == OK && state(at) != liveSited {
-		putState(at, liveWatched)
-	}
-}

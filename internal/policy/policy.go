@@ -37,6 +37,8 @@ type Fixed struct {
 	Guard int
 	// Sites says which blocks have a site.
 	Sites Sites
+	// ProfileRate is the mean number of bytes from one sample of the profile to the next, and 0 for no profile.
+	ProfileRate int
 	// Harden adds canaries, poison and a quarantine to every block.
 	Harden bool
 	// Timing counts the cycles of slow paths by phase.

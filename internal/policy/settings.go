@@ -175,6 +175,8 @@ var settings = []Setting{
 	choice("HAKMEM_SITES", "which blocks have a site: those that the program allocates with one (names), or one in 64 of the others, too, whose site is their caller (pc); pc/N: one in N", "names", []string{"names", "pc"},
 		func(s *Settings) int64 { return int64(s.Sites) },
 		func(s *Settings, v int64) { s.Sites = Sites(v) }).or(rateForm(1 << 30)),
+	number("HAKMEM_PROFILE_RATE", "mean bytes from one sample of the profile of allocations to the next, such as 524288; 1: every block; 0: no profile (see package hakmempprof)", "0", 0, 1<<40,
+		func(s *Settings) *int { return &s.ProfileRate }),
 	onOff("HAKMEM_HARDEN", "find writes behind a block and after its free: canaries, poison, quarantine, random order; no fast section", "0",
 		func(s *Settings) *bool { return &s.Harden }),
 	onOff("HAKMEM_TIMING", "count the cycles of slow paths by phase (see ReadStats)", "0",

@@ -1,0 +1,192 @@
+// Package profile keeps the books of a sampled profile of allocations: which blocks become samples, the
+// buckets in which they are counted, and how a program's totals follow from them. It knows nothing of the
+// allocator, and it has no lock: who owns a Table says who may use it when.
+//
+// A block is a sample with a probability that depends on its size alone. Bytes are counted down from a
+// gap, drawn from an exponential distribution, to the next sample. That distribution has no memory, so that it
+// makes no difference where a countdown begins: each byte is as likely as any other to be the one at which a
+// gap ends. A block of S bytes has such a byte with the probability 1-exp(-S/R), where R is the mean gap. The
+// idea is that of tcmalloc and of Go's own heap profile.
+//
+// All blocks of a bucket have one size. So the number of blocks that a bucket stands for is that of its samples
+// divided by that probability, without a bias. (jemalloc's source says what goes wrong where sizes are mixed.)
+package profile
+
+import (
+	"encoding/binary"
+	"math"
+	"runtime"
+
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
+)
+
+// Rate is the mean gap between two samples in bytes. At 1 each block is a sample, and at 0 or below none is.
+type Rate int64
+
+// Gap returns how many bytes go by until the next sample, given a random number x of the exponential
+// distribution with mean 1. The block that takes the count below 0 is the sample.
+func (r Rate) Gap(x float64) int64 {
+	if r <= 1 {
+		return 0 // the next block, whatever its size
+	}
+	return int64(x * float64(r))
+}
+
+// Weight returns for how many blocks of size bytes one sample stands.
+func (r Rate) Weight(size mem.Bytes) float64 {
+	if r <= 1 {
+		return 1
+	}
+	return -1 / math.Expm1(-float64(size)/float64(r))
+}
+
+// Counts are numbers of samples.
+type Counts struct {
+	Allocs, Frees int64 // of blocks that were allocated, and those of them that were freed
+}
+
+// Live returns how many are not freed.
+func (c Counts) Live() int64 { return c.Allocs - c.Frees }
+
+// Bucket counts the samples with one stack, one size and one site.
+type Bucket struct {
+	stack []uintptr
+	size  mem.Bytes
+	site  site.ID
+	now   Counts
+	// peak is what now was at the peak number seen of the Table. If there has been another peak since, it is what
+	// now is: nothing has changed in between.
+	peak Counts
+	seen uint64
+}
+
+// Table has the buckets of a profile. They are never forgotten, like those of Go's own profile: their number is
+// that of the places that allocate, times the sizes that each of them asks for.
+type Table struct {
+	rate    Rate
+	own     func(function string) bool
+	ownPCs  map[uintptr]bool
+	buckets []*Bucket
+	by      map[string]*Bucket // by key
+	key     []byte             // of the bucket that is looked for
+	live    float64            // the bytes for which all live samples stand
+	peak    float64            // the most that live has been
+	peaks   uint64             // how many times live has been more than ever before
+}
+
+// NewTable returns an empty Table. own reports whether a function, by its name, belongs to the allocator:
+// stacks begin with the first function that does not.
+func NewTable(rate Rate, own func(function string) bool) *Table {
+	return &Table{rate: rate, own: own, ownPCs: map[uintptr]bool{}, by: map[string]*Bucket{}}
+}
+
+// Alloc counts a sample, a block of size bytes of a site (0: none), and returns its bucket. stack is as
+// runtime.Callers has it, one counter for each frame; the Table does not keep it.
+func (t *Table) Alloc(stack []uintptr, size mem.Bytes, s site.ID) *Bucket {
+	b := t.bucket(t.outside(stack), size, s)
+	t.change(b)
+	b.now.Allocs++
+	if t.live += t.rate.Weight(size) * float64(size); t.live > t.peak {
+		t.peak = t.live
+		t.peaks++
+	}
+	return b
+}
+
+// Free counts that a sample of bucket b was freed.
+func (t *Table) Free(b *Bucket) {
+	t.change(b)
+	b.now.Frees++
+	t.live -= t.rate.Weight(b.size) * float64(b.size)
+}
+
+// change is to be called before the counts of b change.
+func (t *Table) change(b *Bucket) {
+	if b.seen != t.peaks {
+		b.peak, b.seen = b.now, t.peaks
+	}
+}
+
+// bucket returns the bucket of a stack, a size and a site, and makes it if there is none.
+func (t *Table) bucket(stack []uintptr, size mem.Bytes, s site.ID) *Bucket {
+	key := t.key[:0]
+	key = binary.NativeEndian.AppendUint64(key, uint64(size))
+	key = binary.NativeEndian.AppendUint32(key, uint32(s))
+	for _, pc := range stack {
+		key = binary.NativeEndian.AppendUint64(key, uint64(pc))
+	}
+	t.key = key
+	if b := t.by[string(key)]; b != nil {
+		return b
+	}
+	b := &Bucket{stack: append([]uintptr(nil), stack...), size: size, site: s, seen: t.peaks}
+	t.by[string(key)] = b
+	t.buckets = append(t.buckets, b)
+	return b
+}
+
+// outside cuts the allocator's own frames off the front of a stack. If nothing would remain, it keeps all.
+func (t *Table) outside(stack []uintptr) []uintptr {
+	for i, pc := range stack {
+		own, known := t.ownPCs[pc]
+		if !known {
+			// Each counter of runtime.Callers stands for one function, also where functions are inlined.
+			f, _ := runtime.CallersFrames([]uintptr{pc}).Next()
+			own = t.own(f.Function)
+			t.ownPCs[pc] = own
+		}
+		if !own {
+			return stack[i:]
+		}
+	}
+	return stack
+}
+
+// Sample is what a bucket has counted. Its stack must not be changed.
+type Sample struct {
+	Stack []uintptr
+	Size  mem.Bytes
+	Site  site.ID
+	Counts
+}
+
+// Now returns what the buckets have counted so far. Their order never changes: new ones come behind the
+// others.
+func (t *Table) Now() []Sample {
+	return t.read(func(b *Bucket) Counts { return b.now })
+}
+
+// AtPeak returns what the buckets had counted when their live samples stood for the most bytes.
+func (t *Table) AtPeak() []Sample {
+	return t.read(func(b *Bucket) Counts {
+		if b.seen != t.peaks {
+			return b.now
+		}
+		return b.peak
+	})
+}
+
+func (t *Table) read(counts func(*Bucket) Counts) []Sample {
+	list := make([]Sample, len(t.buckets))
+	for i, b := range t.buckets {
+		list[i] = Sample{b.stack, b.size, b.site, counts(b)}
+	}
+	return list
+}
+
+// Since returns what was counted between two calls of the same Table's Now. Live may be below 0.
+func Since(before, now []Sample) []Sample {
+	list := append([]Sample(nil), now...)
+	for i, b := range before {
+		list[i].Allocs -= b.Allocs
+		list[i].Frees -= b.Frees
+	}
+	return list
+}
+
+// Estimate returns the numbers of blocks and of bytes for which n samples of size bytes stand.
+func (r Rate) Estimate(n int64, size mem.Bytes) (blocks, bytes int64) {
+	x := float64(n) * r.Weight(size)
+	return int64(math.Round(x)), int64(math.Round(x * float64(size)))
+}
