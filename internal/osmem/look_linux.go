@@ -112,7 +112,7 @@ func (l *Look) choose(w lookWay) error {
 // has reports whether way w may be tried now. It opens its file.
 func (l *Look) has(w lookWay) bool {
 	if w == byMincore {
-		return !swapped() && !filtered()
+		return !filtered() && !swapped()
 	}
 	if !l.file {
 		fd, err := openFile(&pagemapPath[0])

@@ -372,3 +372,33 @@ func TestNoAllocation(t *testing.T) {
 		}
 	})
 }
+
+// TestSwapped: a page that is swapped out does not count. While there is one, mincore is not asked, which may
+// count it.
+func TestSwapped(t *testing.T) {
+	const n = 64
+	addr, area := smallPages(t, n)
+	for p := range mem.Bytes(n) {
+		area[p*pageSize] = byte(p + 1)
+	}
+	if err := unix.Madvise(area[:n/2*pageSize], unix.MADV_PAGEOUT); err != nil {
+		t.Skip("skipped: Linux before 5.4: ", err)
+	}
+	var l Look
+	if err := BeginLook(&l); err != nil {
+		t.Skip("skipped: ", err)
+	}
+	defer l.Close()
+	if !swapped() {
+		t.Skip("skipped: no swap, or the system has swapped nothing out")
+	}
+	if l.way == byMincore {
+		t.Error("mincore is asked")
+	}
+	if got, known := l.Resident(addr.Add(n/2*pageSize), n/2*pageSize); !known || got != n/2*pageSize {
+		t.Errorf("of the pages that were not swapped out %d bytes are resident (known: %t)", got, known)
+	}
+	if got, known := l.Resident(addr, n/2*pageSize); !known || got > n/4*pageSize { // some may stay
+		t.Errorf("of the pages that were swapped out %d bytes are resident (known: %t)", got, known)
+	}
+}
