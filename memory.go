@@ -19,7 +19,10 @@ import "github.com/hakmem/hakmem/internal/engine"
 // two overlapping frees had freed twice or, with HAKMEM_HARDEN, a block that was written to after
 // its free. It also does so if the scavenger found one that no call has reported yet.
 func Trim() {
-	if bad := engine.Trim(); bad.Kind != engine.OK {
+	shown := showWork("Trim")
+	bad := engine.Trim()
+	shown.end()
+	if bad.Kind != engine.OK {
 		panic(misuse("Trim", bad))
 	}
 }

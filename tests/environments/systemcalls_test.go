@@ -54,7 +54,7 @@ var library = []string{"os", "path/filepath"}
 // harmless are the packages of Go's library that make no system call which Go's runtime would not
 // make without them.
 var harmless = strings.Fields(`bufio bytes unicode/utf8 cmp io/fs context encoding/binary encoding/json errors fmt io iter maps math math/bits math/rand/v2 path reflect
-	runtime runtime/debug runtime/pprof slices sort strconv strings sync sync/atomic time unsafe weak C`)
+	runtime runtime/debug runtime/pprof runtime/trace slices sort strconv strings sync sync/atomic time unsafe weak C`)
 
 // callSet is a set of system calls.
 type callSet map[string]bool
