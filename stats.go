@@ -132,7 +132,8 @@ type MemoryStats struct {
 	// not say, it is Counted.
 	Resident uint64 `stat:"resident_bytes,gauge"`
 	// Counted is the memory that the memory limits count, in bytes: all that may be resident. It is
-	// above Resident where memory was handed out and not touched yet. Reading it costs nothing.
+	// above Resident where memory was handed out and not touched yet. The function Counted returns it alone,
+	// which costs nothing.
 	Counted uint64 `stat:"counted_bytes,gauge"`
 	// SoftLimit is the soft memory limit in force, in bytes. It is 0 where there is none.
 	SoftLimit uint64 `stat:"soft_limit_bytes,gauge"`

@@ -89,7 +89,10 @@ func TestExecutionTrace(t *testing.T) {
 	var clock testkit.Clock
 	engine.SetClock(&clock)
 	defer engine.SetClock(nil)
-	soft, hard := hakmem.MemoryLimit()
+	soft, hard, err := hakmem.SwapMemoryLimit(0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
 	defer func() {
 		if err := hakmem.SetMemoryLimit(soft, hard); err != nil {
 			t.Error(err)
@@ -101,11 +104,6 @@ func TestExecutionTrace(t *testing.T) {
 		if err := hakmem.SetMemoryLimit(soft, hard); err != nil {
 			t.Error(err)
 		}
-	}
-	counted := func() uint64 {
-		var s hakmem.Stats
-		hakmem.ReadStats(&s)
-		return s.Counted
 	}
 	for _, c := range []struct {
 		name string
@@ -147,7 +145,7 @@ func TestExecutionTrace(t *testing.T) {
 			clock.Advance(time.Hour)
 		}, map[string]int{"hakmem.Malloc": 1, "hakmem.pressure": 0, "hakmem.tick": 0}, nil},
 		{"refusal by a limit", func() {
-			limit(0, max(counted(), 2<<20))
+			limit(0, max(hakmem.Counted(), 2<<20))
 			if p := hakmem.Malloc(64 << 20); p != nil {
 				t.Error("the limit does not hold")
 			}

@@ -116,7 +116,7 @@ func withPolicy(t *testing.T, settings map[string]string) {
 // withLimit sets the memory limits for the test.
 func withLimit(t *testing.T, soft, hard uint64) {
 	t.Helper()
-	if err := SetMemoryLimit(soft, hard); err != nil {
+	if _, _, err := SwapMemoryLimit(soft, hard); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { noLimit(t) })
@@ -125,7 +125,7 @@ func withLimit(t *testing.T, soft, hard uint64) {
 // noLimit takes the memory limits away.
 func noLimit(t *testing.T) {
 	t.Helper()
-	if err := SetMemoryLimit(0, 0); err != nil {
+	if _, _, err := SwapMemoryLimit(0, 0); err != nil {
 		t.Error(err)
 	}
 }
