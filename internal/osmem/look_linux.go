@@ -61,7 +61,7 @@ type lookState struct {
 // pageRegion is the kernel's struct page_region.
 type pageRegion struct {
 	start, end mem.Addr
-	categories uint64
+	_          uint64 // categories: those that scan asks for
 }
 
 // pmScanArg is the kernel's struct pm_scan_arg (include/uapi/linux/fs.h). vec is a pointer there, too:
