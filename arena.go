@@ -150,7 +150,9 @@ func (a *Arena) more(n uintptr) {
 	if asan.On { // the last allocation has a gap behind it, too (max: size+asanGap may wrap)
 		large = max(size, size+asanGap)
 	}
+	shown := showAlloc("hakmem.Arena", uintptr(size))
 	p, usable := engine.Chunk(large)
+	shown.end(p == 0)
 	if handOut('a', p, size, 0) == nil {
 		panic(outOfMemory(n))
 	}

@@ -63,6 +63,12 @@
 // Heap or an Arena that becomes unreachable without Close is given back after a
 // garbage collection; Stats.Abandoned counts it and [Err] reports the first.
 //
+// # Execution traces
+//
+// While an execution trace of Go is recorded (runtime/trace), large allocations, Trim,
+// the scavenger's work and refusals are in it, as regions and log events whose names
+// begin with "hakmem.".
+//
 // # Concurrency
 //
 // Any goroutine may call any function at any time, and may free any block. The

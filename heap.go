@@ -48,7 +48,9 @@ type Heap struct {
 // too many Heaps are open: open Heaps and Ps together can have 65,536 fronts, fewer where address
 // space is limited, and some of these are reserved for the Ps. Any goroutine may call it.
 func NewHeap() *Heap {
+	shown := showAlloc("hakmem.NewHeap", engine.FrontBytes)
 	f := engine.NewHeapFront()
+	shown.end(f == 0)
 	if f == 0 {
 		panic(outOfMemory(engine.FrontBytes))
 	}
@@ -211,7 +213,9 @@ func heapFreeMid(h *Heap, p unsafe.Pointer) {
 
 func heapMallocSlow(h *Heap, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Malloc")
+	shown := showAlloc("hakmem.Heap.Malloc", size)
 	p := engine.Malloc(h.own, mem.Bytes(size))
+	shown.end(p == 0)
 	reportLate("Heap.Malloc", h.own, p)
 	h.reopen()
 	runtime.KeepAlive(h)
@@ -239,7 +243,9 @@ func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
 	if hi != 0 {
 		return nil
 	}
+	shown := showAlloc("hakmem.Heap.Calloc", uintptr(total))
 	p := engine.MallocZero(h.own, mem.Bytes(total))
+	shown.end(p == 0)
 	h.reopen()
 	runtime.KeepAlive(h)
 	return handOut('z', p, mem.Bytes(total), 0)
@@ -262,7 +268,9 @@ func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 // [*MisuseError] when the Heap is closed, a copy, or one that NewHeap did not make.
 func (h *Heap) Trim() {
 	h.slowPath("Heap.Trim")
+	shown := showWork("Heap.Trim")
 	bad := engine.TrimHeapFront(h.own)
+	shown.end()
 	runtime.KeepAlive(h)
 	if bad.Kind != engine.OK {
 		panic(misuse("Heap.Trim", bad))

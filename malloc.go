@@ -64,7 +64,10 @@ func Calloc(n, size uintptr) unsafe.Pointer {
 // mallocZero is Malloc with the first size bytes cleared.
 func mallocZero(size uintptr) unsafe.Pointer {
 	if size > sizeclass.MaxMid || engine.Watched() {
-		return handOut('z', engine.MallocZero(0, mem.Bytes(size)), mem.Bytes(size), 0)
+		shown := showAlloc("hakmem.Calloc", size)
+		p := engine.MallocZero(0, mem.Bytes(size))
+		shown.end(p == 0)
+		return handOut('z', p, mem.Bytes(size), 0)
 	}
 	p := Malloc(size)
 	if p != nil {
@@ -138,13 +141,18 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size, align uintptr,
 	huge := false
 	if old > sizeclass.MaxLarge {
 		var to engine.Block
+		shown := showAlloc("hakmem.Realloc", size)
 		to, moved, huge = engine.Move(own, engine.Block(p), mem.Bytes(size), mem.Align(align))
+		shown.end(huge && to == 0)
 		q = engine.Pointer(to)
 	}
 	switch {
 	case huge:
 	case site != 0 || watched || engine.Gated():
-		q = engine.Pointer(engine.MallocMoved(own, mem.Align(align), mem.Bytes(size), site, mem.Bytes(size) > old))
+		shown := showAlloc("hakmem.Realloc", size)
+		to := engine.MallocMoved(own, mem.Align(align), mem.Bytes(size), site, mem.Bytes(size) > old)
+		shown.end(to == 0)
+		q = engine.Pointer(to)
 	default:
 		q = malloc(size)
 	}
@@ -215,7 +223,10 @@ func alignedAlloc(align, size uintptr) unsafe.Pointer {
 	if align <= sizeclass.Granule && !engine.Watched() {
 		return Malloc(size)
 	}
-	return handOut('g', engine.MallocAligned(mem.Align(align), mem.Bytes(size)), mem.Bytes(size), align)
+	shown := showAlloc("hakmem.AlignedAlloc", size)
+	p := engine.MallocAligned(mem.Align(align), mem.Bytes(size))
+	shown.end(p == 0)
+	return handOut('g', p, mem.Bytes(size), align)
 }
 
 // UsableSize returns the number of bytes in the block at p, which is at least the number asked for.

@@ -19,7 +19,10 @@ import "github.com/hakmem/hakmem/internal/engine"
 // two overlapping frees had freed twice or, with HAKMEM_HARDEN, a block that was written to after
 // its free. It also does so if the scavenger found one that no call has reported yet.
 func Trim() {
-	if bad := engine.Trim(); bad.Kind != engine.OK {
+	shown := showWork("Trim")
+	bad := engine.Trim()
+	shown.end()
+	if bad.Kind != engine.OK {
 		panic(misuse("Trim", bad))
 	}
 }
@@ -32,7 +35,7 @@ func Trim() {
 // system does not count, free blocks in the middle of live ones included, and neither does the rest
 // of a large block's last page. So the resident memory that is hakmem's stays below a hard limit;
 // small tables that are not counted add less than 1 %. Where the system makes huge pages by itself, 2
-// MiB count as soon as a part of them is used. Stats.Counted is the number that is compared with the
+// MiB count as soon as a part of them is used. [Counted] returns the number that is compared with the
 // limits. [ContainerLimit] is a limit to derive them from.
 //
 // Near the soft limit the scavenger keeps nothing: it empties the caches and returns free memory, at
@@ -49,8 +52,24 @@ func Trim() {
 // SetMemoryLimit returns an error and changes nothing if hard is not 0 and is below soft or below 2
 // MiB. Any goroutine may call it at any time. HAKMEM_MEMORY_SOFT and HAKMEM_MEMORY_HARD set the
 // limits at start.
-func SetMemoryLimit(soft, hard uint64) error { return engine.SetMemoryLimit(soft, hard) }
+func SetMemoryLimit(soft, hard uint64) error {
+	_, _, err := engine.SwapMemoryLimit(soft, hard)
+	return err
+}
+
+// SwapMemoryLimit is [SetMemoryLimit], and returns the two limits that were in force until then, in bytes, as
+// [MemoryLimit] would have returned them; 0 means no limit. So a part of a program that moves the limits learns
+// whether something else has set them since, and can put them back. With an error nothing has changed, and the
+// limits that it returns are still in force. Any goroutine may call it at any time.
+func SwapMemoryLimit(soft, hard uint64) (oldSoft, oldHard uint64, err error) {
+	return engine.SwapMemoryLimit(soft, hard)
+}
 
 // MemoryLimit returns the two limits in force, in bytes; 0 means no limit. Any goroutine may call
 // it.
 func MemoryLimit() (soft, hard uint64) { return engine.MemoryLimit() }
+
+// Counted returns the memory that the memory limits count, in bytes: all of hakmem's that may be resident. It is
+// Stats.Counted; reading it alone is one atomic load, where [ReadStats] looks at all of the memory. It is 0 before
+// the first allocation. Any goroutine may call it.
+func Counted() uint64 { return uint64(engine.Counted()) }

@@ -86,6 +86,15 @@ func memoryLimit(string) error {
 	if s := workout.ReadStats(); s.Scavenger.LimitRefused == 0 || s.OutOfMemory == 0 {
 		return fmt.Errorf("not counted: %d refused, %d out of memory", s.Scavenger.LimitRefused, s.OutOfMemory)
 	}
+	if soft, hard, err := hakmem.SwapMemoryLimit(0, 2<<20); err != nil || soft != 16<<20 || hard != 32<<20 {
+		return fmt.Errorf("SwapMemoryLimit returned %d, %d, %w", soft, hard, err)
+	}
+	if soft, hard, err := hakmem.SwapMemoryLimit(0, 1<<20); err == nil || soft != 0 || hard != 2<<20 {
+		return fmt.Errorf("SwapMemoryLimit to a hard limit of 1 MiB returned %d, %d, %w", soft, hard, err)
+	}
+	if n := hakmem.Counted(); n < 24<<20 || n > 32<<20 {
+		return fmt.Errorf("%d bytes are counted", n)
+	}
 	if err := hakmem.SetMemoryLimit(0, 64<<20); err != nil {
 		return err
 	}

@@ -30,7 +30,10 @@ func MallocAt(s Site, size uintptr) unsafe.Pointer {
 	if s != 0 {
 		mustBeSite("MallocAt", s)
 	}
-	return handOut('a', engine.MallocAt(site.ID(s), mem.Bytes(size)), mem.Bytes(size), 0)
+	shown := showAlloc("hakmem.MallocAt", size)
+	p := engine.MallocAt(site.ID(s), mem.Bytes(size))
+	shown.end(p == 0)
+	return handOut('a', p, mem.Bytes(size), 0)
 }
 
 // mustBeSite panics in the name of op if s was not registered.

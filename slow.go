@@ -20,7 +20,9 @@ func init() { chooseRoad() }
 func chooseRoad() { engine.ChooseRoad(mallocSlow, freeSlow) }
 
 func mallocSlow(size uintptr) unsafe.Pointer {
+	shown := showAlloc("hakmem.Malloc", size)
 	p := engine.Malloc(0, mem.Bytes(size))
+	shown.end(p == 0)
 	reportLate("Malloc", 0, p)
 	return handOut('a', p, mem.Bytes(size), 0)
 }

@@ -55,14 +55,15 @@ func (f *fake) setPercent(p int) (was int) {
 	return was
 }
 
-func (f *fake) setHakmem(l limits) (limits, error) {
+func (f *fake) setHakmem(l limits) (was limits, err error) {
+	f.interfere()
 	if f.refuse != nil {
-		return limits{}, f.refuse
+		return f.h.limits, f.refuse
 	}
 	f.moved.hakmem++
 	l.soft = (l.soft + hakmemPage - 1) / hakmemPage * hakmemPage
-	f.h.limits = l
-	return l, nil
+	was, f.h.limits = f.h.limits, l
+	return was, nil
 }
 
 func (f *fake) interfere() {

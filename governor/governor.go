@@ -196,12 +196,29 @@ func (g *Governor) moveHakmem(soft uint64) {
 	if !l.ours || l.set.soft == soft {
 		return
 	}
-	set, err := g.process.setHakmem(limits{soft, l.found.hard})
-	if err != nil {
+	if err := g.setHakmem(limits{soft, l.found.hard}); err != nil {
 		g.reports.add(aboutHakmem, fmt.Errorf("governor: hakmem's soft limit of %d bytes: %w", soft, err))
-		return
 	}
-	l.set = set
+}
+
+// setHakmem sets hakmem's limits. If something else has set them since the governor last looked, they are put
+// back.
+func (g *Governor) setHakmem(to limits) (err error) {
+	before := g.hakmem
+	other, foreign := g.hakmem.move(to, func(to limits) limits {
+		was, refused := g.process.setHakmem(to)
+		if refused != nil {
+			err = refused
+			return before.set
+		}
+		return was
+	})
+	if foreign {
+		g.hakmemTaken(other)
+	} else if err != nil {
+		g.hakmem = before
+	}
+	return err
 }
 
 // notice compares what is in force with what the governor has set. Where something else has set it, the
@@ -214,9 +231,13 @@ func (g *Governor) notice(ofGo goMemory, h offHeap) {
 		g.percentTaken(ofGo.percent)
 	}
 	if g.hakmem.notice(h.limits) {
-		g.reports.add(aboutHakmem, fmt.Errorf("governor: something else has called hakmem.SetMemoryLimit: soft %d and hard %d bytes, where the governor had set %d and %d: hakmem's limits are no longer moved; let only the governor set the soft limit",
-			h.limits.soft, h.limits.hard, g.hakmem.set.soft, g.hakmem.set.hard))
+		g.hakmemTaken(h.limits)
 	}
+}
+
+func (g *Governor) hakmemTaken(other limits) {
+	g.reports.add(aboutHakmem, fmt.Errorf("governor: something else has called hakmem.SetMemoryLimit: soft %d and hard %d bytes, where the governor had set %d and %d: hakmem's limits are no longer moved; let only the governor set the soft limit",
+		other.soft, other.hard, g.hakmem.set.soft, g.hakmem.set.hard))
 }
 
 func (g *Governor) limitTaken(other uint64) {
@@ -232,9 +253,7 @@ func (g *Governor) restore() {
 	g.notice(g.process.read())
 	g.percent.move(g.percent.found, g.process.setPercent)
 	g.limit.move(g.limit.found, g.process.setLimit)
-	if g.hakmem.ours {
-		if _, err := g.process.setHakmem(g.hakmem.found); err != nil {
-			g.reports.add(aboutHakmem, fmt.Errorf("governor: Close: hakmem's limits of %d and %d bytes are not put back: %w", g.hakmem.found.soft, g.hakmem.found.hard, err))
-		}
+	if err := g.setHakmem(g.hakmem.found); err != nil {
+		g.reports.add(aboutHakmem, fmt.Errorf("governor: Close: hakmem's limits of %d and %d bytes are not put back: %w", g.hakmem.found.soft, g.hakmem.found.hard, err))
 	}
 }

@@ -25,7 +25,7 @@ type Options struct {
 	// Default 0, from 0 to half of the total.
 	Reserve uint64
 
-	// Period is the time between two looks at what memory is used for. A look takes some ms for each GiB
+	// Period is the time between two looks at what memory is used for. A look takes about 1 ms for each GiB
 	// that hakmem has (hakmem.ReadStats), and the governor waits at least a hundred times as long as the
 	// last one took: so it takes a hundredth of a processor at most. A longer period lets the
 	// process exceed the total by more when hakmem grows fast.

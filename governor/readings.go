@@ -42,7 +42,8 @@ type process interface {
 	// setLimit and setPercent set Go's limit and GC percent and return those before.
 	setLimit(bytes uint64) uint64
 	setPercent(p int) int
-	// setHakmem sets hakmem's limits and returns those in force then, which are rounded.
+	// setHakmem sets hakmem's limits, which are whole pages of hakmem's, and returns those before. With an error
+	// nothing has changed.
 	setHakmem(limits) (limits, error)
 	// env returns an environment variable, "" if it is not set.
 	env(name string) string
@@ -97,7 +98,7 @@ func (p *thisProcess) sample(i int) uint64 {
 	return 0
 }
 
-// read takes some µs for Go's figures and some ms for each GiB of hakmem's memory.
+// read takes some µs for Go's figures and about 1 ms for each GiB of hakmem's memory.
 func (p *thisProcess) read() (goMemory, offHeap) {
 	metrics.Read(p.samples)
 	g := goMemory{
@@ -136,11 +137,10 @@ func (*thisProcess) setLimit(bytes uint64) uint64 {
 func (*thisProcess) setPercent(p int) int { return debug.SetGCPercent(p) }
 
 func (*thisProcess) setHakmem(l limits) (limits, error) {
-	if err := hakmem.SetMemoryLimit(l.soft, l.hard); err != nil {
-		return limits{}, err
-	}
-	l.soft, l.hard = hakmem.MemoryLimit()
-	return l, nil
+	var was limits
+	var err error
+	was.soft, was.hard, err = hakmem.SwapMemoryLimit(l.soft, l.hard)
+	return was, err
 }
 
 func (*thisProcess) env(name string) string { return os.Getenv(name) }

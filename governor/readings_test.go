@@ -60,8 +60,11 @@ func readsBoth(string) error {
 	if _, h = p.read(); h.limits != (limits{10 * mib, 20 * mib}) {
 		return fmt.Errorf("limits: %+v", h)
 	}
-	if l, err := p.setHakmem(limits{5*mib + 1, 0}); err != nil || l != (limits{5*mib + hakmemPage, 0}) {
-		return fmt.Errorf("limits that were set: %+v, %v", l, err)
+	if was, err := p.setHakmem(limits{5 * mib, 0}); err != nil || was != (limits{10 * mib, 20 * mib}) {
+		return fmt.Errorf("limits before those that were set: %+v, %v", was, err)
+	}
+	if _, h = p.read(); h.limits != (limits{5 * mib, 0}) {
+		return fmt.Errorf("limits that were set: %+v", h)
 	}
 	if _, err := p.setHakmem(limits{5 * mib, 1}); err == nil {
 		return fmt.Errorf("a hard limit of 1 byte is no error")

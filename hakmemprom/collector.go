@@ -45,7 +45,7 @@ type metric struct {
 // hakmem_ before it, and its help text, kind and labels. (Names are in hakmem's stats.go; sizes are in bytes,
 // times in seconds.)
 //
-// A scrape costs what hakmem.ReadStats costs, 2 to 30 ms for each GiB in use, and about a millisecond for the
+// A scrape costs what hakmem.ReadStats costs, about 1 ms for each GiB in use, and about a millisecond for the
 // metrics. Scrapes may run concurrently; they wait for each other. Register a collector once: two of them have the
 // same metrics.
 func NewCollector(o Options) prometheus.Collector {

@@ -184,7 +184,7 @@ var actions = []action{
 	}},
 	{"statistics", world, []string{"ReadStats", "WriteStats", "Stats.Figures", "Err", "LiveBlocks", "LiveBlock.Pointer", "ReadRegion"}, (*machine).statistics},
 	{"free in a walk", world, []string{"LiveBlocks", "LiveBlock.Pointer", "Free"}, (*machine).freeInAWalk},
-	{"memory limit", world, []string{"SetMemoryLimit", "MemoryLimit"}, (*machine).limits},
+	{"memory limit", world, []string{"SetMemoryLimit", "SwapMemoryLimit", "MemoryLimit", "Counted"}, (*machine).limits},
 	{"time", world, nil, func(m *machine) bool {
 		d := windows[m.choose("time", len(windows))]
 		m.elsewhere(func() { m.clock.Advance(d) })
@@ -218,7 +218,7 @@ var actions = []action{
 	{"foreign pointer", misuse, takers, (*machine).useForeign},
 	{"arena memory", misuse, takers, (*machine).useArenaMemory},
 	{"closed handle", misuse, []string{"Heap.Close", "Heap.Malloc", "Heap.Calloc", "Heap.Realloc", "Heap.Free", "Heap.Trim", "Arena.Close", "Arena.Reset", "Arena.Alloc"}, (*machine).useClosed},
-	{"bad arguments", misuse, []string{"AlignedAlloc", "AlignedRealloc", "MallocAt", "Alloc", "AllocZeroed", "MakeSlice", "New", "NewIn", "MakeSliceIn", "Arena.Alloc", "SetMemoryLimit"}, (*machine).badArguments},
+	{"bad arguments", misuse, []string{"AlignedAlloc", "AlignedRealloc", "MallocAt", "Alloc", "AllocZeroed", "MakeSlice", "New", "NewIn", "MakeSliceIn", "Arena.Alloc", "SetMemoryLimit", "SwapMemoryLimit"}, (*machine).badArguments},
 	{"too much", misuse, []string{"Malloc", "Calloc", "MallocAt", "AlignedAlloc", "Realloc", "Heap.Malloc", "Alloc", "MakeSlice", "OutOfMemoryError.Error", "OutOfMemoryError.Unwrap"}, (*machine).tooMuch},
 	{"overflow", misuse, []string{"Free", "UsableSize", "Realloc", "Trim"}, (*machine).overflow},
 	{"drop heap", slow, []string{"ReadStats"}, (*machine).dropHeap},
@@ -595,10 +595,17 @@ func (m *machine) limits() bool {
 	if n := m.choose("hard", 1024); n >= 32 { // 2 MiB is the smallest limit
 		hard = max(soft, uint64(n)*page)
 	}
+	wasSoft, wasHard := hakmem.MemoryLimit()
+	if s, h, err := hakmem.SwapMemoryLimit(hard/2, hard); err != nil || s != wasSoft || h != wasHard {
+		m.Fatalf("SwapMemoryLimit returned %d, %d, %v; MemoryLimit was %d, %d", s, h, err, wasSoft, wasHard)
+	}
 	if err := hakmem.SetMemoryLimit(soft, hard); err != nil {
 		m.Fatalf("SetMemoryLimit(%d, %d): %v", soft, hard, err)
 	}
 	m.limited(hard)
+	if hakmem.ReadStats(&m.after); hakmem.Counted() != m.after.Counted {
+		m.Fatalf("Counted is %d, and Stats.Counted %d", hakmem.Counted(), m.after.Counted)
+	}
 	if s, h := hakmem.MemoryLimit(); s != soft || h != hard {
 		m.Fatalf("MemoryLimit is %d, %d; SetMemoryLimit was given %d, %d", s, h, soft, hard)
 	}
@@ -931,6 +938,9 @@ func (m *machine) badArguments() bool {
 		soft, hard := hakmem.MemoryLimit()
 		if hakmem.SetMemoryLimit(4<<20, 3<<20) == nil || hakmem.SetMemoryLimit(0, 1<<20) == nil {
 			m.Fatalf("SetMemoryLimit took a soft limit above the hard one, or a hard one of 1 MiB")
+		}
+		if s, h, err := hakmem.SwapMemoryLimit(4<<20, 3<<20); err == nil || s != soft || h != hard {
+			m.Fatalf("SwapMemoryLimit took a soft limit above the hard one, or returned %d, %d where %d, %d are in force", s, h, soft, hard)
 		}
 		if s, h := hakmem.MemoryLimit(); s != soft || h != hard {
 			m.Fatalf("limits that were refused changed %d, %d to %d, %d", soft, hard, s, h)

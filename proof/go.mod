@@ -7,6 +7,7 @@ require (
 	github.com/chromedp/chromedp v0.23.0
 	github.com/google/pprof v0.0.0-20261105003125-4bf881d7fb0b
 	github.com/hakmem/hakmem v0.1.0
+	golang.org/x/exp v0.0.0-20260824195058-e88cd73687aa
 	pgregory.net/rapid v1.3.0
 )
 

@@ -41,10 +41,27 @@ type clock interface {
 	AfterFunc(d time.Duration, tick func())
 }
 
+// alarm is a timer with the name of what it is for.
+type alarm struct {
+	timer *realtime.Timer
+	name  string
+}
+
 // alarms are the timers that the scavenger sets. Each is for one purpose, and is set again only
 // when it has fired or for the same purpose. They are made when the program starts: see package
 // realtime.
-var alarms = struct{ tick, growth, pressure *realtime.Timer }{realtime.New(), realtime.New(), realtime.New()}
+var alarms = struct{ tick, growth, pressure alarm }{
+	tick:     alarm{realtime.New(), "tick"},
+	growth:   alarm{realtime.New(), "growth"},
+	pressure: alarm{realtime.New(), "pressure"},
+}
+
+// showAlarm calls do, which is what the alarm with that name is for.
+var showAlarm = func(name string, do func()) { do() }
+
+// ShowAlarms has show called, without any lock, by the goroutine of each alarm. show calls do, which does what
+// the alarm with that name is for. To be called once, before any allocation.
+func ShowAlarms(show func(name string, do func())) { showAlarm = show }
 
 // times holds the moments that stamps are made of. Slabs, chunks and caches note when they were
 // last used. The scavenger moves the moments on (SetClock does so too); a goroutine that stamps
@@ -62,13 +79,14 @@ var times struct {
 	epoch atomic.Uint32
 }
 
-// after has the alarm call do on a goroutine of its own, d from now. Under region.mu.
-func after(d time.Duration, alarm *realtime.Timer, do func()) {
+// after has alarm a call do on a goroutine of its own, d from now. Under region.mu.
+func after(d time.Duration, a alarm, do func()) {
+	ring := func() { showAlarm(a.name, do) }
 	if c := times.injected.Load(); c != nil {
-		(*c).AfterFunc(d, do)
+		(*c).AfterFunc(d, ring)
 		return
 	}
-	alarm.Set(d, do)
+	a.timer.Set(d, ring)
 }
 
 // milliseconds returns the clock's time. It wraps after 49 days, so only differences are used.

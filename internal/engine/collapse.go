@@ -295,6 +295,6 @@ func isDense(c chunkNo) bool {
 		return false
 	}
 	defer look.Close()
-	n, known := residentIn(&look, c.addr(), superSize)
+	n, known := look.Resident(c.addr(), superSize)
 	return known && n == superSize
 }

@@ -386,17 +386,13 @@ func residentPages(addr mem.Addr, vec []byte) (known bool) {
 		return false
 	}
 	defer look.Close()
+	clear(vec)
 	step := osmem.PageSize()
-	for done := 0; done < len(vec); {
-		n := min(len(vec)-done, len(returnLook))
-		found, _, err := look.Resident(addr.Add(mem.Bytes(done)*step), mem.Bytes(n)*step, returnLook[:])
-		if err != nil {
-			return false
+	for look.Over(addr, mem.Bytes(len(vec))*step); look.Next(); {
+		from := look.Run.Addr.From(addr) / step
+		for i := range look.Run.Size / step {
+			vec[from+i] = 1
 		}
-		for i, e := range found {
-			vec[done+i] = byte(e >> 63)
-		}
-		done += n
 	}
-	return true
+	return look.Known()
 }

@@ -18,7 +18,7 @@ func TestMemoryLimits(t *testing.T) {
 		{2, 1, "soft limit of 2 bytes above the hard limit of 1"},
 		{0, 1 << 20, "hard limit of 1048576 bytes"},
 	} {
-		if err := SetMemoryLimit(tt.soft, tt.hard); err == nil || !strings.Contains(err.Error(), tt.want) {
+		if _, _, err := SwapMemoryLimit(tt.soft, tt.hard); err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("SetMemoryLimit(%d, %d) = %v, want it to say %q", tt.soft, tt.hard, err, tt.want)
 		}
 		if soft, hard := MemoryLimit(); soft != 0 || hard != 0 {

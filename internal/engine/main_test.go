@@ -116,7 +116,7 @@ func withPolicy(t *testing.T, settings map[string]string) {
 // withLimit sets the memory limits for the test.
 func withLimit(t *testing.T, soft, hard uint64) {
 	t.Helper()
-	if err := SetMemoryLimit(soft, hard); err != nil {
+	if _, _, err := SwapMemoryLimit(soft, hard); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { noLimit(t) })
@@ -125,7 +125,7 @@ func withLimit(t *testing.T, soft, hard uint64) {
 // noLimit takes the memory limits away.
 func noLimit(t *testing.T) {
 	t.Helper()
-	if err := SetMemoryLimit(0, 0); err != nil {
+	if _, _, err := SwapMemoryLimit(0, 0); err != nil {
 		t.Error(err)
 	}
 }
@@ -247,23 +247,18 @@ func needsLook(t *testing.T) {
 }
 
 // residentBytes returns how many bytes of a range are resident.
-func residentBytes(t *testing.T, addr mem.Addr, size mem.Bytes) (n int) {
+func residentBytes(t *testing.T, addr mem.Addr, size mem.Bytes) int {
 	t.Helper()
 	var look osmem.Look
 	if err := osmem.BeginLook(&look); err != nil {
 		t.Fatal(err) // too late to skip the test, which has blocks; see needsLook
 	}
 	defer look.Close()
-	var entries [4096]uint64
-	step := osmem.PageSize()
-	for end := addr.Add(size); addr < end; addr = addr.Add(mem.Bytes(len(entries)) * step) {
-		_, pages, err := look.Resident(addr, min(end.From(addr), mem.Bytes(len(entries))*step), entries[:])
-		if err != nil {
-			t.Fatal(err)
-		}
-		n += pages * int(step)
+	n, known := look.Resident(addr, size)
+	if !known {
+		t.Fatal(osmem.ErrNotSupported)
 	}
-	return n
+	return int(n)
 }
 
 // tick is tickTime for a caller that holds no lock.

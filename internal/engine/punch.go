@@ -245,7 +245,7 @@ func (s *punchSlab) refuse(r osmem.Range) {
 	}
 	var look osmem.Look
 	if beginLook(&look) { // they were counted as returned
-		for b, n := range countResident(&look, returnLook[:], r.Addr, r.Size, nil) {
+		for b, n := range countResident(&look, r.Addr, r.Size, nil) {
 			returnedPages[b].Add(-n)
 		}
 		look.Close()
@@ -273,7 +273,7 @@ func (s *punchSlab) noteRefused(now stamp) {
 // countHoles notes that the resident OS pages of the slab's units are about to be returned.
 func (s *punchSlab) countHoles(look *osmem.Look) {
 	unit := uintptr(s.slab.unitBytes())
-	countReturned(countResident(look, returnLook[:], s.slab.addr(), s.slab.meta().runBytes(), func(offset uintptr) bool {
+	countReturned(countResident(look, s.slab.addr(), s.slab.meta().runBytes(), func(offset uintptr) bool {
 		return s.tried>>(offset/unit)&1 != 0
 	}))
 }

@@ -84,11 +84,11 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 	beginLook(&look)
 	eachRun(take, func(page, length int) {
 		addr, size := (first + pageNo(page)).addr(), pageCount(length).bytes()
-		counts := countResident(&look, returnLook[:], addr, size, nil)
+		counts := countResident(&look, addr, size, nil)
 		setRun(cleaned[:], page, length)
 		usable := returnMemory(addr, size, func(r osmem.Range) {
 			setRefused(&cleaned, &refused, first, r)
-			for b, n := range countResident(&look, returnLook[:], r.Addr, r.Size, nil) {
+			for b, n := range countResident(&look, r.Addr, r.Size, nil) {
 				counts[b] -= min(n, counts[b])
 			}
 		})
@@ -282,7 +282,7 @@ func (s *superMeta) trimEnds(c chunkNo, look *osmem.Look) {
 		}
 		from := mem.Bytes(used) * residentUnit
 		addr, size := page.addr().Add(from), pageSize-from
-		counts := countResident(look, returnLook[:], addr, size, nil)
+		counts := countResident(look, addr, size, nil)
 		refused := pageSet(0)
 		usable := returnMemory(addr, size, func(osmem.Range) { refused = bit })
 		s.outcome(bit, refused, milliseconds())

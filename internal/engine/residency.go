@@ -30,34 +30,28 @@ var returnedPages [numBuckets]atomic.Uint64
 // pageFaultCounts has a number of OS pages for each bucket.
 type pageFaultCounts [numBuckets]uint64
 
-// returnLook is the scratch for looks at memory that is about to be returned: the entries of 16 MiB
-// in OS pages of 4 KiB. A system call for so many costs next to nothing for each of them. Owned by
-// scavenger.mu.
-var returnLook [4096]uint64
-
 // beginLook begins a look, and reports whether the system tells what is resident. Where it does not,
 // looks find nothing.
 func beginLook(look *osmem.Look) bool { return osmem.BeginLook(look) == nil }
 
-// countResident returns the resident OS pages of a range of the region, by bucket. entries is
-// scratch. If only is not nil, a page counts only if only(its offset in the range) is true.
-func countResident(look *osmem.Look, entries []uint64, addr mem.Addr, size mem.Bytes, only func(offset uintptr) bool) (counts pageFaultCounts) {
+// countResident returns the resident OS pages of a range of the region, by bucket. If only is not nil, a
+// page counts only if only(its offset in the range) is true.
+func countResident(look *osmem.Look, addr mem.Addr, size mem.Bytes, only func(offset uintptr) bool) (counts pageFaultCounts) {
 	step := osmem.PageSize()
-	for done := mem.Bytes(0); done < size; {
-		n := min(size-done, mem.Bytes(len(entries))*step)
-		found, resident, err := look.Resident(addr.Add(done), n, entries)
-		if err != nil {
-			return pageFaultCounts{}
-		}
-		if resident > 0 {
-			for i, e := range found {
-				at := done + mem.Bytes(i)*step
-				if e>>63 != 0 && (only == nil || only(uintptr(at))) {
-					counts[bucketAt(pageAt(addr.Add(at)))]++
+	for look.Over(addr, size); look.Next(); {
+		end := look.Run.Addr.Add(look.Run.Size)
+		for at := look.Run.Addr; at < end; {
+			page := pageAt(at)
+			b, next := bucketAt(page), min(end, (page+1).addr())
+			for ; at < next; at = at.Add(step) {
+				if only == nil || only(uintptr(at.From(addr))) {
+					counts[b]++
 				}
 			}
 		}
-		done += n
+	}
+	if !look.Known() {
+		return pageFaultCounts{}
 	}
 	return counts
 }
@@ -69,19 +63,4 @@ func countReturned(counts pageFaultCounts) {
 			returnedPages[b].Add(n)
 		}
 	}
-}
-
-// residentIn returns how many bytes of a range are resident, or false where that is not known.
-func residentIn(look *osmem.Look, addr mem.Addr, size mem.Bytes) (n mem.Bytes, known bool) {
-	var entries [superSize / 4096]uint64
-	step := osmem.PageSize()
-	end := addr.Add(size)
-	for at := mem.Addr(mem.Bytes(addr).Down(step)); at < end; at = at.Add(mem.Bytes(len(entries)) * step) {
-		_, pages, err := look.Resident(at, min(end.From(at), mem.Bytes(len(entries))*step), entries[:])
-		if err != nil {
-			return 0, false
-		}
-		n += mem.Bytes(pages) * step
-	}
-	return n, true
 }

@@ -92,33 +92,44 @@ func (w *residentWalk) addBlocks(look *osmem.Look) {
 			}
 		}
 		region.mu.Unlock()
-		for i := range n {
-			if uses[i].dirty != 0 {
-				w.addChunk(look, c+i, uses[i])
+		for i := chunkNo(0); i < n; {
+			from := i
+			for i < n && uses[i].dirty != 0 {
+				i++
+			}
+			if i > from {
+				w.addChunks(look, c+from, uses[from:i])
+			} else {
+				i++
 			}
 		}
 	}
 }
 
-// addChunk counts the pages of chunk c, up to the last one that may have memory.
-func (w *residentWalk) addChunk(look *osmem.Look, c chunkNo, use chunkUse) {
-	var entries [superSize / 4096]uint64
-	pages := pageNo(bits.Len32(uint32(use.dirty)))
-	found, _, err := look.Resident(c.addr(), pageCount(pages).bytes(), entries[:])
-	if err != nil {
-		return
-	}
-	step := osmem.PageSize()
-	perPage := int(pageSize / step)
-	for i := range pages {
-		page, resident := c.page()+i, uint64(0)
-		for _, e := range found[int(i)*perPage:][:perPage] {
-			resident += e >> 63
-		}
-		u := w.useOf(page, &use)
-		if resident > 0 {
-			w.bytes[u] += resident * uint64(step)
-			w.faults[bucketAt(page)] += resident
+// addChunks counts the pages of the chunks from c on, in each of them up to the last one that may have
+// memory. The system is asked for all of them at once.
+func (w *residentWalk) addChunks(look *osmem.Look, c chunkNo, uses []chunkUse) {
+	look.Over(c.addr(), mem.Bytes(len(uses))<<superShift)
+	more := look.Next()
+	for i := range uses {
+		first := (c + chunkNo(i)).page()
+		for page := first; page < first+pageNo(bits.Len32(uint32(uses[i].dirty))); page++ {
+			from, to, resident := page.addr(), (page + 1).addr(), mem.Bytes(0)
+			for more {
+				end := look.Run.Addr.Add(look.Run.Size)
+				if end > from && look.Run.Addr < to {
+					resident += min(end, to).From(max(look.Run.Addr, from))
+				}
+				if end > to { // it goes on in the next page
+					break
+				}
+				more = look.Next()
+			}
+			u := w.useOf(page, &uses[i])
+			if resident > 0 {
+				w.bytes[u] += uint64(resident)
+				w.faults[bucketAt(page)] += uint64(resident / osmem.PageSize())
+			}
 		}
 	}
 }
@@ -167,7 +178,7 @@ func residentTables(look *osmem.Look) (n tableBytes, known bool) {
 	}
 	r.mu.Unlock()
 	for _, t := range ranges {
-		m, ok := residentIn(look, t.Addr, t.Size)
+		m, ok := look.Resident(t.Addr, t.Size)
 		if !ok {
 			return n, false
 		}
@@ -176,6 +187,6 @@ func residentTables(look *osmem.Look) (n tableBytes, known bool) {
 	guard.Lock()
 	guarded := osmem.Range{Addr: guard.base, Size: guard.next.From(guard.base)}
 	guard.Unlock()
-	n.guarded, known = residentIn(look, guarded.Addr, guarded.Size)
+	n.guarded, known = look.Resident(guarded.Addr, guarded.Size)
 	return n, known
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/policy"
-	"github.com/hakmem/hakmem/internal/realtime"
 )
 
 // The scavenger returns memory that is no longer needed. It is a timer, not a goroutine: a slow
@@ -356,17 +355,17 @@ func (s *scavengerState) grown(committed mem.Bytes) {
 	})
 }
 
-// soon has the alarm call do under mu on a goroutine of its own, unless the clock has been replaced
+// soon has alarm a call do under mu on a goroutine of its own, unless the clock has been replaced
 // by then. It does nothing while a goroutine still waits to do what asked stands for. Under
 // region.mu.
-func (s *scavengerState) soon(asked *int, alarm *realtime.Timer, do func()) {
+func (s *scavengerState) soon(asked *int, a alarm, do func()) {
 	check.MustHold(&region.mu, "soon")
 	generation := s.generation
 	if *asked == generation+1 {
 		return
 	}
 	*asked = generation + 1
-	after(0, alarm, func() {
+	after(0, a, func() {
 		locked := s.lock() // from here on the clock stays the same
 		if locked {
 			defer s.unlock()

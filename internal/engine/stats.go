@@ -154,7 +154,9 @@ func ReadTotals(t *Totals) {
 			t.Lanes.Bytes += uint64(slabBytes(c))
 		}
 		t.blocks[c] += uint64(k.Blocks)
-		ct.Free += uint64(slabID(page + 1).freeBlocks(k))
+		if m.slabState.Load() != slabFull { // a FULL slab owns no block, and a look at its bitmap costs as much as all of the above
+			ct.Free += uint64(slabID(page + 1).freeBlocks(k))
+		}
 	}
 	t.Stages.OwnLease += spent.ownHits
 	for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {

@@ -366,7 +366,7 @@ func (s *touchSample) settle(turn uint64) {
 	if arm == learn.TouchFault {
 		var look osmem.Look
 		if known = beginLook(&look); known {
-			used, known = residentIn(&look, mem.Addr(p), size)
+			used, known = look.Resident(mem.Addr(p), size)
 			look.Close()
 		}
 	}

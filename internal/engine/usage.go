@@ -30,8 +30,14 @@ var memoryLimit struct{ soft, hard atomic.Int64 }
 // nothing is handed out that would be counted too late.
 var counted atomic.Int64
 
+// Counted returns counted, in bytes. Any goroutine.
+func Counted() mem.Bytes { return mem.Bytes(counted.Load()) }
+
 // limitHit counts the refusals of memory by the hard limit.
 var limitHit atomic.Uint64
+
+// LimitRefusals returns how often the hard limit has refused memory. Any goroutine.
+func LimitRefusals() uint64 { return limitHit.Load() }
 
 // limitSet says that SetMemoryLimit was called, so that the settings no longer count. Owned by
 // region.mu.

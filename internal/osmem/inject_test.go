@@ -126,8 +126,11 @@ func look(addr mem.Addr, size mem.Bytes) (pages int, err error) {
 		return 0, err
 	}
 	defer l.Close()
-	_, pages, err = l.Resident(addr, size, make([]uint64, 1024))
-	return pages, err
+	n, known := l.Resident(addr, size)
+	if !known {
+		return 0, ErrNotSupported
+	}
+	return int(n / PageSize()), nil
 }
 
 // exported returns the exported functions of this build's sources.

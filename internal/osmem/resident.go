@@ -1,10 +1,8 @@
 package osmem
 
 import (
-	"time"
-
 	"errors"
-	"sync/atomic"
+	"time"
 
 	"github.com/hakmem/hakmem/internal/mem"
 )
@@ -13,88 +11,6 @@ import (
 // other than Linux, and where Linux refuses to say it. That is no failure: what a look asks is for
 // statistics. Renew and Populate return it on other systems.
 var ErrNotSupported = errors.New("osmem: the system does not do this, or does not tell which pages are resident")
-
-// Look is one look at which OS pages of the process have memory behind them. Its zero value is
-// closed. It belongs to one goroutine.
-//
-// Linux tells by the file /proc/self/pagemap, which is open during a look. mincore would tell it
-// too, but the filters of system calls that services run under do not have it: systemd's
-// @system-service has openat, pread64 and close.
-type Look struct {
-	fd   uintptr
-	open bool
-}
-
-// BeginLook opens the look, or returns ErrNotSupported. The first look tries on memory of its own
-// whether the file tells the truth, which it need not under an emulator. After a refusal some calls, 1, 3, 7 and so on up
-// to looksSkipped, return that without a system call. The caller closes the look.
-func BeginLook(l *Look) error {
-	if !canLook {
-		return ErrNotSupported
-	}
-	if looks.skip.Load() > 0 {
-		looks.skip.Add(-1)
-		return ErrNotSupported
-	}
-	if err := ask(OpResident, func() error { return l.begin() }); err != nil {
-		return looks.refused()
-	}
-	looks.penalty.Store(0)
-	return nil
-}
-
-// looks says how often BeginLook is to do without a system call: skip is how many times more, penalty
-// how many there were after the last refusal.
-var looks lookCounts
-
-type lookCounts struct{ skip, penalty atomic.Int32 }
-
-// looksSkipped is the most calls of BeginLook without a system call. The scavenger, which looks at most
-// once in a tick of 55 ms, then tries about once a minute.
-const looksSkipped = 1023
-
-func (c *lookCounts) refused() error {
-	n := min(2*c.penalty.Load()+1, looksSkipped)
-	c.penalty.Store(n)
-	c.skip.Store(n)
-	return ErrNotSupported
-}
-
-// Resident tells for each OS page (os.Getpagesize) of [addr, addr+size) whether it has memory behind
-// it, by the top bit of its entry. addr is a multiple of the page, size is rounded up to one, and
-// entries has room for the pages. Resident returns the entries and how many pages have memory. It
-// makes one system call and allocates no Go memory. After an error, which is ErrNotSupported, the
-// look is over.
-//
-// A huge page counts as the OS pages that it covers. A page that was read but never written counts
-// too, although all such pages share one page of zeroes. A page that was swapped out does not
-// count. If other goroutines touch or discard the range meanwhile, each page is counted as it was
-// at some moment of the call.
-func (l *Look) Resident(addr mem.Addr, size mem.Bytes, entries []uint64) (_ []uint64, pages int, err error) {
-	if !l.open {
-		return nil, 0, ErrNotSupported
-	}
-	entries = entries[:(size+systemPage-1)/systemPage]
-	if len(entries) == 0 {
-		return entries, 0, nil
-	}
-	if err := ask(OpResident, func() error { return l.read(addr, entries) }); err != nil {
-		l.Close()
-		return nil, 0, looks.refused()
-	}
-	for _, e := range entries {
-		pages += int(e >> 63)
-	}
-	return entries, pages, nil
-}
-
-// Close ends the look.
-func (l *Look) Close() {
-	if l.open {
-		l.open = false
-		l.end()
-	}
-}
 
 // HugePages allows huge pages in a committed range, where HugePageMode is "madvise" or "always", or
 // forbids them. It changes no memory that exists: the kernel uses the permission at the next fault

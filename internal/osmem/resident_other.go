@@ -4,14 +4,6 @@ package osmem
 
 import "github.com/hakmem/hakmem/internal/mem"
 
-const canLook = false
-
-func (l *Look) begin() error { return ErrNotSupported }
-
-func (l *Look) read(addr mem.Addr, entries []uint64) error { return ErrNotSupported }
-
-func (l *Look) end() {}
-
 func hugePages(addr mem.Addr, size mem.Bytes, want bool) error { return nil }
 
 func collapse(addr mem.Addr, size mem.Bytes) error { return ErrNotSupported }

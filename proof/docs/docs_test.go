@@ -22,6 +22,12 @@ var exceptions = map[string]string{
 	"GOGC":            "is a variable of Go's runtime",
 	"GOMEMLIMIT":      "is a variable of Go's runtime",
 	"runtime/metrics": "is a package of Go's library",
+	"runtime/trace":   "is a package of Go's library",
+
+	"hakmem.tick":     "is a region of execution traces",
+	"hakmem.pressure": "is a region of execution traces",
+	"hakmem.counted":  "is a category of execution traces",
+	"hakmem.refused":  "is a category of execution traces",
 
 	"debug.SetGCPercent":    "is a function of Go's library",
 	"memlimit.WithProvider": "is an option of automemlimit, which the text names",

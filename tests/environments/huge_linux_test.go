@@ -89,11 +89,11 @@ func (c canary) filled() bool {
 		return false
 	}
 	defer look.Close()
-	_, n, err := look.Resident(mem.Addr(unsafe.Pointer(unsafe.SliceData(c))), mem.Bytes(len(c)), make([]uint64, mem.Bytes(len(c))/osmem.PageSize()))
+	n, known := look.Resident(mem.Addr(unsafe.Pointer(unsafe.SliceData(c))), mem.Bytes(len(c)))
 	for i := 0; i < len(c); i += mib {
 		c[i]++ // khugepaged leaves alone what is not used
 	}
-	return err == nil && mem.Bytes(n)*osmem.PageSize() > mem.Bytes(len(c))/2
+	return known && n > mem.Bytes(len(c))/2
 }
 
 // afterScan waits until khugepaged was through this process's memory, and wants the process to have at

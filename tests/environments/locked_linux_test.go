@@ -46,14 +46,12 @@ func residentOf(blocks []unsafe.Pointer, size uintptr) (n uintptr, err error) {
 		return 0, err
 	}
 	defer l.Close()
-	page := uintptr(osmem.PageSize())
-	entries := make([]uint64, size/page+1)
 	for _, p := range blocks {
-		_, pages, err := l.Resident(mem.Addr(uintptr(p)&^(page-1)), mem.Bytes(size), entries)
-		if err != nil {
-			return 0, err
+		has, known := l.Resident(mem.Addr(p), mem.Bytes(size))
+		if !known {
+			return 0, osmem.ErrNotSupported
 		}
-		n += uintptr(pages) * page
+		n += uintptr(has)
 	}
 	return n, nil
 }

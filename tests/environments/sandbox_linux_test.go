@@ -37,7 +37,8 @@ var sandboxes = map[string]struct {
 	"kill process": {filter: func() []unix.SockFilter { return only(systemService, killProcess) }},
 	"kill thread":  {filter: func() []unix.SockFilter { return only(systemService, killThread) }},
 	"refuse":       {filter: func() []unix.SockFilter { return only(systemService, refuse) }},
-	"no pread":     {filter: func() []unix.SockFilter { return only(systemService, refuse, unix.SYS_PREAD64) }, blind: true},
+	"no ioctl":     {filter: func() []unix.SockFilter { return only(systemService, refuse, unix.SYS_IOCTL) }},
+	"no pread":     {filter: func() []unix.SockFilter { return only(systemService, refuse, unix.SYS_IOCTL, unix.SYS_PREAD64) }, blind: true},
 }
 
 var _ = testkit.Child("in a sandbox", inASandbox)

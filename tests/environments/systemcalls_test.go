@@ -54,7 +54,7 @@ var library = []string{"os", "path/filepath"}
 // harmless are the packages of Go's library that make no system call which Go's runtime would not
 // make without them.
 var harmless = strings.Fields(`bufio bytes unicode/utf8 cmp io/fs context encoding/binary encoding/json errors fmt io iter maps math math/bits math/rand/v2 path reflect
-	runtime runtime/debug runtime/pprof slices sort strconv strings sync sync/atomic time unsafe weak C`)
+	runtime runtime/debug runtime/pprof runtime/trace slices sort strconv strings sync sync/atomic time unsafe weak C`)
 
 // callSet is a set of system calls.
 type callSet map[string]bool
@@ -240,8 +240,8 @@ func (s *sourceTree) callsOf(pkg, function string) callSet {
 	}
 	walk(pkg, function)
 	if function == "BeginLook" { // its result has methods, which whoever calls it calls
-		walk(pkg, "read")
-		walk(pkg, "end")
+		walk(pkg, "Next")
+		walk(pkg, "Close")
 	}
 	return calls
 }
@@ -428,6 +428,7 @@ func readList(t *testing.T, name string) callSet {
 // itself, and why nothing depends on them.
 var outside = map[string]string{
 	"process_madvise": "returns many ranges at once; it is made only where no filter is in force",
+	"mincore":         "asks which pages are resident; it is made only where no filter is in force",
 }
 
 // TestSystemCallsAreAllowed: what hakmem calls without being asked is allowed by systemd's
