@@ -396,8 +396,8 @@ var mutants = []mutant{
 		"a heap that grows by slabs makes no holes in sparse ones"},
 	// Long lanes.
 	{"long-in-magazine", "internal/engine/alloc.go",
-		"if v == liveSited && (inLongLane(m) || learning && mayBeSample(p)) {",
-		"if v == liveSited && learning && mayBeSample(p) {",
+		"if drawn || v == liveSited && (inLongLane(m) || learning && mayBeSample(p)) {",
+		"if drawn || v == liveSited && learning && mayBeSample(p) {",
 		"blocks of the long lane get into magazines, from which any block is allocated"},
 	{"lane-lease-kept", "internal/engine/lane.go",
 		"if idle := all || !l.used; idle {",
