@@ -23,8 +23,10 @@ type Run struct {
 	End   int64 `json:"end_ns,omitempty"`
 	// Version is the allocator's version, where it can be found.
 	Version string `json:"version,omitempty"`
-	// Layout is the number of the code layout measured, 0 for the plain build.
-	Layout int `json:"layout,omitempty"`
+	// Placement is the number of the placement measured, from 1 on, or 0 for the plain build. A
+	// placement is a build in which code and data have addresses of their own. (JSON has a former
+	// word for it, which older reports have.)
+	Placement int `json:"layout,omitempty"`
 	// Area is the resident memory over IdleRSS, in bytes times seconds, summed over the loop by the
 	// program that watched the process; 0 if none did.
 	Area float64 `json:"rss_byte_seconds,omitempty"`
