@@ -170,9 +170,18 @@ var distWorkload = Workload{Name: DistWorkload, Loop: "tape",
 	Doc:    "births and deaths as in a size distribution (--dist): --ws MiB alive, --iters operations",
 	Params: loops.Params{WS: 128, Iters: 4_000_000, Rounds: 1, Threads: 1, Seed: 1}}
 
+// GrowthWorkload is the name of the workload that measures what an allocator costs at a size, part by
+// part (loops.LapFill and so on): WS blocks alive in each thread, Iters of them replaced.
+const GrowthWorkload = "growth"
+
+// growthWorkload has the block sizes of a cache of records, for which growth was first seen to cost.
+var growthWorkload = Workload{Name: GrowthWorkload, Loop: "growth",
+	Doc:    "fills, replaces, trims, frees nine tenths, rests and trims again",
+	Params: loops.Params{Min: 200, Max: 1000, WS: 100_000, Iters: 1_000_000, Threads: 1, Seed: 1}}
+
 // FindWorkload returns the workload of that name.
 func FindWorkload(name string) (*Workload, error) {
-	for _, w := range []*Workload{&tapeWorkload, &distWorkload} {
+	for _, w := range []*Workload{&tapeWorkload, &distWorkload, &growthWorkload} {
 		if name == w.Name {
 			return w, nil
 		}
