@@ -19,6 +19,10 @@ var verifyFlag = &cli.BoolFlag{Name: "verify", Usage: "fill every block and chec
 
 func benchVerb() *cli.Command {
 	known := loops.Allocators()
+	flags := append(jobFlags(known, known, defaultRuns), placementsFlag(), verifyFlag)
+	for _, f := range flags {
+		ownFlag(f)
+	}
 	return &cli.Command{
 		Name:      "bench",
 		Usage:     "measure hakmem and the allocators that a Go program can choose from",
@@ -26,7 +30,8 @@ func benchVerb() *cli.Command {
 		Description: "Each run is a process of its own, which inherits the environment: HAKMEM_* settings apply.\n" +
 			"\"net\" is less the time of the same loop without an allocator. With more than one thread,\n" +
 			"ops/s is the sum of all threads and ns/op its inverse.\n\nWorkloads:\n" + workloadList(),
-		Flags:        append(jobFlags(known, known, defaultRuns), placementsFlag(), verifyFlag),
+		Flags:        flags,
+		Commands:     []*cli.Command{growthVerb()},
 		OnUsageError: badFlags,
 		Action: func(ctx context.Context, c *cli.Command) error {
 			name, err := oneWorkload(c)
@@ -78,6 +83,16 @@ func benchVerb() *cli.Command {
 			}
 			return printBench(c.Root().Writer, j, report)
 		},
+	}
+}
+
+// ownFlag makes a flag a verb's own, which the verbs below it do not take.
+func ownFlag(f cli.Flag) {
+	switch f := f.(type) {
+	case *cli.StringFlag:
+		f.Local = true
+	case *cli.BoolFlag:
+		f.Local = true
 	}
 }
 

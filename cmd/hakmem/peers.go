@@ -59,12 +59,14 @@ type field struct {
 }
 
 // fieldFlags are the flags that choose the participants.
-func fieldFlags() []cli.Flag {
-	return []cli.Flag{
-		placementsFlag(),
-		&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"},
-		&cli.StringSliceFlag{Name: "peer", Aliases: []string{"lib"}, Usage: "add a peer under a name of your choice, a library to preload: `NAME=PATH`, such as mimalloc3=/path/libmimalloc.so.3; mimalloc, jemalloc and gperftools replace what is installed; may be repeated"},
-	}
+func fieldFlags() []cli.Flag { return []cli.Flag{placementsFlag(), envFlag(), peerFlag()} }
+
+func envFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"}
+}
+
+func peerFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "peer", Aliases: []string{"lib"}, Usage: "add a peer under a name of your choice, a library to preload: `NAME=PATH`, such as mimalloc3=/path/libmimalloc.so.3; mimalloc, jemalloc and gperftools replace what is installed; may be repeated"}
 }
 
 // readField reads fieldFlags.
