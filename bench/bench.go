@@ -24,7 +24,8 @@ type Spec struct {
 	// includes the cost of observing.
 	Observe loops.Observation
 	// Linger is for how long the process stays idle after everything was freed, before it looks at
-	// its memory once more (result.Run.LaterRSS). 0: not at all.
+	// its memory once more (result.Run.LaterRSS). 0: not at all. A loop that rests does so for the same
+	// time.
 	Linger time.Duration
 }
 

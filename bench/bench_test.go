@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hakmem/hakmem/bench/loops"
 	"github.com/hakmem/hakmem/bench/result"
@@ -35,10 +36,18 @@ func small(w *Workload) loops.Params {
 	return p
 }
 
+// tested lists the workloads that run by themselves, without a tape: those of the table, and growth.
+func tested() []*Workload {
+	list := []*Workload{&growthWorkload}
+	for i := range Workloads {
+		list = append(list, &Workloads[i])
+	}
+	return list
+}
+
 // TestMeasure runs every workload over every allocator, with more threads as well.
 func TestMeasure(t *testing.T) {
-	for i := range Workloads {
-		w := &Workloads[i]
+	for _, w := range tested() {
 		for _, name := range append(loops.Allocators(), loops.Empty) {
 			for _, threads := range []int{1, 3} {
 				t.Run(fmt.Sprintf("%s_%s_%d", w.Name, name, threads), func(t *testing.T) {
@@ -65,8 +74,7 @@ func TestMeasure(t *testing.T) {
 
 // TestVerify runs every workload with its blocks filled and checked.
 func TestVerify(t *testing.T) {
-	for i := range Workloads {
-		w := &Workloads[i]
+	for _, w := range tested() {
 		for _, name := range loops.Allocators() {
 			for _, threads := range []int{1, 2} {
 				t.Run(fmt.Sprintf("%s_%s_%d", w.Name, name, threads), func(t *testing.T) {
@@ -83,6 +91,56 @@ func TestVerify(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestLaps: growth's laps come in their order in both languages, each with a time, and what hakmem says of
+// itself fits the parameters.
+func TestLaps(t *testing.T) {
+	p := growthWorkload.Params
+	p.WS, p.Iters, p.Threads = 20_000, 20_000, 2
+	names := []string{loops.LapStart, loops.LapFill, loops.LapReplace, loops.LapTrimFull, loops.LapThin, loops.LapRest, loops.LapTrim}
+	const rest = 30 * time.Millisecond
+	check := func(t *testing.T, r result.Run) {
+		t.Helper()
+		var got []string
+		for i, l := range r.Laps {
+			got = append(got, l.Name)
+			if (l.Seconds > 0) != (i > 0) || runtime.GOOS == "linux" && l.RSS == 0 {
+				t.Errorf("lap %+v", l)
+			}
+		}
+		if !slices.Equal(got, names) {
+			t.Fatalf("laps %q, want %q", got, names)
+		}
+		if l := r.Lap(loops.LapRest); l.Seconds < rest.Seconds() {
+			t.Errorf("the rest took %v s, want %v", l.Seconds, rest)
+		}
+		if runtime.GOOS == "linux" && r.Lap(loops.LapFill).MinorFaults == 0 {
+			t.Error("no page faults while memory was filled")
+		}
+	}
+	t.Run("go", func(t *testing.T) {
+		r, err := Measure(Spec{Workload: GrowthWorkload, Allocator: "hakmem", Params: p, Linger: rest})
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(t, r)
+		for name, blocks := range map[string]uint64{loops.LapStart: 0, loops.LapReplace: 2 * p.WS, loops.LapTrim: 2 * (p.WS / 10)} {
+			o := r.Lap(name).Own
+			// the classes are at most a quarter larger than what was asked for
+			if least := blocks * (p.Min + p.Max) / 2 * 9 / 10; o == nil || o.Live < least || o.Live > least*7/5 || o.Seconds <= 0 {
+				t.Errorf("%s: %+v with %d blocks", name, o, blocks)
+			}
+		}
+		if r.Lap("nothing") != nil {
+			t.Error("a lap that does not exist")
+		}
+	})
+	t.Run("c", func(t *testing.T) {
+		var r result.Run
+		runDriver(t, buildDriver(t), &r, append(growthWorkload.Args(p), "--linger", fmt.Sprint(rest.Milliseconds()))...)
+		check(t, r)
+	})
 }
 
 func TestLatency(t *testing.T) {
@@ -108,8 +166,7 @@ const noOperations = "cbf29ce484222325"
 // TestTwins compares the operations of the two languages, thread by thread, in every workload.
 func TestTwins(t *testing.T) {
 	driver := buildDriver(t)
-	for i := range Workloads {
-		w := &Workloads[i]
+	for _, w := range tested() {
 		for _, threads := range []int{1, 3} {
 			for _, seed := range []uint32{1, 77} {
 				t.Run(fmt.Sprintf("%s_%d_%d", w.Name, threads, seed), func(t *testing.T) {
@@ -203,9 +260,9 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s %+v: %v, want a complaint about %q", c.w.Name, p, err, c.name)
 		}
 	}
-	for i := range Workloads {
-		if err := Workloads[i].Validate(Workloads[i].Params); err != nil {
-			t.Errorf("%s refuses its own parameters: %v", Workloads[i].Name, err)
+	for _, w := range tested() {
+		if err := w.Validate(w.Params); err != nil {
+			t.Errorf("%s refuses its own parameters: %v", w.Name, err)
 		}
 	}
 }
@@ -287,8 +344,7 @@ func runDriver(t *testing.T, driver string, r *result.Run, args ...string) {
 
 func TestDriverRuns(t *testing.T) {
 	driver := buildDriver(t)
-	for i := range Workloads {
-		w := &Workloads[i]
+	for _, w := range tested() {
 		p := small(w)
 		for _, more := range [][]string{nil, {"--empty"}, {"--observe", "verify"}, {"--observe", "latency"}, {"--threads", "3"}} {
 			var r result.Run

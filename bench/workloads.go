@@ -57,6 +57,10 @@ const TapeWorkload = "tape"
 // firstByte is a stride beyond every block, so that only the first byte is written.
 const firstByte = math.MaxUint32
 
+// cacheLine is the stride that writes to every cache line of a block, in bytes: the length of a line of
+// amd64, and of most of arm64. Where lines are longer, each is written twice.
+const cacheLine = 64
+
 const (
 	kib = 1 << 10
 	mib = 1 << 20
@@ -90,6 +94,18 @@ var Workloads = []Workload{
 		Params: loops.Params{Max: 256 * kib, Alive: 16, Stride: 4096, Iters: 20_000, Threads: 1}},
 	{Name: "vm16", Loop: "pages", Quick: true, Doc: "vm with 16 blocks alive",
 		Params: loops.Params{Max: 2 * mib, Alive: 16, Stride: 4096, Iters: 2_000, Threads: 1}},
+	{Name: "json-lines", Loop: "pages", Doc: "json with every cache line written, as programs do",
+		Params: loops.Params{Max: 64 * kib, Alive: 1, Stride: cacheLine, Iters: 200_000, Threads: 1}},
+	{Name: "mir-lines", Loop: "pages", Doc: "mir with every cache line written",
+		Params: loops.Params{Max: 256 * kib, Alive: 1, Stride: cacheLine, Iters: 20_000, Threads: 1}},
+	{Name: "vm-lines", Loop: "pages", Doc: "vm with every cache line written",
+		Params: loops.Params{Max: 2 * mib, Alive: 1, Stride: cacheLine, Iters: 2_000, Threads: 1}},
+	{Name: "json16-lines", Loop: "pages", Doc: "json16 with every cache line written",
+		Params: loops.Params{Max: 64 * kib, Alive: 16, Stride: cacheLine, Iters: 200_000, Threads: 1}},
+	{Name: "mir16-lines", Loop: "pages", Doc: "mir16 with every cache line written",
+		Params: loops.Params{Max: 256 * kib, Alive: 16, Stride: cacheLine, Iters: 20_000, Threads: 1}},
+	{Name: "vm16-lines", Loop: "pages", Doc: "vm16 with every cache line written",
+		Params: loops.Params{Max: 2 * mib, Alive: 16, Stride: cacheLine, Iters: 2_000, Threads: 1}},
 	{Name: "pair64k", Loop: "pages", Doc: "64 KiB: allocate, write the first byte, free",
 		Params: loops.Params{Max: 64 * kib, Alive: 1, Stride: firstByte, Iters: 2_000_000, Threads: 1}},
 	{Name: "pair256k", Loop: "pages", Doc: "256 KiB: allocate, write the first byte, free",
@@ -154,9 +170,18 @@ var distWorkload = Workload{Name: DistWorkload, Loop: "tape",
 	Doc:    "births and deaths as in a size distribution (--dist): --ws MiB alive, --iters operations",
 	Params: loops.Params{WS: 128, Iters: 4_000_000, Rounds: 1, Threads: 1, Seed: 1}}
 
+// GrowthWorkload is the name of the workload that measures what an allocator costs at a size, part by
+// part (loops.LapFill and so on): WS blocks alive in each thread, Iters of them replaced.
+const GrowthWorkload = "growth"
+
+// growthWorkload has the block sizes of a cache of records, for which growth was first seen to cost.
+var growthWorkload = Workload{Name: GrowthWorkload, Loop: "growth",
+	Doc:    "fills, replaces, trims, frees nine tenths, rests and trims again",
+	Params: loops.Params{Min: 200, Max: 1000, WS: 100_000, Iters: 1_000_000, Threads: 1, Seed: 1}}
+
 // FindWorkload returns the workload of that name.
 func FindWorkload(name string) (*Workload, error) {
-	for _, w := range []*Workload{&tapeWorkload, &distWorkload} {
+	for _, w := range []*Workload{&tapeWorkload, &distWorkload, &growthWorkload} {
 		if name == w.Name {
 			return w, nil
 		}

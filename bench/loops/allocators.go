@@ -13,6 +13,7 @@ import (
 	"modernc.org/memory"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // The allocators that can be measured: how the observed loop calls each. Every worker gets calls of
@@ -32,6 +33,10 @@ type allocator struct {
 	// shared says that the row's loops are for more than one thread, and that the row of the same
 	// name without shared is for one thread only.
 	shared bool
+	// trim returns what can be to the system; nil where the allocator has no such call. own is what the
+	// allocator says of itself; nil where it says nothing.
+	trim func()
+	own  func() *result.Own
 	// calls returns the functions that the observed loop calls for one worker. It is nil for the
 	// empty loop.
 	calls func() calls
@@ -55,22 +60,22 @@ type calls struct {
 func same(p unsafe.Pointer) unsafe.Pointer { return p }
 
 var allocators = []allocator{
-	{name: "hakmem", loops: loopsHakmem, version: hakmemVersion, calls: func() calls {
+	{name: "hakmem", loops: loopsHakmem, version: hakmemVersion, trim: hakmem.Trim, own: hakmemOwn, calls: func() calls {
 		return calls{hakmem.Malloc, func(n uintptr) unsafe.Pointer { return hakmem.Calloc(1, n) },
 			func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { return hakmem.Realloc(p, more) },
 			hakmem.AlignedAlloc, hakmem.Free, same, nil, true}
 	}},
-	{name: "hakmem-heap", loops: loopsHeap, version: hakmemVersion, calls: func() calls {
+	{name: "hakmem-heap", loops: loopsHeap, version: hakmemVersion, trim: hakmem.Trim, own: hakmemOwn, calls: func() calls {
 		h := hakmem.NewHeap() // a worker has one goroutine at a time
 		return calls{h.Malloc, func(n uintptr) unsafe.Pointer { return h.Calloc(1, n) },
 			func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { return h.Realloc(p, more) },
 			hakmem.AlignedAlloc, h.Free, same, h.Close, true}
 	}},
-	{name: "go", loops: loopsGo, version: runtime.Version, calls: func() calls {
+	{name: "go", loops: loopsGo, version: runtime.Version, trim: debug.FreeOSMemory, calls: func() calls {
 		return calls{goMalloc, goMalloc, goRealloc,
 			func(align, n uintptr) unsafe.Pointer { return goMalloc(n + align) }, func(unsafe.Pointer) {}, same, nil, false}
 	}},
-	{name: "pool", loops: loopsPool, version: runtime.Version, calls: func() calls {
+	{name: "pool", loops: loopsPool, version: runtime.Version, trim: debug.FreeOSMemory, calls: func() calls {
 		return calls{func(n uintptr) unsafe.Pointer { return unsafe.Pointer(poolGet(n)) },
 			func(n uintptr) unsafe.Pointer { return unsafe.Pointer(poolGetZeroed(n)) },
 			func(p unsafe.Pointer, _, more uintptr) unsafe.Pointer { return poolRealloc(p, more) },

@@ -97,6 +97,8 @@ var loopInfo = map[string]Info{
 		Constants: map[string]any{"batches": simpleCounts}},
 	"glibc_thread": {ops: func(p Params) uint64 { return 2 * p.Iters },
 		Constants: map[string]any{"sizes": threadSizes}},
+	"growth": {ops: func(p Params) uint64 { return 2*p.WS - growthKept(p.WS) + 2*p.Iters },
+		Constants: map[string]any{"freed": 0.9}},
 	"mleak": {ScaleRounds: true, ops: func(p Params) uint64 { return 2 * p.Rounds * leakThreads },
 		Constants: map[string]any{"threads_of_a_round": leakThreads, "size": leakSize},
 		scratch:   func(Params) uint64 { return leakSize }},

@@ -30,6 +30,7 @@ var loopsObserved = map[string]func(*worker){
 	"frag":          fragObserved,
 	"glibc_simple":  glibcSimpleObserved,
 	"glibc_thread":  glibcThreadObserved,
+	"growth":        growthObserved,
 	"larson":        larsonObserved,
 	"malloc_large":  mallocLargeObserved,
 	"mixed":         mixedObserved,
@@ -274,6 +275,71 @@ func glibcThreadObserved(w *worker) {
 	}
 	w.end()
 	for i := range ws {
+		p := slots[i]
+		w.obs.free(p, i)
+	}
+	w.obs.leave()
+	runtime.KeepAlive(slots)
+}
+
+// growthObserved is growth on any allocator, in laps: it fills the slots, replaces random blocks, frees
+// nine tenths of them, rests, and trims the allocator while all blocks are alive and after the rest.
+func growthObserved(w *worker) {
+	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
+	slots := make([]unsafe.Pointer, ws+slotPad)
+	clear(slots)
+	x := w.random()
+	w.idle()
+	w.obs.enter()
+	w.begin()
+	w.lap(LapStart)
+	for i := range ws {
+		x = step(x)
+		size := uintptr(low + below(x, span))
+		p := w.obs.malloc(size, i)
+		w.obs.write(p, 0)
+		w.obs.write(p, size-1)
+		slots[i] = p
+	}
+	w.lap(LapFill)
+	for n := w.p.Iters; n != 0; n-- {
+		x = step(x)
+		i := below(x, ws)
+		s := &slots[i]
+		old := *s
+		w.obs.free(old, i)
+		x = step(x)
+		size := uintptr(low + below(x, span))
+		p := w.obs.malloc(size, i)
+		w.obs.write(p, 0)
+		w.obs.write(p, size-1)
+		*s = p
+	}
+	w.lap(LapReplace)
+	w.trim()
+	w.lap(LapTrimFull)
+	// each block is kept with the probability left/n, so that growthKept of them are kept in all
+	left, to := growthKept(ws), uint64(0)
+	for n := ws; n != 0; n-- {
+		i := ws - n
+		x = step(x)
+		p := slots[i]
+		slots[i] = nil
+		if below(x, n) < left {
+			left--
+			slots[to] = p
+			to++
+		} else {
+			w.obs.free(p, i)
+		}
+	}
+	w.lap(LapThin)
+	w.rest()
+	w.lap(LapRest)
+	w.trim()
+	w.lap(LapTrim)
+	w.end()
+	for i := range to {
 		p := slots[i]
 		w.obs.free(p, i)
 	}

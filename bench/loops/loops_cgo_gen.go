@@ -21,6 +21,7 @@ var loopsCgo = map[string]func(*worker){
 	"frag":          fragCgo,
 	"glibc_simple":  glibcSimpleCgo,
 	"glibc_thread":  glibcThreadCgo,
+	"growth":        growthCgo,
 	"larson":        larsonCgo,
 	"malloc_large":  mallocLargeCgo,
 	"mixed":         mixedCgo,
@@ -254,6 +255,69 @@ func glibcThreadCgo(w *worker) {
 	}
 	w.end()
 	for i := range ws {
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
+		cgomalloc.Free(p)
+	}
+	runtime.KeepAlive(slots)
+}
+
+// growthCgo is growth on C's malloc and free, through cgo, in laps: it fills the slots, replaces random blocks, frees
+// nine tenths of them, rests, and trims the allocator while all blocks are alive and after the rest.
+func growthCgo(w *worker) {
+	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
+	slots := make([]uintptr, ws+slotPad)
+	clear(slots)
+	x := w.random()
+	w.idle()
+	w.begin()
+	w.lap(LapStart)
+	for i := range ws {
+		x = step(x)
+		size := uintptr(low + below(x, span))
+		p := cgomalloc.Malloc(size)
+		*(*byte)(p) = 1
+		*(*byte)(unsafe.Add(p, size-1)) = 1
+		slots[i] = uintptr(p)
+	}
+	w.lap(LapFill)
+	for n := w.p.Iters; n != 0; n-- {
+		x = step(x)
+		i := below(x, ws)
+		s := &slots[i]
+		old := *(*unsafe.Pointer)(unsafe.Pointer(s))
+		cgomalloc.Free(old)
+		x = step(x)
+		size := uintptr(low + below(x, span))
+		p := cgomalloc.Malloc(size)
+		*(*byte)(p) = 1
+		*(*byte)(unsafe.Add(p, size-1)) = 1
+		*s = uintptr(p)
+	}
+	w.lap(LapReplace)
+	w.trim()
+	w.lap(LapTrimFull)
+	// each block is kept with the probability left/n, so that growthKept of them are kept in all
+	left, to := growthKept(ws), uint64(0)
+	for n := ws; n != 0; n-- {
+		i := ws - n
+		x = step(x)
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
+		slots[i] = 0
+		if below(x, n) < left {
+			left--
+			slots[to] = uintptr(p)
+			to++
+		} else {
+			cgomalloc.Free(p)
+		}
+	}
+	w.lap(LapThin)
+	w.rest()
+	w.lap(LapRest)
+	w.trim()
+	w.lap(LapTrim)
+	w.end()
+	for i := range to {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		cgomalloc.Free(p)
 	}

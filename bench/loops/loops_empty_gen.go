@@ -18,6 +18,7 @@ var loopsEmpty = map[string]func(*worker){
 	"frag":          fragEmpty,
 	"glibc_simple":  glibcSimpleEmpty,
 	"glibc_thread":  glibcThreadEmpty,
+	"growth":        growthEmpty,
 	"larson":        larsonEmpty,
 	"malloc_large":  mallocLargeEmpty,
 	"mixed":         mixedEmpty,
@@ -270,6 +271,73 @@ func glibcThreadEmpty(w *worker) {
 	}
 	w.end()
 	for i := range ws {
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
+		*sink = uintptr(p)
+	}
+	_, _ = scratch, sink
+	runtime.KeepAlive(slots)
+}
+
+// growthEmpty is growth on no allocator: every block is the same scratch buffer, in laps: it fills the slots, replaces random blocks, frees
+// nine tenths of them, rests, and trims the allocator while all blocks are alive and after the rest.
+func growthEmpty(w *worker) {
+	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
+	slots := make([]uintptr, ws+slotPad)
+	clear(slots)
+	x := w.random()
+	w.idle()
+	scratch, sink := w.scratch, &w.sink
+	w.begin()
+	w.lap(LapStart)
+	for i := range ws {
+		x = step(x)
+		size := uintptr(low + below(x, span))
+		_ = size
+		p := scratch
+		*(*byte)(p) = 1
+		*(*byte)(unsafe.Add(p, size-1)) = 1
+		slots[i] = uintptr(p)
+	}
+	w.lap(LapFill)
+	for n := w.p.Iters; n != 0; n-- {
+		x = step(x)
+		i := below(x, ws)
+		s := &slots[i]
+		old := *(*unsafe.Pointer)(unsafe.Pointer(s))
+		*sink = uintptr(old)
+		x = step(x)
+		size := uintptr(low + below(x, span))
+		_ = size
+		p := scratch
+		*(*byte)(p) = 1
+		*(*byte)(unsafe.Add(p, size-1)) = 1
+		*s = uintptr(p)
+	}
+	w.lap(LapReplace)
+	w.trim()
+	w.lap(LapTrimFull)
+	// each block is kept with the probability left/n, so that growthKept of them are kept in all
+	left, to := growthKept(ws), uint64(0)
+	for n := ws; n != 0; n-- {
+		i := ws - n
+		x = step(x)
+		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
+		slots[i] = 0
+		if below(x, n) < left {
+			left--
+			slots[to] = uintptr(p)
+			to++
+		} else {
+			*sink = uintptr(p)
+		}
+	}
+	w.lap(LapThin)
+	w.rest()
+	w.lap(LapRest)
+	w.trim()
+	w.lap(LapTrim)
+	w.end()
+	for i := range to {
 		p := *(*unsafe.Pointer)(unsafe.Pointer(&slots[i]))
 		*sink = uintptr(p)
 	}

@@ -18,6 +18,7 @@ var loopsGo = map[string]func(*worker){
 	"frag":          fragGo,
 	"glibc_simple":  glibcSimpleGo,
 	"glibc_thread":  glibcThreadGo,
+	"growth":        growthGo,
 	"larson":        larsonGo,
 	"malloc_large":  mallocLargeGo,
 	"mixed":         mixedGo,
@@ -251,6 +252,69 @@ func glibcThreadGo(w *worker) {
 	}
 	w.end()
 	for i := range ws {
+		p := slots[i]
+		_ = p
+	}
+	runtime.KeepAlive(slots)
+}
+
+// growthGo is growth on make and the garbage collector, in laps: it fills the slots, replaces random blocks, frees
+// nine tenths of them, rests, and trims the allocator while all blocks are alive and after the rest.
+func growthGo(w *worker) {
+	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
+	slots := make([]unsafe.Pointer, ws+slotPad)
+	clear(slots)
+	x := w.random()
+	w.idle()
+	w.begin()
+	w.lap(LapStart)
+	for i := range ws {
+		x = step(x)
+		size := uintptr(low + below(x, span))
+		p := unsafe.Pointer(unsafe.SliceData(make([]byte, size)))
+		*(*byte)(p) = 1
+		*(*byte)(unsafe.Add(p, size-1)) = 1
+		slots[i] = p
+	}
+	w.lap(LapFill)
+	for n := w.p.Iters; n != 0; n-- {
+		x = step(x)
+		i := below(x, ws)
+		s := &slots[i]
+		old := *s
+		_ = old
+		x = step(x)
+		size := uintptr(low + below(x, span))
+		p := unsafe.Pointer(unsafe.SliceData(make([]byte, size)))
+		*(*byte)(p) = 1
+		*(*byte)(unsafe.Add(p, size-1)) = 1
+		*s = p
+	}
+	w.lap(LapReplace)
+	w.trim()
+	w.lap(LapTrimFull)
+	// each block is kept with the probability left/n, so that growthKept of them are kept in all
+	left, to := growthKept(ws), uint64(0)
+	for n := ws; n != 0; n-- {
+		i := ws - n
+		x = step(x)
+		p := slots[i]
+		slots[i] = nil
+		if below(x, n) < left {
+			left--
+			slots[to] = p
+			to++
+		} else {
+			_ = p
+		}
+	}
+	w.lap(LapThin)
+	w.rest()
+	w.lap(LapRest)
+	w.trim()
+	w.lap(LapTrim)
+	w.end()
+	for i := range to {
 		p := slots[i]
 		_ = p
 	}

@@ -18,6 +18,7 @@ var loopsPool = map[string]func(*worker){
 	"frag":          fragPool,
 	"glibc_simple":  glibcSimplePool,
 	"glibc_thread":  glibcThreadPool,
+	"growth":        growthPool,
 	"larson":        larsonPool,
 	"malloc_large":  mallocLargePool,
 	"mixed":         mixedPool,
@@ -251,6 +252,69 @@ func glibcThreadPool(w *worker) {
 	}
 	w.end()
 	for i := range ws {
+		p := slots[i]
+		poolPut((*[]byte)(p))
+	}
+	runtime.KeepAlive(slots)
+}
+
+// growthPool is growth on one sync.Pool for each power of two, in laps: it fills the slots, replaces random blocks, frees
+// nine tenths of them, rests, and trims the allocator while all blocks are alive and after the rest.
+func growthPool(w *worker) {
+	low, span, ws := w.p.Min, w.p.Max-w.p.Min+1, w.p.WS
+	slots := make([]unsafe.Pointer, ws+slotPad)
+	clear(slots)
+	x := w.random()
+	w.idle()
+	w.begin()
+	w.lap(LapStart)
+	for i := range ws {
+		x = step(x)
+		size := uintptr(low + below(x, span))
+		p := unsafe.Pointer(poolGet(size))
+		*(*byte)(unsafe.Pointer(unsafe.SliceData(*(*[]byte)(p)))) = 1
+		*(*byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(*(*[]byte)(p))), size-1)) = 1
+		slots[i] = p
+	}
+	w.lap(LapFill)
+	for n := w.p.Iters; n != 0; n-- {
+		x = step(x)
+		i := below(x, ws)
+		s := &slots[i]
+		old := *s
+		poolPut((*[]byte)(old))
+		x = step(x)
+		size := uintptr(low + below(x, span))
+		p := unsafe.Pointer(poolGet(size))
+		*(*byte)(unsafe.Pointer(unsafe.SliceData(*(*[]byte)(p)))) = 1
+		*(*byte)(unsafe.Add(unsafe.Pointer(unsafe.SliceData(*(*[]byte)(p))), size-1)) = 1
+		*s = p
+	}
+	w.lap(LapReplace)
+	w.trim()
+	w.lap(LapTrimFull)
+	// each block is kept with the probability left/n, so that growthKept of them are kept in all
+	left, to := growthKept(ws), uint64(0)
+	for n := ws; n != 0; n-- {
+		i := ws - n
+		x = step(x)
+		p := slots[i]
+		slots[i] = nil
+		if below(x, n) < left {
+			left--
+			slots[to] = p
+			to++
+		} else {
+			poolPut((*[]byte)(p))
+		}
+	}
+	w.lap(LapThin)
+	w.rest()
+	w.lap(LapRest)
+	w.trim()
+	w.lap(LapTrim)
+	w.end()
+	for i := range to {
 		p := slots[i]
 		poolPut((*[]byte)(p))
 	}

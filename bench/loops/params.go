@@ -34,7 +34,7 @@ const (
 	MaxSize    = 1 << 30 // bytes of a block
 	MaxWS      = 1 << 28 // slots: 2 GiB of them
 	MaxIters   = 1 << 50 // days of work
-	MaxThreads = 4096    // more show nothing new
+	MaxThreads = 16384   // more than the 10,000 of growth; half of what Linux gives a process by default
 )
 
 // A ParamError is a parameter that a workload cannot use.

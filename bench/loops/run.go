@@ -28,7 +28,7 @@ type Spec struct {
 	Params          Params      // Params are parameters that the loop can use: Info.Check
 	Observe         Observation // "": nothing
 	// Linger is for how long Run waits after everything was freed, before it looks at the process's
-	// memory once more. 0: it does not look again.
+	// memory once more. 0: it does not look again. A loop that rests does so for the same time.
 	Linger time.Duration
 }
 
@@ -39,7 +39,7 @@ func Run(s Spec) (result.Run, error) {
 	if err != nil {
 		return result.Run{}, err
 	}
-	common := &shared{barrier: newBarrier(p.Threads)}
+	common := &shared{barrier: newBarrier(p.Threads), linger: s.Linger, trim: a.trim, laps: laps{own: a.own}}
 	common.gate.looked = make(chan struct{})
 	if about.prepare != nil {
 		if err := about.prepare(&p, common); err != nil {
@@ -125,6 +125,7 @@ func Run(s Spec) (result.Run, error) {
 		r.OpsPerS = float64(common.tape.timed(p.Rounds)) / r.Seconds
 	}
 	r.NsPerOp = 1e9 / r.OpsPerS
+	r.Laps = common.laps.list
 	if s.Observe != "" {
 		if r.Observed, err = observed(workers, s.Observe, check); err != nil {
 			return r, err

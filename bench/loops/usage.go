@@ -7,8 +7,9 @@ import "fmt"
 
 // processUsage is a picture of this process. 0 stands for a figure that is not known.
 type processUsage struct {
-	peak, rss uint64 // bytes resident: the peak so far, and now
-	faults    uint64 // minor page faults so far
+	peak, rss uint64  // bytes resident: the peak so far, and now
+	faults    uint64  // minor page faults so far
+	cpu       float64 // seconds of the processor that all threads used so far
 }
 
 // A process's timed part lies between two madvise calls, of no bytes, at these addresses: "hak",

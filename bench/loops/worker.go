@@ -38,7 +38,10 @@ type shared struct {
 	barrier barrier
 	idleRSS uint64 // what worker.idle noted, 0 if it was not called
 	tape    *tape
-	turns   []uint32 // of the tape's slots: the next operation's Seq
+	laps    laps
+	linger  time.Duration // Spec.Linger
+	trim    func()        // allocator.trim
+	turns   []uint32      // of the tape's slots: the next operation's Seq
 	// words or pointers, whichever type the allocator's slots have, hold the blocks that threads
 	// hand to each other.
 	words    []uintptr

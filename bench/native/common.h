@@ -51,6 +51,15 @@ struct stack {
 	uint64_t count;
 };
 
+/* A part of a loop that has several, as in ../result/run.go. */
+struct lap {
+	const char *name;
+	double seconds, cpu;
+	uint64_t faults, rss;
+};
+
+enum { MAX_LAPS = 16 }; /* growth has 7 */
+
 /* What the threads have in common. */
 struct shared {
 	pthread_barrier_t barrier; /* for the loops' own use */
@@ -66,6 +75,11 @@ struct shared {
 	uint32_t *sizes;         /* mstress: of the blocks; rptest: to draw from */
 	_Atomic uint32_t *mail;  /* mstress: the transfers; rptest: the mailboxes */
 	struct stack idle, full; /* xmalloc's batches, by number */
+	uint64_t linger_ms;      /* for how long rest sleeps */
+	struct lap laps[MAX_LAPS]; /* of a loop in parts */
+	uint64_t lap_count;
+	double lap_start, lap_cpu; /* when the current one began, in seconds */
+	uint64_t lap_faults;
 };
 
 struct loop {
@@ -338,6 +352,8 @@ enum { FRAG_SIZES = sizeof frag_sizes / sizeof *frag_sizes };
 
 enum { PHASE_FACTOR = 64 };
 
+static uint64_t growth_kept(uint64_t ws) { return ws / 10; }
+
 static void stack_init(struct stack *s, uint32_t n, uint32_t filled) {
 	pthread_mutex_init(&s->mu, NULL);
 	pthread_cond_init(&s->some, NULL);
@@ -474,6 +490,30 @@ static inline void idle(struct worker *w) {
 	if (w->id == 0)
 		w->shared->idle_rss = idle_status();
 	pthread_barrier_wait(&w->shared->barrier);
+}
+
+static void note_lap(struct shared *, const char *);
+static void trim_allocator(void);
+
+/* lap ends a part of the loop when all threads have come to its end. */
+static void lap(struct worker *w, const char *name) {
+	pthread_barrier_wait(&w->shared->barrier);
+	if (w->id == 0)
+		note_lap(w->shared, name);
+	pthread_barrier_wait(&w->shared->barrier);
+}
+
+/* rest and trim are done by the first thread. The others wait at the end of the lap. */
+static void rest(struct worker *w) {
+	uint64_t ms = w->shared->linger_ms;
+	struct timespec t = {(time_t)(ms / 1000), (long)(ms % 1000) * 1000000};
+	if (w->id == 0)
+		nanosleep(&t, NULL);
+}
+
+static void trim(struct worker *w) {
+	if (w->id == 0)
+		trim_allocator();
 }
 
 static void begin(struct worker *w) {

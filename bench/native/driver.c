@@ -92,6 +92,65 @@ static uint64_t faults(void) {
 	return (uint64_t)u.ru_minflt;
 }
 
+static double cpu_seconds(void) {
+	struct rusage u;
+	getrusage(RUSAGE_SELF, &u);
+	return (double)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) + 1e-6 * (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec);
+}
+
+/* note_lap ends the current lap and begins the next one. What it does itself is in neither. */
+static void note_lap(struct shared *s, const char *name) {
+	double took = now() - s->lap_start, cpu = cpu_seconds() - s->lap_cpu;
+	uint64_t count = faults() - s->lap_faults;
+	if (s->lap_count == MAX_LAPS) {
+		fprintf(stderr, "driver: more than %d laps\n", MAX_LAPS);
+		exit(1);
+	}
+	struct lap *l = &s->laps[s->lap_count++];
+	*l = (struct lap){.name = name, .rss = status("VmRSS:")};
+	if (s->lap_count > 1) {
+		l->seconds = took;
+		l->cpu = cpu;
+		l->faults = count;
+	}
+	s->lap_cpu = cpu_seconds();
+	s->lap_faults = faults();
+	s->lap_start = now();
+}
+
+/* trim_allocator has the allocator in force return what it can to the system. */
+static void trim_allocator(void) {
+	void (*collect)(int);
+	int (*mallctl)(const char *, void *, size_t *, void *, size_t);
+	void (*release)(void);
+	int (*malloc_trim)(size_t);
+	*(void **)&collect = dlsym(RTLD_DEFAULT, "mi_collect");
+	*(void **)&mallctl = dlsym(RTLD_DEFAULT, "mallctl");
+	*(void **)&release = dlsym(RTLD_DEFAULT, "MallocExtension_ReleaseFreeMemory");
+	*(void **)&malloc_trim = dlsym(RTLD_DEFAULT, "malloc_trim");
+	if (collect != NULL)
+		collect(1);
+	else if (mallctl != NULL)
+		mallctl("arena.4096.purge", NULL, NULL, NULL, 0); /* MALLCTL_ARENAS_ALL */
+	else if (release != NULL)
+		release();
+	else if (malloc_trim != NULL)
+		malloc_trim(0);
+}
+
+/* print_laps prints the laps of a loop that has some. */
+static void print_laps(const struct shared *s) {
+	if (s->lap_count == 0)
+		return;
+	printf(",\"laps\":[");
+	for (uint64_t i = 0; i < s->lap_count; i++) {
+		const struct lap *l = &s->laps[i];
+		printf("%s{\"name\":\"%s\",\"seconds\":%.9f,\"cpu_seconds\":%.6f,\"minor_faults\":%llu,\"rss_bytes\":%llu}", i > 0 ? "," : "",
+		       l->name, l->seconds, l->cpu, (unsigned long long)l->faults, (unsigned long long)l->rss);
+	}
+	putchar(']');
+}
+
 /* idle_status looks at the memory and lets the peak begin anew, so that what
  * the harness used before does not count. */
 static uint64_t idle_status(void) {
@@ -267,6 +326,7 @@ int main(int argc, char **argv) {
 	pthread_barrier_t *barriers[] = {&s->barrier, &s->ready, &s->opened, &s->finished, &s->looked};
 	for (size_t i = 0; i < sizeof barriers / sizeof *barriers; i++)
 		pthread_barrier_init(barriers[i], NULL, (unsigned)p.threads);
+	s->linger_ms = linger;
 	prepare(&p, s);
 	struct worker *w = pages(2 * p.threads * sizeof *w); /* and their partners */
 	struct job *jobs = pages(p.threads * sizeof *jobs);
@@ -316,6 +376,7 @@ int main(int argc, char **argv) {
 	print_string(version());
 	printf(",\"malloc_from\":");
 	print_string(malloc_from());
+	print_laps(s);
 	if (what != OBSERVE_NOTHING)
 		print_observed(w, p.threads, what);
 	printf("}\n");

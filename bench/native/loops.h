@@ -97,6 +97,64 @@ static void NAME(mixed)(struct worker *w) {
 	end(w);
 }
 
+/* growth in laps: it fills the slots, replaces random blocks, frees nine tenths
+ * of them, rests, and trims the allocator while all blocks are alive and after
+ * the rest. */
+static void NAME(growth)(struct worker *w) {
+	uint64_t low = w->p.min, span = w->p.max - w->p.min + 1, ws = w->p.ws;
+	void **slots = pages((ws + SLOT_PAD) * sizeof *slots);
+	uint64_t x = random_start(w);
+	idle(w);
+	begin(w);
+	lap(w, "start");
+	for (uint64_t i = 0; i < ws; i++) {
+		x = step(x);
+		size_t size = low + below(x, span);
+		char *p = MALLOC(size, i);
+		WRITE(p, 0);
+		WRITE(p, size - 1);
+		slots[i] = p;
+	}
+	lap(w, "fill");
+	for (uint64_t n = w->p.iters; n != 0; n--) {
+		x = step(x);
+		uint64_t i = below(x, ws);
+		void **s = &slots[i];
+		FREE(*s, i);
+		x = step(x);
+		size_t size = low + below(x, span);
+		char *p = MALLOC(size, i);
+		WRITE(p, 0);
+		WRITE(p, size - 1);
+		*s = p;
+	}
+	lap(w, "replace");
+	trim(w);
+	lap(w, "trim full");
+	/* each block is kept with the probability left/n, so that ws/10 of them are kept in all */
+	uint64_t left = growth_kept(ws), to = 0;
+	for (uint64_t n = ws; n != 0; n--) {
+		uint64_t i = ws - n;
+		x = step(x);
+		void *p = slots[i];
+		slots[i] = NULL;
+		if (below(x, n) < left) {
+			left--;
+			slots[to++] = p;
+		} else {
+			FREE(p, i);
+		}
+	}
+	lap(w, "thin");
+	rest(w);
+	lap(w, "rest");
+	trim(w);
+	lap(w, "trim");
+	end(w);
+	for (uint64_t i = 0; i < to; i++)
+		FREE(slots[i], i);
+}
+
 struct NAME(larson_state) {
 	struct worker *w;
 	void **slots;
@@ -905,6 +963,7 @@ static const struct loop NAME(loops)[] = {
 	LOOP(cache_thrash),
 	LOOP(glibc_simple),
 	LOOP(glibc_thread),
+	LOOP(growth),
 	LOOP(mleak),
 	LOOP(malloc_large),
 	LOOP(mstress),

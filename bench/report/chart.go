@@ -346,7 +346,7 @@ func (c *chart) ratioAxis(x scale, top, bottom px, worse, better string) {
 type bar struct {
 	group, name string
 	ratio       float64
-	low, high   float64 // in the worst and in the best code layout; equal if there is only one
+	low, high   float64 // in the worst and in the best placement; equal if there is only one
 	second      float64 // a ratio of another kind, given as a number only
 	unclear     bool    // it may be chance
 	title       string

@@ -242,7 +242,7 @@ func timeOf(r *result.Report, x result.Ratio) bar {
 	b.unclear = n.within(x.Raw) || chance || few
 	b.title = fmt.Sprintf("%s over %s: %s in time (%s over %s)", x.Peer, x.Hakmem, times(x.Raw), nanos(theirs.NsPerOp), nanos(ours.NsPerOp))
 	if known(x.Low) && known(x.High) && x.Low != x.High {
-		b.title += fmt.Sprintf("; %s to %s by code layout", times(x.Low), times(x.High))
+		b.title += fmt.Sprintf("; %s to %s by placement", times(x.Low), times(x.High))
 	}
 	switch {
 	case chance:

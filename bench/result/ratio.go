@@ -24,8 +24,8 @@ func Ratios(results []Result) []Ratio {
 			continue
 		}
 		slowest, fastest := h.NsPerOp, h.NsPerOp
-		if layouts := LayoutTimes(h.Runs); len(layouts) > 1 {
-			for _, t := range layouts {
+		if placements := PlacementTimes(h.Runs); len(placements) > 1 {
+			for _, t := range placements {
 				slowest, fastest = max(slowest, t), min(fastest, t)
 			}
 		}

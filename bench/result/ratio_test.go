@@ -5,7 +5,7 @@ import "testing"
 func TestRatios(t *testing.T) {
 	rows := Ratios([]Result{
 		{Allocator: "hakmem", NsPerOp: 10, NetNsPerOp: 4, OverIdle: 100, RSSSeconds: 10, Latency: &Latency{P99: 20},
-			Runs: []Run{{Layout: 1, NsPerOp: 8}, {Layout: 2, NsPerOp: 12}}},
+			Runs: []Run{{Placement: 1, NsPerOp: 8}, {Placement: 2, NsPerOp: 12}}},
 		{Allocator: "mimalloc", NsPerOp: 12, NetNsPerOp: 6, OverIdle: 150, Latency: &Latency{P99: 30}},
 	})
 	want := Ratio{Hakmem: "hakmem", Peer: "mimalloc", Raw: 1.2, Net: 1.5, Low: 1, High: 1.5, P: 1, Memory: 1.5, P99: 1.5}

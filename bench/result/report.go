@@ -42,16 +42,19 @@ type Result struct {
 	NsPerOp   float64 `json:"ns_per_op"`
 	// Low and High bound the median of NsPerOp, with Confidence (0.95 where the number of runs
 	// allows it; fewer than 6 runs give less).
-	Low         float64 `json:"ns_per_op_low"`
-	High        float64 `json:"ns_per_op_high"`
-	Confidence  float64 `json:"confidence"`
-	NetNsPerOp  float64 `json:"net_ns_per_op"` // less the empty loop of the same program; 0 if that could not run
-	PeakRSS     uint64  `json:"peak_rss_bytes"`
-	OverIdle    uint64  `json:"peak_over_idle_bytes"`      // PeakRSS less the resident memory just before the loop
-	RSSSeconds  float64 `json:"rss_byte_seconds"`          // over idle, integrated over the loop
-	LaterRSS    *int64  `json:"later_rss_bytes,omitempty"` // over idle, LaterSeconds after everything was freed
-	Later       float64 `json:"later_seconds,omitempty"`
-	MinorFaults uint64  `json:"minor_faults"`
+	Low        float64 `json:"ns_per_op_low"`
+	High       float64 `json:"ns_per_op_high"`
+	Confidence float64 `json:"confidence"`
+	// Placements are the medians of NsPerOp over the runs of each placement, by the placement's number
+	// from 1 on. There are none where only one placement was measured.
+	Placements  []float64 `json:"placement_ns_per_op,omitempty"`
+	NetNsPerOp  float64   `json:"net_ns_per_op"` // less the empty loop of the same program; 0 if that could not run
+	PeakRSS     uint64    `json:"peak_rss_bytes"`
+	OverIdle    uint64    `json:"peak_over_idle_bytes"`      // PeakRSS less the resident memory just before the loop
+	RSSSeconds  float64   `json:"rss_byte_seconds"`          // over idle, integrated over the loop
+	LaterRSS    *int64    `json:"later_rss_bytes,omitempty"` // over idle, LaterSeconds after everything was freed
+	Later       float64   `json:"later_seconds,omitempty"`
+	MinorFaults uint64    `json:"minor_faults"`
 	// MemoryCalls counts the memory system calls (mmap, munmap, mremap, mprotect, madvise, brk) of
 	// the loop, in a run of its own; nil if they could not be counted.
 	MemoryCalls *uint64  `json:"memory_calls,omitempty"`
@@ -86,8 +89,8 @@ type Ratio struct {
 	Peer   string  `json:"peer"`
 	Raw    float64 `json:"raw"` // of ns_per_op
 	Net    float64 `json:"net"` // of net_ns_per_op; 0 if a loop was no slower than its empty one
-	// Low and High are the raw ratio in hakmem's worst and best code layout. They are equal to Raw
-	// where there is only one.
+	// Low and High are the raw ratio in hakmem's worst and best placement. They are equal to Raw
+	// where there is only one. (JSON has a former word for placement, which older reports have.)
 	Low  float64 `json:"raw_worst_layout"`
 	High float64 `json:"raw_best_layout"`
 	// P is the probability that a difference as large as Raw's comes about by chance

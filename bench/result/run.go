@@ -23,13 +23,52 @@ type Run struct {
 	End   int64 `json:"end_ns,omitempty"`
 	// Version is the allocator's version, where it can be found.
 	Version string `json:"version,omitempty"`
-	// Layout is the number of the code layout measured, 0 for the plain build.
-	Layout int `json:"layout,omitempty"`
+	// Placement is the number of the placement measured, from 1 on, or 0 for the plain build. A
+	// placement is a build in which code and data have addresses of their own. (JSON has a former
+	// word for it, which older reports have.)
+	Placement int `json:"layout,omitempty"`
 	// Area is the resident memory over IdleRSS, in bytes times seconds, summed over the loop by the
 	// program that watched the process; 0 if none did.
 	Area float64 `json:"rss_byte_seconds,omitempty"`
+	// Laps are the parts of the loop, in their order, where it has parts.
+	Laps []Lap `json:"laps,omitempty"`
 	// Observed is what was observed, if that was asked for.
 	Observed *Observed `json:"observed,omitempty"`
+}
+
+// A Lap is a part of a loop. It ends when all threads have ended it.
+type Lap struct {
+	Name    string  `json:"name"`
+	Seconds float64 `json:"seconds"`
+	// CPU is the processor's time that the process used, in seconds; 0 where it is not known.
+	CPU         float64 `json:"cpu_seconds"`
+	MinorFaults uint64  `json:"minor_faults"`
+	RSS         uint64  `json:"rss_bytes"` // resident memory at its end; 0 where it is not known
+	// Own is what the allocator says of itself at the lap's end; nil where it says nothing.
+	Own *Own `json:"own,omitempty"`
+}
+
+// Own are the figures that an allocator has of itself. Those of bytes are hakmem.Stats' fields of the same
+// names; Tables is what is resident of its own maps.
+type Own struct {
+	Live      uint64 `json:"live_bytes"`
+	Committed uint64 `json:"committed_bytes"`
+	Metadata  uint64 `json:"metadata_bytes"`
+	Tables    uint64 `json:"resident_table_bytes"`
+	// Ticks is the number of times that the allocator's timer has run.
+	Ticks uint64 `json:"ticks"`
+	// Seconds is the time that it took to find all these.
+	Seconds float64 `json:"stats_seconds"`
+}
+
+// Lap returns the lap of that name, or nil.
+func (r *Run) Lap(name string) *Lap {
+	for i := range r.Laps {
+		if r.Laps[i].Name == name {
+			return &r.Laps[i]
+		}
+	}
+	return nil
 }
 
 // Observed is the outcome of an observation.

@@ -1,6 +1,7 @@
 package result
 
 import (
+	"maps"
 	"math"
 	"slices"
 
@@ -26,25 +27,34 @@ func Median(values []float64) float64 {
 	}
 }
 
-// LayoutTimes returns the median time of an operation in each code layout among the runs.
-func LayoutTimes(runs []Run) map[int]float64 {
+// PlacementTimes returns the median time of an operation in each placement among the runs.
+func PlacementTimes(runs []Run) map[int]float64 {
 	times := map[int][]float64{}
 	for _, r := range runs {
-		times[r.Layout] = append(times[r.Layout], r.NsPerOp)
+		times[r.Placement] = append(times[r.Placement], r.NsPerOp)
 	}
 	medians := map[int]float64{}
-	for layout, t := range times {
-		medians[layout] = Median(t)
+	for placement, t := range times {
+		medians[placement] = Median(t)
 	}
 	return medians
 }
 
-// Times are the operation times from which statistics are made: one for each code layout or, where
-// there is only one layout, one for each run.
+// InOrder returns the values of a map by their keys, the smallest key first.
+func InOrder(m map[int]float64) []float64 {
+	var list []float64
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		list = append(list, m[k])
+	}
+	return list
+}
+
+// Times are the operation times from which statistics are made: one for each placement or, where
+// there is only one placement, one for each run.
 func Times(runs []Run) []float64 {
 	var list []float64
-	if layouts := LayoutTimes(runs); len(layouts) > 1 {
-		for _, t := range layouts {
+	if placements := PlacementTimes(runs); len(placements) > 1 {
+		for _, t := range placements {
 			list = append(list, t)
 		}
 		return list

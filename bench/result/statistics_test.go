@@ -13,17 +13,17 @@ func runsOf(times ...float64) (runs []Run) {
 	return runs
 }
 
-// TestInterval has two layouts of three runs: the interval is that of the layouts' medians.
+// TestInterval has two placements of three runs: the interval is that of the placements' medians.
 func TestInterval(t *testing.T) {
 	if low, high, level := Interval(runsOf(3, 1, 2)); low != 1 || high != 3 || level != 0.75 {
 		t.Errorf("three runs: %v to %v with %v", low, high, level)
 	}
 	runs := runsOf(1, 2, 9, 4, 5, 9)
 	for i := range runs {
-		runs[i].Layout = 1 + i/3
+		runs[i].Placement = 1 + i/3
 	}
 	if low, high, level := Interval(runs); low != 2 || high != 5 || level != 0.5 {
-		t.Errorf("two layouts: %v to %v with %v", low, high, level)
+		t.Errorf("two placements: %v to %v with %v", low, high, level)
 	}
 }
 

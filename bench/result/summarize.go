@@ -3,23 +3,26 @@ package result
 // The figures of one allocator, from its runs.
 
 // Summarize makes the result of one allocator from its runs and from those of the empty loop of the
-// same program. A time is the median over the code layouts of the medians over each layout's runs.
-// The empty loop's time is subtracted layout by layout.
+// same program. A time is the median over the placements of the medians over each placement's runs.
+// The empty loop's time is subtracted placement by placement.
 func Summarize(name string, runs, empty []Run) Result {
 	r := Result{Allocator: name, Runs: runs}
 	if len(runs) == 0 {
 		return r
 	}
 	r.Version = runs[0].Version
-	loop := LayoutTimes(empty)
+	loop := PlacementTimes(empty)
 	var gross, net []float64
-	for layout, t := range LayoutTimes(runs) {
+	for placement, t := range PlacementTimes(runs) {
 		gross = append(gross, t)
-		if l, ok := loop[layout]; ok {
+		if l, ok := loop[placement]; ok {
 			net = append(net, t-l)
 		}
 	}
 	r.NsPerOp, r.NetNsPerOp = Median(gross), Median(net)
+	if len(gross) > 1 {
+		r.Placements = InOrder(PlacementTimes(runs))
+	}
 	r.Low, r.High, r.Confidence = Interval(runs)
 	r.OpsPerS = 1e9 / r.NsPerOp
 	median := func(of func(Run) float64) float64 {

@@ -7,16 +7,16 @@ import (
 	"testing"
 )
 
-// TestSummarize has two layouts of three runs, one of them disturbed, and subtracts each layout's
+// TestSummarize has two placements of three runs, one of them disturbed, and subtracts each placement's
 // own loop.
 func TestSummarize(t *testing.T) {
 	var runs, empty []Run
 	for _, r := range []struct {
-		layout    int
+		placement int
 		ns, empty float64
 	}{{1, 10, 4}, {1, 11, 4}, {1, 90, 4}, {2, 20, 6}, {2, 21, 6}, {2, 21, 6}} {
-		runs = append(runs, Run{NsPerOp: r.ns, Layout: r.layout, Version: "v1"})
-		empty = append(empty, Run{NsPerOp: r.empty, Layout: r.layout})
+		runs = append(runs, Run{NsPerOp: r.ns, Placement: r.placement, Version: "v1"})
+		empty = append(empty, Run{NsPerOp: r.empty, Placement: r.placement})
 	}
 	got := Summarize("x", runs, empty)
 	if got.NsPerOp != 16 || got.NetNsPerOp != 11 || got.Version != "v1" { // (11+21)/2, (7+15)/2

@@ -19,6 +19,10 @@ var verifyFlag = &cli.BoolFlag{Name: "verify", Usage: "fill every block and chec
 
 func benchVerb() *cli.Command {
 	known := loops.Allocators()
+	flags := append(jobFlags(known, known, defaultRuns), placementsFlag(), verifyFlag)
+	for _, f := range flags {
+		ownFlag(f)
+	}
 	return &cli.Command{
 		Name:      "bench",
 		Usage:     "measure hakmem and the allocators that a Go program can choose from",
@@ -26,7 +30,8 @@ func benchVerb() *cli.Command {
 		Description: "Each run is a process of its own, which inherits the environment: HAKMEM_* settings apply.\n" +
 			"\"net\" is less the time of the same loop without an allocator. With more than one thread,\n" +
 			"ops/s is the sum of all threads and ns/op its inverse.\n\nWorkloads:\n" + workloadList(),
-		Flags:        append(jobFlags(known, known, defaultRuns), verifyFlag),
+		Flags:        flags,
+		Commands:     []*cli.Command{growthVerb()},
 		OnUsageError: badFlags,
 		Action: func(ctx context.Context, c *cli.Command) error {
 			name, err := oneWorkload(c)
@@ -40,23 +45,30 @@ func benchVerb() *cli.Command {
 			if err != nil {
 				return err
 			}
-			clean, err := j.makeTape(c.String("dist"))
+			noTape, err := j.makeTape(c.String("dist"))
+			if err != nil {
+				return err
+			}
+			defer noTape()
+			placements, err := readPlacements(c)
+			if err != nil {
+				return err
+			}
+			bar := newProgress(c.Root().ErrWriter, max(placements, 1))
+			programs, clean, err := goPrograms(ctx, placements, bar)
+			bar.close()
 			if err != nil {
 				return err
 			}
 			defer clean()
-			program, err := self()
-			if err != nil {
-				return err
-			}
 			var contestants []*contestant
 			for _, name := range append(j.alloc, loops.Empty) {
-				contestants = append(contestants, goContestant(name, []string{program}, os.Environ(), j))
+				contestants = append(contestants, goContestant(name, programs, os.Environ(), j))
 			}
 			if c.Bool("verify") {
 				return verify(ctx, j, contestants, c.Root().Writer, c.Root().ErrWriter)
 			}
-			bar := newProgress(c.Root().ErrWriter, j.runs*len(contestants))
+			bar = newProgress(c.Root().ErrWriter, j.runs*max(placements, 1)*len(contestants))
 			started := time.Now().UTC().Format(time.RFC3339)
 			err = interleave(ctx, j, contestants, bar)
 			bar.close()
@@ -74,11 +86,21 @@ func benchVerb() *cli.Command {
 	}
 }
 
+// ownFlag makes a flag a verb's own, which the verbs below it do not take.
+func ownFlag(f cli.Flag) {
+	switch f := f.(type) {
+	case *cli.StringFlag:
+		f.Local = true
+	case *cli.BoolFlag:
+		f.Local = true
+	}
+}
+
 // goContestant measures an allocator of package bench with the given builds of this program, one
-// for each code layout.
+// for each placement.
 func goContestant(name string, programs, env []string, j job) *contestant {
-	return &contestant{name: name, side: sideGo, layouts: len(programs), command: func(layout int, v variant) command {
-		return goCommand(programs[layout], env, j, name, v)
+	return &contestant{name: name, side: sideGo, placements: len(programs), command: func(placement int, v variant) command {
+		return goCommand(programs[placement], env, j, name, v)
 	}}
 }
 

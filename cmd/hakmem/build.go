@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 
 	"github.com/hakmem/hakmem/bench"
 )
@@ -92,29 +91,6 @@ func makeDriver(ctx context.Context, source, out string) (string, error) {
 		return "", fmt.Errorf("cannot build the C driver: %w: %s", err, firstLine(string(text)))
 	}
 	return path, nil
-}
-
-// buildLayouts builds this program n times from source. Each time the linker places the functions
-// in a different random order, because the place of code moves results by several percent, and no
-// single placement is the true one. The returned function removes the programs.
-func buildLayouts(ctx context.Context, n int, bar *progress) (programs []string, clean func(), err error) {
-	dir, err := os.MkdirTemp("", "hakmem-layouts-")
-	if err != nil {
-		return nil, func() {}, err
-	}
-	clean = func() { os.RemoveAll(dir) }
-	defer bar.close()
-	for k := 1; k <= n; k++ {
-		bar.doing("building layout " + strconv.Itoa(k))
-		path := filepath.Join(dir, fmt.Sprintf("hakmem-%d", k))
-		if err := buildSelf(ctx, path, nil, append(sameBuild(), "-ldflags=-randlayout="+strconv.Itoa(k))...); err != nil {
-			clean()
-			return nil, func() {}, fmt.Errorf("--layouts: building layout %d: %w", k, err)
-		}
-		programs = append(programs, path)
-		bar.step()
-	}
-	return programs, clean, nil
 }
 
 // buildCgo builds this program with the allocator that calls C's malloc through cgo.

@@ -17,7 +17,7 @@ func TestChildFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for mode, want := range map[string]string{"hang": "time limit of 300ms", "crash": "status 3: a reason", "babble": `"no JSON"`} {
-		c := &contestant{name: mode, layouts: 1, command: func(int, variant) command {
+		c := &contestant{name: mode, placements: 1, command: func(int, variant) command {
 			return command{program, nil, append(os.Environ(), asProgram+"="+mode)}
 		}}
 		limit := time.Minute

@@ -117,7 +117,7 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 			return err
 		}
 	}
-	bar := newProgress(c.Root().ErrWriter, max(f.layouts, 1))
+	bar := newProgress(c.Root().ErrWriter, max(f.placements, 1))
 	defer func() { f.clean() }()
 	if err := f.prepare(ctx, alloc, bar); err != nil {
 		return err
@@ -127,7 +127,7 @@ func compareAction(ctx context.Context, c *cli.Command) error {
 	start := time.Now()
 	steps := 0
 	for _, j := range jobs {
-		steps += (2+len(alloc)+2)*j.runs*max(f.layouts, 1) + 2*len(alloc)
+		steps += (2+len(alloc)+2)*j.runs*max(f.placements, 1) + 2*len(alloc)
 	}
 	bar = newProgress(c.Root().ErrWriter, steps)
 	defer bar.close()
@@ -273,6 +273,9 @@ func commandLine() []string { return append([]string{"hakmem"}, os.Args[1:]...) 
 // printComparison prints one report as tables.
 func printComparison(out io.Writer, j job, report result.Report) error {
 	if err := printResults(out, j, report); err != nil {
+		return err
+	}
+	if err := printPlacements(out, report); err != nil {
 		return err
 	}
 	printMemory(out, report)

@@ -31,7 +31,7 @@ const (
 	defaultRuns = 5
 	// minRuns is the number of runs that are made however long they take: a median needs three.
 	minRuns = 3
-	// maxRuns bounds --runs and --layouts: a larger number is a typing error.
+	// maxRuns bounds --runs and --placements: a larger number is a typing error.
 	maxRuns = 10_000
 	// maxScale bounds --scale: with it, runs take minutes to hours.
 	maxScale = 1000

@@ -24,9 +24,9 @@ const (
 // contestant is one thing to measure: an allocator, or the empty loop of a side.
 type contestant struct {
 	name, side string
-	layouts    int // number of code layouts: more than 1 only on the Go side with --layouts
-	// command returns the child for a layout, counted from 0.
-	command func(layout int, v variant) command
+	placements int // number of placements: more than 1 only on the Go side with --placements
+	// command returns the child for a placement, counted from 0.
+	command func(placement int, v variant) command
 	preload string // on the C side: the library from which malloc must come
 
 	runs    []result.Run
@@ -40,21 +40,21 @@ type contestant struct {
 }
 
 // interleave runs the contestants in turn, A B C A B C, so that a disturbance of the machine does
-// not fall on one of them only. With several layouts each turn goes through all of them; a
-// contestant with only one layout runs as often as the others. A contestant that fails is absent
+// not fall on one of them only. With several placements each turn goes through all of them; a
+// contestant with only one placement runs as often as the others. A contestant that fails is absent
 // from then on, and one that has used up its budget is left out. The error is that of ctx.
 func interleave(ctx context.Context, j job, contestants []*contestant, bar *progress) error {
-	layouts := 1
+	placements := 1
 	for _, c := range contestants {
-		layouts = max(layouts, c.layouts)
+		placements = max(placements, c.placements)
 	}
 	for run := range j.runs {
-		for layout := range layouts {
+		for placement := range placements {
 			for _, c := range contestants {
 				tired := j.budget > 0 && run >= minRuns && c.spent > j.budget
 				if c.absent == "" && !tired {
 					bar.doing(fmt.Sprintf("%s: %s, run %d", j.workload.Name, c.name, run+1))
-					c.once(ctx, j, layout)
+					c.once(ctx, j, placement)
 				}
 				if ctx.Err() != nil {
 					return errInterrupted
@@ -89,16 +89,16 @@ func (c *contestant) attempt(ctx context.Context, j job, cmd command, watch bool
 }
 
 // once performs one timed run of c.
-func (c *contestant) once(ctx context.Context, j job, layout int) {
+func (c *contestant) once(ctx context.Context, j job, placement int) {
 	start := time.Now()
-	r, list, err := c.attempt(ctx, j, c.command(layout%c.layouts, variant{}), true)
+	r, list, err := c.attempt(ctx, j, c.command(placement%c.placements, variant{}), true)
 	c.spent += time.Since(start)
 	if err != nil {
 		c.absent = err.Error()
 		return
 	}
-	if c.layouts > 1 {
-		r.Layout = layout + 1 // the number that was given to the linker
+	if c.placements > 1 {
+		r.Placement = placement + 1 // the number that was given to the linker
 	}
 	r.Area = area(list, r)
 	c.runs, c.curves = append(c.runs, r), append(c.curves, list)

@@ -43,11 +43,11 @@ var droppedEnv = []string{
 
 // field says which allocators take part in a comparison, and in which environment they run.
 type field struct {
-	peers   []peer
-	layouts int // 0: only this program itself
-	env     []string
-	set     []string // the part of env that --env asked for
-	dropped []string // names of the caller's variables that were left out
+	peers      []peer
+	placements int // 0: only this program itself
+	env        []string
+	set        []string // the part of env that --env asked for
+	dropped    []string // names of the caller's variables that were left out
 
 	// These are set by prepare.
 	programs []string
@@ -59,26 +59,24 @@ type field struct {
 }
 
 // fieldFlags are the flags that choose the participants.
-func fieldFlags() []cli.Flag {
-	return []cli.Flag{
-		&cli.StringFlag{Name: "layouts", Usage: "build hakmem's side in `N` random code layouts and report the median over them (needs the go tool and the source)"},
-		&cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"},
-		&cli.StringSliceFlag{Name: "peer", Aliases: []string{"lib"}, Usage: "add a peer under a name of your choice, a library to preload: `NAME=PATH`, such as mimalloc3=/path/libmimalloc.so.3; mimalloc, jemalloc and gperftools replace what is installed; may be repeated"},
-	}
+func fieldFlags() []cli.Flag { return []cli.Flag{placementsFlag(), envFlag(), peerFlag()} }
+
+func envFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "env", Usage: "pass the variable `NAME[=VALUE]` on to all runs; may be repeated"}
+}
+
+func peerFlag() cli.Flag {
+	return &cli.StringSliceFlag{Name: "peer", Aliases: []string{"lib"}, Usage: "add a peer under a name of your choice, a library to preload: `NAME=PATH`, such as mimalloc3=/path/libmimalloc.so.3; mimalloc, jemalloc and gperftools replace what is installed; may be repeated"}
 }
 
 // readField reads fieldFlags.
 func readField(c *cli.Command) (*field, error) {
 	f := &field{peers: slices.Clone(peers), clean: func() {}}
 	f.env, f.dropped = cleanEnv(os.Environ())
-	if c.IsSet("layouts") {
-		n, err := readNumber(c, "layouts", maxRuns)
-		if err != nil {
-			return nil, err
-		}
-		f.layouts = int(n)
-	}
 	var err error
+	if f.placements, err = readPlacements(c); err != nil {
+		return nil, err
+	}
 	if f.set, err = readEnv(c); err != nil {
 		return nil, err
 	}
@@ -169,15 +167,9 @@ func cleanEnv(env []string) (kept, dropped []string) {
 // prepare builds the programs that the names need, before anything is measured. f.clean removes
 // those that were built for this call only.
 func (f *field) prepare(ctx context.Context, names []string, bar *progress) error {
-	program, err := self()
-	if err != nil {
+	var err error
+	if f.programs, f.clean, err = goPrograms(ctx, f.placements, bar); err != nil {
 		return err
-	}
-	f.programs = []string{program}
-	if f.layouts > 0 {
-		if f.programs, f.clean, err = buildLayouts(ctx, f.layouts, bar); err != nil {
-			return err
-		}
 	}
 	if slices.Contains(names, loops.Cgo) {
 		bar.doing("building with cgo")
@@ -199,7 +191,7 @@ func (f *field) prepare(ctx context.Context, names []string, bar *progress) erro
 func (f *field) contestants(j job, names []string) []*contestant {
 	var list []*contestant
 	cSide := func(name, library string, empty bool) {
-		c := &contestant{name: name, side: sideC, layouts: 1, preload: library, command: func(_ int, v variant) command {
+		c := &contestant{name: name, side: sideC, placements: 1, preload: library, command: func(_ int, v variant) command {
 			return driverCommand(f.driver, f.env, j, library, empty, v)
 		}}
 		if f.noDriver != nil {

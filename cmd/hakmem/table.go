@@ -26,6 +26,9 @@ func printBench(out io.Writer, j job, report result.Report) error {
 	if err := printResults(out, j, report); err != nil {
 		return err
 	}
+	if err := printPlacements(out, report); err != nil {
+		return err
+	}
 	w := newTable(out)
 	for _, base := range report.Results {
 		if !result.IsHakmem(base.Allocator) {
@@ -131,13 +134,13 @@ func printRatios(out io.Writer, report result.Report) error {
 	}
 	fmt.Fprint(out, "\npeer's figure / hakmem's (above 1: hakmem is faster or smaller); p: the chance that time differs by chance\n")
 	w := newTable(out)
-	fmt.Fprint(w, "hakmem\tpeer\ttime\tnet\tworst to best layout\tp\tp99\tpeak over idle\tRSS x time\n")
+	fmt.Fprint(w, "hakmem\tpeer\ttime\tnet\tworst to best placement\tp\tp99\tpeak over idle\tRSS x time\n")
 	for _, r := range report.Ratios {
-		layouts := "-"
+		placements := "-"
 		if r.Low != r.High {
-			layouts = fmt.Sprintf("%.3f to %.3f", r.Low, r.High)
+			placements = fmt.Sprintf("%.3f to %.3f", r.Low, r.High)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%.3f\t%s\t%s\t%.3f\t%s\t%s\t%s\n", r.Hakmem, r.Peer, r.Raw, figure(r.Net, 3), layouts, r.P, figure(r.P99, 2), figure(r.Memory, 2), figure(r.Area, 2))
+		fmt.Fprintf(w, "%s\t%s\t%.3f\t%s\t%s\t%.3f\t%s\t%s\t%s\n", r.Hakmem, r.Peer, r.Raw, figure(r.Net, 3), placements, r.P, figure(r.P99, 2), figure(r.Memory, 2), figure(r.Area, 2))
 	}
 	return w.Flush()
 }

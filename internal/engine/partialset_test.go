@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/hakmem/hakmem/internal/mem"
-	"github.com/hakmem/hakmem/internal/osmem"
 )
 
 // grown commits n bytes of the region, for tests that need pages to exist.
@@ -60,44 +59,5 @@ func TestPartialSetAgainstModel(t *testing.T) {
 	}
 	if p, ok := setNext(class, 0); ok {
 		t.Fatalf("the emptied set still has %d", p)
-	}
-}
-
-// TestPartialSetBeyondATiB: one word of the highest level covers a TiB of pages, and a region is a
-// TiB and the live map.
-func TestPartialSetBeyondATiB(t *testing.T) {
-	const class, page = setClasses - 2, pageNo(1) << 24
-	withClock(t) // nobody else looks at what is committed
-	if !Ready() || region.size>>pageShift < mem.Bytes(page+64) {
-		t.Skipf("skipped: a region of %d GiB", region.size>>30)
-	}
-	froms := []pageNo{0, 1 << 21, page - 1, page, page + 3}
-	region.mu.Lock()
-	err := region.sets.space.ensure(region.sets.of(pageCount(page+128)) - region.sets.start())
-	region.mu.Unlock()
-	if err != nil {
-		t.Skip("skipped: no address space: ", err)
-	}
-	for _, p := range append(froms[1:], page+4) { // the words that would be committed by then
-		unit := osmem.PageSize()
-		if err := osmem.Commit((setLevels[0]+mem.Addr(p>>6*setClasses*8))&^mem.Addr(unit-1), unit); err != nil {
-			t.Fatal(err)
-		}
-	}
-	was := region.committed.Load()
-	region.committed.Store(uintptr(page+64) << pageShift)
-	defer region.committed.Store(was)
-	setAdd(class, page+3)
-	for _, from := range froms {
-		if got, ok := setNext(class, from); !ok || got != page+3 {
-			t.Errorf("setNext(%d) = %d, %v; want %d", from, got, ok, page+3)
-		}
-	}
-	if got, ok := setNext(class, page+4); ok {
-		t.Errorf("setNext(%d) = %d, and nothing is there", page+4, got)
-	}
-	setRemove(class, page+3)
-	if got, ok := setNext(class, 0); ok {
-		t.Errorf("the emptied set still has %d", got)
 	}
 }

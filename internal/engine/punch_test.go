@@ -155,14 +155,26 @@ func testHoles(t *testing.T, page mem.Bytes) {
 	}
 }
 
+// TestPunchScan: a round over the slabs of a heap takes at most punchTicks ticks, up to the size at which a
+// tick would take too long.
+func TestPunchScan(t *testing.T) {
+	for _, gib := range []int{0, 1, 2, 3, 12, 31, 32, 33, 1000} {
+		pages := gib << 30 >> pageShift
+		got := punchScan(pageCount(pages))
+		if got < punchLeast || got > punchMost || gib <= 32 && got*punchTicks < pages || gib <= 2 && got != punchLeast {
+			t.Errorf("%d GiB: %d of %d slabs in a tick", gib, got, pages)
+		}
+	}
+}
+
 // TestPunchRoundOfManyTicks: slabs that become PARTIAL behind the cursor of a round that takes
 // several ticks are looked at by the next round.
 func TestPunchRoundOfManyTicks(t *testing.T) {
 	if pageCount(1).holeUnit(osmem.PageSize()) >= pageSize/2 {
 		t.Skipf("skipped: OS pages of %d bytes leave no hole in a slab of one page with a live block", osmem.PageSize())
 	}
-	defer func(was int) { punchScan = was }(punchScan)
-	punchScan = 4
+	defer func(was func(pageCount) int) { punchScan = was }(punchScan)
+	punchScan = func(pageCount) int { return 4 }
 	c := withClock(t)
 	// 32 slabs of a high class that are PARTIAL and done.
 	const low, high, slabs = 48, 1024, 32

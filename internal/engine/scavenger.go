@@ -148,8 +148,21 @@ func (p *pressure) eased(now stamp) {
 // 32nd.
 const punchGrowth = 64 << 20
 
-// punchScan is how many slabs an ordinary tick looks at, which takes 1/2 ms. A test sets fewer.
-var punchScan = 4096
+const (
+	// punchLeast is how many slabs an ordinary tick looks at, which takes 1/2 ms.
+	punchLeast = 4096
+	// punchTicks is in how many ticks a round over all slabs of a larger heap ends: 0.9 s, in which a
+	// program cannot tell a large heap from one of 2 GiB, whose round takes as many ticks with punchLeast.
+	punchTicks = 8
+	// punchMost bounds what a tick looks at: 8 ms, 7 % of the time until the next tick. From 32 GiB on a
+	// round takes more ticks.
+	punchMost = 16 * punchLeast
+)
+
+// punchScan is how many slabs an ordinary tick looks at in a heap of so many pages. A test sets fewer.
+var punchScan = func(pages pageCount) int {
+	return min(max(int(pages/punchTicks), punchLeast), punchMost)
+}
 
 // patience is how long a goroutine waits for mu while its holder does nothing: a hundred times as
 // long as the longest of its steps, the return of 64 MiB, takes on a slow machine (20 ms). A holder
@@ -446,7 +459,7 @@ func scavenge(all bool) (left bool) {
 	s.moving.Unlock()
 	dirty := s.purge(now, all || near, again)
 	spare := returnSpare(all, &s.moving)
-	most := punchScan
+	most := punchScan(pageCount(region.endPage() - region.firstPage()))
 	if all {
 		most = math.MaxInt
 	}

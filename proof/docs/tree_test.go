@@ -295,6 +295,9 @@ func (tr *tree) readCommand() error {
 				return err
 			}
 			texts = append(texts, text)
+			if verb == "bench" { // it stands where a workload does
+				tr.loads[strings.TrimSuffix(below, ",")] = true
+			}
 		}
 		for _, text := range texts {
 			_, options, _ := strings.Cut(text, "\nOPTIONS:\n")

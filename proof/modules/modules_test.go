@@ -75,9 +75,9 @@ func (tr *tree) installs(t *testing.T, s *stranger) {
 			t.Errorf("hakmem version prints %q, want %q", out, want)
 		}
 	}
-	results, absent := tr.compares(t, s, program, "--layouts", "1")
+	results, absent := tr.compares(t, s, program, "--placements", "1")
 	if !slices.Contains(results, "hakmem") {
-		t.Errorf("--layouts: results of %q, absent %v", results, absent)
+		t.Errorf("--placements: results of %q, absent %v", results, absent)
 	}
 	if reason := missing("gcc"); reason != "" {
 		t.Log("the C driver and the cgo peer were not built: " + reason)
@@ -209,9 +209,9 @@ func (tr *tree) buildsAlone(t *testing.T, s *stranger, dir string) {
 		t.Fatal(err)
 	}
 	remedy := "go install " + commandPath + "@latest"
-	out, err := s.run(s.dir(t, "nowhere"), program, "compare", "tiny_hot", "--alloc", "hakmem", "--layouts", "1")
-	if err == nil || !strings.Contains(out, "--layouts") || !strings.Contains(out, remedy) {
-		t.Errorf("--layouts without source: %v, %q, want %q", err, out, remedy)
+	out, err := s.run(s.dir(t, "nowhere"), program, "compare", "tiny_hot", "--alloc", "hakmem", "--placements", "1")
+	if err == nil || !strings.Contains(out, "--placements") || !strings.Contains(out, remedy) {
+		t.Errorf("--placements without source: %v, %q, want %q", err, out, remedy)
 	}
 	results, absent := tr.compares(t, s, program)
 	if !slices.Contains(results, "hakmem") {
