@@ -5,6 +5,7 @@ import (
 	"reflect"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -51,7 +52,7 @@ const (
 //
 // The figures are those that ReadStats put into s; nothing else is read. The iterator uses
 // reflection and Go memory. A program without sites has some 640 figures, of which most are those
-// of size classes; all of them take some 0.2 ms and 3 KB. The loop's body may use this package.
+// of size classes; all of them take some 25 µs and 3 KB. The loop's body may use this package.
 // Nobody may change s during the loop.
 //
 // Names are stable: from v1 on a figure keeps its name, kind, unit and labels within a major
@@ -62,39 +63,34 @@ func (s *Stats) Figures() iter.Seq[Figure] {
 
 // yieldFigures yields the figures of a struct, which all have the given labels.
 func yieldFigures(v reflect.Value, labels []Label, yield func(Figure) bool) bool {
-	t := v.Type()
-	for i := range t.NumField() {
-		if name, ok := strings.CutSuffix(t.Field(i).Tag.Get(statTag), ",label"); ok {
-			labels = append(labels[:len(labels):len(labels)], Label{name, labelOf(v.Field(i))})
+	fields := statFieldsOf(v.Type())
+	for i := range fields {
+		if f := &fields[i]; f.role == isLabel {
+			labels = append(labels[:len(labels):len(labels)], Label{f.name, labelOf(v.Field(f.index))})
 		}
 	}
-	for i := range t.NumField() {
-		tag, field := t.Field(i).Tag.Get(statTag), v.Field(i)
-		switch field.Kind() {
-		case reflect.Struct:
+	for i := range fields {
+		f := &fields[i]
+		field := v.Field(f.index)
+		switch f.role {
+		case isStruct:
 			own := labels
-			if name, value, ok := strings.Cut(tag, "="); ok {
-				own = append(labels[:len(labels):len(labels)], Label{name, value})
+			if f.name != "" {
+				own = append(labels[:len(labels):len(labels)], Label{f.name, f.value})
 			}
 			if !yieldFigures(field, own, yield) {
 				return false
 			}
-			continue
-		case reflect.Slice:
+		case isSlice:
 			for j := range field.Len() {
-				if e := field.Index(j); e.Kind() == reflect.Struct && !yieldFigures(e, labels, yield) {
+				if !yieldFigures(field.Index(j), labels, yield) {
 					return false
 				}
 			}
-			continue
-		}
-		name, kind, ok := strings.Cut(tag, ",")
-		if !ok || kind == "label" {
-			continue
-		}
-		value, unit := figureValue(field, name)
-		if !yield(Figure{Name: name, Labels: labels, Help: figureHelp(name), Kind: kind, Unit: unit, Value: value}) {
-			return false
+		case isFigure:
+			if !yield(Figure{Name: f.name, Labels: labels, Help: f.help, Kind: f.kind, Unit: f.unit, Value: figureValue(field)}) {
+				return false
+			}
 		}
 	}
 	return true
@@ -102,6 +98,69 @@ func yieldFigures(v reflect.Value, labels []Label, yield func(Figure) bool) bool
 
 // statTag is the key of the tags that stats.go describes.
 const statTag = "stat"
+
+// statRole is what a field of Stats, or of a struct in it, is for its figures.
+type statRole uint8
+
+const (
+	isFigure statRole = iota
+	isLabel           // tells apart the figures of its struct
+	isStruct          // a struct that has figures
+	isSlice           // a slice of such structs
+)
+
+// statField is what the tag and the type of a field say.
+type statField struct {
+	index            int
+	role             statRole
+	name, value      string // of the figure or of the label; value is that of a struct's label
+	kind, unit, help string
+}
+
+// statFields has the fields of each struct that was asked for: a reading of all tags takes ten times as long as
+// one of all values.
+var statFields sync.Map // reflect.Type to []statField
+
+// statFieldsOf returns the fields of a struct that make figures.
+func statFieldsOf(t reflect.Type) []statField {
+	if known, ok := statFields.Load(t); ok {
+		return known.([]statField)
+	}
+	var fields []statField
+	for i := range t.NumField() {
+		of, tag := t.Field(i).Type, t.Field(i).Tag.Get(statTag)
+		f := statField{index: i}
+		switch of.Kind() {
+		case reflect.Struct:
+			f.role = isStruct
+			if name, value, ok := strings.Cut(tag, "="); ok {
+				f.name, f.value = name, value
+			}
+		case reflect.Slice:
+			if of.Elem().Kind() != reflect.Struct {
+				continue
+			}
+			f.role = isSlice
+		default:
+			name, kind, ok := strings.Cut(tag, ",")
+			if !ok {
+				continue
+			}
+			if f.name = name; kind == "label" {
+				f.role = isLabel
+				break
+			}
+			f.kind, f.help = kind, figureHelp(name)
+			if of.Kind() != reflect.Bool {
+				bare := strings.TrimSuffix(name, "_total")
+				f.unit = bare[strings.LastIndexByte(bare, '_')+1:]
+			}
+		}
+		fields = append(fields, f)
+	}
+	statFields.Store(t, fields)
+	return fields
+}
 
 // labelOf is the value of a field that tells the elements of a slice apart.
 func labelOf(v reflect.Value) string {
@@ -111,22 +170,20 @@ func labelOf(v reflect.Value) string {
 	return v.String()
 }
 
-// figureValue returns a field's value and its unit, which the figure's name ends with.
-func figureValue(v reflect.Value, name string) (value float64, unit string) {
-	name = strings.TrimSuffix(name, "_total")
-	unit = name[strings.LastIndexByte(name, '_')+1:]
+// figureValue returns a field's value.
+func figureValue(v reflect.Value) float64 {
 	switch {
 	case v.Kind() == reflect.Bool:
 		if v.Bool() {
-			value = 1
+			return 1
 		}
-		return value, ""
+		return 0
 	case v.Type() == reflect.TypeFor[time.Duration]():
-		return time.Duration(v.Int()).Seconds(), unit
+		return time.Duration(v.Int()).Seconds()
 	case v.CanInt():
-		return float64(v.Int()), unit
+		return float64(v.Int())
 	case v.CanFloat():
-		return v.Float(), unit
+		return v.Float()
 	}
-	return float64(v.Uint()), unit
+	return float64(v.Uint())
 }
