@@ -69,7 +69,12 @@ func (s State) Explain(w io.Writer) error {
 	b := bufio.NewWriter(w)
 	say := func(format string, values ...any) { fmt.Fprintf(b, format+"\n", values...) }
 	m := s.Memory
-	say("hakmem has %s of memory here; %s of it are live blocks.", inBytes(float64(m.Resident)), inBytes(float64(m.Live)))
+	resident, live := inBytes(float64(m.Resident)), inBytes(float64(m.Live))
+	if m.Live <= m.Resident {
+		say("hakmem has %s of memory here; %s of it are live blocks.", resident, live)
+	} else {
+		say("hakmem has %s of memory here. The live blocks have %s; some of that was not written to yet and has no memory.", resident, live)
+	}
 	budget := "which is more"
 	if m.Caches > m.Budget {
 		budget = "which is less: each time that the scavenger looks, their memory becomes dearer"

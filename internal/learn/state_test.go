@@ -100,6 +100,7 @@ func TestExplain(t *testing.T) {
 		says, not string
 	}{
 		{"caches above their budget", func(s *State) { s.Memory.Caches = 21 << 20 }, "may hold 20 MiB, which is less: each time that the scavenger looks, their memory becomes dearer.", "as that is less"},
+		{"more alive than resident", func(s *State) { s.Memory.Live = 128 << 20 }, "96 MiB of memory here. The live blocks have 128 MiB; some of that was not written to yet", "of it are"},
 		{"no huge blocks", func(s *State) { s.Memory.Huge = 0 }, "Free pages", "above 2 MiB"},
 		{"nothing returned", func(s *State) { s.Memory.Returned = 0 }, "Free pages", "returned so far"},
 		{"no limit", func(s *State) { s.Memory.Soft = 0 }, "Free pages", "soft limit"},
