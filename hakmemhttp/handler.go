@@ -62,8 +62,8 @@ func Handler() http.Handler { return NewHandler(Options{}) }
 // and refuses everything else. The fields of the JSON may change with any release.
 //
 // While somebody listens, the statistics are read once a second for all listeners together, and less often if a
-// reading takes more than 10 ms, so that it takes 1 % of one core at most. While nobody listens, nothing is
-// read and no goroutine runs. At most 32 clients may listen. A client that takes nothing for 10 seconds is
+// reading takes more than 10 ms, down to once a minute, so that readings take 1 % of one core up to some 20 GiB in
+// use. While nobody listens, nothing is read and no goroutine runs. At most 32 clients may listen. A client that takes nothing for 10 seconds is
 // dropped. The WriteTimeout of the server does not end a stream; its Shutdown does.
 //
 // NewHandler panics if a field of o makes no sense. Any goroutine may call it, and use the handler.
