@@ -55,6 +55,21 @@ func Explain(w io.Writer) error {
 	return state.Explain(w)
 }
 
+// WriteBoard writes to w, as a table, how the twelve strategies of the learner stand: hold times and budgets by factors,
+// with Elo ratings from matches in which all of them are judged by the same windows of 2 s. A second table says what the
+// thresholds of the original hakmem would have cost. docs/learning.md explains both; `hakmem learn board` writes
+// them for a policy file. Where nothing is learnt (HAKMEM_EVO=off, hakmem_nolearn) nobody has played.
+//
+// WriteBoard returns the error of w, or one that says that a system call hangs that returns memory. Any
+// goroutine may call it. It takes as long as [ReadStats].
+func WriteBoard(w io.Writer) error {
+	state, err := learnerState()
+	if err != nil {
+		return err
+	}
+	return state.WriteBoard(w)
+}
+
 // learnerState returns how the learner stands, with the memory of the process.
 func learnerState() (learn.State, error) {
 	state, ok := engine.LearnerState()

@@ -226,7 +226,7 @@ var actions = []action{
 		align := uintptr(1) << m.choose("alignment", 22)
 		return m.realloc("AlignedRealloc", align, func(p unsafe.Pointer, size uintptr) unsafe.Pointer { return hakmem.AlignedRealloc(p, size, align) })
 	}},
-	{"policy", world, []string{"ExportPolicy", "ImportPolicy", "Explain"}, (*machine).policy},
+	{"policy", world, []string{"ExportPolicy", "ImportPolicy", "Explain", "WriteBoard"}, (*machine).policy},
 	{"site rule", global, []string{"SetSiteRule", "ReadSiteRule", "Lane.String", "Touch.String"}, (*machine).siteRule},
 }
 
@@ -496,6 +496,9 @@ func (m *machine) policy() bool {
 		}
 		if err := hakmem.ImportPolicy(&file); err != nil {
 			m.Fatalf("ImportPolicy: %v", err)
+		}
+		if err := hakmem.WriteBoard(io.Discard); err != nil {
+			m.Fatalf("WriteBoard: %v", err)
 		}
 		if err := hakmem.Explain(io.Discard); err != nil {
 			m.Fatalf("Explain: %v", err)

@@ -30,7 +30,7 @@ type Sample struct {
 	// Figures are those of hakmem.Stats. One that is no number, or infinite, is left out.
 	Figures Values    `json:"figures"`
 	Region  RegionMap `json:"region"`
-	// Words is what hakmem.Explain said, perhaps some samples ago.
+	// Words is what hakmem.Explain and hakmem.WriteBoard said, perhaps some samples ago.
 	Words string `json:"words,omitempty"`
 }
 
@@ -58,8 +58,8 @@ type Sampler struct {
 	parts  []hakmem.RegionPart
 }
 
-// Sample reads the statistics and the map of the region, and with words also what hakmem.Explain says. Every and
-// Took are left to the caller. It costs what hakmem.ReadStats costs, twice that with words, and about a
+// Sample reads the statistics and the map of the region, and with words also what hakmem.Explain and
+// hakmem.WriteBoard say. Every and Took are left to the caller. It costs what hakmem.ReadStats costs, three times that with words, and about a
 // millisecond.
 func (s *Sampler) Sample(words bool) Sample {
 	x := Sample{
@@ -71,7 +71,12 @@ func (s *Sampler) Sample(words bool) Sample {
 	x.Region = mapOf(s.parts, maxCells)
 	if words {
 		var b bytes.Buffer
-		if err := hakmem.Explain(&b); err != nil {
+		err := hakmem.Explain(&b)
+		if err == nil {
+			fmt.Fprint(&b, "\nThe strategies that play against each other:\n")
+			err = hakmem.WriteBoard(&b)
+		}
+		if err != nil {
 			fmt.Fprintln(&b, err)
 		}
 		x.Words = b.String()
