@@ -3,6 +3,7 @@ package testkit
 import (
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -16,10 +17,12 @@ func (Stopped) Now() time.Duration { return 0 }
 func (Stopped) AfterFunc(time.Duration, func()) {}
 
 // Clock is a clock for the scavenger that moves only when a test moves it. Its zero value is at 0.
-// One goroutine advances it and runs the timers that are due; any goroutine may set timers.
+// One goroutine advances it and runs the timers that are due; any goroutine may set timers. The engine reads the
+// clock where it is entered, too, so a reading takes no lock: a goroutine that waits while it is pinned ends the
+// program ("schedule: holding locks").
 type Clock struct {
-	mu     sync.Mutex
-	now    time.Duration
+	mu     sync.Mutex   // of timers, and of whoever moves now
+	now    atomic.Int64 // a time.Duration
 	timers []timer
 }
 
@@ -29,24 +32,20 @@ type timer struct {
 }
 
 // Now returns the time since the clock's beginning.
-func (c *Clock) Now() time.Duration {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.now
-}
+func (c *Clock) Now() time.Duration { return time.Duration(c.now.Load()) }
 
 // Skip moves the clock by d and runs nothing: timers that became due run late.
 func (c *Clock) Skip(d time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.now += d
+	c.now.Add(int64(d))
 }
 
 // AfterFunc calls tick when the clock has moved by d.
 func (c *Clock) AfterFunc(d time.Duration, tick func()) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.timers = append(c.timers, timer{c.now + d, tick})
+	c.timers = append(c.timers, timer{c.Now() + d, tick})
 }
 
 // Pending returns how many timers are set.
@@ -76,11 +75,11 @@ func (c *Clock) due(end time.Duration) (tick func()) {
 		}
 	}
 	if first < 0 {
-		c.now = max(c.now, end)
+		c.now.Store(int64(max(c.Now(), end)))
 		return nil
 	}
 	t := c.timers[first]
 	c.timers = slices.Delete(c.timers, first, first+1)
-	c.now = max(c.now, t.at)
+	c.now.Store(int64(max(c.Now(), t.at)))
 	return t.tick
 }
