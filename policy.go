@@ -61,20 +61,29 @@ func Explain(w io.Writer) error {
 // them for a policy file. Where nothing is learnt (HAKMEM_EVO=off, hakmem_nolearn) nobody has played.
 //
 // WriteBoard returns the error of w, or one that says that a system call hangs that returns memory. Any
-// goroutine may call it. It takes as long as [ReadStats].
+// goroutine may call it. It reads no statistics.
 func WriteBoard(w io.Writer) error {
-	state, err := learnerState()
+	state, err := learnerStands()
 	if err != nil {
 		return err
 	}
 	return state.WriteBoard(w)
 }
 
-// learnerState returns how the learner stands, with the memory of the process.
-func learnerState() (learn.State, error) {
+// learnerStands returns how the learner stands, without the memory of the process.
+func learnerStands() (learn.State, error) {
 	state, ok := engine.LearnerState()
 	if !ok {
 		return state, errors.New("hakmem: what the learner knows cannot be read: a system call that returns memory has not come back; see Err")
+	}
+	return state, nil
+}
+
+// learnerState returns how the learner stands, with the memory of the process.
+func learnerState() (learn.State, error) {
+	state, err := learnerStands()
+	if err != nil {
+		return state, err
 	}
 	var s Stats
 	ReadStats(&s)

@@ -16,7 +16,7 @@ const (
 	// 1 % of a core. longest is the longest such time, so that the page does not seem to be dead.
 	share   = 100
 	longest = time.Minute
-	// wordsEvery is how many readings have the words of Explain and the board once, which cost as much as two readings.
+	// wordsEvery is how many readings have the words of Explain and the board once, which cost as much as a reading.
 	wordsEvery = 10
 	// patience is how long a client may take nothing.
 	patience = 10 * time.Second

@@ -12,7 +12,7 @@ import (
 // scavenger comes, and each block in it keeps a slab (docs/ledger.md, "The ebb").
 
 // ebbBytes is how many bytes in slabs a front takes from pages that were never used, between two looks at
-// its magazines. It is half of what one magazine of a front holds at most by default (HAKMEM_MAG_GROW_BYTES), so a
+// its magazines. It is what one magazine of a front holds at most by default (HAKMEM_MAG_GROW_BYTES). A
 // look, which takes some 100 ns where nothing is idle, comes with 128 faults or more.
 const ebbBytes = 512 << 10
 
@@ -72,14 +72,7 @@ func ebb(own Front, busy sizeclass.ID) {
 func (f Front) takeTop(c sizeclass.ID, buf []Block) (n int) {
 	check.MustBeEntered("takeTop")
 	f.look(c, f.held(c))
-	for n < len(buf) {
-		p := f.pop(c)
-		if p == 0 {
-			break
-		}
-		buf[n] = p
-		n++
-	}
+	n = f.popInto(c, buf)
 	f.head().seen[c] = uint16(f.held(c))
 	if n > 0 {
 		*f.flushes(c)++

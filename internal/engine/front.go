@@ -363,6 +363,19 @@ func (f Front) pop(c sizeclass.ID) Block {
 	return Block(p)
 }
 
+// popInto pops blocks of class c's magazine into buf, as many as there is room for, and returns how many.
+func (f Front) popInto(c sizeclass.ID, buf []Block) (n int) {
+	for n < len(buf) {
+		p := f.pop(c)
+		if p == 0 {
+			break
+		}
+		buf[n] = p
+		n++
+	}
+	return n
+}
+
 // push puts a block on the magazine, or returns false when the magazine is full.
 func (f Front) push(c sizeclass.ID, p Block) bool {
 	t := f.top(c)

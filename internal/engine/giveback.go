@@ -37,15 +37,7 @@ func emptyMagazine(f Front, c sizeclass.ID) {
 	*f.flushes(c)++
 	var buf [maxFlush]Block
 	for n := len(buf); n == len(buf); {
-		n = 0
-		for n < len(buf) {
-			p := f.pop(c)
-			if p == 0 {
-				break
-			}
-			buf[n] = p
-			n++
-		}
+		n = f.popInto(c, buf[:])
 		if c > sizeclass.Num {
 			releaseAll(buf[:n])
 		} else {

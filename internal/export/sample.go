@@ -59,7 +59,7 @@ type Sampler struct {
 }
 
 // Sample reads the statistics and the map of the region, and with words also what hakmem.Explain and
-// hakmem.WriteBoard say. Every and Took are left to the caller. It costs what hakmem.ReadStats costs, three times that with words, and about a
+// hakmem.WriteBoard say. Every and Took are left to the caller. It costs what hakmem.ReadStats costs, twice that with words, and about a
 // millisecond.
 func (s *Sampler) Sample(words bool) Sample {
 	x := Sample{
