@@ -171,19 +171,25 @@ func TestSameAddresses(t *testing.T) {
 	}
 }
 
+// freedPages allocates 4 MiB, frees them, and returns what says whether one of their pages counts as new.
+func freedPages(t *testing.T) (anyNew func() bool) {
+	t.Helper()
+	p := fillBytes(t, 4*mebibyte, 4*mebibyte)[0]
+	page, n := p.page(), pageCount(4*superPages/2)
+	freeBlocks(t, []Block{p})
+	return func() bool {
+		region.mu.Lock()
+		defer region.mu.Unlock()
+		return tree.anyNew(page, n)
+	}
+}
+
 // TestUsedPages: a page that was used counts as one, whether its memory was returned or not.
 func TestUsedPages(t *testing.T) {
 	needLearning(t)
 	withClock(t)
 	withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": "0"})
-	p := fillBytes(t, 4*mebibyte, 4*mebibyte)[0]
-	page, n := p.page(), pageCount(4*superPages/2)
-	freeBlocks(t, []Block{p})
-	anyNew := func() bool {
-		region.mu.Lock()
-		defer region.mu.Unlock()
-		return tree.anyNew(page, n)
-	}
+	anyNew := freedPages(t)
 	if anyNew() {
 		t.Error("pages that were just freed count as new")
 	}
@@ -203,14 +209,7 @@ func TestUsedPages(t *testing.T) {
 func TestUsedPagesUnlearnt(t *testing.T) {
 	withClock(t)
 	withPolicy(t, map[string]string{"HAKMEM_HUGE_CACHE_BYTES": "0", "HAKMEM_EVO": "off"})
-	p := fillBytes(t, 4*mebibyte, 4*mebibyte)[0]
-	page, n := p.page(), pageCount(4*superPages/2)
-	freeBlocks(t, []Block{p})
-	anyNew := func() bool {
-		region.mu.Lock()
-		defer region.mu.Unlock()
-		return tree.anyNew(page, n)
-	}
+	anyNew := freedPages(t)
 	if anyNew() {
 		t.Error("pages that were just freed count as new")
 	}
