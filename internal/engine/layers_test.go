@@ -26,7 +26,7 @@ import (
 // floors is the order of the package's files, from the ground up; the package comment (doc.go) says
 // what each floor is. A file may use what the files before it declare.
 var floors = []struct{ name, files string }{
-	{"ground", "doc.go names.go units.go ptr.go survived.go live_on.go live_off.go learn_on.go learn_off.go list.go pin_runtime.go pin_none.go clock.go"},
+	{"ground", "doc.go names.go units.go ptr.go survived.go live_on.go live_off.go learn_on.go learn_off.go list.go pin_runtime.go pin_none.go clock.go frames.go frames_none.go"},
 	{"region", "space.go region.go page.go race_on.go race_off.go msan_on.go msan_off.go track_none.go track_race.go modes.go site.go"},
 	{"pages", "usage.go holdscale.go keep.go lifetimes.go siterule.go rules.go chunk.go sitetable.go pagetree.go grow.go away.go"},
 	{"blocks", "finding.go live.go partialset.go superslab.go residency.go refused.go hugepages.go probe.go touch.go purge.go holetime.go batch.go slab.go sizes.go"},

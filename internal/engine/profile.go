@@ -31,6 +31,8 @@ var profiled struct {
 	check.Mutex[check.Profiled]
 	table  *profile.Table
 	blocks map[Block]*profile.Bucket
+	path   [profileDepth]uintptr // of the sample that is being added
+	stacks uint64                // how many samples needed runtime.Callers
 }
 
 // drawnMarks counts, for each hash of an address, the samples with that hash. The holder of a block reads it
@@ -82,8 +84,6 @@ func dueProfile(own Front, n mem.Bytes) bool {
 //
 //go:noinline
 func addDrawn(p Block, n mem.Bytes, s site.ID) {
-	var pcs [profileDepth]uintptr // on the stack of samples only
-	stack := pcs[:runtime.Callers(2, pcs[:])]
 	if IsCaller(s) {
 		s = 0 // the stack says it, and other samples of the same stack have no site
 	}
@@ -94,8 +94,24 @@ func addDrawn(p Block, n mem.Bytes, s site.ID) {
 	if d.table == nil {
 		d.table, d.blocks = profile.NewTable(ProfileRate(), ownFunction), map[Block]*profile.Bucket{}
 	}
-	d.blocks[p] = d.table.Alloc(stack, n, s)
+	path := d.path[:frames(d.path[:])]
+	b := d.table.Known(path, n, s)
+	if b == nil {
+		b = newBucket(n, s)
+		d.table.Know(path, b)
+	}
+	d.table.Alloc(b)
+	d.blocks[p] = b
 	drawnMark(p).Add(1)
+}
+
+// newBucket returns the bucket of samples of n bytes and of a site, for the stack of addDrawn's caller. Under profiled.
+//
+//go:noinline
+func newBucket(n mem.Bytes, s site.ID) *profile.Bucket {
+	var pcs [profileDepth]uintptr
+	profiled.stacks++
+	return profiled.table.Bucket(pcs[:runtime.Callers(3, pcs[:])], n, s)
 }
 
 // endDrawn notes that the block at p is freed, if it is a sample. Not entered; the caller holds the block and has

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"testing"
 	"unsafe"
@@ -28,7 +29,7 @@ func withProfile(t *testing.T, rate int, seed uint64, settings ...string) {
 	forget := func() {
 		profiled.Lock()
 		defer profiled.Unlock()
-		profiled.table, profiled.blocks = nil, nil
+		profiled.table, profiled.blocks, profiled.stacks = nil, nil, 0
 		for i := range drawnMarks {
 			drawnMarks[i].Store(0)
 		}
@@ -260,4 +261,95 @@ func TestNoProfile(t *testing.T) {
 		t.Error("a block is a sample")
 	}
 	mustFree(t, 0, p)
+}
+
+// stackedBlock allocates a sample below depth calls of itself, so that each depth has a stack of its own.
+//
+//go:noinline
+func stackedBlock(depth int) Block {
+	if depth > 0 {
+		p := stackedBlock(depth - 1)
+		sink += int(p & 1) // not the last call, which could be a jump
+		return p
+	}
+	return inlinedBlock()
+}
+
+// inlinedBlock is part of its caller's code.
+func inlinedBlock() Block { return Block(Road.Malloc(48)) }
+
+var sink int
+
+// TestStackWalkedOnce: samples with a stack that is known need no runtime.Callers, and are counted for the right one:
+// each stack has as many samples as there were blocks, and all its functions, also those that are inlined. That holds on
+// a stack that has moved, and in the goroutines of other functions.
+func TestStackWalkedOnce(t *testing.T) {
+	withProfile(t, 1, 1)
+	// No function counts as hakmem's own: those of this test would be cut off.
+	profiled.table, profiled.blocks = profile.NewTable(1, func(string) bool { return false }), map[Block]*profile.Bucket{}
+	const rounds, depths = 50, 6
+	run := func() {
+		for range rounds {
+			for depth := range depths {
+				Road.Free(unsafe.Pointer(ptr(mem.Addr(stackedBlock(depth)))))
+			}
+		}
+	}
+	done := make(chan bool)
+	go func() { // its stack is small: it grows, and so moves, in deep
+		defer close(done)
+		run()
+		deep(200)
+		run()
+	}()
+	<-done
+	counts := map[int]int64{} // by depth
+	for _, s := range ReadProfile(false) {
+		if s.Size != 48 {
+			continue
+		}
+		depth, inlined := -1, 0
+		for frames := runtime.CallersFrames(s.Stack); ; {
+			f, more := frames.Next()
+			switch {
+			case strings.HasSuffix(f.Function, ".stackedBlock"):
+				depth++
+			case strings.HasSuffix(f.Function, ".inlinedBlock"):
+				inlined++
+			}
+			if !more {
+				break
+			}
+		}
+		if depth < 0 {
+			continue
+		}
+		if inlined != 1 {
+			t.Errorf("depth %d: inlinedBlock is %d times in the stack", depth, inlined)
+		}
+		counts[depth] += s.Allocs
+	}
+	for depth := range depths {
+		if counts[depth] != 2*rounds {
+			t.Errorf("depth %d: %d samples, want %d", depth, counts[depth], 2*rounds)
+		}
+	}
+	if canWalk := frames(make([]uintptr, 1)) != 0; !canWalk {
+		t.Skip("skipped: walks: no frame pointers here")
+	}
+	// The first block of a stack may come from a slow path that the later ones do not take. A road that is new has a few.
+	if most := uint64(2 * 4 * depths); profiled.stacks > most {
+		t.Errorf("runtime.Callers was called for %d of %d samples, want at most %d", profiled.stacks, 2*rounds*depths, most)
+	}
+}
+
+// deep uses a KiB of stack for each call.
+//
+//go:noinline
+func deep(n int) byte {
+	var room [1 << 10]byte
+	if n > 0 {
+		room[n] = deep(n - 1)
+	}
+	return room[n/2]
 }

@@ -68,7 +68,8 @@ type Table struct {
 	own     func(function string) bool
 	ownPCs  map[uintptr]bool
 	buckets []*Bucket
-	by      map[string]*Bucket // by key
+	by      map[string]*Bucket // by stack, size and site
+	byPath  map[string]*Bucket // by path, size and site
 	key     []byte             // of the bucket that is looked for
 	live    float64            // the bytes for which all live samples stand
 	peak    float64            // the most that live has been
@@ -78,20 +79,17 @@ type Table struct {
 // NewTable returns an empty Table. own reports whether a function, by its name, belongs to the allocator:
 // stacks begin with the first function that does not.
 func NewTable(rate Rate, own func(function string) bool) *Table {
-	return &Table{rate: rate, own: own, ownPCs: map[uintptr]bool{}, by: map[string]*Bucket{}}
+	return &Table{rate: rate, own: own, ownPCs: map[uintptr]bool{}, by: map[string]*Bucket{}, byPath: map[string]*Bucket{}}
 }
 
-// Alloc counts a sample, a block of size bytes of a site (0: none), and returns its bucket. stack is as
-// runtime.Callers has it, one counter for each frame; the Table does not keep it.
-func (t *Table) Alloc(stack []uintptr, size mem.Bytes, s site.ID) *Bucket {
-	b := t.bucket(t.outside(stack), size, s)
+// Alloc counts a sample of bucket b.
+func (t *Table) Alloc(b *Bucket) {
 	t.change(b)
 	b.now.Allocs++
-	if t.live += t.rate.Weight(size) * float64(size); t.live > t.peak {
+	if t.live += t.rate.Weight(b.size) * float64(b.size); t.live > t.peak {
 		t.peak = t.live
 		t.peaks++
 	}
-	return b
 }
 
 // Free counts that a sample of bucket b was freed.
@@ -108,15 +106,11 @@ func (t *Table) change(b *Bucket) {
 	}
 }
 
-// bucket returns the bucket of a stack, a size and a site, and makes it if there is none.
-func (t *Table) bucket(stack []uintptr, size mem.Bytes, s site.ID) *Bucket {
-	key := t.key[:0]
-	key = binary.NativeEndian.AppendUint64(key, uint64(size))
-	key = binary.NativeEndian.AppendUint32(key, uint32(s))
-	for _, pc := range stack {
-		key = binary.NativeEndian.AppendUint64(key, uint64(pc))
-	}
-	t.key = key
+// Bucket returns the bucket of samples of size bytes and of a site (0: none) with a stack. stack is as
+// runtime.Callers has it, one counter for each function, and one that was inlined has its own; the Table does not keep it.
+func (t *Table) Bucket(stack []uintptr, size mem.Bytes, s site.ID) *Bucket {
+	stack = t.outside(stack)
+	key := t.keyOf(stack, size, s)
 	if b := t.by[string(key)]; b != nil {
 		return b
 	}
@@ -124,6 +118,35 @@ func (t *Table) bucket(stack []uintptr, size mem.Bytes, s site.ID) *Bucket {
 	t.by[string(key)] = b
 	t.buckets = append(t.buckets, b)
 	return b
+}
+
+// Known returns the bucket that Know was given for samples with this path, or nil. A path is what the processor's stack
+// holds: the addresses where the functions return to that were not inlined. Two stacks with one path are the same. It can be
+// read much faster than a stack.
+func (t *Table) Known(path []uintptr, size mem.Bytes, s site.ID) *Bucket {
+	if len(path) == 0 {
+		return nil
+	}
+	return t.byPath[string(t.keyOf(path, size, s))]
+}
+
+// Know notes the path of a sample of bucket b. An empty one is no path.
+func (t *Table) Know(path []uintptr, b *Bucket) {
+	if len(path) > 0 {
+		t.byPath[string(t.keyOf(path, b.size, b.site))] = b
+	}
+}
+
+// keyOf returns the key of a bucket in the maps. It is valid until the next call.
+func (t *Table) keyOf(pcs []uintptr, size mem.Bytes, s site.ID) []byte {
+	key := t.key[:0]
+	key = binary.NativeEndian.AppendUint64(key, uint64(size))
+	key = binary.NativeEndian.AppendUint32(key, uint32(s))
+	for _, pc := range pcs {
+		key = binary.NativeEndian.AppendUint64(key, uint64(pc))
+	}
+	t.key = key
+	return key
 }
 
 // outside cuts the allocator's own frames off the front of a stack. If nothing would remain, it keeps all.

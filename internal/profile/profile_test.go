@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 )
 
 // TestCountdown: however the sizes of a program follow each other, the samples of each size stand for as many blocks
@@ -114,9 +115,9 @@ func TestTable(t *testing.T) {
 		if i == 1 {
 			size = 32
 		}
-		buckets = append(buckets, table.Alloc(stack, size, 0))
+		buckets = append(buckets, sample(table, stack, size, 0))
 	}
-	other := table.Alloc(stackOf(), 16, 7)
+	other := sample(table, stackOf(), 16, 7)
 	table.Free(buckets[0])
 	table.Free(buckets[1])
 	got := table.Now()
@@ -136,11 +137,11 @@ func TestTable(t *testing.T) {
 		t.Errorf("sites: %+v", got)
 	}
 	// A stack of nothing except the allocator's functions is kept.
-	table.Alloc(stackOf()[:2], 16, 0)
+	sample(table, stackOf()[:2], 16, 0)
 	if got := table.Now()[4]; len(got.Stack) != 2 {
 		t.Errorf("a stack of own functions: %+v", got)
 	}
-	table.Alloc(nil, 16, 0)
+	sample(table, nil, 16, 0)
 	if got := table.Now()[5]; len(got.Stack) != 0 || got.Allocs != 1 {
 		t.Errorf("no stack: %+v", got)
 	}
@@ -157,7 +158,7 @@ func TestPeak(t *testing.T) {
 		for range 300 {
 			if len(live) == 0 || r.IntN(10) < 5 {
 				size := mem.Bytes(16 << r.IntN(8))
-				b := table.Alloc([]uintptr{uintptr(1 + r.IntN(5))}, size, 0)
+				b := sample(table, []uintptr{uintptr(1 + r.IntN(5))}, size, 0)
 				live = append(live, b)
 				if now += table.rate.Weight(size) * float64(size); now > most {
 					most, want = now, table.Now()
@@ -184,10 +185,10 @@ func TestPeak(t *testing.T) {
 
 func TestSince(t *testing.T) {
 	table := NewTable(1, own)
-	a := table.Alloc([]uintptr{1}, 16, 0)
+	a := sample(table, []uintptr{1}, 16, 0)
 	before := table.Now()
 	table.Free(a)
-	table.Alloc([]uintptr{2}, 16, 0)
+	sample(table, []uintptr{2}, 16, 0)
 	got := Since(before, table.Now())
 	if len(got) != 2 || got[0].Counts != (Counts{0, 1}) || got[0].Live() != -1 || got[1].Counts != (Counts{1, 0}) {
 		t.Errorf("%+v", got)
@@ -201,4 +202,35 @@ func ExampleRate_Weight() {
 	// At Go's own rate one sample of 16 bytes stands for 32768 blocks, one of a MiB for little more than itself.
 	fmt.Printf("%.0f %.2f\n", Rate(512<<10).Weight(16), Rate(512<<10).Weight(1<<20))
 	// Output: 32769 1.16
+}
+
+// sample counts a sample, as the engine does where no path is known.
+func sample(t *Table, stack []uintptr, size mem.Bytes, s site.ID) *Bucket {
+	b := t.Bucket(stack, size, s)
+	t.Alloc(b)
+	return b
+}
+
+// TestPaths: a path leads to the bucket that it was noted for, for its size and site only; no path leads to none.
+func TestPaths(t *testing.T) {
+	table := NewTable(512<<10, func(string) bool { return false })
+	stack, path := []uintptr{1, 2, 3}, []uintptr{1, 3}
+	if table.Known(path, 16, 0) != nil || table.Known(nil, 16, 0) != nil {
+		t.Fatal("a path is known before it was noted")
+	}
+	a, b := table.Bucket(stack, 16, 0), table.Bucket(stack, 32, 0)
+	table.Know(path, a)
+	table.Know(nil, b)
+	for _, x := range []struct {
+		path []uintptr
+		size mem.Bytes
+		site site.ID
+		want *Bucket
+	}{
+		{path, 16, 0, a}, {path, 32, 0, nil}, {path, 16, 1, nil}, {path[:1], 16, 0, nil}, {[]uintptr{1, 2, 3}, 16, 0, nil}, {nil, 32, 0, nil}, {nil, 16, 0, nil},
+	} {
+		if got := table.Known(x.path, x.size, x.site); got != x.want {
+			t.Errorf("path %v, %d bytes, site %d: bucket %p, want %p", x.path, x.size, x.site, got, x.want)
+		}
+	}
 }
