@@ -73,6 +73,10 @@ func badRequests(string) error {
 		{"GET", "?seconds=1&debug=1", 400, "seconds and debug=1"},
 		{"GET", "?seconds=1&peak=1", 400, "seconds and peak=1"},
 		{"GET", "?second=1", 400, `"second"`},
+		{"GET", "?held=2", 400, `held="2"`},
+		{"GET", "?held=1&seconds=1", 400, "held=1 goes together with gc=1 only"},
+		{"GET", "?held=1&debug=1", 400, "held=1 goes together with gc=1 only"},
+		{"GET", "?held=1&peak=1", 400, "held=1 goes together with gc=1 only"},
 		{"GET", "?debug=1&debug=0", 400, "debug is given 2 times"},
 		{"GET", "?%zz", 400, "cannot be read"},
 		{"GET", "?a;b", 400, "cannot be read"},
@@ -116,7 +120,10 @@ func TestOff(t *testing.T) {
 	if err := WritePeakProfile(&b); !errors.Is(err, ErrOff) || b.Len() != 0 {
 		t.Errorf("WritePeakProfile: %v, %d bytes", err, b.Len())
 	}
-	for _, query := range []string{"", "?debug=1", "?seconds=1", "?gc=1"} {
+	if err := WriteHeldProfile(&b); !errors.Is(err, ErrOff) || b.Len() != 0 {
+		t.Errorf("WriteHeldProfile: %v, %d bytes", err, b.Len())
+	}
+	for _, query := range []string{"", "?debug=1", "?seconds=1", "?gc=1", "?held=1"} {
 		if r, body := get(Handler(), "GET", query); r.StatusCode != 404 || !strings.Contains(body, "HAKMEM_PROFILE_RATE=524288") {
 			t.Errorf("%s: status %d, %q", query, r.StatusCode, body)
 		}
@@ -141,6 +148,7 @@ func requests(string) error {
 		{"", "application/octet-stream", `attachment; filename="hakmem"`},
 		{"?debug=0&gc=1", "application/octet-stream", `attachment; filename="hakmem"`},
 		{"?peak=1", "application/octet-stream", `attachment; filename="hakmem"`},
+		{"?held=1&gc=1", "application/octet-stream", `attachment; filename="hakmem-held"`},
 		{"?seconds=7", "application/octet-stream", `attachment; filename="hakmem-delta"`},
 		{"?debug=1", "text/plain; charset=utf-8", ""},
 		{"?debug=1&peak=1&gc=1", "text/plain; charset=utf-8", ""},

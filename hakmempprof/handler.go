@@ -20,10 +20,11 @@ import (
 //     the client leaves;
 //   - debug=1: the samples as text, not scaled. debug=0 is a profile.proto, as without it;
 //   - gc=1: run a garbage collection first, so that the memory of Heaps and Arenas that nobody can reach goes back;
-//   - peak=1: the profile at the moment with the most live bytes.
+//   - peak=1: the profile at the moment with the most live bytes;
+//   - held=1: the profile of [WriteHeldProfile].
 //
-// A parameter with another value, one that is given twice, one that the handler does not know, and seconds together
-// with debug or peak are answered with status 400 and a text that names it; any method other than GET and HEAD with
+// A parameter with another value, one that is given twice, one that the handler does not know, seconds together
+// with debug or peak, and held together with any of these three are answered with status 400 and a text that names it; any method other than GET and HEAD with
 // 405; and a program without a profile with 404.
 //
 // The answer shows names of functions and files, as those of net/http/pprof do: serve it where those may be served. Any
@@ -48,8 +49,8 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // request is what a client asks for.
 type request struct {
-	delta          time.Duration // 0: everything until now
-	text, gc, peak bool
+	delta                time.Duration // 0: everything until now
+	text, gc, peak, held bool
 }
 
 // mostSeconds bounds a delta: a year is more than anybody waits for, and as a time.Duration it does not overflow.
@@ -85,8 +86,10 @@ func parse(query string) (r request, err error) {
 			r.gc, err = flag(name, value)
 		case "peak":
 			r.peak, err = flag(name, value)
+		case "held":
+			r.held, err = flag(name, value)
 		default:
-			return r, fmt.Errorf("there is no parameter %q: use seconds, debug, gc and peak", name)
+			return r, fmt.Errorf("there is no parameter %q: use seconds, debug, gc, peak and held", name)
 		}
 		if err != nil {
 			return r, err
@@ -97,6 +100,8 @@ func parse(query string) (r request, err error) {
 		return r, fmt.Errorf("seconds and debug=1 do not go together: leave one out")
 	case r.delta > 0 && r.peak:
 		return r, fmt.Errorf("seconds and peak=1 do not go together: leave one out")
+	case r.held && (r.delta > 0 || r.text || r.peak):
+		return r, fmt.Errorf("held=1 goes together with gc=1 only: leave the others out")
 	}
 	return r, nil
 }
@@ -121,12 +126,20 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if asked.gc {
 		runtime.GC()
 	}
-	p, err := read(asked.peak)
+	p, err := (*proto.Profile)(nil), error(nil)
+	if asked.held {
+		p, err = readHeld()
+	} else {
+		p, err = read(asked.peak)
+	}
 	if err != nil {
 		fail(http.StatusNotFound, err.Error())
 		return
 	}
 	name := "hakmem"
+	if asked.held {
+		name = "hakmem-held"
+	}
 	if asked.delta > 0 {
 		if p, err = h.over(w, r, asked, p); err != nil {
 			fail(http.StatusServiceUnavailable, "hakmempprof: "+err.Error())

@@ -8,6 +8,7 @@ import (
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/profile"
 	"github.com/hakmem/hakmem/internal/site"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
 // The profile of allocations (HAKMEM_PROFILE_RATE): which blocks are its samples, and what they are counted for.
@@ -92,7 +93,7 @@ func addDrawn(p Block, n mem.Bytes, s site.ID) {
 	d.Lock()
 	defer d.Unlock()
 	if d.table == nil {
-		d.table, d.blocks = profile.NewTable(ProfileRate(), ownFunction), map[Block]*profile.Bucket{}
+		d.table, d.blocks = profile.NewTable(ProfileRate(), ownFunction, sizeclass.MaxMid), map[Block]*profile.Bucket{}
 	}
 	path := d.path[:frames(d.path[:])]
 	b := d.table.Known(path, n, s)
@@ -145,4 +146,17 @@ func ReadProfile(atPeak bool) []profile.Sample {
 		return d.table.AtPeak()
 	}
 	return d.table.Now()
+}
+
+// ReadHeld divides memory that is free and held among the stacks whose blocks were freed last (profile.Table.Held).
+// bytes says how much there is of the blocks of each class, and of all that are larger for 0. Not entered.
+func ReadHeld(bytes func(size mem.Bytes) int64) []profile.Held {
+	check.MustNotBeEntered("ReadHeld")
+	d := &profiled
+	d.Lock()
+	defer d.Unlock()
+	if d.table == nil {
+		return nil
+	}
+	return d.table.Held(bytes)
 }

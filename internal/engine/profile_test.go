@@ -286,7 +286,7 @@ var sink int
 func TestStackWalkedOnce(t *testing.T) {
 	withProfile(t, 1, 1)
 	// No function counts as hakmem's own: those of this test would be cut off.
-	profiled.table, profiled.blocks = profile.NewTable(1, func(string) bool { return false }), map[Block]*profile.Bucket{}
+	profiled.table, profiled.blocks = profile.NewTable(1, func(string) bool { return false }, 0), map[Block]*profile.Bucket{}
 	const rounds, depths = 50, 6
 	run := func() {
 		for range rounds {

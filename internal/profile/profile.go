@@ -74,12 +74,25 @@ type Table struct {
 	live    float64            // the bytes for which all live samples stand
 	peak    float64            // the most that live has been
 	peaks   uint64             // how many times live has been more than ever before
+
+	grouped mem.Bytes              // samples of more bytes are one group
+	freed   map[mem.Bytes]*recents // the last ones that were freed, by group
 }
 
+// recents are the last samples of a group that were freed, in a ring.
+type recents struct {
+	last [keptFrees]*Bucket
+	n    uint64 // of all that were freed
+}
+
+// keptFrees is how many samples a group keeps. At 512 KiB a sample they stand for 128 MiB of freed memory at least.
+const keptFrees = 256
+
 // NewTable returns an empty Table. own reports whether a function, by its name, belongs to the allocator:
-// stacks begin with the first function that does not.
-func NewTable(rate Rate, own func(function string) bool) *Table {
-	return &Table{rate: rate, own: own, ownPCs: map[uintptr]bool{}, by: map[string]*Bucket{}, byPath: map[string]*Bucket{}}
+// stacks begin with the first function that does not. Of blocks with at most grouped bytes each size is a group of
+// its own for Held, and all others are one.
+func NewTable(rate Rate, own func(function string) bool, grouped mem.Bytes) *Table {
+	return &Table{rate: rate, own: own, ownPCs: map[uintptr]bool{}, by: map[string]*Bucket{}, byPath: map[string]*Bucket{}, grouped: grouped, freed: map[mem.Bytes]*recents{}}
 }
 
 // Alloc counts a sample of bucket b.
@@ -97,6 +110,22 @@ func (t *Table) Free(b *Bucket) {
 	t.change(b)
 	b.now.Frees++
 	t.live -= t.rate.Weight(b.size) * float64(b.size)
+	group := t.group(b.size)
+	f := t.freed[group]
+	if f == nil {
+		f = new(recents)
+		t.freed[group] = f
+	}
+	f.last[f.n%keptFrees] = b
+	f.n++
+}
+
+// group returns the group of blocks of size bytes: the size, or 0 for that of all larger blocks.
+func (t *Table) group(size mem.Bytes) mem.Bytes {
+	if size > t.grouped {
+		return 0
+	}
+	return size
 }
 
 // change is to be called before the counts of b change.
@@ -194,6 +223,40 @@ func (t *Table) read(counts func(*Bucket) Counts) []Sample {
 	list := make([]Sample, len(t.buckets))
 	for i, b := range t.buckets {
 		list[i] = Sample{b.stack, b.size, b.site, counts(b)}
+	}
+	return list
+}
+
+// Held is an estimate of memory that is free and still held, of blocks of one bucket.
+type Held struct {
+	Stack  []uintptr
+	Size   mem.Bytes
+	Site   site.ID
+	Blocks int64
+	Bytes  int64
+}
+
+// Held divides the bytes that are free and held of each group (0: that of the larger blocks) among the buckets whose samples were
+// freed last, in proportion to what these stand for: so many samples as stand for the bytes, or all that are kept. A group of which
+// no sample was freed gets nothing.
+func (t *Table) Held(bytes func(group mem.Bytes) int64) (list []Held) {
+	for group, f := range t.freed {
+		held := float64(bytes(group))
+		share := map[*Bucket]float64{}
+		sum := 0.0
+		for i := range min(f.n, keptFrees) {
+			if sum >= held {
+				break
+			}
+			b := f.last[(f.n-1-i)%keptFrees]
+			x := min(t.rate.Weight(b.size)*float64(b.size), held-sum)
+			share[b] += x
+			sum += x
+		}
+		for b, x := range share {
+			x *= held / sum
+			list = append(list, Held{b.stack, b.size, b.site, int64(math.Round(x / float64(b.size))), int64(math.Round(x))})
+		}
 	}
 	return list
 }

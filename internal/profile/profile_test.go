@@ -104,7 +104,7 @@ func own(function string) bool {
 
 // TestTable: buckets are by stack, size and site; the allocator's own frames are cut off.
 func TestTable(t *testing.T) {
-	table := NewTable(1, own)
+	table := NewTable(1, own, 1<<10)
 	var buckets []*Bucket
 	for i := range 6 {
 		stack := stackOf()
@@ -151,7 +151,7 @@ func TestTable(t *testing.T) {
 func TestPeak(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 5))
 	for round := range 50 {
-		table := NewTable(Rate(1+round%3*1000), own)
+		table := NewTable(Rate(1+round%3*1000), own, 1<<10)
 		var want []Sample
 		var live []*Bucket
 		most, now := -1.0, 0.0
@@ -184,7 +184,7 @@ func TestPeak(t *testing.T) {
 }
 
 func TestSince(t *testing.T) {
-	table := NewTable(1, own)
+	table := NewTable(1, own, 1<<10)
 	a := sample(table, []uintptr{1}, 16, 0)
 	before := table.Now()
 	table.Free(a)
@@ -213,7 +213,7 @@ func sample(t *Table, stack []uintptr, size mem.Bytes, s site.ID) *Bucket {
 
 // TestPaths: a path leads to the bucket that it was noted for, for its size and site only; no path leads to none.
 func TestPaths(t *testing.T) {
-	table := NewTable(512<<10, func(string) bool { return false })
+	table := NewTable(512<<10, func(string) bool { return false }, 1<<10)
 	stack, path := []uintptr{1, 2, 3}, []uintptr{1, 3}
 	if table.Known(path, 16, 0) != nil || table.Known(nil, 16, 0) != nil {
 		t.Fatal("a path is known before it was noted")
@@ -231,6 +231,55 @@ func TestPaths(t *testing.T) {
 	} {
 		if got := table.Known(x.path, x.size, x.site); got != x.want {
 			t.Errorf("path %v, %d bytes, site %d: bucket %p, want %p", x.path, x.size, x.site, got, x.want)
+		}
+	}
+}
+
+// TestHeld: what is held of a group goes to the buckets of its last frees, the newest first, in proportion to what
+// their samples stand for; all of it does, also where no more samples are kept than stand for a part.
+func TestHeld(t *testing.T) {
+	const rate, small, large, larger = Rate(1 << 20), 512, 4 << 10, 1 << 20
+	type frees []struct {
+		stack uintptr
+		size  mem.Bytes
+		n     int
+	}
+	each := rate.Weight(small) * small // bytes for which a small sample stands
+	for _, x := range []struct {
+		what  string
+		frees frees
+		held  map[mem.Bytes]float64
+		want  map[uintptr]float64 // bytes, by stack
+	}{
+		{"nothing freed", nil, map[mem.Bytes]float64{small: 1e6}, nil},
+		{"nothing held", frees{{1, small, 3}}, nil, nil},
+		{"the newest", frees{{1, small, 5}, {2, small, 2}}, map[mem.Bytes]float64{small: 2 * each}, map[uintptr]float64{2: 2 * each}},
+		{"a part of one", frees{{1, small, 5}, {2, small, 2}}, map[mem.Bytes]float64{small: 2.5 * each}, map[uintptr]float64{2: 2 * each, 1: each / 2}},
+		{"more than is known", frees{{1, small, 1}, {2, small, 3}}, map[mem.Bytes]float64{small: 400 * each}, map[uintptr]float64{1: 100 * each, 2: 300 * each}},
+		{"more than is kept", frees{{1, small, 9}, {2, small, keptFrees}}, map[mem.Bytes]float64{small: 400 * each}, map[uintptr]float64{2: 400 * each}},
+		{"groups apart", frees{{1, small, 4}, {2, 48, 4}}, map[mem.Bytes]float64{small: each, 48: 1e5}, map[uintptr]float64{1: each, 2: 1e5}},
+		{"larger sizes are one group", frees{{1, large, 1}, {2, larger, 1}}, map[mem.Bytes]float64{0: 1e6}, map[uintptr]float64{2: 1e6}},
+	} {
+		table := NewTable(rate, func(string) bool { return false }, 1<<10)
+		for _, f := range x.frees {
+			for range f.n {
+				table.Free(sample(table, []uintptr{f.stack}, f.size, 0))
+			}
+		}
+		got := map[uintptr]float64{}
+		for _, h := range table.Held(func(group mem.Bytes) int64 { return int64(math.Round(x.held[group])) }) {
+			got[h.Stack[0]] += float64(h.Bytes)
+			if want := float64(h.Bytes) / float64(h.Size); math.Abs(float64(h.Blocks)-want) > 1 {
+				t.Errorf("%s: %d blocks of %d bytes in %d bytes", x.what, h.Blocks, h.Size, h.Bytes)
+			}
+		}
+		if len(got) != len(x.want) {
+			t.Errorf("%s: %v, want %v", x.what, got, x.want)
+		}
+		for stack, want := range x.want {
+			if math.Abs(got[stack]-want) > 2 {
+				t.Errorf("%s: stack %d has %.0f bytes, want %.0f", x.what, stack, got[stack], want)
+			}
 		}
 	}
 }

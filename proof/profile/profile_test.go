@@ -255,3 +255,102 @@ func TestProfileAsText(t *testing.T) {
 	needProfile(t)
 	testkit.InChild(t, "profile as text", "", "HAKMEM_PROFILE_RATE=4096")
 }
+
+// heldA and heldB allocate blocks, for a profile to name.
+//
+//go:noinline
+func heldA(n int) (blocks []unsafe.Pointer) {
+	for range n {
+		blocks = append(blocks, hakmem.Malloc(1<<10))
+	}
+	return blocks
+}
+
+//go:noinline
+func heldB(n int) (blocks []unsafe.Pointer) {
+	for range n {
+		p := hakmem.Malloc(300 << 10)
+		for i := 0; i < 300<<10; i += 4 << 10 {
+			*(*byte)(unsafe.Add(p, i)) = 1
+		}
+		blocks = append(blocks, p)
+	}
+	return blocks
+}
+
+var _ = testkit.Child("held profile", heldProfile)
+
+// heldProfile frees what two functions have allocated, and expects the memory under their names, and nothing after Trim.
+func heldProfile(string) error {
+	read := func() (map[string]int64, error) {
+		var b bytes.Buffer
+		if err := hakmempprof.WriteHeldProfile(&b); err != nil {
+			return nil, err
+		}
+		p, err := profile.Parse(&b)
+		if err == nil {
+			err = p.CheckValid()
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(p.SampleType) != 2 || p.SampleType[0].Type != "held_objects" || p.SampleType[1].Type != "held_space" || p.SampleType[1].Unit != "bytes" || shownFirst(p) != "held_space" {
+			return nil, fmt.Errorf("the types are %v, %q first", p.SampleType, shownFirst(p))
+		}
+		by := map[string]int64{}
+		for _, s := range p.Sample {
+			by[s.Location[0].Line[0].Function.Name] += s.Value[1]
+		}
+		return by, nil
+	}
+	const small, large = 20_000, 20
+	hakmem.Free(hakmem.Malloc(1 << 10))
+	free := func(blocks []unsafe.Pointer) {
+		for _, p := range blocks {
+			*(*byte)(p) = 1
+			hakmem.Free(p)
+		}
+	}
+	a, b := heldA(small), heldB(large)
+	before, err := read()
+	if err != nil {
+		return err
+	}
+	free(a)
+	free(b)
+	after, err := read()
+	if err != nil {
+		return err
+	}
+	for _, x := range []struct {
+		what        string
+		least, most int64
+	}{
+		// More may be held than they had, as magazines take more blocks than are asked for.
+		{"heldA", small << 10 * 9 / 10, small << 10 * 13 / 10},
+		{"heldB", large * 300 << 10 * 9 / 10, large * 300 << 10 * 16 / 10},
+	} {
+		name := "github.com/hakmem/hakmem/proof/profile_test." + x.what
+		if got := after[name]; before[name] != 0 || got < x.least || got > x.most {
+			return fmt.Errorf("%s: %d bytes held, want 0 before its blocks are freed and %d to %d then; all: %v", x.what, got, x.least, x.most, after)
+		}
+	}
+	hakmem.Trim()
+	trimmed, err := read()
+	if err != nil {
+		return err
+	}
+	sum := int64(0)
+	for _, n := range trimmed {
+		sum += n
+	}
+	if sum > 4<<20 {
+		return fmt.Errorf("after Trim %d bytes are held: %v", sum, trimmed)
+	}
+	return nil
+}
+
+func TestHeldProfile(t *testing.T) {
+	needProfile(t)
+	testkit.InChild(t, "held profile", "", "HAKMEM_PROFILE_RATE=1", "HAKMEM_KEEP=always")
+}

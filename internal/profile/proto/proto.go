@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/profile"
 	"github.com/hakmem/hakmem/internal/site"
 )
@@ -29,16 +30,21 @@ type Profile struct {
 	Program  string        // the path of the program
 	Time     time.Time     // when the samples were read
 	Duration time.Duration // between two readings, of which Samples is the difference; else 0
+
+	// Held, unless it is nil, is what is written in place of Samples.
+	Held []profile.Held
 }
 
 // The types of the values of a sample, in their order. That of Go's profile may change with a new version of Go: a
 // test compares the two.
-var sampleTypes = [...]struct{ name, unit string }{
+var sampleTypes = []valueType{
 	{"alloc_objects", "count"}, {"alloc_space", "bytes"}, {"inuse_objects", "count"}, {"inuse_space", "bytes"},
 }
 
-// defaultSampleType is the type that go tool pprof shows unless it is asked for another.
-const defaultSampleType = "inuse_space"
+// heldTypes are those of Held.
+var heldTypes = []valueType{{"held_objects", "count"}, {"held_space", "bytes"}}
+
+type valueType struct{ name, unit string }
 
 // The labels of a sample: the size of its blocks, as in Go's profile, and their site, if they have one.
 const (
@@ -145,10 +151,10 @@ func (b *builder) str(s string) uint64 {
 	return n
 }
 
-func (b *builder) valueType(field int, name, unit string) {
+func (b *builder) valueType(field int, t valueType) {
 	var m message
-	m.varint(valueTypeType, b.str(name))
-	m.varint(valueTypeUnit, b.str(unit))
+	m.varint(valueTypeType, b.str(t.name))
+	m.varint(valueTypeUnit, b.str(t.unit))
 	b.out.bytes(field, m)
 }
 
@@ -224,24 +230,28 @@ func (b *builder) stack(pcs []uintptr) (locations []uint64) {
 	return locations
 }
 
-// sample adds a sample, except for one in which nothing is counted.
-func (b *builder) sample(p *Profile, s *profile.Sample) {
-	if s.Counts == (profile.Counts{}) {
+// sample adds a sample with its values, unless all of them are 0.
+func (b *builder) sample(p *Profile, stack []uintptr, size mem.Bytes, in site.ID, values ...int64) {
+	list := make([]uint64, len(values))
+	some := uint64(0)
+	for i, v := range values {
+		list[i] = uint64(v)
+		some |= list[i]
+	}
+	if some == 0 {
 		return
 	}
 	var m message
-	m.packed(sampleLocation, b.stack(s.Stack))
-	allocs, allocBytes := p.Rate.Estimate(s.Allocs, s.Size)
-	live, liveBytes := p.Rate.Estimate(s.Live(), s.Size)
-	m.packed(sampleValue, []uint64{uint64(allocs), uint64(allocBytes), uint64(live), uint64(liveBytes)})
+	m.packed(sampleLocation, b.stack(stack))
+	m.packed(sampleValue, list)
 	var label message
 	label.varint(labelKey, b.str(sizeLabel))
-	label.varint(labelNum, uint64(s.Size))
+	label.varint(labelNum, uint64(size))
 	m.bytes(sampleLabel, label)
-	if s.Site != 0 {
+	if in != 0 {
 		label = label[:0]
 		label.varint(labelKey, b.str(siteLabel))
-		label.varint(labelStr, b.str(p.SiteName(s.Site)))
+		label.varint(labelStr, b.str(p.SiteName(in)))
 		m.bytes(sampleLabel, label)
 	}
 	b.out.bytes(profileSample, m)
@@ -250,11 +260,20 @@ func (b *builder) sample(p *Profile, s *profile.Sample) {
 // Write writes the profile as a compressed profile.proto, with one call of w.Write or a few.
 func (p *Profile) Write(w io.Writer) error {
 	b := &builder{strings: map[string]uint64{"": 0}, table: []string{""}, functions: map[function]uint64{}, locations: map[string]uint64{}}
-	for _, t := range sampleTypes {
-		b.valueType(profileSampleType, t.name, t.unit)
+	types := sampleTypes
+	if p.Held != nil {
+		types = heldTypes
 	}
-	for i := range p.Samples {
-		b.sample(p, &p.Samples[i])
+	for _, t := range types {
+		b.valueType(profileSampleType, t)
+	}
+	for _, h := range p.Held {
+		b.sample(p, h.Stack, h.Size, h.Site, h.Blocks, h.Bytes)
+	}
+	for _, s := range p.Samples {
+		allocs, allocBytes := p.Rate.Estimate(s.Allocs, s.Size)
+		live, liveBytes := p.Rate.Estimate(s.Live(), s.Size)
+		b.sample(p, s.Stack, s.Size, s.Site, allocs, allocBytes, live, liveBytes)
 	}
 	var m message
 	m.varint(mappingID, theMapping)
@@ -265,9 +284,10 @@ func (p *Profile) Write(w io.Writer) error {
 	b.out.bytes(profileMapping, m)
 	b.out.varint(profileTimeNanos, uint64(p.Time.UnixNano()))
 	b.out.varint(profileDurationNanos, uint64(p.Duration))
-	b.valueType(profilePeriodType, "space", "bytes")
+	b.valueType(profilePeriodType, valueType{"space", "bytes"})
 	b.out.varint(profilePeriod, uint64(p.Rate))
-	b.out.varint(profileDefaultSampleType, b.str(defaultSampleType))
+	// What go tool pprof shows unless it is asked for another: the last one, the bytes.
+	b.out.varint(profileDefaultSampleType, b.str(types[len(types)-1].name))
 	for _, s := range b.table {
 		b.out.bytes(profileStringTable, []byte(s))
 	}
