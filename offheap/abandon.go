@@ -58,8 +58,8 @@ func article(name string) string {
 
 var recordStacks atomic.Bool
 
-// RecordStacks says whether the stack is recorded with which a Buffer or an Interner gets its first
-// memory from now on, and returns what was set before. If one is abandoned, the report in [hakmem.Err]
+// RecordStacks says whether from now on the stack is recorded with which an Interner is made and a Buffer
+// gets its first memory, and returns what was set before. If one is abandoned, the report in [hakmem.Err]
 // names the function on that stack which called this package. The default is off, because it takes
 // half a microsecond and some 100 bytes of Go memory for each value. Stacks are also recorded with
 // HAKMEM_GUARD and while a hakmemtest.NoLeaks or a trace of calls is active. Any goroutine may call it.

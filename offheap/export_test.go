@@ -58,3 +58,17 @@ func CheckBuffer(b *Buffer) error {
 	}
 	return nil
 }
+
+// LockInterner takes the locks of all shards.
+func LockInterner(in *Interner) {
+	for i := range in.t.shards {
+		in.t.shards[i].mu.Lock()
+	}
+}
+
+// UnlockInterner ends what LockInterner began.
+func UnlockInterner(in *Interner) {
+	for i := range in.t.shards {
+		in.t.shards[i].mu.Unlock()
+	}
+}
