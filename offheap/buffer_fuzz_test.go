@@ -247,7 +247,11 @@ func FuzzBuffer(f *testing.F) {
 	for i := range steps {
 		f.Add([]byte{0, 2, 1, 7, 1, 1, byte(i), 1, 100, 10, 0, 0, byte(i), 2, 3})
 	}
-	for range 50 {
+	random := 50
+	if testing.Short() {
+		random = 10
+	}
+	for range random {
 		p := make([]byte, 3*mostSteps)
 		for i := range p {
 			p[i] = byte(r.UintN(256))

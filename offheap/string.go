@@ -30,7 +30,9 @@ type address uint64
 
 // pointer turns the address into a pointer. It is valid because hakmem's memory is outside the Go heap,
 // whose collector neither moves nor frees it. unsafe.Add(nil, a) is the form of the conversion that go
-// vet accepts.
+// vet accepts. checkptr takes the memory for that of a Go object in builds with hakmem_racetrack.
+//
+//go:nocheckptr
 func (a address) pointer() *byte { return (*byte)(unsafe.Add(nil, uintptr(a))) }
 
 // MakeString returns a String with a copy of s. An empty s needs no memory, any other a block of its
