@@ -416,11 +416,12 @@ func (b *Buffer) Seek(offset int64, whence int) (int64, error) {
 	default:
 		return 0, fmt.Errorf("offheap: Buffer.Seek: whence %d: use io.SeekStart, io.SeekCurrent or io.SeekEnd", whence)
 	}
-	if offset < -at || offset > held-at { // at+offset may wrap
+	to := at + offset // negative if it wraps
+	if to < 0 || to > held {
 		return 0, fmt.Errorf("offheap: Buffer.Seek: offset %d from %d: the result must be from 0 to %d, the bytes that are held", offset, at, held)
 	}
-	h.seek(h.base + place(at+offset))
-	return at + offset, nil
+	h.seek(h.base + place(to))
+	return to, nil
 }
 
 // Truncate drops all unread bytes except the first n. It keeps the memory, except that Truncate(0) is

@@ -185,11 +185,10 @@ func (r *rope) seek(p place) {
 	r.pos = p
 }
 
-// truncate drops the bytes behind the first n unread ones, of which there must be more than 0. It
-// keeps the memory.
+// truncate drops the bytes behind the first n unread ones. It keeps the memory.
 func (r *rope) truncate(n int) {
 	r.end = r.pos + place(n)
-	r.writer = r.find(r.end - 1)
+	r.writer = r.find(r.end)
 	c := &r.chunks[r.writer]
 	c.to = c.from + int(r.end-c.at)
 	r.clearBehind()
@@ -231,9 +230,6 @@ func (r *rope) gather(n int) []byte {
 		c.from += int(behind - c.at)
 		c.at = behind
 		last-- // it keeps what comes behind
-	}
-	if behind == r.end {
-		last = r.writer // it may be an empty one
 	}
 	for i := first; i <= last; i++ {
 		r.chunks[i].free()

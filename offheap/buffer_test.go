@@ -333,6 +333,26 @@ func TestBufferSegments(t *testing.T) {
 	}
 }
 
+// TestBufferTruncate: it works at, before and behind the end of chunks, also of one from whose beginning
+// Next has taken bytes.
+func TestBufferTruncate(t *testing.T) {
+	hakmemtest.NoLeaks(t)
+	for n := range 1100 {
+		b := filled(t, text(1100), 100)
+		b.Next(500)
+		b.Next(100) // from two chunks
+		b.Seek(0, io.SeekStart)
+		b.Truncate(n)
+		check(t, b)
+		b.WriteString("new")
+		check(t, b)
+		if b.String() != string(text(n))+"new" {
+			t.Fatalf("Truncate(%d): other bytes", n)
+		}
+		b.Release()
+	}
+}
+
 func TestBufferSeek(t *testing.T) {
 	hakmemtest.NoLeaks(t)
 	b := filled(t, text(2000), 100)

@@ -72,3 +72,16 @@ func UnlockInterner(in *Interner) {
 		in.t.shards[i].mu.Unlock()
 	}
 }
+
+// InternWithHash is what Intern does with a string that it has not found, as if its hash were this one.
+func InternWithHash(in *Interner, hash uint64, s string) String {
+	return in.t.shards[hash%internShards].add(in.t.seed, hash, s)
+}
+
+// StringsInShards returns the number of strings in each shard.
+func StringsInShards(in *Interner) (n []int64) {
+	for i := range in.t.shards {
+		n = append(n, in.t.shards[i].n.Load())
+	}
+	return n
+}

@@ -105,6 +105,37 @@ func TestInternerParallel(t *testing.T) {
 	}
 }
 
+// TestInternerCollision: strings of the same length and hash are two, and one that another goroutine has
+// added in between is found.
+func TestInternerCollision(t *testing.T) {
+	in := offheap.NewInterner()
+	defer in.Close()
+	a, b := offheap.InternWithHash(in, 7, "aaaa"), offheap.InternWithHash(in, 7, "bbbb")
+	if a.View() != "aaaa" || b.View() != "bbbb" || in.Len() != 2 {
+		t.Errorf("%v, %v; %d strings", a, b, in.Len())
+	}
+	if offheap.InternWithHash(in, 7, "aaaa") != a || offheap.InternWithHash(in, 7, "bbbb") != b || in.Len() != 2 {
+		t.Errorf("added twice; %d strings", in.Len())
+	}
+}
+
+// TestInternerShards: strings are in all shards, about as many in each.
+func TestInternerShards(t *testing.T) {
+	in := offheap.NewInterner()
+	defer in.Close()
+	const many = 16_000
+	for i := range many {
+		in.Intern(fmt.Sprint(i))
+	}
+	shards := offheap.StringsInShards(in)
+	for _, n := range shards {
+		if mean := int64(many / len(shards)); n < mean/2 || n > mean*2 { // 16 standard deviations
+			t.Errorf("strings in each shard: %d", shards)
+			break
+		}
+	}
+}
+
 // TestInternerReadsWithoutLock: a string that is there is found while the locks are held, without Go
 // memory.
 func TestInternerReadsWithoutLock(t *testing.T) {

@@ -73,11 +73,7 @@ func (s String) String() string { return s.Clone() }
 // more; a variable that stays should be set to String{}. Free of an empty String does nothing. A second
 // Free and the Free of a String of an Interner panic with [*hakmem.MisuseError], as [hakmem.Free] does.
 // Any goroutine may call it.
-func (s String) Free() {
-	if s.n > 0 {
-		hakmem.Free(unsafe.Pointer(s.addr.pointer()))
-	}
-}
+func (s String) Free() { hakmem.Free(unsafe.Pointer(s.addr.pointer())) }
 
 // Equal reports whether s and t have the same bytes.
 func (s String) Equal(t String) bool { return s == t || s.View() == t.View() }
