@@ -268,10 +268,10 @@ func (r *rope) reset() {
 	*r = rope{chunks: r.chunks, room: len(mem), by: r.by}
 }
 
-// release drops all bytes and frees all chunks.
+// release drops all bytes and frees all chunks. The list of chunks stays for those of a later write.
 func (r *rope) release() {
 	chunks := r.chunks
-	*r = rope{}
+	*r = rope{chunks: chunks[:0]}
 	for i := range chunks {
 		chunks[i].free()
 	}

@@ -1,7 +1,6 @@
 package offheap
 
 import (
-	"fmt"
 	"hash/maphash"
 	"runtime"
 	"sync"
@@ -90,8 +89,8 @@ func abandonTable(t *internTable) {
 // Intern returns the String with the bytes of s. The same bytes always give the same String, so those
 // of one Interner are equal exactly if == says so. It is valid until Close, and must not be freed.
 //
-// Intern panics with [*hakmem.OutOfMemoryError] when no memory is left for a new string, and if the
-// Interner is closed.
+// Intern panics with [*hakmem.OutOfMemoryError] when no memory is left for a new string, and with
+// [*hakmem.MisuseError] if the Interner is closed.
 func (in *Interner) Intern(s string) String {
 	t := in.open("Intern")
 	if s == "" {
@@ -112,15 +111,16 @@ func (in *Interner) InternBytes(b []byte) String {
 	return in.Intern(unsafe.String(unsafe.SliceData(b), len(b)))
 }
 
+// open returns the table. It panics in the name of a method if the Interner is closed.
 func (in *Interner) open(method string) *internTable {
-	if in.t == nil || in.t.closed.Load() {
-		what := "is closed: do not use it after Close"
-		if in.t == nil {
-			what = "was not made by NewInterner: use that function"
-		}
-		panic(fmt.Sprintf("offheap: Interner.%s: the Interner %s", method, what))
+	kind := "closed interner"
+	switch {
+	case in.t == nil:
+		kind = "unmade interner"
+	case !in.t.closed.Load():
+		return in.t
 	}
-	return in.t
+	panic(&hakmem.MisuseError{Op: "Interner." + method, Kind: kind, Addr: uintptr(unsafe.Pointer(in))})
 }
 
 func (s *internShard) load() internSlots {
@@ -228,7 +228,8 @@ func (t *internTable) held() (bytes uint64) {
 }
 
 // Close frees all memory. No other call of the Interner may run at the same time. All its Strings and
-// their views are invalid then, and every call of the Interner panics, a second Close too.
+// their views are invalid then, and every call of the Interner panics with [*hakmem.MisuseError], a second
+// Close too.
 func (in *Interner) Close() {
 	in.open("Close").close()
 	runtime.KeepAlive(in)

@@ -6,6 +6,7 @@ import (
 	"runtime"
 	"sync"
 	"testing"
+	"unsafe"
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/hakmemtest"
@@ -67,9 +68,14 @@ func TestInternerClosed(t *testing.T) {
 		"Intern": func() { in.Intern("y") }, "InternBytes": func() { in.InternBytes(nil) },
 		"Len": func() { in.Len() }, "Bytes": func() { in.Bytes() }, "Close": in.Close,
 	} {
-		mustPanicNaming(t, what, do, "Interner", "closed", "after Close")
+		m, instead := testkit.PanicAs[*hakmem.MisuseError](do)
+		if m == nil || m.Kind != "closed interner" || m.Addr != uintptr(unsafe.Pointer(in)) {
+			t.Errorf("%s: %v, %s", what, m, instead)
+			continue
+		}
+		mustName(t, what, m, "Interner.", "the handle", "do not use an Interner after Close")
 	}
-	mustPanicNaming(t, "zero", func() { new(offheap.Interner).Intern("x") }, "Interner.Intern", "NewInterner")
+	mustPanicNaming(t, "zero", func() { new(offheap.Interner).Intern("x") }, "Interner.Intern", "the handle", "made by NewInterner")
 	offheap.NewInterner().Close()
 }
 
