@@ -66,7 +66,8 @@ var _ interface {
 	io.ReaderAt
 } = (*Buffer)(nil)
 
-// open returns the handle.
+// open returns the handle. Every method ends with runtime.KeepAlive: else the collector could find the
+// Buffer unreachable in the middle of its last call, and the cleanup would run at the same time.
 func (b *Buffer) open() *bufferHandle {
 	if b.h == nil {
 		b.h = &bufferHandle{rope: &rope{}}
@@ -93,7 +94,7 @@ func (b *Buffer) append(p []byte) {
 	h := b.use()
 	h.forget()
 	h.write(p)
-	runtime.KeepAlive(b) // else the cleanup could run before the last byte is written
+	runtime.KeepAlive(b)
 }
 
 // Write appends p, which it copies. It returns len(p) and no error.
@@ -170,7 +171,9 @@ func (b *Buffer) Len() int {
 	if b.h == nil {
 		return 0
 	}
-	return b.h.unread()
+	n := b.h.unread()
+	runtime.KeepAlive(b)
+	return n
 }
 
 // Cap returns the number of bytes in the Buffer's chunks.
@@ -178,7 +181,9 @@ func (b *Buffer) Cap() int {
 	if b.h == nil {
 		return 0
 	}
-	return b.h.bytes()
+	n := b.h.bytes()
+	runtime.KeepAlive(b)
+	return n
 }
 
 // Read copies unread bytes to p and goes on behind them. It returns how many there were, and io.EOF if
@@ -253,6 +258,7 @@ func (b *Buffer) UnreadRune() error {
 func (b *Buffer) goBack(n int) {
 	h := b.use()
 	h.seek(h.pos - place(n))
+	runtime.KeepAlive(b)
 }
 
 // ReadBytes reads up to the first delim, and returns a copy on the Go heap of what it read, with the
@@ -421,6 +427,7 @@ func (b *Buffer) Seek(offset int64, whence int) (int64, error) {
 		return 0, fmt.Errorf("offheap: Buffer.Seek: offset %d from %d: the result must be from 0 to %d, the bytes that are held", offset, at, held)
 	}
 	h.seek(h.base + place(to))
+	runtime.KeepAlive(b)
 	return to, nil
 }
 
@@ -436,6 +443,7 @@ func (b *Buffer) Truncate(n int) {
 	default:
 		h.truncate(n)
 	}
+	runtime.KeepAlive(b)
 }
 
 // Reset drops all bytes, those that were read among them. It keeps one chunk, the largest that is not
@@ -443,6 +451,7 @@ func (b *Buffer) Truncate(n int) {
 func (b *Buffer) Reset() {
 	if b.h != nil {
 		b.use().reset()
+		runtime.KeepAlive(b)
 	}
 }
 
@@ -451,5 +460,6 @@ func (b *Buffer) Reset() {
 func (b *Buffer) Release() {
 	if b.h != nil {
 		b.use().release()
+		runtime.KeepAlive(b)
 	}
 }
