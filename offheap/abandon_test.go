@@ -18,7 +18,7 @@ import (
 func dropBuffers(n int) {
 	for range n {
 		b := new(offheap.Buffer)
-		b.Write(text(5000))
+		fmt.Fprint(b, string(text(5000)))
 		var released, reset, unused offheap.Buffer
 		released.WriteString("released")
 		released.Release()
@@ -65,7 +65,7 @@ func reports(want ...string) error {
 
 // TestAbandoned: what is dropped is freed, counted and reported, with the stack where one is recorded.
 func TestAbandoned(t *testing.T) {
-	const none, function = "a function that was not recorded", "dropBuffers ("
+	const none, function = "a function that was not recorded", "called by github.com/hakmem/hakmem/offheap_test.dropBuffers ("
 	for _, x := range []struct{ by, want, setting string }{
 		{"", none, "HAKMEM_HARDEN=0"},
 		{"", none, "HAKMEM_HARDEN=1"},

@@ -53,6 +53,15 @@ func BenchmarkNewBuffer(b *testing.B) {
 			w.Release()
 		}
 	})
+	b.Run("offheap, stacks recorded", func(b *testing.B) {
+		defer offheap.RecordStacks(offheap.RecordStacks(true))
+		b.ReportAllocs()
+		for b.Loop() {
+			w := new(offheap.Buffer)
+			w.Write(p)
+			w.Release()
+		}
+	})
 	b.Run("offheap, used again", func(b *testing.B) {
 		b.ReportAllocs()
 		w := new(offheap.Buffer)

@@ -29,7 +29,9 @@ import (
 // bytes that were read (of Next) cannot be what a write of the same Buffer appends.
 //
 // The Buffer owns its memory: call [Buffer.Release] when it is no longer needed. A Buffer that becomes
-// unreachable with memory is counted and reported (see the package comment). A Buffer is for one
+// unreachable with memory is counted and reported (see the package comment). For that a new Buffer costs
+// several times as much as a new bytes.Buffer; one that is used again, after Reset or Release, does not.
+// A Buffer is for one
 // goroutine at a time; only ReadAt, Len and Cap may be called by several at the same time while no
 // other method runs. A copy of a Buffer that has been used is the same Buffer.
 type Buffer struct{ h *bufferHandle }

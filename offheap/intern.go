@@ -33,8 +33,9 @@ type internTable struct {
 }
 
 const (
-	// internShards is the number of parts that can take a new string at the same time: more than a
-	// processor has cores that do nothing else. Each has an Arena, the first chunk of which is 64 KiB.
+	// internShards is the number of parts, each of which takes one new string at a time. As many
+	// goroutines as a large machine has cores seldom meet in 16, because only new strings need the lock;
+	// more would cost memory: each part has an Arena, whose first chunk is 64 KiB.
 	internShards = 16
 	// firstSlots is the number of slots in a shard's first table, which fills a block of 1 KiB: few
 	// enough that a small Interner is small, and enough for some hundred strings in all shards.
@@ -205,12 +206,17 @@ func (in *Interner) Len() (n int) {
 	for i := range t.shards {
 		n += int(t.shards[i].n.Load())
 	}
+	runtime.KeepAlive(in)
 	return n
 }
 
-// Bytes returns how many bytes the strings and the tables take, of which a string's slot has 16. The
-// chunks in which the strings are may have as much again left for others.
-func (in *Interner) Bytes() uint64 { return in.open("Bytes").held() }
+// Bytes returns how many bytes the strings and the tables take; a string's slot has 16. The strings are
+// in 16 Arenas, which hold more: the rest of a chunk of 64 KiB to 2 MiB each.
+func (in *Interner) Bytes() uint64 {
+	n := in.open("Bytes").held()
+	runtime.KeepAlive(in)
+	return n
+}
 
 func (t *internTable) held() (bytes uint64) {
 	for i := range t.shards {
