@@ -16,9 +16,9 @@ import (
 	"github.com/hakmem/hakmem/offheap"
 )
 
-// filled returns a Buffer with the bytes of p, written in pieces so that they are in many chunks. It is
+// bufferOf returns a Buffer with the bytes of p, written in pieces so that they are in many chunks. It is
 // released when the test ends.
-func filled(t testing.TB, p []byte, piece int) *offheap.Buffer {
+func bufferOf(t testing.TB, p []byte, piece int) *offheap.Buffer {
 	t.Helper()
 	b := new(offheap.Buffer)
 	t.Cleanup(b.Release)
@@ -42,7 +42,7 @@ func TestBufferReader(t *testing.T) {
 	hakmemtest.NoLeaks(t)
 	for _, n := range []int{0, 1, 511, 512, 513, 5000, 70_000} {
 		want := text(n)
-		if err := iotest.TestReader(filled(t, want, 100), want); err != nil {
+		if err := iotest.TestReader(bufferOf(t, want, 100), want); err != nil {
 			t.Errorf("%d bytes: %v", n, err)
 		}
 	}
@@ -70,7 +70,7 @@ func TestBufferReadFrom(t *testing.T) {
 		}, boom, 7000},
 		"timeout": {iotest.TimeoutReader, iotest.ErrTimeout, 512},
 	} {
-		b := filled(t, []byte("before "), 100)
+		b := bufferOf(t, []byte("before "), 100)
 		n, err := b.ReadFrom(x.wrap(bytes.NewReader(want)))
 		if what == "timeout" { // it reads once, as much as there is room for
 			x.n = int(n)
@@ -100,7 +100,7 @@ func (l liar) of(p []byte) int {
 func TestBufferBadReadersAndWriters(t *testing.T) {
 	hakmemtest.NoLeaks(t)
 	for _, l := range []liar{-1, 1} {
-		b := filled(t, text(1000), 100)
+		b := bufferOf(t, text(1000), 100)
 		mustPanicNaming(t, "ReadFrom", func() { b.ReadFrom(l) }, "Buffer.ReadFrom", "offheap_test.liar")
 		mustPanicNaming(t, "WriteTo", func() { b.WriteTo(l) }, "Buffer.WriteTo", "offheap_test.liar")
 		check(t, b)
@@ -122,7 +122,7 @@ func TestBufferWriteTo(t *testing.T) {
 	hakmemtest.NoLeaks(t)
 	want := text(20_000)
 	var got bytes.Buffer
-	b := filled(t, want, 100)
+	b := bufferOf(t, want, 100)
 	if n, err := b.WriteTo(&got); n != 20_000 || err != nil || !bytes.Equal(got.Bytes(), want) || b.Len() != 0 {
 		t.Errorf("%d, %v, %d left", n, err, b.Len())
 	}
@@ -133,7 +133,7 @@ func TestBufferWriteTo(t *testing.T) {
 		t.Errorf("%d bytes after Seek", b.Len())
 	}
 
-	b = filled(t, want, 100)
+	b = bufferOf(t, want, 100)
 	got.Reset()
 	if n, err := b.WriteTo(short{&got, 300}); n != 300 || err != io.ErrShortWrite || b.Len() != 19_700 {
 		t.Errorf("a writer that writes less: %d, %v, %d left", n, err, b.Len())
@@ -145,7 +145,7 @@ func TestBufferWriteTo(t *testing.T) {
 		t.Errorf("the rest: %d, %v", n, err)
 	}
 
-	b = filled(t, want, 100)
+	b = bufferOf(t, want, 100)
 	if n, err := b.WriteTo(b); n != 20_000 || err != nil || b.String() != string(want) {
 		t.Errorf("to itself: %d, %v, %d left", n, err, b.Len())
 	}
@@ -157,7 +157,7 @@ func TestBufferRunes(t *testing.T) {
 	hakmemtest.NoLeaks(t)
 	const r = '𝄞' // four bytes
 	for split := range 4 {
-		b := filled(t, []byte(strings.Repeat("x", 512-split)+string(r)+"y"), 512)
+		b := bufferOf(t, []byte(strings.Repeat("x", 512-split)+string(r)+"y"), 512)
 		if len(offheap.Chunks(b)) != 2 {
 			t.Fatal("there is no boundary")
 		}
@@ -190,7 +190,7 @@ func TestBufferRunes(t *testing.T) {
 // TestBufferChunks: the chunks double up to a bound, a large write gets one, and little is unused.
 func TestBufferChunks(t *testing.T) {
 	hakmemtest.NoLeaks(t)
-	b := filled(t, text(8<<20), 500)
+	b := bufferOf(t, text(8<<20), 500)
 	chunks := offheap.Chunks(b)
 	for i, size := range chunks {
 		if size < 512 || size > 1<<20 || i > 0 && size < chunks[i-1] {
@@ -234,7 +234,7 @@ func TestBufferQueue(t *testing.T) {
 func TestBufferGrow(t *testing.T) {
 	hakmemtest.NoLeaks(t)
 	for _, n := range []int{0, 1, 513, 100_000, 3 << 20} {
-		b := filled(t, text(700), 100)
+		b := bufferOf(t, text(700), 100)
 		b.Grow(n)
 		blocks := liveBlocks()
 		for k := 0; k < n; k += 500 {
@@ -254,7 +254,7 @@ func TestBufferMemory(t *testing.T) {
 	for _, x := range []struct {
 		size, piece, kept int
 	}{{0, 1, 0}, {100, 100, 1}, {5 << 20, 1000, 1}, {5 << 20, 5 << 20, 0}} {
-		b := filled(t, text(x.size), x.piece)
+		b := bufferOf(t, text(x.size), x.piece)
 		b.Reset()
 		check(t, b)
 		if n := liveBlocks() - blocks; n != x.kept || b.Cap() > 1<<20 || b.Len() != 0 {
@@ -290,7 +290,7 @@ func TestBufferMemory(t *testing.T) {
 // once, and the slices do not reach into what is written next.
 func TestBufferInPlace(t *testing.T) {
 	hakmemtest.NoLeaks(t)
-	b := filled(t, text(100), 100)
+	b := bufferOf(t, text(100), 100)
 	p := b.Bytes()
 	if q := b.Bytes(); &p[0] != &q[0] || cap(q) != 100 || len(offheap.Chunks(b)) != 1 {
 		t.Error("Bytes of one chunk is a copy, or has room behind it")
@@ -298,7 +298,7 @@ func TestBufferInPlace(t *testing.T) {
 	if s := b.Segments(nil); len(s) != 1 || &s[0][0] != &p[0] || cap(s[0]) != 100 {
 		t.Error("Segments are copies, or have room behind them")
 	}
-	b = filled(t, text(100_000), 100)
+	b = bufferOf(t, text(100_000), 100)
 	p = b.Bytes()
 	if q := b.Bytes(); &p[0] != &q[0] || !bytes.Equal(q, text(100_000)) || len(offheap.Chunks(b)) != 1 {
 		t.Errorf("Bytes gathers twice, or other bytes: chunks of %v", offheap.Chunks(b))
@@ -308,7 +308,7 @@ func TestBufferInPlace(t *testing.T) {
 		t.Errorf("Bytes gathers again: chunks of %v", offheap.Chunks(b))
 	}
 	// A piece at a chunk's end is copied by itself: the chunks around it stay.
-	b = filled(t, text(100_000), 100)
+	b = bufferOf(t, text(100_000), 100)
 	before := b.Cap()
 	b.Next(500)
 	if p := b.Next(100); !bytes.Equal(p, text(600)[500:]) || b.Cap() > before+128 {
@@ -320,7 +320,7 @@ func TestBufferInPlace(t *testing.T) {
 // TestBufferSegments: the slices convert to net.Buffers and are all of the unread bytes.
 func TestBufferSegments(t *testing.T) {
 	hakmemtest.NoLeaks(t)
-	b := filled(t, text(100_000), 100)
+	b := bufferOf(t, text(100_000), 100)
 	b.Next(700)
 	segments := net.Buffers(b.Segments([][]byte{[]byte("head")}))
 	var got bytes.Buffer
@@ -337,7 +337,7 @@ func TestBufferSegments(t *testing.T) {
 func TestBufferTruncate(t *testing.T) {
 	hakmemtest.NoLeaks(t)
 	for n := range 1100 {
-		b := filled(t, text(1100), 100)
+		b := bufferOf(t, text(1100), 100)
 		b.Next(500)
 		b.Next(100) // from two chunks
 		b.Seek(0, io.SeekStart)
@@ -354,7 +354,7 @@ func TestBufferTruncate(t *testing.T) {
 
 func TestBufferSeek(t *testing.T) {
 	hakmemtest.NoLeaks(t)
-	b := filled(t, text(2000), 100)
+	b := bufferOf(t, text(2000), 100)
 	b.Next(300)
 	b.Write(nil) // the 300 are not held any more
 	for _, x := range []struct {
@@ -388,7 +388,7 @@ func TestBufferSeek(t *testing.T) {
 func TestBufferReadAt(t *testing.T) {
 	hakmemtest.NoLeaks(t)
 	const size = 50_000
-	b := filled(t, text(size), 100)
+	b := bufferOf(t, text(size), 100)
 	b.Next(size)
 	var all sync.WaitGroup
 	for w := range 4 {
@@ -413,7 +413,7 @@ func TestBufferReadAt(t *testing.T) {
 
 func TestBufferPanics(t *testing.T) {
 	hakmemtest.NoLeaks(t)
-	b := filled(t, text(1000), 100)
+	b := bufferOf(t, text(1000), 100)
 	b.Next(100)
 	for what, do := range map[string]func(){
 		"Grow(-1)":       func() { b.Grow(-1) },
