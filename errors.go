@@ -14,7 +14,8 @@ type MisuseError struct {
 	Op string
 	// Kind says what is wrong: "double free", "use after free", "interior pointer", "unaligned
 	// pointer", "not hakmem's", "never allocated", "arena memory", "memory of a closed arena",
-	// "closed heap", "copied heap", "unmade heap", "closed arena" or "copied arena". With
+	// "closed heap", "copied heap", "unmade heap", "closed arena", "copied arena" or, of package
+	// offheap, "closed interner" or "unmade interner". With
 	// HAKMEM_HARDEN or HAKMEM_GUARD it can also be "buffer overflow", "buffer underflow" or "write
 	// after free".
 	Kind string
@@ -43,6 +44,8 @@ func (e *MisuseError) Error() string {
 		s += " (detected late)"
 	}
 	switch {
+	case e.Kind == kindClosedInterner || e.Kind == kindUnmadeInterner:
+		s += " (the address is that of the handle)"
 	case e.Kind == kindUnderflow:
 		s += fmt.Sprintf(": byte -%d was touched", e.Offset)
 	case e.Kind == kindOverflow || e.Kind == kindWritten:
@@ -70,6 +73,11 @@ func (e *MisuseError) Error() string {
 	return s
 }
 
+const ( // errors of these kinds are made by package offheap
+	kindClosedInterner = "closed interner"
+	kindUnmadeInterner = "unmade interner"
+)
+
 const (
 	kindDoubleFree  = "double free"
 	kindUseAfter    = "use after free"
@@ -90,6 +98,9 @@ const (
 )
 
 var remedies = map[string]string{
+	kindClosedInterner: "do not use an Interner after Close",
+	kindUnmadeInterner: "an Interner must be made by NewInterner",
+
 	kindDoubleFree:  "the block is not allocated: free each block once",
 	kindUseAfter:    "the block is not allocated: keep it until the last use",
 	kindInterior:    "pass the pointer that the allocation returned",
