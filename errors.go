@@ -55,17 +55,23 @@ func (e *MisuseError) Error() string {
 	if e.Block != 0 && e.Class != 0 {
 		s += fmt.Sprintf(" (block %#x of %d bytes)", e.Block, e.Class)
 	}
-	if where := engine.Outside(e.AllocStack); where != "" {
-		s += ", allocated at " + where
-	}
-	if where := engine.Outside(e.FreeStack); where != "" {
-		s += ", freed at " + where
-	}
+	s += stacksOf(e.AllocStack, e.FreeStack)
 	if e.AllocStack != nil {
 		s += " (Stacks has more)"
 	}
 	if r := remedies[e.Kind]; r != "" {
 		s += "; " + r
+	}
+	return s
+}
+
+// stacksOf says where a block was allocated and freed, as far as is known.
+func stacksOf(alloc, free []uintptr) (s string) {
+	if where := engine.Outside(alloc); where != "" {
+		s = ", allocated at " + where
+	}
+	if where := engine.Outside(free); where != "" {
+		s += ", freed at " + where
 	}
 	return s
 }

@@ -46,7 +46,7 @@ func TestMove(t *testing.T) {
 			for _, to := range []mem.Bytes{7 * mebibyte, 3 * mebibyte, 9 * mebibyte} {
 				used, dirty := use()
 				was := meta(p.page()).pages
-				q, old, can := Move(0, p, to, 1)
+				q, old, can := Move(0, p, to, 1, KeepAll)
 				if !can || q == 0 || q == p {
 					t.Fatalf("Move to %d bytes = %#x, %v: %v", to, q, can, Survived())
 				}
@@ -104,7 +104,7 @@ func TestMoveLoses(t *testing.T) {
 		}
 		return nil
 	})
-	q, old, can := Move(0, p, size-mebibyte, 1)
+	q, old, can := Move(0, p, size-mebibyte, 1, KeepAll)
 	if !can || q == 0 {
 		t.Fatalf("Move = %#x, %v: %v", q, can, Survived())
 	}
@@ -131,7 +131,7 @@ func TestMoveRefusesOthers(t *testing.T) {
 	small, chunk := Malloc(0, mebibyte), Block(0)
 	chunk, _ = Chunk(5 * mebibyte)
 	for name, p := range map[string]Block{"a block with a class": small, "a chunk of an Arena": chunk, "the inside of a block": chunk + pageSize} {
-		if q, old, can := Move(0, p, 10*mebibyte, 1); can || q != 0 || old.Any() {
+		if q, old, can := Move(0, p, 10*mebibyte, 1, KeepAll); can || q != 0 || old.Any() {
 			t.Errorf("%s: Move = %#x, %v", name, q, can)
 		}
 	}
@@ -151,14 +151,14 @@ func TestMoveAtTheLimit(t *testing.T) {
 	most := counted.Load() + 4*mebibyte + tables
 	withLimit(t, 0, uint64(most))
 	refusals := limitHit.Load()
-	if q, old, can := Move(0, p, size+8*mebibyte, 1); !can || q != 0 || old.Any() || limitHit.Load() == refusals {
+	if q, old, can := Move(0, p, size+8*mebibyte, 1, KeepAll); !can || q != 0 || old.Any() || limitHit.Load() == refusals {
 		t.Errorf("a move beyond the limit: %#x, %v", q, can)
 	}
 	if at, _, _, why := liveByte(p); why != OK || state(at) == 0 || !testkit.Intact(ptr(p.addr()), size, 1) {
 		t.Error("a move that was refused changed the block")
 	}
 	mustHold(t)
-	q, old, can := Move(0, p, size+4*mebibyte, 1)
+	q, old, can := Move(0, p, size+4*mebibyte, 1, KeepAll)
 	if !can || q == 0 {
 		t.Fatalf("a move within the limit: %#x, %v", q, can)
 	}
