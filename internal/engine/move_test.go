@@ -46,7 +46,7 @@ func TestMove(t *testing.T) {
 			for _, to := range []mem.Bytes{7 * mebibyte, 3 * mebibyte, 9 * mebibyte} {
 				used, dirty := use()
 				was := meta(p.page()).pages
-				q, old, can := Move(0, p, to, 1, KeepAll)
+				q, old, can := Move(0, p, to, 1, Keep(contents))
 				if !can || q == 0 || q == p {
 					t.Fatalf("Move to %d bytes = %#x, %v: %v", to, q, can, Survived())
 				}
@@ -60,8 +60,11 @@ func TestMove(t *testing.T) {
 					t.Errorf("%+v", bad)
 				}
 				contents = min(contents, uintptr(to))
-				if !testkit.Intact(ptr(q.addr()), contents, 1) {
+				if !testkit.Intact(ptr(q.addr()), contents&^7, 1) {
 					t.Fatalf("the move to %d bytes changed the contents", to)
+				}
+				if !testkit.IsZero(ptr(q.addr().Add(mem.Bytes(contents))), uintptr(to)-contents) {
+					t.Fatalf("the move to %d bytes left something behind byte %d", to, contents)
 				}
 				now, left := use()
 				if now+left > used+dirty-int(was)+int(pagesOf(to))+int(was) || name == "moved" && left > dirty+int(was) {
