@@ -6,6 +6,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
@@ -85,6 +86,33 @@ func TestMove(t *testing.T) {
 		})
 	}
 	TakeFinding()
+}
+
+// TestMoveClears: a block that moves to pages which others have filled has zeroes where it is to have them.
+func TestMoveClears(t *testing.T) {
+	withClock(t)
+	const size, to = 5 * mebibyte, 9 * mebibyte
+	p, behind := cornered(t, size)
+	testkit.Fill(ptr(p.addr()), size, 1)
+	filled := Malloc(0, 2*to)
+	testkit.Fill(ptr(filled.addr()), 2*to, 2)
+	if !Resize(filled, sizeclass.MaxMid+1, KeepAll) { // the rest goes to the page tree with its memory
+		t.Fatal("the block did not become smaller")
+	}
+	const keep = size - mebibyte - 100
+	q, old, can := Move(0, p, to, 1, keep)
+	if !can || q < filled || q > filled+2*to {
+		t.Fatalf("Move = %#x, %v, not behind %#x: nothing was tested", q, can, filled)
+	}
+	if bad := old.Free(); bad.Kind != OK {
+		t.Errorf("%+v", bad)
+	}
+	if !testkit.Intact(ptr(q.addr()), keep&^7, 1) || !testkit.IsZero(ptr(q.addr().Add(keep)), to-keep) {
+		t.Error("the contents were lost, or are not followed by zeroes")
+	}
+	mustHold(t)
+	freeBlocks(t, []Block{q, behind, filled})
+	Trim()
 }
 
 // TestMoveLoses: pages that a copy leaves unusable, some of which the system refused to take back
