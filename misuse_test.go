@@ -51,13 +51,8 @@ func takers(t *testing.T) []taker {
 		{"Realloc", false, func(p unsafe.Pointer) { hakmem.Realloc(p, absurd) }},
 		{"AlignedRealloc", false, func(p unsafe.Pointer) { hakmem.AlignedRealloc(p, 50, 64) }},
 		{"AlignedRealloc", false, func(p unsafe.Pointer) { hakmem.AlignedRealloc(p, 500_000, 2<<20) }},
-		{"ReallocZeroed", false, func(p unsafe.Pointer) { hakmem.ReallocZeroed(p, 0, 50) }},
 		{"ReallocZeroed", false, func(p unsafe.Pointer) { hakmem.ReallocZeroed(p, 1, 500_000) }},
-		{"AlignedReallocZeroed", false, func(p unsafe.Pointer) { hakmem.AlignedReallocZeroed(p, 64, 0, 500_000) }},
-		{"Append", false, func(p unsafe.Pointer) { hakmem.Append(unsafe.Slice((*int8)(p), 1)[:0], 1) }},
 		{"Append", false, func(p unsafe.Pointer) { hakmem.Append(unsafe.Slice((*int8)(p), 1), 1, 2, 3) }},
-		{"Grow", false, func(p unsafe.Pointer) { hakmem.Grow(unsafe.Slice((*int8)(p), 1), 500_000) }},
-		{"Clip", false, func(p unsafe.Pointer) { hakmem.Clip(unsafe.Slice((*int8)(p), 1)) }},
 		{"Heap.Realloc", false, func(p unsafe.Pointer) { h.Realloc(p, 50) }},
 		{"Heap.Realloc", false, func(p unsafe.Pointer) { h.Realloc(p, 500_000) }},
 	}
