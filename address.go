@@ -31,7 +31,8 @@ func Owns(p unsafe.Pointer) bool { return engine.Owns(mem.Addr(p)) }
 
 // Pointer turns an address in a live block, or in the memory of an open [Arena], into a pointer. It is the
 // way back for programs that keep the addresses of blocks as numbers, in data structures without pointers:
-// go vet reports unsafe.Pointer(addr), and with -race, Go's checks of pointers refuse it. 0 gives nil.
+// go vet reports unsafe.Pointer(addr), and programs built with -race and the tag hakmem_racetrack stop there.
+// 0 gives nil.
 //
 // Any other address, by the rules of [Owns], panics with a [*MisuseError]. So an address of a block that was
 // freed is found here, as long as no other block has it. Any goroutine may call it.
