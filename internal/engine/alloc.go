@@ -295,6 +295,20 @@ func free(own Front, p Block) Finding {
 	}
 }
 
+// PlainSize returns the usable bytes of the live block at p, or 0 where there is more to it: the block is hardened
+// or guarded, or there is none. Then Size says what there is, and why not; that takes longer. Any goroutine; the
+// caller holds the block.
+func PlainSize(p Block) mem.Bytes {
+	if !region.ready.Load() || guard.on.Load() || Hardened() {
+		return 0
+	}
+	at, m, large, why := liveByte(p)
+	if why != OK || checkLive && state(at) == 0 {
+		return 0
+	}
+	return usableBytes(m, large)
+}
+
 // Size returns the usable bytes of the live block at p and its site, or what is wrong with p. Any
 // goroutine; the caller holds the block.
 func Size(p Block) (size mem.Bytes, site site.ID, bad Finding) {
