@@ -13,16 +13,54 @@
 // # Choosing a function
 //
 // [Malloc], [Calloc], [Realloc], [AlignedAlloc] and [Free] are C's functions with
-// unsafe.Pointer, and [AlignedRealloc] is Realloc for aligned blocks. They return
-// nil when memory runs out.
+// unsafe.Pointer. [AlignedRealloc] and [AlignedCalloc] are for aligned blocks, and
+// [ReallocZeroed] and [AlignedReallocZeroed] put zeroes behind what a block held.
+// They return nil when memory runs out.
 //
 // [Alloc], [New] and [MakeSlice] return slices and typed pointers, zeroed except
 // for Alloc. They panic with an [*OutOfMemoryError] when memory runs out, and
-// refuse types that hold Go pointers.
+// refuse types that hold Go pointers; [PointerFree] says beforehand which types
+// these are. [Append], [Grow] and [Clip] make a slice longer and shorter without
+// moving it to the Go heap.
 //
 // A [Heap] serves one goroutine and is faster. An [Arena] hands out pieces that
-// are all freed at once. [MallocAt] labels a block with a [Site], for statistics and
-// so that hakmem learns which blocks live for long.
+// are all freed at once. [MallocAt], [CallocAt], [AlignedAllocAt], [AllocAt] and
+// [MakeSliceAt] label a block with a [Site], for statistics and so that hakmem
+// learns which blocks live for long.
+//
+// [Owns] says of any pointer whether it is hakmem's, and [ExplainAddress] what is
+// at an address.
+//
+// # Addresses as numbers
+//
+// Blocks must not hold Go pointers, so a structure of blocks that refer to each
+// other keeps addresses, as uintptr. [Pointer] turns such an address into a
+// pointer again, and checks that a live block is there:
+//
+//	type node struct{ next uintptr }
+//	n := (*node)(hakmem.Pointer(first.next))
+//
+// The expression unsafe.Pointer(first.next) is not for that: go vet reports it, and
+// programs built with -race and the tag hakmem_racetrack stop there. A block never
+// moves, except in a Realloc or an Append, so its address stays valid until its free.
+//
+// # Strings and slices of blocks
+//
+// A string or a slice that was made from a block without a copy, for example with
+// unsafe.String, is a pointer into the block. It ends with the block: after the
+// free it shows what other blocks hold, as does every substring of it, and every map
+// key or struct field to which it was assigned. strings.Clone makes a string
+// of Go's that stays.
+//
+// # The Go heap beside it
+//
+// What is in hakmem's memory is not in the Go heap. The Go heap is small then, and
+// the garbage collector starts when the heap has doubled (with GOGC at its
+// default of 100, and not below 4 MiB). So a program that has moved nearly all of
+// its data to hakmem collects its little heap several times as often, which costs
+// time if it makes much garbage. Then raise GOGC, to 400 or 1000: a small heap with
+// ten times the garbage is still small. Package governor does that by itself, within
+// a limit for the whole process.
 //
 // # Misuse
 //
@@ -43,7 +81,9 @@
 // Two settings find more. HAKMEM_GUARD=1/N puts one in N blocks between pages that
 // fault, and [CatchFaults] says which block a fault belongs to. HAKMEM_HARDEN=1
 // finds writes just behind a block and after its free, when the block is freed or
-// leaves the quarantine. Programs built with -race and the tag hakmem_racetrack
+// leaves the quarantine. It does not find reads: a program that reads a block after
+// its free goes on, with poison (bytes 0xDB) or another block's contents, and only
+// HAKMEM_GUARD or -asan stops it. Programs built with -race and the tag hakmem_racetrack
 // report races on blocks; programs built with -asan report every access to a byte
 // that is not the block's.
 //
@@ -53,8 +93,11 @@
 // more than a hundred allocations. The scavenger, a timer that is set only while
 // there is something to return, keeps a free page for as long as that pays, which it
 // learns from how long pages wait until they are used again. Then it returns the
-// memory to the operating system, that of free blocks between live ones too. [Trim] returns all of it at once. [SetMemoryLimit] bounds
-// what is held.
+// memory to the operating system, that of free blocks between live ones too. [SetMemoryLimit] bounds what is held.
+//
+// [Trim] returns all of it at once. It is for the moment when a program knows that
+// much was freed for good, as at the Close of a database or a cache: without it,
+// that memory goes back within seconds, and a part of it is kept for some time.
 //
 // # Leaks
 //

@@ -58,12 +58,7 @@ func (e *MisuseError) Error() string {
 	if e.Block != 0 && e.Class != 0 {
 		s += fmt.Sprintf(" (block %#x of %d bytes)", e.Block, e.Class)
 	}
-	if where := engine.Outside(e.AllocStack); where != "" {
-		s += ", allocated at " + where
-	}
-	if where := engine.Outside(e.FreeStack); where != "" {
-		s += ", freed at " + where
-	}
+	s += stacksOf(e.AllocStack, e.FreeStack)
 	if e.AllocStack != nil {
 		s += " (Stacks has more)"
 	}
@@ -77,6 +72,17 @@ const ( // errors of these kinds are made by package offheap
 	kindClosedInterner = "closed interner"
 	kindUnmadeInterner = "unmade interner"
 )
+
+// stacksOf says where a block was allocated and freed, as far as is known.
+func stacksOf(alloc, free []uintptr) (s string) {
+	if where := engine.Outside(alloc); where != "" {
+		s = ", allocated at " + where
+	}
+	if where := engine.Outside(free); where != "" {
+		s += ", freed at " + where
+	}
+	return s
+}
 
 const (
 	kindDoubleFree  = "double free"

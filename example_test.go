@@ -5,6 +5,7 @@ package hakmem_test
 
 import (
 	"fmt"
+	"strings"
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
@@ -221,4 +222,120 @@ func ExampleLiveBlocks() {
 		}
 	}
 	// Output: example 112 true
+}
+
+func ExampleOwns() {
+	free := func(p unsafe.Pointer) { // of a program whose buffers come from several places
+		if !hakmem.Owns(p) {
+			fmt.Println("not hakmem's: left alone")
+			return
+		}
+		hakmem.Free(p)
+		fmt.Println("freed")
+	}
+	free(hakmem.Malloc(100))
+	free(unsafe.Pointer(new([100]byte)))
+	// Output:
+	// freed
+	// not hakmem's: left alone
+}
+
+func ExamplePointer() {
+	type node struct { // an address as a number: a block must not hold Go pointers
+		value int
+		next  uintptr
+	}
+	var first uintptr
+	for i := range 3 {
+		n := hakmem.New[node]()
+		n.value, n.next = i, first
+		first = uintptr(unsafe.Pointer(n))
+	}
+	for first != 0 {
+		n := (*node)(hakmem.Pointer(first))
+		fmt.Println(n.value)
+		first = n.next
+		hakmem.Delete(n)
+	}
+	// Output:
+	// 2
+	// 1
+	// 0
+}
+
+func ExampleExplainAddress() {
+	p := hakmem.MallocAt(hakmem.RegisterSite("index"), 100)
+	_, text, _ := strings.Cut(hakmem.ExplainAddress(uintptr(p)+5), ": address ") // without the numbers
+	text = text[strings.Index(text, "byte"):strings.Index(text, " at 0x")] + text[strings.Index(text, ", "):]
+	fmt.Println(text)
+	hakmem.Free(p)
+	// Output: byte 5 of a block of 112 bytes, which is live, site "index"
+}
+
+func ExampleAppend() {
+	var s []uint32 // nil: the first Append begins a block
+	for i := range uint32(1000) {
+		s = hakmem.Append(s, i*i)
+	}
+	fmt.Println(len(s), s[999], hakmem.Owns(unsafe.Pointer(&s[0])))
+	hakmem.FreeSlice(s) // the last result; earlier ones are gone
+	// Output: 1000 998001 true
+}
+
+func ExampleGrow() {
+	s := hakmem.Grow([]uint32(nil), 1000)
+	defer hakmem.FreeSlice(s) // the same block: its capacity suffices for all that follows
+	for i := range uint32(1000) {
+		s = append(s, i) // Go's own append, at its full speed
+	}
+	fmt.Println(len(s), hakmem.Owns(unsafe.Pointer(&s[0])))
+	// Output: 1000 true
+}
+
+func ExampleClip() {
+	s := hakmem.MakeSlice[byte](10, 100_000)
+	s = hakmem.Clip(s) // 10 bytes are left of what was a guess
+	defer hakmem.FreeSlice(s)
+	fmt.Println(len(s), cap(s), hakmem.UsableSize(unsafe.Pointer(&s[0])))
+	// Output: 10 10 16
+}
+
+func ExampleReallocZeroed() {
+	p := hakmem.Calloc(4, 8)
+	copy(unsafe.Slice((*int64)(p), 4), []int64{1, 2, 3, 4})
+	p = hakmem.ReallocZeroed(p, 4*8, 6*8)
+	defer hakmem.Free(p)
+	fmt.Println(unsafe.Slice((*int64)(p), 6))
+	// Output: [1 2 3 4 0 0]
+}
+
+func ExampleAlignedCalloc() {
+	p := hakmem.AlignedCalloc(64, 1000) // for instructions that want cache lines
+	defer hakmem.Free(p)
+	fmt.Println(uintptr(p)%64, unsafe.Slice((*byte)(p), 1000)[999])
+	// Output: 0 0
+}
+
+func ExamplePointerFree() {
+	type user struct{ Name string }
+	fmt.Println(hakmem.PointerFree[[4]float64]())
+	fmt.Println(hakmem.PointerFree[user]())
+	// Output:
+	// <nil>
+	// hakmem: type hakmem_test.user cannot live outside the Go heap: hakmem_test.user.Name is a Go string, which the collector would not see; keep an index or a copy of the bytes instead
+}
+
+func ExampleMakeSliceAt() {
+	site := hakmem.RegisterSite("queue")
+	s := hakmem.MakeSliceAt[uint64](site, 0, 10)
+	for i := range uint64(100) {
+		s = hakmem.Append(s, i) // the block moves, and stays the site's
+	}
+	for b := range hakmem.LiveBlocks() {
+		if b.Site == site {
+			fmt.Println(b.SiteName, b.Size)
+		}
+	}
+	hakmem.FreeSlice(s)
+	// Output: queue 1280
 }

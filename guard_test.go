@@ -185,6 +185,10 @@ func guardedRateOfKinds(string) error {
 		"Heap.Calloc(1, 40000)":   func() unsafe.Pointer { return h.Calloc(1, 40_000) },
 		"MakeSlice[byte](100)":    func() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(hakmem.MakeSlice[byte](100, 100))) },
 		"MakeSlice[byte](40000)":  func() unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(hakmem.MakeSlice[byte](40_000, 40_000))) },
+		"CallocAt(100)":           func() unsafe.Pointer { return hakmem.CallocAt(site, 1, 100) },
+		"CallocAt(40000)":         func() unsafe.Pointer { return hakmem.CallocAt(site, 1, 40_000) },
+		"AlignedCalloc(40000)":    func() unsafe.Pointer { return hakmem.AlignedCalloc(64, 40_000) },
+		"AlignedAllocAt(100)":     func() unsafe.Pointer { return hakmem.AlignedAllocAt(site, 64, 100) },
 		"AlignedAlloc(64, 40000)": func() unsafe.Pointer { return hakmem.AlignedAlloc(64, 40_000) },
 	} {
 		before := workout.ReadStats().Guard

@@ -254,7 +254,7 @@ func (h *Heap) Calloc(n, size uintptr) unsafe.Pointer {
 // Realloc is [Realloc] through the Heap.
 func (h *Heap) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	h.slowPath("Heap.Realloc")
-	q := realloc("Heap.Realloc", h.own, p, size, 1, h.Malloc)
+	q := realloc("Heap.Realloc", h.own, p, size, 1, false, 0, h.Malloc)
 	runtime.KeepAlive(h)
 	return q
 }

@@ -62,6 +62,16 @@ func TestLiveBlocks(t *testing.T) {
 		"AlignedRealloc": func(n uintptr) unsafe.Pointer {
 			return hakmem.AlignedRealloc(hakmem.Malloc(n/3), n, 128)
 		},
+		"CallocAt":       func(n uintptr) unsafe.Pointer { return hakmem.CallocAt(site, 1, n) },
+		"AlignedAllocAt": func(n uintptr) unsafe.Pointer { return hakmem.AlignedAllocAt(site, 256, n) },
+		"AllocAt":        func(n uintptr) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(hakmem.AllocAt(site, int(n)))) },
+		"MakeSliceAt": func(n uintptr) unsafe.Pointer {
+			return unsafe.Pointer(unsafe.SliceData(hakmem.MakeSliceAt[byte](site, 0, int(n))))
+		},
+		"AppendAt": func(n uintptr) unsafe.Pointer { // what the slice had for n/3 bytes stays the site's
+			return unsafe.Pointer(unsafe.SliceData(hakmem.Grow(hakmem.MakeSliceAt[byte](site, 0, int(n/3)), int(n))))
+		},
+		"ReallocZeroedAt": func(n uintptr) unsafe.Pointer { return hakmem.ReallocZeroed(hakmem.MallocAt(site, n/3), n/3, n) },
 	}
 	var all []unsafe.Pointer
 	for way, malloc := range ways {
@@ -81,7 +91,7 @@ func TestLiveBlocks(t *testing.T) {
 					continue
 				}
 				want := hakmem.LiveBlock{Addr: uintptr(p), Size: hakmem.UsableSize(p)}
-				if way == "MallocAt" {
+				if strings.HasSuffix(way, "At") {
 					want.Site, want.SiteName = site, "TestLiveBlocks"
 				}
 				if fmt.Sprint(b) != fmt.Sprint(want) || b.Stack != nil {

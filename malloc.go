@@ -7,6 +7,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -61,6 +62,34 @@ func Calloc(n, size uintptr) unsafe.Pointer {
 	return mallocZero(uintptr(total))
 }
 
+// CallocAt is [Calloc] for a site: until it is freed, the block counts as alive under s in [ReadStats],
+// as that of [MallocAt] does. It returns nil when no memory is left or when n·size overflows. Site 0 means
+// no site; any other site that [RegisterSite] did not return panics. Any goroutine may call it, and the
+// block is freed with [Free].
+func CallocAt(s Site, n, size uintptr) unsafe.Pointer {
+	mustBeSiteOrNone("CallocAt", s)
+	hi, total := bits.Mul64(uint64(n), uint64(size))
+	if hi != 0 {
+		return nil
+	}
+	return mallocZeroAt("hakmem.CallocAt", s, 1, uintptr(total))
+}
+
+// mallocZeroAt is mallocZero for a site (0: none) and at a multiple of align. op is the name of the
+// operation in an execution trace.
+func mallocZeroAt(op string, s Site, align, size uintptr) unsafe.Pointer {
+	if s == 0 && align <= sizeclass.Granule {
+		return mallocZero(size)
+	}
+	shown := showAlloc(op, size)
+	p := engine.MallocAlignedZero(mem.Align(align), mem.Bytes(size), site.ID(s))
+	shown.end(p == 0)
+	if align > sizeclass.Granule { // a trace has one letter for an alignment, and one for zeroes
+		return handOut('g', p, mem.Bytes(size), align)
+	}
+	return handOut('z', p, mem.Bytes(size), 0)
+}
+
 // mallocZero is Malloc with the first size bytes cleared.
 func mallocZero(size uintptr) unsafe.Pointer {
 	if size > sizeclass.MaxMid || engine.Watched() {
@@ -99,7 +128,30 @@ func mallocZero(size uintptr) unsafe.Pointer {
 // aligns a block of size bytes; [AlignedRealloc] keeps another alignment. An invalid p panics as it
 // does in [Free].
 func Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
-	return realloc("Realloc", 0, p, size, 1, Malloc)
+	return realloc("Realloc", 0, p, size, 1, false, 0, Malloc)
+}
+
+// ReallocZeroed is [Realloc] to n bytes with zeroes behind the contents: the first oldLen bytes keep
+// what they held, as far as n reaches, and every byte from oldLen up to n is zero. oldLen and n are in
+// bytes. A nil p makes it Calloc(1, n), whatever oldLen is. When no memory is left, a request to grow
+// returns nil, and p stays valid with its contents as they were.
+//
+// As with [Calloc], pages that are fresh from the system are zero already and are not written, when a
+// block above 32 KiB takes them.
+//
+// oldLen must be at most UsableSize(p); more panics, and nothing is changed. An invalid p panics as it
+// does in [Free].
+func ReallocZeroed(p unsafe.Pointer, oldLen, n uintptr) unsafe.Pointer {
+	return realloc("ReallocZeroed", 0, p, n, 1, true, oldLen, mallocZero)
+}
+
+// AlignedReallocZeroed is [ReallocZeroed] with a result whose address is a multiple of align, as
+// [AlignedRealloc] is Realloc with one. A nil p makes it AlignedCalloc(align, n).
+func AlignedReallocZeroed(p unsafe.Pointer, align, oldLen, n uintptr) unsafe.Pointer {
+	mustBeAlignment("AlignedReallocZeroed", align)
+	return realloc("AlignedReallocZeroed", 0, p, n, align, true, oldLen, func(n uintptr) unsafe.Pointer {
+		return mallocZeroAt("hakmem.AlignedCalloc", 0, align, n)
+	})
 }
 
 // AlignedRealloc is [Realloc] with a result whose address is a multiple of align. A block that is
@@ -111,12 +163,13 @@ func Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 // returns nil and p stays valid.
 func AlignedRealloc(p unsafe.Pointer, size, align uintptr) unsafe.Pointer {
 	mustBeAlignment("AlignedRealloc", align)
-	return realloc("AlignedRealloc", 0, p, size, align, func(size uintptr) unsafe.Pointer { return alignedAlloc(align, size) })
+	return realloc("AlignedRealloc", 0, p, size, align, false, 0, func(size uintptr) unsafe.Pointer { return alignedAlloc(align, size) })
 }
 
-// realloc is Realloc with a result at a multiple of align; malloc is the function that allocates a
-// block so aligned, and own is the front that malloc uses (0: that of the current P).
-func realloc(op string, own engine.Front, p unsafe.Pointer, size, align uintptr, malloc func(uintptr) unsafe.Pointer) unsafe.Pointer {
+// realloc is Realloc with a result at a multiple of align. If zeroed is set, its bytes from number oldLen
+// on are zero. malloc is the function that allocates such a block, and own is the front that malloc uses
+// (0: that of the current P).
+func realloc(op string, own engine.Front, p unsafe.Pointer, size, align uintptr, zeroed bool, oldLen uintptr, malloc func(uintptr) unsafe.Pointer) unsafe.Pointer {
 	if p == nil {
 		return malloc(size)
 	}
@@ -124,13 +177,25 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size, align uintptr,
 	if bad.Kind != engine.OK {
 		panic(misuse(op, bad))
 	}
+	keep := engine.KeepAll
+	if zeroed {
+		if keep = engine.Keep(oldLen); mem.Bytes(oldLen) > old {
+			panic(fmt.Sprintf("hakmem: %s: oldLen %d is more than the %d bytes of the block at %p: pass how many of its bytes are in use", op, oldLen, old, p))
+		}
+	}
 	watched := engine.Watched()
 	aligned := uintptr(p)&(align-1) == 0
 	least := size
 	if site != 0 {
 		least = uintptr(engine.AtLeast(site, mem.Bytes(size)))
 	}
-	if aligned && (fits(uintptr(old), least) || (old > sizeclass.MaxMid || engine.Gated()) && engine.Resize(engine.Block(p), mem.Bytes(size))) {
+	stays := aligned && fits(uintptr(old), least)
+	if stays {
+		engine.ZeroFrom(engine.Block(p), keep, mem.Bytes(size))
+	} else if aligned && (old > sizeclass.MaxMid || engine.Gated()) {
+		stays = engine.Resize(engine.Block(p), mem.Bytes(size), keep)
+	}
+	if stays {
 		if watched {
 			watchInPlace(engine.Block(p), mem.Bytes(size))
 		}
@@ -142,15 +207,15 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size, align uintptr,
 	if old > sizeclass.MaxLarge {
 		var to engine.Block
 		shown := showAlloc("hakmem.Realloc", size)
-		to, moved, huge = engine.Move(own, engine.Block(p), mem.Bytes(size), mem.Align(align))
+		to, moved, huge = engine.Move(own, engine.Block(p), mem.Bytes(size), mem.Align(align), keep)
 		shown.end(huge && to == 0)
 		q = engine.Pointer(to)
 	}
 	switch {
 	case huge:
-	case site != 0 || watched || engine.Gated():
+	case site != 0 || watched || zeroed || engine.Gated():
 		shown := showAlloc("hakmem.Realloc", size)
-		to := engine.MallocMoved(own, mem.Align(align), mem.Bytes(size), site, mem.Bytes(size) > old)
+		to := engine.MallocMoved(own, mem.Align(align), mem.Bytes(size), site, mem.Bytes(size) > old, keep)
 		shown.end(to == 0)
 		q = engine.Pointer(to)
 	default:
@@ -163,15 +228,16 @@ func realloc(op string, own engine.Front, p unsafe.Pointer, size, align uintptr,
 	default: // no memory is left, but the block is large enough: give back what can be given back
 		engine.DidWithout()
 		if old > sizeclass.MaxMid {
-			engine.Resize(engine.Block(p), sizeclass.MaxMid+1)
+			engine.Resize(engine.Block(p), sizeclass.MaxMid+1, engine.KeepAll)
 		}
+		engine.ZeroFrom(engine.Block(p), keep, mem.Bytes(size))
 		if watched {
 			watchInPlace(engine.Block(p), mem.Bytes(size))
 		}
 		return p
 	}
 	if !moved.Any() {
-		engine.Copy(q, p, min(old, mem.Bytes(size)))
+		engine.Copy(q, p, min(old, mem.Bytes(size), mem.Bytes(keep)))
 	}
 	if watched {
 		left := moved // else all calls would have it in Go's heap
@@ -212,6 +278,23 @@ func AlignedAlloc(align, size uintptr) unsafe.Pointer {
 	return alignedAlloc(align, size)
 }
 
+// AlignedAllocAt is [AlignedAlloc] for a site, as [MallocAt] is Malloc for one: until it is freed, the block
+// counts as alive under s in [ReadStats]. It panics for an alignment that AlignedAlloc does not grant, and
+// for a site that [RegisterSite] did not return, except for 0, which means no site.
+func AlignedAllocAt(s Site, align, size uintptr) unsafe.Pointer {
+	mustBeAlignment("AlignedAllocAt", align)
+	mustBeSiteOrNone("AlignedAllocAt", s)
+	return alignedAllocAt("hakmem.AlignedAllocAt", s, align, size)
+}
+
+// AlignedCalloc is [AlignedAlloc] with every one of the n bytes zero. As with [Calloc], fresh memory from the
+// system is not written. It returns nil when no memory is left, and panics for an alignment that
+// AlignedAlloc does not grant. Any goroutine may call it, and the block is freed with [Free].
+func AlignedCalloc(align, n uintptr) unsafe.Pointer {
+	mustBeAlignment("AlignedCalloc", align)
+	return mallocZeroAt("hakmem.AlignedCalloc", 0, align, n)
+}
+
 // mustBeAlignment panics in the name of op if align is no alignment that it grants.
 func mustBeAlignment(op string, align uintptr) {
 	if align == 0 || align&(align-1) != 0 || align > maxAlign {
@@ -223,8 +306,13 @@ func alignedAlloc(align, size uintptr) unsafe.Pointer {
 	if align <= sizeclass.Granule && !engine.Watched() {
 		return Malloc(size)
 	}
-	shown := showAlloc("hakmem.AlignedAlloc", size)
-	p := engine.MallocAligned(mem.Align(align), mem.Bytes(size))
+	return alignedAllocAt("hakmem.AlignedAlloc", 0, align, size)
+}
+
+// alignedAllocAt is alignedAlloc for a site (0: none). op is the name of the operation in an execution trace.
+func alignedAllocAt(op string, s Site, align, size uintptr) unsafe.Pointer {
+	shown := showAlloc(op, size)
+	p := engine.MallocAligned(mem.Align(align), mem.Bytes(size), site.ID(s))
 	shown.end(p == 0)
 	return handOut('g', p, mem.Bytes(size), align)
 }

@@ -133,19 +133,25 @@ func TestImpossibleSizesGiveNil(t *testing.T) {
 	defer hakmem.Free(p)
 	for _, size := range []uintptr{absurd, 1 << 47, math.MaxUint, math.MaxUint - 15, math.MaxUint - 4095, math.MaxUint - 65535, 1 << 63, 1<<63 - 1} {
 		for name, got := range map[string]unsafe.Pointer{
-			"Malloc":              hakmem.Malloc(size),
-			"MallocAt":            hakmem.MallocAt(site, size),
-			"Calloc":              hakmem.Calloc(1, size),
-			"Realloc(p)":          hakmem.Realloc(p, size),
-			"Realloc(nil)":        hakmem.Realloc(nil, size),
-			"AlignedAlloc(1)":     hakmem.AlignedAlloc(1, size),
-			"AlignedAlloc(64)":    hakmem.AlignedAlloc(64, size),
-			"AlignedAlloc(2 MiB)": hakmem.AlignedAlloc(2<<20, size),
-			"AlignedRealloc(p)":   hakmem.AlignedRealloc(p, size, 2<<20),
-			"AlignedRealloc(nil)": hakmem.AlignedRealloc(nil, size, 64),
-			"Heap.Malloc":         h.Malloc(size),
-			"Heap.Calloc":         h.Calloc(size, 1),
-			"Heap.Realloc(p)":     h.Realloc(p, size),
+			"Malloc":               hakmem.Malloc(size),
+			"MallocAt":             hakmem.MallocAt(site, size),
+			"Calloc":               hakmem.Calloc(1, size),
+			"Realloc(p)":           hakmem.Realloc(p, size),
+			"Realloc(nil)":         hakmem.Realloc(nil, size),
+			"AlignedAlloc(1)":      hakmem.AlignedAlloc(1, size),
+			"AlignedAlloc(64)":     hakmem.AlignedAlloc(64, size),
+			"AlignedAlloc(2 MiB)":  hakmem.AlignedAlloc(2<<20, size),
+			"AlignedRealloc(p)":    hakmem.AlignedRealloc(p, size, 2<<20),
+			"AlignedRealloc(nil)":  hakmem.AlignedRealloc(nil, size, 64),
+			"ReallocZeroed":        hakmem.ReallocZeroed(p, 50, size),
+			"ReallocZeroed(nil)":   hakmem.ReallocZeroed(nil, 0, size),
+			"AlignedReallocZeroed": hakmem.AlignedReallocZeroed(p, 64, 50, size),
+			"AlignedCalloc":        hakmem.AlignedCalloc(64, size),
+			"CallocAt":             hakmem.CallocAt(site, 1, size),
+			"AlignedAllocAt":       hakmem.AlignedAllocAt(site, 64, size),
+			"Heap.Malloc":          h.Malloc(size),
+			"Heap.Calloc":          h.Calloc(size, 1),
+			"Heap.Realloc(p)":      h.Realloc(p, size),
 		} {
 			if got != nil {
 				t.Errorf("%s of %#x bytes = %p, want nil", name, size, got)

@@ -51,6 +51,8 @@ func takers(t *testing.T) []taker {
 		{"Realloc", false, func(p unsafe.Pointer) { hakmem.Realloc(p, absurd) }},
 		{"AlignedRealloc", false, func(p unsafe.Pointer) { hakmem.AlignedRealloc(p, 50, 64) }},
 		{"AlignedRealloc", false, func(p unsafe.Pointer) { hakmem.AlignedRealloc(p, 500_000, 2<<20) }},
+		{"ReallocZeroed", false, func(p unsafe.Pointer) { hakmem.ReallocZeroed(p, 1, 500_000) }},
+		{"Append", false, func(p unsafe.Pointer) { hakmem.Append(unsafe.Slice((*int8)(p), 1), 1, 2, 3) }},
 		{"Heap.Realloc", false, func(p unsafe.Pointer) { h.Realloc(p, 50) }},
 		{"Heap.Realloc", false, func(p unsafe.Pointer) { h.Realloc(p, 500_000) }},
 	}

@@ -27,9 +27,7 @@ func RegisterSite(name string) Site { return Site(engine.RegisterSite(name)) }
 // Site 0 means no site; any other site that RegisterSite did not return panics. Any goroutine may
 // call it.
 func MallocAt(s Site, size uintptr) unsafe.Pointer {
-	if s != 0 {
-		mustBeSite("MallocAt", s)
-	}
+	mustBeSiteOrNone("MallocAt", s)
 	shown := showAlloc("hakmem.MallocAt", size)
 	p := engine.MallocAt(site.ID(s), mem.Bytes(size))
 	shown.end(p == 0)
@@ -40,6 +38,13 @@ func MallocAt(s Site, size uintptr) unsafe.Pointer {
 func mustBeSite(op string, s Site) {
 	if !site.ID(s).Known() {
 		panic(fmt.Sprintf("hakmem: %s: site %d was not registered: use the result of RegisterSite", op, s))
+	}
+}
+
+// mustBeSiteOrNone is mustBeSite for a function that also takes 0, for no site.
+func mustBeSiteOrNone(op string, s Site) {
+	if s != 0 {
+		mustBeSite(op, s)
 	}
 }
 

@@ -500,6 +500,17 @@ func TestNoGoAllocations(t *testing.T) {
 			"New, Delete":          func() { hakmem.Delete(hakmem.New[plainStruct]()) },
 			"New of a big T":       func() { hakmem.Delete(hakmem.New[[5000]int]()) },
 			"MakeSlice, FreeSlice": func() { hakmem.FreeSlice(hakmem.MakeSlice[byte](n, n)) },
+			"MakeSliceAt":          func() { hakmem.FreeSlice(hakmem.MakeSliceAt[byte](site, n, n)) },
+			"AllocAt":              func() { hakmem.FreeBytes(hakmem.AllocAt(site, n)) },
+			"Append, Grow, Clip": func() {
+				hakmem.FreeSlice(hakmem.Clip(hakmem.Append(hakmem.Grow(hakmem.Append([]byte(nil), 1), n), 2, 3)))
+			},
+			"ReallocZeroed":        func() { hakmem.Free(hakmem.ReallocZeroed(hakmem.Malloc(size), size, 3*size)) },
+			"AlignedReallocZeroed": func() { hakmem.Free(hakmem.AlignedReallocZeroed(hakmem.Malloc(size), 4096, size, 3*size)) },
+			"AlignedCalloc":        func() { hakmem.Free(hakmem.AlignedCalloc(4096, size)) },
+			"CallocAt":             func() { hakmem.Free(hakmem.CallocAt(site, 1, size)) },
+			"AlignedAllocAt":       func() { hakmem.Free(hakmem.AlignedAllocAt(site, 4096, size)) },
+			"Owns, Pointer":        func() { p := hakmem.Malloc(size); hakmem.Owns(hakmem.Pointer(uintptr(p))); hakmem.Free(p) },
 			"UsableSize, GoodSize": func() { p := hakmem.Malloc(hakmem.GoodSize(size)); hakmem.UsableSize(p); hakmem.Free(p) },
 			"Heap.Malloc, Free":    func() { h.Free(h.Malloc(size)) },
 			"Heap.Calloc":          func() { h.Free(h.Calloc(1, size)) },

@@ -28,9 +28,9 @@ import (
 // that succeeded, in one of these forms:
 //
 //	a P ID SIZE        an allocation: Malloc, MallocAt, Alloc, Realloc of nil, a chunk of an Arena
-//	z P ID SIZE        one of zeroed memory: Calloc, AllocZeroed, New, MakeSlice
-//	g P ID SIZE ALIGN  AlignedAlloc, AlignedRealloc of nil
-//	r P ID SIZE OLD    Realloc, AlignedRealloc: block OLD became block ID, perhaps the same
+//	z P ID SIZE        one of zeroed memory: Calloc, AllocZeroed, New, MakeSlice, Append to nil
+//	g P ID SIZE ALIGN  AlignedAlloc, AlignedCalloc, AlignedRealloc of nil
+//	r P ID SIZE OLD    Realloc and its kin, Append, Grow, Clip: block OLD became block ID, perhaps the same
 //	f P ID             a free: Free, FreeBytes, Delete, FreeSlice, Close of an Arena for each chunk
 //
 // The fields are:

@@ -15,6 +15,12 @@ func Alloc(n int) []byte {
 	return bytesOf(Malloc(length("Alloc", n)), n)
 }
 
+// AllocAt is [Alloc] for a site: until it is freed, the slice's block counts as alive under s in [ReadStats],
+// as that of [MallocAt] does. Site 0 means no site; any other site that [RegisterSite] did not return panics.
+func AllocAt(s Site, n int) []byte {
+	return bytesOf(MallocAt(s, length("AllocAt", n)), n)
+}
+
 // AllocZeroed is [Alloc] with every byte zero.
 func AllocZeroed(n int) []byte {
 	return bytesOf(mallocZero(length("AllocZeroed", n)), n)
@@ -81,12 +87,22 @@ func Delete[T any](p *T) { release("Delete", unsafe.Pointer(p)) }
 // aligned to 16 bytes. It panics unless 0 ≤ len ≤ cap, with [*OutOfMemoryError] when no memory is
 // left, and for a T that holds Go pointers, as [New] does. Any goroutine may call it.
 //
-// Appending beyond cap moves the slice to the Go heap and does not free the block: keep the
-// original slice for [FreeSlice].
-func MakeSlice[T any](len, cap int) []T {
+// [Append] makes the slice longer than cap. Go's own append would move it to the Go heap then, and not free
+// the block.
+func MakeSlice[T any](len, cap int) []T { return makeSlice[T]("MakeSlice", 0, len, cap) }
+
+// MakeSliceAt is [MakeSlice] for a site: until it is freed, the slice's block counts as alive under s in
+// [ReadStats], as that of [MallocAt] does, and so do the blocks to which [Append] moves it. Site 0 means no
+// site; any other site that [RegisterSite] did not return panics.
+func MakeSliceAt[T any](s Site, len, cap int) []T {
+	mustBeSiteOrNone("MakeSliceAt", s)
+	return makeSlice[T]("MakeSliceAt", s, len, cap)
+}
+
+func makeSlice[T any](op string, s Site, len, cap int) []T {
 	mustBePlain[T]()
-	size := sliceBytes[T]("MakeSlice", len, cap)
-	p := mallocZero(size)
+	size := sliceBytes[T](op, len, cap)
+	p := mallocZeroAt("hakmem.CallocAt", s, 1, size)
 	if p == nil {
 		panic(outOfMemory(size))
 	}
@@ -111,15 +127,25 @@ func FreeSlice[T any](s []T) { release("FreeSlice", unsafe.Pointer(unsafe.SliceD
 // plain holds the types that are known to have no Go pointers.
 var plain sync.Map // reflect.Type → nothing
 
-func mustBePlain[T any]() {
+// PointerFree returns nil if a T may live in hakmem's memory, as those of [New] and [MakeSlice] do. Otherwise it
+// returns an error that names the field of T that is a Go pointer, or holds one; New panics with the same
+// text. So a generic container can refuse a type when it is made. Any goroutine may call it.
+func PointerFree[T any]() error {
 	t := reflect.TypeFor[T]()
 	if _, ok := plain.Load(t); ok {
-		return
+		return nil
 	}
 	if path, kind := pointerIn(t, t.String()); path != "" {
-		panic(fmt.Sprintf("hakmem: type %s cannot live outside the Go heap: %s is a Go %s, which the collector would not see; keep an index or a copy of the bytes instead", t, path, kind))
+		return fmt.Errorf("hakmem: type %s cannot live outside the Go heap: %s is a Go %s, which the collector would not see; keep an index or a copy of the bytes instead", t, path, kind)
 	}
 	plain.Store(t, nil)
+	return nil
+}
+
+func mustBePlain[T any]() {
+	if err := PointerFree[T](); err != nil {
+		panic(err.Error())
+	}
 }
 
 // pointerIn returns the path and kind of the first Go pointer in t, or "".

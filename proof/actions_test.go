@@ -142,8 +142,8 @@ var actions = []action{
 		return true
 	}},
 
-	{"alloc", typed, []string{"Alloc"}, func(m *machine) bool { return m.allocBytes("Alloc", hakmem.Alloc, false) }},
-	{"alloc zeroed", typed, []string{"AllocZeroed"}, func(m *machine) bool { return m.allocBytes("AllocZeroed", hakmem.AllocZeroed, true) }},
+	{"alloc", typed, []string{"Alloc"}, func(m *machine) bool { return m.allocBytes(want{op: "Alloc"}, hakmem.Alloc) }},
+	{"alloc zeroed", typed, []string{"AllocZeroed"}, func(m *machine) bool { return m.allocBytes(want{op: "AllocZeroed", zero: true}, hakmem.AllocZeroed) }},
 	{"new", typed, []string{"New"}, func(m *machine) bool {
 		switch m.choose("type", 4) {
 		case 0:
@@ -218,7 +218,7 @@ var actions = []action{
 	{"foreign pointer", misuse, takers, (*machine).useForeign},
 	{"arena memory", misuse, takers, (*machine).useArenaMemory},
 	{"closed handle", misuse, []string{"Heap.Close", "Heap.Malloc", "Heap.Calloc", "Heap.Realloc", "Heap.Free", "Heap.Trim", "Arena.Close", "Arena.Reset", "Arena.Alloc"}, (*machine).useClosed},
-	{"bad arguments", misuse, []string{"AlignedAlloc", "AlignedRealloc", "MallocAt", "Alloc", "AllocZeroed", "MakeSlice", "New", "NewIn", "MakeSliceIn", "Arena.Alloc", "SetMemoryLimit", "SwapMemoryLimit"}, (*machine).badArguments},
+	{"bad arguments", misuse, []string{"AlignedAlloc", "AlignedRealloc", "AlignedCalloc", "AlignedReallocZeroed", "AlignedAllocAt", "CallocAt", "AllocAt", "MakeSliceAt", "Grow", "Append", "MallocAt", "Alloc", "AllocZeroed", "MakeSlice", "New", "NewIn", "MakeSliceIn", "Arena.Alloc", "SetMemoryLimit", "SwapMemoryLimit"}, (*machine).badArguments},
 	{"too much", misuse, []string{"Malloc", "Calloc", "MallocAt", "AlignedAlloc", "Realloc", "Heap.Malloc", "Alloc", "MakeSlice", "OutOfMemoryError.Error", "OutOfMemoryError.Unwrap"}, (*machine).tooMuch},
 	{"overflow", misuse, []string{"Free", "UsableSize", "Realloc", "Trim"}, (*machine).overflow},
 	{"drop heap", slow, []string{"ReadStats"}, (*machine).dropHeap},
@@ -228,6 +228,134 @@ var actions = []action{
 	}},
 	{"policy", world, []string{"ExportPolicy", "ImportPolicy", "Explain", "WriteBoard"}, (*machine).policy},
 	{"site rule", global, []string{"SetSiteRule", "ReadSiteRule", "Lane.String", "Touch.String"}, (*machine).siteRule},
+	{"calloc at", global, []string{"CallocAt"}, func(m *machine) bool {
+		w := want{op: "CallocAt", size: m.anySize(), exact: true, zero: true, site: m.sites[m.choose("site", len(m.sites))]}
+		return m.allocate(w, func(w want) unsafe.Pointer { return hakmem.CallocAt(w.site, 1, w.size) })
+	}},
+	{"aligned alloc at", global, []string{"AlignedAllocAt"}, func(m *machine) bool {
+		w := want{op: "AlignedAllocAt", align: 1 << m.choose("alignment", 22), size: m.anySize(), site: m.sites[m.choose("site", len(m.sites))]}
+		return m.allocate(w, func(w want) unsafe.Pointer { return hakmem.AlignedAllocAt(w.site, w.align, w.size) })
+	}},
+	{"aligned calloc", global, []string{"AlignedCalloc"}, func(m *machine) bool {
+		w := want{op: "AlignedCalloc", align: 1 << m.choose("alignment", 22), size: m.anySize(), zero: true}
+		return m.allocate(w, func(w want) unsafe.Pointer { return hakmem.AlignedCalloc(w.align, w.size) })
+	}},
+	{"realloc zeroed", global, []string{"ReallocZeroed"}, func(m *machine) bool {
+		return m.realloc("ReallocZeroed", 1, zeroing(hakmem.ReallocZeroed))
+	}},
+	{"aligned realloc zeroed", global, []string{"AlignedReallocZeroed"}, func(m *machine) bool {
+		align := uintptr(1) << m.choose("alignment", 22)
+		return m.realloc("AlignedReallocZeroed", align, zeroing(func(p unsafe.Pointer, oldLen, n uintptr) unsafe.Pointer {
+			return hakmem.AlignedReallocZeroed(p, align, oldLen, n)
+		}))
+	}},
+	{"alloc at", typed, []string{"AllocAt"}, func(m *machine) bool {
+		s := m.sites[m.choose("site", len(m.sites))]
+		return m.allocBytes(want{op: "AllocAt", site: s}, func(n int) []byte { return hakmem.AllocAt(s, n) })
+	}},
+	{"make slice at", typed, []string{"MakeSliceAt"}, func(m *machine) bool {
+		s := m.sites[m.choose("site", len(m.sites))]
+		return m.allocBytes(want{op: "MakeSliceAt", site: s, zero: true}, func(n int) []byte { return hakmem.MakeSliceAt[byte](s, n, n) })
+	}},
+	{"grow a slice", typed, []string{"Append", "Grow", "Clip"}, (*machine).growSlice},
+	{"addresses", world, []string{"Owns", "Pointer", "ExplainAddress", "PointerFree"}, (*machine).addresses},
+}
+
+// zeroing returns a function that calls realloc, which is to keep the whole block and to put zeroes behind it, and
+// that panics if these are not zero.
+func zeroing(realloc func(p unsafe.Pointer, oldLen, n uintptr) unsafe.Pointer) func(unsafe.Pointer, uintptr) unsafe.Pointer {
+	return func(p unsafe.Pointer, n uintptr) unsafe.Pointer {
+		had := hakmem.UsableSize(p)
+		q := realloc(p, had, n)
+		if q != nil && n > had && !isZero(unsafe.Add(q, had), n-had) {
+			panic(fmt.Sprintf("of a block of %d bytes that has %d now, not all of the new ones are zero", had, n))
+		}
+		return q
+	}
+}
+
+// growSlice lets a slice of a block's first bytes grow, or clips it.
+func (m *machine) growSlice() bool {
+	m.makeRoom()
+	i, ok := m.pick()
+	if !ok {
+		return false
+	}
+	b := m.blocks[i]
+	m.mustBeIntact(b)
+	length := m.choose("length", int(b.usable)+1)
+	s := unsafe.Slice((*byte)(b.p), b.usable)[:length]
+	v := make([]byte, m.anySize())
+	for j := range v {
+		v[j] = byte(j) | 1
+	}
+	op := []string{"Append", "Grow", "Clip"}[m.choose("operation", 3)]
+	p := m.orOutOfMemory(op, func() unsafe.Pointer {
+		switch op {
+		case "Append":
+			s = hakmem.Append(s, v...)
+			length += len(v)
+		case "Grow":
+			s = hakmem.Grow(s, len(v))
+		case "Clip":
+			s = hakmem.Clip(s)
+		}
+		return unsafe.Pointer(unsafe.SliceData(s))
+	})
+	if p == nil {
+		m.failed(op, uintptr(len(v)))
+		m.mustBeIntact(b)
+		return true
+	}
+	kept := uintptr(length)
+	if op == "Append" {
+		kept -= uintptr(len(v))
+	}
+	switch {
+	case len(s) != length || op == "Clip" && cap(s) != length || op == "Grow" && cap(s)-length < len(v):
+		m.Fatalf("%s(%v) has length %d, want %d, and capacity %d", op, b, len(s), length, cap(s))
+	case !intact(p, b.usable, kept, b.key) || op == "Append" && !bytes.Equal(s[kept:], v):
+		m.Fatalf("%s(%v), length %d, lost the contents", op, b, kept)
+	case op == "Grow" && uintptr(cap(s)) > b.usable && !isZeroBytes(s[:cap(s)][b.usable:]):
+		m.Fatalf("%s(%v): not all that is new of %d bytes is zero", op, b, cap(s))
+	}
+	site := b.site
+	m.dropped(i)
+	if p == b.p {
+		m.stale = m.stale[:len(m.stale)-1]
+	}
+	m.got(p, want{op: op, size: uintptr(cap(s)), site: site})
+	return true
+}
+
+func isZeroBytes(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }
+
+// addresses asks what is at addresses in and near blocks.
+func (m *machine) addresses() bool {
+	if hakmem.PointerFree[record]() != nil || hakmem.PointerFree[*record]() == nil {
+		m.Fatalf("PointerFree of record: %v; of *record: %v", hakmem.PointerFree[record](), hakmem.PointerFree[*record]())
+	}
+	live := walked()
+	near := append([]unsafe.Pointer{unsafe.Pointer(&globalBytes)}, m.stale...)
+	for _, b := range m.byAddr {
+		near = append(near, b.p)
+	}
+	m.mustChangeNothing("a question", func() {
+		for range 20 {
+			addr := uintptr(near[m.choose("block", len(near))]) + uintptr(m.choose("offset", 100_000)) - uintptr(m.choose("before", 2)*1000)
+			in := slices.ContainsFunc(live, func(l hakmem.LiveBlock) bool { return addr >= l.Addr && addr-l.Addr < max(l.Size, 1) })
+			var p unsafe.Pointer
+			e, _ := workout.MisuseOf(func() { p = hakmem.Pointer(addr) })
+			text := hakmem.ExplainAddress(addr)
+			switch {
+			case hakmem.Owns(testkit.Wild(nil, addr)) != in, (e == nil) != in, uintptr(p) != addr && in, strings.Contains(text, "which is live") != in:
+				m.Fatalf("address %#x is in a live block: %v; Owns: %v, Pointer: %v %v, ExplainAddress: %s", addr, in, hakmem.Owns(testkit.Wild(nil, addr)), p, e, text)
+			case m.at(addr) != nil && !in:
+				m.Fatalf("address %#x is in %v, and not in a block of LiveBlocks", addr, m.at(addr))
+			}
+		}
+	})
+	return true
 }
 
 // sliceAt returns a slice that begins at p, nil for nil.
@@ -447,17 +575,18 @@ func (m *machine) mustExplain(oom *hakmem.OutOfMemoryError) {
 	}
 }
 
-func (m *machine) allocBytes(op string, call func(int) []byte, zero bool) bool {
+func (m *machine) allocBytes(w want, call func(int) []byte) bool {
 	m.makeRoom()
 	n := m.anySize()
-	p := m.orOutOfMemory(op, func() unsafe.Pointer {
+	p := m.orOutOfMemory(w.op, func() unsafe.Pointer {
 		b := call(int(n))
 		if len(b) != int(n) || cap(b) != int(n) || b == nil {
-			m.Fatalf("%s(%d): length %d, capacity %d", op, n, len(b), cap(b))
+			m.Fatalf("%s(%d): length %d, capacity %d", w.op, n, len(b), cap(b))
 		}
 		return unsafe.Pointer(unsafe.SliceData(b))
 	})
-	m.got(p, want{op: op, size: n, exact: true, zero: zero})
+	w.size, w.exact = n, true
+	m.got(p, w)
 	return true
 }
 
@@ -704,7 +833,8 @@ func (m *machine) mustChangeNothing(what string, f func()) {
 }
 
 // takers are the functions that take a pointer, as spelled in MisuseError.Op.
-var takers = []string{"Free", "FreeBytes", "FreeSlice", "Delete", "UsableSize", "Realloc", "Heap.Free", "Heap.Realloc", "AlignedRealloc", "MisuseError.Error", "MisuseError.Stacks"}
+var takers = []string{"Free", "FreeBytes", "FreeSlice", "Delete", "UsableSize", "Realloc", "Heap.Free", "Heap.Realloc", "AlignedRealloc",
+	"ReallocZeroed", "AlignedReallocZeroed", "Append", "Grow", "Clip", "MisuseError.Error", "MisuseError.Stacks"}
 
 // take passes p to one of the takers.
 func (m *machine) take(op string, h *hakmem.Heap, p unsafe.Pointer, size uintptr) {
@@ -727,6 +857,16 @@ func (m *machine) take(op string, h *hakmem.Heap, p unsafe.Pointer, size uintptr
 		h.Realloc(p, size)
 	case "AlignedRealloc":
 		hakmem.AlignedRealloc(p, size, 256)
+	case "ReallocZeroed":
+		hakmem.ReallocZeroed(p, size/2, size)
+	case "AlignedReallocZeroed":
+		hakmem.AlignedReallocZeroed(p, 256, size/2, size)
+	case "Append":
+		hakmem.Append(sliceAt[int8](p), 1, 2, 3)
+	case "Grow":
+		hakmem.Grow(sliceAt[int8](p), int(size))
+	case "Clip":
+		hakmem.Clip(sliceAt[int8](p))
 	}
 }
 
@@ -744,7 +884,7 @@ const (
 // and that nothing changed. of is the live block that contains p, or nil.
 func (m *machine) refuse(what string, p unsafe.Pointer, of *block, kinds ...string) {
 	m.Helper()
-	op := takers[m.choose("taker", 9)]
+	op := takers[m.choose("taker", 14)]
 	size := []uintptr{0, 50, 500_000, 1 << 60}[m.choose("realloc to", 4)]
 	var h *hakmem.Heap
 	if strings.HasPrefix(op, "Heap.") {
@@ -759,7 +899,8 @@ func (m *machine) refuse(what string, p unsafe.Pointer, of *block, kinds ...stri
 		m.Fatalf("%s of %s %p: %s", op, what, p, instead)
 	}
 	want := "use after free"
-	if !strings.HasSuffix(op, "Realloc") && op != "UsableSize" {
+	switch op {
+	case "Free", "Heap.Free", "FreeBytes", "FreeSlice", "Delete":
 		want = "double free"
 	}
 	if e.Op != op || e.Addr != uintptr(p) || e.Late || !slices.Contains(kinds, e.Kind) && (e.Kind != want || !slices.Contains(kinds, freed)) {
@@ -921,6 +1062,14 @@ func (m *machine) badArguments() bool {
 		{func() { hakmem.AlignedAlloc(4<<20, 8) }, "alignment 4194304"},
 		{func() { hakmem.AlignedRealloc(nil, 8, 12) }, "AlignedRealloc: alignment 12"},
 		{func() { hakmem.MallocAt(1<<31, 8) }, "site 2147483648"},
+		{func() { hakmem.AlignedCalloc(3, 8) }, "AlignedCalloc: alignment 3"},
+		{func() { hakmem.AlignedReallocZeroed(nil, 12, 0, 8) }, "AlignedReallocZeroed: alignment 12"},
+		{func() { hakmem.AlignedAllocAt(0, 5, 8) }, "AlignedAllocAt: alignment 5"},
+		{func() { hakmem.CallocAt(1<<31, 1, 8) }, "site 2147483648"},
+		{func() { hakmem.AllocAt(0, -1) }, "AllocAt(-1)"},
+		{func() { hakmem.MakeSliceAt[int32](0, 3, 2) }, "MakeSliceAt(3, 2)"},
+		{func() { hakmem.Grow([]byte(nil), -1) }, "Grow(-1)"},
+		{func() { hakmem.Append[string](nil, "") }, "string"},
 		{func() { hakmem.Alloc(-1) }, "Alloc(-1)"},
 		{func() { hakmem.AllocZeroed(-5) }, "AllocZeroed(-5)"},
 		{func() { hakmem.MakeSlice[int32](-1, 4) }, "MakeSlice(-1, 4)"},

@@ -116,6 +116,10 @@ func TestExecutionTrace(t *testing.T) {
 		{"Calloc", func() { hakmem.Free(hakmem.Calloc(5, 1<<20)) }, map[string]int{"hakmem.Calloc": 1}, map[string]string{"hakmem.bytes": "5242880"}},
 		{"AlignedAlloc", func() { hakmem.Free(hakmem.AlignedAlloc(1<<20, size)) }, map[string]int{"hakmem.AlignedAlloc": 1}, nil},
 		{"MallocAt", func() { hakmem.Free(hakmem.MallocAt(site, size)) }, map[string]int{"hakmem.MallocAt": 1}, nil},
+		{"CallocAt", func() { hakmem.Free(hakmem.CallocAt(site, 1, size)) }, map[string]int{"hakmem.CallocAt": 1}, nil},
+		{"AlignedCalloc", func() { hakmem.Free(hakmem.AlignedCalloc(1<<20, size)) }, map[string]int{"hakmem.AlignedCalloc": 1}, nil},
+		{"AlignedAllocAt", func() { hakmem.Free(hakmem.AlignedAllocAt(site, 1<<20, size)) }, map[string]int{"hakmem.AlignedAllocAt": 1}, nil},
+		{"ReallocZeroed", func() { hakmem.Free(hakmem.ReallocZeroed(hakmem.Malloc(small), small, size)) }, map[string]int{"hakmem.Realloc": 1}, nil},
 		{"Realloc", func() { hakmem.Free(hakmem.Realloc(hakmem.MallocAt(site, small), size)) }, map[string]int{"hakmem.Realloc": 1}, nil},
 		{"Heap", func() { h.Free(h.Malloc(size)); h.Free(h.Calloc(1, size)) }, map[string]int{"hakmem.Heap.Malloc": 1, "hakmem.Heap.Calloc": 1}, nil},
 		{"Arena", func() {

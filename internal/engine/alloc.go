@@ -295,6 +295,20 @@ func free(own Front, p Block) Finding {
 	}
 }
 
+// PlainSize returns the usable bytes of the live block at p, or 0 where there is more to it: the block is hardened
+// or guarded, or there is none. Then Size says what there is, and why not; that takes longer. Any goroutine; the
+// caller holds the block.
+func PlainSize(p Block) mem.Bytes {
+	if !region.ready.Load() || guard.on.Load() || Hardened() {
+		return 0
+	}
+	at, m, large, why := liveByte(p)
+	if why != OK || checkLive && state(at) == 0 {
+		return 0
+	}
+	return usableBytes(m, large)
+}
+
 // Size returns the usable bytes of the live block at p and its site, or what is wrong with p. Any
 // goroutine; the caller holds the block.
 func Size(p Block) (size mem.Bytes, site site.ID, bad Finding) {
@@ -422,9 +436,9 @@ func mallocLong(own Front, c sizeclass.ID) Block {
 	}
 }
 
-// MallocAligned is Malloc for the current P with an alignment, a power of two.
-func MallocAligned(align mem.Align, size mem.Bytes) Block {
-	x := draw(0, 0, false)
+// MallocAligned is Malloc for the current P with an alignment, a power of two, and a site (0: none).
+func MallocAligned(align mem.Align, size mem.Bytes, site site.ID) Block {
+	x := draw(0, site, false)
 	if p := guarded(x, size, align); p != 0 {
 		return inProfile(0, p)
 	}
@@ -444,9 +458,24 @@ func mallocAlignedSite(own Front, align mem.Align, size mem.Bytes, site site.ID)
 }
 
 // MallocMoved is Malloc for a Realloc that gives a block another place, for the current P or a Heap,
-// with an alignment and a site (0: none). grown says that the block becomes larger.
-func MallocMoved(own Front, align mem.Align, size mem.Bytes, site site.ID, grown bool) Block {
-	if p := guardedGrown(draw(own, site, false), size, align, grown); p != 0 {
+// with an alignment and a site (0: none). grown says that the block becomes larger. It clears the bytes
+// behind the first keep; those are the caller's to fill.
+func MallocMoved(own Front, align mem.Align, size mem.Bytes, site site.ID, grown bool, keep Keep) Block {
+	x := draw(own, site, false)
+	if mem.Bytes(keep) < size && size > sizeclass.MaxMid && !Hardened() {
+		x.site = site // its caller's, if it was drawn for that
+		return inProfile(own, mallocZeroLarge(own, x, align, size, grown, keep))
+	}
+	p := mallocMoved(own, x, align, size, site, grown)
+	if p != 0 {
+		ZeroFrom(p, keep, size)
+	}
+	return p
+}
+
+// mallocMoved does the work of MallocMoved, except for clearing, for an allocation that was drawn for x.
+func mallocMoved(own Front, x sample, align mem.Align, size mem.Bytes, site site.ID, grown bool) Block {
+	if p := guardedGrown(x, size, align, grown); p != 0 {
 		return inProfile(own, p)
 	}
 	if room := hardRoom(size); Hardened() && grown && room > 0 {
@@ -488,63 +517,52 @@ func mallocAligned(own Front, align mem.Align, size mem.Bytes, site site.ID) Blo
 // read as zero is not cleared again.
 func MallocZero(own Front, n mem.Bytes) Block {
 	if n > sizeclass.MaxMid && !Hardened() {
-		return inProfile(own, mallocZeroLarge(own, n))
+		return inProfile(own, mallocZeroLarge(own, draw(own, 0, false), 1, n, false, 0))
 	}
 	p := Malloc(own, n)
 	if p != 0 {
-		Zero(ptr(mem.Addr(p)), n)
+		ZeroFrom(p, 0, n)
 	}
 	return p
 }
 
-// mallocZeroLarge is MallocZero for blocks above MaxMid that are not hardened.
-func mallocZeroLarge(own Front, n mem.Bytes) Block {
-	x := draw(own, 0, false)
-	if p := guarded(x, n, 1); p != 0 {
-		Zero(ptr(mem.Addr(p)), n)
+// MallocAlignedZero is MallocZero for the current P with an alignment and a site (0: none).
+func MallocAlignedZero(align mem.Align, n mem.Bytes, site site.ID) Block {
+	if n > sizeclass.MaxMid && !Hardened() {
+		return inProfile(0, mallocZeroLarge(0, draw(0, site, false), align, n, false, 0))
+	}
+	p := MallocAligned(align, n, site)
+	if p != 0 {
+		ZeroFrom(p, 0, n)
+	}
+	return p
+}
+
+// mallocZeroLarge is MallocAlignedZero, and MallocMoved, for an allocation above MaxMid that was drawn
+// for x, for a block that is not hardened. It clears n bytes, except for the first keep of them.
+func mallocZeroLarge(own Front, x sample, align mem.Align, n mem.Bytes, grown bool, keep Keep) Block {
+	if p := guardedGrown(x, n, align, grown); p != 0 {
+		ZeroFrom(p, keep, n)
 		return p
 	}
-	if p := mallocCached(own, n, x.site); p != 0 {
-		Zero(ptr(mem.Addr(p)), n)
-		return p
+	if !checkLive {
+		x.site = 0
 	}
-	p, zero := newLarge(own, n, 1, x.site, 0)
+	if align <= pageSize { // as every large block is aligned
+		if p := mallocCached(own, n, x.site); p != 0 {
+			ZeroFrom(p, keep, n)
+			return p
+		}
+	}
+	p, zero := newLarge(own, n, max(1, pageAlign(align>>pageShift)), x.site, 0)
 	switch {
 	case p == 0 || zero == allZeroes:
 	case zero == someZeroes:
-		zeroDirty(p, n)
+		zeroDirty(p, keep, n, pageRun{p.page(), pageCount(meta(p.page()).pages)})
 	default:
-		Zero(ptr(mem.Addr(p)), n)
+		ZeroFrom(p, keep, n)
 	}
 	return p
-}
-
-// wasClean reports whether a page of the large block at p is known to have had no memory when the block
-// was made. That is known only in chunks that are the block's as a whole.
-func wasClean(p Block, page pageNo) bool {
-	first, c := p.page(), page.chunk()
-	n, s := meta(first).pages, super(c)
-	was := s.wasDirty
-	if ownerOf(c) == first {
-		was = s.dirty
-	}
-	return c.page() >= first && (c+1).page() <= first+pageNo(n) && was>>page.inChunk()&1 == 0
-}
-
-// zeroDirty clears the first n bytes of the new large block at p, except for pages that are known to
-// still read as zero. That is known only of chunks that lie in the large block as a whole.
-func zeroDirty(p Block, n mem.Bytes) {
-	first := p.page()
-	from := uintptr(0) // everything before it is zero
-	for off := uintptr(0); mem.Bytes(off) < n; off += pageSize {
-		if wasClean(p, first+pageNo(off>>pageShift)) {
-			Zero(ptr(mem.Addr(p+Block(from))), mem.Bytes(off-from))
-			from = off + pageSize
-		}
-	}
-	if mem.Bytes(from) < n {
-		Zero(ptr(mem.Addr(p+Block(from))), n-mem.Bytes(from))
-	}
 }
 
 // Chunk returns a large block for an Arena's use. Free and the other functions for blocks refuse
@@ -584,13 +602,13 @@ func Gated() bool { return Hardened() || GuardRate() == 1 }
 // Resize gives the live block at p at least size bytes without moving it, and reports whether it
 // could. Of a large block it gives back the last pages, or takes the pages behind it if they are free;
 // the block's class may change. A hardened or guarded block can only grow, within the room that it
-// has. The caller holds the block.
-func Resize(p Block, size mem.Bytes) bool {
+// has. If it could, it clears the bytes behind the first keep. The caller holds the block.
+func Resize(p Block, size mem.Bytes, keep Keep) bool {
 	if !profiling() {
-		return resizeInPlace(p, size)
+		return resizeInPlace(p, size, keep)
 	}
 	was, _ := accounted(p)
-	ok := resizeInPlace(p, size)
+	ok := resizeInPlace(p, size, keep)
 	if n, s := accounted(p); ok && n != was {
 		endDrawn(p)
 		drawProfile(0, p, n, s)
@@ -599,20 +617,26 @@ func Resize(p Block, size mem.Bytes) bool {
 }
 
 // resizeInPlace does the work of Resize.
-func resizeInPlace(p Block, size mem.Bytes) bool {
-	if isGuarded(p) {
-		return guardGrow(p, size)
+func resizeInPlace(p Block, size mem.Bytes, keep Keep) bool {
+	var done resized
+	switch {
+	case isGuarded(p):
+		done.ok = guardGrow(p, size)
+	case Hardened():
+		done.ok = hardGrow(p, size)
+	default:
+		var limited bool
+		done, limited = resize(p, size)
+		if limited && reclaim(0, size) {
+			done, limited = resize(p, size)
+			reclaimEnded(!limited)
+		}
+		kickGrown()
+		kickPressed()
+		kick()
 	}
-	if Hardened() {
-		return hardGrow(p, size)
+	if done.ok {
+		done.zero(p, keep, size)
 	}
-	ok, limited := resize(p, size)
-	if limited && reclaim(0, size) {
-		ok, limited = resize(p, size)
-		reclaimEnded(!limited)
-	}
-	kickGrown()
-	kickPressed()
-	kick()
-	return ok
+	return done.ok
 }

@@ -15,11 +15,11 @@ func TestZeroDirty(t *testing.T) {
 	const used, size = 3*superSize + 5*pageSize, 12*superSize + 3*pageSize + 100
 	Trim()
 	p := Malloc(0, size) // lies where the next block of its size will be
-	if !Resize(p, used) || !Resize(p, sizeclass.MaxMid+1) {
+	if !Resize(p, used, KeepAll) || !Resize(p, sizeclass.MaxMid+1, KeepAll) {
 		t.Fatal("the large block did not become smaller")
 	}
 	Trim()
-	if !Resize(p, used) { // only so much of it has memory
+	if !Resize(p, used, KeepAll) { // only so much of it has memory
 		t.Fatal("the large block did not grow")
 	}
 	b := memory(p, used)
@@ -27,7 +27,7 @@ func TestZeroDirty(t *testing.T) {
 		b[i] = 0xFF
 	}
 	// Not as a whole: that would go to the huge-block cache.
-	if !Resize(p, sizeclass.MaxMid+1) {
+	if !Resize(p, sizeclass.MaxMid+1, KeepAll) {
 		t.Fatal("the large block did not become smaller")
 	}
 	Free(0, p)
@@ -160,7 +160,7 @@ func TestResizeGrowsTheHeap(t *testing.T) {
 	}
 	sawGrowth(t, func() {
 		beyond := pageCount(region.endPage()-p.page()) + 1
-		if !Resize(p, beyond.bytes()) {
+		if !Resize(p, beyond.bytes(), KeepAll) {
 			t.Fatalf("the block does not grow to %d pages where it is", beyond)
 		}
 	})

@@ -467,15 +467,25 @@ func GuardFinding(a mem.Addr) Finding {
 	g.Lock()
 	defer g.Unlock()
 	s := slotAt(a)
-	switch {
-	case s == nil:
+	if s == nil {
 		return Finding{}
-	case !s.live && a >= mem.Addr(s.p): // below the block, that it was freed is not what is wrong
+	}
+	return s.faultAt(a)
+}
+
+// faultAt describes an access to address a of the slot, which is no access to its live block.
+func (s *guardSlot) faultAt(a mem.Addr) Finding {
+	if !s.live && a >= mem.Addr(s.p) { // below the block, that it was freed is not what is wrong
 		f := s.finding(UsedFreed, a)
 		f.Offset = mem.Bytes(a - mem.Addr(s.p))
 		return f
 	}
 	return s.finding(Overflow, a)
+}
+
+// has reports whether the byte at address a is the block's. A block without bytes has one here.
+func (s *guardSlot) has(a mem.Addr) bool {
+	return a >= mem.Addr(s.p) && mem.Bytes(a-mem.Addr(s.p)) < max(s.size, 1)
 }
 
 // finding describes what was found at address a of the slot.

@@ -134,7 +134,7 @@ func TestHoldScaleOfEvicted(t *testing.T) {
 	if !factors(p, size) {
 		t.Error("an evicted block's pages are kept like others")
 	}
-	if !Resize(big, mebibyte) || !factors(big+Block(2*mebibyte), mebibyte) {
+	if !Resize(big, mebibyte, KeepAll) || !factors(big+Block(2*mebibyte), mebibyte) {
 		t.Error("the pages of a block that has shrunk are kept like others")
 	}
 	freeBlocks(t, []Block{big})

@@ -200,15 +200,63 @@ func makeLarge(page pageNo, n pageCount, usable mem.Bytes, site site.ID, flags l
 	return p
 }
 
-// resize does the work of Resize, and also reports whether it was the memory limit that refused.
-func resize(p Block, size mem.Bytes) (ok, limited bool) {
+// wasClean reports whether a page of the large block at p is known to have had no memory when the block got
+// it, together with the other pages of run. That is known only of chunks that lie in run as a whole.
+func wasClean(p Block, run pageRun, page pageNo) bool {
+	c := page.chunk()
+	s := super(c)
+	was := s.wasDirty
+	if ownerOf(c) == p.page() {
+		was = s.dirty
+	}
+	return c.page() >= run.first && (c+1).page() <= run.first+pageNo(run.n) && was>>page.inChunk()&1 == 0
+}
+
+// zeroDirty clears the bytes of the large block at p from number keep to the one before end, which lie in the
+// pages of run, except for pages that are known to still read as zero: see wasClean.
+func zeroDirty(p Block, keep Keep, end mem.Bytes, run pageRun) {
+	for at := mem.Bytes(keep); at < end; {
+		next := min((at + 1).Up(pageSize), end)
+		if wasClean(p, run, pageAt(p.addr().Add(at))) {
+			ZeroFrom(p, keep, at)
+			keep = Keep(next)
+		}
+		at = next
+	}
+	ZeroFrom(p, keep, end)
+}
+
+// resized says what came of a resize.
+type resized struct {
+	ok    bool
+	got   pageRun // the pages that the block has got
+	clean bool    // all of them read as zero
+}
+
+// zero clears the bytes of the block at p from number keep to the one before size, except for those pages that it
+// has got that are known to read as zero.
+func (r *resized) zero(p Block, keep Keep, size mem.Bytes) {
+	if r.got.n == 0 {
+		ZeroFrom(p, keep, size)
+		return
+	}
+	had := r.got.first.addr().From(p.addr())
+	ZeroFrom(p, keep, min(had, size))
+	if !r.clean {
+		zeroDirty(p, max(keep, Keep(had)), size, r.got)
+	}
+}
+
+// resize does the work of Resize, except for clearing, and also reports whether it was the memory limit that
+// refused.
+func resize(p Block, size mem.Bytes) (done resized, limited bool) {
 	at, m, large, why := liveByte(p)
 	if why != OK || !large || size <= sizeclass.MaxMid || checkLive && state(at) == 0 {
-		return false, false
+		return done, false
 	}
 	usable, fits := sizeclass.LargeSize(size)
 	if !fits || usable > region.size-region.first {
-		return false, false
+		return done, false
 	}
 	r := &region
 	page := p.page()
@@ -219,13 +267,13 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 	next, end := page+pageNo(have), r.endPage()
 	last, units := next-1, lastUnits(usable)
 	if want >= have && super(last.chunk()).torn>>last.inChunk()&1 != 0 {
-		return false, false // what is behind the block may not be touched
+		return done, false // what is behind the block may not be touched
 	}
 	switch {
 	case want > have:
 		behind := pageCount(min(page+pageNo(want), end) - next) // of the pages wanted, those committed
 		if !tree.isFree(next, behind) {
-			return false, false
+			return done, false
 		}
 		more := want - have - behind
 		need := (allUnits &^ usedOfLast(last)).bytes() // it is the last one no more
@@ -236,13 +284,18 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 		}
 		if !reserve(need) {
 			refuseByLimit()
-			return false, true
+			return done, true
 		}
+		done.got = pageRun{next, want - have}
 		if more == 0 {
-			tree.takeLarge(next, want-have, units, p)
-		} else if _, err := takeBeyond(next, want-have, units, p, more.bytes()); err != nil {
-			uncount(need)
-			return false, false
+			done.clean = tree.takeLarge(next, want-have, units, p)
+		} else {
+			clean, err := takeBeyond(next, want-have, units, p, more.bytes())
+			if err != nil {
+				uncount(need)
+				return resized{}, false
+			}
+			done.clean = clean
 		}
 		useLast(last, allUnits, pageSize/residentUnit)
 		if raced {
@@ -258,7 +311,7 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 		was := usedOfLast(last)
 		if !reserve((firstUnits(units) &^ was).bytes()) {
 			refuseByLimit()
-			return false, true
+			return done, true
 		}
 		useLast(last, was, units)
 	}
@@ -271,7 +324,8 @@ func resize(p Block, size mem.Bytes) (ok, limited bool) {
 	if was := *u8(at); was == uint8(old) || was == liveHuge {
 		*u8(at) = uint8(m.classLive())
 	}
-	return true, false
+	done.ok = true
+	return done, false
 }
 
 // trimIdleLarge gives back cached large blocks that nobody needs. In the magazines of the front

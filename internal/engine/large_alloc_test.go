@@ -138,7 +138,7 @@ func TestResizeInPlace(t *testing.T) {
 	*u8(p.addr()), *u8((p + 100<<10 - 1).addr()) = 1, 2
 	used, _ := use()
 	for _, size := range []mem.Bytes{128 << 10, 190 << 10, 3 * mebibyte, 70 << 10, 33 << 10, 40 << 10, 10 * mebibyte, 500 << 10} {
-		if !Resize(p, size) {
+		if !Resize(p, size, KeepAll) {
 			t.Fatalf("no %d bytes in place, with nothing behind", size)
 		}
 		n, _, bad := Size(p)
@@ -161,10 +161,10 @@ func TestResizeInPlace(t *testing.T) {
 		}
 	}
 	q := Malloc(0, 64<<10)
-	if q > p && Resize(p, q.addr().From(p.addr())+1) {
+	if q > p && Resize(p, q.addr().From(p.addr())+1, KeepAll) {
 		t.Error("grew over a live block")
 	}
-	if Resize(p, 1<<60) || Resize(p, 1000) {
+	if Resize(p, 1<<60, KeepAll) || Resize(p, 1000, KeepAll) {
 		t.Error("an impossible size, or one that is no large block's, was granted")
 	}
 	if bad := Free(0, p); bad.Kind != OK {
@@ -173,14 +173,14 @@ func TestResizeInPlace(t *testing.T) {
 	if bad := Free(0, p); bad.Kind != Freed {
 		t.Errorf("a second free: %+v", bad)
 	}
-	if Resize(p, 600<<10) {
+	if Resize(p, 600<<10, KeepAll) {
 		t.Error("a freed block was resized")
 	}
 	Free(0, q)
 
 	label := site.Register("resize")
 	p = MallocAt(label, 100<<10)
-	if Resize(p, 5*mebibyte) {
+	if Resize(p, 5*mebibyte, KeepAll) {
 		if _, bytes, blocks := site.Read(label); bytes != 5*mebibyte || blocks != 1 {
 			t.Errorf("the label has %d bytes in %d blocks", bytes, blocks)
 		}
@@ -202,7 +202,7 @@ func TestResizeRefused(t *testing.T) {
 	more := region.endPage().addr().From(p.addr()) + 64*mebibyte // beyond what is committed
 	testkit.RefuseOp(osmem.OpCommit, func(int) bool { return true })
 	used, _ := use()
-	if Resize(p, more) {
+	if Resize(p, more, KeepAll) {
 		t.Error("a large block grew without a commit")
 	}
 	if n, _, bad := Size(p); n != usable || bad.Kind != OK || *u8((p + 100<<10 - 1).addr()) != 7 {
@@ -212,7 +212,7 @@ func TestResizeRefused(t *testing.T) {
 		t.Errorf("after a Resize that failed: %d pages in use, before %d", now, used)
 	}
 	osmem.Inject(nil)
-	if !Resize(p, more) || *u8((p + 100<<10 - 1).addr()) != 7 {
+	if !Resize(p, more, KeepAll) || *u8((p + 100<<10 - 1).addr()) != 7 {
 		t.Error("the large block cannot grow, with memory again")
 	}
 	freeBlocks(t, []Block{p})
@@ -230,7 +230,7 @@ func TestResizeAtTheLimit(t *testing.T) {
 	withLimit(t, 0, uint64(counted.Load()))
 	for range 3 {
 		was := limitHit.Load()
-		if Resize(p, mebibyte) || limitHit.Load() == was {
+		if Resize(p, mebibyte, KeepAll) || limitHit.Load() == was {
 			t.Error("a large block grew beyond the limit")
 		}
 		if n, _, bad := Size(p); n != usable || bad.Kind != OK {
@@ -242,7 +242,7 @@ func TestResizeAtTheLimit(t *testing.T) {
 		t.Fatalf("%d pages in use, want %d: nothing to reclaim", n, used)
 	}
 	was := limitHit.Load()
-	if !Resize(p, mebibyte) || limitHit.Load() == was || *u8((p + 100<<10 - 1).addr()) != 7 {
+	if !Resize(p, mebibyte, KeepAll) || limitHit.Load() == was || *u8((p + 100<<10 - 1).addr()) != 7 {
 		t.Error("the large block cannot grow, with memory for it in a cache")
 	}
 	freeBlocks(t, []Block{p})

@@ -33,7 +33,7 @@ var floors = []struct{ name, files string }{
 	{"fronts", "room.go front.go magazine.go large.go large_cache.go hardened.go frontpool.go layout.go reserve.go heaps.go enter.go wmax.go ace.go ebb.go lane.go"},
 	{"scavenger", "giveback.go harvest.go drain.go budget.go largeuse.go batchwindow.go latency.go peaks.go learner.go collapse.go idle.go sweep.go punch.go refill.go scavenger.go reclaim.go"},
 	{"calls", "spill.go heapfront.go callers.go sample.go profile.go guard.go large_alloc.go harden.go alloc.go move.go fastlive.go pinned.go road_pinned.go road_p.go road_p_unix.go road_p_freebsd.go road_p_windows.go road_amd64.go road_arm64.go road_none.go road.go"},
-	{"whole", "limits.go trim.go watch.go record.go abandon.go walk.go resident.go regionmap.go stats.go learnt.go checker.go invariants_fronts.go invariants_region.go invariants.go"},
+	{"whole", "limits.go trim.go watch.go record.go abandon.go walk.go address.go resident.go regionmap.go stats.go learnt.go checker.go invariants_fronts.go invariants_region.go invariants.go"},
 }
 
 // TestLayers: each file is on a floor, and none uses what a file above it declares. All declarations

@@ -77,10 +77,10 @@ func noteMapping(page pageNo, n pageCount) {
 }
 
 // Move gives the huge block at p, which the caller holds, another place, with at least size bytes at a
-// multiple of align. old is the place that it leaves, for the caller to free. If there is no memory
-// for it, q is 0 and the block stays as it is. can is false for blocks that are not moved in this
-// way. Not entered.
-func Move(own Front, p Block, size mem.Bytes, align mem.Align) (q Block, old Moved, can bool) {
+// multiple of align, and clears the bytes behind the first keep. old is the place that it leaves, for the
+// caller to free. If there is no memory for it, q is 0 and the block stays as it is. can is false for
+// blocks that are not moved in this way. Not entered.
+func Move(own Front, p Block, size mem.Bytes, align mem.Align, keep Keep) (q Block, old Moved, can bool) {
 	check.MustNotBeEntered("Move")
 	need := size
 	if Hardened() {
@@ -93,12 +93,12 @@ func Move(own Front, p Block, size mem.Bytes, align mem.Align) (q Block, old Mov
 	if !ok || usable > region.size-region.first || guardsAll(size) || isGuarded(p) {
 		return 0, Moved{}, false
 	}
-	q, old, can = moveTo(p, size, align, Hardened())
+	q, old, can = moveTo(p, size, align, keep, Hardened())
 	if can && q == 0 && Hardened() {
-		q, old, can = moveTo(p, size, align, false)
+		q, old, can = moveTo(p, size, align, keep, false)
 	}
 	if can && q == 0 && reclaim(own, usable) {
-		q, old, can = moveTo(p, size, align, false)
+		q, old, can = moveTo(p, size, align, keep, false)
 		reclaimEnded(q != 0)
 	}
 	kickGrown()
@@ -114,7 +114,7 @@ func guardsAll(size mem.Bytes) bool { return GuardRate() == 1 && size <= maxGuar
 
 // moveTo does the work of Move, for a size that Move has looked at. roomy says that a block that grows is
 // to get more room than it needs (hardRoom).
-func moveTo(p Block, size mem.Bytes, align mem.Align, roomy bool) (q Block, old Moved, can bool) {
+func moveTo(p Block, size mem.Bytes, align mem.Align, keep Keep, roomy bool) (q Block, old Moved, can bool) {
 	r := &region
 	r.mu.Lock()
 	at, m, large, why := liveByte(p)
@@ -174,6 +174,8 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, roomy bool) (q Block, old 
 		s.Resized(int64(usable) - int64(was))
 	}
 	asan.Unpoison(uintptr(q), uintptr(size))
+	run := pageRun{to, n}
+	wasClean := func(page pageNo) bool { return clean || wasClean(q, run, page) }
 	for begin := from; begin < from+pageNo(old.moved); {
 		end := from + pageNo(old.moved)
 		if len(cuts) > 0 {
@@ -183,14 +185,17 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, roomy bool) (q Block, old 
 		if part := to + (begin - from); !canMap || !moveMapping(begin, part, n) {
 			off := mem.Bytes(begin-from) << pageShift
 			if left := min(contents, size); off < left {
-				old.copyPages(begin, part, n, min(n.bytes(), left-off), func(page pageNo) bool {
-					return clean || wasClean(q, page)
-				})
+				old.copyPages(begin, part, n, min(n.bytes(), left-off), wasClean)
 			} else {
 				old.empty(begin, n)
 			}
 		}
 		begin = end
+	}
+	had := min(old.moved.bytes(), size)
+	ZeroFrom(q, keep, had)
+	if !clean {
+		zeroDirty(q, max(keep, Keep(had)), size, run)
 	}
 	if Hardened() {
 		sealed(q, size)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
@@ -46,7 +47,7 @@ func TestMove(t *testing.T) {
 			for _, to := range []mem.Bytes{7 * mebibyte, 3 * mebibyte, 9 * mebibyte} {
 				used, dirty := use()
 				was := meta(p.page()).pages
-				q, old, can := Move(0, p, to, 1)
+				q, old, can := Move(0, p, to, 1, Keep(contents))
 				if !can || q == 0 || q == p {
 					t.Fatalf("Move to %d bytes = %#x, %v: %v", to, q, can, Survived())
 				}
@@ -60,8 +61,11 @@ func TestMove(t *testing.T) {
 					t.Errorf("%+v", bad)
 				}
 				contents = min(contents, uintptr(to))
-				if !testkit.Intact(ptr(q.addr()), contents, 1) {
+				if !testkit.Intact(ptr(q.addr()), contents&^7, 1) {
 					t.Fatalf("the move to %d bytes changed the contents", to)
+				}
+				if !testkit.IsZero(ptr(q.addr().Add(mem.Bytes(contents))), uintptr(to)-contents) {
+					t.Fatalf("the move to %d bytes left something behind byte %d", to, contents)
 				}
 				now, left := use()
 				if now+left > used+dirty-int(was)+int(pagesOf(to))+int(was) || name == "moved" && left > dirty+int(was) {
@@ -84,6 +88,33 @@ func TestMove(t *testing.T) {
 	TakeFinding()
 }
 
+// TestMoveClears: a block that moves to pages which others have filled has zeroes where it is to have them.
+func TestMoveClears(t *testing.T) {
+	withClock(t)
+	const size, to = 5 * mebibyte, 9 * mebibyte
+	p, behind := cornered(t, size)
+	testkit.Fill(ptr(p.addr()), size, 1)
+	filled := Malloc(0, 2*to)
+	testkit.Fill(ptr(filled.addr()), 2*to, 2)
+	if !Resize(filled, sizeclass.MaxMid+1, KeepAll) { // the rest goes to the page tree with its memory
+		t.Fatal("the block did not become smaller")
+	}
+	const keep = size - mebibyte - 100
+	q, old, can := Move(0, p, to, 1, keep)
+	if !can || q < filled || q > filled+2*to {
+		t.Fatalf("Move = %#x, %v, not behind %#x: nothing was tested", q, can, filled)
+	}
+	if bad := old.Free(); bad.Kind != OK {
+		t.Errorf("%+v", bad)
+	}
+	if !testkit.Intact(ptr(q.addr()), keep&^7, 1) || !testkit.IsZero(ptr(q.addr().Add(keep)), to-keep) {
+		t.Error("the contents were lost, or are not followed by zeroes")
+	}
+	mustHold(t)
+	freeBlocks(t, []Block{q, behind, filled})
+	Trim()
+}
+
 // TestMoveLoses: pages that a copy leaves unusable, some of which the system refused to take back
 // earlier, are out of use until they are committed again.
 func TestMoveLoses(t *testing.T) {
@@ -104,7 +135,7 @@ func TestMoveLoses(t *testing.T) {
 		}
 		return nil
 	})
-	q, old, can := Move(0, p, size-mebibyte, 1)
+	q, old, can := Move(0, p, size-mebibyte, 1, KeepAll)
 	if !can || q == 0 {
 		t.Fatalf("Move = %#x, %v: %v", q, can, Survived())
 	}
@@ -131,7 +162,7 @@ func TestMoveRefusesOthers(t *testing.T) {
 	small, chunk := Malloc(0, mebibyte), Block(0)
 	chunk, _ = Chunk(5 * mebibyte)
 	for name, p := range map[string]Block{"a block with a class": small, "a chunk of an Arena": chunk, "the inside of a block": chunk + pageSize} {
-		if q, old, can := Move(0, p, 10*mebibyte, 1); can || q != 0 || old.Any() {
+		if q, old, can := Move(0, p, 10*mebibyte, 1, KeepAll); can || q != 0 || old.Any() {
 			t.Errorf("%s: Move = %#x, %v", name, q, can)
 		}
 	}
@@ -151,14 +182,14 @@ func TestMoveAtTheLimit(t *testing.T) {
 	most := counted.Load() + 4*mebibyte + tables
 	withLimit(t, 0, uint64(most))
 	refusals := limitHit.Load()
-	if q, old, can := Move(0, p, size+8*mebibyte, 1); !can || q != 0 || old.Any() || limitHit.Load() == refusals {
+	if q, old, can := Move(0, p, size+8*mebibyte, 1, KeepAll); !can || q != 0 || old.Any() || limitHit.Load() == refusals {
 		t.Errorf("a move beyond the limit: %#x, %v", q, can)
 	}
 	if at, _, _, why := liveByte(p); why != OK || state(at) == 0 || !testkit.Intact(ptr(p.addr()), size, 1) {
 		t.Error("a move that was refused changed the block")
 	}
 	mustHold(t)
-	q, old, can := Move(0, p, size+4*mebibyte, 1)
+	q, old, can := Move(0, p, size+4*mebibyte, 1, KeepAll)
 	if !can || q == 0 {
 		t.Fatalf("a move within the limit: %#x, %v", q, can)
 	}

@@ -81,8 +81,8 @@ func TestProfileSamples(t *testing.T) {
 		{"Heap.Malloc", 100, onHeap}, {"Heap.Malloc", 5000, onHeap}, {"Heap.Malloc", 50_000, onHeap},
 		{"MallocAt", 100, func(_ Front, size mem.Bytes) Block { return MallocAt(s, size) }},
 		{"MallocAt", 70_000, func(_ Front, size mem.Bytes) Block { return MallocAt(s, size) }},
-		{"MallocAligned", 300, func(_ Front, size mem.Bytes) Block { return MallocAligned(256, size) }},
-		{"MallocMoved", 300, func(f Front, size mem.Bytes) Block { return MallocMoved(f, 1, size, 0, true) }},
+		{"MallocAligned", 300, func(_ Front, size mem.Bytes) Block { return MallocAligned(256, size, 0) }},
+		{"MallocMoved", 300, func(f Front, size mem.Bytes) Block { return MallocMoved(f, 1, size, 0, true, KeepAll) }},
 		{"MallocZero", 40_000, MallocZero},
 	}
 	for i, x := range []struct {
@@ -223,7 +223,7 @@ func TestProfileResize(t *testing.T) {
 		size mem.Bytes
 		want profile.Counts
 	}{{512 << 10, profile.Counts{Allocs: 2, Frees: 1}}, {512 << 10, profile.Counts{Allocs: 2, Frees: 1}}, {600 << 10, profile.Counts{Allocs: 3, Frees: 2}}} {
-		if ok := Resize(p, x.size); !ok {
+		if ok := Resize(p, x.size, KeepAll); !ok {
 			t.Fatalf("step %d: the block cannot have %d bytes where it is", i, x.size)
 		}
 		if got := profiledCounts(); got != x.want {

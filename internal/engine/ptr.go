@@ -39,6 +39,13 @@ func word(a mem.Addr) *uintptr { return (*uintptr)(unsafe.Add(nil, a)) }
 //go:nocheckptr
 func Zero(p unsafe.Pointer, n mem.Bytes) { clear(unsafe.Slice((*byte)(p), n)) }
 
+// ZeroFrom clears the bytes of the block at p from number keep to the one before n.
+func ZeroFrom(p Block, keep Keep, n mem.Bytes) {
+	if from := mem.Bytes(keep); from < n {
+		Zero(ptr(p.addr().Add(from)), n-from)
+	}
+}
+
 // Copy copies n bytes from one block of hakmem's to another.
 //
 //go:nocheckptr

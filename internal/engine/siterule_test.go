@@ -60,14 +60,14 @@ func TestClass(t *testing.T) {
 			t.Fatal(bad)
 		}
 		freeBlocks(t, []Block{like})
-		for _, p := range []Block{mallocAtSite(t, s, size), MallocMoved(0, 1, size, s, true)} {
+		for _, p := range []Block{mallocAtSite(t, s, size), MallocMoved(0, 1, size, s, true, KeepAll)} {
 			if got, label, bad := Size(p); bad.Kind != OK || got != want || label != s || got < mem.Bytes(least) {
 				t.Errorf("%d bytes: the block has %d of site %d (%+v), want %d", size, got, label, bad, want)
 			}
 			freeBlocks(t, []Block{p})
 		}
 	}
-	p := MallocMoved(0, 256, 100, s, false)
+	p := MallocMoved(0, 256, 100, s, false, KeepAll)
 	if p%256 != 0 {
 		t.Errorf("a block at %#x, want a multiple of 256", p)
 	}

@@ -161,7 +161,7 @@ func TestTouchKeepsAdvice(t *testing.T) {
 	if super(chunk).smallPages {
 		t.Error("the books say that the chunk has the advice")
 	}
-	if !Resize(p, mem.Bytes(chunk.addr().From(mem.Addr(p)))+64<<10) { // a page of the chunk is left
+	if !Resize(p, mem.Bytes(chunk.addr().From(mem.Addr(p)))+64<<10, KeepAll) { // a page of the chunk is left
 		t.Fatal("the block does not shrink")
 	}
 	c.Skip(2 * modeAge * 1e6)

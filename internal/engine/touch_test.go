@@ -494,10 +494,10 @@ func TestTouchSampleEnds(t *testing.T) {
 			}
 			return 0
 		}},
-		{"smaller", 5 * mebibyte, false, func(t *testing.T, _ *testkit.Clock, p Block) Block { Resize(p, mebibyte); return p }},
-		{"larger", mebibyte, false, func(t *testing.T, _ *testkit.Clock, p Block) Block { Resize(p, 5*mebibyte); return p }},
+		{"smaller", 5 * mebibyte, false, func(t *testing.T, _ *testkit.Clock, p Block) Block { Resize(p, mebibyte, KeepAll); return p }},
+		{"larger", mebibyte, false, func(t *testing.T, _ *testkit.Clock, p Block) Block { Resize(p, 5*mebibyte, KeepAll); return p }},
 		{"moved", 5 * mebibyte, false, func(t *testing.T, _ *testkit.Clock, p Block) Block {
-			q, old, can := Move(0, p, 40*mebibyte, 1)
+			q, old, can := Move(0, p, 40*mebibyte, 1, KeepAll)
 			if !can || q == 0 {
 				t.Fatal("the block does not move")
 			}
@@ -602,7 +602,7 @@ func TestTouchMany(t *testing.T) {
 							return
 						}
 						if rng.IntN(3) == 0 {
-							Resize(*b, 64<<10<<rng.IntN(8))
+							Resize(*b, 64<<10<<rng.IntN(8), KeepAll)
 						}
 						if bad := Free(0, *b); bad.Kind != OK {
 							t.Error(bad)

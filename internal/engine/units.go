@@ -46,6 +46,12 @@ type Block mem.Addr
 
 func (p Block) addr() mem.Addr { return mem.Addr(p) }
 
+// Keep is the number of a block's first bytes that keep what they hold. The bytes behind them, up to the size
+// that was asked for, are cleared. KeepAll clears nothing.
+type Keep mem.Bytes
+
+const KeepAll = ^Keep(0)
+
 type (
 	// pageNo is the number of a page in the region. chunkNo is the number of a chunk of 32 pages.
 	pageNo  uintptr
@@ -58,6 +64,11 @@ type (
 	pageAlign uintptr
 	// chunkRun is a run of chunks, from the first to the one before to.
 	chunkRun struct{ from, to chunkNo }
+	// pageRun is a run of n pages from first on.
+	pageRun struct {
+		first pageNo
+		n     pageCount
+	}
 	// pageSet is a set of the pages of a chunk, with a bit for each.
 	pageSet uint32
 	// slabOrder is log2 of a slab's pages.

@@ -88,14 +88,14 @@ func TestLargeBlocksCountWhatTheyUse(t *testing.T) {
 	noLimit(t)
 	// The block grows into it.
 	if n := countedBy(func() {
-		if !Resize(p, 64<<10) {
+		if !Resize(p, 64<<10, KeepAll) {
 			t.Error("the block does not grow within its page")
 		}
 	}); n != 28<<10 {
 		t.Errorf("growth by 28 KiB counts %d", n)
 	}
 	mustHold(t)
-	if !Resize(p, 33<<10) {
+	if !Resize(p, 33<<10, KeepAll) {
 		t.Error("the block does not shrink")
 	}
 	mustHold(t)
@@ -128,7 +128,7 @@ func TestTornEnd(t *testing.T) {
 		}
 		mustHold(t)
 		noLimit(t)
-		if Resize(p, 64<<10) {
+		if Resize(p, 64<<10, KeepAll) {
 			t.Error("the block grew into memory that may not be touched")
 		}
 		*u8(p.addr()) = 1
@@ -148,7 +148,7 @@ func TestTornEnd(t *testing.T) {
 		osmem.Inject(nil)
 		mustHold(t)
 		if p != 0 {
-			if !Resize(p, 64<<10) {
+			if !Resize(p, 64<<10, KeepAll) {
 				t.Error("the block does not grow, with its page whole")
 			}
 			*u8(p.addr() + 64<<10 - 1) = 1

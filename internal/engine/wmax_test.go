@@ -183,7 +183,7 @@ func TestWiderZero(t *testing.T) {
 			t.Fatalf("byte %d of the block is not 0", i)
 		}
 	}
-	if !Resize(q, 110<<10) { // without moving: the block is large enough
+	if !Resize(q, 110<<10, KeepAll) { // without moving: the block is large enough
 		t.Error("the block could not grow within itself")
 	}
 	mustHold(t)
@@ -197,7 +197,7 @@ func TestWiderResized(t *testing.T) {
 	p := Malloc(0, 448<<10)
 	freeBlocks(t, []Block{p})
 	q := Malloc(0, 300<<10)
-	if !Resize(q, 320<<10) {
+	if !Resize(q, 320<<10, KeepAll) {
 		t.Fatal("the block could not become smaller")
 	}
 	if size, _, _ := Size(q); size != 320<<10 {

@@ -32,6 +32,13 @@ func untouchedBlocks(arg string) error {
 		"Realloc":        func() unsafe.Pointer { return hakmem.Realloc(hakmem.Malloc(3*mib), size) },
 		"Heap.Malloc":    func() unsafe.Pointer { h := hakmem.NewHeap(); defer h.Close(); return h.Malloc(size) },
 		"AlignedRealloc": func() unsafe.Pointer { return hakmem.AlignedRealloc(hakmem.Malloc(5*mib), size, 2*mib) },
+		"AlignedCalloc":  func() unsafe.Pointer { return hakmem.AlignedCalloc(2*mib, size) },
+		"CallocAt":       func() unsafe.Pointer { return hakmem.CallocAt(site, 1, size) },
+		"Grow": func() unsafe.Pointer {
+			return unsafe.Pointer(unsafe.SliceData(hakmem.Grow(hakmem.MakeSlice[byte](0, 3*mib), size)))
+		},
+		"ReallocZeroed":        func() unsafe.Pointer { return hakmem.ReallocZeroed(hakmem.Malloc(3*mib), 3*mib, size) },
+		"AlignedReallocZeroed": func() unsafe.Pointer { return hakmem.AlignedReallocZeroed(hakmem.Malloc(5*mib), 2*mib, 5*mib, size) },
 	}[arg]
 	hakmem.Free(hakmem.Malloc(1)) // the region and its fixed tables are there
 	was, known := osmem.ResidentBytes()
@@ -138,7 +145,8 @@ func TestUntouchedBlocks(t *testing.T) {
 	if testkit.Race || asan.On {
 		t.Skip("skipped: the region is small with -race, and -asan has marks for every byte")
 	}
-	for _, function := range []string{"Malloc", "Calloc", "MallocAt", "AlignedAlloc", "Arena", "Realloc", "Heap.Malloc", "AlignedRealloc"} {
+	for _, function := range []string{"Malloc", "Calloc", "MallocAt", "AlignedAlloc", "Arena", "Realloc", "Heap.Malloc", "AlignedRealloc",
+		"AlignedCalloc", "CallocAt", "Grow", "ReallocZeroed", "AlignedReallocZeroed"} {
 		if !testkit.InChild(t, "untouched blocks", function, "HAKMEM_REGION_BYTES=1099511627776") {
 			t.Skip("skipped: this system has no address space for two blocks of 64 GiB")
 		}
