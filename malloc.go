@@ -147,7 +147,7 @@ func ReallocZeroed(p unsafe.Pointer, oldLen, n uintptr) unsafe.Pointer {
 
 // AlignedReallocZeroed is [ReallocZeroed] with a result whose address is a multiple of align, as
 // [AlignedRealloc] is Realloc with one. A nil p makes it AlignedCalloc(align, n).
-func AlignedReallocZeroed(p unsafe.Pointer, align, oldLen, n uintptr) unsafe.Pointer {
+func AlignedReallocZeroed(p unsafe.Pointer, oldLen, n, align uintptr) unsafe.Pointer {
 	mustBeAlignment("AlignedReallocZeroed", align)
 	return realloc("AlignedReallocZeroed", 0, p, n, align, true, oldLen, func(n uintptr) unsafe.Pointer {
 		return mallocZeroAt("hakmem.AlignedCalloc", 0, align, n)

@@ -145,7 +145,7 @@ func TestImpossibleSizesGiveNil(t *testing.T) {
 			"AlignedRealloc(nil)":  hakmem.AlignedRealloc(nil, size, 64),
 			"ReallocZeroed":        hakmem.ReallocZeroed(p, 50, size),
 			"ReallocZeroed(nil)":   hakmem.ReallocZeroed(nil, 0, size),
-			"AlignedReallocZeroed": hakmem.AlignedReallocZeroed(p, 64, 50, size),
+			"AlignedReallocZeroed": hakmem.AlignedReallocZeroed(p, 50, size, 64),
 			"AlignedCalloc":        hakmem.AlignedCalloc(64, size),
 			"CallocAt":             hakmem.CallocAt(site, 1, size),
 			"AlignedAllocAt":       hakmem.AlignedAllocAt(site, 64, size),

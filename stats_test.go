@@ -506,7 +506,7 @@ func TestNoGoAllocations(t *testing.T) {
 				hakmem.FreeSlice(hakmem.Clip(hakmem.Append(hakmem.Grow(hakmem.Append([]byte(nil), 1), n), 2, 3)))
 			},
 			"ReallocZeroed":        func() { hakmem.Free(hakmem.ReallocZeroed(hakmem.Malloc(size), size, 3*size)) },
-			"AlignedReallocZeroed": func() { hakmem.Free(hakmem.AlignedReallocZeroed(hakmem.Malloc(size), 4096, size, 3*size)) },
+			"AlignedReallocZeroed": func() { hakmem.Free(hakmem.AlignedReallocZeroed(hakmem.Malloc(size), size, 3*size, 4096)) },
 			"AlignedCalloc":        func() { hakmem.Free(hakmem.AlignedCalloc(4096, size)) },
 			"CallocAt":             func() { hakmem.Free(hakmem.CallocAt(site, 1, size)) },
 			"AlignedAllocAt":       func() { hakmem.Free(hakmem.AlignedAllocAt(site, 4096, size)) },

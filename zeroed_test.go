@@ -71,7 +71,7 @@ func reallocZeroed(string) error {
 			align, what, q := uintptr(1), "ReallocZeroed", unsafe.Pointer(nil)
 			if r.IntN(3) == 0 {
 				align, what = 1<<r.IntN(22), "AlignedReallocZeroed"
-				q = hakmem.AlignedReallocZeroed(p, align, oldLen, n)
+				q = hakmem.AlignedReallocZeroed(p, oldLen, n, align)
 			} else {
 				q = hakmem.ReallocZeroed(p, oldLen, n)
 			}
@@ -130,7 +130,7 @@ func TestReallocZeroedArguments(t *testing.T) {
 	for _, oldLen := range []uintptr{hakmem.UsableSize(p) + 1, 1 << 40, math.MaxUint} {
 		for _, n := range []uintptr{10, 1000, 1 << 20} {
 			mustPanicNaming(t, "ReallocZeroed", func() { hakmem.ReallocZeroed(p, oldLen, n) }, "ReallocZeroed", fmt.Sprint(oldLen), fmt.Sprint(hakmem.UsableSize(p)))
-			mustPanicNaming(t, "AlignedReallocZeroed", func() { hakmem.AlignedReallocZeroed(p, 64, oldLen, n) }, "AlignedReallocZeroed", fmt.Sprint(oldLen))
+			mustPanicNaming(t, "AlignedReallocZeroed", func() { hakmem.AlignedReallocZeroed(p, oldLen, n, 64) }, "AlignedReallocZeroed", fmt.Sprint(oldLen))
 		}
 	}
 	q := hakmem.ReallocZeroed(nil, 1<<40, 50) // of no block nothing is kept
@@ -138,7 +138,7 @@ func TestReallocZeroedArguments(t *testing.T) {
 		t.Error("ReallocZeroed of nil is not zero")
 	}
 	hakmem.Free(q)
-	mustPanicNaming(t, "AlignedReallocZeroed", func() { hakmem.AlignedReallocZeroed(p, 48, 0, 1) }, "AlignedReallocZeroed", "48")
+	mustPanicNaming(t, "AlignedReallocZeroed", func() { hakmem.AlignedReallocZeroed(p, 0, 1, 48) }, "AlignedReallocZeroed", "48")
 	mustPanicNaming(t, "AlignedCalloc", func() { hakmem.AlignedCalloc(0, 1) }, "AlignedCalloc", "0")
 	mustPanicNaming(t, "AlignedAllocAt", func() { hakmem.AlignedAllocAt(0, 3, 1) }, "AlignedAllocAt", "3")
 	for op, call := range map[string]func(hakmem.Site){

@@ -246,7 +246,7 @@ var actions = []action{
 	{"aligned realloc zeroed", global, []string{"AlignedReallocZeroed"}, func(m *machine) bool {
 		align := uintptr(1) << m.choose("alignment", 22)
 		return m.realloc("AlignedReallocZeroed", align, zeroing(func(p unsafe.Pointer, oldLen, n uintptr) unsafe.Pointer {
-			return hakmem.AlignedReallocZeroed(p, align, oldLen, n)
+			return hakmem.AlignedReallocZeroed(p, oldLen, n, align)
 		}))
 	}},
 	{"alloc at", typed, []string{"AllocAt"}, func(m *machine) bool {
@@ -860,7 +860,7 @@ func (m *machine) take(op string, h *hakmem.Heap, p unsafe.Pointer, size uintptr
 	case "ReallocZeroed":
 		hakmem.ReallocZeroed(p, size/2, size)
 	case "AlignedReallocZeroed":
-		hakmem.AlignedReallocZeroed(p, 256, size/2, size)
+		hakmem.AlignedReallocZeroed(p, size/2, size, 256)
 	case "Append":
 		hakmem.Append(sliceAt[int8](p), 1, 2, 3)
 	case "Grow":
@@ -1063,7 +1063,7 @@ func (m *machine) badArguments() bool {
 		{func() { hakmem.AlignedRealloc(nil, 8, 12) }, "AlignedRealloc: alignment 12"},
 		{func() { hakmem.MallocAt(1<<31, 8) }, "site 2147483648"},
 		{func() { hakmem.AlignedCalloc(3, 8) }, "AlignedCalloc: alignment 3"},
-		{func() { hakmem.AlignedReallocZeroed(nil, 12, 0, 8) }, "AlignedReallocZeroed: alignment 12"},
+		{func() { hakmem.AlignedReallocZeroed(nil, 0, 8, 12) }, "AlignedReallocZeroed: alignment 12"},
 		{func() { hakmem.AlignedAllocAt(0, 5, 8) }, "AlignedAllocAt: alignment 5"},
 		{func() { hakmem.CallocAt(1<<31, 1, 8) }, "site 2147483648"},
 		{func() { hakmem.AllocAt(0, -1) }, "AllocAt(-1)"},

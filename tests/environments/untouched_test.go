@@ -38,7 +38,7 @@ func untouchedBlocks(arg string) error {
 			return unsafe.Pointer(unsafe.SliceData(hakmem.Grow(hakmem.MakeSlice[byte](0, 3*mib), size)))
 		},
 		"ReallocZeroed":        func() unsafe.Pointer { return hakmem.ReallocZeroed(hakmem.Malloc(3*mib), 3*mib, size) },
-		"AlignedReallocZeroed": func() unsafe.Pointer { return hakmem.AlignedReallocZeroed(hakmem.Malloc(5*mib), 2*mib, 5*mib, size) },
+		"AlignedReallocZeroed": func() unsafe.Pointer { return hakmem.AlignedReallocZeroed(hakmem.Malloc(5*mib), 5*mib, size, 2*mib) },
 	}[arg]
 	hakmem.Free(hakmem.Malloc(1)) // the region and its fixed tables are there
 	was, known := osmem.ResidentBytes()
