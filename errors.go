@@ -16,7 +16,8 @@ type MisuseError struct {
 	// pointer", "not hakmem's", "never allocated", "arena memory", "memory of a closed arena",
 	// "closed heap", "copied heap", "unmade heap", "closed arena" or "copied arena". With
 	// HAKMEM_HARDEN or HAKMEM_GUARD it can also be "buffer overflow", "buffer underflow" or "write
-	// after free".
+	// after free". Package offheap has "closed map", "copied map", "stale ref" and "nil ref", where
+	// Addr is the address of the map or the Ref itself.
 	Kind string
 	// Addr is the pointer that was passed. Block is the start of the block in which it lies, and
 	// Class that block's size in bytes; both are 0 where they are not known.
@@ -49,7 +50,8 @@ func (e *MisuseError) Error() string {
 		s += fmt.Sprintf(": byte %d was touched", e.Offset)
 	case e.Op == opFault:
 		s += fmt.Sprintf(" of byte %d", e.Offset)
-	case e.Kind == kindClosedHeap || e.Kind == kindCopiedHeap || e.Kind == kindUnmadeHeap || e.Kind == kindClosedArena || e.Kind == kindCopiedArena:
+	case e.Kind == kindClosedHeap || e.Kind == kindCopiedHeap || e.Kind == kindUnmadeHeap || e.Kind == kindClosedArena || e.Kind == kindCopiedArena ||
+		e.Kind == kindClosedMap || e.Kind == kindCopiedMap:
 		s += " (the address is that of the handle)"
 	}
 	if e.Block != 0 && e.Class != 0 {
@@ -87,6 +89,12 @@ const (
 	kindUnmadeHeap  = "unmade heap"
 	kindClosedArena = "closed arena"
 	kindCopiedArena = "copied arena"
+
+	// Package offheap makes errors of these kinds.
+	kindClosedMap = "closed map"
+	kindCopiedMap = "copied map"
+	kindStaleRef  = "stale ref"
+	kindNilRef    = "nil ref"
 )
 
 var remedies = map[string]string{
@@ -106,6 +114,10 @@ var remedies = map[string]string{
 	kindUnmadeHeap:  "a Heap must be made by NewHeap",
 	kindClosedArena: "do not use an Arena after Close",
 	kindCopiedArena: "an Arena must not be copied: pass the *Arena on",
+	kindClosedMap:   "do not use a map after Close",
+	kindCopiedMap:   "a map must not be copied: pass a pointer to it on",
+	kindStaleRef:    "what it referred to was freed: drop each Ref with its last use, or ask TryGet",
+	kindNilRef:      "the zero Ref refers to nothing: compare it with 0 first",
 }
 
 // kindOf is what the error of a finding says, by the finding's kind.
