@@ -277,6 +277,25 @@ func shrinks[K, V any](t *testing.T, n int, put, del func(k int), all iter.Seq2[
 	}
 }
 
+// TestMapChurn: a map of steady size stays as large as it is, whatever comes and goes.
+func TestMapChurn(t *testing.T) {
+	m := new(offheap.Map[uint64, uint64])
+	defer m.Close()
+	const n = 600 // of the 896 that a table has room for
+	for i := range 60 * n {
+		m.Put(scatter(i), uint64(i))
+		if i >= n {
+			m.Delete(scatter(i - n))
+		}
+	}
+	if tables, directory := offheap.Tables(m); m.Len() != n || tables != 1 || directory != 1 {
+		t.Errorf("%d entries in %d tables, a directory of %d", m.Len(), tables, directory)
+	}
+	if err := offheap.CheckMap(m); err != nil {
+		t.Error(err)
+	}
+}
+
 // TestMapDeleteInLoop: a loop whose body deletes what comes gives back nearly all, although tables may
 // not be joined meanwhile.
 func TestMapDeleteInLoop(t *testing.T) {

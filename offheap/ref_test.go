@@ -15,8 +15,8 @@ import (
 )
 
 type refNode struct {
-	left, right offheap.Ref[refNode]
-	key         uint64
+	next offheap.Ref[refNode]
+	key  uint64
 }
 
 func TestRef(t *testing.T) {
@@ -26,7 +26,8 @@ func TestRef(t *testing.T) {
 		t.Errorf("%#x: %+v", r, *r.Get())
 	}
 	r.Get().key = 7
-	copied := r
+	r.Get().next = r // a ring
+	copied := r.Get().next
 	if p, ok := copied.TryGet(); !ok || p != r.Get() || p.key != 7 {
 		t.Errorf("%p, %v", p, ok)
 	}

@@ -145,7 +145,7 @@ func (c *Machine) Step() error {
 		return err
 	}
 	if c.m.Len() != len(c.model) {
-		return fmt.Errorf("Len is %d, want %d", c.m.Len(), len(c.model))
+		return fmt.Errorf("%d entries by Len, want %d", c.m.Len(), len(c.model))
 	}
 	return c.check()
 }
