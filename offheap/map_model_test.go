@@ -46,6 +46,9 @@ func TestMapModel(t *testing.T) {
 	if testing.Short() {
 		seeds = 8
 	}
+	if testkit.Race { // it sees nothing here, and takes ten times as long
+		seeds = 2
+	}
 	for name := range machines {
 		if err := random(name, seeds, 100); err != nil {
 			t.Error(err)
@@ -65,7 +68,7 @@ func TestMapModelNoLeaks(t *testing.T) {
 
 var _ = testkit.Child("map model", func(string) error {
 	for name := range machines {
-		if err := random(name, 3, 60); err != nil {
+		if err := random(name, 2, 50); err != nil {
 			return err
 		}
 	}

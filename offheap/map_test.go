@@ -201,7 +201,7 @@ func held() uint64 {
 func TestMapShrinks(t *testing.T) {
 	n := 100_000
 	if testing.Short() {
-		n = 30_000
+		n = 15_000
 	}
 	t.Run("Map", func(t *testing.T) {
 		m := new(offheap.Map[uint64, uint64])
@@ -294,6 +294,23 @@ func TestMapChurn(t *testing.T) {
 	if err := offheap.CheckMap(m); err != nil {
 		t.Error(err)
 	}
+	for i := range 20_000 {
+		m.Put(uint64(i), 1)
+	}
+	if _, directory := offheap.Tables(m); directory < 16 {
+		t.Errorf("a directory of %d", directory)
+	}
+	m.Reserve(10) // less than there is
+	for i := range 20_000 {
+		m.Delete(uint64(i))
+	}
+	m.Put(1, 1)
+	for i := range 61 * n {
+		m.Delete(scatter(i))
+	}
+	if tables, directory := offheap.Tables(m); tables != 1 || directory != 1 || m.Len() != 1 {
+		t.Errorf("%d tables, a directory of %d are left for %d entries", tables, directory, m.Len())
+	}
 }
 
 // TestMapDeleteInLoop: a loop whose body deletes what comes gives back nearly all, although tables may
@@ -302,7 +319,7 @@ func TestMapDeleteInLoop(t *testing.T) {
 	before := held()
 	m := new(offheap.Map[uint64, uint64])
 	defer m.Close()
-	for i := range 50_000 {
+	for i := range 20_000 {
 		m.Put(scatter(i), uint64(i))
 	}
 	full := held() - before
@@ -488,10 +505,10 @@ var _ = testkit.Child("map without memory", mapWithoutMemory)
 // mapWithoutMemory fills maps until there is no memory, many times, with limits that end at other steps.
 func mapWithoutMemory(string) error {
 	ran := 0
-	for try := range uint64(20) {
+	for try := range uint64(10) {
 		m, s := offheap.NewMap[uint64, [4]uint64](), offheap.NewStringMap[uint64]()
 		hakmem.Trim()
-		limit := max(hakmem.Counted(), 2<<20) + try*40_000 // 2 MiB is the least
+		limit := max(hakmem.Counted(), 2<<20) + try*80_000 // 2 MiB is the least
 		if err := hakmem.SetMemoryLimit(0, limit); err != nil {
 			return err
 		}
@@ -550,7 +567,7 @@ func mapWithoutMemory(string) error {
 			return fmt.Errorf("%d live blocks at the end", n)
 		}
 	}
-	if ran < 40 { // each time twice
+	if ran < 20 { // each time twice
 		return fmt.Errorf("memory ran out %d times only", ran)
 	}
 	return nil

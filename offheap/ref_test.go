@@ -34,7 +34,7 @@ func TestRef(t *testing.T) {
 	r.Free()
 	var zero offheap.Ref[refNode]
 	zero.Free() // as Free(nil)
-	for name, r := range map[string]offheap.Ref[refNode]{"freed": copied, "zero": zero, "none": 1<<32 - 1, "none of the first leaf": 5 << 32, "far": ^offheap.Ref[refNode](0), "small": 5} {
+	for name, r := range map[string]offheap.Ref[refNode]{"freed": copied, "next": copied + 1<<32, "zero": zero, "none": 1<<32 - 1, "none of the first leaf": 5 << 32, "far": ^offheap.Ref[refNode](0), "small": 5} {
 		if p, ok := r.TryGet(); ok || p != nil {
 			t.Errorf("%s: %p, %v", name, p, ok)
 		}
@@ -110,7 +110,10 @@ func TestRefLastGeneration(t *testing.T) {
 // stays stale when the table grows again.
 func TestRefTableShrinks(t *testing.T) {
 	_, shards := offheap.RefWords()
-	const n = 100_000
+	n := 100_000
+	if testing.Short() {
+		n = 20_000
+	}
 	all := make([]offheap.Ref[int], n)
 	for round := range 2 {
 		stale := append([]offheap.Ref[int](nil), all...)
