@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hakmem/hakmem/hakmemtest"
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/testkit"
 	"github.com/hakmem/hakmem/internal/testkit/mapmodel"
 	"github.com/hakmem/hakmem/offheap"
@@ -46,7 +47,7 @@ func TestMapModel(t *testing.T) {
 	if testing.Short() {
 		seeds = 8
 	}
-	if testkit.Race { // it sees nothing here, and takes ten times as long
+	if testkit.Race || asan.On { // they see nothing here, and take ten times as long
 		seeds = 2
 	}
 	for name := range machines {
