@@ -14,12 +14,12 @@ type MisuseError struct {
 	Op string
 	// Kind says what is wrong: "double free", "use after free", "interior pointer", "unaligned
 	// pointer", "not hakmem's", "never allocated", "arena memory", "memory of a closed arena",
-	// "closed heap", "copied heap", "unmade heap", "closed arena" or "copied arena". With
-	// HAKMEM_HARDEN or HAKMEM_GUARD it can also be "buffer overflow", "buffer underflow" or "write
-	// after free". Package offheap has "closed map", "copied map", "stale ref" and "nil ref", where
-	// Addr is the address of the map or the Ref itself.
+	// "closed heap", "copied heap", "unmade heap", "closed arena", "copied arena" or, of package
+	// offheap, "closed interner", "unmade interner", "closed map", "copied map", "stale ref" or "nil
+	// ref". With HAKMEM_HARDEN or HAKMEM_GUARD it can also be "buffer overflow", "buffer underflow" or
+	// "write after free".
 	Kind string
-	// Addr is the pointer that was passed. Block is the start of the block in which it lies, and
+	// Addr is the pointer that was passed, or the number of the Ref. Block is the start of the block in which it lies, and
 	// Class that block's size in bytes; both are 0 where they are not known.
 	Addr, Block, Class uintptr
 	// Offset is the distance in bytes from Block to the first byte that was touched; for a "buffer
@@ -44,14 +44,15 @@ func (e *MisuseError) Error() string {
 		s += " (detected late)"
 	}
 	switch {
+	case e.Kind == kindClosedInterner || e.Kind == kindUnmadeInterner || e.Kind == kindClosedMap || e.Kind == kindCopiedMap:
+		s += " (the address is that of the handle)"
 	case e.Kind == kindUnderflow:
 		s += fmt.Sprintf(": byte -%d was touched", e.Offset)
 	case e.Kind == kindOverflow || e.Kind == kindWritten:
 		s += fmt.Sprintf(": byte %d was touched", e.Offset)
 	case e.Op == opFault:
 		s += fmt.Sprintf(" of byte %d", e.Offset)
-	case e.Kind == kindClosedHeap || e.Kind == kindCopiedHeap || e.Kind == kindUnmadeHeap || e.Kind == kindClosedArena || e.Kind == kindCopiedArena ||
-		e.Kind == kindClosedMap || e.Kind == kindCopiedMap:
+	case e.Kind == kindClosedHeap || e.Kind == kindCopiedHeap || e.Kind == kindUnmadeHeap || e.Kind == kindClosedArena || e.Kind == kindCopiedArena:
 		s += " (the address is that of the handle)"
 	}
 	if e.Block != 0 && e.Class != 0 {
@@ -72,6 +73,15 @@ func (e *MisuseError) Error() string {
 	return s
 }
 
+const ( // errors of these kinds are made by package offheap
+	kindClosedInterner = "closed interner"
+	kindUnmadeInterner = "unmade interner"
+	kindClosedMap      = "closed map"
+	kindCopiedMap      = "copied map"
+	kindStaleRef       = "stale ref"
+	kindNilRef         = "nil ref"
+)
+
 const (
 	kindDoubleFree  = "double free"
 	kindUseAfter    = "use after free"
@@ -89,15 +99,12 @@ const (
 	kindUnmadeHeap  = "unmade heap"
 	kindClosedArena = "closed arena"
 	kindCopiedArena = "copied arena"
-
-	// Package offheap makes errors of these kinds.
-	kindClosedMap = "closed map"
-	kindCopiedMap = "copied map"
-	kindStaleRef  = "stale ref"
-	kindNilRef    = "nil ref"
 )
 
 var remedies = map[string]string{
+	kindClosedInterner: "do not use an Interner after Close",
+	kindUnmadeInterner: "an Interner must be made by NewInterner",
+
 	kindDoubleFree:  "the block is not allocated: free each block once",
 	kindUseAfter:    "the block is not allocated: keep it until the last use",
 	kindInterior:    "pass the pointer that the allocation returned",

@@ -61,16 +61,20 @@ func article(name string) string {
 
 var recordStacks atomic.Bool
 
-// RecordStacks says whether the stack is recorded with which a Buffer or an Interner gets its first
-// memory from now on, and returns what was set before. If one is abandoned, the report in [hakmem.Err]
-// names the function on that stack which called this package. The default is off, because it takes
-// half a microsecond and some 100 bytes of Go memory for each value. Stacks are also recorded with
+// RecordStacks says whether from now on the stack is recorded with which an Interner or a map is made and
+// a Buffer gets its first memory, and returns what was set before. If one is abandoned, the report in [hakmem.Err]
+// names the innermost three functions on that stack outside this package. The default is off, because a
+// new Buffer then takes twice as long, and 128 bytes of Go memory more. Stacks are also recorded with
 // HAKMEM_GUARD and while a hakmemtest.NoLeaks or a trace of calls is active. Any goroutine may call it.
 func RecordStacks(on bool) (before bool) { return recordStacks.Swap(on) }
 
-// stack holds the innermost callers of a function. Up to six are in this package: the method, what it
-// calls on the way to an allocation, and callers.
-type stack [8]uintptr
+// stack holds the innermost callers of a function. Up to six are in this package (the method, what it
+// calls on the way to an allocation, and callers); then there may be a few of io or fmt.
+type stack [16]uintptr
+
+// maxNamed is how many functions a report names: fmt.Fprintf or io.Copy may be the first, and the one that
+// made the value comes behind.
+const maxNamed = 3
 
 // callers returns the stack of its caller, or nil if none is to be recorded.
 func callers() *stack {
@@ -82,21 +86,24 @@ func callers() *stack {
 	return s
 }
 
-// String names the function that called this package.
+// String names the functions that called this package, innermost first.
 func (s *stack) String() string {
 	if s == nil {
 		return "a function that was not recorded (RecordStacks(true) or HAKMEM_GUARD=1 records it)"
 	}
+	var named []string
 	frames := runtime.CallersFrames(s[:])
-	for {
-		f, more := frames.Next()
+	for more := true; more && len(named) < maxNamed; {
+		var f runtime.Frame
+		f, more = frames.Next()
 		if f.Function != "" && !strings.HasPrefix(f.Function, ownPrefix) {
-			return fmt.Sprintf("%s (%s:%d)", f.Function, f.File, f.Line)
-		}
-		if !more {
-			return "a function that is not known"
+			named = append(named, fmt.Sprintf("%s (%s:%d)", f.Function, f.File, f.Line))
 		}
 	}
+	if named == nil {
+		return "a function that is not known"
+	}
+	return strings.Join(named, " called by ")
 }
 
 // ownPrefix begins the name of every function of this package. It is derived from the name of one, so

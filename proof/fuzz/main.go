@@ -29,8 +29,9 @@ import (
 	"github.com/hakmem/hakmem/proof/internal/repository"
 )
 
-// dirs has the directories with fuzz targets, of the engine and of functions that read files.
-var dirs = []string{"proof", "bench/trace", "cmd/hakmem"}
+// dirs has the directories with fuzz targets: of the engine, of types made of its memory, and of functions
+// that read files.
+var dirs = []string{"proof", "offheap", "bench/trace", "cmd/hakmem"}
 
 // slice is how long go test fuzzes before its core time is read, which is known when the process
 // has ended. A target exceeds -minutes by at most this for each worker.
