@@ -24,9 +24,9 @@ type MapOptions struct {
 //   - K and V must not hold Go pointers, which include strings and slices ([StringMap] has strings as
 //     keys). The first call that would store one panics as [hakmem.New] does, and names the field.
 //   - It shrinks. When entries are deleted, their memory is given back in small steps.
-//   - No call takes long because the map is large, as far as entries have to move: a call moves at most
-//     1024 of them, or two times as many when tables become one. Each time the number of entries
-//     doubles, some call copies the directory, which has 8 bytes for some 500 entries.
+//   - No call takes long because the map is large: one call moves at most 1024 entries. (Each time that
+//     the number of entries doubles, one call also copies the directory, which has 8 bytes for some 500
+//     entries, or for some 20 where they are large. Clear, Close and Reserve take time for all entries.)
 //   - It is freed by [Map.Close], not by the collector.
 //
 // NaN is not equal to itself, so a key with a NaN cannot be found, as in Go's map: each Put of it makes
@@ -43,8 +43,9 @@ type MapOptions struct {
 // a garbage collection its memory is freed. [ReadAbandoned] counts such Maps, and [hakmem.Err] reports
 // the first. What GetPtr and PutPtr have returned does not keep a Map reachable.
 //
-// An entry takes as much as struct{V; K}, and a byte. A Map that only grows is filled to 44 to 88 %,
-// one from which entries were deleted to 11 % at least.
+// An entry takes as much as struct{V; K}, and a byte. A Map that only grows is filled to 44 to 88 %, one
+// from which entries were deleted to about 11 % at least. While loops over All run, tables become smaller
+// but are not joined; later calls of Delete do that.
 type Map[K comparable, V any] struct{ mapCore[K, V] }
 
 // NewMap returns an empty Map with the given options; at most one MapOptions may be given. It panics for

@@ -83,9 +83,13 @@ func BenchmarkMap(b *testing.B) {
 			b.ReportAllocs()
 			var before, after hakmem.Stats
 			for range b.N {
+				b.StopTimer()
 				hakmem.ReadStats(&before)
+				b.StartTimer()
 				m := filled(n)
+				b.StopTimer()
 				hakmem.ReadStats(&after)
+				b.StartTimer()
 				m.Close()
 			}
 			b.ReportMetric(float64(after.Live-before.Live)/float64(n), "bytes/entry")

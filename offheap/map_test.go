@@ -149,6 +149,36 @@ func TestMapHandle(t *testing.T) {
 	}
 }
 
+var (
+	globalMap    offheap.Map[int, int]
+	structOfMaps = struct {
+		other int
+		m     offheap.Map[int, int]
+		s     offheap.StringMap[int]
+	}{other: 1}
+)
+
+// TestMapPlaces: a zero map may be a global variable, or a field.
+func TestMapPlaces(t *testing.T) {
+	hakmemtest.NoLeaks(t)
+	field := new(struct {
+		other int
+		m     offheap.Map[int, int]
+	})
+	for i, m := range []*offheap.Map[int, int]{&globalMap, &structOfMaps.m, &field.m} {
+		for k := range 2000 {
+			m.Put(k, i+structOfMaps.other+field.other)
+		}
+		runtime.GC()
+		if v, ok := m.Get(1999); !ok || v != i+1 || m.Len() != 2000 {
+			t.Errorf("map %d: %d, %v, %d entries", i, v, ok, m.Len())
+		}
+		m.Close()
+	}
+	structOfMaps.s.Put("a key that has a block of its own", 1)
+	structOfMaps.s.Close()
+}
+
 // TestMapNaN: a key that is not equal to itself behaves as in Go's map.
 func TestMapNaN(t *testing.T) {
 	m := offheap.NewMap[float64, int]()
