@@ -15,11 +15,11 @@ type MisuseError struct {
 	// Kind says what is wrong: "double free", "use after free", "interior pointer", "unaligned
 	// pointer", "not hakmem's", "never allocated", "arena memory", "memory of a closed arena",
 	// "closed heap", "copied heap", "unmade heap", "closed arena", "copied arena" or, of package
-	// offheap, "closed interner" or "unmade interner". With
-	// HAKMEM_HARDEN or HAKMEM_GUARD it can also be "buffer overflow", "buffer underflow" or "write
-	// after free".
+	// offheap, "closed interner", "unmade interner", "closed map", "copied map", "stale ref" or "nil
+	// ref". With HAKMEM_HARDEN or HAKMEM_GUARD it can also be "buffer overflow", "buffer underflow" or
+	// "write after free".
 	Kind string
-	// Addr is the pointer that was passed. Block is the start of the block in which it lies, and
+	// Addr is the pointer that was passed, or the number of the Ref. Block is the start of the block in which it lies, and
 	// Class that block's size in bytes; both are 0 where they are not known.
 	Addr, Block, Class uintptr
 	// Offset is the distance in bytes from Block to the first byte that was touched; for a "buffer
@@ -44,7 +44,7 @@ func (e *MisuseError) Error() string {
 		s += " (detected late)"
 	}
 	switch {
-	case e.Kind == kindClosedInterner || e.Kind == kindUnmadeInterner:
+	case e.Kind == kindClosedInterner || e.Kind == kindUnmadeInterner || e.Kind == kindClosedMap || e.Kind == kindCopiedMap:
 		s += " (the address is that of the handle)"
 	case e.Kind == kindUnderflow:
 		s += fmt.Sprintf(": byte -%d was touched", e.Offset)
@@ -71,6 +71,10 @@ func (e *MisuseError) Error() string {
 const ( // errors of these kinds are made by package offheap
 	kindClosedInterner = "closed interner"
 	kindUnmadeInterner = "unmade interner"
+	kindClosedMap      = "closed map"
+	kindCopiedMap      = "copied map"
+	kindStaleRef       = "stale ref"
+	kindNilRef         = "nil ref"
 )
 
 // stacksOf says where a block was allocated and freed, as far as is known.
@@ -123,6 +127,10 @@ var remedies = map[string]string{
 	kindUnmadeHeap:  "a Heap must be made by NewHeap",
 	kindClosedArena: "do not use an Arena after Close",
 	kindCopiedArena: "an Arena must not be copied: pass the *Arena on",
+	kindClosedMap:   "do not use a map after Close",
+	kindCopiedMap:   "a map must not be copied: pass a pointer to it on",
+	kindStaleRef:    "what it referred to was freed: drop each Ref with its last use, or ask TryGet",
+	kindNilRef:      "the zero Ref refers to nothing: compare it with 0 first",
 }
 
 // kindOf is what the error of a finding says, by the finding's kind.

@@ -15,12 +15,13 @@ import (
 // AbandonedStats counts the values that became unreachable while they held memory, since the start of
 // the program. Their memory was freed.
 type AbandonedStats struct {
-	Buffers, Interners uint64
+	Buffers, Interners, Maps, StringMaps uint64
 }
 
 // ReadAbandoned returns how many values were abandoned so far. Any goroutine may call it.
 func ReadAbandoned() AbandonedStats {
-	return AbandonedStats{Buffers: buffers.abandoned.Load(), Interners: interners.abandoned.Load()}
+	return AbandonedStats{Buffers: buffers.abandoned.Load(), Interners: interners.abandoned.Load(),
+		Maps: maps.abandoned.Load(), StringMaps: stringMaps.abandoned.Load()}
 }
 
 // kind is a type whose values hold memory until their owner gives it back.
@@ -30,8 +31,10 @@ type kind struct {
 }
 
 var (
-	buffers   = kind{name: "Buffer", remedy: "Release each Buffer"}
-	interners = kind{name: "Interner", remedy: "Close each Interner"}
+	buffers    = kind{name: "Buffer", remedy: "Release each Buffer"}
+	interners  = kind{name: "Interner", remedy: "Close each Interner"}
+	maps       = kind{name: "Map", remedy: "Close each Map"}
+	stringMaps = kind{name: "StringMap", remedy: "Close each StringMap"}
 )
 
 // abandon counts a value that was dropped, and reports the first of its kind. It then calls free,
@@ -58,8 +61,8 @@ func article(name string) string {
 
 var recordStacks atomic.Bool
 
-// RecordStacks says whether from now on the stack is recorded with which an Interner is made and a Buffer
-// gets its first memory, and returns what was set before. If one is abandoned, the report in [hakmem.Err]
+// RecordStacks says whether from now on the stack is recorded with which an Interner or a map is made and
+// a Buffer gets its first memory, and returns what was set before. If one is abandoned, the report in [hakmem.Err]
 // names the innermost three functions on that stack outside this package. The default is off, because a
 // new Buffer then takes twice as long, and 128 bytes of Go memory more. Stacks are also recorded with
 // HAKMEM_GUARD and while a hakmemtest.NoLeaks or a trace of calls is active. Any goroutine may call it.

@@ -1,0 +1,251 @@
+package offheap
+
+import (
+	"fmt"
+	"hash/maphash"
+	"iter"
+	"runtime"
+
+	"github.com/hakmem/hakmem"
+)
+
+// MapOptions are the options of a [Map] and of a [StringMap]. The zero value is the default.
+type MapOptions struct {
+	// Site is the site of all blocks that the map allocates, see [hakmem.MallocAt]. 0 means none.
+	Site hakmem.Site
+	// Capacity is the number of entries for which the map has room when it is made, as after Reserve. 0
+	// means that it has no memory until the first entry.
+	Capacity int
+}
+
+// Map is a hash map whose entries are in hakmem's memory. It works as Go's map[K]V does, with these
+// differences:
+//
+//   - K and V must not hold Go pointers, which include strings and slices ([StringMap] has strings as
+//     keys). The first call that would store one panics as [hakmem.New] does, and names the field.
+//   - It shrinks. When entries are deleted, their memory is given back in small steps.
+//   - No call takes long because the map is large: one call moves at most 1024 entries. (Each time that
+//     the number of entries doubles, one call also copies the directory, which has 8 bytes for some 500
+//     entries, or for some 20 where they are large. Clear, Close and Reserve take time for all entries.)
+//   - It is freed by [Map.Close], not by the collector.
+//
+// NaN is not equal to itself, so a key with a NaN cannot be found, as in Go's map: each Put of it makes
+// an entry, which All shows and only Clear and Close remove.
+//
+// The zero Map is empty and ready for use, like the result of [NewMap] without options. It holds no
+// memory until its first entry. A Map must not be copied after its first use: a method of the copy
+// panics.
+//
+// A Map is for one goroutine at a time, except that any number of goroutines may read it (Get, GetPtr,
+// Len, All) while none changes it.
+//
+// A Map that becomes unreachable without Close is an error that the program survives. Some time after
+// a garbage collection its memory is freed. [ReadAbandoned] counts such Maps, and [hakmem.Err] reports
+// the first. What GetPtr and PutPtr have returned does not keep a Map reachable.
+//
+// An entry takes as much as struct{V; K}, and a byte. A Map that only grows is filled to 44 to 88 %, one
+// from which entries were deleted to about 11 % at least. While loops over All run, tables become smaller
+// but are not joined; later calls of Delete do that.
+type Map[K comparable, V any] struct{ mapCore[K, V] }
+
+// NewMap returns an empty Map with the given options; at most one MapOptions may be given. It panics for
+// a K or V that holds Go pointers, for a site that was not registered, for a negative capacity, and with
+// [*hakmem.OutOfMemoryError] when no memory is left.
+func NewMap[K comparable, V any](options ...MapOptions) *Map[K, V] {
+	o := onlyOptions("NewMap", options)
+	m := new(Map[K, V])
+	m.site = o.Site
+	m.begin()
+	if o.Capacity > 0 {
+		m.reserve(o.Capacity)
+	}
+	return m
+}
+
+// onlyOptions checks the options that function op was given.
+func onlyOptions(op string, options []MapOptions) (o MapOptions) {
+	switch len(options) {
+	case 0:
+		return o
+	case 1:
+		o = options[0]
+	default:
+		panic(fmt.Sprintf("offheap: %s: %d MapOptions: give one at most", op, len(options)))
+	}
+	if o.Capacity < 0 {
+		panic(fmt.Sprintf("offheap: %s: Capacity %d: it must not be negative", op, o.Capacity))
+	}
+	if o.Site != 0 {
+		hakmem.ReadSiteRule(o.Site) // it panics for a site that is not registered
+	}
+	return o
+}
+
+// mustBePlain panics as hakmem.New does if T holds Go pointers.
+func mustBePlain[T any]() { hakmem.FreeSlice(hakmem.MakeSlice[T](0, 0)) }
+
+func (m *Map[K, V]) begin() {
+	mustBePlain[K]()
+	mustBePlain[V]()
+	m.mapCore.begin()
+	m.hash = m.hashOf
+	m.cleanup = runtime.AddCleanup(m, func(held *mapMemory) { abandonMap[K, V](&maps, held, nil) }, m.memory)
+}
+
+// mayChange is the first step of a method that may change the map.
+func (m *Map[K, V]) mayChange(op string) {
+	if !m.ready(op) && m.self == 0 {
+		m.begin()
+	}
+}
+
+func (m *Map[K, V]) hashOf(key *K) mapHash { return mapHash(maphash.Comparable(m.seed, *key)) }
+
+// find returns the group and the slot in it where key is, or nil. The table is the one for h.
+func (m *Map[K, V]) find(h mapHash, key K) (*group[K, V], int) {
+	t := m.tableOf(h)
+	mask := t.groups() - 1
+	for i, step := h.group()&mask, uint32(1); ; i, step = (i+step)&mask, step+1 {
+		g := m.groupOf(t, i)
+		for c := g.control.candidates(h.tag()); c.any(); c = c.rest() {
+			if at := c.slot(); g.slots[at].key == key {
+				return g, at
+			}
+		}
+		if g.control.empty().any() {
+			return nil, 0
+		}
+	}
+}
+
+// Get returns the value of key, and whether there is one.
+func (m *Map[K, V]) Get(key K) (value V, ok bool) {
+	if m.ready("Map.Get") {
+		if g, i := m.find(m.hashOf(&key), key); g != nil {
+			value, ok = g.slots[i].elem, true
+		}
+	}
+	runtime.KeepAlive(m)
+	return value, ok
+}
+
+// GetPtr returns a pointer to the value of key in the map, or nil if there is none. It is valid, for
+// reading and writing, until the next call of a method that may change the map (Put, PutPtr, Delete,
+// Clear, Reserve, Close), as long as the Map is reachable.
+func (m *Map[K, V]) GetPtr(key K) (value *V) {
+	if m.ready("Map.GetPtr") {
+		if g, i := m.find(m.hashOf(&key), key); g != nil {
+			value = &g.slots[i].elem
+		}
+	}
+	runtime.KeepAlive(m)
+	return value
+}
+
+// Put sets the value of key. It panics with [*hakmem.OutOfMemoryError] when no memory is left; then the
+// map is as it was.
+func (m *Map[K, V]) Put(key K, value V) {
+	s, _ := m.put("Map.Put", key)
+	s.elem = value
+	runtime.KeepAlive(m)
+}
+
+// PutPtr returns a pointer to the value of key in the map. If there was no entry it makes one, with the
+// zero value, and added is true. The pointer is valid as that of [Map.GetPtr] is. PutPtr panics as Put
+// does.
+func (m *Map[K, V]) PutPtr(key K) (value *V, added bool) {
+	s, added := m.put("Map.PutPtr", key)
+	if added {
+		s.elem = *new(V)
+	}
+	runtime.KeepAlive(m)
+	return &s.elem, added
+}
+
+func (m *Map[K, V]) put(op string, key K) (s *slot[K, V], added bool) {
+	m.mayChange(op)
+	h := m.hashOf(&key)
+	if m.dir != nil {
+		if g, i := m.find(h, key); g != nil {
+			return &g.slots[i], false
+		}
+	}
+	s = m.insert(h)
+	s.key = key
+	return s, true
+}
+
+// Delete removes the entry of key and reports whether there was one. Memory that the map no longer needs
+// is given back.
+func (m *Map[K, V]) Delete(key K) (found bool) {
+	if m.ready("Map.Delete") {
+		h := m.hashOf(&key)
+		if g, i := m.find(h, key); g != nil {
+			m.remove(m.tableOf(h), h, g, i)
+			found = true
+		}
+	}
+	runtime.KeepAlive(m)
+	return found
+}
+
+// Len returns the number of entries.
+func (m *Map[K, V]) Len() int {
+	m.mustBeOpen("Map.Len")
+	return m.count
+}
+
+// Clear removes all entries and gives their memory back. It takes time for each of them.
+func (m *Map[K, V]) Clear() {
+	if m.ready("Map.Clear") {
+		m.clear()
+	}
+	runtime.KeepAlive(m)
+}
+
+// Reserve makes room for n entries in all, so that the map need not grow before it has as many. Those
+// tables that get more than their share of the entries are split all the same. A Delete may give room
+// back. A negative n panics. When no memory is left Reserve panics with [*hakmem.OutOfMemoryError]; then
+// the map has its entries, and perhaps more room.
+func (m *Map[K, V]) Reserve(n int) {
+	m.mayChange("Map.Reserve")
+	mustBeLength("Map.Reserve", n)
+	m.reserve(n)
+	runtime.KeepAlive(m)
+}
+
+func mustBeLength(op string, n int) {
+	if n < 0 {
+		panic(fmt.Sprintf("offheap: %s(%d): the number must not be negative", op, n))
+	}
+}
+
+// All iterates over the entries, in no particular order. The body of the loop may change the map, with
+// the rules of Go's map: each entry that is there from the beginning to the end of the iteration comes
+// once, with the value that it has then. An entry that was removed does not come after that. One that
+// was added may come or not. After Clear or Close no entry comes.
+func (m *Map[K, V]) All() iter.Seq2[K, V] {
+	return func(yield func(K, V) bool) {
+		if !m.ready("Map.All") {
+			return
+		}
+		m.walk(m.now, func(s *slot[K, V]) bool { return yield(s.key, s.elem) })
+		runtime.KeepAlive(m)
+	}
+}
+
+// now returns where the entry is that was in the slot s of a dead table. An entry that cannot be found,
+// because its key is not equal to itself, is still there: it cannot be deleted either.
+func (m *Map[K, V]) now(s *slot[K, V]) *slot[K, V] {
+	if key := s.key; key != s.key {
+		return s
+	}
+	if g, i := m.find(m.hashOf(&s.key), s.key); g != nil {
+		return &g.slots[i]
+	}
+	return nil
+}
+
+// Close frees the map's memory. Any later use of the Map, including a second Close, panics with a
+// [*hakmem.MisuseError]. A loop over All that is being run ends.
+func (m *Map[K, V]) Close() { m.close("Map.Close") }
