@@ -1,13 +1,12 @@
-package fastcache_test
+// The tests are in the package itself and do not import it by its path. Otherwise the package would have two paths
+// in a program that puts it in the place of fastcache, which go mod tidy refuses.
 
-import (
-	"fmt"
+package fastcache
 
-	"github.com/VictoriaMetrics/fastcache"
-)
+import "fmt"
 
 func Example() {
-	cache := fastcache.New(64 << 20)
+	cache := New(64 << 20)
 	defer cache.Close()
 
 	cache.Set([]byte("colour"), []byte("green"))
@@ -17,7 +16,7 @@ func Example() {
 	fmt.Println(len(cache.GetBig(nil, []byte("page"))), "bytes")
 
 	cache.Reset() // all of its memory goes back
-	var stats fastcache.Stats
+	var stats Stats
 	cache.UpdateStats(&stats)
 	fmt.Println(stats.EntriesCount, "entries,", stats.BytesSize+stats.IndexBytesSize, "bytes")
 	// Output:

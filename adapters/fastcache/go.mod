@@ -1,4 +1,4 @@
-module github.com/VictoriaMetrics/fastcache
+module github.com/hakmem/hakmem/adapters/fastcache
 
 go 1.26.0
 
