@@ -22,7 +22,7 @@ func TestFile(t *testing.T) {
 	for _, goroutines := range []int{0, 1} {
 		path := filepath.Join(t.TempDir(), "new", "directories", "cache")
 		c := New(size)
-		for i := range 2000 {
+		for i := range 200 {
 			c.Set(key(i), value(i))
 		}
 		big := noise(100_000, 1)
@@ -42,7 +42,7 @@ func TestFile(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for i := range 2000 {
+		for i := range 200 {
 			if got := loaded.Get(nil, key(i)); i > 0 && !bytes.Equal(got, value(i)) || i == 0 && got != nil {
 				t.Fatalf("%s has %q", key(i), got)
 			}
@@ -50,7 +50,7 @@ func TestFile(t *testing.T) {
 		if !bytes.Equal(loaded.GetBig(nil, key(-1)), big) {
 			t.Error("the big value is not there")
 		}
-		for i := range 4000 { // it goes on from there
+		for i := range 400 { // it goes on from there
 			loaded.Set(key(i), bytes.Repeat(value(i), 3000))
 			if !bytes.Equal(loaded.Get(nil, key(i)), bytes.Repeat(value(i), 3000)) {
 				t.Fatalf("%s is not there", key(i))
@@ -67,7 +67,7 @@ func TestFile(t *testing.T) {
 		}
 		fresh.Close()
 		same := LoadFromFileOrNew(path, size)
-		if s := stats(same); s.EntriesCount < 2000 {
+		if s := stats(same); s.EntriesCount < 200 {
 			t.Errorf("LoadFromFileOrNew: %+v", s)
 		}
 		same.Close()
@@ -109,7 +109,7 @@ func TestUndefinedBytes(t *testing.T) {
 	}
 	c := New(1)
 	defer c.Close()
-	for i := range 1000 {
+	for i := range 100 {
 		c.Set(key(i), value(i))
 	}
 	var b bytes.Buffer
