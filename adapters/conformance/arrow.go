@@ -1,0 +1,59 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// Apache Arrow and its Parquet. Nearly all of their tests get memory from the two allocators that are
+// swapped: memory.NewGoAllocator and memory.DefaultAllocator, which is one of the former. The tests with
+// assertions (the tag assert) find what is released too often. Vet is off: hakmem makes the copy a module of
+// Go 1.26, and by its rules some of their tests do not print a number right.
+
+const (
+	arrowModule  = "github.com/apache/arrow-go/v18"
+	arrowVersion = "v18.8.0"
+)
+
+var _ = register(program{
+	name:    "arrow",
+	module:  arrowModule,
+	version: arrowVersion,
+	tests:   []string{"./arrow/..."},
+	prepare: arrowMemory,
+	env:     []string{"GOFLAGS=-mod=mod -vet=off -tags=assert,test"},
+})
+
+var _ = register(program{
+	name:    "parquet",
+	module:  arrowModule,
+	version: arrowVersion,
+	tests:   []string{"./parquet/..."},
+	prepare: arrowMemory,
+	env:     []string{"GOFLAGS=-mod=mod -vet=off -tags=assert"},
+})
+
+// arrowMemory writes GoAllocator anew. Some tests give Arrow slices of their own to free, which is allowed.
+func arrowMemory(dir string) error {
+	if err := requireHakmem(dir, "adapters/arrow"); err != nil {
+		return err
+	}
+	const name = "arrow/memory/go_allocator.go"
+	if err := os.Remove(filepath.Join(dir, filepath.FromSlash(name))); err != nil {
+		return err
+	}
+	return writeFile(dir, name, `package memory
+
+import hakmemarrow "github.com/hakmem/hakmem/adapters/arrow"
+
+var onHakmem = hakmemarrow.New(hakmemarrow.Options{IgnoreForeign: true})
+
+type GoAllocator struct{}
+
+func NewGoAllocator() *GoAllocator { return &GoAllocator{} }
+
+func (*GoAllocator) Allocate(size int) []byte             { return onHakmem.Allocate(size) }
+func (*GoAllocator) Reallocate(size int, b []byte) []byte { return onHakmem.Reallocate(size, b) }
+func (*GoAllocator) Free(b []byte)                        { onHakmem.Free(b) }
+`)
+}
