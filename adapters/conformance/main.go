@@ -146,7 +146,7 @@ func (s *settings) one(p program, from, what string, prepare func(string) error,
 		return outcome{}, err
 	}
 	defer log.Close()
-	su := suite{dir: dir, tests: p.tests, args: args, timeout: s.timeout, log: log}
+	su := suite{dir: dir, tests: p.tests, env: p.env, args: args, timeout: s.timeout, log: log}
 	if prepare != nil {
 		if err := prepare(dir); err != nil {
 			return outcome{}, err
@@ -159,7 +159,7 @@ func (s *settings) one(p program, from, what string, prepare func(string) error,
 		}
 	}
 	began := s.now()
-	o, err := su.run(append(slices.Clone(p.env), env...))
+	o, err := su.run(env)
 	fmt.Fprintf(s.words, "%s, %s: %d passed, %d failed, %d skipped, %v\n",
 		p.name, what, o.passed, len(o.failed), o.skipped, s.now().Sub(began).Round(time.Second))
 	return o, err

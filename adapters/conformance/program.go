@@ -20,7 +20,7 @@ type program struct {
 	// hakmem. replaceModule, requireHakmem, writeFile and edit help it.
 	prepare func(dir string) error
 
-	env   []string // added to the environment of every run, with hakmem and without: "NAME=value"
+	env   []string // added to the environment of every run, with hakmem and without: "NAME=value"; GOFLAGS needs -mod=mod
 	short string   // the pattern of go test's -run for -short; empty: all tests
 }
 
@@ -127,15 +127,15 @@ func edit(dir, name, before, after string) error {
 
 // goCommand runs a go command in dir.
 func goCommand(dir string, args ...string) error {
-	_, err := goOutput(dir, args...)
+	_, err := goOutput(dir, nil, args...)
 	return err
 }
 
-// goOutput runs a go command in dir and returns what it prints.
-func goOutput(dir string, args ...string) ([]byte, error) {
+// goOutput runs a go command in dir, with more in its environment, and returns what it prints.
+func goOutput(dir string, more []string, args ...string) ([]byte, error) {
 	cmd := exec.Command("go", args...)
 	cmd.Dir = dir
-	cmd.Env = environment(nil)
+	cmd.Env = environment(more)
 	var complaint bytes.Buffer
 	cmd.Stderr = &complaint
 	out, err := cmd.Output()

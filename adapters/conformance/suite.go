@@ -15,7 +15,7 @@ import (
 
 // fetch returns the directory of a module in the module cache.
 func fetch(module, version string) (string, error) {
-	out, err := goOutput(os.TempDir(), "mod", "download", "-json", module+"@"+version)
+	out, err := goOutput(os.TempDir(), nil, "mod", "download", "-json", module+"@"+version)
 	if err != nil {
 		return "", err
 	}
@@ -54,6 +54,7 @@ type outcome struct {
 type suite struct {
 	dir     string   // the copy of the module
 	tests   []string // packages
+	env     []string // the program's
 	args    []string // further arguments of go test
 	timeout string   // for each package, as go test takes it
 	log     io.Writer
@@ -64,7 +65,7 @@ func (s *suite) run(more []string) (outcome, error) {
 	args := append([]string{"test", "-json", "-count=1", "-timeout", s.timeout}, s.args...)
 	cmd := exec.Command("go", append(args, s.tests...)...)
 	cmd.Dir = s.dir
-	cmd.Env = environment(more)
+	cmd.Env = environment(append(slices.Clone(s.env), more...))
 	var complaint bytes.Buffer
 	cmd.Stderr = io.MultiWriter(&complaint, s.log)
 	out, err := cmd.StdoutPipe()
@@ -146,7 +147,7 @@ func readEvents(r io.Reader) (o outcome, err error) {
 
 // usesHakmem reports whether the tests have hakmem in them, or what they have in its place.
 func (s *suite) usesHakmem() (bool, error) {
-	out, err := goOutput(s.dir, append([]string{"list", "-deps", "-test", "-f", "{{.ImportPath}}"}, s.tests...)...)
+	out, err := goOutput(s.dir, s.env, append([]string{"list", "-deps", "-test", "-f", "{{.ImportPath}}"}, s.tests...)...)
 	return slices.Contains(strings.Split(string(out), "\n"), ours), err
 }
 
