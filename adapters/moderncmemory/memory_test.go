@@ -1,4 +1,8 @@
-package memory_test
+// The tests are in the package itself, and use what it exports, except counters. If they imported it by its
+// path, it would have two paths in a program that puts it in the place of modernc.org/memory, and go mod tidy
+// would refuse that.
+
+package memory
 
 import (
 	"bytes"
@@ -12,7 +16,6 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
-	memory "github.com/hakmem/hakmem/adapters/moderncmemory"
 	"github.com/hakmem/hakmem/hakmemtest"
 )
 
@@ -33,20 +36,20 @@ var (
 		UnsafeFree(unsafe.Pointer) error
 		UnsafeMalloc(int) (unsafe.Pointer, error)
 		UnsafeRealloc(unsafe.Pointer, int) (unsafe.Pointer, error)
-	} = (*memory.Allocator)(nil)
-	_ func(uintptr) int        = memory.UintptrUsableSize
-	_ func(unsafe.Pointer) int = memory.UnsafeUsableSize
-	_ func(*byte) int          = memory.UsableSize
-	_ func(int) int            = memory.UsableSizeFor
-	_                          = [3]int{memory.Allocator{}.Allocs, memory.Allocator{}.Bytes, memory.Allocator{}.Mmaps}
+	} = (*Allocator)(nil)
+	_ func(uintptr) int        = UintptrUsableSize
+	_ func(unsafe.Pointer) int = UnsafeUsableSize
+	_ func(*byte) int          = UsableSize
+	_ func(int) int            = UsableSizeFor
+	_                          = [3]int{Allocator{}.Allocs, Allocator{}.Bytes, Allocator{}.Mmaps}
 )
 
 // family is one of the three sets of methods, by addresses as the tests use them.
 type family struct {
 	name            string
-	malloc, calloc  func(*memory.Allocator, int) ([]byte, error)
-	realloc         func(*memory.Allocator, []byte, int) ([]byte, error)
-	free            func(*memory.Allocator, []byte) error
+	malloc, calloc  func(*Allocator, int) ([]byte, error)
+	realloc         func(*Allocator, []byte, int) ([]byte, error)
+	free            func(*Allocator, []byte) error
 	usable          func([]byte) int
 	capIsUsableSize bool
 }
@@ -59,56 +62,51 @@ func at(p unsafe.Pointer, n int, err error) ([]byte, error) {
 	return unsafe.Slice((*byte)(p), n), err
 }
 
-func pointer(b []byte) unsafe.Pointer { return unsafe.Pointer(unsafe.SliceData(b)) }
-
-// fromAddress is a pointer to a block outside the Go heap.
-func fromAddress(p uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&p)) }
-
 var families = []family{
 	{
 		"slices",
-		(*memory.Allocator).Malloc, (*memory.Allocator).Calloc, (*memory.Allocator).Realloc, (*memory.Allocator).Free,
-		func(b []byte) int { return memory.UsableSize(unsafe.SliceData(b)) },
+		(*Allocator).Malloc, (*Allocator).Calloc, (*Allocator).Realloc, (*Allocator).Free,
+		func(b []byte) int { return UsableSize(unsafe.SliceData(b)) },
 		true,
 	},
 	{
 		"unsafe",
-		func(a *memory.Allocator, n int) ([]byte, error) { p, err := a.UnsafeMalloc(n); return at(p, n, err) },
-		func(a *memory.Allocator, n int) ([]byte, error) { p, err := a.UnsafeCalloc(n); return at(p, n, err) },
-		func(a *memory.Allocator, b []byte, n int) ([]byte, error) {
-			p, err := a.UnsafeRealloc(pointer(b), n)
+		func(a *Allocator, n int) ([]byte, error) { p, err := a.UnsafeMalloc(n); return at(p, n, err) },
+		func(a *Allocator, n int) ([]byte, error) { p, err := a.UnsafeCalloc(n); return at(p, n, err) },
+		func(a *Allocator, b []byte, n int) ([]byte, error) {
+			p, err := a.UnsafeRealloc(start(b), n)
 			return at(p, n, err)
 		},
-		func(a *memory.Allocator, b []byte) error { return a.UnsafeFree(pointer(b)) },
-		func(b []byte) int { return memory.UnsafeUsableSize(pointer(b)) },
+		func(a *Allocator, b []byte) error { return a.UnsafeFree(start(b)) },
+		func(b []byte) int { return UnsafeUsableSize(start(b)) },
 		false,
 	},
 	{
 		"uintptr",
-		func(a *memory.Allocator, n int) ([]byte, error) {
+		func(a *Allocator, n int) ([]byte, error) {
 			p, err := a.UintptrMalloc(n)
-			return at(fromAddress(p), n, err)
+			return at(pointer(p), n, err)
 		},
-		func(a *memory.Allocator, n int) ([]byte, error) {
+		func(a *Allocator, n int) ([]byte, error) {
 			p, err := a.UintptrCalloc(n)
-			return at(fromAddress(p), n, err)
+			return at(pointer(p), n, err)
 		},
-		func(a *memory.Allocator, b []byte, n int) ([]byte, error) {
-			p, err := a.UintptrRealloc(uintptr(pointer(b)), n)
-			return at(fromAddress(p), n, err)
+		func(a *Allocator, b []byte, n int) ([]byte, error) {
+			p, err := a.UintptrRealloc(uintptr(start(b)), n)
+			return at(pointer(p), n, err)
 		},
-		func(a *memory.Allocator, b []byte) error { return a.UintptrFree(uintptr(pointer(b))) },
-		func(b []byte) int { return memory.UintptrUsableSize(uintptr(pointer(b))) },
+		func(a *Allocator, b []byte) error { return a.UintptrFree(uintptr(start(b))) },
+		func(b []byte) int { return UintptrUsableSize(uintptr(start(b))) },
 		false,
 	},
 }
 
 // each runs a test for each family, with an Allocator that must be empty at the end.
-func each(t *testing.T, test func(t *testing.T, f family, a *memory.Allocator)) {
+func each(t *testing.T, test func(t *testing.T, f family, a *Allocator)) {
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
 			hakmemtest.NoLeaks(t)
-			var a memory.Allocator
+			var a Allocator
 			test(t, f, &a)
 			if a.Allocs != 0 || a.Bytes != 0 || a.Mmaps != 0 {
 				t.Errorf("all is freed, and the counters are %d blocks, %d bytes, %d mmaps", a.Allocs, a.Bytes, a.Mmaps)
@@ -143,7 +141,7 @@ func TestFill(t *testing.T) {
 	}
 	for _, most := range []int{300, 8 << 10, 128 << 10} {
 		t.Run(fmt.Sprint(most), func(t *testing.T) {
-			each(t, func(t *testing.T, f family, a *memory.Allocator) {
+			each(t, func(t *testing.T, f family, a *Allocator) {
 				r := rand.New(rand.NewPCG(1, uint64(most)))
 				var blocks [][]byte
 				total := 0
@@ -156,7 +154,7 @@ func TestFill(t *testing.T) {
 					blocks = append(blocks, b)
 					total += len(b)
 				}
-				if memory.Counters && (a.Allocs != len(blocks) || a.Bytes < total) {
+				if counters && (a.Allocs != len(blocks) || a.Bytes < total) {
 					t.Errorf("the counters are %d blocks, %d bytes, want %d and at least %d", a.Allocs, a.Bytes, len(blocks), total)
 				}
 				for i, b := range blocks {
@@ -184,7 +182,7 @@ func TestMix(t *testing.T) {
 	if testing.Short() {
 		steps = 5_000
 	}
-	each(t, func(t *testing.T, f family, a *memory.Allocator) {
+	each(t, func(t *testing.T, f family, a *Allocator) {
 		type block struct {
 			b    []byte
 			seed uint64
@@ -207,7 +205,7 @@ func TestMix(t *testing.T) {
 				if zero && !bytes.Equal(b, make([]byte, len(b))) {
 					t.Fatalf("Calloc gives %d bytes at %p that are not zero", len(b), b)
 				}
-				if uintptr(pointer(b))%16 != 0 {
+				if uintptr(start(b))%16 != 0 {
 					t.Fatalf("%p is not aligned", b)
 				}
 				fill(b, uint64(step))
@@ -249,7 +247,7 @@ func TestMix(t *testing.T) {
 
 // TestSizes goes through the sizes at the edges.
 func TestSizes(t *testing.T) {
-	each(t, func(t *testing.T, f family, a *memory.Allocator) {
+	each(t, func(t *testing.T, f family, a *Allocator) {
 		for name, do := range map[string]func() ([]byte, error){
 			"Malloc(0)":       func() ([]byte, error) { return f.malloc(a, 0) },
 			"Calloc(0)":       func() ([]byte, error) { return f.calloc(a, 0) },
@@ -273,7 +271,7 @@ func TestSizes(t *testing.T) {
 			"Malloc":        func() { _, _ = f.malloc(a, -7) },
 			"Calloc":        func() { _, _ = f.calloc(a, -7) },
 			"Realloc":       func() { _, _ = f.realloc(a, nil, -7) },
-			"UsableSizeFor": func() { memory.UsableSizeFor(-7) },
+			"UsableSizeFor": func() { UsableSizeFor(-7) },
 		} {
 			if got := panicOf(do); got == nil || !strings.Contains(fmt.Sprint(got), "-7") {
 				t.Errorf("%s of size -7: %v", name, got)
@@ -302,12 +300,12 @@ func panicOf(do func()) (value any) {
 // TestUsableSizeFor: it says what Malloc gives, for sizes of every kind.
 func TestUsableSizeFor(t *testing.T) {
 	exact := os.Getenv("HAKMEM_HARDEN")+os.Getenv("HAKMEM_GUARD") != "" // blocks have what was asked for
-	var a memory.Allocator
+	var a Allocator
 	defer a.Close()
-	if n := memory.UsableSizeFor(0); n != 0 {
+	if n := UsableSizeFor(0); n != 0 {
 		t.Errorf("UsableSizeFor(0) = %d", n)
 	}
-	if memory.UsableSize(nil) != 0 || memory.UintptrUsableSize(0) != 0 || memory.UnsafeUsableSize(nil) != 0 {
+	if UsableSize(nil) != 0 || UintptrUsableSize(0) != 0 || UnsafeUsableSize(nil) != 0 {
 		t.Error("nil has a usable size")
 	}
 	for size := 1; size < 3<<20; size += 1 + size/7 {
@@ -315,11 +313,11 @@ func TestUsableSizeFor(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		n := memory.UsableSizeFor(size)
+		n := UsableSizeFor(size)
 		if n != cap(b) && !(exact && cap(b) == size) || n < size {
 			t.Errorf("UsableSizeFor(%d) = %d, the block has %d", size, n, cap(b))
 		}
-		if again := memory.UsableSizeFor(n); again != n {
+		if again := UsableSizeFor(n); again != n {
 			t.Errorf("UsableSizeFor(%d) = %d, of which it is %d", size, n, again)
 		}
 	}
@@ -328,7 +326,7 @@ func TestUsableSizeFor(t *testing.T) {
 // TestClose: Close frees what the Allocator has, and nothing of others.
 func TestClose(t *testing.T) {
 	hakmemtest.NoLeaks(t)
-	var a, other memory.Allocator
+	var a, other Allocator
 	mine := hakmem.Alloc(100)
 	defer hakmem.FreeBytes(mine)
 	fill(mine, 1)
@@ -369,7 +367,7 @@ func TestMemoryComesBack(t *testing.T) {
 	hakmem.Trim()
 	before := resident()
 	const size = 32 << 20
-	var a memory.Allocator
+	var a Allocator
 	for left := size; left > 0; left -= 3000 {
 		b, err := a.Malloc(3000)
 		if err != nil {
@@ -391,7 +389,7 @@ func TestMemoryComesBack(t *testing.T) {
 // TestMisuse: a pointer that is no block of the Allocator is refused, and nothing is changed.
 func TestMisuse(t *testing.T) {
 	hakmemtest.NoLeaks(t)
-	var a, other memory.Allocator
+	var a, other Allocator
 	defer a.Close()
 	defer other.Close()
 	block, _ := a.Malloc(100)
@@ -439,8 +437,8 @@ func TestMisuse(t *testing.T) {
 	}
 }
 
-func Example() {
-	var a memory.Allocator
+func ExampleAllocator() {
+	var a Allocator
 	b, err := a.Malloc(5)
 	if err != nil {
 		panic(err)

@@ -1,4 +1,0 @@
-package memory
-
-// Counters says whether this build keeps the public counters.
-const Counters = counters
