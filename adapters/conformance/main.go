@@ -6,7 +6,7 @@
 // For each program it fetches the module at a named version through the go command, copies it to a
 // temporary directory, and runs the tests there. In a second copy it swaps the seam, the place where the
 // program gets its memory, and runs the tests three times: as they are, with HAKMEM_HARDEN=1, and with
-// HAKMEM_GUARD=1/1000. Standard output is a table in Markdown. The exit status is 1 when a test fails with
+// HAKMEM_GUARD=1/1000. Programs whose runs without hakmem are the same share one. Standard output is a table in Markdown. The exit status is 1 when a test fails with
 // hakmem that does not fail without it.
 //
 // Its own tests run no suite of others. It needs the go command, a module proxy, and the tree of hakmem
@@ -54,6 +54,7 @@ type settings struct {
 	short   bool
 	timeout string
 	temp    string // where copies and logs go
+	fetch   func(module, version string) (dir string, err error)
 	now     func() time.Time
 	words   io.Writer // progress
 }
@@ -64,7 +65,7 @@ func main() {
 	keep := flag.Bool("keep", false, "keep the copies and the logs of the tests, and say where they are")
 	flag.StringVar(&s.timeout, "timeout", "30m", "how long the tests of one package may take in one run")
 	flag.Parse()
-	s.now, s.words = time.Now, os.Stderr
+	s.fetch, s.now, s.words = fetch, time.Now, os.Stderr
 	ok, err := s.main(flag.Args(), *keep, os.Stdout)
 	switch {
 	case err != nil:
@@ -104,7 +105,7 @@ func (s *settings) main(names []string, keep bool, to io.Writer) (ok bool, err e
 // compare runs one program without hakmem and then with it. baselines holds the runs without it that
 // several programs share.
 func (s *settings) compare(p program, baselines map[string]outcome) ([]row, error) {
-	from, err := fetch(p.module, p.version)
+	from, err := s.fetch(p.module, p.version)
 	if err != nil {
 		return nil, err
 	}
@@ -118,14 +119,31 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 	key := fmt.Sprintf("%q", []any{p.module, p.version, p.tests, p.env, args})
 	without, known := baselines[key]
 	if !known {
-		if without, err = s.one(p, from, "without", nil, args, nil); err != nil {
+		su, err := s.suite(p, from, "without", args)
+		if err != nil {
+			return nil, err
+		}
+		if without, err = s.one(p, su, "without", nil); err != nil {
 			return nil, err
 		}
 		baselines[key] = without
 	}
+	su, err := s.suite(p, from, "with", args)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.prepare(su.dir); err != nil {
+		return nil, err
+	}
+	switch swapped, err := su.usesHakmem(); {
+	case err != nil:
+		return nil, err
+	case !swapped:
+		return nil, fmt.Errorf("after prepare no test of %s imports %s: the seam is not swapped", p.module, ours)
+	}
 	var rows []row
-	for _, m := range modes {
-		with, err := s.one(p, from, m.name, p.prepare, args, m.env)
+	for _, m := range modes { // in one copy, or each run would compile the module anew
+		with, err := s.one(p, su, m.name, m.env)
 		if err != nil {
 			return nil, err
 		}
@@ -134,32 +152,24 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 	return rows, nil
 }
 
-// one runs the tests once, in a copy of their own: tests leave files behind.
-func (s *settings) one(p program, from, what string, prepare func(string) error, args, env []string) (outcome, error) {
-	name := p.name + "-" + strings.NewReplacer("/", "-", "=", "-").Replace(what)
-	dir, err := copyModule(from, s.temp, name)
-	if err != nil {
-		return outcome{}, err
+// suite copies the module. Tests leave files behind, so what is in the module cache is left alone.
+func (s *settings) suite(p program, from, what string, args []string) (*suite, error) {
+	dir := filepath.Join(s.temp, p.name+"-"+what)
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		return nil, err
 	}
-	log, err := os.Create(filepath.Join(s.temp, name+".log"))
+	return &suite{dir: dir, tests: p.tests, env: p.env, args: args, timeout: s.timeout}, nil
+}
+
+// one runs the tests once.
+func (s *settings) one(p program, su *suite, what string, env []string) (outcome, error) {
+	log, err := os.Create(filepath.Join(s.temp, p.name+"-"+strings.NewReplacer("/", "-", "=", "-").Replace(what)+".log"))
 	if err != nil {
 		return outcome{}, err
 	}
 	defer log.Close()
-	su := suite{dir: dir, tests: p.tests, env: p.env, args: args, timeout: s.timeout, log: log}
-	if prepare != nil {
-		if err := prepare(dir); err != nil {
-			return outcome{}, err
-		}
-		switch swapped, err := su.usesHakmem(); {
-		case err != nil:
-			return outcome{}, err
-		case !swapped:
-			return outcome{}, fmt.Errorf("after prepare no test of %s imports %s: the seam is not swapped", p.module, ours)
-		}
-	}
 	began := s.now()
-	o, err := su.run(env)
+	o, err := su.run(env, log)
 	fmt.Fprintf(s.words, "%s, %s: %d passed, %d failed, %d skipped, %v\n",
 		p.name, what, o.passed, len(o.failed), o.skipped, s.now().Sub(began).Round(time.Second))
 	return o, err

@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -57,17 +56,17 @@ type suite struct {
 	env     []string // the program's
 	args    []string // further arguments of go test
 	timeout string   // for each package, as go test takes it
-	log     io.Writer
 }
 
-// run runs the tests with more in the environment. An error is one of running them, no failed test.
-func (s *suite) run(more []string) (outcome, error) {
+// run runs the tests with more in the environment, and writes what they print to log. An error is one of
+// running them, no failed test.
+func (s *suite) run(more []string, log io.Writer) (outcome, error) {
 	args := append([]string{"test", "-json", "-count=1", "-timeout", s.timeout}, s.args...)
 	cmd := exec.Command("go", append(args, s.tests...)...)
 	cmd.Dir = s.dir
 	cmd.Env = environment(append(slices.Clone(s.env), more...))
 	var complaint bytes.Buffer
-	cmd.Stderr = io.MultiWriter(&complaint, s.log)
+	cmd.Stderr = io.MultiWriter(&complaint, log)
 	out, err := cmd.StdoutPipe()
 	if err != nil {
 		return outcome{}, err
@@ -75,7 +74,7 @@ func (s *suite) run(more []string) (outcome, error) {
 	if err := cmd.Start(); err != nil {
 		return outcome{}, err
 	}
-	o, err := readEvents(io.TeeReader(out, s.log))
+	o, err := readEvents(io.TeeReader(out, log))
 	if err != nil {
 		// Else the command could wait for a reader.
 		_, _ = io.Copy(io.Discard, out)
@@ -149,10 +148,4 @@ func readEvents(r io.Reader) (o outcome, err error) {
 func (s *suite) usesHakmem() (bool, error) {
 	out, err := goOutput(s.dir, s.env, append([]string{"list", "-deps", "-test", "-f", "{{.ImportPath}}"}, s.tests...)...)
 	return slices.Contains(strings.Split(string(out), "\n"), ours), err
-}
-
-// copyModule copies a module from the module cache, which is read-only, into a directory below temp.
-func copyModule(from, temp, name string) (string, error) {
-	dir := filepath.Join(temp, name)
-	return dir, os.CopyFS(dir, os.DirFS(from))
 }
