@@ -3,6 +3,7 @@ package hakmemsqlite_test
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"unsafe"
 
+	"github.com/hakmem/hakmem"
 	hakmemsqlite "github.com/hakmem/hakmem/adapters/sqlite"
 	"github.com/hakmem/hakmem/hakmemtest"
 	"modernc.org/sqlite"
@@ -281,10 +283,52 @@ func TestBudget(t *testing.T) {
 	if err := p.Close(); err == nil || !strings.Contains(err.Error(), "2 databases are open") {
 		t.Errorf("Close of a pool with open databases: %v", err)
 	}
+	put(t, b, 0, 1, 2) // before those of the other
+	put(t, a, 3, 4, 5)
+	put(t, a, 6)
+	if got := [][]uint32{keysKept(a), keysKept(b)}; fmt.Sprint(got) != "[[3 4 5 6] [1 2]]" {
+		t.Errorf("the databases have %v", got)
+	}
+	s := p.Stats()
 	a.Destroy()
 	b.Destroy()
 	if err := p.Close(); err != nil {
 		t.Error(err)
+	}
+	s.Databases, s.Pages, s.Bytes = 0, 0, 0
+	if closed := p.Stats(); closed != s { // what they did is still counted
+		t.Errorf("after close %+v, before %+v", closed, s)
+	}
+}
+
+// TestSites: each open database has a site of its own, and those of closed ones are used again.
+func TestSites(t *testing.T) {
+	hakmemtest.NoLeaks(t)
+	p := hakmemsqlite.New(hakmemsqlite.Options{})
+	live := func() map[string]uint64 {
+		found := map[string]uint64{}
+		var s hakmem.Stats
+		hakmem.ReadStats(&s)
+		for _, site := range s.Sites {
+			if site.LiveBlocks > 0 && strings.HasPrefix(site.Name, "sqlite ") {
+				found[site.Name] = site.LiveBlocks
+			}
+		}
+		return found
+	}
+	first, second, third := create(t, p, true), create(t, p, true), create(t, p, false)
+	put(t, first, 1)
+	put(t, second, 1, 2)
+	take(t, third, 1)
+	want := map[string]uint64{"sqlite database 1": 2, "sqlite database 2": 4, "sqlite memory 3": 2} // a page has two blocks
+	if got := live(); !maps.Equal(got, want) {
+		t.Errorf("the sites have %v blocks, want %v", got, want)
+	}
+	first.Destroy()
+	put(t, create(t, p, true), 1, 2, 3)
+	want["sqlite database 1"] = 6
+	if got := live(); !maps.Equal(got, want) {
+		t.Errorf("with a new database the sites have %v blocks, want %v", got, want)
 	}
 }
 
