@@ -17,7 +17,7 @@ var _ = register(program{
 	module:  sqliteModule,
 	version: sqliteVersion,
 	tests:   []string{"."},
-	prepare: sqliteMemory,
+	prepare: swapModerncMemory,
 	short:   sqliteShort,
 })
 
@@ -30,14 +30,6 @@ var _ = register(program{
 	env:     []string{"GOFLAGS=-mod=mod -tags=pcachepool"},
 	short:   sqliteShort,
 })
-
-// sqliteMemory puts the adapter in the place of modernc.org/memory.
-func sqliteMemory(dir string) error {
-	if err := requireHakmem(dir); err != nil {
-		return err
-	}
-	return replaceModule(dir, "modernc.org/memory", "adapters/moderncmemory")
-}
 
 // sqlitePageCache registers the adapter's page cache where the suite registers another. The budget is small,
 // so that connections take pages from each other.
