@@ -30,6 +30,14 @@ func TestHardened(t *testing.T) {
 		t.Error("hardened")
 	}
 }
+func TestOnce(t *testing.T) {
+	if cap(Alloc(100)) == 112 {
+		if _, err := os.Stat("second"); err != nil {
+			os.WriteFile("second", nil, 0o666)
+			t.Error("the first time")
+		}
+	}
+}
 func TestZero(t *testing.T) {
 	if os.Getenv("TOY") != "1" {
 		t.Error("the program's environment is not there")
@@ -100,12 +108,12 @@ func TestCompare(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	without := outcome{passed: 4, skipped: 1, failed: names("TestFails")}
+	without := outcome{passed: 5, skipped: 1, failed: names("TestFails")}
 	for i, with := range []outcome{
 		// TestZero panics where a block has its whole class, and so no later test runs; it is the last.
-		{passed: 3, skipped: 1, failed: names("TestFails", "TestZero")},
-		{passed: 3, skipped: 1, failed: names("TestFails", "TestHardened")},
-		{passed: 3, skipped: 1, failed: names("TestFails", "TestZero")},
+		{passed: 3, skipped: 1, failed: names("TestFails", "TestOnce", "TestZero")},
+		{passed: 4, skipped: 1, failed: names("TestFails", "TestHardened")},
+		{passed: 4, skipped: 1, failed: names("TestFails", "TestZero")},
 	} {
 		if i >= len(rows) {
 			t.Fatalf("there are %d rows", len(rows))
@@ -113,6 +121,11 @@ func TestCompare(t *testing.T) {
 		r := rows[i]
 		if r.mode != modes[i].name || !same(r.without, without) || !same(r.with, with) {
 			t.Errorf("row %d of %s: without hakmem %+v, want %+v; with it %+v, want %+v", i, r.mode, r.without, without, r.with, with)
+		}
+	}
+	for i, worse := range [][]testName{names("TestZero"), names("TestHardened"), names("TestZero")} {
+		if got := rows[i].worse(); !slices.Equal(got, worse) {
+			t.Errorf("row %d: worse than without are %v, want %v", i, got, worse)
 		}
 	}
 	// Without a swapped seam nothing is compared.
@@ -179,8 +192,8 @@ func TestTable(t *testing.T) {
 	p := program{name: "toy", module: "example.com/toy", version: "v1.0.0"}
 	var b bytes.Buffer
 	day := time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
-	good := row{p, "plain", outcome{passed: 5, failed: names("A"), skipped: 1}, outcome{passed: 6, skipped: 1}}
-	bad := row{p, "HAKMEM_HARDEN=1", outcome{passed: 6}, outcome{passed: 5, failed: names("B")}}
+	good := row{p, "plain", outcome{passed: 5, failed: names("A"), skipped: 1}, outcome{passed: 5, failed: names("C"), skipped: 1}, names("C")}
+	bad := row{p, "HAKMEM_HARDEN=1", outcome{passed: 6}, outcome{passed: 5, failed: names("B")}, nil}
 	if !printTable(&b, []row{good}, day) {
 		t.Error("a test that fails only without hakmem is held against it")
 	}
@@ -190,13 +203,25 @@ func TestTable(t *testing.T) {
 	}
 	for _, want := range []string{
 		"2026-11-30, go",
-		"| toy | example.com/toy v1.0.0 | plain | 5 / 1 / 1 | 6 / 0 / 1 | 0 | 1 |\n",
+		"| toy | example.com/toy v1.0.0 | plain | 5 / 1 / 1 | 5 / 1 / 1 | 0 | 1 |\n",
 		"| toy | example.com/toy v1.0.0 | HAKMEM_HARDEN=1 | 6 / 0 / 0 | 5 / 1 / 0 | 1 | 0 |\n",
 		"* toy, plain: fails only without hakmem: example.com/toy.A\n",
+		"* toy, plain: failed with hakmem, and passed when it ran once more: example.com/toy.C\n",
 		"* toy, HAKMEM_HARDEN=1: fails only with hakmem: example.com/toy.B\n",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, b.String())
+		}
+	}
+}
+
+func TestPattern(t *testing.T) {
+	for want, tests := range map[string][]testName{
+		"^(A|B)$": names("B/a", "A", "B/b", "B"),
+		"":        {{"example.com/toy", "A"}, {"example.com/toy", ""}},
+	} {
+		if got := pattern(tests); got != want {
+			t.Errorf("the pattern of %v is %q, want %q", tests, got, want)
 		}
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -59,9 +60,12 @@ type suite struct {
 }
 
 // run runs the tests with more in the environment, and writes what they print to log. An error is one of
-// running them, no failed test.
-func (s *suite) run(more []string, log io.Writer) (outcome, error) {
+// running them, no failed test. If pattern is not empty, only the tests run that it names, as for -run.
+func (s *suite) run(more []string, pattern string, log io.Writer) (outcome, error) {
 	args := append([]string{"test", "-json", "-count=1", "-timeout", s.timeout}, s.args...)
+	if pattern != "" {
+		args = append(args, "-run", pattern) // the last -run holds
+	}
 	cmd := exec.Command("go", append(args, s.tests...)...)
 	cmd.Dir = s.dir
 	cmd.Env = environment(append(slices.Clone(s.env), more...))
@@ -142,6 +146,21 @@ func readEvents(r io.Reader) (o outcome, err error) {
 	}
 	slices.SortFunc(o.failed, func(a, b testName) int { return strings.Compare(a.String(), b.String()) })
 	return o, lines.Err()
+}
+
+// pattern returns the pattern of -run for some tests, with all their subtests. It is empty if a package
+// failed as a whole: then no tests can be named.
+func pattern(tests []testName) string {
+	var top []string
+	for _, n := range tests {
+		if n.test == "" {
+			return ""
+		}
+		name, _, _ := strings.Cut(n.test, "/")
+		top = append(top, regexp.QuoteMeta(name))
+	}
+	slices.Sort(top)
+	return "^(" + strings.Join(slices.Compact(top), "|") + ")$"
 }
 
 // usesHakmem reports whether the tests have hakmem in them, or what they have in its place.
