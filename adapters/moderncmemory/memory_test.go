@@ -135,7 +135,7 @@ func holds(b []byte, n int, seed uint64) bool {
 
 // TestFill fills many blocks, small and large ones, and frees them in another order.
 func TestFill(t *testing.T) {
-	quota := 32 << 20
+	quota := 12 << 20
 	if testing.Short() {
 		quota = 4 << 20
 	}
@@ -178,7 +178,7 @@ func TestFill(t *testing.T) {
 
 // TestMix allocates, changes sizes and frees at random, and looks at what the blocks hold.
 func TestMix(t *testing.T) {
-	steps := 30_000
+	steps := 15_000
 	if testing.Short() {
 		steps = 5_000
 	}

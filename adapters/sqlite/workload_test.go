@@ -173,7 +173,7 @@ func rowsOf() int {
 	if testing.Short() {
 		return 3000
 	}
-	return 12_000
+	return 6000
 }
 
 // TestWithout is run by TestWorkload in a process whose SQLite has its own cache.
