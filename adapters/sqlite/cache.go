@@ -10,6 +10,10 @@ import (
 	"modernc.org/sqlite"
 )
 
+// padding is how many bytes behind a page SQLite may read, without using them: the comment in its function
+// sqlite3VdbeFindCompare says 74. (Its own cache has the extra bytes there, which are more.)
+const padding = 74
+
 // noPage is the oldest time of a cache that has no page to give up.
 const noPage = int64(math.MaxInt64)
 
@@ -38,7 +42,7 @@ type cache struct {
 // side knows it: that compares the addresses to see that a page was replaced.
 type page struct {
 	owner      *cache
-	buf, extra unsafe.Pointer // blocks of hakmem
+	buf, extra unsafe.Pointer // in one block of hakmem, at its start and pageSize bytes behind
 	key        uint32
 	pinned     bool  // SQLite uses it
 	used       int64 // when SQLite last did, by the pool's clock
@@ -158,15 +162,11 @@ func (c *cache) replace(old *page) *page {
 
 // allocate returns a page with memory of its own, nil if no memory is left.
 func (c *cache) allocate() *page {
-	buf := hakmem.MallocAt(c.site, c.pageSize)
+	buf := hakmem.MallocAt(c.site, c.pageSize+c.extraSize)
 	if buf == nil {
 		return nil
 	}
-	extra := hakmem.MallocAt(c.site, c.extraSize)
-	if extra == nil {
-		hakmem.Free(buf)
-		return nil
-	}
+	extra := unsafe.Add(buf, c.pageSize)
 	clear(unsafe.Slice((*byte)(extra), c.extraSize))
 	c.pool.used.Add(c.pageBytes)
 	c.pool.clock.Add(1)
@@ -291,7 +291,6 @@ func (c *cache) forget(pg *page) {
 func (c *cache) free(pg *page) {
 	c.forget(pg)
 	hakmem.Free(pg.buf)
-	hakmem.Free(pg.extra)
 	c.pool.used.Add(-c.pageBytes)
 }
 

@@ -127,18 +127,18 @@ func (p *Pool) Close() error {
 // memory 1" for databases in memory. The numbers are those of the databases that are open; a number is used
 // again when its database is closed. SQLite does not say which database it is.
 func (p *Pool) Create(pageSize, extraSize int, purgeable bool) (sqlite.Cache, error) {
-	if pageSize <= 0 || extraSize < 0 {
+	if pageSize <= 0 || pageSize%8 != 0 || extraSize < 0 {
 		return nil, fmt.Errorf("hakmemsqlite: pages of %d and %d bytes: SQLite has no such pages", pageSize, extraSize)
 	}
 	c := &cache{
 		pool:      p,
 		pageSize:  uintptr(pageSize),
-		extraSize: uintptr(max(extraSize, 1)), // a page has a pointer to it
+		extraSize: uintptr(max(extraSize, padding)),
 		purgeable: purgeable,
 		limit:     math.MaxInt,
 		pages:     map[uint32]*page{},
 	}
-	c.pageBytes = int64(hakmem.GoodSize(c.pageSize) + hakmem.GoodSize(c.extraSize))
+	c.pageBytes = int64(hakmem.GoodSize(c.pageSize + c.extraSize))
 	c.unpinned.init()
 	c.oldest.Store(noPage)
 	p.mu.Lock()
