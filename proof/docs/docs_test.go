@@ -31,6 +31,9 @@ var exceptions = map[string]string{
 
 	"debug.SetGCPercent":    "is a function of Go's library",
 	"memlimit.WithProvider": "is an option of automemlimit, which the text names",
+	"pcachepool":            "is a build tag of modernc.org/sqlite",
+	"memory.counters":       "is a build tag of modernc.org/memory, which adapters/moderncmemory has too",
+	"memory.trace":          "is a build tag of modernc.org/memory",
 	"retract":               "is a directive of go.mod",
 	"MCL_FUTURE":            "is a constant of mlockall",
 	"LimitAS":               "is a setting of systemd",
@@ -43,7 +46,7 @@ var exceptions = map[string]string{
 func pages(tr *tree) []*page {
 	var list []*page
 	for _, name := range slices.Sorted(maps.Keys(tr.pages)) {
-		if name == "README.md" || strings.HasPrefix(name, "docs/") || name == "examples/cache/README.md" {
+		if name == "README.md" || strings.HasPrefix(name, "docs/") || strings.HasPrefix(name, "adapters/") || name == "examples/cache/README.md" {
 			list = append(list, tr.pages[name])
 		}
 	}

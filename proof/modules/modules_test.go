@@ -28,6 +28,7 @@ func TestStranger(t *testing.T) {
 	tr.fetchOthers(t, s)
 	t.Run("install", func(t *testing.T) { tr.installs(t, s) })
 	t.Run("import", func(t *testing.T) { tr.imports(t, s) })
+	t.Run("replace", func(t *testing.T) { tr.replaces(t, s) })
 	for _, m := range tr.modules {
 		t.Run(strings.TrimPrefix(m.path, "github.com/hakmem/"), func(t *testing.T) { tr.builds(t, s, m) })
 	}
@@ -127,7 +128,7 @@ func (tr *tree) compares(t *testing.T, s *stranger, program string, flags ...str
 // imports builds and runs a program that uses the library.
 func (tr *tree) imports(t *testing.T, s *stranger) {
 	dir := s.dir(t, "program")
-	for name, text := range map[string]string{
+	writeFiles(t, dir, map[string]string{
 		"go.mod": "module example.com/program\n\ngo 1.26.0\n\nrequire " + ours + " " + tr.version + "\n",
 		"main.go": `package main
 
@@ -140,11 +141,7 @@ func main() {
 	hakmem.FreeBytes(b)
 }
 `,
-	} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
-			t.Fatal(err)
-		}
-	}
+	})
 	if _, err := s.run(dir, "go", "mod", "tidy"); err != nil {
 		t.Fatal(err)
 	}
@@ -157,6 +154,45 @@ func main() {
 	}
 	if got := strings.Fields(out); !slices.Equal(got, []string{"example.com/program", ours, "golang.org/x/sys"}) {
 		t.Errorf("with hakmem come the modules %q, want golang.org/x/sys only", got)
+	}
+}
+
+// writeFiles writes files by their names.
+func writeFiles(t *testing.T, dir string, files map[string]string) {
+	t.Helper()
+	for name, text := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o666); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// replaces builds and runs a program that has our adapter in the place of modernc.org/memory, although the
+// adapter's go.mod has another path.
+func (tr *tree) replaces(t *testing.T, s *stranger) {
+	dir := s.dir(t, "replacing")
+	writeFiles(t, dir, map[string]string{
+		"go.mod": "module example.com/replacing\n\ngo 1.26.0\n\nrequire modernc.org/memory v1.12.1\n\n" +
+			"replace modernc.org/memory => " + ours + "/adapters/moderncmemory " + tr.version + "\n",
+		"main.go": `package main
+
+import (
+	"github.com/hakmem/hakmem"
+	"modernc.org/memory"
+)
+
+func main() {
+	var a memory.Allocator
+	p, _ := a.UnsafeMalloc(100)
+	println(hakmem.UsableSize(p) == hakmem.GoodSize(100), a.Close() == nil)
+}
+`,
+	})
+	if _, err := s.run(dir, "go", "mod", "tidy"); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := s.run(dir, "go", "run", "."); err != nil || out != "true true\n" {
+		t.Errorf("it prints %q, %v", out, err)
 	}
 }
 

@@ -1,0 +1,7 @@
+module github.com/hakmem/hakmem/adapters/moderncmemory
+
+go 1.26.0
+
+require github.com/hakmem/hakmem v0.1.0
+
+require golang.org/x/sys v0.49.0 // indirect
