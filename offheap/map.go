@@ -82,7 +82,11 @@ func onlyOptions(op string, options []MapOptions) (o MapOptions) {
 }
 
 // mustBePlain panics as hakmem.New does if T holds Go pointers.
-func mustBePlain[T any]() { hakmem.FreeSlice(hakmem.MakeSlice[T](0, 0)) }
+func mustBePlain[T any]() {
+	if err := hakmem.PointerFree[T](); err != nil {
+		panic(err.Error())
+	}
+}
 
 func (m *Map[K, V]) begin() {
 	mustBePlain[K]()
