@@ -3,6 +3,7 @@ package cache
 import (
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/hakmem/hakmem/internal/engine"
@@ -10,6 +11,8 @@ import (
 
 // abandoned counts the caches that were dropped without Close.
 var abandoned atomic.Uint64
+
+var reportFirst sync.Once
 
 // Abandoned returns how many Caches became unreachable without Close since the program started. Their memory
 // was given back. Any goroutine may call it.
@@ -32,16 +35,15 @@ func caller() string {
 
 // abandon gives back a cache that was dropped. It runs on a goroutine of the runtime.
 func abandon(d dropped) {
-	first := abandoned.Add(1) == 1
 	was := d.core.stats()
 	d.core.onEvict = nil // nobody could recover what it panics with here
-	err := d.core.free()
-	switch {
-	case err != nil:
+	if err := d.core.free(); err != nil {
 		engine.Survive(err)
-	case first:
-		engine.Survive(fmt.Errorf("cache: a Cache of %d bytes in %d entries, made by %s, was dropped without Close: its memory was freed; Close each Cache (cache.Abandoned counts them, this is the first)", was.Bytes, was.Entries, d.by))
 	}
+	reportFirst.Do(func() {
+		engine.Survive(fmt.Errorf("cache: a Cache of %d bytes in %d entries, made by %s, was dropped without Close: its memory was freed; Close each Cache (cache.Abandoned counts them, this is the first)", was.Bytes, was.Entries, d.by))
+	})
+	abandoned.Add(1)
 }
 
 // free closes the cache, and returns what that panicked with, such as a misuse that hakmem came upon.

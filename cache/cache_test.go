@@ -13,6 +13,7 @@ import (
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/hakmemtest"
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/testkit"
 )
 
@@ -503,8 +504,8 @@ func verify(t *testing.T, key string, v []byte) {
 
 // TestNoGoAllocations: nothing is allocated in Go's heap for a read, nor for a Set.
 func TestNoGoAllocations(t *testing.T) {
-	if testkit.Race {
-		t.Skip("skipped: the race detector allocates")
+	if testkit.Race || asan.On {
+		t.Skip("skipped: the detectors allocate")
 	}
 	c, err := New(Options{MaxBytes: 1 << 20})
 	if err != nil {
