@@ -26,9 +26,9 @@ func TestHitRate(t *testing.T) {
 	}{
 		{"zipf 0.7", zipf(0.7, keys, requests), -0.01},
 		{"zipf 1.0", zipf(1.0, keys, requests), -0.01},
-		{"zipf 1.0 with scans", withScans(zipf(1.0, keys, requests), keys, held), 0.01},
-		{"zipf 0.7 with scans", withScans(zipf(0.7, keys, requests), keys, held), 0.01},
-		{"loop over a third more than fits", loop(held*4/3, requests), 0},
+		{"zipf 1.0 with scans", withScans(zipf(1.0, keys, requests), keys, held), 0.03},
+		{"zipf 0.7 with scans", withScans(zipf(0.7, keys, requests), keys, held), 0.03},
+		{"loop over a third more than fits", loop(held*4/3, requests), 0.2},
 		{"loop over less than fits", loop(held*3/4, requests), -0.001},
 		{"the popular keys change", drift(zipf(1.0, keys, requests), held), -0.02},
 	} {

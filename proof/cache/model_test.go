@@ -19,9 +19,10 @@ import (
 // cache.
 func TestModel(t *testing.T) {
 	hakmemtest.NoLeaks(t)
-	hits, left := uint64(0), map[cache.Reason]int{}
+	reads, hits, left := uint64(0), uint64(0), map[cache.Reason]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		m := newModel(t)
+		defer m.c.Close() // where the test fails
 		t.Repeat(map[string]func(*rapid.T){
 			"Set":      m.set,
 			"SetMany":  m.setMany,
@@ -34,13 +35,14 @@ func TestModel(t *testing.T) {
 			"TooLarge": m.tooLarge,
 			"":         m.check,
 		})
+		reads += m.reads
 		hits += m.c.Stats().Hits
 		m.close(t)
 		for r, n := range m.left {
 			left[r] += n
 		}
 	})
-	if hits == 0 || len(left) != 6 {
+	if reads >= 200 && (hits == 0 || len(left) != 6) { // -short has fewer
 		t.Errorf("%d hits; entries left %v: want all six reasons", hits, left)
 	}
 	if err := hakmem.CheckInvariants(); err != nil {
@@ -105,7 +107,7 @@ func (m *model) drawTTL(t *rapid.T) time.Duration {
 }
 
 // drawKey draws one of few keys, so that they meet again.
-func drawKey(t *rapid.T) string { return fmt.Sprint("key", rapid.IntRange(0, 60).Draw(t, "key")) }
+func drawKey(t *rapid.T) string { return fmt.Sprint("key", rapid.IntRange(0, 7).Draw(t, "key")) }
 
 func (m *model) set(t *rapid.T) {
 	key, ttl := drawKey(t), m.drawTTL(t)
