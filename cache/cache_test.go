@@ -115,8 +115,11 @@ func TestBound(t *testing.T) {
 	}{{1, 1, 4096}, {1, 100, 10_000}, {4, 3000, 1 << 17}, {1, 20_000, 1 << 16}, {8, 1, 1 << 20}} {
 		t.Run(fmt.Sprint(tc), func(t *testing.T) {
 			c := newCache(t, Options{MaxBytes: tc.max, Shards: tc.shards})
-			r, top := rand.New(rand.NewPCG(1, 2)), int64(0)
-			for i := range 30_000 {
+			r, top, sets := rand.New(rand.NewPCG(1, 2)), int64(0), 30_000
+			if testing.Short() {
+				sets = 10_000
+			}
+			for i := range sets {
 				v := valueOf(i, r.IntN(tc.lengths))
 				err := c.Set(fmt.Sprint(r.IntN(20_000)), v)
 				if size := (*TooLargeError)(nil); err != nil && !errors.As(err, &size) {
@@ -347,6 +350,24 @@ func TestResize(t *testing.T) {
 	}
 }
 
+// TestResizeIndex: an index that is larger than what is left becomes smaller, so that entries stay.
+func TestResizeIndex(t *testing.T) {
+	c := newCache(t, Options{MaxBytes: 4 << 20, Shards: 1})
+	for i := range 50_000 {
+		set(t, c, fmt.Sprint(i), "")
+	}
+	index := c.core.shards[0].index.bytes
+	if err := c.Resize(index / 2); err != nil {
+		t.Fatal(err)
+	}
+	if s := c.Stats(); s.Bytes > index/2 || s.Bytes < index/4 || s.Entries < 1000 {
+		t.Errorf("the index had %d bytes: %+v", index, s)
+	}
+	for i := range 50_000 {
+		set(t, c, fmt.Sprint(i), "")
+	}
+}
+
 // TestShrink: it gives up what is asked for, not much more, and the index becomes smaller.
 func TestShrink(t *testing.T) {
 	c := newCache(t, Options{MaxBytes: 1 << 22, Shards: 4})
@@ -560,6 +581,7 @@ func TestSite(t *testing.T) {
 func BenchmarkGetInto(b *testing.B) {
 	c, keys := filled(b)
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		buf, i := make([]byte, 0, 1000), rand.IntN(len(keys))
 		for pb.Next() {
@@ -572,6 +594,7 @@ func BenchmarkGetInto(b *testing.B) {
 func BenchmarkView(b *testing.B) {
 	c, keys := filled(b)
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		i := rand.IntN(len(keys))
 		for pb.Next() {
@@ -585,6 +608,7 @@ func BenchmarkSet(b *testing.B) {
 	c, keys := filled(b)
 	value := valueOf(1, 500)
 	b.ReportAllocs()
+	b.ResetTimer()
 	b.RunParallel(func(pb *testing.PB) {
 		i := rand.IntN(len(keys))
 		for pb.Next() {

@@ -44,6 +44,11 @@ const (
 // 8.5 slots of an index that is three quarters full, on average (Knuth, vol. 3, 6.4).
 func (x *index) full() bool { return (x.used+1)*4 > len(x.slots)*3 }
 
+// halves reports whether the entries fit into half as many slots, and one more.
+func (x *index) halves() bool {
+	return len(x.slots) > leastSlots && (x.used+1)*4 <= len(x.slots)/2*3
+}
+
 // newIndex returns an empty index, without slots if no memory is left.
 func newIndex(site hakmem.Site, slots int) (x index) {
 	p := allocate(site, int64(slots)*slotBytes)

@@ -231,9 +231,13 @@ func (s *shard) move(e *entry, to place) {
 }
 
 // fit evicts until the shard takes at most so many bytes, or has no entries. Then the index becomes as small as
-// it can be, if there is memory for that.
+// it can be, if there is memory for that. Where Resize left the index more than its share, it becomes smaller before
+// more is evicted than that takes.
 func (s *shard) fit(bytes int64, why Reason, out *removed) {
 	for s.bytes() > bytes && s.index.used > 0 {
+		if s.index.bytes > s.max/indexShare && s.index.halves() && s.index.resize(s.site, len(s.index.slots)/2) {
+			continue
+		}
 		s.evict(why, out)
 	}
 	if s.bytes() > bytes && len(s.index.slots) > leastSlots {

@@ -139,7 +139,7 @@ func runAll(chosen []maker, l load, stdout, stderr io.Writer) error {
 func versionOf(module string) string {
 	if info, ok := debug.ReadBuildInfo(); ok {
 		for _, d := range info.Deps {
-			if d.Path == module {
+			if d.Path == module && d.Version != "(devel)" {
 				return d.Version
 			}
 		}
