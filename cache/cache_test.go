@@ -462,8 +462,7 @@ func withoutMemory(string) error {
 // TestStress: many goroutines use all methods at once; each value read is one that was set for its key.
 func TestStress(t *testing.T) {
 	var evicted atomic.Uint64
-	var c *Cache
-	c = newCache(t, Options{MaxBytes: 1 << 18, Shards: 2, OnEvict: func(key, value []byte, _ Reason) {
+	c := newCache(t, Options{MaxBytes: 1 << 18, Shards: 2, OnEvict: func(key, value []byte, _ Reason) {
 		evicted.Add(1)
 		verify(t, string(key), value)
 	}})
