@@ -353,7 +353,7 @@ func TestResize(t *testing.T) {
 // TestResizeIndex: an index that is larger than what is left becomes smaller, so that entries stay.
 func TestResizeIndex(t *testing.T) {
 	c := newCache(t, Options{MaxBytes: 4 << 20, Shards: 1})
-	for i := range 50_000 {
+	for i := range 20_000 {
 		set(t, c, fmt.Sprint(i), "")
 	}
 	index := c.core.shards[0].index.bytes
@@ -363,7 +363,7 @@ func TestResizeIndex(t *testing.T) {
 	if s := c.Stats(); s.Bytes > index/2 || s.Bytes < index/4 || s.Entries < 1000 {
 		t.Errorf("the index had %d bytes: %+v", index, s)
 	}
-	for i := range 50_000 {
+	for i := range 20_000 {
 		set(t, c, fmt.Sprint(i), "")
 	}
 }
@@ -419,7 +419,7 @@ func withoutMemory(string) error {
 		return err
 	}
 	refused := 0
-	for i := range 20_000 {
+	for i := range 6_000 {
 		key, length := fmt.Sprint(i), i*37%10_000
 		if i%100 == 0 {
 			length = 2 << 20
@@ -438,7 +438,7 @@ func withoutMemory(string) error {
 		}
 	}
 	s := c.Stats()
-	if s.Shrunk == 0 || s.Entries == 0 || s.Bytes > limit || refused > 2000 {
+	if s.Shrunk == 0 || s.Entries == 0 || s.Bytes > limit || refused > 600 {
 		return fmt.Errorf("%d refused, %+v", refused, s)
 	}
 	// The cache gives all that it has, and says that it is not enough.
