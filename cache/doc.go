@@ -20,11 +20,11 @@
 // # Which entries go
 //
 // Each shard follows S3-FIFO (Yang, Zhang, Qiu, Yue, Rashmi: "FIFO queues are all you need for cache
-// eviction", SOSP 2023). A new entry enters a small queue, a tenth of the bytes. When it gets to the end of it
-// without having been read at least twice it goes, and only its hash is remembered; otherwise it moves to the main queue. A key that
-// is set while its hash is remembered enters the main queue at once. An entry at the end of the main queue goes
-// around again if it was read since. So a scan, keys that are read once, passes through the tenth and leaves
-// the rest alone.
+// eviction", SOSP 2023). A new entry enters a small queue, a tenth of the bytes. If it was read at least twice
+// when it gets to the end of that queue, it moves to the main queue. Otherwise it goes, and only its hash is
+// remembered. A key that is set while its hash is remembered enters the main queue at once. An entry at the end
+// of the main queue goes around again if it was read since. So a scan, keys that are read once, passes through
+// the tenth and leaves the rest alone.
 //
 // # Who owns what
 //
