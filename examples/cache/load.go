@@ -2,7 +2,6 @@ package main
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -10,9 +9,23 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/hakmem/hakmem/examples/cache/lru"
+	"unsafe"
 )
+
+// store is a cache under load.
+type store interface {
+	Set(key string, value []byte) error
+	GetInto(dst []byte, key string) (value []byte, found bool)
+	counts() counts
+	Close() error
+}
+
+// counts are what a store holds and has done.
+type counts struct {
+	hits, misses, sets, evictions uint64
+	entries                       int
+	blockBytes, valueBytes        int64
+}
 
 // config describes a load run, as set by the flags.
 type config struct {
@@ -70,20 +83,20 @@ func (c *config) entries() float64 {
 
 // run fills the cache to its limit, calls begin, and puts the cache under load until keepGoing
 // returns false. Each goroutine calls keepGoing before each step.
-func run[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], begin func() (keepGoing func() bool)) (result, error) {
+func run(cfg config, cache store, begin func() (keepGoing func() bool)) (result, error) {
 	var failed firstError
-	workers := make([]*worker[B, M], cfg.goroutines)
+	workers := make([]*worker, cfg.goroutines)
 	for i := range workers {
 		workers[i] = newWorker(cfg, cache, uint64(i))
 	}
 
 	var todo atomic.Int64
 	todo.Store(int64(cfg.entries()*fillFactor) + 1)
-	together(workers, func(w *worker[B, M]) {
+	together(workers, func(w *worker) {
 		for id := todo.Add(-1); id >= 0 && !failed.set(w.write(uint64(id))); id = todo.Add(-1) {
 		}
 	})
-	filled := cache.Stats()
+	filled := cache.counts()
 
 	runtime.GC() // so that everything counted from here on belongs to the load
 	for _, w := range workers {
@@ -91,7 +104,7 @@ func run[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], begin func(
 	}
 	keepGoing := begin()
 	gcBefore, start := readGC(), time.Now()
-	together(workers, func(w *worker[B, M]) {
+	together(workers, func(w *worker) {
 		for keepGoing() && !failed.set(w.step()) {
 		}
 	})
@@ -105,12 +118,12 @@ func run[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], begin func(
 	for _, w := range workers {
 		all.add(&w.latency)
 	}
-	s := cache.Stats()
+	s := cache.counts()
 	return result{
 		Seconds: elapsed.Seconds(), Procs: runtime.GOMAXPROCS(0),
-		Ops: all.n, Hits: s.Hits - filled.Hits, Misses: s.Misses - filled.Misses,
-		Sets: s.Sets - filled.Sets, Evictions: s.Evictions - filled.Evictions,
-		Entries: s.Len, BlockBytes: s.Bytes, ValueBytes: s.ValueBytes,
+		Ops: all.n, Hits: s.hits - filled.hits, Misses: s.misses - filled.misses,
+		Sets: s.sets - filled.sets, Evictions: s.evictions - filled.evictions,
+		Entries: s.entries, BlockBytes: s.blockBytes, ValueBytes: s.valueBytes,
 		P50: all.quantile(0.5), P999: all.quantile(0.999), Worst: all.max,
 		GCCPUSeconds: gc.cpuSeconds - gcBefore.cpuSeconds,
 		GCCycles:     gc.cycles - gcBefore.cycles,
@@ -143,9 +156,9 @@ func (f *firstError) set(err error) (stop bool) {
 }
 
 // worker is one goroutine's share of the load. Once it is made it allocates nothing in the Go heap.
-type worker[B any, M lru.Memory[B]] struct {
+type worker struct {
 	cfg        config
-	cache      *lru.Cache[B, M]
+	cache      store
 	rng        *rand.Rand
 	zipf       *rand.Zipf
 	key        []byte
@@ -154,9 +167,9 @@ type worker[B any, M lru.Memory[B]] struct {
 	latency    histogram
 }
 
-func newWorker[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], seed uint64) *worker[B, M] {
+func newWorker(cfg config, cache store, seed uint64) *worker {
 	rng := rand.New(rand.NewPCG(seed, 1))
-	return &worker[B, M]{
+	return &worker{
 		cfg: cfg, cache: cache, rng: rng,
 		zipf:  rand.NewZipf(rng, zipfExponent, zipfOffset, uint64(cfg.entries()*keysPerEntry)),
 		key:   append(make([]byte, 0, keyLen), "key:0000000000000000"...),
@@ -168,7 +181,7 @@ func newWorker[B any, M lru.Memory[B]](cfg config, cache *lru.Cache[B, M], seed 
 
 // step does one operation on a random key. A read that misses is followed by a write, as in a real
 // program.
-func (w *worker[B, M]) step() error {
+func (w *worker) step() error {
 	id := w.zipf.Uint64()
 	if w.rng.Float64() < w.cfg.read {
 		if found, err := w.read(id); found || err != nil {
@@ -179,16 +192,13 @@ func (w *worker[B, M]) step() error {
 }
 
 // read gets the key's value and verifies it.
-func (w *worker[B, M]) read(id uint64) (found bool, err error) {
+func (w *worker) read(id uint64) (found bool, err error) {
 	w.setKey(id)
 	began := time.Since(w.start)
-	w.got, err = w.cache.Append(w.got[:0], string(w.key))
+	w.got, found = w.cache.GetInto(w.got[:0], w.keyString())
 	w.latency.record(time.Since(w.start) - began)
-	if errors.Is(err, lru.ErrMissing) {
+	if !found {
 		return false, nil
-	}
-	if err != nil {
-		return false, err
 	}
 	if at := mismatch(w.got, id); at >= 0 {
 		return true, fmt.Errorf("corrupt value: the key %s has a value of %d bytes that is wrong at byte %d", w.key, len(w.got), at)
@@ -197,19 +207,22 @@ func (w *worker[B, M]) read(id uint64) (found bool, err error) {
 }
 
 // write sets the key to a value of random length.
-func (w *worker[B, M]) write(id uint64) error {
+func (w *worker) write(id uint64) error {
 	w.setKey(id)
 	ratio := float64(w.cfg.max) / float64(w.cfg.min)
 	n := int(float64(w.cfg.min) * math.Pow(ratio, w.rng.Float64()))
 	value := w.value[:min(max(n, int(w.cfg.min)), int(w.cfg.max))]
 	fillPattern(value, id)
 	began := time.Since(w.start)
-	err := w.cache.Set(string(w.key), value)
+	err := w.cache.Set(w.keyString(), value)
 	w.latency.record(time.Since(w.start) - began)
 	return err
 }
 
-func (w *worker[B, M]) setKey(id uint64) {
+// keyString is the key without a copy. The caches do not keep it.
+func (w *worker) keyString() string { return unsafe.String(unsafe.SliceData(w.key), len(w.key)) }
+
+func (w *worker) setKey(id uint64) {
 	for i := keyLen - 1; i >= 4; i-- {
 		w.key[i] = "0123456789abcdef"[id&15]
 		id >>= 4

@@ -1,5 +1,5 @@
-// Command cache runs an in-memory LRU cache (package lru) under load twice: with its values in
-// hakmem's memory, and with the same values in the Go heap. Each run is a process of its own, so
+// Command cache puts two in-memory caches under the same load: package cache of hakmem, whose values are in
+// hakmem's memory, and package lru, whose values are in the Go heap. Each run is a process of its own, so
 // that garbage collection and resident memory of one run do not affect the other. The command
 // prints both results side by side.
 //
@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hakmem/hakmem/cache"
 	"github.com/hakmem/hakmem/examples/cache/lru"
 )
 
@@ -38,18 +39,49 @@ type backend struct {
 
 // backends in the order in which they run.
 var backends = []backend{
-	{"hakmem", runOn[lru.HakmemBlock, lru.Hakmem]},
-	{"go", runOn[[]byte, lru.GoHeap]},
+	{"hakmem", on(newHakmem)},
+	{"go", on(newGo)},
 }
 
-func runOn[B any, M lru.Memory[B]](cfg config, begin func() func() bool) (result, error) {
-	var mem M
-	cache, err := lru.New[B](mem, int64(cfg.bytes), 0)
-	if err != nil {
-		return result{}, err
+func on(make func(cfg config) (store, error)) func(config, func() func() bool) (result, error) {
+	return func(cfg config, begin func() func() bool) (result, error) {
+		cache, err := make(cfg)
+		if err != nil {
+			return result{}, err
+		}
+		defer cache.Close()
+		return run(cfg, cache, begin)
 	}
-	defer cache.Close()
-	return run(cfg, cache, begin)
+}
+
+// onHakmem is a cache in hakmem's memory, onGo one in the Go heap. They have as many shards.
+type (
+	onHakmem struct{ *cache.Cache }
+	onGo     struct{ *lru.Cache }
+)
+
+func newHakmem(cfg config) (store, error) {
+	shards, err := lru.New(int64(cfg.bytes))
+	if err != nil {
+		return nil, err
+	}
+	c, err := cache.New(cache.Options{MaxBytes: int64(cfg.bytes), Shards: shards.Shards()})
+	return onHakmem{c}, err
+}
+
+func newGo(cfg config) (store, error) {
+	c, err := lru.New(int64(cfg.bytes))
+	return onGo{c}, err
+}
+
+func (c onHakmem) counts() counts {
+	s := c.Stats()
+	return counts{s.Hits, s.Misses, s.Sets, s.Evicted, s.Entries, s.Bytes, s.ValueBytes}
+}
+
+func (c onGo) counts() counts {
+	s := c.Stats()
+	return counts{s.Hits, s.Misses, s.Sets, s.Evictions, s.Len, s.Bytes, s.ValueBytes}
 }
 
 // start is main, except that it returns the exit status instead of ending the process.
@@ -70,7 +102,7 @@ func start(args []string, stdout, stderr io.Writer) int {
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		f.SetOutput(stdout)
-		fmt.Fprintln(stdout, "cache runs the same cache with its values in hakmem's memory and in the Go heap.\n\nFlags:")
+		fmt.Fprintln(stdout, "cache runs one cache in hakmem's memory and one in the Go heap under the same load.\n\nFlags:")
 		f.PrintDefaults()
 		return 0
 	case err == nil && f.NArg() > 0:
@@ -121,11 +153,10 @@ func (c *config) validate() error {
 		return fmt.Errorf("-max %v: it must not be less than -min, %v", &c.max, &c.min)
 	}
 	// A cache is built to find out how large a shard is; it allocates nothing yet.
-	cache, err := lru.NewGoHeap(int64(c.bytes))
+	cache, err := lru.New(int64(c.bytes))
 	if err != nil {
 		return fmt.Errorf("-bytes %v: %w", &c.bytes, err)
 	}
-	defer cache.Close()
 	// Both memories round up by an eighth at most.
 	if room := byteSize(cache.ShardLimit()) / 8 * 7; c.max > room-keyLen {
 		return fmt.Errorf("-max %v: a cache of %v takes values up to %d bytes; lower -max or raise -bytes", &c.max, &c.bytes, room-keyLen)

@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hakmem/hakmem/examples/cache/lru"
 	"github.com/hakmem/hakmem/internal/asan"
 )
 
@@ -160,7 +159,7 @@ func TestRun(t *testing.T) {
 
 // TestCorruptionStops changes one value while the load runs, and checks that the load stops.
 func TestCorruptionStops(t *testing.T) {
-	cache, err := lru.NewGoHeap(int64(testConfig.bytes))
+	cache, err := newGo(testConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -207,7 +206,7 @@ func TestWorkerAllocatesNothing(t *testing.T) {
 	if asan.On {
 		t.Skip("skipped: -asan; there instrumented code allocates from Go's heap")
 	}
-	cache, err := lru.New(newPool(33), 32*poolBlock, 1)
+	cache, err := newHakmem(testConfig)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,33 +224,6 @@ func TestWorkerAllocatesNothing(t *testing.T) {
 		t.Errorf("%v Go allocations per step", got)
 	}
 }
-
-// pool is a Memory of equal blocks that are allocated beforehand. It is for one goroutine.
-type pool struct{ free *[][]byte }
-
-const poolBlock = 32 << 10
-
-func newPool(n int) pool {
-	free := make([][]byte, n)
-	for i := range free {
-		free[i] = make([]byte, poolBlock)
-	}
-	return pool{&free}
-}
-
-func (p pool) Alloc(n int) ([]byte, bool) {
-	last := len(*p.free) - 1
-	if last < 0 {
-		return nil, false
-	}
-	b := (*p.free)[last]
-	*p.free = (*p.free)[:last]
-	return b[:n], true
-}
-
-func (p pool) Free(b []byte)         { *p.free = append(*p.free, b[:cap(b)]) }
-func (p pool) Bytes(b []byte) []byte { return b }
-func (p pool) Cost(int) int          { return poolBlock }
 
 func TestHistogram(t *testing.T) {
 	last := -1

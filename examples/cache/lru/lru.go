@@ -1,26 +1,14 @@
-// Package lru is an in-memory cache: string keys, values of any size, least
-// recently used eviction, a limit in bytes, safe for concurrent use.
-//
-// Its values live outside the Go heap, in hakmem's memory ([NewHakmem]), so that gigabytes of them
-// cost the garbage collector nothing. The same cache runs on the Go heap ([NewGoHeap]) for
-// comparison; the two differ only in the [Memory] that they allocate from.
-//
-// # Ownership
-//
-// The cache owns its memory and never lends it beyond a call: Set copies the key and the value in,
-// Get and Append copy the value out, and View shows the value in place only while its callback
-// runs. So no slice of cache memory is in use when an eviction frees the block. Close frees
-// everything; a cache that is dropped without Close keeps its hakmem memory for the life of the
-// process.
+// Package lru is an in-memory cache on the Go heap, for comparison with package cache of hakmem: string keys, values
+// of any size, least recently used eviction, a limit in bytes, safe for concurrent use.
 //
 // # Path of a Set
 //
-//  1. The block's real size (Memory.Cost) is compared with the shard's limit.
-//  2. A block is allocated and filled, with no lock held.
-//  3. Under the shard's lock the key's old block is freed, then the least
+//  1. The block's real size in Go's heap is compared with the shard's limit.
+//  2. A block is made and filled, with no lock held.
+//  3. Under the shard's lock the key's old block is dropped, then the least
 //     recently used entries, until the new one fits; it becomes the most recent.
 //
-// # Path of a Get
+// # Path of a read
 //
 //  1. The key's hash selects the shard (high bits) and the bucket (low bits).
 //  2. Under the shard's lock the chain is searched, comparing whole keys; the
@@ -36,14 +24,8 @@ import (
 	"runtime"
 )
 
-var (
-	// ErrMissing says that the cache has no value for the key.
-	ErrMissing = errors.New("lru: no value for this key")
-	// ErrClosed says that the cache was used after Close.
-	ErrClosed = errors.New("lru: the cache has been closed")
-	// ErrNoMemory says that no memory was left, even after evictions.
-	ErrNoMemory = errors.New("lru: out of memory")
-)
+// ErrClosed says that the cache was used after Close.
+var ErrClosed = errors.New("lru: the cache has been closed")
 
 // TooLargeError is the error for a value that would not fit even into an empty shard. Nothing is
 // evicted for it.
@@ -66,27 +48,13 @@ type Stats struct {
 	Sets, Evictions uint64
 }
 
-// Cache is an LRU cache over blocks of a Memory. Its methods may be called from
-// any goroutine. Build it with NewHakmem, NewGoHeap or New.
-type Cache[B any, M Memory[B]] struct {
-	mem    M
-	shards []shard[B, M]
+// Cache is an LRU cache. Its methods may be called from any goroutine. Build it with New.
+type Cache struct {
+	shards []shard
 	shift  uint // hash >> shift selects the shard
 	seed   maphash.Seed
 	mask   uint64 // all ones; tests clear bits to make hashes collide
 }
-
-// OnHakmem is a cache whose values live in hakmem's memory.
-type OnHakmem = Cache[HakmemBlock, Hakmem]
-
-// OnGoHeap is a cache whose values live in the Go heap.
-type OnGoHeap = Cache[[]byte, GoHeap]
-
-// NewHakmem returns a cache of at most limit bytes in hakmem's memory.
-func NewHakmem(limit int64) (*OnHakmem, error) { return New(Hakmem{}, limit, 0) }
-
-// NewGoHeap returns a cache of at most limit bytes in the Go heap.
-func NewGoHeap(limit int64) (*OnGoHeap, error) { return New(GoHeap{}, limit, 0) }
 
 const (
 	// A slot's number has 32 bits, and a block takes 8 bytes or more.
@@ -97,37 +65,30 @@ const (
 	roomyShardLimit = 1 << 20
 )
 
-// New returns a cache of at most limit bytes, counted as Memory.Cost does: the whole blocks that
-// keys and values take. It is divided into shards, a power of two in number; 0 chooses a number
-// that suits GOMAXPROCS and the limit. Each shard has an equal part of the limit, a lock and an LRU
+// New returns a cache of at most limit bytes, counted as the Go runtime rounds sizes up: the whole blocks that
+// keys and values take. It is divided into shards, a power of two in number that
+// suits GOMAXPROCS and the limit. Each shard has an equal part of the limit, a lock and an LRU
 // order of its own.
 //
 // The block of a running Set is not part of the cache yet, so real use can exceed the limit by one
 // block for each running Set.
-func New[B any, M Memory[B]](mem M, limit int64, shards int) (*Cache[B, M], error) {
+func New(limit int64) (*Cache, error) {
 	if limit <= 0 || uint64(limit) > math.MaxInt {
 		return nil, fmt.Errorf("lru: limit of %d bytes; it must be between 1 and %d", limit, math.MaxInt)
 	}
-	if shards == 0 {
-		shards = defaultShards(limit)
-	}
-	if shards < 1 || shards > maxShards || shards&(shards-1) != 0 {
-		return nil, fmt.Errorf("lru: %d shards; their number must be a power of two between 1 and %d", shards, maxShards)
-	}
+	shards := defaultShards(limit)
 	shardLimit := limit / int64(shards)
 	if shardLimit < 1 || shardLimit > maxShardLimit {
 		return nil, fmt.Errorf("lru: a limit of %d bytes over %d shards is %d bytes each; a shard may hold between 1 and %d",
 			limit, shards, shardLimit, int64(maxShardLimit))
 	}
-	c := &Cache[B, M]{
-		mem:    mem,
-		shards: make([]shard[B, M], shards),
+	c := &Cache{
+		shards: make([]shard, shards),
 		shift:  uint(64 - bits.TrailingZeros(uint(shards))),
 		seed:   maphash.MakeSeed(),
 		mask:   math.MaxUint64,
 	}
 	for i := range c.shards {
-		c.shards[i].mem = mem
 		c.shards[i].init(shardLimit)
 	}
 	return c, nil
@@ -146,16 +107,15 @@ func defaultShards(limit int64) int {
 	return n
 }
 
-func (c *Cache[B, M]) locate(key string) (*shard[B, M], uint64) {
+func (c *Cache) locate(key string) (*shard, uint64) {
 	hash := maphash.String(c.seed, key) & c.mask
 	return &c.shards[hash>>c.shift], hash
 }
 
 // Set copies key and value into the cache, in place of the key's previous value, and evicts the
 // least recently used entries of the shard that no longer fit. If it fails, the key's previous
-// value stays, unless it was evicted to find memory. The error is a *TooLargeError, or it wraps
-// ErrNoMemory or ErrClosed, except for a key of more than 4 GiB.
-func (c *Cache[B, M]) Set(key string, value []byte) error {
+// value stays. The error is a *TooLargeError or ErrClosed, except for a key of more than 4 GiB.
+func (c *Cache) Set(key string, value []byte) error {
 	s, hash := c.locate(key)
 	size := uint64(len(key)) + uint64(len(value))
 	if size > uint64(s.limit) {
@@ -164,109 +124,40 @@ func (c *Cache[B, M]) Set(key string, value []byte) error {
 	if uint64(len(key)) > math.MaxUint32 {
 		return fmt.Errorf("lru: key of %d bytes; the longest key is %d bytes", len(key), uint32(math.MaxUint32))
 	}
-	n := int(size)
-	cost := int64(c.mem.Cost(n))
+	cost := int64(blockSize(int(size)))
 	if cost > s.limit {
 		return &TooLargeError{Size: cost, Limit: s.limit}
 	}
-	block, err := c.alloc(s, n, cost)
-	if err != nil {
-		return err
-	}
-	b := c.mem.Bytes(block)
+	b := make([]byte, size)
 	copy(b[copy(b, key):], value)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.put(hash, key, block, cost)
+	return s.put(hash, key, b, cost)
 }
 
-// reclaimRounds is how often alloc evicts entries and tries again when no memory is left: after
-// freeing 1, 2, 4 and 8 times the block's size. So most of the cache survives if eviction does not
-// help.
-const reclaimRounds = 4
-
-func (c *Cache[B, M]) alloc(s *shard[B, M], n int, cost int64) (B, error) {
-	block, ok := c.mem.Alloc(n)
-	freed := int64(0)
-	for round := 0; !ok && round < reclaimRounds; round++ {
-		freed += s.reclaim(cost << round)
-		block, ok = c.mem.Alloc(n)
-	}
-	if !ok {
-		return block, fmt.Errorf("%w: no block of %d bytes, even after evicting %d bytes", ErrNoMemory, n, freed)
-	}
-	return block, nil
-}
-
-// Get returns a copy of the key's value, which belongs to the caller. The error is ErrMissing or
-// ErrClosed.
-func (c *Cache[B, M]) Get(key string) ([]byte, error) {
-	return c.Append(nil, key)
-}
-
-// Append appends the key's value to dst and returns the extended slice, as the
-// built-in append does. On an error, ErrMissing or ErrClosed, it returns dst.
-func (c *Cache[B, M]) Append(dst []byte, key string) ([]byte, error) {
+// GetInto appends the key's value to dst and returns the extended slice, as the built-in append does, or dst if
+// the key has no value or the cache is closed.
+func (c *Cache) GetInto(dst []byte, key string) (value []byte, found bool) {
 	s, hash := c.locate(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	value, err := s.use(hash, key)
-	if err != nil {
-		return dst, err
+	value, found = s.use(hash, key)
+	if !found {
+		return dst, false
 	}
-	if dst == nil && len(value) == 0 {
-		return []byte{}, nil
-	}
-	return append(dst, value...), nil
+	return append(dst, value...), true
 }
 
-// View calls f with the key's value in place, without a copy, under the shard's lock. The slice is
-// valid only until f returns: f must not keep it or any part of it, and must not write to it. f
-// must be short and must not use the cache. If the error is ErrMissing or ErrClosed, f was not
-// called.
-func (c *Cache[B, M]) View(key string, f func(value []byte)) error {
-	s, hash := c.locate(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	value, err := s.use(hash, key)
-	if err != nil {
-		return err
-	}
-	f(value)
-	return nil
-}
-
-// Delete removes the key and frees its memory. It reports whether there was a
-// value; the error is ErrClosed.
-func (c *Cache[B, M]) Delete(key string) (bool, error) {
-	s, hash := c.locate(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.closed {
-		return false, ErrClosed
-	}
-	i := s.find(hash, key)
-	if i == 0 {
-		return false, nil
-	}
-	s.remove(i)
-	return true, nil
-}
-
-// Len is the number of entries, 0 after Close.
-func (c *Cache[B, M]) Len() int { return c.Stats().Len }
-
-// Bytes is the memory of all entries as the limit counts it, 0 after Close. It
-// never exceeds the limit.
-func (c *Cache[B, M]) Bytes() int64 { return c.Stats().Bytes }
+// Shards is the number of shards.
+func (c *Cache) Shards() int { return len(c.shards) }
 
 // ShardLimit is the number of bytes that one shard may hold. Nothing larger can be set.
-func (c *Cache[B, M]) ShardLimit() int64 { return c.shards[0].limit }
+func (c *Cache) ShardLimit() int64 { return c.shards[0].limit }
 
 // Stats adds up the shards, one after another. While others use the cache, the part from each shard
 // was true at some moment during the call.
-func (c *Cache[B, M]) Stats() Stats {
+func (c *Cache) Stats() Stats {
 	var sum Stats
 	for i := range c.shards {
 		s := &c.shards[i]
@@ -284,10 +175,9 @@ func (c *Cache[B, M]) Stats() Stats {
 	return sum
 }
 
-// Close frees all memory of the cache. Running calls finish first or return ErrClosed, and all
-// later calls return ErrClosed, except Len, Bytes and Stats, which still work. A second Close
-// returns ErrClosed.
-func (c *Cache[B, M]) Close() error {
+// Close drops all memory of the cache. Later calls of Set return ErrClosed, as does a second Close, and nothing is
+// found.
+func (c *Cache) Close() error {
 	first := true
 	for i := range c.shards {
 		s := &c.shards[i]

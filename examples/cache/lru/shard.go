@@ -3,11 +3,10 @@ package lru
 import "sync"
 
 // shard is one lock's share of the cache: a complete LRU cache for the keys whose hash selects it.
-// It owns its blocks. The caller holds mu for every method except reclaim.
+// It owns its blocks. The caller holds mu for every method.
 //
 // A chained hash table finds a slot, and a ring through the slots keeps the order of use. All links
-// are slot indexes, so with a block type without pointers the garbage collector scans only the two
-// slice headers of the shard:
+// are slot indexes, so that the block is the only pointer that the garbage collector finds in a slot:
 //
 //	heads [ 0 | 3 | 0 | 1 ]          hash & (len-1) → first slot of the chain
 //	            │       └──────────────┐
@@ -16,12 +15,11 @@ import "sync"
 //
 // Slot 0 is the ring's sentinel, so index 0 also means "none" in a chain. Unused slots are chained
 // through next, too.
-type shard[B any, M Memory[B]] struct {
+type shard struct {
 	mu     sync.Mutex
-	mem    M
 	limit  int64 // bytes stays at or below it whenever mu is free
 	heads  []uint32
-	slots  []slot[B]
+	slots  []slot
 	unused uint32
 	closed bool
 	stats  Stats
@@ -29,9 +27,9 @@ type shard[B any, M Memory[B]] struct {
 }
 
 // slot describes one entry. The block holds the key's bytes, then the value's.
-type slot[B any] struct {
+type slot struct {
 	hash         uint64
-	block        B
+	block        []byte
 	keyLen       uint32
 	next         uint32 // of the chain
 	newer, older uint32 // of the ring
@@ -41,22 +39,22 @@ type slot[B any] struct {
 // entries than buckets.
 const minBuckets = 16
 
-func (s *shard[B, M]) init(limit int64) {
+func (s *shard) init(limit int64) {
 	s.limit = limit
 	s.heads = make([]uint32, minBuckets)
-	s.slots = make([]slot[B], 1, minBuckets)
+	s.slots = make([]slot, 1, minBuckets)
 }
 
 // head returns the place that holds the index of the first slot in the hash's chain.
-func (s *shard[B, M]) head(hash uint64) *uint32 {
+func (s *shard) head(hash uint64) *uint32 {
 	return &s.heads[hash&uint64(len(s.heads)-1)]
 }
 
 // find returns the key's slot, or 0. It distinguishes keys with equal hashes by their bytes.
-func (s *shard[B, M]) find(hash uint64, key string) uint32 {
+func (s *shard) find(hash uint64, key string) uint32 {
 	for i := *s.head(hash); i != 0; i = s.slots[i].next {
 		e := &s.slots[i]
-		if e.hash == hash && int(e.keyLen) == len(key) && string(s.mem.Bytes(e.block)[:e.keyLen]) == key {
+		if e.hash == hash && int(e.keyLen) == len(key) && string(e.block[:e.keyLen]) == key {
 			return i
 		}
 	}
@@ -65,14 +63,14 @@ func (s *shard[B, M]) find(hash uint64, key string) uint32 {
 
 // use finds the key's value, makes it the most recent one and counts the hit or
 // the miss. The value is valid while mu stays held.
-func (s *shard[B, M]) use(hash uint64, key string) ([]byte, error) {
+func (s *shard) use(hash uint64, key string) (value []byte, found bool) {
 	if s.closed {
-		return nil, ErrClosed
+		return nil, false
 	}
 	i := s.find(hash, key)
 	if i == 0 {
 		s.stats.Misses++
-		return nil, ErrMissing
+		return nil, false
 	}
 	s.stats.Hits++
 	if s.slots[0].older != i {
@@ -80,16 +78,15 @@ func (s *shard[B, M]) use(hash uint64, key string) ([]byte, error) {
 		s.link(i)
 	}
 	e := &s.slots[i]
-	b := s.mem.Bytes(e.block)
-	return b[e.keyLen:len(b):len(b)], nil
+	b := e.block
+	return b[e.keyLen:], true
 }
 
 // put makes the block, which holds key and value, the key's entry, and takes ownership of the
 // block. It removes the key's previous value, and the least recently used entries until the new one
 // fits. It fits in the end because cost ≤ limit.
-func (s *shard[B, M]) put(hash uint64, key string, block B, cost int64) error {
+func (s *shard) put(hash uint64, key string, block []byte, cost int64) error {
 	if s.closed {
-		s.mem.Free(block)
 		return ErrClosed
 	}
 	if i := s.find(hash, key); i != 0 {
@@ -106,21 +103,21 @@ func (s *shard[B, M]) put(hash uint64, key string, block B, cost int64) error {
 		s.unused = s.slots[i].next
 	} else {
 		i = uint32(len(s.slots))
-		s.slots = append(s.slots, slot[B]{})
+		s.slots = append(s.slots, slot{})
 	}
 	head := s.head(hash)
-	s.slots[i] = slot[B]{hash: hash, block: block, keyLen: uint32(len(key)), next: *head}
+	s.slots[i] = slot{hash: hash, block: block, keyLen: uint32(len(key)), next: *head}
 	*head = i
 	s.link(i)
 	s.stats.Sets++
 	s.stats.Len++
 	s.stats.Bytes += cost
-	s.stats.ValueBytes += int64(len(s.mem.Bytes(block)) - len(key))
+	s.stats.ValueBytes += int64(len(block) - len(key))
 	return nil
 }
 
-// remove takes the entry out and frees its block.
-func (s *shard[B, M]) remove(i uint32) {
+// remove takes the entry out.
+func (s *shard) remove(i uint32) {
 	e := &s.slots[i]
 	at := s.head(e.hash)
 	for *at != i {
@@ -129,35 +126,22 @@ func (s *shard[B, M]) remove(i uint32) {
 	*at = e.next
 	s.unlink(i)
 
-	n := len(s.mem.Bytes(e.block))
+	n := len(e.block)
 	s.stats.Len--
-	s.stats.Bytes -= int64(s.mem.Cost(n))
+	s.stats.Bytes -= int64(blockSize(n))
 	s.stats.ValueBytes -= int64(n) - int64(e.keyLen)
-	s.mem.Free(e.block)
-	*e = slot[B]{next: s.unused} // drops a Go pointer that the block may hold
+	*e = slot{next: s.unused} // and the collector frees the block
 	s.unused = i
 }
 
 // evict removes the least recently used entry; there must be one.
-func (s *shard[B, M]) evict() {
+func (s *shard) evict() {
 	s.remove(s.slots[0].newer)
 	s.stats.Evictions++
 }
 
-// reclaim evicts entries until the given number of bytes have been freed or no entries are left,
-// and returns how many it freed. It takes the lock itself.
-func (s *shard[B, M]) reclaim(bytes int64) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	before := s.stats.Bytes
-	for s.stats.Len > 0 && before-s.stats.Bytes < bytes {
-		s.evict()
-	}
-	return before - s.stats.Bytes
-}
-
 // link makes the slot the most recent of the ring.
-func (s *shard[B, M]) link(i uint32) {
+func (s *shard) link(i uint32) {
 	first := s.slots[0].older
 	s.slots[i].newer, s.slots[i].older = 0, first
 	s.slots[first].newer = i
@@ -165,14 +149,14 @@ func (s *shard[B, M]) link(i uint32) {
 }
 
 // unlink takes the slot out of the ring.
-func (s *shard[B, M]) unlink(i uint32) {
+func (s *shard) unlink(i uint32) {
 	e := &s.slots[i]
 	s.slots[e.newer].older = e.older
 	s.slots[e.older].newer = e.newer
 }
 
 // grow doubles the hash table.
-func (s *shard[B, M]) grow() {
+func (s *shard) grow() {
 	s.heads = make([]uint32, 2*len(s.heads))
 	for i := s.slots[0].older; i != 0; i = s.slots[i].older {
 		head := s.head(s.slots[i].hash)
@@ -181,9 +165,9 @@ func (s *shard[B, M]) grow() {
 	}
 }
 
-// close frees every block and makes the shard refuse later calls. It returns false if it had been
+// close drops every block and makes the shard refuse later calls. It returns false if it had been
 // called before.
-func (s *shard[B, M]) close() bool {
+func (s *shard) close() bool {
 	if s.closed {
 		return false
 	}
