@@ -97,13 +97,13 @@ func (a *Allocator) Reallocate(size int, b []byte) []byte {
 		a.Free(b)
 		return []byte{}
 	}
-	p := a.resized(unsafe.Pointer(unsafe.SliceData(b)), a.round(size))
-	a.bytes.Add(int64(size) - int64(cap(b)))
-	moved := unsafe.Slice((*byte)(p), size)
-	if size > cap(b) {
-		clear(moved[len(b):])
+	keep := len(b)
+	if size <= cap(b) {
+		keep = cap(b) // as Arrow's own allocator does, for which b[:size] is the result then
 	}
-	return moved
+	p := a.resized(unsafe.Pointer(unsafe.SliceData(b)), uintptr(keep), a.round(size))
+	a.bytes.Add(int64(size) - int64(cap(b)))
+	return unsafe.Slice((*byte)(p), size)
 }
 
 // Free gives a slice of Allocate or Reallocate back. It must begin where it began then; its length does not
@@ -187,41 +187,29 @@ func (a *Allocator) round(size int) uintptr {
 }
 
 // zeroed returns a block of n zero bytes.
-func (a *Allocator) zeroed(n uintptr) unsafe.Pointer {
-	var p unsafe.Pointer
-	switch {
-	case a.align == DefaultAlign && a.options.Site == 0:
-		if p = hakmem.Calloc(1, n); p == nil {
-			panic(exhausted(n))
+func (a *Allocator) zeroed(n uintptr) (p unsafe.Pointer) {
+	switch s := a.options.Site; {
+	case a.align != DefaultAlign && s != 0:
+		if p = hakmem.AlignedAllocAt(s, a.align, n); p != nil {
+			clear(unsafe.Slice((*byte)(p), n))
 		}
-		return p
-	case a.align == DefaultAlign:
-		p = hakmem.MallocAt(a.options.Site, n)
-	case a.options.Site == 0:
-		p = hakmem.AlignedAlloc(a.align, n)
-	default: // a Realloc keeps the site
-		p = hakmem.MallocAt(a.options.Site, 1)
-		if p != nil {
-			small := p
-			if p = hakmem.AlignedRealloc(small, n, a.align); p == nil {
-				hakmem.Free(small)
-			}
-		}
+	case a.align != DefaultAlign:
+		p = hakmem.AlignedCalloc(a.align, n)
+	default:
+		p = hakmem.CallocAt(s, 1, n)
 	}
 	if p == nil {
 		panic(exhausted(n))
 	}
-	clear(unsafe.Slice((*byte)(p), n))
 	return p
 }
 
-// resized returns a block of n bytes with the contents of the one at p, which it takes.
-func (a *Allocator) resized(p unsafe.Pointer, n uintptr) unsafe.Pointer {
-	var moved unsafe.Pointer
+// resized returns a block of n bytes with the first keep bytes of the one at p, which it takes, and zeroes behind them.
+func (a *Allocator) resized(p unsafe.Pointer, keep, n uintptr) (moved unsafe.Pointer) {
 	if a.align == DefaultAlign {
-		moved = hakmem.Realloc(p, n)
+		moved = hakmem.ReallocZeroed(p, keep, n)
 	} else {
-		moved = hakmem.AlignedRealloc(p, n, a.align)
+		moved = hakmem.AlignedReallocZeroed(p, keep, n, a.align)
 	}
 	if moved == nil {
 		panic(exhausted(n))
