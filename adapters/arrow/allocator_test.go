@@ -313,3 +313,25 @@ type tester int
 
 func (e *tester) Errorf(string, ...any) { *e++ }
 func (e *tester) Helper()               {}
+
+// TestReallocateKeepsCapacity: as with Arrow's own allocator, bytes behind the length stay where the capacity is
+// enough, and are zero where it is not.
+func TestReallocateKeepsCapacity(t *testing.T) {
+	for _, options := range []hakmemarrow.Options{{}, {Align: 4096}} {
+		a := hakmemarrow.New(options)
+		b := a.Allocate(1000)
+		for i := range b {
+			b[i] = 7
+		}
+		b = a.Reallocate(900, b[:100])
+		if len(b) != 900 || b[99] != 7 || b[100] != 7 || b[899] != 7 {
+			t.Errorf("align %d, within the capacity: length %d, bytes %v", options.Align, len(b), b[98:102])
+		}
+		b = a.Reallocate(5000, b[:100])
+		if len(b) != 5000 || b[99] != 7 || b[100] != 0 || b[899] != 0 || b[4999] != 0 {
+			t.Errorf("align %d, beyond the capacity: length %d, bytes %v", options.Align, len(b), b[98:102])
+		}
+		a.Free(b)
+		a.AssertSize(t, 0)
+	}
+}
