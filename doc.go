@@ -52,7 +52,7 @@
 // key or struct field to which it was assigned. strings.Clone makes a string
 // of Go's that stays.
 //
-// # The Go heap beside it
+// # The Go heap next to it
 //
 // What is in hakmem's memory is not in the Go heap. The Go heap is small then, and
 // the garbage collector starts when the heap has doubled (with GOGC at its

@@ -158,7 +158,7 @@ func TestTooLarge(t *testing.T) {
 	expect(t, c, "k", string(v), true)
 }
 
-// TestCollisions: keys whose hashes are equal, or nearly, are told apart by their bytes.
+// TestCollisions: the cache distinguishes keys whose hashes are equal, or nearly, by their bytes.
 func TestCollisions(t *testing.T) {
 	for _, mask := range []uint64{0, 15, 1 << 63, 255 << 4} {
 		c := newCache(t, Options{MaxBytes: 1 << 18, Shards: 2})

@@ -98,7 +98,7 @@ func loop(keys, n int) []int {
 	return trace
 }
 
-// drift makes other keys popular, by and by.
+// drift makes other keys popular, a few at a time.
 func drift(trace []int, held int) []int {
 	trace = slices.Clone(trace)
 	for i := range trace {

@@ -70,7 +70,7 @@ func WriteHeldProfile(w io.Writer) error {
 
 // readHeld returns the profile of held memory.
 func readHeld() (*proto.Profile, error) {
-	p, err := read(false)
+	p, err := newProfile()
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,6 @@ func readHeld() (*proto.Profile, error) {
 	for _, c := range s.Classes {
 		held[mem.Bytes(c.Size)] = there * float64(c.Size*(c.Free+c.InMagazines))
 	}
-	p.Samples = nil
 	p.Held = engine.ReadHeld(func(size mem.Bytes) int64 { return int64(held[size]) })
 	if p.Held == nil {
 		p.Held = []profile.Held{} // nothing is held, or nothing was freed
@@ -108,11 +107,21 @@ func write(w io.Writer, atPeak bool) error {
 
 // read returns the profile as it is now, or as it was at the peak.
 func read(atPeak bool) (*proto.Profile, error) {
+	p, err := newProfile()
+	if err != nil {
+		return nil, err
+	}
+	p.Samples = engine.ReadProfile(atPeak)
+	return p, nil
+}
+
+// newProfile returns a profile of now in which nothing is counted yet.
+func newProfile() (*proto.Profile, error) {
 	rate := engine.ProfileRate()
 	if rate <= 0 {
 		return nil, ErrOff
 	}
-	return &proto.Profile{Rate: rate, Samples: engine.ReadProfile(atPeak), SiteName: siteName, Program: program, Time: time.Now()}, nil
+	return &proto.Profile{Rate: rate, SiteName: siteName, Program: program, Time: time.Now()}, nil
 }
 
 // program is the path of the program, for a profile to be recognized by. pprof needs some name here.

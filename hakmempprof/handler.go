@@ -126,7 +126,7 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if asked.gc {
 		runtime.GC()
 	}
-	p, err := (*proto.Profile)(nil), error(nil)
+	var p *proto.Profile
 	if asked.held {
 		p, err = readHeld()
 	} else {

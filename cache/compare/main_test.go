@@ -31,7 +31,7 @@ func TestContenders(t *testing.T) {
 			c.set(string(key), []byte("value"))
 			key[0] = 'x'
 			got, found := c.get([]byte("before "), "a key")
-			for range 1000 { // ristretto sets by and by
+			for range 1000 { // ristretto sets some time later
 				if found {
 					break
 				}

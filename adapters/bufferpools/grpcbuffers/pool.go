@@ -105,7 +105,7 @@ func (p *Pool) Get(length int) *[]byte {
 }
 
 // Put takes back a buffer that Get returned. b need not be the same pointer; the slice must begin where it began then. The slice that b
-// points to becomes nil, so that who uses it afterwards finds nothing. Every other slice is ignored, and left to
+// points to becomes nil, so that a caller that uses it afterwards finds nothing. Every other slice is ignored, and left to
 // the collector: gRPC puts back slices that were moved to the Go heap by an append.
 func (p *Pool) Put(b *[]byte) {
 	if b == nil || cap(*b) == 0 {
