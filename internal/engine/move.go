@@ -41,7 +41,7 @@ type keptRun struct {
 // seams are the pages of the region, in ascending order, at which moves by the system have cut the
 // region into more mappings. Each such move makes one mapping, and cuts the one around it in two.
 // Owned by region.mu.
-var seams []pageNo
+var seams = make([]pageNo, 0, maxSeams)
 
 // maxSeams bounds the mappings that moves make: a 64th of the 65530 that Linux allows a process.
 // Beyond it blocks are copied.
@@ -161,11 +161,8 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, keep Keep, roomy bool) (q 
 	dropTouch(p)
 	s, was := m.site(), m.largeSize
 	m.setSite(0)
-	var cuts []pageNo
-	if s := seamsIn(from, old.moved); len(s) > 0 {
-		cuts = slices.Clone(s)
-	}
-	canMap := !tracked && !asan.On && len(seams)+2*(len(cuts)+1) <= maxSeams && !adviceIn(from, old.moved) && !adviceIn(to, old.moved)
+	cuts := len(seamsIn(from, old.moved))
+	canMap := !tracked && !asan.On && len(seams)+2*(cuts+1) <= maxSeams && !adviceIn(from, old.moved) && !adviceIn(to, old.moved)
 	r.mu.Unlock()
 
 	endDrawn(p)
@@ -176,10 +173,10 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, keep Keep, roomy bool) (q 
 	asan.Unpoison(uintptr(q), uintptr(size))
 	run := pageRun{to, n}
 	wasClean := func(page pageNo) bool { return clean || wasClean(q, run, page) }
-	for begin := from; begin < from+pageNo(old.moved); {
-		end := from + pageNo(old.moved)
-		if len(cuts) > 0 {
-			end, cuts = cuts[0], cuts[1:]
+	for begin, last := from, from+pageNo(old.moved); begin < last; {
+		end := last
+		if cuts > 0 {
+			end = nextSeam(begin, pageCount(last-begin))
 		}
 		n := pageCount(end - begin)
 		if part := to + (begin - from); !canMap || !moveMapping(begin, part, n) {
@@ -201,6 +198,17 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, keep Keep, roomy bool) (q 
 		sealed(q, size)
 	}
 	return q, old, true
+}
+
+// nextSeam returns the first seam inside n pages from page on, or the page after them. Nobody moves those
+// pages except the caller.
+func nextSeam(page pageNo, n pageCount) pageNo {
+	region.mu.Lock()
+	defer region.mu.Unlock()
+	if s := seamsIn(page, n); len(s) > 0 {
+		return s[0]
+	}
+	return page + pageNo(n)
 }
 
 // moveMapping lets the system move the memory of n pages, and reports whether it did.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -69,7 +70,7 @@ func TestMove(t *testing.T) {
 				}
 				now, left := use()
 				if now+left > used+dirty-int(was)+int(pagesOf(to))+int(was) || name == "moved" && left > dirty+int(was) {
-					t.Errorf("%d pages in use and %d dirty before, %d and %d after", used, dirty, now, left)
+					t.Errorf("%d pages in use and %d dirty before, %d and %d after; was %d to %d", used, dirty, now, left, was, pagesOf(to))
 				}
 				for page := p.page(); page < p.page()+pageNo(was); page++ {
 					s := super(page.chunk())
@@ -234,4 +235,39 @@ func TestSeams(t *testing.T) {
 	if got := seamsIn(181, 99); len(got) != 0 {
 		t.Errorf("between 181 and 280: %v", got)
 	}
+}
+
+// TestMoveOfPiecesAllocatesNothing: a move of a block that consists of several mappings takes nothing from
+// Go's heap.
+func TestMoveOfPiecesAllocatesNothing(t *testing.T) {
+	if testkit.Race || asan.On {
+		t.Skip("skipped: the detectors allocate")
+	}
+	withClock(t)
+	p, to := Malloc(0, 5*mebibyte), []mem.Bytes{7 * mebibyte, 5 * mebibyte}
+	testkit.Fill(ptr(p.addr()), 5*mebibyte, 1)
+	i, pieces := 0, 0
+	if n := testing.AllocsPerRun(100, func() {
+		region.mu.Lock()
+		noteMapping(p.page()+8, 8)
+		pieces += len(seamsIn(p.page(), 80)) + 1
+		region.mu.Unlock()
+		q, old, can := Move(0, p, to[i%2], 1, 5*mebibyte)
+		if !can || q == 0 {
+			t.Fatalf("Move = %#x, %v: %v", q, can, Survived())
+		}
+		old.Free()
+		p, i = q, i+1
+	}); n != 0 {
+		t.Errorf("%v allocations in a move", n)
+	}
+	if !testkit.Intact(ptr(p.addr()), 5*mebibyte, 1) {
+		t.Error("the contents have changed")
+	}
+	if pieces < 3*i {
+		t.Errorf("%d moves of %d pieces", i, pieces)
+	}
+	mustHold(t)
+	freeBlocks(t, []Block{p})
+	Trim()
 }
