@@ -40,8 +40,8 @@ const (
 )
 
 // Implemented in road_amd64.h. They may be called only through function values. mallocMid,
-// mallocLarge, midProfiled, largeProfiled, freeMid and the routines ending in Missed must not be called at
-// all: the others jump to them.
+// mallocLarge, midProfiled, largeProfiled, missedProfiled, freeMid and the routines ending in Missed must not be
+// called at all: the others jump to them.
 func mallocTiny()
 func mallocMissed()
 func mallocMid()
@@ -52,6 +52,7 @@ func freeMid()
 func pOfG()
 func mallocSampled()
 func mallocProfiled()
+func missedProfiled()
 func midProfiled()
 func largeProfiled()
 
@@ -101,7 +102,7 @@ func currentP() [2]uintptr {
 
 // Names that only the assembly uses, for checkers that do not read it.
 var (
-	_ = [...]func(){mallocTiny, mallocMissed, mallocMid, mallocLarge, mallocSampled, mallocProfiled, midProfiled, largeProfiled, freeTiny, freeMissed, freeMid, pOfG}
+	_ = [...]func(){mallocTiny, mallocMissed, mallocMid, mallocLarge, mallocSampled, mallocProfiled, missedProfiled, midProfiled, largeProfiled, freeTiny, freeMissed, freeMid, pOfG}
 	_ = [...]int{offsetGM, asmMaxTiny, asmMaxMid, asmMaxLarge, asmLargeClass, classShift, sampleOffset, profileOffset, guessMissOffset, guessMisses}
 	_ = [...]uintptr{guessesAt}
 )

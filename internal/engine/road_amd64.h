@@ -321,20 +321,20 @@ mid:
 slow:
 	MALLOCSLOW
 
-// SLABBYTES: SI = the bytes of a block of slab class CX. Changes R9.
+// SLABBYTES: R11 = the bytes of a block of slab class CX. Changes R9.
 #define SLABBYTES \
-	MOVQ  CX, SI                \
-	SHLQ  $const_classShift, SI \
-	LEAQ  CLASSES, R9           \
-	MOVL  (R9)(SI*1), SI
+	MOVQ  CX, R11                \
+	SHLQ  $const_classShift, R11 \
+	LEAQ  CLASSES, R9            \
+	MOVL  (R9)(R11*1), R11
 
-// COUNT: R8 = the bytes that remain until the next sample of the profile behind a block of SI bytes, and R10 = the
+// COUNT: R8 = the bytes that remain until the next sample of the profile behind a block of R11 bytes, and R10 = the
 // address of the word for it of the front in DI. Jumps to slow when the block is the sample; then nothing has changed,
 // and the slow path counts the block. COUNTED, after the pop, stores what remains.
 #define COUNT \
 	LEAQ  const_profileOffset(DI), R10 \
 	MOVQ  (R10), R8                    \
-	SUBQ  SI, R8                       \
+	SUBQ  R11, R8                      \
 	JLT   slow
 
 #define COUNTED \
@@ -344,12 +344,10 @@ slow:
 //
 // func mallocProfiled(size uintptr) unsafe.Pointer
 TEXT ·mallocProfiled(SB), NOSPLIT|NOFRAME, $0-0
-	MOVQ  const_offsetGM(R14), DX
-	MOVQ  const_mP(DX), DX
 	CMPQ  AX, $const_asmMaxTiny
 	JA    mid
-	BYNUMBER
 	CLASS
+	GUESS
 	SLABBYTES
 	COUNT
 	POP
@@ -358,20 +356,38 @@ TEXT ·mallocProfiled(SB), NOSPLIT|NOFRAME, $0-0
 	RET
 mid:
 	JMP   ·midProfiled(SB)
+miss:
+	JMP   ·missedProfiled(SB)
 slow:
 	MALLOCSLOW
 
-// The second part of mallocProfiled, for blocks above 1 KiB. DX is the P.
+// mallocProfiled after a wrong guess: CX is the class, and the rest is what GUESS leaves.
+//
+// func missedProfiled(size uintptr) unsafe.Pointer
+TEXT ·missedProfiled(SB), NOSPLIT|NOFRAME, $0-0
+	BYNUMBER
+	CORRECT
+	SLABBYTES
+	COUNT
+	POP
+	COUNTED
+	SETLIVE
+	RET
+slow:
+	MALLOCSLOW
+
+// The second part of mallocProfiled, for blocks above 1 KiB.
 //
 // func midProfiled(size uintptr) unsafe.Pointer
 TEXT ·midProfiled(SB), NOSPLIT|NOFRAME, $0-0
-	BYNUMBER
 	LEAQ  -1(AX), BX
 	CMPQ  AX, $const_asmMaxMid
 	JA    large
 	SHRQ  $7, BX
 	LEAQ  MID, SI
 	MOVBLZX (SI)(BX*1), CX     // the class
+	GUESS
+found:
 	SLABBYTES
 	COUNT
 	POP
@@ -380,10 +396,13 @@ TEXT ·midProfiled(SB), NOSPLIT|NOFRAME, $0-0
 	RET
 large:
 	JMP   ·largeProfiled(SB)
+miss:
+	BYNUMBER                   // frees correct the guess
+	JMP   found
 slow:
 	MALLOCSLOW
 
-// The third part, for cached large blocks; BX is the size less 1, and DI the front.
+// The third part, for cached large blocks; BX is the size less 1.
 //
 // func largeProfiled(size uintptr) unsafe.Pointer
 TEXT ·largeProfiled(SB), NOSPLIT|NOFRAME, $0-0
@@ -393,14 +412,19 @@ TEXT ·largeProfiled(SB), NOSPLIT|NOFRAME, $0-0
 	BSRQ  BX, DX
 	LEAQ  -3(DX), CX
 	SHRQ  CX, BX
-	LEAQ  1(BX), SI
-	SHLQ  CX, SI
+	LEAQ  1(BX), R11
+	SHLQ  CX, R11
 	LEAQ  const_asmLargeClass(BX)(DX*8), CX
+	GUESS
+found:
 	COUNT
 	POP
 	COUNTED
 	SETLARGELIVE
 	RET
+miss:
+	BYNUMBER
+	JMP   found
 slow:
 	MALLOCSLOW
 

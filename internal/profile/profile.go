@@ -59,6 +59,10 @@ type Bucket struct {
 	// now is: nothing has changed in between.
 	peak Counts
 	seen uint64
+	// What the Table would have to reckon for each sample: the bytes that one stands for, and those of its group that
+	// were freed last, nil before the first.
+	stands float64
+	freed  *recents
 }
 
 // Table has the buckets of a profile. They are never forgotten, like those of Go's own profile: their number is
@@ -99,7 +103,7 @@ func NewTable(rate Rate, own func(function string) bool, grouped mem.Bytes) *Tab
 func (t *Table) Alloc(b *Bucket) {
 	t.change(b)
 	b.now.Allocs++
-	if t.live += t.rate.Weight(b.size) * float64(b.size); t.live > t.peak {
+	if t.live += b.stands; t.live > t.peak {
 		t.peak = t.live
 		t.peaks++
 	}
@@ -109,15 +113,21 @@ func (t *Table) Alloc(b *Bucket) {
 func (t *Table) Free(b *Bucket) {
 	t.change(b)
 	b.now.Frees++
-	t.live -= t.rate.Weight(b.size) * float64(b.size)
-	group := t.group(b.size)
-	f := t.freed[group]
-	if f == nil {
-		f = new(recents)
-		t.freed[group] = f
+	t.live -= b.stands
+	if b.freed == nil {
+		b.freed = t.recents(b.size)
 	}
-	f.last[f.n%keptFrees] = b
-	f.n++
+	b.freed.last[b.freed.n%keptFrees] = b
+	b.freed.n++
+}
+
+// recents returns the samples that were freed last of the group of blocks of size bytes.
+func (t *Table) recents(size mem.Bytes) *recents {
+	group := t.group(size)
+	if t.freed[group] == nil {
+		t.freed[group] = new(recents)
+	}
+	return t.freed[group]
 }
 
 // group returns the group of blocks of size bytes: the size, or 0 for that of all larger blocks.
@@ -143,7 +153,7 @@ func (t *Table) Bucket(stack []uintptr, size mem.Bytes, s site.ID) *Bucket {
 	if b := t.by[string(key)]; b != nil {
 		return b
 	}
-	b := &Bucket{stack: append([]uintptr(nil), stack...), size: size, site: s, seen: t.peaks}
+	b := &Bucket{stack: append([]uintptr(nil), stack...), size: size, site: s, seen: t.peaks, stands: t.rate.Weight(size) * float64(size)}
 	t.by[string(key)] = b
 	t.buckets = append(t.buckets, b)
 	return b
@@ -249,7 +259,7 @@ func (t *Table) Held(bytes func(group mem.Bytes) int64) (list []Held) {
 				break
 			}
 			b := f.last[(f.n-1-i)%keptFrees]
-			x := min(t.rate.Weight(b.size)*float64(b.size), held-sum)
+			x := min(b.stands, held-sum)
 			share[b] += x
 			sum += x
 		}
