@@ -46,7 +46,7 @@ type StringMap[V any] struct{ mapCore[mapKey, V] }
 
 // NewStringMap is [NewMap] for a StringMap.
 func NewStringMap[V any](options ...MapOptions) *StringMap[V] {
-	o := onlyOptions("NewStringMap", options)
+	o := onlyMapOptions("NewStringMap", options)
 	m := new(StringMap[V])
 	m.site = o.Site
 	m.begin()
@@ -203,7 +203,7 @@ func (m *StringMap[V]) keep(text string) (k mapKey) {
 		copy(unsafe.Slice((*byte)(unsafe.Pointer(&k)), shortKey), text)
 		return k
 	}
-	p := m.malloc(uintptr(n))
+	p := allocate(m.site, uintptr(n))
 	if p == nil {
 		noMemory(uintptr(n))
 	}
