@@ -582,11 +582,13 @@ func rangeWhileTheIndexChanges(t *testing.T, mask, seed uint64) {
 			others--
 			c.Delete(fmt.Sprint("other ", others))
 		}
-		for i := range c.core.shards {
-			s := &c.core.shards[i]
-			s.mu.Lock()
-			s.compact()
-			s.mu.Unlock()
+	}
+	resize := func() { // as compact and grow do, and further
+		s := &c.core.shards[r.IntN(len(c.core.shards))]
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if slots := leastSlots << r.IntN(9); (s.index.used+1)*4 <= slots*3 && !s.index.resize(0, slots) {
+			t.Error("no memory")
 		}
 	}
 	for i := range stay {
@@ -608,6 +610,7 @@ func rangeWhileTheIndexChanges(t *testing.T, mask, seed uint64) {
 		if _, err := fmt.Sscan(k, &n); err == nil && string(value) != fmt.Sprint("value ", n) {
 			t.Errorf("%q has %q", k, value)
 		}
+		resize()
 		if r.IntN(20) == 0 {
 			change(r.IntN(many))
 		}
