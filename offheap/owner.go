@@ -76,28 +76,28 @@ func NewOwner(options ...OwnerOptions) *Owner {
 // Malloc returns a block of at least size bytes with undefined contents, as [hakmem.Malloc] does, or nil when no memory is
 // left. The Owner owns it until [Owner.Free] or [Owner.Close].
 func (o *Owner) Malloc(size uintptr) unsafe.Pointer {
-	h := o.ready("Owner.Malloc")
-	p := h.own(allocate(o.options.Site, size))
-	runtime.KeepAlive(o)
-	return p
+	o.ready("Owner.Malloc")
+	var p unsafe.Pointer
+	if s := o.options.Site; s != 0 {
+		p = hakmem.MallocAt(s, size)
+	} else {
+		p = hakmem.Malloc(size)
+	}
+	return o.own(p)
 }
 
 // Calloc is [Owner.Malloc] for n elements of size bytes each, with every byte zero, as [hakmem.Calloc] is. It returns nil when no
 // memory is left or when n·size overflows.
 func (o *Owner) Calloc(n, size uintptr) unsafe.Pointer {
-	h := o.ready("Owner.Calloc")
-	p := h.own(hakmem.CallocAt(o.options.Site, n, size))
-	runtime.KeepAlive(o)
-	return p
+	o.ready("Owner.Calloc")
+	return o.own(hakmem.CallocAt(o.options.Site, n, size))
 }
 
 // AlignedAlloc is [Owner.Malloc] with an address that is a multiple of align, as [hakmem.AlignedAlloc] has it. It panics for an
 // alignment that that does not grant.
 func (o *Owner) AlignedAlloc(align, size uintptr) unsafe.Pointer {
-	h := o.ready("Owner.AlignedAlloc")
-	p := h.own(hakmem.AlignedAllocAt(o.options.Site, align, size))
-	runtime.KeepAlive(o)
-	return p
+	o.ready("Owner.AlignedAlloc")
+	return o.own(hakmem.AlignedAllocAt(o.options.Site, align, size))
 }
 
 // Realloc returns a block of at least size bytes with the contents of the Owner's block at p, as [hakmem.Realloc] does: the
@@ -107,7 +107,11 @@ func (o *Owner) Realloc(p unsafe.Pointer, size uintptr) unsafe.Pointer {
 	if p == nil {
 		return o.Malloc(size)
 	}
-	h := o.mustOwn("Owner.Realloc", p)
+	const op = "Owner.Realloc"
+	h := o.look(op)
+	if h == nil || !h.blocks.has(p) {
+		refuse(op, p)
+	}
 	q := hakmem.Realloc(p, size)
 	if q != nil && q != p {
 		h.blocks.remove(p)
@@ -126,8 +130,9 @@ func (o *Owner) Free(p unsafe.Pointer) {
 	if p == nil {
 		return
 	}
-	h := o.mustOwn(opFree, p)
-	h.blocks.remove(p)
+	if h := o.look(opFree); h == nil || !h.blocks.remove(p) {
+		refuse(opFree, p)
+	}
 	hakmem.Free(p)
 	runtime.KeepAlive(o)
 }
@@ -199,9 +204,14 @@ func (o *Owner) Close() {
 
 // look returns what the Owner holds, nil if it has never had a block. It panics if the Owner is closed, or a copy.
 func (o *Owner) look(op string) *owned {
-	if o.self == uintptr(unsafe.Pointer(o)) {
-		return o.held
+	if o.self != uintptr(unsafe.Pointer(o)) {
+		o.mustBeUnmade(op)
 	}
+	return o.held // nil if it is unmade
+}
+
+// mustBeUnmade panics if the Owner, which is not in use, is closed or a copy.
+func (o *Owner) mustBeUnmade(op string) {
 	kind := ""
 	switch {
 	case o.closed:
@@ -209,29 +219,33 @@ func (o *Owner) look(op string) *owned {
 	case o.self != 0:
 		kind = kindCopiedOwner
 	default:
-		return nil
+		return
 	}
 	panic(&hakmem.MisuseError{Op: op, Kind: kind, Addr: uintptr(unsafe.Pointer(o))})
 }
 
-// ready is look for a call that may add a block.
-func (o *Owner) ready(op string) *owned {
-	if h := o.look(op); h != nil {
-		return h
+// ready is the first step of a call that may add a block.
+func (o *Owner) ready(op string) {
+	if o.self != uintptr(unsafe.Pointer(o)) {
+		o.begin(op)
 	}
+}
+
+// begin makes the Owner ready for blocks. It panics if it is closed, or a copy.
+func (o *Owner) begin(op string) {
+	o.mustBeUnmade(op)
 	o.self = uintptr(unsafe.Pointer(o))
 	o.held = &owned{keep: o.options.KeepDropped, by: callers()}
 	o.cleanup = runtime.AddCleanup(o, abandonOwner, o.held)
-	return o.held
 }
 
-// mustOwn returns what the Owner holds. It panics if no block of the Owner begins at p.
-func (o *Owner) mustOwn(op string, p unsafe.Pointer) *owned {
-	h := o.look(op)
-	if h == nil || !h.blocks.has(p) {
-		refuse(op, p)
+// own adds a new block to what the Owner holds, and returns it. p is nil when there was no memory.
+func (o *Owner) own(p unsafe.Pointer) unsafe.Pointer {
+	if p != nil {
+		o.held.blocks.add(p)
 	}
-	return h
+	runtime.KeepAlive(o)
+	return p
 }
 
 // refuse panics in the name of op because p is no block of the Owner. If no live block of hakmem's begins there at all, the
@@ -248,14 +262,6 @@ func refuse(op string, p unsafe.Pointer) {
 	}()
 	size := hakmem.UsableSize(p)
 	panic(&hakmem.MisuseError{Kind: kindNotOwners, Addr: uintptr(p), Block: uintptr(p), Class: size})
-}
-
-// own adds a new block, and returns it. p is nil when there was no memory.
-func (h *owned) own(p unsafe.Pointer) unsafe.Pointer {
-	if p != nil {
-		h.blocks.add(p)
-	}
-	return p
 }
 
 // bytes returns how many bytes the blocks have. One that was freed by others has none.

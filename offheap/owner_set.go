@@ -66,11 +66,15 @@ func (s *blockSet) add(p unsafe.Pointer) {
 	}
 }
 
-// remove removes a block that is in the set.
-func (s *blockSet) remove(p unsafe.Pointer) {
+// remove removes a block, and reports whether it was in the set. p may be any address.
+func (s *blockSet) remove(p unsafe.Pointer) bool {
 	in, word, bit := s.at(p)
+	if in == nil || in[word]&bit == 0 || uintptr(p)%granule != 0 {
+		return false
+	}
 	in[word] &^= bit
 	s.n--
+	return true
 }
 
 // all returns every block, in no order. The set may change meanwhile: a block that is removed does not come after

@@ -221,7 +221,8 @@ func mustBeSize(size int) {
 	}
 }
 
-func outOfMemory(size int) error {
+//go:noinline
+func outOfMemory(size int) error { // out of line, so that handOut is not
 	return fmt.Errorf("memory: no memory is left for a block of %d bytes: free some, or raise what limits hakmem (hakmem.SetMemoryLimit, HAKMEM_REGION_BYTES)", size)
 }
 
