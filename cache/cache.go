@@ -80,6 +80,8 @@ func (c *Cache) Contains(key string) bool {
 //
 //	for key, value := range c.Range {
 //
+// (for key := range c.Range leaves the values out, which costs nothing.)
+//
 // The order is not specified. While others, or do itself, use the cache, an entry that is there from the beginning
 // to the end comes once. One that is set, removed or replaced meanwhile may come or not, once at most, with a value that it
 // had during the call. Range counts neither hits nor reads.

@@ -235,6 +235,14 @@ func largestLog(size uintptr) uint8 {
 	return log
 }
 
+// malloc returns a block, or nil.
+func (c *mapCore[K, V]) malloc(size uintptr) unsafe.Pointer {
+	if c.site != 0 {
+		return hakmem.MallocAt(c.site, size)
+	}
+	return hakmem.Malloc(size)
+}
+
 // noMemory panics because there was no block of size bytes.
 func noMemory(size uintptr) {
 	panic(&hakmem.OutOfMemoryError{Size: size, Reason: engine.Refusal(mem.Bytes(size))})
@@ -251,7 +259,7 @@ func (c *mapCore[K, V]) tableSize(log uint8) uintptr {
 
 // newTable returns an empty table, or 0.
 func (c *mapCore[K, V]) newTable(log, depth uint8) tableRef {
-	p := allocate(c.site, c.tableSize(log))
+	p := c.malloc(c.tableSize(log))
 	if p == nil {
 		return 0
 	}
@@ -334,7 +342,7 @@ func (c *mapCore[K, V]) insert(h mapHash) *slot[K, V] {
 // first makes the first directory, and a table for each of its entries.
 func (c *mapCore[K, V]) first(depth, log uint8) {
 	size := unsafe.Sizeof(tableRef(0)) << depth
-	dir := allocate(c.site, size)
+	dir := c.malloc(size)
 	if dir == nil {
 		noMemory(size)
 	}
@@ -432,7 +440,7 @@ func (c *mapCore[K, V]) freeTables(tables []tableRef) {
 
 // double makes the directory twice as long.
 func (c *mapCore[K, V]) double() bool {
-	dir := allocate(c.site, unsafe.Sizeof(tableRef(0))<<(c.depth+1))
+	dir := c.malloc(unsafe.Sizeof(tableRef(0)) << (c.depth + 1))
 	if dir == nil {
 		return false
 	}
@@ -449,7 +457,7 @@ func (c *mapCore[K, V]) double() bool {
 // halve makes the directory shorter while no table needs its last bit. Without memory it stays as it is.
 func (c *mapCore[K, V]) halve() {
 	for c.depth > 0 && c.depths[c.depth] == 0 {
-		dir := allocate(c.site, unsafe.Sizeof(tableRef(0))<<(c.depth-1))
+		dir := c.malloc(unsafe.Sizeof(tableRef(0)) << (c.depth - 1))
 		if dir == nil {
 			return
 		}

@@ -3,12 +3,11 @@ package offheap
 import (
 	"fmt"
 	"strings"
-	"unsafe"
 
 	"github.com/hakmem/hakmem"
 )
 
-// This file checks the options of what this package makes, and allocates as they say.
+// This file checks the options of what this package makes.
 
 // only returns the options that function op was given, of which there may be one at most; none stand for the zero
 // value.
@@ -35,12 +34,4 @@ func mustBeSite(s hakmem.Site) {
 	if s != 0 {
 		hakmem.ReadSiteRule(s)
 	}
-}
-
-// allocate returns a block at a site (0: none), or nil.
-func allocate(s hakmem.Site, size uintptr) unsafe.Pointer {
-	if s != 0 {
-		return hakmem.MallocAt(s, size)
-	}
-	return hakmem.Malloc(size)
 }

@@ -203,7 +203,7 @@ func (m *StringMap[V]) keep(text string) (k mapKey) {
 		copy(unsafe.Slice((*byte)(unsafe.Pointer(&k)), shortKey), text)
 		return k
 	}
-	p := allocate(m.site, uintptr(n))
+	p := m.malloc(uintptr(n))
 	if p == nil {
 		noMemory(uintptr(n))
 	}
