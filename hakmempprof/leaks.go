@@ -34,7 +34,7 @@ import (
 // Blocks count with the bytes of their size class, as in [hakmem.LiveBlocks]; a guarded one with those that were asked
 // for. While others allocate and free, each block is seen as it is at some moment of the call. A Realloc that moves a block, or
 // changes its size where it is, begins its age anew. WriteLeaks takes the time of a walk over all live blocks, some 10 ms for
-// a gigabyte of small ones and a microsecond for each sample, and Go memory for each stack. It returns the first error of w. Any goroutine.
+// a gigabyte of small ones and half a microsecond for each sample, and Go memory for each stack. It returns the first error of w. Any goroutine.
 func WriteLeaks(w io.Writer) error {
 	rate := engine.ProfileRate()
 	if rate <= 0 {
