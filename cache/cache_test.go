@@ -562,7 +562,10 @@ func TestRangeWhileTheIndexChanges(t *testing.T) {
 }
 
 func rangeWhileTheIndexChanges(t *testing.T, mask, seed uint64) {
-	const stay = 300
+	stay, many := 300, 500
+	if mask != math.MaxUint64 {
+		stay, many = 60, 50 // searches are long
+	}
 	c := newCache(t, Options{MaxBytes: 1 << 22, Shards: 2})
 	c.core.hash.mask = mask
 	for i := range c.core.shards {
@@ -593,10 +596,6 @@ func rangeWhileTheIndexChanges(t *testing.T, mask, seed uint64) {
 	}
 	for i := range stay {
 		set(t, c, fmt.Sprint(i), fmt.Sprint("value ", i))
-	}
-	many := 500
-	if mask != math.MaxUint64 {
-		many = 50 // searches are long
 	}
 	change(many)
 	seen := map[string]bool{}
