@@ -20,14 +20,22 @@ import (
 //
 // p may be any pointer; Owns never panics and does not read what p points to. It reads a few words of
 // hakmem's tables, and takes a lock only where HAKMEM_GUARD guards blocks. Any goroutine may call it. For a
-// block that another goroutine allocates or frees meanwhile, the answer may be either. A program that
-// frees pointers from several allocators can ask Owns which of them are hakmem's; then [Free] checks that
-// they are the beginning of a block.
+// block that another goroutine allocates or frees meanwhile, the answer may be either. [Foreign] tells
+// pointers of other allocators from those to blocks that were freed.
 //
 // An address that was freed and allocated again is owned again: Owns does not know whose pointer it was.
 // Programs built with the tag hakmem_nolive do not record which blocks are alive, and Owns takes all blocks
 // of their slabs for live ones.
 func Owns(p unsafe.Pointer) bool { return engine.Owns(mem.Addr(p)) }
+
+// Foreign reports whether p is an address that hakmem never hands out: of the Go heap, of a stack, of a variable, of
+// memory that another allocator has mapped, nil. It is false for all of hakmem's memory, and so for pointers to
+// blocks that are live or were freed and into the middle of them. A program that gets pointers from several allocators
+// asks Foreign which ones to give to [Free]; so Free panics for a block that was freed already, where
+// !Owns(p) would take it for a foreign one.
+//
+// p may be any pointer; Foreign never panics and does not read what p points to. Any goroutine may call it.
+func Foreign(p unsafe.Pointer) bool { return engine.IsForeign(mem.Addr(p)) }
 
 // Pointer turns an address in a live block, or in the memory of an open [Arena], into a pointer. It is the
 // way back for programs that keep the addresses of blocks as numbers, in data structures without pointers:

@@ -66,6 +66,9 @@ func ownsAddresses(string) error {
 			if hakmem.Owns(p) {
 				return fmt.Errorf("Owns(%s)", what)
 			}
+			if !hakmem.Foreign(p) {
+				return fmt.Errorf("Foreign(%s) is false", what)
+			}
 			if text := hakmem.ExplainAddress(uintptr(p)); !strings.Contains(text, "not in memory that hakmem hands out") {
 				return fmt.Errorf("ExplainAddress(%s): %s", what, text)
 			}
@@ -103,7 +106,7 @@ func ownsAddresses(string) error {
 			}
 			for _, off := range offsets {
 				q := unsafe.Add(p, off)
-				if !hakmem.Owns(q) || hakmem.Pointer(uintptr(q)) != q {
+				if !hakmem.Owns(q) || hakmem.Foreign(q) || hakmem.Pointer(uintptr(q)) != q {
 					return fmt.Errorf("%s of %d bytes at %p: byte %d is not owned: %s", name, size, p, off, hakmem.ExplainAddress(uintptr(q)))
 				}
 			}
@@ -111,7 +114,7 @@ func ownsAddresses(string) error {
 			for _, off := range offsets {
 				q := testkit.Wild(p, off)
 				m, instead := workout.MisuseOf(func() { hakmem.Pointer(uintptr(q)) })
-				if hakmem.Owns(q) || m == nil || m.Addr != uintptr(q) || m.Op != "Pointer" {
+				if hakmem.Owns(q) || hakmem.Foreign(q) || m == nil || m.Addr != uintptr(q) || m.Op != "Pointer" {
 					return fmt.Errorf("%s of %d bytes at %p, freed: byte %d is owned, or Pointer does not say so: %s %+v", name, size, p, off, instead, m)
 				}
 			}
@@ -128,12 +131,12 @@ func ownsAddresses(string) error {
 			}
 		}
 		a.Close()
-		if hakmem.Owns(p) || hakmem.Owns(testkit.Wild(p, size-1)) {
+		if hakmem.Foreign(p) || hakmem.Owns(p) || hakmem.Owns(testkit.Wild(p, size-1)) {
 			return fmt.Errorf("the %d bytes of a closed Arena are owned", size)
 		}
 	}
-	if hakmem.Owns(testkit.Wild(nil, engine.Base)) {
-		return errors.New("hakmem's own tables are owned")
+	if p := testkit.Wild(nil, engine.Base); hakmem.Owns(p) || hakmem.Foreign(p) {
+		return errors.New("hakmem's own tables are owned, or foreign")
 	}
 	if err := notForeign(); err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"github.com/hakmem/hakmem/internal/asan"
 	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/site"
 )
 
 // Arena allocates by moving a pointer, and frees everything at once. It is for one goroutine at a
@@ -28,6 +29,7 @@ type Arena struct {
 	self      uintptr // the Arena's address, set with held: a copy is at another one
 	current   int     // index in held.list of the chunk in use; those behind it are empty
 	closed    bool
+	site      Site            // of the chunks
 	cleanup   runtime.Cleanup // set with held
 }
 
@@ -82,6 +84,14 @@ const (
 
 // NewArena returns an empty [Arena]. It holds no memory until its first allocation.
 func NewArena() *Arena { return new(Arena) }
+
+// NewArenaAt is [NewArena] for a site: until they are given back, the chunks of memory from which the Arena cuts what it
+// hands out count as alive under s in [ReadStats]. Site 0 means no site; any other site that [RegisterSite] did
+// not return panics. Any goroutine may call it.
+func NewArenaAt(s Site) *Arena {
+	mustBeSiteOrNone("NewArenaAt", s)
+	return &Arena{site: s}
+}
 
 // Alloc returns n bytes with undefined contents, at an address that is a multiple of align. align
 // must be a power of two up to 64 KiB. n = 0 gives a valid pointer that need not be unique. The
@@ -151,7 +161,7 @@ func (a *Arena) more(n uintptr) {
 		large = max(size, size+asanGap)
 	}
 	shown := showAlloc("hakmem.Arena", uintptr(size))
-	p, usable := engine.Chunk(large)
+	p, usable := engine.Chunk(large, site.ID(a.site))
 	shown.end(p == 0)
 	if handOut('a', p, size, 0) == nil {
 		panic(outOfMemory(n))

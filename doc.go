@@ -24,12 +24,12 @@
 // moving it to the Go heap.
 //
 // A [Heap] serves one goroutine and is faster. An [Arena] hands out pieces that
-// are all freed at once. [MallocAt], [CallocAt], [AlignedAllocAt], [AllocAt] and
-// [MakeSliceAt] label a block with a [Site], for statistics and so that hakmem
+// are all freed at once. [MallocAt], [CallocAt], [AlignedAllocAt], [AllocAt],
+// [MakeSliceAt] and [NewArenaAt] label a block with a [Site], for statistics and so that hakmem
 // learns which blocks live for long.
 //
-// [Owns] says of any pointer whether it is hakmem's, and [ExplainAddress] what is
-// at an address.
+// [Owns] says of any pointer whether it is in a live block, [Foreign] whether it is
+// outside of all memory of hakmem's, and [ExplainAddress] what is at an address.
 //
 // # Addresses as numbers
 //
@@ -101,8 +101,10 @@
 //
 // # Leaks
 //
-// [LiveBlocks] iterates over every live block. Package hakmemtest makes a test fail
-// that leaves blocks behind, and shows where they were allocated. The memory of a
+// A program that forgets a free is told where it allocated: in a test by package
+// hakmemtest, which makes a test fail that leaves blocks behind; in any program by
+// WriteLeaks of package hakmempprof, with HAKMEM_PROFILE_RATE=1. [LiveBlocks] iterates
+// over every live block. The memory of a
 // Heap or an Arena that becomes unreachable without Close is given back after a
 // garbage collection; Stats.Abandoned counts it and [Err] reports the first.
 //

@@ -15,8 +15,8 @@ type MisuseError struct {
 	// Kind says what is wrong: "double free", "use after free", "interior pointer", "unaligned
 	// pointer", "not hakmem's", "never allocated", "arena memory", "memory of a closed arena",
 	// "closed heap", "copied heap", "unmade heap", "closed arena", "copied arena" or, of package
-	// offheap, "closed interner", "unmade interner", "closed map", "copied map", "stale ref" or "nil
-	// ref". With HAKMEM_HARDEN or HAKMEM_GUARD it can also be "buffer overflow", "buffer underflow" or
+	// offheap, "closed interner", "unmade interner", "closed map", "copied map", "closed owner", "copied
+	// owner", "not the owner's", "stale ref" or "nil ref". With HAKMEM_HARDEN or HAKMEM_GUARD it can also be "buffer overflow", "buffer underflow" or
 	// "write after free".
 	Kind string
 	// Addr is the pointer that was passed, or the number of the Ref. Block is the start of the block in which it lies, and
@@ -44,7 +44,7 @@ func (e *MisuseError) Error() string {
 		s += " (detected late)"
 	}
 	switch {
-	case e.Kind == kindClosedInterner || e.Kind == kindUnmadeInterner || e.Kind == kindClosedMap || e.Kind == kindCopiedMap:
+	case e.Kind == kindClosedInterner || e.Kind == kindUnmadeInterner || e.Kind == kindClosedMap || e.Kind == kindCopiedMap || e.Kind == kindClosedOwner || e.Kind == kindCopiedOwner:
 		s += " (the address is that of the handle)"
 	case e.Kind == kindUnderflow:
 		s += fmt.Sprintf(": byte -%d was touched", e.Offset)
@@ -73,6 +73,9 @@ const ( // errors of these kinds are made by package offheap
 	kindUnmadeInterner = "unmade interner"
 	kindClosedMap      = "closed map"
 	kindCopiedMap      = "copied map"
+	kindClosedOwner    = "closed owner"
+	kindCopiedOwner    = "copied owner"
+	kindNotOwners      = "not the owner's"
 	kindStaleRef       = "stale ref"
 	kindNilRef         = "nil ref"
 )
@@ -129,6 +132,9 @@ var remedies = map[string]string{
 	kindCopiedArena: "an Arena must not be copied: pass the *Arena on",
 	kindClosedMap:   "do not use a map after Close",
 	kindCopiedMap:   "a map must not be copied: pass a pointer to it on",
+	kindClosedOwner: "do not use an Owner after Close",
+	kindCopiedOwner: "an Owner must not be copied: pass a pointer to it on",
+	kindNotOwners:   "the block is live, but it was not allocated through this Owner: free it where it was allocated",
 	kindStaleRef:    "what it referred to was freed: drop each Ref with its last use, or ask TryGet",
 	kindNilRef:      "the zero Ref refers to nothing: compare it with 0 first",
 }

@@ -15,16 +15,17 @@ type LiveBlock struct {
 	// more than UsableSize returns. For a guarded block (HAKMEM_GUARD) it is the size that was
 	// asked for.
 	Addr, Size uintptr
-	// Site is the site of a block from [MallocAt], and SiteName the site's name. They are 0 and ""
-	// for all other blocks.
+	// Site is the site of a block from [MallocAt], or of a chunk of an Arena from [NewArenaAt], and
+	// SiteName the site's name. They are 0 and "" for all other blocks.
 	Site     Site
 	SiteName string
 	// Arena says that the block is a chunk of an open Arena, which Free does not accept.
 	Arena bool
 	// Stack holds the program counters of the allocation for runtime.CallersFrames, innermost
 	// first, beginning with the caller of this package. It is nil where the stack was not recorded.
-	// Stacks are recorded for guarded blocks, and for all blocks while a hakmemtest.NoLeaks is
-	// active. The slice is shared: do not change it.
+	// Stacks are recorded for guarded blocks, for the samples of the profile (Options.ProfileRate; at
+	// 1 these are all blocks), and for all blocks while a hakmemtest.NoLeaks is active. The slice is
+	// shared: do not change it.
 	Stack []uintptr
 }
 

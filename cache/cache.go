@@ -75,6 +75,26 @@ func (c *Cache) Contains(key string) bool {
 	return c.core.contains(key)
 }
 
+// Range calls do for each entry that has not expired, with its key and value in place, without copies, until do returns
+// false. It has the form of an iterator, so that a loop may stand for do:
+//
+//	for key, value := range c.Range {
+//
+// (for key := range c.Range leaves the values out, which costs nothing.)
+//
+// The order is not specified. While others, or do itself, use the cache, an entry that is there from the beginning
+// to the end comes once. One that is set, removed or replaced meanwhile may come or not, once at most, with a value that it
+// had during the call. Range counts neither hits nor reads.
+//
+// The slices lie in hakmem's memory and are valid until do returns, also if the entry is removed meanwhile: do must not
+// keep them, nor write to them; string(key) and bytes.Clone(value) are copies. No lock is held while do runs: it may take
+// its time. A cache is locked for some microseconds at a time, however large it is. If do panics, the panic goes on.
+// In a closed cache there are no entries.
+func (c *Cache) Range(do func(key, value []byte) bool) {
+	defer runtime.KeepAlive(c)
+	c.core.walk(do)
+}
+
 // Set copies key and value into the cache, in place of the key's previous value, for Options.TTL. It evicts
 // what no longer fits.
 //

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"maps"
+	"math"
 	"math/rand/v2"
 	"strings"
 	"sync"
@@ -459,6 +461,166 @@ func withoutMemory(string) error {
 	return hakmem.CheckInvariants()
 }
 
+// entriesOf returns what a Range shows. A key that comes twice fails the test.
+func entriesOf(t *testing.T, c *Cache) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for key, value := range c.Range {
+		if _, twice := all[string(key)]; twice {
+			t.Errorf("%q comes twice", key)
+		}
+		all[string(key)] = string(value)
+	}
+	return all
+}
+
+func TestRange(t *testing.T) {
+	clock := newClock()
+	c := newCache(t, Options{MaxBytes: 1 << 20, Shards: 4, Now: clock.Now})
+	if got := entriesOf(t, c); len(got) != 0 {
+		t.Errorf("an empty cache has %v", got)
+	}
+	want := map[string]string{"": "empty key", "empty value": ""}
+	for i := range 1000 {
+		want[fmt.Sprint(i)] = fmt.Sprint("value ", i)
+	}
+	for k, v := range want {
+		set(t, c, k, v)
+	}
+	if err := c.SetTTL("expires", nil, time.Second); err != nil {
+		t.Error(err)
+	}
+	clock.advance(time.Second)
+	before := c.Stats()
+	if got := entriesOf(t, c); !maps.Equal(got, want) {
+		t.Errorf("%d entries, want %d", len(got), len(want))
+	}
+	if c.Stats() != before {
+		t.Errorf("Range has changed the counts: %+v, before %+v", c.Stats(), before)
+	}
+	n := 0
+	for range c.Range {
+		if n++; n == 5 {
+			break
+		}
+	}
+	if n != 5 {
+		t.Errorf("%d entries came", n)
+	}
+	if v := testkit.PanicOf(func() { c.Range(func(_, _ []byte) bool { panic("no") }) }); v != "no" {
+		t.Errorf("%v", v)
+	}
+	for key := range c.Range { // the body may remove what it is shown, and anything else
+		if found := c.Delete(string(key)); !found {
+			t.Errorf("%q is not there", key)
+		}
+	}
+	if n := len(entriesOf(t, c)); n != 0 {
+		t.Errorf("all were deleted, and %d come", n)
+	}
+	set(t, c, "k", "v")
+	for key, value := range c.Range {
+		c.Close()
+		if string(key) != "k" || string(value) != "v" {
+			t.Errorf("after Close the body sees %q, %q", key, value)
+		}
+	}
+	if n := len(entriesOf(t, c)); n != 0 {
+		t.Errorf("a closed cache shows %d entries", n)
+	}
+}
+
+// TestRangeExpires: an entry that expires while the body takes its time for another one is not shown.
+func TestRangeExpires(t *testing.T) {
+	clock := newClock()
+	c := newCache(t, Options{MaxBytes: 1 << 20, Shards: 1, TTL: time.Minute, Now: clock.Now})
+	c.core.hash.mask, c.core.shards[0].hash.mask = 0, 0 // all have one home, and are leased together
+	for i := range 10 {
+		set(t, c, fmt.Sprint(i), "v")
+	}
+	n := 0
+	for range c.Range {
+		n++
+		clock.advance(time.Minute)
+	}
+	if n != 1 {
+		t.Errorf("%d entries come", n)
+	}
+}
+
+// TestRangeWhileTheIndexChanges: whatever becomes of the index, entries that stay come once, and no entry comes twice.
+func TestRangeWhileTheIndexChanges(t *testing.T) {
+	seeds := uint64(8)
+	if testing.Short() {
+		seeds = 2
+	}
+	for _, mask := range []uint64{math.MaxUint64, 0, 15, 255 << 4} {
+		for seed := range seeds {
+			t.Run(fmt.Sprintf("%#x, seed %d", mask, seed), func(t *testing.T) { rangeWhileTheIndexChanges(t, mask, seed) })
+		}
+	}
+}
+
+func rangeWhileTheIndexChanges(t *testing.T, mask, seed uint64) {
+	stay, many := 300, 500
+	if mask != math.MaxUint64 {
+		stay, many = 60, 50 // searches are long
+	}
+	c := newCache(t, Options{MaxBytes: 1 << 22, Shards: 2})
+	c.core.hash.mask = mask
+	for i := range c.core.shards {
+		c.core.shards[i].hash.mask = mask
+	}
+	r := rand.New(rand.NewPCG(seed, mask))
+	others := 0
+	change := func(n int) { // makes the index grow by new entries, or shrink
+		if r.IntN(2) == 0 {
+			for range n {
+				set(t, c, fmt.Sprint("other ", others), "v")
+				others++
+			}
+			return
+		}
+		for range min(n, others) {
+			others--
+			c.Delete(fmt.Sprint("other ", others))
+		}
+	}
+	resize := func() { // as compact and grow do, and further
+		s := &c.core.shards[r.IntN(len(c.core.shards))]
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if slots := leastSlots << r.IntN(9); (s.index.used+1)*4 <= slots*3 && !s.index.resize(0, slots) {
+			t.Error("no memory")
+		}
+	}
+	for i := range stay {
+		set(t, c, fmt.Sprint(i), fmt.Sprint("value ", i))
+	}
+	change(many)
+	seen := map[string]bool{}
+	for key, value := range c.Range {
+		k := string(key)
+		if seen[k] {
+			t.Errorf("%q comes twice", k)
+		}
+		seen[k] = true
+		var n int
+		if _, err := fmt.Sscan(k, &n); err == nil && string(value) != fmt.Sprint("value ", n) {
+			t.Errorf("%q has %q", k, value)
+		}
+		resize()
+		if r.IntN(20) == 0 {
+			change(r.IntN(many))
+		}
+	}
+	for i := range stay {
+		if !seen[fmt.Sprint(i)] {
+			t.Errorf("%d does not come", i)
+		}
+	}
+}
+
 // TestStress: many goroutines use all methods at once; each value read is one that was set for its key.
 func TestStress(t *testing.T) {
 	var evicted atomic.Uint64
@@ -497,6 +659,14 @@ func TestStress(t *testing.T) {
 				case 8:
 					if s := c.Stats(); s.Bytes > s.MaxBytes {
 						t.Errorf("%+v", s)
+					}
+					if r.IntN(50) == 0 {
+						left := r.IntN(200)
+						c.Range(func(key, value []byte) bool {
+							verify(t, string(key), value)
+							left--
+							return left > 0
+						})
 					}
 				case 9, 10, 11, 12, 13:
 					c.View(key, func(v []byte) { verify(t, key, v) })

@@ -89,6 +89,15 @@ func (c *core) lease(key string) *entry {
 	return e
 }
 
+// walk calls do for each live entry, until that returns false.
+func (c *core) walk(do func(key, value []byte) bool) {
+	for i := range c.shards {
+		if !c.shards[i].walk(do) {
+			return
+		}
+	}
+}
+
 func (c *core) contains(key string) bool {
 	hash := c.hash.of(key)
 	return c.shardOf(hash).lockedContains(hash, key)

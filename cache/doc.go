@@ -29,8 +29,8 @@
 // # Who owns what
 //
 // Set copies key and value in; Get and GetInto copy the value out. View shows the value in place: the reader has
-// a lease, a count in the entry, and if the entry is removed meanwhile, the last reader frees it. No lock is held
-// while View's function or OnEvict runs.
+// a lease, a count in the entry, and if the entry is removed meanwhile, the last reader frees it. [Cache.Range] shows
+// all entries in this way, one after the other. No lock is held while View's or Range's function or OnEvict runs.
 //
 // # Expiry
 //

@@ -3,6 +3,7 @@ package cache_test
 import (
 	"fmt"
 	"log"
+	"slices"
 	"time"
 
 	"github.com/hakmem/hakmem/cache"
@@ -30,6 +31,28 @@ func Example() {
 	// hello true
 	// 5 bytes
 	// false 1
+}
+
+// Range shows all entries; the order is not specified.
+func ExampleCache_Range() {
+	c, err := cache.New(cache.Options{MaxBytes: 1 << 20})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.Set("one", []byte("1"))
+	_ = c.Set("two", []byte("22"))
+	_ = c.Set("three", []byte("333"))
+
+	var keys []string
+	sum := 0
+	for key, value := range c.Range {
+		keys = append(keys, string(key)) // a copy: key is hakmem's memory
+		sum += len(value)
+	}
+	slices.Sort(keys)
+	fmt.Println(keys, sum)
+	// Output: [one three two] 6
 }
 
 // A cache gives memory up when the process has too much.

@@ -40,6 +40,16 @@ func ExampleHandler() {
 	// 400 Bad Request, text/plain; charset=utf-8, ""
 }
 
+func ExampleWriteLeaks() {
+	profiled() // or HAKMEM_PROFILE_RATE=1 in the environment, which lists every block
+
+	// A program has this line at the beginning of main.
+	defer hakmempprof.WriteLeaks(os.Stderr)
+
+	hakmem.FreeBytes(hakmem.Alloc(10 << 20)) // what is not freed is listed
+	// Output:
+}
+
 func ExampleWriteProfile() {
 	profiled()
 	block := hakmem.Alloc(10 << 20)

@@ -25,6 +25,13 @@
 // count with what hardening adds, too. An [hakmem.Arena] counts with the pieces of memory that it takes. A
 // [hakmem.Realloc] that moves a block, or changes its size where it is, counts as a free and an allocation; one that
 // does neither counts as nothing.
+//
+// # Leaks
+//
+// [WriteLeaks] lists live blocks by where they were allocated, as text. With HAKMEM_PROFILE_RATE=1 and this line in main, a
+// program says at its end what it forgot to free:
+//
+//	defer hakmempprof.WriteLeaks(os.Stderr)
 package hakmempprof
 
 import (

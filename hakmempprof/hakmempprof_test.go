@@ -77,6 +77,11 @@ func badRequests(string) error {
 		{"GET", "?held=1&seconds=1", 400, "held=1 goes together with gc=1 only"},
 		{"GET", "?held=1&debug=1", 400, "held=1 goes together with gc=1 only"},
 		{"GET", "?held=1&peak=1", 400, "held=1 goes together with gc=1 only"},
+		{"GET", "?held=1&leaks=1", 400, "held=1 goes together with gc=1 only"},
+		{"GET", "?leaks=1&seconds=1", 400, "leaks=1 goes together with gc=1 only"},
+		{"GET", "?leaks=1&debug=1", 400, "leaks=1 goes together with gc=1 only"},
+		{"GET", "?leaks=1&peak=1", 400, "leaks=1 goes together with gc=1 only"},
+		{"GET", "?leaks=yes", 400, `leaks="yes"`},
 		{"GET", "?debug=1&debug=0", 400, "debug is given 2 times"},
 		{"GET", "?%zz", 400, "cannot be read"},
 		{"GET", "?a;b", 400, "cannot be read"},
@@ -98,7 +103,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, query string) {
 		switch r, err := parse(query); {
-		case err == nil && (r.delta < 0 || r.delta > mostSeconds*time.Second || r.delta%time.Second != 0 || r.delta > 0 && (r.text || r.peak)):
+		case err == nil && (r.delta < 0 || r.delta > mostSeconds*time.Second || r.delta%time.Second != 0 || r.delta > 0 && (r.text || r.peak || r.leaks)):
 			t.Errorf("%q: %+v", query, r)
 		case err != nil && (err.Error() == "" || strings.ContainsAny(err.Error(), "\n\r")):
 			t.Errorf("%q: %q", query, err)
@@ -123,7 +128,10 @@ func TestOff(t *testing.T) {
 	if err := WriteHeldProfile(&b); !errors.Is(err, ErrOff) || b.Len() != 0 {
 		t.Errorf("WriteHeldProfile: %v, %d bytes", err, b.Len())
 	}
-	for _, query := range []string{"", "?debug=1", "?seconds=1", "?gc=1", "?held=1"} {
+	if err := WriteLeaks(&b); !errors.Is(err, ErrOff) || b.Len() != 0 {
+		t.Errorf("WriteLeaks: %v, %d bytes", err, b.Len())
+	}
+	for _, query := range []string{"", "?debug=1", "?seconds=1", "?gc=1", "?held=1", "?leaks=1"} {
 		if r, body := get(Handler(), "GET", query); r.StatusCode != 404 || !strings.Contains(body, "HAKMEM_PROFILE_RATE=524288") {
 			t.Errorf("%s: status %d, %q", query, r.StatusCode, body)
 		}
@@ -152,6 +160,8 @@ func requests(string) error {
 		{"?seconds=7", "application/octet-stream", `attachment; filename="hakmem-delta"`},
 		{"?debug=1", "text/plain; charset=utf-8", ""},
 		{"?debug=1&peak=1&gc=1", "text/plain; charset=utf-8", ""},
+		{"?leaks=1", "text/plain; charset=utf-8", ""},
+		{"?leaks=1&gc=1&held=0", "text/plain; charset=utf-8", ""},
 	} {
 		r, body := get(h, "GET", x.query)
 		if r.StatusCode != 200 || r.Header.Get("Content-Type") != x.kind || r.Header.Get("Content-Disposition") != x.file || r.Header.Get("X-Content-Type-Options") != "nosniff" {

@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/engine"
 	"github.com/hakmem/hakmem/internal/profile/proto"
 )
 
@@ -21,11 +22,12 @@ import (
 //   - debug=1: the samples as text, not scaled. debug=0 is a profile.proto, as without it;
 //   - gc=1: run a garbage collection first, so that the memory of Heaps and Arenas that nobody can reach goes back;
 //   - peak=1: the profile at the moment with the most live bytes;
-//   - held=1: the profile of [WriteHeldProfile].
+//   - held=1: the profile of [WriteHeldProfile];
+//   - leaks=1: the list of live blocks of [WriteLeaks], as text.
 //
 // A parameter with another value, one that is given twice, one that the handler does not know, seconds together
-// with debug or peak, and held together with any of these three are answered with status 400 and a text that names it; any method other than GET and HEAD with
-// 405; and a program without a profile with 404.
+// with debug or peak, and held or leaks together with anything other than gc are answered with status 400 and a text that
+// names it; any method other than GET and HEAD with 405; and a program without a profile with 404.
 //
 // The answer shows names of functions and files, as those of net/http/pprof do: serve it where those may be served. Any
 // number of requests may run at the same time.
@@ -49,8 +51,8 @@ func wait(ctx context.Context, d time.Duration) bool {
 
 // request is what a client asks for.
 type request struct {
-	delta                time.Duration // 0: everything until now
-	text, gc, peak, held bool
+	delta                       time.Duration // 0: everything until now
+	text, gc, peak, held, leaks bool
 }
 
 // mostSeconds bounds a delta: a year is more than anybody waits for, and as a time.Duration it does not overflow.
@@ -88,8 +90,10 @@ func parse(query string) (r request, err error) {
 			r.peak, err = flag(name, value)
 		case "held":
 			r.held, err = flag(name, value)
+		case "leaks":
+			r.leaks, err = flag(name, value)
 		default:
-			return r, fmt.Errorf("there is no parameter %q: use seconds, debug, gc, peak and held", name)
+			return r, fmt.Errorf("there is no parameter %q: use seconds, debug, gc, peak, held and leaks", name)
 		}
 		if err != nil {
 			return r, err
@@ -100,8 +104,10 @@ func parse(query string) (r request, err error) {
 		return r, fmt.Errorf("seconds and debug=1 do not go together: leave one out")
 	case r.delta > 0 && r.peak:
 		return r, fmt.Errorf("seconds and peak=1 do not go together: leave one out")
-	case r.held && (r.delta > 0 || r.text || r.peak):
+	case r.held && (r.delta > 0 || r.text || r.peak || r.leaks):
 		return r, fmt.Errorf("held=1 goes together with gc=1 only: leave the others out")
+	case r.leaks && (r.delta > 0 || r.text || r.peak):
+		return r, fmt.Errorf("leaks=1 goes together with gc=1 only: leave the others out")
 	}
 	return r, nil
 }
@@ -125,6 +131,10 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	if asked.gc {
 		runtime.GC()
+	}
+	if asked.leaks {
+		h.leaks(w, fail)
+		return
 	}
 	var p *proto.Profile
 	if asked.held {
@@ -155,6 +165,16 @@ func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
 	_ = p.Write(w) // the client has left
+}
+
+// leaks answers with the list of live blocks.
+func (h handler) leaks(w http.ResponseWriter, fail func(status int, text string)) {
+	if engine.ProfileRate() <= 0 {
+		fail(http.StatusNotFound, ErrOff.Error())
+		return
+	}
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_ = WriteLeaks(w) // the client has left
 }
 
 // over waits as long as the client has asked for and returns what was counted meanwhile.

@@ -11,15 +11,19 @@ package hakmemtest
 import (
 	"cmp"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/engine"
+	"github.com/hakmem/hakmem/internal/leak"
+	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
 )
+
+// noStack is what stands for a stack that was not recorded.
+const noStack = "a Heap made before NoLeaks, or a call that overlapped it (no stack)"
 
 // maxPrinted is how many blocks NoLeaks prints. More would hide what the first ones show.
 const maxPrinted = 20
@@ -40,7 +44,7 @@ func Ignore(f func(b hakmem.LiveBlock) bool) Option {
 // that of runtime.Frame, which includes the path of the package: "example.com/cache.(*Cache).fill".
 func IgnoreFunction(name string) Option {
 	return Ignore(func(b hakmem.LiveBlock) bool {
-		for _, f := range framesOf(b.Stack) {
+		for _, f := range leak.Frames(b.Stack) {
 			if f.Function == name {
 				return true
 			}
@@ -67,6 +71,8 @@ func IgnoreFunction(name string) Option {
 // A Heap made before the call may still hand out blocks from its magazines. If such a block leaks,
 // it is reported without a stack or, if it was alive before the call, not at all.
 //
+// For a program outside of tests, WriteLeaks of package hakmempprof lists live blocks by where they were allocated.
+//
 // Cost: while a NoLeaks is active, every call of every goroutine takes the slow path and a lock,
 // and every allocation records its stack. That takes some microseconds, and about 100 bytes of Go
 // memory for each live block. The beginning and the end walk over every live block and stop the
@@ -79,7 +85,7 @@ func NoLeaks(t testing.TB, opts ...Option) {
 	}
 	start := engine.StartRecording()
 	var before []engine.Block
-	walk(func(b *engine.LiveBlock) {
+	leak.Walk(func(b *engine.LiveBlock) {
 		if b.Seq <= start {
 			before = append(before, b.Addr)
 		}
@@ -94,20 +100,10 @@ func NoLeaks(t testing.TB, opts ...Option) {
 	})
 }
 
-func walk(f func(*engine.LiveBlock)) {
-	var blocks []engine.LiveBlock
-	for at, more := engine.WalkAt(0), true; more; {
-		blocks, at, more = engine.LiveFrom(at, blocks[:0])
-		for i := range blocks {
-			f(&blocks[i])
-		}
-	}
-}
-
 // find returns the blocks that were recorded after start, and those that were never recorded and
 // are not among before.
 func find(start uint64, before []engine.Block, o *options) (leaks []hakmem.LiveBlock) {
-	walk(func(b *engine.LiveBlock) {
+	leak.Walk(func(b *engine.LiveBlock) {
 		if b.Seq <= start {
 			if _, old := slices.BinarySearch(before, b.Addr); old || b.Seq > 0 {
 				return
@@ -131,13 +127,13 @@ func find(start uint64, before []engine.Block, o *options) (leaks []hakmem.LiveB
 func report(leaks []hakmem.LiveBlock) string {
 	type group struct {
 		blocks []hakmem.LiveBlock
-		bytes  uintptr
+		bytes  mem.Bytes
 	}
 	byStack := map[string]*group{}
 	var groups []*group
-	var total uintptr
+	var total mem.Bytes
 	for _, b := range leaks {
-		key := fmt.Sprint(b.Stack)
+		key := leak.Key(b.Stack)
 		g := byStack[key]
 		if g == nil {
 			g = &group{}
@@ -145,24 +141,24 @@ func report(leaks []hakmem.LiveBlock) string {
 			groups = append(groups, g)
 		}
 		g.blocks = append(g.blocks, b)
-		g.bytes += b.Size
-		total += b.Size
+		g.bytes += mem.Bytes(b.Size)
+		total += mem.Bytes(b.Size)
 	}
 	slices.SortStableFunc(groups, func(a, b *group) int { return cmp.Compare(b.bytes, a.bytes) })
 	var s strings.Builder
-	fmt.Fprintf(&s, "hakmem: leak: %s, allocated since NoLeaks, alive at the end of the test; free each block, close each Arena\n", count(len(leaks), total))
+	fmt.Fprintf(&s, "hakmem: leak: %s, allocated since NoLeaks, alive at the end of the test; free each block, close each Arena\n", leak.Count(int64(len(leaks)), total))
 	left := maxPrinted
 	for i, g := range groups {
 		if left == 0 {
-			n, bytes := 0, uintptr(0)
+			n, bytes := 0, mem.Bytes(0)
 			for _, g := range groups[i:] {
 				n += len(g.blocks)
 				bytes += g.bytes
 			}
-			fmt.Fprintf(&s, "and %s from %d other stacks\n", count(n, bytes), len(groups)-i)
+			fmt.Fprintf(&s, "and %s from %d other stacks\n", leak.Count(int64(n), bytes), len(groups)-i)
 			break
 		}
-		fmt.Fprintf(&s, "%s, allocated by\n%s", count(len(g.blocks), g.bytes), stackText(g.blocks[0].Stack))
+		fmt.Fprintf(&s, "%s, allocated by\n%s", leak.Count(int64(len(g.blocks)), g.bytes), leak.StackText(g.blocks[0].Stack, noStack))
 		for j, b := range g.blocks {
 			if left == 0 {
 				fmt.Fprintf(&s, "    and %d more\n", len(g.blocks)-j)
@@ -181,39 +177,4 @@ func report(leaks []hakmem.LiveBlock) string {
 		}
 	}
 	return strings.TrimSuffix(s.String(), "\n")
-}
-
-func count(blocks int, bytes uintptr) string {
-	if blocks == 1 {
-		return fmt.Sprintf("1 block of %d bytes", bytes)
-	}
-	return fmt.Sprintf("%d blocks of %d bytes together", blocks, bytes)
-}
-
-func stackText(stack []uintptr) string {
-	if len(stack) == 0 {
-		return "    a Heap made before NoLeaks, or a call that overlapped it (no stack)\n"
-	}
-	var s strings.Builder
-	for _, f := range framesOf(stack) {
-		if f.Function == "testing.tRunner" || f.Function == "runtime.goexit" {
-			break
-		}
-		fmt.Fprintf(&s, "    %s\n        %s:%d\n", f.Function, f.File, f.Line)
-	}
-	return s.String()
-}
-
-func framesOf(stack []uintptr) (frames []runtime.Frame) {
-	if len(stack) == 0 {
-		return nil
-	}
-	next := runtime.CallersFrames(stack)
-	for {
-		f, more := next.Next()
-		frames = append(frames, f)
-		if !more {
-			return frames
-		}
-	}
 }

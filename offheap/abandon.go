@@ -13,15 +13,15 @@ import (
 // unreachable and runs a cleanup on a goroutine of the runtime.
 
 // AbandonedStats counts the values that became unreachable while they held memory, since the start of
-// the program. Their memory was freed.
+// the program. Their memory was freed, except that of Owners with KeepDropped.
 type AbandonedStats struct {
-	Buffers, Interners, Maps, StringMaps uint64
+	Buffers, Interners, Maps, StringMaps, Owners uint64
 }
 
 // ReadAbandoned returns how many values were abandoned so far. Any goroutine may call it.
 func ReadAbandoned() AbandonedStats {
 	return AbandonedStats{Buffers: buffers.abandoned.Load(), Interners: interners.abandoned.Load(),
-		Maps: maps.abandoned.Load(), StringMaps: stringMaps.abandoned.Load()}
+		Maps: maps.abandoned.Load(), StringMaps: stringMaps.abandoned.Load(), Owners: owners.abandoned.Load()}
 }
 
 // kind is a type whose values hold memory until their owner gives it back.
@@ -35,14 +35,22 @@ var (
 	interners  = kind{name: "Interner", remedy: "Close each Interner"}
 	maps       = kind{name: "Map", remedy: "Close each Map"}
 	stringMaps = kind{name: "StringMap", remedy: "Close each StringMap"}
+	owners     = kind{name: "Owner", remedy: "Close each Owner"}
 )
 
 // abandon counts a value that was dropped, and reports the first of its kind. It then calls free,
-// which gives back the value's memory.
+// which gives back the value's memory; nil leaves it allocated.
 func (k *kind) abandon(by *stack, bytes uint64, free func()) {
+	became := "were freed"
+	if free == nil {
+		became = "stay allocated"
+	}
 	if k.abandoned.Add(1) == 1 {
-		engine.Survive(fmt.Errorf("offheap: %s %s, made by %v, was dropped with %d bytes: they were freed; %s (ReadAbandoned counts them, this is the first)",
-			article(k.name), k.name, by, bytes, k.remedy))
+		engine.Survive(fmt.Errorf("offheap: %s %s, made by %v, was dropped with %d bytes: they %s; %s (ReadAbandoned counts them, this is the first)",
+			article(k.name), k.name, by, bytes, became, k.remedy))
+	}
+	if free == nil {
+		return
 	}
 	defer func() { // nobody could recover what panics on the runtime's goroutine
 		if v := recover(); v != nil {
@@ -62,7 +70,7 @@ func article(name string) string {
 var recordStacks atomic.Bool
 
 // RecordStacks says whether from now on the stack is recorded with which an Interner or a map is made and
-// a Buffer gets its first memory, and returns what was set before. If one is abandoned, the report in [hakmem.Err]
+// a Buffer or an Owner gets its first memory, and returns what was set before. If one is abandoned, the report in [hakmem.Err]
 // names the innermost three functions on that stack outside this package. The default is off, because a
 // new Buffer then takes twice as long, and 128 bytes of Go memory more. Stacks are also recorded with
 // HAKMEM_GUARD and while a hakmemtest.NoLeaks or a trace of calls is active. Any goroutine may call it.

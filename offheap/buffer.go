@@ -8,11 +8,13 @@ import (
 	"runtime"
 	"unicode/utf8"
 	"unsafe"
+
+	"github.com/hakmem/hakmem"
 )
 
 // Buffer is a buffer of bytes with a reading position, like [bytes.Buffer]: writes append, reads go
 // on from the position. The bytes are in chunks of hakmem's memory, so that growth copies nothing. The
-// zero Buffer is empty and ready for use.
+// zero Buffer is empty and ready for use; [NewBuffer] makes one with options.
 //
 // The methods that bytes.Buffer has too do the same here, except that Bytes, Peek and Next may have to
 // copy, that Reset gives memory back, and that where bytes.Buffer panics with ErrTooLarge they panic
@@ -35,6 +37,30 @@ import (
 // goroutine at a time; only ReadAt, Len and Cap may be called by several at the same time while no
 // other method runs. A copy of a Buffer that has been used is the same Buffer.
 type Buffer struct{ h *bufferHandle }
+
+// BufferOptions are the options of a [Buffer]. The zero value is the default.
+type BufferOptions struct {
+	// Site is the site of all blocks that the Buffer allocates, see [hakmem.MallocAt]. 0 means none.
+	Site hakmem.Site
+	// Capacity is the number of bytes for which the Buffer has room when it is made, as after Grow. 0 means that it has no
+	// memory until the first write.
+	Capacity int
+}
+
+// NewBuffer returns an empty Buffer with the given options; at most one BufferOptions may be given, and without one the result
+// is like a zero Buffer. It panics for a site that was not registered, for a negative capacity, and with
+// [*hakmem.OutOfMemoryError] when no memory is left. Any goroutine may call it.
+func NewBuffer(options ...BufferOptions) *Buffer {
+	o := only("NewBuffer", options)
+	mustBeCapacity("NewBuffer", o.Capacity)
+	mustBeSite(o.Site)
+	b := new(Buffer)
+	b.open().site = o.Site
+	if o.Capacity > 0 {
+		b.Grow(o.Capacity)
+	}
+	return b
+}
 
 // bufferHandle is what the copies of a Buffer share. When none is left it is unreachable, and the rope
 // is freed. The rope is an object of its own because the cleanup must not refer to the handle.

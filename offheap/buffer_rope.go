@@ -52,6 +52,7 @@ type rope struct {
 	reader, writer int
 	room           int    // how many bytes the writer and the chunks behind it can take
 	by             *stack // of the call that made the first chunk
+	site           hakmem.Site
 }
 
 func (r *rope) unread() int { return int(r.end - r.pos) }
@@ -71,12 +72,21 @@ func (r *rope) grow(n int) {
 	}
 	held := int(r.end - r.base)
 	size := max(n-r.room, min(max(held, firstChunk), lastChunk))
-	mem := hakmem.Alloc(int(hakmem.GoodSize(uintptr(size))))
+	mem := r.alloc(size)
 	if len(r.chunks) == 0 {
 		r.by = callers()
 	}
 	r.chunks = append(r.chunks, chunk{mem: mem, at: r.end})
 	r.room += len(mem)
+}
+
+// alloc returns the memory for a chunk of size bytes or somewhat more.
+func (r *rope) alloc(size int) []byte {
+	n := int(hakmem.GoodSize(uintptr(size)))
+	if r.site != 0 {
+		return hakmem.AllocAt(r.site, n)
+	}
+	return hakmem.Alloc(n)
 }
 
 // write appends p.
@@ -218,7 +228,7 @@ func (r *rope) gather(n int) []byte {
 		// and gathering in turn copies each byte a bounded number of times.
 		size += n / 4
 	}
-	mem := hakmem.Alloc(int(hakmem.GoodSize(uintptr(size))))
+	mem := r.alloc(size)
 	r.readAt(mem[:n], r.pos)
 
 	first, last := r.reader, r.find(behind-1)
@@ -265,13 +275,13 @@ func (r *rope) reset() {
 	mem := r.chunks[keep].mem
 	clear(r.chunks)
 	r.chunks = append(r.chunks[:0], chunk{mem: mem})
-	*r = rope{chunks: r.chunks, room: len(mem), by: r.by}
+	*r = rope{chunks: r.chunks, room: len(mem), by: r.by, site: r.site}
 }
 
 // release drops all bytes and frees all chunks. The list of chunks stays for those of a later write.
 func (r *rope) release() {
 	chunks := r.chunks
-	*r = rope{chunks: chunks[:0]}
+	*r = rope{chunks: chunks[:0], site: r.site}
 	for i := range chunks {
 		chunks[i].free()
 	}

@@ -85,3 +85,23 @@ func ExampleInterner() {
 	fmt.Println(in.Len(), words[0] == words[4], words[0] == words[1], words)
 	// Output: 4 true false [to be or not to be]
 }
+
+// An Owner frees what a part of a program has forgotten.
+func ExampleOwner() {
+	var o offheap.Owner
+	a, b := o.Malloc(100), o.Calloc(10, 8)
+	o.Free(a)
+	b = o.Realloc(b, 1000)
+	fmt.Println(o.Len(), o.Owns(a), o.Owns(b))
+	o.Close() // frees b
+	// Output: 1 false true
+}
+
+func ExampleNewBuffer() {
+	replies := hakmem.RegisterSite("replies") // hakmem's statistics have a line of this name
+	b := offheap.NewBuffer(offheap.BufferOptions{Site: replies, Capacity: 64 << 10})
+	defer b.Release()
+	b.WriteString("hello")
+	fmt.Println(b.Len(), b.Cap() >= 64<<10)
+	// Output: 5 true
+}

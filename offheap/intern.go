@@ -10,6 +10,13 @@ import (
 	"github.com/hakmem/hakmem"
 )
 
+// InternerOptions are the options of an [Interner]. The zero value is the default.
+type InternerOptions struct {
+	// Site is the site of all memory that the Interner allocates, see [hakmem.MallocAt] and [hakmem.NewArenaAt]. 0 means
+	// none.
+	Site hakmem.Site
+}
+
 // Interner keeps one copy of each string that it is given, in hakmem's memory. All goroutines may use it
 // at the same time, except that nothing else may run while and after it is closed. Strings that are
 // there already are found without a lock.
@@ -50,8 +57,9 @@ type internShard struct {
 	// old are the tables that were outgrown. Readers may still look into them, so they live until
 	// Close; together they are smaller than the current one.
 	old   []*internSlots
-	arena hakmem.Arena // the bytes
-	n     atomic.Int64 // strings; their bytes are next
+	arena *hakmem.Arena // the bytes
+	site  hakmem.Site   // of the tables, and of the arena
+	n     atomic.Int64  // strings; their bytes are next
 	bytes atomic.Int64
 	_     [64]byte // the next shard has cache lines of its own
 }
@@ -73,10 +81,16 @@ const lenBits = 40
 
 func tagAndLen(hash uint64, n int) uint64 { return hash&^(1<<lenBits-1) | uint64(n) }
 
-// NewInterner returns an empty Interner. It holds no memory of hakmem's until its first string. Any
-// goroutine may call it.
-func NewInterner() *Interner {
+// NewInterner returns an empty Interner; at most one InternerOptions may be given. It holds no memory of hakmem's until its
+// first string. NewInterner panics for a site that was not registered. Any goroutine may call it.
+func NewInterner(options ...InternerOptions) *Interner {
+	o := only("NewInterner", options)
+	mustBeSite(o.Site)
 	in := &Interner{&internTable{seed: maphash.MakeSeed(), by: callers()}}
+	for i := range in.t.shards {
+		s := &in.t.shards[i]
+		s.arena, s.site = hakmem.NewArenaAt(o.Site), o.Site
+	}
 	runtime.AddCleanup(in, abandonTable, in.t)
 	return in
 }
@@ -181,7 +195,7 @@ func (s *internShard) add(seed maphash.Seed, hash uint64, text string) String {
 // grow replaces the table by one of twice the length.
 func (s *internShard) grow(seed maphash.Seed, table internSlots) internSlots {
 	slots := max(firstSlots, 2*len(table))
-	larger := internSlots(hakmem.MakeSlice[internSlot](slots, slots))
+	larger := internSlots(hakmem.MakeSliceAt[internSlot](s.site, slots, slots))
 	for i := range table {
 		from := &table[i]
 		addr := from.addr.Load()

@@ -52,7 +52,7 @@ type Map[K comparable, V any] struct{ mapCore[K, V] }
 // a K or V that holds Go pointers, for a site that was not registered, for a negative capacity, and with
 // [*hakmem.OutOfMemoryError] when no memory is left.
 func NewMap[K comparable, V any](options ...MapOptions) *Map[K, V] {
-	o := onlyOptions("NewMap", options)
+	o := onlyMapOptions("NewMap", options)
 	m := new(Map[K, V])
 	m.site = o.Site
 	m.begin()
@@ -62,22 +62,11 @@ func NewMap[K comparable, V any](options ...MapOptions) *Map[K, V] {
 	return m
 }
 
-// onlyOptions checks the options that function op was given.
-func onlyOptions(op string, options []MapOptions) (o MapOptions) {
-	switch len(options) {
-	case 0:
-		return o
-	case 1:
-		o = options[0]
-	default:
-		panic(fmt.Sprintf("offheap: %s: %d MapOptions: give one at most", op, len(options)))
-	}
-	if o.Capacity < 0 {
-		panic(fmt.Sprintf("offheap: %s: Capacity %d: it must not be negative", op, o.Capacity))
-	}
-	if o.Site != 0 {
-		hakmem.ReadSiteRule(o.Site) // it panics for a site that is not registered
-	}
+// onlyMapOptions checks the options that function op was given.
+func onlyMapOptions(op string, options []MapOptions) MapOptions {
+	o := only(op, options)
+	mustBeCapacity(op, o.Capacity)
+	mustBeSite(o.Site)
 	return o
 }
 

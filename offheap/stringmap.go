@@ -46,7 +46,7 @@ type StringMap[V any] struct{ mapCore[mapKey, V] }
 
 // NewStringMap is [NewMap] for a StringMap.
 func NewStringMap[V any](options ...MapOptions) *StringMap[V] {
-	o := onlyOptions("NewStringMap", options)
+	o := onlyMapOptions("NewStringMap", options)
 	m := new(StringMap[V])
 	m.site = o.Site
 	m.begin()

@@ -258,7 +258,14 @@ var actions = []action{
 		return m.allocBytes(want{op: "MakeSliceAt", site: s, zero: true}, func(n int) []byte { return hakmem.MakeSliceAt[byte](s, n, n) })
 	}},
 	{"grow a slice", typed, []string{"Append", "Grow", "Clip"}, (*machine).growSlice},
-	{"addresses", world, []string{"Owns", "Pointer", "ExplainAddress", "PointerFree"}, (*machine).addresses},
+	{"addresses", world, []string{"Owns", "Foreign", "Pointer", "ExplainAddress", "PointerFree"}, (*machine).addresses},
+	{"new arena at", arenas, []string{"NewArenaAt"}, func(m *machine) bool {
+		if len(m.arenas) == maxHandles {
+			return false
+		}
+		m.arenas = append(m.arenas, &arena{a: hakmem.NewArenaAt(m.sites[m.choose("site", len(m.sites))])})
+		return true
+	}},
 }
 
 // zeroing returns a function that calls realloc, which is to keep the whole block and to put zeroes behind it, and
@@ -350,6 +357,8 @@ func (m *machine) addresses() bool {
 			switch {
 			case hakmem.Owns(testkit.Wild(nil, addr)) != in, (e == nil) != in, uintptr(p) != addr && in, strings.Contains(text, "which is live") != in:
 				m.Fatalf("address %#x is in a live block: %v; Owns: %v, Pointer: %v %v, ExplainAddress: %s", addr, in, hakmem.Owns(testkit.Wild(nil, addr)), p, e, text)
+			case hakmem.Foreign(testkit.Wild(nil, addr)) != strings.Contains(text, "not in memory that hakmem hands out"):
+				m.Fatalf("address %#x is foreign: %v; ExplainAddress: %s", addr, hakmem.Foreign(testkit.Wild(nil, addr)), text)
 			case m.at(addr) != nil && !in:
 				m.Fatalf("address %#x is in %v, and not in a block of LiveBlocks", addr, m.at(addr))
 			}

@@ -148,34 +148,16 @@ func (e *ForeignError) Error() string {
 	return fmt.Sprintf("hakmemarrow: %s of %d bytes at %#x, which hakmem has not allocated: give Arrow memory of the same allocator, or set Options.IgnoreForeign", e.Op, e.Cap, e.Addr)
 }
 
-// owns says whether hakmem has allocated b. It panics if it has not and that is not allowed.
+// owns says whether b is hakmem's memory. It panics if it is not and that is not allowed. Whether a block begins there is
+// for hakmem to check, when it frees or resizes it.
 func (a *Allocator) owns(op string, b []byte) bool {
 	p := unsafe.Pointer(unsafe.SliceData(b))
-	if !foreign(p) {
+	if !hakmem.Foreign(p) {
 		return true
 	}
 	if !a.options.IgnoreForeign {
 		panic(&ForeignError{Op: op, Addr: uintptr(p), Cap: cap(b)})
 	}
-	return false
-}
-
-// foreign says whether p is an address that hakmem never hands out. For other pointers that are not a live block's
-// it panics as hakmem.Free does.
-func foreign(p unsafe.Pointer) (is bool) {
-	defer func() {
-		switch v := recover().(type) {
-		case nil:
-		case *hakmem.MisuseError:
-			if v.Kind != "not hakmem's" {
-				panic(v)
-			}
-			is = true
-		default:
-			panic(v)
-		}
-	}()
-	hakmem.UsableSize(p)
 	return false
 }
 

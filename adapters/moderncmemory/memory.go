@@ -17,21 +17,23 @@ import (
 	"unsafe"
 
 	"github.com/hakmem/hakmem"
+	"github.com/hakmem/hakmem/offheap"
 )
 
 // Allocator allocates and frees memory. Its zero value is ready for use.
 //
-// It knows which blocks are its own, for Close and to refuse those of others. For that it keeps up to
-// 0.8 % of the memory in which they lie, on the Go heap. An Allocator is for one goroutine at a time, as
-// that of modernc.org/memory is; different Allocators may be used at the same time. An Allocator must not
-// be copied once it has blocks. The blocks of one that becomes unreachable without Close stay allocated.
+// It knows which blocks are its own, for Close and to refuse those of others, by an [offheap.Owner]. For that
+// it keeps up to 0.8 % of the memory in which they lie, on the Go heap. An Allocator is for one goroutine
+// at a time, as that of modernc.org/memory is; different Allocators may be used at the same time. An
+// Allocator must not be copied once it has blocks. The blocks of one that becomes unreachable without Close
+// stay allocated; the first such Allocator is reported by [hakmem.Err], as an Owner.
 type Allocator struct {
 	// These are kept only in builds with the tag memory.counters: the blocks there are, and their usable
 	// bytes. Mmaps stays 0, because an Allocator asks the system for nothing: hakmem has one region for
 	// the whole process.
 	Allocs, Bytes, Mmaps int
 
-	own owned
+	own *offheap.Owner // nil before the first block
 }
 
 // Malloc returns a block of size bytes with undefined contents. Its capacity is its usable size. It is
@@ -63,8 +65,8 @@ func (a *Allocator) Realloc(b []byte, size int) ([]byte, error) {
 // Free frees b's block. b may have any length, but must start where the block starts. A b without capacity
 // is allowed and does nothing. The error is always nil.
 //
-// Free panics when the block is not this Allocator's, or was freed already: with a [*hakmem.MisuseError]
-// if b does not start at a live block of hakmem at all. Nothing is changed then.
+// Free panics with a [*hakmem.MisuseError] when the block is not this Allocator's, or was freed already, or when b
+// does not start at a block at all. Nothing is changed then.
 func (a *Allocator) Free(b []byte) error { return a.UnsafeFree(start(b)) }
 
 // UintptrMalloc is [Allocator.Malloc] with an address; 0 stands for nil.
@@ -93,7 +95,7 @@ func (a *Allocator) UnsafeMalloc(size int) (unsafe.Pointer, error) {
 	if mustBeSize(size); size == 0 {
 		return nil, nil
 	}
-	return a.handOut(hakmem.Malloc(uintptr(size)), size)
+	return a.handOut(a.owner().Malloc(uintptr(size)), size)
 }
 
 // UnsafeCalloc is [Allocator.Calloc] with a pointer.
@@ -101,7 +103,7 @@ func (a *Allocator) UnsafeCalloc(size int) (unsafe.Pointer, error) {
 	if mustBeSize(size); size == 0 {
 		return nil, nil
 	}
-	return a.handOut(hakmem.Calloc(1, uintptr(size)), size)
+	return a.handOut(a.owner().Calloc(1, uintptr(size)), size)
 }
 
 // UnsafeRealloc is [Allocator.Realloc] with pointers.
@@ -112,18 +114,12 @@ func (a *Allocator) UnsafeRealloc(p unsafe.Pointer, size int) (unsafe.Pointer, e
 	case size == 0:
 		return nil, a.UnsafeFree(p)
 	}
-	a.mustOwn("Realloc", p)
 	was := bytesOf(p)
-	q := hakmem.Realloc(p, uintptr(size))
+	q := a.owner().Realloc(p, uintptr(size))
 	if q == nil {
 		return nil, outOfMemory(size)
 	}
-	a.count(-1, -was)
-	if q != p {
-		a.own.remove(p)
-		a.own.add(q)
-	}
-	a.count(1, bytesOf(q))
+	a.count(0, bytesOf(q)-was)
 	return q, nil
 }
 
@@ -132,22 +128,22 @@ func (a *Allocator) UnsafeFree(p unsafe.Pointer) error {
 	if p == nil {
 		return nil
 	}
-	a.mustOwn("Free", p)
-	a.count(-1, -bytesOf(p))
-	a.own.remove(p)
-	hakmem.Free(p)
+	was := bytesOf(p)
+	a.owner().Free(p)
+	a.count(-1, -was)
 	return nil
 }
 
 // Close frees every block of the Allocator, returns free memory of the process to the system
 // ([hakmem.Trim]), and makes the Allocator its zero value, which may be used again. The error is always nil.
 func (a *Allocator) Close() error {
-	blocks := 0
-	for p := range a.own.all() {
-		blocks++
-		hakmem.Free(p)
-	}
+	own := a.own
 	*a = Allocator{}
+	if own == nil {
+		return nil
+	}
+	blocks := own.Len()
+	own.Close()
 	if blocks > 0 {
 		hakmem.Trim()
 	}
@@ -157,7 +153,9 @@ func (a *Allocator) Close() error {
 // Trim returns free memory to the system, that of the whole process ([hakmem.Trim]). The error is always
 // nil. Without it hakmem returns the memory after a while.
 func (a *Allocator) Trim() error {
-	a.own.shrink()
+	if a.own != nil {
+		a.own.Trim()
+	}
 	hakmem.Trim()
 	return nil
 }
@@ -183,12 +181,20 @@ func UsableSizeFor(size int) int {
 	return int(min(hakmem.GoodSize(uintptr(size)), math.MaxInt))
 }
 
-// handOut makes a new block the Allocator's. p is nil when there was no memory.
+// owner returns what knows the Allocator's blocks. It keeps them if the Allocator is dropped, because programs translated from
+// C hold addresses of them that the collector does not see.
+func (a *Allocator) owner() *offheap.Owner {
+	if a.own == nil {
+		a.own = offheap.NewOwner(offheap.OwnerOptions{KeepDropped: true})
+	}
+	return a.own
+}
+
+// handOut counts a new block. p is nil when there was no memory.
 func (a *Allocator) handOut(p unsafe.Pointer, size int) (unsafe.Pointer, error) {
 	if p == nil {
 		return nil, outOfMemory(size)
 	}
-	a.own.add(p)
 	a.count(1, bytesOf(p))
 	return p, nil
 }
@@ -209,21 +215,14 @@ func bytesOf(p unsafe.Pointer) int {
 	return UnsafeUsableSize(p)
 }
 
-// mustOwn panics in the name of op if p is no block of the Allocator.
-func (a *Allocator) mustOwn(op string, p unsafe.Pointer) {
-	if !a.own.has(p) {
-		hakmem.UsableSize(p) // this says what is wrong with p if it is no block at all
-		panic(fmt.Sprintf("memory: %s(%p): the block belongs to another Allocator or to hakmem's own user: give it to the one that allocated it", op, p))
-	}
-}
-
 func mustBeSize(size int) {
 	if size < 0 {
 		panic(fmt.Sprintf("memory: size %d: a size must not be negative", size))
 	}
 }
 
-func outOfMemory(size int) error {
+//go:noinline
+func outOfMemory(size int) error { // out of line, so that handOut is not
 	return fmt.Errorf("memory: no memory is left for a block of %d bytes: free some, or raise what limits hakmem (hakmem.SetMemoryLimit, HAKMEM_REGION_BYTES)", size)
 }
 

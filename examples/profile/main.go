@@ -1,6 +1,6 @@
 // Command profile shows how to find a leak of memory outside the Go heap: it serves pretended requests, loses one buffer
 // in ten, and writes hakmem's profile before and after. go tool pprof then names the line that allocates what is
-// lost, which Go's own heap profile does not know of.
+// lost, which Go's own heap profile does not know of. With -leaks it lists at its end what it has lost, without a tool.
 package main
 
 import (
@@ -19,9 +19,18 @@ import (
 func main() {
 	dir := flag.String("dir", os.TempDir(), "where to write the profiles")
 	requests := flag.Int("requests", 100_000, "how many requests to serve between the two profiles")
+	leaks := flag.Bool("leaks", false, "at the end list what was not freed; write no profiles")
 	flag.Parse()
-	err := configure()
-	if err == nil {
+	rate := 64 << 10
+	if *leaks {
+		rate = 1 // each block is listed
+	}
+	err := configure(rate)
+	switch {
+	case err != nil:
+	case *leaks:
+		err = list(os.Stdout, *requests)
+	default:
 		err = run(os.Stdout, *dir, *requests)
 	}
 	if err != nil {
@@ -31,7 +40,15 @@ func main() {
 }
 
 // configure turns the profile on, before the first allocation. HAKMEM_PROFILE_RATE=65536 does the same from outside.
-func configure() error { return hakmem.Configure(hakmem.Options{ProfileRate: 64 << 10}) }
+func configure(rate int) error { return hakmem.Configure(hakmem.Options{ProfileRate: rate}) }
+
+// list serves the requests and lists what they have lost. Most programs have one line for that at the beginning of main:
+//
+//	defer hakmempprof.WriteLeaks(os.Stderr)
+func list(out io.Writer, requests int) error {
+	serve(requests)
+	return hakmempprof.WriteLeaks(out)
+}
 
 // run serves the requests and writes the profiles before.pprof and after.pprof.
 func run(out io.Writer, dir string, requests int) error {

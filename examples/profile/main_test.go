@@ -13,7 +13,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	if err := configure(); err != nil {
+	if err := configure(64 << 10); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -47,4 +47,18 @@ func TestProfile(t *testing.T) {
 		}
 	}
 	t.Errorf("the function that loses its blocks is missing:\n%s", top)
+}
+
+// TestLeaks: the list names the function whose blocks are lost, and no other.
+func TestLeaks(t *testing.T) {
+	var out bytes.Buffer
+	if err := list(&out, 100_000); errors.Is(err, hakmempprof.ErrOff) {
+		t.Skipf("skipped: this build has no profile: %v", err)
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	text := out.String()
+	if !strings.HasPrefix(text, "hakmem: live: ") || !strings.Contains(text, ".reads\n") || !strings.Contains(text, "the newest: ") || strings.Contains(text, ".renders\n") {
+		t.Errorf("not what is lost:\n%s", text)
+	}
 }

@@ -29,6 +29,13 @@ func Owns(a mem.Addr) bool {
 	return blockAt(a).live
 }
 
+// IsForeign reports whether a is an address of which no block is ever made: it lies neither in the region nor
+// among guarded blocks. Any goroutine, not entered.
+func IsForeign(a mem.Addr) bool {
+	check.MustNotBeEntered("IsForeign")
+	return !region.ready.Load() || a-region.base >= mem.Addr(region.size) && !isGuarded(Block(a))
+}
+
 // room is the block of the region in whose room an address lies.
 type room struct {
 	p     Block // 0: none is known
@@ -86,8 +93,8 @@ func (r room) site() site.ID {
 type Place struct {
 	// Finding is what is wrong with the address as one of a live block: its kind is OK if Live is set.
 	// Block and Class are 0 where no block is known. Block, Class, Offset and the stacks are set for
-	// live blocks, too; the stack of the allocation is known of guarded blocks, and of all while stacks
-	// are recorded.
+	// live blocks, too; the stack of the allocation is known of guarded blocks, of samples of the profile,
+	// and of all while stacks are recorded.
 	Finding
 	Live     bool // the address is in a live block, or in a chunk of an open Arena
 	Arena    bool // that is a chunk of an Arena, open or closed

@@ -565,16 +565,16 @@ func mallocZeroLarge(own Front, x sample, align mem.Align, n mem.Bytes, grown bo
 	return p
 }
 
-// Chunk returns a large block for an Arena's use. Free and the other functions for blocks refuse
-// it.
-func Chunk(size mem.Bytes) (p Block, usable mem.Bytes) {
-	p, _ = newLarge(0, max(size, sizeclass.MaxMid+1), 1, 0, flagArena)
+// Chunk returns a large block for the use of an Arena with a site (0: none). Free and the other functions for
+// blocks refuse it.
+func Chunk(size mem.Bytes, s site.ID) (p Block, usable mem.Bytes) {
+	p, _ = newLarge(0, max(size, sizeclass.MaxMid+1), 1, s, flagArena)
 	if p == 0 {
 		return 0, 0
 	}
 	usable = meta(p.page()).largeSize
 	if profiling() {
-		drawProfile(0, p, usable, 0)
+		drawProfile(0, p, usable, s)
 	}
 	return p, usable
 }
@@ -591,7 +591,9 @@ func FreeChunk(p Block) {
 	if raced {
 		raceRelease(p, m.largeSize)
 	}
-	releaseLarge(page, m, times.now, 0)
+	s := m.site()
+	unlabelLarge(m)
+	releaseLarge(page, m, times.now, s)
 	region.mu.Unlock()
 	kick()
 }

@@ -460,6 +460,7 @@ func (k *checker) checkLarge(page pageNo) (pages pageCount) {
 		if m.live != 0 {
 			k.bad(of, "a chunk of an Arena has no live state", m.live, 0)
 		}
+		k.alive(m.site(), m.largeSize)
 		k.liveLarge++
 		return pages
 	}

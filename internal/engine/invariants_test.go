@@ -101,7 +101,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	x.long = must(MallocAt(x.longSite, 64))
 	x.large, x.big = must(Malloc(x.f, 300<<10)), must(Malloc(x.f, 5<<20))
 	x.sitedLarge = must(MallocAt(x.site, 300<<10))
-	chunk, _ := Chunk(100 << 10)
+	chunk, _ := Chunk(100<<10, x.site)
 	x.chunk = must(chunk)
 	for size := mem.Bytes(80); size < 83; size++ { // by hand, so that nothing else is hardened
 		q, c := must(Malloc(x.f, size)), sizeclass.Of(size)

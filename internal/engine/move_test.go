@@ -161,7 +161,7 @@ func TestMoveLoses(t *testing.T) {
 func TestMoveRefusesOthers(t *testing.T) {
 	withClock(t)
 	small, chunk := Malloc(0, mebibyte), Block(0)
-	chunk, _ = Chunk(5 * mebibyte)
+	chunk, _ = Chunk(5*mebibyte, 0)
 	for name, p := range map[string]Block{"a block with a class": small, "a chunk of an Arena": chunk, "the inside of a block": chunk + pageSize} {
 		if q, old, can := Move(0, p, 10*mebibyte, 1, KeepAll); can || q != 0 || old.Any() {
 			t.Errorf("%s: Move = %#x, %v", name, q, can)

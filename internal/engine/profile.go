@@ -3,6 +3,7 @@ package engine
 import (
 	"runtime"
 	"sync/atomic"
+	"time"
 
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
@@ -31,9 +32,15 @@ import (
 var profiled struct {
 	check.Mutex[check.Profiled]
 	table  *profile.Table
-	blocks map[Block]*profile.Bucket
+	blocks map[Block]drawn
 	path   [profileDepth]uintptr // of the sample that is being added
 	stacks uint64                // how many samples needed runtime.Callers
+}
+
+// drawn is a sample that is live.
+type drawn struct {
+	bucket *profile.Bucket
+	since  time.Duration // the clock's time when it was allocated
 }
 
 // drawnMarks counts, for each hash of an address, the samples with that hash. The holder of a block reads it
@@ -93,7 +100,7 @@ func addDrawn(p Block, n mem.Bytes, s site.ID) {
 	d.Lock()
 	defer d.Unlock()
 	if d.table == nil {
-		d.table, d.blocks = profile.NewTable(ProfileRate(), ownFunction, sizeclass.MaxMid), map[Block]*profile.Bucket{}
+		d.table, d.blocks = profile.NewTable(ProfileRate(), ownFunction, sizeclass.MaxMid), map[Block]drawn{}
 	}
 	path := d.path[:frames(d.path[:])]
 	b := d.table.Known(path, n, s)
@@ -102,7 +109,7 @@ func addDrawn(p Block, n mem.Bytes, s site.ID) {
 		d.table.Know(path, b)
 	}
 	d.table.Alloc(b)
-	d.blocks[p] = b
+	d.blocks[p] = drawn{b, elapsed()}
 	drawnMark(p).Add(1)
 }
 
@@ -125,9 +132,9 @@ func endDrawn(p Block) {
 	d := &profiled
 	d.Lock()
 	defer d.Unlock()
-	if b := d.blocks[p]; b != nil { // not if another block has the same mark, or if two frees overlap
+	if x, yes := d.blocks[p]; yes { // not if another block has the same mark, or if two frees overlap
 		delete(d.blocks, p)
-		d.table.Free(b)
+		d.table.Free(x.bucket)
 		drawnMark(p).Add(-1)
 	}
 }

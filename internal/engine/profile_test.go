@@ -238,7 +238,7 @@ func TestProfileOfChunks(t *testing.T) {
 	const n = 400
 	var chunks []Block
 	for range n {
-		p, _ := Chunk(64 << 10)
+		p, _ := Chunk(64<<10, 0)
 		chunks = append(chunks, p)
 	}
 	mustBeNear(t, "chunks", profiledCounts().Live(), n, 1/profile.Rate(4096).Weight(64<<10))
@@ -286,7 +286,7 @@ var sink int
 func TestStackWalkedOnce(t *testing.T) {
 	withProfile(t, 1, 1)
 	// No function counts as hakmem's own: those of this test would be cut off.
-	profiled.table, profiled.blocks = profile.NewTable(1, func(string) bool { return false }, 0), map[Block]*profile.Bucket{}
+	profiled.table, profiled.blocks = profile.NewTable(1, func(string) bool { return false }, 0), map[Block]drawn{}
 	const rounds, depths = 50, 6
 	run := func() {
 		for range rounds {

@@ -272,7 +272,7 @@ func TestTouchNot(t *testing.T) {
 	}
 	if came(func() Block {
 		Trim()
-		p, _ := Chunk(mebibyte)
+		p, _ := Chunk(mebibyte, 0)
 		FreeChunk(p)
 		return 0
 	}) {

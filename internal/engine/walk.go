@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"time"
+
 	"github.com/hakmem/hakmem/internal/check"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/site"
@@ -8,7 +10,7 @@ import (
 )
 
 // The walk over all live blocks. A walk has no state of its own except for where it goes on, which
-// its caller keeps; it takes scavenger.mu, guard's lock and the lock of records, one at a time.
+// its caller keeps; it takes scavenger.mu, guard's lock and the locks of records and of the profile, one at a time.
 
 // LiveBlock is a live block as a walk finds it.
 type LiveBlock struct {
@@ -17,9 +19,13 @@ type LiveBlock struct {
 	Site  site.ID
 	Arena bool // a chunk of an Arena
 	// Stack and Seq are what is recorded of the block's allocation (record.go), nil and 0 when
-	// nothing is recorded. Stack is shared and must not be changed.
+	// nothing is recorded. A sample of the profile has a Stack in any case. Stack is shared and must not be
+	// changed.
 	Stack []uintptr
 	Seq   uint64
+	// Sample says that the block is a sample of the profile, and Age how long ago it was allocated; 0 for others.
+	Sample bool
+	Age    time.Duration
 
 	page  pageNo
 	class sizeclass.ID // 0: a large block, or guarded
@@ -171,17 +177,47 @@ func knownSite(s site.ID) site.ID {
 	return s
 }
 
-// addRecords adds the recorded stacks to blocks that a walk found.
+// addRecords adds the stacks that are recorded, and what the profile knows, to blocks that a walk found.
 func addRecords(blocks []LiveBlock) {
-	if len(blocks) == 0 || !Watching(WatchStacks) {
+	if len(blocks) == 0 {
 		return
 	}
+	if Watching(WatchStacks) {
+		addStacks(blocks)
+	}
+	if profiling() {
+		addSamples(blocks)
+	}
+}
+
+// addStacks adds the stacks that are recorded.
+func addStacks(blocks []LiveBlock) {
 	r := &records
 	r.Lock()
 	defer r.Unlock()
 	for i := range blocks {
 		if x, ok := r.blocks[blocks[i].Addr]; ok {
 			blocks[i].Stack, blocks[i].Seq = x.stack, x.seq
+		}
+	}
+}
+
+// addSamples notes which of the blocks that a walk found are samples, and what is known of these. Not entered.
+func addSamples(blocks []LiveBlock) {
+	check.MustNotBeEntered("addSamples")
+	d := &profiled
+	d.Lock()
+	defer d.Unlock()
+	now := elapsed()
+	for i := range blocks {
+		b := &blocks[i]
+		x, yes := d.blocks[b.Addr]
+		if !yes {
+			continue
+		}
+		b.Sample, b.Age = true, max(now-x.since, 0)
+		if b.Stack == nil {
+			b.Stack = x.bucket.Stack()
 		}
 	}
 }

@@ -65,6 +65,9 @@ type Bucket struct {
 	freed  *recents
 }
 
+// Stack returns the stack of the bucket's samples. It must not be changed.
+func (b *Bucket) Stack() []uintptr { return b.stack }
+
 // Table has the buckets of a profile. They are never forgotten, like those of Go's own profile: their number is
 // that of the places that allocate, times the sizes that each of them asks for.
 type Table struct {

@@ -33,6 +33,7 @@ func TestModel(t *testing.T) {
 			"Resize":   m.resize,
 			"advance":  m.advance,
 			"TooLarge": m.tooLarge,
+			"Range":    m.rangeOver,
 			"":         m.check,
 		})
 		reads += m.reads
@@ -215,6 +216,36 @@ func (m *model) tooLarge(t *rapid.T) {
 	}
 	if _, there := m.has[key]; there || m.c.Contains(key) {
 		t.Fatalf("%q has its old value", key)
+	}
+}
+
+// rangeOver compares what a Range shows with the model; its body may remove entries, which do not come later.
+func (m *model) rangeOver(t *rapid.T) {
+	stopAt := rapid.IntRange(0, 400).Draw(t, "stop at")
+	deletes := rapid.Bool().Draw(t, "deletes")
+	want := 0
+	for _, e := range m.has {
+		if e.expires.IsZero() || m.now.Before(e.expires) {
+			want++
+		}
+	}
+	seen := map[string]bool{}
+	for key, value := range m.c.Range {
+		k := string(key)
+		e, there := m.has[k]
+		if seen[k] || !there || !bytes.Equal(e.value, value) || !e.expires.IsZero() && !m.now.Before(e.expires) {
+			t.Fatalf("Range shows %q: %d bytes, before: %t; the model has %t, %d bytes", k, len(value), seen[k], there, len(e.value))
+		}
+		seen[k] = true
+		if deletes && len(seen)%2 == 1 && !m.c.Delete(k) {
+			t.Fatalf("%q was shown and is not there", k)
+		}
+		if len(seen) == stopAt {
+			break
+		}
+	}
+	if n := len(seen); n != want && (n != stopAt || n > want) {
+		t.Fatalf("Range shows %d entries, stop at %d, want %d", n, stopAt, want)
 	}
 }
 

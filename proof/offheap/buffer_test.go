@@ -273,9 +273,20 @@ func (m *bufferModel) check(t *rapid.T) {
 }
 
 func runBuffer(t *rapid.T) {
-	m := &bufferModel{b: new(offheap.Buffer)}
+	m := &bufferModel{b: drawBuffer(t)}
 	defer m.b.Release()
 	t.Repeat(m.actions())
+}
+
+// drawBuffer draws the options of a Buffer.
+func drawBuffer(t *rapid.T) *offheap.Buffer {
+	if rapid.Bool().Draw(t, "zero") {
+		return new(offheap.Buffer)
+	}
+	return offheap.NewBuffer(offheap.BufferOptions{
+		Site:     rapid.SampledFrom([]hakmem.Site{0, hakmem.RegisterSite("proof/offheap buffer")}).Draw(t, "site"),
+		Capacity: rapid.SampledFrom([]int{0, 1, 1000, 3 << 20}).Draw(t, "capacity"),
+	})
 }
 
 func TestBuffer(t *testing.T) {

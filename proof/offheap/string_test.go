@@ -88,7 +88,9 @@ func TestStrings(t *testing.T) {
 
 // runInterner does the same to an Interner and to a map.
 func runInterner(t *rapid.T) {
-	in := offheap.NewInterner()
+	in := offheap.NewInterner(offheap.InternerOptions{
+		Site: rapid.SampledFrom([]hakmem.Site{0, hakmem.RegisterSite("proof/offheap interner")}).Draw(t, "site"),
+	})
 	defer in.Close()
 	like, bytes := map[string]offheap.String{}, uint64(0)
 	intern := func(t *rapid.T, s string, intern func(string) offheap.String) {

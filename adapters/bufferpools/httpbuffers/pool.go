@@ -65,27 +65,8 @@ func (p *Pool) Get() []byte {
 // Put takes back a slice that Get returned. It must begin where it began then; its length does not matter. A slice of
 // the Go heap is left to the collector. A second Put panics with a *hakmem.MisuseError, as hakmem.Free does.
 func (p *Pool) Put(b []byte) {
-	if cap(b) == 0 || foreign(unsafe.Pointer(unsafe.SliceData(b))) {
+	if cap(b) == 0 || hakmem.Foreign(unsafe.Pointer(unsafe.SliceData(b))) {
 		return
 	}
 	hakmem.FreeBytes(b)
-}
-
-// foreign says whether p is an address that hakmem never hands out. For other pointers that are not a live block's
-// it panics as hakmem.Free does.
-func foreign(p unsafe.Pointer) (is bool) {
-	defer func() {
-		switch v := recover().(type) {
-		case nil:
-		case *hakmem.MisuseError:
-			if v.Kind != "not hakmem's" {
-				panic(v)
-			}
-			is = true
-		default:
-			panic(v)
-		}
-	}()
-	hakmem.UsableSize(p)
-	return false
 }
