@@ -7,4 +7,8 @@ require (
 	github.com/hakmem/hakmem v0.1.0
 )
 
-require golang.org/x/sys v0.49.0 // indirect
+require (
+	github.com/bits-and-blooms/bitset v1.24.4 // indirect
+	github.com/mschoch/smat v0.2.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+)

@@ -31,7 +31,7 @@ type Options struct {
 }
 
 // View is a bitmap that cannot be changed, and whose contents are in a block of hakmem's. Any number of goroutines
-// may read it; Close needs that none does. [Freeze] and [Load] make a View, and it must be closed: one that is
+// may read it at the same time, except by Bitmap.Clone, which writes marks; Close needs that none does. [Freeze] and [Load] make a View, and it must be closed: one that is
 // dropped keeps its memory, because bitmaps that were computed from it may use it. [ReadDropped] counts such Views.
 type View struct {
 	bitmap *roaring.Bitmap

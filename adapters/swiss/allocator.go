@@ -12,7 +12,7 @@
 // unreachable while the last call of Get still reads them. [ReadDropped] counts such Maps.
 //
 // The package needs nothing of the module swiss, because the allocator's interface has no type of it except the
-// group, which is a parameter here. It was tried with swiss v0.0.0-20260820000000-000000000000.
+// group, which is a parameter here. It was tried with swiss v0.0.0-20260820225851-333444432258.
 package hakmemswiss
 
 import (
@@ -77,8 +77,11 @@ func (a *Allocator[Group]) Alloc(n int) []Group {
 // later. A nil slice is allowed and does nothing. Groups that were freed already, part of what Alloc returned,
 // and slices of the Go heap panic with a [*hakmem.MisuseError], and nothing is changed.
 func (a *Allocator[Group]) Free(groups []Group) {
-	n := sizeOf(groups) // of the block: after a lack of memory a Map has a wrong length for it
-	hakmem.FreeSlice(groups)
+	n := int64(0)
+	if hakmem.Owns(unsafe.Pointer(unsafe.SliceData(groups))) {
+		n = sizeOf(groups) // of the block: after a lack of memory a Map has a wrong length for it
+	}
+	hakmem.FreeSlice(groups) // it knows the words for what is not owned
 	a.held.bytes.Add(-n)
 }
 

@@ -8,6 +8,10 @@
 // A linear memory is what a module's code can address. It has pages of 64 KiB, a first size, and a max, which is
 // 4 GiB where neither the module nor RuntimeConfig.WithMemoryLimitPages says less. The module makes it grow.
 //
+// After a module was closed, its api.Memory must not be used any more, nor slices of it: wazero does not notice that,
+// and the memory may be another's. A memory that several modules have, because they import it, is freed with the
+// first of them.
+//
 // It was tried with wazero v1.12.0.
 package hakmemwazero
 
