@@ -31,15 +31,20 @@ import (
 type Options struct {
 	// Site labels the memories in hakmem's statistics, profile and leak reports. 0 means none.
 	Site hakmem.Site
-	// Moves lets a memory move when it grows. Without it, each memory has a block of its max at once, and stays
-	// where it is until its module is closed: shared memories need that, and so do slices of api.Memory.Read
-	// that are in use while the module runs. The system provides the part that the module has not asked for when
-	// it does, but hakmem counts all of it for its limits. With Moves, a block has what the module has asked for.
+	// Reserve is how many bytes a memory's block has from the start, as far as the memory's max goes. Where the module
+	// has not asked for them yet, they take no memory, but hakmem counts them for its limits. Without Moves a
+	// memory cannot become larger. 0 is 256 MiB; with Moves it is what the module begins with.
+	Reserve uint64
+	// Moves lets a memory move when its block becomes too small. Without it, a memory stays where it is until its module is
+	// closed: shared memories need that, and so do slices of api.Memory.Read that are in use while the module runs.
 	//
 	// Never set Moves in a program that has shared memories, which exist only with experimental.CoreFeaturesThreads:
 	// other goroutines would use the former block.
 	Moves bool
 }
+
+// defaultReserve is Options.Reserve without Moves. Four thousand such memories fill hakmem's region of 1 TiB.
+const defaultReserve = 256 << 20
 
 // Allocator is an experimental.MemoryAllocator. Any goroutine may use it, for any number of modules.
 type Allocator struct{ options Options }
@@ -55,14 +60,21 @@ func New(o Options) *Allocator {
 	return &Allocator{o}
 }
 
-// Allocate returns a linear memory for a module, whose Reallocate wazero calls at once. With Options.Moves its
-// block has room for capacity bytes at first, and never for more than max.
+// Allocate returns a linear memory for a module, whose Reallocate wazero calls at once.
 //
-// Reallocate returns nil when no memory is left, or for more than max bytes. The module sees that as a memory.grow that
-// failed; for the first size wazero panics. Where hakmem has no block of max bytes, the memory gets one that is half as
-// large, a quarter, and so on, and can grow as far as that.
+// Reallocate returns nil when no memory is left, for more than max bytes, and without Options.Moves for more than
+// Options.Reserve, if the module did not begin with more. The module sees that as a memory.grow that failed; for the
+// first size wazero panics. Where hakmem has no block of the reserve, the memory gets one that is half as large, a
+// quarter, and so on.
 func (a *Allocator) Allocate(capacity, max uint64) experimental.LinearMemory {
-	m := &memory{options: a.options, capacity: min(capacity, max), max: max, held: new(held)}
+	reserve := a.options.Reserve
+	if reserve == 0 && !a.options.Moves {
+		reserve = defaultReserve
+	}
+	if reserve < capacity {
+		reserve = capacity
+	}
+	m := &memory{options: a.options, reserve: min(reserve, max), max: max, held: new(held)}
 	runtime.Callers(2, m.held.by[:])
 	runtime.AddCleanup(m, drop, m.held)
 	return m
@@ -70,13 +82,13 @@ func (a *Allocator) Allocate(capacity, max uint64) experimental.LinearMemory {
 
 // memory is an experimental.LinearMemory. As wazero uses it, no two calls of its methods overlap.
 type memory struct {
-	options       Options
-	capacity, max uint64
-	p             unsafe.Pointer // the block; nil before the first Reallocate and after Free
-	room          uint64         // bytes that the block has for the module
-	size          uint64         // bytes that the module has; those behind it hold anything
-	freed         bool
-	held          *held
+	options      Options
+	reserve, max uint64
+	p            unsafe.Pointer // the block; nil before the first Reallocate and after Free
+	room         uint64         // bytes that the block has for the module
+	size         uint64         // bytes that the module has; those behind it hold anything
+	freed        bool
+	held         *held
 }
 
 // Reallocate makes the memory size bytes long and returns it, with len = cap = size. What it had stays, and what is
@@ -85,7 +97,7 @@ func (m *memory) Reallocate(size uint64) []byte {
 	switch {
 	case m.freed:
 		panic(fmt.Sprintf("hakmemwazero: Reallocate to %d bytes after Free: the module is closed", size))
-	case size > m.max:
+	case size > m.max && m.p != nil:
 		return nil
 	case m.p == nil:
 		if !m.begin(size) {
@@ -109,15 +121,10 @@ func (m *memory) Reallocate(size uint64) []byte {
 	return unsafe.Slice((*byte)(m.p), size)
 }
 
-// begin allocates the block, for size bytes at least.
+// begin allocates the block, for size bytes at least, which the module has a right to.
 func (m *memory) begin(size uint64) bool {
-	if m.options.Moves {
-		m.room = max(size, m.capacity)
-		m.p = hakmem.CallocAt(m.options.Site, 1, uintptr(m.room))
-		m.size = m.room
-		return m.p != nil
-	}
-	for m.room = m.max; ; m.room = max(size, m.room/2) {
+	m.max = max(m.max, size)
+	for m.room = max(m.reserve, size); ; m.room = max(m.room/2, size) {
 		// Not Calloc, which writes all of a block under HAKMEM_HARDEN.
 		if m.p = malloc(m.options.Site, uintptr(m.room)); m.p != nil || m.room == size {
 			return m.p != nil

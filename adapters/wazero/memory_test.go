@@ -34,6 +34,7 @@ var variants = map[string]hakmemwazero.Options{
 	"site":        {Site: site},
 	"moves":       {Moves: true},
 	"site, moves": {Site: site, Moves: true},
+	"moves, room": {Reserve: 7 * page, Moves: true},
 }
 
 // each runs a test with every variant, and looks for leaks.
@@ -78,6 +79,7 @@ func TestMemory(t *testing.T) {
 			{"it becomes large", 1, 100, []uint64{1, 40, 41, 100}, []uint64{101}},
 			{"it becomes shorter, and grows again", 1, 20, []uint64{10, 2, 10, 20}, []uint64{21}},
 			{"the same size again", 1, 20, []uint64{3, 3, 3}, []uint64{21}},
+			{"it begins with more than its max", 1, 2, []uint64{5, 3, 5}, []uint64{6}},
 		} {
 			for range 2 { // in memory that was used before, the second time
 				m := hakmemwazero.New(o).Allocate(c.capacity*page, c.max*page)
@@ -115,6 +117,31 @@ func TestMemory(t *testing.T) {
 			t.Errorf("a site that is not there: panic %q", text)
 		}
 	})
+}
+
+// TestReserve: a memory that may not move does not grow beyond its reserve, unless it begins with more.
+func TestReserve(t *testing.T) {
+	hakmemtest.NoLeaks(t)
+	for _, c := range []struct {
+		o               hakmemwazero.Options
+		capacity, first uint64 // in pages
+		most            uint64
+	}{
+		{hakmemwazero.Options{Reserve: 4 * page}, 1, 1, 4},
+		{hakmemwazero.Options{Reserve: 4 * page}, 1, 6, 6},
+		{hakmemwazero.Options{Reserve: 4 * page}, 9, 1, 9},
+		{hakmemwazero.Options{Reserve: 1}, 0, 2, 2},
+		{hakmemwazero.Options{Reserve: 4 * page, Moves: true}, 1, 1, 20},
+		{hakmemwazero.Options{}, 1, 1, 20},
+	} {
+		m := hakmemwazero.New(c.o).Allocate(c.capacity*page, 20*page)
+		for pages := c.first; pages <= 21; pages++ {
+			if b := m.Reallocate(pages * page); (b != nil) != (pages <= c.most) {
+				t.Errorf("%+v: %d pages, first %d, are given: %t", c, pages, c.first, b != nil)
+			}
+		}
+		m.Free()
+	}
 }
 
 func panicOf(f func()) (text string) {
