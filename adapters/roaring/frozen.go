@@ -1,4 +1,4 @@
-//go:build 386 || amd64 || arm || arm64 || ppc64le || mipsle || mips64le || wasm
+//go:build (386 || amd64 || arm || arm64 || ppc64le || mipsle || mips64le || wasm) && !race
 
 package hakmemroaring
 

@@ -40,9 +40,9 @@ type View struct {
 }
 
 // Freeze returns a View with the values of b. b itself may be changed or dropped afterwards. The block has as many
-// bytes as b's frozen format, GetFrozenSizeInBytes, and where roaring has no such format (it has it on amd64, arm64 and most
-// other processors) as many as its portable one. Freeze returns an error with a [*hakmem.OutOfMemoryError]
-// in it when no memory is left, and one for a nil b. It panics for a site that [hakmem.RegisterSite] did not return.
+// bytes as b's frozen format, GetFrozenSizeInBytes. Where roaring has none, which is on some processors and in
+// programs built with -race, it is the portable format's. Freeze returns an error with a [*hakmem.OutOfMemoryError] in it
+// when no memory is left, and one for a nil b. It panics for a site that [hakmem.RegisterSite] did not return.
 func Freeze(b *roaring.Bitmap, o Options) (*View, error) {
 	if b == nil {
 		return nil, errors.New("hakmemroaring: Freeze of a nil bitmap: give it one of roaring.New")

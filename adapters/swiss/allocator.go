@@ -11,6 +11,10 @@
 // A Map must be closed. The collector does not free the groups of one that is dropped: it may find the Map
 // unreachable while the last call of Get still reads them. [ReadDropped] counts such Maps.
 //
+// Put must not be called while All runs. All goes through the groups that there were at its beginning, and a Put that
+// makes the Map grow frees them: then All shows what was freed. Delete frees nothing. (With Go's allocator the
+// collector keeps such groups, so Put is allowed there.)
+//
 // The package needs nothing of the module swiss, because the allocator's interface has no type of it except the
 // group, which is a parameter here. It was tried with swiss v0.0.0-20260820225851-333444432258.
 package hakmemswiss

@@ -53,7 +53,7 @@ func like[K comparable, V comparable](t *testing.T, o hakmemswiss.Options, bucke
 	r := rand.New(rand.NewPCG(1, uint64(bucket)))
 	steps := 30_000
 	if testing.Short() {
-		steps = 3000
+		steps = 1500
 	}
 	for _, capacity := range []int{0, 1000} {
 		m, want := swiss.New(capacity, swiss.WithAllocator[K, V](a), swiss.WithMaxBucketCapacity[K, V](bucket)), map[K]V{}

@@ -76,7 +76,7 @@ func TestMemory(t *testing.T) {
 			{"it has nothing", 0, 0, []uint64{0}, []uint64{1}},
 			{"it has room from the start", 8, 8, []uint64{1, 8}, []uint64{9}},
 			{"the room is more than the max", 8, 2, []uint64{1, 2}, []uint64{3}},
-			{"it becomes large", 1, 100, []uint64{1, 40, 41, 100}, []uint64{101}},
+			{"it becomes large", 1, 50, []uint64{1, 40, 41, 50}, []uint64{51}},
 			{"it becomes shorter, and grows again", 1, 20, []uint64{10, 2, 10, 20}, []uint64{21}},
 			{"the same size again", 1, 20, []uint64{3, 3, 3}, []uint64{21}},
 			{"it begins with more than its max", 1, 2, []uint64{5, 3, 5}, []uint64{6}},
