@@ -23,11 +23,17 @@ func pebbleManual(dir string) error {
 	if err := requireHakmem(dir); err != nil {
 		return err
 	}
-	tree, err := root()
+	patch, err := pebblePatch()
 	if err != nil {
 		return err
 	}
-	return applyPatch(dir, filepath.Join(tree, "adapters", "pebble", "pebble-v2.1.7.patch"))
+	return applyPatch(dir, patch)
+}
+
+// pebblePatch returns the name of the patch.
+func pebblePatch() (string, error) {
+	tree, err := root()
+	return filepath.Join(tree, "adapters", "pebble", "pebble-v2.1.7.patch"), err
 }
 
 // applyPatch changes the module at dir as a patch says, by git apply.
