@@ -63,10 +63,6 @@ func like[K comparable, V comparable](t *testing.T, o hakmemswiss.Options, bucke
 			case 0:
 				m.Clear()
 				clear(want)
-			default:
-				v := value(r)
-				m.Put(k, v)
-				want[k] = v
 			case 1, 2, 3:
 				if got := contents(m); !maps.Equal(got, want) {
 					t.Fatalf("%d entries, want %d, or others", len(got), len(want))
@@ -78,6 +74,10 @@ func like[K comparable, V comparable](t *testing.T, o hakmemswiss.Options, bucke
 						delete(want, k)
 					}
 				}
+			default:
+				v := value(r)
+				m.Put(k, v)
+				want[k] = v
 			}
 			if got, ok := m.Get(k); got != want[k] || m.Len() != len(want) {
 				t.Fatalf("key %v has %v, %t, want %v; %d entries, want %d", k, got, ok, want[k], m.Len(), len(want))
@@ -198,11 +198,11 @@ func TestMisuse(t *testing.T) {
 
 // TestRefused: types with Go pointers, and a site that is not there, are refused when the Allocator is made.
 func TestRefused(t *testing.T) {
-	type deep struct{ inner struct{ p [2]*int } }
+	type deep struct{ Inner struct{ P [2]*int } }
 	for want, f := range map[string]func(){
 		"key is a Go string":       func() { hakmemswiss.New[swiss.Group[string, int]](hakmemswiss.Options{}) },
 		"value is a Go slice":      func() { hakmemswiss.New[swiss.Group[int, []byte]](hakmemswiss.Options{}) },
-		"inner.p[0] is a Go ptr":   func() { hakmemswiss.New[swiss.Group[int, deep]](hakmemswiss.Options{}) },
+		"Inner.P[0] is a Go ptr":   func() { hakmemswiss.New[swiss.Group[int, deep]](hakmemswiss.Options{}) },
 		"key is a Go interface":    func() { hakmemswiss.New[swiss.Group[any, int]](hakmemswiss.Options{}) },
 		"site":                     func() { hakmemswiss.New[group](hakmemswiss.Options{Site: 1 << 15}) },
 		"swiss.Group[string,int]":  func() { hakmemswiss.New[swiss.Group[string, int]](hakmemswiss.Options{}) },
