@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -263,5 +264,43 @@ func TestEdit(t *testing.T) {
 	}
 	if text, err := os.ReadFile(filepath.Join(dir, "a.go")); err != nil || string(text) != "1 two two" {
 		t.Errorf("the file is %q, %v", text, err)
+	}
+}
+
+// TestPatch: the patch for Pebble fits the version that its entry names.
+func TestPatch(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped with -short: it may download a module")
+	}
+	if _, err := exec.LookPath("git"); err != nil {
+		t.Skip("skipped: git is not there, which applies the patch")
+	}
+	all, err := chosen([]string{"pebble"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := fetch(all[0].module, all[0].version)
+	if err != nil {
+		t.Skip("skipped: the module can neither be found in the module cache nor be downloaded: ", err)
+	}
+	patch, err := pebblePatch()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In a copy of the files that it changes, which are in two directories.
+	dir := t.TempDir()
+	for _, sub := range []string{"internal/manual", "internal/buildtags"} {
+		if err := os.CopyFS(filepath.Join(dir, sub), os.DirFS(filepath.Join(from, sub))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := applyPatch(dir, patch); err != nil {
+		t.Error(err)
+	}
+	if text, err := os.ReadFile(filepath.Join(dir, "internal/manual/manual_hakmem.go")); err != nil || !bytes.Contains(text, []byte(ours)) {
+		t.Errorf("the file that takes hakmem's memory is not there: %v", err)
+	}
+	if err := applyPatch(dir, patch); err == nil || !strings.Contains(err.Error(), "manual_hakmem.go") {
+		t.Errorf("the patch a second time: %v", err)
 	}
 }
