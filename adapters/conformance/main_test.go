@@ -192,10 +192,28 @@ func TestTable(t *testing.T) {
 	p := program{name: "toy", module: "example.com/toy", version: "v1.0.0"}
 	var b bytes.Buffer
 	day := time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
-	good := row{p, "plain", outcome{passed: 5, failed: names("A"), skipped: 1}, outcome{passed: 5, failed: names("C"), skipped: 1}, names("C")}
-	bad := row{p, "HAKMEM_HARDEN=1", outcome{passed: 6}, outcome{passed: 5, failed: names("B")}, nil}
+	good := row{program: p, mode: "plain", without: outcome{passed: 5, failed: names("A"), skipped: 1}, with: outcome{passed: 5, failed: names("C"), skipped: 1}, passedAgain: names("C")}
+	bad := row{program: p, mode: "HAKMEM_HARDEN=1", without: outcome{passed: 6}, with: outcome{passed: 5, failed: names("B")}}
 	if !printTable(&b, []row{good}, day) {
 		t.Error("a test that fails only without hakmem is held against it")
+	}
+	b.Reset()
+	excused := bad
+	excused.program.known = []reason{{"example.com/toy.B", "it reads what it has freed"}}
+	excused.leftOut = []reason{{"./slow/...", "an hour"}}
+	if !printTable(&b, []row{excused, excused}, day) {
+		t.Error("a test that is known to be at fault is held against hakmem")
+	}
+	for _, want := range []string{
+		"| toy | example.com/toy v1.0.0 | HAKMEM_HARDEN=1 | 6 / 0 / 0 | 5 / 1 / 0 | 1 | 0 |\n",
+		"* toy, HAKMEM_HARDEN=1: fails only with hakmem, through a fault of the test: example.com/toy.B: it reads what it has freed\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, b.String())
+		}
+	}
+	if n := strings.Count(b.String(), "* toy: left out: ./slow/...: an hour\n"); n != 1 {
+		t.Errorf("what was left out is named %d times:\n%s", n, b.String())
 	}
 	b.Reset()
 	if printTable(&b, []row{good, bad}, day) {
@@ -241,6 +259,31 @@ func TestPrograms(t *testing.T) {
 	}
 	if _, err := chosen([]string{"nothing"}); err == nil || !strings.Contains(err.Error(), "sqlite-memory") {
 		t.Errorf("an unknown name: %v", err)
+	}
+}
+
+// TestLeaveOut: the tests of named packages do not run, and a name without packages is an error.
+func TestLeaveOut(t *testing.T) {
+	dir := makeToy(t)
+	for _, name := range []string{"slow", "slow/deep", "quick"} {
+		if err := os.Mkdir(filepath.Join(dir, filepath.FromSlash(name)), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeFile(dir, name+"/p.go", "package p\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := suite{dir: dir, tests: []string{"./..."}}
+	if err := s.leaveOut(nil); err != nil || !slices.Equal(s.tests, []string{"./..."}) {
+		t.Errorf("without names: %q, %v", s.tests, err)
+	}
+	if err := s.leaveOut([]reason{{"./slow/...", "an hour"}}); err != nil || !slices.Equal(s.tests, []string{"example.com/toy", "example.com/toy/quick"}) {
+		t.Errorf("%q, %v", s.tests, err)
+	}
+	for what, want := range map[string]string{"./gone/...": "./gone/...", "./...": "nothing remains"} {
+		if err := s.leaveOut([]reason{{what, ""}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("without %s: %v", what, err)
+		}
 	}
 }
 

@@ -1,0 +1,3 @@
+module github.com/hakmem/hakmem/adapters/compare
+
+go 1.26.0
