@@ -22,6 +22,9 @@ var _ = register(program{
 	tests:   []string{"./arrow/..."},
 	prepare: arrowMemory,
 	env:     []string{"GOFLAGS=-mod=mod -vet=off -tags=assert,test"},
+	slow: []reason{
+		{"./arrow/flight/...", "its tests need SQLite and gRPC, which take minutes to compile, twice"},
+	},
 })
 
 var _ = register(program{
