@@ -13,8 +13,8 @@ import (
 
 const (
 	fullRows     = 200_000
-	rowsInInsert = 500 // of a transaction
-	scans        = 20
+	writesInTx   = 500
+	scans        = 5
 	leastText    = 100
 	mostText     = 500
 	rowsOfUpdate = 4 // one update for so many rows
@@ -116,18 +116,24 @@ func (st *store) insert() error {
 	if _, err := st.db.Exec(`CREATE TABLE t(k INTEGER PRIMARY KEY, n INT, v TEXT); CREATE INDEX i ON t(n)`); err != nil {
 		return err
 	}
-	return st.statement(`INSERT INTO t VALUES(?, ?, ?)`, func(insert *sql.Stmt) error {
-		for from := 0; from < st.rows; from += rowsInInsert {
+	return st.write(`INSERT INTO t VALUES(?, ?, ?)`, st.rows, func(stmt *sql.Stmt, i int) error {
+		_, err := stmt.Exec(i, st.rng.IntN(st.rows), st.value())
+		return err
+	})
+}
+
+// write runs a statement n times, in transactions. (SQLite looks at every page of a database in memory when a
+// transaction ends.)
+func (st *store) write(query string, n int, f func(stmt *sql.Stmt, i int) error) error {
+	return st.statement(query, func(prepared *sql.Stmt) error {
+		for from := 0; from < n; from += writesInTx {
 			tx, err := st.db.Begin()
 			if err != nil {
 				return err
 			}
-			stmt := tx.Stmt(insert)
-			for k := from; k < min(from+rowsInInsert, st.rows); k++ {
-				if err := st.timed(func() error {
-					_, err := stmt.Exec(k, st.rng.IntN(st.rows), st.value())
-					return err
-				}); err != nil {
+			stmt := tx.Stmt(prepared)
+			for i := from; i < min(from+writesInTx, n); i++ {
+				if err := st.timed(func() error { return f(stmt, i) }); err != nil {
 					return errors.Join(err, tx.Rollback())
 				}
 			}
@@ -154,16 +160,9 @@ func (st *store) read() error {
 }
 
 func (st *store) update() error {
-	return st.statement(`UPDATE t SET n = n + 1, v = v || ? WHERE k = ?`, func(stmt *sql.Stmt) error {
-		for range st.rows / rowsOfUpdate {
-			if err := st.timed(func() error {
-				_, err := stmt.Exec(st.value(), st.rng.IntN(st.rows))
-				return err
-			}); err != nil {
-				return err
-			}
-		}
-		return nil
+	return st.write(`UPDATE t SET n = n + 1, v = v || ? WHERE k = ?`, st.rows/rowsOfUpdate, func(stmt *sql.Stmt, _ int) error {
+		_, err := stmt.Exec(st.value(), st.rng.IntN(st.rows))
+		return err
 	})
 }
 
