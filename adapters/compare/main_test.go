@@ -89,7 +89,7 @@ func TestParse(t *testing.T) {
 func results(seconds ...float64) (rs []measure.Result) {
 	for _, s := range seconds {
 		rs = append(rs, measure.Result{
-			Seconds: s, Operations: 1000, P999: time.Duration(s * 1e3), GCSeconds: s / 10, Collections: uint64(s * 10),
+			Seconds: s, CPUKnown: true, CPUSeconds: 2 * s, Operations: 1000, P999: time.Duration(s * 1e3), GCSeconds: s / 10, Collections: uint64(s * 10),
 			MemoryKnown: true, Peak: int64(s) << 20, Left: 3 << 20, AfterCollect: 2 << 20, Sum: 7,
 			Figures:  []measure.Figure{{Name: "insert", Unit: "ns", Value: 100 * s}},
 			Versions: map[string]string{"example.com/map": "v1.2.3"},
@@ -107,19 +107,19 @@ func TestTable(t *testing.T) {
 	more := results(4, 4, 4)
 	for i := range more {
 		more[i].Figures = append(more[i].Figures, measure.Figure{Name: "found", Unit: "%", Value: 12.34})
-		more[i].MemoryKnown = false
+		more[i].MemoryKnown, more[i].CPUKnown = false, false
 	}
 	var out bytes.Buffer
 	if err := s.table([]row{{a, 1, results(2, 1, 9)}, {b, 1, results(1, 1.5, 1.25)}, {a, 4, results(8, 8, 8)}, {b, 4, more}}).print(&out); err != nil {
 		t.Fatal(err)
 	}
 	_, rows, _ := strings.Cut(out.String(), "\n\n")
-	const want = `| variant | version | goroutines | time (least to most) | of the first | 99.9th percentile | GC CPU | collections | peak | 5s after close | 5s after a collection | insert | found |
-|---|---|---|---|---|---|---|---|---|---|---|---|---|
-| theirs | v1.2.3 | 1 | 2.00 s (1.00 to 9.00) | 1.00 | 2.00 µs | 0.200 s | 20 | 2 MiB | 3 MiB | 2 MiB | 200 ns | n/a |
-| ours | this tree | 1 | 1.25 s (1.00 to 1.50) | 0.62 | 1.25 µs | 0.125 s | 12 | 1 MiB | 3 MiB | 2 MiB | 125 ns | n/a |
-| theirs | v1.2.3 | 4 | 8.00 s (8.00 to 8.00) | 1.00 | 8.00 µs | 0.800 s | 80 | 8 MiB | 3 MiB | 2 MiB | 800 ns | n/a |
-| ours | this tree | 4 | 4.00 s (4.00 to 4.00) | 0.50 | 4.00 µs | 0.400 s | 40 | n/a | n/a | n/a | 400 ns | 12.3 % |
+	const want = `| variant | version | goroutines | time (least to most) | of the first | CPU | of the first | 99.9th percentile | GC CPU | collections | peak | 5s after close | 5s after a collection | insert | found |
+|---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
+| theirs | v1.2.3 | 1 | 2.00 s (1.00 to 9.00) | 1.00 | 4.00 s | 1.00 | 2.00 µs | 0.200 s | 20 | 2 MiB | 3 MiB | 2 MiB | 200 ns | n/a |
+| ours | this tree | 1 | 1.25 s (1.00 to 1.50) | 0.62 | 2.50 s | 0.62 | 1.25 µs | 0.125 s | 12 | 1 MiB | 3 MiB | 2 MiB | 125 ns | n/a |
+| theirs | v1.2.3 | 4 | 8.00 s (8.00 to 8.00) | 1.00 | 16.0 s | 1.00 | 8.00 µs | 0.800 s | 80 | 8 MiB | 3 MiB | 2 MiB | 800 ns | n/a |
+| ours | this tree | 4 | 4.00 s (4.00 to 4.00) | 0.50 | n/a | n/a | 4.00 µs | 0.400 s | 40 | n/a | n/a | n/a | 400 ns | 12.3 % |
 `
 	if rows != want {
 		t.Errorf("%s\nwant\n%s", rows, want)

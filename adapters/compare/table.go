@@ -88,7 +88,11 @@ func (s *settings) columns(rows []row) []column {
 			least, most := slices.MinFunc(r.results, bySeconds), slices.MaxFunc(r.results, bySeconds)
 			return fmt.Sprintf("%s s (%s to %s)", digits(seconds(r)), digits(least.Seconds), digits(most.Seconds))
 		}},
-		column{"of the first", func(r, first *row) string { return fmt.Sprintf("%.2f", seconds(r)/seconds(first)) }})
+		column{"of the first", func(r, first *row) string { return fmt.Sprintf("%.2f", seconds(r)/seconds(first)) }},
+		column{"CPU", func(r, _ *row) string { return r.cpu(func(s float64) string { return digits(s) + " s" }) }},
+		column{"of the first", func(r, first *row) string {
+			return r.cpu(func(s float64) string { return fmt.Sprintf("%.2f", s/cpuSeconds(first)) })
+		}})
 	if slices.ContainsFunc(rows, func(r row) bool { return r.results[0].Operations > 0 }) {
 		columns = append(columns, column{"99.9th percentile", func(r, _ *row) string {
 			return digits(r.median(func(m *measure.Result) float64 { return float64(m.P999.Nanoseconds()) / 1e3 })) + " µs"
@@ -124,6 +128,18 @@ func bySeconds(a, b measure.Result) int { return cmp.Compare(a.Seconds, b.Second
 
 func seconds(r *row) float64 {
 	return r.median(func(m *measure.Result) float64 { return m.Seconds })
+}
+
+func cpuSeconds(r *row) float64 {
+	return r.median(func(m *measure.Result) float64 { return m.CPUSeconds })
+}
+
+// cpu is a cell about processor time.
+func (r *row) cpu(text func(seconds float64) string) string {
+	if !r.results[0].CPUKnown {
+		return "n/a"
+	}
+	return text(cpuSeconds(r))
 }
 
 // median is that of a number of all runs; of an even number of runs the lower one.

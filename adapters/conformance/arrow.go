@@ -24,6 +24,7 @@ var _ = register(program{
 	env:     []string{"GOFLAGS=-mod=mod -vet=off -tags=assert,test"},
 	slow: []reason{
 		{"./arrow/flight/...", "its tests need SQLite and gRPC, which take minutes to compile, twice"},
+		{"./arrow/internal/flight_integration/...", "it needs gRPC, too"},
 	},
 })
 

@@ -50,6 +50,8 @@ type Job struct {
 // Result is what a process prints, in JSON. Bytes are those beyond what was resident before Job.Warm.
 type Result struct {
 	Seconds      float64       // of Job.Work
+	CPUKnown     bool          // whether the system says how much processor time the process has taken
+	CPUSeconds   float64       // of processor time for Job.Work, in all threads
 	P999         time.Duration // of one operation, if Operations is not 0
 	Operations   uint64        // of which the time was taken
 	GCSeconds    float64       // of processor time, from the beginning to the end of Job.Work
@@ -139,10 +141,13 @@ func Run(j Job, s Setting) (r Result, err error) {
 	}
 	before := readCollector()
 	began := time.Now()
+	cpu, _ := processor()
 	if err := j.Work(m); err != nil {
 		return r, err
 	}
 	r.Seconds = time.Since(began).Seconds()
+	used, known := processor()
+	r.CPUKnown, r.CPUSeconds = known, (used - cpu).Seconds()
 	after := readCollector()
 	r.GCSeconds, r.Collections = after.seconds-before.seconds, after.cycles-before.cycles
 	_, peak, _ := resident()

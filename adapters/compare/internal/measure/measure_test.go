@@ -40,6 +40,9 @@ func TestRun(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if r.CPUKnown && r.CPUSeconds <= 0 {
+		t.Errorf("the process took %v s of processor time to write %d bytes", r.CPUSeconds, size)
+	}
 	if r.Seconds <= 0 || r.Operations != 1 || r.P999 < time.Millisecond || r.Collections == 0 || r.GCSeconds <= 0 || r.Sum != size {
 		t.Errorf("%+v", r)
 	}
