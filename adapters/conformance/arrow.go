@@ -15,6 +15,9 @@ const (
 	arrowVersion = "v18.8.0"
 )
 
+// listViews is about arrow/internal/testing/gen, genListViewData.
+const listViews = "its generator makes list views of an array's buffers, and releases the array before they are read"
+
 var _ = register(program{
 	name:    "arrow",
 	module:  arrowModule,
@@ -25,6 +28,11 @@ var _ = register(program{
 	slow: []reason{
 		{"./arrow/flight/...", "its tests need SQLite and gRPC, which take minutes to compile, twice"},
 		{"./arrow/internal/flight_integration/...", "it needs gRPC, too"},
+	},
+	known: []reason{
+		{arrowModule + "/arrow/array.TestConcatenate", listViews},
+		{arrowModule + "/arrow/array.TestConcatenate/list_view/...", listViews},
+		{arrowModule + "/arrow/array.TestConcatenate/large_list_view/...", listViews},
 	},
 })
 

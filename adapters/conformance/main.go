@@ -56,7 +56,8 @@ func (r *row) worse() []testName {
 // whyKnown returns why a test is at fault itself, if that is known.
 func (r *row) whyKnown(n testName) (why string, known bool) {
 	for _, k := range r.program.known {
-		if k.what == n.String() {
+		test, all := strings.CutSuffix(k.what, "/...")
+		if n.String() == test || all && strings.HasPrefix(n.String(), test+"/") {
 			return k.why, true
 		}
 	}

@@ -199,14 +199,16 @@ func TestTable(t *testing.T) {
 	}
 	b.Reset()
 	excused := bad
-	excused.program.known = []reason{{"example.com/toy.B", "it reads what it has freed"}}
+	excused.program.known = []reason{{"example.com/toy.B", "it reads what it has freed"}, {"example.com/toy.B/b/...", "the same"}}
+	excused.with.failed = names("B", "B/b", "B/b/c")
 	excused.leftOut = []reason{{"./slow/...", "an hour"}}
 	if !printTable(&b, []row{excused, excused}, day) {
 		t.Error("a test that is known to be at fault is held against hakmem")
 	}
 	for _, want := range []string{
-		"| toy | example.com/toy v1.0.0 | HAKMEM_HARDEN=1 | 6 / 0 / 0 | 5 / 1 / 0 | 1 | 0 |\n",
+		"| toy | example.com/toy v1.0.0 | HAKMEM_HARDEN=1 | 6 / 0 / 0 | 5 / 3 / 0 | 3 | 0 |\n",
 		"* toy, HAKMEM_HARDEN=1: fails only with hakmem, through a fault of the test: example.com/toy.B: it reads what it has freed\n",
+		"* toy, HAKMEM_HARDEN=1: fails only with hakmem, through a fault of the test: example.com/toy.B/b/c: the same\n",
 	} {
 		if !strings.Contains(b.String(), want) {
 			t.Errorf("the table lacks %q:\n%s", want, b.String())
@@ -215,6 +217,13 @@ func TestTable(t *testing.T) {
 	if n := strings.Count(b.String(), "* toy: left out: ./slow/...: an hour\n"); n != 1 {
 		t.Errorf("what was left out is named %d times:\n%s", n, b.String())
 	}
+	for _, other := range []string{"B/bb", "B/a", "BB"} {
+		excused.with.failed = names(other)
+		if printTable(&b, []row{excused}, day) {
+			t.Errorf("%s is excused by %v", other, excused.program.known)
+		}
+	}
+	b.Reset()
 	b.Reset()
 	if printTable(&b, []row{good, bad}, day) {
 		t.Error("a test that fails only with hakmem is not")
