@@ -45,7 +45,7 @@ type row struct {
 	mode          string
 	without, with outcome
 	passedAgain   []testName // those of with.failed that passed when they ran once more
-	leftOut       []reason   // packages whose tests did not run
+	leftOut       []reason   // tests and packages that did not run
 }
 
 // worse returns what fails only with hakmem, and does so twice.
@@ -131,9 +131,17 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 			args = append(args, "-run", p.short)
 		}
 	}
-	var leftOut []reason
+	var packages []reason
 	if s.short {
-		leftOut = p.slow
+		packages = p.slow
+	}
+	leftOut := slices.Concat(p.skip, packages)
+	if len(p.skip) > 0 {
+		var patterns []string
+		for _, l := range p.skip {
+			patterns = append(patterns, l.what)
+		}
+		args = append(args, "-skip", strings.Join(patterns, "|"))
 	}
 	for _, l := range leftOut {
 		fmt.Fprintf(s.words, "%s: %s is left out: %s\n", p.name, l.what, l.why)
@@ -141,7 +149,7 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 	key := fmt.Sprintf("%q", []any{p.module, p.version, p.tests, leftOut, p.env, args})
 	without, known := baselines[key]
 	if !known {
-		su, err := s.suite(p, from, "without", args, leftOut)
+		su, err := s.suite(p, from, "without", args, packages)
 		if err != nil {
 			return nil, err
 		}
@@ -150,7 +158,7 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 		}
 		baselines[key] = without
 	}
-	su, err := s.suite(p, from, "with", args, leftOut)
+	su, err := s.suite(p, from, "with", args, packages)
 	if err != nil {
 		return nil, err
 	}
@@ -184,13 +192,13 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 }
 
 // suite copies the module. Tests leave files behind, so what is in the module cache is left alone.
-func (s *settings) suite(p program, from, what string, args []string, leftOut []reason) (*suite, error) {
+func (s *settings) suite(p program, from, what string, args []string, without []reason) (*suite, error) {
 	dir := filepath.Join(s.temp, p.name+"-"+what)
 	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		return nil, err
 	}
 	su := &suite{dir: dir, tests: p.tests, env: p.env, args: args, timeout: s.timeout}
-	return su, su.leaveOut(leftOut)
+	return su, su.leaveOut(without)
 }
 
 // one runs the tests once: those that match the pattern, or all if it is empty.

@@ -25,6 +25,7 @@ import (
 func TestPasses(t *testing.T) { t.Run("inside", func(t *testing.T) { Alloc(1)[0] = 1 }) }
 func TestSkips(t *testing.T)  { t.Skip() }
 func TestFails(t *testing.T)  { t.Error("always") }
+func TestEnds(t *testing.T)   { os.Exit(1) }
 func TestHardened(t *testing.T) {
 	if os.Getenv("HAKMEM_HARDEN") != "" {
 		t.Error("hardened")
@@ -96,7 +97,7 @@ func TestCompare(t *testing.T) {
 	}
 	from := makeToy(t)
 	p := program{
-		name: "toy", module: "example.com/toy", version: "v1.0.0", tests: []string{"."}, env: []string{"TOY=1"},
+		name: "toy", module: "example.com/toy", version: "v1.0.0", tests: []string{"."}, env: []string{"TOY=1"}, skip: []reason{{"^TestEnds$", "it ends its process"}},
 		prepare: swapToy,
 	}
 	s := settings{
