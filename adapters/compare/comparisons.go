@@ -37,7 +37,7 @@ const (
 
 // comparisons is every comparison there is. hakmem returns free memory within 5 to 10 s, except for a part that it
 // keeps. Go's runtime returns memory later than that, and only what a collection has found to be free: that is why
-// the table has a column with a collection.
+// the table has a column for what is left when the program asks for both, by debug.FreeOSMemory.
 func comparisons() []comparison {
 	all := []int{runtime.GOMAXPROCS(0)}
 	return []comparison{

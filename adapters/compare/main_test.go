@@ -90,7 +90,7 @@ func results(seconds ...float64) (rs []measure.Result) {
 	for _, s := range seconds {
 		rs = append(rs, measure.Result{
 			Seconds: s, CPUKnown: true, CPUSeconds: 2 * s, Operations: 1000, P999: time.Duration(s * 1e3), GCSeconds: s / 10, Collections: uint64(s * 10),
-			MemoryKnown: true, Peak: int64(s) << 20, Left: 3 << 20, AfterCollect: 2 << 20, Sum: 7,
+			MemoryKnown: true, Peak: int64(s) << 20, Left: 3 << 20, AfterFree: 2 << 20, Sum: 7,
 			Figures:  []measure.Figure{{Name: "insert", Unit: "ns", Value: 100 * s}},
 			Versions: map[string]string{"example.com/map": "v1.2.3"},
 		})
@@ -114,7 +114,7 @@ func TestTable(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, rows, _ := strings.Cut(out.String(), "\n\n")
-	const want = `| variant | version | goroutines | time (least to most) | of the first | CPU | of the first | 99.9th percentile | GC CPU | collections | peak | 5s after close | 5s after a collection | insert | found |
+	const want = `| variant | version | goroutines | time (least to most) | of the first | CPU | of the first | 99.9th percentile | GC CPU | collections | peak | 5s after close | 5s after FreeOSMemory | insert | found |
 |---|---|---|---|---|---|---|---|---|---|---|---|---|---|---|
 | theirs | v1.2.3 | 1 | 2.00 s (1.00 to 9.00) | 1.00 | 4.00 s | 1.00 | 2.00 µs | 0.200 s | 20 | 2 MiB | 3 MiB | 2 MiB | 200 ns | n/a |
 | ours | this tree | 1 | 1.25 s (1.00 to 1.50) | 0.62 | 2.50 s | 0.62 | 1.25 µs | 0.125 s | 12 | 1 MiB | 3 MiB | 2 MiB | 125 ns | n/a |

@@ -59,7 +59,7 @@ type Result struct {
 	MemoryKnown  bool          // whether the system says how much is resident
 	Peak         int64         // bytes, up to the end of Job.Work
 	Left         int64         // bytes, Setting.Later after Job.Close
-	AfterCollect int64         // bytes, Setting.Later after a collection that follows
+	AfterFree    int64         // bytes, Setting.Later after the debug.FreeOSMemory that follows
 	Sum          uint64        // of all answers: it must be the same in all variants
 	Figures      []Figure      // what else there is to know
 	Versions     map[string]string
@@ -162,10 +162,10 @@ func Run(j Job, s Setting) (r Result, err error) {
 	time.Sleep(s.Later)
 	now, _, _ := resident()
 	r.Left = now - m.start
-	runtime.GC()
+	debug.FreeOSMemory()
 	time.Sleep(s.Later)
 	now, _, _ = resident()
-	r.AfterCollect = now - m.start
+	r.AfterFree    = now - m.start
 	if j.After != nil {
 		if err := j.After(m); err != nil {
 			return r, err
