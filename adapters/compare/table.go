@@ -107,7 +107,7 @@ func (s *settings) columns(rows []row) []column {
 		}},
 		memory("peak", func(m *measure.Result) int64 { return m.Peak }),
 		memory(fmt.Sprintf("%v after close", c.later), func(m *measure.Result) int64 { return m.Left }),
-		memory(fmt.Sprintf("%v after FreeOSMemory", c.later), func(m *measure.Result) int64 { return m.AfterFree    }))
+		memory(fmt.Sprintf("%v after FreeOSMemory", c.later), func(m *measure.Result) int64 { return m.AfterFree }))
 	for _, title := range figureNames(rows) {
 		columns = append(columns, column{title, func(r, _ *row) string { return r.figure(title) }})
 	}

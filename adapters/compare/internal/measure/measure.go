@@ -49,20 +49,20 @@ type Job struct {
 
 // Result is what a process prints, in JSON. Bytes are those beyond what was resident before Job.Warm.
 type Result struct {
-	Seconds      float64       // of Job.Work
-	CPUKnown     bool          // whether the system says how much processor time the process has taken
-	CPUSeconds   float64       // of processor time for Job.Work, in all threads
-	P999         time.Duration // of one operation, if Operations is not 0
-	Operations   uint64        // of which the time was taken
-	GCSeconds    float64       // of processor time, from the beginning to the end of Job.Work
-	Collections  uint64        // in that time
-	MemoryKnown  bool          // whether the system says how much is resident
-	Peak         int64         // bytes, up to the end of Job.Work
-	Left         int64         // bytes, Setting.Later after Job.Close
-	AfterFree    int64         // bytes, Setting.Later after the debug.FreeOSMemory that follows
-	Sum          uint64        // of all answers: it must be the same in all variants
-	Figures      []Figure      // what else there is to know
-	Versions     map[string]string
+	Seconds     float64       // of Job.Work
+	CPUKnown    bool          // whether the system says how much processor time the process has taken
+	CPUSeconds  float64       // of processor time for Job.Work, in all threads
+	P999        time.Duration // of one operation, if Operations is not 0
+	Operations  uint64        // of which the time was taken
+	GCSeconds   float64       // of processor time, from the beginning to the end of Job.Work
+	Collections uint64        // in that time
+	MemoryKnown bool          // whether the system says how much is resident
+	Peak        int64         // bytes, up to the end of Job.Work
+	Left        int64         // bytes, Setting.Later after Job.Close
+	AfterFree   int64         // bytes, Setting.Later after the debug.FreeOSMemory that follows
+	Sum         uint64        // of all answers: it must be the same in all variants
+	Figures     []Figure      // what else there is to know
+	Versions    map[string]string
 }
 
 // Figure is a number of one comparison only.
@@ -165,7 +165,7 @@ func Run(j Job, s Setting) (r Result, err error) {
 	debug.FreeOSMemory()
 	time.Sleep(s.Later)
 	now, _, _ = resident()
-	r.AfterFree    = now - m.start
+	r.AfterFree = now - m.start
 	if j.After != nil {
 		if err := j.After(m); err != nil {
 			return r, err

@@ -59,7 +59,7 @@ func TestRun(t *testing.T) {
 		return
 	}
 	const least = size * 9 / 10 // the kernel counts by the page and not at once
-	if r.Peak < least || r.Left < least || r.AfterFree    < least || r.Figures[1].Value < least>>20 {
+	if r.Peak < least || r.Left < least || r.AfterFree < least || r.Figures[1].Value < least>>20 {
 		t.Errorf("%d bytes are held: %+v", size, r)
 	}
 }
