@@ -15,6 +15,9 @@ const (
 	arrowVersion = "v18.8.0"
 )
 
+// listViews is about arrow/internal/testing/gen, genListViewData.
+const listViews = "its generator makes list views of an array's buffers, and releases the array before they are read"
+
 var _ = register(program{
 	name:    "arrow",
 	module:  arrowModule,
@@ -22,6 +25,16 @@ var _ = register(program{
 	tests:   []string{"./arrow/..."},
 	prepare: arrowMemory,
 	env:     []string{"GOFLAGS=-mod=mod -vet=off -tags=assert,test"},
+	slow: []reason{
+		{"./arrow/flight/...", "its tests need SQLite and gRPC, which take minutes to compile, twice"},
+		{"./arrow/internal/flight_integration/...", "it needs gRPC, too"},
+	},
+	known: []reason{
+		{arrowModule + "/arrow/array.TestConcatenate", listViews},
+		{arrowModule + "/arrow/array.TestConcatenate/list_view/...", listViews},
+		{arrowModule + "/arrow/array.TestConcatenate/large_list_view/...", listViews},
+		{arrowModule + "/arrow/csv.TestInferringSchemaWithoutHeaderPreservesFirstRow", "it keeps strings of record batches that the reader releases when it reads the next"},
+	},
 })
 
 var _ = register(program{
@@ -31,7 +44,26 @@ var _ = register(program{
 	tests:   []string{"./parquet/..."},
 	prepare: arrowMemory,
 	env:     []string{"GOFLAGS=-mod=mod -vet=off -tags=assert"},
+	skip:    withoutData(),
+	known: []reason{
+		{arrowModule + "/parquet/pqarrow.TestParquetArrowIO", released},
+		{arrowModule + "/parquet/pqarrow.TestParquetArrowIO/TestReadSingleColumnFile/...", released},
+		{arrowModule + "/parquet/pqarrow.TestParquetArrowIO/TestSingleColumnRequiredRead/...", released},
+	},
 })
+
+// released is about makeTestFile.
+const released = "it returns the bytes of a buffer that it releases, and reads them as a file"
+
+// withoutData leaves out tests that end their process where Parquet's files for tests are not there, with all tests
+// behind them. The files are a repository of their own; the environment variable is Arrow's.
+func withoutData() []reason {
+	if os.Getenv("PARQUET_TEST_DATA") != "" {
+		return nil
+	}
+	const why = "without PARQUET_TEST_DATA it ends its process"
+	return []reason{{"^TestArrowReaderAdHocRead", why}, {"^TestArrowReaderCanceledContext$", why}}
+}
 
 // arrowMemory writes GoAllocator anew. Some tests give Arrow slices of their own to free, which is allowed.
 func arrowMemory(dir string) error {

@@ -26,6 +26,7 @@ import (
 func TestPasses(t *testing.T) { t.Run("inside", func(t *testing.T) { Alloc(1)[0] = 1 }) }
 func TestSkips(t *testing.T)  { t.Skip() }
 func TestFails(t *testing.T)  { t.Error("always") }
+func TestEnds(t *testing.T)   { os.Exit(1) }
 func TestHardened(t *testing.T) {
 	if os.Getenv("HAKMEM_HARDEN") != "" {
 		t.Error("hardened")
@@ -97,7 +98,7 @@ func TestCompare(t *testing.T) {
 	}
 	from := makeToy(t)
 	p := program{
-		name: "toy", module: "example.com/toy", version: "v1.0.0", tests: []string{"."}, env: []string{"TOY=1"},
+		name: "toy", module: "example.com/toy", version: "v1.0.0", tests: []string{"."}, env: []string{"TOY=1"}, skip: []reason{{"^TestEnds$", "it ends its process"}},
 		prepare: swapToy,
 	}
 	s := settings{
@@ -193,11 +194,38 @@ func TestTable(t *testing.T) {
 	p := program{name: "toy", module: "example.com/toy", version: "v1.0.0"}
 	var b bytes.Buffer
 	day := time.Date(2026, 11, 30, 0, 0, 0, 0, time.UTC)
-	good := row{p, "plain", outcome{passed: 5, failed: names("A"), skipped: 1}, outcome{passed: 5, failed: names("C"), skipped: 1}, names("C")}
-	bad := row{p, "HAKMEM_HARDEN=1", outcome{passed: 6}, outcome{passed: 5, failed: names("B")}, nil}
+	good := row{program: p, mode: "plain", without: outcome{passed: 5, failed: names("A"), skipped: 1}, with: outcome{passed: 5, failed: names("C"), skipped: 1}, passedAgain: names("C")}
+	bad := row{program: p, mode: "HAKMEM_HARDEN=1", without: outcome{passed: 6}, with: outcome{passed: 5, failed: names("B")}}
 	if !printTable(&b, []row{good}, day) {
 		t.Error("a test that fails only without hakmem is held against it")
 	}
+	b.Reset()
+	excused := bad
+	excused.program.known = []reason{{"example.com/toy.B", "it reads what it has freed"}, {"example.com/toy.B/b/...", "the same"}}
+	excused.with.failed = names("B", "B/b", "B/b/c")
+	excused.leftOut = []reason{{"./slow/...", "an hour"}}
+	if !printTable(&b, []row{excused, excused}, day) {
+		t.Error("a test that is known to be at fault is held against hakmem")
+	}
+	for _, want := range []string{
+		"| toy | example.com/toy v1.0.0 | HAKMEM_HARDEN=1 | 6 / 0 / 0 | 5 / 3 / 0 | 3 | 0 |\n",
+		"* toy, HAKMEM_HARDEN=1: 1 of those that fail only with hakmem do so through a fault of their own: example.com/toy.B: it reads what it has freed\n",
+		"* toy, HAKMEM_HARDEN=1: 2 of those that fail only with hakmem do so through a fault of their own: example.com/toy.B/b/...: the same\n",
+	} {
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("the table lacks %q:\n%s", want, b.String())
+		}
+	}
+	if n := strings.Count(b.String(), "* toy: left out: ./slow/...: an hour\n"); n != 1 {
+		t.Errorf("what was left out is named %d times:\n%s", n, b.String())
+	}
+	for _, other := range []string{"B/bb", "B/a", "BB"} {
+		excused.with.failed = names(other)
+		if printTable(&b, []row{excused}, day) {
+			t.Errorf("%s is excused by %v", other, excused.program.known)
+		}
+	}
+	b.Reset()
 	b.Reset()
 	if printTable(&b, []row{good, bad}, day) {
 		t.Error("a test that fails only with hakmem is not")
@@ -242,6 +270,31 @@ func TestPrograms(t *testing.T) {
 	}
 	if _, err := chosen([]string{"nothing"}); err == nil || !strings.Contains(err.Error(), "sqlite-memory") {
 		t.Errorf("an unknown name: %v", err)
+	}
+}
+
+// TestLeaveOut: the tests of named packages do not run, and a name without packages is an error.
+func TestLeaveOut(t *testing.T) {
+	dir := makeToy(t)
+	for _, name := range []string{"slow", "slow/deep", "quick"} {
+		if err := os.Mkdir(filepath.Join(dir, filepath.FromSlash(name)), 0o777); err != nil {
+			t.Fatal(err)
+		}
+		if err := writeFile(dir, name+"/p.go", "package p\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := suite{dir: dir, tests: []string{"./..."}}
+	if err := s.leaveOut(nil); err != nil || !slices.Equal(s.tests, []string{"./..."}) {
+		t.Errorf("without names: %q, %v", s.tests, err)
+	}
+	if err := s.leaveOut([]reason{{"./slow/...", "an hour"}}); err != nil || !slices.Equal(s.tests, []string{"example.com/toy", "example.com/toy/quick"}) {
+		t.Errorf("%q, %v", s.tests, err)
+	}
+	for what, want := range map[string]string{"./gone/...": "./gone/...", "./...": "nothing remains"} {
+		if err := s.leaveOut([]reason{{what, ""}}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("without %s: %v", what, err)
+		}
 	}
 }
 

@@ -22,7 +22,13 @@ type program struct {
 
 	env   []string // added to the environment of every run, with hakmem and without: "NAME=value"; GOFLAGS needs -mod=mod
 	short string   // the pattern of go test's -run for -short; empty: all tests
+	skip  []reason // patterns of tests that do not run, as go test's -skip has them
+	slow  []reason // packages as in tests, whose tests -short leaves out
+	known []reason // tests that fail with hakmem through a fault of their own, as testName.String names them; "…/..." means a test with its subtests
 }
+
+// reason says why something is so.
+type reason struct{ what, why string }
 
 // programs is every program there is. Package-level declarations add to it: var _ = register(…).
 var programs []program

@@ -95,6 +95,38 @@ func (s *suite) run(more []string, pattern string, log io.Writer) (outcome, erro
 	return o, nil
 }
 
+// leaveOut removes packages from those whose tests run.
+func (s *suite) leaveOut(packages []reason) error {
+	if len(packages) == 0 {
+		return nil
+	}
+	tests, err := s.list(s.tests)
+	if err != nil {
+		return err
+	}
+	for _, p := range packages {
+		out, err := s.list([]string{p.what})
+		if err != nil {
+			return err
+		}
+		if len(out) == 0 {
+			return fmt.Errorf("%s, which is to be left out, has no packages: the module has changed", p.what)
+		}
+		tests = slices.DeleteFunc(tests, func(name string) bool { return slices.Contains(out, name) })
+	}
+	if len(tests) == 0 {
+		return fmt.Errorf("of %q nothing remains without %v", s.tests, packages)
+	}
+	s.tests = tests
+	return nil
+}
+
+// list returns the paths of packages.
+func (s *suite) list(packages []string) ([]string, error) {
+	out, err := goOutput(s.dir, s.env, append([]string{"list"}, packages...)...)
+	return strings.Fields(string(out)), err
+}
+
 // readEvents counts what go test -json prints. Subtests count. A test that ran when its process ended
 // has failed.
 func readEvents(r io.Reader) (o outcome, err error) {

@@ -24,17 +24,17 @@ type contender interface {
 
 // maker makes a contender that may have so many bytes, and in which about so many entries are expected.
 type maker struct {
-	name, module string
-	make         func(bytes int64, entries int) (contender, error)
+	name string
+	make func(bytes int64, entries int) (contender, error)
 }
 
 var makers = []maker{
-	{"hakmem/cache", "github.com/hakmem/hakmem", newHakmem},
-	{"ristretto", "github.com/dgraph-io/ristretto/v2", newRistretto},
-	{"otter", "github.com/maypok86/otter/v2", newOtter},
-	{"bigcache", "github.com/allegro/bigcache/v3", newBigcache},
-	{"freecache", "github.com/coocood/freecache", newFreecache},
-	{"fastcache", "github.com/VictoriaMetrics/fastcache", newFastcache},
+	{"hakmem/cache", newHakmem},
+	{"ristretto", newRistretto},
+	{"otter", newOtter},
+	{"bigcache", newBigcache},
+	{"freecache", newFreecache},
+	{"fastcache", newFastcache},
 }
 
 type onHakmem struct{ c *cache.Cache }
