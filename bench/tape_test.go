@@ -66,7 +66,7 @@ func tapes(t *testing.T) map[string]loops.Params {
 	}
 	for i := range Workloads {
 		if w := &Workloads[i]; w.Recorded {
-			tape, err := w.compile(trace.CompileOptions{MaxOps: 2000, MaxSize: 1 << 20})
+			tape, err := w.compile(trace.CompileOptions{MaxOps: 1000, MaxSize: 64 << 10})
 			add(w.Name, tape, err)
 		}
 	}

@@ -15,7 +15,7 @@ const (
 	cacheBytes    = 16 << 20
 	cacheSteps    = 200_000
 	cacheThreads  = 2
-	cacheTurn     = 500 // steps of one thread in a row; an entry stays for some ten turns at least
+	cacheTurn     = 500 // steps of one thread in a row: an entry is evicted ten turns after it was set, or later
 	cacheKeys     = 30_000
 	cacheExponent = 1.01
 	cacheSetEvery = 20
