@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 )
 
@@ -87,8 +86,10 @@ func goOutput(dir string, more []string, args ...string) ([]byte, error) {
 // runChild runs a program in a process of its own and returns its recording.
 func runChild(built, name string, stderr io.Writer) ([]byte, error) {
 	cmd := exec.Command(built, "-child", name)
-	// A setting may change what is recorded.
-	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "HAKMEM_") })
+	// No setting of hakmem may change what is recorded. And modernc.org/libc copies the environment and the command
+	// line into its memory: so they are the same everywhere.
+	cmd.Args[0] = "programs"
+	cmd.Env = []string{"LANG=C"}
 	cmd.Stderr = stderr
 	return cmd.Output()
 }

@@ -5,9 +5,10 @@
 //	go run ./bench/programs -o DIR sqlite cache  # two of them, into another directory
 //
 // A program does the same each time: its random numbers start from a fixed seed, it has one P, the garbage
-// collector is off, and no HAKMEM_ setting applies. So a recording changes only with the program, with the
-// versions in this module's go.mod, or with hakmem's adapters. One differs a little each time: package cache hashes
-// keys with a random seed, and sometimes forgets the hash of an entry that it evicted.
+// collector is off, and its environment is the same everywhere, without HAKMEM_ settings. So a recording changes
+// only with the program, with the versions in this module's go.mod, or with hakmem's adapters. One differs a little
+// each time: package cache hashes keys with a random seed, and sometimes forgets the hash of an entry that it
+// evicted.
 //
 // SQLite gets its memory from modernc.org/memory. The command therefore builds itself anew, with
 // adapters/moderncmemory in the place of that module, and runs each program in a process of its own. It needs
