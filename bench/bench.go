@@ -39,6 +39,9 @@ func Measure(s Spec) (result.Run, error) {
 	if err := workload.Validate(s.Params); err != nil {
 		return result.Run{}, err
 	}
+	if workload.Recorded && s.Params.Tape == "" {
+		return result.Run{}, fmt.Errorf("%s: Params.Tape is empty: save Workload.Tape to a file and name it there", workload.Name)
+	}
 	r, err := loops.Run(loops.Spec{
 		Loop: workload.Loop, Allocator: s.Allocator, Params: s.Params, Observe: s.Observe, Linger: s.Linger,
 	})

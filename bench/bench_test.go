@@ -36,13 +36,26 @@ func small(w *Workload) loops.Params {
 	return p
 }
 
-// tested lists the workloads that run by themselves, without a tape: those of the table, and growth.
+// tested lists the workloads that run by themselves, without a tape: those of the table that are not recorded, and
+// growth.
 func tested() []*Workload {
 	list := []*Workload{&growthWorkload}
 	for i := range Workloads {
-		list = append(list, &Workloads[i])
+		if !Workloads[i].Recorded {
+			list = append(list, &Workloads[i])
+		}
 	}
 	return list
+}
+
+// named returns the workload of that name.
+func named(t *testing.T, name string) *Workload {
+	t.Helper()
+	w, err := FindWorkload(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // TestMeasure runs every workload over every allocator, with more threads as well.
@@ -144,7 +157,7 @@ func TestLaps(t *testing.T) {
 }
 
 func TestLatency(t *testing.T) {
-	w := &Workloads[0]
+	w := named(t, "random_mixed")
 	p := small(w)
 	p.Iters = 100_000
 	r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: loops.ObserveLatency})
@@ -196,7 +209,7 @@ func TestTwins(t *testing.T) {
 // TestHash sees that a changed operation changes the hash.
 func TestHash(t *testing.T) {
 	hash := func(change func(*loops.Params)) string {
-		w := &Workloads[0]
+		w := named(t, "random_mixed")
 		p := small(w)
 		change(&p)
 		r, err := Measure(Spec{Workload: w.Name, Allocator: "hakmem", Params: p, Observe: loops.ObserveHash})
@@ -219,9 +232,12 @@ func TestHash(t *testing.T) {
 }
 
 func TestMeasureRefuses(t *testing.T) {
-	w := &Workloads[0]
+	w := named(t, "random_mixed")
 	if _, err := Measure(Spec{Workload: w.Name, Allocator: "nobody", Params: w.Params}); err == nil || !strings.Contains(err.Error(), `"nobody"`) {
 		t.Errorf("an unknown allocator: %v", err)
+	}
+	if _, err := Measure(Spec{Workload: "sqlite", Allocator: "go", Params: named(t, "sqlite").Params}); err == nil || !strings.Contains(err.Error(), "Params.Tape") {
+		t.Errorf("a recorded workload without a tape: %v", err)
 	}
 	if _, err := Measure(Spec{Workload: "nothing", Allocator: "go", Params: w.Params}); err == nil || !strings.Contains(err.Error(), `"nothing"`) {
 		t.Errorf("an unknown workload: %v", err)
@@ -232,6 +248,7 @@ func TestValidate(t *testing.T) {
 	mixed, _ := FindWorkload("random_mixed")
 	hot, _ := FindWorkload("tiny_hot")
 	json, _ := FindWorkload("json")
+	recorded := named(t, "cache")
 	for _, c := range []struct {
 		w      *Workload
 		name   string // of the parameter refused; "": none
@@ -251,6 +268,8 @@ func TestValidate(t *testing.T) {
 		{hot, "min", func(p *loops.Params) { p.Min, p.Max = 16, 32 }},
 		{json, "", func(p *loops.Params) { p.Max = 4096 }},
 		{json, "min", func(p *loops.Params) { p.Min = 4096 }},
+		{recorded, "", func(p *loops.Params) { p.Rounds = 1 }},
+		{recorded, "threads", func(p *loops.Params) { p.Threads++ }},
 	} {
 		p := c.w.Params
 		c.change(&p)
@@ -260,7 +279,8 @@ func TestValidate(t *testing.T) {
 			t.Errorf("%s %+v: %v, want a complaint about %q", c.w.Name, p, err, c.name)
 		}
 	}
-	for _, w := range tested() {
+	for i := range Workloads {
+		w := &Workloads[i]
 		if err := w.Validate(w.Params); err != nil {
 			t.Errorf("%s refuses its own parameters: %v", w.Name, err)
 		}
@@ -287,6 +307,10 @@ func TestScale(t *testing.T) {
 	}
 	if p := w.Scale(w.Params, 1e-12); p.WS != 1 || p.Iters != 1 {
 		t.Errorf("next to nothing of it is %+v", p)
+	}
+	recorded := named(t, "cache")
+	if p := recorded.Scale(recorded.Params, 1e-12); p.Rounds != 1 || p.Threads != recorded.Params.Threads {
+		t.Errorf("next to nothing of a recording is %+v", p)
 	}
 }
 
@@ -381,7 +405,7 @@ const char *tc_version(int *a, int *b, const char **c) { (void)a, (void)b, (void
 	if out, err := exec.Command("gcc", "-shared", "-fPIC", "-fno-builtin", "-o", library, file).CombinedOutput(); err != nil {
 		t.Skipf("%v: %s", err, out)
 	}
-	w := &Workloads[0]
+	w := named(t, "random_mixed")
 	c := exec.Command(driver, w.Args(small(w))...)
 	c.Env = append(os.Environ(), "LD_PRELOAD="+library)
 	out, err := c.Output()

@@ -32,7 +32,7 @@ f 1 4
 `
 
 // tapes writes the tapes of the tests and returns their parameters: tapes of a distribution, with
-// one thread and with two, and one of the trace.
+// one thread and with two, of the trace, and of the beginning of each recorded workload.
 func tapes(t *testing.T) map[string]loops.Params {
 	t.Helper()
 	dir := t.TempDir()
@@ -63,6 +63,12 @@ func tapes(t *testing.T) map[string]loops.Params {
 		}
 		tape, err := trace.Compile(r, trace.CompileOptions{Threads: threads})
 		add(name, tape, err)
+	}
+	for i := range Workloads {
+		if w := &Workloads[i]; w.Recorded {
+			tape, err := w.compile(trace.CompileOptions{MaxOps: 1000, MaxSize: 64 << 10})
+			add(w.Name, tape, err)
+		}
 	}
 	return list
 }

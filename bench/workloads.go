@@ -25,6 +25,9 @@ type Workload struct {
 	Params loops.Params
 	// Quick marks the workloads of `compare all --quick`.
 	Quick bool
+	// Recorded says that the operations are those that a program made, Rounds times: Workload.Tape. The
+	// number of threads is then the recording's and cannot be changed.
+	Recorded bool
 }
 
 // Param is one parameter of a loops.Params, found by its name in the command line, in reports and
@@ -70,6 +73,15 @@ const (
 // docs/benchmarks.md names a source, the parameters are the source's. The numbers of repetitions
 // are chosen so that hakmem takes some tenths of a second on the machine that the document names.
 var Workloads = []Workload{
+	{Name: "sqlite", Loop: "tape", Recorded: true, Quick: true,
+		Doc:    "a recording: SQLite with 20,000 rows in memory, inserted, read, updated, scanned and vacuumed",
+		Params: loops.Params{Rounds: 150, Threads: 1}},
+	{Name: "arrow", Loop: "tape", Recorded: true, Quick: true,
+		Doc:    "a recording: Arrow builds, filters and sums up a million rows, in one piece and in batches",
+		Params: loops.Params{Rounds: 20, Threads: 1}},
+	{Name: "cache", Loop: "tape", Recorded: true, Quick: true,
+		Doc:    "a recording: a cache of 16 MiB, values of 64-4096 B, two threads, popular keys often",
+		Params: loops.Params{Rounds: 100, Threads: 2}},
 	{Name: "random_mixed", Loop: "random_mixed", Quick: true,
 		Doc:    "each operation frees a random slot, or fills it with a block of random size",
 		Params: loops.Params{Min: 16, Max: 1024, WS: 400, Iters: 20_000_000, Threads: 1, Seed: 1}},
@@ -217,6 +229,8 @@ func (w *Workload) Validate(p loops.Params) error {
 		switch {
 		case !w.Uses(t) && v != 0:
 			return &loops.ParamError{Name: t.Name, Value: text, Remedy: w.Name + " has no such parameter; leave it out"}
+		case w.Recorded && t.Name == "threads" && v != t.Get(&w.Params):
+			return &loops.ParamError{Name: t.Name, Value: text, Remedy: fmt.Sprintf("the recording has %d; leave it out", w.Params.Threads)}
 		case w.Uses(t) && (v < 1 || v > t.Max):
 			return &loops.ParamError{Name: t.Name, Value: text, Remedy: fmt.Sprintf("use a whole number from 1 to %d", t.Max)}
 		}
@@ -266,7 +280,8 @@ func (w *Workload) Scale(p loops.Params, scale float64) loops.Params {
 	for i := range ParamTable {
 		t := &ParamTable[i]
 		// Where a loop has no inner repetitions, the rounds are its work.
-		if (t.Scaled || t.Name == "rounds" && loops.About(w.Loop).ScaleRounds) && w.Uses(t) {
+		rounds := t.Name == "rounds" && (w.Recorded || loops.About(w.Loop).ScaleRounds)
+		if (t.Scaled || rounds) && w.Uses(t) {
 			t.Set(&p, max(1, uint64(float64(t.Get(&p))*scale)))
 		}
 	}

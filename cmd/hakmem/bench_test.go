@@ -10,6 +10,7 @@ import (
 
 	"github.com/hakmem/hakmem/bench"
 	"github.com/hakmem/hakmem/bench/loops"
+	"github.com/hakmem/hakmem/bench/result"
 )
 
 // TestBenchJSON runs all allocators and reads the report as another program would.
@@ -54,6 +55,22 @@ func TestBenchJSON(t *testing.T) {
 		if !slices.Equal(names, loops.Allocators()) {
 			t.Errorf("%s: results of %q, absent %v", workload, names, r["absent"])
 		}
+	}
+}
+
+// TestBenchRecorded runs a recorded workload in processes of its own, and checks its blocks.
+func TestBenchRecorded(t *testing.T) {
+	status, out, errs := hakmemCommand("bench", "cache", "--scale", "0.001", "--runs", "1", "--alloc", "hakmem,go", "--json")
+	var r result.Report
+	if err := json.Unmarshal([]byte(out), &r); status != 0 || err != nil {
+		t.Fatalf("status %d, %v: %s", status, err, errs)
+	}
+	if len(r.Results) != 2 || r.Workload != "cache" || r.Params["rounds"] != 1. || r.Params["threads"] != 2. || r.Results[0].NsPerOp <= 0 {
+		t.Errorf("%+v", r)
+	}
+	status, out, errs = hakmemCommand("bench", "cache", "--scale", "0.001", "--verify", "--alloc", "hakmem,hakmem-heap")
+	if status != 0 || strings.Count(out, "blocks checked") != 2 {
+		t.Errorf("status %d: %s%s", status, out, errs)
 	}
 }
 

@@ -2,7 +2,7 @@
 //
 //	hakmem bench random_mixed     the allocators that a Go program can choose from
 //	hakmem compare random_mixed   hakmem next to mimalloc, jemalloc, gperftools, glibc and those
-//	hakmem compare all --quick    the same for eight workloads
+//	hakmem compare all --quick    the same for eleven workloads
 //	hakmem ab --gate S=0,1 W      whether a setting's other value is faster
 //	hakmem replay FILE            a recorded trace over all allocators
 //	hakmem record -- PROGRAM      a trace of a program that uses hakmem

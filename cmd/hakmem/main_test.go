@@ -115,6 +115,8 @@ func TestBadInput(t *testing.T) {
 		{"bench random_mixed --min x", `"x"`, "whole number from 1 to"},
 		{"bench random_mixed --min -5", `"-5"`, "whole number from 1 to"},
 		{"bench random_mixed --rounds 3", "--rounds 3", "leave it out"},
+		{"bench cache --threads 3", "--threads 3", "the recording has 2; leave it out"},
+		{"bench sqlite --iters 3", "--iters 3", "leave it out"},
 		{"bench random_mixed --scale 0", `"0"`, "above 0"},
 		{"bench dist --dist nowhere.csv", `"nowhere.csv"`, "CSV"},
 		{"bench dist --dist=", `--dist ""`, "use web"},

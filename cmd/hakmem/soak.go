@@ -97,7 +97,8 @@ type soak struct {
 
 	rounds   uint64
 	verified uint64
-	done     map[string]bool // names of workloads
+	done     map[string]bool   // names of workloads
+	tapes    map[string]string // files of the recorded workloads, by name
 	lines    int
 	firstRSS uint64
 	first    hakmem.Stats // at the first line
@@ -127,6 +128,11 @@ func (s *soak) run(ctx context.Context, total, every time.Duration) error {
 	// The drift is counted from the first line. It comes after a quarter of the time, which leaves
 	// most of the time for the drift.
 	next := min(every, total/4)
+	clean, err := s.makeTapes()
+	defer clean()
+	if err != nil {
+		return err
+	}
 	for {
 		for i := range bench.Workloads {
 			for _, allocator := range soakAllocators {
@@ -151,12 +157,37 @@ func (s *soak) run(ctx context.Context, total, every time.Duration) error {
 	}
 }
 
+// makeTapes writes the tapes of the recorded workloads. The returned function removes the files.
+func (s *soak) makeTapes() (clean func(), err error) {
+	s.tapes = map[string]string{}
+	var cleans []func()
+	clean = func() {
+		for _, f := range cleans {
+			f()
+		}
+	}
+	for i := range bench.Workloads {
+		j := job{workload: &bench.Workloads[i], params: bench.Workloads[i].Params}
+		if !j.workload.Recorded {
+			continue
+		}
+		f, err := j.makeTape("")
+		if err != nil {
+			return clean, err
+		}
+		cleans = append(cleans, f)
+		s.tapes[j.workload.Name] = j.params.Tape
+	}
+	return clean, nil
+}
+
 // round runs one workload and checks its blocks.
 func (s *soak) round(w *bench.Workload, allocator string) error {
 	p := soakParams(w, float64(soakLeastOps)*math.Pow(float64(soakMostOps)/soakLeastOps, s.rng.Float64()), s.threads)
 	if p.Seed != 0 {
 		p.Seed = 1 + s.rng.Uint32N(math.MaxUint32)
 	}
+	p.Tape = s.tapes[w.Name]
 	r, err := bench.Measure(bench.Spec{Workload: w.Name, Allocator: allocator, Params: p, Observe: loops.ObserveVerify})
 	if err != nil {
 		return fmt.Errorf("round %d, %v: %w", s.rounds+1, w.Args(p), errors.Join(err, hakmem.CheckInvariants()))
@@ -167,9 +198,13 @@ func (s *soak) round(w *bench.Workload, allocator string) error {
 	return nil
 }
 
-// soakParams adjusts a workload's parameters to about ops operations.
+// soakParams adjusts a workload's parameters to about ops operations. A recording is run once, whatever it has.
 func soakParams(w *bench.Workload, ops float64, threads int) loops.Params {
 	p := w.Params
+	if w.Recorded {
+		p.Rounds = 1
+		return p
+	}
 	p.Threads = threads
 	if mean := float64(cmp.Or(p.Min, p.Max)+p.Max) / 2; mean > 0 {
 		ops = min(ops, soakBytes/mean)

@@ -13,9 +13,23 @@ import (
 // makeTape writes the tape of a job whose workload needs one, and sets the job's parameters to it.
 // The returned function removes the file.
 func (j *job) makeTape(dist string) (clean func(), err error) {
-	if j.workload.Name != bench.DistWorkload {
+	var tape *trace.Tape
+	switch {
+	case j.workload.Recorded:
+		tape, err = j.workload.Tape()
+	case j.workload.Name == bench.DistWorkload:
+		tape, err = j.distTape(dist)
+	default:
 		return func() {}, nil
 	}
+	if err != nil {
+		return nil, err
+	}
+	return j.useTape(tape)
+}
+
+// distTape makes the tape of a distribution.
+func (j *job) distTape(dist string) (*trace.Tape, error) {
 	d, err := readDistribution(dist)
 	if err != nil {
 		return nil, err
@@ -26,7 +40,7 @@ func (j *job) makeTape(dist string) (clean func(), err error) {
 	if err != nil {
 		return nil, fmt.Errorf("--dist %s: %w", dist, err)
 	}
-	return j.useTape(tape)
+	return tape, nil
 }
 
 // useTape writes the tape to a temporary file.
