@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"math/bits"
 	"slices"
 
 	"github.com/hakmem/hakmem/internal/asan"
@@ -118,12 +119,12 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, keep Keep, roomy bool) (q 
 	r := &region
 	r.mu.Lock()
 	at, m, large, why := liveByte(p)
-	if why != OK || !large || m.class != 0 || checkLive && state(at) == 0 {
+	usable, _ := sizeclass.LargeSize(size)
+	if why != OK || !large || m.class != 0 || checkLive && state(at) == 0 || !Hardened() && isWarm(usable) {
 		r.mu.Unlock()
 		return 0, Moved{}, false
 	}
 	contents := m.largeSize
-	usable, _ := sizeclass.LargeSize(size)
 	if Hardened() {
 		was, _, ok := unseal(p, m, true)
 		room := mem.Bytes(0)
@@ -198,6 +199,24 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, keep Keep, roomy bool) (q 
 		sealed(q, size)
 	}
 	return q, old, true
+}
+
+// isWarm reports whether a new huge block of usable bytes would get pages of which half are dirty at least. Then
+// copying costs less than a move, which would throw their memory away, and leave the old place without any: what is
+// used there next needs a page fault for each 4 KiB, which takes longer than to copy them (docs/ledger.md, "Moves to
+// where memory is"). Under region.mu.
+func isWarm(usable mem.Bytes) bool {
+	check.MustHold(&region.mu, "isWarm")
+	n := pagesOf(usable)
+	page, ok := tree.find(n)
+	if !ok {
+		return false
+	}
+	dirty := 0
+	for c := page.chunk(); c.page() < page+pageNo(n); c++ {
+		dirty += bits.OnesCount32(uint32(c.part(page, n) & super(c).dirty))
+	}
+	return pageCount(dirty) >= n/2
 }
 
 // nextSeam returns the first seam inside n pages from page on, or the page after them. Nobody moves those
