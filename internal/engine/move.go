@@ -204,9 +204,13 @@ func moveTo(p Block, size mem.Bytes, align mem.Align, keep Keep, roomy bool) (q 
 // isWarm reports whether a new huge block of usable bytes would get pages of which half are dirty at least. Then
 // copying costs less than a move, which would throw their memory away, and leave the old place without any: what is
 // used there next needs a page fault for each 4 KiB, which takes longer than to copy them (docs/ledger.md, "Moves to
-// where memory is"). Under region.mu.
+// where memory is"). It is false where a limit is near, because a copy is in memory next to its original. Under
+// region.mu.
 func isWarm(usable mem.Bytes) bool {
 	check.MustHold(&region.mu, "isWarm")
+	if pressed() || !within(usable) {
+		return false
+	}
 	n := pagesOf(usable)
 	page, ok := tree.find(n)
 	if !ok {

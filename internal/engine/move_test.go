@@ -124,31 +124,57 @@ func TestMoveClears(t *testing.T) {
 	Trim()
 }
 
-// TestNoMoveToMemory: a block does not move to pages of which half have memory, and stays as it was.
+// TestNoMoveToMemory: a block does not move to pages of which half have memory, and stays as it was, unless a
+// limit leaves no room for two.
 func TestNoMoveToMemory(t *testing.T) {
-	withClock(t)
 	const size, to = 5 * mebibyte, 9 * mebibyte
-	p, behind := cornered(t, size)
-	testkit.Fill(ptr(p.addr()), size, 1)
-	filled := Malloc(0, 2*to)
-	if !Resize(filled, sizeclass.MaxMid+1, KeepAll) {
-		t.Fatal("the block did not become smaller")
+	for _, x := range []struct {
+		what       string
+		soft, hard mem.Bytes // room within the limits; 0: there is none
+		trim       bool
+		moves      bool
+	}{
+		{"with memory", 0, 0, false, false},
+		{"without memory", 0, 0, true, true},
+		{"much room", 400 * mebibyte, 500 * mebibyte, false, false},
+		{"near the soft limit", mebibyte, 0, false, true},
+		{"near the hard limit", 0, to - mebibyte, false, true},
+	} {
+		t.Run(x.what, func(t *testing.T) {
+			withClock(t)
+			p, behind := cornered(t, size)
+			testkit.Fill(ptr(p.addr()), size, 1)
+			filled := Malloc(0, 2*to)
+			if !Resize(filled, sizeclass.MaxMid+1, KeepAll) {
+				t.Fatal("the block did not become smaller")
+			}
+			if x.trim {
+				Trim()
+			}
+			limit := func(room mem.Bytes) uint64 {
+				if room == 0 {
+					return 0
+				}
+				return uint64(counted.Load()) + uint64(room)
+			}
+			withLimit(t, limit(x.soft), limit(x.hard))
+			q, old, can := Move(0, p, to, 1, KeepAll)
+			if can != x.moves || can != (q != 0) {
+				t.Fatalf("Move = %#x, %v, want %v: %v", q, can, x.moves, Survived())
+			}
+			if can {
+				old.Free()
+				p = q
+			}
+			if !testkit.Intact(ptr(p.addr()), size, 1) {
+				t.Error("the block has changed")
+			}
+			noLimit(t)
+			mustHold(t)
+			freeBlocks(t, []Block{p, behind, filled})
+			Trim()
+		})
 	}
-	if q, _, can := Move(0, p, to, 1, KeepAll); can || q != 0 {
-		t.Errorf("Move = %#x, %v to pages with memory", q, can)
-	}
-	if !testkit.Intact(ptr(p.addr()), size, 1) {
-		t.Error("the block has changed")
-	}
-	Trim()
-	q, old, can := Move(0, p, to, 1, KeepAll)
-	if !can || q == 0 {
-		t.Fatalf("Move = %#x, %v to pages without memory", q, can)
-	}
-	old.Free()
-	mustHold(t)
-	freeBlocks(t, []Block{q, behind, filled})
-	Trim()
 }
 
 // TestMoveLoses: pages that a copy leaves unusable, some of which the system refused to take back
