@@ -101,7 +101,7 @@
 //
 // # Leaks
 //
-// A program that forgets a free is told where it allocated: in a test by package
+// Two packages report where a program allocated what it forgets to free: in a test package
 // hakmemtest, which makes a test fail that leaves blocks behind; in any program by
 // WriteLeaks of package hakmempprof, with HAKMEM_PROFILE_RATE=1. [LiveBlocks] iterates
 // over every live block. The memory of a

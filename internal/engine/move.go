@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"math/bits"
 	"slices"
 
 	"github.com/hakmem/hakmem/internal/asan"
@@ -216,11 +215,9 @@ func isWarm(usable mem.Bytes) bool {
 	if !ok {
 		return false
 	}
-	dirty := 0
-	for c := page.chunk(); c.page() < page+pageNo(n); c++ {
-		dirty += bits.OnesCount32(uint32(c.part(page, n) & super(c).dirty))
-	}
-	return pageCount(dirty) >= n/2
+	dirty := pageCount(0)
+	chunksOf(page, n, func(c chunkNo, m pageSet) { dirty += pageCount((m & super(c).dirty).count()) })
+	return dirty >= n/2
 }
 
 // nextSeam returns the first seam inside n pages from page on, or the page after them. Nobody moves those
