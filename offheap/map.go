@@ -5,6 +5,7 @@ import (
 	"hash/maphash"
 	"iter"
 	"runtime"
+	"unsafe"
 
 	"github.com/hakmem/hakmem"
 )
@@ -81,7 +82,10 @@ func (m *Map[K, V]) begin() {
 	mustBePlain[K]()
 	mustBePlain[V]()
 	m.mapCore.begin()
-	m.hash = m.hashOf
+	m.hash = func(k *K) mapHash { return m.hashOf(*k) }
+	if m.integer = isInteger[K](); m.integer {
+		m.integers = integerSeedOf(m.seed)
+	}
 	m.cleanup = runtime.AddCleanup(m, func(held *mapMemory) { abandonMap[K, V](&maps, held, nil) }, m.memory)
 }
 
@@ -92,47 +96,72 @@ func (m *Map[K, V]) mayChange(op string) {
 	}
 }
 
-func (m *Map[K, V]) hashOf(key *K) mapHash { return mapHash(maphash.Comparable(m.seed, *key)) }
-
-// find returns the group and the slot in it where key is, or nil. The table is the one for h.
-func (m *Map[K, V]) find(h mapHash, key K) (*group[K, V], int) {
+// Get returns the value of key, and whether there is one.
+//
+// Where a map is larger than the caches, a lookup waits for memory, and the processor begins the next ones
+// meanwhile, as many as its queues hold. So this is one function: with the hash and the search in functions
+// of their own, lookups took half as long again.
+func (m *Map[K, V]) Get(key K) (value V, ok bool) {
+	if !m.ready("Map.Get") {
+		return value, false
+	}
+	var h mapHash
+	if m.integer {
+		h = m.integers.hash(integerOf(&key))
+	} else {
+		h = mapHash(maphash.Comparable(m.seed, key))
+	}
 	t := m.tableOf(h)
 	mask := t.groups() - 1
 	for i, step := h.group()&mask, uint32(1); ; i, step = (i+step)&mask, step+1 {
 		g := m.groupOf(t, i)
 		for c := g.control.candidates(h.tag()); c.any(); c = c.rest() {
-			if at := c.slot(); g.slots[at].key == key {
-				return g, at
+			if s := g.slot(c.slot()); s.key == key {
+				value = s.elem
+				runtime.KeepAlive(m)
+				return value, true
 			}
 		}
 		if g.control.empty().any() {
-			return nil, 0
+			runtime.KeepAlive(m)
+			return value, false
 		}
 	}
-}
-
-// Get returns the value of key, and whether there is one.
-func (m *Map[K, V]) Get(key K) (value V, ok bool) {
-	if m.ready("Map.Get") {
-		if g, i := m.find(m.hashOf(&key), key); g != nil {
-			value, ok = g.slots[i].elem, true
-		}
-	}
-	runtime.KeepAlive(m)
-	return value, ok
 }
 
 // GetPtr returns a pointer to the value of key in the map, or nil if there is none. It is valid, for
 // reading and writing, until the next call of a method that may change the map (Put, PutPtr, Delete,
 // Clear, Reserve, Close), as long as the Map is reachable.
-func (m *Map[K, V]) GetPtr(key K) (value *V) {
-	if m.ready("Map.GetPtr") {
-		if g, i := m.find(m.hashOf(&key), key); g != nil {
-			value = &g.slots[i].elem
+func (m *Map[K, V]) GetPtr(key K) *V {
+	s := m.find("Map.GetPtr", key)
+	runtime.KeepAlive(m)
+	return (*V)(unsafe.Pointer(s)) // which begins with the value; so short, this is compiled into its caller
+}
+
+// find returns the slot of key, or nil.
+func (m *Map[K, V]) find(op string, key K) *slot[K, V] {
+	if !m.ready(op) {
+		return nil
+	}
+	var h mapHash
+	if m.integer {
+		h = m.integers.hash(integerOf(&key))
+	} else {
+		h = mapHash(maphash.Comparable(m.seed, key))
+	}
+	t := m.tableOf(h)
+	mask := t.groups() - 1
+	for i, step := h.group()&mask, uint32(1); ; i, step = (i+step)&mask, step+1 {
+		g := m.groupOf(t, i)
+		for c := g.control.candidates(h.tag()); c.any(); c = c.rest() {
+			if s := g.slot(c.slot()); s.key == key {
+				return s
+			}
+		}
+		if g.control.empty().any() {
+			return nil
 		}
 	}
-	runtime.KeepAlive(m)
-	return value
 }
 
 // Put sets the value of key. It panics with [*hakmem.OutOfMemoryError] when no memory is left; then the
@@ -157,13 +186,10 @@ func (m *Map[K, V]) PutPtr(key K) (value *V, added bool) {
 
 func (m *Map[K, V]) put(op string, key K) (s *slot[K, V], added bool) {
 	m.mayChange(op)
-	h := m.hashOf(&key)
-	if m.dir != nil {
-		if g, i := m.find(h, key); g != nil {
-			return &g.slots[i], false
-		}
+	if s = m.find(op, key); s != nil {
+		return s, false
 	}
-	s = m.insert(h)
+	s = m.insert(m.hashOf(key))
 	s.key = key
 	return s, true
 }
@@ -171,12 +197,9 @@ func (m *Map[K, V]) put(op string, key K) (s *slot[K, V], added bool) {
 // Delete removes the entry of key and reports whether there was one. Memory that the map no longer needs
 // is given back.
 func (m *Map[K, V]) Delete(key K) (found bool) {
-	if m.ready("Map.Delete") {
-		h := m.hashOf(&key)
-		if g, i := m.find(h, key); g != nil {
-			m.remove(m.tableOf(h), h, g, i)
-			found = true
-		}
+	if s := m.find("Map.Delete", key); s != nil {
+		m.remove(m.hashOf(key), s)
+		found = true
 	}
 	runtime.KeepAlive(m)
 	return found
@@ -233,10 +256,7 @@ func (m *Map[K, V]) now(s *slot[K, V]) *slot[K, V] {
 	if key := s.key; key != s.key {
 		return s
 	}
-	if g, i := m.find(m.hashOf(&s.key), s.key); g != nil {
-		return &g.slots[i]
-	}
-	return nil
+	return m.find("Map.All", s.key)
 }
 
 // Close frees the map's memory. Any later use of the Map, including a second Close, panics with a

@@ -1,6 +1,15 @@
 package offheap
 
-import "fmt"
+import (
+	"fmt"
+	"hash/maphash"
+)
+
+// IntegerHash returns the function by which a new map hashes integers.
+func IntegerHash() func(uint64) uint64 {
+	seed := integerSeedOf(maphash.MakeSeed())
+	return func(key uint64) uint64 { return uint64(seed.hash(key)) }
+}
 
 // CheckMap returns what is wrong with a Map's books.
 func CheckMap[K comparable, V any](m *Map[K, V]) error { return m.check(m.now) }

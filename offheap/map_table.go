@@ -92,16 +92,6 @@ func (c control) with(slot int, state uint8) control {
 	return c&^(0xFF<<(8*slot)) | control(state)<<(8*slot)
 }
 
-// mapHash is a hash of a key. From the top it has the index in the directory; the lowest seven bits are
-// the tag; the bits above these say in which group the search begins.
-type mapHash uint64
-
-func (h mapHash) tag() uint8    { return uint8(h & 0x7F) }
-func (h mapHash) group() uint32 { return uint32(h >> 7) }
-
-// bit returns the bit of a hash that tells the two halves of a table of the given depth apart.
-func (h mapHash) bit(depth uint8) uint { return uint(h>>(hashBits-1-depth)) & 1 }
-
 // slot is the place of an entry. The value comes first: a value without a size would else make the slot
 // larger, because Go leaves room behind a last field that has none.
 type slot[K, V any] struct {
@@ -112,6 +102,11 @@ type slot[K, V any] struct {
 type group[K, V any] struct {
 	control control
 	slots   [groupSlots]slot[K, V]
+}
+
+// slot returns the slot i, which is below groupSlots.
+func (g *group[K, V]) slot(i int) *slot[K, V] {
+	return (*slot[K, V])(unsafe.Add(unsafe.Pointer(&g.slots), uintptr(i)*unsafe.Sizeof(slot[K, V]{})))
 }
 
 // tableHeader begins a table.
@@ -174,20 +169,22 @@ type mapCore[K, V any] struct {
 	shift uint8          // by which a hash is shifted to be an index into dir
 	depth uint8          // that of memory
 	// largest is the log of the largest tables.
-	largest uint8
-	closed  bool
-	seed    maphash.Seed
-	count   int
-	memory  *mapMemory
-	site    hakmem.Site
-	epoch   uint64           // how often all entries were dropped at once
-	depths  [hashBits]uint32 // how many tables have each depth
-	hash    func(*K) mapHash // hashes a key that is in a slot
-	drop    func(*K)         // frees what a key holds outside of its slot; nil if it holds nothing
-	walks   atomic.Int32     // iterations
-	dead    atomic.Int32     // tables that are dead
-	late    []engine.Block   // keys to be freed when no table is dead
-	cleanup runtime.Cleanup  // set with self
+	largest  uint8
+	closed   bool
+	integer  bool // keys are integers, hashed by integers and not by seed
+	seed     maphash.Seed
+	integers integerSeed
+	count    int
+	memory   *mapMemory
+	site     hakmem.Site
+	epoch    uint64           // how often all entries were dropped at once
+	depths   [hashBits]uint32 // how many tables have each depth
+	hash     func(*K) mapHash // hashes a key that is in a slot
+	drop     func(*K)         // frees what a key holds outside of its slot; nil if it holds nothing
+	walks    atomic.Int32     // iterations
+	dead     atomic.Int32     // tables that are dead
+	late     []engine.Block   // keys to be freed when no table is dead
+	cleanup  runtime.Cleanup  // set with self
 }
 
 // Misuse of a handle. These are kinds of hakmem.MisuseError, which has the remedies.
@@ -250,6 +247,17 @@ func noMemory(size uintptr) {
 
 func (c *mapCore[K, V]) groupOf(t tableRef, i uint32) *group[K, V] {
 	return (*group[K, V])(unsafe.Add(t.pointer(), tableHead+uintptr(i)*unsafe.Sizeof(group[K, V]{})))
+}
+
+// placeOf returns the group of a slot of the table t, and which of its slots it is. Slots without a size
+// are all at one address; then there is one entry at most, in the first slot.
+func (c *mapCore[K, V]) placeOf(t tableRef, s *slot[K, V]) (g *group[K, V], i int) {
+	at := uintptr(unsafe.Pointer(s)) - uintptr(t.pointer()) - tableHead - unsafe.Sizeof(g.control)
+	g = c.groupOf(t, uint32(at/unsafe.Sizeof(*g)))
+	if size := unsafe.Sizeof(*s); size != 0 {
+		i = int((uintptr(unsafe.Pointer(s)) - uintptr(unsafe.Pointer(&g.slots))) / size)
+	}
+	return g, i
 }
 
 // tableSize returns the size of a table of 2^log groups, in bytes.
@@ -470,12 +478,14 @@ func (c *mapCore[K, V]) halve() {
 	}
 }
 
-// remove drops the entry in a slot of the group i of a table.
-func (c *mapCore[K, V]) remove(t tableRef, h mapHash, g *group[K, V], i int) {
+// remove drops the entry in the slot s, whose key has the hash h.
+func (c *mapCore[K, V]) remove(h mapHash, s *slot[K, V]) {
+	t := c.tableOf(h)
 	head := t.header()
 	if c.drop != nil {
-		c.drop(&g.slots[i].key)
+		c.drop(&s.key)
 	}
+	g, i := c.placeOf(t, s)
 	if g.control.empty().any() { // no search has gone beyond this group
 		g.control = g.control.with(i, slotEmpty)
 		head.left++

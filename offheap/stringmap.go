@@ -95,27 +95,31 @@ func (m *StringMap[V]) mayChange(op string) {
 
 func (m *StringMap[V]) hashOf(key string) mapHash { return mapHash(maphash.String(m.seed, key)) }
 
-// find returns the group and the slot in it where key is, or nil. The table is the one for h.
-func (m *StringMap[V]) find(h mapHash, key string) (*group[mapKey, V], int) {
+// find returns the slot of key, or nil.
+func (m *StringMap[V]) find(op, key string) *slot[mapKey, V] {
+	if !m.ready(op) {
+		return nil
+	}
+	h := m.hashOf(key)
 	t := m.tableOf(h)
 	mask := t.groups() - 1
 	for i, step := h.group()&mask, uint32(1); ; i, step = (i+step)&mask, step+1 {
 		g := m.groupOf(t, i)
 		for c := g.control.candidates(h.tag()); c.any(); c = c.rest() {
-			if at := c.slot(); g.slots[at].key.text() == key {
-				return g, at
+			if s := g.slot(c.slot()); s.key.text() == key {
+				return s
 			}
 		}
 		if g.control.empty().any() {
-			return nil, 0
+			return nil
 		}
 	}
 }
 
 // Get returns the value of key, and whether there is one.
 func (m *StringMap[V]) Get(key string) (value V, ok bool) {
-	if p := m.get("StringMap.Get", key); p != nil {
-		value, ok = *p, true
+	if s := m.find("StringMap.Get", key); s != nil {
+		value, ok = s.elem, true
 	}
 	runtime.KeepAlive(m)
 	return value, ok
@@ -123,8 +127,8 @@ func (m *StringMap[V]) Get(key string) (value V, ok bool) {
 
 // GetBytes is Get for a key that is a slice of bytes.
 func (m *StringMap[V]) GetBytes(key []byte) (value V, ok bool) {
-	if p := m.get("StringMap.GetBytes", textOf(key)); p != nil {
-		value, ok = *p, true
+	if s := m.find("StringMap.GetBytes", textOf(key)); s != nil {
+		value, ok = s.elem, true
 	}
 	runtime.KeepAlive(m)
 	return value, ok
@@ -135,18 +139,9 @@ func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b))
 
 // GetPtr is [Map.GetPtr].
 func (m *StringMap[V]) GetPtr(key string) *V {
-	p := m.get("StringMap.GetPtr", key)
+	s := m.find("StringMap.GetPtr", key)
 	runtime.KeepAlive(m)
-	return p
-}
-
-func (m *StringMap[V]) get(op, key string) *V {
-	if m.ready(op) {
-		if g, i := m.find(m.hashOf(key), key); g != nil {
-			return &g.slots[i].elem
-		}
-	}
-	return nil
+	return (*V)(unsafe.Pointer(s)) // as in Map.GetPtr
 }
 
 // Put sets the value of key. It copies the key if there was no entry. It panics with
@@ -178,11 +173,8 @@ func (m *StringMap[V]) putPtr(op, key string) (value *V, added bool) {
 
 func (m *StringMap[V]) put(op, key string) (s *slot[mapKey, V], added bool) {
 	m.mayChange(op)
-	h := m.hashOf(key)
-	if m.dir != nil {
-		if g, i := m.find(h, key); g != nil {
-			return &g.slots[i], false
-		}
+	if s = m.find(op, key); s != nil {
+		return s, false
 	}
 	k := m.keep(key)
 	defer func() {
@@ -190,7 +182,7 @@ func (m *StringMap[V]) put(op, key string) (s *slot[mapKey, V], added bool) {
 			hakmem.Free(k.outside())
 		}
 	}()
-	s = m.insert(h)
+	s = m.insert(m.hashOf(key))
 	s.key = k
 	return s, true
 }
@@ -214,12 +206,9 @@ func (m *StringMap[V]) keep(text string) (k mapKey) {
 // Delete removes the entry of key and reports whether there was one. The copy of the key is freed, and
 // so is other memory that the map no longer needs. key may be the view that All has given.
 func (m *StringMap[V]) Delete(key string) (found bool) {
-	if m.ready("StringMap.Delete") {
-		h := m.hashOf(key)
-		if g, i := m.find(h, key); g != nil {
-			m.remove(m.tableOf(h), h, g, i)
-			found = true
-		}
+	if s := m.find("StringMap.Delete", key); s != nil {
+		m.remove(m.hashOf(key), s)
+		found = true
 	}
 	runtime.KeepAlive(m)
 	return found
@@ -262,11 +251,7 @@ func (m *StringMap[V]) All() iter.Seq2[string, V] {
 
 // now returns where the entry is that was in the slot s of a dead table, or nil.
 func (m *StringMap[V]) now(s *slot[mapKey, V]) *slot[mapKey, V] {
-	key := s.key.text()
-	if g, i := m.find(m.hashOf(key), key); g != nil {
-		return &g.slots[i]
-	}
-	return nil
+	return m.find("StringMap.All", s.key.text())
 }
 
 // Close is [Map.Close].
