@@ -69,6 +69,7 @@ func comparisons() []comparison {
 			loads: []int{1}, later: 5 * time.Second,
 			variants: []variant{
 				{"Go's map", "", false}, {"cockroachdb/swiss", "github.com/cockroachdb/swiss", false},
+				{"cockroachdb/swiss, adapters/swiss", ofTree, false},
 				{"offheap.Map", ofTree, false}, {"offheap.Map, governor", ofTree, false},
 			},
 		},

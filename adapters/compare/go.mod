@@ -13,6 +13,7 @@ require (
 	github.com/hakmem/hakmem/adapters/arrow v0.1.0
 	github.com/hakmem/hakmem/adapters/fastcache v0.1.0
 	github.com/hakmem/hakmem/adapters/sqlite v0.1.0
+	github.com/hakmem/hakmem/adapters/swiss v0.1.0
 	github.com/maypok86/otter/v2 v2.4.0
 	modernc.org/sqlite v1.62.0
 )

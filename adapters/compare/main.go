@@ -9,7 +9,7 @@
 //	sqlite-pagecache  parallel readers of one SQLite database: which page cache
 //	arrow             10^7 rows of Apache Arrow: the Go heap, or hakmem
 //	fastcache         fastcache, or the adapter in its place
-//	map               10^7 entries: Go's map, cockroachdb/swiss, offheap.Map
+//	map               10^7 entries: Go's map, cockroachdb/swiss, the same with adapters/swiss, offheap.Map
 //	cache             package cache and other in-memory caches
 //
 // The programs are built first. Each variant runs in a process of its own. Every run of all variants is made

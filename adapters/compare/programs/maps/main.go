@@ -1,5 +1,5 @@
-// Command maps is the comparison "map": 10^7 entries of uint64 in Go's map, in cockroachdb/swiss and in hakmem's
-// offheap.Map. The command compare starts it.
+// Command maps is the comparison "map": 10^7 entries of uint64 in Go's map, in cockroachdb/swiss with Go's memory and
+// with hakmem's, and in offheap.Map. The command compare starts it.
 package main
 
 import (
@@ -30,6 +30,8 @@ func begin(s measure.Setting) (measure.Job, error) {
 		fresh = func() table { return &goTable{} }
 	case "cockroachdb/swiss":
 		fresh = func() table { return &swissTable{} }
+	case "cockroachdb/swiss, adapters/swiss":
+		fresh = func() table { return &swissTable{outside: true} }
 	case "offheap.Map":
 		fresh = func() table { return &hakmemTable{} }
 	case "offheap.Map, governor":

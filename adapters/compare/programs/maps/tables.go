@@ -2,6 +2,7 @@ package main
 
 import (
 	"github.com/cockroachdb/swiss"
+	hakmemswiss "github.com/hakmem/hakmem/adapters/swiss"
 	"github.com/hakmem/hakmem/offheap"
 )
 
@@ -45,11 +46,19 @@ func (t *goTable) replace(first, last, n int) uint64 {
 func (t *goTable) len() int { return len(t.m) }
 func (t *goTable) close()   { t.m = nil }
 
-type swissTable struct{ m *swiss.Map[uint64, uint64] }
+type swissTable struct {
+	m       *swiss.Map[uint64, uint64]
+	outside bool // the groups are in hakmem
+}
 
 func (t *swissTable) insert(first, last int) uint64 {
 	if t.m == nil {
-		t.m = swiss.New[uint64, uint64](0)
+		if t.outside {
+			groups := hakmemswiss.New[swiss.Group[uint64, uint64]](hakmemswiss.Options{})
+			t.m = swiss.New(0, swiss.WithAllocator[uint64, uint64](groups))
+		} else {
+			t.m = swiss.New[uint64, uint64](0)
+		}
 	}
 	for i := first; i < last; i++ {
 		t.m.Put(scatter(i), uint64(i))
