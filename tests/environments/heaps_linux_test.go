@@ -162,10 +162,16 @@ func TestIdleHeaps(t *testing.T) {
 		t.Skip("skipped: -race or -asan; it keeps shadows of memory, which stay")
 	}
 	for _, how := range []string{"wait", "Trim", "owner", "limit"} {
-		t.Run(how, func(t *testing.T) { testkit.InChild(t, "idle Heaps", how) })
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			testkit.InChild(t, "idle Heaps", how)
+		})
 	}
 	for _, setting := range []string{"HAKMEM_HARDEN=1", "HAKMEM_GUARD=1/50"} {
-		t.Run(setting, func(t *testing.T) { testkit.InChild(t, "idle Heaps", "wait", setting) })
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			testkit.InChild(t, "idle Heaps", "wait", setting)
+		})
 	}
 }
 
