@@ -82,6 +82,14 @@ const (
 	opsPerPreset    = 300_000
 )
 
+// untilDeadline returns a context for a child process, which ends before the test's own process is killed.
+func untilDeadline(t *testing.T) (context.Context, context.CancelFunc) {
+	if end, ok := t.Deadline(); ok {
+		return context.WithDeadline(t.Context(), end.Add(-5*time.Second))
+	}
+	return context.WithCancel(t.Context())
+}
+
 // TestPresets runs the model, the fuzz targets' seeds and the stress in a child
 // for each preset.
 func TestPresets(t *testing.T) {
@@ -110,12 +118,8 @@ func TestPresets(t *testing.T) {
 		}
 		t.Run(p.name, func(t *testing.T) {
 			t.Parallel() // as many children at the same time as there are processors
-			ctx := t.Context()
-			if end, ok := t.Deadline(); ok {
-				var stop context.CancelFunc
-				ctx, stop = context.WithDeadline(ctx, end.Add(-5*time.Second)) // before the parent is killed
-				defer stop()
-			}
+			ctx, stop := untilDeadline(t)
+			defer stop()
 			run := "^(TestModel|TestStress|FuzzHandOver)$"
 			switch { // FuzzAll has the actions of the other targets
 			case long && slices.Contains(pointed, p.name):

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"runtime"
 	"strconv"
 	"sync"
@@ -471,11 +472,26 @@ func TestStressManyGoroutines(t *testing.T) {
 	s.run(t, trimming)
 }
 
+// aloneVar is set in a process that runs one test.
+const aloneVar = "HAKMEM_PROOF_ALONE"
+
 // TestStressMorePsThanFronts has more Ps than there are fronts: the Ps without a front share locked
-// ones.
+// ones. It has a process of its own, because fronts stay: each look at a thousand of them takes a
+// millisecond, and the fuzz targets that follow look some thousand times.
 func TestStressMorePsThanFronts(t *testing.T) {
 	if testing.Short() {
 		t.Skip("skipped: -short; 1100 Ps")
+	}
+	if os.Getenv(aloneVar) == "" {
+		ctx, stop := untilDeadline(t)
+		defer stop()
+		cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
+		cmd.Env = append(os.Environ(), aloneVar+"=1")
+		out, err := cmd.CombinedOutput()
+		if t.Logf("%s", out); err != nil {
+			t.Error(err)
+		}
+		return
 	}
 	procs(t, 1100)
 	s := stress{workers: 2000, ops: stressOps(t), seed: 14}

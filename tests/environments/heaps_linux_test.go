@@ -148,7 +148,7 @@ func idleHeaps(how string) error {
 		if kept := int64(now) - int64(before); kept < manyHeaps*most {
 			fmt.Printf("%s: %d bytes resident before, %d with idle Heaps, %d for each of them after %v\n", how, before, used, kept/manyHeaps, time.Since(parkedAt).Round(100*time.Millisecond))
 			break
-		} else if time.Since(parkedAt) > 10*time.Second {
+		} else if time.Since(parkedAt) > 30*time.Second { // on a busy machine, where several such cases run
 			s := workout.ReadStats()
 			return fmt.Errorf("%d idle Heaps keep %d bytes each, want less than %d: %d resident, before %d; %d in magazines, %d cached, %d dirty", manyHeaps, kept/manyHeaps, most, now, before, s.InMagazines, s.Large.CachedBytes, s.Scavenger.Dirty)
 		}
@@ -162,10 +162,16 @@ func TestIdleHeaps(t *testing.T) {
 		t.Skip("skipped: -race or -asan; it keeps shadows of memory, which stay")
 	}
 	for _, how := range []string{"wait", "Trim", "owner", "limit"} {
-		t.Run(how, func(t *testing.T) { testkit.InChild(t, "idle Heaps", how) })
+		t.Run(how, func(t *testing.T) {
+			t.Parallel()
+			testkit.InChild(t, "idle Heaps", how)
+		})
 	}
 	for _, setting := range []string{"HAKMEM_HARDEN=1", "HAKMEM_GUARD=1/50"} {
-		t.Run(setting, func(t *testing.T) { testkit.InChild(t, "idle Heaps", "wait", setting) })
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			testkit.InChild(t, "idle Heaps", "wait", setting)
+		})
 	}
 }
 

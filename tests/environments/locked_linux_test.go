@@ -222,8 +222,14 @@ func TestLocked(t *testing.T) {
 	}
 	for _, kernel := range kernels {
 		for how := range lockers {
-			t.Run(how+"/"+kernel, func(t *testing.T) { testkit.InChild(t, "freed while locked", how+"/"+kernel, quickly...) })
+			t.Run(how+"/"+kernel, func(t *testing.T) {
+				t.Parallel()
+				testkit.InChild(t, "freed while locked", how+"/"+kernel, quickly...)
+			})
 		}
-		t.Run("hole/"+kernel, func(t *testing.T) { testkit.InChild(t, "hole while locked", kernel, quickly...) })
+		t.Run("hole/"+kernel, func(t *testing.T) {
+			t.Parallel()
+			testkit.InChild(t, "hole while locked", kernel, quickly...)
+		})
 	}
 }

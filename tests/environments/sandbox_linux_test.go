@@ -162,7 +162,10 @@ func TestSandbox(t *testing.T) {
 	}
 	for name := range sandboxes {
 		for _, when := range []string{"first", "later"} {
-			t.Run(name+"/"+when, func(t *testing.T) { testkit.InChild(t, "in a sandbox", name+"/"+when, quickly...) })
+			t.Run(name+"/"+when, func(t *testing.T) {
+				t.Parallel()
+				testkit.InChild(t, "in a sandbox", name+"/"+when, quickly...)
+			})
 		}
 	}
 }
@@ -314,7 +317,7 @@ func whileItHangs(hung bool) error {
 func TestCallThatHangs(t *testing.T) {
 	for name := range hangs {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel() // they mostly wait
+			t.Parallel()
 			testkit.InChild(t, "a call that hangs", name, quickly...)
 		})
 	}

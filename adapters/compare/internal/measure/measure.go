@@ -42,7 +42,7 @@ type Program struct {
 type Job struct {
 	Warm   func() error       // counts for memory, not for time
 	Work   func(*Meter) error // is measured
-	Beside func(*Meter) error // runs while what Work has made is there; only its own figures count
+	NextTo func(*Meter) error // runs while what Work has made is there; only its own figures count
 	Close  func(*Meter) error // gives back what Work has made; Setting.Later begins at its end
 	After  func(*Meter) error // may report figures of what comes after
 }
@@ -152,7 +152,7 @@ func Run(j Job, s Setting) (r Result, err error) {
 	r.GCSeconds, r.Collections = after.seconds-before.seconds, after.cycles-before.cycles
 	_, peak, _ := resident()
 	r.Peak = max(peak-m.start, 0)
-	for _, f := range []func(*Meter) error{j.Beside, j.Close} {
+	for _, f := range []func(*Meter) error{j.NextTo, j.Close} {
 		if f != nil {
 			if err := f(m); err != nil {
 				return r, err

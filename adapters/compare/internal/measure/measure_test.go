@@ -27,7 +27,7 @@ func hold(held *[]byte) Job {
 			runtime.GC()
 			return m.Phase("phase", func() error { return nil })
 		},
-		Beside: func(m *Meter) error { m.Resident("resident"); return nil },
+		NextTo: func(m *Meter) error { m.Resident("resident"); return nil },
 		Close:  func(*Meter) error { runtime.KeepAlive(*held); return nil },
 		After:  func(m *Meter) error { m.Left("left"); return nil },
 	}
@@ -70,11 +70,11 @@ func TestErrors(t *testing.T) {
 	fail := func(*Meter) error { return want }
 	well := func(*Meter) error { return nil }
 	for name, j := range map[string]Job{
-		"warm":   {Warm: func() error { return want }, Work: well},
-		"work":   {Work: fail},
-		"beside": {Work: well, Beside: fail},
-		"close":  {Work: well, Close: fail},
-		"after":  {Work: well, After: fail},
+		"warm":       {Warm: func() error { return want }, Work: well},
+		"work":       {Work: fail},
+		"next to it": {Work: well, NextTo: fail},
+		"close":      {Work: well, Close: fail},
+		"after":      {Work: well, After: fail},
 	} {
 		if _, err := Run(j, Setting{}); !errors.Is(err, want) {
 			t.Errorf("%s: %v", name, err)

@@ -42,7 +42,7 @@ func begin(s measure.Setting) (measure.Job, error) {
 	}
 	l := &load{fresh: fresh, bytes: max(s.Of(fullBytes), leastBytes), entries: s.Of(fullEntries), goroutines: s.Goroutines}
 	l.c = fresh(l.bytes)
-	return measure.Job{Work: l.work, Beside: l.reset, Close: l.close, After: l.drop}, nil
+	return measure.Job{Work: l.work, NextTo: l.reset, Close: l.close, After: l.drop}, nil
 }
 
 type load struct {

@@ -50,7 +50,7 @@ func begin(s measure.Setting) (measure.Job, error) {
 		After: func(m *measure.Meter) error { // by another map, because garbage leaves memory behind, too
 			t := fresh()
 			t.insert(0, n)
-			if err := beside(m, s); err != nil {
+			if err := nextTo(m, s); err != nil {
 				return err
 			}
 			t.close()
@@ -103,8 +103,8 @@ func work(m *measure.Meter, t table, n int) error {
 	return nil
 }
 
-// beside looks at what a living map does to Go's collector, and that to a program next to it.
-func beside(m *measure.Meter, s measure.Setting) error {
+// nextTo looks at what a living map does to Go's collector, and that to a program next to it.
+func nextTo(m *measure.Meter, s measure.Setting) error {
 	var took []float64
 	for range collections {
 		began := time.Now()
@@ -115,9 +115,9 @@ func beside(m *measure.Meter, s measure.Setting) error {
 	m.Figure("full collection", "ms", took[len(took)/2])
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	err := m.Phase("garbage beside", func() error { return garbage(s) })
+	err := m.Phase("garbage next to it", func() error { return garbage(s) })
 	runtime.ReadMemStats(&after)
-	m.Figure("collections beside", "", float64(after.NumGC-before.NumGC))
+	m.Figure("collections next to it", "", float64(after.NumGC-before.NumGC))
 	return err
 }
 
