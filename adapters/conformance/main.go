@@ -1,12 +1,13 @@
 // Command conformance runs the test suites of programs that others wrote with their memory from hakmem,
 // and prints how the results differ from those without it.
 //
-//	go run . [-short] [-keep] [-timeout 30m] [NAME...]
+//	go run . [-short] [-race] [-keep] [-timeout 30m] [NAME...]
 //
 // For each program it fetches the module at a named version through the go command, copies it to a
 // temporary directory, and runs the tests there. In a second copy it swaps the seam, the place where the
 // program gets its memory, and runs the tests three times: as they are, with HAKMEM_HARDEN=1, and with
-// HAKMEM_GUARD=1/1000. A test that fails with hakmem only runs once more. Programs whose runs without hakmem
+// HAKMEM_GUARD=1/1000. With -race there is one run instead, with the race detector in it and in the run without
+// hakmem. A test that fails with hakmem only runs once more. Programs whose runs without hakmem
 // are the same share one. Standard output is a table in Markdown. The exit status is 1 when a test fails with
 // hakmem, twice, that does not fail without it, and is not known to be at fault itself. With -short the packages
 // are left out that take long to compile; the table says which.
@@ -39,6 +40,9 @@ var modes = []mode{
 	{name: "HAKMEM_GUARD=1/1000", env: []string{"HAKMEM_GUARD=1/1000"}},
 }
 
+// raceModes are the modes where the tests run with the race detector. Settings of hakmem would not change what it sees.
+var raceModes = []mode{{name: "-race"}}
+
 // row is a line of the table: one run with hakmem next to the run without it.
 type row struct {
 	program       program
@@ -67,6 +71,7 @@ func only(in, not outcome) []testName {
 // settings is what the command line says.
 type settings struct {
 	short   bool
+	race    bool // with the race detector, with hakmem and without
 	timeout string
 	temp    string // where copies and logs go
 	fetch   func(module, version string) (dir string, err error)
@@ -77,6 +82,7 @@ type settings struct {
 func main() {
 	var s settings
 	flag.BoolVar(&s.short, "short", false, "run the suites with their -short, and without the tests and packages that the program's entry leaves out for it")
+	flag.BoolVar(&s.race, "race", false, "run the suites with the race detector, with hakmem and without; it needs cgo")
 	keep := flag.Bool("keep", false, "keep the copies and the logs of the tests, and say where they are")
 	flag.StringVar(&s.timeout, "timeout", "30m", "how long the tests of one package may take in one run")
 	flag.Parse()
@@ -131,6 +137,11 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 			args = append(args, "-run", p.short)
 		}
 	}
+	in := modes
+	if s.race {
+		args = append(args, "-race")
+		in = raceModes
+	}
 	var packages []reason
 	if s.short {
 		packages = p.slow
@@ -172,7 +183,7 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 		return nil, fmt.Errorf("after prepare no test of %s imports %s: the seam is not swapped", p.module, ours)
 	}
 	var rows []row
-	for _, m := range modes { // in one copy, or each run would compile the module anew
+	for _, m := range in { // in one copy, or each run would compile the module anew
 		with, err := s.one(p, su, m.name, "", m.env)
 		if err != nil {
 			return nil, err
