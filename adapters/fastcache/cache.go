@@ -130,7 +130,7 @@ func (c *Cache) Del(k []byte) {
 }
 
 // Reset removes all entries, sets the statistics to 0, and gives the memory of the cache back. It may be used
-// afterwards as before. The system has the memory back some seconds later (see hakmem.Trim for at once).
+// afterwards as before. The system has most of the memory back 5 s later (see hakmem.Trim for at once).
 func (c *Cache) Reset() {
 	for i := range c.buckets {
 		c.buckets[i].reset()
