@@ -102,14 +102,28 @@ func TestCompare(t *testing.T) {
 		name: "toy", module: "example.com/toy", version: "v1.0.0", tests: []string{"."}, env: []string{"TOY=1"}, skip: []reason{{"^TestEnds$", "it ends its process"}},
 		prepare: swapToy,
 	}
-	s := settings{
-		timeout: "5m", temp: t.TempDir(), now: time.Now, words: io.Discard,
-		fetch: func(string, string) (string, error) { return from, nil },
+	fresh := func() *settings {
+		return &settings{
+			timeout: "5m", temp: t.TempDir(), now: time.Now, words: io.Discard,
+			fetch: func(string, string) (string, error) { return from, nil },
+		}
 	}
+	// Where a seam is not swapped nothing is compared. The rows before that are kept.
+	still := p
+	still.name, still.prepare = "still", requireNothing
 	t.Setenv("HAKMEM_HARDEN", "1") // not of the runs' concern
-	rows, err := s.compare(p, map[string]outcome{})
-	if err != nil {
-		t.Fatal(err)
+	s := fresh()
+	rows, err := s.compareAll([]program{p, still})
+	if err == nil || !strings.Contains(err.Error(), "still: ") || !strings.Contains(err.Error(), "the seam is not swapped") {
+		t.Errorf("a prepare that does nothing: %v", err)
+	}
+	if err := s.setAside(); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"toy-without", "toy-with", "still-with"} {
+		if _, err := os.Stat(filepath.Join(s.temp, name, "toy.go")); err != nil {
+			t.Errorf("the copy %s is not kept: %v", name, err)
+		}
 	}
 	without := outcome{passed: 5, skipped: 1, failed: names("TestFails")}
 	for i, with := range []outcome{
@@ -135,9 +149,11 @@ func TestCompare(t *testing.T) {
 	if why := withoutRace(t); why != "" {
 		t.Log("not tried with the race detector: ", why)
 	} else {
-		s.race, s.temp = true, t.TempDir()
-		without.passed++
-		with := outcome{passed: 4, skipped: 1, failed: names("TestFails", "TestOnce", "TestZero")}
+		s := fresh()
+		s.race, s.short = true, true
+		p.raceSlow = []reason{{"^TestPasses$", "it has a subtest"}}
+		without.passed-- // TestRaced comes, TestPasses and its subtest are left out
+		with := outcome{passed: 2, skipped: 1, failed: names("TestFails", "TestOnce", "TestZero")}
 		rows, err := s.compare(p, map[string]outcome{})
 		if err != nil {
 			t.Fatal(err)
@@ -145,12 +161,6 @@ func TestCompare(t *testing.T) {
 		if len(rows) != 1 || rows[0].mode != "-race" || !same(rows[0].without, without) || !same(rows[0].with, with) {
 			t.Errorf("with the race detector: %+v, want without hakmem %+v, with it %+v", rows, without, with)
 		}
-		s.race = false
-	}
-	// Without a swapped seam nothing is compared.
-	p.prepare, s.temp = requireNothing, t.TempDir()
-	if _, err := s.compare(p, map[string]outcome{}); err == nil || !strings.Contains(err.Error(), "the seam is not swapped") {
-		t.Errorf("a prepare that does nothing: %v", err)
 	}
 }
 
