@@ -11,6 +11,10 @@ import (
 )
 
 // InternerOptions are the options of an [Interner]. The zero value is the default.
+//
+// There is none for an Arena of the program's. An Interner is for all goroutines, an Arena for one at a time. And after
+// Reset or Close of that Arena, a search in the Interner would read bytes that are someone else's. So an Interner has
+// Arenas of its own: a task that frees everything at its end makes an Interner and closes it there, next to its Arena.
 type InternerOptions struct {
 	// Site is the site of all memory that the Interner allocates, see [hakmem.MallocAt] and [hakmem.NewArenaAt]. 0 means
 	// none.

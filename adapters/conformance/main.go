@@ -1,12 +1,13 @@
 // Command conformance runs the test suites of programs that others wrote with their memory from hakmem,
 // and prints how the results differ from those without it.
 //
-//	go run . [-short] [-keep] [-timeout 30m] [NAME...]
+//	go run . [-short] [-race] [-keep] [-timeout 30m] [NAME...]
 //
 // For each program it fetches the module at a named version through the go command, copies it to a
 // temporary directory, and runs the tests there. In a second copy it swaps the seam, the place where the
 // program gets its memory, and runs the tests three times: as they are, with HAKMEM_HARDEN=1, and with
-// HAKMEM_GUARD=1/1000. A test that fails with hakmem only runs once more. Programs whose runs without hakmem
+// HAKMEM_GUARD=1/1000. With -race there is one run instead, with the race detector in it and in the run without
+// hakmem. A test that fails with hakmem only runs once more. Programs whose runs without hakmem
 // are the same share one. Standard output is a table in Markdown. The exit status is 1 when a test fails with
 // hakmem, twice, that does not fail without it, and is not known to be at fault itself. With -short the packages
 // are left out that take long to compile; the table says which.
@@ -16,6 +17,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -38,6 +40,9 @@ var modes = []mode{
 	{name: "HAKMEM_HARDEN=1", env: []string{"HAKMEM_HARDEN=1"}},
 	{name: "HAKMEM_GUARD=1/1000", env: []string{"HAKMEM_GUARD=1/1000"}},
 }
+
+// raceModes are the modes where the tests run with the race detector. Settings of hakmem would not change what it sees.
+var raceModes = []mode{{name: "-race"}}
 
 // row is a line of the table: one run with hakmem next to the run without it.
 type row struct {
@@ -67,8 +72,10 @@ func only(in, not outcome) []testName {
 // settings is what the command line says.
 type settings struct {
 	short   bool
+	race    bool // with the race detector, with hakmem and without
 	timeout string
 	temp    string // where copies and logs go
+	copied  string // what the copy in use is called when the next one takes its place; empty: there is none
 	fetch   func(module, version string) (dir string, err error)
 	now     func() time.Time
 	words   io.Writer // progress
@@ -77,6 +84,7 @@ type settings struct {
 func main() {
 	var s settings
 	flag.BoolVar(&s.short, "short", false, "run the suites with their -short, and without the tests and packages that the program's entry leaves out for it")
+	flag.BoolVar(&s.race, "race", false, "run the suites with the race detector, with hakmem and without; it needs cgo")
 	keep := flag.Bool("keep", false, "keep the copies and the logs of the tests, and say where they are")
 	flag.StringVar(&s.timeout, "timeout", "30m", "how long the tests of one package may take in one run")
 	flag.Parse()
@@ -105,20 +113,28 @@ func (s *settings) main(names []string, keep bool, to io.Writer) (ok bool, err e
 	} else {
 		defer os.RemoveAll(s.temp)
 	}
-	var rows []row
+	rows, err := s.compareAll(list)
+	if len(rows) > 0 { // what was found out is printed, also where the rest could not be
+		ok = printTable(to, rows, s.now())
+	}
+	return ok, errors.Join(err, s.setAside())
+}
+
+// compareAll compares programs, up to the first error. The rows are those that there are by then.
+func (s *settings) compareAll(list []program) (rows []row, err error) {
 	baselines := map[string]outcome{}
 	for _, p := range list {
 		more, err := s.compare(p, baselines)
-		if err != nil {
-			return false, fmt.Errorf("%s: %w", p.name, err)
-		}
 		rows = append(rows, more...)
+		if err != nil {
+			return rows, fmt.Errorf("%s: %w", p.name, err)
+		}
 	}
-	return printTable(to, rows, s.now()), nil
+	return rows, nil
 }
 
 // compare runs one program without hakmem and then with it. baselines holds the runs without it that
-// several programs share.
+// several programs share. The rows are those that there are, also if there is an error.
 func (s *settings) compare(p program, baselines map[string]outcome) ([]row, error) {
 	from, err := s.fetch(p.module, p.version)
 	if err != nil {
@@ -131,14 +147,23 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 			args = append(args, "-run", p.short)
 		}
 	}
+	in := modes
+	if s.race {
+		args = append(args, "-race")
+		in = raceModes
+	}
 	var packages []reason
 	if s.short {
 		packages = p.slow
 	}
-	leftOut := slices.Concat(p.skip, packages)
-	if len(p.skip) > 0 {
+	skip := p.skip
+	if s.short && s.race {
+		skip = slices.Concat(skip, p.raceSlow)
+	}
+	leftOut := slices.Concat(skip, packages)
+	if len(skip) > 0 {
 		var patterns []string
-		for _, l := range p.skip {
+		for _, l := range skip {
 			patterns = append(patterns, l.what)
 		}
 		args = append(args, "-skip", strings.Join(patterns, "|"))
@@ -172,17 +197,17 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 		return nil, fmt.Errorf("after prepare no test of %s imports %s: the seam is not swapped", p.module, ours)
 	}
 	var rows []row
-	for _, m := range modes { // in one copy, or each run would compile the module anew
+	for _, m := range in { // in one copy, or each run would compile the module anew
 		with, err := s.one(p, su, m.name, "", m.env)
 		if err != nil {
-			return nil, err
+			return rows, err
 		}
 		r := row{program: p, mode: m.name, without: without, with: with, leftOut: leftOut}
 		// Suites have tests that depend on time. What fails for that reason will pass the next time.
 		if worse := r.worse(); pattern(worse) != "" && len(worse) > 0 {
 			again, err := s.one(p, su, m.name+" again", pattern(worse), m.env)
 			if err != nil {
-				return nil, err
+				return rows, err
 			}
 			r.passedAgain = slices.DeleteFunc(worse, func(n testName) bool { return slices.Contains(again.failed, n) })
 		}
@@ -191,14 +216,32 @@ func (s *settings) compare(p program, baselines map[string]outcome) ([]row, erro
 	return rows, nil
 }
 
-// suite copies the module. Tests leave files behind, so what is in the module cache is left alone.
+// suite copies the module. Tests leave files behind, so what is in the module cache is left alone. All copies are made in
+// the same directory, one after the other: the go command compiles a package anew where its directory has another name.
 func (s *settings) suite(p program, from, what string, args []string, without []reason) (*suite, error) {
-	dir := filepath.Join(s.temp, p.name+"-"+what)
+	if err := s.setAside(); err != nil {
+		return nil, err
+	}
+	s.copied = p.name + "-" + what
+	dir := s.module()
 	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		return nil, err
 	}
 	su := &suite{dir: dir, tests: p.tests, env: p.env, args: args, timeout: s.timeout}
 	return su, su.leaveOut(without)
+}
+
+// module is the directory of the copy in use.
+func (s *settings) module() string { return filepath.Join(s.temp, "module") }
+
+// setAside makes room for another copy.
+func (s *settings) setAside() error {
+	if s.copied == "" {
+		return nil
+	}
+	name := s.copied
+	s.copied = ""
+	return os.Rename(s.module(), filepath.Join(s.temp, name))
 }
 
 // one runs the tests once: those that match the pattern, or all if it is empty.

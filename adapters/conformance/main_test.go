@@ -14,8 +14,9 @@ import (
 
 // toy is a module whose tests end in every way, some of them only with hakmem.
 var toy = map[string]string{
-	"go.mod": "module example.com/toy\n\ngo 1.26.0\n",
-	"toy.go": "package toy\n\n// Alloc is the seam.\nfunc Alloc(n int) []byte { return make([]byte, n) }\n",
+	"go.mod":       "module example.com/toy\n\ngo 1.26.0\n",
+	"toy.go":       "package toy\n\n// Alloc is the seam.\nfunc Alloc(n int) []byte { return make([]byte, n) }\n",
+	"race_test.go": "//go:build race\n\npackage toy\n\nimport \"testing\"\n\nfunc TestRaced(t *testing.T) {}\n",
 	"toy_test.go": `package toy
 
 import (
@@ -101,14 +102,28 @@ func TestCompare(t *testing.T) {
 		name: "toy", module: "example.com/toy", version: "v1.0.0", tests: []string{"."}, env: []string{"TOY=1"}, skip: []reason{{"^TestEnds$", "it ends its process"}},
 		prepare: swapToy,
 	}
-	s := settings{
-		timeout: "5m", temp: t.TempDir(), now: time.Now, words: io.Discard,
-		fetch: func(string, string) (string, error) { return from, nil },
+	fresh := func() *settings {
+		return &settings{
+			timeout: "5m", temp: t.TempDir(), now: time.Now, words: io.Discard,
+			fetch: func(string, string) (string, error) { return from, nil },
+		}
 	}
+	// Where a seam is not swapped nothing is compared. The rows before that are kept.
+	still := p
+	still.name, still.prepare = "still", requireNothing
 	t.Setenv("HAKMEM_HARDEN", "1") // not of the runs' concern
-	rows, err := s.compare(p, map[string]outcome{})
-	if err != nil {
-		t.Fatal(err)
+	s := fresh()
+	rows, err := s.compareAll([]program{p, still})
+	if err == nil || !strings.Contains(err.Error(), "still: ") || !strings.Contains(err.Error(), "the seam is not swapped") {
+		t.Errorf("a prepare that does nothing: %v", err)
+	}
+	if err := s.setAside(); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"toy-without", "toy-with", "still-with"} {
+		if _, err := os.Stat(filepath.Join(s.temp, name, "toy.go")); err != nil {
+			t.Errorf("the copy %s is not kept: %v", name, err)
+		}
 	}
 	without := outcome{passed: 5, skipped: 1, failed: names("TestFails")}
 	for i, with := range []outcome{
@@ -130,11 +145,40 @@ func TestCompare(t *testing.T) {
 			t.Errorf("row %d: worse than without are %v, want %v", i, got, worse)
 		}
 	}
-	// Without a swapped seam nothing is compared.
-	p.prepare, s.temp = requireNothing, t.TempDir()
-	if _, err := s.compare(p, map[string]outcome{}); err == nil || !strings.Contains(err.Error(), "the seam is not swapped") {
-		t.Errorf("a prepare that does nothing: %v", err)
+	// With the race detector there is one run with hakmem, and the detector is in both.
+	if why := withoutRace(t); why != "" {
+		t.Log("not tried with the race detector: ", why)
+	} else {
+		s := fresh()
+		s.race, s.short = true, true
+		p.raceSlow = []reason{{"^TestPasses$", "it has a subtest"}}
+		without.passed-- // TestRaced comes, TestPasses and its subtest are left out
+		with := outcome{passed: 2, skipped: 1, failed: names("TestFails", "TestOnce", "TestZero")}
+		rows, err := s.compare(p, map[string]outcome{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(rows) != 1 || rows[0].mode != "-race" || !same(rows[0].without, without) || !same(rows[0].with, with) {
+			t.Errorf("with the race detector: %+v, want without hakmem %+v, with it %+v", rows, without, with)
+		}
 	}
+}
+
+// withoutRace says why no program can be built with the race detector here, if that is so.
+func withoutRace(t *testing.T) string {
+	t.Helper()
+	out, err := goOutput(t.TempDir(), nil, "env", "CGO_ENABLED", "CC")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cgo, compiler, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
+	if cgo != "1" {
+		return "cgo is off"
+	}
+	if _, err := exec.LookPath(strings.Fields(compiler)[0]); err != nil {
+		return err.Error()
+	}
+	return ""
 }
 
 func requireNothing(string) error { return nil }

@@ -25,6 +25,8 @@ type program struct {
 	skip  []reason // patterns of tests that do not run, as go test's -skip has them
 	slow  []reason // packages as in tests, whose tests -short leaves out
 	known []reason // tests that fail with hakmem through a fault of their own, as testName.String names them; "…/..." means a test with its subtests
+
+	raceSlow []reason // patterns as in skip, of tests that -short leaves out with -race only
 }
 
 // reason says why something is so.

@@ -12,6 +12,12 @@ const (
 	sqliteShort = "./(^.{0,5}$|([^g]|[^n]g|[^i]ng|[^r]ing|[^i]ring|[^p]iring)$)"
 )
 
+// sqliteRaceSlow are the tests that take longer under the race detector than all others together.
+var sqliteRaceSlow = []reason{
+	{"^TestIssue118$", "it opens 10,000 databases"},
+	{"^TestSingleConn$", "100 goroutines insert 1,000,000 rows"},
+}
+
 var _ = register(program{
 	name:    "sqlite-memory",
 	module:  sqliteModule,
@@ -19,6 +25,8 @@ var _ = register(program{
 	tests:   []string{"."},
 	prepare: swapModerncMemory,
 	short:   sqliteShort,
+
+	raceSlow: sqliteRaceSlow,
 })
 
 var _ = register(program{
@@ -29,6 +37,8 @@ var _ = register(program{
 	prepare: sqlitePageCache,
 	env:     []string{"GOFLAGS=-mod=mod -tags=pcachepool"},
 	short:   sqliteShort,
+
+	raceSlow: sqliteRaceSlow,
 })
 
 // sqlitePageCache registers the adapter's page cache where the suite registers another. The budget is small,

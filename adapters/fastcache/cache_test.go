@@ -216,6 +216,59 @@ func TestReset(t *testing.T) {
 	}
 }
 
+// TestResetLeavesNothing: what is resident after Reset, once the free pages are returned, does not grow with the cache.
+func TestResetLeavesNothing(t *testing.T) {
+	hakmemtest.NoLeaks(t)
+	var s hakmem.Stats
+	resident := func() int64 {
+		hakmem.ReadStats(&s)
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return int64(s.Resident + m.HeapAlloc)
+	}
+	c := New(2 * minBytes)
+	defer c.Close()
+	v := noise(1000, 1)
+	fill := func() {
+		for i := range 2 * minBytes / len(v) {
+			c.Set(key(i), v)
+		}
+	}
+	fill() // hakmem's tables for it are there then
+	c.Reset()
+	hakmem.Trim()
+	before := resident()
+	if s.ResidentBy.Tables == 0 {
+		t.Skip("skipped: the system does not say what is resident")
+	}
+	fill()
+	full := resident() - before
+	c.Reset()
+	hakmem.Trim()
+	left := resident() - before
+	if full < minBytes || left > full/50 {
+		t.Errorf("%d bytes are left of %d", left, full)
+	}
+}
+
+// TestHoldScale: the pages of a cache are kept for a shorter time than others, unless the site has a rule already.
+func TestHoldScale(t *testing.T) {
+	New(1).Close()
+	c := New(1)
+	defer c.Close()
+	c.Set(key(1), value(1))
+	if set, _ := hakmem.ReadSiteRule(theSite()); set != (hakmem.SiteRule{HoldScale: holdScale}) {
+		t.Errorf("the rule is %+v", set)
+	}
+	other, want := hakmem.RegisterSite("another cache"), hakmem.SiteRule{HoldScale: 3}
+	hakmem.SetSiteRule(other, want)
+	setRule(other)
+	if set, _ := hakmem.ReadSiteRule(other); set != want {
+		t.Errorf("the rule %+v became %+v", want, set)
+	}
+}
+
 // TestDropped: a cache without Reset or Close is closed after a collection.
 func TestDropped(t *testing.T) {
 	hakmemtest.NoLeaks(t)

@@ -28,12 +28,8 @@ const budget = 256 << 10
 
 var pool = hakmemsqlite.New(hakmemsqlite.Options{Bytes: budget})
 
-// noSQLite says why SQLite does not run here with pages of hakmem, if that is so.
-const noSQLite = "skipped with -race: the memory of hakmem is then part of the Go heap, " +
-	"and the checks of pointer arithmetic that come with -race stop SQLite when it computes addresses in its pages"
-
 func TestMain(m *testing.M) {
-	if os.Getenv(withoutPool) == "" && !raceDetector {
+	if os.Getenv(withoutPool) == "" {
 		sqlite.MustRegisterPageCache(pool)
 	}
 	os.Exit(m.Run())
@@ -189,9 +185,6 @@ func TestWithout(t *testing.T) {
 // TestWorkload: SQLite answers the same with its pages in hakmem as without, whatever the connections take
 // from each other, and the memory is given back.
 func TestWorkload(t *testing.T) {
-	if raceDetector {
-		t.Skip(noSQLite)
-	}
 	args := []string{"-test.run=^TestWithout$"}
 	if testing.Short() {
 		args = append(args, "-test.short")
@@ -242,9 +235,6 @@ func liveBlocks() uint64 {
 
 // TestMemoryComesBack: a database in memory has a site of its own, and after its close the system has the memory.
 func TestMemoryComesBack(t *testing.T) {
-	if raceDetector {
-		t.Skip(noSQLite)
-	}
 	resident := func() int64 {
 		var s hakmem.Stats
 		hakmem.ReadStats(&s)
@@ -291,9 +281,6 @@ func TestMemoryComesBack(t *testing.T) {
 
 // TestSharedCache: two connections may share one cache, which several goroutines call in turn.
 func TestSharedCache(t *testing.T) {
-	if raceDetector {
-		t.Skip(noSQLite)
-	}
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(t.TempDir(), "s.db")+"?cache=shared&_pragma=journal_mode(WAL)&_pragma=busy_timeout(60000)&_pragma=cache_size(16)")
 	if err != nil {
 		t.Fatal(err)

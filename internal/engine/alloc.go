@@ -247,7 +247,7 @@ func free(own Front, p Block) Finding {
 				if p, c, s = giveSiteCached(s, c, p); p == 0 || s != 0 {
 					leave(tok)
 					if s != 0 {
-						releaseSited(p, times.now, s)
+						releaseSited(p, s)
 					}
 					kick()
 					return TakeFinding()

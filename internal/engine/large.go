@@ -108,12 +108,12 @@ func releaseIdle(larges []Block, at stamp) {
 	}
 }
 
-// releaseSited is releaseAll for one block that was last used by a site at the given time. Not entered.
-func releaseSited(p Block, at stamp, s site.ID) {
+// releaseSited is releaseAll for one block that was a site's. Not entered.
+func releaseSited(p Block, s site.ID) {
 	check.MustNotBeEntered("releaseSited")
 	region.mu.Lock()
 	defer region.mu.Unlock()
-	releaseOne(p, at, s)
+	releaseOne(p, times.now, s)
 }
 
 // releaseOne is releaseIdle for one block, which was a site's (0: none). Under region.mu.

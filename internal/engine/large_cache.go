@@ -368,6 +368,11 @@ func trimCaches(now stamp, age millis) (left bool) {
 		releaseIdle(buf[:n], now-stamp(age))
 		n = 0
 	}
+	putSited := func(p Block, s site.ID) {
+		region.mu.Lock()
+		defer region.mu.Unlock()
+		releaseOne(p, now-stamp(age), s)
+	}
 	put := func(p uintptr) {
 		if n == len(buf) {
 			flush()
@@ -395,7 +400,7 @@ func trimCaches(now stamp, age millis) (left bool) {
 		switch v := e.Load(); {
 		case cachesSeen.big[i].stale(v, now, age) && e.CompareAndSwap(v, 0):
 			if s := siteEntrySite(v); isHeld(s) {
-				releaseSited(siteEntryAddr(v), now-stamp(age), s)
+				putSited(siteEntryAddr(v), s)
 			} else {
 				put(uintptr(siteEntryAddr(v)))
 			}

@@ -1,5 +1,0 @@
-//go:build race
-
-package hakmemsqlite_test
-
-const raceDetector = true
