@@ -95,10 +95,10 @@ func TestBudget(t *testing.T) {
 		want   float64
 	}{
 		{int(free) / 2, free / 2},
-		{0, 64 * mebibyte}, // 16 MiB for each of four, the square root of 16; the P of the test has no front
+		{0, 18 * mebibyte}, // 16 MiB and an eighth of one for each front; the P of the test has none
 	} {
 		tune(t, func(p *policy.Tuning) { p.CacheBudget = test.budget })
-		held, limit, scarce := run(phase)
+		held, limit, scarce := run(2 * phase)
 		t.Logf("%.0f MiB are held of %.0f, %.1f times as scarce", held/mebibyte, limit/mebibyte, scarce)
 		if math.Abs(limit-test.want) > 5*mebibyte {
 			t.Errorf("the budget is %.1f MiB, want %.1f", limit/mebibyte, test.want/mebibyte)

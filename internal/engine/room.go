@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -25,11 +29,108 @@ const (
 // made smaller: what is idle in caches goes back after a time of its own.
 var cachePrice atomic.Uint64
 
+const (
+	// budgetBase, budgetEach and budgetShare are the budget of all caches together: 16 MiB and 128 KiB for each
+	// front, or a 16th of the pages in use if that is more. With it producers and consumers with 64 MiB in flight
+	// stay within one and a half times that and a MiB for each of 16 or 64 Ps, of which a front's own memory
+	// takes 350 KiB (docs/ledger.md, "A share for each front").
+	budgetBase, budgetEach, budgetShare = 16 << 20, 128 << 10, 16
+	// shareRoom: magazines hold half of what they have room for, on average.
+	shareRoom = 2
+	// firstShare: a new magazine gets a 32nd of the share at most. Programs use some 30 classes.
+	firstShare = 32
+	// leaseFree is how much of a share is room for magazines only, and of the rest half is for leases. So they have
+	// less than now only with more than four fronts in use. leaseLeast is two slabs of blocks up to 1 KiB, so that
+	// a program of few sizes need not take the lock of a list for each refill.
+	leaseFree, leaseLeast = 2 << 20, 128 << 10
+)
+
+// sharing is what the magazines and leases of one front may have of the budget.
+var sharing struct {
+	// fronts is the number of fronts in use. The scavenger looks how many there are (shareBudget), and between two
+	// looks the pool counts those that come and go.
+	fronts atomic.Int64
+	used   atomic.Uint64 // bytes of the pages in use, at the scavenger's last look
+	room   atomic.Uint64 // bytes that all magazines of a front may have room for together
+}
+
+func init() { frontsChange(0) } // so that there is a share before there is a front
+
+// cacheLimit returns how much all caches of so many fronts should hold at most, with so many bytes of pages in
+// use.
+func cacheLimit(fronts int, used mem.Bytes) mem.Bytes {
+	if limit := mem.Bytes(policy.Now().CacheBudget); limit != 0 {
+		return limit
+	}
+	return max(budgetBase+mem.Bytes(fronts)*budgetEach, used/budgetShare)
+}
+
+// frontsChange notes that n fronts more are in use, and setFronts how many there are, and how many bytes of pages
+// are in use.
+func frontsChange(n int64) {
+	s := &sharing
+	k := int(max(s.fronts.Add(n), 1))
+	s.room.Store(uint64(cacheLimit(k, mem.Bytes(s.used.Load())) * shareRoom / mem.Bytes(k)))
+}
+
+func setFronts(n int, used mem.Bytes) {
+	sharing.fronts.Store(int64(n))
+	sharing.used.Store(uint64(used))
+	frontsChange(0)
+}
+
+// roomShare returns the bytes that all magazines of a front may have room for together, and leaseShare the bytes
+// of the slabs that it may lease.
+func roomShare() mem.Bytes {
+	if !learning {
+		return maxRegion
+	}
+	return mem.Bytes(sharing.room.Load())
+}
+
+func leaseShare() mem.Bytes {
+	share := roomShare()
+	return max((share-min(share, leaseFree))/2, leaseLeast)
+}
+
 // scarce reports whether the caches have to do with less.
 func scarce() bool { return cachePrice.Load() != 0 }
 
+// bytePrice returns what a byte costs that is held for a second and not in a cache.
+func bytePrice() float64 { return float64(policy.Now().MemoryPrice) / 1000 / (1 << 30) }
+
+// cacheCosts returns the costs of a cache that saves so many seconds for each block.
+func cacheCosts(seconds float64) learn.RoomCosts {
+	if price := math.Float64frombits(cachePrice.Load()); price > 0 {
+		return learn.RoomCosts{Move: seconds, Hold: price}
+	}
+	return learn.RoomCosts{Move: seconds, Hold: bytePrice()}
+}
+
+// A magazine of blocks of slabs keeps room for so many: a refill moves several at a time.
+const leastTiny, leastMid = 32, 2
+
+// leastRoom returns the least blocks that a magazine of class c has room for, if it may have more.
+func leastRoom(c sizeclass.ID) int {
+	switch {
+	case c <= sizeclass.NumTiny:
+		return leastTiny
+	case c <= sizeclass.Num:
+		return leastMid
+	}
+	return 0
+}
+
 // adaptive is the part of a front that ACE uses. It is owned as the front is.
 type adaptive struct {
+	// room is the bytes of the blocks that all magazines of the front have room for, and leases those of the slabs
+	// that it leases.
+	room, leases mem.Bytes
+	// refused is the most that a magazine was refused since the last step, because the front's share had no room.
+	// price is what a byte of room costs in this front, as cachePrice; 0: the share suffices.
+	refused mem.Bytes
+	price   float64
+	hand    sizeclass.ID  // the class whose lease ended last because the share had no room for it
 	events  uint32        // misses and overflows since the last step
 	stepped time.Duration // when that was
 	// most is the bound that ACE has set to the room of each magazine, in blocks; 0: it has set none.
@@ -45,6 +146,33 @@ type adaptive struct {
 	// front's present user. unkept says that a lease is not worth what its slab has free.
 	refilled [setClasses]uint64
 	unkept   [setClasses]bool
+}
+
+// grant returns for how many more blocks class c's magazine may have room, of more that it could use: all magazines
+// together stay within the front's share.
+func (a *adaptive) grant(c sizeclass.ID, more int) int {
+	share := roomShare()
+	n := min(more, int((share-min(share, a.room))/c.Bytes()))
+	a.refused = max(a.refused, mem.Bytes(more-n)*c.Bytes())
+	return n
+}
+
+// setPrice sets the front's own price by what its magazines have and were refused since the last step.
+func (a *adaptive) setPrice() {
+	b := learn.Budget{Base: bytePrice(), Price: a.price}
+	b.Adjust(float64(a.room+a.refused), float64(roomShare()))
+	a.price, a.refused = b.Price, 0
+}
+
+// scarce reports whether the front's magazines have to do with less.
+func (a *adaptive) scarce() bool { return a.price != 0 || scarce() }
+
+// costs returns the costs of a magazine that saves so many seconds for each block.
+func (a *adaptive) costs(seconds float64) learn.RoomCosts {
+	if a.price > math.Float64frombits(cachePrice.Load()) {
+		return learn.RoomCosts{Move: seconds, Hold: a.price}
+	}
+	return cacheCosts(seconds)
 }
 
 // event notes a miss or an overflow, and reports whether a step is due.
