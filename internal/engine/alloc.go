@@ -182,7 +182,7 @@ func mallocClass(own Front, size mem.Bytes, c sizeclass.ID, v liveState) Block {
 		f.setLease(c, s)
 		leased = true
 		ebbs := unused > 0 && f.ebbDue(unused)
-		over := f.head().leases > leaseShare()
+		over := f.head().leases > leaseShare() && slabBytes(c) <= leaseShare() // otherwise it ends itself
 		leave(tok)
 		if over {
 			endLeases(own, c)

@@ -546,18 +546,19 @@ func (f Front) makeMagazine(c sizeclass.ID) bool {
 
 // firstRoom returns the blocks that a new magazine of class c has room for, if the front's share has so much.
 func firstRoom(c sizeclass.ID) int {
-	pol, first := policy.Now(), int(roomShare()/firstShare)
+	pol, size := policy.Now(), int(c.Bytes())
+	first := max(int(roomShare()/firstShare)/size, leastRoom(c))
 	switch {
 	case c <= sizeclass.NumTiny:
-		return min(pol.MagBlocks, firstCap, max(min(pol.MagBytes, first)/int(c.Bytes()), 2))
+		return min(pol.MagBlocks, firstCap, max(min(pol.MagBytes/size, first), 2))
 	case c <= sizeclass.Num:
-		return min(pol.MagMidBlocks, max(min(pol.MagMidBytes, first)/int(c.Bytes()), 2))
+		return min(pol.MagMidBlocks, max(min(pol.MagMidBytes/size, first), 2))
 	}
 	bytes := pol.MagLargeBytes
 	if learning {
-		bytes = min(bytes, firstLarge, first)
+		bytes = min(bytes, firstLarge)
 	}
-	return min(maxMid, max(bytes/int(sizeclass.LargeBytes(c)), 1))
+	return min(maxMid, max(min(bytes/size, first), 1))
 }
 
 // growMagazine doubles the room of class c's full magazine, within the policy's limits, if more

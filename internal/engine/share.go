@@ -21,9 +21,9 @@ const (
 	shareRoom = 2
 	// firstShare: a new magazine gets a 32nd of the share at most. Programs use some 30 classes.
 	firstShare = 32
-	// leaseFree is how much of a share is room for magazines only, and of the rest half is for leases. So they have
-	// less than now only with more than four fronts in use. leaseLeast is two slabs of blocks up to 1 KiB, so that
-	// a program of few sizes need not take the lock of a list for each refill.
+	// leaseFree is how much of a front's room has no part in its leases. They may have half of the rest: with four
+	// fronts in use 3 MiB, a slab in each of 40 classes, and with 16 or more leaseLeast. That is two slabs of
+	// blocks up to 1 KiB, so that a program of few sizes need not take the lock of a list for each refill.
 	leaseFree, leaseLeast = 2 << 20, 128 << 10
 )
 

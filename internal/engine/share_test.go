@@ -148,7 +148,7 @@ func TestLeasesWithinShare(t *testing.T) {
 		t.Fatalf("leases may have %d bytes, want %d", leaseShare(), leaseLeast)
 	}
 	var blocks []Block
-	for _, size := range []mem.Bytes{16, 64, 200, 500, 1000, 20000, 48, 96} {
+	for _, size := range []mem.Bytes{16, 64, 200, 500, 1000, 20000, 48, 96, 30000} {
 		c := classOf(size)
 		blocks = append(blocks, Malloc(f, size))
 		kept := *f.lease(c) != 0
