@@ -59,7 +59,7 @@ func TestBudget(t *testing.T) {
 		round  = 5 * time.Millisecond // in which each front replaces 60 blocks: 192,000 in a second in all
 		phase  = 300                  // rounds, 1.5 s: six looks
 		seen   = 100                  // the last rounds of a phase, which count
-		// Caches grow between two looks. With eight seeds the mean was 0.84 times the budget at most.
+		// Caches grow between two looks. With this seed they held 14.3 MiB of 14 and 75 of 136.
 		tolerance = 1.1
 	)
 	clock := withClock(t)
@@ -94,8 +94,8 @@ func TestBudget(t *testing.T) {
 		budget int
 		want   float64
 	}{
+		{0, 14 * mebibyte}, // 12 MiB and an eighth of one for each front; the P of the test has none
 		{int(free) / 2, free / 2},
-		{0, 18 * mebibyte}, // 16 MiB and an eighth of one for each front; the P of the test has none
 	} {
 		tune(t, func(p *policy.Tuning) { p.CacheBudget = test.budget })
 		held, limit, scarce := run(2 * phase)
@@ -108,8 +108,7 @@ func TestBudget(t *testing.T) {
 		}
 	}
 	tune(t, unlimited)
-	// The price falls for a second, and magazines that had little room grow from step to step: 0.71 of what was held
-	// before, with this seed.
+	// The price falls for a second, and magazines that had little room grow from step to step.
 	again, _, scarce := run(2 * phase)
 	if again < 0.6*free || scarce != 0 {
 		t.Errorf("when there is no budget any more %.1f MiB are held, %g times as scarce; it was %.1f MiB before", again/mebibyte, scarce, free/mebibyte)

@@ -12,17 +12,16 @@ import (
 // fronts together may hold several times the budget.
 
 const (
-	// budgetBase, budgetEach and budgetShare are the budget of all caches together: 16 MiB and 128 KiB for each
+	// budgetBase, budgetEach and budgetShare are the budget of all caches together: 12 MiB and 128 KiB for each
 	// front, or a 16th of the pages in use if that is more. With it producers and consumers with 64 MiB in flight
-	// stay within one and a half times that and a MiB for each of 16 or 64 Ps, of which a front's own memory
-	// takes 350 KiB (docs/ledger.md, "A share for each front").
-	budgetBase, budgetEach, budgetShare = 16 << 20, 128 << 10, 16
+	// take one and a half times that and a MiB for each of 16 or 64 Ps (docs/ledger.md, "A share for each front").
+	budgetBase, budgetEach, budgetShare = 12 << 20, 128 << 10, 16
 	// shareRoom: magazines hold half of what they have room for, on average.
 	shareRoom = 2
 	// firstShare: a new magazine gets a 32nd of the share at most. Programs use some 30 classes.
 	firstShare = 32
 	// leaseFree is how much of a front's room has no part in its leases. They may have half of the rest: with four
-	// fronts in use 3 MiB, a slab in each of 40 classes, and with 16 or more leaseLeast. That is two slabs of
+	// fronts in use 2 MiB, a slab in each of 32 classes, and with 16 or more leaseLeast. That is two slabs of
 	// blocks up to 1 KiB, so that a program of few sizes need not take the lock of a list for each refill.
 	leaseFree, leaseLeast = 2 << 20, 128 << 10
 )

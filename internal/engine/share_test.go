@@ -13,9 +13,9 @@ func TestCacheLimit(t *testing.T) {
 		fronts     int
 		used, want mem.Bytes
 	}{
-		{1, 0, 16<<20 + 128<<10},
-		{16, 200 << 20, 18 << 20},
-		{64, 0, 24 << 20},
+		{1, 0, 12<<20 + 128<<10},
+		{16, 200 << 20, 14 << 20},
+		{64, 0, 20 << 20},
 		{64, 1 << 30, 64 << 20},
 	} {
 		if got := cacheLimit(test.fronts, test.used); got != test.want {

@@ -107,7 +107,7 @@ var _ = testkit.Child("inflight", inflight)
 
 // peaks are what the process may take at most, in MiB, with so many Ps: one and a half times what is in flight and
 // a MiB for each P, and an eighth of that, because how far threads get ahead of each other differs from run to
-// run. Without a share for each front it took 175 and 416, with it 112 and 148 (docs/ledger.md, "A share for each
+// run. Without a share for each front it took 178 to 193 and 268 to 416, with it 110 to 114 and 113 to 161 (docs/ledger.md, "A share for each
 // front").
 var peaks = map[int]float64{16: 126, 64: 180}
 
