@@ -50,7 +50,10 @@ func cacheLimit(fronts int, used mem.Bytes) mem.Bytes {
 // are in use.
 func frontsChange(n int64) {
 	s := &sharing
-	k := int(max(s.fronts.Add(n), 1))
+	if s.fronts.Add(n) < 0 { // Heaps were closed that the last look did not count, as they were idle
+		s.fronts.Store(0)
+	}
+	k := int(max(s.fronts.Load(), 1))
 	s.room.Store(uint64(cacheLimit(k, mem.Bytes(s.used.Load())) * shareRoom / mem.Bytes(k)))
 }
 
