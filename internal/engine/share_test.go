@@ -33,7 +33,9 @@ func TestCacheLimit(t *testing.T) {
 func TestShareOfFronts(t *testing.T) {
 	needsACE(t)
 	clock := withClock(t)
-	setFronts(1, 0) // the share of one front is that of none
+	first := newTestHeap(t) // the share of one front is that of none
+	defer first.close(t)
+	setFronts(1, 0)
 	var all []*testHeap
 	before := roomShare()
 	for range 20 {
