@@ -1,12 +1,10 @@
 package engine
 
 import (
-	"math"
 	"sync/atomic"
 	"time"
 
 	"github.com/hakmem/hakmem/internal/check"
-	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
@@ -36,25 +34,11 @@ const (
 	largeSeconds = 200e-9
 	pagesSeconds = 360e-9
 	leaseSeconds = 100e-9
-
-	// A magazine keeps room for so many blocks: a refill moves several at a time.
-	leastTiny, leastMid = 32, 2
 )
 
 // movedNanos is the CPU time that it took, by ACE's reckoning, to move blocks out of caches and in again
 // that more room would have kept, in nanoseconds.
 var movedNanos atomic.Int64
-
-// bytePrice returns what a byte costs that is held for a second and not in a cache.
-func bytePrice() float64 { return float64(policy.Now().MemoryPrice) / 1000 / (1 << 30) }
-
-// cacheCosts returns the costs of a cache that saves so many seconds for each block.
-func cacheCosts(seconds float64) learn.RoomCosts {
-	if price := math.Float64frombits(cachePrice.Load()); price > 0 {
-		return learn.RoomCosts{Move: seconds, Hold: price}
-	}
-	return learn.RoomCosts{Move: seconds, Hold: bytePrice()}
-}
 
 // moveSeconds returns what it takes to move a block of class c out of a magazine with so much room and in
 // again.
@@ -128,6 +112,9 @@ func (f Front) stepDue(now time.Duration) (since time.Duration, due bool) {
 	if due || a.stepped == 0 {
 		a.stepped = now
 	}
+	if due {
+		a.setPrice()
+	}
 	return since, due
 }
 
@@ -147,7 +134,7 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 		wider.moved.Add(nanos)
 	}
 	a.moved[c] = 0
-	scarce := scarce()
+	scarce := a.scarce()
 	if !scarce {
 		a.most[c], a.closed[c] = 0, false // as large as the policy allows, if it helps
 		if room == 0 {
@@ -155,7 +142,7 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 		}
 	}
 	least, most := roomRange(c)
-	costs := cacheCosts(moveSeconds(c, room))
+	costs := a.costs(moveSeconds(c, room))
 	if c > sizeclass.Num { // without a price they grow only where it pays
 		costs.Hold = max(costs.Hold, bytePrice())
 	}
@@ -165,7 +152,7 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 	}
 	switch a.dwells[c].turn(best) {
 	case +1:
-		if to := min(2*room, most); room == 0 {
+		if to := room + a.grant(c, min(2*room, most)-room); room == 0 {
 			a.closed[c], a.most[c] = false, 1 // it is made when it is needed
 		} else if to > room && f.setRoom(c, to) && a.most[c] != 0 {
 			a.most[c] = uint16(to)
@@ -180,13 +167,14 @@ func (f Front) fit(c sizeclass.ID, seconds float64, buf []Block) (n int) {
 // roomRange returns the least and the most blocks that a magazine of class c may have room for.
 func roomRange(c sizeclass.ID) (least, most int) {
 	first, pol := firstRoom(c), policy.Now()
+	least = min(first, leastRoom(c))
 	switch {
 	case c <= sizeclass.NumTiny:
-		return min(first, leastTiny), max(first, min(pol.MagBlocks, pol.MagGrowBytes/int(c.Bytes())))
+		return least, max(first, min(pol.MagBlocks, pol.MagGrowBytes/int(c.Bytes())))
 	case c <= sizeclass.Num:
-		return min(first, leastMid), max(first, min(pol.MagMidBlocks, pol.MagGrowBytes/int(c.Bytes())))
+		return least, max(first, min(pol.MagMidBlocks, pol.MagGrowBytes/int(c.Bytes())))
 	}
-	return 0, max(first, min(maxMid, pol.MagLargeBytes/int(c.Bytes())))
+	return least, max(first, min(maxMid, pol.MagLargeBytes/int(c.Bytes())))
 }
 
 // fitLease returns the slab that the front has leased of class c if the lease is not worth what is free
@@ -216,8 +204,44 @@ func (f Front) fitLease(c sizeclass.ID, seconds float64) (s slabID) {
 		return 0
 	}
 	a.unkept[c] = true
-	*f.lease(c) = 0
-	return s
+	return f.takeLease(c)
+}
+
+// endLeases ends leases of the front, except that of class c, until they are within the front's share. Not
+// entered.
+//
+//go:noinline
+func endLeases(own Front, c sizeclass.ID) {
+	check.MustNotBeEntered("endLeases")
+	for {
+		f, tok := enter(own)
+		s := slabID(0)
+		if f != trapFront && f.head().leases > leaseShare() {
+			s = f.nextLease(c)
+		}
+		leave(tok)
+		if s == 0 {
+			return
+		}
+		retire(s)
+	}
+}
+
+// nextLease ends the lease of the next class that has one, in turn, except class c, and returns the slab. Entered.
+func (f Front) nextLease(c sizeclass.ID) slabID {
+	h := f.head()
+	for range sizeclass.Num {
+		if h.hand++; h.hand > sizeclass.Num {
+			h.hand = 1
+		}
+		if h.hand == c {
+			continue
+		}
+		if s := f.takeLease(h.hand); s != 0 {
+			return s
+		}
+	}
+	return 0
 }
 
 // leased returns an estimate of the free bytes in the slabs that the front has leased: half of each.

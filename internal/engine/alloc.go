@@ -132,9 +132,9 @@ func mallocClass(own Front, size mem.Bytes, c sizeclass.ID, v liveState) Block {
 				if !leased {
 					f.head().ownHits++ // the stage own lease; acquire counts the others
 				}
-				unkept := f.head().unkept[c]
+				unkept := f.head().unkept[c] || slabBytes(c) > leaseShare()
 				if unkept {
-					*f.lease(c) = 0
+					f.takeLease(c)
 				}
 				leave(tok)
 				if unkept {
@@ -147,7 +147,7 @@ func mallocClass(own Front, size mem.Bytes, c sizeclass.ID, v liveState) Block {
 				endLatency(timed)
 				return p
 			}
-			*f.lease(c) = 0
+			f.takeLease(c)
 			leave(tok)
 			began = telemetry.Begin()
 			retire(s)
@@ -179,10 +179,14 @@ func mallocClass(own Front, size mem.Bytes, c sizeclass.ID, v liveState) Block {
 			retire(s) // another goroutine of this P was first; s becomes PARTIAL
 			continue
 		}
-		*f.lease(c) = s
+		f.setLease(c, s)
 		leased = true
 		ebbs := unused > 0 && f.ebbDue(unused)
+		over := f.head().leases > leaseShare() && slabBytes(c) <= leaseShare() // otherwise it ends itself
 		leave(tok)
+		if over {
+			endLeases(own, c)
+		}
 		if ebbs {
 			ebb(own, c)
 		}

@@ -6,7 +6,6 @@ import (
 
 	"github.com/hakmem/hakmem/internal/learn"
 	"github.com/hakmem/hakmem/internal/mem"
-	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -17,15 +16,8 @@ import (
 // The site cache and the huge-block cache are not part of it: they are bounded by the time for which they
 // keep a block.
 
-const (
-	// budgetBase and budgetShare are the budget: 16 MiB times the square root of the number of fronts in
-	// use, or a 16th of the pages in use if that is more. A cache needs room in proportion to the square
-	// root of what passes through it (learn.RoomCosts), so n caches that share what one had need √n times
-	// its room together (docs/ledger.md, "The budget").
-	budgetBase, budgetShare = 16 << 20, 16
-	// budgetTime is the time between two looks, in hundredths of HAKMEM_DECAY_MS: 0.25 s.
-	budgetTime = cacheTime
-)
+// budgetTime is the time between two looks, in hundredths of HAKMEM_DECAY_MS: 0.25 s.
+const budgetTime = cacheTime
 
 // budget is the price that followed from the last look, and when that was. Owned by scavenger.moving.
 var budget struct {
@@ -44,9 +36,10 @@ func shareBudget(now stamp) {
 		return
 	}
 	b.looked = now
-	held, limit := inCaches()
+	look := lookAtCaches()
+	setFronts(look.fronts, look.used)
 	b.Base = bytePrice()
-	b.Adjust(float64(held), float64(limit))
+	b.Adjust(float64(look.held), float64(look.limit))
 	cachePrice.Store(math.Float64bits(b.Price))
 	fitShared(float64(since) / 1000)
 }
@@ -59,21 +52,34 @@ func easeBudget() {
 	fitShared(1)
 }
 
-// inCaches returns what all caches of the budget hold together, and how much they may. A lease counts as
-// half of its slab. Under scavenger.moving. It makes no Go memory.
+// cacheLook is what all caches of the budget hold together, and how much they may; and what that follows from: the
+// fronts in use, and the bytes of the pages in use.
+type cacheLook struct {
+	held, limit mem.Bytes
+	fronts      int
+	used        mem.Bytes
+}
+
+// inCaches returns what all caches of the budget hold together, and how much they may. Under scavenger.moving.
 func inCaches() (held, limit mem.Bytes) {
+	l := lookAtCaches()
+	return l.held, l.limit
+}
+
+// lookAtCaches looks at all caches of the budget. A lease counts as half of its slab. Under scavenger.moving. It
+// makes no Go memory.
+func lookAtCaches() (l cacheLook) {
 	sum := inFronts()
 	_, inSlots := inShared()
-	if limit = mem.Bytes(policy.Now().CacheBudget); limit == 0 {
-		region.mu.Lock()
-		used := pageCount(pageUse.used).bytes()
-		region.mu.Unlock()
-		limit = max(mem.Bytes(budgetBase*math.Sqrt(float64(sum.fronts))), used/budgetShare)
-	}
+	l.held, l.fronts = sum.held+inSlots, sum.fronts
+	region.mu.Lock()
+	l.used = pageCount(pageUse.used).bytes()
+	region.mu.Unlock()
+	l.limit = cacheLimit(l.fronts, l.used)
 	if budget.factor > 0 {
-		limit = mem.Bytes(budget.factor * float64(limit))
+		l.limit = mem.Bytes(budget.factor * float64(l.limit))
 	}
-	return sum.held + inSlots, limit
+	return l
 }
 
 // scarcity returns how many times as much memory in caches costs as other memory, or 0 where it is not

@@ -17,7 +17,7 @@
 // The slabs of one class and lane are a list.
 //
 // A magazine is an array of free blocks of one class. A front is the set of magazines of one
-// P, which is Go's name for a processor slot, or of one Heap. For each class a front has a
+// P, which is Go's name for a processor slot, or of one Heap. For each class a front may have a
 // lease: the right to take blocks from one slab.
 //
 // The live map has a byte for each granule of 16 bytes (above 1 KiB, for each KiB) that says

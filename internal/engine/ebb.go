@@ -47,8 +47,7 @@ func ebb(own Front, busy sizeclass.ID) {
 			h.idle[c] = held
 			continue
 		}
-		s := *f.lease(c)
-		*f.lease(c) = 0
+		s := f.takeLease(c)
 		n := f.takeTop(c, buf[:])
 		h.idle[c] = uint16(f.held(c))
 		leave(tok)

@@ -291,6 +291,19 @@ func (f Front) top(c sizeclass.ID) *mem.Addr {
 func (f Front) lease(c sizeclass.ID) *slabID {
 	return (*slabID)(ptr(f.wordOf(c, leasesOffset)))
 }
+
+// setLease gives the front the lease of slab s of class c, and takeLease ends the one that it has and returns it.
+func (f Front) setLease(c sizeclass.ID, s slabID) {
+	*f.lease(c) = s
+	f.head().leases += slabBytes(c)
+}
+func (f Front) takeLease(c sizeclass.ID) (s slabID) {
+	if s = *f.lease(c); s != 0 {
+		*f.lease(c) = 0
+		f.head().leases -= slabBytes(c)
+	}
+	return s
+}
 func (f Front) misses(c sizeclass.ID) *uint64 {
 	return u64(f.wordOf(c, missesOffset))
 }
@@ -507,17 +520,23 @@ const (
 // firstCap is the most blocks that a magazine has room for before it grows.
 const firstCap = 127
 
-// makeMagazine makes class c's magazine, with the policy's capacity. It reports whether it could, which
-// it always can unless fronts are committed in parts. Entered.
+// makeMagazine makes class c's magazine, with the policy's capacity or what the front's share of the budget leaves to
+// it. It reports whether it could, which it always can unless fronts are committed in parts, or the class is of
+// large blocks and the share has no room for one: then the magazine is closed. Entered.
 func (f Front) makeMagazine(c sizeclass.ID) bool {
 	check.MustBeEntered("makeMagazine")
-	n := f.head().bound(c, firstRoom(c))
 	h := f.head()
+	n := h.bound(c, firstRoom(c))
+	if n = max(h.grant(c, n), min(n, leastRoom(c))); n == 0 {
+		h.closed[c] = true
+		return false
+	}
 	h.cap[c] = uint16(n) // which the sentinel's place depends on
 	if !f.commitPages(f.sentinel(c), mem.Bytes(slots(n+1))) {
 		h.cap[c] = 0
 		return false
 	}
+	h.room += mem.Bytes(n) * c.Bytes()
 	h.refillBatch[c], h.flushBatch[c] = firstBatch, firstFlush(n)
 	f.touch(f.sentinel(c), mem.Bytes(slots(n+1)))
 	*word(f.sentinel(c)) = 0
@@ -525,20 +544,21 @@ func (f Front) makeMagazine(c sizeclass.ID) bool {
 	return true
 }
 
-// firstRoom returns the blocks that a new magazine of class c has room for.
+// firstRoom returns the blocks that a new magazine of class c has room for, if the front's share has so much.
 func firstRoom(c sizeclass.ID) int {
-	pol := policy.Now()
+	pol, size := policy.Now(), int(c.Bytes())
+	first := max(int(roomShare()/firstShare)/size, leastRoom(c))
 	switch {
 	case c <= sizeclass.NumTiny:
-		return min(pol.MagBlocks, firstCap, max(pol.MagBytes/int(c.Bytes()), 2))
+		return min(pol.MagBlocks, firstCap, max(min(pol.MagBytes/size, first), 2))
 	case c <= sizeclass.Num:
-		return min(pol.MagMidBlocks, max(pol.MagMidBytes/int(c.Bytes()), 2))
+		return min(pol.MagMidBlocks, max(min(pol.MagMidBytes/size, first), 2))
 	}
 	bytes := pol.MagLargeBytes
 	if learning {
 		bytes = min(bytes, firstLarge)
 	}
-	return min(maxMid, max(bytes/int(sizeclass.LargeBytes(c)), 1))
+	return min(maxMid, max(min(bytes/size, first), 1))
 }
 
 // growMagazine doubles the room of class c's full magazine, within the policy's limits, if more
@@ -557,10 +577,11 @@ func (f Front) growMagazine(c sizeclass.ID) bool {
 	}
 	old := int(h.cap[c])
 	n := f.head().bound(c, min(2*old, most, pol.MagGrowBytes/int(c.Bytes())))
-	if h.refillBatch[c] == firstBatch || n <= old || scarce() { // where memory is scarce, ACE decides alone
+	if h.refillBatch[c] == firstBatch || n <= old || h.scarce() { // where memory is scarce, ACE decides alone
 		return false
 	}
-	return f.setRoom(c, n)
+	n = h.grant(c, n-old)
+	return n > 0 && f.setRoom(c, old+n)
 }
 
 // setRoom gives class c's magazine room for n blocks, more than it has, and reports whether it could.
@@ -576,6 +597,7 @@ func (f Front) setRoom(c sizeclass.ID, n int) bool {
 		h.cap[c] = old
 		return false
 	}
+	h.room += mem.Bytes(n-int(old)) * c.Bytes()
 	f.touch(f.sentinel(c), mem.Bytes(slots(n+1)))
 	copy(unsafe.Slice(word(f.sentinel(c)), held+1), from) // the sentinel's 0 too
 	f.storeTop(c, f.sentinel(c)+slots(int(held)))
@@ -597,6 +619,7 @@ func (f Front) shrink(c sizeclass.ID, n int, buf []Block) (out int) {
 	slot := f.sentinel(c) + 8
 	copy(buf[:out], unsafe.Slice((*Block)(ptr(slot)), out))
 	rest := unsafe.Slice(word(slot+slots(out)), held-out)
+	h.room -= mem.Bytes(int(h.cap[c])-n) * c.Bytes()
 	h.cap[c] = uint16(n)
 	if n == 0 {
 		f.storeTop(c, *trapFront.top(0))

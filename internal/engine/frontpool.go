@@ -84,6 +84,7 @@ func takeFront(private bool) (f Front, err error) {
 		fp.free = fp.free[:spare-1]
 		fp.clean, fp.low = min(fp.clean, spare-1), min(fp.low, spare-1)
 		initFront(f)
+		frontsChange(1)
 		return f, nil
 	}
 	if err := fp.space.ensure(mem.Bytes(min(n+1+leave, fp.max)) * frontSize); err != nil {
@@ -100,6 +101,7 @@ func takeFront(private bool) (f Front, err error) {
 	}
 	region.metaCommitted.Add(frontSize)
 	initFront(f)
+	frontsChange(1)
 	fp.built.Store(n + 1) // now ReadTotals may look at the front
 	return f, nil
 }
@@ -178,6 +180,7 @@ func initFront(f Front) {
 func recycle(f Front) {
 	frontPool.mu.Lock()
 	frontPool.free = append(frontPool.free, f)
+	frontsChange(-1)
 	frontPool.mu.Unlock()
 }
 

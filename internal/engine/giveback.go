@@ -16,8 +16,7 @@ func emptyFront(f Front) {
 
 // endLease retires the front's lease of class c, if it has one.
 func (f Front) endLease(c sizeclass.ID) {
-	if s := *f.lease(c); s != 0 {
-		*f.lease(c) = 0
+	if s := f.takeLease(c); s != 0 {
 		retire(s)
 	}
 }

@@ -127,7 +127,7 @@ func (k *checker) checkTurns(f Front) {
 
 // checkRoom looks at what a front knows for ACE.
 func (k *checker) checkRoom(f Front) {
-	h, s := f.head(), subject{noun: "front", addr: mem.Addr(f)}
+	h, s, room := f.head(), subject{noun: "front", addr: mem.Addr(f)}, mem.Bytes(0)
 	for c := range sizeclass.ID(frontTypes) {
 		s.class = c
 		slab := c > 0 && c <= sizeclass.Num
@@ -147,6 +147,14 @@ func (k *checker) checkRoom(f Front) {
 			k.bad(s, "a step has seen at most the refills that there were", h.refilled[c], n)
 		}
 		k.checkDwell(s, h.dwells[c])
+		room += mem.Bytes(max(h.cap[c], h.uncut[c])) * c.Bytes()
+	}
+	s.class = 0
+	if h.room != room {
+		k.bad(s, "a front adds up what its magazines have room for", h.room, room)
+	}
+	if h.hand > sizeclass.Num {
+		k.bad(s, "only leases of slabs end in turn", h.hand, sizeclass.Num)
 	}
 }
 
@@ -248,6 +256,7 @@ func (k *checker) checkQuarantine(f Front) {
 
 // checkLeases looks at the leases of a front.
 func (k *checker) checkLeases(f Front) {
+	leased := mem.Bytes(0)
 	for c := range sizeclass.ID(leaseWords) {
 		s := *f.lease(c)
 		if s == 0 {
@@ -270,6 +279,10 @@ func (k *checker) checkLeases(f Front) {
 			k.bad(of, "a slab is leased once", hex(f), hex(other))
 		}
 		k.leases[s] = f
+		leased += slabBytes(c)
+	}
+	if h := f.head(); h.leases != leased {
+		k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a front adds up what it leases", h.leases, leased)
 	}
 }
 

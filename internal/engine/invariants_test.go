@@ -443,6 +443,15 @@ var breakers = []breaker{
 	{"only leases of slabs are not kept", "one of no blocks", func(x *smallHeap) (any, func()) {
 		return x.g, set(&x.g.head().unkept[0], true)
 	}},
+	{"a front adds up what its magazines have room for", "another sum", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().room, x.f.head().room+16)
+	}},
+	{"a front adds up what it leases", "another sum", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().leases, 0)
+	}},
+	{"only leases of slabs end in turn", "a class of large blocks", func(x *smallHeap) (any, func()) {
+		return x.f, set(&x.f.head().hand, sizeclass.ID(sizeclass.Num+1))
+	}},
 	{"a step has seen at most the refills that there were", "one more", func(x *smallHeap) (any, func()) {
 		return x.f, set(&x.f.head().refilled[x.class], *x.f.refills(x.class)+1)
 	}},

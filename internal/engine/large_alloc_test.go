@@ -5,6 +5,7 @@ import (
 
 	"github.com/hakmem/hakmem/internal/mem"
 	"github.com/hakmem/hakmem/internal/osmem"
+	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/site"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 	"github.com/hakmem/hakmem/internal/testkit"
@@ -13,6 +14,7 @@ import (
 // TestCachedLarge: a freed large block comes back to the next allocation of its class, and not to one
 // of another class.
 func TestCachedLarge(t *testing.T) {
+	tune(t, func(p *policy.Tuning) { p.CacheBudget = maxRegion }) // a share has no room for one of each class
 	f := heapFront(t)
 	for c := sizeclass.ID(sizeclass.Num + 1); c <= sizeclass.NumAll; c++ {
 		size := sizeclass.LargeBytes(c)

@@ -30,7 +30,7 @@ var floors = []struct{ name, files string }{
 	{"region", "space.go region.go page.go race_on.go race_off.go msan_on.go msan_off.go track_none.go track_race.go modes.go site.go"},
 	{"pages", "usage.go holdscale.go keep.go lifetimes.go siterule.go rules.go chunk.go sitetable.go pagetree.go grow.go away.go"},
 	{"blocks", "finding.go live.go partialset.go superslab.go residency.go refused.go hugepages.go probe.go touch.go purge.go holetime.go batch.go slab.go sizes.go"},
-	{"fronts", "room.go front.go magazine.go large.go large_cache.go hardened.go frontpool.go layout.go reserve.go heaps.go enter.go wmax.go ace.go ebb.go lane.go"},
+	{"fronts", "share.go room.go front.go magazine.go large.go large_cache.go hardened.go frontpool.go layout.go reserve.go heaps.go enter.go wmax.go ace.go ebb.go lane.go"},
 	{"scavenger", "giveback.go harvest.go drain.go budget.go largeuse.go batchwindow.go latency.go peaks.go learner.go collapse.go idle.go sweep.go punch.go refill.go scavenger.go reclaim.go"},
 	{"calls", "spill.go heapfront.go callers.go sample.go profile.go guard.go large_alloc.go harden.go alloc.go move.go fastlive.go pinned.go road_pinned.go road_p.go road_p_unix.go road_p_freebsd.go road_p_windows.go road_amd64.go road_arm64.go road_none.go road.go"},
 	{"whole", "limits.go trim.go watch.go record.go abandon.go walk.go address.go resident.go regionmap.go stats.go learnt.go checker.go invariants_fronts.go invariants_region.go invariants.go"},

@@ -1,9 +1,13 @@
 package engine
 
 import (
+	"math"
 	"sync/atomic"
 	"time"
 
+	"github.com/hakmem/hakmem/internal/learn"
+	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/policy"
 	"github.com/hakmem/hakmem/internal/sizeclass"
 )
 
@@ -28,8 +32,41 @@ var cachePrice atomic.Uint64
 // scarce reports whether the caches have to do with less.
 func scarce() bool { return cachePrice.Load() != 0 }
 
+// bytePrice returns what a byte costs that is held for a second and not in a cache.
+func bytePrice() float64 { return float64(policy.Now().MemoryPrice) / 1000 / (1 << 30) }
+
+// cacheCosts returns the costs of a cache that saves so many seconds for each block.
+func cacheCosts(seconds float64) learn.RoomCosts {
+	if price := math.Float64frombits(cachePrice.Load()); price > 0 {
+		return learn.RoomCosts{Move: seconds, Hold: price}
+	}
+	return learn.RoomCosts{Move: seconds, Hold: bytePrice()}
+}
+
+// A magazine of blocks of slabs keeps room for so many: a refill moves several at a time.
+const leastTiny, leastMid = 32, 2
+
+// leastRoom returns the least blocks that a magazine of class c has room for, if it may have more.
+func leastRoom(c sizeclass.ID) int {
+	switch {
+	case c <= sizeclass.NumTiny:
+		return leastTiny
+	case c <= sizeclass.Num:
+		return leastMid
+	}
+	return 0
+}
+
 // adaptive is the part of a front that ACE uses. It is owned as the front is.
 type adaptive struct {
+	// room is the bytes of the blocks that all magazines of the front have room for, and leases those of the slabs
+	// that it leases.
+	room, leases mem.Bytes
+	// refused is the most that a magazine was refused since the last step, because the front's share had no room.
+	// price is what a byte of room costs in this front, as cachePrice; 0: the share suffices.
+	refused mem.Bytes
+	price   float64
+	hand    sizeclass.ID  // the class whose lease ended last because the share had no room for it
 	events  uint32        // misses and overflows since the last step
 	stepped time.Duration // when that was
 	// most is the bound that ACE has set to the room of each magazine, in blocks; 0: it has set none.
@@ -45,6 +82,36 @@ type adaptive struct {
 	// front's present user. unkept says that a lease is not worth what its slab has free.
 	refilled [setClasses]uint64
 	unkept   [setClasses]bool
+}
+
+// grant returns for how many more blocks class c's magazine may have room, of more that it could use: all magazines
+// together stay within the front's share.
+func (a *adaptive) grant(c sizeclass.ID, more int) int {
+	share := roomShare()
+	n := min(more, int((share-min(share, a.room))/c.Bytes()))
+	a.refused = max(a.refused, mem.Bytes(more-n)*c.Bytes())
+	return n
+}
+
+// setPrice sets the front's own price by what its magazines have and were refused since the last step.
+func (a *adaptive) setPrice() {
+	wanted, share := a.room+a.refused, roomShare()
+	b := learn.Budget{Base: bytePrice(), Price: a.price}
+	if b.Adjust(float64(wanted), float64(share)); wanted < share/2 {
+		b.Price = 0 // the share has become larger
+	}
+	a.price, a.refused = b.Price, 0
+}
+
+// scarce reports whether the front's magazines have to do with less.
+func (a *adaptive) scarce() bool { return a.price != 0 || scarce() }
+
+// costs returns the costs of a magazine that saves so many seconds for each block.
+func (a *adaptive) costs(seconds float64) learn.RoomCosts {
+	if a.price > math.Float64frombits(cachePrice.Load()) {
+		return learn.RoomCosts{Move: seconds, Hold: a.price}
+	}
+	return cacheCosts(seconds)
 }
 
 // event notes a miss or an overflow, and reports whether a step is due.
