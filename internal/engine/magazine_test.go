@@ -117,7 +117,7 @@ func TestCarveDropsLive(t *testing.T) {
 	if !checkLive {
 		t.Skip("skipped: hakmem_nolive does not look at the live state")
 	}
-	for _, size := range []mem.Bytes{64, 4096} {
+	for _, size := range []mem.Bytes{64, 2048} {
 		for _, gaps := range []bool{false, true} {
 			f := front(t)
 			c := sizeclass.Of(size)

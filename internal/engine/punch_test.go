@@ -346,8 +346,9 @@ func TestLabelsOfHoles(t *testing.T) {
 		t.Skip("skipped: OS pages above 8 KiB")
 	}
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1)) // another P would take blocks of another slab
+	const size = 5120                               // a slab of these has more than one page
 	s := laneSite(t, "holes", LaneShort)
-	k := &sizeclass.Classes[sizeclass.Of(4096)]
+	k := &sizeclass.Classes[sizeclass.Of(size)]
 	pages := func(of slabID) (n int) {
 		m := pageSet(super(of.page().chunk()).sited.Load()) >> of.page().inChunk()
 		return (m & (1<<(1<<k.Order) - 1)).count()
@@ -357,7 +358,7 @@ func TestLabelsOfHoles(t *testing.T) {
 		Trim()
 		var blocks []Block
 		for range k.Blocks {
-			blocks = append(blocks, mallocAtSite(t, s, 4096))
+			blocks = append(blocks, mallocAtSite(t, s, size))
 		}
 		of := owner(blocks[0])
 		if n := pages(of); n != all || all < 2 {
@@ -413,7 +414,7 @@ func TestLabelsOfHoles(t *testing.T) {
 			t.Error("the site map of a hole is resident")
 		}
 		for i := range blocks[1:] {
-			blocks[i+1] = mallocAtSite(t, s, 4096)
+			blocks[i+1] = mallocAtSite(t, s, size)
 		}
 		if n := pages(of); n != all {
 			t.Errorf("blocks came back, and the site map of %d pages is counted, of %d", n, all)

@@ -43,9 +43,13 @@ const (
 	// PageShift is log2 of the size of a page, 64 KiB, which is the unit of slabs and large blocks.
 	PageShift = 16
 	PageSize  = 1 << PageShift
-	// MaxOrder bounds a slab to 2^MaxOrder pages (512 KiB), so that the largest class of slabs
-	// still has 16 blocks in a slab.
+	// MaxOrder bounds a slab to 2^MaxOrder pages (512 KiB), in which the largest class of slabs has 16 blocks.
 	MaxOrder = 3
+	// leastBlocks is the least number of blocks in a slab, and mostRest the most of it, in percent, that may be
+	// left over. With slabs of 16 to 63 blocks, whatever was left over, the recorded program sqlite took a third
+	// more memory: it uses 17 classes above 1 KiB, most of them for a few blocks (docs/ledger.md, "Smaller
+	// slabs"). The class with the largest rest that has slabs of MaxOrder leaves 3.5 %.
+	leastBlocks, mostRest = 8, 4
 )
 
 // ID is the number of a size class. 0 is the trap class, 1..Num are the classes of slabs, and the
@@ -109,15 +113,20 @@ func makeClasses() (t [Num + 1]Class) {
 			step = 1 << (bits.Len32(size) - 1) / 8
 		}
 		size += step
-		// Enough pages for at least 16 blocks. Above 1 KiB also for at most 64 blocks, one word of
-		// the bitmap.
 		order := uint32(0)
-		for order < MaxOrder && (PageSize<<order)/size < 32 {
+		for order < MaxOrder && !fits(mem.Bytes(size), order) {
 			order++
 		}
 		t[c] = makeClass(mem.Bytes(size), order)
 	}
 	return t
+}
+
+// fits reports whether a slab of 2^order pages is large enough for blocks of size bytes. The smallest such slab is
+// taken: most classes of a program have few blocks, and one slab at least.
+func fits(size mem.Bytes, order uint32) bool {
+	slab := mem.Bytes(PageSize) << order
+	return slab/size >= leastBlocks && slab%size*100 <= mostRest*slab
 }
 
 // makeClass returns the class of blocks of size bytes whose slabs are 2^order pages.

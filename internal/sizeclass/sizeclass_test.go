@@ -59,7 +59,7 @@ func checkIndex(t *testing.T, c ID, k *Class) {
 func TestSlabs(t *testing.T) {
 	for c := 1; c <= NumFixed; c++ {
 		k := &Classes[c]
-		if c > NumTiny && k.Blocks > 64 || k.Blocks < 16 || c <= NumTiny && k.Order != 0 {
+		if c > NumTiny && k.Blocks > 64 || k.Blocks < leastBlocks || c <= NumTiny && k.Order != 0 {
 			t.Errorf("class %d (%d B): %d blocks in %d pages", c, k.Size, k.Blocks, 1<<k.Order)
 		}
 		if waste := uint32(PageSize<<k.Order) - k.Blocks*k.Size; waste*16 > PageSize<<k.Order {
