@@ -48,7 +48,7 @@ func TestSectionCalls(t *testing.T) {
 			calls bool // on arm64 this build puts calls into the section
 		}{
 			{"plain", nil, false},
-			{"fuzz", []string{"-gcflags=" + mine + "=-d=libfuzzer"}, true},       // as go test -fuzz does
+			{"fuzz", []string{"-gcflags=" + mine + "=-d=libfuzzer"}, true},          // as go test -fuzz does
 			{"cover", []string{"-covermode=atomic", "-coverpkg=" + counted}, false}, // the other modes count with plain additions
 			{"not optimized", []string{"-gcflags=" + mine + "=-N -l"}, true},
 			{"not inlined", []string{"-gcflags=" + mine + "=-l"}, true},
