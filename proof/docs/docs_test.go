@@ -35,11 +35,18 @@ var exceptions = map[string]string{
 	"memory.counters":       "is a build tag of modernc.org/memory, which adapters/moderncmemory has too",
 	"memory.trace":          "is a build tag of modernc.org/memory",
 	"retract":               "is a directive of go.mod",
-	"MCL_FUTURE":            "is a constant of mlockall",
-	"LimitAS":               "is a setting of systemd",
-	"xthread_free":          "is a field of mimalloc's",
-	"local_free":            "is a field of mimalloc's",
-	"bench/security":        "is a directory of mimalloc-bench",
+
+	"TestIssue118":    "is a test of modernc.org/sqlite",
+	"TestSingleConn":  "is a test of modernc.org/sqlite",
+	"TestConcatenate": "is a test of Arrow's",
+	"TestInferringSchemaWithoutHeaderPreservesFirstRow": "is a test of Arrow's",
+	"TestIntegration": "is a test of Arrow's",
+
+	"MCL_FUTURE":     "is a constant of mlockall",
+	"LimitAS":        "is a setting of systemd",
+	"xthread_free":   "is a field of mimalloc's",
+	"local_free":     "is a field of mimalloc's",
+	"bench/security": "is a directory of mimalloc-bench",
 }
 
 // pages are the documents that are checked.
