@@ -339,13 +339,13 @@ func TestStatsCounters(t *testing.T) {
 // TestStatsStages makes every stage of the search for a slab happen.
 func TestStatsStages(t *testing.T) {
 	quiet(t)
-	const size = 2048 // a slab of one page has 32
+	const size = 512 // a slab has 128, two refills and more
 	hakmem.Trim()
 	h := hakmem.NewHeap()
 	defer func() { h.Close() }() // the Heap that h is by then
 	base := workout.ReadStats()
 	var ps []unsafe.Pointer
-	for range 32 * 100 { // 100 slabs, which are more than three superslabs
+	for range 128 * 100 { // 100 slabs, which are more than three superslabs
 		ps = append(ps, h.Malloc(size))
 	}
 	s := workout.ReadStats()
@@ -378,7 +378,7 @@ func TestStatsStages(t *testing.T) {
 	h = hakmem.NewHeap()
 	base = workout.ReadStats()
 	ps = ps[:0]
-	for range 32 * 100 {
+	for range 128 * 100 {
 		ps = append(ps, h.Malloc(size))
 	}
 	s = workout.ReadStats()
