@@ -1,0 +1,5 @@
+//go:build race
+
+package hakmemsqlite_test
+
+const raceDetector = true
