@@ -97,11 +97,10 @@ func (m *Map[K, V]) mayChange(op string) {
 }
 
 // Get returns the value of key, and whether there is one.
-//
-// Where a map is larger than the caches, a lookup waits for memory, and the processor begins the next ones
-// meanwhile, as many as its queues hold. So this is one function: with the hash and the search in functions
-// of their own, lookups took half as long again.
 func (m *Map[K, V]) Get(key K) (value V, ok bool) {
+	// Where a map is larger than the caches, a lookup waits for memory, and the processor begins the next ones
+	// meanwhile, as many as its queues hold. So this is one function, which repeats find: with the hash and
+	// the search in functions of their own, lookups took half as long again.
 	if !m.ready("Map.Get") {
 		return value, false
 	}
@@ -133,17 +132,16 @@ func (m *Map[K, V]) Get(key K) (value V, ok bool) {
 // reading and writing, until the next call of a method that may change the map (Put, PutPtr, Delete,
 // Clear, Reserve, Close), as long as the Map is reachable.
 func (m *Map[K, V]) GetPtr(key K) *V {
-	s := m.find("Map.GetPtr", key)
+	_, s := m.find("Map.GetPtr", key)
 	runtime.KeepAlive(m)
 	return (*V)(unsafe.Pointer(s)) // which begins with the value; so short, this is compiled into its caller
 }
 
-// find returns the slot of key, or nil.
-func (m *Map[K, V]) find(op string, key K) *slot[K, V] {
+// find returns the hash of key, and its slot, or nil. If the map has no directory, it returns no hash either.
+func (m *Map[K, V]) find(op string, key K) (h mapHash, s *slot[K, V]) {
 	if !m.ready(op) {
-		return nil
+		return 0, nil
 	}
-	var h mapHash
 	if m.integer {
 		h = m.integers.hash(integerOf(&key))
 	} else {
@@ -155,11 +153,11 @@ func (m *Map[K, V]) find(op string, key K) *slot[K, V] {
 		g := m.groupOf(t, i)
 		for c := g.control.candidates(h.tag()); c.any(); c = c.rest() {
 			if s := g.slot(c.slot()); s.key == key {
-				return s
+				return h, s
 			}
 		}
 		if g.control.empty().any() {
-			return nil
+			return h, nil
 		}
 	}
 }
@@ -186,10 +184,14 @@ func (m *Map[K, V]) PutPtr(key K) (value *V, added bool) {
 
 func (m *Map[K, V]) put(op string, key K) (s *slot[K, V], added bool) {
 	m.mayChange(op)
-	if s = m.find(op, key); s != nil {
+	h, s := m.find(op, key)
+	if s != nil {
 		return s, false
 	}
-	s = m.insert(m.hashOf(key))
+	if m.dir == nil {
+		h = m.hashOf(key)
+	}
+	s = m.insert(h)
 	s.key = key
 	return s, true
 }
@@ -197,8 +199,8 @@ func (m *Map[K, V]) put(op string, key K) (s *slot[K, V], added bool) {
 // Delete removes the entry of key and reports whether there was one. Memory that the map no longer needs
 // is given back.
 func (m *Map[K, V]) Delete(key K) (found bool) {
-	if s := m.find("Map.Delete", key); s != nil {
-		m.remove(m.hashOf(key), s)
+	if h, s := m.find("Map.Delete", key); s != nil {
+		m.remove(h, s)
 		found = true
 	}
 	runtime.KeepAlive(m)
@@ -256,7 +258,8 @@ func (m *Map[K, V]) now(s *slot[K, V]) *slot[K, V] {
 	if key := s.key; key != s.key {
 		return s
 	}
-	return m.find("Map.All", s.key)
+	_, s = m.find("Map.All", s.key)
+	return s
 }
 
 // Close frees the map's memory. Any later use of the Map, including a second Close, panics with a

@@ -95,30 +95,30 @@ func (m *StringMap[V]) mayChange(op string) {
 
 func (m *StringMap[V]) hashOf(key string) mapHash { return mapHash(maphash.String(m.seed, key)) }
 
-// find returns the slot of key, or nil.
-func (m *StringMap[V]) find(op, key string) *slot[mapKey, V] {
+// find is Map's find.
+func (m *StringMap[V]) find(op, key string) (h mapHash, s *slot[mapKey, V]) {
 	if !m.ready(op) {
-		return nil
+		return 0, nil
 	}
-	h := m.hashOf(key)
+	h = m.hashOf(key)
 	t := m.tableOf(h)
 	mask := t.groups() - 1
 	for i, step := h.group()&mask, uint32(1); ; i, step = (i+step)&mask, step+1 {
 		g := m.groupOf(t, i)
 		for c := g.control.candidates(h.tag()); c.any(); c = c.rest() {
 			if s := g.slot(c.slot()); s.key.text() == key {
-				return s
+				return h, s
 			}
 		}
 		if g.control.empty().any() {
-			return nil
+			return h, nil
 		}
 	}
 }
 
 // Get returns the value of key, and whether there is one.
 func (m *StringMap[V]) Get(key string) (value V, ok bool) {
-	if s := m.find("StringMap.Get", key); s != nil {
+	if _, s := m.find("StringMap.Get", key); s != nil {
 		value, ok = s.elem, true
 	}
 	runtime.KeepAlive(m)
@@ -127,7 +127,7 @@ func (m *StringMap[V]) Get(key string) (value V, ok bool) {
 
 // GetBytes is Get for a key that is a slice of bytes.
 func (m *StringMap[V]) GetBytes(key []byte) (value V, ok bool) {
-	if s := m.find("StringMap.GetBytes", textOf(key)); s != nil {
+	if _, s := m.find("StringMap.GetBytes", textOf(key)); s != nil {
 		value, ok = s.elem, true
 	}
 	runtime.KeepAlive(m)
@@ -139,7 +139,7 @@ func textOf(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b))
 
 // GetPtr is [Map.GetPtr].
 func (m *StringMap[V]) GetPtr(key string) *V {
-	s := m.find("StringMap.GetPtr", key)
+	_, s := m.find("StringMap.GetPtr", key)
 	runtime.KeepAlive(m)
 	return (*V)(unsafe.Pointer(s)) // as in Map.GetPtr
 }
@@ -173,8 +173,12 @@ func (m *StringMap[V]) putPtr(op, key string) (value *V, added bool) {
 
 func (m *StringMap[V]) put(op, key string) (s *slot[mapKey, V], added bool) {
 	m.mayChange(op)
-	if s = m.find(op, key); s != nil {
+	h, s := m.find(op, key)
+	if s != nil {
 		return s, false
+	}
+	if m.dir == nil {
+		h = m.hashOf(key)
 	}
 	k := m.keep(key)
 	defer func() {
@@ -182,7 +186,7 @@ func (m *StringMap[V]) put(op, key string) (s *slot[mapKey, V], added bool) {
 			hakmem.Free(k.outside())
 		}
 	}()
-	s = m.insert(m.hashOf(key))
+	s = m.insert(h)
 	s.key = k
 	return s, true
 }
@@ -206,8 +210,8 @@ func (m *StringMap[V]) keep(text string) (k mapKey) {
 // Delete removes the entry of key and reports whether there was one. The copy of the key is freed, and
 // so is other memory that the map no longer needs. key may be the view that All has given.
 func (m *StringMap[V]) Delete(key string) (found bool) {
-	if s := m.find("StringMap.Delete", key); s != nil {
-		m.remove(m.hashOf(key), s)
+	if h, s := m.find("StringMap.Delete", key); s != nil {
+		m.remove(h, s)
 		found = true
 	}
 	runtime.KeepAlive(m)
@@ -251,7 +255,8 @@ func (m *StringMap[V]) All() iter.Seq2[string, V] {
 
 // now returns where the entry is that was in the slot s of a dead table, or nil.
 func (m *StringMap[V]) now(s *slot[mapKey, V]) *slot[mapKey, V] {
-	return m.find("StringMap.All", s.key.text())
+	_, s = m.find("StringMap.All", s.key.text())
+	return s
 }
 
 // Close is [Map.Close].
