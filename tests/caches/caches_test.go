@@ -51,8 +51,7 @@ func (c *crowd) run(left int64, half time.Duration) (excess, peak float64, err e
 	if !ok {
 		return 0, 0, fmt.Errorf("the system does not say what is resident")
 	}
-	mean := (largest - smallest) / math.Log(largest/smallest)
-	blocks := make([]atomic.Uintptr, int(alive/mean))
+	blocks := make([]atomic.Uintptr, int(alive/meanSize(largest)))
 	c.left.Store(left)
 	var workers sync.WaitGroup
 	for g := range c.ps {
@@ -97,14 +96,7 @@ func (c *crowd) run(left int64, half time.Duration) (excess, peak float64, err e
 func (c *crowd) replace(r *rand.Rand, blocks []atomic.Uintptr) {
 	for c.left.Add(-batch) > -batch {
 		for range batch {
-			size := uintptr(smallest * math.Exp(r.Float64()*math.Log(largest/smallest)))
-			p := hakmem.Malloc(size)
-			if p == nil {
-				panic(hakmem.Err())
-			}
-			for i := uintptr(0); i < size; i += 4096 {
-				*(*byte)(unsafe.Add(p, i)) = 1
-			}
+			p, size := newBlock(r, largest)
 			*(*uintptr)(p) = size
 			live := int64(size)
 			if old := blocks[r.IntN(len(blocks))].Swap(uintptr(p)); old != 0 {
@@ -115,6 +107,21 @@ func (c *crowd) replace(r *rand.Rand, blocks []atomic.Uintptr) {
 		}
 	}
 }
+
+// newBlock allocates a block of smallest to most bytes, writes to each of its OS pages, and returns its size.
+func newBlock(r *rand.Rand, most float64) (p unsafe.Pointer, size uintptr) {
+	size = uintptr(smallest * math.Exp(r.Float64()*math.Log(most/smallest)))
+	if p = hakmem.Malloc(size); p == nil {
+		panic(hakmem.Err())
+	}
+	for i := uintptr(0); i < size; i += 4096 {
+		*(*byte)(unsafe.Add(p, i)) = 1
+	}
+	return p, size
+}
+
+// meanSize returns the mean size of newBlock's blocks.
+func meanSize(most float64) float64 { return (most - smallest) / math.Log(most/smallest) }
 
 // at returns a block's address as a pointer. Blocks lie outside the Go heap.
 func at(p uintptr) unsafe.Pointer { return *(*unsafe.Pointer)(unsafe.Pointer(&p)) }
@@ -168,18 +175,24 @@ var bounds = map[int]float64{16: 150, 64: 180}
 
 // TestExcess: many Ps keep within the budget of caches, and what comes with it.
 func TestExcess(t *testing.T) {
+	needBudget(t, 8)
+	for ps := range bounds {
+		testkit.InChild(t, "excess", strconv.Itoa(ps))
+	}
+}
+
+// needBudget skips a test that measures for so many seconds what is resident under the budget, where it cannot.
+func needBudget(t *testing.T, seconds int) {
+	t.Helper()
 	switch {
 	case testkit.Race:
 		t.Skip("skipped: -race; the detector's shadow memory is resident, too")
 	case testing.Short():
-		t.Skip("skipped: -short; it measures for 8 seconds")
+		t.Skipf("skipped: -short; it measures for %d seconds", seconds)
 	case !learns:
 		t.Skip("skipped: hakmem_nolearn leaves the budget out")
 	}
 	if _, ok := osmem.ResidentBytes(); !ok {
 		t.Skip("skipped: the system does not say what is resident")
-	}
-	for ps := range bounds {
-		testkit.InChild(t, "excess", strconv.Itoa(ps))
 	}
 }

@@ -2,7 +2,6 @@ package caches_test
 
 import (
 	"fmt"
-	"math"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -10,7 +9,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/hakmem/hakmem"
 	"github.com/hakmem/hakmem/internal/osmem"
@@ -41,8 +39,7 @@ type relay struct {
 func (x *relay) run(length time.Duration) (passed int64, peak float64, err error) {
 	old := runtime.GOMAXPROCS(x.ps)
 	defer runtime.GOMAXPROCS(old)
-	mean := (largestSmall - smallest) / math.Log(largestSmall/smallest)
-	x.blocks, x.stop = make(chan uintptr, int(inFlight/mean)), make(chan struct{})
+	x.blocks, x.stop = make(chan uintptr, int(inFlight/meanSize(largestSmall))), make(chan struct{})
 	before, ok := osmem.ResidentBytes()
 	if !ok {
 		return 0, 0, fmt.Errorf("the system does not say what is resident")
@@ -70,14 +67,7 @@ func (x *relay) run(length time.Duration) (passed int64, peak float64, err error
 // produce allocates blocks, and writes to each of their OS pages, until it is to stop.
 func (x *relay) produce(r *rand.Rand) {
 	for {
-		size := uintptr(smallest * math.Exp(r.Float64()*math.Log(largestSmall/smallest)))
-		p := hakmem.Malloc(size)
-		if p == nil {
-			panic(hakmem.Err())
-		}
-		for i := uintptr(0); i < size; i += 4096 {
-			*(*byte)(unsafe.Add(p, i)) = 1
-		}
+		p, _ := newBlock(r, largestSmall)
 		select {
 		case x.blocks <- uintptr(p):
 		case <-x.stop:
@@ -107,8 +97,8 @@ var _ = testkit.Child("inflight", inflight)
 
 // peaks are what the process may take at most, in MiB, with so many Ps: one and a half times what is in flight and
 // a MiB for each P, and an eighth of that, because how far threads get ahead of each other differs from run to
-// run. Without a share for each front it took 178 to 193 and 268 to 416, with it 110 to 114 and 113 to 161 (docs/ledger.md, "A share for each
-// front").
+// run. Without a share for each front it took 178 to 193 and 268 to 416, with it 110 to 114 and 113 to 161
+// (docs/ledger.md, "A share for each front").
 var peaks = map[int]float64{16: 126, 64: 180}
 
 // inflight is a process with arg Ps, half of them producers. It fails if the process takes more than it may.
@@ -133,17 +123,7 @@ func inflight(arg string) error {
 
 // TestInFlight: where some Ps allocate and others free, what is held beyond the blocks in flight is bounded.
 func TestInFlight(t *testing.T) {
-	switch {
-	case testkit.Race:
-		t.Skip("skipped: -race; the detector's shadow memory is resident, too")
-	case testing.Short():
-		t.Skip("skipped: -short; it measures for 3 seconds")
-	case !learns:
-		t.Skip("skipped: hakmem_nolearn leaves the budget out")
-	}
-	if _, ok := osmem.ResidentBytes(); !ok {
-		t.Skip("skipped: the system does not say what is resident")
-	}
+	needBudget(t, 3)
 	for ps := range peaks {
 		testkit.InChild(t, "inflight", strconv.Itoa(ps))
 	}
