@@ -32,3 +32,28 @@ func TestMutants(t *testing.T) {
 		t.Errorf("%d mutants, want at least 20", len(mutants))
 	}
 }
+
+// TestTable checks that most mutants have a test in docs/testing.md that can be tried first, so that a
+// change of the page's form is noticed.
+func TestTable(t *testing.T) {
+	root, err := filepath.Abs("../..")
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests, err := readTable(root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := 0
+	for _, m := range mutants {
+		if o := tests[m.name]; o.test != "" {
+			known++
+		}
+	}
+	if known < len(mutants)*9/10 {
+		t.Errorf("docs/testing.md has tests for %d of %d mutants, want nine tenths", known, len(mutants))
+	}
+	if o, want := tests["or-not-atomic"], (oneTest{"engine", "TestWordsAtOnce", "internal/engine"}); o != want {
+		t.Errorf("or-not-atomic: %+v, want %+v", o, want)
+	}
+}

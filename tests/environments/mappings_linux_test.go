@@ -103,7 +103,8 @@ func manyMappings(arg string) error {
 			return err
 		}
 		// What guards may still take by their last look is not there any more. They look again, or
-		// they fail, give back what they have to spare, and rest.
+		// they fail, give back the 128 that they have to spare, and rest. Of these the rest of the
+		// process may take some meanwhile: 29 in a build with -asan, which maps more for a thread.
 		if err := allocate(20_000); err != nil {
 			return err
 		}
@@ -111,7 +112,7 @@ func manyMappings(arg string) error {
 		if err != nil {
 			return err
 		}
-		if s := workout.ReadStats(); s.SystemCalls.Failed > 4 || s.Guard.Skipped < 19_000 || left < 100 {
+		if s := workout.ReadStats(); s.SystemCalls.Failed > 4 || s.Guard.Skipped < 19_000 || left < 64 {
 			return fmt.Errorf("%d failed calls, %d blocks skipped, %d mappings left of 500", s.SystemCalls.Failed, s.Guard.Skipped, left)
 		}
 	} else {
