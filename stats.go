@@ -208,7 +208,7 @@ type LargeStats struct {
 	Shared CacheStats `stat:"cache=shared"`
 	// SiteCache is the cache of blocks kept for the site that freed them.
 	SiteCache CacheStats `stat:"cache=site"`
-	// HugeCache is the cache of huge blocks, those above 2 MiB.
+	// HugeCache is the cache of the huge block, one above 2 MiB, that was freed last.
 	HugeCache CacheStats `stat:"cache=huge"`
 }
 

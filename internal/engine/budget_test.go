@@ -181,6 +181,7 @@ func TestSharedRoom(t *testing.T) {
 	withPrice(t, 64)
 	c := sizeclass.LargeOf(size)
 	line := &shared[c-sizeclass.Num-1]
+	openSlots()
 	fit := func(n int) {
 		scavenger.moving.Lock()
 		defer scavenger.moving.Unlock()

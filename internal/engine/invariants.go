@@ -140,21 +140,14 @@ func (k *checker) checkCaches() {
 		}
 		k.waits(siteEntryAddr(v), place{"site cache entry", uintptr(i), c})
 	}
-	w := &hugeCache
-	bytes := uintptr(0)
-	for i, s := range w.larges {
-		of := subject{noun: "huge block", addr: mem.Addr(s.p)}
-		k.waits(s.p, place{"huge-block cache entry", uintptr(i), 0})
-		bytes += uintptr(s.size)
-		if page := s.p.page(); isPage(page) && meta(page).largeSize != s.size {
-			k.bad(of, "a huge block has its large block's size", s.size, meta(page).largeSize)
+	switch w := hugeCache.kept; {
+	case w.p != 0:
+		k.waits(w.p, place{"huge-block cache entry", 0, 0})
+		if page := w.p.page(); isPage(page) && meta(page).largeSize != w.size {
+			k.bad(subject{noun: "huge block", addr: mem.Addr(w.p)}, "a huge block has its large block's size", w.size, meta(page).largeSize)
 		}
-		if i > 0 && int32(s.since-w.larges[i-1].since) < 0 {
-			k.bad(of, "huge blocks are oldest first", s.since, fmt.Sprint("at least ", w.larges[i-1].since))
-		}
-	}
-	if mem.Bytes(bytes) != w.bytes || len(w.larges) > maxHuge {
-		k.bad(subject{noun: "huge-block cache"}, "the huge-block cache adds up", fmt.Sprintf("%d bytes in %d large blocks", w.bytes, len(w.larges)), fmt.Sprintf("%d in at most %d", bytes, maxHuge))
+	case w.size != 0:
+		k.bad(subject{noun: "huge-block cache"}, "an empty huge-block cache has no bytes", w.size, 0)
 	}
 }
 

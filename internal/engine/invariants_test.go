@@ -137,12 +137,11 @@ func newSmallHeap(t *testing.T) *smallHeap {
 	// First all the large blocks, then their frees: an allocation that needs new memory empties the
 	// caches.
 	x.dirty, x.warmClass = must(Malloc(x.f, 200<<10)), sizeclass.LargeOf(200<<10)
-	slotted, huge1, huge2 := must(Malloc(x.f, 400<<10)), must(Malloc(0, 3<<20)), must(Malloc(0, 4<<20))
+	slotted, huge := must(Malloc(x.f, 400<<10)), must(Malloc(0, 3<<20))
 	mustFree(0, must(MallocAt(x.site, 500<<10)))
 	x.inSiteCache, _ = siteEntry(x.site, sizeclass.LargeOf(500<<10))
 	mustFree(x.f, x.dirty)
-	mustFree(0, huge1)
-	mustFree(0, huge2)
+	mustFree(0, huge)
 	x.sharedClass = sizeclass.LargeOf(400 << 10)
 	setLive(slotted, x.sharedClass, 0)
 	if !giveShared(x.sharedClass, slotted) {
@@ -154,7 +153,7 @@ func newSmallHeap(t *testing.T) *smallHeap {
 			x.inShared = &line.slot[i]
 		}
 	}
-	if x.inShared == nil || x.inSiteCache.Load() == 0 || len(hugeCache.larges) < 2 || x.f.pop(x.warmClass) != x.dirty || !x.f.push(x.warmClass, x.dirty) {
+	if x.inShared == nil || x.inSiteCache.Load() == 0 || hugeCache.kept.p == 0 || x.f.pop(x.warmClass) != x.dirty || !x.f.push(x.warmClass, x.dirty) {
 		t.Fatal("a cache is empty")
 	}
 	for page := region.firstPage(); isPage(page); page++ {
@@ -576,12 +575,9 @@ var breakers = []breaker{
 		return nil, swap[uint64](x.inSiteCache, x.inSiteCache.Load()+1)
 	}},
 	{"a huge block has its large block's size", "a page more", func(x *smallHeap) (any, func()) {
-		return hugeCache.larges[0].p, both(set(&hugeCache.larges[0].size, hugeCache.larges[0].size+pageSize), set(&hugeCache.bytes, hugeCache.bytes+pageSize))
+		return hugeCache.kept.p, set(&hugeCache.kept.size, hugeCache.kept.size+pageSize)
 	}},
-	{"huge blocks are oldest first", "the first one younger", func(x *smallHeap) (any, func()) {
-		return hugeCache.larges[1].p, set(&hugeCache.larges[0].since, hugeCache.larges[1].since+1)
-	}},
-	{"the huge-block cache adds up", "a byte more", func(x *smallHeap) (any, func()) { return nil, set(&hugeCache.bytes, hugeCache.bytes+1) }},
+	{"an empty huge-block cache has no bytes", "the block forgotten", func(x *smallHeap) (any, func()) { return nil, set(&hugeCache.kept.p, 0) }},
 	{"a quarantine adds up", "a byte more", func(x *smallHeap) (any, func()) {
 		return x.f, set(&x.f.quarantine().bytes, x.f.quarantine().bytes+1)
 	}},

@@ -330,8 +330,8 @@ func resize(p Block, size mem.Bytes) (done resized, limited bool) {
 
 // trimIdleLarge gives back cached large blocks that nobody needs. In the magazines of the front
 // that the caller uses, those are the blocks of each class of which there are as many as at its
-// last call: nobody touched them, or nobody needed one more. It also gives back huge blocks beyond
-// the share of their cache. Not entered.
+// last call: nobody touched them, or nobody needed one more. It also gives back a huge block beyond
+// the share of the cache. Not entered.
 func trimIdleLarge(own Front) {
 	check.MustNotBeEntered("trimIdleLarge")
 	var buf [maxMid]Block
@@ -354,9 +354,8 @@ func trimIdleLarge(own Front) {
 	releaseAll(buf[:n])
 	region.mu.Lock()
 	dropShared()
-	for len(hugeCache.larges) > 0 && hugeCache.bytes > mem.Bytes(uintptr(pageUse.used)<<pageShift/hugeShare) {
-		hugeCache.count.evictions.Add(1)
-		dropHuge()
+	if hugeCache.kept.size > mem.Bytes(uintptr(pageUse.used)<<pageShift/hugeShare) {
+		evictHuge()
 	}
 	region.mu.Unlock()
 }

@@ -41,9 +41,10 @@ func TestCachedLarge(t *testing.T) {
 }
 
 // TestCachedLargeBudget: a magazine holds large blocks up to its bytes, and at least one. The overflow
-// fills the shared slots, and the rest goes back to the page tree.
+// fills the shared slots that are open, and the rest goes back to the page tree.
 func TestCachedLargeBudget(t *testing.T) {
 	f := heapFront(t)
+	openSlots()
 	for _, size := range []mem.Bytes{40 << 10, 256 << 10, 2 << 20} {
 		c := sizeclass.LargeOf(size)
 		var all []Block

@@ -24,7 +24,7 @@ import (
 //     is in none, because a cache keeps it for cacheTime;
 //   - the shared slots of each class, which take what overflows the magazines. All Ps use them,
 //     with one atomic swap to take a block or give one;
-//   - the huge-block cache: huge blocks, first in first out, up to a number of bytes.
+//   - the huge-block cache: the huge block that was freed last.
 //
 // A cached large block is one that was freed: kindLarge with live state 0. A block that stays in a
 // cache for cacheTime goes back to the page tree.
@@ -55,8 +55,31 @@ type slotLine struct {
 	// missed and evicted count since ACE last looked: blocks that were wanted and not there, and blocks
 	// for which no slot was free.
 	missed, evicted atomic.Uint32
-	_               [48]byte // keep neighbours off this line
+	// won is what the slots' blocks were worth: see win.
+	won atomic.Int32
+	_   [44]byte // keep neighbours off this line
 }
+
+// A class has one slot, and one more for each slotWorth that its slots have won: 1 for a block that was
+// taken again, less lossWorth for one that went back to the page tree. So they become more where three of four
+// blocks are taken again. Where fewer are, blocks in slots cost more than they save: their pages are missing in
+// the page tree, and others are touched in their place (docs/ledger.md, "Caches of large blocks and random
+// sizes"). What is won lies between 0 and mostWon. Two goroutines at the same time may count as one.
+const (
+	slotWorth = 4
+	lossWorth = 3
+	mostWon   = slotWorth * (sharedSlots - 1)
+)
+
+func (l *slotLine) win(n int32) {
+	was := l.won.Load()
+	if now := min(max(was+n, 0), mostWon); now != was {
+		l.won.Store(now)
+	}
+}
+
+// open is how many slots take blocks.
+func (l *slotLine) open() int { return min(l.room(), 1+int(l.won.Load())/slotWorth) }
 
 // room is how many slots are in use, and setRoom changes it, within the policy's number.
 func (l *slotLine) room() int {
@@ -90,6 +113,7 @@ func (l *slotLine) take() Block {
 		if s := &l.slot[i]; s.Load() != 0 {
 			if p := s.Swap(0); p != 0 {
 				sharedCount.hits.Add(1)
+				l.win(1)
 				return Block(p)
 			}
 		}
@@ -98,10 +122,10 @@ func (l *slotLine) take() Block {
 }
 
 // giveShared puts the freed large block of class c at p into a shared slot, and reports whether one
-// was empty.
+// that is open was empty.
 func giveShared(c sizeclass.ID, p Block) bool {
 	line := &shared[c-sizeclass.Num-1]
-	for i := range line.room() {
+	for i := range line.open() {
 		if s := &line.slot[i]; s.Load() == 0 && s.CompareAndSwap(0, uintptr(p)) {
 			line.used.Or(1 << i)
 			return true
@@ -144,6 +168,7 @@ func dropShared() {
 			s, seen := &shared[i].slot[j], &sharedSeen[i][j]
 			p := s.Load()
 			if p != 0 && p == *seen && s.CompareAndSwap(p, 0) {
+				shared[i].win(-lossWorth)
 				releaseIdle([]Block{Block(p)}, times.now)
 				p = 0
 			}
@@ -240,37 +265,22 @@ func eachSiteCached(f func(c sizeclass.ID)) {
 // The huge-block cache.
 
 // hugeShare limits the huge-block cache when an allocation needs new memory: trimIdleLarge first
-// shrinks the cache to a 16th of what is in use.
+// gives back a block of more than a 16th of what is in use.
 const hugeShare = 16
 
-// maxHuge bounds the list that an allocation above 2 MiB walks.
-const maxHuge = 64
-
-// The cache serves exact sizes only. Where sizes are random, a block in it is seldom taken again, while its
-// pages are missing in the page tree, and others are touched in their place: malloc-large had 8 to 50 MiB more,
-// and took 9 % longer (docs/ledger.md, "The huge-block cache and random sizes"). So it learns what part of its
-// blocks is taken again, from the last hugeMemory or so. Below hugeWorth it takes one block of
-// hugeProbe only, and the next one after each that was taken again.
-const (
-	hugeMemory = 16
-	hugeWorth  = 0.75
-	hugeProbe  = 16
-)
-
-// hugeCache is the cache, oldest block first. Owned by region.mu.
+// hugeCache keeps the huge block that was freed last, for an allocation of exactly its size: a program that
+// frees and allocates one block in turns gets it back in a tenth of the time. An allocation of another size
+// gives it back first, because its pages may serve. More blocks would be more pages that are missing in the
+// page tree while others are touched in their place (docs/ledger.md, "Caches of large blocks and random sizes").
+// Owned by region.mu.
 var hugeCache struct {
-	larges []hugeBlock // capacity maxHuge, made by tryReserve
-	bytes  mem.Bytes
-	count  cacheCount
+	kept  hugeBlock // all zero if there is none
+	count cacheCount
 	// asked is how many blocks were asked for, and askedBytes what they have together.
 	asked, askedBytes uint64
-	// lost is the part of the last blocks that was not taken again, and refused how many were given to the page
-	// tree for that reason since one was cached.
-	lost    float64
-	refused int
 }
 
-// hugeBlock is an entry of the huge-block cache: a block of a site (0: none) that was freed at since.
+// hugeBlock is a block of a site (0: none) that was freed at since.
 type hugeBlock struct {
 	p     Block
 	size  mem.Bytes
@@ -278,59 +288,52 @@ type hugeBlock struct {
 	site  site.ID
 }
 
-// takeHuge returns a cached huge block of exactly size usable bytes at a multiple of alignPages
-// pages, or 0. If there are several, it is the one freed last. Under region.mu.
+// takeHuge returns the cached huge block if it has exactly size usable bytes and lies at a multiple of
+// alignPages pages, else 0. Under region.mu.
 func takeHuge(size mem.Bytes, alignPages pageAlign) Block {
 	check.MustHold(&region.mu, "takeHuge")
 	w := &hugeCache
 	w.asked++
 	w.askedBytes += uint64(size)
-	for i := len(w.larges) - 1; i >= 0; i-- {
-		if s := w.larges[i]; s.size == size && s.p.page()%pageNo(alignPages) == 0 {
-			w.larges = append(w.larges[:i], w.larges[i+1:]...)
-			w.bytes -= size
-			w.count.hits.Add(1)
-			w.lost -= w.lost / hugeMemory
-			w.refused = hugeProbe // the next one may be taken, too
-			return s.p
-		}
+	if p := w.kept.p; p != 0 && w.kept.size == size && p.page()%pageNo(alignPages) == 0 {
+		w.kept = hugeBlock{}
+		w.count.hits.Add(1)
+		return p
 	}
 	w.count.misses.Add(1)
+	evictHuge()
 	return 0
 }
 
-// cacheHuge caches the freed huge block at p, of a site, and drops the oldest ones to make room. It reports
-// false if the block is larger than the cache or to be kept for a shorter time, if memory is near the soft
-// limit, or if blocks are seldom taken again. Under region.mu.
+// cacheHuge caches the freed huge block at p, of a site, in the place of another. It reports false if the block
+// is larger than the cache or to be kept for a shorter time, or if memory is near the soft limit. Under
+// region.mu.
 func cacheHuge(p Block, size mem.Bytes, s site.ID) bool {
 	check.MustHold(&region.mu, "cacheHuge")
 	limit := uintptr(policy.Now().HugeCacheBytes)
 	if f, _ := holdFactor(s); f < 1 || size > mem.Bytes(limit) || pressed() {
 		return false
 	}
-	w := &hugeCache
-	if w.lost > 1-hugeWorth && w.refused < hugeProbe-1 {
-		w.refused++
-		return false
-	}
-	w.refused = 0
-	for len(w.larges) == maxHuge || w.bytes+size > mem.Bytes(limit) {
-		w.count.evictions.Add(1)
-		dropHuge()
-	}
-	w.larges = append(w.larges, hugeBlock{p, size, milliseconds(), s})
-	w.bytes += size
+	evictHuge()
+	hugeCache.kept = hugeBlock{p, size, milliseconds(), s}
 	return true
 }
 
-// dropHuge gives back the pages of the oldest cached huge block. Under region.mu.
+// evictHuge gives back the cached huge block, if there is one, because another is wanted or freed. Under
+// region.mu.
+func evictHuge() {
+	check.MustHold(&region.mu, "evictHuge")
+	if hugeCache.kept.p != 0 {
+		hugeCache.count.evictions.Add(1)
+		dropHuge()
+	}
+}
+
+// dropHuge gives back the pages of the cached huge block. Under region.mu.
 func dropHuge() {
 	check.MustHold(&region.mu, "dropHuge")
-	w := &hugeCache
-	s := w.larges[0]
-	w.larges = append(w.larges[:0], w.larges[1:]...)
-	w.bytes -= s.size
-	w.lost += (1 - w.lost) / hugeMemory
+	s := hugeCache.kept
+	hugeCache.kept = hugeBlock{}
 	page := s.p.page()
 	releaseLarge(page, meta(page), s.since, s.site)
 }
@@ -389,6 +392,7 @@ func trimCaches(now stamp, age millis) (left bool) {
 			}
 			switch p := s.Load(); {
 			case seen.stale(uint64(p), now, age) && s.CompareAndSwap(p, 0):
+				shared[i].win(-lossWorth)
 				put(p)
 			case p != 0:
 				left = true
@@ -412,10 +416,10 @@ func trimCaches(now stamp, age millis) (left bool) {
 	region.mu.Lock()
 	defer region.mu.Unlock()
 	// since may be later than now.
-	for len(hugeCache.larges) > 0 && (age == 0 || int32(now-hugeCache.larges[0].since) >= int32(age)) {
+	if k := hugeCache.kept; k.p != 0 && (age == 0 || int32(now-k.since) >= int32(age)) {
 		dropHuge()
 	}
-	return left || len(hugeCache.larges) > 0
+	return left || hugeCache.kept.p != 0
 }
 
 // giveHuge caches the freed huge block at p, of a site (0: none), or gives its pages back. Under region.mu.

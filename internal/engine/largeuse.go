@@ -29,7 +29,7 @@ func largeUse(missed *[frontTypes]uint64, since millis) (use [learn.LargeBins]le
 		u.Held += float64(held[i]) / gib * seconds
 	}
 	region.mu.Lock()
-	asked, bytes, kept := hugeCache.asked, hugeCache.askedBytes, hugeCache.bytes
+	asked, bytes, kept := hugeCache.asked, hugeCache.askedBytes, hugeCache.kept.size
 	region.mu.Unlock()
 	n, u := float64(asked-largeSeen.asked), &use[learn.LargeBins-1]
 	u.Allocs += n

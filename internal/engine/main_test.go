@@ -54,7 +54,6 @@ func withClock(t *testing.T) *testkit.Clock {
 	s.mu.Lock()
 	region.mu.Lock()
 	keeper.model, keeper.machine = nil, learn.Probes{}
-	hugeCache.lost, hugeCache.refused = 0, 0
 	lastProbe.made = true // a test that counts system calls has no probe among them
 	region.mu.Unlock()
 	clear(seenFronts[:])
@@ -96,6 +95,14 @@ func withRoom(t *testing.T) {
 	}
 	forgetBudget()
 	scavenger.unlock()
+	openSlots()
+}
+
+// openSlots opens all shared slots, as blocks that are taken again do.
+func openSlots() {
+	for i := range shared {
+		shared[i].won.Store(mostWon)
+	}
 }
 
 // withPolicy puts settings in force for the test.
@@ -107,9 +114,6 @@ func withPolicy(t *testing.T, settings map[string]string) {
 		t.Fatal(errs)
 	}
 	policy.Set(s, nil)
-	region.mu.Lock()
-	hugeCache.lost, hugeCache.refused = 0, 0 // earlier tests say nothing about this one's blocks
-	region.mu.Unlock()
 	t.Cleanup(func() { policy.Set(old, nil) })
 }
 

@@ -103,7 +103,7 @@ func worthReclaim(own Front) bool {
 		n += own.heldBytes()
 	}
 	region.mu.Lock()
-	n += hugeCache.bytes
+	n += hugeCache.kept.size
 	if memoryLimit.hard.Load() != 0 {
 		n += pageCount(pageUse.dirty).bytes()
 	}

@@ -254,7 +254,6 @@ func tryReserve(l layout, at mem.Addr, begin mem.Bytes) (err error) {
 	frontsInParts = osmem.StrictCommit()
 	r.base, r.size, r.first = base, l.region, l.first
 	r.committed.Store(uintptr(l.first))
-	hugeCache.larges = make([]hugeBlock, 0, maxHuge)
 	pol := policy.AtStart()
 	telemetry.SetTiming(pol.Timing)
 	if Hardened() || pol.Guard == 1 {

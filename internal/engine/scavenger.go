@@ -503,7 +503,7 @@ func (s *scavengerState) purge(now stamp, all, again bool) (left bool) {
 // PARTIAL, which kicked reports. Its no is right if nobody allocates or frees meanwhile.
 func somethingLeft() bool {
 	region.mu.Lock()
-	left := pageUse.dirty > pageUse.refused || len(hugeCache.larges) > 0
+	left := pageUse.dirty > pageUse.refused || hugeCache.kept.p != 0
 	region.mu.Unlock()
 	left = left || touchesWait() || spareMemory() || anyToHarvest() || anyLeasedByLane()
 	fronts := frontTable.Load()

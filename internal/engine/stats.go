@@ -222,7 +222,9 @@ func (t *Totals) readCaches() {
 	t.Committed = uint64(mem.Bytes(region.committed.Load()) - region.first - mem.Bytes(chunksAway)<<superShift)
 	hold := meanHold()
 	t.HugeCache = hugeCache.count.totals()
-	t.HugeCache.Blocks, t.HugeCache.Bytes = uint64(len(hugeCache.larges)), uint64(hugeCache.bytes)
+	if k := hugeCache.kept; k.p != 0 {
+		t.HugeCache.Blocks, t.HugeCache.Bytes = 1, uint64(k.size)
+	}
 	u, filled := pageUse, hugePages.filled
 	t.Lanes.Samples, t.Lanes.LongSites = lifetimes.samples, lifetimes.long
 	region.mu.Unlock()

@@ -67,7 +67,7 @@ type Tuning struct {
 	SharedSlots int
 	// WMax says how much larger than the request a cached large block may be that serves it.
 	WMax WMax
-	// HugeCacheBytes bounds the huge-block cache.
+	// HugeCacheBytes is the largest block of the huge-block cache.
 	HugeCacheBytes int
 	// CacheBudget is how many bytes all caches of free blocks together should hold at most; 0: as many as
 	// suit the number of fronts and the memory in use.

@@ -143,7 +143,7 @@ var settings = []Setting{
 	choice("HAKMEM_W_MAX", "a cached block of up to so many times the request may serve an allocation above 32 KiB for which its class has none; auto: as many as the learner says", "1", []string{"1", "1.25", "1.5", "1.75", "auto"},
 		func(s *Settings) int64 { return int64(s.WMax) },
 		func(s *Settings, v int64) { s.WMax = WMax(v) }),
-	number("HAKMEM_HUGE_CACHE_BYTES", "byte limit of the cache of freed blocks above 2 MiB", "268435456", 0, 1<<40,
+	number("HAKMEM_HUGE_CACHE_BYTES", "largest block above 2 MiB that is cached when it is freed", "268435456", 0, 1<<40,
 		func(s *Settings) *int { return &s.HugeCacheBytes }).formerly("HAKMEM_WHALE_BYTES"),
 	number("HAKMEM_CACHE_BUDGET", "bytes that magazines, leases and shared slots together should hold at most; 0: 12 MiB and 128 KiB for each front in use, or a 16th of the memory in use", "0", 0, 1<<40,
 		func(s *Settings) *int { return &s.CacheBudget }),
