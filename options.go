@@ -112,7 +112,8 @@ type Options struct {
 	// CacheBudget is how many bytes of free blocks magazines, leased slabs and the shared slots
 	// together should hold at most. If they hold more, those get less room that save the least work
 	// for their memory. Each keeps a few blocks, also where the budget is smaller than that. 0 leaves
-	// 12 MiB and 128 KiB for each P and Heap in use, or a 16th of the memory in use if that is more.
+	// 12 MiB and 128 KiB for each P and Heap in use, at most 4 MiB for each, or a 16th of the memory in
+	// use if that is more.
 	//
 	// HAKMEM_CACHE_BUDGET; default 0, from 0 to 1 TiB.
 	CacheBudget int

@@ -160,8 +160,8 @@ func TestBudgetCounts(t *testing.T) {
 	if got, want := totals.Budget, (BudgetTotals{Held: uint64(before + lease + 2*lc.Bytes()), Limit: uint64(limit)}); got != want {
 		t.Errorf("statistics say %+v, want %+v", got, want)
 	}
-	if limit < budgetBase {
-		t.Errorf("the budget is %d bytes, want at least %d", limit, budgetBase)
+	if limit < budgetMost {
+		t.Errorf("the budget is %d bytes, want at least %d", limit, budgetMost)
 	}
 	h.close(t)
 }

@@ -12,10 +12,11 @@ import (
 // fronts together may hold several times the budget.
 
 const (
-	// budgetBase, budgetEach and budgetShare are the budget of all caches together: 12 MiB and 128 KiB for each
-	// front, or a 16th of the pages in use if that is more. With it producers and consumers with 64 MiB in flight
-	// take one and a half times that and a MiB for each of 16 or 64 Ps (docs/ledger.md, "A share for each front").
-	budgetBase, budgetEach, budgetShare = 12 << 20, 128 << 10, 16
+	// budgetBase, budgetEach, budgetMost and budgetShare are the budget of all caches together: 12 MiB and 128 KiB
+	// for each front, but 4 MiB for each front at most; or a 16th of the pages in use if that is more. With it
+	// producers and consumers with 64 MiB in flight take one and a half times that and a MiB for each of 16 or 64
+	// Ps (docs/ledger.md, "A share for each front"; for few fronts "4 MiB for a front at most").
+	budgetBase, budgetEach, budgetMost, budgetShare = 12 << 20, 128 << 10, 4 << 20, 16
 	// shareRoom: magazines hold half of what they have room for, on average.
 	shareRoom = 2
 	// firstShare: a new magazine gets a 32nd of the share at most. Programs use some 30 classes.
@@ -43,7 +44,8 @@ func cacheLimit(fronts int, used mem.Bytes) mem.Bytes {
 	if limit := mem.Bytes(policy.Now().CacheBudget); limit != 0 {
 		return limit
 	}
-	return max(budgetBase+mem.Bytes(fronts)*budgetEach, used/budgetShare)
+	n := mem.Bytes(fronts)
+	return max(min(budgetBase+n*budgetEach, n*budgetMost), used/budgetShare)
 }
 
 // frontsChange notes that n fronts more are in use, and setFronts how many there are, and how many bytes of pages

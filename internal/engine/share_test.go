@@ -13,7 +13,10 @@ func TestCacheLimit(t *testing.T) {
 		fronts     int
 		used, want mem.Bytes
 	}{
-		{1, 0, 12<<20 + 128<<10},
+		{1, 0, 4 << 20},
+		{2, 0, 8 << 20},
+		{3, 0, 12 << 20},
+		{4, 0, 12<<20 + 512<<10},
 		{16, 200 << 20, 14 << 20},
 		{64, 0, 20 << 20},
 		{64, 1 << 30, 64 << 20},
@@ -33,9 +36,11 @@ func TestCacheLimit(t *testing.T) {
 func TestShareOfFronts(t *testing.T) {
 	needsACE(t)
 	clock := withClock(t)
-	first := newTestHeap(t) // the share of one front is that of none
-	defer first.close(t)
-	setFronts(1, 0)
+	for range 3 { // fewer have four MiB each
+		h := newTestHeap(t)
+		defer h.close(t)
+	}
+	setFronts(3, 0)
 	var all []*testHeap
 	before := roomShare()
 	for range 20 {

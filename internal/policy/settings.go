@@ -145,7 +145,7 @@ var settings = []Setting{
 		func(s *Settings, v int64) { s.WMax = WMax(v) }),
 	number("HAKMEM_HUGE_CACHE_BYTES", "largest block above 2 MiB that is cached when it is freed", "268435456", 0, 1<<40,
 		func(s *Settings) *int { return &s.HugeCacheBytes }).formerly("HAKMEM_WHALE_BYTES"),
-	number("HAKMEM_CACHE_BUDGET", "bytes that magazines, leases and shared slots together should hold at most; 0: 12 MiB and 128 KiB for each front in use, or a 16th of the memory in use", "0", 0, 1<<40,
+	number("HAKMEM_CACHE_BUDGET", "bytes that magazines, leases and shared slots together should hold at most; 0: 12 MiB and 128 KiB for each front in use, at most 4 MiB for each, or a 16th of the memory in use", "0", 0, 1<<40,
 		func(s *Settings) *int { return &s.CacheBudget }),
 	choice("HAKMEM_KEEP", "free memory: keep it for as long as the learner says (auto), until Trim or a memory limit takes it (always), not at all (never), or for a time such as 500ms", "auto", []string{"auto", "always", "never"},
 		func(s *Settings) int64 { return int64(s.Keep) },
