@@ -111,11 +111,11 @@ func TestStormOfFailures(t *testing.T) {
 
 var _ = testkit.Child("limit storm", limitStorm)
 
-// limitStorm makes 10^6 allocations fail at the memory limit, 10^5 under the race detector, where each
-// takes 90 µs, and then does normal work.
+// limitStorm makes 10^6 allocations fail at the memory limit, 10^5 under the race detector and with -asan,
+// where each takes 90 µs, and then does normal work.
 func limitStorm(string) error {
 	most := 1_000_000
-	if testkit.Race {
+	if testkit.Race || asan.On {
 		most = 100_000
 	}
 	if err := hakmem.SetMemoryLimit(0, 8<<20); err != nil {
