@@ -386,6 +386,28 @@ func TestShrink(t *testing.T) {
 	}
 }
 
+// TestClock: no time that a clock says is the moment 0, which is never.
+func TestClock(t *testing.T) {
+	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+	now := start
+	moments := clock(func() time.Time { return now })
+	for _, test := range []struct {
+		now  time.Time
+		want moment
+	}{
+		{start, 1},
+		{start.Add(5), 6},
+		{start.Add(-1), 1},
+		{start.Add(-time.Hour), 1},
+		{start.AddDate(-1000, 0, 0), 1},
+		{start.AddDate(1000, 0, 0), math.MaxInt64}, // more than the longest Duration
+	} {
+		if now = test.now; moments() != test.want {
+			t.Errorf("at %v: %d, want %d", now, moments(), test.want)
+		}
+	}
+}
+
 func TestClosed(t *testing.T) {
 	c := newCache(t, Options{MaxBytes: 1 << 20})
 	set(t, c, "k", "v")
@@ -395,8 +417,10 @@ func TestClosed(t *testing.T) {
 	expect(t, c, "k", "", false)
 	c.Clear()
 	c.Shrink(1)
-	if err := c.Set("k", nil); !errors.Is(err, ErrClosed) {
-		t.Errorf("Set: %v", err)
+	for _, n := range []int{0, 100, 2 << 20} { // the last is too large for the cache
+		if err := c.Set("k", make([]byte, n)); !errors.Is(err, ErrClosed) {
+			t.Errorf("Set of %d bytes: %v", n, err)
+		}
 	}
 	if c.Contains("k") || c.Delete("k") || c.View("k", nil) || !errors.Is(c.Resize(1<<20), ErrClosed) || !errors.Is(c.Close(), ErrClosed) {
 		t.Error("found in a closed cache")

@@ -111,7 +111,10 @@ func (c *core) set(key string, value []byte, ttl time.Duration) error {
 	if err == nil {
 		out, err = s.lockedPut(hash, e)
 	} else { // the value that the key had is out of date
-		_, out = s.lockedTake(hash, key, Replaced)
+		var closed bool
+		if closed, _, out = s.lockedTake(hash, key, Replaced); closed {
+			err = ErrClosed
+		}
 	}
 	if err != nil && e != nil {
 		e.release()
@@ -122,7 +125,7 @@ func (c *core) set(key string, value []byte, ttl time.Duration) error {
 
 func (c *core) delete(key string) bool {
 	hash := c.hash.of(key)
-	found, out := c.shardOf(hash).lockedTake(hash, key, Deleted)
+	_, found, out := c.shardOf(hash).lockedTake(hash, key, Deleted)
 	c.dispose(out)
 	return found
 }

@@ -95,7 +95,8 @@ func clock(now func() time.Time) func() moment {
 		now = time.Now
 	}
 	start := now()
-	return func() moment { return 1 + moment(now().Sub(start)) }
+	// Moment 0 is never, and Sub stops at the longest Duration.
+	return func() moment { return moment(min(max(now().Sub(start), 0), math.MaxInt64-1)) + 1 }
 }
 
 // after returns the moment ttl later, or never if ttl is 0.

@@ -119,12 +119,13 @@ func (s *shard) lockedPut(hash uint64, e *entry) (out removed, err error) {
 	return out, err
 }
 
-// lockedTake takes the lock and removes the entry of a key, if there is one.
-func (s *shard) lockedTake(hash uint64, key string, why Reason) (found bool, out removed) {
+// lockedTake takes the lock and removes the entry of a key, if there is one. It also reports whether the cache is
+// closed.
+func (s *shard) lockedTake(hash uint64, key string, why Reason) (closed, found bool, out removed) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	found = !s.closed && s.take(hash, key, why, &out) != nil
-	return found, out
+	return s.closed, found, out
 }
 
 // put enters e, which is in no queue, in place of the key's earlier entry, and evicts until it fits. On an

@@ -155,14 +155,18 @@ func (b *Buffer) WriteRune(r rune) (n int, err error) {
 
 // ReadFrom appends what it reads from r until io.EOF, and returns the number of bytes and any other
 // error. It reads into hakmem's memory, at least 512 bytes at a time. It panics if r returns a number
-// of bytes that is negative or larger than the slice it was given; those bytes are not appended.
+// of bytes that is negative or larger than the slice it was given; those bytes are not appended. It also panics
+// if r has written to the Buffer, truncated, reset or released it.
 func (b *Buffer) ReadFrom(r io.Reader) (n int64, err error) {
 	h := b.use()
 	h.forget()
 	defer runtime.KeepAlive(b)
 	for {
-		p := h.free(minRead)
+		p, end := h.free(minRead), h.end
 		m, err := r.Read(p)
+		if h.end != end || len(h.rope.chunks) == 0 {
+			panic(fmt.Sprintf("offheap: Buffer.ReadFrom: Read of %T has changed the Buffer that it reads for: correct that Read", r))
+		}
 		if m < 0 || m > len(p) {
 			panic(fmt.Sprintf("offheap: Buffer.ReadFrom: Read of %T returned %d for a slice of %d bytes: correct that Read", r, m, len(p)))
 		}
@@ -390,14 +394,19 @@ func (b *Buffer) String() string {
 // WriteTo reads: it writes the bytes that were unread when it was called to w, chunk by chunk, until w
 // has all or returns an error, and goes on behind what was written. It returns the number of bytes and the error, which is
 // io.ErrShortWrite if w wrote less than it was given and returned none. It panics if w returns a number
-// of bytes that is negative or larger than what it was given.
+// of bytes that is negative or larger than what it was given. It also panics if w has read from the Buffer,
+// truncated, reset or released it; w may append to it.
 func (b *Buffer) WriteTo(w io.Writer) (n int64, err error) {
 	h := b.use()
 	defer runtime.KeepAlive(b)
 	for left := h.unread(); left > 0; {
 		p := h.front()
 		p = p[:min(left, len(p))] // w may be this Buffer
+		pos := h.pos
 		m, err := w.Write(p)
+		if h.pos != pos || h.unread() < len(p) {
+			panic(fmt.Sprintf("offheap: Buffer.WriteTo: Write of %T has changed the Buffer that is written to it: correct that Write", w))
+		}
 		if m < 0 || m > len(p) {
 			panic(fmt.Sprintf("offheap: Buffer.WriteTo: Write of %T returned %d for a slice of %d bytes: correct that Write", w, m, len(p)))
 		}

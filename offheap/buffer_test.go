@@ -110,6 +110,42 @@ func TestBufferBadReadersAndWriters(t *testing.T) {
 	}
 }
 
+// meddler does something whenever it is to read or write.
+type meddler func()
+
+func (m meddler) Read(p []byte) (int, error)  { m(); return 0, io.EOF }
+func (m meddler) Write(p []byte) (int, error) { m(); return len(p), nil }
+
+// TestBufferMeddled: a Reader or Writer that changes the Buffer which calls it is found before anything is lost.
+func TestBufferMeddled(t *testing.T) {
+	hakmemtest.NoLeaks(t)
+	for name, do := range map[string]func(b *offheap.Buffer){
+		"release":  func(b *offheap.Buffer) { b.Release() },
+		"reset":    func(b *offheap.Buffer) { b.Reset() },
+		"truncate": func(b *offheap.Buffer) { b.Truncate(b.Len() / 2) },
+		"write":    func(b *offheap.Buffer) { b.WriteString("x") },
+		"read":     func(b *offheap.Buffer) { b.Next(1) },
+	} {
+		for _, n := range []int{0, 1000} {
+			b := bufferOf(t, text(n), 100)
+			m := meddler(func() { do(b) })
+			if name != "read" && (n > 0 || name == "release" || name == "write") { // the others change nothing then
+				mustPanicNaming(t, name, func() { b.ReadFrom(m) }, "Buffer.ReadFrom", "offheap_test.meddler")
+			}
+			check(t, b)
+			b.Release()
+			b.Write(text(n))
+			if name != "write" && n > 0 {
+				mustPanicNaming(t, name, func() { b.WriteTo(m) }, "Buffer.WriteTo", "offheap_test.meddler")
+			} else if _, err := b.WriteTo(m); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			check(t, b)
+			b.Release()
+		}
+	}
+}
+
 // short takes n bytes at a time and says nothing.
 type short struct {
 	io.Writer

@@ -553,40 +553,51 @@ func logFor(entries int) (log uint8) {
 
 // reserve makes room for n entries in all.
 func (c *mapCore[K, V]) reserve(n int) {
-	room := roomOf(c.largest)
-	if n <= room {
-		switch log := logFor(n); {
-		case n == 0:
-		case c.dir == nil:
-			c.first(0, log)
-		case c.depth == 0 && c.tableOf(0).log() < log:
-			c.mustMove(c.tableOf(0), 0, log)
-		}
+	if n == 0 {
 		return
 	}
-	// Keys do not spread evenly. With three quarters of the room in use on average, a table with 896
-	// entries, the largest, is full at eight standard deviations.
-	depth := uint8(bits.Len(uint(n-1) / uint(room/4*3)))
-	switch hi, size := bits.Mul64(uint64(c.tableSize(c.largest)), 1<<depth); {
-	case hi != 0:
-		noMemory(^uintptr(0))
-	case size > engine.MostMemory:
-		noMemory(uintptr(size))
+	depth, log := uint8(0), c.largest
+	if room := roomOf(c.largest); n <= room {
+		log = logFor(n)
+	} else {
+		// Keys do not spread evenly. With three quarters of the room in use on average, a table with 896
+		// entries, the largest, is full at eight standard deviations.
+		depth = uint8(bits.Len(uint(n-1) / uint(room/4*3)))
+		switch hi, size := bits.Mul64(uint64(c.tableSize(c.largest)), 1<<depth); {
+		case hi != 0:
+			noMemory(^uintptr(0))
+		case size > engine.MostMemory:
+			noMemory(uintptr(size))
+		}
 	}
 	if c.dir == nil {
-		c.first(depth, c.largest)
+		c.first(depth, log)
 		return
 	}
 	for at := mapHash(0); ; {
 		t := c.tableOf(at)
-		if t.header().depth < depth {
+		d := t.header().depth
+		if d < depth {
 			c.split(t, at)
 			continue
 		}
-		if at += 1 << (hashBits - t.header().depth); at == 0 {
+		// A table that lost entries may be smaller than its share.
+		if log := c.shareLog(n, d); t.log() < log {
+			c.mustMove(t, at, log)
+		}
+		if at += 1 << (hashBits - d); at == 0 {
 			return
 		}
 	}
+}
+
+// shareLog returns the log of a table of a depth that has room for its share of n entries: all at depth 0, else four
+// thirds of the average, see reserve.
+func (c *mapCore[K, V]) shareLog(n int, depth uint8) uint8 {
+	if depth > 0 {
+		n = n>>depth/3*4 + 4
+	}
+	return logFor(min(n, roomOf(c.largest)))
 }
 
 // clear drops all entries and gives back all memory.

@@ -464,6 +464,35 @@ func TestMapReserve(t *testing.T) {
 	}
 }
 
+// TestMapReserveAfterDeletes: tables that became small get room again.
+func TestMapReserveAfterDeletes(t *testing.T) {
+	for _, n := range []int{8, 800, 50_000, 100_000} {
+		m := new(offheap.Map[uint64, uint64])
+		for i := range 100_000 {
+			m.Put(scatter(i), 1)
+		}
+		for k := range m.All() { // meanwhile tables become smaller, and none is merged
+			m.Delete(k)
+		}
+		m.Reserve(n)
+		tables, directory := offheap.Tables(m)
+		before := held()
+		for i := range n {
+			m.Put(scatter(i), 1)
+		}
+		if now := held(); now != before {
+			t.Errorf("Reserve(%d): %d bytes, %d after so many entries", n, before, now)
+		}
+		if more, longer := offheap.Tables(m); more != tables || longer != directory {
+			t.Errorf("Reserve(%d): %d tables, %d after so many entries", n, tables, more)
+		}
+		if err := offheap.CheckMap(m); err != nil {
+			t.Errorf("Reserve(%d): %v", n, err)
+		}
+		m.Close()
+	}
+}
+
 // TestMapReaders: any number of goroutines may read at once. The race detector looks on.
 func TestMapReaders(t *testing.T) {
 	m := offheap.NewMap[int, int]()

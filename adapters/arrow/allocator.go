@@ -58,6 +58,9 @@ func New(o Options) *Allocator {
 	if o.Align < DefaultAlign || o.Align > maxAlign || o.Align&(o.Align-1) != 0 {
 		panic(fmt.Sprintf("hakmemarrow: Options.Align is %d: use a power of two from %d to %d", o.Align, DefaultAlign, maxAlign))
 	}
+	if o.Site != 0 {
+		hakmem.ReadSiteRule(o.Site) // it panics for a site that is not registered
+	}
 	return &Allocator{options: o, align: uintptr(o.Align)}
 }
 

@@ -213,7 +213,7 @@ func TestRefused(t *testing.T) {
 		"align 96":         func() { hakmemarrow.New(hakmemarrow.Options{Align: 96}) },
 		"align -64":        func() { hakmemarrow.New(hakmemarrow.Options{Align: -64}) },
 		"align 4 MiB":      func() { hakmemarrow.New(hakmemarrow.Options{Align: 4 << 20}) },
-		"site not there":   func() { hakmemarrow.New(hakmemarrow.Options{Site: 1 << 15}).Allocate(1) },
+		"site not there":   func() { hakmemarrow.New(hakmemarrow.Options{Site: 1 << 15}) },
 		"more than memory": func() { a.Allocate(1 << 60) },
 	} {
 		if panicOf(f) == nil {

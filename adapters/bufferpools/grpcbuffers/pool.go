@@ -70,10 +70,11 @@ type buffer struct {
 // ourSite is registered by the first buffer, so that a program may make a Pool and then configure hakmem.
 var ourSite = sync.OnceValue(func() hakmem.Site { return hakmem.RegisterSite("grpcbuffers") })
 
-// New returns a Pool.
+// New returns a Pool. It panics for a site that [hakmem.RegisterSite] did not return.
 func New(o Options) *Pool {
 	p := &Pool{options: o, site: ourSite}
 	if o.Site != 0 {
+		hakmem.ReadSiteRule(o.Site) // it panics for a site that is not registered
 		p.site = func() hakmem.Site { return o.Site }
 	}
 	return p

@@ -50,6 +50,16 @@ func TestPool(t *testing.T) {
 	p.Get(-1)
 }
 
+// TestUnregisteredSite: New refuses a site that RegisterSite did not return.
+func TestUnregisteredSite(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("New does not panic")
+		}
+	}()
+	grpcbuffers.New(grpcbuffers.Options{Site: 1 << 15})
+}
+
 // TestForeign: what is not a buffer that is out is ignored.
 func TestForeign(t *testing.T) {
 	hakmemtest.NoLeaks(t)

@@ -37,7 +37,7 @@ type Pool struct {
 // ourSite is registered by the first buffer, so that a program may make a Pool and then configure hakmem.
 var ourSite = sync.OnceValue(func() hakmem.Site { return hakmem.RegisterSite("httpbuffers") })
 
-// New returns a Pool. It panics if the size is negative.
+// New returns a Pool. It panics if the size is negative, and for a site that [hakmem.RegisterSite] did not return.
 func New(o Options) *Pool {
 	if o.Size < 0 {
 		panic(fmt.Sprintf("httpbuffers: Options.Size is %d: use 0 or the bytes of a buffer", o.Size))
@@ -47,6 +47,7 @@ func New(o Options) *Pool {
 		p.size = DefaultSize
 	}
 	if o.Site != 0 {
+		hakmem.ReadSiteRule(o.Site) // it panics for a site that is not registered
 		p.site = func() hakmem.Site { return o.Site }
 	}
 	return p

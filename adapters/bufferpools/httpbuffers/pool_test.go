@@ -88,6 +88,16 @@ func TestForeign(t *testing.T) {
 	p.Put(b)
 }
 
+// TestUnregisteredSite: New refuses a site that RegisterSite did not return.
+func TestUnregisteredSite(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("New does not panic")
+		}
+	}()
+	httpbuffers.New(httpbuffers.Options{Site: 1 << 15})
+}
+
 // TestNoMemory: at a hard limit buffers come from the Go heap.
 func TestNoMemory(t *testing.T) {
 	hakmemtest.NoLeaks(t)

@@ -179,6 +179,9 @@ func (b *Buffer) WriteTo(w io.Writer) (n int64, err error) {
 	}
 	for from := b.rope.from(b.at); from != nil; from = b.rope.from(b.at) {
 		more, err := w.Write(from)
+		if more < 0 || more > len(from) {
+			panic(fmt.Sprintf("parquetbuffers: a Write of %T of %d bytes says it has written %d", w, len(from), more))
+		}
 		n += int64(more)
 		b.at += int64(more)
 		if err != nil {
@@ -196,18 +199,19 @@ func (b *Buffer) Seek(offset int64, whence int) (int64, error) {
 	if b.rope.put {
 		return 0, ErrPut
 	}
+	from := int64(0)
 	switch whence {
 	case io.SeekStart:
 	case io.SeekCurrent:
-		offset += b.at
+		from = b.at
 	case io.SeekEnd:
-		offset += b.rope.length
+		from = b.rope.length
 	default:
 		return 0, fmt.Errorf("parquetbuffers: Seek: whence is %d, want io.SeekStart, io.SeekCurrent or io.SeekEnd", whence)
 	}
-	if offset < 0 {
-		return 0, fmt.Errorf("parquetbuffers: Seek: to %d, which is before the start", offset)
+	if offset < -from {
+		return 0, fmt.Errorf("parquetbuffers: Seek: to %d, which is before the start", from+offset)
 	}
-	b.at = min(offset, b.rope.length)
+	b.at = from + min(offset, b.rope.length-from)
 	return b.at, nil
 }

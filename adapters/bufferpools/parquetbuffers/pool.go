@@ -31,9 +31,10 @@ type Pool struct{ site func() hakmem.Site }
 // ourSite is registered by the first buffer, so that a program may make a Pool and then configure hakmem.
 var ourSite = sync.OnceValue(func() hakmem.Site { return hakmem.RegisterSite("parquetbuffers") })
 
-// New returns a Pool.
+// New returns a Pool. It panics for a site that [hakmem.RegisterSite] did not return.
 func New(o Options) *Pool {
 	if o.Site != 0 {
+		hakmem.ReadSiteRule(o.Site) // it panics for a site that is not registered
 		return &Pool{func() hakmem.Site { return o.Site }}
 	}
 	return &Pool{ourSite}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/rand/v2"
 	"runtime"
 	"slices"
@@ -133,6 +134,9 @@ func TestErrors(t *testing.T) {
 	b := p.GetBuffer().(*parquetbuffers.Buffer)
 	fmt.Fprint(b, "0123456789")
 	seek(t, b, 100, io.SeekStart, 10)
+	for _, whence := range []int{io.SeekStart, io.SeekCurrent, io.SeekEnd} {
+		seek(t, b, math.MaxInt64, whence, 10)
+	}
 	for _, f := range []func() (int64, error){
 		func() (int64, error) { return b.Seek(-1, io.SeekStart) },
 		func() (int64, error) { return b.Seek(-11, io.SeekEnd) },
@@ -151,6 +155,16 @@ func TestErrors(t *testing.T) {
 	if n, err := b.WriteTo(short{}); n != 3 || err != io.ErrShortWrite {
 		t.Errorf("WriteTo a short writer: %d, %v", n, err)
 	}
+	seek(t, b, 0, io.SeekStart, 0)
+	func() {
+		defer func() {
+			if recover() == nil {
+				t.Error("WriteTo does not panic where a Write says that it wrote more than it got")
+			}
+		}()
+		b.WriteTo(long{})
+	}()
+	seek(t, b, 10, io.SeekStart, 10)
 	failure := errors.New("it fails")
 	if n, err := b.ReadFrom(iotest.ErrReader(failure)); n != 0 || err != failure {
 		t.Errorf("ReadFrom: %d, %v", n, err)
@@ -185,7 +199,21 @@ type short struct{}
 
 func (short) Write([]byte) (int, error) { return 3, nil }
 
+type long struct{}
+
+func (long) Write(p []byte) (int, error) { return len(p) + 1, nil }
+
 type other struct{ io.ReadWriteSeeker }
+
+// TestUnregisteredSite: New refuses a site that RegisterSite did not return.
+func TestUnregisteredSite(t *testing.T) {
+	defer func() {
+		if recover() == nil {
+			t.Error("New does not panic")
+		}
+	}()
+	parquetbuffers.New(parquetbuffers.Options{Site: 1 << 15})
+}
 
 // TestMemoryLimit: a write for which there is no memory keeps what was written.
 func TestMemoryLimit(t *testing.T) {
