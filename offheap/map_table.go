@@ -2,6 +2,7 @@ package offheap
 
 import (
 	"hash/maphash"
+	"math"
 	"math/bits"
 	"runtime"
 	"sync/atomic"
@@ -591,11 +592,12 @@ func (c *mapCore[K, V]) reserve(n int) {
 	}
 }
 
-// shareLog returns the log of a table of a depth that has room for its share of n entries: all at depth 0, else four
-// thirds of the average, see reserve.
+// shareLog returns the log of a table of a depth that has room for its share of n entries: all at depth 0, else eight
+// standard deviations above the average, which is the variance, too.
 func (c *mapCore[K, V]) shareLog(n int, depth uint8) uint8 {
 	if depth > 0 {
-		n = n>>depth/3*4 + 4
+		n = n>>depth + 1
+		n += 8 * int(math.Sqrt(float64(n)))
 	}
 	return logFor(min(n, roomOf(c.largest)))
 }

@@ -51,6 +51,8 @@ var _ = register(program{
 	env:     []string{"GOFLAGS=-mod=mod -vet=off -tags=assert"},
 	skip:    withoutData(),
 	known: []reason{
+		{arrowModule + "/parquet/file.TestPageStreamingRecordReader", keptValues},
+		{arrowModule + "/parquet/file.TestPageStreamingRecordReader/...", keptValues},
 		{arrowModule + "/parquet/pqarrow.TestParquetArrowIO", released},
 		{arrowModule + "/parquet/pqarrow.TestParquetArrowIO/TestReadSingleColumnFile/...", released},
 		{arrowModule + "/parquet/pqarrow.TestParquetArrowIO/TestSingleColumnRequiredRead/...", released},
@@ -59,6 +61,8 @@ var _ = register(program{
 
 // released is about makeTestFile.
 const released = "it returns the bytes of a buffer that it releases, and reads them as a file"
+
+const keptValues = "it keeps the values of arrays that it releases, and compares them afterwards"
 
 // withoutData leaves out tests that end their process where Parquet's files for tests are not there, with all tests
 // behind them. The files are a repository of their own; the environment variable is Arrow's.

@@ -100,6 +100,11 @@ func TestLargeCaches(t *testing.T) {
 		} else if bad := Free(0, q); bad.Kind != Freed {
 			t.Errorf("a second free of a block in the huge-block cache: %+v", bad)
 		}
+		if q := Malloc(0, size*3/2); q == blocks[1] {
+			t.Error("10 MiB in the cache were handed out for 15")
+		} else {
+			Free(0, q)
+		}
 		q := Malloc(0, 40*mebibyte) // larger than the cache
 		Free(0, q)
 		ReadTotals(&is)
@@ -114,7 +119,8 @@ func TestLargeCaches(t *testing.T) {
 func TestHugeIsNotAside(t *testing.T) {
 	withClock(t)
 	withPolicy(t, nil)
-	before := fillBytes(t, 4*mebibyte, 4*mebibyte) // so that the pages below it are in use
+	// So much that the cached block is less than a 16th of it, and does not go because new memory is needed.
+	before := []Block{Malloc(0, 300*mebibyte)}
 	p := Malloc(0, 10*mebibyte)
 	behind := Malloc(0, 10*mebibyte)
 	freeBlocks(t, []Block{p})
