@@ -36,9 +36,11 @@ var exceptions = map[string]string{
 	"memory.trace":          "is a build tag of modernc.org/memory",
 	"retract":               "is a directive of go.mod",
 
-	"TestIssue118":    "is a test of modernc.org/sqlite",
-	"TestSingleConn":  "is a test of modernc.org/sqlite",
-	"TestConcatenate": "is a test of Arrow's",
+	"TestIssue118":                  "is a test of modernc.org/sqlite",
+	"TestSingleConn":                "is a test of modernc.org/sqlite",
+	"TestConcatenate":               "is a test of Arrow's",
+	"TestPageStreamingRecordReader": "is a test of Parquet's",
+	"TestParquetArrowIO":            "is a test of Parquet's",
 	"TestInferringSchemaWithoutHeaderPreservesFirstRow": "is a test of Arrow's",
 	"TestIntegration": "is a test of Arrow's",
 
