@@ -60,7 +60,7 @@ func TestNoMoreFronts(t *testing.T) {
 			for f := NewHeapFront(); f != 0; f = NewHeapFront() {
 				fronts = append(fronts, f)
 			}
-			if n := len(fronts); n != 220-x.left || !told("Close Heaps") {
+			if n := len(fronts); n != 220-x.left || !reported("Close Heaps") {
 				t.Errorf("%d Heaps of 220 fronts, want %d to be left; %v", n, x.left, Survived())
 			}
 			CloseHeapFront(fronts[0])
@@ -172,7 +172,7 @@ func TestSpareFrontsRefused(t *testing.T) {
 	decommitted := fmt.Errorf("%w: %w", osmem.ErrInjected, osmem.ErrDecommitted)
 	for _, x := range []struct {
 		discard, commit error
-		told            string
+		report          string
 		lost            bool
 	}{
 		{osmem.ErrInjected, nil, "return of free memory", false},
@@ -203,8 +203,8 @@ func TestSpareFrontsRefused(t *testing.T) {
 		if n := frontsInUse(); n != used {
 			t.Errorf("%v, %v: %d fronts are in use, before there were %d", x.discard, x.commit, n, used)
 		}
-		if !told(x.told) {
-			t.Errorf("%v, %v: not told: %v", x.discard, x.commit, Survived())
+		if !reported(x.report) {
+			t.Errorf("%v, %v: not reported: %v", x.discard, x.commit, Survived())
 		}
 		mustHold(t)
 		if returnSpare(false, &scavenger.moving) || len(frontPool.free) != pool {

@@ -306,7 +306,7 @@ func TestLateLargeInSlot(t *testing.T) {
 		t.Errorf("the large block %#x is handed out as %#x and %#x", p, first, second)
 	}
 	if bad := TakeFinding(); lateFrees.Load() != was+1 || bad.Kind != LateFreed || bad.Addr != p.addr() {
-		t.Errorf("%d late double frees, want 1; told: %+v", lateFrees.Load()-was, bad)
+		t.Errorf("%d late double frees, want 1; reported: %+v", lateFrees.Load()-was, bad)
 	}
 	Free(f, first)
 	Free(f, second)

@@ -48,7 +48,7 @@ type laneChange struct {
 const mostChanges = 16
 
 // liveSample is a sample: a block of which the birth is known. at is the block's address, 0 if there is
-// no sample here, and seen the age at which the model was last told of it. Changes are made under
+// no sample here, and seen the age at which the model last heard of it. Changes are made under
 // region.mu; the holder of a block reads at without it, to see whether its block is a sample.
 type liveSample struct {
 	at   atomic.Uintptr
@@ -131,7 +131,7 @@ func (s *liveSample) age(now stamp) time.Duration {
 	return time.Duration(now.since(s.born)) * time.Millisecond
 }
 
-// forgetSamples ends all samples, and the model is not told of them. Under region.mu.
+// forgetSamples ends all samples, and the model does not hear of them. Under region.mu.
 func forgetSamples() {
 	check.MustHold(&region.mu, "forgetSamples")
 	for i := range liveSamples {

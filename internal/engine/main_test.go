@@ -210,8 +210,8 @@ func forgetSurvived(t *testing.T) {
 	replace(nil)
 }
 
-// told reports whether an error that survived has the text.
-func told(text string) bool {
+// reported says whether an error that survived has the text.
+func reported(text string) bool {
 	return slices.ContainsFunc(Survived(), func(err error) bool { return strings.Contains(err.Error(), text) })
 }
 

@@ -119,7 +119,7 @@ func TestRefusedPages(t *testing.T) {
 		mustHold(t)
 		text := fmt.Sprint(Survived())
 		if where := fmt.Sprintf("%d bytes at %#x", uint64(bad.Size), bad.Addr); len(Survived()) != 1 || !strings.Contains(text, where) {
-			t.Errorf("%d bytes: told %s, want once, and %s", size, text, where)
+			t.Errorf("%d bytes: reported %s, want once, and %s", size, text, where)
 		}
 		// Other work goes on for a quarter of an hour, in which the page is tried again eight times.
 		first := refusals()
@@ -191,7 +191,7 @@ func TestRefusedHole(t *testing.T) {
 	}
 	mustHold(t)
 	if n := len(Survived()); n != 1 {
-		t.Errorf("told %d times: %v", n, Survived())
+		t.Errorf("reported %d times: %v", n, Survived())
 	}
 	first := refusals()
 	for range 600 {
@@ -294,6 +294,6 @@ func TestRefusedTellsOnce(t *testing.T) {
 	}
 	tellRefused(osmem.Range{Addr: 1 << 30, Size: 4096}, other)
 	if errs := Survived(); len(errs) != 2 || !strings.Contains(errs[0].Error(), "4096 bytes at 0x0") || !errors.Is(errs[1], other) {
-		t.Errorf("told: %v", errs)
+		t.Errorf("reported: %v", errs)
 	}
 }

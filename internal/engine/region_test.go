@@ -28,8 +28,8 @@ func TestSmallerCommit(t *testing.T) {
 	if err != nil || !refused || grown != 4*mebibyte {
 		t.Errorf("grow = %v, refused %v: %d bytes more, want 4 MiB", err, refused, grown)
 	}
-	if !told("trying") {
-		t.Errorf("the refusal is not told: %v", Survived())
+	if !reported("trying") {
+		t.Errorf("the refusal is not reported: %v", Survived())
 	}
 }
 

@@ -95,7 +95,7 @@ func TestLiveBlockOfAnEmptySlab(t *testing.T) {
 				t.Fatalf("%d B: the slab of a live block was claimed", size)
 			}
 			if n, late := lateFrees.Load()-before, TakeFinding(); n != 1 || late.Addr != p.addr() || late.Kind != LateFreed {
-				t.Errorf("%d B: block %d: %d counted, told %+v", size, j, n, late)
+				t.Errorf("%d B: block %d: %d counted, reported %+v", size, j, n, late)
 			}
 			if b := atomic.LoadUint64(s.bits(j / 64)); b>>(j%64)&1 != 0 {
 				t.Errorf("%d B: block %d is the slab's and its holder's", size, j)

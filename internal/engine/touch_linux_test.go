@@ -149,7 +149,7 @@ func TestTouchKeepsAdvice(t *testing.T) {
 	})
 	p := Malloc(0, 8*mebibyte)
 	osmem.Inject(nil)
-	if calls != 2 || !told("advice against huge pages") {
+	if calls != 2 || !reported("advice against huge pages") {
 		t.Fatalf("%d calls, errors %v", calls, Survived())
 	}
 	before := touched.hugeBlocks.Load()

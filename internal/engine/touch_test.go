@@ -430,7 +430,7 @@ func TestTouchFrozen(t *testing.T) {
 	}
 	state, ok := LearnerState()
 	if want := (learn.TouchInForce{Where: learn.TouchWhere(0, g), Arm: learn.TouchPopulate}); !ok || len(state.Touch) != 1 || state.Touch[0] != want {
-		t.Errorf("told: %+v", state.Touch)
+		t.Errorf("reported: %+v", state.Touch)
 	}
 	tune(t, func(p *policy.Tuning) { p.Evo = learn.EvolutionOff })
 	before = touched.blocks.Load()

@@ -84,7 +84,7 @@ const rightWithin = trialMiss
 // Seq is the number of a Decision in its Log, from 1 on. 0 is none.
 type Seq uint64
 
-// Log remembers the last 512 decisions, and of all that it was told how many were right. It takes 25 KiB and
+// Log remembers the last 512 decisions, and of all that it was given how many were right. It takes 25 KiB and
 // allocates nothing. The zero Log is empty. A Log is for one goroutine at a time.
 type Log struct {
 	entries [logEntries]Decision

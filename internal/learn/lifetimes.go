@@ -10,7 +10,7 @@ import (
 // Lifetimes decides for which SITES blocks should lie apart from all others because they live for long. A
 // site is a place in the program that allocates; here it is a number.
 //
-// It is told of samples: blocks of which the age is known, now and then while they live (Alive) and when
+// It learns from samples: blocks of which the age is known, now and then while they live (Alive) and when
 // they die (Died). Many samples are still alive when a decision is due, and those of a site whose blocks
 // live for long are nearly all. So a site's mean lifetime is calculated from a life table: for each AGE
 // the share of those that died at it among those that reached it (Kaplan, Meier, Nonparametric estimation
@@ -41,7 +41,7 @@ type Lifetimes struct {
 type Age uint8
 
 // Old is the age from which on a block counts as living for ever: 65.5 s, about as long as the longest of
-// the Arms. A sample of that age has told all.
+// the Arms. A sample of that age has shown all that it can.
 const Old Age = 17
 
 // lifetime is what is known of a site. Samples count less as others are born, so that counts are no

@@ -44,7 +44,7 @@ func TestMeanOfLifetimes(t *testing.T) {
 				l.Alive(7, 0, time.Hour)
 			}
 		}, 30, 36},
-		{"told in steps", func(l *Lifetimes, _ int) {
+		{"in steps", func(l *Lifetimes, _ int) {
 			seen := l.Alive(7, 0, 10*ms)
 			seen = l.Alive(7, seen, 10*ms)
 			seen = l.Alive(7, seen, time.Second)

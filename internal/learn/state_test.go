@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// madeUp returns a State in which every field that is told has a value of its own.
+// madeUp returns a State in which every field that is exported has a value of its own.
 func madeUp() State {
 	return State{
 		Evolution: EvolutionSnapshot{
@@ -186,7 +186,7 @@ func TestReadState(t *testing.T) {
 	}
 }
 
-// TestLearnerState: the state of a Learner has what it was told and what it decided.
+// TestLearnerState: the state of a Learner has what it saw and what it decided.
 func TestLearnerState(t *testing.T) {
 	d := newDemand(EvolutionLearn, DecideNone)
 	d.windows(60, time.Second)

@@ -118,7 +118,7 @@ const (
 	// usedMemory is over how many plays the share of used pages is a mean: as many as decide in the
 	// beginning.
 	usedMemory = firstTouches
-	// leastLooks is how many plays must have told the share of used pages before another arm is played. With
+	// leastLooks is how many plays must have shown the share of used pages before another arm is played. With
 	// 1, a first block of which little is used makes that arm dear for a hundred plays.
 	leastLooks = 8
 	// dearest bounds a cost, in faults: an arm that costs four times what faults do is as good as ruled out,

@@ -97,7 +97,7 @@ func TestTouchLearns(t *testing.T) {
 }
 
 // TestTouchChanges: a program that uses less of its blocks than before goes back to faults. The adoptions
-// are told once.
+// are reported once.
 func TestTouchChanges(t *testing.T) {
 	t.Parallel()
 	touch := NewTouch(siteName)
@@ -105,12 +105,12 @@ func TestTouchChanges(t *testing.T) {
 	sparse := dense
 	sparse.used = 0.1
 	sparse.run(touch, 0, 4, 25_000, 2)
-	var told []TouchChange
-	touch.Changes(func(c TouchChange) { told = append(told, c) })
-	if len(told) != 2 || told[0].To != TouchPopulate || told[1].From != TouchPopulate || told[1].To != TouchFault || told[0].Group != 2 || told[0].Site != 0 || told[0].Cost < 0.3e-6 || told[0].Cost > 0.5e-6 {
-		t.Errorf("%+v", told)
+	var seen []TouchChange
+	touch.Changes(func(c TouchChange) { seen = append(seen, c) })
+	if len(seen) != 2 || seen[0].To != TouchPopulate || seen[1].From != TouchPopulate || seen[1].To != TouchFault || seen[0].Group != 2 || seen[0].Site != 0 || seen[0].Cost < 0.3e-6 || seen[0].Cost > 0.5e-6 {
+		t.Errorf("%+v", seen)
 	}
-	touch.Changes(func(c TouchChange) { t.Errorf("told again: %+v", c) })
+	touch.Changes(func(c TouchChange) { t.Errorf("reported again: %+v", c) })
 }
 
 // TestTouchPlays: few blocks are plays once the first ones were, and few of these are of an arm that costs
@@ -203,7 +203,7 @@ func TestTouchSites(t *testing.T) {
 		}
 	})
 	if want := map[uint32]TouchArm{0: TouchPopulate, 2: TouchPopulate}; !reflect.DeepEqual(got, want) {
-		t.Errorf("told: %v, want %v", got, want)
+		t.Errorf("reported: %v, want %v", got, want)
 	}
 }
 

@@ -91,7 +91,7 @@ func (l *Look) Next() bool {
 	return false
 }
 
-// Known reports whether the system has told all that Next was asked.
+// Known reports whether the system has answered all that Next was asked.
 func (l *Look) Known() bool { return l.open }
 
 // Resident returns how many bytes of the OS pages of [addr, addr+size) have memory, or false where that is not

@@ -168,7 +168,7 @@ func TestHugePage(t *testing.T) {
 	})
 }
 
-// TestProbe: a way is believed after it has told the truth of memory that was touched and of memory that was
+// TestProbe: a way is believed after it has answered rightly of memory that was touched and of memory that was
 // not; a file is not believed in another byte order.
 func TestProbe(t *testing.T) {
 	for _, w := range []lookWay{byScan, byPagemap} {

@@ -21,7 +21,7 @@ type Call struct {
 type Refusals struct {
 	mu             sync.Mutex
 	calls, refused map[string]int // by place
-	told           map[string]int // by place, those of refused that Told counts
+	counting       map[string]int // by place, those of refused that Counting returns
 	discards       int            // refused ones
 }
 
@@ -45,7 +45,7 @@ func Refuse(when func(Call) bool) *Refusals {
 // RefuseAt is Refuse with calls counted by the place at which they are made. The goroutine that
 // makes a call calls place, which returns that place; the error of a refusal ends with it.
 func RefuseAt(place func() string, when func(Call) bool) *Refusals {
-	r := &Refusals{calls: map[string]int{}, refused: map[string]int{}, told: map[string]int{}}
+	r := &Refusals{calls: map[string]int{}, refused: map[string]int{}, counting: map[string]int{}}
 	osmem.Inject(func(op osmem.Op) error {
 		at := place()
 		r.mu.Lock()
@@ -56,7 +56,7 @@ func RefuseAt(place func() string, when func(Call) bool) *Refusals {
 		}
 		r.refused[at]++
 		if op != osmem.OpResident && op != osmem.OpDiscard && !hasFallback(at) {
-			r.told[at]++
+			r.counting[at]++
 		}
 		err := osmem.ErrInjected
 		if at != "" {
@@ -106,12 +106,12 @@ func (r *Refusals) Refused() map[string]int {
 	return maps.Clone(r.refused)
 }
 
-// Told returns the number of refused calls by place, without those that Err need not tell of: looks
+// Counting returns the number of refused calls by place, without those that Err need not report: looks
 // at what is resident, which a system may refuse, and discards, which are tried again in parts.
-func (r *Refusals) Told() map[string]int {
+func (r *Refusals) Counting() map[string]int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return maps.Clone(r.told)
+	return maps.Clone(r.counting)
 }
 
 // Total returns how many calls were refused.

@@ -58,8 +58,8 @@ func TestRefuse(t *testing.T) {
 		return c.Op == osmem.OpDiscard && c.Nth >= 5 // 1 reserves, 2, 4, … commit
 	})
 	wantRefused(t, discards(t, 5), ".xlxl")
-	if got, all := r.Refused(), r.Calls(); r.Total() != 4 || got[""] != 4 || all[""] != 11 || len(r.Told()) != 0 {
-		t.Errorf("refused %v of %v, to tell %v", got, all, r.Told())
+	if got, all := r.Refused(), r.Calls(); r.Total() != 4 || got[""] != 4 || all[""] != 11 || len(r.Counting()) != 0 {
+		t.Errorf("refused %v of %v, to tell %v", got, all, r.Counting())
 	}
 }
 
@@ -70,7 +70,7 @@ func TestTold(t *testing.T) {
 	_ = osmem.BeginLook(&l)
 	_ = osmem.Discard(0, 0)
 	_ = osmem.Commit(0, 0)
-	if got, want := r.Told(), map[string]int{"here": 1}; !maps.Equal(got, want) {
+	if got, want := r.Counting(), map[string]int{"here": 1}; !maps.Equal(got, want) {
 		t.Errorf("to tell %v, want %v: the commit", got, want)
 	}
 }

@@ -133,7 +133,7 @@ func accounted(calls *testkit.Refusals, failedBefore uint64) error {
 	hakmem.Trim() // waits for a tick that is still at work
 	text := fmt.Sprint(hakmem.Err())
 	total := 0
-	for site, n := range calls.Told() {
+	for site, n := range calls.Counting() {
 		total += n
 		if !strings.Contains(text, " at "+site) {
 			return fmt.Errorf("refused at %s, which Err() does not tell: %s", site, text)
@@ -270,15 +270,15 @@ func callsRefusedAtRandom(arg string) error {
 	if calls.Total() == 0 {
 		return fmt.Errorf("nothing was refused of %v", calls.Calls())
 	}
-	told := 0
-	for _, n := range calls.Told() {
-		told += n
+	counting := 0
+	for _, n := range calls.Counting() {
+		counting += n
 	}
 	if err := reportedOf(calls); err != nil {
 		return err
 	}
-	if n := osmem.Failed() - failed; n < uint64(told) {
-		return fmt.Errorf("%d calls refused, %d counted", told, n)
+	if n := osmem.Failed() - failed; n < uint64(counting) {
+		return fmt.Errorf("%d calls refused, %d counted", counting, n)
 	}
 	return workout.GivenBack()
 }

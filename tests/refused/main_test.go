@@ -47,7 +47,7 @@ func reported() error {
 
 // reportedOf is reported, if a call was refused that Err is to tell of.
 func reportedOf(calls *testkit.Refusals) error {
-	if len(calls.Told()) > 0 {
+	if len(calls.Counting()) > 0 {
 		return reported()
 	}
 	osmem.Inject(nil)
