@@ -37,8 +37,7 @@ func countTurns() {
 		refills[batchOf(c)] += spent.refills[c]
 		flushes[batchOf(c)] += spent.flushes[c]
 	}
-	for i := range frontPool.built.Load() {
-		f := frontAt(i)
+	for f := range frontPool.withMemory {
 		for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
 			refills[batchOf(c)] += atomic.LoadUint64(f.refills(c))
 			flushes[batchOf(c)] += atomic.LoadUint64(f.flushes(c))
@@ -118,8 +117,8 @@ func blockCost(k batchKind, turn turnWord, costs learn.Costs) (seconds float64, 
 		return (float64(nanos)/1e9 + faults) / float64(pages), pages >= leastBatches
 	}
 	n := batchCount{}
-	for i := range frontPool.built.Load() {
-		frontAt(i).head().batches.sums[k].addTo(&n, turn)
+	for f := range frontPool.withMemory {
+		f.head().batches.sums[k].addTo(&n, turn)
 	}
 	nanos := n.nanos + n.batches*turnNanos*(1+batchLearner.turned[k])
 	return nanos / n.blocks / 1e9, n.batches >= leastBatches

@@ -169,8 +169,7 @@ func (f Front) pagesAt(at mem.Addr, n mem.Bytes) (first, last frontPage) {
 // frontHeadBytes is what a front has in memory before it has a magazine.
 func frontHeadBytes() mem.Bytes { return mem.Bytes(frontSkew + tinyOffset).Up(osmem.PageSize()) }
 
-// headCounted reports whether the front's head counts, and touchHead notes that it does.
-func (f Front) headCounted() bool { return f.head().touched.has(0) }
+// touchHead notes that the front's head counts.
 func (f Front) touchHead() {
 	for i := range frontPage(frontHeadBytes() / osmem.PageSize()) {
 		f.head().touched.add(i)

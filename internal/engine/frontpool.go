@@ -34,6 +34,34 @@ type frontPoolState struct {
 	lost []Front
 	// out is the number of fronts that returnSpare has taken out of the pool.
 	out int
+	// returned has a bit for each front whose head was returned, too. Nobody needs to look at these, and
+	// where a read of untouched memory takes memory (osmem.ReadsTakeMemory), it would bring them back. Set
+	// under scavenger.moving, cleared before the front is used again.
+	returned [maxFronts / 64]atomic.Uint64
+}
+
+// withMemory yields the fronts that were ever built, except those whose heads were returned: their counters
+// are in spent.
+func (fp *frontPoolState) withMemory(yield func(Front) bool) {
+	for i := range fp.built.Load() {
+		if !fp.isReturned(i) && !yield(frontAt(i)) {
+			return
+		}
+	}
+}
+
+// isReturned reports whether the head of front n was returned, and setReturned notes it.
+func (fp *frontPoolState) isReturned(n uintptr) bool {
+	return fp.returned[n/64].Load()>>(n%64)&1 != 0
+}
+
+func (fp *frontPoolState) setReturned(f Front, returned bool) {
+	n := uintptr((f - frontAt(0)) / frontSize)
+	if w := &fp.returned[n/64]; returned {
+		w.Or(1 << (n % 64))
+	} else {
+		w.And(^uint64(1 << (n % 64)))
+	}
 }
 
 // maxFronts bounds the fronts alive at once: 64 Ki Heaps and Ps, 24 GiB of address space.
@@ -73,10 +101,11 @@ func takeFront(private bool) (f Front, err error) {
 	}
 	if spare > 0 {
 		f = fp.free[spare-1]
-		if !f.headCounted() { // its memory was returned
+		if fp.isReturned(uintptr((f - frontAt(0)) / frontSize)) {
 			if err := f.makeHead(private, !frontsInParts); err != nil {
 				return 0, err
 			}
+			fp.setReturned(f, false)
 		}
 		if !f.commitQuarantine() {
 			return 0, errFrontCommit
@@ -307,6 +336,7 @@ func (f Front) returnRest(moving *check.Mutex[check.Moving]) {
 	}
 	moving.Lock()
 	f.spend()
+	frontPool.setReturned(f, true) // from here on nobody looks at it
 	moving.Unlock()
 	system := osmem.PageSize()
 	from, size := magazines(f)
@@ -317,6 +347,7 @@ func (f Front) returnRest(moving *check.Mutex[check.Moving]) {
 		touched := f.head().touched // in the second range, which forgets it
 		if err := f.returnReadable(r); err != nil {
 			survive(fmt.Errorf("hakmem: return of free pages: %w", err))
+			frontPool.setReturned(f, false)
 			return
 		}
 		if r.Addr == behind {

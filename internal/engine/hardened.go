@@ -172,10 +172,11 @@ func letGo(b poisoned) {
 	}
 }
 
-// hasQuarantine reports whether the front's quarantine may be read: its memory may not be committed.
+// hasQuarantine reports whether the front's quarantine was made (commitQuarantine). One that was not may not
+// be committed, and a read of it may take memory (osmem.ReadsTakeMemory).
 func (f Front) hasQuarantine() bool {
 	first, _ := f.pagesAt(mem.Addr(f+quarantineOffset), quarantineRoom)
-	return !frontsInParts || f.head().committed.has(first)
+	return f.head().touched.has(first)
 }
 
 // emptyQuarantine lets go of all blocks that wait in a front. Nobody else may be able to reach the

@@ -48,8 +48,7 @@ func largeBin(size mem.Bytes) int {
 // heldLarge returns the bytes of each class of large blocks in magazines, shared slots and the site cache.
 // Under scavenger.moving.
 func heldLarge() (held [sizeclass.NumLarge]mem.Bytes) {
-	for i := range frontPool.built.Load() {
-		f := frontAt(i)
+	for f := range frontPool.withMemory {
 		for j := range held {
 			c := sizeclass.ID(sizeclass.Num + 1 + j)
 			held[j] += mem.Bytes(f.held(c)) * c.Bytes()

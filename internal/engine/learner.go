@@ -201,8 +201,7 @@ func processUse(since millis) (s learn.Sample) {
 // in use. Under scavenger.moving.
 func countMisses() (n [frontTypes]uint64) {
 	n = spent.misses
-	for i := range frontPool.built.Load() {
-		f := frontAt(i)
+	for f := range frontPool.withMemory {
 		for c := range n {
 			n[c] += atomic.LoadUint64(f.misses(sizeclass.ID(c)))
 		}

@@ -104,11 +104,16 @@ func purgeBatchPages(c chunkNo, take []pageSet, kept bool) (n int) {
 	}
 	renewWhole(c, cleaned[:], lost[:], recommit)
 	// The part of the live map that covers these pages is all zero, as no block in them is live, and
-	// nobody reads that of the site map.
+	// nobody reads that of the site map. A free through a Heap reads the live bytes of any block, also where
+	// they were never written.
+	read := pageSet(0)
+	if osmem.ReadsTakeMemory() {
+		read = ^read
+	}
 	region.mu.Lock()
 	for i := range take {
 		s := super(c + chunkNo(i))
-		tiny[i], sited[i] = cleaned[i]&s.tiny, cleaned[i]&pageSet(s.sited.Load())
+		tiny[i], sited[i] = cleaned[i]&(s.tiny|read), cleaned[i]&pageSet(s.sited.Load())
 	}
 	region.mu.Unlock()
 	var dropped, unsited [purgeBatch]pageSet

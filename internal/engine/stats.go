@@ -166,8 +166,7 @@ func ReadTotals(t *Totals) {
 		ct.Refills += spent.refills[c]
 		ct.Flushes += spent.flushes[c]
 	}
-	for i := uintptr(0); i < frontPool.built.Load(); i++ {
-		f := frontAt(i)
+	for f := range frontPool.withMemory {
 		t.Stages.OwnLease += atomic.LoadUint64(&f.head().ownHits)
 		for c := sizeclass.ID(1); c <= sizeclass.Num; c++ {
 			ct := &t.Classes[c]

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/testkit/smaps"
 	"golang.org/x/sys/unix"
 )
 
@@ -400,5 +401,36 @@ func TestSwapped(t *testing.T) {
 	}
 	if got, known := l.Resident(addr, n/2*pageSize); !known || got > n/4*pageSize { // some may stay
 		t.Errorf("of the pages that were swapped out %d bytes are resident (known: %t)", got, known)
+	}
+}
+
+// TestReadsTakeMemory: what a page says of reads holds for many, by the system's own sum.
+func TestReadsTakeMemory(t *testing.T) {
+	const size = 16 << 20
+	addr, err := Reserve(size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer Release(addr, size)
+	if err := Commit(addr, size); err != nil {
+		t.Fatal(err)
+	}
+	if err := HugePages(addr, size, false); err != nil {
+		t.Log(err) // a kernel without huge pages
+	}
+	sum := byte(0)
+	for p := mem.Bytes(0); p < size; p += PageSize() {
+		sum += bytes(addr, size)[p]
+	}
+	m, found, err := smaps.At(addr)
+	if err != nil || !found || sum != 0 {
+		t.Fatalf("%v, %v, %d", err, found, sum)
+	}
+	if takes, known := readTakesMemory(); known && takes != (m.Resident >= size/2) {
+		t.Errorf("reads take memory: %v; 16 MiB that were read have %d KiB", takes, m.Resident>>10)
+	} else if !known && !ReadsTakeMemory() {
+		t.Error("it is not known whether reads take memory, and ReadsTakeMemory reports that they do not")
+	} else {
+		t.Logf("reads take memory: %v, known: %v", takes, known)
 	}
 }

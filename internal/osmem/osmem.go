@@ -260,6 +260,28 @@ func DiscardReadable(addr mem.Addr, size mem.Bytes) error {
 	})
 }
 
+// readsTake has what ReadsTakeMemory found: 0 before it looked, then readsTakeNone or readsTakeSome.
+var readsTake atomic.Uint32
+
+const (
+	readsTakeNone = 1 + iota
+	readsTakeSome
+)
+
+// ReadsTakeMemory reports whether a page that was never written, or was returned, gets memory when it is
+// read. Most Linux systems have a page of zeroes for all such reads; some have none, nor have other systems.
+// Where that cannot be found out, it reports that reads take memory. It tries it once.
+func ReadsTakeMemory() bool {
+	if readsTake.Load() == 0 {
+		found := uint32(readsTakeSome)
+		if takes, known := readTakesMemory(); known && !takes {
+			found = readsTakeNone
+		}
+		readsTake.Store(found)
+	}
+	return readsTake.Load() == readsTakeSome
+}
+
 // Range is a range of addresses, in bytes.
 type Range struct {
 	Addr mem.Addr

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/exec"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -195,7 +196,17 @@ var _ = testkit.Child("resident memory", residentMemory)
 // residentMemory: Stats.Resident is what the process has resident because of hakmem, within 3 %, for
 // heaps of several kinds.
 func residentMemory(string) error {
-	hakmem.Free(hakmem.Malloc(16))
+	// What Go needs for Heaps and statistics it has from the start.
+	heaps := make([]*hakmem.Heap, 100)
+	for i := range heaps {
+		heaps[i] = hakmem.NewHeap()
+		heaps[i].Free(heaps[i].Malloc(16))
+	}
+	for _, h := range heaps {
+		h.Close()
+	}
+	hakmem.Trim()
+	runtime.GC()
 	s := workout.ReadStats()
 	base, err := residentNow()
 	if err != nil {
@@ -240,7 +251,6 @@ func residentMemory(string) error {
 	for range 2000 {
 		l.add(hakmem.Malloc(33<<10), 33<<10)
 	}
-	heaps := make([]*hakmem.Heap, 100)
 	for i := range heaps {
 		heaps[i] = hakmem.NewHeap()
 		l.add(heaps[i].Malloc(1000), 1000)
