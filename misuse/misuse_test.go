@@ -23,7 +23,10 @@ const childVar = "TEST_CHILD_OF_HAKMEM"
 // hangVar makes the test binary hang.
 const hangVar = "TEST_HANG"
 
-var all = flag.Bool("all", false, "every case and size at the levels that need a build, too: takes a minute")
+var (
+	all   = flag.Bool("all", false, "every case and size at the levels that need a build, too: takes a minute")
+	built = flag.Bool("built", false, "every case and size, at the levels that need a build only")
+)
 
 var update = flag.Bool("update", false, "rewrite testdata: check the difference line by line")
 
@@ -70,6 +73,9 @@ func TestOutcomes(t *testing.T) {
 		if len(l.flags) > 0 && (testing.Short() || testkit.Race) {
 			why = "-short and -race build nothing"
 		}
+		if len(l.flags) == 0 && *built {
+			why = "-built"
+		}
 		if why != "" {
 			t.Logf("skipped: level %s: %s", l.name, why)
 		}
@@ -78,7 +84,7 @@ func TestOutcomes(t *testing.T) {
 	if *update && len(use) < len(levels) {
 		t.Fatal("-update needs every level")
 	}
-	everything := *all || *update
+	everything := *all || *built || *update
 	got, err := testRunner(t).all(t.Context(), use, func(l level, c *misuseCase, size string) bool {
 		if len(l.flags) > 0 && !everything { // the groups that the level is for, in one size
 			return (size == "any" || size == "tiny") && slices.Contains([]string{"frees", "bounds", "after", "owners"}, c.group)
