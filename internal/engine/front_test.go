@@ -165,6 +165,37 @@ func frontsInUse() int {
 	return t.Fronts
 }
 
+// TestReturnedFrontsAreNotRead: statistics leave fronts alone that have no memory. A read may take some.
+func TestReturnedFrontsAreNotRead(t *testing.T) {
+	needsLook(t)
+	if !osmem.KeepsReadable {
+		t.Skip("skipped: heads of fronts stay")
+	}
+	withClock(t)
+	var before, after Totals
+	ReadTotals(&before)
+	fronts := closedFronts(t)
+	Trim()
+	ReadTotals(&after)
+	countMisses()
+	heldLarge()
+	for _, f := range fronts {
+		// The pages at the ends may hold something else as well, where OS pages are larger.
+		from := mem.Addr(f - frontSkew).Up(osmem.PageSize())
+		if n := residentBytes(t, from, mem.Bytes(frontSize).Down(osmem.PageSize())); n != 0 {
+			t.Errorf("front %#x: %d bytes are resident", uintptr(f), n)
+		}
+	}
+	misses := uint64(0)
+	for c := range after.Classes {
+		misses += after.Classes[c].Misses - before.Classes[c].Misses
+	}
+	if misses != 60 { // three in each front: its magazines were empty
+		t.Errorf("%d misses, want 60", misses)
+	}
+	mustHold(t)
+}
+
 // TestSpareFrontsRefused: a front whose memory the system refuses to take stays as it is. A front
 // that is left without memory is not used until it has some again, and Err reports it.
 func TestSpareFrontsRefused(t *testing.T) {

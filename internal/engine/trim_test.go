@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/hakmem/hakmem/internal/mem"
+	"github.com/hakmem/hakmem/internal/osmem"
 	"github.com/hakmem/hakmem/internal/site"
 )
 
@@ -58,4 +59,32 @@ func TestTrimReturnsMemory(t *testing.T) {
 		t.Errorf("the large block after Trim: zero = %v", zero)
 	}
 	Free(0, p)
+}
+
+// TestLiveMapThatWasRead: where reads take memory, what was read of the live map goes back with the memory of
+// the blocks.
+func TestLiveMapThatWasRead(t *testing.T) {
+	needsLook(t)
+	defer osmem.AssumeReads(true)()
+	const size = 1 << 20
+	var blocks [8]Block
+	sum := byte(0)
+	for i := range blocks {
+		blocks[i] = Malloc(0, size)
+		clear(memory(blocks[i], size))
+		for at := liveOf(blocks[i]); at < liveOf(blocks[i]+size); at++ {
+			sum += *u8(at)
+		}
+	}
+	for _, p := range blocks {
+		Free(0, p)
+	}
+	Trim()
+	for _, p := range blocks {
+		from := liveOf(p).Up(osmem.PageSize())
+		to := mem.Addr(mem.Bytes(liveOf(p + size)).Down(osmem.PageSize()))
+		if n := residentBytes(t, from, to.From(from)); n != 0 {
+			t.Errorf("%d bytes of the live map of %#x are resident; %d", n, uintptr(p), sum)
+		}
+	}
 }

@@ -282,6 +282,16 @@ func ReadsTakeMemory() bool {
 	return readsTake.Load() == readsTakeSome
 }
 
+// AssumeReads makes ReadsTakeMemory report takes until restore is called. It is for tests.
+func AssumeReads(takes bool) (restore func()) {
+	before, found := readsTake.Load(), uint32(readsTakeNone)
+	if takes {
+		found = readsTakeSome
+	}
+	readsTake.Store(found)
+	return func() { readsTake.Store(before) }
+}
+
 // Range is a range of addresses, in bytes.
 type Range struct {
 	Addr mem.Addr
