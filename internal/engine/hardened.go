@@ -172,18 +172,19 @@ func letGo(b poisoned) {
 	}
 }
 
-// hasQuarantine reports whether the front's quarantine was made (commitQuarantine). One that was not may not
-// be committed, and a read of it may take memory (osmem.ReadsTakeMemory).
+// hasQuarantine reports whether the front's quarantine may be read: its memory may not be committed.
 func (f Front) hasQuarantine() bool {
 	first, _ := f.pagesAt(mem.Addr(f+quarantineOffset), quarantineRoom)
-	return f.head().touched.has(first)
+	return !frontsInParts || f.head().committed.has(first)
 }
 
 // emptyQuarantine lets go of all blocks that wait in a front. Nobody else may be able to reach the
 // front. Not entered.
 func emptyQuarantine(f Front) {
 	check.MustNotBeEntered("emptyQuarantine")
-	if !f.hasQuarantine() {
+	// The head says whether there is a block: a read of a quarantine that was never made may take memory
+	// (osmem.ReadsTakeMemory).
+	if f.head().waiting == [frontTypes]uint32{} {
 		return
 	}
 	for q := f.quarantine(); q.n > 0; {

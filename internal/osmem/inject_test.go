@@ -94,10 +94,12 @@ func TestCommitPinned(t *testing.T) {
 
 // neverRefused lists the other exported functions, and why they need not fail in tests.
 var neverRefused = map[string]string{
-	"Release":            "a failure leaves address space reserved, which nothing can mend and nobody is told",
+	"Release":            "a failure leaves address space reserved, which nothing can mend or report",
 	"Name":               "best effort: old kernels refuse it always",
 	"StrictCommit":       "a failure counts as a system that does not",
 	"AssumeStrictCommit": "no system call",
+	"ReadsTakeMemory":    "a failure counts as a system where they do",
+	"AssumeReads":        "no system call",
 	"LockRefused":        "no system call",
 	"AddressSpaceLeft":   "a failure counts as no limit; the reservation then fails if there is one",
 	"MappingsLeft":       "a failure counts as a number that is not known",

@@ -84,7 +84,13 @@ func untouchedBlocks(arg string) error {
 	if arg != "Malloc" && arg != "Arena" { // what follows takes a second, and is the same for the others
 		return nil
 	}
-	if err := hakmem.CheckInvariants(); err != nil {
+	check := func() error {
+		if osmem.ReadsTakeMemory() { // it reads all tables of a TiB, which would count below
+			return nil
+		}
+		return hakmem.CheckInvariants()
+	}
+	if err := check(); err != nil {
 		return err
 	}
 	live := 0
@@ -98,7 +104,7 @@ func untouchedBlocks(arg string) error {
 	}
 	if arena {
 		a.Close()
-		return hakmem.CheckInvariants()
+		return check()
 	}
 	for i := range blocks { // half of them become smaller; then there is room to grow
 		if i%2 == 1 {
@@ -112,7 +118,7 @@ func untouchedBlocks(arg string) error {
 			return fmt.Errorf("block %d: Realloc to seven eighths = %p, want %p", i, p, blocks[i])
 		}
 	}
-	if err := hakmem.CheckInvariants(); err != nil {
+	if err := check(); err != nil {
 		return err
 	}
 	for i, p := range blocks {
@@ -121,7 +127,7 @@ func untouchedBlocks(arg string) error {
 		}
 		hakmem.Free(p)
 	}
-	if err := hakmem.CheckInvariants(); err != nil {
+	if err := check(); err != nil {
 		return err
 	}
 	began = time.Now()
