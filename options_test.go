@@ -36,7 +36,7 @@ func settingInForce(arg string) error {
 	for g := range uint64(4) {
 		wg.Go(func() {
 			for seed := range uint64(2) {
-				n, err := workout.Work(seed*10+g, 24<<20, 1)
+				n, err := workout.Work(seed*10+g, 8<<20, 1)
 				if n != 0 {
 					err = fmt.Errorf("allocation failed: %w", hakmem.Err())
 				}
