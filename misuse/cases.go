@@ -149,10 +149,16 @@ func (t *trial) row() (before, p, behind uintptr) {
 
 // reuse allocates until a new live block, marked 'B', starts at p, which is free.
 func (t *trial) reuse(p uintptr) {
-	hakmem.Trim() // empties the quarantine
-	for range 2 * t.many() {
-		if t.mallocOf(t.size, 'B') == p {
-			return
+	// Once is enough, unless the goroutine moves to another P meanwhile.
+	for range 5 {
+		hakmem.Trim() // empties the quarantine
+		for range 2 * t.many() {
+			if t.mallocOf(t.size, 'B') == p {
+				return
+			}
+		}
+		if guarded() {
+			break
 		}
 	}
 	if guarded() {
