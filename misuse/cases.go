@@ -158,11 +158,8 @@ func (t *trial) reuse(p uintptr) {
 			}
 		}
 		if guarded() {
-			break
+			panic(impossible("an address is not handed out again soon"))
 		}
-	}
-	if guarded() {
-		panic(impossible("an address is not handed out again soon"))
 	}
 	panic("the block was not handed out again")
 }

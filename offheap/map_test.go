@@ -426,6 +426,26 @@ func TestMapLoopEnds(t *testing.T) {
 	m.Close()
 }
 
+// mustReserve reserves room for n entries, puts them and wants that the map took no memory for them.
+func mustReserve(t *testing.T, m *offheap.Map[uint64, uint64], n int) {
+	t.Helper()
+	m.Reserve(n)
+	tables, directory := offheap.Tables(m)
+	before := held()
+	for i := range n {
+		m.Put(scatter(i), 1)
+	}
+	if now := held(); now != before {
+		t.Errorf("Reserve(%d): %d bytes, %d after so many entries", n, before, now)
+	}
+	if more, longer := offheap.Tables(m); more != tables || longer != directory {
+		t.Errorf("Reserve(%d): %d tables, %d after so many entries", n, tables, more)
+	}
+	if err := offheap.CheckMap(m); err != nil {
+		t.Errorf("Reserve(%d): %v", n, err)
+	}
+}
+
 // TestMapReserve: there is room for as many entries as were asked for.
 func TestMapReserve(t *testing.T) {
 	for _, n := range []int{0, 1, 7, 8, 100, 896, 897, 20_000} {
@@ -433,21 +453,7 @@ func TestMapReserve(t *testing.T) {
 		for i := range n / 3 {
 			m.Put(scatter(i), 1)
 		}
-		m.Reserve(n)
-		tables, directory := offheap.Tables(m)
-		before := held()
-		for i := range n {
-			m.Put(scatter(i), 1)
-		}
-		if now := held(); now != before {
-			t.Errorf("Reserve(%d): %d bytes, %d after so many entries", n, before, now)
-		}
-		if more, longer := offheap.Tables(m); more != tables || longer != directory {
-			t.Errorf("Reserve(%d): %d tables, %d after so many entries", n, tables, more)
-		}
-		if err := offheap.CheckMap(m); err != nil {
-			t.Errorf("Reserve(%d): %v", n, err)
-		}
+		mustReserve(t, m, n)
 		m.Close()
 	}
 	m := offheap.NewMap[uint64, uint64]()
@@ -474,21 +480,7 @@ func TestMapReserveAfterDeletes(t *testing.T) {
 		for k := range m.All() { // meanwhile tables become smaller, and none is merged
 			m.Delete(k)
 		}
-		m.Reserve(n)
-		tables, directory := offheap.Tables(m)
-		before := held()
-		for i := range n {
-			m.Put(scatter(i), 1)
-		}
-		if now := held(); now != before {
-			t.Errorf("Reserve(%d): %d bytes, %d after so many entries", n, before, now)
-		}
-		if more, longer := offheap.Tables(m); more != tables || longer != directory {
-			t.Errorf("Reserve(%d): %d tables, %d after so many entries", n, tables, more)
-		}
-		if err := offheap.CheckMap(m); err != nil {
-			t.Errorf("Reserve(%d): %v", n, err)
-		}
+		mustReserve(t, m, n)
 		m.Close()
 	}
 }

@@ -168,9 +168,6 @@ func frontsInUse() int {
 // TestReturnedFrontsAreNotRead: statistics leave fronts alone that have no memory. A read may take some.
 func TestReturnedFrontsAreNotRead(t *testing.T) {
 	needsLook(t)
-	if !osmem.KeepsReadable {
-		t.Skip("skipped: heads of fronts stay")
-	}
 	withClock(t)
 	var before, after Totals
 	ReadTotals(&before)

@@ -55,8 +55,7 @@ func (fp *frontPoolState) isReturned(n uintptr) bool {
 	return fp.returned[n/64].Load()>>(n%64)&1 != 0
 }
 
-func (fp *frontPoolState) setReturned(f Front, returned bool) {
-	n := uintptr((f - frontAt(0)) / frontSize)
+func (fp *frontPoolState) setReturned(n uintptr, returned bool) {
 	if w := &fp.returned[n/64]; returned {
 		w.Or(1 << (n % 64))
 	} else {
@@ -85,6 +84,9 @@ func frontAt(n uintptr) Front {
 	return Front(frontPool.space.base + mem.Addr(n*frontSize) + frontSkew)
 }
 
+// number is the n of frontAt.
+func (f Front) number() uintptr { return uintptr((f - frontAt(0)) / frontSize) }
+
 // takeFront returns an empty front: a spare one, or else a new one. private says that it is for a
 // Heap.
 func takeFront(private bool) (f Front, err error) {
@@ -101,11 +103,11 @@ func takeFront(private bool) (f Front, err error) {
 	}
 	if spare > 0 {
 		f = fp.free[spare-1]
-		if fp.isReturned(uintptr((f - frontAt(0)) / frontSize)) {
+		if fp.isReturned(f.number()) {
 			if err := f.makeHead(private, !frontsInParts); err != nil {
 				return 0, err
 			}
-			fp.setReturned(f, false)
+			fp.setReturned(f.number(), false)
 		}
 		if !f.commitQuarantine() {
 			return 0, errFrontCommit
@@ -336,7 +338,7 @@ func (f Front) returnRest(moving *check.Mutex[check.Moving]) {
 	}
 	moving.Lock()
 	f.spend()
-	frontPool.setReturned(f, true) // from here on nobody looks at it
+	frontPool.setReturned(f.number(), true) // from here on nobody looks at it
 	moving.Unlock()
 	system := osmem.PageSize()
 	from, size := magazines(f)
@@ -347,7 +349,7 @@ func (f Front) returnRest(moving *check.Mutex[check.Moving]) {
 		touched := f.head().touched // in the second range, which forgets it
 		if err := f.returnReadable(r); err != nil {
 			survive(fmt.Errorf("hakmem: return of free pages: %w", err))
-			frontPool.setReturned(f, false)
+			frontPool.setReturned(f.number(), false)
 			return
 		}
 		if r.Addr == behind {

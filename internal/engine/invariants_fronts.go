@@ -185,7 +185,7 @@ func (k *checker) checkBudget() {
 
 // owns notes the holder of a front.
 func (k *checker) owns(who string, f Front) {
-	if n := (f - frontAt(0)) / frontSize; f < frontAt(0) || n >= Front(frontPool.built.Load()) || frontAt(uintptr(n)) != f {
+	if n := f.number(); f < frontAt(0) || n >= frontPool.built.Load() || frontAt(n) != f {
 		k.bad(subject{noun: "front", addr: mem.Addr(f)}, "a table's entry is a front", who, "one of those built")
 		return
 	}

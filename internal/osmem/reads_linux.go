@@ -1,10 +1,6 @@
 package osmem
 
-import (
-	"unsafe"
-
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // exclusive is the bit of an entry of pagemap that says that the page is mapped here and nowhere else. It
 // is not set for the zero page of the system, which is no page of anybody (the Linux kernel's
@@ -26,11 +22,12 @@ func readTakesMemory() (takes, known bool) {
 	if err != nil {
 		return false, false
 	}
-	defer func() { _, _, _ = unix.Syscall(unix.SYS_CLOSE, fd, 0, 0) }()
+	l := Look{lookState: lookState{way: byPagemap, file: true, fd: fd}}
+	defer l.done()
 	entry := func(wants uint64) (e uint64, ok bool) {
-		at := uintptr(addr) / uintptr(systemPage) * unsafe.Sizeof(e)
-		n, _, errno := unix.Syscall6(unix.SYS_PREAD64, fd, uintptr(unsafe.Pointer(&e)), unsafe.Sizeof(e), at, 0, 0)
-		return e, errno == 0 && n == unsafe.Sizeof(e) && e&pagemapBits == wants
+		l.Over(addr, systemPage)
+		err := l.read(1)
+		return l.room[0], err == nil && l.room[0]&pagemapBits == wants
 	}
 	if _, ok := entry(0); !ok { // an emulator speaks of other addresses
 		return false, false
